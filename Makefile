@@ -1,0 +1,52 @@
+# Each target makes .venv on its own, with plain pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: quickstart test slow lint bench clean help
+
+help:
+	@echo "make quickstart   install, run the quickstart study, draw its front"
+	@echo "make test         install, run the default tests"
+	@echo "make slow         install, run the tests marked slow (they start Ray)"
+	@echo "make lint         install, run ruff and mypy"
+	@echo "make bench        install, print the tables of timings"
+	@echo "make clean        remove .venv, results and caches"
+
+$(STAMP): pyproject.toml
+	@echo "==> making $(VENV) and installing partialnas into it (a few minutes, several GB)"
+	@$(PYTHON) -c 'import sys; sys.exit("partialnas needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $(STAMP)
+
+quickstart: $(STAMP)
+	@echo "==> running search/studies/quickstart.yaml (under 3 minutes on two cores)"
+	$(BIN)/partialnas run search/studies/quickstart.yaml --out results/quickstart
+	$(BIN)/partialnas pareto results/quickstart -o results/quickstart/front.pdf
+
+test: $(STAMP)
+	@echo "==> running the default tests (make slow runs the others)"
+	$(BIN)/python -m pytest -q
+
+slow: $(STAMP)
+	@echo "==> running the tests marked slow"
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	@echo "==> checking style and types"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@echo "==> timing the harness, training and inference"
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/measuring.py
+
+clean:
+	@echo "==> removing $(VENV), results and caches"
+	rm -rf $(VENV) results build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
