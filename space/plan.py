@@ -82,6 +82,18 @@ def parse_pat_sp(value: object) -> tuple[bool, ...]:
     return tuple(stage in stages for stage in range(STAGES))
 
 
+def _parse_ratio(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Ratios = Annotated[
+    tuple[Annotated[Share, Field(gt=0, lt=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(_parse_ratio),
+]
+"""The first part's share, or the shares of all parts but the last."""
+
+
 class BlockSettings(Value):
     """The settings of one block, any of which a space may vary block by block.
 
@@ -99,7 +111,7 @@ class BlockSettings(Value):
     """
 
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
-    ratio: tuple[Share, ...] = Field(default=(Fraction(1, 4),), min_length=1)
+    ratio: Ratios = (Fraction(1, 4),)
     operations: tuple[Op | Literal["attention"], ...] | None = None
     attention: Attention = "none"
     heads: int = Field(default=DEFAULT_HEADS, ge=1)
@@ -134,10 +146,6 @@ class BlockSettings(Value):
         return Part(op=op, ratio=share, heads=self.heads if op == "self" else None)
 
 
-def _parse_ratio(value: object) -> object:
-    return value if isinstance(value, list | tuple) else (value,)
-
-
 BLOCK_SETTINGS = tuple(BlockSettings.model_fields)
 
 Override = Callable[[int, int], Mapping[str, Any]]
@@ -163,7 +171,7 @@ class Plan(Value):
     width: int | tuple[int, int, int, int] = 32
     depths: tuple[int, int, int, int] = (1, 2, 8, 2)
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
-    ratio: Annotated[tuple[Share, ...], BeforeValidator(_parse_ratio)] = (Fraction(1, 4),)
+    ratio: Ratios = (Fraction(1, 4),)
     operations: tuple[Op | Literal["attention"], ...] | None = None
     attention: Annotated[
         tuple[Attention, Attention, Attention, Attention], BeforeValidator(parse_attention)
