@@ -6,10 +6,10 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from partialnas.space.errors import UserError
-from partialnas.space.values import Share, Value, digest, mistakes
+from partialnas.space.values import Share, Value, checked, digest
 
 Op = Literal["conv", "channel", "spatial", "self", "pool", "identity"]
 """What is done to a part of the channels: 3x3 convolution, channel attention, spatial attention,
@@ -251,11 +251,7 @@ class Architecture(Value):
         Raises:
             UserError: not an architecture; names the path of every mistake.
         """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            lines = mistakes(error, "architecture")
-            raise UserError("not an architecture:\n  " + "\n  ".join(lines)) from None
+        return checked(cls, data, "not an architecture")
 
     def summary(self) -> str:
         """One line that tells architectures apart: widths, depths, mixers."""

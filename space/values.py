@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from partialnas.space.errors import UserError
 
 
 class Value(BaseModel):
@@ -43,6 +45,22 @@ def canonical_json(data: Any) -> str:
 def digest(data: Any) -> str:
     """The identity of plain data: the first 16 hex digits of the SHA-256 of its canonical JSON."""
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()[:16]
+
+
+Model = TypeVar("Model", bound=Value)
+
+
+def checked(model: type[Model], data: Any, what: str) -> Model:
+    """The value that plain data describe.
+
+    Raises:
+        UserError: they do not; `what` was to be read, and every mistake has its path.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = "\n  ".join(dict.fromkeys(mistakes(error)))
+        raise UserError(f"{what}:\n  {lines}") from None
 
 
 def mistakes(error: ValidationError, at: str = "") -> list[str]:

@@ -119,10 +119,10 @@ def test_self_attention_keeps_a_multiple_of_its_heads(
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"colour": 1}, "architecture.colour: unknown key"),
-        ({"stem_stride": 3}, "architecture.stem_stride"),
-        ({"activation": "tanh"}, "architecture.activation"),
-        ({"stages": []}, "architecture.stages"),
+        ({"colour": 1}, "colour: unknown key"),
+        ({"stem_stride": 3}, "stem_stride"),
+        ({"activation": "tanh"}, "activation"),
+        ({"stages": []}, "stages"),
     ],
 )
 def test_mistakes_are_told_with_their_path(change: dict[str, object], path: str) -> None:
@@ -139,9 +139,9 @@ def test_every_mistake_is_told_at_once() -> None:
         Architecture.from_json(json.dumps(data))
     lines = str(caught.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == [
-        "architecture.stages[0].blocks[0].parts[0].op",
-        "architecture.stages[0].blocks[0].parts[0].ratio",
-        "architecture.head_width",
+        "stages[0].blocks[0].parts[0].op",
+        "stages[0].blocks[0].parts[0].ratio",
+        "head_width",
     ]
 
 

@@ -1,0 +1,88 @@
+"""Blocks: the partial-channel mixer, the MLP, and the residuals around them."""
+
+import torch
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from partialnas.space.architecture import Activation, RealisedBlock, RealisedPart
+from partialnas.space.attention import (
+    ChannelAttention,
+    PartialSpatialAttention,
+    SelfAttention,
+    SpatialAttention,
+)
+from partialnas.space.layers import BatchNorm, activation
+
+
+def build_part(part: RealisedPart, dropout: float) -> nn.Module:
+    """The operation that works on one part of the channels; keeps their number and map size."""
+    channels = part.channels
+    match part.op:
+        case "conv":
+            return nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        case "channel":
+            return ChannelAttention(channels)
+        case "spatial":
+            return SpatialAttention(channels)
+        case "self":
+            return SelfAttention(channels, part.heads, dropout)
+        case "pool":
+            return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+        case "identity":
+            return nn.Identity()
+
+
+class Mixer(nn.Module):
+    """The partial-channel mixer: each part of the channels goes through its own operation."""
+
+    def __init__(self, parts: tuple[RealisedPart, ...], dropout: float) -> None:
+        super().__init__()
+        self.sizes = [part.channels for part in parts]
+        self.parts = nn.ModuleList(build_part(part, dropout) for part in parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Works on the parts and puts them back in their places."""
+        if len(self.sizes) == 1:
+            whole: Tensor = self.parts[0](x)
+            return whole
+        pieces = torch.split(x, self.sizes, dim=1)
+        return torch.cat([part(p) for part, p in zip(self.parts, pieces, strict=True)], dim=1)
+
+
+class Mlp(nn.Module):
+    """Two 1x1 convolutions with a norm and an activation between them, then PAT_sp if asked."""
+
+    def __init__(self, width: int, hidden: int, act: Activation, pat_sp: bool) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(width, hidden, 1, bias=False)
+        self.norm = BatchNorm(hidden)
+        self.act = activation(act)
+        self.project = nn.Conv2d(hidden, width, 1, bias=False)
+        self.pat_sp = PartialSpatialAttention(width) if pat_sp else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mixes the channels at every position."""
+        hidden = self.act(self.norm(self.expand(x)))
+        out: Tensor = self.pat_sp(self.project(hidden))
+        return out
+
+
+class Block(nn.Module):
+    """`x + DropPath(MLP(mix(x)))`; with self-attention, the mixer has a residual of its own."""
+
+    def __init__(
+        self, block: RealisedBlock, act: Activation, drop_path: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.double_residual = block.double_residual
+        self.mixer = Mixer(block.parts, dropout)
+        self.mlp = Mlp(block.width, block.hidden, act, block.pat_sp)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape of the maps."""
+        mixed = self.mixer(x)
+        if self.double_residual:
+            x = mixed = x + mixed
+        out: Tensor = x + self.drop_path(self.mlp(mixed))
+        return out

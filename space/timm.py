@@ -1,0 +1,80 @@
+"""The published PartialNets in timm's registry; importing this module registers them.
+
+`timm.create_model("partialnet_t0")` builds one then, with timm's usual arguments. There are no
+pretrained weights to download: `partialnas.space.released` reads the published checkpoints.
+"""
+
+from typing import Any
+
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from partialnas.space.network import Network
+from partialnas.space.presets import DROP_PATH_RATES, preset
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: {
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": (7, 7),
+            "crop_pct": 0.9,
+            "interpolation": "bicubic",
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "stem.conv",
+            "classifier": "classifier",
+            "paper_ids": "arXiv:2502.01303",
+        }
+        for name in DROP_PATH_RATES
+    }
+)
+"""What timm knows of each network: image size, normalisation, test crop, names of layers."""
+
+
+def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
+    model: nn.Module = build_model_with_cfg(
+        Network,
+        name,
+        pretrained,
+        feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
+        **{"architecture": preset(name), "drop_path_rate": DROP_PATH_RATES[name], **arguments},
+    )
+    return model
+
+
+@register_model
+def partialnet_t0(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-T0: 3.6 M parameters, 0.25 G multiply-accumulates."""
+    return _create("partialnet_t0", pretrained, **arguments)
+
+
+@register_model
+def partialnet_t1(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-T1: 6.1 M parameters, 0.55 G multiply-accumulates."""
+    return _create("partialnet_t1", pretrained, **arguments)
+
+
+@register_model
+def partialnet_t2(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-T2: 12.3 M parameters, 1.04 G multiply-accumulates."""
+    return _create("partialnet_t2", pretrained, **arguments)
+
+
+@register_model
+def partialnet_s(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-S: 28.0 M parameters, 2.72 G multiply-accumulates."""
+    return _create("partialnet_s", pretrained, **arguments)
+
+
+@register_model
+def partialnet_m(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-M: 59.2 M parameters, 6.69 G multiply-accumulates."""
+    return _create("partialnet_m", pretrained, **arguments)
+
+
+@register_model
+def partialnet_l(pretrained: bool = False, **arguments: Any) -> nn.Module:
+    """PartialNet-L: 100.6 M parameters, 11.91 G multiply-accumulates."""
+    return _create("partialnet_l", pretrained, **arguments)
