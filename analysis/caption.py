@@ -1,0 +1,99 @@
+"""Caption texts: what varies, how many seeds, how bars are made, the device, the compute."""
+
+import pandas as pd
+
+from partialnas.analysis.axes import protocol
+from partialnas.analysis.front import FAILED
+from partialnas.analysis.quantities import Quantity
+
+_SECONDS_PER_HOUR = 3600
+
+
+def pareto_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    """The caption of a Pareto figure: everything that a paper's checklist asks of it.
+
+    Args:
+        frame: the trials that the figure was made from.
+        table: their Pareto table.
+        x: the quantity across.
+        y: the quantity upwards.
+    """
+    sentences = [
+        _subject(table, x, y),
+        _seeds(table) if "trained" in (x.source, y.source) else "",
+        _marks(table, measured="measured" in (x.source, y.source)),
+        *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
+        *(_device(table, q) for q in (x, y)),
+        _absent(frame, table),
+        compute_used(frame),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def compute_used(frame: pd.DataFrame) -> str:
+    """How much training the trials took, failed ones included."""
+    failed = frame["state"].isin(FAILED)
+    hours = frame["seconds"].sum() / _SECONDS_PER_HOUR
+    lost = frame.loc[failed, "seconds"].sum() / _SECONDS_PER_HOUR
+    devices = ", ".join(sorted(frame["trained_on"].dropna().unique()))
+    place = f" on {devices}" if devices else ""
+    part = f", of which {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
+    return f"Compute: {_count(len(frame), 'trial')}, {hours:.2g} h of training{place}{part}."
+
+
+def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    studies = " and ".join(table["study"].unique())
+    searched = table["family"].eq("")
+    told = [
+        f"{_count(int(searched.sum()), 'architecture')} of {studies}",
+        _count(int((~searched).sum()), "baseline") if not searched.all() else "",
+    ]
+    what = " and ".join(filter(None, told))
+    return f"{y.label} against {x.label}: {what}, trained on {_training(table)}."
+
+
+def _training(table: pd.DataFrame) -> str:
+    settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
+    return " and ".join(f"{s['data']} for {_count(s['full_fidelity'], 'epoch')}" for s in settings)
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    low, high = int(table["n"].min()), int(table["n"].max())
+    if high == 1:
+        return "One seed each: the spread between seeds is not known."
+    number = f"{high}" if low == high else f"{low} to {high}"
+    return f"Each point is a mean over {number} seeds."
+
+
+def _marks(table: pd.DataFrame, *, measured: bool) -> str:
+    noisy = int(table["noisy"].sum()) if measured else 0
+    numbered = table.loc[table["on_front"], "label"].str.startswith("#").any()
+    names = "; #n is the number of its first trial" if numbered else ""
+    hollow = f" Hollow: the measurement is marked as noisy ({noisy})." if noisy else ""
+    return f"Front: what no other architecture of the study dominates{names}.{hollow}"
+
+
+def _bars(table: pd.DataFrame, quantity: Quantity, way: str) -> str:
+    if table[f"{quantity.key}_low"].isna().all():
+        return ""
+    if quantity.source == "measured":
+        return f"{way} bars: 95 % interval of the measurement."
+    return f"{way} bars: one standard deviation (n − 1) over seeds to either side."
+
+
+def _device(table: pd.DataFrame, quantity: Quantity) -> str:
+    way = protocol(table, quantity)
+    if not way:
+        return ""
+    names = ", ".join(table["reference_name"].dropna().unique())
+    reference = f", timed in turns with {names}" if names else ""
+    return f"{quantity.name}: {way}{reference}."
+
+
+def _absent(frame: pd.DataFrame, table: pd.DataFrame) -> str:
+    number = frame.groupby(["folder", "arm", "digest"], dropna=False).ngroups - len(table)
+    return f"Not shown: {_count(number, 'architecture')} without both values." if number else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

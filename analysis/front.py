@@ -1,0 +1,165 @@
+"""The non-dominated set of seed means, and the hypervolume that it covers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from partialnas.analysis.quantities import Direction, differs_by_seed, find, known
+from partialnas.space.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Objectives = Mapping[str, Direction]
+
+FAILED = ("failed", "timeout")
+"""States of trials that ended without a result."""
+
+_PER_TRIAL = ("key", "seed", "state", "reason")
+_MARGIN = 0.1
+
+
+def front(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+    """One row per architecture of each study, with whether it is on the front.
+
+    Args:
+        frame: the trials, as `load` gives them.
+        objectives: the quantities that decide, and which way each is better.
+
+    Returns:
+        The rows of `aggregate`, with `on_front` and `rank` (1 is the front; missing where an
+        objective is). Identical points share the front. `attrs` tells `objectives`, `incomplete`
+        (how many rows lack an objective) and `reference_point` (see the function).
+
+    Raises:
+        UserError: there are no trials, or an objective is unknown.
+    """
+    rows = aggregate(frame, objectives)
+    points = rows[list(objectives)].to_numpy(float, copy=True)
+    rows.insert(0, "rank", _ranks(points, objectives))
+    rows.insert(0, "on_front", non_dominated(points, objectives))
+    rows.attrs = {
+        "objectives": dict(objectives),
+        "incomplete": int(rows["rank"].isna().sum()),
+        "reference_point": reference_point(rows, objectives),
+    }
+    return rows
+
+
+def hypervolume(
+    frame: pd.DataFrame, objectives: Objectives, reference: Mapping[str, float] | None = None
+) -> float:
+    """The volume between the front and a reference point, in the product of the units.
+
+    Baselines count too; `frame[~frame["baseline"]]` leaves them out.
+
+    Args:
+        frame: the trials, as `load` gives them.
+        objectives: the quantities that span the volume, and which way each is better.
+        reference: a value per objective; without it, that of `reference_point`.
+
+    Raises:
+        UserError: no trials, an unknown objective, or a reference that lacks one of them.
+    """
+    rows = front(frame, objectives)
+    corner = rows.attrs["reference_point"] if reference is None else reference
+    absent = [key for key in objectives if key not in corner]
+    if absent:
+        raise UserError(f"reference point: no value for {', '.join(absent)}")
+    points = rows.loc[rows["on_front"], list(objectives)].to_numpy(float, copy=True)
+    if not len(points):
+        return 0.0
+    at = [float(corner[key]) for key in objectives]
+    return float(moocore.hypervolume(points, ref=at, maximise=_maximise(objectives)))
+
+
+def reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[str, float]:
+    """The default corner of a hypervolume: the worst value of each objective, and a tenth.
+
+    The worst value is moved out by a tenth of the range, so that the ends of a front count. It
+    depends on the rows at hand: to compare studies, state one point for all of them. Empty where
+    no row has all objectives.
+    """
+    points = rows[list(objectives)].to_numpy(float, copy=True)
+    points = points[complete(points)]
+    if not len(points):
+        return {}
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = _MARGIN * (high - low)
+    worst = np.where(_maximise(objectives), low - margin, high + margin)
+    return dict(zip(objectives, worst.tolist(), strict=True))
+
+
+def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+    """One row per architecture of each study, in the order of their first trials.
+
+    Trained quantities are means over the trials that count: done, at the study's full fidelity,
+    with every trained objective. `n` is how many those are, `_sd` columns hold their standard
+    deviation (n − 1), `failed` is how many trials failed; `trial` is the first one's number.
+
+    Raises:
+        UserError: there are no trials, or an objective is unknown.
+    """
+    require_trials(frame)
+    if not objectives:
+        raise UserError("no objectives: name at least one quantity, such as val_nll: min")
+    keys = [find(f"{key}:{better}", frame).key for key, better in objectives.items()]
+    group = [key for key in ("folder", "arm", "digest") if key in frame]
+    code = frame.groupby(group, sort=False, dropna=False).ngroup().to_numpy()
+    trained = [key for key in known(frame) if differs_by_seed(key)]
+    counts = _counting(frame, [key for key in keys if differs_by_seed(key)])
+    values = frame[trained].astype(float).where(counts).groupby(code)
+    facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore").groupby(code).first()
+    n = counts.groupby(code).sum().rename("n")
+    failed = frame["state"].isin(FAILED).groupby(code).sum().rename("failed")
+    return pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
+
+
+def require_trials(frame: pd.DataFrame) -> None:
+    """Refuses a table without rows.
+
+    Raises:
+        UserError: there are no trials.
+    """
+    if frame.empty:
+        raise UserError("no trials: nothing has been run in this study yet")
+
+
+def non_dominated(points: Floats, objectives: Objectives) -> Mask:
+    """Which points (one row each, a column per objective) no other point dominates.
+
+    Identical points stay together; one that lacks an objective (NaN, infinite) is never chosen.
+    """
+    mask = complete(points)
+    # moocore loses valid points beside a NaN row, and without keep_weakly all but one duplicate
+    mask[mask] = moocore.is_nondominated(
+        points[mask], maximise=_maximise(objectives), keep_weakly=True
+    )
+    return mask
+
+
+def complete(points: Floats) -> Mask:
+    """Which points have all objectives as finite numbers."""
+    return np.asarray(np.isfinite(points).all(axis=1), dtype=bool)
+
+
+def _counting(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
+    counts = frame["state"].eq("done") & frame[trained].notna().all(axis=1)
+    if "full_fidelity" in frame:
+        counts &= frame["fidelity"].ge(frame["full_fidelity"])
+    return counts
+
+
+def _ranks(points: Floats, objectives: Objectives) -> "pd.Series[Any]":
+    have_all = complete(points)
+    ranks = pd.Series(pd.NA, index=range(len(points)), dtype="Int64")
+    ranks[have_all] = 1 + moocore.pareto_rank(points[have_all], maximise=_maximise(objectives))
+    return ranks
+
+
+def _maximise(objectives: Objectives) -> Mask:
+    # an array: of a list with one entry moocore's ranks (0.3.2) see only that it is not empty
+    return np.array([better == "max" for better in objectives.values()])

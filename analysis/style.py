@@ -1,0 +1,132 @@
+"""How figures look in print: sizes, fonts, colours; the same data give the same bytes."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from partialnas.analysis.output import write_file
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+StyleName = Literal["cvpr", "neurips"]
+
+CLOUD = "#9a9a9a"
+INK = "#333333"
+LEADER = "#777777"
+# Okabe and Ito's colours; yellow is left out: it fades on white paper.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+FAMILIES = (
+    ("#d55e00", "s"),
+    ("#009e73", "D"),
+    ("#cc79a7", "^"),
+    ("#e69f00", "v"),
+    ("#56b4e9", "P"),
+    ("#000000", "X"),
+)
+"""Colour and marker of the reference families, in their order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """The size of a figure in inches and of its text in points."""
+
+    width: float
+    height: float
+    text: float
+    small: float
+
+
+STYLES: dict[StyleName, Style] = {
+    "cvpr": Style(width=3.25, height=2.6, text=8, small=6.5),
+    "neurips": Style(width=5.5, height=3.4, text=9, small=7.5),
+}
+"""One column of a CVPR page, and the full width of a NeurIPS page."""
+
+_METADATA: dict[str, dict[str, Any]] = {
+    ".pdf": {"CreationDate": None, "Producer": None, "Creator": "partialnas"},
+    ".svg": {"Date": None, "Creator": "partialnas"},
+    ".png": {"Software": "partialnas"},
+}
+SUFFIXES = tuple(_METADATA)
+
+
+@contextmanager
+def drawing(name: StyleName) -> Iterator[Style]:
+    """The settings under which a figure is made and saved; nothing of them stays behind.
+
+    Raises:
+        UserError: there is no style of that name.
+    """
+    import matplotlib as mpl
+
+    if name not in STYLES:
+        raise UserError(f"style {name!r}: unknown, there are {', '.join(STYLES)}")
+    style = STYLES[name]
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_settings(style))
+        yield style
+
+
+def _settings(style: Style) -> dict[Any, Any]:
+    return {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same on every machine
+        "font.size": style.text,
+        "axes.labelsize": style.text,
+        "axes.linewidth": 0.6,
+        "axes.edgecolor": INK,
+        "axes.labelcolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.color": "#e6e6e6",
+        "grid.linewidth": 0.5,
+        "xtick.labelsize": style.small,
+        "ytick.labelsize": style.small,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "xtick.minor.size": 1.5,
+        "ytick.minor.size": 1.5,
+        "legend.fontsize": style.small,
+        "legend.frameon": False,
+        "text.parse_math": False,  # names may hold a dollar sign
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "partialnas",
+    }
+
+
+def save_figure(figure: "Figure", path: Path) -> Path:
+    """Writes the figure as PDF, SVG or PNG by suffix; to be called inside `drawing`.
+
+    Raises:
+        UserError: the suffix is none of these.
+        MachineError: the place cannot be written.
+    """
+    check_suffix(path)
+    content = io.BytesIO()
+    suffix = path.suffix.lower()
+    figure.savefig(content, format=suffix[1:], dpi=300, metadata=_METADATA[suffix])
+    return write_file(path, content.getvalue())
+
+
+def check_suffix(path: Path) -> None:
+    """Refuses a figure's path whose suffix is not known, before anything is drawn.
+
+    Raises:
+        UserError: always, for such a path.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: a figure ends in {', '.join(SUFFIXES)}")

@@ -1,0 +1,66 @@
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from partialnas.analysis.quantities import QUANTITIES, find, known, significant
+from partialnas.space.errors import UserError
+
+Frames = Callable[..., pd.DataFrame]
+
+
+def test_keys_carry_their_unit() -> None:
+    for key, quantity in QUANTITIES.items():
+        assert quantity.key == key
+        assert quantity.unit != "ms" or key.endswith("_ms")
+        assert quantity.unit != "img/s" or key.endswith("_img_s")
+        assert quantity.unit != "bytes" or key.endswith("_bytes")
+    assert QUANTITIES["macs"].label == "Multiply–accumulates (fvcore)"
+    assert QUANTITIES["val_accuracy"].label == "Validation accuracy (%)"
+
+
+@pytest.mark.parametrize(
+    ("key", "largest", "label", "factor"),
+    [
+        ("macs", 2.5e8, "Multiply–accumulates (M, fvcore)", 1e6),
+        ("params", 900, "Parameters", 1),
+        ("params", 1e9, "Parameters (G)", 1e9),
+        ("peak_memory_bytes", 3 * 2**20, "Peak memory (MiB)", 2**20),
+        ("peak_memory_bytes", 100, "Peak memory (bytes)", 1),
+        ("val_nll", 2e9, "Validation NLL (nats)", 1),
+    ],
+)
+def test_axes_are_scaled_to_what_stands_on_them(
+    key: str, largest: float, label: str, factor: float
+) -> None:
+    assert QUANTITIES[key].scaled(largest) == (label, factor)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12345.6, "12,346"), (0.0123456, "0.01235"), (2.0, "2"), (1234.0, "1,234"), (0.0, "0")],
+)
+def test_numbers_are_written_without_powers_of_ten(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_missing_values_are_written_as_nothing() -> None:
+    assert QUANTITIES["val_nll"].text(float("nan")) == ""
+    assert QUANTITIES["params"].text(3486160) == "3,486,160"
+
+
+def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
+    frame = frames(3).assign(score=1.0)
+    assert "score" in known(frame)
+    with pytest.raises(UserError, match="score:min or score:max"):
+        find("score", frame)
+    assert find("score:max", frame).better == "max"
+    frame.attrs["objectives"] = {"score": "min"}
+    assert find("score", frame).better == "min"
+
+
+def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
+    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*they have val_accuracy"):
+        find("throughput", frames(3))
+    with pytest.raises(UserError, match="no such quantity"):
+        find("seed", frames(3))
