@@ -34,7 +34,9 @@ def protocol(table: pd.DataFrame, quantity: Quantity) -> str:
     """
     if quantity.source != "measured":
         return ""
-    rows = table[table[quantity.key].notna()]
+    rows = table[table[quantity.key].notna() & table["device"].notna()]
+    if rows.empty:
+        return "as the study's own trial function tells"
     ways = rows[[*_PROTOCOL]].drop_duplicates().to_dict("records")
     searched = rows[rows["family"].eq("")] if rows["family"].eq("").any() else rows
     forms = searched["form"].unique()

@@ -8,7 +8,7 @@ import pandas as pd
 from partialnas.runs.measurement import Measurement, same_scale
 
 _CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form")
-_FIGURES = (
+FIGURES = (
     "throughput_img_s",
     "throughput_raw_img_s",
     "latency_ms",
@@ -17,7 +17,9 @@ _FIGURES = (
     "relative_high",
     "peak_memory_bytes",
 )
-COLUMNS = (*_FIGURES, "noisy", *_CONDITIONS, "processor", "reference_name")
+"""What is measured."""
+
+COLUMNS = (*FIGURES, "noisy", *_CONDITIONS, "processor", "reference_name")
 """What a trial learns from the measurement of its network."""
 
 

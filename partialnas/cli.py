@@ -1,0 +1,249 @@
+"""The command line: parse, call a room, print. Heavy imports stay inside the verbs."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from partialnas.space.errors import MachineError, UserError
+
+app = typer.Typer(
+    name="partialnas",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Neural architecture search and ablations for partial-channel networks (PartialNet).",
+    epilog="Exit codes: 0 done, 1 a failure of the machine, 2 a mistake in what was asked, "
+    "130 interrupted. Every finished trial is kept, whatever happens.",
+)
+
+StudyFile = Annotated[
+    Path, typer.Argument(help="A study in YAML, such as search/studies/quickstart.yaml.")
+]
+StudyFolder = Annotated[Path, typer.Argument(help="The folder that `run` wrote.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the results. [default: results/STUDY]")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Apply the study's `quick:` settings.")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a setting, keys with dots. Repeatable."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Resolution = Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")]
+
+
+@app.callback()
+def _common(
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Options before the verb."""
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Out = None,
+    quick: Quick = False,
+    set_: Override = None,
+    address: Annotated[
+        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
+    ] = None,
+) -> None:
+    """Run a study, or carry on with one that was interrupted.
+
+    Writes into the folder: `ledger.sqlite` (every trial, measurement and proposal; the single
+    source of truth), `study.yaml` (the study as it was run), `weights/` (final weights)
+    and `workers.log`. Running the same command again continues: finished trials stay,
+    interrupted ones continue from their last epoch, none runs twice. Ctrl-C keeps all that is
+    finished.
+    """
+    from partialnas.search.runner import run_study
+    from partialnas.search.study import load_study
+
+    loaded = load_study(study, quick=quick, overrides=set_ or ())
+    folder = out or default_folder(loaded.study, quick=quick)
+    run_study(loaded, folder, beside=study.parent, address=address)
+    status(folder)
+
+
+def default_folder(study: str, *, quick: bool) -> Path:
+    """Where a study's results go unless told otherwise: quick ones apart from full ones."""
+    return Path("results") / (f"{study}-quick" if quick else study)
+
+
+@app.command()
+def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None:
+    """Validate a study, count its trials, estimate its time; run nothing.
+
+    Names every mistake with its place in the file, the size of the space, axes that cannot
+    matter, and the time that the trials will take, from a few timed steps of a network of median
+    cost.
+    """
+    from partialnas.search.checking import check_study
+    from partialnas.search.study import load_study
+
+    loaded = load_study(study, quick=quick, overrides=set_ or ())
+    check_study(loaded, beside=study.parent, show=typer.echo)
+
+
+@app.command()
+def status(folder: StudyFolder) -> None:
+    """Show a study's trials by state, its front, and what failed and why.
+
+    Reads the ledger only: safe at any time, also while the study runs.
+    """
+    from partialnas.overview import show_status
+
+    show_status(folder)
+
+
+@app.command()
+def describe(
+    architecture: Annotated[
+        str, typer.Argument(metavar="ARCH", help="A preset, a JSON file, or a trial as DIR:7.")
+    ],
+    resolution: Resolution = 224,
+    in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
+    classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
+    json: AsJson = False,
+) -> None:
+    """Print an architecture's parameters and multiply-accumulates, per block and in all.
+
+    By closed formula, without building the network. `macs` is what fvcore counts (norms and
+    pooling included), `macs_core` convolutions and matrix products alone.
+    """
+    from partialnas.overview import show_architecture
+    from partialnas.subjects import find_architecture
+
+    found = find_architecture(architecture)
+    show_architecture(found, resolution, in_chans, classes, as_json=json)
+
+
+@app.command()
+def measure(
+    architectures: Annotated[
+        list[str],
+        typer.Argument(metavar="ARCH...", help="Presets, JSON files, trials (DIR:7), timm:NAME."),
+    ],
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 32,
+    resolution: Resolution = 224,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Fold the norms first, as for shipping.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Longest time for each.")] = 20.0,
+    json: AsJson = False,
+) -> None:
+    """Measure throughput (img/s) and latency (ms per batch) on a device.
+
+    The first network is the reference: every other is timed in turns with it, so that drift of
+    the machine cancels in `relative_throughput`. A figure is marked noisy where the wall clock and
+    the processor's time disagree, or where its interval stayed wide.
+    """
+    from partialnas.overview import show_measurements
+    from partialnas.runs.measurement import Protocol
+    from partialnas.space.values import checked
+    from partialnas.subjects import find_subject, measure_subjects
+
+    protocol = checked(
+        Protocol,
+        {
+            "device": device,
+            "threads": threads,
+            "batch_size": batch_size,
+            "precision": precision,
+            "form": "deploy" if deploy else "training",
+            "max_seconds": seconds,
+        },
+        "it cannot be measured so",
+    )
+    subjects = [find_subject(name) for name in architectures]
+    show_measurements(measure_subjects(subjects, resolution, protocol), as_json=json)
+
+
+@app.command()
+def pareto(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    x: Annotated[
+        str | None, typer.Option("--x", "-x", metavar="KEY", help="Quantity along x.")
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option("--y", "-y", metavar="KEY", help="Quantity along y.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. [default: DIR/front.pdf]"),
+    ] = None,
+) -> None:
+    """Draw the front of one or several studies, and write the table behind it.
+
+    Axes are any two quantities, by default the study's objectives; `KEY:min` or `KEY:max` says
+    which way is better for one that is not known. Beside the figure stand its table (.csv) and its
+    readable form with the caption (.md).
+    """
+    from partialnas.overview import draw_front
+
+    draw_front(folders, x, y, output)
+
+
+@app.command()
+def export(
+    folder: StudyFolder,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="trials.csv, .parquet or .xlsx.")
+    ] = Path("trials.csv"),
+) -> None:
+    """Write one row per trial, failed ones included, as CSV, Parquet or a spreadsheet."""
+    from partialnas.analysis import export as export_table
+    from partialnas.analysis import load
+
+    frame = load(folder)
+    export_table(frame, output)
+    typer.echo(f"{len(frame)} trials in {output}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; turns errors into one message and an exit code."""
+    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        app(arguments, prog_name="partialnas", standalone_mode=False)
+    except typer.TyperException as error:  # a word of the command line that does not fit
+        return _shown(error)
+    except UserError as error:
+        return _told(f"error: {error}", arguments, 2)
+    except MachineError as error:
+        return _told(f"error: {error}", arguments, 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _told("interrupted; all that was finished is kept", arguments, 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        text = f"error: {type(error).__name__}: {error}\n"
+        hint = "This is a defect of partialnas; --debug before the verb shows where it happened."
+        return _told(text + hint, arguments, 1)
+    return 0
+
+
+def _shown(error: Any) -> int:
+    error.show()
+    return int(error.exit_code)
+
+
+def _told(text: str, arguments: list[str], code: int) -> int:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    print(text, file=sys.stderr)
+    return code

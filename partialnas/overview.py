@@ -1,0 +1,176 @@
+"""What the verbs print: tables for readers, JSON for programs."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from partialnas.space.architecture import Architecture, RealisedBlock
+from partialnas.space.cost import NetworkCost, cost
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from partialnas.runs.measurement import Measurement
+
+_SHOWN = ("val_accuracy", "params", "macs")
+"""Columns that a front on the terminal has beside its two axes."""
+
+
+def show_architecture(
+    architecture: Architecture, resolution: int, in_chans: int, classes: int, *, as_json: bool
+) -> None:
+    """Print what an architecture costs, per block and in all."""
+    counted = cost(architecture, resolution, in_chans, classes)
+    if as_json:
+        print(json.dumps(_described(architecture, resolution, counted), indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, title=_title(architecture), title_justify="left")
+    for column in ("block", "map", "channels and parts", "params", "macs"):
+        number = column in ("params", "macs")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number)
+    mixers = _mixers(architecture)
+    for row in counted.rows:
+        parts = mixers.get(row.name, str(row.channels))
+        size = f"{row.height}x{row.width}"
+        table.add_row(row.name, size, parts, f"{row.params:,}", f"{row.macs:,}")
+    table.add_section()
+    total = ("total", f"{resolution}x{resolution}", "", f"{counted.params:,}", f"{counted.macs:,}")
+    table.add_row(*total)
+    console = Console()
+    console.print(table)
+    core = f"{counted.macs_core:,} of them in convolutions and matrix products"
+    console.print(f"macs: multiply-accumulates as fvcore counts them; {core}", highlight=False)
+
+
+def _title(architecture: Architecture) -> str:
+    stem = f"stem stride {architecture.stem_stride}"
+    name = architecture.name or "architecture"
+    return f"{name} · {architecture.digest} · {stem} · {architecture.activation}"
+
+
+def _mixers(architecture: Architecture) -> dict[str, str]:
+    return {
+        f"stage {stage}, block {index}": _mixer(block)
+        for stage, blocks in enumerate(architecture.realised, start=1)
+        for index, block in enumerate(blocks, start=1)
+    }
+
+
+def _mixer(block: RealisedBlock) -> str:
+    parts = [f"{part.op} {part.channels}" for part in block.parts]
+    return " + ".join(parts) + (" · pat_sp" if block.pat_sp else "")
+
+
+def _described(architecture: Architecture, resolution: int, counted: NetworkCost) -> dict[str, Any]:
+    mixers = _mixers(architecture)
+    blocks = [asdict(row) | {"parts": mixers.get(row.name, "")} for row in counted.rows]
+    totals = {k: v for k, v in asdict(counted).items() if k != "rows"}
+    head = {"name": architecture.name, "digest": architecture.digest, "resolution": resolution}
+    return {
+        **head,
+        **totals,
+        "blocks": blocks,
+        "architecture": architecture.model_dump(mode="json"),
+    }
+
+
+def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -> None:
+    """Print measurements as they come, the first network being the reference."""
+    if as_json:
+        print(json.dumps([m.model_dump(mode="json") for m in measurements], indent=2))
+        return
+    taken = list(measurements)
+    first = taken[0]
+    table = Table("network", title=_conditions(first))
+    for column in ("img/s", "ms/batch", "relative", "95 % interval", "rounds", ""):
+        table.add_column(column, justify="right")
+    for m in taken:
+        table.add_row(m.name, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
+    Console().print(table)
+
+
+def _relative(m: "Measurement") -> tuple[str, ...]:
+    noisy = "noisy" if m.noisy else ""
+    if m.relative_throughput is None:
+        return "", "", str(m.rounds), noisy
+    interval = f"{m.relative_low:.3f}-{m.relative_high:.3f}"
+    return f"{m.relative_throughput:.3f}", interval, str(m.rounds), noisy
+
+
+def _conditions(m: "Measurement") -> str:
+    device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
+    shape = f"batch {m.batch_size} at {m.resolution}x{m.resolution}"
+    return f"{device} · {m.threads} thread(s) · {shape} · {m.precision} · {m.form} form"
+
+
+def show_status(folder: Path) -> None:
+    """Print a study's trials by state, its front, and what failed and why."""
+    from partialnas.analysis import load
+    from partialnas.runs.ledger import Ledger
+
+    console = Console()
+    with Ledger.open(folder) as ledger:
+        counts, replays = ledger.counts(), ledger.replays()
+        timed, name = len(ledger.measurements()), ledger.meta.get("study", folder.name)
+    states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
+    extra = [f"{replays} repeated"] if replays else []
+    console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
+    frame = load(folder)
+    if frame["state"].eq("done").any():
+        try:
+            console.print(front_table(frame))
+        except UserError as error:  # trials that have no front yet are no mistake of the reader's
+            console.print(f"no front: {error}", markup=False, soft_wrap=True)
+    for line in _failures(frame):
+        console.print(line, markup=False)
+    console.print(f"ledger: {folder / 'ledger.sqlite'}", soft_wrap=True)
+
+
+def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
+    """The front of a study, and its baselines below it, as a table for the terminal."""
+    from partialnas.analysis.pareto import pareto_table
+    from partialnas.analysis.quantities import QUANTITIES
+
+    points = pareto_table(frame, x, y)
+    shown = points[points["on_front"] | points["family"].ne("")]
+    axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
+    table = Table("", box=SIMPLE_HEAD, title="front, and baselines below it", title_justify="left")
+    keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
+    for key in (*keys, "seeds"):
+        table.add_column(key, justify="right")
+    for _, row in shown.iterrows():
+        texts = [(axes.get(key) or QUANTITIES[key]).text(row[key]) for key in keys]
+        table.add_row(row["label"], *texts, str(row["n"]))
+    return table
+
+
+def _failures(frame: "pd.DataFrame") -> list[str]:
+    """One line per reason, the most frequent first, with the trials it struck."""
+    struck = frame[frame["state"].isin(["failed", "timeout"])]
+    reasons = struck.groupby("reason", dropna=False, sort=False)["trial"].agg(list)
+    ordered = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
+    return [f"{len(t)} failed: {reason} (trials {_few(t)})" for reason, t in ordered]
+
+
+def _few(trials: list[int]) -> str:
+    listed = ", ".join(f"#{number}" for number in trials[:5])
+    return listed + (", ..." if len(trials) > 5 else "")
+
+
+def draw_front(folders: list[Path], x: str | None, y: str | None, output: Path | None) -> None:
+    """Draw the front of studies, print its table, and name the files written."""
+    from partialnas.analysis import load, pareto_figure
+
+    frame = load(folders)
+    drawn = pareto_figure(frame, output or folders[0] / "front.pdf", x=x, y=y)
+    console = Console()
+    console.print(front_table(frame, x, y))
+    for path in drawn.files:
+        console.print(f"wrote {path}", soft_wrap=True, highlight=False)

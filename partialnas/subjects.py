@@ -1,0 +1,84 @@
+"""What a word of the command line names: a preset, a JSON file, a trial `DIR:7`, `timm:NAME`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partialnas.space.architecture import Architecture
+from partialnas.space.errors import UserError
+from partialnas.space.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from partialnas.runs.measurement import Measurement, Protocol
+    from partialnas.runs.subject import Subject
+
+_CLASSES, _CHANNELS = 1000, 3
+_TRIAL = re.compile(r"(.+):(\d+)")
+
+
+def find_architecture(name: str) -> Architecture:
+    """The architecture that `name` stands for.
+
+    Raises:
+        UserError: nothing of that name, or a timm model, whose inside is not known.
+    """
+    subject = find_subject(name)
+    if not isinstance(subject, Architecture):
+        raise UserError(f"{name} is a timm model; describe works on partialnas architectures")
+    return subject
+
+
+def find_subject(name: str) -> "Subject":
+    """The architecture or timm model that `name` stands for.
+
+    Raises:
+        UserError: nothing of that name; says what would be understood.
+    """
+    if name in PRESETS:
+        return preset(name)
+    if name.startswith("timm:"):
+        from partialnas.runs.subject import subject_from
+
+        return subject_from(name)
+    if name.endswith(".json"):
+        return _from_file(Path(name))
+    trial = _TRIAL.fullmatch(name)
+    return _from_ledger(Path(trial[1]), int(trial[2])) if trial else preset(name)
+
+
+def _from_file(path: Path) -> Architecture:
+    try:
+        return Architecture.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file; expected an architecture in JSON") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _from_ledger(folder: Path, number: int) -> "Subject":
+    from partialnas.runs.ledger import Ledger
+    from partialnas.runs.subject import subject_from
+
+    with Ledger.open(folder) as ledger:
+        proposals = {row.number: row for row in ledger.proposals()}
+        for trial in ledger.trials():
+            if trial.number == number:
+                return subject_from(proposals[trial.proposal].subject)
+        raise UserError(
+            f"{folder} has no trial {number}; its trials are 1 to {len(ledger.trials())}"
+        )
+
+
+def measure_subjects(
+    subjects: Sequence["Subject"], resolution: int, protocol: "Protocol"
+) -> Iterator["Measurement"]:
+    """Measurements of the subjects in order, each beside the first, one at a time."""
+    from partialnas.runs.measure import measure
+    from partialnas.runs.task import Task
+
+    task = Task(data="random", resolution=resolution, channels=_CHANNELS, classes=_CLASSES)
+    for subject in subjects:
+        yield measure(subject, task, protocol, subjects[0])

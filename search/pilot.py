@@ -1,0 +1,68 @@
+"""Pilots: a few timed steps of one network, to tell how long a trial will take."""
+
+from dataclasses import dataclass, replace
+
+from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.job import Job
+from partialnas.runs.subject import Subject
+from partialnas.runs.trial import Context, run_trial
+from partialnas.search.prepare import Prepared
+from partialnas.space.errors import UserError
+
+_SHORT, _LONG = 4, 12
+"""Steps of the two timed runs; their difference is free of what a start costs."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a trial takes, extrapolated from a few steps.
+
+    Attributes:
+        seconds: of one trial with all its epochs.
+        start: seconds before its first epoch.
+    """
+
+    seconds: float
+    start: float
+
+
+def time_trial(subject: Subject, prepared: Prepared, device: str) -> Pilot:
+    """Time a few training steps and evaluations of `subject`, and extrapolate to a trial.
+
+    Raises:
+        UserError: the network cannot be trained; says why.
+    """
+    splits = load_splits(prepared.task)
+    recipe = prepared.study.recipe
+    steps = len(splits.train_y) // recipe.batch_size
+    short, long = (
+        _epoch(subject, prepared, _share(splits, count * recipe.batch_size), device)
+        for count in (_SHORT, _LONG)
+    )
+    step = max(long - short, 0.0) / (_LONG - _SHORT)
+    return Pilot(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
+
+
+def _epoch(subject: Subject, prepared: Prepared, splits: Splits, device: str) -> float:
+    job = Job(
+        subject=subject, task=prepared.task, recipe=prepared.study.recipe, fidelity=1, seeds=(0,)
+    )
+    (record,) = run_trial(job, Context(device=device, splits=splits))
+    if record.state != "done":
+        raise UserError(f"a pilot trial failed: {record.reason}")
+    return record.seconds
+
+
+def _share(splits: Splits, count: int) -> Splits:
+    """The first `count` training images, and of the other splits as large a share."""
+    share = count / len(splits.train_y)
+    val, test = (max(1, round(share * len(y))) for y in (splits.val_y, splits.test_y))
+    return replace(
+        splits,
+        train_x=splits.train_x[:count],
+        train_y=splits.train_y[:count],
+        val_x=splits.val_x[:val],
+        val_y=splits.val_y[:val],
+        test_x=splits.test_x[:test],
+        test_y=splits.test_y[:test],
+    )

@@ -1,0 +1,50 @@
+"""Where a study's trials run: device, workers and their shares."""
+
+import os
+from dataclasses import dataclass
+
+from partialnas.search.study import Study
+from partialnas.space.errors import MachineError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where trials run.
+
+    Attributes:
+        device: that each trial trains on: `cpu` or `cuda`.
+        workers: trials at once.
+        cpus_per_trial: threads of each.
+        gpus_per_trial: share of a GPU of each; 0 on a CPU.
+        address: of a Ray cluster to join.
+    """
+
+    device: str
+    workers: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    address: str | None = None
+
+
+def place(study: Study, address: str | None = None) -> Placement:
+    """Where the trials of a study run on this machine, or on the cluster at `address`.
+
+    Raises:
+        MachineError: the study asks for a GPU that is not there.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    spec = study.executor
+    device = ("cuda" if gpus else "cpu") if spec.device == "auto" else spec.device
+    for place, wanted in (("executor", device), ("measure", study.measure.device)):
+        if wanted.startswith("cuda") and not gpus and address is None:
+            raise MachineError(
+                f"{place}.device is {wanted}, but this machine has no GPU that PyTorch can use; "
+                f"--set {place}.device=cpu runs on the processor"
+            )
+    share = spec.gpus_per_trial if device == "cuda" else 0.0
+    threads = study.recipe.threads
+    fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
+    workers = max(1, fitting) if spec.workers == "auto" else spec.workers
+    return Placement(device, workers, threads, share, address)

@@ -1,0 +1,91 @@
+"""Progress of a study: a live line on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+_TIMEFUL = 3
+"""Trials that must have ended before the time left is told."""
+
+
+@dataclass
+class Tally:
+    """What a study has done so far.
+
+    Attributes:
+        total: trials that the study will have, as far as is known.
+        done: trials that ended well, in all sittings.
+        failed: trials that ended as failed, timeout or early.
+        running: trials at work now.
+        repeats: proposals answered from the ledger.
+        measured: networks timed, in all sittings.
+        best: the best value of each objective so far.
+        fresh: trials that ended in this sitting.
+        began: when this sitting began (monotonic seconds).
+    """
+
+    total: int | None = None
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    repeats: int = 0
+    measured: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    fresh: int = 0
+    began: float = field(default_factory=monotonic)
+
+    def line(self) -> str:
+        """One line for a reader."""
+        ended = self.done + self.failed
+        parts = [f"{ended}/{self.total}" if self.total else f"{ended}", f"{self.running} running"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{self.repeats} repeated"] if self.repeats else []
+        parts += [f"best {name} {value:.4g}" for name, value in self.best.items()]
+        return " · ".join([*parts, *self._times()])
+
+    def _times(self) -> list[str]:
+        elapsed = monotonic() - self.began
+        if self.fresh < _TIMEFUL:
+            return []
+        rate = self.fresh / elapsed
+        left = [] if self.total is None else [self.total - self.done - self.failed]
+        return [f"{rate * 60:.1f} trials/min", *(f"{clock(n / rate)} left" for n in left)]
+
+
+def clock(seconds: float) -> str:
+    """`75` as `1:15`, hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Shows a tally: live on a terminal, otherwise one plain line per event."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Keep the live line on the terminal for as long as the study runs."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(Text(""), console=self._console, refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def update(self, tally: Tally) -> None:
+        """Bring the live line up to date; silent where there is no terminal."""
+        if self._live is not None:
+            self._live.update(Text(tally.line(), no_wrap=True, overflow="ellipsis"))
+
+    def event(self, text: str) -> None:
+        """Write one line that stays."""
+        self._console.print(Text(text), soft_wrap=True, highlight=False)

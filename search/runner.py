@@ -1,0 +1,139 @@
+"""Run a study: the driver, and the only writer of its ledger."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from partialnas.runs.data import load_splits
+from partialnas.runs.environment import environment
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.trial import Context
+from partialnas.search.executor import Executor, InProcess
+from partialnas.search.feed import StudyFeed
+from partialnas.search.placement import Placement, place
+from partialnas.search.prepare import Prepared, prepare, same_network
+from partialnas.search.progress import Progress
+from partialnas.search.sources import OptunaSource, Source
+from partialnas.search.study import Study, growth
+from partialnas.search.watched import Watched
+from partialnas.search.work import Work, import_function
+from partialnas.space.errors import UserError
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    beside: Path = Path(),
+    address: str | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run a study in `folder`, or carry on with it; returns when its budget or search ends.
+
+    Args:
+        study: what to run.
+        folder: where the ledger is, or will be.
+        beside: folder that the study's relative paths start from.
+        address: a Ray cluster to join.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or is another than the one in the folder.
+        MachineError: the disk or the device fails.
+        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+    """
+    progress = Progress(console or Console(stderr=True))
+    prepared = prepare(study, beside)
+    placement = place(study, address)
+    work = _work(prepared, placement, folder, beside)
+    for line in same_network(prepared):
+        progress.event(f"note: {line}")
+    with _ledger(prepared, folder, progress) as ledger:
+        ledger.recover()
+        feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
+        watched = Watched(feed, prepared, ledger, progress)
+        try:
+            with progress.showing():
+                _executor(study, placement, folder).run(watched, work)
+        finally:
+            with suppress(Exception):
+                ledger.recover()
+
+
+def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
+    """The study's ledger, new or taken up; refused where it belongs to another study."""
+    frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
+    if not (folder / "ledger.sqlite").exists():
+        return Ledger.create(folder, _meta(prepared, frozen))
+    ledger = Ledger.open(folder, write=True)
+    try:
+        meta = ledger.meta
+        if meta["study"] != prepared.study.study:
+            raise UserError(
+                f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
+                "name another folder with --out"
+            )
+        for line in growth(json.loads(meta["frozen"]), prepared.study.frozen()):
+            progress.event(f"the study has grown: {line}")
+        ledger.amend({"frozen": frozen})
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
+    reference = prepared.reference.model_dump(mode="json")
+    return {
+        "study": prepared.study.study,
+        "study_digest": prepared.study.digest,
+        "frozen": frozen,
+        "task": prepared.task.model_dump_json(),
+        "environment": json.dumps(environment()),
+        "reference": json.dumps(reference),
+    }
+
+
+def _source(prepared: Prepared) -> Source | None:
+    study = prepared.study
+    if study.search is None or prepared.space is None:
+        return None
+    return OptunaSource(prepared.space, study.search, study.objectives)
+
+
+def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) -> Work:
+    study = prepared.study
+    if study.trial is not None:
+        import_function(study.trial, beside)
+    context = Context(
+        device=placement.device,
+        splits=None if study.trial else load_splits(prepared.task),
+        folder=folder.resolve(),
+        time_limit_s=study.executor.time_limit_s,
+    )
+    counted = ("params", "macs", "macs_core", "activations")
+    return Work(
+        context=context,
+        task=prepared.task,
+        protocol=study.measure,
+        reference=prepared.reference,
+        function=study.trial,
+        required=tuple(name for name in study.objectives if name not in counted),
+        path=beside.resolve(),
+    )
+
+
+def _executor(study: Study, placement: Placement, folder: Path) -> Executor:
+    if study.executor.kind == "in-process":
+        return InProcess(folder / "workers.log")
+    from partialnas.search.ray_executor import RayTune
+
+    return RayTune(
+        folder=folder,
+        workers=placement.workers,
+        address=placement.address,
+        cpus_per_trial=placement.cpus_per_trial,
+        gpus_per_trial=placement.gpus_per_trial,
+    )

@@ -1,0 +1,164 @@
+"""Sources: samplers that propose architectures and learn from what came of them."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from partialnas.search.study import Direction, SearchSpec
+from partialnas.space.architecture import Architecture
+from partialnas.space.space import Space
+from partialnas.space.values import digest
+
+_ATTEMPTS = 50
+"""Proposals outside the constraints before one is drawn from the space directly."""
+
+Values = Mapping[str, float]
+"""A candidate's objectives, by name."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An architecture that a source proposes.
+
+    Attributes:
+        architecture: what to train.
+        note: plain JSON data from which the source can rebuild its memory of this proposal.
+    """
+
+    architecture: Architecture
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A proposal of an earlier sitting, as the ledger knows it.
+
+    Attributes:
+        number: the ledger's number of the proposal.
+        note: what the source wrote down with it.
+        values: its objectives; None where it failed.
+        open: whether its trials have not ended yet.
+    """
+
+    number: int
+    note: dict[str, Any]
+    values: Values | None
+    open: bool = False
+
+
+class Source(Protocol):
+    """Proposes architectures; is told what became of each; can be rebuilt from the ledger."""
+
+    def ask(self, number: int) -> Proposal | None:
+        """The next proposal, to be known by the ledger's `number`; None when there are no more."""
+        ...
+
+    def tell(self, number: int, values: Values | None) -> None:
+        """What the proposal of that number reached; None where it failed."""
+        ...
+
+    def rebuild(self, history: Sequence[Remembered]) -> None:
+        """Take up the proposals of earlier sittings, in order."""
+        ...
+
+
+class _SteadyNSGAII(NSGAIISampler):
+    """NSGA-II whose parents come in one order.
+
+    Optuna hands parents out in the order of selection the first time it is asked for them, and by
+    number afterwards, so that a resumed search would draw others.
+    """
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        parents = super().get_parent_population(study, generation)
+        return sorted(parents, key=lambda trial: trial.number)
+
+
+def make_sampler(spec: SearchSpec, count: int) -> BaseSampler:
+    """The sampler of a study, seeded by the study's seed and the number of proposals so far.
+
+    Re-seeding for every proposal makes a resumed search propose what it would have proposed.
+    """
+    seed = int(digest([spec.seed, count])[:8], 16)
+    match spec.sampler:
+        case "random":
+            return RandomSampler(seed=seed)
+        case "tpe":
+            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        case "nsga2":
+            return _SteadyNSGAII(seed=seed, population_size=spec.population)
+
+
+class OptunaSource:
+    """Optuna's ask and tell over a space; its study lives in memory."""
+
+    def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._space = space
+        self._spec = spec
+        self._objectives = dict(objectives)
+        directions = ["minimize" if d == "min" else "maximize" for d in objectives.values()]
+        self._study = optuna.create_study(
+            directions=directions, sampler=make_sampler(spec, 0), study_name="partialnas"
+        )
+        self._trials: dict[int, int] = {}
+
+    def ask(self, number: int) -> Proposal:
+        """The sampler's next architecture that satisfies the space's constraints."""
+        self._study.sampler = make_sampler(self._spec, number)
+        for _ in range(_ATTEMPTS):
+            trial = self._study.ask()
+            point = self._space.suggest(trial)
+            if self._space.contains(point):
+                return self._proposal(number, trial)
+            self._study.tell(trial, state=TrialState.FAIL)
+        rng = random.Random(f"{self._spec.seed}/{number}")
+        self._study.enqueue_trial(self._space.params_of(self._space.sample(rng)))
+        return self._proposal(number, self._study.ask())
+
+    def _proposal(self, number: int, trial: optuna.Trial) -> Proposal:
+        architecture = self._space.architecture(self._space.suggest(trial))
+        self._trials[number] = trial.number
+        return Proposal(architecture, _note(self._study.trials[trial.number]))
+
+    def tell(self, number: int, values: Values | None) -> None:
+        """Complete the trial, or mark it as failed."""
+        trial = self._trials.pop(number)
+        if values is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial, [values[name] for name in self._objectives])
+
+    def rebuild(self, history: Sequence[Remembered]) -> None:
+        """Add the proposals of earlier sittings to the study."""
+        for remembered in history:
+            self._trials[remembered.number] = len(self._study.get_trials(deepcopy=False))
+            self._study.add_trial(self._frozen(remembered))
+            if not remembered.open:
+                del self._trials[remembered.number]
+
+    def _frozen(self, remembered: Remembered) -> FrozenTrial:
+        note = remembered.note
+        values = remembered.values
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        return create_trial(
+            state=TrialState.RUNNING if remembered.open else state,
+            values=None if values is None else [values[name] for name in self._objectives],
+            params=note["params"],
+            distributions={
+                name: json_to_distribution(text) for name, text in note["distributions"].items()
+            },
+            system_attrs=note["system_attrs"],
+        )
+
+
+def _note(trial: FrozenTrial) -> dict[str, Any]:
+    distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
+    attrs = {k: v for k, v in trial.system_attrs.items() if k != "fixed_params"}
+    return {"params": trial.params, "distributions": distributions, "system_attrs": attrs}

@@ -1,0 +1,83 @@
+"""The work of a study: what one worker does with one item, and the plain data it needs."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from partialnas.runs.job import Job
+from partialnas.runs.measure import measure
+from partialnas.runs.measurement import Protocol
+from partialnas.runs.subject import Subject, subject_digest
+from partialnas.runs.task import Task
+from partialnas.runs.trial import Context, Evaluate, run_function, run_trial
+from partialnas.search.executor import Outcome
+from partialnas.space.errors import UserError
+from partialnas.space.values import Value
+
+
+class Timing(Value):
+    """An item of work: measure how fast a network is on the study's device."""
+
+    subject: Subject
+
+    @property
+    def label(self) -> str:
+        """What this item is called in logs."""
+        return f"timing-{subject_digest(self.subject)}"
+
+
+Item = Job | Timing
+
+
+@dataclass(frozen=True)
+class Work:
+    """Does one item; made of plain data, so that it reaches every worker.
+
+    Attributes:
+        context: device, data, folders and limits of trials.
+        task: what is learned, for measuring.
+        protocol: how networks are measured.
+        reference: what throughput is relative to.
+        function: `module:function` that stands in for training.
+        required: metrics that the function must return.
+        path: where else modules are looked for (the study's folder).
+    """
+
+    context: Context
+    task: Task
+    protocol: Protocol
+    reference: Subject
+    function: str | None = None
+    required: tuple[str, ...] = ()
+    path: Path | None = None
+
+    def __call__(self, item: Item) -> Outcome:
+        """What came of the item; what a network did wrong is in the record, never raised."""
+        if isinstance(item, Timing):
+            return Outcome(
+                measurement=measure(item.subject, self.task, self.protocol, self.reference)
+            )
+        if self.function is None:
+            return Outcome(records=tuple(run_trial(item, self.context)))
+        evaluate = import_function(self.function, self.path)
+        return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))
+
+
+def import_function(name: str, path: Path | None = None) -> Evaluate:
+    """The function that `module:function` names, looked for beside the study too.
+
+    Raises:
+        UserError: no such module or function, or an error on importing it.
+    """
+    module_name, _, function_name = name.partition(":")
+    if path is not None and str(path.resolve()) not in sys.path:
+        sys.path.append(str(path.resolve()))
+    try:
+        function: Any = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"trial: cannot import {name}: {error}") from None
+    if not callable(function):
+        raise UserError(f"trial: {name} is not a function")
+    return function  # type: ignore[no-any-return]

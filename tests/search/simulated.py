@@ -1,0 +1,42 @@
+"""Trials that cost nothing: stand-ins for training, named in studies as `simulated:...`."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+
+def plain(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
+    width = architecture.widths[0]
+    nll = 1.0 / width + 0.01 * seed + 0.1 / epochs
+    return {"val_nll": nll, "val_accuracy": 100 - nll, "throughput_img_s": 1e5 / width}
+
+
+def slow(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
+    time.sleep(0.5)
+    return plain(architecture, seed, epochs)
+
+
+def faulty(architecture: Any, seed: int, epochs: int) -> Any:
+    match architecture.widths[0] % 5:
+        case 0:
+            raise RuntimeError("a fault of the network")
+        case 1:
+            return {"val_nll": float("nan"), "throughput_img_s": 1.0}
+        case 2:
+            return None
+        case 3:
+            return {"val_nll": 1.0}
+        case _:
+            return plain(architecture, seed, epochs)
+
+
+def killing(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
+    """Kills the driver, once, in the middle of a study."""
+    mark = Path(os.environ["PARTIALNAS_TEST_MARK"])
+    with mark.open("a") as log:
+        log.write(f"{architecture.digest} {seed}\n")
+    if len(mark.read_text().splitlines()) == int(os.environ["PARTIALNAS_TEST_KILL_AT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(architecture, seed, epochs)

@@ -1,0 +1,169 @@
+"""Study files: what is read, what is refused and how it is told, what may grow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from partialnas.search.study import Study, differences, growth, load_study
+from partialnas.space.errors import UserError
+
+STUDIES = Path(__file__).parents[2] / "search" / "studies"
+
+PLAIN: dict[str, Any] = {
+    "schema": 1,
+    "study": "plain",
+    "task": {"data": "digits"},
+    "space": {"axes": {"width": [8, 16]}},
+    "search": {"sampler": "random"},
+    "budget": {"trials": 4},
+    "quick": {"recipe.epochs": 1, "budget.trials": 2},
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**PLAIN, **changes}))
+    return path
+
+
+def told(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_study(path, overrides=overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("quick", [False, True])
+def test_shipped_studies_are_valid(path: Path, quick: bool) -> None:
+    assert load_study(path, quick=quick).study == path.stem
+
+
+def test_quick_and_overrides_apply_in_order(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert load_study(path).budget.trials == 4
+    assert load_study(path).recipe.epochs == 4
+    assert load_study(path, quick=True).recipe.epochs == 1
+    study = load_study(path, quick=True, overrides=["budget.trials=9", "recipe.lr=0.5"])
+    assert (study.budget.trials, study.recipe.lr, study.recipe.epochs) == (9, 0.5, 1)
+
+
+def test_a_recipe_is_a_named_one_with_changes(tmp_path: Path) -> None:
+    standard = load_study(written(tmp_path, recipe="standard")).recipe
+    changed = load_study(written(tmp_path, recipe={"use": "standard", "epochs": 2})).recipe
+    assert changed == standard.model_copy(update={"epochs": 2})
+    assert (
+        load_study(written(tmp_path, recipe="standard"), overrides=["recipe.epochs=2"]).recipe
+        == changed
+    )
+
+
+def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        colour="red",
+        seeds=0,
+        recipe={"use": "short", "lr": "fast"},
+        executor={"workers": -1},
+        space={"axes": {"width": []}},
+        search={"sampler": "guess"},
+    )
+    message = told(path)
+    for place in ("colour", "seeds", "recipe.lr", "executor.workers", "width", "search.sampler"):
+        assert place in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"study": "../escape"}, "study"),
+        ({"study": ""}, "study"),
+        ({"search": None}, "nothing to do"),
+        ({"budget": {}}, "budget"),
+        ({"objectives": {}}, "objectives"),
+        ({"objectives": {"test_accuracy": "max"}}, "never used to choose"),
+        ({"objectives": {"val_acuracy": "max"}}, "val_accuracy"),
+        ({"recipe": "fast"}, "short"),
+        ({"schema": 2}, "schema"),
+        ({"trial": "not a function"}, "module:function"),
+        ({"space": {"axes": {}}}, "axis"),
+        ({"measure": {"batch_size": 0}}, "measure.batch_size"),
+        ({"task": {"data": "digits", "resolution": 0}}, "task.resolution"),
+    ],
+)
+def test_what_cannot_run_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in told(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("override", ["seeds", "=3", "seeds=[", "study.name=3", "nothing.like=1"])
+def test_overrides_that_do_not_fit_are_refused(tmp_path: Path, override: str) -> None:
+    assert override.split("=")[0].split(".")[0] in told(written(tmp_path), override)
+
+
+@pytest.mark.parametrize("content", ["{", "- 1", "", "\0"])
+def test_files_that_are_no_studies_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(content)
+    assert "study.yaml" in told(path)
+    assert "cannot read" in told(tmp_path / "absent.yaml")
+
+
+def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: !!python/object/apply:os.getcwd []")
+    assert "not YAML" in told(path)
+
+
+def frozen(**changes: Any) -> dict[str, Any]:
+    return Study.model_validate({**PLAIN, **changes}).frozen()
+
+
+def test_budget_seeds_executor_and_arms_may_grow() -> None:
+    arms = {"a": {"width": 8}}
+    old = frozen(arms=arms)
+    new = frozen(
+        arms={**arms, "b": {"width": 16}},
+        seeds=3,
+        budget={"trials": 50},
+        executor={"workers": 2},
+    )
+    assert {line.split(":")[0] for line in growth(old, new)} == {
+        "arms.b",
+        "seeds",
+        "budget.trials",
+        "executor.workers",
+    }
+    assert growth(old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"task": {"data": "mnist5k"}}, "task.data: 'digits' -> 'mnist5k'"),
+        ({"recipe": {"use": "short", "lr": 0.5}}, "recipe.lr"),
+        ({"space": {"axes": {"width": [8, 24]}}}, "space"),
+        ({"arms": {"a": {"width": 8}}}, "arms.a"),
+        ({"seeds": 1}, "seeds"),
+    ],
+)
+def test_any_other_change_is_refused_with_the_difference(
+    changes: dict[str, Any], place: str
+) -> None:
+    old = frozen(arms={"a": {"width": 12}}, seeds=2)
+    with pytest.raises(UserError, match="changed since it was begun") as caught:
+        growth(old, frozen(**{"arms": {"a": {"width": 12}}, "seeds": 2, **changes}))
+    assert place in str(caught.value)
+
+
+def test_digest_is_blind_to_what_may_grow() -> None:
+    study = Study.model_validate(PLAIN)
+    grown = Study.model_validate({**PLAIN, "budget": {"trials": 9}, "seeds": 2})
+    other = Study.model_validate({**PLAIN, "task": {"data": "mnist5k"}})
+    assert study.digest == grown.digest != other.digest
+
+
+def test_differences_name_every_place() -> None:
+    old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 2, "c": [1]}, "e": 3}
+    assert differences(old, new) == ["a.b: 1 -> 2", "d: 2 -> None", "e: None -> 3"]
