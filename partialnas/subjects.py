@@ -76,9 +76,8 @@ def measure_subjects(
     subjects: Sequence["Subject"], resolution: int, protocol: "Protocol"
 ) -> Iterator["Measurement"]:
     """Measurements of the subjects in order, each beside the first, one at a time."""
-    from partialnas.runs.measure import measure
+    from partialnas.runs.measure import measure_many
     from partialnas.runs.task import Task
 
     task = Task(data="random", resolution=resolution, channels=_CHANNELS, classes=_CLASSES)
-    for subject in subjects:
-        yield measure(subject, task, protocol, subjects[0])
+    yield from measure_many(subjects, task, protocol, subjects[0])

@@ -1,0 +1,50 @@
+"""Deploy form beside training form, and beside timm's FasterNet of the same letter.
+
+Each row is timed in turns with timm's FasterNet of its letter, which has 1 by definition.
+`python benchmarks/inference.py --help`.
+"""
+
+import argparse
+
+from partialnas.runs.measure import measure
+from partialnas.runs.measurement import Protocol
+from partialnas.runs.subject import subject_from
+from partialnas.runs.task import Task
+from partialnas.space.presets import preset
+
+LETTERS = ("t0", "t1", "t2", "s", "m", "l")
+
+
+def main() -> None:
+    """Print throughputs relative to timm's FasterNet, with their intervals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--letters", nargs="+", default=["t0", "t1"], choices=LETTERS)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each measurement")
+    options = parser.parse_args()
+    task = Task(data="random", resolution=options.resolution, channels=3, classes=1000)
+    print(f"batch {options.batch_size} at {options.resolution}, device {options.device}, 1 thread")
+    print(f"{'network':32} {'form':9} {'img/s':>9} {'relative':>9} {'95 % interval':>15} noisy")
+    for letter in options.letters:
+        reference = subject_from(f"timm:fasternet_{letter}")
+        for family in ("fasternet", "partialnet"):
+            for form in ("training", "deploy"):
+                protocol = Protocol(
+                    device=options.device,
+                    batch_size=options.batch_size,
+                    form=form,
+                    max_seconds=options.seconds,
+                )
+                m = measure(preset(f"{family}_{letter}"), task, protocol, reference)
+                interval = f"{m.relative_low:.3f}-{m.relative_high:.3f}"
+                print(
+                    f"{m.name:32} {form:9} {m.throughput_img_s:9.1f} "
+                    f"{m.relative_throughput:9.3f} {interval:>15} {'noisy' if m.noisy else ''}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Milliseconds that the harness adds to a trial: `python benchmarks/overhead.py --help`.
+
+Trivial trials, each with its proposal, plan, start, record and curve in a real ledger, in this
+process and under Ray, beside a plain Python loop over the same trials without a ledger. The ways
+take turns in the same run, and every round starts Ray anew. A trial's time is the median of the
+steady part of all rounds: the gaps between one end and the next, without the first quarter of a
+round; what comes before a round's first end is its start-up.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from partialnas.runs.environment import environment, load
+from partialnas.runs.job import Job
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.recipe import RECIPES
+from partialnas.runs.record import Record
+from partialnas.runs.subject import subject_digest, subject_name
+from partialnas.runs.task import Task
+from partialnas.search.executor import END, End, Executor, InProcess, Outcome, Wait
+from partialnas.search.ray_executor import RayTune
+from partialnas.space.presets import preset
+
+AIMS_MS = {"plain loop": 0, "in-process": 10, "Ray, 2 workers": 100}
+
+Times = list[float]
+"""When a way began, and when each of its trials ended (monotonic seconds)."""
+
+
+def trivial(job: Job) -> Outcome:
+    """A record as a training of four epochs makes it, at once."""
+    epoch = {"lr": 0.004, "train_nll": 0.31, "val_nll": 0.28, "val_accuracy": 91.4, "seconds": 2.1}
+    names = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
+    facts = {
+        "digest": subject_digest(job.subject),
+        "name": subject_name(job.subject),
+        "fidelity": job.fidelity,
+        "state": "done",
+        "metrics": dict.fromkeys(names, 0.123456789012345),
+        "curve": tuple({"epoch": e, **epoch} for e in range(1, 5)),
+        "cost": {"params": 181_000, "macs": 9_100_000, "macs_core": 9_000_000, "activations": 1},
+        "environment": environment(),
+    }
+    return Outcome(
+        records=tuple(Record(key=key, seed=seed, **facts) for seed, key in job.keys.items())
+    )
+
+
+class Noting:
+    """A feed of trivial jobs that writes all of a study's steps into its ledger."""
+
+    def __init__(self, jobs: list[Job], ledger: Ledger) -> None:
+        self._jobs = iter(jobs)
+        self._ledger = ledger
+        self.times = [time.monotonic()]
+
+    def ask(self) -> Job | Wait | End:
+        """Propose, plan and start the next trial."""
+        job = next(self._jobs, None)
+        if job is None:
+            return END
+        digest, name = subject_digest(job.subject), subject_name(job.subject)
+        subject = json.loads(job.subject.model_dump_json())
+        number = self._ledger.add_proposal(None, digest, subject, {})
+        facts = {"digest": digest, "name": name, "fidelity": job.fidelity, "keys": job.keys}
+        self._ledger.plan(number, **facts)
+        self._ledger.start(*job.keys.values())
+        return job
+
+    def tell(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002
+        """Finish a trial."""
+        for record in outcome.records:
+            self._ledger.finish(record)
+        self.times.append(time.monotonic())
+
+
+def plainly(jobs: list[Job], folder: Path) -> Times:  # noqa: ARG001
+    times = [time.monotonic()]
+    for job in jobs:
+        trivial(job)
+        times.append(time.monotonic())
+    return times
+
+
+def through(make: Callable[[Path], Executor]) -> Callable[[list[Job], Path], Times]:
+    def run(jobs: list[Job], folder: Path) -> Times:
+        with Ledger.create(folder, {}) as ledger:
+            feed = Noting(jobs, ledger)
+            make(folder).run(feed, trivial)
+            assert ledger.counts()["done"] == len(jobs)
+        return feed.times
+
+    return run
+
+
+WAYS = {
+    "plain loop": plainly,
+    "in-process": through(lambda folder: InProcess(folder / "workers.log")),
+    "Ray, 2 workers": through(lambda folder: RayTune(folder=folder, workers=2)),
+}
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on the disk of the working folder, where results would be."""
+    folder = Path(tempfile.mkdtemp(prefix=".overhead-", dir="."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    task = Task(data="mnist5k", resolution=28, channels=1, classes=10)
+    facts = {"subject": preset("partialnet_t0"), "task": task, "recipe": RECIPES["short"]}
+    jobs = [Job(**facts, fidelity=4, seeds=(seed,)) for seed in range(options.trials)]
+    rounds: dict[str, list[Times]] = {name: [] for name in WAYS}
+    print(f"{options.trials} trivial trials, {options.rounds} rounds, load {load()} before")
+    for turn in range(options.rounds):
+        for name, way in WAYS.items():
+            with scratch() as folder:
+                rounds[name].append(way(jobs, folder / str(turn)))
+    print(f"{'way':16} {'start-up s':>10} {'ms a trial':>10} {'slowest 5 %':>11} {'aim ms':>7}")
+    for name, runs in rounds.items():
+        startup = median(times[1] - times[0] for times in runs)
+        gaps = sorted(1000 * gap for times in runs for gap in steady(times))
+        mean, slow = sum(gaps) / len(gaps), gaps[int(0.95 * len(gaps))]
+        aim = f"< {AIMS_MS[name]}" if AIMS_MS[name] else ""
+        print(f"{name:16} {startup:10.3f} {mean:10.3f} {slow:11.3f} {aim:>7}")
+
+
+def steady(times: Times) -> list[float]:
+    """Seconds from one end to the next, once everything is warm."""
+    ends = times[1 + len(times) // 4 :]
+    return [after - before for before, after in pairwise(ends)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""partialnas.runs."""

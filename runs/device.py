@@ -1,0 +1,26 @@
+"""Devices by their names."""
+
+import torch
+
+from partialnas.space.errors import MachineError, UserError
+
+
+def torch_device(name: str) -> torch.device:
+    """The device that `cpu`, `cuda` or `cuda:1` names.
+
+    Raises:
+        UserError: no such kind of device.
+        MachineError: this machine does not have it.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device: expected cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MachineError(
+            f"device: there is no {name} on this machine, torch sees {torch.cuda.device_count()} "
+            "CUDA devices; choose one of them or cpu"
+        )
+    return device

@@ -1,0 +1,135 @@
+"""Networks made ready to be measured: built, in their form, on the device, run once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from partialnas.runs.fuse import UnfusableError, fused
+from partialnas.runs.measurement import Form, Protocol
+from partialnas.runs.subject import Subject, build, subject_digest, subject_name
+from partialnas.runs.task import Task
+from partialnas.runs.timing import Forward
+from partialnas.space.deploy import deploy
+from partialnas.space.errors import MachineError, UserError
+from partialnas.space.network import Network
+
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A network that is ready to run.
+
+    Attributes:
+        digest: of its subject.
+        name: of its subject.
+        form: the form it is in.
+        forward: runs it on random images; call it within `settings`.
+        peak_memory_bytes: largest GPU memory in use for one forward pass, weights included.
+    """
+
+    digest: str
+    name: str
+    form: Form
+    forward: Forward
+    peak_memory_bytes: int | None
+
+
+def device_of(protocol: Protocol) -> torch.device:
+    """The device that a protocol names.
+
+    Raises:
+        MachineError: it is not there.
+    """
+    device = torch.device(protocol.device)
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        there = f"cuda:0 to cuda:{count - 1}, or cpu" if count else "only cpu"
+        raise MachineError(f"there is no device {protocol.device} on this machine; it has {there}")
+    return torch.device("cuda", device.index or 0)
+
+
+@contextmanager
+def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
+    """Torch as the protocol asks for; afterwards as before."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    torch.set_num_threads(protocol.threads)
+    torch.backends.cudnn.benchmark = True
+    chosen = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    try:
+        with chosen, torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def enter(subject: Subject, task: Task, protocol: Protocol, device: torch.device) -> Entrant:
+    """Builds a network in the form that the protocol asks for and runs it once.
+
+    Raises:
+        UserError: it cannot be built for the task, or cannot run on its images.
+        MachineError: the device is out of memory.
+    """
+    name = subject_name(subject)
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    dtype = _PRECISIONS[protocol.precision]
+    with _explained(name, task, protocol), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        images = torch.randn(
+            protocol.batch_size, task.channels, task.resolution, task.resolution
+        ).contiguous(memory_format=torch.channels_last)
+        module, form = _in_form(build(subject, task), protocol.form, images[:2])
+        # the layout that convolutions prefer: up to a quarter faster, seldom a little slower
+        module = module.to(device, dtype).to(memory_format=torch.channels_last)
+        images = images.to(device, dtype)
+        with settings(protocol, device):
+            peak = _peak_memory(lambda: module(images), device)
+    memory = None if peak is None else peak - held
+    return Entrant(subject_digest(subject), name, form, lambda: module(images), memory)
+
+
+def _in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
+    """The network in the form asked for, or as near to it as it comes."""
+    network = network.eval().requires_grad_(False)
+    if form == "training":
+        return network, "training"
+    if isinstance(network, Network):
+        return deploy(network), "deploy"
+    try:
+        return fused(network, images), "deploy"
+    except UnfusableError:
+        return network, "training"
+
+
+def _peak_memory(forward: Forward, device: torch.device) -> int | None:
+    """Runs the network twice; on a GPU the memory that the second pass held at its peak."""
+    forward()
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    forward()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+@contextmanager
+def _explained(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
+    """Says of what torch raises which network it is about and what would help."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        batch = (
+            f"{protocol.batch_size} images of {task.channels}x{task.resolution}x{task.resolution}"
+        )
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise MachineError(
+                f"{protocol.device} has not the memory for {name} on {batch}: "
+                "measure with a smaller batch_size or resolution"
+            ) from error
+        raise UserError(f"{name} cannot run on {batch} in {protocol.precision}: {error}") from error

@@ -1,0 +1,49 @@
+"""Jobs: a network, a task, a recipe and the seeds to train it with; and the keys of its trials."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from partialnas.runs.recipe import Recipe
+from partialnas.runs.subject import Subject, subject_digest
+from partialnas.runs.task import Task
+from partialnas.space.values import Value, digest
+
+
+class Job(Value):
+    """One network to be trained on one task, once for each seed.
+
+    Attributes:
+        subject: what is trained.
+        task: what it learns.
+        recipe: how; its own `epochs` give way to the fidelity.
+        fidelity: epochs, with a complete schedule of that length.
+        seeds: one trial each.
+    """
+
+    subject: Subject
+    task: Task
+    recipe: Recipe
+    fidelity: int = Field(ge=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """The key of each seed's trial."""
+        return {
+            seed: trial_key(self.subject, self.task, self.recipe, self.fidelity, seed)
+            for seed in self.seeds
+        }
+
+
+def trial_key(subject: Subject, task: Task, recipe: Recipe, fidelity: int, seed: int) -> str:
+    """Identity of a trial: 16 hex digits of all that its result depends on, and nothing else."""
+    return digest(
+        {
+            "subject": subject_digest(subject),
+            "task": task.identity(),
+            "recipe": recipe.identity(),
+            "fidelity": fidelity,
+            "seed": seed,
+        }
+    )

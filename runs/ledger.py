@@ -1,0 +1,290 @@
+"""The ledger of a study: one SQLite file, the single source of truth. Takes no torch.
+
+Its only writer is the study's driver; anybody may read at any time. Each finished trial is one
+commit that is on the disk before the next trial is asked for, so that a study killed at any moment
+goes on where it was: `recover` turns what was running into planned, and that is all.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from partialnas.runs.driver_lock import lock_driver
+from partialnas.runs.ledger_file import (
+    LEDGER_FILE,
+    create_file,
+    open_reader,
+    open_writer,
+    read,
+    telling,
+    transaction,
+    write,
+)
+from partialnas.runs.ledger_rows import (
+    FINAL,
+    STATES,
+    ProposalRow,
+    TrialRow,
+    now,
+    planned_row,
+    to_json,
+    trial_columns,
+    trial_row,
+)
+from partialnas.runs.measurement import Measurement
+from partialnas.runs.record import Record, State
+from partialnas.space.errors import UserError
+
+
+class Ledger:
+    """The records of the study in one folder.
+
+    Made by `create` or `open`; a context manager. Its methods raise MachineError where the disk is
+    full or the file is damaged: nothing that was finished is lost then.
+
+    Attributes:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: TextIO | None) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = lock
+
+    @classmethod
+    def create(cls, folder: Path, meta: Mapping[str, str]) -> Self:
+        """Starts a ledger in `folder`, which is made if need be, and opens it for writing.
+
+        Raises:
+            UserError: there is a ledger already, or another driver works here.
+            MachineError: the folder cannot be written.
+        """
+        path = folder / LEDGER_FILE
+        with telling(path):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_driver(folder)
+        try:
+            if path.exists():
+                raise UserError(f"{folder}: holds a ledger already; choose another folder")
+            create_file(path, meta)
+            return cls(path, open_writer(path), lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool = False) -> Self:
+        """Opens the ledger in `folder`: to read, or as the study's only driver.
+
+        Raises:
+            UserError: there is no ledger, it is none of ours or from a newer version, or another
+                driver works on it.
+            MachineError: it is damaged, or cannot be read or written.
+        """
+        path = folder / LEDGER_FILE
+        if not path.exists():
+            raise UserError(
+                f"{folder}: no ledger here ({LEDGER_FILE}); "
+                f"start one with `partialnas run STUDY --out {folder}`"
+            )
+        if not write:
+            return cls(path, open_reader(path), None)
+        lock = lock_driver(folder)
+        try:
+            return cls(path, open_writer(path), lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file and lets another driver in."""
+        with telling(self.path):
+            self._connection.close()
+        if self._lock:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """Facts of the study: its name, frozen text, versions, reference."""
+        return dict(self._read("meta"))
+
+    def amend(self, meta: Mapping[str, str]) -> None:
+        """Adds or replaces facts of the study, for one that has grown."""
+        with self._transaction():
+            for key, value in meta.items():
+                write(self._connection, "meta", (key, value))
+
+    def recover(self) -> int:
+        """Plans anew what a driver that is gone left running; how many these were."""
+        with self._transaction():
+            running = self._trials("WHERE state = 'running'")
+            for row in running:
+                self._write_trial(row._replace(state="planned"))
+        return len(running)
+
+    def add_proposal(self, arm: str | None, digest: str, subject: Any, proposal: Any) -> int:
+        """Notes an answer of the source; its number.
+
+        Args:
+            arm: of an ablation; None in a search.
+            digest: of the network proposed.
+            subject: plain data that the network is built from.
+            proposal: plain data that the source is rebuilt from.
+        """
+        with self._transaction():
+            number = self._next("proposals")
+            row = ProposalRow(number, arm, digest, to_json(subject), to_json(proposal), now())
+            write(self._connection, "proposals", row)
+        return number
+
+    def plan(
+        self, proposal: int, *, digest: str, name: str, fidelity: int, keys: Mapping[int, str]
+    ) -> list[TrialRow]:
+        """Plans the trials of one job; the rows of all of them, as the ledger has them then.
+
+        A trial that is known already stays as it is: one that is final answers the proposal.
+
+        Args:
+            proposal: number of the proposal that asks for them.
+            digest: of the network.
+            name: of the network.
+            fidelity: epochs.
+            keys: the key of each seed's trial.
+        """
+        with self._transaction():
+            for seed, key in keys.items():
+                if not self._trials("WHERE key = ?", key):
+                    number = self._next("trials")
+                    self._write_trial(
+                        planned_row(number, key, proposal, digest, name, seed, fidelity)
+                    )
+            return [self._trial(key) for key in keys.values()]
+
+    def start(self, *keys: str) -> None:
+        """Marks planned trials as running.
+
+        Raises:
+            ValueError: one of them is final.
+        """
+        with self._transaction():
+            for key in keys:
+                row = self._unfinished(key)
+                self._write_trial(row._replace(state="running", attempts=row.attempts + 1))
+
+    def finish(self, record: Record) -> None:
+        """Writes the record and the curve of a trial, for good.
+
+        Raises:
+            ValueError: the trial has its record already, or the state is not a final one.
+        """
+        if record.state not in FINAL:
+            raise ValueError(f"a record that is {record.state} finishes nothing")
+        facts = record.model_dump(
+            include={"state", "reason", "metrics", "cost", "seconds", "device", "environment"}
+        )
+        with self._transaction():
+            row = self._unfinished(record.key)
+            self._write_trial(row._replace(**facts, finished=now()))
+            for epoch, point in enumerate(record.curve, start=1):
+                write(self._connection, "curves", (record.key, epoch, to_json(point)))
+
+    def add_measurement(self, measurement: Measurement) -> int:
+        """Notes a measurement; its number."""
+        m = measurement
+        with self._transaction():
+            number = self._next("measurements")
+            conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
+            kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
+            write(self._connection, "measurements", (number, m.digest, *conditions, *kind))
+        return number
+
+    def proposals(self) -> list[ProposalRow]:
+        """Every answer of the source, in order."""
+        return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
+
+    def replays(self) -> int:
+        """How many proposals named a network that had been proposed before."""
+        return self._one("SELECT count(*) - count(DISTINCT digest) FROM proposals")
+
+    def trials(self) -> list[TrialRow]:
+        """Every trial, in the order of planning."""
+        return self._trials("ORDER BY number")
+
+    def trial(self, number: int) -> TrialRow:
+        """The trial of this number.
+
+        Raises:
+            UserError: there is none.
+        """
+        rows = self._trials("WHERE number = ?", number)
+        if not rows:
+            last = self._one("SELECT count(*) FROM trials")
+            raise UserError(f"{self.path.parent}: has no trial {number} (it has {last} trials)")
+        return rows[0]
+
+    def curve(self, key: str) -> list[dict[str, float]]:
+        """One row an epoch of the trial with this key; none before its end."""
+        rows = self._read("curves", "WHERE key = ? ORDER BY epoch", key)
+        return [json.loads(text) for _, _, text in rows]
+
+    def measurements(self) -> list[Measurement]:
+        """Every measurement, in order."""
+        rows = self._read("measurements", "ORDER BY number")
+        return [Measurement.model_validate_json(row[9]) for row in rows]
+
+    def counts(self) -> dict[State, int]:
+        """How many trials are in each state."""
+        with telling(self.path):
+            found = self._connection.execute("SELECT state, count(*) FROM trials GROUP BY state")
+            counts = dict(found.fetchall())
+        return {state: counts.get(state, 0) for state in STATES}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with telling(self.path), transaction(self._connection):
+            yield
+
+    def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
+        with telling(self.path):
+            return read(self._connection, table, where, *parameters)
+
+    def _one(self, query: str) -> int:
+        with telling(self.path):
+            return int(self._connection.execute(query).fetchone()[0])
+
+    def _next(self, table: str) -> int:
+        """The number of the next row: what was planned keeps its number for good."""
+        return self._one(f"SELECT ifnull(max(number), 0) + 1 FROM {table}")
+
+    def _trials(self, where: str, *parameters: object) -> list[TrialRow]:
+        return [trial_row(columns) for columns in self._read("trials", where, *parameters)]
+
+    def _trial(self, key: str) -> TrialRow:
+        rows = self._trials("WHERE key = ?", key)
+        if not rows:
+            raise KeyError(key)
+        return rows[0]
+
+    def _unfinished(self, key: str) -> TrialRow:
+        row = self._trial(key)
+        if row.final:
+            raise ValueError(f"trial {row.number} ({key}) is {row.state} for good")
+        return row
+
+    def _write_trial(self, row: TrialRow) -> None:
+        write(self._connection, "trials", trial_columns(row))

@@ -1,0 +1,149 @@
+"""Rows of the ledger: what its tables hold, as plain values and as sealed columns of SQLite.
+
+Every row carries a seal, the CRC-32 of its columns. A reader compares it with what it reads, so a
+damaged figure is told and never used.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from partialnas.runs.record import State
+
+FINAL: frozenset[State] = frozenset({"done", "early", "failed", "timeout"})
+"""States that a trial never leaves."""
+
+STATES: tuple[State, ...] = ("planned", "running", "done", "early", "failed", "timeout")
+"""All states, in the order of a trial's life."""
+
+
+class ProposalRow(NamedTuple):
+    """One answer of the source.
+
+    Attributes:
+        number: 1 for the first answer, without gaps.
+        arm: of an ablation; None in a search.
+        digest: of the network proposed.
+        subject_json: what `subject` is read from, when it is asked for: most never are.
+        proposal_json: what `proposal` is read from.
+        created: when, ISO 8601 in UTC.
+    """
+
+    number: int
+    arm: str | None
+    digest: str
+    subject_json: str
+    proposal_json: str
+    created: str
+
+    @property
+    def subject(self) -> Any:
+        """Plain data that the network is built from."""
+        return json.loads(self.subject_json)
+
+    @property
+    def proposal(self) -> Any:
+        """Plain data that the source is rebuilt from."""
+        return json.loads(self.proposal_json)
+
+
+class TrialRow(NamedTuple):
+    """What is known of one trial.
+
+    Attributes:
+        number: names the trial, as in `results/mine:7`.
+        key: of the trial.
+        proposal: number of the proposal that first asked for it.
+        digest: of the network.
+        name: of the network.
+        seed: of weights, data order and augmentation.
+        fidelity: epochs.
+        state: of the trial.
+        reason: why it ended early, failed or ran out of time.
+        attempts: how often it was started.
+        metrics: accuracies in percent, negative log-likelihoods in nats; empty before the end.
+        cost: params, macs, macs_core, activations.
+        seconds: that the last attempt took.
+        device: that it ran on.
+        environment: machine, library versions and code.
+        created: when it was planned, ISO 8601 in UTC.
+        finished: when its record came.
+    """
+
+    number: int
+    key: str
+    proposal: int
+    digest: str
+    name: str
+    seed: int
+    fidelity: int
+    state: State
+    reason: str | None
+    attempts: int
+    metrics: dict[str, float]
+    cost: dict[str, int]
+    seconds: float
+    device: str
+    environment: dict[str, str | int]
+    created: str
+    finished: str | None
+
+    @property
+    def final(self) -> bool:
+        """Whether the trial has its record."""
+        return self.state in FINAL
+
+
+def planned_row(
+    number: int, key: str, proposal: int, digest: str, name: str, seed: int, fidelity: int
+) -> TrialRow:
+    """A trial that nothing is known of yet but what it is."""
+    return TrialRow(
+        number=number,
+        key=key,
+        proposal=proposal,
+        digest=digest,
+        name=name,
+        seed=seed,
+        fidelity=fidelity,
+        state="planned",
+        reason=None,
+        attempts=0,
+        metrics={},
+        cost={},
+        seconds=0.0,
+        device="",
+        environment={},
+        created=now(),
+        finished=None,
+    )
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def seal(columns: Sequence[object]) -> int:
+    """The CRC-32 of a row's columns: any single damaged byte changes it."""
+    return zlib.crc32("\x1f".join(map(str, columns)).encode())
+
+
+def to_json(data: Any) -> str:
+    """Compact JSON that every reader takes."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def trial_columns(row: TrialRow) -> tuple[object, ...]:
+    """The columns of a trial."""
+    plain = {"metrics": row.metrics, "cost": row.cost, "environment": row.environment}
+    return tuple((row._asdict() | {name: to_json(data) for name, data in plain.items()}).values())
+
+
+def trial_row(columns: Sequence[Any]) -> TrialRow:
+    """A trial from its columns."""
+    row = TrialRow(*columns)
+    texts = {name: getattr(row, name) for name in ("metrics", "cost", "environment")}
+    return row._replace(**{name: json.loads(text) for name, text in texts.items()})

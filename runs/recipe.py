@@ -1,0 +1,82 @@
+"""Recipes: how a network is trained. Plain values; the training itself is in `training`."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from partialnas.space.values import Value
+
+Schedule = Literal["one_cycle", "cosine", "constant"]
+Precision = Literal["float32", "bfloat16", "float16"]
+KeepWeights = Literal["all", "front", "none"]
+
+_SHIFT_SHARE = 14  # a shift of 2 pixels at 28x28, 16 at 224x224, none at 8x8
+
+
+class Recipe(Value):
+    """A short proxy training, complete: what is not stated is as in the recipe `short`.
+
+    Attributes:
+        epochs: passes over the training split; the schedule always runs over all of them.
+        batch_size: images a step; a last, smaller batch of an epoch is left out.
+        optimizer: a name of timm's optimisers. Weight decay reaches matrices only.
+        schedule: `one_cycle` (cosine up during the warm-up, cosine down to zero), `cosine`
+            (linear warm-up), `constant` (linear warm-up).
+        warmup: share of all steps that the rate rises.
+        mixup: parameter of the Beta distribution of the mixing weight; 0 mixes nothing.
+        cutmix: the same for pasted boxes; with both on, each batch takes one of them by chance.
+        shift: largest shift in pixels, each way, the border filled with zeros; None takes a
+            fourteenth of the resolution.
+        flip: whether images are mirrored left to right at random; digits and text forbid it.
+        drop_path: rate of the last block; the blocks before it rise to it linearly.
+        dropout: rate of dropout inside self-attention.
+        precision: `bfloat16` and `float16` train in automatic mixed precision.
+        ema: decay of an average of the weights, which is evaluated and kept instead; 0 is off.
+        clip_grad: largest norm of the gradient; 0 is off.
+        threads: threads of the CPU that one trial uses.
+        keep_weights: whose final weights stay on disk.
+    """
+
+    epochs: int = Field(default=4, ge=1, le=100_000)
+    batch_size: int = Field(default=64, ge=1, le=65_536)
+    optimizer: Literal["adamw", "nadamw", "lamb", "lion", "sgd"] = "adamw"
+    lr: float = Field(default=1e-2, gt=0, le=100)
+    weight_decay: float = Field(default=0.05, ge=0, le=10)
+    schedule: Schedule = "one_cycle"
+    warmup: float = Field(default=0.25, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    mixup: float = Field(default=0.0, ge=0, le=100)
+    cutmix: float = Field(default=0.0, ge=0, le=100)
+    shift: int | None = Field(default=None, ge=0, le=1024)
+    flip: bool = False
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    precision: Precision = "float32"
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    clip_grad: float = Field(default=0.0, ge=0)
+    threads: int = Field(default=1, ge=1, le=1024)
+    keep_weights: KeepWeights = "front"
+
+    @model_validator(mode="after")
+    def _mixing_needs_two_images(self) -> Self:
+        if (self.mixup or self.cutmix) and self.batch_size < 2:
+            raise ValueError("mixup and cutmix need a batch_size of at least 2")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Plain data of all that a result depends on.
+
+        Not of which weights are kept; and the epochs count as the trial's fidelity.
+        """
+        return self.model_dump(mode="json", exclude={"epochs", "keep_weights"})
+
+    def shift_at(self, resolution: int) -> int:
+        """The largest shift in pixels for images of `resolution` pixels."""
+        return resolution // _SHIFT_SHARE if self.shift is None else self.shift
+
+
+RECIPES: dict[str, Recipe] = {
+    "short": Recipe(),
+    "standard": Recipe(epochs=30, drop_path=0.05, ema=0.999),
+}
+"""Named recipes: `short` ranks networks in seconds, `standard` trains small data to the end."""

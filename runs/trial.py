@@ -1,0 +1,261 @@
+"""A trial, from job to record. What a network does wrong becomes a record with a reason."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from partialnas.runs.chance import derive, seeded, threads
+from partialnas.runs.checkpoint import (
+    checkpoint_path,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+    save_weights,
+    weights_path,
+)
+from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.device import torch_device
+from partialnas.runs.device_lock import sharing
+from partialnas.runs.environment import environment
+from partialnas.runs.job import Job
+from partialnas.runs.record import Record, State
+from partialnas.runs.subject import Subject, build, subject_cost, subject_digest, subject_name
+from partialnas.runs.training import Pools, Row, Training, TrialEndedError
+from partialnas.space.architecture import Architecture
+from partialnas.space.errors import MachineError, UserError
+from partialnas.space.initialise import initialise
+
+_LOG = logging.getLogger(__name__)
+_REASON_LENGTH = 500
+
+Evaluate = Callable[[Subject, int, int], Mapping[str, float]]
+"""`evaluate(architecture, seed, epochs) -> metrics`: what can stand in for training."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how jobs run. Nothing of it belongs to a trial's identity.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:1`.
+        splits: the task's data, if they are loaded already.
+        folder: of the study; checkpoints and weights go there, and nowhere without it.
+        time_limit_s: seconds that the epochs of one trial may take.
+        on_epoch: is told the trial's key and each new row of its curve.
+    """
+
+    device: str = "cpu"
+    splits: Splits | None = None
+    folder: Path | None = None
+    time_limit_s: float | None = None
+    on_epoch: Callable[[str, Row], None] | None = None
+
+
+class _End(NamedTuple):
+    state: State
+    reason: str | None
+    metrics: Mapping[str, float]
+
+
+def run_trial(job: Job, context: Context) -> list[Record]:
+    """Trains the job's network once for each seed; one record a seed, in their order.
+
+    A trial that was interrupted continues after the last epoch that it finished.
+
+    Raises:
+        UserError: the data set is missing or corrupt, or there is no such kind of device.
+        MachineError: the device is missing, broken or too small for the data, or the disk cannot
+            be written.
+    """
+    device = torch_device(context.device)
+    splits = context.splits or load_splits(job.task)
+    with threads(job.recipe.threads):
+        pools = _load(splits, job, device)
+        records = [_train_seed(job, seed, pools, context) for seed in job.seeds]
+    # Not before: a job interrupted at its second seed need not train the first again.
+    if context.folder:
+        for key in job.keys.values():
+            remove_checkpoint(checkpoint_path(context.folder, key))
+    return records
+
+
+def run_function(
+    job: Job, function: Evaluate, context: Context, required: Collection[str] = ()
+) -> list[Record]:
+    """Calls `function(subject, seed, epochs)` in place of training, with the same guarantees.
+
+    Args:
+        job: what to evaluate, and for which seeds.
+        function: returns its metrics by name.
+        context: whose device the records name.
+        required: names that the metrics must have, such as a study's objectives.
+
+    Raises:
+        MachineError: raised by the function itself.
+    """
+    return [_call_seed(job, seed, function, context, required) for seed in job.seeds]
+
+
+def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
+    started = time.perf_counter()
+    training: Training | None = None
+    try:
+        training = _begin(job, seed, pools, context)
+        started -= training.seconds
+        end = _End("done", None, _checked(_train(training, job, seed, context)))
+    except Exception as error:
+        end = _explained(error, job, context)
+    curve = training.curve if training else []
+    return _record(job, seed, context, end, curve, time.perf_counter() - started)
+
+
+def _call_seed(
+    job: Job, seed: int, function: Evaluate, context: Context, required: Collection[str]
+) -> Record:
+    started = time.perf_counter()
+    try:
+        metrics = function(job.subject, seed, job.fidelity)
+        end = _End("done", None, _checked(metrics, required))
+    except Exception as error:
+        end = _explained(error, job, context)
+    return _record(job, seed, context, end, [], time.perf_counter() - started)
+
+
+def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
+    try:
+        return Pools.of(splits, job.recipe, device)
+    except torch.OutOfMemoryError:
+        raise MachineError(
+            f"device {device} has too little free memory for the images of {job.task.data} at "
+            f"{job.task.resolution} pixels; free some, or choose a smaller task.resolution"
+        ) from None
+
+
+def _begin(job: Job, seed: int, pools: Pools, context: Context) -> Training:
+    """The training at its start, or where its checkpoint left it."""
+    training = _fresh(job, seed, pools)
+    if context.folder:
+        state = load_checkpoint(checkpoint_path(context.folder, job.keys[seed]))
+        try:
+            if state is not None:
+                training.restore(state)
+        except Exception:  # of whatever kind: it is not this training's, and is not used
+            _LOG.warning("the checkpoint of trial %s does not fit: begun anew", job.keys[seed])
+            return _fresh(job, seed, pools)
+    return training
+
+
+def _fresh(job: Job, seed: int, pools: Pools) -> Training:
+    with seeded(derive(seed, 0, "weights"), torch.device("cpu")):
+        network = _build(job, seed)
+    return Training(network, job.recipe, job.fidelity, seed, pools)
+
+
+def _build(job: Job, seed: int) -> nn.Module:
+    network = build(job.subject, job.task, job.recipe)
+    if isinstance(job.subject, Architecture):
+        initialise(network, seed)
+    return network
+
+
+def _train(training: Training, job: Job, seed: int, context: Context) -> dict[str, float]:
+    """The epochs that are left, then the metrics of the result."""
+    key = job.keys[seed]
+    limit = math.inf if context.time_limit_s is None else context.time_limit_s
+    while len(training.curve) < job.fidelity:
+        with sharing(context.device):
+            row = training.run_epoch(limit)
+        if context.folder:
+            save_checkpoint(checkpoint_path(context.folder, key), training.state())
+        _tell(context, key, row)
+    with sharing(context.device):
+        metrics = training.metrics()
+    if context.folder and job.recipe.keep_weights != "none":
+        save_weights(weights_path(context.folder, key), training.result, job)
+    return metrics
+
+
+def _tell(context: Context, key: str, row: Row) -> None:
+    try:
+        if context.on_epoch:
+            context.on_epoch(key, dict(row))
+    except Exception as error:  # no fault of the network: not to be taken for one
+        raise MachineError(f"the progress of trial {key} could not be told: {error}") from error
+
+
+def _checked(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:
+    """The metrics as plain numbers.
+
+    Raises:
+        TrialEndedError: no metrics, one that is no finite number, or a missing one.
+    """
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise TrialEndedError("failed", f"expected metrics by name, got {metrics!r:.100}")
+    for name in required:
+        if name not in metrics:
+            found = ", ".join(map(str, metrics))
+            raise TrialEndedError("failed", f"metric {name} is missing; there are {found}")
+    return {str(name): _number(name, value) for name, value in metrics.items()}
+
+
+def _number(name: Any, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        reason = f"metric {name} is {value!r:.100}, expected a finite number"
+        raise TrialEndedError("failed", reason)
+    return number
+
+
+def _explained(error: Exception, job: Job, context: Context) -> _End:
+    """How the trial ended by an exception; those that are no fault of its network are raised."""
+    if isinstance(error, MachineError):
+        raise error
+    if isinstance(error, torch.AcceleratorError):
+        raise MachineError(f"device {context.device} failed: {error}") from error
+    if isinstance(error, TrialEndedError):
+        return _End(error.state, error.reason, {})
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        reason = f"out of memory on {context.device} with batch size {job.recipe.batch_size}"
+        return _End("failed", reason, {})
+    _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
+    told = " ".join(str(error).split())
+    reason = told if isinstance(error, UserError) else f"{type(error).__name__}: {told}"
+    return _End("failed", reason[:_REASON_LENGTH], {})
+
+
+def _record(
+    job: Job, seed: int, context: Context, end: _End, curve: list[Row], seconds: float
+) -> Record:
+    return Record(
+        key=job.keys[seed],
+        digest=subject_digest(job.subject),
+        name=subject_name(job.subject),
+        seed=seed,
+        fidelity=job.fidelity,
+        state=end.state,
+        reason=end.reason,
+        metrics=dict(end.metrics),
+        curve=tuple(curve),
+        cost=_cost(job),
+        seconds=seconds,
+        device=context.device,
+        environment=environment(),
+    )
+
+
+def _cost(job: Job) -> dict[str, int]:
+    """Empty for a network that cannot be counted; where it cannot be built, the reason says so."""
+    try:
+        return subject_cost(job.subject, job.task)
+    except Exception:
+        return {}

@@ -1,0 +1,318 @@
+"""Runs items on Ray Tune. The only module that touches Ray.
+
+Tune starts the worker processes, keeps them busy and restarts what died; it decides nothing and
+remembers nothing. What runs comes from the feed, through a searcher; what came of it goes back to
+the feed. None of Ray's state outlives a run.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from partialnas.search.executor import (
+    END,
+    WAIT,
+    Feed,
+    Item,
+    Outcome,
+    Work,
+    append,
+    describe,
+    failure,
+)
+from partialnas.search.watchdog import Watchdog
+from partialnas.space.errors import MachineError, UserError
+
+_RETRIES = 2
+_PATIENCE_S = 10
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial's relative paths mean what they mean in the driver
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is a KeyboardInterrupt here as anywhere
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots are never read: the ledger remembers
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayTune:
+    """Works on several items at once in worker processes, here or on a cluster.
+
+    A worker process that dies is replaced and its item tried again, twice at most; then the item
+    has failed. Tracebacks and whatever workers print go to `workers.log` in the folder.
+
+    Attributes:
+        folder: of the study; on a cluster, one that all nodes share.
+        workers: items under way at once.
+        address: of a Ray cluster to join; without one, Ray starts here, bound to loopback.
+        cpus_per_trial: threads of each worker.
+        gpus_per_trial: GPUs of each worker; 0.25 lets four share one.
+        time_limit_s: after this many seconds on one item a worker is taken to hang: it is ended and
+            the item counts as `timeout`.
+    """
+
+    folder: Path
+    workers: int = 1
+    address: str | None = None
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    time_limit_s: float | None = None
+
+    def run(self, feed: Feed[Item], work: Work[Item]) -> None:
+        """See `Executor.run`."""
+        folder = self.folder.resolve()
+        marks = folder / ".watch"
+        shutil.rmtree(marks, ignore_errors=True)
+        try:
+            with _settings(), self._ray() as scratch:
+                watchdog = Watchdog(folder / "workers.log", marks, self.time_limit_s)
+                trainable = _trainable(ray.put(work), watchdog)
+                self._tune(_Exchange(feed), trainable, watchdog.log, scratch)
+        finally:
+            shutil.rmtree(marks, ignore_errors=True)
+
+    @contextmanager
+    def _ray(self) -> Iterator[Path]:
+        """Ray, running or joined; the folder is Tune's, and goes when Ray does."""
+        if ray.is_initialized():
+            raise UserError("Ray runs in this process already; call ray.shutdown() first")
+        scratch = Path(tempfile.mkdtemp(prefix="pnas-", dir=os.environ.get("RAY_TMPDIR", "/tmp")))
+        try:
+            self._start(scratch)
+            yield scratch
+        finally:
+            ray.shutdown()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _start(self, scratch: Path) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address is not None:
+            _knock(self.address)
+            ray.init(address=self.address, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=self.workers * self.cpus_per_trial,
+                num_gpus=None if self.gpus_per_trial else 0,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(scratch),
+                **quiet,
+            )
+        for kind, share in (("CPU", self.cpus_per_trial), ("GPU", self.gpus_per_trial)):
+            there = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
+            if there < share:
+                raise MachineError(f"a trial is to have {share:g} {kind}, and Ray sees {there:g}")
+
+    def _tune(
+        self, exchange: "_Exchange[Item]", trainable: type["_Worker"], log: Path, scratch: Path
+    ) -> None:
+        """Runs Tune's loop until the exchange ends it."""
+        share = {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, share),
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(exchange, max_concurrent=self.workers),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=str(scratch),
+                verbose=0,
+                callbacks=[_Listener(log)],
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except _Ended as end:
+            reason = end.__cause__
+        else:
+            raise KeyboardInterrupt  # a signal that Tune itself listens to has stopped its loop
+        if reason is not None:
+            raise reason
+
+
+class _Parcel(Generic[Item]):
+    """An item on its way through Tune, which copies, prints and keeps all that it is handed."""
+
+    def __init__(self, item: Item) -> None:
+        self.item: Item | None = item
+
+    def __deepcopy__(self, memo: object) -> "_Parcel[Item]":
+        return self
+
+    def __str__(self) -> str:
+        return describe(self.item) if self.item else "done"
+
+
+class _Ended(BaseException):
+    """Ends Tune's loop at once: all is done, or its cause says why not."""
+
+
+class _Exchange(Searcher, Generic[Item]):
+    """What Tune takes for a search algorithm: it asks the feed, and tells it what came of items."""
+
+    def __init__(self, feed: Feed[Item]) -> None:
+        super().__init__()
+        self._feed = feed
+        self._parcels: dict[str, _Parcel[Item]] = {}
+        self._ended = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        with _ending():
+            item = self._feed.ask()
+        if item is END:
+            self._ended = True
+            self._leave_when_done()
+            return Searcher.FINISHED  # type: ignore[return-value]
+        if item is WAIT:
+            return None
+        self._parcels[trial_id] = _Parcel(item)
+        return {"parcel": self._parcels[trial_id]}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        parcel = self._parcels.pop(trial_id)
+        item, parcel.item = parcel.item, None
+        assert item is not None  # set when the parcel was made, taken out only here
+        with _ending():
+            if error or result is None:
+                deaths = f"worker process died {1 + _RETRIES} times"
+                self._feed.tell(item, failure(item, deaths))
+            elif isinstance(result["answer"], Exception):
+                raise result["answer"]
+            else:
+                self._feed.tell(item, result["answer"])
+        self._leave_when_done()
+
+    def _leave_when_done(self) -> None:
+        """Spares Tune its farewell: a snapshot of every trial, and workers stopped one by one."""
+        if self._ended and not self._parcels:
+            raise _Ended
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it along with its own settings; a feed is not for pickling
+
+    def save(self, checkpoint_path: str) -> None:
+        """Saves nothing: the ledger is what a study is resumed from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study is resumed from its ledger")
+
+
+class _Listener(tune.Callback):
+    """Writes down how workers died, and empties what Tune would keep of items that are done.
+
+    Tune names all arguments when it calls.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
+        trial.last_result.clear()
+        trial.metric_n_steps.clear()
+
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
+        if trial.error_file:
+            deaths = Path(trial.error_file).read_text(encoding="utf-8")
+            append(self._log, f"a worker failed:{deaths.rpartition('Failure #')[2]}")
+
+    on_trial_recover = on_trial_error  # type: ignore[assignment]
+
+
+class _Worker(tune.Trainable):
+    """What runs in a worker process: set up once, then handed one item after the other."""
+
+    def prepare(self, config: dict[str, Any], work: Any, watchdog: Watchdog) -> None:
+        self.reset_config(config)
+        self._watchdog = watchdog
+        self._broken: MachineError | None = None
+        try:
+            watchdog.redirect_output()
+            self._work = ray.get(work)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            self._broken = MachineError(f"a worker process could not be set up: {what}")
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._item = new_config["parcel"].item
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The outcome, or the exception that is to end the run."""
+        return {"answer": self._broken or self._answer(), "done": True}
+
+    def _answer(self) -> Outcome | Exception:
+        try:
+            return self._watchdog.attempt(self._work, self._item)
+        except (UserError, MachineError) as error:
+            return error
+        except OSError as error:  # of the watchdog's own files
+            return MachineError(str(error))
+
+
+def _trainable(work: Any, watchdog: Watchdog) -> type[_Worker]:
+    class Bound(_Worker):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.prepare(config, work, watchdog)
+
+    return Bound
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Lets an exception of the feed end Tune's loop, which would take it for a trial's failure."""
+    try:
+        yield
+    except Exception as error:
+        raise _Ended from error
+
+
+def _knock(address: str) -> None:
+    """Finds in seconds that nobody is there, which takes Ray minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdecimal():
+        raise UserError(f"address: expected HOST:PORT of a Ray cluster's head, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray cluster answers at {address} ({error})") from error
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Ray's settings, which it reads from the environment, for the time of a run."""
+    before = {name: os.environ.get(name) for name in _SETTINGS}
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    os.environ.update(_SETTINGS)
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

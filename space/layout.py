@@ -1,0 +1,117 @@
+"""Layouts: the choices of a space, where each is active, and every way to make them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from partialnas.space.axes import Axis, Level
+from partialnas.space.levels import Label
+from partialnas.space.plan import STAGES
+from partialnas.space.scheme import Chosen, Scheme, Scope
+
+
+def choice_name(axis: str, scope: Scope) -> str:
+    """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`: stages and blocks from 1."""
+    places = [f"{kind}{n + 1}" for kind, n in zip(("stage", "block"), scope, strict=False)]
+    return f"{axis}@{'.'.join(places)}" if places else axis
+
+
+class Choice(NamedTuple):
+    """One dimension of a space: an axis at one scope."""
+
+    axis: Axis
+    scope: Scope
+
+    @property
+    def key(self) -> tuple[str, Scope]:
+        """The choice as a key of what is chosen."""
+        return self.axis.name, self.scope
+
+    @property
+    def name(self) -> str:
+        """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`."""
+        return choice_name(self.axis.name, self.scope)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels to choose from."""
+        return self.axis.labels
+
+
+class Layout:
+    """The choices that a scheme has, axis by axis, in the order in which they are made.
+
+    A choice is active where its condition holds and some block has a use for it: there are none
+    for blocks beyond the depth, for a ratio or operation of a part that is not there, for
+    attention where no part takes it, for heads without self-attention.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = scheme
+        self.choices = tuple(
+            Choice(axis, scope)
+            for axis in scheme.axes.values()
+            for scope in _scopes(scheme, axis.rank)
+        )
+
+    def active(self, choice: Choice, chosen: Chosen) -> bool:
+        """Whether a choice is to be made, given those before it."""
+        (axis, scope), scheme = choice, self.scheme
+        if axis.rank == 2 and scope[1] >= scheme.depth(scope[0], chosen):
+            return False
+        if not scheme.condition_holds(axis, scope, chosen):
+            return False
+        if not axis.droppable:
+            return True
+        return any(scheme.uses(axis, block, chosen) for block in scheme.blocks(scope, chosen))
+
+    def walk(self, pick: Callable[[Choice, Chosen], Level]) -> Chosen:
+        """Makes every active choice in order, each by `pick` from what is chosen so far."""
+        chosen: dict[tuple[str, Scope], Level] = {}
+        for choice in self.choices:
+            if self.active(choice, chosen):
+                chosen[choice.key] = pick(choice, chosen)
+        return chosen
+
+    def walks(self, options: Callable[[Choice, Chosen], Sequence[Level]]) -> Iterator[Chosen]:
+        """Every way to make all active choices with the levels that `options` admits."""
+        waiting: list[tuple[int, Chosen]] = [(0, {})]
+        while waiting:
+            start, chosen = waiting.pop()
+            for index in range(start, len(self.choices)):
+                choice = self.choices[index]
+                if self.active(choice, chosen):
+                    levels = reversed(options(choice, chosen))
+                    waiting += [(index + 1, {**chosen, choice.key: level}) for level in levels]
+                    break
+            else:
+                yield chosen
+
+    def changes(self, chosen: Chosen, choice: Choice, level: Level) -> Iterator[Chosen]:
+        """Every way to make one choice differently, the others staying as they are.
+
+        Choices that become active by it take the level of the block before, or else the base's,
+        or else the first; the other levels follow.
+        """
+
+        def options(other: Choice, so_far: Chosen) -> Sequence[Level]:
+            if other.key == choice.key:
+                return [level]
+            if other.key in chosen:
+                return [chosen[other.key]]
+            return self._by_preference(other, so_far)
+
+        return self.walks(options)
+
+    def _by_preference(self, choice: Choice, chosen: Chosen) -> list[Level]:
+        axis, scope = choice
+        before = chosen.get((axis.name, (*scope[:-1], scope[-1] - 1))) if axis.rank == 2 else None
+        first = before or self.scheme.base_level(axis, scope)
+        return sorted(axis.levels, key=lambda level: level != first)
+
+
+def _scopes(scheme: Scheme, rank: int) -> list[Scope]:
+    if rank == 0:
+        return [()]
+    if rank == 1:
+        return [(stage,) for stage in range(STAGES)]
+    return [(stage, n) for stage in range(STAGES) for n in range(scheme.most_blocks(stage))]

@@ -1,0 +1,96 @@
+"""Sizes of spaces: how many ways of choosing there are, and how many distinct networks."""
+
+import math
+import random
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from partialnas.space.census import count
+from partialnas.space.sampling import draw, repair
+
+if TYPE_CHECKING:
+    from partialnas.space.space import Space
+
+ENUMERATED = 1000
+"""Up to so many combinations are enumerated to count distinct networks."""
+
+_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a space is.
+
+    Attributes:
+        points: ways of choosing that are in the space: buildable, within the constraints.
+        combinations: ways of choosing before both are asked.
+        networks: distinct networks among them (by digest), where they were enumerated; there are
+            never more than `points`.
+        exact: whether `points` was counted; else it is an estimate.
+        error: relative standard error of an estimate.
+    """
+
+    points: int
+    combinations: int
+    networks: int | None = None
+    exact: bool = True
+    error: float = 0.0
+
+    def __str__(self) -> str:
+        if not self.exact and not self.points:
+            return f"few points: none of {_DRAWS} random ones is in the space"
+        if not self.exact:
+            return f"about {Decimal(self.points):.2g} points (an estimate, ±{self.error:.0%} standard error)"
+        if self.networks is None:
+            return f"{_number(self.points)} points, at most as many distinct networks"
+        return f"{_number(self.points)} points, {_number(self.networks)} distinct networks"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 10**9 else f"{Decimal(count):.3g}"
+
+
+def size_of(space: "Space") -> Size:
+    """The size of a space: counted by recursion, enumerated if small, or else estimated."""
+    counted = count(space.scheme)
+    if counted and counted[1] <= ENUMERATED:
+        return _enumerated(space, counted[1])
+    if counted and not any(space.constraints.stated()):
+        return Size(counted[0], counted[1])
+    return _estimated(space, counted)
+
+
+def _enumerated(space: "Space", combinations: int) -> Size:
+    digests = [
+        architecture.digest
+        for chosen in space.layout.walks(lambda choice, _: choice.axis.levels)
+        if (architecture := space.admitted(chosen)) is not None
+    ]
+    return Size(len(digests), combinations, len(set(digests)))
+
+
+def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
+    """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
+
+    Where the buildable ways are counted, only the share of them within the constraints is open.
+    """
+    rng = random.Random(0)
+    drawn = [draw(space.layout, rng) for _ in range(_DRAWS)]
+    if counted is not None:
+        drawn = [repaired for one in drawn if (repaired := repair(space.layout, one, rng))]
+    weights = [math.prod(len(space.scheme.axes[name].levels) for name, _ in one) for one in drawn]
+    hits = [w if space.admitted(one) else 0 for w, one in zip(weights, drawn, strict=True)]
+    weight, hit = sum(weights), sum(hits)
+    if not hit:
+        return Size(0, counted[1] if counted else weight // _DRAWS, exact=False)
+    if counted is None:
+        error = _norm([h / hit - 1 / _DRAWS for h in hits])
+        return Size(hit // _DRAWS, weight // _DRAWS, exact=False, error=error)
+    pairs = zip(hits, weights, strict=True)
+    error = _norm([(h * weight - hit * w) / (hit * weight) for h, w in pairs])
+    return Size(counted[0] * hit // weight, counted[1], exact=False, error=error)
+
+
+def _norm(deviations: list[float]) -> float:
+    return math.sqrt(sum(deviation**2 for deviation in deviations))

@@ -1,0 +1,28 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.task import resolve_task
+from partialnas.runs.trial import Context
+
+
+@pytest.fixture(scope="session")
+def few_digits() -> Splits:
+    """192 digits to train on: for what is not about how well they are learned."""
+    whole = load_splits(resolve_task("digits"))
+    parts = {
+        f"{name}_{axis}": getattr(whole, f"{name}_{axis}")[:192]
+        for name in ("train", "val", "test")
+        for axis in "xy"
+    }
+    return Splits(**parts, mean=whole.mean, std=whole.std)
+
+
+@pytest.fixture
+def context(few_digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    """A study's folder, and locks that nobody else on this machine waits for."""
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
+    return Context(splits=few_digits, folder=tmp_path / "study")

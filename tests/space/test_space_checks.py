@@ -1,0 +1,88 @@
+"""Remarks on spaces: what cannot matter, what can hardly be built, what is out of reach."""
+
+import pytest
+import yaml
+
+from partialnas.space.checks import check
+from partialnas.space.errors import UserError
+from partialnas.space.plan import Plan
+from partialnas.space.space import Space
+from partialnas.space.spec import SpaceSpec
+
+
+def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
+    spec = SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load(constraints))
+    plan = Plan(**{"width": 16, "depths": (1, 1, 2, 1), **base})
+    return check(Space(plan, spec, resolution=resolution))
+
+
+def test_a_sound_space_has_no_remarks() -> None:
+    assert (
+        remarks(
+            "{width: [8, 16], parts: {values: [1, 2], per: stage}, ratio: {values: [1/4, 1/2], per: stage},"
+            " attention: [none, {self: stage 4}], heads: [1, 2], pat_sp: [false, true]}"
+        )
+        == []
+    )
+
+
+def test_an_axis_of_one_level_is_told() -> None:
+    (line,) = remarks("{width: [8]}")
+    assert line.startswith("space.axes.width: has one level only")
+
+
+@pytest.mark.parametrize(
+    ("axes", "start", "reason"),
+    [
+        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "has a block 3 parts"),
+        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "has a block 3 parts"),
+        ("{heads: [1, 2]}", "space.axes.heads", "is there self-attention"),
+        ("{attention: [none, channel], operations: [[conv, pool], [conv, identity]]}",
+         "space.axes.attention", "does a part take the block's attention"),
+        ("{parts: [1, 3], width: [8, 16], mlp_ratio: {values: [1, 3], when: {ratio: [1/4]}},"
+         " ratio: {values: [1/4, 1/8], when: {pat_sp: [true]}},"
+         " pat_sp: {values: [true, stage 1], when: {activation: [relu]}},"
+         " activation: {values: [relu, gelu], when: {width: [8]}},"
+         " head_width: {values: [8, 9], when: {heads: [1]}}, heads: [1, 2]}",
+         "space.axes.head_width", "does its condition hold"),
+    ],
+)  # fmt: skip
+def test_an_axis_that_is_never_active_is_told(axes: str, start: str, reason: str) -> None:
+    lines = [line for line in remarks(axes) if line.startswith(start)]
+    assert len(lines) == 1
+    assert "cannot matter" in lines[0]
+    assert reason in lines[0]
+
+
+def test_an_axis_that_changes_no_network_is_told() -> None:
+    (line,) = remarks("{operations: [[conv, pool], [conv, pool, conv]], width: [8, 16]}")
+    assert line.startswith("space.axes.operations: cannot matter")
+    assert "gave another network" in line
+
+
+def test_a_level_that_cannot_be_built_is_told() -> None:
+    (line,) = remarks("{ratio: [1/64, 1/4, 1/2]}", width=8)
+    assert line == "space.axes.ratio: 1/64 is in none of 200 random networks that can be built"
+
+
+def test_self_attention_on_a_single_position_is_told() -> None:
+    axes = "{attention: [none, {self: stage 4}], stem_stride: [2, 4]}"
+    (line,) = remarks(axes, resolution=32)
+    assert line.startswith("self-attention in stage 4 with stem stride 4 cannot matter")
+    assert "1x1 map" in line
+    assert remarks(axes, resolution=64) == []
+
+
+def test_a_large_share_that_cannot_be_built_is_told() -> None:
+    (line,) = remarks(
+        "{ratio: {values: [1/4, 3/4], per: stage}, ratio_2: {values: [1/8, 1/2, 3/4], per: stage}}",
+        parts=3,
+    )
+    # each stage: 3/4 leaves room for 1/8 only, 1/4 for 1/8 and 1/2: half of the six
+    assert line.startswith("94% of the combinations cannot be built")
+    assert "leave nothing" in line
+
+
+def test_constraints_out_of_reach_are_an_error() -> None:
+    with pytest.raises(UserError, match="constraints: no network of this space satisfies them"):
+        remarks("{width: [8, 16]}", constraints="{macs: {max: 10}}")
