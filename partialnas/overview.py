@@ -141,7 +141,8 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
     points = pareto_table(frame, x, y)
     shown = points[points["on_front"] | points["family"].ne("")]
     axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
-    table = Table("", box=SIMPLE_HEAD, title="front, and baselines below it", title_justify="left")
+    table = Table("", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.title = "front, and baselines below it"
     keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
     for key in (*keys, "seeds"):
         table.add_column(key, justify="right")

@@ -38,19 +38,19 @@ class Pool:
         device: torch.device,
     ) -> None:
         self.border = border
-        _, channels, height, width = x.shape
-        edge = (border, border)
-        framed = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), edge, edge, (0, 0)))
-        self._row = framed.shape[2] * channels
-        self._image = framed.shape[1] * self._row
+        count, channels, height, width = x.shape
         self._shape = (height, width, channels)
+        self._row = (width + 2 * border) * channels
+        self._image = (height + 2 * border) * self._row
         # The last image's run may reach past its end, by less than a row.
-        flat = np.concatenate([framed.ravel(), np.zeros(self._row, dtype=np.uint8)])
-        self.labels = torch.from_numpy(y.copy()).to(device, non_blocking=True)
+        flat = np.zeros(count * self._image + self._row, dtype=np.uint8)
+        framed = flat[: count * self._image].reshape(count, -1, width + 2 * border, channels)
+        inside = slice(border, border + height), slice(border, border + width)
+        framed[:, *inside] = x.transpose(0, 2, 3, 1)
         run = height * self._row
-        starts = len(flat) - run + 1
         pixels = torch.from_numpy(flat).to(device, non_blocking=True)
-        self._runs = pixels.as_strided((starts, run), (1, 1))
+        self._runs = pixels.as_strided((len(flat) - run + 1, run), (1, 1))
+        self.labels = torch.from_numpy(y.copy()).to(device, non_blocking=True)
         self._mean = self._tiled(255 * splits.mean, device)
         self._scale = self._tiled(1 / (255 * splits.std), device)
 

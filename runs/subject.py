@@ -9,14 +9,14 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import ValidationError, field_validator
+from pydantic import field_validator
 
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.task import Task
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
-from partialnas.space.values import Value, digest, mistakes
+from partialnas.space.values import Value, checked, digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,10 +63,7 @@ def subject_from(data: Any) -> Subject:
     if isinstance(data, str) and data.startswith(_PREFIX):
         data = {"timm": data.removeprefix(_PREFIX)}
     if isinstance(data, dict) and "timm" in data:
-        try:
-            return TimmModel.model_validate(data)
-        except ValidationError as error:
-            raise UserError("not a timm model: " + "; ".join(mistakes(error))) from None
+        return checked(TimmModel, data, "not a timm model")
     if isinstance(data, dict):
         return Architecture.from_data(data)
     raise UserError(f"expected timm:NAME or an architecture, got {data!r}")

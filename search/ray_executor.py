@@ -18,6 +18,7 @@ from typing import Any, Generic
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -105,15 +106,16 @@ class RayTune:
             _knock(self.address)
             ray.init(address=self.address, **quiet)
         else:
-            ray.init(
-                address="local",
-                num_cpus=self.workers * self.cpus_per_trial,
-                num_gpus=None if self.gpus_per_trial else 0,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(scratch),
-                **quiet,
-            )
+            with _loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=self.workers * self.cpus_per_trial,
+                    num_gpus=None if self.gpus_per_trial else 0,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(scratch),
+                    **quiet,
+                )
         for kind, share in (("CPU", self.cpus_per_trial), ("GPU", self.gpus_per_trial)):
             there = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
             if there < share:
@@ -297,6 +299,20 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
     except OSError as error:
         raise UserError(f"no Ray cluster answers at {address} ({error})") from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Has Ray listen on the loopback interface alone, where it would listen on all.
+
+    It takes 127.0.0.1 for an address only where it believes that there can be no cluster.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -126,19 +126,18 @@ def _without_effect(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
 
 def _changes(space: "Space", axis: Axis, drawn: list[Chosen]) -> Iterator[bool]:
     """For changes of one level of an axis whether another network follows, up to the first."""
-    tries = 0
-    for chosen in drawn if len(axis.levels) > 1 else ():
-        choice = next((c for c in space.choices if c.axis is axis and c.key in chosen), None)
-        if choice is None:
-            continue
-        tries += 1
-        other = next(level for level in axis.levels if level != chosen[choice.key])
-        near = next(space.layout.changes(chosen, choice, other))
-        differs = not any(space.scheme.invalid(near)) and (
-            space.scheme.architecture(near).digest != space.scheme.architecture(chosen).digest
-        )
+    changed = (
+        space.scheme.architecture(near).digest != space.scheme.architecture(chosen).digest
+        for chosen in drawn
+        for choice in [c for c in space.choices if c.axis is axis and c.key in chosen][:1]
+        for level in axis.levels
+        if level != chosen[choice.key]
+        for near in islice(space.layout.changes(chosen, choice, level), 1)
+        if not any(space.scheme.invalid(near))
+    )
+    for differs in islice(changed, _TRIES):
         yield differs
-        if differs or tries == _TRIES:
+        if differs:
             return
 
 

@@ -200,10 +200,12 @@ class Space:
         """The point with one choice made differently; None if that leaves the space.
 
         Choices that become active by it take the level of the block before, or else the base's,
-        or else the first that leads to a point of the space.
+        or else the first, as long as that leads to a point of the space.
         """
         chosen = self._chosen(point)
-        changed = next(c for c in self.choices if c.name == choice)
+        changed = next((c for c in self.choices if c.name == choice and c.key in chosen), None)
+        if changed is None:
+            raise UserError(f"the point has no choice {choice}, or it is not active")
         near = self._changed(chosen, changed, _level(changed, label))
         return None if near is None else _point(near[0])
 

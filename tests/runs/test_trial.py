@@ -22,7 +22,8 @@ from partialnas.space.network import Network
 from partialnas.space.plan import Plan
 
 TASK = resolve_task("digits")
-PLAN = Plan(width=4, depths=(1, 1, 1, 1), stem_stride=1, head_width=16, attention="channel")
+ATTENTION = {"channel": "stages 1-2", "self": "stage 3"}
+PLAN = Plan(width=4, depths=(1, 1, 1, 1), stem_stride=1, head_width=16, attention=ATTENTION)
 SUBJECT = PLAN.architecture()
 EPOCHS = 2
 METRICS = {"val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll"}

@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections import Counter
@@ -207,6 +209,31 @@ def test_an_address_that_does_not_answer_is_told(
         rays(folder=tmp_path, address=address).run(Listed(["one"]), quick)
 
 
+def test_an_address_joins_a_cluster(
+    rays: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    feed = Listed([f"net{i}" for i in range(4)])
+    try:
+        cluster.add_node(num_cpus=1)
+        rays(folder=tmp_path, workers=2, address=cluster.address).run(feed, _where)
+    finally:
+        cluster.shutdown()
+    assert len(feed.told) == 4
+    assert len({feed.reason(f"net{i}") for i in range(4)}) == 2
+
+
+def _where(item: Job) -> Outcome:
+    import ray
+
+    time.sleep(3)
+    return failure(item, ray.get_runtime_context().get_node_id(), "done")
+
+
 _DRIVER = """
 import sys, time
 from pathlib import Path
@@ -239,10 +266,11 @@ RayTune(folder=folder, workers=2).run(Feed(), work)
 def driver(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A driver in a process group of its own, whose workers are all busy, and its mark."""
     mark = uuid.uuid4().hex
+    scratch = tempfile.mkdtemp(prefix="pn-", dir="/tmp")
     (tmp_path / "driver.py").write_text(_DRIVER)
     process = subprocess.Popen(
         [sys.executable, tmp_path / "driver.py", tmp_path],
-        env=os.environ | {"PARTIALNAS_TEST": mark},
+        env=os.environ | {"PARTIALNAS_TEST": mark, "RAY_TMPDIR": scratch},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
@@ -252,6 +280,8 @@ def driver(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     yield process, mark
     process.kill()
     process.wait()
+    _until(lambda: not _family(mark), 30)
+    shutil.rmtree(scratch)
 
 
 def test_ctrl_c_stops_within_five_seconds(
@@ -265,6 +295,14 @@ def test_ctrl_c_stops_within_five_seconds(
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert not _family(mark)
     assert len(_lines(tmp_path / "told")) == 2
+
+
+def test_nothing_listens_to_the_network(driver: tuple["subprocess.Popen[str]", str]) -> None:
+    _, mark = driver
+    sockets = [socket for process in _family(mark) for socket in process.net_connections("tcp")]
+    heard = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+    assert heard
+    assert {ip.removeprefix("::ffff:") for ip in heard} == {"127.0.0.1"}
 
 
 def test_a_driver_that_is_killed_leaves_no_process(

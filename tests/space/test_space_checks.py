@@ -17,13 +17,15 @@ def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: ob
 
 
 def test_a_sound_space_has_no_remarks() -> None:
-    assert (
-        remarks(
-            "{width: [8, 16], parts: {values: [1, 2], per: stage}, ratio: {values: [1/4, 1/2], per: stage},"
-            " attention: [none, {self: stage 4}], heads: [1, 2], pat_sp: [false, true]}"
-        )
-        == []
-    )
+    axes = """{
+        width: [8, 16],
+        parts: {values: [1, 2], per: stage},
+        ratio: {values: [1/4, 1/2], per: stage},
+        attention: [none, {self: stage 4}],
+        heads: [1, 2],
+        pat_sp: [false, true],
+    }"""
+    assert remarks(axes) == []
 
 
 def test_an_axis_of_one_level_is_told() -> None:
@@ -74,12 +76,13 @@ def test_self_attention_on_a_single_position_is_told() -> None:
 
 
 def test_a_large_share_that_cannot_be_built_is_told() -> None:
-    (line,) = remarks(
-        "{ratio: {values: [1/4, 3/4], per: stage}, ratio_2: {values: [1/8, 1/2, 3/4], per: stage}}",
-        parts=3,
-    )
-    # each stage: 3/4 leaves room for 1/8 only, 1/4 for 1/8 and 1/2: half of the six
-    assert line.startswith("94% of the combinations cannot be built")
+    axes = """{
+        ratio: {values: [1/4, 3/4], per: stage},
+        ratio_2: {values: [1/8, 1/2, 5/8], per: stage},
+    }"""
+    (line,) = remarks(axes, parts=3)
+    # 1/4 goes with all three, 3/4 with 1/8 only: four of six in each of four stages
+    assert line.startswith(f"{1 - (4 / 6) ** 4:.0%} of the combinations cannot be built")
     assert "leave nothing" in line
 
 
