@@ -8,7 +8,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from partialnas.analysis.front import require_trials
-from partialnas.analysis.output import write_file
+from partialnas.runs.files import write_file
 from partialnas.space.errors import UserError
 
 FIRST = (

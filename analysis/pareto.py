@@ -17,10 +17,10 @@ from partialnas.analysis.front import (
     non_dominated,
     require_trials,
 )
-from partialnas.analysis.output import write_file
 from partialnas.analysis.pareto_plot import draw
 from partialnas.analysis.quantities import QUANTITIES, Quantity, differs_by_seed, find
 from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
+from partialnas.runs.files import write_file
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from partialnas.analysis.output import write_file
+from partialnas.runs.files import write_file
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:

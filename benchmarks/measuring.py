@@ -65,10 +65,13 @@ def _arguments() -> argparse.Namespace:
 def _line(
     candidate: Subject, reference: Subject, found: Sequence[Measurement], seconds: float
 ) -> str:
-    ratios = [m.relative_throughput for m in found if m.relative_throughput is not None]
+    intervals = [
+        (m.relative_low or 0.0, m.relative_throughput or 0.0, m.relative_high or 0.0) for m in found
+    ]
+    ratios = [ratio for _, ratio, _ in intervals]
     mean = statistics.mean(ratios)
-    variation = statistics.stdev(ratios) / mean
-    half = [(m.relative_high - m.relative_low) / 2 / m.relative_throughput for m in found]
+    variation = statistics.stdev(ratios) / mean if len(ratios) > 1 else 0.0
+    half = [(high - low) / 2 / ratio for low, ratio, high in intervals]
     return (
         f"{subject_name(candidate):24} {subject_name(reference):18} {mean:7.3f} "
         f"{variation:6.1%} {statistics.mean(half):10.1%} "

@@ -70,9 +70,9 @@ class Noting:
         digest, name = subject_digest(job.subject), subject_name(job.subject)
         subject = json.loads(job.subject.model_dump_json())
         number = self._ledger.add_proposal(None, digest, subject, {})
-        facts = {"digest": digest, "name": name, "fidelity": job.fidelity, "keys": job.keys}
-        self._ledger.plan(number, **facts)
-        self._ledger.start(*job.keys.values())
+        keys = job.keys
+        self._ledger.plan(number, digest=digest, name=name, fidelity=job.fidelity, keys=keys)
+        self._ledger.start(*keys.values())
         return job
 
     def tell(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002

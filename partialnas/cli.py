@@ -21,6 +21,8 @@ app = typer.Typer(
     "130 interrupted. Every finished trial is kept, whatever happens.",
 )
 
+_INTERRUPTED = 130
+
 StudyFile = Annotated[
     Path, typer.Argument(help="A study in YAML, such as search/studies/quickstart.yaml.")
 ]
@@ -218,7 +220,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _exit_code(arguments: list[str]) -> int:
     try:
-        app(arguments, prog_name="partialnas", standalone_mode=False)
+        code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
+        if code == _INTERRUPTED:  # Ctrl-C, as typer tells it
+            raise KeyboardInterrupt
+        return code
     except typer.TyperException as error:  # a word of the command line that does not fit
         return _shown(error)
     except UserError as error:
@@ -226,7 +231,7 @@ def _exit_code(arguments: list[str]) -> int:
     except MachineError as error:
         return _told(f"error: {error}", arguments, 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _told("interrupted; all that was finished is kept", arguments, 130)
+        return _told("interrupted; all that was finished is kept", arguments, _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -234,7 +239,6 @@ def _exit_code(arguments: list[str]) -> int:
         text = f"error: {type(error).__name__}: {error}\n"
         hint = "This is a defect of partialnas; --debug before the verb shows where it happened."
         return _told(text + hint, arguments, 1)
-    return 0
 
 
 def _shown(error: Any) -> int:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from partialnas.runs.files import unfinished, write_file
 from partialnas.runs.job import Job
 from partialnas.space.errors import MachineError
 
@@ -31,7 +32,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_whole(path, buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -51,7 +52,7 @@ def remove_checkpoint(path: Path) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        _unfinished(path).unlink(missing_ok=True)
+        unfinished(path).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(f"cannot remove {path}: {error.strerror}") from error
 
@@ -70,26 +71,4 @@ def save_weights(path: Path, network: nn.Module, job: Job) -> None:
         "subject": job.subject.model_dump_json(),
         "task": json.dumps(job.task.identity()),
     }
-    write_whole(path, safetensors_bytes(weights, metadata))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it: nobody ever reads half of it.
-
-    Raises:
-        MachineError: no space, no permission, or a folder that cannot be made.
-    """
-    unfinished = _unfinished(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {path}: {error.strerror}; free some space or mend the folder, then run "
-            "the same command again: what is finished is kept"
-        ) from error
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+    write_file(path, safetensors_bytes(weights, metadata))

@@ -21,4 +21,4 @@ def keep_freed_memory() -> bool:
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is None:
         return False
-    return bool(adjust(_M_MMAP_THRESHOLD, _FROM_HEAP)) & bool(adjust(_M_TRIM_THRESHOLD, _KEEP))
+    return all([adjust(_M_MMAP_THRESHOLD, _FROM_HEAP), adjust(_M_TRIM_THRESHOLD, _KEEP)])

@@ -12,6 +12,7 @@ from partialnas.runs.record import Record
 from partialnas.runs.subject import Subject, subject_digest, subject_from, subject_name
 from partialnas.search.candidate import Candidate, Metrics
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
+from partialnas.search.keeping import front
 from partialnas.search.prepare import Prepared
 from partialnas.search.sources import Remembered, Source
 from partialnas.search.work import Item, Timing
@@ -62,6 +63,12 @@ class StudyFeed:
     def running(self) -> int:
         """Items that are being worked on."""
         return self._flying
+
+    def dominated(self) -> list[str]:
+        """Keys of the trials whose networks are not on the front of the study's objectives."""
+        best = front([*self._candidates.values()], self._study.objectives)
+        digests = {subject_digest(candidate.subject) for candidate in best}
+        return [row.key for row in self._ledger.trials() if row.digest not in digests]
 
     # What the executor calls.
 

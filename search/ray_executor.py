@@ -19,6 +19,7 @@ from typing import Any, Generic
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -80,7 +81,9 @@ class RayTune:
         marks = folder / ".watch"
         shutil.rmtree(marks, ignore_errors=True)
         try:
-            with _settings(), self._ray() as scratch:
+            # It would print a paragraph on the terminal for each process that dies.
+            quiet = _held(ray_worker, "_worker_logs_enabled", False)
+            with _settings(), quiet, self._ray() as scratch:
                 watchdog = Watchdog(folder / "workers.log", marks, self.time_limit_s)
                 trainable = _trainable(ray.put(work), watchdog)
                 self._tune(_Exchange(feed), trainable, watchdog.log, scratch)
@@ -106,7 +109,9 @@ class RayTune:
             _knock(self.address)
             ray.init(address=self.address, **quiet)
         else:
-            with _loopback():
+            # Only where it believes that there can be no cluster does Ray take 127.0.0.1 for an
+            # address: it listens on that interface alone then, and on all of them otherwise.
+            with _held(ray_constants, "ENABLE_RAY_CLUSTER", False):
                 ray.init(
                     address="local",
                     num_cpus=self.workers * self.cpus_per_trial,
@@ -302,17 +307,14 @@ def _knock(address: str) -> None:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
-    """Has Ray listen on the loopback interface alone, where it would listen on all.
-
-    It takes 127.0.0.1 for an address only where it believes that there can be no cluster.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _held(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Something of Ray that has no public switch, set for a while."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        setattr(owner, name, before)
 
 
 @contextmanager

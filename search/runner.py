@@ -4,14 +4,17 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from partialnas.runs.data import load_splits
 from partialnas.runs.environment import environment
+from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.trial import Context
 from partialnas.search.executor import Executor, InProcess
 from partialnas.search.feed import StudyFeed
+from partialnas.search.keeping import drop_weights
 from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import Prepared, prepare, same_network
 from partialnas.search.progress import Progress
@@ -52,6 +55,7 @@ def run_study(
         progress.event(f"note: {line}")
     with _ledger(prepared, folder, progress) as ledger:
         ledger.recover()
+        write_file(folder / "study.yaml", _as_yaml(study))
         feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
         watched = Watched(feed, prepared, ledger, progress)
         try:
@@ -60,6 +64,8 @@ def run_study(
         finally:
             with suppress(Exception):
                 ledger.recover()
+        if study.recipe.keep_weights == "front":
+            drop_weights(folder, feed.dominated())
 
 
 def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
@@ -94,6 +100,11 @@ def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
         "environment": json.dumps(environment()),
         "reference": json.dumps(reference),
     }
+
+
+def _as_yaml(study: Study) -> str:
+    head = "# The study as it was run, every setting stated.\n"
+    return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
 
 
 def _source(prepared: Prepared) -> Source | None:

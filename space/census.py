@@ -8,7 +8,7 @@ from partialnas.space.axes import Axis, Level
 from partialnas.space.fold import Algebra, Fold, TooLargeError
 from partialnas.space.scheme import Chosen, Scheme, Scope
 
-_STEPS = 10_000
+_STEPS = 40_000
 
 
 class _Count(Algebra[tuple[int, int]]):

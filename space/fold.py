@@ -4,7 +4,8 @@ The blocks of a stage are independent given what is chosen for their stage, and 
 is chosen for the network. What runs against that grain is a coarse choice that is active only
 where some block has a use for it (heads per network: where any block attends). So a fold settles
 such a choice at its own level, as active or not, and keeps per alternative which of these choices
-its blocks use; those settled as active must be used somewhere, those settled as not nowhere.
+its blocks use: one settled as active must be used somewhere within its scope, one settled as
+inactive nowhere.
 """
 
 from abc import ABC, abstractmethod
@@ -48,6 +49,32 @@ class Algebra(ABC, Generic[T]):
         """What tells blocks apart beyond what is chosen for them."""
 
 
+class Witness(Algebra[Chosen]):
+    """Keeps one way of choosing per alternative, among those that `admits` lets pass."""
+
+    @abstractmethod
+    def admits(self, scope: Scope, chosen: Chosen) -> bool:
+        """Whether what is chosen for a scope can be part of a witness."""
+
+    def place(self, scope: Scope) -> object:
+        """Each scope has choices of its own."""
+        return scope
+
+    def item(self, scope: Scope, chosen: Chosen) -> Chosen | None:
+        """The choices made at this very scope."""
+        if not self.admits(scope, chosen):
+            return None
+        return {key: level for key, level in chosen.items() if key[1] == scope}
+
+    def either(self, one: Chosen, other: Chosen) -> Chosen:  # noqa: ARG002
+        """The first of them."""
+        return one
+
+    def both(self, one: Chosen, other: Chosen) -> Chosen:
+        """The choices of both."""
+        return {**one, **other}
+
+
 class Fold(Generic[T]):
     """A fold of a scheme by an algebra, in at most `steps` steps where that is given."""
 
@@ -55,7 +82,7 @@ class Fold(Generic[T]):
         self._scheme = scheme
         self._algebra = algebra
         self._steps = steps
-        axes = scheme.axes.values()
+        axes = [axis for axis in scheme.axes.values() if scheme.use(axis) is not False]
         self._at_rank = [[axis for axis in axes if axis.rank == rank] for rank in range(3)]
         open_ones = [axis for axis in axes if self._decided_further_down(axis)]
         self._bits = {axis.name: 1 << index for index, axis in enumerate(open_ones)}
@@ -67,7 +94,8 @@ class Fold(Generic[T]):
         """Whether choices of a finer granularity decide if blocks have a use for an axis."""
         names = axis.needs() - axis.when.keys() - {"depth", "depths"}
         deciding = (self._scheme.axes[name] for name in names & self._scheme.axes.keys())
-        return axis.droppable and any(other.rank > axis.rank for other in deciding)
+        undecided = self._scheme.use(axis) is None
+        return undecided and any(other.rank > axis.rank for other in deciding)
 
     def _outside_of(self, rank: int) -> list[Axis]:
         """The coarser axes that what is inside a scope of this rank depends on."""
@@ -110,43 +138,40 @@ class Fold(Generic[T]):
         axes = self._at_rank[len(scope)]
         own = sum(self._bits.get(axis.name, 0) for axis in axes)
         table: _Table[T] = {}
-        for settled, watched, active in self._settle(axes, scope, chosen):
-            self._step()
+        for settled, active in self._settle(axes, scope, chosen):
             for used, item in self._inside(scope, settled).items():
-                if used & watched == active:
+                if used & own == active:
                     self._add(table, used & ~own, item)
         return table
 
     def _settle(
         self, axes: Sequence[Axis], scope: Scope, chosen: Chosen
-    ) -> Iterator[tuple[Chosen, int, int]]:
-        """Every way to settle axes at a scope.
+    ) -> Iterator[tuple[Chosen, int]]:
+        """Every way to settle axes at a scope: what is chosen, and the bits of those it has active.
 
-        Yields what is chosen, which droppable axes are active if blocks use them, and which of
-        these were settled as active.
+        An axis whose use is decided further down is settled as active, and as inactive too.
         """
+        self._step()
         if not axes:
-            yield chosen, 0, 0
+            yield chosen, 0
             return
         axis, rest = axes[0], axes[1:]
         bit = self._bits.get(axis.name, 0)
-        if not self._may_be_active(axis, scope, chosen):
+        may_be_active = self._may_be_active(axis, scope, chosen)
+        if may_be_active:
+            for level in self._algebra.levels(axis, scope, chosen):
+                extended = {**chosen, (axis.name, scope): level}
+                for settled, active in self._settle(rest, scope, extended):
+                    yield settled, active | bit
+        if bit or not may_be_active:
             yield from self._settle(rest, scope, chosen)
-            return
-        for level in self._algebra.levels(axis, scope, chosen):
-            extended = {**chosen, (axis.name, scope): level}
-            for settled, watched, active in self._settle(rest, scope, extended):
-                yield settled, watched | bit, active | bit
-        if bit:
-            for settled, watched, active in self._settle(rest, scope, chosen):
-                yield settled, watched | bit, active
 
     def _may_be_active(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
         if not self._scheme.condition_holds(axis, scope, chosen):
             return False
-        if axis.name in self._bits or not axis.droppable:
+        if axis.name in self._bits or self._scheme.use(axis):
             return True
-        blocks = [(*scope, 0, 0)[:2]] if scope else [(stage, 0) for stage in range(STAGES)]
+        blocks = [(*scope, 0)[:2]] if scope else [(stage, 0) for stage in range(STAGES)]
         return any(self._scheme.uses(axis, block, chosen) for block in blocks)
 
     def _inside(self, scope: Scope, chosen: Chosen) -> _Table[T]:
@@ -155,22 +180,30 @@ class Fold(Generic[T]):
         if item is None:
             return {}
         if len(scope) == 2:
-            return {self._used(scope, chosen): item}
-        count = len(scope) and self._scheme.depth(scope[0], chosen)
+            used = self._used(scope, chosen)
+            return {} if used is None else {used: item}
         table = {0: item}
-        for index in range(count or STAGES):
+        for index in range(self._scheme.depth(scope[0], chosen) if scope else STAGES):
             table = self._product(table, self._table((*scope, index), chosen))
         return table
 
-    def _used(self, scope: Scope, chosen: Chosen) -> int:
-        """The coarse axes that a block uses."""
-        axes = (self._scheme.axes[name] for name in self._bits)
-        return sum(self._bits[axis.name] for axis in axes if self._scheme.uses(axis, scope, chosen))
+    def _used(self, scope: Scope, chosen: Chosen) -> int | None:
+        """The bits of the coarse axes that a block uses; None if one is settled as inactive."""
+        used = 0
+        for name, bit in self._bits.items():
+            axis = self._scheme.axes[name]
+            if self._scheme.uses(axis, scope, chosen):
+                if self._scheme.level(name, scope, chosen) is not None:
+                    used |= bit
+                elif self._scheme.condition_holds(axis, scope, chosen):
+                    return None
+        return used
 
     def _product(self, one: _Table[T], other: _Table[T]) -> _Table[T]:
         table: _Table[T] = {}
         for a, left in one.items():
             for b, right in other.items():
+                self._step()
                 self._add(table, a | b, self._algebra.both(left, right))
         return table
 

@@ -11,7 +11,7 @@ from partialnas.space.architecture import (
     RealisedPart,
 )
 from partialnas.space.axes import Axis, Level
-from partialnas.space.fold import Algebra, Fold
+from partialnas.space.fold import Fold, Witness
 from partialnas.space.plan import STAGES
 from partialnas.space.scheme import Chosen, Scheme, Scope
 
@@ -22,11 +22,11 @@ def locate(scheme: Scheme, architecture: Architecture) -> Chosen | None:
     """The choices that build this network, or None; constraints are not looked at."""
     if len(architecture.stages) != STAGES:
         return None
-    return Fold(scheme, _Witness(scheme, architecture)).total()
+    return Fold(scheme, _Match(scheme, architecture)).total()
 
 
-class _Witness(Algebra[Chosen]):
-    """Keeps one way of choosing per alternative, among those that build the architecture."""
+class _Match(Witness):
+    """Admits what builds the stages and blocks of an architecture."""
 
     def __init__(self, scheme: Scheme, target: Architecture) -> None:
         self._scheme = scheme
@@ -35,11 +35,8 @@ class _Witness(Algebra[Chosen]):
         names = [axis.name for axis in ranked]
         self._later = {name: set(names[index + 1 :]) for index, name in enumerate(names)}
 
-    def place(self, scope: Scope) -> object:
-        return scope
-
     def levels(self, axis: Axis, scope: Scope, chosen: Chosen) -> Sequence[Level]:
-        fitting = (level for level in axis.levels if self._admits(axis, scope, level))
+        fitting = (level for level in axis.levels if self._can_occur(axis, scope, level))
         if not axis.name.startswith(_MIXING):
             return list(fitting)
         return [
@@ -48,17 +45,8 @@ class _Witness(Algebra[Chosen]):
             if self._may_lead_there(axis, scope, {**chosen, (axis.name, scope): level})
         ]
 
-    def item(self, scope: Scope, chosen: Chosen) -> Chosen | None:
-        matches = (self._is_network, self._is_stage, self._is_block)[len(scope)]
-        if not matches(scope, chosen):
-            return None
-        return {key: level for key, level in chosen.items() if key[1] == scope}
-
-    def either(self, one: Chosen, other: Chosen) -> Chosen:  # noqa: ARG002
-        return one
-
-    def both(self, one: Chosen, other: Chosen) -> Chosen:
-        return {**one, **other}
+    def admits(self, scope: Scope, chosen: Chosen) -> bool:
+        return (self._is_network, self._is_stage, self._is_block)[len(scope)](scope, chosen)
 
     def _block(self, scope: Scope) -> RealisedBlock:
         stage, block = scope
@@ -84,7 +72,7 @@ class _Witness(Algebra[Chosen]):
         except ValueError:
             return False
 
-    def _admits(self, axis: Axis, scope: Scope, level: Level) -> bool:
+    def _can_occur(self, axis: Axis, scope: Scope, level: Level) -> bool:
         """Whether a level can occur in the architecture; spares most of the search."""
         if axis.name in ("stem_stride", "activation", "head_width"):
             return bool(level.value == getattr(self._target, axis.name))

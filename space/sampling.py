@@ -1,15 +1,16 @@
 """Sampling: random choices that can be built and satisfy the constraints, or why there are none."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from partialnas.space.axes import Level
+from partialnas.space.axes import Axis, Level
 from partialnas.space.census import count
 from partialnas.space.errors import UserError
+from partialnas.space.fold import Fold, TooLargeError, Witness
 from partialnas.space.layout import Choice, Layout
-from partialnas.space.scheme import Chosen, Scope
+from partialnas.space.scheme import Chosen, Scheme, Scope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ _REPAIRS = 60
 _LEADS = 3
 _EVALUATIONS = 300
 _ENUMERATED = 300
+_STEPS = 40_000
 _WAYS = 8
 
 
@@ -99,6 +101,7 @@ def find(space: "Space", rng: "Rng") -> Chosen:
             if not candidates[-1].excess:
                 return chosen
         elif attempt >= _HOPELESS and not candidates:
+            candidates = _rare(space, rng)
             break
     if small := _enumerable(space):
         candidates = [_candidate(space, chosen) for chosen in _buildable(space)]
@@ -116,6 +119,37 @@ def find(space: "Space", rng: "Rng") -> Chosen:
 def _candidate(space: "Space", chosen: Chosen) -> Candidate:
     cost = space.cost(space.scheme.architecture(chosen))
     return Candidate(space.constraints.excess(cost), chosen)
+
+
+class _Buildable(Witness):
+    """Admits what can be built, the levels in random order."""
+
+    def __init__(self, scheme: Scheme, rng: "Rng") -> None:
+        self._scheme = scheme
+        self._rng = rng
+
+    def levels(self, axis: Axis, scope: Scope, chosen: Chosen) -> Sequence[Level]:  # noqa: ARG002
+        levels = list(axis.levels)
+        self._rng.shuffle(levels)
+        return levels
+
+    def admits(self, scope: Scope, chosen: Chosen) -> bool:
+        if len(scope) < 2:
+            return True
+        try:
+            self._scheme.block(scope, chosen)
+        except ValueError:
+            return False
+        return True
+
+
+def _rare(space: "Space", rng: "Rng") -> list[Candidate]:
+    """What can be built where random choices never can, if it is found in reasonable time."""
+    try:
+        chosen = Fold(space.scheme, _Buildable(space.scheme, rng), _STEPS).total()
+    except TooLargeError:
+        return []
+    return [] if chosen is None else [_candidate(space, chosen)]
 
 
 def _enumerable(space: "Space") -> bool:

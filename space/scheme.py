@@ -30,6 +30,7 @@ class Scheme:
         self.axes = {axis.name: axis for axis in axes}
         self._base = [_base_settings(base, stage) for stage in range(STAGES)]
         self._built = lru_cache(maxsize=4096)(_build)
+        self._uses = {axis.name: self._use(axis) for axis in axes}
 
     def level(self, name: str, scope: Scope, chosen: Chosen) -> Level | None:
         """The level that an axis has at a scope, if it is one and active there."""
@@ -94,6 +95,22 @@ class Scheme:
             parts = self.setting("parts", scope, chosen)
             return bool(parts >= axis.number + axis.name.startswith("ratio"))
         return True
+
+    def use(self, axis: Axis) -> bool | None:
+        """Whether every block has a use for an axis, or none has; None where that depends."""
+        return self._uses[axis.name]
+
+    def _use(self, axis: Axis) -> bool | None:
+        if not axis.droppable:
+            return True
+        if axis.name in ("attention", "heads"):
+            return None
+        number = axis.number + axis.name.startswith("ratio")
+        by = self.axes.get("parts")
+        parts = [level.value for level in by.levels] if by else []
+        if by is None or by.when:
+            parts.append(self.base.parts)
+        return min(parts) >= number if (min(parts) >= number) == (max(parts) >= number) else None
 
     def condition_holds(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
         """Whether the axes that `when` names have the levels that it asks for."""

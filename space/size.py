@@ -39,7 +39,7 @@ class Size:
 
     def __str__(self) -> str:
         if not self.exact and not self.points:
-            return f"few points: none of {_DRAWS} random ones is in the space"
+            return f"unknown: of {_number(self.combinations)} combinations, none of {_DRAWS} tried is in"
         if not self.exact:
             return f"about {Decimal(self.points):.2g} points (an estimate, ±{self.error:.0%} standard error)"
         if self.networks is None:

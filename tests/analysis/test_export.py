@@ -8,7 +8,7 @@ import pytest
 
 from partialnas.analysis import export, load
 from partialnas.analysis.export import FIRST, csv, markdown
-from partialnas.analysis.output import write_file
+from partialnas.runs.files import write_file
 from partialnas.space.errors import MachineError, UserError
 
 Frames = Callable[..., pd.DataFrame]

@@ -141,7 +141,7 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(UserError, match="holds the study 'plain'"):
         run_study(study(study="other"), tmp_path, beside=HERE)
-    with pytest.raises(UserError, match="task.data"):
+    with pytest.raises(UserError, match=r"task\.data"):
         run_study(study(task={"data": "mnist5k"}, budget={"trials": 3}), tmp_path, beside=HERE)
 
 

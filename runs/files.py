@@ -1,0 +1,31 @@
+"""Files, written whole: under a temporary name, then renamed. Takes no torch."""
+
+from pathlib import Path
+
+from partialnas.space.errors import MachineError
+
+
+def write_file(path: Path, content: bytes | str) -> Path:
+    """Puts `content` into `path`; a file that was there stays whole until the new one is.
+
+    Raises:
+        MachineError: the folder cannot be made or written, or the disk is full.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    draft = unfinished(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        return draft.replace(path)
+    except OSError as error:
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)
+        raise MachineError(
+            f"{path}: cannot be written ({error.strerror}); make room there, mend the folder, or "
+            "choose another place. What was finished is kept"
+        ) from error
+
+
+def unfinished(path: Path) -> Path:
+    """The temporary name of a file that is being written."""
+    return path.with_name(f".{path.name}.part")

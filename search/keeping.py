@@ -1,0 +1,28 @@
+"""Which final weights stay on disk when a study ends."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import moocore
+import numpy as np
+
+from partialnas.runs.checkpoint import weights_path
+from partialnas.search.candidate import Candidate
+from partialnas.search.study import Direction
+
+
+def front(candidates: Sequence[Candidate], objectives: Mapping[str, Direction]) -> list[Candidate]:
+    """The candidates that no other dominates; those without all objectives are left out."""
+    known = [(c, values) for c in candidates if (values := c.values(objectives)) is not None]
+    if not known:
+        return []
+    points = np.array([[values[name] for name in objectives] for _, values in known])
+    better = np.array([direction == "max" for direction in objectives.values()])
+    best = moocore.is_nondominated(points, maximise=better, keep_weakly=True)
+    return [candidate for (candidate, _), good in zip(known, best, strict=True) if good]
+
+
+def drop_weights(folder: Path, keys: Iterable[str]) -> None:
+    """Remove the final weights of these trials, where they are."""
+    for key in keys:
+        weights_path(folder, key).unlink(missing_ok=True)
