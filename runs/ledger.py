@@ -1,8 +1,9 @@
 """The ledger of a study: one SQLite file, the single source of truth. Takes no torch.
 
 Its only writer is the study's driver; anybody may read at any time. Each finished trial is one
-commit that is on the disk before the next trial is asked for, so that a study killed at any moment
-goes on where it was: `recover` turns what was running into planned, and that is all.
+commit that the disk has confirmed before the next trial is asked for, so that a study killed at any
+moment goes on where it was: `recover` turns what was running into planned, and that is all. What
+is cheap to do again, such as a proposal, does not wait for the disk.
 """
 
 import json
@@ -131,7 +132,7 @@ class Ledger:
 
     def recover(self) -> int:
         """Plans anew what a driver that is gone left running; how many these were."""
-        with self._transaction():
+        with self._transaction(synced=False):
             running = self._trials("WHERE state = 'running'")
             for row in running:
                 self._write_trial(row._replace(state="planned"))
@@ -146,7 +147,7 @@ class Ledger:
             subject: plain data that the network is built from.
             proposal: plain data that the source is rebuilt from.
         """
-        with self._transaction():
+        with self._transaction(synced=False):
             number = self._next("proposals")
             row = ProposalRow(number, arm, digest, to_json(subject), to_json(proposal), now())
             write(self._connection, "proposals", row)
@@ -166,7 +167,7 @@ class Ledger:
             fidelity: epochs.
             keys: the key of each seed's trial.
         """
-        with self._transaction():
+        with self._transaction(synced=False):
             for seed, key in keys.items():
                 if not self._trials("WHERE key = ?", key):
                     number = self._next("trials")
@@ -181,7 +182,7 @@ class Ledger:
         Raises:
             ValueError: one of them is final.
         """
-        with self._transaction():
+        with self._transaction(synced=False):
             for key in keys:
                 row = self._unfinished(key)
                 self._write_trial(row._replace(state="running", attempts=row.attempts + 1))
@@ -255,8 +256,8 @@ class Ledger:
         return {state: counts.get(state, 0) for state in STATES}
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with telling(self.path), transaction(self._connection):
+    def _transaction(self, *, synced: bool = True) -> Iterator[None]:
+        with telling(self.path), transaction(self._connection, synced=synced):
             yield
 
     def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:

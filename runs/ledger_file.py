@@ -89,7 +89,6 @@ def open_writer(path: Path) -> sqlite3.Connection:
     with telling(path):
         connection = _opened(path, "mode=rw", _refuse_damage)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
@@ -167,8 +166,16 @@ def telling(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing: what is written inside is on the disk at the end, or was never there."""
+def transaction(connection: sqlite3.Connection, *, synced: bool) -> Iterator[None]:
+    """All or nothing: what is written inside is kept as a whole at the end, or was never there.
+
+    Args:
+        connection: that may write.
+        synced: whether the disk confirms it, with all that was written before. Without, the death
+            of any process loses nothing, and the loss of power at most what came since the disk
+            last confirmed.
+    """
+    connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

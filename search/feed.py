@@ -172,7 +172,8 @@ class StudyFeed:
                 digest = self._write_proposal(arm, subject, {})
                 candidate = self._candidates[digest] = Candidate(subject)
                 jobs += self._jobs(candidate, self._proposals)
-        self._queue.extend(sorted(jobs, key=lambda job: job.seeds))
+        jobs.sort(key=lambda job: job.seeds)
+        self._queue.extend(jobs)
 
     def _write_proposal(self, arm: str | None, subject: Subject, note: dict[str, Any]) -> str:
         digest = subject_digest(subject)

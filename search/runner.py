@@ -12,7 +12,7 @@ from partialnas.runs.environment import environment
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.trial import Context
-from partialnas.search.executor import Executor, InProcess
+from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
 from partialnas.search.keeping import drop_weights
 from partialnas.search.placement import Placement, place
@@ -21,7 +21,7 @@ from partialnas.search.progress import Progress
 from partialnas.search.sources import OptunaSource, Source
 from partialnas.search.study import Study, growth
 from partialnas.search.watched import Watched
-from partialnas.search.work import Work, import_function
+from partialnas.search.work import Item, Work, import_function
 from partialnas.space.errors import UserError
 
 
@@ -57,7 +57,7 @@ def run_study(
         ledger.recover()
         write_file(folder / "study.yaml", _as_yaml(study))
         feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
-        watched = Watched(feed, prepared, ledger, progress)
+        watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
         try:
             with progress.showing():
                 _executor(study, placement, folder).run(watched, work)
@@ -147,4 +147,10 @@ def _executor(study: Study, placement: Placement, folder: Path) -> Executor:
         address=placement.address,
         cpus_per_trial=placement.cpus_per_trial,
         gpus_per_trial=placement.gpus_per_trial,
+        time_limit_s=_hard_limit(study.executor.time_limit_s),
     )
+
+
+def _hard_limit(limit_s: float | None) -> float | None:
+    """When a worker that does not end a trial by itself is taken to hang."""
+    return None if limit_s is None else 1.5 * limit_s + 60

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from partialnas.search.study import Direction, SearchSpec
@@ -17,6 +18,8 @@ from partialnas.space.values import digest
 
 _ATTEMPTS = 50
 """Proposals outside the constraints before one is drawn from the space directly."""
+
+_DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 
 Values = Mapping[str, float]
 """A candidate's objectives, by name."""
@@ -103,7 +106,7 @@ class OptunaSource:
         self._space = space
         self._spec = spec
         self._objectives = dict(objectives)
-        directions = ["minimize" if d == "min" else "maximize" for d in objectives.values()]
+        directions = [_DIRECTIONS[direction] for direction in objectives.values()]
         self._study = optuna.create_study(
             directions=directions, sampler=make_sampler(spec, 0), study_name="partialnas"
         )

@@ -16,7 +16,6 @@ from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
 from partialnas.space.values import Value, checked, digest
 
-SCHEMA = 1
 Direction = Literal["min", "max"]
 Plain = dict[str, Any]
 
@@ -32,6 +31,11 @@ OBJECTIVES: dict[str, Direction] = {
     "activations": "min",
 }
 """What a study may optimise, and the direction that makes sense. Test figures are not in it."""
+
+
+def _accuracy_and_speed() -> dict[str, Direction]:
+    return {"val_nll": "min", "throughput_img_s": "max"}
+
 
 MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
 """Objectives that need the network on the device."""
@@ -99,7 +103,7 @@ class Study(Value):
         quick: settings that `--quick` puts in place, keys written with dots.
     """
 
-    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(default=1, alias="schema")
     study: str
     question: str = ""
     task: TaskSpec = TaskSpec()
@@ -109,9 +113,7 @@ class Study(Value):
     seeds: int = Field(default=1, ge=1)
     search: SearchSpec | None = None
     arms: dict[str, str | Plain] = Field(default_factory=dict)
-    objectives: dict[str, Direction] = Field(
-        default_factory=lambda: {"val_nll": "min", "throughput_img_s": "max"}
-    )
+    objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
     measure: Protocol = Protocol()
     reference: str | Plain | None = None
     budget: Budget = Budget()

@@ -9,7 +9,8 @@ from partialnas.space.architecture import Architecture
 from partialnas.space.axes import Axis
 from partialnas.space.census import count
 from partialnas.space.plan import STAGES, Plan
-from partialnas.space.sampling import draw, find, repair
+from partialnas.space.reach import find
+from partialnas.space.sampling import draw, repair
 from partialnas.space.scheme import Chosen
 from partialnas.space.spec import SpaceSpec
 

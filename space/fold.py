@@ -82,7 +82,7 @@ class Fold(Generic[T]):
         self._scheme = scheme
         self._algebra = algebra
         self._steps = steps
-        axes = [axis for axis in scheme.axes.values() if scheme.use(axis) is not False]
+        axes = [axis for axis in scheme.axes.values() if scheme.surely_uses(axis) is not False]
         self._at_rank = [[axis for axis in axes if axis.rank == rank] for rank in range(3)]
         open_ones = [axis for axis in axes if self._decided_further_down(axis)]
         self._bits = {axis.name: 1 << index for index, axis in enumerate(open_ones)}
@@ -94,7 +94,7 @@ class Fold(Generic[T]):
         """Whether choices of a finer granularity decide if blocks have a use for an axis."""
         names = axis.needs() - axis.when.keys() - {"depth", "depths"}
         deciding = (self._scheme.axes[name] for name in names & self._scheme.axes.keys())
-        undecided = self._scheme.use(axis) is None
+        undecided = self._scheme.surely_uses(axis) is None
         return undecided and any(other.rank > axis.rank for other in deciding)
 
     def _outside_of(self, rank: int) -> list[Axis]:
@@ -169,7 +169,7 @@ class Fold(Generic[T]):
     def _may_be_active(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
         if not self._scheme.condition_holds(axis, scope, chosen):
             return False
-        if axis.name in self._bits or self._scheme.use(axis):
+        if axis.name in self._bits or self._scheme.surely_uses(axis):
             return True
         blocks = [(*scope, 0)[:2]] if scope else [(stage, 0) for stage in range(STAGES)]
         return any(self._scheme.uses(axis, block, chosen) for block in blocks)

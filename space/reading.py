@@ -157,9 +157,9 @@ def _level(name: str, per: Per, key: object, raw: object) -> Level:
     if key is None:
         return Level(label(name, value), value)
     if not isinstance(key, str) or not key:
-        raise ValueError(
-            f"expected a name in letters (put yes, no, on, off in quotes), got {key!r}"
-        )
+        raise ValueError(f"expected a name (numbers, yes, no, on, off in quotes), got {key!r}")
+    if key in _KEYS:
+        raise ValueError(f"a level cannot be called {key}, which is a key of axes")
     return Level(key, value)
 
 

@@ -30,7 +30,7 @@ class Scheme:
         self.axes = {axis.name: axis for axis in axes}
         self._base = [_base_settings(base, stage) for stage in range(STAGES)]
         self._built = lru_cache(maxsize=4096)(_build)
-        self._uses = {axis.name: self._use(axis) for axis in axes}
+        self._certain = {axis.name: self._certainty(axis) for axis in axes}
 
     def level(self, name: str, scope: Scope, chosen: Chosen) -> Level | None:
         """The level that an axis has at a scope, if it is one and active there."""
@@ -96,11 +96,11 @@ class Scheme:
             return bool(parts >= axis.number + axis.name.startswith("ratio"))
         return True
 
-    def use(self, axis: Axis) -> bool | None:
+    def surely_uses(self, axis: Axis) -> bool | None:
         """Whether every block has a use for an axis, or none has; None where that depends."""
-        return self._uses[axis.name]
+        return self._certain[axis.name]
 
-    def _use(self, axis: Axis) -> bool | None:
+    def _certainty(self, axis: Axis) -> bool | None:
         if not axis.droppable:
             return True
         if axis.name in ("attention", "heads"):

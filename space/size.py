@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from partialnas.space.census import count
 from partialnas.space.sampling import draw, repair
+from partialnas.space.scheme import Chosen
 
 if TYPE_CHECKING:
     from partialnas.space.space import Space
@@ -16,6 +17,7 @@ ENUMERATED = 1000
 """Up to so many combinations are enumerated to count distinct networks."""
 
 _DRAWS = 256
+_FAILURES = 10
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Size:
 
     def __str__(self) -> str:
         if not self.exact and not self.points:
-            return f"unknown: of {_number(self.combinations)} combinations, none of {_DRAWS} tried is in"
+            return "unknown: none of many random combinations is in the space"
         if not self.exact:
-            return f"about {Decimal(self.points):.2g} points (an estimate, ±{self.error:.0%} standard error)"
+            return f"about {Decimal(self.points):.2g} points (estimated, ±{self.error:.0%})"
         if self.networks is None:
             return f"{_number(self.points)} points, at most as many distinct networks"
         return f"{_number(self.points)} points, {_number(self.networks)} distinct networks"
@@ -76,9 +78,7 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
     Where the buildable ways are counted, only the share of them within the constraints is open.
     """
     rng = random.Random(0)
-    drawn = [draw(space.layout, rng) for _ in range(_DRAWS)]
-    if counted is not None:
-        drawn = [repaired for one in drawn if (repaired := repair(space.layout, one, rng))]
+    drawn = _buildable(space, rng) if counted else [draw(space.layout, rng) for _ in range(_DRAWS)]
     weights = [math.prod(len(space.scheme.axes[name].levels) for name, _ in one) for one in drawn]
     hits = [w if space.admitted(one) else 0 for w, one in zip(weights, drawn, strict=True)]
     weight, hit = sum(weights), sum(hits)
@@ -90,6 +90,19 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
     pairs = zip(hits, weights, strict=True)
     error = _norm([(h * weight - hit * w) / (hit * weight) for h, w in pairs])
     return Size(counted[0] * hit // weight, counted[1], exact=False, error=error)
+
+
+def _buildable(space: "Space", rng: random.Random) -> list[Chosen]:
+    """Random ways of choosing that can be built, fewer of them where these are hard to find."""
+    found: list[Chosen] = []
+    failures = 0
+    while len(found) < _DRAWS and failures < _FAILURES:
+        chosen = repair(space.layout, draw(space.layout, rng), rng)
+        if chosen is None:
+            failures += 1
+        else:
+            found.append(chosen)
+    return found
 
 
 def _norm(deviations: list[float]) -> float:

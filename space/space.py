@@ -17,7 +17,7 @@ from partialnas.space.levels import Label
 from partialnas.space.locate import locate
 from partialnas.space.plan import Plan
 from partialnas.space.point import Point
-from partialnas.space.sampling import find
+from partialnas.space.reach import find
 from partialnas.space.scheme import Chosen, Scheme
 from partialnas.space.size import Size, size_of
 from partialnas.space.spec import Base, SpaceSpec
@@ -48,7 +48,7 @@ class Space:
 
     Args:
         base: the plan whose settings hold where no axis says otherwise.
-        spec: axes and constraints, or plain data for them.
+        spec: axes and constraints.
         resolution: side of the input in pixels, or its height and width.
         in_chans: channels of the input.
         num_classes: outputs of the classifier.
@@ -194,13 +194,16 @@ class Space:
         chosen = locate(self.scheme, architecture)
         if chosen is None or not self._satisfies(architecture):
             return None
-        return self._canonical(chosen)
+        return _point(self.layout.walk(lambda choice, _: chosen[choice.key]))
 
     def change(self, point: Mapping[str, Label], choice: str, label: Label) -> Point | None:
         """The point with one choice made differently; None if that leaves the space.
 
         Choices that become active by it take the level of the block before, or else the base's,
         or else the first, as long as that leads to a point of the space.
+
+        Raises:
+            UserError: the choice is not active, or has no such level.
         """
         chosen = self._chosen(point)
         changed = next((c for c in self.choices if c.name == choice and c.key in chosen), None)
@@ -300,9 +303,6 @@ class Space:
         if point is None:
             raise UserError("the architecture is not in the space")
         return dict(point)
-
-    def _canonical(self, chosen: Chosen) -> Point:
-        return _point(self.layout.walk(lambda choice, _: chosen[choice.key]))
 
 
 class _Document(Value):

@@ -116,6 +116,7 @@ def test_every_mistake_is_told_with_its_path() -> None:
           operation_3: 5
           ratio: {values: [2, x, 1/4, 0.25], per: stage}
           attention: {none: {}, channel: {chanel: stages 1-3}, off: none}
+          activation: {values: {per: relu}}
           stem_stride: [3, true]
           heads: {values: [1, 1.5], per: stage}
           pat_sp: {values: [true], per: block}
@@ -136,6 +137,7 @@ def test_every_mistake_is_told_with_its_path() -> None:
         "space.axes.ratio.values[3]: the same as 1/4",
         "space.axes.attention.channel: expected one of none, channel, spatial, self, got 'chanel'",
         "space.axes.attention.False: expected a name",
+        "space.axes.activation.values.per: a level cannot be called per",
         "space.axes.stem_stride[0]: expected one of 1, 2, 4, got 3",
         "space.axes.stem_stride[1]: expected one of 1, 2, 4, got True",
         "space.axes.heads.values[1]: expected a whole number from 1, got 1.5",

@@ -68,9 +68,9 @@ class Enumeration:
 
     def scopes(self, per: str) -> list[tuple[int, ...]]:
         deepest = [2 if self.axes.keys() & {"depth", "depths"} else d for d in self.base.depths]
-        places = {"network": [()], "stage": [(stage,) for stage in range(4)]}
-        blocks = [(stage, block) for stage in range(4) for block in range(deepest[stage])]
-        return [*places.get(per, blocks)]
+        if per == "block":
+            return [(stage, block) for stage in range(4) for block in range(deepest[stage])]
+        return [()] if per == "network" else [(stage,) for stage in range(4)]
 
     def ways(self) -> Iterator[dict[Any, int]]:
         levels = (range(len(self.axes[name]["values"])) for name, _ in self.keys)
@@ -118,9 +118,9 @@ class Reading:
     def used(self, name: str, place: tuple[int, int]) -> bool:
         parts = self.setting("parts", place)
         if name.startswith("ratio"):
-            return parts > int(name[6:] or 1)
+            return bool(parts > int(name[6:] or 1))
         if name.startswith("operation_"):
-            return parts >= int(name[10:])
+            return bool(parts >= int(name[10:]))
         operations = self.operations(place)[:parts]
         if name == "attention":
             return "attention" in operations
@@ -129,7 +129,7 @@ class Reading:
 
     def depth(self, stage: int) -> int:
         for value in self.chosen("depths", (stage,)):
-            return value[stage]
+            return int(value[stage])
         return next(iter(self.chosen("depth", (stage,))), self.base.depths[stage])
 
     def setting(self, name: str, place: tuple[int, int]) -> Any:
