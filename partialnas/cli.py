@@ -28,7 +28,7 @@ StudyFile = Annotated[
 ]
 StudyFolder = Annotated[Path, typer.Argument(help="The folder that `run` wrote.")]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the results. [default: results/STUDY]")
+    Path | None, typer.Option("--out", help="Folder of the results. Default: results/STUDY.")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Apply the study's `quick:` settings.")]
 Override = Annotated[
@@ -183,7 +183,7 @@ def pareto(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. [default: DIR/front.pdf]"),
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
     ] = None,
 ) -> None:
     """Draw the front of one or several studies, and write the table behind it.

@@ -6,7 +6,7 @@ from partialnas.space.errors import MachineError, UserError
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that `cpu`, `cuda` or `cuda:1` names.
+    """The device that `cpu`, `cuda` or `cuda:1` names; a GPU always with its number.
 
     Raises:
         UserError: no such kind of device.
@@ -23,4 +23,4 @@ def torch_device(name: str) -> torch.device:
             f"device: there is no {name} on this machine, torch sees {torch.cuda.device_count()} "
             "CUDA devices; choose one of them or cpu"
         )
-    return device
+    return device if device.type == "cpu" else torch.device("cuda", device.index or 0)

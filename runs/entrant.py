@@ -38,22 +38,6 @@ class Entrant:
     peak_memory_bytes: int | None
 
 
-def device_of(protocol: Protocol) -> torch.device:
-    """The device that a protocol names.
-
-    Raises:
-        MachineError: it is not there.
-    """
-    device = torch.device(protocol.device)
-    if device.type == "cpu":
-        return device
-    count = torch.cuda.device_count()
-    if (device.index or 0) >= count:
-        there = f"cuda:0 to cuda:{count - 1}, or cpu" if count else "only cpu"
-        raise MachineError(f"there is no device {protocol.device} on this machine; it has {there}")
-    return torch.device("cuda", device.index or 0)
-
-
 @contextmanager
 def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
     """Torch as the protocol asks for; afterwards as before."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from partialnas.runs.device import torch_device
 from partialnas.runs.device_lock import measuring
-from partialnas.runs.entrant import Entrant, device_of, enter, settings
+from partialnas.runs.entrant import Entrant, enter, settings
 from partialnas.runs.environment import environment, load
 from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.measurement import Measurement, Protocol, Runtime, rescaled
@@ -52,7 +53,7 @@ def measure_many(
         UserError: a network cannot be built for the task, or cannot run on its images.
         MachineError: the device is not there, or out of memory.
     """
-    device = device_of(protocol)
+    device = torch_device(protocol.device)
     keep_freed_memory()
     beside = None if reference is None else enter(reference, task, protocol, device)
     scale = None

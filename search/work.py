@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.job import Job
 from partialnas.runs.measure import measure
 from partialnas.runs.measurement import Protocol
@@ -60,6 +61,7 @@ class Work:
                 measurement=measure(item.subject, self.task, self.protocol, self.reference)
             )
         if self.function is None:
+            keep_freed_memory()
             return Outcome(records=tuple(run_trial(item, self.context)))
         evaluate = import_function(self.function, self.path)
         return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))

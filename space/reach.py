@@ -42,13 +42,14 @@ def find(space: "Space", rng: "Rng") -> Chosen:
     Raises:
         UserError: nothing is in the space, as far as looked; tells the nearest there is.
     """
-    candidates, everywhere = _drawn(space, rng), False
+    candidates, everywhere = _drawn(space, rng, _HOPELESS), False
     if all(candidate.excess for candidate in candidates):
         everywhere = _is_small(space)
         if everywhere:
             candidates = [_candidate(space, chosen) for chosen in _buildable(space)]
         else:
-            candidates = _approach(space, candidates or _rare(space, rng), rng)
+            candidates = candidates or _rare(space, rng) or _drawn(space, rng, _DRAWS)
+            candidates = _approach(space, candidates, rng)
     if not candidates:
         raise UserError(_nothing_builds(space, rng))
     least = min(candidate.excess for candidate in candidates)
@@ -63,8 +64,11 @@ def _candidate(space: "Space", chosen: Chosen) -> _Candidate:
     return _Candidate(space.constraints.excess(cost), chosen)
 
 
-def _drawn(space: "Space", rng: "Rng") -> list[_Candidate]:
-    """Random candidates: the first that satisfies the constraints, or else many that do not."""
+def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
+    """Random candidates: the first that satisfies the constraints, or else many that do not.
+
+    Gives up where none of the first `patience` draws can be made one that builds.
+    """
     candidates: list[_Candidate] = []
     for attempt in range(_DRAWS):
         chosen = repair(space.layout, draw(space.layout, rng), rng)
@@ -72,7 +76,7 @@ def _drawn(space: "Space", rng: "Rng") -> list[_Candidate]:
             candidates.append(_candidate(space, chosen))
             if not candidates[-1].excess:
                 return candidates[-1:]
-        elif attempt >= _HOPELESS and not candidates:
+        elif attempt >= patience and not candidates:
             break
     return candidates
 

@@ -41,7 +41,7 @@ def repair(layout: Layout, chosen: Chosen, rng: "Rng") -> Chosen | None:
         if not broken:
             return chosen
         if ranks:
-            coarser = 0 if attempt % 4 else 1 if attempt % 16 else 2
+            coarser = 0 if attempt % 2 else 1 if attempt % 16 else 2
             rank = ranks[min(coarser, len(ranks) - 1)]
             chosen = _redraw(layout, chosen, {scope[:rank] for scope in broken}, rng)
     return None

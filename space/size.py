@@ -75,7 +75,8 @@ def _enumerated(space: "Space", combinations: int) -> Size:
 def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
     """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
 
-    Where the buildable ways are counted, only the share of them within the constraints is open.
+    Where the buildable ways are counted, only the share of them within the constraints is open;
+    its error is that of as many draws as would weigh the same (Kish), a success and a failure added.
     """
     rng = random.Random(0)
     drawn = _buildable(space, rng) if counted else [draw(space.layout, rng) for _ in range(_DRAWS)]
@@ -85,10 +86,12 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
     if not hit:
         return Size(0, counted[1] if counted else weight // _DRAWS, exact=False)
     if counted is None:
-        error = _norm([h / hit - 1 / _DRAWS for h in hits])
+        error = math.sqrt(sum((h / hit - 1 / _DRAWS) ** 2 for h in hits))
         return Size(hit // _DRAWS, weight // _DRAWS, exact=False, error=error)
-    pairs = zip(hits, weights, strict=True)
-    error = _norm([(h * weight - hit * w) / (hit * weight) for h, w in pairs])
+    share = hit / weight
+    effective = weight**2 / sum(w**2 for w in weights)
+    cautious = (share * effective + 1) / (effective + 2)
+    error = math.sqrt((1 - cautious) / (cautious * effective))
     return Size(counted[0] * hit // weight, counted[1], exact=False, error=error)
 
 
@@ -103,7 +106,3 @@ def _buildable(space: "Space", rng: random.Random) -> list[Chosen]:
         else:
             found.append(chosen)
     return found
-
-
-def _norm(deviations: list[float]) -> float:
-    return math.sqrt(sum(deviation**2 for deviation in deviations))

@@ -257,12 +257,12 @@ def test_too_little_memory_is_the_machines_fault(
         measure(REFERENCE, TASK, QUICK)
 
 
-@pytest.mark.parametrize(("count", "there"), [(0, "only cpu"), (2, "cuda:0 to cuda:1, or cpu")])
+@pytest.mark.parametrize("count", [0, 2])
 def test_a_device_that_is_not_there_is_told(
-    count: int, there: str, monkeypatch: pytest.MonkeyPatch
+    count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(MachineError, match=f"no device cuda:7 on this machine; it has {there}"):
+    with pytest.raises(MachineError, match=f"no cuda:7 on this machine, torch sees {count} CUDA"):
         measure(REFERENCE, TASK, Protocol(device="cuda:7"))
 
 

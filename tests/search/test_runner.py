@@ -153,7 +153,7 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
         ({"arms": {"x": "no_such.json"}}, "arms.x"),
         ({"arms": {"x": "partialnet_t9"}}, "partialnet_t0"),
         ({"arms": {"x": "timm:resnet8"}}, "resnet18"),
-        ({"arms": {"x": {"colour": 1}}}, "arms.x: colour: unknown key"),
+        ({"arms": {"x": {"colour": 1}}}, "colour: unknown key"),
         ({"task": {"data": "folder:/no/such/place"}}, "task"),
         ({"trial": "simulated:absent"}, "absent"),
         ({"trial": "no_such_module:f"}, "no_such_module"),
