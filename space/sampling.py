@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Rng = random.Random | np.random.Generator
 
-_REPAIRS = 32
+_REPAIRS = 48
 
 
 def below(rng: "Rng", count: int) -> int:

@@ -76,7 +76,7 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
     """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
 
     Where the buildable ways are counted, only the share of them within the constraints is open;
-    its error is that of as many draws as would weigh the same (Kish), a success and a failure added.
+    its error is that of as many equal draws as these weigh (Kish), a hit and a miss added.
     """
     rng = random.Random(0)
     drawn = _buildable(space, rng) if counted else [draw(space.layout, rng) for _ in range(_DRAWS)]
