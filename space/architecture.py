@@ -1,6 +1,7 @@
 """Architectures: immutable descriptions of partial-channel networks, and their digests."""
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
@@ -19,7 +20,8 @@ Activation = Literal["gelu", "relu", "silu", "hardswish"]
 
 MAX_PARTS = 8
 DEFAULT_HEADS = 4
-_PARAMETER_FREE = ("pool", "identity")
+PARAMETER_FREE = ("pool", "identity")
+"""Operations without weights: neighbouring parts that share one are one part."""
 
 
 class Part(Value):
@@ -146,7 +148,7 @@ def _merge(parts: tuple[Part, ...], sizes: list[int]) -> tuple[RealisedPart, ...
     realised: list[RealisedPart] = []
     for part, channels in zip(parts, sizes, strict=True):
         heads = (part.heads or DEFAULT_HEADS) if part.op == "self" else 0
-        if realised and part.op in _PARAMETER_FREE and realised[-1].op == part.op:
+        if realised and part.op in PARAMETER_FREE and realised[-1].op == part.op:
             realised[-1] = realised[-1]._replace(channels=realised[-1].channels + channels)
         else:
             realised.append(RealisedPart(part.op, channels, heads))
@@ -196,6 +198,13 @@ class Architecture(Value):
     def digest(self) -> str:
         """Identity of the network that is built: blind to the name and to dead switches."""
         return digest([self.stem_stride, self.activation, self.head_width, self.realised])
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced; what was derived from the old ones is derived anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        for derived in ("realised", "digest"):
+            copy.__dict__.pop(derived, None)
+        return copy
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from itertools import accumulate, groupby, takewhile
 from typing import Any
 
 from partialnas.space.architecture import (
-    _PARAMETER_FREE,
+    PARAMETER_FREE,
     Architecture,
     RealisedBlock,
     RealisedPart,
@@ -149,7 +149,7 @@ def _may_follow(operations: list[str], everything: bool, parts: Sequence[Realise
     """Whether operations in this order (the first ones, or all) can be those of the parts."""
     merged: list[str] = []
     for operation, run in groupby(operations):
-        merged += [operation] if operation in _PARAMETER_FREE else list(run)
+        merged += [operation] if operation in PARAMETER_FREE else list(run)
     wanted = [part.op for part in parts]
     return merged == (wanted if everything else wanted[: len(merged)])
 
@@ -160,7 +160,7 @@ def _may_end(ends: list[int], parts: Sequence[RealisedPart]) -> bool:
     spans = list(zip(parts, last, strict=True))
     return all(
         any(
-            end == stop or (part.op in _PARAMETER_FREE and stop - part.channels < end < stop)
+            end == stop or (part.op in PARAMETER_FREE and stop - part.channels < end < stop)
             for part, stop in spans
         )
         for end in ends

@@ -27,7 +27,9 @@ from partialnas.space.values import Share, Value, mistakes
 Attention = Literal["none", "channel", "spatial", "self"]
 
 STAGES = 4
-_CYCLE: tuple[str, ...] = ("conv", "attention", "pool", "identity")
+CYCLE: tuple[str, ...] = ("conv", "attention", "pool", "identity")
+"""What the parts of a block do unless told: in this order, and again from the start."""
+
 _STAGES = re.compile(r"stages?\s+(\d+)(?:\s*-\s*(\d+))?")
 
 
@@ -137,7 +139,7 @@ class BlockSettings(Value):
         return stated + [rest / unstated] * (unstated - 1)
 
     def _part(self, index: int, share: Fraction | None) -> Part:
-        operations = self.operations or _CYCLE * 2
+        operations = self.operations or CYCLE * 2
         if index >= len(operations):
             raise ValueError(f"operations: {len(operations)} for {self.parts} parts")
         named = operations[index]

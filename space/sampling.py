@@ -30,7 +30,7 @@ def draw(layout: Layout, rng: "Rng") -> Chosen:
 
 
 def repair(layout: Layout, chosen: Chosen, rng: "Rng") -> Chosen | None:
-    """Draws again what is chosen for blocks that cannot be built, the finest choices most often.
+    """Draws again what is chosen for blocks that cannot be built, the finest choices first.
 
     Rejecting whole networks instead would be hopeless where blocks are drawn one by one: with 13
     blocks, of which each can be built with probability 1/2, one network in 8000 could.

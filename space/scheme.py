@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.axes import Axis, Level
 from partialnas.space.errors import UserError
-from partialnas.space.plan import _CYCLE, STAGES, BlockSettings, Plan
+from partialnas.space.plan import CYCLE, STAGES, BlockSettings, Plan
 from partialnas.space.values import mistakes
 
 Scope = tuple[int, ...]
@@ -209,7 +209,7 @@ def _base_settings(base: Plan, stage: int) -> dict[str, Any]:
         "width": base.widths[stage],
         "depth": base.depths[stage],
         "depths": base.depths[stage],
-        "operations": base.operations or _CYCLE * 2,
+        "operations": base.operations or CYCLE * 2,
     }
     return {**network, **base.settings(stage), **sizes}
 

@@ -258,9 +258,7 @@ def test_too_little_memory_is_the_machines_fault(
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_device_that_is_not_there_is_told(
-    count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_is_not_there_is_told(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(MachineError, match=f"no cuda:7 on this machine, torch sees {count} CUDA"):
         measure(REFERENCE, TASK, Protocol(device="cuda:7"))

@@ -73,6 +73,7 @@ def test_digest_ignores_names_and_dead_switches() -> None:
 def test_digest_tells_networks_apart() -> None:
     conv, rest = Part(op="conv", ratio="1/4"), Part(op="identity")
     plain = one_block(conv, rest)
+    assert plain.digest  # derived once, and not carried over into changed copies
     others = [
         one_block(Part(op="identity", ratio="3/4"), Part(op="conv")),
         one_block(Part(op="conv", ratio="1/2"), rest),
