@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 quickstart: $(STAMP)
 	@echo "==> running search/studies/quickstart.yaml (under 3 minutes on two cores)"
 	$(BIN)/partialnas run search/studies/quickstart.yaml --out results/quickstart
-	$(BIN)/partialnas pareto results/quickstart -o results/quickstart/front.pdf
+	$(BIN)/partialnas pareto results/quickstart -x throughput_img_s -y val_accuracy -o results/quickstart/front.pdf
 
 test: $(STAMP)
 	@echo "==> running the default tests (make slow runs the others)"

@@ -31,15 +31,16 @@ def show_architecture(
     if as_json:
         print(json.dumps(_described(architecture, resolution, counted), indent=2))
         return
-    table = Table(box=SIMPLE_HEAD, title=_title(architecture), title_justify="left")
-    for column in ("block", "map", "channels and parts", "params", "macs"):
+    table = _table(_title(architecture))
+    for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         number = column in ("params", "macs")
         table.add_column(column, justify="right" if number else "left", no_wrap=number)
     mixers = _mixers(architecture)
     for row in counted.rows:
         parts = mixers.get(row.name, str(row.channels))
         size = f"{row.height}x{row.width}"
-        table.add_row(row.name, size, parts, f"{row.params:,}", f"{row.macs:,}")
+        name = row.name.removeprefix("stage ").replace(", block ", ".")
+        table.add_row(name, size, parts, f"{row.params:,}", f"{row.macs:,}")
     table.add_section()
     total = ("total", f"{resolution}x{resolution}", "", f"{counted.params:,}", f"{counted.macs:,}")
     table.add_row(*total)
@@ -47,6 +48,10 @@ def show_architecture(
     console.print(table)
     core = f"{counted.macs_core:,} of them in convolutions and matrix products"
     console.print(f"macs: multiply-accumulates as fvcore counts them; {core}", highlight=False)
+
+
+def _table(title: str) -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
 
 
 def _title(architecture: Architecture) -> str:
@@ -88,7 +93,8 @@ def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -
         return
     taken = list(measurements)
     first = taken[0]
-    table = Table("network", title=_conditions(first))
+    table = _table(_conditions(first))
+    table.add_column("network")
     for column in ("img/s", "ms/batch", "relative", "95 % interval", "rounds", ""):
         table.add_column(column, justify="right")
     for m in taken:
@@ -107,7 +113,8 @@ def _relative(m: "Measurement") -> tuple[str, ...]:
 def _conditions(m: "Measurement") -> str:
     device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
     shape = f"batch {m.batch_size} at {m.resolution}x{m.resolution}"
-    return f"{device} · {m.threads} thread(s) · {shape} · {m.precision} · {m.form} form"
+    threads = f"{m.threads} thread" + "s" * (m.threads != 1)
+    return f"{device} · {threads} · {shape} · {m.precision} · {m.form} form"
 
 
 def show_status(folder: Path) -> None:
@@ -141,8 +148,8 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
     points = pareto_table(frame, x, y)
     shown = points[points["on_front"] | points["family"].ne("")]
     axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
-    table = Table("", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.title = "front, and baselines below it"
+    table = _table("front, and baselines below it")
+    table.add_column("")
     keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
     for key in (*keys, "seeds"):
         table.add_column(key, justify="right")
