@@ -32,7 +32,7 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	@echo "==> running the tests marked slow"
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow --durations=12
 
 lint: $(STAMP)
 	@echo "==> checking style and types"

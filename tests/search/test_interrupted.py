@@ -58,13 +58,18 @@ def until(enough: Callable[[], bool], driver: "subprocess.Popen[bytes]") -> None
         time.sleep(0.1)
 
 
-def outlived(family: list[psutil.Process]) -> list[psutil.Process]:
-    """The processes of a driver that still run a while after its end.
+def relatives(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The processes that a driver has started.
 
-    Ray's two agents notice the end of a killed driver by themselves after a minute or more.
+    Not Ray's two agents, which notice the end of a killed driver by themselves, after a minute.
     """
-    alive = psutil.wait_procs(family, timeout=20)[1]
-    return [process for process in alive if not process.name().endswith("Agent")]
+    family = psutil.Process(driver.pid).children(recursive=True)
+    return [process for process in family if not process.name().endswith("Agent")]
+
+
+def outlived(family: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes of a driver that still run a while after its end."""
+    return psutil.wait_procs(family, timeout=60)[1]
 
 
 def test_a_killed_driver_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -72,7 +77,7 @@ def test_a_killed_driver_goes_on_where_it_was(tmp_path: Path) -> None:
     for kill_after in (5, 14):
         driver = begin(tmp_path)
         until(lambda after=kill_after: len(finished(tmp_path)) >= after, driver)
-        family = psutil.Process(driver.pid).children(recursive=True)
+        family = relatives(driver)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         assert outlived(family) == []
@@ -97,7 +102,7 @@ def ledger_done(rows: list[Any]) -> int:
 def test_ctrl_c_keeps_what_is_finished_and_ends_soon(tmp_path: Path) -> None:
     driver = begin(tmp_path)
     until(lambda: len(finished(tmp_path)) >= 4, driver)
-    family = psutil.Process(driver.pid).children(recursive=True)
+    family = relatives(driver)
     pressed = time.monotonic()
     driver.send_signal(signal.SIGINT)
     _, told = driver.communicate()
