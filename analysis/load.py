@@ -60,7 +60,7 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         rows, arms = ledger.trials(), _arms(ledger, study)
         measurements = ledger.measurements()
     trials = _trials(rows)
-    trials["arm"] = [arms.get(number, "") for number in trials["proposal"]]
+    trials["arm"] = [arms.get(digest, "") for digest in trials["digest"]]
     task, recipe = study.get("task", {}), study.get("recipe", {})
     facts = {
         "study": meta.get("study", folder.name),
@@ -84,11 +84,11 @@ def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns=[*told])
 
 
-def _arms(ledger: Ledger, study: dict[str, Any]) -> dict[int, str]:
-    """The arms that proposals stand for, by number; not read where the study names none."""
+def _arms(ledger: Ledger, study: dict[str, Any]) -> dict[str, str]:
+    """The first arm of each network, by digest; not read where the study names none."""
     if study.get("search") is not None and not study.get("arms"):
         return {}
-    return {row.number: row.arm for row in ledger.proposals() if row.arm}
+    return {row.digest: row.arm for row in reversed(ledger.proposals()) if row.arm}
 
 
 def _trials(rows: list[TrialRow]) -> pd.DataFrame:

@@ -161,10 +161,11 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
 
 def _failures(frame: "pd.DataFrame") -> list[str]:
     """One line per reason, the most frequent first, with the trials it struck."""
-    struck = frame[frame["state"].isin(["failed", "timeout"])]
-    reasons = struck.groupby("reason", dropna=False, sort=False)["trial"].agg(list)
+    struck = frame[frame["state"].isin(["early", "failed", "timeout"])]
+    told = struck["state"] + ": " + struck["reason"].fillna("no reason known")
+    reasons = struck["trial"].groupby(told, sort=False).agg(list)
     ordered = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-    return [f"{len(t)} failed: {reason} (trials {_few(t)})" for reason, t in ordered]
+    return [f"{len(trials)} {what} (trials {_few(trials)})" for what, trials in ordered]
 
 
 def _few(trials: list[int]) -> str:

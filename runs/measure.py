@@ -64,6 +64,16 @@ def measure_many(
         yield measurement if scale is None else rescaled(measurement, scale)
 
 
+def rehearse(subject: Subject, task: Task, protocol: Protocol) -> None:
+    """Run a network once by the protocol, to find out whether it can be measured so.
+
+    Raises:
+        UserError: it cannot be built for the task, or cannot run on its images.
+        MachineError: the device is not there, or out of memory.
+    """
+    enter(subject, task, protocol, torch_device(protocol.device))
+
+
 def _measure(
     candidate: Entrant,
     reference: Entrant | None,

@@ -4,12 +4,14 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from partialnas.runs.measure import rehearse
 from partialnas.runs.subject import Subject, subject_name
 from partialnas.search.pilot import time_trial
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import Prepared, prepare, same_network
+from partialnas.search.prepare import Prepared, expected_trials, prepare, same_network
 from partialnas.search.progress import clock
 from partialnas.search.study import Study
+from partialnas.search.work import import_function
 from partialnas.space.checks import check
 
 _SAMPLE = 16
@@ -29,6 +31,10 @@ def check_study(study: Study, *, beside: Path, show: Callable[[str], None]) -> N
     """
     prepared = prepare(study, beside)
     placement = place(study)
+    if study.trial is not None:
+        import_function(study.trial, beside)
+    else:
+        rehearse(prepared.reference, prepared.task, study.measure)
     for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
         show(line)
 
@@ -43,13 +49,10 @@ def _plan(prepared: Prepared) -> Iterator[str]:
     if prepared.arms:
         yield f"arms: {', '.join(prepared.arms)}"
     yield f"reference: {subject_name(prepared.reference)}"
-    yield f"trials: {_trials(prepared)} ({study.seeds} seed(s) for each network)"
-
-
-def _trials(prepared: Prepared) -> int:
-    study = prepared.study
-    arms = len(prepared.arms) * study.seeds
-    return study.budget.trials or arms if study.search is not None else arms
+    trials = expected_trials(study)
+    many = f"as many as {study.budget.hours:g} h allow" if trials is None else str(trials)
+    each = f"{study.seeds} seed{'s' * (study.seeds > 1)} for each network"
+    yield f"trials: {many} ({each})"
 
 
 def _remarks(prepared: Prepared) -> Iterator[str]:
@@ -64,12 +67,16 @@ def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
         yield f"time: not estimated, {study.trial} stands in for training"
         return
     pilot = time_trial(_typical(prepared), prepared, placement.device)
-    training = _trials(prepared) * (pilot.seconds + pilot.start) / placement.workers
-    timing = _trials(prepared) / study.seeds * study.measure.max_seconds
+    trial = pilot.seconds + pilot.start
+    trials, workers = expected_trials(study), placement.workers
+    told = f"time: about {trial:.1f} s a trial on {placement.device}"
+    if trials is None:
+        yield f"{told}, {workers} at a time"
+        return
+    timing = clock(trials / study.seeds * study.measure.max_seconds)
     yield (
-        f"time: about {pilot.seconds + pilot.start:.1f} s a trial on {placement.device}; "
-        f"{_trials(prepared)} trials with {placement.workers} worker(s) take about "
-        f"{clock(training)}, and timing the networks at most {clock(timing)} more"
+        f"{told}; {trials} trials, {workers} at a time, take about "
+        f"{clock(trials * trial / workers)}, and timing the networks at most {timing} more"
     )
 
 

@@ -1,7 +1,7 @@
 """The feed: decides what runs next, writes down what came of it, and tells the source."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from time import monotonic
 from typing import Any
 
@@ -12,13 +12,13 @@ from partialnas.runs.record import Record
 from partialnas.runs.subject import Subject, subject_digest, subject_from, subject_name
 from partialnas.search.candidate import Candidate, Metrics
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
-from partialnas.search.keeping import front
+from partialnas.search.keeping import dominated
 from partialnas.search.prepare import Prepared
 from partialnas.search.sources import Remembered, Source
 from partialnas.search.work import Item, Timing
 
-_MOST_REPEATS = 100
-"""Repeated proposals in a row after which a search has nothing new to offer."""
+_MOST_REPEATS = 20
+"""Repeated proposals in a row after which a network is drawn that is not known yet."""
 
 Note = Callable[[str], None]
 
@@ -51,8 +51,8 @@ class StudyFeed:
         self._repeats = 0
         hours = self._study.budget.hours
         self._deadline = monotonic() + 3600 * hours if hours else None
+        self._left_out = 0
         self._resume()
-        self._admit_arms()
 
     @property
     def repeats(self) -> int:
@@ -65,10 +65,10 @@ class StudyFeed:
         return self._flying
 
     def dominated(self) -> list[str]:
-        """Keys of the trials whose networks are not on the front of the study's objectives."""
-        best = front([*self._candidates.values()], self._study.objectives)
-        digests = {subject_digest(candidate.subject) for candidate in best}
-        return [row.key for row in self._ledger.trials() if row.digest not in digests]
+        """Keys of the trials whose networks another dominates in the study's objectives."""
+        worse = dominated([*self._candidates.values()], self._study.objectives)
+        digests = {subject_digest(candidate.subject) for candidate in worse}
+        return [row.key for row in self._ledger.trials() if row.digest in digests]
 
     # What the executor calls.
 
@@ -76,7 +76,7 @@ class StudyFeed:
         """The next item; WAIT while an answer may bring more, END when nothing will."""
         late = self._deadline is not None and monotonic() > self._deadline
         if late:
-            self._drop_jobs()
+            self._drop_trials()
         while not self._queue:
             if not late and self._propose():
                 continue
@@ -107,8 +107,12 @@ class StudyFeed:
         self._go_on(candidate)
 
     def _end(self) -> End:
-        if self._repeats >= _MOST_REPEATS:
-            self._note(f"the search ends: {_MOST_REPEATS} proposals in a row were known already")
+        if self._repeats > _MOST_REPEATS:
+            self._note("the search ends: it has nothing new to propose")
+        if self._left_out:
+            self._note(
+                f"{self._left_out} trials are left out: raise the budget to have them trained"
+            )
         return END
 
     # How a network goes through the house.
@@ -147,11 +151,15 @@ class StudyFeed:
         """Admit the source's next proposal; False where there will be none for now."""
         budget = self._study.budget.trials
         full = budget is not None and self._trials + self._study.seeds > budget
-        if self._source is None or full or self._repeats >= _MOST_REPEATS:
+        if self._source is None or full:
             return False
         number = self._proposals + 1
-        proposal = self._source.ask(number)
+        if self._repeats < _MOST_REPEATS:
+            proposal = self._source.ask(number)
+        else:
+            proposal = self._source.explore(number, self._candidates)
         if proposal is None:
+            self._repeats = _MOST_REPEATS + 1
             return False
         subject = proposal.architecture
         digest = self._write_proposal(None, subject, proposal.note)
@@ -165,15 +173,11 @@ class StudyFeed:
             self._tell_source(known)
         return True
 
-    def _admit_arms(self) -> None:
-        jobs: list[Job] = []
+    def _admit_arms(self, known: Container[str | None]) -> None:
         for arm, subject in self._prepared.arms.items():
-            if subject_digest(subject) not in self._candidates:
+            if arm not in known:
                 digest = self._write_proposal(arm, subject, {})
-                candidate = self._candidates[digest] = Candidate(subject)
-                jobs += self._jobs(candidate, self._proposals)
-        jobs.sort(key=lambda job: job.seeds)
-        self._queue.extend(jobs)
+                self._candidates.setdefault(digest, Candidate(subject))
 
     def _write_proposal(self, arm: str | None, subject: Subject, note: dict[str, Any]) -> str:
         digest = subject_digest(subject)
@@ -189,7 +193,8 @@ class StudyFeed:
                 continue
             if seed not in candidate.seeds:
                 if budget is not None and self._trials >= budget:
-                    return
+                    self._left_out += 1
+                    continue
                 self._trials += 1
                 candidate.seeds.add(seed)
             job = self._job(candidate.subject, seed)
@@ -208,11 +213,12 @@ class StudyFeed:
             seeds=(seed,),
         )
 
-    def _drop_jobs(self) -> None:
+    def _drop_trials(self) -> None:
         """Leave planned trials for another sitting; networks half trained stay untold."""
         kept = [item for item in self._queue if isinstance(item, Timing)]
-        self._queue.clear()
-        self._queue.extend(kept)
+        if len(kept) < len(self._queue):
+            self._note(f"the hours are over: {len(self._queue) - len(kept)} trials wait")
+        self._queue = deque(kept)
 
     # How an earlier sitting is taken up.
 
@@ -220,24 +226,30 @@ class StudyFeed:
         """Rebuild networks, source and queue from the ledger."""
         rows = self._ledger.proposals()
         self._proposals = len(rows)
-        planned_by: dict[str, int] = {}
         for row in rows:
-            planned_by.setdefault(row.digest, row.number)
+            fresh = row.digest not in self._candidates
+            self._repeats = 0 if fresh else self._repeats + 1
             self._candidates.setdefault(row.digest, Candidate(subject_from(row.subject)))
         self._take_up_results()
         history = [self._remember(row) for row in rows if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
-        arms = {row.digest for row in rows if row.arm is not None}
-        jobs = [
-            (digest not in arms, job)
-            for digest, candidate in self._candidates.items()
-            for job in self._jobs(candidate, planned_by[digest])
-        ]
-        jobs.sort(key=lambda pair: (pair[0], () if pair[0] else pair[1].seeds))
-        self._queue.extend(job for _, job in jobs)
+        self._admit_arms({row.arm for row in rows})
+        self._queue.extend(self._unfinished())
         for candidate in self._candidates.values():
             self._go_on(candidate)
+
+    def _unfinished(self) -> Iterator[Job]:
+        """Jobs of all networks that lack results: arms first, seed by seed."""
+        arms = {subject_digest(subject) for subject in self._prepared.arms.values()}
+        first = {row.digest: row.number for row in reversed(self._ledger.proposals())}
+        ours = [
+            job for d in first if d in arms for job in self._jobs(self._candidates[d], first[d])
+        ]
+        yield from sorted(ours, key=lambda job: job.seeds)
+        for digest, number in sorted(first.items(), key=lambda pair: pair[1]):
+            if digest not in arms:
+                yield from self._jobs(self._candidates[digest], number)
 
     def _take_up_results(self) -> None:
         for trial in self._ledger.trials():

@@ -11,15 +11,17 @@ from partialnas.search.candidate import Candidate
 from partialnas.search.study import Direction
 
 
-def front(candidates: Sequence[Candidate], objectives: Mapping[str, Direction]) -> list[Candidate]:
-    """The candidates that no other dominates; those without all objectives are left out."""
+def dominated(
+    candidates: Sequence[Candidate], objectives: Mapping[str, Direction]
+) -> list[Candidate]:
+    """The candidates that another dominates; those without all objectives are not judged."""
     known = [(c, values) for c in candidates if (values := c.values(objectives)) is not None]
     if not known:
         return []
     points = np.array([[values[name] for name in objectives] for _, values in known])
     better = np.array([direction == "max" for direction in objectives.values()])
     best = moocore.is_nondominated(points, maximise=better, keep_weakly=True)
-    return [candidate for (candidate, _), good in zip(known, best, strict=True) if good]
+    return [candidate for (candidate, _), good in zip(known, best, strict=True) if not good]
 
 
 def drop_weights(folder: Path, keys: Iterable[str]) -> None:

@@ -59,10 +59,12 @@ def prepare(study: Study, folder: Path) -> Prepared:
         try:
             return make()
         except UserError as error:
-            problems.append(f"{at}: {error}" if at else str(error))
+            told = str(error)
+            problems.append(told if told.startswith(at) else f"{at}: {told}")
             return None
 
-    task = attempt("task", lambda: resolve_task(study.task.data, study.task.resolution))
+    data = _beside(study.task.data, folder)
+    task = attempt("task", lambda: resolve_task(data, study.task.resolution))
     base, spec = study.base, study.space
     attempt("base", base.architecture)
     if task is None or problems:
@@ -78,6 +80,12 @@ def prepare(study: Study, folder: Path) -> Prepared:
         raise _refusal(problems)
     known = {name: arm for name, arm in arms.items() if arm is not None}
     return Prepared(study, task, base, space, known, reference)
+
+
+def _beside(data: str, folder: Path) -> str:
+    """The data set's name, a relative path in it starting from `folder`."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:{folder / path}" if colon and path else data
 
 
 def _refusal(problems: list[str]) -> UserError:
@@ -123,6 +131,18 @@ def _named(arm: str, folder: Path) -> Subject:
     if arm.startswith("timm:"):
         return subject_from(arm)
     return preset(arm)
+
+
+def expected_trials(study: Study) -> int | None:
+    """How many trials a study will have; None where only hours bound it.
+
+    A searched network is trained with all its seeds or not at all.
+    """
+    arms = len(study.arms) * study.seeds
+    if study.search is None:
+        return arms
+    budget = study.budget.trials
+    return None if budget is None else arms + (budget - arms) // study.seeds * study.seeds
 
 
 def _check_budget(study: Study) -> None:

@@ -23,7 +23,6 @@ class Tally:
         failed: trials that ended as failed, timeout or early.
         running: trials at work now.
         repeats: proposals answered from the ledger.
-        measured: networks timed, in all sittings.
         best: the best value of each objective so far.
         fresh: trials that ended in this sitting.
         began: when this sitting began (monotonic seconds).
@@ -34,7 +33,6 @@ class Tally:
     failed: int = 0
     running: int = 0
     repeats: int = 0
-    measured: int = 0
     best: dict[str, float] = field(default_factory=dict)
     fresh: int = 0
     began: float = field(default_factory=monotonic)

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,9 @@ from partialnas.runs.data import load_splits
 from partialnas.runs.environment import environment
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.measure import rehearse
+from partialnas.runs.subject import subject_digest, subject_from
+from partialnas.runs.task import Task
 from partialnas.runs.trial import Context
 from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
@@ -19,10 +23,10 @@ from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import Prepared, prepare, same_network
 from partialnas.search.progress import Progress
 from partialnas.search.sources import OptunaSource, Source
-from partialnas.search.study import Study, growth
+from partialnas.search.study import Study, differences, growth
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
-from partialnas.space.errors import UserError
+from partialnas.space.errors import MachineError, UserError
 
 
 def run_study(
@@ -54,6 +58,8 @@ def run_study(
     for line in same_network(prepared):
         progress.event(f"note: {line}")
     with _ledger(prepared, folder, progress) as ledger:
+        reference = subject_from(json.loads(ledger.meta["reference"]))
+        work = replace(work, reference=reference)
         ledger.recover()
         write_file(folder / "study.yaml", _as_yaml(study))
         feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
@@ -75,19 +81,45 @@ def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
         return Ledger.create(folder, _meta(prepared, frozen))
     ledger = Ledger.open(folder, write=True)
     try:
-        meta = ledger.meta
-        if meta["study"] != prepared.study.study:
-            raise UserError(
-                f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
-                "name another folder with --out"
-            )
-        for line in growth(json.loads(meta["frozen"]), prepared.study.frozen()):
+        ledger.trials()  # a damaged ledger is told before anything is written to it
+        _check_same(ledger, prepared, folder)
+        for line in growth(json.loads(ledger.meta["frozen"]), prepared.study.frozen()):
             progress.event(f"the study has grown: {line}")
         ledger.amend({"frozen": frozen})
     except BaseException:
         ledger.close()
         raise
     return ledger
+
+
+def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+    """Refuse a ledger of another study, or of one whose data, arms or reference have changed."""
+    meta = ledger.meta
+    if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
+        raise MachineError(
+            f"{folder}: the ledger has lost what its study is ({', '.join(missing)}): put a copy "
+            "in its place, or start in another folder with --out"
+        )
+    if meta["study"] != prepared.study.study:
+        raise UserError(
+            f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
+            "name another folder with --out"
+        )
+    before = Task.model_validate_json(meta["task"])
+    changed = differences(before.identity(), prepared.task.identity(), "task")
+    arms = {row.arm: row.digest for row in ledger.proposals() if row.arm is not None}
+    for name, arm in prepared.arms.items():
+        if arms.get(name, subject_digest(arm)) != subject_digest(arm):
+            changed.append(f"arms.{name}: {arms[name]} -> {subject_digest(arm)}")
+    reference = subject_digest(subject_from(json.loads(meta["reference"])))
+    if prepared.study.reference and reference != subject_digest(prepared.reference):
+        changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
+    if changed:
+        raise UserError(
+            "what the study names has changed since it was begun:\n  "
+            + "\n  ".join(changed)
+            + "\nBring it back, or use another --out for a new study."
+        )
 
 
 def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
@@ -118,6 +150,8 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
     study = prepared.study
     if study.trial is not None:
         import_function(study.trial, beside)
+    else:
+        rehearse(prepared.reference, prepared.task, study.measure)
     context = Context(
         device=placement.device,
         splits=None if study.trial else load_splits(prepared.task),

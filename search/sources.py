@@ -1,7 +1,8 @@
 """Sources: samplers that propose architectures and learn from what came of them."""
 
+import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,8 +14,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from partialnas.search.study import Direction, SearchSpec
 from partialnas.space.architecture import Architecture
+from partialnas.space.errors import UserError
+from partialnas.space.point import Point
 from partialnas.space.space import Space
 from partialnas.space.values import digest
+
+_EXPLORATIONS = 100
+"""Random points that are looked at for a network that is not known yet."""
 
 _ATTEMPTS = 50
 """Proposals outside the constraints before one is drawn from the space directly."""
@@ -60,6 +66,10 @@ class Source(Protocol):
 
     def ask(self, number: int) -> Proposal | None:
         """The next proposal, to be known by the ledger's `number`; None when there are no more."""
+        ...
+
+    def explore(self, number: int, known: Container[str]) -> Proposal | None:
+        """A proposal whose digest is not among the known ones; None where none was found."""
         ...
 
     def tell(self, number: int, values: Values | None) -> None:
@@ -121,8 +131,28 @@ class OptunaSource:
             if self._space.contains(point):
                 return self._proposal(number, trial)
             self._study.tell(trial, state=TrialState.FAIL)
-        rng = random.Random(f"{self._spec.seed}/{number}")
-        self._study.enqueue_trial(self._space.params_of(self._space.sample(rng)))
+        return self._draw(number, self._space.sample(self._rng(number)))
+
+    def explore(self, number: int, known: Container[str]) -> Proposal | None:
+        """A random network that is not known yet; in a small space, any that is left."""
+        rng = self._rng(number)
+        drawn = (self._space.sample(rng) for _ in range(_EXPLORATIONS))
+        for point in itertools.chain(drawn, self._listed()):
+            if self._space.architecture(point).digest not in known:
+                return self._draw(number, point)
+        return None
+
+    def _listed(self) -> Iterator[Point]:
+        try:
+            yield from self._space.enumerate()
+        except UserError:  # too large to list
+            return
+
+    def _rng(self, number: int) -> random.Random:
+        return random.Random(f"{self._spec.seed}/{number}")
+
+    def _draw(self, number: int, point: Point) -> Proposal:
+        self._study.enqueue_trial(self._space.params_of(point))
         return self._proposal(number, self._study.ask())
 
     def _proposal(self, number: int, trial: optuna.Trial) -> Proposal:

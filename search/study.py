@@ -1,5 +1,6 @@
 """Studies: one YAML file that says what is searched or compared, how, and within what budget."""
 
+import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,11 @@ class TaskSpec(Value):
     data: str = "mnist5k"
     resolution: int | None = Field(default=None, ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_is_a_data_set(cls, value: object) -> object:
+        return {"data": value} if isinstance(value, str) else value
+
 
 class SearchSpec(Value):
     """Which sampler proposes architectures, and the seed of its proposals."""
@@ -60,7 +66,7 @@ class Budget(Value):
     """When a study ends: after so many trainings, or so many hours of one sitting."""
 
     trials: int | None = Field(default=None, ge=1)
-    hours: float | None = Field(default=None, gt=0)
+    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class ExecutorSpec(Value):
@@ -71,7 +77,8 @@ class ExecutorSpec(Value):
         workers: trials at once; `auto` fills the device: cores over threads, or the GPUs.
         device: `auto` (CUDA where there is one), `cpu` or `cuda`.
         gpus_per_trial: share of a GPU that a trial takes.
-        time_limit_s: seconds after which a trial ends as `timeout`.
+        time_limit_s: seconds of training after which a trial ends as `timeout`; under Ray, a worker
+            that does not answer is ended after half as much again and a minute.
     """
 
     kind: Literal["ray", "in-process"] = "ray"
@@ -139,10 +146,18 @@ class Study(Value):
         if not isinstance(value, Mapping) or "use" not in value:
             return value
         name = value["use"]
-        if name not in RECIPES:
+        if not isinstance(name, str) or name not in RECIPES:
             raise ValueError(f"use: there is no recipe {name!r}; there are {', '.join(RECIPES)}")
         changes = {key: item for key, item in value.items() if key != "use"}
         return {**RECIPES[name].model_dump(), **changes}
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _an_arm_is_a_name_or_settings(cls, value: object) -> object:
+        for name, arm in value.items() if isinstance(value, Mapping) else ():
+            if not isinstance(arm, str | Mapping):
+                raise ValueError(f"{name}: expected a preset, timm:NAME or settings, got {arm!r}")
+        return value
 
     @field_validator("trial")
     @classmethod
@@ -165,6 +180,12 @@ class Study(Value):
     def _objectives_are_known(self) -> Self:
         if not self.objectives:
             raise ValueError("objectives: expected at least one, such as {val_nll: min}")
+        if (
+            "peak_memory_bytes" in self.objectives
+            and self.measure.device == "cpu"
+            and not self.trial
+        ):
+            raise ValueError("objectives: peak_memory_bytes is measured on a GPU only")
         for name in self.objectives:
             if name.startswith("test_"):
                 raise ValueError(f"objectives: {name}: the test split is never used to choose")
@@ -203,16 +224,42 @@ def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()
         UserError: no such file, not YAML, or not a study; names every mistake with its path.
     """
     data = _read(path)
-    changes = dict(_mapping(data.get("quick"))) if quick else {}
-    changes |= dict(_parse_override(text) for text in overrides)
+    stated = dict(_parse_override(text) for text in overrides)
+    small = {str(key): value for key, value in _mapping(data.get("quick")).items()}
+    study = checked(
+        Study,
+        _changed(data, (small if quick else {}) | stated),
+        f"{path} is not a study that can run",
+    )
+    if not quick:
+        with_quick = f"{path} is not a study that can run with its quick settings"
+        checked(Study, _changed(data, small | stated), with_quick)
+    return study
+
+
+def _changed(data: Plain, changes: Plain) -> Plain:
+    changed = copy.deepcopy(data)
     for key, value in changes.items():
-        _put(data, key, value)
-    return checked(Study, data, f"{path} is not a study that can run")
+        _put(changed, key, value)
+    return changed
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for (key, _), value in zip(node.value, keys, strict=True):
+            if keys.count(value) > 1 and value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {value!r} stands twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> Plain:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise UserError(f"cannot read the study {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -1,12 +1,14 @@
 """A feed that is watched: the same answers, and a reader who sees what happens."""
 
+from collections.abc import Mapping
+
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import Record
 from partialnas.runs.subject import subject_name
 from partialnas.search.executor import End, Outcome, Wait
 from partialnas.search.feed import StudyFeed
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepare import Prepared, expected_trials
 from partialnas.search.progress import Progress, Tally
 from partialnas.search.work import Item, Timing
 
@@ -23,6 +25,9 @@ class Watched:
         counts = ledger.counts()
         ended = sum(counts[state] for state in ("failed", "timeout", "early"))
         self._tally = Tally(_expected(prepared, ledger), counts["done"], ended)
+        for row in ledger.trials():
+            if row.state == "done":
+                self._improve({**row.metrics, **row.cost})
         if counts["done"] or ended:
             progress.event(f"carrying on: {counts['done']} trials done, {ended} failed before")
 
@@ -57,11 +62,15 @@ class Watched:
             self._tally.failed += 1
             return
         self._tally.done += 1
+        self._improve({**record.metrics, **record.cost})
+
+    def _improve(self, metrics: Mapping[str, float]) -> None:
         for name, direction in self._objectives.items():
-            if name in record.metrics:
+            if name in metrics:
                 best = min if direction == "min" else max
-                value = record.metrics[name]
-                self._tally.best[name] = best(self._tally.best.get(name, value), value)
+                self._tally.best[name] = best(
+                    self._tally.best.get(name, metrics[name]), metrics[name]
+                )
 
     def _line(self, record: Record) -> str:
         number = self._feed.numbers[record.key]
@@ -75,10 +84,9 @@ class Watched:
 
 
 def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
-    study = prepared.study
-    if study.search is not None:
-        return study.budget.trials
-    return max(len(prepared.arms) * study.seeds, sum(ledger.counts().values()))
+    planned = sum(ledger.counts().values())
+    expected = expected_trials(prepared.study)
+    return None if expected is None else max(expected, planned)
 
 
 def _speed(m: Measurement) -> str:

@@ -1,6 +1,7 @@
 """The work of a study: what one worker does with one item, and the plain data it needs."""
 
 import importlib
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from partialnas.runs.trial import Context, Evaluate, run_function, run_trial
 from partialnas.search.executor import Outcome
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
+
+_LOG = logging.getLogger(__name__)
 
 
 class Timing(Value):
@@ -57,14 +60,20 @@ class Work:
     def __call__(self, item: Item) -> Outcome:
         """What came of the item; what a network did wrong is in the record, never raised."""
         if isinstance(item, Timing):
-            return Outcome(
-                measurement=measure(item.subject, self.task, self.protocol, self.reference)
-            )
+            return self._time(item)
         if self.function is None:
             keep_freed_memory()
             return Outcome(records=tuple(run_trial(item, self.context)))
         evaluate = import_function(self.function, self.path)
         return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))
+
+    def _time(self, item: Timing) -> Outcome:
+        try:
+            taken = measure(item.subject, self.task, self.protocol, self.reference)
+        except UserError as error:  # of this network alone: the reference has been rehearsed
+            _LOG.warning("%s", error)
+            return Outcome()
+        return Outcome(measurement=taken)
 
 
 def import_function(name: str, path: Path | None = None) -> Evaluate:
@@ -78,8 +87,9 @@ def import_function(name: str, path: Path | None = None) -> Evaluate:
         sys.path.append(str(path.resolve()))
     try:
         function: Any = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"trial: cannot import {name}: {error}") from None
+    except Exception as error:  # whatever a user's module does when it is imported
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"trial: cannot import {name}: {told}") from error
     if not callable(function):
         raise UserError(f"trial: {name} is not a function")
     return function  # type: ignore[no-any-return]

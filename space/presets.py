@@ -46,8 +46,9 @@ def preset_plan(name: str) -> Plan:
         UserError: no such preset; names the closest.
     """
     if name not in _SETTINGS:
-        near = difflib.get_close_matches(name, PRESETS, n=3) or PRESETS
-        raise UserError(f"there is no preset {name!r}; did you mean {', '.join(near)}?")
+        near = difflib.get_close_matches(name, PRESETS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
+        raise UserError(f"there is no preset {name!r}; {hint}")
     return Plan(name=name, **_SETTINGS[name])
 
 
