@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from partialnas.runs.ledger import Ledger
+from partialnas.search.candidate import Candidate
+from partialnas.search.keeping import dominated
 from partialnas.search.runner import run_study
 from partialnas.search.study import Study, load_study
+from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
+from partialnas.space.plan import Plan
 
 HERE = Path(__file__).parent
 
@@ -169,6 +174,12 @@ def test_what_cannot_run_is_refused_before_anything_runs(
     assert not (tmp_path / "out" / "ledger.sqlite").exists()
 
 
+def test_a_stand_in_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken_stand_in.py").write_text("def told(:\n")
+    with pytest.raises(UserError, match="cannot import broken_stand_in:told: SyntaxError"):
+        run_study(study(trial="broken_stand_in:told"), tmp_path / "out", beside=tmp_path)
+
+
 def test_a_device_that_is_not_there_is_the_machines_fault(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no GPU"):
         run_study(study(executor={"kind": "in-process", "device": "cuda"}), tmp_path, beside=HERE)
@@ -180,3 +191,84 @@ def test_quick_settings_make_another_study(tmp_path: Path) -> None:
     run_study(load_study(path, quick=True), tmp_path / "out", beside=HERE)
     with Ledger.open(tmp_path / "out") as ledger:
         assert ledger.counts()["done"] == 3
+
+
+def small_arms(folder: Path) -> dict[str, Any]:
+    path = folder / "net.json"
+    path.write_text(Plan(stem_stride=1, width=8, head_width=16).architecture().to_json())
+    return {"arms": {"named": str(path)}, "search": None, "objectives": {"val_nll": "min"}}
+
+
+def test_a_file_that_changed_since_the_study_began_is_refused(tmp_path: Path) -> None:
+    changes = small_arms(tmp_path)
+    with ran(tmp_path / "out", **changes):
+        pass
+    other = Plan(stem_stride=1, width=12, head_width=16).architecture()
+    (tmp_path / "net.json").write_text(other.to_json())
+    with pytest.raises(UserError, match=r"arms\.named: \w{16} -> \w{16}"):
+        run_study(study(**changes), tmp_path / "out", beside=HERE)
+
+
+def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            image = Image.new("L", (8, 8), color=10 * number)
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    changes = {"task": {"data": f"folder:{tmp_path / 'images'}", "resolution": 8}}
+    with ran(tmp_path / "out", budget={"trials": 2}, **changes):
+        pass
+    (tmp_path / "images" / "a" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"task\.content"):
+        run_study(study(budget={"trials": 3}, **changes), tmp_path / "out", beside=HERE)
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_a_search_finds_all_of_a_small_space_and_ends(tmp_path: Path, sampler: str) -> None:
+    search = {"sampler": sampler, "population": 4}
+    for _ in range(2):
+        with ran(tmp_path, search=search, budget={"trials": 50}) as ledger:
+            proposals, rows = len(ledger.proposals()), ledger.trials()
+        assert len({row.digest for row in rows}) == 20 == len(rows)
+    with ran(tmp_path, search=search, budget={"trials": 50}) as ledger:
+        assert len(ledger.proposals()) == proposals
+
+
+def test_an_arm_that_the_search_had_found_becomes_an_arm(tmp_path: Path) -> None:
+    with ran(tmp_path, budget={"trials": 20}):
+        pass
+    arms = {"late": {"width": 12}}
+    with ran(tmp_path, budget={"trials": 20}, arms=arms) as ledger:
+        (arm,) = [row for row in ledger.proposals() if row.arm is not None]
+        assert len(ledger.trials()) == 20
+        assert arm.digest in {row.digest for row in ledger.trials()}
+
+
+def test_arms_come_before_further_seeds_when_the_budget_is_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ran(tmp_path, budget={"trials": 4}):
+        pass
+    with ran(tmp_path, budget={"trials": 7}, seeds=2, arms={"wide": {"width": 32}}) as ledger:
+        wide = next(row.digest for row in ledger.proposals() if row.arm)
+        counts = Counter(row.digest for row in ledger.trials())
+    assert counts[wide] == 2
+    assert sum(counts.values()) == 7
+    assert "3 trials are left out" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
+    changes = {"trial": None, "reference": "timm:vit_tiny_patch16_224"}
+    with pytest.raises(UserError, match="vit_tiny"):
+        run_study(study(**changes), tmp_path, beside=HERE)
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
+    digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
+    judged = Candidate(digits, seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
+    better = Candidate(digits, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
+    unknown = Candidate(digits, seeds={0}, results={0: None})
+    objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
+    assert dominated([judged, better, unknown], objectives) == [judged]
+    assert dominated([unknown], objectives) == []

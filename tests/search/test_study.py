@@ -86,6 +86,11 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
         ({"objectives": {"test_accuracy": "max"}}, "never used to choose"),
         ({"objectives": {"val_acuracy": "max"}}, "val_accuracy"),
         ({"recipe": "fast"}, "short"),
+        ({"recipe": {"use": ["short"]}}, "short"),
+        ({"quick": {"recipe.epoch": 1}}, "quick settings"),
+        ({"objectives": {"peak_memory_bytes": "min"}}, "GPU"),
+        ({"budget": {"hours": float("inf")}}, "budget.hours"),
+        ({"arms": {"x": 5}}, "arms: x: expected a preset"),
         ({"schema": 2}, "schema"),
         ({"trial": "not a function"}, "module:function"),
         ({"space": {"axes": {}}}, "axis"),
@@ -108,6 +113,12 @@ def test_files_that_are_no_studies_are_refused(tmp_path: Path, content: str) -> 
     path.write_text(content)
     assert "study.yaml" in told(path)
     assert "cannot read" in told(tmp_path / "absent.yaml")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: a\nseeds: 2\nseeds: 3\n")
+    assert "'seeds' stands twice" in told(path)
 
 
 def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
