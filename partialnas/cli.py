@@ -64,7 +64,10 @@ def run(
     source of truth), `study.yaml` (the study as it was run), `weights/` (final weights)
     and `workers.log`. Running the same command again continues: finished trials stay,
     interrupted ones continue from their last epoch, none runs twice. Ctrl-C keeps all that is
-    finished.
+    finished. A study that has begun may grow (budget, seeds, executor, further arms); any other
+    change is refused with the difference shown.
+
+    Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
     """
     from partialnas.search.runner import run_study
     from partialnas.search.study import load_study
@@ -87,6 +90,8 @@ def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None
     Names every mistake with its place in the file, the size of the space, axes that cannot
     matter, and the time that the trials will take, from a few timed steps of a network of median
     cost.
+
+    Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
     from partialnas.search.checking import check_study
     from partialnas.search.study import load_study
@@ -99,7 +104,10 @@ def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None
 def status(folder: StudyFolder) -> None:
     """Show a study's trials by state, its front, and what failed and why.
 
-    Reads the ledger only: safe at any time, also while the study runs.
+    Reads the ledger only: safe at any time, also while the study runs. Columns are means over
+    seeds; the front is that of the study's objectives.
+
+    Example: `partialnas status results/quickstart`
     """
     from partialnas.overview import show_status
 
@@ -120,6 +128,8 @@ def describe(
 
     By closed formula, without building the network. `macs` is what fvcore counts (norms and
     pooling included), `macs_core` convolutions and matrix products alone.
+
+    Example: `partialnas describe results/quickstart:7 --resolution 28 --in-chans 1 --classes 10`
     """
     from partialnas.overview import show_architecture
     from partialnas.subjects import find_architecture
@@ -150,6 +160,8 @@ def measure(
     The first network is the reference: every other is timed in turns with it, so that drift of
     the machine cancels in `relative_throughput`. A figure is marked noisy where the wall clock and
     the processor's time disagree, or where its interval stayed wide.
+
+    Example: `partialnas measure fasternet_t0 partialnet_t0 --batch-size 8 --deploy`
     """
     from partialnas.overview import show_measurements
     from partialnas.runs.measurement import Protocol
@@ -191,6 +203,12 @@ def pareto(
     Axes are any two quantities, by default the study's objectives; `KEY:min` or `KEY:max` says
     which way is better for one that is not known. Beside the figure stand its table (.csv) and its
     readable form with the caption (.md).
+
+    Quantities: `val_accuracy`, `val_nll`, `test_accuracy`, `test_nll`, `throughput_img_s`,
+    `latency_ms`, `relative_throughput`, `params`, `macs`, `macs_core`, `activations`,
+    `peak_memory_bytes`, `seconds`, and what a study's own trial function tells.
+
+    Example: `partialnas pareto results/quickstart -x params -y val_accuracy -o params.pdf`
     """
     from partialnas.overview import draw_front
 
@@ -204,7 +222,14 @@ def export(
         Path, typer.Option("-o", "--output", help="trials.csv, .parquet or .xlsx.")
     ] = Path("trials.csv"),
 ) -> None:
-    """Write one row per trial, failed ones included, as CSV, Parquet or a spreadsheet."""
+    """Write one row per trial, failed ones included, as CSV, Parquet or a spreadsheet.
+
+    Columns: `trial`, `digest`, `seed`, `state`, `val_accuracy`, `test_accuracy`, `params`, `macs`,
+    `throughput_img_s`, then all that the ledger knows of the trial, its network's measurement and
+    the protocol. Accuracies in percent, log-likelihoods in nats, macs as fvcore counts them.
+
+    Example: `partialnas export results/quickstart -o trials.parquet`
+    """
     from partialnas.analysis import export as export_table
     from partialnas.analysis import load
 

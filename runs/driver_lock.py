@@ -24,7 +24,9 @@ def lock_driver(folder: Path) -> TextIO:
     try:
         file = path.open("a+")
     except OSError as error:
-        raise MachineError(f"{path}: cannot be written ({error.strerror})") from error
+        raise MachineError(
+            f"{path}: cannot be written ({error.strerror}); mend the folder, or choose another with --out"
+        ) from error
     try:
         _take(file, folder)
     except BaseException:

@@ -57,6 +57,7 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+_ELSEWHERE = "move it away or mend it, or choose another folder with --out"
 _DAMAGED = "is damaged; put a copy in its place, or start in another folder"
 _REMEDIES = {
     "SQLITE_FULL": "the disk is full; free space and run the same command again",
@@ -133,7 +134,7 @@ def _refuse_strangers(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION_ID:
-        raise UserError(f"{path}: is not a ledger of partialnas")
+        raise UserError(f"{path}: is not a ledger of partialnas; {_ELSEWHERE}")
     if version > SCHEMA_VERSION:
         raise UserError(
             f"{path}: written by a newer partialnas (schema {version}; this one reads up to "
@@ -146,19 +147,22 @@ def telling(path: Path) -> Iterator[None]:
     """Turns failures of SQLite and of the disk into errors that say what to do.
 
     Raises:
-        UserError: the file is no database.
+        UserError: the file is no database, or a file is where a folder should be.
         MachineError: disk full, damaged, not accessible.
     """
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{error.filename or path}: a file, not a folder; {_ELSEWHERE}") from error
     except OSError as error:
-        raise MachineError(f"{error.filename or path}: {error.strerror}") from error
+        raise MachineError(f"{error.filename or path}: {error.strerror}; {_ELSEWHERE}") from error
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "SQLITE_ERROR")  # none where text is not UTF-8
         if code == "SQLITE_NOTADB":
-            raise UserError(f"{path}: is not a ledger of partialnas ({error})") from error
+            told = f"{path}: is not a ledger of partialnas ({error}); {_ELSEWHERE}"
+            raise UserError(told) from error
         for prefix, remedy in _REMEDIES.items():
             if code.startswith(prefix):
                 raise MachineError(f"{path}: {remedy} ({error})") from error
