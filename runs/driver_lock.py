@@ -25,7 +25,8 @@ def lock_driver(folder: Path) -> TextIO:
         file = path.open("a+")
     except OSError as error:
         raise MachineError(
-            f"{path}: cannot be written ({error.strerror}); mend the folder, or choose another with --out"
+            f"{path}: cannot be written ({error.strerror}); mend the folder, or choose another "
+            "with --out"
         ) from error
     try:
         _take(file, folder)
