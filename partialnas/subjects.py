@@ -42,20 +42,9 @@ def find_subject(name: str) -> "Subject":
 
         return subject_from(name)
     if name.endswith(".json"):
-        return _from_file(Path(name))
+        return Architecture.from_file(Path(name))
     trial = _TRIAL.fullmatch(name)
     return _from_ledger(Path(trial[1]), int(trial[2])) if trial else preset(name)
-
-
-def _from_file(path: Path) -> Architecture:
-    try:
-        return Architecture.from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; expected an architecture in JSON") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def _from_ledger(folder: Path, number: int) -> "Subject":
@@ -63,13 +52,9 @@ def _from_ledger(folder: Path, number: int) -> "Subject":
     from partialnas.runs.subject import subject_from
 
     with Ledger.open(folder) as ledger:
+        trial = ledger.trial(number)
         proposals = {row.number: row for row in ledger.proposals()}
-        for trial in ledger.trials():
-            if trial.number == number:
-                return subject_from(proposals[trial.proposal].subject)
-        raise UserError(
-            f"{folder} has no trial {number}; its trials are 1 to {len(ledger.trials())}"
-        )
+        return subject_from(proposals[trial.proposal].subject)
 
 
 def measure_subjects(

@@ -7,9 +7,15 @@ from typing import Any
 
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_rows import ProposalRow
+from partialnas.runs.ledger_rows import ProposalRow, TrialRow
 from partialnas.runs.record import Record
-from partialnas.runs.subject import Subject, subject_digest, subject_from, subject_name
+from partialnas.runs.subject import (
+    Subject,
+    subject_data,
+    subject_digest,
+    subject_from,
+    subject_name,
+)
 from partialnas.search.candidate import Candidate, Metrics
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
@@ -181,7 +187,7 @@ class StudyFeed:
 
     def _write_proposal(self, arm: str | None, subject: Subject, note: dict[str, Any]) -> str:
         digest = subject_digest(subject)
-        self._ledger.add_proposal(arm, digest, subject.model_dump(mode="json"), note)
+        self._ledger.add_proposal(arm, digest, subject_data(subject), note)
         self._proposals += 1
         return digest
 
@@ -257,8 +263,7 @@ class StudyFeed:
             candidate.seeds.add(trial.seed)
             self._trials += 1
             if trial.final:
-                good = trial.state == "done"
-                candidate.results[trial.seed] = {**trial.metrics, **trial.cost} if good else None
+                candidate.results[trial.seed] = _result(trial)
         for measurement in self._ledger.measurements():
             candidate = self._candidates[measurement.digest]
             candidate.measurement, candidate.timed = measurement, True
@@ -273,5 +278,5 @@ class StudyFeed:
         return Remembered(row.number, row.proposal, values, open=waits)
 
 
-def _result(record: Record) -> Metrics | None:
+def _result(record: Record | TrialRow) -> Metrics | None:
     return {**record.metrics, **record.cost} if record.state == "done" else None

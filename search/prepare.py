@@ -124,10 +124,7 @@ def _named(arm: str, folder: Path) -> Subject:
     if arm in PRESETS:
         return preset(arm)
     if arm.endswith(".json"):
-        try:
-            return Architecture.from_json((folder / arm).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"cannot read {arm}: {error.strerror}") from None
+        return Architecture.from_file(folder / arm)
     if arm.startswith("timm:"):
         return subject_from(arm)
     return preset(arm)

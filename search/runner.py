@@ -12,8 +12,9 @@ from partialnas.runs.data import load_splits
 from partialnas.runs.environment import environment
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.ledger_file import LEDGER_FILE
 from partialnas.runs.measure import rehearse
-from partialnas.runs.subject import subject_digest, subject_from
+from partialnas.runs.subject import subject_data, subject_digest, subject_from
 from partialnas.runs.task import Task
 from partialnas.runs.trial import Context
 from partialnas.search.executor import Executor, Feed, InProcess
@@ -77,7 +78,7 @@ def run_study(
 def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     """The study's ledger, new or taken up; refused where it belongs to another study."""
     frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
-    if not (folder / "ledger.sqlite").exists():
+    if not (folder / LEDGER_FILE).exists():
         return Ledger.create(folder, _meta(prepared, frozen))
     ledger = Ledger.open(folder, write=True)
     try:
@@ -123,14 +124,13 @@ def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
 
 
 def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
-    reference = prepared.reference.model_dump(mode="json")
     return {
         "study": prepared.study.study,
         "study_digest": prepared.study.digest,
         "frozen": frozen,
         "task": prepared.task.model_dump_json(),
         "environment": json.dumps(environment()),
-        "reference": json.dumps(reference),
+        "reference": json.dumps(subject_data(prepared.reference)),
     }
 
 

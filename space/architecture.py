@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_serializer, model_validator
@@ -252,6 +253,23 @@ class Architecture(Value):
             return cls.from_data(json.loads(text))
         except json.JSONDecodeError as error:
             raise UserError(f"not JSON: {error}") from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Architecture":
+        """The architecture that the JSON file at `path` describes.
+
+        Raises:
+            UserError: the file cannot be read, or is no architecture; names it and every mistake.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            told = f"{path} is not a text file; expected an architecture in JSON"
+            raise UserError(told) from None
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     @classmethod
     def from_data(cls, data: Any) -> "Architecture":
