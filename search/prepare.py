@@ -16,6 +16,7 @@ from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.plan import Plan
 from partialnas.space.presets import PRESETS, preset, preset_plan
+from partialnas.space.ratio import started
 from partialnas.space.space import Space
 from partialnas.space.spec import SpaceSpec
 from partialnas.space.values import checked
@@ -117,7 +118,7 @@ def _changed(base: Plan, arm: Plain) -> Architecture:
     start = preset_plan(str(arm["preset"])) if "preset" in arm else base
     changes = {key: value for key, value in arm.items() if key != "preset"}
     plan = checked(Plan, {**start.model_dump(), **changes}, "no network")
-    return plan.architecture()
+    return plan.model_copy(update={"ratio": started(plan.ratio, start.ratio)}).architecture()
 
 
 def _named(arm: str, folder: Path) -> Subject:

@@ -1,57 +1,21 @@
 """Architectures: immutable descriptions of partial-channel networks, and their digests."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from partialnas.space.errors import UserError
+from partialnas.space.parts import MAX_PARTS, Learning, Part, RealisedPart, learning, realise
+from partialnas.space.ratio import Learned
 from partialnas.space.values import Share, Value, checked, digest
 
-Op = Literal["conv", "channel", "spatial", "self", "pool", "identity"]
-"""What is done to a part of the channels: 3x3 convolution, channel attention, spatial attention,
-self-attention, 3x3 average pooling, nothing."""
-
 Activation = Literal["gelu", "relu", "silu", "hardswish"]
-
-MAX_PARTS = 8
-DEFAULT_HEADS = 4
-PARAMETER_FREE = ("pool", "identity")
-"""Operations without weights: neighbouring parts that share one are one part."""
-
-
-class Part(Value):
-    """A share of a block's channels and the operation that works on it.
-
-    The last part of a block states no ratio: it takes the channels that are left.
-    """
-
-    op: Op
-    ratio: Share | None = Field(default=None, gt=0, lt=1)
-    heads: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _heads_belong_to_self_attention(self) -> Self:
-        if self.heads is not None and self.op != "self":
-            raise ValueError(f"heads belong to a self-attention part, not to {self.op!r}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_blanks(self, handler: Any) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
-
-
-class RealisedPart(NamedTuple):
-    """A part as it is built: its operation over so many channels (heads: 0 unless attention)."""
-
-    op: Op
-    channels: int
-    heads: int
 
 
 class RealisedBlock(NamedTuple):
@@ -61,11 +25,31 @@ class RealisedBlock(NamedTuple):
     parts: tuple[RealisedPart, ...]
     hidden: int
     pat_sp: bool
+    learning: Learning | None = None
+
+    @property
+    def identity(self) -> list[Any]:
+        """Plain data of what is built; that nothing is learned is not mentioned."""
+        return [*self] if self.learning else [*self[:-1]]
 
     @property
     def double_residual(self) -> bool:
         """Whether the mixer has a residual of its own, as blocks with self-attention do."""
         return any(part.op == "self" for part in self.parts)
+
+
+class Boundary(NamedTuple):
+    """A learned ratio: which part of which block, all counted from 0."""
+
+    stage: int
+    block: int
+    part: int
+
+    @property
+    def name(self) -> str:
+        """As in tables, counted from 1: `stage 2, block 1`; a part beyond the first is named."""
+        part = f", part {self.part + 1}" if self.part else ""
+        return f"stage {self.stage + 1}, block {self.block + 1}{part}"
 
 
 class Block(Value):
@@ -89,7 +73,7 @@ class Block(Value):
                 raise ValueError(f"parts[{index}].ratio: missing; only the last part has none")
         if last.ratio is not None:
             raise ValueError("the last part takes what is left: leave out its ratio")
-        if sum(part.ratio or 0 for part in stated) >= 1:
+        if sum(part.start for part in stated) >= 1:
             raise ValueError("the ratios of the parts before the last must add up to less than 1")
         return self
 
@@ -104,56 +88,16 @@ class Block(Value):
         hidden = int(width * self.mlp_ratio)
         if hidden < 1:
             raise ValueError(f"mlp_ratio {self.mlp_ratio} of {width} channels leaves none hidden")
-        parts = _merge(self.parts, _channels(self.parts, width))
-        return RealisedBlock(width, parts, hidden, self.pat_sp)
+        parts = realise(self.parts, width)
+        return RealisedBlock(width, parts, hidden, self.pat_sp, learning(self.parts, width))
 
-
-def _channels(parts: tuple[Part, ...], width: int) -> list[int]:
-    """Channels of each part: boundaries at the floor of the cumulative exact shares.
-
-    A self-attention part keeps a multiple of its heads; what it gives up goes to the nearest part
-    that is no self-attention, the one before it first.
-    """
-    ends = [int(sum(part.ratio or 0 for part in parts[: i + 1]) * width) for i in range(len(parts))]
-    ends[-1] = width
-    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    for index, part in enumerate(parts):
-        if sizes[index] < 1:
-            raise ValueError(f"parts[{index}] ({part.op}) gets none of {width} channels")
-        if part.op == "self":
-            _snap(parts, sizes, index)
-    return sizes
-
-
-def _snap(parts: tuple[Part, ...], sizes: list[int], index: int) -> None:
-    heads = parts[index].heads or DEFAULT_HEADS
-    spare = sizes[index] % heads
-    if sizes[index] < heads:
-        raise ValueError(
-            f"parts[{index}] (self) gets {sizes[index]} channels, too few for {heads} heads"
-        )
-    if not spare:
-        return
-    others = [i for i, part in enumerate(parts) if part.op != "self"]
-    if not others:
-        raise ValueError(
-            f"parts[{index}] (self) gets {sizes[index]} channels, not a multiple of {heads} heads"
-        )
-    neighbour = min(others, key=lambda i: (abs(i - index), i))
-    sizes[index] -= spare
-    sizes[neighbour] += spare
-
-
-def _merge(parts: tuple[Part, ...], sizes: list[int]) -> tuple[RealisedPart, ...]:
-    """Parts as built: neighbours with the same parameter-free operation are one part."""
-    realised: list[RealisedPart] = []
-    for part, channels in zip(parts, sizes, strict=True):
-        heads = (part.heads or DEFAULT_HEADS) if part.op == "self" else 0
-        if realised and part.op in PARAMETER_FREE and realised[-1].op == part.op:
-            realised[-1] = realised[-1]._replace(channels=realised[-1].channels + channels)
-        else:
-            realised.append(RealisedPart(part.op, channels, heads))
-    return tuple(realised)
+    def frozen(self, width: int, sizes: Sequence[int]) -> "Block":
+        """The block with these channels for each part; parts that get none are gone."""
+        shares = [Fraction(size, width) for size in sizes]
+        kept = [(part, share) for part, share in zip(self.parts, shares, strict=True) if share]
+        plain = [part.model_copy(update={"ratio": share}) for part, share in kept[:-1]]
+        last = kept[-1][0].model_copy(update={"ratio": None})
+        return self.model_copy(update={"parts": (*plain, last)})
 
 
 class Stage(Value):
@@ -190,6 +134,77 @@ class Architecture(Value):
     activation: Activation = "gelu"
     head_width: int = Field(default=1280, ge=1)
 
+    @model_validator(mode="after")
+    def _learned_ratios_go_together(self) -> Self:
+        self.check_learned()
+        return self
+
+    def check_learned(self) -> None:
+        """Refuses learned ratios that have no common method, granularity or budget.
+
+        Raises:
+            ValueError: they have none.
+        """
+        terms = {str(ratio.terms): ratio for ratio in self._learned_ratios()}
+        if len(terms) > 1:
+            told = " and ".join(map(str, terms.values()))
+            raise ValueError(
+                f"learned ratios of one network share method, per and budget; there are {told}"
+            )
+
+    def _learned_ratios(self) -> Iterator[Learned]:
+        parts = (part for stage in self.stages for block in stage.blocks for part in block.parts)
+        return (part.ratio for part in parts if isinstance(part.ratio, Learned))
+
+    @property
+    def learned(self) -> Learned | None:
+        """What its learned ratios have in common (grain and start are the first one's)."""
+        return next(self._learned_ratios(), None)
+
+    @cached_property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """The learned ratios, from input to output."""
+        return tuple(
+            Boundary(stage, block, position)
+            for stage, blocks in enumerate(self.realised)
+            for block, built in enumerate(blocks)
+            for position in (built.learning.parts if built.learning else ())
+        )
+
+    def frozen(self, sizes: Mapping[tuple[int, int], Sequence[int]]) -> "Architecture":
+        """The architecture with plain ratios in the place of learned ones.
+
+        Args:
+            sizes: by stage and block (from 0) the channels of every part, for each block that
+                learns.
+
+        Raises:
+            UserError: a block that learns has no sizes.
+        """
+        stages = [
+            stage.model_copy(
+                update={
+                    "blocks": tuple(
+                        block.frozen(stage.width, self._sizes(sizes, (i, j)))
+                        if built.learning
+                        else block
+                        for j, (block, built) in enumerate(
+                            zip(stage.blocks, self.realised[i], strict=True)
+                        )
+                    )
+                }
+            )
+            for i, stage in enumerate(self.stages)
+        ]
+        return self.model_copy(update={"stages": tuple(stages)})
+
+    def _sizes(
+        self, sizes: Mapping[tuple[int, int], Sequence[int]], place: tuple[int, int]
+    ) -> Sequence[int]:
+        if place not in sizes:
+            raise UserError(f"stage {place[0] + 1}, block {place[1] + 1}: its sizes are missing")
+        return sizes[place]
+
     @cached_property
     def realised(self) -> tuple[tuple[RealisedBlock, ...], ...]:
         """Per stage the blocks as they are built; the network is made from this alone."""
@@ -198,12 +213,13 @@ class Architecture(Value):
     @cached_property
     def digest(self) -> str:
         """Identity of the network that is built: blind to the name and to dead switches."""
-        return digest([self.stem_stride, self.activation, self.head_width, self.realised])
+        blocks = [[block.identity for block in blocks] for blocks in self.realised]
+        return digest([self.stem_stride, self.activation, self.head_width, blocks])
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some fields replaced; what was derived from the old ones is derived anew."""
         copy = super().model_copy(update=update, deep=deep)
-        for derived in ("realised", "digest"):
+        for derived in ("realised", "digest", "boundaries"):
             copy.__dict__.pop(derived, None)
         return copy
 
@@ -288,7 +304,11 @@ class Architecture(Value):
 
 
 def _mixer(block: RealisedBlock) -> str:
-    parts = "+".join(f"{part.op}{part.channels}" for part in block.parts)
+    learned = block.learning.parts if block.learning else ()
+    parts = "+".join(
+        f"{part.op}~{part.channels}" if index in learned else f"{part.op}{part.channels}"
+        for index, part in enumerate(block.parts)
+    )
     return parts + ("+pat_sp" if block.pat_sp else "")
 
 

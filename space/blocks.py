@@ -4,7 +4,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from partialnas.space.architecture import Activation, RealisedBlock, RealisedPart
+from partialnas.space.architecture import Activation, RealisedBlock
 from partialnas.space.attention import (
     ChannelAttention,
     PartialSpatialAttention,
@@ -12,6 +12,7 @@ from partialnas.space.attention import (
     SpatialAttention,
 )
 from partialnas.space.layers import BatchNorm, activation
+from partialnas.space.parts import RealisedPart
 
 
 def build_part(part: RealisedPart, dropout: float) -> nn.Module:

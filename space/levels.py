@@ -5,8 +5,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from partialnas.space.architecture import MAX_PARTS, Activation, Op
+from partialnas.space.architecture import Activation
+from partialnas.space.parts import MAX_PARTS, Op
 from partialnas.space.plan import STAGES, Attention, parse_attention, parse_pat_sp
+from partialnas.space.ratio import Learned, parse_ratio, plain_ratio, start_of
 from partialnas.space.values import parse_fraction
 
 Per = Literal["network", "stage", "block"]
@@ -65,16 +67,16 @@ def _widths(raw: object) -> tuple[int, ...]:
     return _four(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
 
 
-def _share(raw: object) -> Fraction:
-    share = parse_fraction(raw)
-    if not 0 < share < 1:
-        raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {raw!r}")
-    return share
+def _ratio(raw: object) -> Fraction | Learned:
+    ratio = parse_ratio(raw)
+    if ratio is None:
+        raise ValueError("expected a share such as 1/4 or {learned: {}}, got nothing")
+    return ratio
 
 
-def _shares(raw: object) -> tuple[Fraction, ...]:
-    shares = tuple(_share(item) for item in _items(raw))
-    if not 0 < sum(shares) < 1:
+def _ratios(raw: object) -> tuple[Fraction | Learned, ...]:
+    shares = tuple(_ratio(item) for item in _items(raw))
+    if not 0 < sum(map(start_of, shares)) < 1:
         raise ValueError(f"expected shares that add up to less than 1, got {raw!r}")
     return shares
 
@@ -126,8 +128,8 @@ _PARSERS: dict[str, dict[Per, _Parser]] = {
     **{f"operation_{k}": _at_every_grain(_operation) for k in range(1, MAX_PARTS + 1)},
     "attention": {"network": _placement, "stage": _attention, "block": _attention},
     "heads": _at_every_grain(_whole),
-    "ratio": _at_every_grain(_shares),
-    **{f"ratio_{k}": _at_every_grain(_share) for k in range(2, MAX_PARTS)},
+    "ratio": _at_every_grain(_ratios),
+    **{f"ratio_{k}": _at_every_grain(_ratio) for k in range(2, MAX_PARTS)},
     "mlp_ratio": _at_every_grain(_positive),
     "pat_sp": {"network": _switches, "stage": _flag, "block": _flag},
 }
@@ -160,6 +162,8 @@ def parse_value(name: str, per: Per, raw: object) -> Any:
 
 def plain(name: str, value: Any) -> Any:
     """Plain data that `parse_value` reads back: the one way in which a value is written."""
+    if isinstance(value, Learned):
+        return plain_ratio(value)
     if isinstance(value, Fraction):
         return int(value) if value.denominator == 1 else str(value)
     if not isinstance(value, tuple):
@@ -195,6 +199,8 @@ def _stages(stages: list[int]) -> str:
 
 def label(name: str, value: Any) -> Label:
     """What a value without a name of its own is called: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
+    if name.startswith("ratio"):
+        return "+".join(map(str, value if isinstance(value, tuple) else [value]))
     data = plain(name, value)
     if isinstance(data, dict):
         return ", ".join(f"{key}: {item}" for key, item in data.items())

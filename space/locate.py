@@ -4,15 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby, takewhile
 from typing import Any
 
-from partialnas.space.architecture import (
-    PARAMETER_FREE,
-    Architecture,
-    RealisedBlock,
-    RealisedPart,
-)
+from partialnas.space.architecture import Architecture, RealisedBlock
 from partialnas.space.axes import Axis, Level
 from partialnas.space.fold import Fold, Witness
+from partialnas.space.parts import PARAMETER_FREE, RealisedPart
 from partialnas.space.plan import STAGES
+from partialnas.space.ratio import Learned, start_of
 from partialnas.space.scheme import Chosen, Scheme, Scope
 
 _MIXING = ("parts", "operation", "attention", "ratio")
@@ -136,12 +133,14 @@ class _Match(Witness):
         """The channels at which the parts decided so far end; self-attention may move them."""
         stage, block = place
         target = self._target.realised[stage][block]
-        if {"parts", "ratio"} & later or target.double_residual:
+        if {"parts", "ratio"} & later or target.double_residual or target.learning:
             return []
         parts = self._scheme.setting("parts", place, chosen)
         shares = self._scheme.shares(place, chosen, parts)[: parts - 1]
+        if any(isinstance(share, Learned) for share in shares):
+            return []
         decided = takewhile(lambda n: f"ratio_{n}" not in later, range(1, len(shares) + 1))
-        ends = accumulate(shares[: len(list(decided))])
+        ends = accumulate(map(start_of, shares[: len(list(decided))]))
         return [int(end * target.width) for end in ends]
 
 

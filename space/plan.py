@@ -11,17 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from partialnas.space.architecture import (
-    DEFAULT_HEADS,
-    MAX_PARTS,
-    Activation,
-    Architecture,
-    Block,
-    Op,
-    Part,
-    Stage,
-)
+from partialnas.space.architecture import Activation, Architecture, Block, Stage
 from partialnas.space.errors import UserError
+from partialnas.space.parts import DEFAULT_HEADS, MAX_PARTS, Op, Part
+from partialnas.space.ratio import Learned, Ratio, start_of
 from partialnas.space.values import Share, Value, mistakes
 
 Attention = Literal["none", "channel", "spatial", "self"]
@@ -88,11 +81,7 @@ def _parse_ratio(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-Ratios = Annotated[
-    tuple[Annotated[Share, Field(gt=0, lt=1)], ...],
-    Field(min_length=1),
-    BeforeValidator(_parse_ratio),
-]
+Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_parse_ratio)]
 """The first part's share, or the shares of all parts but the last."""
 
 
@@ -102,7 +91,8 @@ class BlockSettings(Value):
     Attributes:
         parts: how many parts the channels are split into.
         ratio: share of the first part, or of all parts but the last; parts without a stated share
-            divide the rest equally.
+            divide the rest equally. `{learned: {budget: 1/4}}` in the place of a share has
+            training find it.
         operations: what the parts do, in order; `attention` stands for the block's attention
             (identity where there is none). Unless given: conv, attention, pool, identity, and
             again from the start. With one part the first operation works on all channels.
@@ -126,19 +116,19 @@ class BlockSettings(Value):
         Raises:
             ValueError: fewer operations than parts, or shares that leave nothing.
         """
-        shares: list[Fraction | None] = [*self._shares(), None]
+        shares: list[Fraction | Learned | None] = [*self._shares(), None]
         parts = [self._part(index, share) for index, share in enumerate(shares)]
         return Block(parts=tuple(parts), mlp_ratio=self.mlp_ratio, pat_sp=self.pat_sp)
 
-    def _shares(self) -> list[Fraction]:
+    def _shares(self) -> list[Fraction | Learned]:
         stated = list(self.ratio[: self.parts - 1])
-        rest = 1 - sum(stated, Fraction(0))
+        rest = 1 - sum(map(start_of, stated), Fraction(0))
         if rest <= 0:
             raise ValueError(f"ratio: shares {', '.join(map(str, stated))} leave nothing")
         unstated = self.parts - len(stated)
         return stated + [rest / unstated] * (unstated - 1)
 
-    def _part(self, index: int, share: Fraction | None) -> Part:
+    def _part(self, index: int, share: Fraction | Learned | None) -> Part:
         operations = self.operations or CYCLE * 2
         if index >= len(operations):
             raise ValueError(f"operations: {len(operations)} for {self.parts} parts")

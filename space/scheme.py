@@ -11,6 +11,7 @@ from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.axes import Axis, Level
 from partialnas.space.errors import UserError
 from partialnas.space.plan import CYCLE, STAGES, BlockSettings, Plan
+from partialnas.space.ratio import Learned, started
 from partialnas.space.values import mistakes
 
 Scope = tuple[int, ...]
@@ -135,7 +136,7 @@ class Scheme:
             raise ValueError(built)
         return built
 
-    def shares(self, scope: Scope, chosen: Chosen, parts: int) -> tuple[Fraction, ...]:
+    def shares(self, scope: Scope, chosen: Chosen, parts: int) -> tuple[Fraction | Learned, ...]:
         """The shares that are stated for a block's parts, from the first on.
 
         Raises:
@@ -152,7 +153,7 @@ class Scheme:
             if len(shares) < number - 1:
                 raise ValueError(f"ratio_{number} is stated but ratio_{len(shares) + 1} is not")
             shares[number - 1 : number] = [level.value]
-        return tuple(shares)
+        return started(shares, base)
 
     def invalid(self, chosen: Chosen) -> Iterator[tuple[Scope, str]]:
         """The blocks that cannot be built, and why."""
@@ -170,7 +171,12 @@ class Scheme:
         """
         stages = tuple(self._stage(stage, chosen) for stage in range(STAGES))
         network = {name: self.setting(name, (0,), chosen) for name in _NETWORK_SETTINGS}
-        return Architecture.model_construct(stages=stages, **network)
+        architecture = Architecture.model_construct(stages=stages, **network)
+        try:
+            architecture.check_learned()
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return architecture
 
     def _stage(self, stage: int, chosen: Chosen) -> Stage:
         blocks: list[Block] = []

@@ -9,7 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from partialnas.space.architecture import Architecture, Block, Part, Stage
+from partialnas.space.architecture import Architecture, Block, Stage
+from partialnas.space.parts import Part
 
 OPS = ("conv", "channel", "spatial", "self", "pool", "identity")
 

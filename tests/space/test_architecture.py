@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.space.architecture import Architecture, Block, Part, Stage
+from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.errors import UserError
+from partialnas.space.parts import Part
 from partialnas.space.presets import PRESETS, preset
 
 OPS = ("conv", "channel", "spatial", "pool", "identity")

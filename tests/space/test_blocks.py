@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.space.architecture import RealisedBlock, RealisedPart
+from partialnas.space.architecture import RealisedBlock
 from partialnas.space.attention import (
     ChannelAttention,
     PartialSpatialAttention,
@@ -19,6 +19,7 @@ from partialnas.space.attention import (
 )
 from partialnas.space.blocks import Block, Mixer, build_part
 from partialnas.space.layers import BatchNorm
+from partialnas.space.parts import RealisedPart
 
 Shake = Callable[[nn.Module, int], None]
 ALL_OPS = (

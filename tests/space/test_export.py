@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from partialnas.space.architecture import Architecture, Block, Part, Stage
+from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.deploy import deploy
 from partialnas.space.errors import UserError
 from partialnas.space.export import export_onnx, export_program
 from partialnas.space.network import Network
+from partialnas.space.parts import Part
 from partialnas.space.presets import preset
 
 Shake = Callable[[nn.Module, int], None]

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from partialnas.space.architecture import Architecture, Block, Op, Part, Stage
+from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.network import Network, initialise
+from partialnas.space.parts import Op, Part
 from partialnas.space.presets import PRESETS, preset
 
 Shake = Callable[[nn.Module, int], None]

@@ -14,9 +14,10 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from partialnas.space.architecture import Architecture, Block, Part, Stage
+from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.census import count
 from partialnas.space.errors import UserError
+from partialnas.space.parts import Part
 from partialnas.space.plan import BlockSettings, Plan
 from partialnas.space.space import Space
 from partialnas.space.spec import SpaceSpec

@@ -1,0 +1,120 @@
+"""Ratios: a part's share of the channels, stated or learned (DPConv, arXiv 2502.01303)."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from partialnas.space.values import Share, Value, parse_fraction
+
+Method = Literal["threshold", "gates"]
+"""How a ratio is learned: one continuous boundary, or the published construction of gates."""
+
+Granularity = Literal["layer", "input"]
+"""Whether a layer has one ratio, or one for every image that a predictor chooses."""
+
+
+def parse_budget(value: object) -> object:
+    """`static`, a share of the dense cost (below 1), or multiply-accumulates (1 and above)."""
+    if value is None or value == "static":
+        return value
+    try:
+        amount = parse_fraction(value)
+    except ValueError:
+        amount = Fraction(0)
+    if amount <= 0 or (amount >= 1 and amount.denominator > 1):
+        raise ValueError(
+            "expected static, a share of the dense cost such as 1/4, or a whole number of "
+            f"multiply-accumulates, got {value!r}"
+        )
+    return int(amount) if amount >= 1 else amount
+
+
+def _written_budget(value: Any) -> Any:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+Budget = Annotated[
+    Fraction | int | Literal["static"] | None,
+    BeforeValidator(parse_budget),
+    PlainSerializer(_written_budget),
+]
+"""What learned ratios may cost."""
+
+
+class Learned(Value):
+    """A ratio that training finds.
+
+    Attributes:
+        method: how it is found.
+        per: one ratio for the layer, or one for every image.
+        grain: channels that the learned size is a multiple of, so that kernels stay efficient.
+        budget: multiply-accumulates that the network ends with. Below 1: this share of what the
+            layers with learned ratios would cost as dense 3x3 convolutions. A whole number: of the
+            whole network. `static`: what their `start` costs. None: as many as training likes.
+        start: the static ratio that learning starts from.
+    """
+
+    method: Method = "threshold"
+    per: Granularity = "layer"
+    grain: int = Field(default=4, ge=1)
+    budget: Budget = None
+    start: Share = Field(default=Fraction(1, 4), gt=0, lt=1)
+
+    @property
+    def terms(self) -> tuple[Method, Granularity, Fraction | int | str | None]:
+        """What all learned ratios of one network have in common."""
+        return self.method, self.per, self.budget
+
+    def __str__(self) -> str:
+        stated = self.model_dump(mode="json", exclude_defaults=True)
+        told = ", ".join(f"{key} {value}" for key, value in stated.items())
+        return f"learned ({told})" if told else "learned"
+
+
+def parse_ratio(value: object) -> Fraction | Learned | None:
+    """A share above 0 and below 1, or what `{learned: {...}}` says.
+
+    Raises:
+        ValueError: neither.
+    """
+    if value is None or isinstance(value, Learned):
+        return value
+    if isinstance(value, Mapping):
+        if set(value) != {"learned"}:
+            raise ValueError(f"expected a share such as 1/4 or {{learned: {{}}}}, got {value!r}")
+        return Learned.model_validate(value["learned"] or {})
+    share = parse_fraction(value)
+    if not 0 < share < 1:
+        raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {value!r}")
+    return share
+
+
+def plain_ratio(ratio: Fraction | Learned | None) -> Any:
+    """Plain data that `parse_ratio` reads back: what was stated, so that a base's start holds."""
+    if isinstance(ratio, Learned):
+        return {"learned": ratio.model_dump(mode="json", exclude_unset=True)}
+    return None if ratio is None else str(ratio)
+
+
+Ratio = Annotated[Fraction | Learned, BeforeValidator(parse_ratio), PlainSerializer(plain_ratio)]
+"""A share of the channels, written `1/4` or `{learned: {budget: 1/4}}`."""
+
+
+def start_of(ratio: Fraction | Learned | None) -> Fraction:
+    """The share that a part has before anything is learned; 0 for what is left over."""
+    if isinstance(ratio, Learned):
+        return ratio.start
+    return ratio or Fraction(0)
+
+
+def started(
+    ratios: Sequence[Fraction | Learned], base: Sequence[Fraction | Learned]
+) -> tuple[Fraction | Learned, ...]:
+    """The ratios, learned ones that state no start beginning at the base's static ratio."""
+    filled = list(ratios)
+    for index, (ratio, other) in enumerate(zip(ratios, base, strict=False)):
+        if isinstance(ratio, Learned) and "start" not in ratio.model_fields_set:
+            filled[index] = ratio.model_copy(update={"start": start_of(other)})
+    return tuple(filled)
