@@ -31,13 +31,13 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Gates the maps."""
         # On a map of its own size a convolution is a matrix product, and several times as slow.
-        statistics, weight = _mean_and_std(x).flatten(1), self.gate.weight.flatten(1)
+        statistics, weight = mean_and_std(x).flatten(1), self.gate.weight.flatten(1)
         gate = functional.linear(statistics, weight, self.gate.bias)[:, :, None, None]
         out: Tensor = self.norm(x * functional.hardsigmoid(self.gate_norm(gate)))
         return out
 
 
-def _mean_and_std(x: Tensor) -> Tensor:
+def mean_and_std(x: Tensor) -> Tensor:
     """N x C x 1 x 2: mean and unbiased std of each map; the std of a 1x1 map is 0.
 
     The norm of the deviations is several times faster than `torch.std` on a CPU, and its gradient

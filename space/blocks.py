@@ -12,6 +12,7 @@ from partialnas.space.attention import (
     SpatialAttention,
 )
 from partialnas.space.layers import BatchNorm, activation
+from partialnas.space.learned import InputMixer, LearnedMixer
 from partialnas.space.parts import RealisedPart
 
 
@@ -50,6 +51,16 @@ class Mixer(nn.Module):
         return torch.cat([part(p) for part, p in zip(self.parts, pieces, strict=True)], dim=1)
 
 
+def build_mixer(block: RealisedBlock, dropout: float) -> Mixer | LearnedMixer | InputMixer:
+    """The mixer of a block: with stated sizes, with learned ones, or with one for every image."""
+    if block.learning is None:
+        return Mixer(block.parts, dropout)
+    operations = [build_part(part._replace(channels=block.width), dropout) for part in block.parts]
+    if block.learning.per == "input":
+        return InputMixer(block.parts, operations, block.learning)
+    return LearnedMixer(block.parts, operations)
+
+
 class Mlp(nn.Module):
     """Two 1x1 convolutions with a norm and an activation between them, then PAT_sp if asked."""
 
@@ -76,7 +87,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.double_residual = block.double_residual
-        self.mixer = Mixer(block.parts, dropout)
+        self.mixer = build_mixer(block, dropout)
         self.mlp = Mlp(block.width, block.hidden, act, block.pat_sp)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 

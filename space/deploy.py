@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.space.attention import ChannelAttention, PartialSpatialAttention, SpatialAttention
-from partialnas.space.blocks import Block, Mlp
+from partialnas.space.blocks import Block, Mixer, Mlp
+from partialnas.space.freeze import freeze
 from partialnas.space.layers import Downsample
 from partialnas.space.network import Network
 
@@ -33,9 +34,14 @@ def deploy(network: Network) -> nn.Module:
     """A new module that computes what the network computes in evaluation mode, without its norms.
 
     The network itself is left as it is. Folding is done in double precision, so that outputs agree
-    to the rounding of the network's own precision.
+    to the rounding of the network's own precision. Learned ratios are frozen.
+
+    Raises:
+        UserError: its ratios depend on the image, or are still being learned.
     """
     dtype = next(network.parameters()).dtype
+    if network.architecture.learned is not None:
+        network = freeze(network)
     deployed = copy.deepcopy(network).double().eval().requires_grad_(False)
     for module in tuple(deployed.modules()):
         match module:
@@ -45,28 +51,28 @@ def deploy(network: Network) -> nn.Module:
             case ChannelAttention():
                 _fold_after(module.gate, module.gate_norm)
                 _drop(module, "gate_norm")
-            case Block():
-                _fold_block(module)
+            case Block(mixer=Mixer() as mixer):
+                _fold_block(module, mixer)
     return deployed.to(dtype)
 
 
-def _fold_block(block: Block) -> None:
+def _fold_block(block: Block, mixer: Mixer) -> None:
     if block.double_residual:  # what the mixer puts out is added to its input, too
-        for part in block.mixer.parts:
+        for part in mixer.parts:
             if isinstance(part, ChannelAttention | SpatialAttention):
                 part.register_module("norm", Affine(*_affine(part.norm)))
     else:
-        _fold_before(block.mlp.expand, *_take_affine(block))
+        _fold_before(block.mlp.expand, *_take_affine(block, mixer))
     _fold_after(block.mlp.expand, block.mlp.norm)
     _drop(block.mlp, "norm")
     if isinstance(block.mlp.pat_sp, PartialSpatialAttention):
         _fold_pat_sp(block.mlp, block.mlp.pat_sp)
 
 
-def _take_affine(block: Block) -> tuple[Tensor, Tensor]:
+def _take_affine(block: Block, mixer: Mixer) -> tuple[Tensor, Tensor]:
     """Takes the norms off the ends of the mixer's parts: the scale and shift they were."""
     scales, shifts = [], []
-    for part, size in zip(block.mixer.parts, block.mixer.sizes, strict=True):
+    for part, size in zip(mixer.parts, mixer.sizes, strict=True):
         scale = block.mlp.expand.weight.new_ones(size)
         shift = torch.zeros_like(scale)
         if isinstance(part, ChannelAttention | SpatialAttention):

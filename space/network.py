@@ -77,6 +77,8 @@ class Network(nn.Module):
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.drop_rate = drop_rate
+        self.drop_path_rate = drop_path_rate
+        self.attention_dropout = attention_dropout
         widths = architecture.widths
         self.num_features = widths[-1]
         self.head_hidden_size = architecture.head_width
