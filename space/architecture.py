@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from partialnas.space.errors import UserError
 from partialnas.space.parts import MAX_PARTS, Learning, Part, RealisedPart, learning, realise
-from partialnas.space.ratio import Learned
+from partialnas.space.ratio import Learned, disagreement
 from partialnas.space.values import Share, Value, checked, digest
 
 Activation = Literal["gelu", "relu", "silu", "hardswish"]
@@ -77,19 +77,19 @@ class Block(Value):
             raise ValueError("the ratios of the parts before the last must add up to less than 1")
         return self
 
+    @property
+    def learned(self) -> Learned | None:
+        """The first of its learned ratios; the others share its terms."""
+        ratios = (part.ratio for part in self.parts)
+        return next((ratio for ratio in ratios if isinstance(ratio, Learned)), None)
+
     def realise(self, width: int) -> RealisedBlock:
         """The block as it is built at `width` channels.
 
         Raises:
             ValueError: a part gets no channel, or too few for its heads.
         """
-        if self.pat_sp and width < 2:
-            raise ValueError("pat_sp needs at least 2 channels")
-        hidden = int(width * self.mlp_ratio)
-        if hidden < 1:
-            raise ValueError(f"mlp_ratio {self.mlp_ratio} of {width} channels leaves none hidden")
-        parts = realise(self.parts, width)
-        return RealisedBlock(width, parts, hidden, self.pat_sp, learning(self.parts, width))
+        return _realise(self, width)
 
     def frozen(self, width: int, sizes: Sequence[int]) -> "Block":
         """The block with these channels for each part; parts that get none are gone."""
@@ -98,6 +98,18 @@ class Block(Value):
         plain = [part.model_copy(update={"ratio": share}) for part, share in kept[:-1]]
         last = kept[-1][0].model_copy(update={"ratio": None})
         return self.model_copy(update={"parts": (*plain, last)})
+
+
+@lru_cache(maxsize=4096)
+def _realise(block: Block, width: int) -> RealisedBlock:
+    """Equal blocks are built once: networks repeat theirs."""
+    if block.pat_sp and width < 2:
+        raise ValueError("pat_sp needs at least 2 channels")
+    hidden = int(width * block.mlp_ratio)
+    if hidden < 1:
+        raise ValueError(f"mlp_ratio {block.mlp_ratio} of {width} channels leaves none hidden")
+    parts = realise(block.parts, width)
+    return RealisedBlock(width, parts, hidden, block.pat_sp, learning(block.parts))
 
 
 class Stage(Value):
@@ -145,16 +157,12 @@ class Architecture(Value):
         Raises:
             ValueError: they have none.
         """
-        terms = {str(ratio.terms): ratio for ratio in self._learned_ratios()}
-        if len(terms) > 1:
-            told = " and ".join(map(str, terms.values()))
-            raise ValueError(
-                f"learned ratios of one network share method, per and budget; there are {told}"
-            )
+        if told := disagreement(self._learned_ratios()):
+            raise ValueError(told)
 
     def _learned_ratios(self) -> Iterator[Learned]:
-        parts = (part for stage in self.stages for block in stage.blocks for part in block.parts)
-        return (part.ratio for part in parts if isinstance(part.ratio, Learned))
+        blocks = (block.learned for stage in self.stages for block in stage.blocks)
+        return (ratio for ratio in blocks if ratio is not None)
 
     @property
     def learned(self) -> Learned | None:

@@ -9,6 +9,7 @@ from partialnas.space.architecture import Architecture
 from partialnas.space.axes import Axis
 from partialnas.space.census import count
 from partialnas.space.plan import STAGES, Plan
+from partialnas.space.ratio import Learned, disagreement
 from partialnas.space.reach import find
 from partialnas.space.sampling import draw, repair
 from partialnas.space.scheme import Chosen
@@ -26,7 +27,12 @@ _HIGH = 0.5
 def space_mistakes(base: Plan, spec: SpaceSpec, resolution: int | tuple[int, int]) -> list[str]:
     """What is wrong with a space beyond its own values, one line per mistake with its path."""
     axes = {name: axis.axis(name) for name, axis in spec.axes.items()}
-    return [*_too_small(base, axes, resolution), *_unstated_shares(base, axes)]
+    return [
+        *_too_small(base, axes, resolution),
+        *_unstated_shares(base, axes),
+        *_mixed_terms(axes),
+        *(_unstated_budgets(base, axes) if spec.constraints.macs is not None else ()),
+    ]
 
 
 def _too_small(
@@ -53,6 +59,45 @@ def _unstated_shares(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
         before = f"ratio_{axis.number - 1}"
         if name.startswith("ratio_") and axis.number - 1 > stated and before not in axes:
             yield f"space.axes.{name}: needs {before}, as an axis or in the base's ratio"
+
+
+def _learned_levels(axis: Axis) -> Iterator[tuple[str, Learned]]:
+    """The learned ratios that an axis can give, each with its path."""
+    for level in axis.levels if axis.name.startswith("ratio") else ():
+        for ratio in level.value if isinstance(level.value, tuple) else (level.value,):
+            if isinstance(ratio, Learned):
+                yield f"space.axes.{axis.name}: {level.label}", ratio
+
+
+def _mixed_terms(axes: dict[str, Axis]) -> Iterator[str]:
+    """One axis that puts different methods or budgets into one network."""
+    for axis in axes.values():
+        told = disagreement(ratio for _, ratio in _learned_levels(axis))
+        if told and axis.per != "network":
+            yield f"space.axes.{axis.name}: {told}, or have the axis vary per network"
+
+
+def _unstated_budgets(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
+    """Learned ratios whose cost a constraint cannot know before they are learned."""
+    listed = axes.get("ratio")
+    replaced = min(len(v.value) for v in listed.levels) if listed and not listed.when else 0
+    parts = [base.parts, *(v.value for v in (axes["parts"].levels if "parts" in axes else ()))]
+    for index, ratio in enumerate(base.ratio[: max(parts) - 1]):
+        axis = axes.get(f"ratio_{index + 1}")
+        used = index >= replaced and (axis is None or axis.when)
+        if used and isinstance(ratio, Learned) and ratio.budget is None:
+            yield _without_budget(f"base.ratio[{index}]" if len(base.ratio) > 1 else "base.ratio")
+    for axis in axes.values():
+        for path, ratio in _learned_levels(axis):
+            if ratio.budget is None:
+                yield _without_budget(path)
+
+
+def _without_budget(path: str) -> str:
+    return (
+        f"{path}: a constraint on macs needs to know what learned ratios will cost; give them a "
+        "budget, such as {learned: {budget: 1/4}}"
+    )
 
 
 def check(space: "Space") -> list[str]:

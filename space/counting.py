@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from partialnas.space.probe import blank_images, evaluating
 
@@ -52,7 +52,7 @@ def count(network: nn.Module, resolution: int | tuple[int, int], in_chans: int =
     with evaluating(network), torch.no_grad(), _explicit_attention():
         flops = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
         activations = _quiet(ActivationCountAnalysis(network, image))
-        with FlopCounterMode(display=False) as core:
+        with FlopCounterMode(display=False, custom_mapping=_BESIDE) as core:
             network(image)
         by_operator = flops.by_operator()
         macs = int(sum(by_operator.values()))
@@ -77,6 +77,15 @@ def _fused(inputs: list[Any], _outputs: list[Any]) -> int:
     *_, keys, value_depth = get_shape(inputs[2])
     products: int = math.prod(batch) * queries * keys * (depth + value_depth)
     return products
+
+
+def _attention_on_cpu(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return flops
+
+
+_BESIDE = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu}
+"""Operators that not every version of torch counts by itself, and their operations by shape."""
 
 
 @contextmanager

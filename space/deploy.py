@@ -34,13 +34,15 @@ def deploy(network: Network) -> nn.Module:
     """A new module that computes what the network computes in evaluation mode, without its norms.
 
     The network itself is left as it is. Folding is done in double precision, so that outputs agree
-    to the rounding of the network's own precision. Learned ratios are frozen.
+    to the rounding of the network's own precision. Learned ratios are frozen; a mixer whose ratio
+    depends on the image stays as it is.
 
     Raises:
-        UserError: its ratios depend on the image, or are still being learned.
+        UserError: its ratios are still being learned.
     """
     dtype = next(network.parameters()).dtype
-    if network.architecture.learned is not None:
+    learned = network.architecture.learned
+    if learned is not None and learned.per == "layer":
         network = freeze(network)
     deployed = copy.deepcopy(network).double().eval().requires_grad_(False)
     for module in tuple(deployed.modules()):
@@ -48,25 +50,31 @@ def deploy(network: Network) -> nn.Module:
             case Downsample():
                 _fold_after(module.conv, module.norm)
                 _drop(module, "norm")
-            case ChannelAttention():
-                _fold_after(module.gate, module.gate_norm)
-                _drop(module, "gate_norm")
-            case Block(mixer=Mixer() as mixer):
-                _fold_block(module, mixer)
+            case Block():
+                _fold_block(module)
     return deployed.to(dtype)
 
 
-def _fold_block(block: Block, mixer: Mixer) -> None:
+def _fold_block(block: Block) -> None:
+    if isinstance(block.mixer, Mixer):
+        _fold_mixer(block, block.mixer)
+    _fold_after(block.mlp.expand, block.mlp.norm)
+    _drop(block.mlp, "norm")
+    if isinstance(block.mlp.pat_sp, PartialSpatialAttention):
+        _fold_pat_sp(block.mlp, block.mlp.pat_sp)
+
+
+def _fold_mixer(block: Block, mixer: Mixer) -> None:
+    for part in mixer.parts:
+        if isinstance(part, ChannelAttention):
+            _fold_after(part.gate, part.gate_norm)
+            _drop(part, "gate_norm")
     if block.double_residual:  # what the mixer puts out is added to its input, too
         for part in mixer.parts:
             if isinstance(part, ChannelAttention | SpatialAttention):
                 part.register_module("norm", Affine(*_affine(part.norm)))
     else:
         _fold_before(block.mlp.expand, *_take_affine(block, mixer))
-    _fold_after(block.mlp.expand, block.mlp.norm)
-    _drop(block.mlp, "norm")
-    if isinstance(block.mlp.pat_sp, PartialSpatialAttention):
-        _fold_pat_sp(block.mlp, block.mlp.pat_sp)
 
 
 def _take_affine(block: Block, mixer: Mixer) -> tuple[Tensor, Tensor]:

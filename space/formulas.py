@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from partialnas.space.architecture import Architecture, RealisedBlock
 from partialnas.space.parts import Op, RealisedPart
@@ -119,8 +120,12 @@ def _pat_sp(block: RealisedBlock, places: int) -> Cost:
     return gate + _batch_norm(mixed, places) + _convolution(mixed, mixed, 1, places)
 
 
+@lru_cache(maxsize=4096)
 def block_cost(block: RealisedBlock, places: int) -> Cost:
-    """The cost of one block on a map of `places` positions (height x width)."""
+    """The cost of one block on a map of `places` positions (height x width).
+
+    Networks repeat their blocks, and spaces their networks': equal ones are counted once.
+    """
     spatial = _pat_sp(block, places) if block.pat_sp else Cost()
     return mixer_cost(block, places) + _mlp(block, places) + spatial
 
@@ -145,7 +150,7 @@ def predictor_width(width: int) -> int:
 def _predictor(width: int, places: int) -> Cost:
     hidden = predictor_width(width)
     layers = _convolution(width, hidden, 1, 1) + _convolution(hidden, 1, 1, 1)
-    return Cost(macs=width * places) + layers + Cost(params=hidden + 1)
+    return Cost(macs=width * places) + layers
 
 
 def _head(architecture: Architecture, places: int, num_classes: int) -> Cost:

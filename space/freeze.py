@@ -70,15 +70,16 @@ def freeze(network: Network) -> Network:
 
 def _static(network: Network, architecture: Architecture) -> Network:
     weight = network.head_conv.weight
-    frozen = Network(
-        architecture,
-        in_chans=network.in_chans,
-        num_classes=network.num_classes,
-        drop_path_rate=network.drop_path_rate,
-        attention_dropout=network.attention_dropout,
-        drop_rate=network.drop_rate,
-        global_pool=network.global_pool.pool_type,
-    )
+    with torch.random.fork_rng(devices=[]):  # freezing amid a training changes no later draw
+        frozen = Network(
+            architecture,
+            in_chans=network.in_chans,
+            num_classes=network.num_classes,
+            drop_path_rate=network.drop_path_rate,
+            attention_dropout=network.attention_dropout,
+            drop_rate=network.drop_rate,
+            global_pool=network.global_pool.pool_type,
+        )
     return frozen.to(weight.device, weight.dtype)
 
 

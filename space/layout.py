@@ -74,15 +74,20 @@ class Layout:
 
     def walks(self, options: Callable[[Choice, Chosen], Sequence[Level]]) -> Iterator[Chosen]:
         """Every way to make all active choices with the levels that `options` admits."""
-        waiting: list[tuple[int, Chosen]] = [(0, {})]
+        waiting: list[tuple[int, dict[tuple[str, Scope], Level]]] = [(0, {})]
         while waiting:
             start, chosen = waiting.pop()
             for index in range(start, len(self.choices)):
                 choice = self.choices[index]
-                if self.active(choice, chosen):
-                    levels = reversed(options(choice, chosen))
-                    waiting += [(index + 1, {**chosen, choice.key: level}) for level in levels]
-                    break
+                if not self.active(choice, chosen):
+                    continue
+                levels = options(choice, chosen)
+                if len(levels) == 1:
+                    chosen[choice.key] = levels[0]
+                    continue
+                key = choice.key
+                waiting += [(index + 1, {**chosen, key: level}) for level in reversed(levels)]
+                break
             else:
                 yield chosen
 

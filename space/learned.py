@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from partialnas.space.attention import SelfAttention
 from partialnas.space.formulas import predictor_width
-from partialnas.space.masked import Membership, Span, apply
+from partialnas.space.masked import Membership, Span, apply, mixed
 from partialnas.space.parts import Learning, RealisedPart, legal_sizes
 
 
@@ -43,7 +43,8 @@ class LearnedMixer(DividedMixer):
         sizes: channels of each part; whole numbers once they are fixed.
         ramp: channels over which a boundary is soft; 0 for a hard one.
         shares: (P - 1) x C, how far each channel lies before each boundary. While the mixer learns
-            the gradient of the loss with respect to it is left in its `grad`.
+            the gradient of the loss with respect to it is left in its `grad`, for channels near a
+            boundary.
     """
 
     shares: Tensor
@@ -54,33 +55,37 @@ class LearnedMixer(DividedMixer):
         self.place([float(part.channels) for part in parts], ramp=0.0)
 
     def place(
-        self, sizes: Sequence[float], ramp: float, widest: Sequence[float] | None = None
+        self,
+        sizes: Sequence[float],
+        ramp: float,
+        widest: Sequence[float] | None = None,
+        narrowest: Sequence[float] | None = None,
     ) -> None:
         """Moves the boundaries.
 
         Args:
             sizes: channels of each part.
             ramp: channels over which a boundary is soft.
-            widest: where hard boundaries (ramp 0) still learn: sizes as far as their gradients are
-                to be known.
+            widest: where hard boundaries (ramp 0) still learn: sizes up to which their gradients
+                are to be known.
+            narrowest: the same, sizes from which on.
         """
         self.sizes, self.ramp = tuple(float(size) for size in sizes), ramp
-        ends = list(accumulate(self.sizes))[:-1]
-        reached = list(accumulate(widest))[:-1] if widest is not None else ends
-        self.fixed = ramp == 0 and widest is None
-        channels = torch.arange(self.width, device=self.shares.device) + 0.5
-        before = torch.tensor(ends, device=channels.device)[:, None] - channels
-        shares = (before / ramp + 0.5).clamp(0, 1) if ramp else (before > 0).float()
-        self.shares = shares.requires_grad_(not self.fixed)
-        lows = [0, *(max(math.floor(end - ramp / 2), 0) for end in ends)]
-        highs = [
-            *(
-                min(math.ceil(max(end, far) + ramp / 2), self.width)
-                for end, far in zip(ends, reached, strict=True)
-            ),
-            self.width,
-        ]
-        self.spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
+        self.fixed = ramp == 0 and widest is None and narrowest is None
+        ends = _ends(self.sizes)
+        before = torch.tensor(ends, dtype=torch.float64)[:, None] - self._channels
+        shares = (before / ramp + 0.5).clamp(0, 1) if ramp else (before > 0).double()
+        self.shares = shares.to(self.shares).requires_grad_(not self.fixed)
+        firsts, lasts = (_ends(reached or self.sizes) for reached in (narrowest, widest))
+        lows = [max(math.floor(min(pair) - ramp / 2), 0) for pair in zip(ends, firsts, strict=True)]
+        highs = [math.ceil(max(pair) + ramp / 2) for pair in zip(ends, lasts, strict=True)]
+        edges = zip([0, *lows], [*highs, self.width], strict=True)
+        self.spans = [Span(low, min(high, self.width)) for low, high in edges]
+
+    @property
+    def _channels(self) -> Tensor:
+        """Where the middle of each channel is."""
+        return torch.arange(self.width, dtype=torch.float64) + 0.5
 
     def get_extra_state(self) -> Tensor:
         """The ramp and the sizes, as they are stored with the weights."""
@@ -95,17 +100,20 @@ class LearnedMixer(DividedMixer):
         """N x C x H x W maps, each part of their channels worked on by its operation."""
         if self.fixed:
             return self.divided(x, [int(size) for size in self.sizes])
-        before = torch.cat((torch.zeros_like(self.shares[:1]), self.shares))
-        after = torch.cat((self.shares, torch.ones_like(self.shares[:1])))
-        members = after - before
-        pieces = []
-        for index, (part, span) in enumerate(zip(self.parts, self.spans, strict=True)):
-            if span.high > span.low:
-                member = Membership(
-                    members[index : index + 1, span.slice], self.sizes[index], self.ramp
-                )
-                pieces.append((span, apply(part, x, span, member)))
-        return _joined(pieces)
+        members = [
+            Membership(self._members(index, span), self.ramp)
+            for index, span in enumerate(self.spans)
+        ]
+        return mixed(self.parts, x, self.spans, members)
+
+    def _members(self, index: int, span: Span) -> Tensor:
+        """1 x span, how far the channels of a span belong to a part."""
+        if index == 0:
+            return self.shares[:1, span.slice]
+        before = self.shares[index - 1 : index, span.slice]
+        if index == len(self.spans) - 1:
+            return 1 - before
+        return self.shares[index : index + 1, span.slice] - before
 
 
 class InputMixer(DividedMixer):
@@ -191,19 +199,22 @@ class InputMixer(DividedMixer):
         slope = (soft / ramp + 0.5).clamp(0, 1)
         shares = hard + slope - slope.detach()
         edge = torch.zeros_like(shares[:, :1])
-        members = torch.cat((shares, edge + 1), 1) - torch.cat((edge, shares), 1)
+        members = (torch.cat((shares, edge + 1), 1) - torch.cat((edge, shares), 1)).to(x.dtype)
         most = [int(end) for end in ends.amax(0).tolist()]
         least = [int(end) for end in ends.amin(0).tolist()]
         reach = ramp / 2 if self.learns else 0.0
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
-        pieces = []
-        for index, (part, low, high) in enumerate(zip(self.parts, lows, highs, strict=True)):
-            if high > low:
-                span = Span(low, high)
-                member = Membership(members[:, index, span.slice], sizes[:, index], 0.0)
-                pieces.append((span, apply(part, x, span, member)))
-        return _joined(pieces)
+        spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
+        belonging = [
+            Membership(members[:, index, span.slice], 0.0) for index, span in enumerate(spans)
+        ]
+        return mixed(self.parts, x, spans, belonging)
+
+
+def _ends(sizes: Sequence[float]) -> list[float]:
+    """Where the parts but the last end."""
+    return list(accumulate(sizes))[:-1]
 
 
 def _any_channels(operation: nn.Module, width: int) -> nn.Module:
@@ -213,17 +224,3 @@ def _any_channels(operation: nn.Module, width: int) -> nn.Module:
         operation.qkv = nn.Linear(width, 3 * inner, bias=False)
         operation.proj = nn.Linear(inner, width)
     return operation
-
-
-def _joined(pieces: Sequence[tuple[Span, Tensor]]) -> Tensor:
-    """The sum of maps over spans of the channels, which together cover all of them."""
-    cuts = sorted({edge for span, _ in pieces for edge in span})
-    segments = []
-    for low, high in pairwise(cuts):
-        terms = [
-            maps[:, low - span.low : high - span.low]
-            for span, maps in pieces
-            if span.low <= low and high <= span.high
-        ]
-        segments.append(sum(terms[1:], terms[0]))
-    return segments[0] if len(segments) == 1 else torch.cat(segments, dim=1)

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+from pydantic import ValidationError
+
 from partialnas.space.architecture import Activation
 from partialnas.space.parts import MAX_PARTS, Op
 from partialnas.space.plan import STAGES, Attention, parse_attention, parse_pat_sp
 from partialnas.space.ratio import Learned, parse_ratio, plain_ratio, start_of
-from partialnas.space.values import parse_fraction
+from partialnas.space.values import mistakes, parse_fraction
 
 Per = Literal["network", "stage", "block"]
 """Granularity: one value for the network, one for each stage, one for each block."""
@@ -68,7 +70,10 @@ def _widths(raw: object) -> tuple[int, ...]:
 
 
 def _ratio(raw: object) -> Fraction | Learned:
-    ratio = parse_ratio(raw)
+    try:
+        ratio = parse_ratio(raw)
+    except ValidationError as error:
+        raise ValueError("; ".join(mistakes(error, "learned"))) from None
     if ratio is None:
         raise ValueError("expected a share such as 1/4 or {learned: {}}, got nothing")
     return ratio

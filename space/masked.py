@@ -7,10 +7,13 @@ static network has on these channels.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from partialnas.space.attention import (
@@ -39,13 +42,16 @@ class Membership(NamedTuple):
 
     Attributes:
         shares: B x span, of each channel; B is 1, or the number of images.
-        size: channels of the part in all: a number, or a tensor of B.
         ramp: channels over which its boundaries are soft.
     """
 
     shares: Tensor
-    size: float | Tensor
     ramp: float
+
+    @property
+    def size(self) -> Tensor:
+        """B: the channels of the part, each counting as far as it belongs."""
+        return self.shares.sum(1)
 
     @property
     def maps(self) -> Tensor:
@@ -65,7 +71,49 @@ def apply(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> 
     Returns:
         N x span x H x W maps, already multiplied by the shares.
     """
-    x = x[:, span.slice]
+    return _applied(part, x[:, span.slice], span, member)
+
+
+def mixed(
+    parts: Iterable[nn.Module], x: Tensor, spans: Sequence[Span], members: Sequence[Membership]
+) -> Tensor:
+    """The maps, each part working on its span; where spans overlap, the sum of what they make.
+
+    Args:
+        parts: operations with weights for all channels.
+        x: N x C x H x W maps of all channels.
+        spans: of each part, together all channels; parts with an empty one are left out.
+        members: of each part, how far the channels of its span belong to it. Channels in the span
+            of one part alone belong to it wholly.
+    """
+    cuts = sorted({edge for span in spans if span.high > span.low for edge in span})
+    segments = torch.split(x, [high - low for low, high in pairwise(cuts)], dim=1)
+    made: list[list[Tensor]] = [[] for _ in segments]
+    shared = [
+        sum(span.low <= low and high <= span.high for span in spans) > 1
+        for low, high in pairwise(cuts)
+    ]
+    for part, span, member in zip(parts, spans, members, strict=True):
+        if span.high == span.low:
+            continue
+        own = range(cuts.index(span.low), cuts.index(span.high))
+        if isinstance(part, nn.Identity):  # costs nothing where no boundary is near
+            for index in own:
+                within = slice(cuts[index] - span.low, cuts[index + 1] - span.low)
+                scale = member.maps[:, within] if shared[index] else None
+                made[index].append(segments[index] if scale is None else segments[index] * scale)
+            continue
+        pieces = [segments[index] for index in own]
+        maps = _applied(part, pieces[0] if len(own) == 1 else torch.cat(pieces, 1), span, member)
+        lengths = [piece.shape[1] for piece in pieces]
+        for index, piece in zip(own, torch.split(maps, lengths, dim=1), strict=True):
+            made[index].append(piece)
+    sums = [sum(pieces[1:], pieces[0]) for pieces in made]
+    return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
+
+
+def _applied(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> Tensor:
+    """What a part's operation makes of maps of the channels of a span alone."""
     match part:
         case nn.Conv2d():
             return _conv(part, x, span, member)
@@ -81,14 +129,39 @@ def apply(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> 
 
 def _conv(conv: nn.Conv2d, x: Tensor, span: Span, member: Membership | None) -> Tensor:
     """One convolution with a masked weight is the mixture of those over all nested spans."""
+    if member is not None and len(member.shares) == 1:
+        weight: Tensor = _MaskedWeight.apply(conv.weight, member.shares[0], span)
+        return functional.conv2d(x, weight, padding=1)
     weight = conv.weight[span.slice, span.slice]
     if member is None:
         return functional.conv2d(x, weight, padding=1)
-    if len(member.shares) == 1:
-        shares = member.shares[0]
-        mask = torch.minimum(shares[:, None], shares)
-        return functional.conv2d(x, weight * mask[:, :, None, None], padding=1)
     return functional.conv2d(x * member.maps, weight, padding=1) * member.maps
+
+
+class _MaskedWeight(torch.autograd.Function):
+    """The weight among the channels of a span, each entry as far as both its channels belong.
+
+    What autograd would make of slices, a minimum and a product, in a fraction of the operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, shares: Tensor, span: Span) -> Tensor:
+        own = weight[span.slice, span.slice]
+        mask = torch.minimum(shares[:, None], shares)[:, :, None, None]
+        ctx.save_for_backward(own, shares, mask)
+        ctx.shape, ctx.span = weight.shape, span
+        return own * mask
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        own, shares, mask = ctx.saved_tensors
+        whole = gradient.new_zeros(ctx.shape)
+        torch.mul(gradient, mask, out=whole[ctx.span.slice, ctx.span.slice])
+        pairs = (gradient * own).sum((2, 3))
+        # an entry follows the lesser of its two shares, equal ones by half each
+        follows = (shares[:, None] - shares).sign_().mul_(-0.5).add_(0.5)
+        return whole, ((pairs + pairs.T) * follows).sum(1), None
 
 
 def _channel(
@@ -132,20 +205,18 @@ def _self(attention: SelfAttention, x: Tensor, span: Span, member: Membership | 
     """Each head has the first of the rows that it would have at full width."""
     batch, channels, height, width = x.shape
     heads = attention.heads
-    most = attention.proj.in_features // heads
-    tokens = x.flatten(2).transpose(1, 2)
-    size = float(channels) if member is None else member.size
-    used = _rows(size, member.ramp if member else 0.0, heads, most)
-    tokens = _layer_normed(attention.norm, tokens, span, member)
+    tokens = _layer_normed(attention.norm, x.flatten(2).transpose(1, 2), span, member)
+    used = _most_rows(attention, channels, member)
     qkv = functional.linear(tokens, head_rows(attention, used)[:, span.slice])
     parts = qkv.reshape(batch, height * width, 3, heads, used).permute(2, 0, 3, 1, 4)
     query, key, value = parts.unbind(0)
-    depth = torch.as_tensor(size, dtype=x.dtype, device=x.device).reshape(-1, 1, 1, 1) / heads
-    if member is not None:
-        rows = torch.arange(used, device=x.device) + 0.5
-        share = ((depth - rows) / max(member.ramp / heads, 1e-3) + 0.5).clamp(0, 1)
-        query, value = query * share, value * share
-    logits = (query * depth**-0.5) @ key.transpose(-2, -1) + attention.position(height, width)
+    if member is None:
+        query = query * used**-0.5
+    else:
+        depth = member.size[:, None, None, None] / heads
+        share = _row_shares(depth, used, member.ramp / heads)
+        query, value = query * share * depth**-0.5, value * share
+    logits = query @ key.transpose(-2, -1) + attention.position(height, width)
     mixed = attention.weights_dropout(logits.softmax(dim=-1)) @ value
     weight = head_columns(attention, used)[span.slice]
     mixed = functional.linear(
@@ -155,10 +226,18 @@ def _self(attention: SelfAttention, x: Tensor, span: Span, member: Membership | 
     return out if member is None else out * member.maps
 
 
-def _rows(size: float | Tensor, ramp: float, heads: int, most: int) -> int:
-    """Rows of each head that are in use, in part or whole."""
-    largest = float(size.max()) if isinstance(size, Tensor) else size
-    return min(most, math.ceil(largest / heads + ramp / heads / 2))
+def _most_rows(attention: SelfAttention, channels: int, member: Membership | None) -> int:
+    """Rows of each head that can be in use, in part or whole, where a span has so many channels."""
+    if member is None:
+        return channels // attention.heads
+    reached = math.ceil((channels + member.ramp) / attention.heads)
+    return min(attention.proj.in_features // attention.heads, reached)
+
+
+def _row_shares(depth: Tensor, rows: int, ramp: float) -> Tensor:
+    """How far each row of a head is in use where its heads are so deep."""
+    places = torch.arange(rows, device=depth.device) + 0.5
+    return ((depth - places) / max(ramp, 1e-3) + 0.5).clamp(0, 1)
 
 
 def head_rows(attention: SelfAttention, used: int) -> Tensor:

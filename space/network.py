@@ -134,8 +134,15 @@ class Network(nn.Module):
         return x if pre_logits else self.classifier(x)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the matrices that are not to be decayed: the position tables."""
-        return {name for name, _ in self.named_parameters() if name.endswith("position.table")}
+        """Names of the matrices that are not to be decayed.
+
+        The position tables, and the predictors of learned ratios, which decay would draw together.
+        """
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.endswith("position.table") or ".mixer.predictor." in name
+        }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """How timm groups parameters into layers, for layer-wise learning rates."""

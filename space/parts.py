@@ -1,10 +1,10 @@
 """Parts: shares of a block's channels, and how many channels each of them gets."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import cache
-from itertools import accumulate, product
-from math import prod
+from functools import lru_cache
+from itertools import accumulate, combinations, pairwise
+from math import comb
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_serializer, model_validator
@@ -21,7 +21,7 @@ DEFAULT_HEADS = 4
 PARAMETER_FREE = ("pool", "identity")
 """Operations without weights: neighbouring parts that share one are one part."""
 
-MOST_SIZES = 4096
+MOST_SIZES = 10_000
 """So many ways to divide a block's channels are listed; beyond, its learned ratios are refused."""
 
 
@@ -85,15 +85,16 @@ class Learning(NamedTuple):
 def realise(parts: Sequence[Part], width: int) -> tuple[RealisedPart, ...]:
     """The parts as they are built at `width` channels: neighbours that are one part are merged.
 
-    Learned ratios have the size that they start from.
+    Learned ratios have the size that they start from; where a part learns, all parts are kept.
 
     Raises:
         ValueError: a part gets no channel, or too few for its heads.
     """
-    return _merge(parts, _channels(parts, width))
+    built = _with_channels(parts, _channels(parts, width))
+    return built if _positions(parts) else _merge(built)
 
 
-def learning(parts: Sequence[Part], width: int) -> Learning | None:
+def learning(parts: Sequence[Part]) -> Learning | None:
     """How the ratios of these parts are learned; None where none is.
 
     Raises:
@@ -110,17 +111,15 @@ def learning(parts: Sequence[Part], width: int) -> Learning | None:
         raise ValueError(f"learned with {what}: one ratio of a block, got {len(ratios)}")
     if first.method == "gates" and first.per == "input":
         raise ValueError("learned per input: method threshold only, got gates")
-    merged = _merge(parts, _channels(parts, width))
-    if len(merged) < len(parts):
+    if any(a.op == b.op and a.op in PARAMETER_FREE for a, b in pairwise(parts)):
         raise ValueError(
             "a block with learned ratios must not have the same of pool or identity twice in a row"
         )
-    positions = tuple(i for i, part in enumerate(parts) if isinstance(part.ratio, Learned))
     budget = None if first.budget is None else str(first.budget)
-    return Learning(positions, first.grain, first.method, first.per, budget)
+    return Learning(_positions(parts), first.grain, first.method, first.per, budget)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tuple[int, ...], ...]:
     """Every way to divide a block's channels that its learned ratios may end with.
 
@@ -129,17 +128,17 @@ def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tu
     Gates choose among halvings of the width, each at the nearest divisor.
 
     Raises:
-        ValueError: there is none, or too many to list.
+        ValueError: there is none, or too many to list; tells a grain that works.
     """
-    sizes = tuple(_divisions(parts, learning))
     width = sum(part.channels for part in parts)
-    if not sizes:
-        attending = [part.heads for part in parts if part.op == "self"]
-        heads = f" and self-attention a multiple of {attending[0]} heads" if attending else ""
+    if _ways(parts, learning) > MOST_SIZES:
         raise ValueError(
-            f"grain {learning.grain}: no size of the learned parts is a multiple of it{heads} "
-            f"within {width} channels; try a smaller grain"
+            f"grain {learning.grain}: too many ways to learn {len(learning.parts)} ratios of "
+            f"{width} channels; {_other_grain(parts, learning, range(learning.grain, width + 1))}"
         )
+    sizes = tuple(_divisions(parts, learning))
+    if not sizes:
+        raise ValueError(_no_size(parts, learning))
     if learning.method == "threshold":
         return sizes
     (position,) = learning.parts
@@ -148,22 +147,27 @@ def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tu
     return tuple(sorted(chosen, key=lambda s: s[position]))
 
 
-def _divisions(parts: tuple[RealisedPart, ...], learning: Learning) -> Iterator[tuple[int, ...]]:
-    width, grain = sum(part.channels for part in parts), learning.grain
+def _steps(parts: Sequence[RealisedPart], learning: Learning) -> int:
+    """How many times the grain fits into what the parts that do not learn leave."""
     fixed = sum(part.channels for i, part in enumerate(parts[:-1]) if i not in learning.parts)
-    least = parts[-1].heads
-    steps = max((width - fixed - least) // grain, 0)
-    if prod([steps] * len(learning.parts)) > MOST_SIZES * prod(range(1, len(learning.parts) + 1)):
-        raise ValueError(
-            f"grain {grain}: too many ways to learn {len(learning.parts)} ratios of {width} "
-            "channels; try a larger grain"
-        )
-    for counts in product(range(1, steps + 1), repeat=len(learning.parts)):
+    room = sum(part.channels for part in parts) - fixed - parts[-1].heads
+    return max(room // learning.grain, 0)
+
+
+def _ways(parts: Sequence[RealisedPart], learning: Learning) -> int:
+    """How many ways to divide the channels there are, those that fit no heads counted in."""
+    return comb(_steps(parts, learning), len(learning.parts))
+
+
+def _divisions(parts: Sequence[RealisedPart], learning: Learning) -> Iterator[tuple[int, ...]]:
+    width = sum(part.channels for part in parts)
+    steps = range(1, _steps(parts, learning) + 1)
+    for ends in combinations(steps, len(learning.parts)):
         sizes = [part.channels for part in parts]
-        for position, count in zip(learning.parts, counts, strict=True):
-            sizes[position] = count * grain
+        for position, (low, high) in zip(learning.parts, pairwise([0, *ends]), strict=True):
+            sizes[position] = (high - low) * learning.grain
         sizes[-1] = width - sum(sizes[:-1])
-        if sizes[-1] >= least and all(_fits(p, s) for p, s in zip(parts, sizes, strict=True)):
+        if all(_fits(part, size) for part, size in zip(parts, sizes, strict=True)):
             yield tuple(sizes)
 
 
@@ -171,10 +175,40 @@ def _fits(part: RealisedPart, channels: int) -> bool:
     return part.op != "self" or (channels > 0 and channels % part.heads == 0)
 
 
+def _no_size(parts: Sequence[RealisedPart], learning: Learning) -> str:
+    """Why the learned parts have no legal size, and what would work."""
+    width, grain = sum(part.channels for part in parts), learning.grain
+    works = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
+    if grain > width:
+        works = _other_grain(parts, learning, range(width, 0, -1))
+        return f"grain {grain} is larger than the {width} channels of the block; {works}"
+    heads = [str(part.heads) for part in parts if part.op == "self"]
+    told = f" and self-attention a multiple of its {' and '.join(heads)} heads" if heads else ""
+    return (
+        f"grain {grain}: no size of the learned parts is a multiple of it{told} "
+        f"within {width} channels; {works}"
+    )
+
+
+def _other_grain(
+    parts: Sequence[RealisedPart], learning: Learning, candidates: Iterable[int]
+) -> str:
+    """The first of these grains with which the block can learn."""
+    for grain in candidates:
+        other = learning._replace(grain=grain)
+        if _ways(parts, other) <= MOST_SIZES and any(_divisions(parts, other)):
+            return f"the nearest that works is {grain}"
+    return "no grain works: learn fewer of its ratios, or make it wider"
+
+
 def _divisor(width: int, wanted: float) -> int:
     """The divisor of `width` nearest to a number; the smaller of two."""
     divisors = [d for d in range(1, width + 1) if width % d == 0]
     return min(divisors, key=lambda d: abs(d - wanted))
+
+
+def _positions(parts: Sequence[Part]) -> tuple[int, ...]:
+    return tuple(i for i, part in enumerate(parts) if isinstance(part.ratio, Learned))
 
 
 def _channels(parts: Sequence[Part], width: int) -> list[int]:
@@ -187,8 +221,11 @@ def _channels(parts: Sequence[Part], width: int) -> list[int]:
     ends = [int(end * width) for end in accumulate(part.start for part in parts)]
     ends[-1] = width
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    learned = any(isinstance(part.ratio, Learned) for part in parts)
+    learned = _positions(parts)
+    movable = {*learned, len(parts) - 1} if learned else set()
     for index, part in enumerate(parts):
+        if index in movable:
+            continue
         if sizes[index] < 1:
             raise ValueError(f"parts[{index}] ({part.op}) gets none of {width} channels")
         if part.op == "self":
@@ -197,26 +234,21 @@ def _channels(parts: Sequence[Part], width: int) -> list[int]:
 
 
 def _nearest(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
-    """The legal sizes nearest to those that the shares give."""
+    """The legal sizes nearest to those that the shares give, with channels for all if possible."""
     first = next(part.ratio for part in parts if isinstance(part.ratio, Learned))
-    positions = tuple(i for i, part in enumerate(parts) if isinstance(part.ratio, Learned))
-    if first.grain > sum(sizes):
-        raise ValueError(
-            f"grain {first.grain} is larger than the {sum(sizes)} channels of the block: "
-            "the largest that works is the width"
-        )
-    # the method plays no part: several positions are refused for gates by `learning`
-    how = Learning(positions, first.grain, "threshold", first.per, None)
-    built = tuple(
-        RealisedPart(part.op, size, _heads(part)) for part, size in zip(parts, sizes, strict=True)
-    )
-    options = legal_sizes(built, how)
-    if first.method == "gates" and len(positions) == 1:
-        options = legal_sizes(built, how._replace(method="gates"))
-
+    positions = _positions(parts)
+    # several ratios are refused for gates later, by `learning`
+    method = first.method if len(positions) == 1 else "threshold"
+    how = Learning(positions, first.grain, method, first.per, None)
+    options = legal_sizes(_with_channels(parts, sizes), how)
     whole = [option for option in options if min(option) > 0] or options
     apart = [(sum(abs(a - b) for a, b in zip(o, sizes, strict=True)), o) for o in whole]
     return list(min(apart)[1])
+
+
+def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealisedPart, ...]:
+    pairs = zip(parts, sizes, strict=True)
+    return tuple(RealisedPart(part.op, size, _heads(part)) for part, size in pairs)
 
 
 def _heads(part: Part) -> int:
@@ -242,12 +274,12 @@ def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
     sizes[neighbour] += spare
 
 
-def _merge(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealisedPart, ...]:
+def _merge(parts: Sequence[RealisedPart]) -> tuple[RealisedPart, ...]:
     """Parts as built: neighbours with the same parameter-free operation are one part."""
-    realised: list[RealisedPart] = []
-    for part, channels in zip(parts, sizes, strict=True):
-        if realised and part.op in PARAMETER_FREE and realised[-1].op == part.op:
-            realised[-1] = realised[-1]._replace(channels=realised[-1].channels + channels)
-        elif channels:
-            realised.append(RealisedPart(part.op, channels, _heads(part)))
-    return tuple(realised)
+    merged: list[RealisedPart] = []
+    for part in parts:
+        if merged and part.op in PARAMETER_FREE and merged[-1].op == part.op:
+            merged[-1] = part._replace(channels=merged[-1].channels + part.channels)
+        else:
+            merged.append(part)
+    return tuple(merged)

@@ -1,6 +1,6 @@
 """Ratios: a part's share of the channels, stated or learned (DPConv, arXiv 2502.01303)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -84,7 +84,10 @@ def parse_ratio(value: object) -> Fraction | Learned | None:
     if isinstance(value, Mapping):
         if set(value) != {"learned"}:
             raise ValueError(f"expected a share such as 1/4 or {{learned: {{}}}}, got {value!r}")
-        return Learned.model_validate(value["learned"] or {})
+        terms = {} if value["learned"] is None else value["learned"]
+        if not isinstance(terms, Mapping | Learned):
+            raise ValueError(f"expected {{learned: {{budget: 1/4}}}} or the like, got {value!r}")
+        return Learned.model_validate(terms)
     share = parse_fraction(value)
     if not 0 < share < 1:
         raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {value!r}")
@@ -100,6 +103,18 @@ def plain_ratio(ratio: Fraction | Learned | None) -> Any:
 
 Ratio = Annotated[Fraction | Learned, BeforeValidator(parse_ratio), PlainSerializer(plain_ratio)]
 """A share of the channels, written `1/4` or `{learned: {budget: 1/4}}`."""
+
+
+def disagreement(ratios: Iterable[Learned]) -> str | None:
+    """What learned ratios of one network that cannot be learned together have; None if they can."""
+    terms = {str(ratio.terms): ratio for ratio in ratios}
+    if len(terms) < 2:
+        return None
+    told = " and ".join(map(str, terms.values()))
+    return (
+        f"learned ratios of one network share method, per and budget; there are {told}: "
+        "give all of them the same"
+    )
 
 
 def start_of(ratio: Fraction | Learned | None) -> Fraction:

@@ -1,6 +1,7 @@
 """Reaching the constraints: random networks that satisfy them, or how near the space comes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +47,8 @@ def find(space: "Space", rng: "Rng") -> Chosen:
     if all(candidate.excess for candidate in candidates):
         everywhere = _is_small(space)
         if everywhere:
-            candidates = [_candidate(space, chosen) for chosen in _buildable(space)]
+            walks = space.layout.walks(lambda choice, _: choice.axis.levels)
+            candidates = [*_buildable(space, walks)]
         else:
             candidates = candidates or _rare(space, rng) or _drawn(space, rng, _DRAWS)
             candidates = _approach(space, candidates, rng)
@@ -60,8 +62,7 @@ def find(space: "Space", rng: "Rng") -> Chosen:
 
 
 def _candidate(space: "Space", chosen: Chosen) -> _Candidate:
-    cost = space.cost(space.scheme.architecture(chosen))
-    return _Candidate(space.constraints.excess(cost), chosen)
+    return _Candidate(space.excess(space.scheme.architecture(chosen)), chosen)
 
 
 def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
@@ -109,7 +110,9 @@ def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
         chosen = Fold(space.scheme, _Buildable(space.scheme, rng), _STEPS).total()
     except TooLargeError:
         return []
-    return [] if chosen is None else [_candidate(space, chosen)]
+    if chosen is None or any(space.scheme.invalid(chosen)):
+        return []
+    return [_candidate(space, chosen)]
 
 
 def _is_small(space: "Space") -> bool:
@@ -117,10 +120,11 @@ def _is_small(space: "Space") -> bool:
     return counted is not None and counted[1] <= _ENUMERATED
 
 
-def _buildable(space: "Space") -> Iterator[Chosen]:
-    for chosen in space.layout.walks(lambda choice, _: choice.axis.levels):
-        if not any(space.scheme.invalid(chosen)):
-            yield chosen
+def _buildable(space: "Space", ways: Iterable[Chosen]) -> Iterator[_Candidate]:
+    """Those of these choices that can be built."""
+    for chosen in ways:
+        with suppress(UserError):
+            yield _candidate(space, chosen)
 
 
 def _approach(space: "Space", candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
@@ -156,9 +160,7 @@ def _moves(
     for level in choice.axis.levels if current else ():
         if level != current and next(budget, None) is not None:
             ways = islice(space.layout.changes(lead.chosen, choice, level), _WAYS)
-            built = next((way for way in ways if not any(space.scheme.invalid(way))), None)
-            if built is not None:
-                yield _candidate(space, built)
+            yield from islice(_buildable(space, ways), 1)
 
 
 def _nothing_builds(space: "Space", rng: "Rng") -> str:

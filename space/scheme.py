@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from partialnas.space.architecture import Architecture, Block, Stage
 from partialnas.space.axes import Axis, Level
 from partialnas.space.errors import UserError
 from partialnas.space.plan import CYCLE, STAGES, BlockSettings, Plan
-from partialnas.space.ratio import Learned, started
+from partialnas.space.ratio import Learned, disagreement, started
 from partialnas.space.values import mistakes
 
 Scope = tuple[int, ...]
@@ -32,6 +33,15 @@ class Scheme:
         self._base = [_base_settings(base, stage) for stage in range(STAGES)]
         self._built = lru_cache(maxsize=4096)(_build)
         self._certain = {axis.name: self._certainty(axis) for axis in axes}
+
+    @property
+    def may_clash(self) -> bool:
+        """Whether learned ratios may disagree, or have a budget that a network cannot meet."""
+        axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
+        levels = [_listed(level.value) for axis in axes for level in axis.levels]
+        ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, Learned)]
+        budgeted = any(ratio.budget not in (None, "static") for ratio in ratios)
+        return budgeted or disagreement(ratios) is not None
 
     def level(self, name: str, scope: Scope, chosen: Chosen) -> Level | None:
         """The level that an axis has at a scope, if it is one and active there."""
@@ -156,12 +166,18 @@ class Scheme:
         return started(shares, base)
 
     def invalid(self, chosen: Chosen) -> Iterator[tuple[Scope, str]]:
-        """The blocks that cannot be built, and why."""
+        """The blocks that cannot be built, or not beside those before them, and why."""
+        before: Learned | None = None
         for scope in self.blocks((), chosen):
             try:
-                self.block(scope, chosen)
+                block = self.block(scope, chosen)
             except ValueError as error:
                 yield scope, str(error)
+                continue
+            if block.learned is not None:
+                before = before or block.learned
+                if told := disagreement((before, block.learned)):
+                    yield scope, told
 
     def architecture(self, chosen: Chosen) -> Architecture:
         """The architecture that follows.
@@ -207,6 +223,10 @@ class Scheme:
         if name in ("ratio", "operations"):
             return bool(settings[name][: len(value)] == value)
         return bool(settings[name] == value)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _base_settings(base: Plan, stage: int) -> dict[str, Any]:

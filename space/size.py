@@ -58,7 +58,7 @@ def size_of(space: "Space") -> Size:
     counted = count(space.scheme)
     if counted and counted[1] <= ENUMERATED:
         return _enumerated(space, counted[1])
-    if counted and not any(space.constraints.stated()):
+    if counted and not space.constrained:
         return Size(counted[0], counted[1])
     return _estimated(space, counted)
 

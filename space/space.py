@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from partialnas.space.architecture import Architecture
 from partialnas.space.axes import Level, evaluation_order
+from partialnas.space.budget import limits
 from partialnas.space.census import count
 from partialnas.space.checks import space_mistakes
 from partialnas.space.cost import NetworkCost, cost
@@ -31,6 +32,9 @@ INACTIVE = -1.0
 
 _WAYS = 32
 
+_NO_COST = 1e6
+"""Further from the constraints than any network whose cost can be told."""
+
 
 class Trial(Protocol):
     """What `suggest` needs of an Optuna trial."""
@@ -52,6 +56,9 @@ class Space:
         resolution: side of the input in pixels, or its height and width.
         in_chans: channels of the input.
         num_classes: outputs of the classifier.
+
+    Attributes:
+        constrained: whether more is asked of a network than that each of its blocks can be built.
 
     Raises:
         UserError: with every mistake and its path.
@@ -77,6 +84,7 @@ class Space:
         self.constraints = spec.constraints
         self.scheme = Scheme(base, evaluation_order(axes))
         self.layout = Layout(self.scheme)
+        self.constrained = any(self.constraints.stated()) or self.scheme.may_clash
 
     @classmethod
     def from_data(
@@ -110,7 +118,11 @@ class Space:
         return self.layout.choices
 
     def cost(self, architecture: Architecture) -> NetworkCost:
-        """What an architecture costs at the space's input and number of classes."""
+        """What an architecture costs at the space's input and number of classes.
+
+        Raises:
+            UserError: the budget of its learned ratios is out of reach.
+        """
         return cost(architecture, self.resolution, self.in_chans, self.num_classes)
 
     def admitted(self, chosen: Chosen) -> Architecture | None:
@@ -122,9 +134,16 @@ class Space:
         return architecture if self._satisfies(architecture) else None
 
     def _satisfies(self, architecture: Architecture) -> bool:
-        if not any(self.constraints.stated()):
-            return True
-        return not self.constraints.excess(self.cost(architecture))
+        return not self.constrained or not self.excess(architecture)
+
+    def excess(self, architecture: Architecture) -> float:
+        """How far an architecture is from the constraints and its budget's reach: 0 where in."""
+        shape = (self.resolution, self.in_chans, self.num_classes)
+        budget = limits(architecture, *shape)
+        if budget is not None and budget.beyond:
+            return _NO_COST + budget.beyond
+        bounded = any(self.constraints.stated())
+        return self.constraints.excess(cost(architecture, *shape)) if bounded else 0.0
 
     def architecture(self, point: Mapping[str, Label]) -> Architecture:
         """The architecture that a point builds.
@@ -176,12 +195,12 @@ class Space:
         """Why a point is not in the space; None if it is."""
         try:
             chosen = self._chosen(point)
-            architecture = self.scheme.architecture(chosen)
+            spent = self.cost(self.scheme.architecture(chosen))
         except UserError as error:
             return str(error)
         if extra := [name for name in point if name not in _point(chosen)]:
             return f"not active: {', '.join(extra)}"
-        return "; ".join(self.constraints.violations(self.cost(architecture))) or None
+        return "; ".join(self.constraints.violations(spent)) or None
 
     def contains(self, item: Architecture | Mapping[str, Label]) -> bool:
         """Whether an architecture can be built by a point of the space, or a point is in it."""

@@ -1,15 +1,26 @@
-"""The published PartialNets in timm's registry; importing this module registers them.
+"""PartialNets in timm's registry; importing this module registers them.
 
-`timm.create_model("partialnet_t0")` builds one then, with timm's usual arguments. There are no
-pretrained weights to download: `partialnas.space.released` reads the published checkpoints.
+`timm.create_model("partialnet_t0")` builds a published one then, with timm's usual arguments. There
+are no pretrained weights to download: `partialnas.space.released` reads the published checkpoints.
+`timm.create_model("partialnet", architecture="net.json")` builds any architecture, and
+`timm.create_model("local-dir:FOLDER", pretrained=True)` what `partialnas export-model` wrote.
+
+`python -m partialnas.space.timm train.py ...` runs a script, such as timm's own, that builds models
+by name.
 """
 
+import runpy
+import sys
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
+from partialnas.space.architecture import Architecture
 from partialnas.space.network import Network
 from partialnas.space.presets import DROP_PATH_RATES, preset
 
@@ -27,21 +38,48 @@ default_cfgs = generate_default_cfgs(
             "classifier": "classifier",
             "paper_ids": "arXiv:2502.01303",
         }
-        for name in DROP_PATH_RATES
+        for name in ("partialnet", *DROP_PATH_RATES)
     }
 )
 """What timm knows of each network: image size, normalisation, test crop, names of layers."""
 
 
-def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
+def _build(
+    name: str, pretrained: bool, *, architecture: Architecture, **arguments: Any
+) -> nn.Module:
+    stages = tuple(range(len(architecture.stages)))
     model: nn.Module = build_model_with_cfg(
         Network,
         name,
         pretrained,
-        feature_cfg={"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
-        **{"architecture": preset(name), "drop_path_rate": DROP_PATH_RATES[name], **arguments},
+        feature_cfg={"out_indices": stages, "flatten_sequential": True},
+        architecture=architecture,
+        **arguments,
     )
     return model
+
+
+def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
+    usual = {"architecture": preset(name), "drop_path_rate": DROP_PATH_RATES[name]}
+    return _build(name, pretrained, **{**usual, **arguments})
+
+
+@register_model
+def partialnet(
+    pretrained: bool = False,
+    *,
+    architecture: Architecture | Mapping[str, Any] | str | PathLike[str],
+    **arguments: Any,
+) -> nn.Module:
+    """Any architecture: a value, its plain data, or the JSON file that holds them.
+
+    Raises:
+        UserError: not an architecture; names every mistake.
+    """
+    if isinstance(architecture, str | PathLike):
+        architecture = Architecture.from_file(Path(architecture))
+    read = Architecture.from_data(architecture)
+    return _build("partialnet", pretrained, architecture=read, **arguments)
 
 
 @register_model
@@ -78,3 +116,8 @@ def partialnet_m(pretrained: bool = False, **arguments: Any) -> nn.Module:
 def partialnet_l(pretrained: bool = False, **arguments: Any) -> nn.Module:
     """PartialNet-L: 100.6 M parameters, 11.91 G multiply-accumulates."""
     return _create("partialnet_l", pretrained, **arguments)
+
+
+if __name__ == "__main__":
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.space.architecture import Architecture, Block, Stage
-from partialnas.space.parts import Part
+from partialnas.space.parts import PARAMETER_FREE, Part
+from partialnas.space.ratio import Learned
 
 OPS = ("conv", "channel", "spatial", "self", "pool", "identity")
 
@@ -47,6 +49,54 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 st.register_type_strategy(Architecture, architectures())
+
+
+@st.composite
+def learning_blocks(draw: st.DrawFn, width: int, terms: dict[str, Any], most: int) -> Block:
+    """2 to 8 parts, up to `most` of them learned, the others as wide as they happen to be."""
+    count = draw(st.integers(2, min(8, width)))
+    ops: list[Any] = []
+    for _ in range(count):
+        taken = ops[-1] if ops and ops[-1] in PARAMETER_FREE else None
+        ops.append(draw(st.sampled_from([op for op in OPS if op != taken])))
+    learned = draw(st.sets(st.integers(0, count - 2), min_size=1, max_size=min(most, count - 1)))
+    ratio = Learned(**{"grain": draw(st.integers(1, 3)), "start": Fraction(1, count), **terms})
+    parts = [
+        Part(
+            op=op,
+            ratio=None if i == count - 1 else ratio if i in learned else Fraction(1, count),
+            heads=draw(st.integers(1, 4)) if op == "self" else None,
+        )
+        for i, op in enumerate(ops)
+    ]
+    return Block(parts=tuple(parts), pat_sp=draw(st.booleans()))
+
+
+@st.composite
+def learning_architectures(draw: st.DrawFn, most: int = 7, **terms: Any) -> Architecture:
+    """1 or 2 stages of 1 or 2 blocks, odd widths, ratios learned in the first block of each."""
+    stages = []
+    for _ in range(draw(st.integers(1, 2))):
+        width = draw(st.integers(3, 19))
+        own = learning_blocks(width, terms, most).filter(lambda b, w=width: _can_be_built(b, w))
+        content = [draw(own), *draw(st.lists(st.one_of(own, blocks(width)), max_size=1))]
+        stages.append(Stage(width=width, blocks=tuple(content)))
+    stride = draw(st.sampled_from([1, 2]))
+    return Architecture(stem_stride=stride, stages=tuple(stages), head_width=8)
+
+
+def _can_be_built(block: Block, width: int) -> bool:
+    try:
+        block.realise(width)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def learning() -> Callable[..., st.SearchStrategy[Architecture]]:
+    """Strategies for architectures with learned ratios: at most so many of a block, on terms."""
+    return learning_architectures
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from partialnas.space import architecture, formulas
+from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost, total
 from partialnas.space.errors import UserError
 from partialnas.space.plan import Plan
@@ -24,6 +26,21 @@ def test_partialnets_cost_what_was_counted(name: str, pat_sp: bool) -> None:
     plan = Plan.model_validate({**preset_plan(name).model_dump(), "pat_sp": pat_sp})
     counted = cost(plan.architecture(), 224)
     assert (counted.params, counted.macs) == COUNTED[name][pat_sp]
+
+
+def test_equal_blocks_are_built_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[object] = []
+    counted: list[object] = []
+    realise, mixer_cost = architecture.realise, formulas.mixer_cost
+    architecture._realise.cache_clear()
+    formulas.block_cost.cache_clear()
+    monkeypatch.setattr(architecture, "realise", lambda *a: (built.append(a), realise(*a))[1])
+    monkeypatch.setattr(formulas, "mixer_cost", lambda *a: (counted.append(a), mixer_cost(*a))[1])
+    for _ in range(2):
+        read = Architecture.from_json(preset("partialnet_l").to_json())
+        assert sum(read.depths) == 29
+        assert cost(read, 224).params == COUNTED["partialnet_l"][0][0]
+    assert len(built) == len(counted) == len(read.stages) == 4
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -11,6 +11,7 @@ from torch import nn
 
 from partialnas.space.architecture import Architecture
 from partialnas.space.deploy import Affine, deploy
+from partialnas.space.learned import InputMixer
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan
 from partialnas.space.presets import preset
@@ -97,3 +98,26 @@ def test_the_network_is_left_as_it_is(shake: Shake) -> None:
     assert not deployed.training
     after = network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("pat_sp", [False, True])
+def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
+    shake: Shake, pat_sp: bool
+) -> None:
+    plan = Plan.model_validate(
+        {
+            "width": 16,
+            "stem_stride": 1,
+            "depths": (1, 1, 1, 1),
+            "ratio": {"learned": {"per": "input"}},
+            "attention": {"channel": "stages 1-3", "self": "stage 4"},
+            "pat_sp": pat_sp,
+        }
+    )
+    network = Network(plan.architecture(), num_classes=7).double().eval()
+    shake(network, 0)
+    deployed = deploy(network)
+    x = torch.randn(16, 3, 16, 16, dtype=torch.float64)
+    assert deviation(network, deployed, x) <= 1e-12
+    mixers = [m for m in deployed.modules() if isinstance(m, InputMixer)]
+    assert len({int(chosen) for m in mixers if m.chosen is not None for chosen in m.chosen}) > 1

@@ -89,3 +89,52 @@ def test_a_large_share_that_cannot_be_built_is_told() -> None:
 def test_constraints_out_of_reach_are_an_error() -> None:
     with pytest.raises(UserError, match="constraints: no network of this space satisfies them"):
         remarks("{width: [8, 16]}", constraints="{macs: {max: 10}}")
+
+
+@pytest.mark.parametrize(
+    ("axes", "base", "path"),
+    [
+        ("{ratio: [1/4, {learned: {}}]}", {}, "space.axes.ratio: learned: a constraint on macs"),
+        ("{ratio_2: [1/4, {learned: {grain: 2}}]}", {"parts": 3},
+         "space.axes.ratio_2: learned (grain 2): a constraint on macs"),
+        ("{width: [16, 32]}", {"ratio": {"learned": {}}}, "base.ratio: a constraint on macs"),
+        ("{parts: [2, 3]}", {"ratio": ["1/4", {"learned": {}}]},
+         "base.ratio[1]: a constraint on macs"),
+        ("{ratio: {values: [1/4], when: {width: [16]}}, width: [16, 32]}",
+         {"ratio": {"learned": {}}}, "base.ratio: a constraint on macs"),
+    ],
+)  # fmt: skip
+def test_a_macs_constraint_needs_a_budget(axes: str, base: dict[str, object], path: str) -> None:
+    with pytest.raises(UserError) as error:
+        remarks(axes, constraints="{macs: {max: 20M}}", **base)
+    assert path in str(error.value)
+    assert "{learned: {budget: 1/4}}" in str(error.value)
+    Space(
+        Plan.model_validate({"width": 16, "depths": (1, 1, 2, 1), **base}),
+        SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load("{params: {max: 20M}}")),
+        resolution=64,
+    )
+
+
+def test_a_learned_base_that_an_axis_replaces_needs_no_budget() -> None:
+    base = {"ratio": {"learned": {}}}
+    assert remarks("{ratio: [1/4, 1/2]}", constraints="{macs: {max: 20M}}", **base) == []
+
+
+def test_one_axis_within_a_network_has_one_budget() -> None:
+    values = "[1/4, {learned: {budget: 1/4}}, {learned: {budget: 1/2}}]"
+    with pytest.raises(UserError, match=r"space\.axes\.ratio: learned ratios .* share") as error:
+        remarks(f"{{ratio: {{values: {values}, per: stage}}}}")
+    assert "vary per network" in str(error.value)
+    assert remarks(f"{{ratio: {values}}}") == []
+
+
+def test_an_unknown_key_under_learned_is_told_with_its_path() -> None:
+    axes = {"ratio": ["1/4", {"learned": {"budgets": "1/4"}}]}
+    with pytest.raises(UserError, match=r"space\.axes\.ratio\[1\]: learned\.budgets: unknown key"):
+        Space.from_data({"space": {"axes": axes}}, resolution=32)
+
+
+def test_a_budget_that_no_network_can_meet_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"out of reach: expected a share from 0\.\d+ to below 1"):
+        remarks("{ratio: [{learned: {budget: 1/10000}}, {learned: {budget: 1/9999}}]}")

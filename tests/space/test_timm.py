@@ -1,6 +1,10 @@
 """PartialNets as timm's users meet them."""
 
 import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,6 +13,8 @@ from timm.data import resolve_model_data_config
 from timm.optim import create_optimizer_v2
 
 import partialnas.space.timm
+from partialnas.space.errors import UserError
+from partialnas.space.plan import Plan
 from partialnas.space.presets import DROP_PATH_RATES, preset
 
 
@@ -100,3 +106,50 @@ def test_layers_are_grouped_from_stem_to_head() -> None:
 def test_there_are_no_pretrained_weights_to_download() -> None:
     with pytest.raises(RuntimeError, match="No pretrained weights"):
         timm.create_model("partialnet_t0", pretrained=True)
+
+
+LARGER = Plan(width=8, depths=(1, 2, 1, 1), stem_stride=2, head_width=16).architecture()
+SMALL = LARGER.model_copy(update={"stages": LARGER.stages[:2]})
+
+
+def written(folder: Path) -> Path:
+    path = folder / "net.json"
+    path.write_text(SMALL.to_json())
+    return path
+
+
+def test_any_architecture_is_built_by_value_by_data_and_from_a_file(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    ways: list[Any] = [SMALL, SMALL.model_dump(mode="json"), path, str(path)]
+    for way in ways:
+        model = timm.create_model("partialnet", architecture=way, num_classes=5, in_chans=1)
+        assert model.architecture == SMALL
+        assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_features_of_any_architecture_are_those_of_its_stages() -> None:
+    model = timm.create_model("partialnet", architecture=SMALL, features_only=True)
+    assert model.feature_info.reduction() == [2, 4]
+    assert [m.shape[1:] for m in model(torch.zeros(1, 3, 8, 8))] == [(8, 4, 4), (16, 2, 2)]
+
+
+def test_what_is_no_architecture_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*absent.json"):
+        timm.create_model("partialnet", architecture=tmp_path / "absent.json")
+    with pytest.raises(UserError, match="stages"):
+        timm.create_model("partialnet", architecture={"head_width": 3})
+    with pytest.raises(TypeError, match="architecture"):
+        timm.create_model("partialnet")
+
+
+@pytest.mark.slow
+def test_a_script_that_knows_timm_alone_builds_them_too(tmp_path: Path) -> None:
+    script = tmp_path / "builds.py"
+    script.write_text(
+        "import sys, timm\n"
+        "assert __name__ == '__main__'\n"
+        "print(timm.create_model('partialnet', architecture=sys.argv[1]).architecture.digest)\n"
+    )
+    command = [sys.executable, "-m", "partialnas.space.timm", script, written(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == SMALL.digest
