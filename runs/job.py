@@ -7,6 +7,7 @@ from pydantic import Field
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.subject import Subject, subject_digest
 from partialnas.runs.task import Task
+from partialnas.space.architecture import Architecture
 from partialnas.space.values import Value, digest
 
 
@@ -38,11 +39,12 @@ class Job(Value):
 
 def trial_key(subject: Subject, task: Task, recipe: Recipe, fidelity: int, seed: int) -> str:
     """Identity of a trial: 16 hex digits of all that its result depends on, and nothing else."""
+    learns = isinstance(subject, Architecture) and subject.learned is not None
     return digest(
         {
             "subject": subject_digest(subject),
             "task": task.identity(),
-            "recipe": recipe.identity(),
+            "recipe": recipe.identity(learns=learns),
             "fidelity": fidelity,
             "seed": seed,
         }

@@ -17,6 +17,7 @@ from typing import Any, Self, TextIO
 from partialnas.runs.driver_lock import lock_driver
 from partialnas.runs.ledger_file import (
     LEDGER_FILE,
+    RATIOS_SINCE,
     create_file,
     open_reader,
     open_writer,
@@ -30,6 +31,7 @@ from partialnas.runs.ledger_rows import (
     STATES,
     ProposalRow,
     TrialRow,
+    Warned,
     now,
     planned_row,
     to_json,
@@ -37,7 +39,7 @@ from partialnas.runs.ledger_rows import (
     trial_row,
 )
 from partialnas.runs.measurement import Measurement
-from partialnas.runs.record import Record, State
+from partialnas.runs.record import RatioEpoch, Record, State
 from partialnas.space.errors import UserError
 
 
@@ -188,7 +190,7 @@ class Ledger:
                 self._write_trial(row._replace(state="running", attempts=row.attempts + 1))
 
     def finish(self, record: Record) -> None:
-        """Writes the record and the curve of a trial, for good.
+        """Writes the record, the curve and the learned ratios of a trial, for good.
 
         Raises:
             ValueError: the trial has its record already, or the state is not a final one.
@@ -199,10 +201,13 @@ class Ledger:
             include={"state", "reason", "metrics", "cost", "seconds", "device", "environment"}
         )
         with self._transaction():
-            row = self._unfinished(record.key)
-            self._write_trial(row._replace(**facts, finished=now()))
+            trial = self._unfinished(record.key)
+            self._write_trial(trial._replace(**facts, finished=now()))
             for epoch, point in enumerate(record.curve, start=1):
                 write(self._connection, "curves", (record.key, epoch, to_json(point)))
+            for each in record.ratios:
+                row = (record.key, each.epoch, each.model_dump_json())
+                write(self._connection, "ratios", row)
 
     def add_measurement(self, measurement: Measurement) -> int:
         """Notes a measurement; its number."""
@@ -219,8 +224,13 @@ class Ledger:
         return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
 
     def replays(self) -> int:
-        """How many proposals named a network that had been proposed before."""
-        return self._one("SELECT count(*) - count(DISTINCT digest) FROM proposals")
+        """How many proposals named a network that had been proposed before.
+
+        Under another condition, or for another seed alone, it is not the same proposal.
+        """
+        condition, seed = (f"json_extract(proposal, '$.{key}')" for key in ("condition", "seed"))
+        distinct = f"count(DISTINCT json_array(digest, {condition}, {seed}))"
+        return self._one(f"SELECT count(*) - {distinct} FROM proposals")
 
     def trials(self) -> list[TrialRow]:
         """Every trial, in the order of planning."""
@@ -243,6 +253,25 @@ class Ledger:
         rows = self._read("curves", "WHERE key = ? ORDER BY epoch", key)
         return [json.loads(text) for _, _, text in rows]
 
+    def ratios(self, key: str) -> list[RatioEpoch]:
+        """The learned ratios of the trial with this key, epoch by epoch; none before its end."""
+        rows = self._ratios("WHERE key = ? ORDER BY epoch", key)
+        return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
+
+    def warnings(self) -> list[Warned]:
+        """Every warning that trials with learned ratios met, by trial and epoch."""
+        rows = self._ratios("WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch")
+        return [
+            Warned(key, epoch, sentence)
+            for key, epoch, text in rows
+            for sentence in json.loads(text)["warnings"]
+        ]
+
+    def frozen(self) -> dict[str, str]:
+        """By trial with learned ratios the digest of the static network that it has become."""
+        rows = self._ratios("WHERE json_extract(row, '$.frozen') IS NOT NULL")
+        return {key: json.loads(text)["frozen"] for key, _, text in rows}
+
     def measurements(self) -> list[Measurement]:
         """Every measurement, in order."""
         rows = self._read("measurements", "ORDER BY number")
@@ -263,6 +292,12 @@ class Ledger:
     def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
         with telling(self.path):
             return read(self._connection, table, where, *parameters)
+
+    def _ratios(self, where: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Rows of learned ratios; none in a ledger that is older than them."""
+        if self._one("PRAGMA user_version") < RATIOS_SINCE:
+            return []
+        return self._read("ratios", where, *parameters)
 
     def _one(self, query: str) -> int:
         with telling(self.path):

@@ -11,7 +11,10 @@ from partialnas.runs.ledger_rows import STATES, seal
 from partialnas.space.errors import MachineError, UserError
 
 LEDGER_FILE = "ledger.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+RATIOS_SINCE = 2
+"""The schema that brought the table of learned ratios."""
+
 _APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
 _PATIENCE_S = 30
 _Check = Callable[[Path, sqlite3.Connection], None]
@@ -25,6 +28,7 @@ COLUMNS = {
         *("created", "finished"),
     ),
     "curves": ("key", "epoch", "row"),
+    "ratios": ("key", "epoch", "row"),
     "measurements": (
         *("number", "digest", "device", "threads", "batch_size", "resolution", "precision"),
         *("form", "runtime", "measurement", "taken"),
@@ -32,6 +36,11 @@ COLUMNS = {
 }
 """Columns of each table, without the seal that ends every row."""
 
+_RATIOS = """
+CREATE TABLE ratios (
+    key TEXT NOT NULL REFERENCES trials (key), epoch INTEGER NOT NULL, row TEXT NOT NULL,
+    seal INTEGER NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;
+"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE proposals (
@@ -48,6 +57,7 @@ CREATE INDEX trials_by_state ON trials (state);
 CREATE TABLE curves (
     key TEXT NOT NULL REFERENCES trials (key), epoch INTEGER NOT NULL, row TEXT NOT NULL,
     seal INTEGER NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;
+{_RATIOS}
 CREATE TABLE measurements (
     number INTEGER PRIMARY KEY, digest TEXT NOT NULL, device TEXT NOT NULL,
     threads INTEGER NOT NULL, batch_size INTEGER NOT NULL, resolution INTEGER NOT NULL,
@@ -86,12 +96,24 @@ def create_file(path: Path, meta: Mapping[str, str]) -> None:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """A connection that may write, to a ledger that was found in order, page by page."""
+    """A connection that may write, to a ledger that was found in order, page by page.
+
+    A ledger of an older schema is brought up to this one's, as a whole or not at all.
+    """
     with telling(path):
         connection = _opened(path, "mode=rw", _refuse_damage)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        _upgrade(connection)
     return connection
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < RATIOS_SINCE:
+        with transaction(connection, synced=True):
+            connection.execute(_RATIOS)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

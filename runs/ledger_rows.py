@@ -96,6 +96,20 @@ class TrialRow(NamedTuple):
         return self.state in FINAL
 
 
+class Warned(NamedTuple):
+    """A sign of failure that a trial with learned ratios met.
+
+    Attributes:
+        key: of the trial.
+        epoch: in which it was seen, from 1.
+        sentence: what was seen.
+    """
+
+    key: str
+    epoch: int
+    sentence: str
+
+
 def planned_row(
     number: int, key: str, proposal: int, digest: str, name: str, seed: int, fidelity: int
 ) -> TrialRow:

@@ -33,6 +33,7 @@ class Recipe(Value):
         precision: `bfloat16` and `float16` train in automatic mixed precision.
         ema: decay of an average of the weights, which is evaluated and kept instead; 0 is off.
         clip_grad: largest norm of the gradient; 0 is off.
+        ratio_freeze: share of the steps after which learned ratios are fixed.
         threads: threads of the CPU that one trial uses.
         keep_weights: whose final weights stay on disk.
     """
@@ -54,6 +55,7 @@ class Recipe(Value):
     precision: Precision = "float32"
     ema: float = Field(default=0.0, ge=0, lt=1)
     clip_grad: float = Field(default=0.0, ge=0)
+    ratio_freeze: float = Field(default=0.7, gt=0, lt=1)
     threads: int = Field(default=1, ge=1, le=1024)
     keep_weights: KeepWeights = "front"
 
@@ -63,12 +65,16 @@ class Recipe(Value):
             raise ValueError("mixup and cutmix need a batch_size of at least 2")
         return self
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, *, learns: bool) -> dict[str, Any]:
         """Plain data of all that a result depends on.
 
         Not of which weights are kept; and the epochs count as the trial's fidelity.
+
+        Args:
+            learns: whether the network learns its ratios; when they are fixed matters only then.
         """
-        return self.model_dump(mode="json", exclude={"epochs", "keep_weights"})
+        apart = {"epochs", "keep_weights"} if learns else {"epochs", "keep_weights", "ratio_freeze"}
+        return self.model_dump(mode="json", exclude=apart)
 
     def shift_at(self, resolution: int) -> int:
         """The largest shift in pixels for images of `resolution` pixels."""

@@ -1,6 +1,6 @@
 """Records: what is known of a trial. Plain values, no torch."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -8,6 +8,57 @@ from partialnas.space.values import Value
 
 State = Literal["planned", "running", "done", "early", "failed", "timeout"]
 """Where a trial is: not begun, under way, or how it ended."""
+
+_Amount = Annotated[FiniteFloat, Field(ge=0)]
+_Amounts = dict[str, _Amount]
+
+
+class RatioEpoch(Value):
+    """The learned ratios of a network after one epoch.
+
+    Each boundary (a learned ratio) goes by its name, as `stage 2, block 1`.
+
+    Attributes:
+        epoch: from 1.
+        channels: of each learned part: whole numbers once frozen; where every image has its own,
+            the mean over the validation images.
+        ratios: the same over the width of the block.
+        used_macs: of all parts of the blocks with learned ratios, for one image.
+        budget_macs: that these may cost; None without a budget.
+        multiplier: of the budget.
+        gradient_norm: of the loss with respect to what is learned, root mean square over the epoch.
+        ramp: channels over which a boundary is soft; 0 once it is frozen and exact.
+        distribution: where every image has its own: of each boundary, by number of channels, the
+            share of the validation images that have so many.
+        per_class: likewise the mean ratio of the validation images of each class.
+        per_kind: likewise, in the last epoch, the mean ratio of clean, blurred, noisy and
+            low-resolution validation images.
+        warnings: signs of failure seen in this epoch, as sentences.
+        frozen: in the last epoch, where there is one ratio for all images: digest of the static
+            network that the network has become.
+    """
+
+    epoch: int = Field(ge=1)
+    channels: _Amounts
+    ratios: _Amounts
+    used_macs: _Amount
+    budget_macs: _Amount | None
+    multiplier: FiniteFloat = 0.0
+    gradient_norm: _Amount = 0.0
+    ramp: _Amount = 0.0
+    distribution: dict[str, _Amounts] = Field(default_factory=dict)
+    per_class: dict[str, _Amounts] = Field(default_factory=dict)
+    per_kind: dict[str, _Amounts] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    frozen: str | None = None
+
+    @model_validator(mode="after")
+    def _speaks_of_the_same_boundaries(self) -> Self:
+        if different := sorted(self.channels.keys() ^ self.ratios.keys()):
+            raise ValueError(
+                f"channels and ratios name the same boundaries; only one names {different[0]}"
+            )
+        return self
 
 
 class Record(Value):
@@ -22,9 +73,14 @@ class Record(Value):
         state: how it ended.
         reason: why it did not end well; None for a trial that is done.
         metrics: of a training that is done: `val_accuracy` and `test_accuracy` in percent;
-            `val_nll`, `test_nll` and `train_nll`, negative log-likelihoods in nats.
+            `val_nll`, `test_nll` and `train_nll`, negative log-likelihoods in nats. With learned
+            ratios also `ratio_gap`, the largest difference between the logits of the network as
+            trained and as frozen, over the largest logit, and with a budget `budget_error`, what
+            is used over what may be, less 1.
         curve: one row per epoch: `epoch`, `lr`, `train_nll`, `val_nll`, `val_accuracy`, `seconds`.
-        cost: `params`, `macs`, `macs_core`, `activations` for one image of the task.
+        ratios: one value per epoch of a trial with learned ratios.
+        cost: `params`, `macs`, `macs_core`, `activations` for one image of the task; with
+            learned ratios, of the frozen network.
         seconds: that it took, what came before an interruption included.
         device: that it ran on, as `cpu` or `cuda:1`.
         environment: machine, library versions and code.
@@ -39,6 +95,7 @@ class Record(Value):
     reason: str | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     curve: tuple[dict[str, FiniteFloat], ...] = ()
+    ratios: tuple[RatioEpoch, ...] = ()
     cost: dict[str, int] = Field(default_factory=dict)
     seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     device: str = "cpu"

@@ -10,11 +10,15 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.runs.augment import Mix, Pool, draw_epoch
+from partialnas.runs.augment import Mix, Pool, batch_shape, draw_epoch
 from partialnas.runs.chance import derive, seeded
 from partialnas.runs.data import Splits
 from partialnas.runs.optimiser import learning_rate, make_optimizer, set_rate
+from partialnas.runs.ratio_learner import RatioLearner
+from partialnas.runs.ratios import calibrate, form_gap, ratio_epoch, ratio_learner
 from partialnas.runs.recipe import Precision, Recipe
+from partialnas.runs.record import RatioEpoch
+from partialnas.space.network import Network
 
 Row = dict[str, float]
 """One epoch of a curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
@@ -75,6 +79,11 @@ class Training:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.curve: list[Row] = []
+        self._steps = batch_shape(len(pools.train), recipe.batch_size)[0]
+        self.ratios = ratio_learner(
+            network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
+        )
+        self.ratio_rows: list[RatioEpoch] = []
 
     @property
     def result(self) -> nn.Module:
@@ -94,6 +103,8 @@ class Training:
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": self.curve,
+            "ratios": None if self.ratios is None else self.ratios.state(),
+            "ratio_rows": [row.model_dump(mode="json") for row in self.ratio_rows],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -108,6 +119,9 @@ class Training:
             self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
         self.curve = [dict(row) for row in state["curve"]]
+        if self.ratios is not None:
+            self.ratios.restore(state["ratios"])
+            self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
 
     def run_epoch(self, limit_s: float = math.inf) -> Row:
         """Trains for one epoch, evaluates, and adds the row to the curve.
@@ -122,6 +136,9 @@ class Training:
         epoch = len(self.curve)
         with seeded(derive(self.seed, epoch, "network"), self.device):
             train_nll = self._train(epoch, limit_s, started - self.seconds)
+        last = epoch + 1 == self.epochs
+        if self.ratios is not None and last:
+            calibrate(self.ratios, self.result, self.pools.val)
         val_nll, val_accuracy = evaluate(self.result, self.pools.val, self.recipe)
         if not math.isfinite(val_nll):
             reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
@@ -135,7 +152,15 @@ class Training:
             "seconds": time.perf_counter() - started,
         }
         self.curve.append(row)
+        if self.ratios is not None:
+            self._tell_ratios(self.ratios, epoch, last=last)
         return row
+
+    def _tell_ratios(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
+        assert isinstance(self.result, Network)  # no other network learns ratios
+        frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
+        row = ratio_epoch(ratios, self.result, self.pools.val, epoch + 1, frozen=frozen, last=last)
+        self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:
         """What the finished training reached; the only place that looks at the test split.
@@ -145,7 +170,21 @@ class Training:
         test_nll, test_accuracy = evaluate(self.result, self.pools.test, self.recipe)
         last = self.curve[-1]
         kept = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
-        return {**kept, "test_accuracy": test_accuracy, "test_nll": test_nll}
+        return {
+            **kept,
+            "test_accuracy": test_accuracy,
+            "test_nll": test_nll,
+            **self._ratio_metrics(),
+        }
+
+    def _ratio_metrics(self) -> dict[str, float]:
+        if self.ratios is None:
+            return {}
+        assert isinstance(self.result, Network)  # no other network learns ratios
+        metrics = {"ratio_gap": form_gap(self.result, self.pools.val)}
+        if self.ratios.allowed is not None:
+            metrics["budget_error"] = self.ratio_rows[-1].used_macs / self.ratios.allowed - 1
+        return metrics
 
     def _train(self, epoch: int, limit_s: float, began: float) -> float:
         """One pass over the training images; the mean negative log-likelihood of its steps."""
@@ -156,7 +195,13 @@ class Training:
         self.network.train()
         for number, (x, y, mix) in enumerate(plan.batches(train), start=epoch * steps):
             set_rate(self.optimizer, learning_rate(self.recipe, number, self.epochs * steps))
+            scale = 1.0
+            if self.ratios is not None:
+                self.ratios.place(number)
+                scale = self.scaler.get_scale()
             losses.append(self._step(x, y, mix))
+            if self.ratios is not None:
+                self.ratios.learn(number, scale)
             if self.average is not None:
                 self.average.update(self.network, step=number + 1)
             if len(losses) % _CHECK_EVERY == 0:
@@ -165,6 +210,10 @@ class Training:
                 where = f"epoch {epoch + 1} (step {len(losses)})"
                 raise TrialEndedError("timeout", f"time limit of {limit_s:g} s reached in {where}")
         _check(losses, epoch)
+        if self.ratios is not None:
+            self.ratios.place((epoch + 1) * steps)
+            if self.average is not None:
+                self.ratios.copy_to(self.average.module)
         return float(torch.stack(losses).double().mean())
 
     def _step(self, x: Tensor, y: Tensor, mix: Mix) -> Tensor:

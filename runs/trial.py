@@ -25,6 +25,7 @@ from partialnas.runs.device import torch_device
 from partialnas.runs.device_lock import sharing
 from partialnas.runs.environment import environment
 from partialnas.runs.job import Job
+from partialnas.runs.ratios import frozen_architecture
 from partialnas.runs.record import Record, State
 from partialnas.runs.subject import Subject, build, subject_cost, subject_digest, subject_name
 from partialnas.runs.training import Pools, Row, Training, TrialEndedError
@@ -112,8 +113,7 @@ def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
         end = _End("done", None, _checked(_train(training, job, seed, context)))
     except Exception as error:
         end = _explained(error, job, context)
-    curve = training.curve if training else []
-    return _record(job, seed, context, end, curve, time.perf_counter() - started)
+    return _record(job, seed, context, end, training, time.perf_counter() - started)
 
 
 def _call_seed(
@@ -125,7 +125,7 @@ def _call_seed(
         end = _End("done", None, _checked(metrics, required))
     except Exception as error:
         end = _explained(error, job, context)
-    return _record(job, seed, context, end, [], time.perf_counter() - started)
+    return _record(job, seed, context, end, None, time.perf_counter() - started)
 
 
 def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
@@ -234,7 +234,12 @@ def _explained(error: Exception, job: Job, context: Context) -> _End:
 
 
 def _record(
-    job: Job, seed: int, context: Context, end: _End, curve: list[Row], seconds: float
+    job: Job,
+    seed: int,
+    context: Context,
+    end: _End,
+    training: Training | None,
+    seconds: float,
 ) -> Record:
     return Record(
         key=job.keys[seed],
@@ -245,17 +250,21 @@ def _record(
         state=end.state,
         reason=end.reason,
         metrics=dict(end.metrics),
-        curve=tuple(curve),
-        cost=_cost(job),
+        curve=tuple(training.curve) if training else (),
+        cost=_cost(job, training),
+        ratios=tuple(training.ratio_rows) if training else (),
         seconds=seconds,
         device=context.device,
         environment=environment(),
     )
 
 
-def _cost(job: Job) -> dict[str, int]:
+def _cost(job: Job, training: Training | None) -> dict[str, int]:
     """Empty for a network that cannot be counted; where it cannot be built, the reason says so."""
+    subject = job.subject
     try:
-        return subject_cost(job.subject, job.task)
+        if training and training.ratios and isinstance(subject, Architecture):
+            subject = frozen_architecture(training.ratios, subject) or subject
+        return subject_cost(subject, job.task)
     except Exception:
         return {}

@@ -8,7 +8,9 @@ from partialnas.runs.job import Job, trial_key
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.subject import TimmModel
 from partialnas.runs.task import Task
+from partialnas.space.plan import Plan
 from partialnas.space.presets import preset
+from partialnas.space.ratio import Learned
 
 FACTS: dict[str, Any] = {
     "subject": preset("partialnet_t0"),
@@ -43,6 +45,14 @@ def test_what_does_not_affect_the_result_does_not_affect_the_key(name: str) -> N
 @pytest.mark.parametrize("name", OTHER)
 def test_whatever_affects_the_result_affects_the_key(name: str) -> None:
     assert trial_key(**{**FACTS, name: OTHER[name]}) != trial_key(**FACTS)
+
+
+def test_when_ratios_are_fixed_matters_where_they_are_learned() -> None:
+    learned = Plan(ratio="1/4").model_copy(update={"ratio": (Learned(),)}).architecture()
+    early = Recipe(ratio_freeze=0.5)
+    assert trial_key(**{**FACTS, "recipe": early}) == trial_key(**FACTS)
+    facts = {**FACTS, "subject": learned}
+    assert trial_key(**{**facts, "recipe": early}) != trial_key(**facts)
 
 
 def test_a_job_has_a_key_for_each_seed_and_survives_json() -> None:

@@ -1,7 +1,10 @@
 """The ledger: what it keeps, for whom."""
 
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +17,23 @@ from hypothesis import strategies as st
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import seal
 from partialnas.runs.measurement import Measurement
-from partialnas.runs.record import Record
+from partialnas.runs.record import RatioEpoch, Record
 from partialnas.space.errors import UserError
 
 META = {"study": "tiny", "frozen": "{}"}
 CURVE = tuple({"epoch": float(e), "lr": 0.1, "val_nll": 1 / e} for e in (1, 2, 3))
+RATIOS = tuple(
+    RatioEpoch(
+        epoch=epoch,
+        channels={"stage 1, block 1": 16 / 3, "stage 2, block 1": 8},
+        ratios={"stage 1, block 1": 1 / 3, "stage 2, block 1": 0.25},
+        used_macs=2.0**40,
+        budget_macs=None,
+        per_kind={"stage 1, block 1": {"low-resolution": 0.1 + 0.2}},
+        warnings=("the ratio of stage 1, block 1 is “stuck”",) if epoch > 1 else (),
+    )
+    for epoch in (1, 2, 3)
+)
 
 
 @pytest.fixture
@@ -160,7 +175,7 @@ def test_it_is_plain_sqlite_with_json(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.path) as other:
         assert other.execute(query).fetchone() == (0.5,)
         answers = [other.execute(f"PRAGMA {fact}").fetchall() for fact in facts]
-    assert answers == [[("wal",)], [(1,)], [(0x504E4153,)], []]
+    assert answers == [[("wal",)], [(2,)], [(0x504E4153,)], []]
 
 
 @given(st.lists(st.text("abc019{}", min_size=1), min_size=1), st.data())
@@ -170,6 +185,95 @@ def test_the_seal_tells_a_flipped_bit(columns: list[str], data: st.DataObject) -
     text = columns[which]
     flipped = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
     assert seal(columns) != seal([*columns[:which], flipped, *columns[which + 1 :]])
+
+
+# Learned ratios.
+
+
+def test_learned_ratios_come_with_the_record(ledger: Ledger, tmp_path: Path) -> None:
+    learned, plain = propose(ledger, "a", (0, 1))
+    assert ledger.ratios(learned) == []
+    ledger.finish(record(learned, ratios=RATIOS))
+    ledger.finish(record(plain))
+    with Ledger.open(tmp_path) as reader:
+        assert reader.ratios(learned) == list(RATIOS)
+        assert reader.ratios(plain) == []
+        warned = RATIOS[1].warnings[0]
+        assert reader.warnings() == [(learned, 2, warned), (learned, 3, warned)]
+    query = "SELECT json_extract(row, '$.ratios.\"stage 2, block 1\"') FROM ratios WHERE epoch = 3"
+    with sqlite3.connect(ledger.path) as other:
+        assert other.execute(query).fetchall() == [(0.25,)]
+
+
+def aged(ledger: Ledger) -> Path:
+    """The ledger with one finished trial, as schema 1 wrote it; closed."""
+    ledger.finish(record(*propose(ledger, "a")))
+    ledger.close()
+    with sqlite3.connect(ledger.path) as other:
+        other.execute("DROP TABLE ratios")
+        other.execute("PRAGMA user_version = 1")
+    return ledger.path
+
+
+def schema(path: Path) -> tuple[int, int]:
+    """The version of a ledger's schema, and whether it has a table of ratios."""
+    tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'ratios'"
+    with sqlite3.connect(path) as other:
+        (version,), (count,) = (
+            other.execute(q).fetchone() for q in ("PRAGMA user_version", tables)
+        )
+    return version, count
+
+
+def test_a_ledger_from_before_learned_ratios_is_read_as_it_is(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = aged(ledger)
+    before = path.read_bytes()
+    with Ledger.open(tmp_path) as reader:
+        assert reader.curve("a-0") == list(CURVE)
+        assert reader.ratios("a-0") == reader.warnings() == []
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_from_before_learned_ratios_learns_to_hold_them(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = aged(ledger)
+    with Ledger.open(tmp_path) as reader:
+        with Ledger.open(tmp_path, write=True) as again:
+            (key,) = propose(again, "b")
+            again.finish(record(key, ratios=RATIOS))
+        assert reader.ratios("b-0") == list(RATIOS)
+        assert [row.state for row in reader.trials()] == ["done", "done"]
+    assert schema(path) == (2, 1)
+    Ledger.open(tmp_path, write=True).close()
+    assert schema(path) == (2, 1)
+
+
+_DIES_UPGRADING = """
+import contextlib, os, pathlib, signal, sys
+from partialnas.runs import ledger_file
+from partialnas.runs.ledger import Ledger
+
+@contextlib.contextmanager
+def dying(connection, *, synced):
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    os.kill(os.getpid(), signal.SIGKILL)
+
+ledger_file.transaction = dying
+Ledger.open(pathlib.Path(sys.argv[1]), write=True)
+"""
+
+
+def test_kill_9_leaves_an_upgrade_undone_as_a_whole(ledger: Ledger, tmp_path: Path) -> None:
+    path = aged(ledger)
+    died = subprocess.run([sys.executable, "-c", _DIES_UPGRADING, str(tmp_path)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert schema(path) == (1, 0)
+    Ledger.open(tmp_path, write=True).close()
+    assert schema(path) == (2, 1)
 
 
 # One driver, many readers.

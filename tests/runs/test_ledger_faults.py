@@ -16,10 +16,14 @@ import pytest
 
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
-from partialnas.runs.record import Record
+from partialnas.runs.record import RatioEpoch, Record
 from partialnas.space.errors import MachineError, UserError
 
 CURVE = tuple({"epoch": float(e), "lr": 0.1, "val_nll": 1 / e} for e in (1, 2, 3))
+RATIOS = tuple(
+    RatioEpoch(epoch=e, channels={"b": 4}, ratios={"b": 0.5}, used_macs=9, budget_macs=None)
+    for e in (1, 2, 3)
+)
 
 
 @pytest.fixture
@@ -35,8 +39,9 @@ def finish_one(ledger: Ledger) -> str:
     (row,) = ledger.plan(number, digest=digest, name="n", fidelity=3, keys={0: f"{digest}-0"})
     ledger.start(row.key)
     identity = {"key": row.key, "digest": digest, "name": "n", "seed": 0, "fidelity": 3}
-    found = {"metrics": {"val_nll": 0.1 + 0.2}, "curve": CURVE, "cost": {"macs": 2**40}}
-    ledger.finish(Record.model_validate({**identity, "state": "done", **found}))
+    found = {"metrics": {"val_nll": 0.1 + 0.2}, "cost": {"macs": 2**40}}
+    rows = {"curve": CURVE, "ratios": RATIOS}
+    ledger.finish(Record.model_validate({**identity, "state": "done", **found, **rows}))
     return row.key
 
 
@@ -85,8 +90,8 @@ def test_another_database_is_told(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(ledger: Ledger, tmp_path: Path, write: bool) -> None:
     ledger.close()
     with sqlite3.connect(ledger.path) as other:
-        other.execute("PRAGMA user_version = 2")
-    with pytest.raises(UserError, match=r"newer partialnas \(schema 2; .* up to 1\); update"):
+        other.execute("PRAGMA user_version = 3")
+    with pytest.raises(UserError, match=r"newer partialnas \(schema 3; .* up to 2\); update"):
         Ledger.open(tmp_path, write=write)
 
 
@@ -133,7 +138,7 @@ def _measurement(digest: str) -> Measurement:
 
 def _everything(ledger: Ledger) -> list[Any]:
     trials = ledger.trials()
-    curves = [ledger.curve(row.key) for row in trials]
+    curves = [(ledger.curve(row.key), ledger.ratios(row.key)) for row in trials]
     return [ledger.meta, trials, ledger.proposals(), ledger.measurements(), curves]
 
 
@@ -145,7 +150,7 @@ from test_ledger_faults import Ledger, MachineError, fill
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 finished = []
 with Ledger.open(pathlib.Path(sys.argv[1]), write=True) as ledger:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
     try:
         fill(ledger, finished)
     except MachineError as error:
@@ -244,6 +249,7 @@ def test_kill_9_loses_nothing_that_was_finished(ledger: Ledger, tmp_path: Path) 
         assert done >= set(told)
         assert len(done) - len(told) <= 4
         assert all(again.curve(key) == list(CURVE) for key in done)
+        assert all(again.ratios(key) == list(RATIOS) for key in done)
         assert {row.state for row in trials} <= {"done", "planned"}
         assert [row.number for row in trials] == list(range(1, len(trials) + 1))
 

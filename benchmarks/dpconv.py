@@ -1,0 +1,178 @@
+"""DPConv: what learning ratios adds to a training step, and what is left of it afterwards.
+
+Training steps are timed beside those of a static network whose convolved part is a quarter of the
+channels, and of one that convolves all of them; steps take turns, are spread over the whole of
+learning, from the widest ramp to the narrowest, and are timed by the CPU time of the process. Then
+the frozen network beside a hand-specified one of the same ratios, both in deploy form, and
+input-dependent ratios in evaluation. `python benchmarks/dpconv.py --help`.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partialnas.runs.heap import keep_freed_memory
+from partialnas.runs.optimiser import make_optimizer
+from partialnas.runs.ratios import ratio_learner
+from partialnas.runs.recipe import Recipe
+from partialnas.space.architecture import Architecture
+from partialnas.space.deploy import deploy
+from partialnas.space.freeze import learned_sizes
+from partialnas.space.network import Network
+from partialnas.space.plan import Plan
+
+STATIC = Fraction(1, 4)
+LEARNED: dict[str, dict[str, Any]] = {
+    "threshold": {"budget": "static"},
+    "gates": {"budget": "static", "method": "gates"},
+    "input": {"budget": "static", "per": "input"},
+}
+MAPS = {"digits 8x8": (8, 1, 1), "32x32": (32, 3, 2)}
+"""Resolution, channels and stride of the stem."""
+
+Step = Callable[[int], None]
+
+
+def architecture(stem_stride: int, options: argparse.Namespace, **settings: Any) -> Architecture:
+    """The network with these settings in the place of a static quarter."""
+    attention = (options.attention,) * 4
+    common = {"width": options.width, "depths": (1, 1, 2, 1), "head_width": 256}
+    plan = Plan(
+        stem_stride=stem_stride, **{**common, "attention": attention, "ratio": STATIC, **settings}
+    )
+    return plan.architecture()
+
+
+class Trained:
+    """A network in training on random images, one step at a time."""
+
+    def __init__(self, subject: Architecture, shape: tuple[int, ...], steps: int) -> None:
+        self.network = Network(subject, in_chans=shape[1], num_classes=10).train()
+        self.network.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(self.network, Recipe(lr=1e-3))
+        recipe = Recipe()
+        total = int(steps / recipe.ratio_freeze) + 1
+        self.ratios = ratio_learner(self.network, shape[-1], total, recipe.ratio_freeze)
+        self.x, self.y = batch(shape)
+
+    def step(self, number: int) -> None:
+        """What a training does in one step."""
+        if self.ratios is not None:
+            self.ratios.place(number)
+        loss = functional.cross_entropy(self.network(self.x), self.y)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.ratios is not None:
+            self.ratios.learn(number)
+
+    def finish(self) -> Network:
+        """The network with its ratios fixed."""
+        if self.ratios is not None:
+            self.ratios.place(self.ratios.freeze_step)
+        return self.network.eval()
+
+
+def batch(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Random images and labels."""
+    images = torch.randn(shape).to(memory_format=torch.channels_last)
+    return images, torch.randint(10, shape[:1])
+
+
+def take_turns(steps: dict[str, Step], rounds: int, warm: int = 5) -> dict[str, list[float]]:
+    """CPU seconds of each step, one of each in every round, the order turned round every time."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(-warm, rounds):
+        order = list(steps.items())
+        for name, step in order[:: 1 if number % 2 else -1]:
+            start = time.process_time()
+            step(max(number, 0))
+            if number >= 0:
+                seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+def tell(title: str, seconds: dict[str, list[float]], *references: str) -> None:
+    """Prints a row for each network: its median, and the median of its ratios to others."""
+    print(f"\n{title:34} {'ms':>8}" + "".join(f"  to {name:<12}" for name in references))
+    for name, own in seconds.items():
+        ratios = (
+            statistics.median(a / b for a, b in zip(own, seconds[other], strict=True))
+            for other in references
+        )
+        told = "".join(f"  {ratio:<15.3f}" for ratio in ratios)
+        print(f"{name:34} {1000 * statistics.median(own):8.2f}{told}", flush=True)
+
+
+def run(name: str, options: argparse.Namespace) -> None:
+    """Times all networks on one size of images."""
+    resolution, channels, stride = MAPS[name]
+    shape = (options.batch_size, channels, resolution, resolution)
+    subjects = {
+        "static 1/4": architecture(stride, options),
+        "static dense": architecture(stride, options, parts=1, operations=("conv",)),
+        **{
+            kind: architecture(stride, options, ratio={"learned": settings})
+            for kind, settings in LEARNED.items()
+        },
+    }
+    trained = {kind: Trained(subject, shape, options.rounds) for kind, subject in subjects.items()}
+    steps: dict[str, Step] = {kind: each.step for kind, each in trained.items()}
+    title = f"training step, {name}"
+    tell(title, take_turns(steps, options.rounds), "static 1/4", "static dense")
+    networks = {kind: each.finish() for kind, each in trained.items()}
+    frozen = deploy(networks["threshold"])
+    stated = deploy(by_hand(networks["threshold"], channels))
+    forward = {
+        "static 1/4": evaluation(deploy(networks["static 1/4"]), shape),
+        "threshold, frozen": evaluation(frozen, shape),
+        "by hand, same ratios": evaluation(stated, shape),
+        "input": evaluation(deploy(networks["input"]), shape),
+    }
+    title = f"inference, deploy form, {name}"
+    tell(title, take_turns(forward, options.rounds), "static 1/4", "by hand, same ratios")
+
+
+def by_hand(network: Network, channels: int) -> Network:
+    """A fresh static network with the ratios that another has learned."""
+    return Network(network.architecture.frozen(learned_sizes(network)), channels, 10).eval()
+
+
+def evaluation(network: nn.Module, shape: tuple[int, ...]) -> Step:
+    """A forward pass."""
+    x, _ = batch(shape)
+    network = network.to(memory_format=torch.channels_last)
+
+    def step(_: int) -> None:
+        with torch.inference_mode():
+            network(x)
+
+    return step
+
+
+def main() -> None:
+    """Print a table for each size of images."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200, help="steps of each network")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--attention", default="none", choices=("none", "channel", "spatial"))
+    parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    keep_freed_memory()
+    print(f"width {options.width}, batch {options.batch_size}, attention {options.attention}")
+    for name in options.maps:
+        run(name, options)
+
+
+if __name__ == "__main__":
+    main()
