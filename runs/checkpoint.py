@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from partialnas.runs.files import unfinished, write_file
 from partialnas.runs.job import Job
-from partialnas.space.errors import MachineError
+from partialnas.runs.subject import subject_digest, subject_from
+from partialnas.space.errors import MachineError, UserError
+from partialnas.space.network import Network
 
 
 def checkpoint_path(folder: Path, key: str) -> Path:
@@ -72,3 +75,32 @@ def save_weights(path: Path, network: nn.Module, job: Job) -> None:
         "task": json.dumps(job.task.identity()),
     }
     write_file(path, safetensors_bytes(weights, metadata))
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Gives a network the weights, running statistics and learned ratios that a trial ended with.
+
+    Raises:
+        UserError: there are none, or they belong to another network.
+        MachineError: the file is damaged or cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"there are no weights {path}: only trials of a study with recipe.keep_weights: all, "
+            "or with front those on its front, keep them"
+        )
+    try:
+        with safe_open(path, "pt") as stored:
+            weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            subject = subject_from(json.loads((stored.metadata() or {}).get("subject", "{}")))
+    except (SafetensorError, OSError, ValueError, UserError) as error:
+        raise MachineError(
+            f"{path}: damaged, or cannot be read ({error}); put a copy in its place, or train again"
+        ) from error
+    stranger = UserError(f"{path}: belongs to another network; put that of the trial in its place")
+    if isinstance(network, Network) and network.architecture.digest != subject_digest(subject):
+        raise stranger
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:  # names or shapes that it has not
+        raise stranger from error

@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from partialnas.runs.augment import Pool
+from partialnas.runs.checkpoint import load_weights
+from partialnas.runs.data import Splits
 from partialnas.runs.fuse import UnfusableError, fused
 from partialnas.runs.measurement import Form, Protocol
 from partialnas.runs.subject import Subject, build, subject_digest, subject_name
@@ -38,6 +44,18 @@ class Entrant:
     peak_memory_bytes: int | None
 
 
+class Trained(NamedTuple):
+    """What a network is timed with whose speed depends on its weights and images.
+
+    Attributes:
+        weights: of a trial that is done (see `partialnas.runs.checkpoint.save_weights`).
+        splits: whose validation images it runs on.
+    """
+
+    weights: Path
+    splits: Splits
+
+
 @contextmanager
 def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
     """Torch as the protocol asks for; afterwards as before."""
@@ -53,8 +71,16 @@ def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def enter(subject: Subject, task: Task, protocol: Protocol, device: torch.device) -> Entrant:
+def enter(
+    subject: Subject,
+    task: Task,
+    protocol: Protocol,
+    device: torch.device,
+    trained: Trained | None = None,
+) -> Entrant:
     """Builds a network in the form that the protocol asks for and runs it once.
+
+    With random weights on random images, unless it is `trained`.
 
     Raises:
         UserError: it cannot be built for the task, or cannot run on its images.
@@ -65,10 +91,11 @@ def enter(subject: Subject, task: Task, protocol: Protocol, device: torch.device
     dtype = _PRECISIONS[protocol.precision]
     with _explained(name, task, protocol), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        images = torch.randn(
-            protocol.batch_size, task.channels, task.resolution, task.resolution
-        ).contiguous(memory_format=torch.channels_last)
-        module, form = _in_form(build(subject, task), protocol.form, images[:2])
+        images = _images(task, protocol.batch_size, trained)
+        network = build(subject, task)
+        if trained is not None:
+            load_weights(trained.weights, network)
+        module, form = _in_form(network, protocol.form, images[:2])
         # the layout that convolutions prefer: up to a quarter faster, seldom a little slower
         module = module.to(device, dtype).to(memory_format=torch.channels_last)
         images = images.to(device, dtype)
@@ -76,6 +103,18 @@ def enter(subject: Subject, task: Task, protocol: Protocol, device: torch.device
             peak = _peak_memory(lambda: module(images), device)
     memory = None if peak is None else peak - held
     return Entrant(subject_digest(subject), name, form, lambda: module(images), memory)
+
+
+def _images(task: Task, count: int, trained: Trained | None) -> Tensor:
+    """Random images, or as many of the validation split, over and over if need be."""
+    if trained is None:
+        images = torch.randn(count, task.channels, task.resolution, task.resolution)
+    else:
+        splits = trained.splits
+        which = np.arange(count) % len(splits.val_y)
+        pool = Pool(splits.val_x[which], splits.val_y[which], splits, 0, torch.device("cpu"))
+        images = next(iter(pool.in_order(count)))[0]
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:

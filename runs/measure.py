@@ -8,7 +8,7 @@ import torch
 
 from partialnas.runs.device import torch_device
 from partialnas.runs.device_lock import measuring
-from partialnas.runs.entrant import Entrant, enter, settings
+from partialnas.runs.entrant import Entrant, Trained, enter, settings
 from partialnas.runs.environment import environment, load
 from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.measurement import Measurement, Protocol, Runtime, rescaled
@@ -19,9 +19,13 @@ from partialnas.runs.timing import CPU_LAP_S, GPU_LAP_S, Runner, captured, on_cp
 
 
 def measure(
-    subject: Subject, task: Task, protocol: Protocol, reference: Subject | None = None
+    subject: Subject,
+    task: Task,
+    protocol: Protocol,
+    reference: Subject | None = None,
+    trained: Trained | None = None,
 ) -> Measurement:
-    """Measures the speed of a network with random weights on random images.
+    """Measures the speed of a network with random weights on random images, unless it is trained.
 
     Candidate and reference run in turns, in the order reference, candidate, candidate, reference,
     with the device locked against training. `relative_throughput` is the median over these rounds
@@ -38,11 +42,15 @@ def measure(
         UserError: a network cannot be built for the task, or cannot run on its images.
         MachineError: the device is not there, or out of memory.
     """
-    return next(measure_many([subject], task, protocol, reference))
+    return next(measure_many([subject], task, protocol, reference, trained))
 
 
 def measure_many(
-    subjects: Iterable[Subject], task: Task, protocol: Protocol, reference: Subject | None = None
+    subjects: Iterable[Subject],
+    task: Task,
+    protocol: Protocol,
+    reference: Subject | None = None,
+    trained: Trained | None = None,
 ) -> Iterator[Measurement]:
     """Measures networks one by one, as `measure` does, and yields each when it is done.
 
@@ -58,7 +66,7 @@ def measure_many(
     beside = None if reference is None else enter(reference, task, protocol, device)
     scale = None
     for subject in subjects:
-        candidate = enter(subject, task, protocol, device)
+        candidate = enter(subject, task, protocol, device, trained)
         measurement = _measure(candidate, beside, task, protocol, device)
         scale = scale or measurement.reference_throughput_img_s
         yield measurement if scale is None else rescaled(measurement, scale)
