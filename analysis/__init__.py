@@ -1,11 +1,12 @@
 """Records in, conclusions out: tables, fronts, figures. Takes neither torch nor ray.
 
-from partialnas.analysis import export, front, load, pareto_figure
+from partialnas.analysis import export, front, load, pareto_figure, ratio_figure
 
 trials = load("results/quickstart")
 front(trials, {"val_nll": "min", "throughput_img_s": "max"})
 pareto_figure(trials, "front.pdf", x="throughput_img_s", y="val_accuracy")
 export(trials, "trials.csv")
+ratio_figure("results/static-vs-dynamic", "ratios.pdf")
 """
 
 from partialnas.analysis.export import export
@@ -13,15 +14,37 @@ from partialnas.analysis.front import front, hypervolume
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto import ParetoFigure, pareto_figure, pareto_table
 from partialnas.analysis.quantities import QUANTITIES, Quantity
+from partialnas.analysis.ratio_agreement import agreement, convergence
+from partialnas.analysis.ratio_figure import RatioFigure, ratio_figure
+from partialnas.analysis.ratio_summary import ratio_summary
+from partialnas.analysis.ratios import (
+    load_distribution,
+    load_per_class,
+    load_per_kind,
+    load_ratios,
+    load_warnings,
+    ratio_table,
+)
 
 __all__ = [
     "QUANTITIES",
     "ParetoFigure",
     "Quantity",
+    "RatioFigure",
+    "agreement",
+    "convergence",
     "export",
     "front",
     "hypervolume",
     "load",
+    "load_distribution",
+    "load_per_class",
+    "load_per_kind",
+    "load_ratios",
+    "load_warnings",
     "pareto_figure",
     "pareto_table",
+    "ratio_figure",
+    "ratio_summary",
+    "ratio_table",
 ]

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from partialnas.analysis.axes import protocol
-from partialnas.analysis.front import FAILED
+from partialnas.analysis.front import FAILED, groups
 from partialnas.analysis.quantities import Quantity
 
 _SECONDS_PER_HOUR = 3600
@@ -38,23 +38,29 @@ def compute_used(frame: pd.DataFrame) -> str:
     devices = ", ".join(sorted(frame["trained_on"].dropna().unique()))
     place = f" on {devices}" if devices else ""
     part = f", of which {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
-    return f"Compute: {_count(len(frame), 'trial')}, {hours:.2g} h of training{place}{part}."
+    return f"Compute: {count(len(frame), 'trial')}, {hours:.2g} h of training{place}{part}."
+
+
+def training(table: pd.DataFrame) -> str:
+    """On what, and for how long, the networks of a table were trained."""
+    settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
+    return " and ".join(f"{s['data']} for {count(s['full_fidelity'], 'epoch')}" for s in settings)
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, as `1 trial` or `1,200 trials`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
     studies = " and ".join(table["study"].unique())
     searched = table["family"].eq("")
     told = [
-        f"{_count(int(searched.sum()), 'architecture')} of {studies}",
-        _count(int((~searched).sum()), "baseline") if not searched.all() else "",
+        f"{count(int(searched.sum()), 'architecture')} of {studies}",
+        count(int((~searched).sum()), "baseline") if not searched.all() else "",
     ]
     what = " and ".join(filter(None, told))
-    return f"{y.label} against {x.label}: {what}, trained on {_training(table)}."
-
-
-def _training(table: pd.DataFrame) -> str:
-    settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
-    return " and ".join(f"{s['data']} for {_count(s['full_fidelity'], 'epoch')}" for s in settings)
+    return f"{y.label} against {x.label}: {what}, trained on {training(table)}."
 
 
 def _seeds(table: pd.DataFrame) -> str:
@@ -91,9 +97,5 @@ def _device(table: pd.DataFrame, quantity: Quantity) -> str:
 
 
 def _absent(frame: pd.DataFrame, table: pd.DataFrame) -> str:
-    number = frame.groupby(["folder", "arm", "digest"], dropna=False).ngroups - len(table)
-    return f"Not shown: {_count(number, 'architecture')} without both values." if number else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    number = groups(frame).nunique() - len(table)
+    return f"Not shown: {count(number, 'architecture')} without both values." if number else ""

@@ -18,7 +18,7 @@ Objectives = Mapping[str, Direction]
 FAILED = ("failed", "timeout")
 """States of trials that ended without a result."""
 
-_PER_TRIAL = ("key", "seed", "state", "reason")
+_PER_TRIAL = ("key", "seed", "state", "reason", "warnings")
 _MARGIN = 0.1
 
 
@@ -94,11 +94,13 @@ def reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[str, flo
 
 
 def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
-    """One row per architecture of each study, in the order of their first trials.
+    """One row per architecture of each study and condition, in the order of their first trials.
 
-    Trained quantities are means over the trials that count: done, at the study's full fidelity,
-    with every trained objective. `n` is how many those are, `_sd` columns hold their standard
-    deviation (n − 1), `failed` is how many trials failed; `trial` is the first one's number.
+    The networks of one arm make one row, also where each seed has its own (learned ratios, and what
+    follows from them); counts and speeds are then means over these. Trained quantities are means
+    over the trials that count: done, at the study's full fidelity, with every trained objective.
+    `n` is how many those are, `_sd` columns hold their standard deviation (n − 1), `failed` is how
+    many trials failed; `trial` is the first one's number.
 
     Raises:
         UserError: there are no trials, or an objective is unknown.
@@ -107,15 +109,36 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     if not objectives:
         raise UserError("no objectives: name at least one quantity, such as val_nll: min")
     keys = [find(f"{key}:{better}", frame).key for key, better in objectives.items()]
-    group = [key for key in ("folder", "arm", "digest") if key in frame]
-    code = frame.groupby(group, sort=False, dropna=False).ngroup().to_numpy()
+    code = groups(frame).to_numpy()
     trained = [key for key in known(frame) if differs_by_seed(key)]
     counts = _counting(frame, [key for key in keys if differs_by_seed(key)])
     values = frame[trained].astype(float).where(counts).groupby(code)
     facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore").groupby(code).first()
+    for key in _averaged(frame, trained):
+        facts[key] = _mean(frame[key], code)
     n = counts.groupby(code).sum().rename("n")
     failed = frame["state"].isin(FAILED).groupby(code).sum().rename("failed")
     return pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
+
+
+def groups(frame: pd.DataFrame) -> "pd.Series[int]":
+    """The number, from 0, of the architecture or arm that each trial is of."""
+    network = frame["digest"]
+    if "arm" in frame:
+        network = network.where(frame["arm"].eq(""), "")
+    keys = [frame[key] for key in ("folder", "condition", "arm") if key in frame]
+    return frame.groupby([*keys, network], sort=False, dropna=False).ngroup()
+
+
+def _averaged(frame: pd.DataFrame, trained: list[str]) -> list[str]:
+    """Counted and measured columns, which differ within an arm where each seed has a network."""
+    ends = [key for key in ("relative_low", "relative_high") if key in frame]
+    return [key for key in (*known(frame), *ends) if key not in trained]
+
+
+def _mean(column: "pd.Series[Any]", code: Any) -> "pd.Series[Any]":
+    mean = column.astype("float64").groupby(code).mean()
+    return mean.round().astype(column.dtype) if column.dtype == "Int64" else mean
 
 
 def require_trials(frame: pd.DataFrame) -> None:

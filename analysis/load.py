@@ -1,9 +1,10 @@
 """Ledgers in, one tidy table of trials out."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -11,13 +12,17 @@ from partialnas.analysis import measured
 from partialnas.analysis.quantities import QUANTITIES
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
+from partialnas.runs.measurement import Measurement
 from partialnas.space.errors import UserError
 
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
 _COST = ("params", "macs", "macs_core", "activations")
-_TRIAL = ("name", "arm", "baseline", "digest", "key", "seed", "fidelity", "full_fidelity")
+_TRIAL = (
+    *("name", "arm", "condition", "baseline", "digest", "key"),
+    *("seed", "fidelity", "full_fidelity"),
+)
 COLUMNS = (
-    *("study", "folder", "trial", *_TRIAL, "state", "reason", *_METRICS, *_COST),
+    *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
     *(*measured.COLUMNS, "data", "trained_on", "seconds"),
 )
 """The columns that every table of trials has; a user's own metrics come after them."""
@@ -30,9 +35,12 @@ def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """The trials of one or several studies as a tidy table: one row a trial, failed ones included.
 
     Costs are those of the network (see `quantities` for units), measured columns are those of its
-    measurement by the study's protocol (see `measured`). `baseline` marks the named arms beside a
-    search; `full_fidelity` is the number of epochs that the study trains. `attrs["objectives"]`
-    tells the directions that the first study states.
+    measurement by the study's protocol (see `measured`), with learned ratios of the static network
+    that they froze to. `baseline` marks the named arms beside a search; `condition` is the one of
+    the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
+    the number of epochs that a trial is trained in full. `attrs["objectives"]`
+    tells the directions that the first study states. `warnings` counts the signs of failure that
+    learned ratios showed (see `partialnas status`).
 
     Args:
         paths: the studies' folders.
@@ -58,22 +66,49 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         meta = ledger.meta
         study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
         rows, arms = ledger.trials(), _arms(ledger, study)
-        measurements = ledger.measurements()
+        measurements, frozen = ledger.measurements(), ledger.frozen()
+        warned = Counter(w.key for w in ledger.warnings())
     trials = _trials(rows)
-    trials["arm"] = [arms.get(digest, "") for digest in trials["digest"]]
-    task, recipe = study.get("task", {}), study.get("recipe", {})
+    trials["warnings"] = [warned[key] for key in trials["key"]]
+    named = [*map(arms.of, trials["proposal"], trials["digest"])]
+    trials["arm"] = [arm for arm, _ in named]
+    trials["condition"] = [condition for _, condition in named]
+    trials["measured"] = [*map(frozen.get, trials["key"], trials["digest"])]
+    trials = trials.drop(columns="proposal").assign(
+        study=meta.get("study", folder.name),
+        folder=str(folder),
+        baseline=trials["arm"].ne("") & (study.get("search") is not None),
+    )
+    parts = [
+        _under(part, measurements, _settings(study, str(condition)))
+        for condition, part in trials.groupby("condition", sort=False)
+    ]
+    return pd.concat(parts or [_under(trials, [], {})]).sort_index(), study
+
+
+def _under(
+    trials: pd.DataFrame, measurements: list[Measurement], settings: dict[str, Any]
+) -> pd.DataFrame:
+    """Trials of one condition, with what its settings say of them and what was measured."""
+    task, recipe = settings.get("task", {}), settings.get("recipe", {})
     facts = {
-        "study": meta.get("study", folder.name),
-        "folder": str(folder),
-        "baseline": trials["arm"].ne("") & (study.get("search") is not None),
         "full_fidelity": recipe.get("epochs", trials["fidelity"].max()),
         "data": task.get("data"),
     }
-    trials = trials.drop(columns="proposal").assign(**facts)
-    speeds = measured.measured(measurements, study.get("measure", {}))
-    trials = _without_device(trials.join(speeds, on="digest"))
-    trials["resolution"] = trials["resolution"].fillna(task.get("resolution") or pd.NA)
-    return trials, study
+    protocol, resolution = settings.get("measure", {}), task.get("resolution")
+    speeds = measured.measured(measurements, protocol, resolution)
+    joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
+    joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
+    return joined.drop(columns="measured")
+
+
+def _settings(study: dict[str, Any], condition: str) -> dict[str, Any]:
+    """The study's task, recipe and protocol, those of a condition in their place."""
+    settings = {part: dict(study.get(part) or {}) for part in ("task", "recipe", "measure")}
+    for key, value in study.get("conditions", {}).get(condition, {}).items():
+        part, _, name = key.partition(".")
+        settings[part][name] = value
+    return settings
 
 
 def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
@@ -84,11 +119,27 @@ def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns=[*told])
 
 
-def _arms(ledger: Ledger, study: dict[str, Any]) -> dict[str, str]:
-    """The first arm of each network, by digest; not read where the study names none."""
+class _Arms(NamedTuple):
+    """Arm and condition by the number of a proposal, and the first arm of each network."""
+
+    by_proposal: dict[int, tuple[str, str]]
+    by_digest: dict[str, str]
+
+    def of(self, proposal: int, digest: str) -> tuple[str, str]:
+        """The arm and the condition of a trial; both empty where it has none."""
+        known = self.by_proposal.get(proposal)
+        return known or (self.by_digest.get(digest, ""), "")
+
+
+def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
+    """The arms of a study; not read where it names none."""
     if study.get("search") is not None and not study.get("arms"):
-        return {}
-    return {row.digest: row.arm for row in reversed(ledger.proposals()) if row.arm}
+        return _Arms({}, {})
+    rows = [row for row in ledger.proposals() if row.arm]
+    return _Arms(
+        {row.number: (str(row.arm), row.proposal.get("condition", "")) for row in rows},
+        {row.digest: str(row.arm) for row in reversed(rows)},
+    )
 
 
 def _trials(rows: list[TrialRow]) -> pd.DataFrame:
@@ -106,7 +157,7 @@ def _trials(rows: list[TrialRow]) -> pd.DataFrame:
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The same types whatever is missing: whole numbers stay whole, missing numbers are empty."""
     whole = dict.fromkeys(_WHOLE, "Int64")
-    given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity"), "int64")
+    given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
     real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
     kinds = whole | given | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
     typed = frame.astype(kinds)

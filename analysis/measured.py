@@ -23,7 +23,11 @@ COLUMNS = (*FIGURES, "noisy", *_CONDITIONS, "processor", "reference_name")
 """What a trial learns from the measurement of its network."""
 
 
-def measured(measurements: Sequence[Measurement], protocol: Mapping[str, Any]) -> pd.DataFrame:
+def measured(
+    measurements: Sequence[Measurement],
+    protocol: Mapping[str, Any],
+    resolution: int | None = None,
+) -> pd.DataFrame:
     """The measurement that stands for each network; its digest is the index.
 
     Of those taken by the study's protocol the latest quiet one stands for a network, or the latest
@@ -34,8 +38,10 @@ def measured(measurements: Sequence[Measurement], protocol: Mapping[str, Any]) -
     Args:
         measurements: all of a study, in the order in which they were taken.
         protocol: the study's `measure` settings; without them those of the last measurement.
+        resolution: side of the images in pixels; None where all are of one size.
     """
-    suitable = _suitable(measurements, protocol)
+    of_size = [m for m in measurements if resolution in (None, m.resolution)]
+    suitable = _suitable(of_size, protocol)
     if not suitable:
         return pd.DataFrame(columns=[*COLUMNS])
     table = pd.DataFrame([vars(measurement) for measurement in same_scale(suitable)])

@@ -24,8 +24,14 @@ from partialnas.runs.files import write_file
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
-_IDENTITY = ("label", "name", "arm", "family", "member", "study", "folder", "digest", "trial")
+_IDENTITY = (
+    *("label", "name", "arm", "condition", "family", "member"),
+    *("study", "folder", "digest", "trial"),
+)
 _READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
+
+NOISE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
+"""What the mark in tables means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,9 @@ def pareto_figure(
     caption = pareto_caption(frame, table, across, up)
     with drawing(style) as look:
         figure = save_figure(draw(table, across, up, look), path)
-    text = f"{markdown(readable(table))}\n{caption}\n"
+    shown = readable(table)
+    told = [markdown(shown), *([NOISE] if "~" in shown.to_string() else []), caption]
+    text = "\n".join(f"{each}\n" for each in told)
     files = (
         figure,
         write_file(path.with_suffix(".csv"), csv(table)),
@@ -100,8 +108,9 @@ def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None
     quantity, the 95 % interval for a measured one. `attrs` holds the quantities `x` and `y`.
 
     Raises:
-        UserError: nothing to draw, or an unknown quantity.
+        UserError: nothing to draw, an unknown quantity, or several conditions of one study.
     """
+    _require_one_condition(frame)
     across, up = _quantities(frame, x, y)
     objectives = {across.key: across.better, up.key: up.better}
     rows = aggregate(frame, objectives)
@@ -134,10 +143,21 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
 
 
+def _require_one_condition(frame: pd.DataFrame) -> None:
+    for folder, trials in frame.groupby("folder", sort=False):
+        if trials["condition"].nunique() > 1:
+            names = ", ".join(trials["condition"].unique())
+            raise UserError(
+                f"{folder} was run under several conditions, which share no front: choose one of "
+                f"{names} with --condition"
+            )
+
+
 def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
-    values = map(quantity.text, shown[quantity.key].to_numpy(float))
+    timings = zip(shown[quantity.key].to_numpy(float), shown["noisy"], strict=True)
+    values = [quantity.text(value, noisy=noisy) for value, noisy in timings]
     if f"{quantity.key}_sd" not in shown:
-        return list(values)
+        return values
     spreads = map(quantity.text, shown[f"{quantity.key}_sd"].to_numpy(float))
     return [f"{v} ± {sd}" if sd else v for v, sd in zip(values, spreads, strict=True)]
 

@@ -47,11 +47,17 @@ class Quantity:
         """The words for a table's head: name and unit."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
-    def text(self, value: float) -> str:
-        """One value as a table writes it; nothing where there is no value."""
+    def text(self, value: float, *, noisy: bool = False) -> str:
+        """One value as a table writes it, a noisy timing after `~`; nothing where there is none."""
         if math.isnan(value):
             return ""
-        return format(value, self.spec) if self.spec else significant(value)
+        mark = "~" if noisy and self.timed else ""
+        return mark + (format(value, self.spec) if self.spec else significant(value))
+
+    @property
+    def timed(self) -> bool:
+        """Whether it was read off a clock, and may be noisy."""
+        return self.source == "measured" and self.unit != "bytes"
 
     def scaled(self, largest: float) -> tuple[str, float]:
         """The label of an axis up to `largest`, and what values are divided by to stand on it."""
@@ -108,7 +114,7 @@ QUANTITIES: dict[str, Quantity] = {
 _NOT_QUANTITIES = frozenset(
     (
         *("trial", "seed", "fidelity", "full_fidelity", "threads", "batch_size", "resolution"),
-        *("relative_low", "relative_high", "noisy", "baseline"),
+        *("relative_low", "relative_high", "noisy", "baseline", "warnings"),
     )
 )
 

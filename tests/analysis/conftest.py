@@ -11,7 +11,8 @@ import pytest
 
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
-from partialnas.runs.record import Record
+from partialnas.runs.record import RatioEpoch, Record
+from partialnas.space.plan import Plan
 
 STUDY: dict[str, Any] = {
     "study": "quickstart",
@@ -51,6 +52,7 @@ def make_frame(
             "trial": np.arange(1, len(which) + 1),
             "name": arms[which],
             "arm": arms[which],
+            "condition": "",
             "baseline": arms[which] != "",
             "digest": [f"d{i:015x}" for i in which],
             "key": [f"{i:012x}{s:04x}" for i, s in zip(which, seed, strict=True)],
@@ -111,9 +113,9 @@ def make_ledger(
     with Ledger.create(folder, meta) as ledger:
         for i, given in enumerate(records):
             record = {"digest": f"{i:016x}", "name": "", "seed": 0, "fidelity": 4, **given}
-            arm = record.pop("arm", None)
+            arm, subject = record.pop("arm", None), record.pop("subject", {})
             key = f"{i:08x}{record['seed']:08x}"
-            proposal = ledger.add_proposal(arm, record["digest"], {}, {})
+            proposal = ledger.add_proposal(arm, record["digest"], subject, {})
             facts = {k: record[k] for k in ("digest", "name", "fidelity")}
             ledger.plan(proposal, **facts, keys={record["seed"]: key})
             if "state" in record:
@@ -129,6 +131,87 @@ def _record(key: str, given: dict[str, Any]) -> Record:
     return Record(key=key, **{**empty, "device": "cpu", "environment": {}, **given})
 
 
+def learned_records(
+    arm: str | None = "dynamic",
+    seeds: int = 2,
+    epochs: int = 10,
+    *,
+    per: str = "layer",
+    classes: int = 10,
+    warnings: Sequence[str] = (),
+    random: int = 0,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Trials of one arm: ratios run from 1/4 to where they end, and stand still from 70 % on."""
+    ratio = {"learned": {"per": per, "budget": "1/4"}}
+    plan = {"stem_stride": 1, "width": 16, "depths": (1, 1, 2, 1), "head_width": 16, **settings}
+    architecture = Plan.model_validate({"ratio": ratio, **plan}).architecture()
+    rng = np.random.default_rng(random)
+    depth = np.linspace(-1, 1, len(architecture.boundaries))
+    ends = 0.1 + 0.5 * depth**2 + rng.normal(0, 0.03, (seeds, len(depth)))
+    widths = np.array([architecture.widths[b.stage] for b in architecture.boundaries])
+    names = [b.name for b in architecture.boundaries]
+    subject = architecture.model_dump(mode="json")
+    return [
+        {
+            "arm": arm, "digest": architecture.digest, "name": arm or "", "subject": subject,
+            "seed": seed, "fidelity": epochs, "state": "done",
+            "metrics": {
+                "val_accuracy": 90.0 + seed, "val_nll": 0.3 - 0.01 * seed,
+                "ratio_gap": 1e-7 * (seed + 1), "budget_error": -0.01 * (seed + 1),
+            },
+            "ratios": [
+                _ratio_epoch(epoch, epochs, names, widths, np.clip(ends[seed], 0.05, 0.9), **(
+                    {"classes": classes} if per == "input" else {}
+                ), warnings=warnings)
+                for epoch in range(1, epochs + 1)
+            ],
+        }
+        for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def _ratio_epoch(
+    epoch: int,
+    epochs: int,
+    names: Sequence[str],
+    widths: Any,
+    ends: Any,
+    *,
+    classes: int = 0,
+    warnings: Sequence[str] = (),
+) -> RatioEpoch:
+    way = min(1.0, epoch / (0.7 * epochs))
+    channels = widths * (0.25 + (ends - 0.25) * way)
+    channels = np.maximum(4 * np.round(channels / 4), 4) if way == 1 and not classes else channels
+    ratios = channels / widths
+    facts: dict[str, Any] = {}
+    if classes:
+        shares = {
+            str(label): 0.1 * np.cos(label + np.arange(len(names))) for label in range(classes)
+        }
+        kinds = {"clean": 0.0, "blurred": 0.1, "noisy": -0.02, "low-resolution": 0.05}
+        facts["per_class"] = {
+            name: {label: float(abs(ratios[i] + part[i])) for label, part in shares.items()}
+            for i, name in enumerate(names)
+        }
+        if epoch == epochs:
+            facts["per_kind"] = {
+                name: {kind: float(ratios[i] + more) for kind, more in kinds.items()}
+                for i, name in enumerate(names)
+            }
+    return RatioEpoch(
+        epoch=epoch,
+        channels=dict(zip(names, channels.tolist(), strict=True)),
+        ratios=dict(zip(names, ratios.tolist(), strict=True)),
+        used_macs=9.9e5,
+        budget_macs=1e6,
+        ramp=0.0 if classes or way == 1 else 4 * (1 - way),
+        warnings=tuple(warnings) if epoch == epochs else (),
+        **facts,
+    )
+
+
 @pytest.fixture
 def frames() -> Callable[..., pd.DataFrame]:
     return make_frame
@@ -142,3 +225,8 @@ def ledgers() -> Callable[..., Path]:
 @pytest.fixture
 def measure() -> Callable[..., Measurement]:
     return measurement
+
+
+@pytest.fixture
+def learned() -> Callable[..., list[dict[str, Any]]]:
+    return learned_records

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.analysis import front, hypervolume
-from partialnas.analysis.front import reference_point
+from partialnas.analysis.front import aggregate, reference_point
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -84,6 +84,19 @@ def test_only_finished_trials_at_full_fidelity_count_and_none_is_dropped() -> No
     assert rows["failed"].to_dict() == {"a": 1, "b": 0, "c": 1, "d": 0}
     assert rows["val_nll"].dropna().to_dict() == {"a": 0.5}
     assert rows.index[rows["on_front"]].tolist() == ["a"]
+
+
+def test_an_arm_is_one_row_though_every_seed_has_a_network_of_its_own(frames: Frames) -> None:
+    frame = frames(architectures=2, seeds=2, failed=0)
+    frame["arm"], frame["digest"] = "dynamic", [f"d{i}" for i in range(4)]
+    frame["condition"] = ["small", "large", "small", "large"]
+    frame["macs"] = pd.array([10, 20, 30, 40], dtype="Int64")
+    frame["throughput_img_s"] = [1.0, 2.0, 3.0, 4.0]
+    rows = aggregate(frame, {"val_nll": "min"}).set_index("condition")
+    assert rows["n"].to_dict() == {"small": 2, "large": 2}
+    assert rows["macs"].to_dict() == {"small": 20, "large": 30}
+    assert rows["throughput_img_s"].to_dict() == {"small": 2.0, "large": 3.0}
+    assert rows.loc["small", "val_nll"] == pytest.approx(frame["val_nll"].iloc[[0, 2]].mean())
 
 
 def test_studies_are_aggregated_apart() -> None:

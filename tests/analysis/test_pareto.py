@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from partialnas.analysis import pareto_figure, pareto_table
+from partialnas.overview import front_table
 from partialnas.space.errors import MachineError, UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -66,6 +69,15 @@ def test_baselines_of_one_family_stand_together(frames: Frames) -> None:
     alone = table.loc[["mobilenetv3_small_100", "resnet10"]]
     assert alone["family"].tolist() == ["mobilenetv3_small_100", "resnet10"]
     assert alone["member"].tolist() == ["", ""]
+
+
+def test_conditions_share_no_front(frames: Frames) -> None:
+    frame = frames(architectures=4)
+    frame["condition"] = ["small", "large"] * 4
+    with pytest.raises(UserError, match="choose one of small, large with --condition"):
+        pareto_table(frame, "throughput_img_s", "val_nll")
+    one = frame[frame["condition"].eq("large")]
+    assert set(pareto_table(one, "throughput_img_s", "val_nll")["condition"]) == {"large"}
 
 
 def test_each_study_has_a_front_of_its_own(frames: Frames) -> None:
@@ -151,6 +163,39 @@ def test_noise_of_a_timing_marks_only_what_was_timed(tmp_path: Path, frames: Fra
     frame = frames(5, 1, failed=0).assign(noisy=True)
     assert "noisy" not in pareto_figure(frame, tmp_path / "f.png", x="macs").caption
     assert "noisy (5)" in pareto_figure(frame, tmp_path / "f.png", x="latency_ms").caption
+
+
+def test_noisy_timings_are_marked_in_the_table_and_the_mark_is_told(
+    tmp_path: Path, frames: Frames
+) -> None:
+    frame = frames(5, 1, failed=0)
+    pareto_figure(frame, tmp_path / "quiet.png")
+    assert "~" not in (tmp_path / "quiet.md").read_text()
+    table = pareto_figure(frame.assign(noisy=True), tmp_path / "noisy.png").table
+    text = (tmp_path / "noisy.md").read_text()
+    for row in table[table["on_front"]].itertuples():
+        (line,) = [each for each in text.splitlines() if each.startswith(f"| {row.label} ")]
+        timed = [cell.strip() for cell in line.split("|") if "~" in cell]
+        figures = [float(cell.removeprefix("~").replace(",", "")) for cell in timed]
+        assert figures == pytest.approx([row.throughput_img_s, row.relative_throughput], rel=1e-3)
+    assert "\n~ before a timing: noisy" in text
+
+
+def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
+    def told(frame: pd.DataFrame, *axes: str) -> str:
+        console = Console(file=io.StringIO(), width=120)
+        with console.capture() as captured:
+            console.print(front_table(frame, *axes))
+        return captured.get()
+
+    frame = frames(5, 1, failed=0)
+    noisy = frame.assign(noisy=True)
+    assert "~" not in told(frame)
+    assert "~" not in told(noisy, "macs", "val_nll")
+    front = pareto_table(frame)["on_front"].sum()
+    *rows, note = [line for line in told(noisy).splitlines() if "~" in line]
+    assert len(rows) == front
+    assert note.startswith("~ before a timing: noisy")
 
 
 def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames) -> None:

@@ -1,0 +1,143 @@
+"""The figure of learned ratios: its table first, then the drawing and the caption."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from partialnas.analysis.caption import count
+from partialnas.analysis.export import csv, markdown
+from partialnas.analysis.load import load
+from partialnas.analysis.ratio_caption import ratio_caption
+from partialnas.analysis.ratio_checks import require_ratios
+from partialnas.analysis.ratio_plot import LOOKS, RatioPanels, draw
+from partialnas.analysis.ratios import (
+    by_seeds,
+    final_ratios,
+    load_warnings,
+    of_all_images,
+    ratio_table,
+    with_series,
+)
+from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
+from partialnas.runs.files import write_file
+from partialnas.space.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioFigure:
+    """What a figure of learned ratios shows: its table, its caption, and the files written."""
+
+    table: pd.DataFrame
+    caption: str
+    files: tuple[Path, ...]
+
+
+def ratio_figure(
+    folder: Path | str,
+    path: Path | str,
+    *,
+    trial: int | None = None,
+    table: Path | str | None = None,
+    style: StyleName = "cvpr",
+) -> RatioFigure:
+    """Draws what a study's networks have learned; the same ledger gives the same bytes.
+
+    Panels: the ratios of one trial over its epochs; those at the end, of each arm over its seeds;
+    where every image has its own ratio, the mean of each class and of each kind of input. Beside
+    the figure (PDF, SVG or PNG by suffix) stand its table as CSV (see `ratio_table`) and, as
+    Markdown, the ratios at the end with the caption.
+
+    Args:
+        folder: of the study.
+        path: the figure's file.
+        trial: number of the trial in the map; without it the first of the arm with most seeds.
+        table: the CSV's file; beside the figure without it.
+        style: the width and text size of a venue.
+
+    Raises:
+        UserError: nothing to draw, no such trial, or an unknown suffix or style.
+        MachineError: the ledger cannot be read, or the place cannot be written.
+    """
+    folder, path = Path(folder), Path(path)
+    table = path.with_suffix(".csv") if table is None else Path(table)
+    check_suffix(path)
+    if table.suffix.lower() != ".csv":
+        raise UserError(f"{table}: the table behind a figure ends in .csv")
+    frame = with_series(load(folder))
+    rows = ratio_table(folder)
+    require_ratios(folder, frame, rows, trial)
+    panels = ratio_panels(rows, trial)
+    caption = ratio_caption(frame, rows, panels, load_warnings(folder))
+    with drawing(style) as look:
+        figure = save_figure(draw(panels, look), path)
+    text = f"{markdown(readable(rows))}\n{caption}\n"
+    files = (
+        figure,
+        write_file(table, csv(rows)),
+        write_file(path.with_suffix(".md"), text),
+    )
+    return RatioFigure(table=rows, caption=caption, files=files)
+
+
+def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
+    """What the figure shows of a `ratio_table`.
+
+    Where there are more series than can be told apart, those with most seeds are shown. Without a
+    `trial` the map is of the first trial of the first of them, classes and kinds are of the first
+    whose ratios depend on the image; with one, map, classes and kinds are the trial's.
+    """
+    rows = of_all_images(table)
+    final = final_ratios(rows)
+    by_image = final[final["per"].eq("input")]
+    own = set() if trial is None else {*rows[rows["trial"].eq(trial)]["series"]}
+    names = sorted(by_seeds(final), key=lambda name: name not in own)
+    mapped, pictured = (trial or _first(of) for of in (final, by_image))
+    seeds = by_image[by_image["trial"].eq(pictured)]["series"]
+    kinds = table[table["kind"].ne("") & table["counts"] & table["series"].isin(seeds)]
+    classes = table[table["class"].notna() & table["trial"].eq(pictured)]
+    return RatioPanels(
+        history=rows[rows["trial"].eq(mapped or int(rows["trial"].min()))],
+        final=final[final["series"].isin(names[: len(LOOKS)])],
+        classes=classes.astype({"class": "int64"}),
+        kinds=kinds.assign(arm=kinds["series"], series=kinds["kind"]),
+    )
+
+
+def _first(final: pd.DataFrame) -> int:
+    """The first trial of the series with most seeds; 0 where there is none."""
+    trials = final[final["series"].isin(by_seeds(final)[:1])]["trial"]
+    return 0 if trials.empty else int(trials.min())
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The ratios at the end as texts, mean ± standard deviation: a column per series.
+
+    Args:
+        table: as `ratio_table` gives it.
+    """
+    final = final_ratios(of_all_images(table))
+    places = final.drop_duplicates("boundary").sort_values(["stage", "block", "part"])
+    order = places["boundary"].tolist()
+    texts: dict[str, list[str]] = {"": order}
+    for name in by_seeds(final):
+        rows = final[final["series"].eq(name)]
+        told = f"{name} ({count(rows['trial'].nunique(), 'seed')})"
+        texts[told] = _texts(rows.groupby("boundary")["ratio"], order)
+    static = final.groupby("boundary")["static"].unique().reindex(order)
+    texts["static"] = [" / ".join(f"{ratio:.3f}" for ratio in ratios) for ratios in static]
+    return pd.DataFrame(texts)
+
+
+def _texts(groups: Any, order: Sequence[str]) -> list[str]:
+    values = groups.agg(["mean", "std"]).reindex(order)
+    return [_text(mean, sd) for mean, sd in values.itertuples(index=False)]
+
+
+def _text(mean: float, sd: float) -> str:
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.3f}" if math.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
