@@ -70,7 +70,7 @@ def run(
     Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
     """
     from partialnas.search.runner import run_study
-    from partialnas.search.study import load_study
+    from partialnas.search.study_file import load_study
 
     loaded = load_study(study, quick=quick, overrides=set_ or ())
     folder = out or default_folder(loaded.study, quick=quick)
@@ -94,7 +94,7 @@ def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None
     Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
     from partialnas.search.checking import check_study
-    from partialnas.search.study import load_study
+    from partialnas.search.study_file import load_study
 
     loaded = load_study(study, quick=quick, overrides=set_ or ())
     check_study(loaded, beside=study.parent, show=typer.echo)
@@ -102,7 +102,7 @@ def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None
 
 @app.command()
 def status(folder: StudyFolder) -> None:
-    """Show a study's trials by state, its front, and what failed and why.
+    """Show a study's trials by state, its front, what failed and why, and warnings.
 
     Reads the ledger only: safe at any time, also while the study runs. Columns are means over
     seeds; the front is that of the study's objectives.
@@ -197,6 +197,10 @@ def pareto(
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
     ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
+    ] = None,
 ) -> None:
     """Draw the front of one or several studies, and write the table behind it.
 
@@ -212,7 +216,39 @@ def pareto(
     """
     from partialnas.overview import draw_front
 
-    draw_front(folders, x, y, output)
+    draw_front(folders, x, y, output, condition)
+
+
+@app.command()
+def ratios(
+    name: Annotated[
+        str, typer.Argument(metavar="DIR[:TRIAL]", help="A study's folder, or a trial as DIR:7.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/ratios.pdf."),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: beside the figure."),
+    ] = None,
+) -> None:
+    """Draw the ratios that networks have learned, and write the table behind it.
+
+    Panels: the ratios of one trial over its epochs (the trial named, or the first of the arm with
+    most seeds); those at the end, of each arm over its seeds, beside the static ratio; and, where
+    every image has its own ratio, the mean of each class and of each kind of input. Prints for
+    each arm how well the budget was met, how far the trained and the frozen form are apart, how
+    far seeds agree, when ratios came to rest, and every warning.
+
+    Beside the figure stand its table (.csv: every trial, epoch and layer) and its readable form
+    with the caption (.md).
+
+    Example: `partialnas ratios results/static-vs-dynamic -o ratios.pdf`
+    """
+    from partialnas.ratio_overview import draw_ratios
+
+    draw_ratios(name, output, csv)
 
 
 @app.command()
@@ -238,6 +274,36 @@ def export(
     typer.echo(f"{len(frame)} trials in {output}")
 
 
+@app.command("export-model")
+def export_model(
+    trial: Annotated[str, typer.Argument(metavar="DIR:7", help="A trial of a study.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the files go.")
+    ],
+    device: Annotated[
+        str | None, typer.Option(help="Measures on cpu, cuda or cuda:1. Default: the study's.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Longest time to measure.")] = 20.0,
+) -> None:
+    """Write a trial's trained network, learned ratios frozen, ready for timm.
+
+    Proves before it writes: that the static network computes what the trained one does (validation
+    images, at most 1e-5 of the largest logit), that it costs what formula, fvcore and record say,
+    and how fast it runs beside a hand-specified static network of the same ratios. The trial must
+    be done, its weights kept (`recipe.keep_weights: all`), its ratios static or learned per layer.
+
+    Writes `architecture.json` (plain ratios), `model.safetensors`, `config.json` (timm's),
+    `train.sh` (a full training with timm's script) and `proof.json`.
+
+    Example: `partialnas export-model results/static-vs-dynamic:7 -o dpconv`
+    """
+    from partialnas.export_overview import find_trial, show_export
+    from partialnas.runs.export_model import export_model
+
+    found = export_model(*find_trial(trial), output, device=device, max_seconds=seconds)
+    show_export(found)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; turns errors into one message and an exit code."""
     sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
@@ -255,15 +321,21 @@ def _exit_code(arguments: list[str]) -> int:
         return _told(f"error: {error}", arguments, 2)
     except MachineError as error:
         return _told(f"error: {error}", arguments, 1)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # typer takes a file's sudden end for Ctrl-D
+            return _defect(error.__cause__, arguments)
         return _told("interrupted; all that was finished is kept", arguments, _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        text = f"error: {type(error).__name__}: {error}\n"
-        hint = "This is a defect of partialnas; --debug before the verb shows where it happened."
-        return _told(text + hint, arguments, 1)
+        return _defect(error, arguments)
+
+
+def _defect(error: BaseException, arguments: list[str]) -> int:
+    text = f"error: {type(error).__name__}: {error}\n"
+    hint = "This is a defect of partialnas; --debug before the verb shows where it happened."
+    return _told(text + hint, arguments, 1)
 
 
 def _shown(error: Any) -> int:

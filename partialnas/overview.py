@@ -31,7 +31,7 @@ def show_architecture(
     if as_json:
         print(json.dumps(_described(architecture, resolution, counted), indent=2))
         return
-    table = _table(_title(architecture))
+    table = plain_table(_title(architecture))
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         number = column in ("params", "macs")
         table.add_column(column, justify="right" if number else "left", no_wrap=number)
@@ -50,7 +50,8 @@ def show_architecture(
     console.print(f"macs: multiply-accumulates as fvcore counts them; {core}", highlight=False)
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """A table for the terminal, ruled below its head alone."""
     return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
 
 
@@ -93,7 +94,7 @@ def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -
         return
     taken = list(measurements)
     first = taken[0]
-    table = _table(_conditions(first))
+    table = plain_table(_conditions(first))
     table.add_column("network")
     for column in ("img/s", "ms/batch", "relative", "95 % interval", "rounds", ""):
         table.add_column(column, justify="right")
@@ -120,6 +121,7 @@ def _conditions(m: "Measurement") -> str:
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and what failed and why."""
     from partialnas.analysis import load
+    from partialnas.analysis.ratios import load_warnings
     from partialnas.runs.ledger import Ledger
 
     console = Console()
@@ -130,32 +132,38 @@ def show_status(folder: Path) -> None:
     extra = [f"{replays} repeated"] if replays else []
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
     frame = load(folder)
-    if frame["state"].eq("done").any():
+    for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
+        trials = _under(frame, condition)
+        if condition:
+            console.print(f"under {condition}:", markup=False)
         try:
-            console.print(front_table(frame))
+            console.print(front_table(trials))
         except UserError as error:  # trials that have no front yet are no mistake of the reader's
             console.print(f"no front: {error}", markup=False, soft_wrap=True)
-    for line in _failures(frame):
-        console.print(line, markup=False)
+    for line in (*_failures(frame), *warning_lines(load_warnings(folder))):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"ledger: {folder / 'ledger.sqlite'}", soft_wrap=True)
 
 
 def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
     """The front of a study, and its baselines below it, as a table for the terminal."""
-    from partialnas.analysis.pareto import pareto_table
+    from partialnas.analysis.pareto import NOISE, pareto_table
     from partialnas.analysis.quantities import QUANTITIES
 
     points = pareto_table(frame, x, y)
-    shown = points[points["on_front"] | points["family"].ne("")]
+    shown = points[points["on_front"] | points["arm"].ne("")]
     axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
-    table = _table("front, and baselines below it")
+    table = plain_table("front, and baselines below it")
     table.add_column("")
     keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
     for key in (*keys, "seeds"):
         table.add_column(key, justify="right")
+    quantities = [axes.get(key) or QUANTITIES[key] for key in keys]
     for _, row in shown.iterrows():
-        texts = [(axes.get(key) or QUANTITIES[key]).text(row[key]) for key in keys]
+        texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
         table.add_row(row["label"], *texts, str(row["n"]))
+    if shown["noisy"].any() and any(each.timed for each in quantities):
+        table.caption, table.caption_justify = NOISE, "left"
     return table
 
 
@@ -163,9 +171,23 @@ def _failures(frame: "pd.DataFrame") -> list[str]:
     """One line per reason, the most frequent first, with the trials it struck."""
     struck = frame[frame["state"].isin(["early", "failed", "timeout"])]
     told = struck["state"] + ": " + struck["reason"].fillna("no reason known")
-    reasons = struck["trial"].groupby(told, sort=False).agg(list)
+    return _by_reason(struck["trial"], told)
+
+
+def warning_lines(warned: "pd.DataFrame") -> list[str]:
+    """One line per warning of learned ratios, the most frequent first, with the trials it is of.
+
+    Args:
+        warned: as `load_warnings` gives them.
+    """
+    once = warned.drop_duplicates(["trial", "warning"])
+    return _by_reason(once["trial"], "warn: " + once["warning"])
+
+
+def _by_reason(trials: "pd.Series[int]", told: "pd.Series[str]") -> list[str]:
+    reasons = trials.groupby(told, sort=False).agg(list)
     ordered = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-    return [f"{len(trials)} {what} (trials {_few(trials)})" for what, trials in ordered]
+    return [f"{len(struck)} {what} (trials {_few(struck)})" for what, struck in ordered]
 
 
 def _few(trials: list[int]) -> str:
@@ -173,11 +195,29 @@ def _few(trials: list[int]) -> str:
     return listed + (", ..." if len(trials) > 5 else "")
 
 
-def draw_front(folders: list[Path], x: str | None, y: str | None, output: Path | None) -> None:
+def _under(frame: "pd.DataFrame", condition: str | None) -> "pd.DataFrame":
+    """The trials that were run under a condition; all of them where none is named."""
+    if condition is None:
+        return frame
+    under = frame[frame["condition"].eq(condition)]
+    if under.empty:
+        names = ", ".join(filter(None, frame["condition"].unique())) or "none"
+        raise UserError(f"no trial was run under condition {condition!r}; there are {names}")
+    under.attrs = frame.attrs
+    return under
+
+
+def draw_front(
+    folders: list[Path],
+    x: str | None,
+    y: str | None,
+    output: Path | None,
+    condition: str | None = None,
+) -> None:
     """Draw the front of studies, print its table, and name the files written."""
     from partialnas.analysis import load, pareto_figure
 
-    frame = load(folders)
+    frame = _under(load(folders), condition)
     drawn = pareto_figure(frame, output or folders[0] / "front.pdf", x=x, y=y)
     console = Console()
     console.print(front_table(frame, x, y))

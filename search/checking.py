@@ -3,12 +3,18 @@
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 
-from partialnas.runs.measure import rehearse
 from partialnas.runs.subject import Subject, subject_name
 from partialnas.search.pilot import time_trial
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import Prepared, expected_trials, prepare, same_network
+from partialnas.search.prepare import (
+    Prepared,
+    expected_trials,
+    prepare,
+    rehearse_all,
+    same_network,
+)
 from partialnas.search.progress import clock
 from partialnas.search.study import Study
 from partialnas.search.work import import_function
@@ -34,20 +40,25 @@ def check_study(study: Study, *, beside: Path, show: Callable[[str], None]) -> N
     if study.trial is not None:
         import_function(study.trial, beside)
     else:
-        rehearse(prepared.reference, prepared.task, study.measure)
+        rehearse_all(prepared)
     for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
         show(line)
 
 
 def _plan(prepared: Prepared) -> Iterator[str]:
-    study, task = prepared.study, prepared.task
+    study = prepared.study
     yield f"study {study.study}: {study.question}" if study.question else f"study {study.study}"
-    shape = f"{task.channels} x {task.resolution} x {task.resolution}, {task.classes} classes"
-    yield f"task: {task.data}, {shape}"
+    for condition in prepared.conditions:
+        task = condition.task
+        shape = f"{task.channels} x {task.resolution} x {task.resolution}, {task.classes} classes"
+        under = f" under {condition.name}" if condition.name else ""
+        yield f"task{under}: {task.data}, {shape}, batches of {condition.recipe.batch_size}"
     if prepared.space is not None:
         yield f"space: {prepared.space.size()}"
     if prepared.arms:
         yield f"arms: {', '.join(prepared.arms)}"
+    for name, control in prepared.controls.items():
+        yield f"arm {name}: static, the ratios of {control.origin} as {control.ratios}"
     yield f"reference: {subject_name(prepared.reference)}"
     trials = expected_trials(study)
     many = f"as many as {study.budget.hours:g} h allow" if trials is None else str(trials)
@@ -66,8 +77,9 @@ def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
     if study.trial is not None:
         yield f"time: not estimated, {study.trial} stands in for training"
         return
-    pilot = time_trial(_typical(prepared), prepared, placement.device)
-    trial = pilot.seconds + pilot.start
+    typical = _typical(prepared)
+    pilots = [time_trial(typical, each, placement.device) for each in prepared.conditions]
+    trial = fmean(pilot.seconds + pilot.start for pilot in pilots)
     trials, workers = expected_trials(study), placement.workers
     told = f"time: about {trial:.1f} s a trial on {placement.device}"
     if trials is None:

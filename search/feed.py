@@ -1,25 +1,18 @@
 """The feed: decides what runs next, writes down what came of it, and tells the source."""
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any
 
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_rows import ProposalRow, TrialRow
-from partialnas.runs.record import Record
-from partialnas.runs.subject import (
-    Subject,
-    subject_data,
-    subject_digest,
-    subject_from,
-    subject_name,
-)
-from partialnas.search.candidate import Candidate, Metrics
+from partialnas.runs.ledger_rows import ProposalRow
+from partialnas.runs.measurement import Measurement
+from partialnas.search.candidate import Candidate
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
 from partialnas.search.prepare import Prepared
+from partialnas.search.roster import Roster
 from partialnas.search.sources import Remembered, Source
 from partialnas.search.work import Item, Timing
 
@@ -35,9 +28,8 @@ class StudyFeed:
     Arms come first, seed by seed, so that a study stopped early is balanced. Then the source
     proposes; a network that was proposed before is answered from the ledger. Where an objective is
     measured, a network is timed before the source is told; otherwise all are timed at the end.
-
-    Attributes:
-        numbers: the ledger's number of every trial by its key.
+    Where ratios are learned, the static network that they froze to is timed. An arm that follows
+    from another one's ratios is trained as soon as these are known.
     """
 
     def __init__(
@@ -48,22 +40,30 @@ class StudyFeed:
         self._ledger = ledger
         self._source = source
         self._note = note
-        self.numbers: dict[str, int] = {}
-        self._candidates: dict[str, Candidate] = {}
+        self._roster = Roster(prepared, ledger)
+        self._speeds: dict[Timing, Measurement | None] = {}
+        self._owners: dict[Timing, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
         self._flying = 0
-        self._trials = 0
-        self._proposals = 0
         self._repeats = 0
         hours = self._study.budget.hours
         self._deadline = monotonic() + 3600 * hours if hours else None
-        self._left_out = 0
         self._resume()
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The ledger's number of every trial by its key."""
+        return self._roster.numbers
+
+    def under(self, key: str) -> str:
+        """The condition of a trial, to be told behind its name."""
+        name = self._roster.condition(key).name
+        return f" under {name}" if name else ""
 
     @property
     def repeats(self) -> int:
         """Proposals that were answered from the ledger."""
-        return self._proposals - len(self._candidates)
+        return self._roster.repeats
 
     @property
     def running(self) -> int:
@@ -72,9 +72,16 @@ class StudyFeed:
 
     def dominated(self) -> list[str]:
         """Keys of the trials whose networks another dominates in the study's objectives."""
-        worse = dominated([*self._candidates.values()], self._study.objectives)
-        digests = {subject_digest(candidate.subject) for candidate in worse}
-        return [row.key for row in self._ledger.trials() if row.digest in digests]
+        everyone = self._roster.candidates.values()
+        return [
+            key
+            for condition in self._prepared.conditions
+            for candidate in dominated(
+                [c for c in everyone if c.condition == condition], self._study.objectives
+            )
+            for seed in candidate.seeds
+            for key in candidate.job(seed).keys.values()
+        ]
 
     # What the executor calls.
 
@@ -88,7 +95,8 @@ class StudyFeed:
                 continue
             if self._flying:
                 return WAIT
-            self._queue.extend(self._untimed())
+            for candidate in self._roster.candidates.values() if self._times else ():
+                self._time(candidate)
             if not self._queue:
                 return self._end()
         item = self._queue.popleft()
@@ -100,24 +108,27 @@ class StudyFeed:
     def tell(self, item: Item, outcome: Outcome) -> None:
         """Write down what came of an item, and go on with its network."""
         self._flying -= 1
-        candidate = self._candidates[subject_digest(item.subject)]
+        if isinstance(item, Timing):
+            if outcome.measurement is not None:
+                self._ledger.add_measurement(outcome.measurement)
+            self._speeds[item] = outcome.measurement
+            for candidate in self._owners.pop(item):
+                self._go_on(candidate)
+            return
         for record in outcome.records:
             self._ledger.finish(record)
-            candidate.results[record.seed] = _result(record)
             self._repeats = 0
-        if isinstance(item, Timing):
-            candidate.timed = True
-            candidate.measurement = outcome.measurement
-        if outcome.measurement is not None:
-            self._ledger.add_measurement(outcome.measurement)
-        self._go_on(candidate)
+            candidate = self._roster.take(record)
+            self._queue_news()
+            self._go_on(candidate)
 
     def _end(self) -> End:
         if self._repeats > _MOST_REPEATS:
             self._note("the search ends: it has nothing new to propose")
-        if self._left_out:
+        if self._roster.left_out:
             self._note(
-                f"{self._left_out} trials are left out: raise the budget to have them trained"
+                f"{self._roster.left_out} trials are left out: raise the budget to have them "
+                "trained"
             )
         return END
 
@@ -126,8 +137,7 @@ class StudyFeed:
     def _go_on(self, candidate: Candidate) -> None:
         if not candidate.trained or candidate.concluded:
             return
-        if self._times_early and candidate.worth_timing:
-            self._queue.appendleft(Timing(subject=candidate.subject))
+        if self._times_early and self._time(candidate):
             return
         candidate.concluded = True
         self._tell_source(candidate)
@@ -140,10 +150,18 @@ class StudyFeed:
     def _times_early(self) -> bool:
         return self._times and self._study.measured
 
-    def _untimed(self) -> Iterator[Timing]:
-        for candidate in self._candidates.values():
-            if self._times and candidate.worth_timing:
-                yield Timing(subject=candidate.subject)
+    def _time(self, candidate: Candidate) -> bool:
+        """Have what a network ended with timed, each once; whether a speed is still awaited."""
+        for seed, item in candidate.untimed.items():
+            if item in self._speeds:
+                candidate.speeds[seed] = self._speeds[item]
+                continue
+            if item not in self._owners:
+                self._owners[item] = []
+                self._queue.appendleft(item)
+            if not any(owner is candidate for owner in self._owners[item]):
+                self._owners[item].append(candidate)
+        return bool(candidate.untimed)
 
     def _tell_source(self, candidate: Candidate) -> None:
         """Answer the proposals that wait for this network."""
@@ -151,73 +169,47 @@ class StudyFeed:
             number = candidate.waiting.pop(0)
             self._source.tell(number, candidate.values(self._study.objectives))
 
+    def _queue_news(self) -> None:
+        """Queue the arms that follow from a trial before later seeds, which stay balanced so."""
+        for candidate in self._roster.news:
+            for job in self._roster.jobs(candidate):
+                later = (
+                    index
+                    for index, item in enumerate(self._queue)
+                    if isinstance(item, Job) and item.seeds > job.seeds
+                )
+                self._queue.insert(next(later, len(self._queue)), job)
+        self._roster.news.clear()
+        while self._roster.remarks:
+            self._note(self._roster.remarks.pop(0))
+
     # What is proposed.
 
     def _propose(self) -> bool:
         """Admit the source's next proposal; False where there will be none for now."""
         budget = self._study.budget.trials
-        full = budget is not None and self._trials + self._study.seeds > budget
+        full = budget is not None and self._roster.trials + self._study.seeds > budget
         if self._source is None or full:
             return False
-        number = self._proposals + 1
+        number = self._roster.proposals + 1
         if self._repeats < _MOST_REPEATS:
             proposal = self._source.ask(number)
         else:
-            proposal = self._source.explore(number, self._candidates)
+            known = {digest for _, digest in self._roster.candidates}
+            proposal = self._source.explore(number, known)
         if proposal is None:
             self._repeats = _MOST_REPEATS + 1
             return False
-        subject = proposal.architecture
-        digest = self._write_proposal(None, subject, proposal.note)
-        known = self._candidates.get(digest)
-        self._repeats = 0 if known is None else self._repeats + 1
-        candidate = known or self._candidates.setdefault(digest, Candidate(subject))
+        before = self._roster.repeats
+        candidate = self._roster.propose(proposal.architecture, proposal.note)
+        fresh = self._roster.repeats == before
+        self._repeats = 0 if fresh else self._repeats + 1
         candidate.waiting.append(number)
-        if known is None:
-            self._queue.extend(self._jobs(candidate, number))
-        elif known.concluded:
-            self._tell_source(known)
+        if fresh:
+            self._queue.extend(self._roster.jobs(candidate))
+        elif candidate.concluded:
+            self._tell_source(candidate)
         return True
-
-    def _admit_arms(self, known: Container[str | None]) -> None:
-        for arm, subject in self._prepared.arms.items():
-            if arm not in known:
-                digest = self._write_proposal(arm, subject, {})
-                self._candidates.setdefault(digest, Candidate(subject))
-
-    def _write_proposal(self, arm: str | None, subject: Subject, note: dict[str, Any]) -> str:
-        digest = subject_digest(subject)
-        self._ledger.add_proposal(arm, digest, subject_data(subject), note)
-        self._proposals += 1
-        return digest
-
-    def _jobs(self, candidate: Candidate, number: int) -> Iterator[Job]:
-        """Jobs of the seeds that have no result yet, planned in the ledger while budget lasts."""
-        budget = self._study.budget.trials
-        for seed in range(self._study.seeds):
-            if seed in candidate.results:
-                continue
-            if seed not in candidate.seeds:
-                if budget is not None and self._trials >= budget:
-                    self._left_out += 1
-                    continue
-                self._trials += 1
-                candidate.seeds.add(seed)
-            job = self._job(candidate.subject, seed)
-            facts = {"digest": subject_digest(job.subject), "name": subject_name(job.subject)}
-            rows = self._ledger.plan(number, **facts, fidelity=job.fidelity, keys=job.keys)
-            self.numbers |= {row.key: row.number for row in rows}
-            yield job
-
-    def _job(self, subject: Subject, seed: int) -> Job:
-        recipe = self._study.recipe
-        return Job(
-            subject=subject,
-            task=self._prepared.task,
-            recipe=recipe,
-            fidelity=recipe.epochs,
-            seeds=(seed,),
-        )
 
     def _drop_trials(self) -> None:
         """Leave planned trials for another sitting; networks half trained stay untold."""
@@ -230,47 +222,23 @@ class StudyFeed:
 
     def _resume(self) -> None:
         """Rebuild networks, source and queue from the ledger."""
+        owners = self._roster.recall()
+        for candidate in self._roster.candidates.values():
+            self._speeds |= {item: candidate.speeds[s] for s, item in candidate.timed.items()}
         rows = self._ledger.proposals()
-        self._proposals = len(rows)
-        for row in rows:
-            fresh = row.digest not in self._candidates
-            self._repeats = 0 if fresh else self._repeats + 1
-            self._candidates.setdefault(row.digest, Candidate(subject_from(row.subject)))
-        self._take_up_results()
-        history = [self._remember(row) for row in rows if row.arm is None]
+        self._repeats = _repeated(owners)
+        history = [self._remember(row, owners[row.number]) for row in rows if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
-        self._admit_arms({row.arm for row in rows})
-        self._queue.extend(self._unfinished())
-        for candidate in self._candidates.values():
+        self._roster.admit_arms()
+        self._queue.extend(self._roster.unfinished())
+        self._roster.news.clear()  # their jobs are among these
+        self._queue_news()
+        for candidate in [*self._roster.candidates.values()]:
             self._go_on(candidate)
 
-    def _unfinished(self) -> Iterator[Job]:
-        """Jobs of all networks that lack results: arms first, seed by seed."""
-        arms = {subject_digest(subject) for subject in self._prepared.arms.values()}
-        first = {row.digest: row.number for row in reversed(self._ledger.proposals())}
-        ours = [
-            job for d in first if d in arms for job in self._jobs(self._candidates[d], first[d])
-        ]
-        yield from sorted(ours, key=lambda job: job.seeds)
-        for digest, number in sorted(first.items(), key=lambda pair: pair[1]):
-            if digest not in arms:
-                yield from self._jobs(self._candidates[digest], number)
-
-    def _take_up_results(self) -> None:
-        for trial in self._ledger.trials():
-            candidate = self._candidates[trial.digest]
-            candidate.seeds.add(trial.seed)
-            self._trials += 1
-            if trial.final:
-                candidate.results[trial.seed] = _result(trial)
-        for measurement in self._ledger.measurements():
-            candidate = self._candidates[measurement.digest]
-            candidate.measurement, candidate.timed = measurement, True
-
-    def _remember(self, row: ProposalRow) -> Remembered:
-        candidate = self._candidates[row.digest]
-        waits = not candidate.trained or (self._times_early and candidate.worth_timing)
+    def _remember(self, row: ProposalRow, candidate: Candidate) -> Remembered:
+        waits = not candidate.trained or (self._times_early and bool(candidate.untimed))
         if waits:
             candidate.waiting.append(row.number)
         candidate.concluded = not waits
@@ -278,5 +246,11 @@ class StudyFeed:
         return Remembered(row.number, row.proposal, values, open=waits)
 
 
-def _result(record: Record | TrialRow) -> Metrics | None:
-    return {**record.metrics, **record.cost} if record.state == "done" else None
+def _repeated(owners: Mapping[int, Candidate]) -> int:
+    """How many of the latest proposals in a row were known already."""
+    seen: set[int] = set()
+    repeats = 0
+    for candidate in owners.values():
+        repeats = repeats + 1 if id(candidate) in seen else 0
+        seen.add(id(candidate))
+    return repeats

@@ -6,7 +6,7 @@ from partialnas.runs.data import Splits, load_splits
 from partialnas.runs.job import Job
 from partialnas.runs.subject import Subject
 from partialnas.runs.trial import Context, run_trial
-from partialnas.search.prepare import Prepared
+from partialnas.search.condition import Condition
 from partialnas.space.errors import UserError
 
 _SHORT, _LONG = 4, 12
@@ -26,27 +26,26 @@ class Pilot:
     start: float
 
 
-def time_trial(subject: Subject, prepared: Prepared, device: str) -> Pilot:
+def time_trial(subject: Subject, condition: Condition, device: str) -> Pilot:
     """Time a few training steps and evaluations of `subject`, and extrapolate to a trial.
 
     Raises:
         UserError: the network cannot be trained; says why.
     """
-    splits = load_splits(prepared.task)
-    recipe = prepared.study.recipe
+    splits = load_splits(condition.task)
+    recipe = condition.recipe
     steps = len(splits.train_y) // recipe.batch_size
     short, long = (
-        _epoch(subject, prepared, _share(splits, count * recipe.batch_size), device)
+        _epoch(subject, condition, _share(splits, count * recipe.batch_size), device)
         for count in (_SHORT, _LONG)
     )
     step = max(long - short, 0.0) / (_LONG - _SHORT)
     return Pilot(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
 
 
-def _epoch(subject: Subject, prepared: Prepared, splits: Splits, device: str) -> float:
-    job = Job(
-        subject=subject, task=prepared.task, recipe=prepared.study.recipe, fidelity=1, seeds=(0,)
-    )
+def _epoch(subject: Subject, condition: Condition, splits: Splits, device: str) -> float:
+    task, recipe = condition.task, condition.recipe
+    job = Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,))
     (record,) = run_trial(job, Context(device=device, splits=splits))
     if record.state != "done":
         raise UserError(f"a pilot trial failed: {record.reason}")

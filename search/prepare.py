@@ -8,9 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from partialnas.runs.measure import rehearse
 from partialnas.runs.subject import Subject, check_subject, subject_digest, subject_from
 from partialnas.runs.task import Task, resolve_task
-from partialnas.search.study import Plain, Study
+from partialnas.search.condition import Condition
+from partialnas.search.controls import ControlArm, control_arm, is_control
+from partialnas.search.settings import Plain
+from partialnas.search.study import Study
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
@@ -33,19 +37,26 @@ class Prepared:
 
     Attributes:
         study: the study.
-        task: data set, resolution, channels and classes.
+        conditions: under each of which every arm is trained and timed; at least one.
         base: the plan that arms and axes start from.
         space: what the search varies; None for a list of arms alone.
         arms: named subjects, in the study's order.
+        controls: arms that follow from what others have learned, by name.
         reference: what throughput is relative to.
     """
 
     study: Study
-    task: Task
+    conditions: tuple[Condition, ...]
     base: Plan
     space: Space | None
     arms: dict[str, Subject]
+    controls: dict[str, ControlArm]
     reference: Subject
+
+    @property
+    def task(self) -> Task:
+        """What is learned, of several conditions under the first."""
+        return self.conditions[0].task
 
 
 def prepare(study: Study, folder: Path) -> Prepared:
@@ -64,23 +75,41 @@ def prepare(study: Study, folder: Path) -> Prepared:
             problems.append(told if told.startswith(at) else f"{at}: {told}")
             return None
 
-    data = _beside(study.task.data, folder)
-    task = attempt("task", lambda: resolve_task(data, study.task.resolution))
     base, spec = study.base, study.space
+    found = [
+        attempt(f"conditions.{name}" if name else "task", partial(_condition, study, name, folder))
+        for name in study.conditions or ("",)
+    ]
     attempt("base", base.architecture)
-    if task is None or problems:
+    conditions = tuple(condition for condition in found if condition is not None)
+    if problems:
         raise _refusal(problems)
+    task, tasks = conditions[0].task, tuple(condition.task for condition in conditions)
     space = attempt("space", lambda: _space(base, spec, task)) if spec else None
-    arms = {
-        name: attempt(f"arms.{name}", partial(_subject, arm, name, base, task, folder))
-        for name, arm in study.arms.items()
+    stated = {name: arm for name, arm in study.arms.items() if not is_control(arm)}
+    subjects = {
+        name: attempt(f"arms.{name}", partial(_subject, arm, name, base, tasks, folder))
+        for name, arm in stated.items()
     }
-    reference = attempt("reference", lambda: _reference(study, base, space, task, folder))
+    arms = {name: subject for name, subject in subjects.items() if subject is not None}
+    controls = {
+        name: attempt(f"arms.{name}", partial(control_arm, arm, arms))
+        for name, arm in study.arms.items()
+        if isinstance(arm, dict) and is_control(arm)
+    }
+    reference = attempt("reference", lambda: _reference(study, base, space, tasks, folder))
     attempt("budget.trials", lambda: _check_budget(study))
     if problems or reference is None:
         raise _refusal(problems)
-    known = {name: arm for name, arm in arms.items() if arm is not None}
-    return Prepared(study, task, base, space, known, reference)
+    known = {name: control for name, control in controls.items() if control is not None}
+    return Prepared(study, conditions, base, space, arms, known, reference)
+
+
+def _condition(study: Study, name: str, folder: Path) -> Condition:
+    """The study's own task, recipe and protocol, or those under one of its conditions."""
+    changed = study.under(name) if name else study
+    task = resolve_task(_beside(changed.task.data, folder), changed.task.resolution)
+    return Condition(name, task, changed.recipe, changed.measure)
 
 
 def _beside(data: str, folder: Path) -> str:
@@ -105,10 +134,13 @@ def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
     return space
 
 
-def _subject(arm: str | Plain, name: str, base: Plan, task: Task, folder: Path) -> Subject:
+def _subject(
+    arm: str | Plain, name: str, base: Plan, tasks: tuple[Task, ...], folder: Path
+) -> Subject:
     subject = _named(arm, folder) if isinstance(arm, str) else _changed(base, arm)
     if isinstance(subject, Architecture):
-        subject.map_sizes(task.resolution)
+        for task in tasks:  # refuses images too small for it, and budgets out of reach
+            _macs(subject, task)
         return subject.model_copy(update={"name": name})
     check_subject(subject)
     return subject
@@ -136,27 +168,34 @@ def expected_trials(study: Study) -> int | None:
 
     A searched network is trained with all its seeds or not at all.
     """
-    arms = len(study.arms) * study.seeds
+    arms = _arm_trials(study)
     if study.search is None:
         return arms
     budget = study.budget.trials
     return None if budget is None else arms + (budget - arms) // study.seeds * study.seeds
 
 
+def _arm_trials(study: Study) -> int:
+    return len(study.arms) * max(len(study.conditions), 1) * study.seeds
+
+
 def _check_budget(study: Study) -> None:
-    needed = len(study.arms) * study.seeds
+    needed = _arm_trials(study)
     if study.budget.trials is not None and needed > study.budget.trials:
+        under = f" x {len(study.conditions)} conditions" if study.conditions else ""
         raise UserError(
-            f"{study.budget.trials} is less than what the arms need: {len(study.arms)} arms x "
-            f"{study.seeds} seeds = {needed} trials"
+            f"{study.budget.trials} is less than what the arms need: {len(study.arms)} arms"
+            f"{under} x {study.seeds} seeds = {needed} trials"
         )
 
 
-def _reference(study: Study, base: Plan, space: Space | None, task: Task, folder: Path) -> Subject:
+def _reference(
+    study: Study, base: Plan, space: Space | None, tasks: tuple[Task, ...], folder: Path
+) -> Subject:
     """The stated reference, or a FasterNet near the median cost of the space."""
     if study.reference is not None:
-        return _subject(study.reference, "reference", base, task, folder)
-    rng = random.Random(0)
+        return _subject(study.reference, "reference", base, tasks, folder)
+    task, rng = tasks[0], random.Random(0)
     sampled = (
         [space.architecture(space.sample(rng)) for _ in range(_REFERENCE_SAMPLE)] if space else []
     )
@@ -175,6 +214,17 @@ def fasternet_near(macs: float, base: Plan, task: Task) -> Architecture:
 
 def _macs(architecture: Architecture, task: Task) -> int:
     return cost(architecture, task.resolution, task.channels, task.classes).macs
+
+
+def rehearse_all(prepared: Prepared) -> None:
+    """Run the reference once under each condition, to find out whether it can be measured so.
+
+    Raises:
+        UserError: it cannot run on the images of a task.
+        MachineError: the device is not there, or out of memory.
+    """
+    for condition in prepared.conditions:
+        rehearse(prepared.reference, condition.task, condition.protocol)
 
 
 def same_network(prepared: Prepared) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -13,18 +14,18 @@ from partialnas.runs.environment import environment
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_file import LEDGER_FILE
-from partialnas.runs.measure import rehearse
 from partialnas.runs.subject import subject_data, subject_digest, subject_from
 from partialnas.runs.task import Task
 from partialnas.runs.trial import Context
 from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
+from partialnas.search.growth import differences, growth, noted
 from partialnas.search.keeping import drop_weights
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import Prepared, prepare, same_network
+from partialnas.search.prepare import Prepared, prepare, rehearse_all, same_network
 from partialnas.search.progress import Progress
 from partialnas.search.sources import OptunaSource, Source
-from partialnas.search.study import Study, differences, growth
+from partialnas.search.study import Study
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
 from partialnas.space.errors import MachineError, UserError
@@ -84,9 +85,11 @@ def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     try:
         ledger.trials()  # a damaged ledger is told before anything is written to it
         _check_same(ledger, prepared, folder)
-        for line in growth(json.loads(ledger.meta["frozen"]), prepared.study.frozen()):
-            progress.event(f"the study has grown: {line}")
-        ledger.amend({"frozen": frozen})
+        before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
+        lines = growth(before, prepared.study.frozen())
+        for line in lines:
+            progress.event(f"the study goes on with {line}")
+        ledger.amend({"frozen": frozen, **noted(ledger.meta, lines)})
     except BaseException:
         ledger.close()
         raise
@@ -106,9 +109,9 @@ def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
             f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
             "name another folder with --out"
         )
-    before = Task.model_validate_json(meta["task"])
-    changed = differences(before.identity(), prepared.task.identity(), "task")
-    arms = {row.arm: row.digest for row in ledger.proposals() if row.arm is not None}
+    before, after = _identities(json.loads(meta["task"])), _identities(_tasks(prepared))
+    changed = differences(before, after, "task")
+    arms = {row.arm: row.digest for row in ledger.proposals() if row.arm in prepared.arms}
     for name, arm in prepared.arms.items():
         if arms.get(name, subject_digest(arm)) != subject_digest(arm):
             changed.append(f"arms.{name}: {arms[name]} -> {subject_digest(arm)}")
@@ -128,10 +131,23 @@ def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
         "study": prepared.study.study,
         "study_digest": prepared.study.digest,
         "frozen": frozen,
-        "task": prepared.task.model_dump_json(),
+        "task": json.dumps(_tasks(prepared)),
         "environment": json.dumps(environment()),
         "reference": json.dumps(subject_data(prepared.reference)),
     }
+
+
+def _tasks(prepared: Prepared) -> dict[str, Any]:
+    """The study's one task, or that of each condition, as plain data."""
+    tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
+    return tasks.get("", tasks)
+
+
+def _identities(tasks: dict[str, Any]) -> dict[str, Any]:
+    """The same without where the data lie."""
+    if isinstance(tasks.get("data"), str):
+        return Task.model_validate(tasks).identity()
+    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}
 
 
 def _as_yaml(study: Study) -> str:
@@ -151,18 +167,17 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
     if study.trial is not None:
         import_function(study.trial, beside)
     else:
-        rehearse(prepared.reference, prepared.task, study.measure)
+        rehearse_all(prepared)
+    tasks = dict.fromkeys(condition.task for condition in prepared.conditions)
     context = Context(
         device=placement.device,
-        splits=None if study.trial else load_splits(prepared.task),
         folder=folder.resolve(),
         time_limit_s=study.executor.time_limit_s,
     )
     counted = ("params", "macs", "macs_core", "activations")
     return Work(
         context=context,
-        task=prepared.task,
-        protocol=study.measure,
+        splits={} if study.trial else {t: load_splits(t) for t in tasks},
         reference=prepared.reference,
         function=study.trial,
         required=tuple(name for name in study.objectives if name not in counted),

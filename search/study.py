@@ -1,24 +1,19 @@
 """Studies: one YAML file that says what is searched or compared, how, and within what budget."""
 
-import copy
-import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Literal, Self
 
-import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
-from partialnas.space.errors import UserError
+from partialnas.search.settings import Plain, changed
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
-from partialnas.space.values import Value, checked, digest
+from partialnas.space.values import Value, digest, mistakes
 
 Direction = Literal["min", "max"]
-Plain = dict[str, Any]
 
 OBJECTIVES: dict[str, Direction] = {
     "val_accuracy": "max",
@@ -102,7 +97,11 @@ class Study(Value):
         base: a preset's plan with settings replaced (`preset`, `width`, ...), or plain settings.
         space: axes and constraints that the search varies the base by.
         arms: named architectures that are trained whatever the search does: a preset's name,
-            `timm:NAME`, `file.json`, or settings that replace the base's.
+            `timm:NAME`, `file.json`, settings that replace the base's, or `{from: ARM, ratios:
+            learned}`: a static network with the ratios that another arm has learned with the same
+            seed, or with `uniform`, `reversed` or `shuffled` ones of equal cost.
+        conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
+            and `measure` by name, keys written with dots.
         objectives: what is traded off, and each direction.
         reference: the network that throughput is relative to; by default a FasterNet near the
             space's median cost.
@@ -120,6 +119,7 @@ class Study(Value):
     seeds: int = Field(default=1, ge=1)
     search: SearchSpec | None = None
     arms: dict[str, str | Plain] = Field(default_factory=dict)
+    conditions: dict[str, Plain] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
     measure: Protocol = Protocol()
     reference: str | Plain | None = None
@@ -159,6 +159,22 @@ class Study(Value):
                 raise ValueError(f"{name}: expected a preset, timm:NAME or settings, got {arm!r}")
         return value
 
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_change_how_arms_are_trained(cls, value: dict[str, Plain]) -> dict[str, Plain]:
+        for name, settings in value.items():
+            if not name.strip():
+                raise ValueError("expected a name for each condition")
+            for key in settings:
+                if key.partition(".")[0] not in ("task", "recipe", "measure") or "." not in key:
+                    raise ValueError(
+                        f"{name}: {key}: expected keys such as task.resolution, recipe.batch_size "
+                        "or measure.batch_size"
+                    )
+                if key in ("recipe.threads", "measure.device", "measure.threads"):
+                    raise ValueError(f"{name}: {key} is the same for the whole study")
+        return value
+
     @field_validator("trial")
     @classmethod
     def _names_a_function(cls, value: str | None) -> str | None:
@@ -174,6 +190,23 @@ class Study(Value):
             raise ValueError("search: needs at least one axis under `space.axes`")
         if self.search is not None and self.budget == Budget():
             raise ValueError("budget: a search needs `trials`, `hours`, or both, to end")
+        return self
+
+    @model_validator(mode="after")
+    def _conditions_can_run(self) -> Self:
+        if self.conditions and self.search is not None:
+            raise ValueError("conditions: for arms only; a search has one task and one recipe")
+        trained: dict[str, str] = {}
+        for name in self.conditions:
+            try:
+                under = self.under(name)
+            except ValidationError as error:
+                raise ValueError("; ".join(mistakes(error, f"conditions.{name}"))) from None
+            other = trained.setdefault(
+                digest([under.frozen()[k] for k in ("task", "recipe")]), name
+            )
+            if other != name:
+                raise ValueError(f"conditions.{name}: its task and recipe are those of {other}")
         return self
 
     @model_validator(mode="after")
@@ -200,6 +233,11 @@ class Study(Value):
         """Whether the sampler must know a measured quantity before it goes on."""
         return any(name in MEASURED for name in self.objectives)
 
+    def under(self, condition: str) -> "Study":
+        """The study as if the settings of one of its conditions were its own."""
+        plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
+        return Study.model_validate(changed(plain, self.conditions[condition]))
+
     def frozen(self) -> Plain:
         """The study as plain JSON data, as the ledger keeps it."""
         return self.model_dump(mode="json", by_alias=True)
@@ -207,129 +245,12 @@ class Study(Value):
     @property
     def digest(self) -> str:
         """Identity of what must not change while a study goes on."""
-        return digest(_fixed(self.frozen()))
+        return digest(fixed(self.frozen()))
 
 
 _MAY_GROW = ("budget", "executor", "seeds", "quick", "question", "arms")
 
 
-def _fixed(frozen: Plain) -> Plain:
+def fixed(frozen: Plain) -> Plain:
+    """The part of a frozen study that must not change once it has begun."""
     return {key: value for key, value in frozen.items() if key not in _MAY_GROW}
-
-
-def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()) -> Study:
-    """The study in a YAML file, `quick:` applied on demand, then `KEY=VALUE` overrides.
-
-    Raises:
-        UserError: no such file, not YAML, or not a study; names every mistake with its path.
-    """
-    data = _read(path)
-    stated = dict(_parse_override(text) for text in overrides)
-    small = {str(key): value for key, value in _mapping(data.get("quick")).items()}
-    study = checked(
-        Study,
-        _changed(data, (small if quick else {}) | stated),
-        f"{path} is not a study that can run",
-    )
-    if not quick:
-        with_quick = f"{path} is not a study that can run with its quick settings"
-        checked(Study, _changed(data, small | stated), with_quick)
-    return study
-
-
-def _changed(data: Plain, changes: Plain) -> Plain:
-    changed = copy.deepcopy(data)
-    for key, value in changes.items():
-        _put(changed, key, value)
-    return changed
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for (key, _), value in zip(node.value, keys, strict=True):
-            if keys.count(value) > 1 and value != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {value!r} stands twice", key.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> Plain:
-    try:
-        data = _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except OSError as error:
-        raise UserError(f"cannot read the study {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; expected a study in YAML") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected keys such as `study:` and `search:`")
-    return data
-
-
-def _mapping(value: object) -> Plain:
-    return value if isinstance(value, dict) else {}
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: expected KEY=VALUE, such as recipe.epochs=2")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
-
-
-def _put(data: Plain, key: str, value: Any) -> None:
-    """Set `a.b.c` in nested mappings, making those that are missing."""
-    *parents, last = key.split(".")
-    for position, parent in enumerate(parents):
-        inner = data.setdefault(parent, {})
-        if parent == "recipe" and isinstance(inner, str):
-            inner = data[parent] = {"use": inner}
-        if not isinstance(inner, dict):
-            where = ".".join(parents[: position + 1])
-            raise UserError(f"{key}: {where} is {inner!r}, which has no keys of its own")
-        data = inner
-    data[last] = value
-
-
-def growth(old: Plain, new: Plain) -> list[str]:
-    """What has been appended to a begun study, one line each.
-
-    Raises:
-        UserError: something else than budget, seeds, executor and further arms has changed.
-    """
-    refused = [*differences(_fixed(old), _fixed(new))]
-    if new["seeds"] < old["seeds"]:
-        refused.append(f"seeds: {old['seeds']} -> {new['seeds']} (may only grow)")
-    for name, arm in old["arms"].items():
-        if new["arms"].get(name) != arm:
-            refused.append(f"arms.{name}: changed or removed (arms may only be added)")
-    if refused:
-        raise UserError(
-            "the study has changed since it was begun; only budget, seeds, executor and further "
-            "arms may grow:\n  " + "\n  ".join(refused) + "\nUse another --out for a new study."
-        )
-    grown = ("budget", "seeds", "executor", "arms")
-    return differences({k: old[k] for k in grown}, {k: new[k] for k in grown})
-
-
-def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """`path: old -> new` for every place where two plain data differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        nested = [differences(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
-        return [line for lines in nested for line in lines]
-    if old == new or (_is_nan(old) and _is_nan(new)):
-        return []
-    return [f"{at}: {old!r} -> {new!r}"]
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -75,12 +75,14 @@ class Watched:
     def _line(self, record: Record) -> str:
         number = self._feed.numbers[record.key]
         head = f"[{self._tally.done + self._tally.failed}/{self._tally.total or '?'}] #{number}"
-        head += f" {record.name or record.digest} seed {record.seed}"
+        head += f" {record.name or record.digest} seed {record.seed}{self._feed.under(record.key)}"
         if record.state != "done":
             return f"{head}: {record.state}: {record.reason}"
         shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
         values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        return f"{head}: {values}  ({record.seconds:.1f} s)"
+        warned = sum(len(each.warnings) for each in record.ratios)
+        warnings = f"  {warned} warning{'s' * (warned > 1)}, see status" if warned else ""
+        return f"{head}: {values}  ({record.seconds:.1f} s){warnings}"
 
 
 def _expected(prepared: Prepared, ledger: Ledger) -> int | None:

@@ -3,14 +3,18 @@
 import importlib
 import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from partialnas.runs.checkpoint import weights_path
+from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.entrant import Trained
 from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.job import Job
 from partialnas.runs.measure import measure
-from partialnas.runs.measurement import Protocol
+from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.subject import Subject, subject_digest
 from partialnas.runs.task import Task
 from partialnas.runs.trial import Context, Evaluate, run_function, run_trial
@@ -22,14 +26,29 @@ _LOG = logging.getLogger(__name__)
 
 
 class Timing(Value):
-    """An item of work: measure how fast a network is on the study's device."""
+    """An item of work: measure how fast a network is on the study's device.
+
+    Attributes:
+        subject: what is timed.
+        task: gives the images.
+        protocol: how it is timed.
+        trained: key of the trial whose weights it has, where its speed depends on them.
+    """
 
     subject: Subject
+    task: Task
+    protocol: Protocol
+    trained: str | None = None
 
     @property
     def label(self) -> str:
         """What this item is called in logs."""
         return f"timing-{subject_digest(self.subject)}"
+
+    def is_answered_by(self, measurement: Measurement) -> bool:
+        """Whether a measurement of this network was taken on such images, so many at a time."""
+        asked = (self.task.resolution, self.task.channels, self.protocol.batch_size)
+        return asked == (measurement.resolution, measurement.in_chans, measurement.batch_size)
 
 
 Item = Job | Timing
@@ -40,9 +59,8 @@ class Work:
     """Does one item; made of plain data, so that it reaches every worker.
 
     Attributes:
-        context: device, data, folders and limits of trials.
-        task: what is learned, for measuring.
-        protocol: how networks are measured.
+        context: device, folders and limits of trials.
+        splits: the data of each task.
         reference: what throughput is relative to.
         function: `module:function` that stands in for training.
         required: metrics that the function must return.
@@ -50,8 +68,7 @@ class Work:
     """
 
     context: Context
-    task: Task
-    protocol: Protocol
+    splits: Mapping[Task, Splits]
     reference: Subject
     function: str | None = None
     required: tuple[str, ...] = ()
@@ -63,17 +80,25 @@ class Work:
             return self._time(item)
         if self.function is None:
             keep_freed_memory()
-            return Outcome(records=tuple(run_trial(item, self.context)))
+            context = replace(self.context, splits=self.splits.get(item.task))
+            return Outcome(records=tuple(run_trial(item, context)))
         evaluate = import_function(self.function, self.path)
         return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))
 
     def _time(self, item: Timing) -> Outcome:
+        trained = self._trained(item.task, item.trained) if item.trained else None
         try:
-            taken = measure(item.subject, self.task, self.protocol, self.reference)
+            taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
         except UserError as error:  # of this network alone: the reference has been rehearsed
             _LOG.warning("%s", error)
             return Outcome()
         return Outcome(measurement=taken)
+
+    def _trained(self, task: Task, key: str) -> Trained:
+        """The weights of a trial, and the validation images that they are timed on."""
+        assert self.context.folder is not None, "weights are kept in a study's folder"
+        splits = self.splits.get(task) or load_splits(task)
+        return Trained(weights_path(self.context.folder, key), splits)
 
 
 def import_function(name: str, path: Path | None = None) -> Evaluate:

@@ -1,5 +1,6 @@
 """Studies from beginning to end, in this process: sources, repeats, budgets, resumption."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,10 +14,15 @@ import yaml
 from PIL import Image
 
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.measurement import Protocol
+from partialnas.runs.recipe import Recipe
+from partialnas.runs.task import resolve_task
 from partialnas.search.candidate import Candidate
+from partialnas.search.condition import Condition
 from partialnas.search.keeping import dominated
 from partialnas.search.runner import run_study
-from partialnas.search.study import Study, load_study
+from partialnas.search.study import Study
+from partialnas.search.study_file import load_study
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.plan import Plan
@@ -266,9 +272,23 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) ->
 
 def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
-    judged = Candidate(digits, seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
-    better = Candidate(digits, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
-    unknown = Candidate(digits, seeds={0}, results={0: None})
+    how = Condition("", resolve_task("digits"), Recipe(), Protocol())
+    judged = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
+    better = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
+    unknown = Candidate(digits, how, seeds={0}, results={0: None})
     objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
     assert dominated([judged, better, unknown], objectives) == [judged]
     assert dominated([unknown], objectives) == []
+
+
+def test_what_a_study_grew_by_is_told_and_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for trials in (2, 3, 3, 2):
+        ran(tmp_path, budget={"trials": trials}).close()
+    with Ledger.open(tmp_path) as ledger:
+        noted = json.loads(ledger.meta["growth"])
+    lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (shrunk)"]
+    assert [each["lines"] for each in noted] == [[line] for line in lines]
+    told = capsys.readouterr().err
+    assert all(f"the study goes on with {line}" in told for line in lines)

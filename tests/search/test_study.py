@@ -1,12 +1,17 @@
 """Study files: what is read, what is refused and how it is told, what may grow."""
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from partialnas.search.study import Study, differences, growth, load_study
+from partialnas.search.growth import differences, growth, noted
+from partialnas.search.placement import place as placed
+from partialnas.search.study import Study
+from partialnas.search.study_file import load_study
 from partialnas.space.errors import UserError
 
 STUDIES = Path(__file__).parents[2] / "search" / "studies"
@@ -150,6 +155,50 @@ def test_budget_seeds_executor_and_arms_may_grow() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "shrunk"),
+    [
+        ({"trials": 4}, {"trials": 5}, False),
+        ({"trials": 5}, {"trials": 4}, True),
+        ({"trials": 4}, {"trials": 4, "hours": 1.0}, True),
+        ({"trials": 4, "hours": 1.0}, {"trials": 4, "hours": 0.5}, True),
+        ({"trials": 4, "hours": 1.0}, {"trials": 4}, False),
+    ],
+)
+def test_a_budget_that_shrinks_is_told_as_such(
+    before: dict[str, Any], after: dict[str, Any], shrunk: bool
+) -> None:
+    (line,) = growth(frozen(budget=before), frozen(budget=after))
+    assert line.startswith("budget.")
+    assert line.endswith("(shrunk)") == shrunk
+
+
+def test_growth_is_noted_beside_what_was_noted_before() -> None:
+    meta = {"study": "plain"}
+    assert noted(meta, []) == {}
+    for lines in (["seeds: 1 -> 2"], ["arms.b: None -> {}", "seeds: 2 -> 3"]):
+        meta |= noted(meta, lines)
+    told = json.loads(meta["growth"])
+    assert [each["lines"] for each in told] == [
+        ["seeds: 1 -> 2"],
+        ["arms.b: None -> {}", "seeds: 2 -> 3"],
+    ]
+    first, second = (datetime.fromisoformat(each["when"]) for each in told)
+    assert first <= second
+
+
+@pytest.mark.parametrize("workers", ["auto", 3])
+def test_a_study_in_this_process_runs_one_trial_at_a_time(workers: Any) -> None:
+    executor = {"kind": "in-process", "workers": workers, "device": "cpu"}
+    inside = Study.model_validate({**PLAIN, "executor": executor})
+    assert placed(inside).workers == 1
+    with pytest.raises(UserError, match="--address joins a Ray cluster"):
+        placed(inside, "ray://head:10001")
+    if workers != "auto":
+        spread = Study.model_validate({**PLAIN, "executor": {**executor, "kind": "ray"}})
+        assert placed(spread, "ray://head:10001").workers == workers
+
+
+@pytest.mark.parametrize(
     ("changes", "place"),
     [
         ({"task": {"data": "mnist5k"}}, "task.data: 'digits' -> 'mnist5k'"),
@@ -173,6 +222,39 @@ def test_digest_is_blind_to_what_may_grow() -> None:
     grown = Study.model_validate({**PLAIN, "budget": {"trials": 9}, "seeds": 2})
     other = Study.model_validate({**PLAIN, "task": {"data": "mnist5k"}})
     assert study.digest == grown.digest != other.digest
+
+
+ARMS: dict[str, Any] = {"arms": {"a": {}}, "search": None}
+
+
+def test_a_condition_is_the_study_with_its_settings() -> None:
+    conditions = {"small": {"task.resolution": 4, "recipe.batch_size": 8, "measure.batch_size": 2}}
+    study = Study.model_validate({**PLAIN, **ARMS, "conditions": conditions})
+    under = study.under("small")
+    assert (under.task.resolution, under.recipe.batch_size, under.measure.batch_size) == (4, 8, 2)
+    assert (under.task.data, under.arms, under.conditions) == ("digits", study.arms, {})
+    assert study.digest != Study.model_validate({**PLAIN, **ARMS}).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"conditions": {"a": {"recipe.batch_size": 8}}}, "conditions: for arms only"),
+        ({**ARMS, "conditions": {"a": {"seeds": 8}}}, "a: seeds: expected keys such as"),
+        ({**ARMS, "conditions": {"a": {"task": "digits"}}}, "a: task: expected keys such as"),
+        ({**ARMS, "conditions": {" ": {}}}, "expected a name"),
+        ({**ARMS, "conditions": {"a": {"recipe.lr": "fast"}}}, "conditions.a.recipe.lr"),
+        ({**ARMS, "conditions": {"a": {"recipe.threads": 2}}}, "the same for the whole study"),
+        (
+            {**ARMS, "conditions": {"a": {}, "b": {"measure.batch_size": 4}}},
+            "conditions.b: its task and recipe are those of a",
+        ),
+    ],
+)
+def test_conditions_that_make_no_sense_are_refused(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    assert expected in told(written(tmp_path, **changes))
 
 
 def test_differences_name_every_place() -> None:

@@ -1,0 +1,222 @@
+"""The roster: every network of a study, what is wanted of it and what it has reached."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from partialnas.runs.job import Job
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.ledger_rows import ProposalRow, TrialRow
+from partialnas.runs.measurement import Measurement
+from partialnas.runs.record import RatioEpoch, Record
+from partialnas.runs.subject import (
+    Subject,
+    subject_data,
+    subject_digest,
+    subject_from,
+    subject_name,
+)
+from partialnas.search.candidate import Candidate
+from partialnas.search.condition import Condition
+from partialnas.search.controls import control_network
+from partialnas.search.prepare import Prepared
+
+
+class Roster:
+    """Admits networks to a study, plans their trials, and takes up what came of them.
+
+    Attributes:
+        candidates: by the name of the condition and the digest of what is trained.
+        numbers: the ledger's number of every trial by its key.
+        proposals: how many there have been.
+        repeats: how many of them asked for nothing new.
+        trials: how many are planned or have ended.
+        left_out: how many were wanted that the budget does not allow.
+        arms: numbers of the proposals that are arms.
+        news: networks that are wanted with further seeds since they were last looked at.
+        remarks: what the reader should know of arms that cannot be trained.
+    """
+
+    def __init__(self, prepared: Prepared, ledger: Ledger) -> None:
+        self._prepared = prepared
+        self._study = prepared.study
+        self._ledger = ledger
+        self.candidates: dict[tuple[str, str], Candidate] = {}
+        self.numbers: dict[str, int] = {}
+        self.proposals = 0
+        self.repeats = 0
+        self.trials = 0
+        self.left_out = 0
+        self.arms: set[int] = set()
+        self.news: list[Candidate] = []
+        self.remarks: list[str] = []
+        self._by_key: dict[str, Candidate] = {}
+        self._controls: set[tuple[str, str]] = set()
+
+    # What is proposed.
+
+    def propose(self, architecture: Subject, note: dict[str, Any]) -> Candidate:
+        """The network that a source has proposed, new or known, wanted with all seeds."""
+        (condition,) = self._prepared.conditions
+        return self._admit(None, architecture, condition, note)
+
+    def admit_arms(self) -> None:
+        """Admits the study's arms under each condition, those that are not there yet."""
+        rows = self._ledger.proposals()
+        known = {(row.arm, row.proposal.get("condition", "")) for row in rows if row.arm}
+        for condition in self._prepared.conditions:
+            for arm, subject in self._prepared.arms.items():
+                if (arm, condition.name) not in known:
+                    self._admit(arm, subject, condition, _note(condition))
+
+    def _admit(
+        self, arm: str | None, subject: Subject, condition: Condition, note: dict[str, Any]
+    ) -> Candidate:
+        digest = subject_digest(subject)
+        number = self._ledger.add_proposal(arm, digest, subject_data(subject), note)
+        return self._enter(number, arm, subject, condition, note)
+
+    def _enter(
+        self,
+        number: int,
+        arm: str | None,
+        subject: Subject,
+        condition: Condition,
+        note: dict[str, Any],
+    ) -> Candidate:
+        """The network of a proposal, wanted with the seeds that the proposal is about."""
+        self.proposals = number
+        candidate = self._candidate(subject, condition)
+        seeds: Iterable[int] = range(self._study.seeds)
+        if arm is not None:
+            self.arms.add(number)
+            if "from" in note:
+                self._controls.add((arm, note["from"]))
+                seeds = [note["seed"]]
+        self.repeats += not candidate.want(seeds, number)
+        return candidate
+
+    def _candidate(self, subject: Subject, condition: Condition) -> Candidate:
+        identity = (condition.name, subject_digest(subject))
+        return self.candidates.setdefault(identity, Candidate(subject, condition))
+
+    # What is trained.
+
+    def jobs(self, candidate: Candidate) -> Iterator[Job]:
+        """Jobs of a network's seeds that are wanted and not under way, while the budget lasts."""
+        for seed in candidate.missing:
+            yield from self._job(candidate, seed)
+
+    def unfinished(self) -> Iterator[Job]:
+        """Jobs of all networks that lack results: arms first, seed by seed."""
+        lacking = [
+            (number not in self.arms, seed if number in self.arms else 0, number, seed, candidate)
+            for candidate in self.candidates.values()
+            for seed in candidate.missing
+            for number in [candidate.wanted[seed]]
+        ]
+        for *_, seed, candidate in sorted(lacking, key=lambda row: row[:4]):
+            yield from self._job(candidate, seed)
+
+    def _job(self, candidate: Candidate, seed: int) -> Iterator[Job]:
+        """The job of one seed; none where it is under way, or the budget is spent."""
+        budget = self._study.budget.trials
+        job = candidate.job(seed)
+        if job.keys[seed] in self._by_key:
+            return
+        if seed not in candidate.seeds:
+            if budget is not None and self.trials >= budget:
+                self.left_out += 1
+                return
+            self.trials += 1
+            candidate.seeds.add(seed)
+        facts = {"digest": subject_digest(job.subject), "name": subject_name(job.subject)}
+        number = candidate.wanted[seed]
+        for row in self._ledger.plan(number, **facts, fidelity=job.fidelity, keys=job.keys):
+            self.numbers[row.key] = row.number
+            self._by_key[row.key] = candidate
+        yield job
+
+    # What came of it.
+
+    def condition(self, key: str) -> Condition:
+        """What the planned trial with this key is trained under."""
+        return self._by_key[key].condition
+
+    def take(self, record: Record) -> Candidate:
+        """Takes up the record of a trial; whose it is."""
+        candidate = self._by_key[record.key]
+        self._take(candidate, record, record.ratios[-1] if record.ratios else None)
+        return candidate
+
+    def _take(
+        self, candidate: Candidate, record: Record | TrialRow, ratios: RatioEpoch | None
+    ) -> None:
+        candidate.take(record, ratios)
+        if record.state != "done":
+            self.remarks += [
+                f"arms.{name} is left out for seed {record.seed}: the trial that its ratios "
+                f"come from is {record.state}"
+                for name in self._following(candidate.subject)
+            ]
+        elif ratios is not None:
+            self._admit_controls(candidate, record, ratios)
+
+    def _admit_controls(
+        self, candidate: Candidate, record: Record | TrialRow, ratios: RatioEpoch
+    ) -> None:
+        """Wants the arms, with the same seed, that follow from what a trial has learned."""
+        condition = candidate.condition
+        for name in self._following(candidate.subject):
+            if (name, record.key) in self._controls:
+                continue
+            control = self._prepared.controls[name]
+            facts = (control, candidate.subject, ratios.channels, condition, record.seed)
+            subject = control_network(name, *facts)
+            note = {**_note(condition), "from": record.key, "seed": record.seed}
+            repeats = self.repeats
+            self.news.append(self._admit(name, subject, condition, note))
+            if self.repeats > repeats:
+                same = "another arm trains the same network with this seed: trained once"
+                self.remarks.append(f"arms.{name}, seed {record.seed}: {same}")
+
+    def _following(self, subject: Subject) -> Iterator[str]:
+        """The arms whose ratios come from a network."""
+        digest = subject_digest(subject)
+        for name, control in self._prepared.controls.items():
+            if subject_digest(self._prepared.arms[control.origin]) == digest:
+                yield name
+
+    # How an earlier sitting is taken up.
+
+    def recall(self) -> dict[int, Candidate]:
+        """Takes up what the ledger knows; the network of each proposal by its number."""
+        owners = {row.number: self._recalled(row) for row in self._ledger.proposals()}
+        for trial in self._ledger.trials():
+            candidate = owners[trial.proposal]
+            candidate.seeds.add(trial.seed)
+            self.trials += 1
+            if trial.final:
+                ratios = self._ledger.ratios(trial.key) if candidate.learns else []
+                self._take(candidate, trial, ratios[-1] if ratios else None)
+        self._recall_speeds(self._ledger.measurements())
+        return owners
+
+    def _recalled(self, row: ProposalRow) -> Candidate:
+        note = row.proposal if row.arm is not None else {}
+        first, *_ = conditions = self._prepared.conditions
+        named = (each for each in conditions if each.name == note.get("condition"))
+        return self._enter(row.number, row.arm, subject_from(row.subject), next(named, first), note)
+
+    def _recall_speeds(self, measurements: Iterable[Measurement]) -> None:
+        taken: dict[str, list[Measurement]] = {}
+        for measurement in measurements:
+            taken.setdefault(measurement.digest, []).append(measurement)
+        for candidate in self.candidates.values():
+            for seed, item in candidate.networks.items():
+                for measurement in taken.get(subject_digest(item.subject), ()):
+                    if item.is_answered_by(measurement):
+                        candidate.speeds[seed] = measurement
+
+
+def _note(condition: Condition) -> dict[str, Any]:
+    return {"condition": condition.name} if condition.name else {}
