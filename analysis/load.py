@@ -10,6 +10,7 @@ import pandas as pd
 
 from partialnas.analysis import measured
 from partialnas.analysis.quantities import QUANTITIES
+from partialnas.runs.conditions import condition_of, settings_under
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
 from partialnas.runs.measurement import Measurement
@@ -80,7 +81,7 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         baseline=trials["arm"].ne("") & (study.get("search") is not None),
     )
     parts = [
-        _under(part, measurements, _settings(study, str(condition)))
+        _under(part, measurements, settings_under(study, str(condition)))
         for condition, part in trials.groupby("condition", sort=False)
     ]
     return pd.concat(parts or [_under(trials, [], {})]).sort_index(), study
@@ -100,15 +101,6 @@ def _under(
     joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
     joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
     return joined.drop(columns="measured")
-
-
-def _settings(study: dict[str, Any], condition: str) -> dict[str, Any]:
-    """The study's task, recipe and protocol, those of a condition in their place."""
-    settings = {part: dict(study.get(part) or {}) for part in ("task", "recipe", "measure")}
-    for key, value in study.get("conditions", {}).get(condition, {}).items():
-        part, _, name = key.partition(".")
-        settings[part][name] = value
-    return settings
 
 
 def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +129,7 @@ def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
     return _Arms(
-        {row.number: (str(row.arm), row.proposal.get("condition", "")) for row in rows},
+        {row.number: (str(row.arm), condition_of(row)) for row in rows},
         {row.digest: str(row.arm) for row in reversed(rows)},
     )
 

@@ -48,12 +48,13 @@ class Trained(NamedTuple):
     """What a network is timed with whose speed depends on its weights and images.
 
     Attributes:
-        weights: of a trial that is done (see `partialnas.runs.checkpoint.save_weights`).
         splits: whose validation images it runs on.
+        weights: of a trial that is done (see `partialnas.runs.checkpoint.save_weights`); random
+            ones where there are none.
     """
 
-    weights: Path
     splits: Splits
+    weights: Path | None
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def enter(
         torch.default_generator.manual_seed(0)
         images = _images(task, protocol.batch_size, trained)
         network = build(subject, task)
-        if trained is not None:
+        if trained is not None and trained.weights is not None:
             load_weights(trained.weights, network)
         module, form = _in_form(network, protocol.form, images[:2])
         # the layout that convolutions prefer: up to a quarter faster, seldom a little slower

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.checkpoint import weights_path
+from partialnas.runs.conditions import condition_of, settings_under, task_under
 from partialnas.runs.frozen import frozen_subject
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
@@ -74,8 +75,9 @@ def kept_trial(folder: Path, number: int) -> KeptTrial:
     architecture = frozen_subject(subject, epochs[-1].channels) if epochs else subject
     if epochs and epochs[-1].frozen != architecture.digest:
         raise MachineError(f"{name}: the ledger contradicts itself in the ratios that it learned")
-    task = Task.model_validate_json(meta["task"])
-    protocol = Protocol.model_validate(study.get("measure", {}))
+    condition = condition_of(proposal)
+    task = task_under(json.loads(meta["task"]), condition)
+    protocol = Protocol.model_validate(settings_under(study, condition)["measure"])
     return KeptTrial(folder, row, subject, architecture, task, protocol)
 
 

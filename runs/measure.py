@@ -63,7 +63,8 @@ def measure_many(
     """
     device = torch_device(protocol.device)
     keep_freed_memory()
-    beside = None if reference is None else enter(reference, task, protocol, device)
+    images = None if trained is None else trained._replace(weights=None)
+    beside = None if reference is None else enter(reference, task, protocol, device, images)
     scale = None
     for subject in subjects:
         candidate = enter(subject, task, protocol, device, trained)

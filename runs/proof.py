@@ -163,5 +163,5 @@ def prove_speed(trial: KeptTrial, splits: Splits, protocol: Protocol) -> Measure
         MachineError: the device is missing, or out of memory.
     """
     protocol = protocol.model_copy(update={"form": "deploy"})
-    trained = Trained(trial.weights, splits)
+    trained = Trained(splits, trial.weights)
     return measure(trial.subject, trial.task, protocol, trial.architecture, trained)

@@ -21,6 +21,9 @@ _MOST_REPEATS = 20
 
 Note = Callable[[str], None]
 
+Identity = tuple[object, ...]
+"""See `Timing.identity`."""
+
 
 class StudyFeed:
     """Hands out trials and measurements of a study until its budget or its source ends.
@@ -41,8 +44,8 @@ class StudyFeed:
         self._source = source
         self._note = note
         self._roster = Roster(prepared, ledger)
-        self._speeds: dict[Timing, Measurement | None] = {}
-        self._owners: dict[Timing, list[Candidate]] = {}
+        self._speeds: dict[Identity, Measurement | None] = {}
+        self._owners: dict[Identity, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
         self._flying = 0
         self._repeats = 0
@@ -111,8 +114,8 @@ class StudyFeed:
         if isinstance(item, Timing):
             if outcome.measurement is not None:
                 self._ledger.add_measurement(outcome.measurement)
-            self._speeds[item] = outcome.measurement
-            for candidate in self._owners.pop(item):
+            self._speeds[item.identity] = outcome.measurement
+            for candidate in self._owners.pop(item.identity):
                 self._go_on(candidate)
             return
         for record in outcome.records:
@@ -153,14 +156,15 @@ class StudyFeed:
     def _time(self, candidate: Candidate) -> bool:
         """Have what a network ended with timed, each once; whether a speed is still awaited."""
         for seed, item in candidate.untimed.items():
-            if item in self._speeds:
-                candidate.speeds[seed] = self._speeds[item]
+            identity = item.identity
+            if identity in self._speeds:
+                candidate.speeds[seed] = self._speeds[identity]
                 continue
-            if item not in self._owners:
-                self._owners[item] = []
+            if identity not in self._owners:
+                self._owners[identity] = []
                 self._queue.appendleft(item)
-            if not any(owner is candidate for owner in self._owners[item]):
-                self._owners[item].append(candidate)
+            if not any(owner is candidate for owner in self._owners[identity]):
+                self._owners[identity].append(candidate)
         return bool(candidate.untimed)
 
     def _tell_source(self, candidate: Candidate) -> None:
@@ -224,7 +228,8 @@ class StudyFeed:
         """Rebuild networks, source and queue from the ledger."""
         owners = self._roster.recall()
         for candidate in self._roster.candidates.values():
-            self._speeds |= {item: candidate.speeds[s] for s, item in candidate.timed.items()}
+            for seed, item in candidate.timed.items():
+                self._speeds[item.identity] = candidate.speeds[seed]
         rows = self._ledger.proposals()
         self._repeats = _repeated(owners)
         history = [self._remember(row, owners[row.number]) for row in rows if row.arm is None]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from partialnas.runs.conditions import condition_of
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import ProposalRow, TrialRow
@@ -62,7 +63,7 @@ class Roster:
     def admit_arms(self) -> None:
         """Admits the study's arms under each condition, those that are not there yet."""
         rows = self._ledger.proposals()
-        known = {(row.arm, row.proposal.get("condition", "")) for row in rows if row.arm}
+        known = {(row.arm, condition_of(row)) for row in rows}
         for condition in self._prepared.conditions:
             for arm, subject in self._prepared.arms.items():
                 if (arm, condition.name) not in known:
@@ -204,7 +205,7 @@ class Roster:
     def _recalled(self, row: ProposalRow) -> Candidate:
         note = row.proposal if row.arm is not None else {}
         first, *_ = conditions = self._prepared.conditions
-        named = (each for each in conditions if each.name == note.get("condition"))
+        named = (each for each in conditions if each.name == condition_of(row))
         return self._enter(row.number, row.arm, subject_from(row.subject), next(named, first), note)
 
     def _recall_speeds(self, measurements: Iterable[Measurement]) -> None:

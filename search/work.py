@@ -41,6 +41,11 @@ class Timing(Value):
     trained: str | None = None
 
     @property
+    def identity(self) -> tuple[str, Task, Protocol, str | None]:
+        """What is equal where one measurement answers for two items."""
+        return subject_digest(self.subject), self.task, self.protocol, self.trained
+
+    @property
     def label(self) -> str:
         """What this item is called in logs."""
         return f"timing-{subject_digest(self.subject)}"
@@ -98,7 +103,7 @@ class Work:
         """The weights of a trial, and the validation images that they are timed on."""
         assert self.context.folder is not None, "weights are kept in a study's folder"
         splits = self.splits.get(task) or load_splits(task)
-        return Trained(weights_path(self.context.folder, key), splits)
+        return Trained(splits, weights_path(self.context.folder, key))
 
 
 def import_function(name: str, path: Path | None = None) -> Evaluate:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from partialnas.analysis import load
+from partialnas.runs.export_model import export_model
 from partialnas.runs.frozen import frozen_subject
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
@@ -154,6 +155,17 @@ def test_arms_are_trained_and_timed_under_every_condition(tmp_path: Path) -> Non
     assert (large.set_index("arm")["macs"] > small["macs"]).all()
     with ran(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
         assert len(ledger.trials()) == 6
+
+
+def test_a_network_is_exported_for_the_images_of_its_condition(tmp_path: Path) -> None:
+    conditions = {"large": {**FEW, "task.resolution": 16, "measure.batch_size": 2}}
+    recipe = {**TINY["recipe"], "keep_weights": "all"}
+    changes = {"arms": {"dynamic": TINY["arms"]["dynamic"]}, "conditions": conditions}
+    with ran(tmp_path / "study", **changes, recipe=recipe, seeds=1):
+        pass
+    proof = export_model(tmp_path / "study", 1, tmp_path / "out", max_seconds=0.1).proof
+    assert (proof.speed.resolution, proof.speed.batch_size) == (16, 2)
+    assert proof.outputs.val_accuracy == pytest.approx(proof.outputs.recorded_val_accuracy)
 
 
 def test_ratios_of_every_image_are_timed_with_trained_weights(tmp_path: Path) -> None:

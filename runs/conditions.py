@@ -1,0 +1,25 @@
+"""The conditions of a study, as its ledger remembers them: plain data, no torch."""
+
+from typing import Any
+
+from partialnas.runs.ledger_rows import ProposalRow
+from partialnas.runs.task import Task
+
+
+def condition_of(proposal: ProposalRow) -> str:
+    """The condition that the trials of a proposal run under; empty where there is none."""
+    return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
+
+
+def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
+    """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
+    settings = {part: dict(study.get(part) or {}) for part in ("task", "recipe", "measure")}
+    for key, value in study.get("conditions", {}).get(condition, {}).items():
+        part, _, name = key.partition(".")
+        settings[part][name] = value
+    return settings
+
+
+def task_under(task: dict[str, Any], condition: str) -> Task:
+    """The task of a condition, out of what a ledger says under `task`: one, or one for each."""
+    return Task.model_validate(task[condition] if condition else task)
