@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from partialnas.space.architecture import Architecture, RealisedBlock
+from partialnas.space.budget import uniform_sizes, with_sizes
 from partialnas.space.cost import NetworkCost, cost
 from partialnas.space.errors import UserError
 
@@ -27,15 +28,15 @@ def show_architecture(
     architecture: Architecture, resolution: int, in_chans: int, classes: int, *, as_json: bool
 ) -> None:
     """Print what an architecture costs, per block and in all."""
-    counted = cost(architecture, resolution, in_chans, classes)
+    shape = (resolution, in_chans, classes)
+    counted, mixers = cost(architecture, *shape), _mixers(architecture, *shape)
     if as_json:
-        print(json.dumps(_described(architecture, resolution, counted), indent=2))
+        print(json.dumps(_described(architecture, resolution, counted, mixers), indent=2))
         return
     table = plain_table(_title(architecture))
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         number = column in ("params", "macs")
         table.add_column(column, justify="right" if number else "left", no_wrap=number)
-    mixers = _mixers(architecture)
     for row in counted.rows:
         parts = mixers.get(row.name, str(row.channels))
         size = f"{row.height}x{row.width}"
@@ -48,6 +49,9 @@ def show_architecture(
     console.print(table)
     core = f"{counted.macs_core:,} of them in convolutions and matrix products"
     console.print(f"macs: multiply-accumulates as fvcore counts them; {core}", highlight=False)
+    if architecture.learned is not None:
+        told = "~ learned: shown and counted with one ratio for all layers that spends the budget"
+        console.print(told, highlight=False)
 
 
 def plain_table(title: str) -> Table:
@@ -61,21 +65,30 @@ def _title(architecture: Architecture) -> str:
     return f"{name} · {architecture.digest} · {stem} · {architecture.activation}"
 
 
-def _mixers(architecture: Architecture) -> dict[str, str]:
+def _mixers(
+    architecture: Architecture, resolution: int, in_chans: int, classes: int
+) -> dict[str, str]:
+    sizes = uniform_sizes(architecture, resolution, in_chans, classes)
     return {
         f"stage {stage}, block {index}": _mixer(block)
-        for stage, blocks in enumerate(architecture.realised, start=1)
+        for stage, blocks in enumerate(with_sizes(architecture, sizes), start=1)
         for index, block in enumerate(blocks, start=1)
     }
 
 
 def _mixer(block: RealisedBlock) -> str:
-    parts = [f"{part.op} {part.channels}" for part in block.parts]
+    learned = block.learning.parts if block.learning else ()
+    parts = [
+        f"{part.op} {'~' * (index in learned)}{part.channels}"
+        for index, part in enumerate(block.parts)
+        if part.channels
+    ]
     return " + ".join(parts) + (" · pat_sp" if block.pat_sp else "")
 
 
-def _described(architecture: Architecture, resolution: int, counted: NetworkCost) -> dict[str, Any]:
-    mixers = _mixers(architecture)
+def _described(
+    architecture: Architecture, resolution: int, counted: NetworkCost, mixers: dict[str, str]
+) -> dict[str, Any]:
     blocks = [asdict(row) | {"parts": mixers.get(row.name, "")} for row in counted.rows]
     totals = {k: v for k, v in asdict(counted).items() if k != "rows"}
     head = {"name": architecture.name, "digest": architecture.digest, "resolution": resolution}

@@ -36,6 +36,8 @@ def draw_ratios(name: str, output: Path | None, table: Path | None) -> None:
     summary = ratio_summary(with_series(load(folder)), rows, warned)
     console = Console(highlight=False)
     console.print(_came_to(summary))
+    if summary["seconds_ratio"].notna().any():
+        console.print(_cost(summary))
     console.print(_agreed(agreement(rows), convergence(rows)))
     for line in warning_lines(warned):
         console.print(line, markup=False, soft_wrap=True)
@@ -56,11 +58,10 @@ def _came_to(summary: "pd.DataFrame") -> Table:
     """Of each arm what it reached, and how well it kept to its budget."""
     table = plain_table(
         "learned ratios: MACs beyond the budget, median and worst seed;\n"
-        "gap between the logits of the trained and the frozen form, worst seed;\n"
-        "time of training and speed of what came of it, over those of the static arms"
+        "gap between the logits of the trained and the frozen form, worst seed"
     )
     table.add_column("")
-    heads = ("seeds", "budget %", "worst %", "gap", "val_accuracy", "val_nll", "time", "speed")
+    heads = ("seeds", "budget %", "worst %", "gap", "val_accuracy", "val_nll")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=head != "seeds")
     for row in summary.to_dict("records"):
@@ -72,9 +73,18 @@ def _came_to(summary: "pd.DataFrame") -> Table:
             _number(row["ratio_gap_worst"], ".1e"),
             _spread(row["val_accuracy"], row["val_accuracy_sd"], ".2f"),
             _spread(row["val_nll"], row["val_nll_sd"], ".3f"),
-            _number(row["seconds_ratio"], ".2f"),
-            _number(row["throughput_ratio"], ".2f"),
         )
+    return table
+
+
+def _cost(summary: "pd.DataFrame") -> Table:
+    """Of each arm what it costs beside the static arms."""
+    table = plain_table("beside the static arms with the same seed: median of the seeds")
+    for head in ("", "time of training", "throughput of what came of it"):
+        table.add_column(head, justify="right" if head else "left")
+    for row in summary.to_dict("records"):
+        values = (_number(row[key], ".2f") for key in ("seconds_ratio", "throughput_ratio"))
+        table.add_row(escape(row["series"]), *values)
     return table
 
 

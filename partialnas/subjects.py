@@ -32,6 +32,8 @@ def find_architecture(name: str) -> Architecture:
 def find_subject(name: str) -> "Subject":
     """The architecture or timm model that `name` stands for.
 
+    A trial with learned ratios stands for the static network that it has become.
+
     Raises:
         UserError: nothing of that name; says what would be understood.
     """
@@ -48,13 +50,18 @@ def find_subject(name: str) -> "Subject":
 
 
 def _from_ledger(folder: Path, number: int) -> "Subject":
+    from partialnas.runs.frozen import frozen_subject
     from partialnas.runs.ledger import Ledger
     from partialnas.runs.subject import subject_from
 
     with Ledger.open(folder) as ledger:
         trial = ledger.trial(number)
         proposals = {row.number: row for row in ledger.proposals()}
-        return subject_from(proposals[trial.proposal].subject)
+        epochs = ledger.ratios(trial.key)
+    subject = subject_from(proposals[trial.proposal].subject)
+    if isinstance(subject, Architecture) and epochs and epochs[-1].frozen:
+        return frozen_subject(subject, epochs[-1].channels)
+    return subject
 
 
 def measure_subjects(

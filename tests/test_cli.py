@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from partialnas.cli import main
+from partialnas.space.cost import cost
+from partialnas.space.plan import Plan
 from partialnas.space.presets import PRESETS, preset
 
 SEARCH = Path(__file__).parent / "search"
@@ -75,6 +78,20 @@ def test_a_study_goes_from_file_to_figure(folder: Path, capsys: pytest.CaptureFi
     assert len(table) == 3
     columns = "trial digest seed state val_accuracy test_accuracy params macs throughput_img_s"
     assert table[columns.split()].notna().all(axis=None)
+
+
+def test_learned_ratios_are_described_with_what_their_budget_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratio = {"learned": {"budget": "static", "start": "1/2"}}
+    plan = Plan.model_validate({"width": 16, "depths": [1, 1, 1, 1], "ratio": ratio})
+    (tmp_path / "learned.json").write_text(plan.architecture().to_json())
+    assert ran("describe", tmp_path / "learned.json", "--resolution", 32) == 0
+    told = capsys.readouterr().out
+    assert "conv ~8 + " in told
+    assert "~ learned: shown and counted with one ratio" in told
+    static = plan.model_copy(update={"ratio": (Fraction(1, 2),)}).architecture()
+    assert f"{cost(static, 32).macs:,}" in told
 
 
 def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +219,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_of_every_verb_is_a_page_and_takes_no_torch() -> None:
-    for verb in ("run", "check", "status", "describe", "measure", "pareto", "export"):
+    for verb in ("run", "check", "status", "describe", "measure", "pareto", "ratios", "export"):
         code = (
             "import sys\nfrom partialnas.cli import main\n"
             f"try: main(['{verb}', '--help'])\n"
@@ -231,3 +248,14 @@ def test_a_stand_in_for_training_is_found_beside_the_study(
     path = written(tmp_path, trial="mine:told", objectives={"score": "max", "params": "min"})
     assert ran("run", path, "--out", tmp_path / "out") == 0
     assert "score" in capsys.readouterr().out
+
+
+def test_a_file_that_ends_too_soon_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ending(*_: object) -> None:
+        raise EOFError("compressed file ended")
+
+    monkeypatch.setattr("partialnas.subjects.find_architecture", ending)
+    assert ran("describe", "partialnet_t0") == 1
+    assert "EOFError: compressed file ended\nThis is a defect" in capsys.readouterr().err

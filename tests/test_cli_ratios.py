@@ -1,5 +1,6 @@
 """The verb `ratios`, and warnings in `status`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def test_a_study_that_was_run_is_drawn_and_told(
         assert (folder / name).stat().st_size > 100
     for word in ("dynamic", "budget %", "worst %", "gap", "val_accuracy", "Pearson", "Spearman"):
         assert word in told
-    assert "static " not in told
+    assert "\n static " not in told
+    assert "time of training" in told
     table = pd.read_csv(folder / "ratios.csv")
     assert len(table) == 2 * 2 * 4  # trials, epochs, blocks
     with Ledger.open(folder) as ledger:
@@ -108,6 +110,20 @@ def test_a_study_that_was_run_is_drawn_and_told(
     assert last["channels"].tolist() == [*epochs[-1].channels.values()]
     errors = [100 * row.metrics["budget_error"] for row in rows]
     assert f"{max(errors, key=abs):+.2f}" in told
+    _is_described_as_it_froze(f"{folder}:{rows[0].number}", epochs[-1], rows[0].cost, capsys)
+
+
+def _is_described_as_it_froze(
+    name: str, last: RatioEpoch, cost: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = ("--resolution", 8, "--in-chans", 1, "--classes", 10)
+    assert ran("describe", name, *shape, "--json") == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["digest"] == last.frozen
+    assert (described["params"], described["macs"]) == (cost["params"], cost["macs"])
+    parts = {row["name"]: row["parts"] for row in described["blocks"]}
+    for boundary, channels in last.channels.items():
+        assert parts[boundary].startswith(f"conv {channels:.0f} + ")
 
 
 def test_a_trial_is_drawn_where_one_says(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from partialnas.runs.cifar import read_archive
+from partialnas.runs.cifar import check_archive, read_archive
 from partialnas.runs.data import load_splits
 from partialnas.runs.task import resolve_task
 from partialnas.space.errors import UserError
@@ -144,6 +144,14 @@ def test_a_truncated_archive_is_told(share: float, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match="corrupt"):
         read_archive("cifar10", path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 18, 40, 80, 120])
+def test_the_first_bytes_of_an_archive_are_told_as_a_broken_one(size: int, tmp_path: Path) -> None:
+    path = write(tmp_path, "cifar10", contents("cifar10"), archived=True)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"no tar archive, or a broken one; cifar10:PATH names"):
+        check_archive("cifar10", path)
 
 
 def test_the_archive_of_the_other_set_is_told(tmp_path: Path) -> None:
