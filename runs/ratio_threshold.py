@@ -113,10 +113,8 @@ class ThresholdLearner(RatioLearner):
             free = sum(s * s for s, held in zip(slopes, stuck, strict=True) if not held)
             if not free:
                 break
-            aims = [
-                share if held else share - excess / free * slope
-                for share, slope, held in zip(inside, slopes, stuck, strict=True)
-            ]
+            ways = [0.0 if held else slope for slope, held in zip(slopes, stuck, strict=True)]
+            aims = self._onto_budget(inside, ways, excess)
             inside = self._clipped(aims)
             # what has met an end of its range leaves the rest to the others
             stuck = [
@@ -124,6 +122,20 @@ class ThresholdLearner(RatioLearner):
                 for share, aim, held in zip(inside, aims, stuck, strict=True)
             ]
         return inside
+
+    def _onto_budget(
+        self, shares: Sequence[float], ways: Sequence[float], excess: float
+    ) -> list[float]:
+        """The shares moved along these ways, those of the slopes, by as much as the excess asks.
+
+        The cost is a parabola along a line. A step by its slope alone shows how it bends, and would
+        be far too long where it is flat.
+        """
+        step = excess / sum(way * way for way in ways)
+        tried = [share - step * way for share, way in zip(shares, ways, strict=True)]
+        bend = (self._spent(tried) - (self.allowed or 0)) / excess
+        step *= 2 / (1 + math.sqrt(max(1 - 4 * bend, 0.0)))
+        return [share - step * way for share, way in zip(shares, ways, strict=True)]
 
     def _clipped(self, shares: Sequence[float]) -> list[float]:
         """Shares within what is legal: at least the grain each, at most what is left together."""

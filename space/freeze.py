@@ -12,8 +12,9 @@ from partialnas.space.attention import ChannelAttention, SelfAttention, SpatialA
 from partialnas.space.blocks import Block
 from partialnas.space.budget import Place, Sizes
 from partialnas.space.errors import UserError
+from partialnas.space.kernel import Span
 from partialnas.space.learned import InputMixer, LearnedMixer
-from partialnas.space.masked import Span, head_columns, head_rows
+from partialnas.space.masked import head_columns, head_rows
 from partialnas.space.network import Network
 
 

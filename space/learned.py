@@ -7,13 +7,16 @@ the sizes, and ends with them fixed, is `partialnas.runs.ratios`.
 import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from partialnas.space.attention import SelfAttention
+from partialnas.space.division import Division
 from partialnas.space.formulas import predictor_width
-from partialnas.space.masked import Membership, Span, apply, mixed
+from partialnas.space.kernel import Span, turning_point
+from partialnas.space.masked import apply
 from partialnas.space.parts import Learning, RealisedPart, legal_sizes
 
 
@@ -29,7 +32,7 @@ class DividedMixer(nn.Module):
         """The maps, the channels divided by whole sizes; parts may have none."""
         spans = [Span(low, high) for low, high in pairwise([0, *accumulate(sizes)])]
         pieces = [
-            apply(part, x, span, None)
+            apply(part, x[:, span.slice], span, None)
             for part, span in zip(self.parts, spans, strict=True)
             if span.high > span.low
         ]
@@ -52,6 +55,7 @@ class LearnedMixer(DividedMixer):
     def __init__(self, parts: Sequence[RealisedPart], operations: Sequence[nn.Module]) -> None:
         super().__init__(parts, operations)
         self.register_buffer("shares", torch.empty(len(parts) - 1, self.width), persistent=False)
+        self._planned: tuple[Any, Any] = None, None
         self.place([float(part.channels) for part in parts], ramp=0.0)
 
     def place(
@@ -70,22 +74,29 @@ class LearnedMixer(DividedMixer):
                 are to be known.
             narrowest: the same, sizes from which on.
         """
-        self.sizes, self.ramp = tuple(float(size) for size in sizes), ramp
+        self.sizes, self.ramp = tuple(map(float, sizes)), ramp
         self.fixed = ramp == 0 and widest is None and narrowest is None
         ends = _ends(self.sizes)
-        before = torch.tensor(ends, dtype=torch.float64)[:, None] - self._channels
-        shares = (before / ramp + 0.5).clamp(0, 1) if ramp else (before > 0).double()
-        self.shares = shares.to(self.shares).requires_grad_(not self.fixed)
-        firsts, lasts = (_ends(reached or self.sizes) for reached in (narrowest, widest))
-        lows = [max(math.floor(min(pair) - ramp / 2), 0) for pair in zip(ends, firsts, strict=True)]
-        highs = [math.ceil(max(pair) + ramp / 2) for pair in zip(ends, lasts, strict=True)]
+        self.shares = torch.tensor(
+            [_before(end, ramp, self.width) for end in ends],
+            dtype=self.shares.dtype,
+            device=self.shares.device,
+            requires_grad=not self.fixed,
+        )
+        reached = [ends, *(_ends(far) for far in (widest, narrowest) if far is not None)]
+        lows = [max(math.floor(min(own) - ramp / 2), 0) for own in zip(*reached, strict=True)]
+        highs = [math.ceil(max(own) + ramp / 2) for own in zip(*reached, strict=True)]
         edges = zip([0, *lows], [*highs, self.width], strict=True)
-        self.spans = [Span(low, min(high, self.width)) for low, high in edges]
+        self._plan = [Span(low, min(high, self.width)) for low, high in edges], ends
 
-    @property
-    def _channels(self) -> Tensor:
-        """Where the middle of each channel is."""
-        return torch.arange(self.width, dtype=torch.float64) + 0.5
+    def _division(self) -> Division:
+        """Who works where; planned anew when that changes, which it seldom does."""
+        (spans, ends), device = self._plan, self.shares.device
+        key = spans, [turning_point(*pair) for pair in pairwise(ends)], device
+        if key != self._planned[0]:
+            self._planned = key, Division(self.parts, spans, ends, device)
+        division: Division = self._planned[1]
+        return division
 
     def get_extra_state(self) -> Tensor:
         """The ramp and the sizes, as they are stored with the weights."""
@@ -100,20 +111,7 @@ class LearnedMixer(DividedMixer):
         """N x C x H x W maps, each part of their channels worked on by its operation."""
         if self.fixed:
             return self.divided(x, [int(size) for size in self.sizes])
-        members = [
-            Membership(self._members(index, span), self.ramp)
-            for index, span in enumerate(self.spans)
-        ]
-        return mixed(self.parts, x, self.spans, members)
-
-    def _members(self, index: int, span: Span) -> Tensor:
-        """1 x span, how far the channels of a span belong to a part."""
-        if index == 0:
-            return self.shares[:1, span.slice]
-        before = self.shares[index - 1 : index, span.slice]
-        if index == len(self.spans) - 1:
-            return 1 - before
-        return self.shares[index : index + 1, span.slice] - before
+        return self._division().mixed(self.parts, x, self.shares, self.ramp)
 
 
 class InputMixer(DividedMixer):
@@ -198,18 +196,23 @@ class InputMixer(DividedMixer):
         soft = (ends + moved * after_learned)[:, :, None] - channels
         slope = (soft / ramp + 0.5).clamp(0, 1)
         shares = hard + slope - slope.detach()
-        edge = torch.zeros_like(shares[:, :1])
-        members = (torch.cat((shares, edge + 1), 1) - torch.cat((edge, shares), 1)).to(x.dtype)
         most = [int(end) for end in ends.amax(0).tolist()]
         least = [int(end) for end in ends.amin(0).tolist()]
         reach = ramp / 2 if self.learns else 0.0
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
         spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
-        belonging = [
-            Membership(members[:, index, span.slice], 0.0) for index, span in enumerate(spans)
-        ]
-        return mixed(self.parts, x, spans, belonging)
+        return Division(self.parts, spans).mixed(self.parts, x, shares, 0.0)
+
+
+def _before(end: float, ramp: float, width: int) -> list[float]:
+    """How far each channel lies before the end of a part."""
+    if not ramp:
+        return [float(channel + 0.5 < end) for channel in range(width)]
+    low = min(max(math.floor(end - ramp / 2), 0), width)
+    high = min(max(math.ceil(end + ramp / 2), 0), width)
+    soft = [min(max((end - c - 0.5) / ramp + 0.5, 0.0), 1.0) for c in range(low, high)]
+    return [1.0] * low + soft + [0.0] * (width - high)
 
 
 def _ends(sizes: Sequence[float]) -> list[float]:

@@ -7,13 +7,10 @@ static network has on these channels.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from partialnas.space.attention import (
@@ -22,19 +19,8 @@ from partialnas.space.attention import (
     SpatialAttention,
     mean_and_std,
 )
+from partialnas.space.kernel import Span
 from partialnas.space.layers import BatchNorm
-
-
-class Span(NamedTuple):
-    """Channels from `low` up to but not including `high`."""
-
-    low: int
-    high: int
-
-    @property
-    def slice(self) -> slice:
-        """To be used as an index."""
-        return slice(self.low, self.high)
 
 
 class Membership(NamedTuple):
@@ -64,56 +50,13 @@ def apply(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> 
 
     Args:
         part: the operation, with weights for all channels.
-        x: N x C x H x W maps of all channels.
+        x: N x span x H x W maps.
         span: the channels that it works on.
         member: how far they belong to the part; None where all of them do.
 
     Returns:
         N x span x H x W maps, already multiplied by the shares.
     """
-    return _applied(part, x[:, span.slice], span, member)
-
-
-def mixed(
-    parts: Iterable[nn.Module], x: Tensor, spans: Sequence[Span], members: Sequence[Membership]
-) -> Tensor:
-    """The maps, each part working on its span; where spans overlap, the sum of what they make.
-
-    Args:
-        parts: operations with weights for all channels.
-        x: N x C x H x W maps of all channels.
-        spans: of each part, together all channels; parts with an empty one are left out.
-        members: of each part, how far the channels of its span belong to it. Channels in the span
-            of one part alone belong to it wholly.
-    """
-    cuts = sorted({edge for span in spans if span.high > span.low for edge in span})
-    segments = torch.split(x, [high - low for low, high in pairwise(cuts)], dim=1)
-    made: list[list[Tensor]] = [[] for _ in segments]
-    shared = [
-        sum(span.low <= low and high <= span.high for span in spans) > 1
-        for low, high in pairwise(cuts)
-    ]
-    for part, span, member in zip(parts, spans, members, strict=True):
-        if span.high == span.low:
-            continue
-        own = range(cuts.index(span.low), cuts.index(span.high))
-        if isinstance(part, nn.Identity):  # costs nothing where no boundary is near
-            for index in own:
-                within = slice(cuts[index] - span.low, cuts[index + 1] - span.low)
-                scale = member.maps[:, within] if shared[index] else None
-                made[index].append(segments[index] if scale is None else segments[index] * scale)
-            continue
-        pieces = [segments[index] for index in own]
-        maps = _applied(part, pieces[0] if len(own) == 1 else torch.cat(pieces, 1), span, member)
-        lengths = [piece.shape[1] for piece in pieces]
-        for index, piece in zip(own, torch.split(maps, lengths, dim=1), strict=True):
-            made[index].append(piece)
-    sums = [sum(pieces[1:], pieces[0]) for pieces in made]
-    return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
-
-
-def _applied(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> Tensor:
-    """What a part's operation makes of maps of the channels of a span alone."""
     match part:
         case nn.Conv2d():
             return _conv(part, x, span, member)
@@ -128,40 +71,10 @@ def _applied(part: nn.Module, x: Tensor, span: Span, member: Membership | None) 
 
 
 def _conv(conv: nn.Conv2d, x: Tensor, span: Span, member: Membership | None) -> Tensor:
-    """One convolution with a masked weight is the mixture of those over all nested spans."""
-    if member is not None and len(member.shares) == 1:
-        weight: Tensor = _MaskedWeight.apply(conv.weight, member.shares[0], span)
-        return functional.conv2d(x, weight, padding=1)
     weight = conv.weight[span.slice, span.slice]
     if member is None:
         return functional.conv2d(x, weight, padding=1)
     return functional.conv2d(x * member.maps, weight, padding=1) * member.maps
-
-
-class _MaskedWeight(torch.autograd.Function):
-    """The weight among the channels of a span, each entry as far as both its channels belong.
-
-    What autograd would make of slices, a minimum and a product, in a fraction of the operations.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, shares: Tensor, span: Span) -> Tensor:
-        own = weight[span.slice, span.slice]
-        mask = torch.minimum(shares[:, None], shares)[:, :, None, None]
-        ctx.save_for_backward(own, shares, mask)
-        ctx.shape, ctx.span = weight.shape, span
-        return own * mask
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        own, shares, mask = ctx.saved_tensors
-        whole = gradient.new_zeros(ctx.shape)
-        torch.mul(gradient, mask, out=whole[ctx.span.slice, ctx.span.slice])
-        pairs = (gradient * own).sum((2, 3))
-        # an entry follows the lesser of its two shares, equal ones by half each
-        follows = (shares[:, None] - shares).sign_().mul_(-0.5).add_(0.5)
-        return whole, ((pairs + pairs.T) * follows).sum(1), None
 
 
 def _channel(

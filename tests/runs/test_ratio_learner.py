@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -172,6 +172,7 @@ def test_whatever_the_gradients_ratios_end_within_the_budget(
 
 @settings(deadline=None, max_examples=30)
 @given(budget=st.floats(0.05, 0.9), pushes=st.lists(gradients, min_size=1, max_size=10))
+@example(budget=0.8125, pushes=[[0.0, 0.0, 0.0, 0.0, 1.0], [0.0] * 5])  # where the cost is flat
 def test_thresholds_stay_on_the_budget_all_the_time(
     budget: float, pushes: list[list[float]]
 ) -> None:
