@@ -1,13 +1,16 @@
 """Milliseconds that the harness adds to a trial: `python benchmarks/overhead.py --help`.
 
 Trivial trials, each with its proposal, plan, start, record and curve in a real ledger, in this
-process and under Ray, beside a plain Python loop over the same trials without a ledger. The ways
-take turns in the same run, and every round starts Ray anew. A trial's time is the median of the
-steady part of all rounds: the gaps between one end and the next, without the first quarter of a
-round; what comes before a round's first end is its start-up.
+process and under Ray, beside a plain Python loop over the same trials without a ledger. Beside
+them whole studies in this process, whose sampler proposes networks of a space: there a trial's time
+is also that of its proposals, repeated ones among them. The ways take turns in the same run, and
+every round starts Ray anew. A trial's time is the mean over the steady part of all rounds: the gaps
+between one end and the next, without the first quarter of a round; what comes before a round's
+first end is its start-up.
 """
 
 import argparse
+import io
 import json
 import shutil
 import tempfile
@@ -17,6 +20,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+from rich.console import Console
 
 from partialnas.runs.environment import environment, load
 from partialnas.runs.job import Job
@@ -27,9 +33,18 @@ from partialnas.runs.subject import subject_digest, subject_name
 from partialnas.runs.task import Task
 from partialnas.search.executor import END, End, Executor, InProcess, Outcome, Wait
 from partialnas.search.ray_executor import RayTune
+from partialnas.search.runner import run_study
+from partialnas.search.study import Study
+from partialnas.space.architecture import Architecture
 from partialnas.space.presets import preset
 
-AIMS_MS = {"plain loop": 0, "in-process": 10, "Ray, 2 workers": 100}
+AIMS_MS = {
+    "plain loop": 0,
+    "in-process": 10,
+    "study, random": 10,
+    "study, nsga2": 10,
+    "Ray, 2 workers": 100,
+}
 
 Times = list[float]
 """When a way began, and when each of its trials ended (monotonic seconds)."""
@@ -101,9 +116,62 @@ def through(make: Callable[[Path], Executor]) -> Callable[[list[Job], Path], Tim
     return run
 
 
+def evaluate(architecture: Architecture, seed: int, epochs: int) -> dict[str, float]:
+    """What stands in for training in a whole study."""
+    nll = 1 / architecture.widths[0] + 0.1 * seed + 0.01 / epochs
+    return {"val_nll": nll, "throughput_img_s": 1e4 / sum(architecture.depths)}
+
+
+class Ends(io.StringIO):
+    """What a study tells, and when it began and each of its trials ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = [time.monotonic()]
+
+    def write(self, text: str) -> int:
+        """Note the time of each line about a trial."""
+        self.times += [time.monotonic()] * text.startswith("[")
+        return super().write(text)
+
+
+SPACE: dict[str, Any] = {
+    "width": [8, 12, 16, 20, 24, 28, 32],
+    "parts": [1, 2, 3],
+    "ratio": {"values": ["1/8", "1/4", "1/2"], "per": "stage"},
+    "attention": ["none", {"channel": "stages 1-3"}, {"channel": "stages 1-2", "self": "stage 3"}],
+    "pat_sp": [False, True],
+    "depths": [[1, 1, 1, 1], [1, 1, 2, 1], [1, 2, 3, 1]],
+}
+
+
+def studying(sampler: str) -> Callable[[list[Job], Path], Times]:
+    def run(jobs: list[Job], folder: Path) -> Times:
+        study = Study.model_validate(
+            {
+                "study": "overhead",
+                "base": {"preset": "partialnet_t0", "stem_stride": 2, "width": 16},
+                "space": {"axes": SPACE},
+                "search": {"sampler": sampler},
+                "trial": "overhead:evaluate",
+                "budget": {"trials": len(jobs)},
+                "executor": {"kind": "in-process"},
+            }
+        )
+        told = Ends()
+        console = Console(file=told, width=200)
+        run_study(study, folder, beside=Path(__file__).parent, console=console)
+        assert len(told.times) == len(jobs) + 1
+        return told.times
+
+    return run
+
+
 WAYS = {
     "plain loop": plainly,
     "in-process": through(lambda folder: InProcess(folder / "workers.log")),
+    "study, random": studying("random"),
+    "study, nsga2": studying("nsga2"),
     "Ray, 2 workers": through(lambda folder: RayTune(folder=folder, workers=2)),
 }
 

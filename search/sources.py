@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.distributions import (
+    BaseDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -81,7 +86,28 @@ class Source(Protocol):
         ...
 
 
-class _SteadyNSGAII(NSGAIISampler):
+class _Knowing(BaseSampler):
+    """A sampler that is handed the parameters that all trials so far have in common.
+
+    Optuna's samplers look for them in every trial when they are new, as ours are at every proposal.
+    """
+
+    common: IntersectionSearchSpace
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        found = self.common.calculate(study)
+        return {name: each for name, each in found.items() if not each.single()}
+
+
+class _KnowingTPE(_Knowing, TPESampler):
+    pass
+
+
+class _SteadyNSGAII(_Knowing, NSGAIISampler):
     """NSGA-II whose parents come in one order.
 
     Optuna hands parents out in the order of selection the first time it is asked for them, and by
@@ -93,19 +119,26 @@ class _SteadyNSGAII(NSGAIISampler):
         return sorted(parents, key=lambda trial: trial.number)
 
 
-def make_sampler(spec: SearchSpec, count: int) -> BaseSampler:
+def make_sampler(spec: SearchSpec, count: int, common: IntersectionSearchSpace) -> BaseSampler:
     """The sampler of a study, seeded by the study's seed and the number of proposals so far.
 
     Re-seeding for every proposal makes a resumed search propose what it would have proposed.
+
+    Args:
+        spec: which sampler.
+        count: proposals so far.
+        common: finds the parameters that all trials of the study have in common.
     """
     seed = int(digest([spec.seed, count])[:8], 16)
-    match spec.sampler:
-        case "random":
-            return RandomSampler(seed=seed)
-        case "tpe":
-            return TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        case "nsga2":
-            return _SteadyNSGAII(seed=seed, population_size=spec.population)
+    if spec.sampler == "random":
+        return RandomSampler(seed=seed)
+    sampler: _Knowing
+    if spec.sampler == "tpe":
+        sampler = _KnowingTPE(seed=seed, multivariate=True, constant_liar=True)
+    else:
+        sampler = _SteadyNSGAII(seed=seed, population_size=spec.population)
+    sampler.common = common
+    return sampler
 
 
 class OptunaSource:
@@ -117,19 +150,18 @@ class OptunaSource:
         self._spec = spec
         self._objectives = dict(objectives)
         directions = [_DIRECTIONS[direction] for direction in objectives.values()]
-        self._study = optuna.create_study(
-            directions=directions, sampler=make_sampler(spec, 0), study_name="partialnas"
-        )
+        self._study = optuna.create_study(directions=directions, study_name="partialnas")
+        self._common = IntersectionSearchSpace()
         self._trials: dict[int, int] = {}
 
     def ask(self, number: int) -> Proposal:
         """The sampler's next architecture that satisfies the space's constraints."""
-        self._study.sampler = make_sampler(self._spec, number)
+        self._study.sampler = make_sampler(self._spec, number, self._common)
         for _ in range(_ATTEMPTS):
             trial = self._study.ask()
             point = self._space.suggest(trial)
             if self._space.contains(point):
-                return self._proposal(number, trial)
+                return self._proposal(number, trial, point)
             self._study.tell(trial, state=TrialState.FAIL)
         return self._draw(number, self._space.sample(self._rng(number)))
 
@@ -153,12 +185,13 @@ class OptunaSource:
 
     def _draw(self, number: int, point: Point) -> Proposal:
         self._study.enqueue_trial(self._space.params_of(point))
-        return self._proposal(number, self._study.ask())
+        trial = self._study.ask()
+        return self._proposal(number, trial, self._space.suggest(trial))
 
-    def _proposal(self, number: int, trial: optuna.Trial) -> Proposal:
-        architecture = self._space.architecture(self._space.suggest(trial))
+    def _proposal(self, number: int, trial: optuna.Trial, point: Point) -> Proposal:
+        architecture = self._space.architecture(point)
         self._trials[number] = trial.number
-        return Proposal(architecture, _note(self._study.trials[trial.number]))
+        return Proposal(architecture, _note(self._study.get_trials(deepcopy=False)[trial.number]))
 
     def tell(self, number: int, values: Values | None) -> None:
         """Complete the trial, or mark it as failed."""

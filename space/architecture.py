@@ -120,17 +120,23 @@ class Stage(Value):
 
     @model_validator(mode="after")
     def _every_block_can_be_built(self) -> Self:
-        for index, block in enumerate(self.blocks):
-            try:
-                block.realise(self.width)
-            except ValueError as error:
-                raise ValueError(f"blocks[{index}]: {error}") from None
+        _ = self.realised
         return self
 
-    @property
+    @cached_property
     def realised(self) -> tuple[RealisedBlock, ...]:
-        """The stage's blocks as they are built."""
-        return tuple(block.realise(self.width) for block in self.blocks)
+        """The stage's blocks as they are built.
+
+        Raises:
+            ValueError: one of them cannot be built; names its position.
+        """
+        built = []
+        for index, block in enumerate(self.blocks):
+            try:
+                built.append(block.realise(self.width))
+            except ValueError as error:
+                raise ValueError(f"blocks[{index}]: {error}") from None
+        return tuple(built)
 
 
 class Architecture(Value):
@@ -164,7 +170,7 @@ class Architecture(Value):
         blocks = (block.learned for stage in self.stages for block in stage.blocks)
         return (ratio for ratio in blocks if ratio is not None)
 
-    @property
+    @cached_property
     def learned(self) -> Learned | None:
         """What its learned ratios have in common (grain and start are the first one's)."""
         return next(self._learned_ratios(), None)
@@ -223,13 +229,6 @@ class Architecture(Value):
         """Identity of the network that is built: blind to the name and to dead switches."""
         blocks = [[block.identity for block in blocks] for blocks in self.realised]
         return digest([self.stem_stride, self.activation, self.head_width, blocks])
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields replaced; what was derived from the old ones is derived anew."""
-        copy = super().model_copy(update=update, deep=deep)
-        for derived in ("realised", "digest", "boundaries"):
-            copy.__dict__.pop(derived, None)
-        return copy
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -97,6 +97,8 @@ class Layout:
         Choices that become active by it take the level of the block before, or else the base's,
         or else the first; the other levels follow.
         """
+        if not self.scheme.steers(choice.axis):
+            return iter([{**chosen, choice.key: level}])
 
         def options(other: Choice, so_far: Chosen) -> Sequence[Level]:
             if other.key == choice.key:

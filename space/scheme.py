@@ -107,6 +107,13 @@ class Scheme:
             return bool(parts >= axis.number + axis.name.startswith("ratio"))
         return True
 
+    def steers(self, axis: Axis) -> bool:
+        """Whether other choices are active or not by what is chosen on an axis."""
+        kind = axis.name.partition("_")[0]
+        if kind in ("parts", "depth", "depths", "attention", "operation", "operations"):
+            return True
+        return any(axis.name in other.when for other in self.axes.values())
+
     def surely_uses(self, axis: Axis) -> bool | None:
         """Whether every block has a use for an axis, or none has; None where that depends."""
         return self._certain[axis.name]

@@ -119,13 +119,12 @@ def _price(layers: Sequence[_Layer], allowed: float) -> float:
         return sum(int(layer.macs[pick]) for layer, pick in picks) <= allowed
 
     sign = -1 if kept(0.0) else 1
+    unit = max(allowed, 1)  # nothing at all may be allowed
     low, high = -_POWERS, _POWERS
     while high - low > 0.5:
         middle = (low + high) / 2
-        low, high = (
-            (low, middle) if kept(sign * 2**middle / allowed) == (sign > 0) else (middle, high)
-        )
-    return float(sign * 2 ** (high if sign > 0 else low) / allowed)
+        low, high = (low, middle) if kept(sign * 2**middle / unit) == (sign > 0) else (middle, high)
+    return float(sign * 2 ** (high if sign > 0 else low) / unit)
 
 
 def _promising(layer: _Layer, price: float) -> NDArray[np.int64]:

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import ValidationError
-
 from partialnas.space.architecture import Architecture
 from partialnas.space.axes import Level, evaluation_order
 from partialnas.space.budget import limits
@@ -22,7 +20,7 @@ from partialnas.space.reach import find
 from partialnas.space.scheme import Chosen, Scheme
 from partialnas.space.size import Size, size_of
 from partialnas.space.spec import Base, SpaceSpec
-from partialnas.space.values import Value, mistakes
+from partialnas.space.values import Value, checked
 
 if TYPE_CHECKING:
     from partialnas.space.sampling import Rng
@@ -100,10 +98,7 @@ class Space:
         Raises:
             UserError: with every mistake and its path.
         """
-        try:
-            both = _Document.model_validate(data)
-        except ValidationError as error:
-            raise UserError("not a space:\n  " + "\n  ".join(mistakes(error))) from None
+        both = checked(_Document, data, "not a space")
         return cls(
             both.base,
             both.space,

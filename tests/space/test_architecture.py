@@ -173,3 +173,10 @@ def test_too_small_an_input_is_refused_with_the_smallest_that_works() -> None:
 def test_not_json_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="not JSON"):
         Architecture.from_json("{")
+
+
+def test_copies_of_a_stage_are_built_anew() -> None:
+    stage = preset("partialnet_t0").stages[0]
+    wider = stage.model_copy(update={"width": 2 * stage.width})
+    assert [block.width for block in wider.realised] == [2 * stage.width] * len(stage.blocks)
+    assert stage.model_copy().realised == stage.realised

@@ -154,7 +154,12 @@ def test_fasternets_have_timms_parameters(name: str) -> None:
     assert cost(preset(name), 224).params == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["fasternet_t0", "fasternet_t2"])
+_FAST = ("fasternet_t0", "fasternet_t2")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in _FAST else pytest.param(n, marks=pytest.mark.slow) for n in FASTERNETS]
+)
 def test_timms_fasternet_is_our_fasternet(shake: Shake, name: str) -> None:
     model = timm.create_model(name, num_classes=20, drop_path_rate=0.0)
     network = Network(preset(name), num_classes=20)

@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 import random
+import re
 import subprocess
 import sys
 import time
@@ -13,10 +14,16 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from partialnas.space.constraints import Constraints
+from partialnas.space.cost import Cost
 from partialnas.space.errors import UserError
+from partialnas.space.layout import Choice, Layout
 from partialnas.space.plan import Plan
 from partialnas.space.presets import preset
+from partialnas.space.scheme import Chosen
 from partialnas.space.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -287,6 +294,45 @@ def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
     assert f"the nearest has macs {least / 1e3:.4g}k, asked for at most 1k" in text
     only = of_axes(axes, base, f", constraints: {{macs: {{max: {least}}}}}")
     assert only.architecture(only.sample(random.Random(0))).digest == smallest.architecture().digest
+
+
+@given(st.integers(1, 10**12), st.integers(0, 10**6), st.integers(1, 10**6))
+def test_bounds_are_told_apart_from_each_other_and_from_what_was_reached(
+    low: int, more: int, beyond: int
+) -> None:
+    high, reached = low + more, low + more + beyond
+    (line,) = Constraints.model_validate({"macs": {"min": low, "max": high}}).violations(
+        Cost(macs=reached)
+    )
+    match = re.fullmatch(r"macs (\S+), asked for at least (\S+) and at most (\S+)", line)
+    assert match is not None
+    assert len({*match.groups()}) == len({reached, low, high})
+    for text, number in zip(match.groups(), (reached, low, high), strict=True):
+        value = float(text.rstrip("kMG")) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1)
+        assert value == pytest.approx(number, rel=1e-3)
+
+
+def test_a_change_that_steers_nothing_walks_through_no_choices(
+    monkeypatch: pytest.MonkeyPatch, paper: Space
+) -> None:
+    point = paper.sample(random.Random(0))
+    ratio = next(name for name in point if name.startswith("mlp_ratio"))
+    parts = next(name for name in point if name.startswith("parts"))
+    chosen = paper._chosen(point)
+    asked: list[str] = []
+    active = Layout.active
+
+    def noting(self: Layout, choice: Choice, so_far: Chosen) -> bool:
+        asked.append(choice.name)
+        return active(self, choice, so_far)
+
+    monkeypatch.setattr(Layout, "active", noting)
+    for name, walks in ((ratio, False), (parts, True)):
+        choice = next(each for each in paper.choices if each.name == name)
+        (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]
+        near = next(paper.layout.changes(chosen, choice, level))
+        assert near[choice.key] == level
+        assert bool(asked) == walks
 
 
 def test_a_space_that_cannot_be_built_says_why() -> None:
