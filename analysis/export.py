@@ -8,7 +8,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from partialnas.analysis.front import require_trials
-from partialnas.runs.files import write_file
+from partialnas.runs.files import check_place, write_file
 from partialnas.space.errors import UserError
 
 FIRST = (
@@ -30,13 +30,15 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
         path: the file; written whole, then renamed.
 
     Raises:
-        UserError: no trials, an unknown suffix, or a suffix whose package is not installed.
+        UserError: no trials, an unknown suffix, a file or folder in the way, or a suffix whose
+            package is not installed.
         MachineError: the place cannot be written.
     """
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UserError(f"{path}: an export ends in {', '.join(_WRITERS)}")
+    check_place(path)
     require_trials(frame)
     rest = [column for column in frame.columns if column not in FIRST]
     table = frame.reindex(columns=[*FIRST, *rest])

@@ -20,7 +20,7 @@ from partialnas.analysis.front import (
 from partialnas.analysis.pareto_plot import draw
 from partialnas.analysis.quantities import QUANTITIES, Quantity, differs_by_seed, find
 from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
-from partialnas.runs.files import write_file
+from partialnas.runs.files import check_place, write_file
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
@@ -70,6 +70,7 @@ def pareto_figure(
     """
     path = Path(path)
     check_suffix(path)
+    check_place(path)
     table = pareto_table(frame, x, y)
     across, up = table.attrs["x"], table.attrs["y"]
     caption = pareto_caption(frame, table, across, up)

@@ -23,7 +23,7 @@ from partialnas.analysis.ratios import (
     with_series,
 )
 from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
-from partialnas.runs.files import write_file
+from partialnas.runs.files import check_place, write_file
 from partialnas.space.errors import UserError
 
 
@@ -65,6 +65,7 @@ def ratio_figure(
     folder, path = Path(folder), Path(path)
     table = path.with_suffix(".csv") if table is None else Path(table)
     check_suffix(path)
+    check_place(path)
     if table.suffix.lower() != ".csv":
         raise UserError(f"{table}: the table behind a figure ends in .csv")
     frame = with_series(load(folder))

@@ -261,8 +261,11 @@ def export(
     """Write one row per trial, failed ones included, as CSV, Parquet or a spreadsheet.
 
     Columns: `trial`, `digest`, `seed`, `state`, `val_accuracy`, `test_accuracy`, `params`, `macs`,
-    `throughput_img_s`, then all that the ledger knows of the trial, its network's measurement and
-    the protocol. Accuracies in percent, log-likelihoods in nats, macs as fvcore counts them.
+    `throughput_img_s`, then the study, arm and condition, the other metrics and costs, the one
+    measurement that stands for the network with its protocol (device, threads, batch, resolution,
+    precision, form), why a trial failed, and what a study's own trial function told. Curves,
+    ratios, proposals and repeated measurements stay in the ledger. Accuracies in percent,
+    log-likelihoods in nats, macs as fvcore counts them.
 
     Example: `partialnas export results/quickstart -o trials.parquet`
     """

@@ -166,7 +166,10 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
     points = pareto_table(frame, x, y)
     shown = points[points["on_front"] | points["arm"].ne("")]
     axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
-    table = plain_table("front, and baselines below it")
+    arms_alone = points["arm"].ne("").all() and not points["baseline"].any()
+    table = plain_table(
+        "arms, those on the front first" if arms_alone else "front, and baselines below it"
+    )
     table.add_column("")
     keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
     for key in (*keys, "seeds"):

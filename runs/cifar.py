@@ -3,6 +3,7 @@
 import codecs
 import pickle
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +69,15 @@ def check_archive(kind: str, path: Path) -> None:
     """
     if not path.exists():
         raise _unusable(kind, f"there is nothing at {path}")
-    if not path.is_dir() and not tarfile.is_tarfile(path):
+    if not path.is_dir() and not _is_archive(path):
         raise _unusable(kind, f"{path} is no tar archive, or a broken one")
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, OSError, zlib.error):  # cut off within what is compressed, or unreadable
+        return False
 
 
 def read_archive(kind: str, path: Path) -> dict[str, Images]:

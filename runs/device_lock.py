@@ -10,6 +10,8 @@ sharing it twice, waits for itself. Take `sharing` around an epoch and nothing e
 """
 
 import fcntl
+import logging
+import math
 import os
 import re
 import stat
@@ -21,7 +23,10 @@ from pathlib import Path
 
 from partialnas.space.errors import MachineError
 
+_LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.02
+_SILENT_S = 1.0
+"""So long it is waited to measure before the reader is told why nothing happens."""
 
 
 @contextmanager
@@ -45,7 +50,7 @@ def measuring(device: str, timeout_s: float | None = None) -> Iterator[None]:
     """Holds `device` alone: nobody trains or measures on it meanwhile.
 
     From the moment of asking nobody new is let in to share the device, so that the wait is as long
-    as the epochs that run now.
+    as the epochs that run now. A wait of more than a second is told on standard error, once.
 
     Args:
         device: "cpu", "cuda" or "cuda:1".
@@ -54,14 +59,24 @@ def measuring(device: str, timeout_s: float | None = None) -> Iterator[None]:
     Raises:
         MachineError: the device stayed busy, or the lock's files cannot be used.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = math.inf if timeout_s is None else began + timeout_s
+    patience = min(deadline, began + _SILENT_S)
     with _opened(device, "gate") as gate, _opened(device, "room") as room:
-        if not (_take(gate, fcntl.LOCK_EX, deadline) and _take(room, fcntl.LOCK_EX, deadline)):
+        alone = _take_both(gate, room, patience)
+        if not alone and deadline > patience:
+            _LOG.warning("waiting for %s: another process measures or trains on it", device)
+            alone = _take_both(gate, room, deadline)
+        if not alone:
             raise MachineError(
                 f"device {device} stayed busy for {timeout_s:g} s: another process of yours trains "
                 "or measures on it; let it end, or allow a longer wait"
             )
         yield
+
+
+def _take_both(gate: int, room: int, deadline: float) -> bool:
+    return _take(gate, fcntl.LOCK_EX, deadline) and _take(room, fcntl.LOCK_EX, deadline)
 
 
 def _take(file: int, kind: int, deadline: float | None = None) -> bool:

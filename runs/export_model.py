@@ -12,7 +12,7 @@ from safetensors.torch import save as bytes_of
 from partialnas.runs.checkpoint import load_weights
 from partialnas.runs.data import load_splits
 from partialnas.runs.environment import environment
-from partialnas.runs.files import write_file
+from partialnas.runs.files import check_place, write_file
 from partialnas.runs.kept import KeptTrial, kept_trial
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.model_files import timm_config, train_script, weights_metadata
@@ -63,6 +63,7 @@ def export_model(
         MachineError: the weights are damaged, a proof fails, or the disk or the device does.
     """
     trial = kept_trial(folder, number)
+    check_place(output / _PROOF)
     _check_output(output)
     settings = {"max_seconds": max_seconds} | ({} if device is None else {"device": device})
     protocol = checked(Protocol, trial.protocol.model_dump() | settings, "it cannot be measured so")

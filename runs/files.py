@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from partialnas.space.errors import MachineError
+from partialnas.space.errors import MachineError, UserError
 
 
 def write_file(path: Path, content: bytes | str) -> Path:
@@ -25,6 +25,26 @@ def write_file(path: Path, content: bytes | str) -> Path:
             f"{path}: cannot be written ({error.strerror}); make room there, mend the folder, or "
             "choose another place. What was finished is kept"
         ) from error
+
+
+def check_place(path: Path) -> None:
+    """Refuses a place for a file that could never take one, before anything is made for it.
+
+    Raises:
+        UserError: it lies below another file, or is a folder.
+    """
+    if blocking := file_in_the_way(path):
+        raise UserError(f"{path}: {blocking} is a file, not a folder; choose another place")
+    with suppress(OSError):
+        if path.is_dir():
+            raise UserError(f"{path}: a folder; name a file in it")
+
+
+def file_in_the_way(path: Path) -> Path | None:
+    """The file among the folders that lead to a place; None where there is none."""
+    with suppress(OSError):  # what cannot be looked at is told when it is written
+        return next((above for above in path.parents if above.is_file()), None)
+    return None
 
 
 def unfinished(path: Path) -> Path:

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from partialnas.runs.files import file_in_the_way
 from partialnas.runs.ledger_rows import STATES, seal
 from partialnas.space.errors import MachineError, UserError
 
@@ -175,7 +176,8 @@ def telling(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename or path}: a file, not a folder; {_ELSEWHERE}") from error
+        blocking = file_in_the_way(path) or error.filename or path
+        raise UserError(f"{blocking}: a file, not a folder; {_ELSEWHERE}") from error
     except OSError as error:
         raise MachineError(f"{error.filename or path}: {error.strerror}; {_ELSEWHERE}") from error
     except sqlite3.ProgrammingError:

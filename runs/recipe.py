@@ -1,6 +1,6 @@
 """Recipes: how a network is trained. Plain values; the training itself is in `training`."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,8 @@ class Recipe(Value):
         threads: threads of the CPU that one trial uses.
         keep_weights: whose final weights stay on disk.
     """
+
+    shorthands: ClassVar[tuple[str, ...]] = ("use",)
 
     epochs: int = Field(default=4, ge=1, le=100_000)
     batch_size: int = Field(default=64, ge=1, le=65_536)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from partialnas.search.study import Study
-from partialnas.space.errors import MachineError
+from partialnas.space.errors import MachineError, UserError
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,17 @@ def place(study: Study, address: str | None = None) -> Placement:
     """Where the trials of a study run on this machine, or on the cluster at `address`.
 
     Raises:
+        UserError: an address, for a study that runs in this process.
         MachineError: the study asks for a GPU that is not there.
     """
     import torch
+
+    alone = study.executor.kind == "in-process"
+    if alone and address is not None:
+        raise UserError(
+            "--address joins a Ray cluster, but executor.kind is in-process: leave --address out, "
+            "or --set executor.kind=ray"
+        )
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     spec = study.executor
@@ -47,4 +55,4 @@ def place(study: Study, address: str | None = None) -> Placement:
     threads = study.recipe.threads
     fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
-    return Placement(device, workers, threads, share, address)
+    return Placement(device, 1 if alone else workers, threads, share, address)

@@ -201,7 +201,7 @@ class Study(Value):
             try:
                 under = self.under(name)
             except ValidationError as error:
-                raise ValueError("; ".join(mistakes(error, f"conditions.{name}"))) from None
+                raise ValueError("; ".join(mistakes(error, f"conditions.{name}", Study))) from None
             other = trained.setdefault(
                 digest([under.frozen()[k] for k in ("task", "recipe")]), name
             )

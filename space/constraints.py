@@ -1,7 +1,7 @@
 """Constraints: bounds on what a network costs at the task's resolution, checked by formula."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Annotated, Self
 
@@ -27,12 +27,25 @@ def parse_quantity(raw: object) -> int:
     return int(number)
 
 
-def quantity_text(number: int) -> str:
+_DIGITS, _MOST_DIGITS = 4, 17
+"""So many significant digits tell a quantity, unless others read the same then."""
+
+
+def quantity_text(number: int, digits: int = _DIGITS) -> str:
     """A quantity as people read it: `21.3M`."""
     for suffix in ("G", "M", "k"):
         if number >= _SUFFIXES[suffix]:
-            return f"{number / _SUFFIXES[suffix]:.4g}{suffix}"
+            return f"{number / _SUFFIXES[suffix]:.{digits}g}{suffix}"
     return str(number)
+
+
+def _digits_apart(numbers: Iterable[int]) -> int:
+    """How many significant digits it takes for different quantities to read differently."""
+    different = {*numbers}
+    for digits in range(_DIGITS, _MOST_DIGITS):
+        if len({quantity_text(number, digits) for number in different}) == len(different):
+            return digits
+    return _MOST_DIGITS
 
 
 Quantity = Annotated[int, BeforeValidator(parse_quantity), Field(gt=0)]
@@ -59,10 +72,13 @@ class Bounds(Value):
         high = () if self.max is None else (number / self.max - 1,)
         return low + high
 
-    def __str__(self) -> str:
-        low = [] if self.min is None else [f"at least {quantity_text(self.min)}"]
-        high = [] if self.max is None else [f"at most {quantity_text(self.max)}"]
-        return " and ".join(low + high)
+    def missed_by(self, number: int) -> str:
+        """A quantity beside what was asked of it, in digits that tell them apart."""
+        stated = [bound for bound in (self.min, self.max) if bound is not None]
+        digits = _digits_apart([number, *stated])
+        low = [] if self.min is None else [f"at least {quantity_text(self.min, digits)}"]
+        high = [] if self.max is None else [f"at most {quantity_text(self.max, digits)}"]
+        return f"{quantity_text(number, digits)}, asked for {' and '.join(low + high)}"
 
 
 class Constraints(Value):
@@ -93,7 +109,7 @@ class Constraints(Value):
     def violations(self, cost: Cost) -> list[str]:
         """One line per quantity that is out of its bounds."""
         return [
-            f"{name} {quantity_text(getattr(cost, name))}, asked for {bounds}"
+            f"{name} {bounds.missed_by(getattr(cost, name))}"
             for name, bounds in self.stated()
             if max(bounds.distances(getattr(cost, name))) > 0
         ]

@@ -73,7 +73,7 @@ def _ratio(raw: object) -> Fraction | Learned:
     try:
         ratio = parse_ratio(raw)
     except ValidationError as error:
-        raise ValueError("; ".join(mistakes(error, "learned"))) from None
+        raise ValueError("; ".join(mistakes(error, "learned", Learned))) from None
     if ratio is None:
         raise ValueError("expected a share such as 1/4 or {learned: {}}, got nothing")
     return ratio

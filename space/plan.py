@@ -7,7 +7,7 @@ from it lists every block. Spaces vary the settings of a plan, per network, stag
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -18,6 +18,8 @@ from partialnas.space.ratio import Learned, Ratio, start_of
 from partialnas.space.values import Share, Value, mistakes
 
 Attention = Literal["none", "channel", "spatial", "self"]
+
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
 
 STAGES = 4
 CYCLE: tuple[str, ...] = ("conv", "attention", "pool", "identity")
@@ -53,7 +55,7 @@ def parse_attention(value: object) -> tuple[str, ...]:
         ValueError: not a placement, or two kinds of attention in one stage.
     """
     if value is None or isinstance(value, str):
-        return (value or "none",) * STAGES
+        return (_kind(value or "none"),) * STAGES
     if isinstance(value, list | tuple):
         return tuple(value)
     if not isinstance(value, Mapping):
@@ -63,8 +65,15 @@ def parse_attention(value: object) -> tuple[str, ...]:
         for stage in parse_stages(stages):
             if placed[stage] != "none":
                 raise ValueError(f"stage {stage + 1} has both {placed[stage]} and {kind}")
-            placed[stage] = str(kind)
+            placed[stage] = _kind(kind)
     return tuple(placed)
+
+
+def _kind(name: object) -> str:
+    """Told here once, not by each stage that it would be in."""
+    if name not in ATTENTIONS:
+        raise ValueError(f"expected one of {', '.join(ATTENTIONS)}, got {name!r}")
+    return str(name)
 
 
 def parse_pat_sp(value: object) -> tuple[bool, ...]:
@@ -157,6 +166,8 @@ class Plan(Value):
 
     The other settings are those of `BlockSettings` and `Architecture`.
     """
+
+    shorthands: ClassVar[tuple[str, ...]] = ("preset",)
 
     name: str = ""
     stem_stride: Literal[1, 2, 4] = 4

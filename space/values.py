@@ -2,19 +2,61 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    ValidationError,
+)
+from pydantic_core import CoreSchema
 
 from partialnas.space.errors import UserError
+from partialnas.space.exacting import exacting
+from partialnas.space.mistakes import join_path, mistakes
+
+__all__ = [
+    "Share",
+    "Value",
+    "canonical_json",
+    "checked",
+    "digest",
+    "join_path",
+    "mistakes",
+    "parse_fraction",
+]
 
 
 class Value(BaseModel):
-    """Base of all values: immutable, compared by content, unknown keys refused."""
+    """Base of all values: immutable, compared by content, unknown keys refused.
+
+    Where a whole number is asked for, `true` and `1.0` are refused; where a number is, `true` is.
+
+    Attributes:
+        shorthands: keys that are read before the fields, such as a preset's name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    shorthands: ClassVar[tuple[str, ...]] = ()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced; what was derived from the old ones is derived anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        for derived in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[derived]
+        return copy
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema: CoreSchema = exacting(handler(source))
+        return schema
 
 
 def parse_fraction(value: object) -> Fraction:
@@ -59,41 +101,5 @@ def checked(model: type[Model], data: Any, what: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = "\n  ".join(dict.fromkeys(mistakes(error)))
+        lines = "\n  ".join(mistakes(error, model=model))
         raise UserError(f"{what}:\n  {lines}") from None
-
-
-def mistakes(error: ValidationError, at: str = "") -> list[str]:
-    """One line per mistake: the path of the key, what was wrong, what was found there."""
-    errors = [dict(e) for e in error.errors(include_url=False)]
-    return [_line(e, at) for e in errors if not _follows(e, errors)]
-
-
-def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
-    """Whether a list is only too short because one of its own items was refused."""
-    loc = error["loc"]
-    inside = [e for e in errors if len(e["loc"]) > len(loc) and e["loc"][: len(loc)] == loc]
-    return error["type"] == "too_short" and bool(inside)
-
-
-def _line(error: dict[str, Any], at: str) -> str:
-    path = join_path([at, *error["loc"]])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key"
-    if error["type"] == "missing":
-        return f"{path}: missing"
-    if error["type"] in ("value_error", "assertion_error"):
-        return f"{path}: {message}" if path else message
-    return f"{path}: {message[:1].lower()}{message[1:]}, got {error['input']!r}"
-
-
-def join_path(keys: Iterable[str | int]) -> str:
-    """`stages[2].blocks[0].op` from its keys and positions."""
-    path = ""
-    for key in keys:
-        if isinstance(key, int):
-            path += f"[{key}]"
-        elif key != "":
-            path += f".{key}" if path else str(key)
-    return path

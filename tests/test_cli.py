@@ -205,12 +205,29 @@ def test_mistakes_in_a_finished_study_are_messages(
 def test_a_failing_machine_is_exit_code_1(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "file").write_text("")
-    assert ran("export", folder, "-o", tmp_path / "file" / "trials.csv") == 1
-    assert "cannot be written" in capsys.readouterr().err
+    (tmp_path / "full").mkdir(mode=0o500)
+    if not os.access(tmp_path / "full", os.W_OK):  # those who may write anywhere see no failure
+        assert ran("export", folder, "-o", tmp_path / "full" / "trials.csv") == 1
+        assert "cannot be written" in capsys.readouterr().err
     changes = {"executor": {"kind": "in-process", "device": "cuda"}}
     assert ran("run", written(tmp_path, **changes), "--out", tmp_path / "out") == 1
     assert "no GPU" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_whatever_was_asked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocking = tmp_path / "file"
+    blocking.write_text("")
+    for arguments in (
+        ["export", folder, "-o", blocking / "trials.csv"],
+        ["export", folder, "-o", blocking / "deeper" / "trials.csv"],
+        ["pareto", folder, "-o", blocking / "deeper" / "front.pdf"],
+        ["run", written(tmp_path), "--out", blocking],
+        ["run", written(tmp_path), "--out", blocking / "deeper" / "still"],
+    ):
+        assert ran(*arguments) == 2
+        assert f"{blocking}" in capsys.readouterr().err.replace(f"{blocking}/", "")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,8 +65,8 @@ def test_a_trial_becomes_a_model_of_timm(
     assert built(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "below"
-    assert ran("export-model", trial, "-o", below, "--seconds", 0.2) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert ran("export-model", trial, "-o", below, "--seconds", 0.2) == 2
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
     assert ran("export-model", trial, "-o", tmp_path, "--seconds", 0.2) == 2
     assert "is no earlier export" in capsys.readouterr().err
 

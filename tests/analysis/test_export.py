@@ -86,8 +86,11 @@ def test_wrong_exports_are_told(tmp_path: Path, frames: Frames) -> None:
     with pytest.raises(UserError, match="no trials"):
         export(frames(2).iloc[:0], tmp_path / "t.csv")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="cannot be written"):
+    with pytest.raises(UserError, match=r"t\.csv: \S+file is a file, not a folder"):
         export(frames(2), tmp_path / "file" / "t.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"folder\.csv: a folder; name a file in it"):
+        export(frames(2), tmp_path / "folder.csv")
 
 
 def test_a_failed_write_leaves_what_was_there(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from partialnas.analysis import pareto_figure, pareto_table
 from partialnas.overview import front_table
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
 
@@ -212,7 +212,7 @@ def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames
             call()
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="cannot be written"):
+    with pytest.raises(UserError, match="file is a file, not a folder"):
         pareto_figure(frame, tmp_path / "file" / "f.pdf")
 
 

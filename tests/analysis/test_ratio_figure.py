@@ -14,7 +14,7 @@ from partialnas.analysis import load, load_warnings, ratio_figure, ratio_summary
 from partialnas.analysis.ratio_caption import ratio_caption
 from partialnas.analysis.ratio_figure import ratio_panels, readable
 from partialnas.analysis.ratios import of_all_images, with_series
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import UserError
 
 Ledgers = Callable[..., Path]
 Learned = Callable[..., list[dict[str, Any]]]
@@ -193,7 +193,7 @@ def test_wrong_figures_are_told_and_write_nothing(mixed: Path) -> None:
             call()
     assert {*mixed.iterdir()} == before
     (mixed / "file").touch()
-    with pytest.raises(MachineError, match="cannot be written"):
+    with pytest.raises(UserError, match="file is a file, not a folder"):
         ratio_figure(mixed, mixed / "file" / "f.svg", trial=2)
 
 
