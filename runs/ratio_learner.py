@@ -37,7 +37,7 @@ class RatioLearner(ABC):
         architecture = network.architecture
         shape = (resolution, network.in_chans, network.num_classes)
         self.found = slots(architecture, resolution)
-        self.allowed = allowance(architecture, *shape)
+        self.allowed = allowance(architecture, *shape) or None  # parts that cost nothing
         self.freeze_step = max(math.floor(freeze * steps), 1)
         self.mixers: dict[Place, Any] = learned_mixers(network)
         self.start: dict[Place, tuple[float, ...]] = {

@@ -56,7 +56,7 @@ class Limits:
         if self.allowed < self.least:
             return self.least / max(self.allowed, 1) - 1
         shared = isinstance(self.budget, Fraction)
-        return 0.0 if shared else max(self.allowed / self.most - 1, 0.0)
+        return 0.0 if shared else max(self.allowed / max(self.most, 1) - 1, 0.0)
 
     def __str__(self) -> str:
         """The budgets that are in reach."""

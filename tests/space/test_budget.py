@@ -16,6 +16,7 @@ from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.formulas import rows, total
 from partialnas.space.plan import Plan
+from partialnas.space.ratio import Learned
 
 Strategies = Callable[..., st.SearchStrategy[Architecture]]
 
@@ -148,3 +149,15 @@ def test_any_network_keeps_any_budget_in_reach(
     architecture = Architecture.from_data(blocks)
     assert allowance(architecture, resolution) == budget - fixed
     assert cost(architecture, resolution).macs <= budget
+
+
+def test_a_budget_of_parts_that_cost_nothing_is_nothing_and_in_reach() -> None:
+    static = {"learned": {"budget": "static", "grain": 1, "start": "1/2"}}
+    plan = Plan.model_validate(
+        {"width": 4, "depths": (1, 1, 1, 1), "operations": ("pool", "identity"), "ratio": static}
+    )
+    whole = cost(plan.architecture(), 32).macs
+    stated = plan.model_copy(update={"ratio": (Learned(budget=whole, grain=1),)}).architecture()
+    for architecture in (plan.architecture(), stated):
+        assert allowance(architecture, 32) == 0
+        assert cost(architecture, 32).macs == whole
