@@ -12,6 +12,16 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+SMALLER = {
+    "quickstart": ["--quick", "--out", "results/quickstart"],
+    "static-vs-dynamic": [
+        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
+        *("--set", "base.depths=[1,1,1,1]", "--set", "base.width=8"),
+    ],
+}
+"""What makes the studies of the README end in seconds."""
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
@@ -49,7 +59,7 @@ def test_every_other_command_runs_in_order(tmp_path: Path) -> None:
         program, *arguments = shlex.split(line)
         assert program == "partialnas"
         if arguments[0] == "run":
-            arguments += ["--quick", "--out", "results/quickstart"]
+            arguments += SMALLER[Path(arguments[1]).stem]
         if arguments[0] == "measure":
             arguments += ["--seconds", "2", "--resolution", "64"]
         command = [sys.executable, "-m", program, *arguments]
