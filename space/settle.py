@@ -99,7 +99,8 @@ def _taken(
         )
     enough = (1 - SLACK) * allowed
     if most <= enough:
-        return [int(layer.macs.argmax()) for layer in layers]
+        # of the dearest options the nearest
+        return [int(np.lexsort((layer.distances, -layer.macs))[0]) for layer in layers]
     price = _price(layers, allowed)
     spent, taken = _packed(layers, [_promising(layer, price) for layer in layers], allowed)
     if spent < enough:
