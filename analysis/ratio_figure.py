@@ -29,8 +29,13 @@ from partialnas.space.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class RatioFigure:
-    """What a figure of learned ratios shows: its table, its caption, and the files written."""
+    """What a figure of learned ratios shows: its table, its caption, and the files written.
 
+    `trials` are all of the study (see `with_series`), `warnings` what those that learned met.
+    """
+
+    trials: pd.DataFrame
+    warnings: pd.DataFrame
     table: pd.DataFrame
     caption: str
     files: tuple[Path, ...]
@@ -69,10 +74,10 @@ def ratio_figure(
     if table.suffix.lower() != ".csv":
         raise UserError(f"{table}: the table behind a figure ends in .csv")
     frame = with_series(load(folder))
-    rows = ratio_table(folder)
+    rows, warned = ratio_table(folder, frame), load_warnings(folder, frame)
     require_ratios(folder, frame, rows, trial)
     panels = ratio_panels(rows, trial)
-    caption = ratio_caption(frame, rows, panels, load_warnings(folder))
+    caption = ratio_caption(frame, rows, panels, warned)
     with drawing(style) as look:
         figure = save_figure(draw(panels, look), path)
     text = f"{markdown(readable(rows))}\n{caption}\n"
@@ -81,7 +86,7 @@ def ratio_figure(
         write_file(table, csv(rows)),
         write_file(path.with_suffix(".md"), text),
     )
-    return RatioFigure(table=rows, caption=caption, files=files)
+    return RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=files)
 
 
 def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:

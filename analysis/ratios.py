@@ -96,8 +96,12 @@ def load_per_kind(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
     return _by_image(recorded, "per_kind", "kind", "ratio", last=True)
 
 
-def load_warnings(folder: Path | str) -> pd.DataFrame:
+def load_warnings(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per warning that a trial with learned ratios met, with its `epoch`, by trial.
+
+    Args:
+        folder: of the study.
+        frame: its trials, as `with_series` gives them; loaded without.
 
     Raises:
         UserError: the folder holds no ledger.
@@ -108,23 +112,27 @@ def load_warnings(folder: Path | str) -> pd.DataFrame:
         warned = ledger.warnings()
     if not warned:
         return _table([], columns)
-    of = {row["key"]: _who(row) for row in _rows(Path(folder))}
+    of = {row["key"]: _who(row) for row in _rows(Path(folder), frame)}
     rows = [of[w.key] | {"epoch": w.epoch, "warning": w.sentence} for w in warned]
     return _table(rows, columns).sort_values(["trial", "epoch"], ignore_index=True)
 
 
-def ratio_table(folder: Path | str) -> pd.DataFrame:
+def ratio_table(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """All that a figure of learned ratios shows, and more: every trial, epoch, class and kind.
 
     The rows of `load_ratios`, then those by class and by kind of input. A row speaks of all
     validation images where it names no `class` and no `kind`; those that name one are of the last
     epoch, and tell the `ratio` alone.
 
+    Args:
+        folder: of the study.
+        frame: its trials, as `with_series` gives them; loaded without.
+
     Raises:
         UserError: the folder holds no ledger.
         MachineError: the ledger is damaged or cannot be read.
     """
-    recorded = list(_recorded(Path(folder), None))
+    recorded = list(_recorded(Path(folder), None, frame))
     tables = [
         _over_epochs(recorded),
         _by_image(recorded, "per_class", "class", "ratio", last=True),
@@ -224,8 +232,10 @@ def _by_image(
     return _table(rows, (*_WHO, *_WHERE, "epoch", key, value))
 
 
-def _recorded(folder: Path, trials: Trials) -> Iterator[_Recorded]:
-    rows = {row["trial"]: row for row in _rows(folder)}
+def _recorded(
+    folder: Path, trials: Trials, frame: pd.DataFrame | None = None
+) -> Iterator[_Recorded]:
+    rows = {row["trial"]: row for row in _rows(folder, frame)}
     with Ledger.open(folder) as ledger:
         chosen = ledger.trials() if trials is None else [ledger.trial(n) for n in trials]
         subjects = {row.number: row.subject for row in ledger.proposals()}
@@ -235,9 +245,9 @@ def _recorded(folder: Path, trials: Trials) -> Iterator[_Recorded]:
                 yield _Recorded(_who(rows[trial.number]), places, epochs)
 
 
-def _rows(folder: Path) -> list[dict[Any, Any]]:
+def _rows(folder: Path, frame: pd.DataFrame | None) -> list[dict[Any, Any]]:
     """The study's table of trials, row by row."""
-    return with_series(load(folder)).to_dict("records")
+    return (with_series(load(folder)) if frame is None else frame).to_dict("records")
 
 
 def _who(row: dict[Any, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from partialnas.space.errors import UserError
+from partialnas.subjects import trial_of
 
 if TYPE_CHECKING:
     from partialnas.runs.export_model import Export
@@ -17,12 +18,12 @@ def find_trial(name: str) -> tuple[Path, int]:
     Raises:
         UserError: it names no trial.
     """
-    folder, _, number = name.rpartition(":")
-    if not folder or not number.isdecimal():
+    trial = trial_of(name)
+    if trial is None:
         raise UserError(
             f"{name}: expected a trial as DIR:7; `partialnas status DIR` shows a study's trials"
         )
-    return Path(folder), int(number)
+    return trial
 
 
 def show_export(export: "Export") -> None:

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from partialnas.space.architecture import Architecture, RealisedBlock
-from partialnas.space.budget import uniform_sizes, with_sizes
+from partialnas.space.budget import uniform_sizes
 from partialnas.space.cost import NetworkCost, cost
 from partialnas.space.errors import UserError
+from partialnas.space.slots import with_sizes
 
 if TYPE_CHECKING:
     import pandas as pd

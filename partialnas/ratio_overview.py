@@ -10,6 +10,7 @@ from rich.table import Table
 
 from partialnas.overview import plain_table, warning_lines
 from partialnas.space.errors import UserError
+from partialnas.subjects import trial_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,32 +24,31 @@ def draw_ratios(name: str, output: Path | None, table: Path | None) -> None:
         output: the figure's file; in the study's folder without it.
         table: the CSV's file; beside the figure without it.
     """
-    from partialnas.analysis.load import load
     from partialnas.analysis.ratio_agreement import agreement, convergence
     from partialnas.analysis.ratio_figure import ratio_figure
     from partialnas.analysis.ratio_summary import ratio_summary
-    from partialnas.analysis.ratios import load_warnings, of_all_images, with_series
+    from partialnas.analysis.ratios import of_all_images
 
     folder, trial = _study_or_trial(name)
     default = "ratios.pdf" if trial is None else f"ratios-{trial}.pdf"
     drawn = ratio_figure(folder, output or folder / default, trial=trial, table=table)
-    rows, warned = of_all_images(drawn.table), load_warnings(folder)
-    summary = ratio_summary(with_series(load(folder)), rows, warned)
+    rows = of_all_images(drawn.table)
+    summary = ratio_summary(drawn.trials, rows, drawn.warnings)
     console = Console(highlight=False)
     console.print(_came_to(summary))
     if summary["seconds_ratio"].notna().any():
         console.print(_cost(summary))
     console.print(_agreed(agreement(rows), convergence(rows)))
-    for line in warning_lines(warned):
+    for line in warning_lines(drawn.warnings):
         console.print(line, markup=False, soft_wrap=True)
     for path in drawn.files:
         console.print(f"wrote {path}", soft_wrap=True, markup=False)
 
 
 def _study_or_trial(name: str) -> tuple[Path, int | None]:
-    folder, colon, number = name.rpartition(":")
-    if folder and number.isdecimal():
-        return Path(folder), int(number)
+    if trial := trial_of(name):
+        return trial
+    folder, colon, _ = name.rpartition(":")
     if colon and not Path(name).is_dir():
         raise UserError(f"{name}: expected a study's folder, or a trial of it such as {folder}:7")
     return Path(name), None

@@ -45,23 +45,26 @@ def find_subject(name: str) -> "Subject":
         return subject_from(name)
     if name.endswith(".json"):
         return Architecture.from_file(Path(name))
-    trial = _TRIAL.fullmatch(name)
-    return _from_ledger(Path(trial[1]), int(trial[2])) if trial else preset(name)
+    trial = trial_of(name)
+    return _from_ledger(*trial) if trial else preset(name)
+
+
+def trial_of(name: str) -> tuple[Path, int] | None:
+    """The folder and the number that `DIR:7` names; None where it names no trial."""
+    match = _TRIAL.fullmatch(name)
+    return (Path(match[1]), int(match[2])) if match else None
 
 
 def _from_ledger(folder: Path, number: int) -> "Subject":
-    from partialnas.runs.frozen import frozen_subject
+    from partialnas.runs.frozen import ended_with
     from partialnas.runs.ledger import Ledger
     from partialnas.runs.subject import subject_from
 
     with Ledger.open(folder) as ledger:
         trial = ledger.trial(number)
         proposals = {row.number: row for row in ledger.proposals()}
-        epochs = ledger.ratios(trial.key)
-    subject = subject_from(proposals[trial.proposal].subject)
-    if isinstance(subject, Architecture) and epochs and epochs[-1].frozen:
-        return frozen_subject(subject, epochs[-1].channels)
-    return subject
+        last = ledger.last_ratios(trial.key)
+    return ended_with(subject_from(proposals[trial.proposal].subject), last)
 
 
 def measure_subjects(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from partialnas.runs.ledger_rows import ProposalRow
+from partialnas.runs.settings import changed
 from partialnas.runs.task import Task
 
 
@@ -13,11 +14,8 @@ def condition_of(proposal: ProposalRow) -> str:
 
 def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
     """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
-    settings = {part: dict(study.get(part) or {}) for part in ("task", "recipe", "measure")}
-    for key, value in study.get("conditions", {}).get(condition, {}).items():
-        part, _, name = key.partition(".")
-        settings[part][name] = value
-    return settings
+    own = {part: study.get(part) or {} for part in ("task", "recipe", "measure")}
+    return changed(own, study.get("conditions", {}).get(condition, {}))
 
 
 def task_under(task: dict[str, Any], condition: str) -> Task:

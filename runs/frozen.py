@@ -2,14 +2,28 @@
 
 from collections.abc import Mapping
 
+from partialnas.runs.record import RatioEpoch
+from partialnas.runs.subject import Subject
 from partialnas.space.architecture import Architecture, Boundary
-from partialnas.space.budget import Place, Sizes
 from partialnas.space.errors import UserError
+from partialnas.space.slots import Place, Sizes
 
 
 def frozen_subject(architecture: Architecture, channels: Mapping[str, float]) -> Architecture:
     """The static architecture with these channels for each learned part; see `frozen_sizes`."""
     return architecture.frozen(frozen_sizes(architecture, channels))
+
+
+def ended_with(subject: Subject, last: RatioEpoch | None) -> Subject:
+    """What a trial's training has ended with: the static network where its ratios are frozen.
+
+    Args:
+        subject: that was trained.
+        last: its learned ratios after its last epoch, where it has any.
+    """
+    if isinstance(subject, Architecture) and last is not None and last.frozen is not None:
+        return frozen_subject(subject, last.channels)
+    return subject
 
 
 def frozen_sizes(architecture: Architecture, channels: Mapping[str, float]) -> dict[Place, Sizes]:

@@ -59,7 +59,7 @@ def kept_trial(folder: Path, number: int) -> KeptTrial:
     with Ledger.open(folder) as ledger:
         row, meta = ledger.trial(number), ledger.meta
         proposal = next(p for p in ledger.proposals() if p.number == row.proposal)
-        epochs = ledger.ratios(row.key)
+        last = ledger.last_ratios(row.key)
     name, study = f"{folder}:{number}", json.loads(meta.get("frozen", "{}"))
     _check_done(name, row)
     subject = _check_ours(name, subject_from(proposal.subject))
@@ -70,10 +70,10 @@ def kept_trial(folder: Path, number: int) -> KeptTrial:
         )
     if not weights_path(folder, row.key).is_file():
         raise UserError(f"{name}: its weights were not kept; {_how_to_keep(study)}")
-    if "task" not in meta or (subject.learned is not None and not epochs):
+    if "task" not in meta or (subject.learned is not None and last is None):
         raise MachineError(f"{folder}: the ledger has lost facts of its trials: put a copy there")
-    architecture = frozen_subject(subject, epochs[-1].channels) if epochs else subject
-    if epochs and epochs[-1].frozen != architecture.digest:
+    architecture = frozen_subject(subject, last.channels) if last else subject
+    if last and last.frozen != architecture.digest:
         raise MachineError(f"{name}: the ledger contradicts itself in the ratios that it learned")
     condition = condition_of(proposal)
     task = task_under(json.loads(meta["task"]), condition)

@@ -258,6 +258,11 @@ class Ledger:
         rows = self._ratios("WHERE key = ? ORDER BY epoch", key)
         return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
 
+    def last_ratios(self, key: str) -> RatioEpoch | None:
+        """The learned ratios of the trial with this key after its last epoch, if it has any."""
+        rows = self._ratios("WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
+        return RatioEpoch.model_validate_json(rows[0][2]) if rows else None
+
     def warnings(self) -> list[Warned]:
         """Every warning that trials with learned ratios met, by trial and epoch."""
         rows = self._ratios("WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch")

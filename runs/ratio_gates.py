@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from partialnas.runs.ratio_learner import RatioLearner
-from partialnas.space.budget import Place, Slot
+from partialnas.space.slots import Place, Slot
 
 _GATE = 0.5  # where gates start, on their side of 0
 _TRAVEL = 5.0  # how far a gate could go while it learns, one way all the time

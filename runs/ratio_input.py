@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.ratio_learner import RatioLearner
-from partialnas.space.budget import Place, Slot
 from partialnas.space.learned import InputMixer
+from partialnas.space.slots import Place, Slot
 
 _GAIN = 0.1  # of the pressure of the budget, a step
 _REACH = 8.0  # how far the last calibration looks for the pressure that meets the budget

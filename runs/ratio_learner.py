@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from partialnas.space.budget import Place, Slot, allowance, slots, uniform_sizes
+from partialnas.space.budget import allowance, uniform_sizes
 from partialnas.space.formulas import part_cost
 from partialnas.space.freeze import learned_mixers
 from partialnas.space.network import Network
 from partialnas.space.parts import RealisedPart
 from partialnas.space.settle import settle
+from partialnas.space.slots import Place, Slot, slots
 
 _LATE = 0.8  # of learning: where its last fifth begins
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from partialnas.runs.ratio_learner import RatioLearner, polynomials, value
-from partialnas.space.budget import Slot
 from partialnas.space.learned import LearnedMixer
+from partialnas.space.slots import Slot
 
 _TRAVEL = 3.0  # how many widths a boundary could move while it learns, going one way all the time
 _MOMENTUM = 0.9

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from partialnas.runs.ratio_learner import RatioLearner, spent
-from partialnas.space.budget import Slot, reach
+from partialnas.space.slots import Slot, reach
 
 _TAKES_ALL = 0.8  # of what is used, by one of at least three layers
 _OVER_UNIFORM = 2.0  # times what the layer would use at a ratio common to all

@@ -68,8 +68,9 @@ def ratio_epoch(
         facts = {"channels": sizes, "used_macs": learner.used()}
     widths = {b.name: network.architecture.widths[b.stage] for b in boundaries}
     warnings = failures(learner) if frozen else []
-    if last:
-        warnings += disagreement(form_gap(network, val))
+    gap = form_gap(network, val) if last else None
+    if gap is not None:
+        warnings += disagreement(gap)
     return RatioEpoch(
         epoch=epoch,
         ratios={name: size / widths[name] for name, size in facts["channels"].items()},
@@ -78,6 +79,7 @@ def ratio_epoch(
         gradient_norm=learner.take_norm(),
         ramp=max(getattr(mixer, "ramp", 0.0) for mixer in learner.mixers.values()),
         warnings=tuple(warnings),
+        gap=gap,
         frozen=_frozen_digest(learner, network.architecture) if last else None,
         **facts,
     )

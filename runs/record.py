@@ -34,6 +34,8 @@ class RatioEpoch(Value):
         per_kind: likewise, in the last epoch, the mean ratio of clean, blurred, noisy and
             low-resolution validation images.
         warnings: signs of failure seen in this epoch, as sentences.
+        gap: in the last epoch, how far the trained and the frozen form are apart: the largest
+            difference of their logits over the largest logit.
         frozen: in the last epoch, where there is one ratio for all images: digest of the static
             network that the network has become.
     """
@@ -50,6 +52,7 @@ class RatioEpoch(Value):
     per_class: dict[str, _Amounts] = Field(default_factory=dict)
     per_kind: dict[str, _Amounts] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    gap: float | None = None
     frozen: str | None = None
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from partialnas.runs.chance import derive, seeded
 from partialnas.runs.data import Splits
 from partialnas.runs.optimiser import learning_rate, make_optimizer, set_rate
 from partialnas.runs.ratio_learner import RatioLearner
-from partialnas.runs.ratios import calibrate, form_gap, ratio_epoch, ratio_learner
+from partialnas.runs.ratios import calibrate, ratio_epoch, ratio_learner
 from partialnas.runs.recipe import Precision, Recipe
 from partialnas.runs.record import RatioEpoch
 from partialnas.space.network import Network
@@ -180,10 +180,11 @@ class Training:
     def _ratio_metrics(self) -> dict[str, float]:
         if self.ratios is None:
             return {}
-        assert isinstance(self.result, Network)  # no other network learns ratios
-        metrics = {"ratio_gap": form_gap(self.result, self.pools.val)}
+        last = self.ratio_rows[-1]
+        assert last.gap is not None  # it was taken in the last epoch
+        metrics = {"ratio_gap": last.gap}
         if self.ratios.allowed is not None:
-            metrics["budget_error"] = self.ratio_rows[-1].used_macs / self.ratios.allowed - 1
+            metrics["budget_error"] = last.used_macs / self.ratios.allowed - 1
         return metrics
 
     def _train(self, epoch: int, limit_s: float, began: float) -> float:

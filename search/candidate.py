@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from partialnas.runs.frozen import frozen_subject
+from partialnas.runs.frozen import ended_with
 from partialnas.runs.job import Job
 from partialnas.runs.ledger_rows import TrialRow
 from partialnas.runs.measurement import Measurement
@@ -90,13 +90,10 @@ class Candidate:
         Where every image has its own ratio the speed depends on the weights: those of the first
         trial that is done stand for all.
         """
-        subject, trained = self.subject, None
-        if isinstance(subject, Architecture) and subject.learned is not None and ratios is not None:
-            if subject.learned.per == "input":
-                trained = next((item.trained for item in self.networks.values()), key)
-            else:
-                subject = frozen_subject(subject, ratios.channels)
-        how = self.condition
+        trained = None
+        if ratios is not None and ratios.frozen is None:
+            trained = next((item.trained for item in self.networks.values()), key)
+        how, subject = self.condition, ended_with(self.subject, ratios)
         return Timing(subject=subject, task=how.task, protocol=how.protocol, trained=trained)
 
     @property

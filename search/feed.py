@@ -1,7 +1,7 @@
 """The feed: decides what runs next, writes down what came of it, and tells the source."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 from partialnas.runs.job import Job
@@ -226,13 +226,12 @@ class StudyFeed:
 
     def _resume(self) -> None:
         """Rebuild networks, source and queue from the ledger."""
-        owners = self._roster.recall()
+        recalled = self._roster.recall()
         for candidate in self._roster.candidates.values():
             for seed, item in candidate.timed.items():
                 self._speeds[item.identity] = candidate.speeds[seed]
-        rows = self._ledger.proposals()
-        self._repeats = _repeated(owners)
-        history = [self._remember(row, owners[row.number]) for row in rows if row.arm is None]
+        self._repeats = _repeated(candidate for _, candidate in recalled)
+        history = [self._remember(row, own) for row, own in recalled if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
         self._roster.admit_arms()
@@ -251,11 +250,11 @@ class StudyFeed:
         return Remembered(row.number, row.proposal, values, open=waits)
 
 
-def _repeated(owners: Mapping[int, Candidate]) -> int:
+def _repeated(owners: Iterable[Candidate]) -> int:
     """How many of the latest proposals in a row were known already."""
     seen: set[int] = set()
     repeats = 0
-    for candidate in owners.values():
+    for candidate in owners:
         repeats = repeats + 1 if id(candidate) in seen else 0
         seen.add(id(candidate))
     return repeats

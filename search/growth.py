@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from partialnas.runs.ledger_rows import now
-from partialnas.search.settings import Plain
+from partialnas.runs.settings import Plain
 from partialnas.search.study import fixed
 from partialnas.space.errors import UserError
 

@@ -9,11 +9,11 @@ from statistics import median
 from typing import TypeVar
 
 from partialnas.runs.measure import rehearse
+from partialnas.runs.settings import Plain
 from partialnas.runs.subject import Subject, check_subject, subject_digest, subject_from
 from partialnas.runs.task import Task, resolve_task
 from partialnas.search.condition import Condition
 from partialnas.search.controls import ControlArm, control_arm, is_control
-from partialnas.search.settings import Plain
 from partialnas.search.study import Study
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
@@ -52,11 +52,6 @@ class Prepared:
     arms: dict[str, Subject]
     controls: dict[str, ControlArm]
     reference: Subject
-
-    @property
-    def task(self) -> Task:
-        """What is learned, of several conditions under the first."""
-        return self.conditions[0].task
 
 
 def prepare(study: Study, folder: Path) -> Prepared:

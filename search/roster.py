@@ -51,6 +51,7 @@ class Roster:
         self.news: list[Candidate] = []
         self.remarks: list[str] = []
         self._by_key: dict[str, Candidate] = {}
+        self._arms: set[tuple[str, str]] = set()
         self._controls: set[tuple[str, str]] = set()
 
     # What is proposed.
@@ -62,11 +63,9 @@ class Roster:
 
     def admit_arms(self) -> None:
         """Admits the study's arms under each condition, those that are not there yet."""
-        rows = self._ledger.proposals()
-        known = {(row.arm, condition_of(row)) for row in rows}
         for condition in self._prepared.conditions:
             for arm, subject in self._prepared.arms.items():
-                if (arm, condition.name) not in known:
+                if (arm, condition.name) not in self._arms:
                     self._admit(arm, subject, condition, _note(condition))
 
     def _admit(
@@ -90,6 +89,7 @@ class Roster:
         seeds: Iterable[int] = range(self._study.seeds)
         if arm is not None:
             self.arms.add(number)
+            self._arms.add((arm, condition.name))
             if "from" in note:
                 self._controls.add((arm, note["from"]))
                 seeds = [note["seed"]]
@@ -189,18 +189,19 @@ class Roster:
 
     # How an earlier sitting is taken up.
 
-    def recall(self) -> dict[int, Candidate]:
-        """Takes up what the ledger knows; the network of each proposal by its number."""
-        owners = {row.number: self._recalled(row) for row in self._ledger.proposals()}
+    def recall(self) -> list[tuple[ProposalRow, Candidate]]:
+        """Takes up what the ledger knows; the proposals in order, each with its network."""
+        recalled = [(row, self._recalled(row)) for row in self._ledger.proposals()]
+        owners = {row.number: candidate for row, candidate in recalled}
         for trial in self._ledger.trials():
             candidate = owners[trial.proposal]
             candidate.seeds.add(trial.seed)
             self.trials += 1
             if trial.final:
-                ratios = self._ledger.ratios(trial.key) if candidate.learns else []
-                self._take(candidate, trial, ratios[-1] if ratios else None)
+                last = self._ledger.last_ratios(trial.key) if candidate.learns else None
+                self._take(candidate, trial, last)
         self._recall_speeds(self._ledger.measurements())
-        return owners
+        return recalled
 
     def _recalled(self, row: ProposalRow) -> Candidate:
         note = row.proposal if row.arm is not None else {}

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
-from partialnas.search.settings import Plain, changed
+from partialnas.runs.settings import Plain, changed
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
 from partialnas.space.values import Value, digest, mistakes

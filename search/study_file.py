@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from partialnas.search.settings import Plain, changed
+from partialnas.runs.settings import Plain, changed
 from partialnas.search.study import Study
 from partialnas.space.errors import UserError
 from partialnas.space.values import checked

@@ -10,21 +10,7 @@ from math import ceil
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import UserError
 from partialnas.space.formulas import rows, total
-from partialnas.space.slots import Place, Sizes, Slot, reach, resized, slots, with_sizes
-
-__all__ = [
-    "Limits",
-    "Place",
-    "Sizes",
-    "Slot",
-    "allowance",
-    "limits",
-    "reach",
-    "resized",
-    "slots",
-    "uniform_sizes",
-    "with_sizes",
-]
+from partialnas.space.slots import Place, Sizes, reach, slots
 
 
 @dataclass(frozen=True)

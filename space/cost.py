@@ -8,8 +8,9 @@ are of the training form in evaluation mode, for one image.
 """
 
 from partialnas.space.architecture import Architecture
-from partialnas.space.budget import uniform_sizes, with_sizes
+from partialnas.space.budget import uniform_sizes
 from partialnas.space.formulas import BlockCost, Cost, NetworkCost, block_cost, rows, total
+from partialnas.space.slots import with_sizes
 
 __all__ = ["BlockCost", "Cost", "NetworkCost", "block_cost", "cost", "total"]
 

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from partialnas.space.architecture import Architecture
 from partialnas.space.attention import ChannelAttention, SelfAttention, SpatialAttention
 from partialnas.space.blocks import Block
-from partialnas.space.budget import Place, Sizes
 from partialnas.space.errors import UserError
 from partialnas.space.kernel import Span
 from partialnas.space.learned import InputMixer, LearnedMixer
 from partialnas.space.masked import head_columns, head_rows
 from partialnas.space.network import Network
+from partialnas.space.slots import Place, Sizes
 
 
 def learned_mixers(network: nn.Module) -> dict[Place, LearnedMixer | InputMixer]:

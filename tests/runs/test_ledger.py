@@ -198,6 +198,8 @@ def test_learned_ratios_come_with_the_record(ledger: Ledger, tmp_path: Path) -> 
     with Ledger.open(tmp_path) as reader:
         assert reader.ratios(learned) == list(RATIOS)
         assert reader.ratios(plain) == []
+        assert reader.last_ratios(learned) == RATIOS[-1]
+        assert reader.last_ratios(plain) is None
         warned = RATIOS[1].warnings[0]
         assert reader.warnings() == [(learned, 2, warned), (learned, 3, warned)]
     query = "SELECT json_extract(row, '$.ratios.\"stage 2, block 1\"') FROM ratios WHERE epoch = 3"

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.architecture import Architecture
-from partialnas.space.budget import allowance, limits, reach, slots, uniform_sizes, with_sizes
+from partialnas.space.budget import allowance, limits, uniform_sizes
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.formulas import rows, total
 from partialnas.space.plan import Plan
 from partialnas.space.ratio import Learned
+from partialnas.space.slots import reach, slots, with_sizes
 
 Strategies = Callable[..., st.SearchStrategy[Architecture]]
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.space.architecture import Architecture
-from partialnas.space.budget import slots, with_sizes
 from partialnas.space.cost import cost
 from partialnas.space.counting import count
 from partialnas.space.deploy import deploy
@@ -20,6 +19,7 @@ from partialnas.space.freeze import freeze, learned_mixers, learned_sizes
 from partialnas.space.learned import LearnedMixer
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan
+from partialnas.space.slots import slots, with_sizes
 
 Shake = Callable[[nn.Module, int], None]
 Strategies = Callable[..., st.SearchStrategy[Architecture]]
