@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from csv import reader
 from pathlib import Path
 
 import pandas as pd
@@ -51,8 +52,21 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """The table as CSV; text that a spreadsheet would run as a formula gets a quote before it."""
-    return _disarmed(table).to_csv(index=False, lineterminator="\n")
+    """The table as CSV; text that a spreadsheet would run as a formula gets a quote before it.
+
+    Text with a `#` stands in quotes, so that readers may take `#` for the beginning of a comment.
+    """
+    text = str(_disarmed(table).to_csv(index=False, lineterminator="\n"))
+    if "#" not in text:
+        return text
+    rows = reader(io.StringIO(text, newline=""))
+    return "".join(",".join(map(_in_quotes, row)) + "\n" for row in rows)
+
+
+def _in_quotes(text: str) -> str:
+    """A field of a CSV, in quotes where it needs them."""
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"' if set(text) & set('#,"\n\r') else text
 
 
 def markdown(table: pd.DataFrame) -> str:

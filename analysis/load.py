@@ -10,7 +10,9 @@ import pandas as pd
 
 from partialnas.analysis import measured
 from partialnas.analysis.quantities import QUANTITIES
-from partialnas.runs.conditions import condition_of, settings_under
+from partialnas.analysis.stamp import study_id
+from partialnas.runs.conditions import condition_of, settings_under, stage_of
+from partialnas.runs.design import design_of, stages_of
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
 from partialnas.runs.measurement import Measurement
@@ -19,7 +21,7 @@ from partialnas.space.errors import UserError
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
 _COST = ("params", "macs", "macs_core", "activations")
 _TRIAL = (
-    *("name", "arm", "condition", "baseline", "digest", "key"),
+    *("name", "arm", "condition", "stage", "baseline", "digest", "key"),
     *("seed", "fidelity", "full_fidelity"),
 )
 COLUMNS = (
@@ -32,7 +34,7 @@ _TAKEN = frozenset(COLUMNS) - frozenset(_METRICS)
 _WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
-def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") -> pd.DataFrame:
     """The trials of one or several studies as a tidy table: one row a trial, failed ones included.
 
     Costs are those of the network (see `quantities` for units), measured columns are those of its
@@ -40,11 +42,13 @@ def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     that they froze to. `baseline` marks the named arms beside a search; `condition` is the one of
     the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
     the number of epochs that a trial is trained in full. `attrs["objectives"]`
-    tells the directions that the first study states. `warnings` counts the signs of failure that
-    learned ratios showed (see `partialnas status`).
+    tells the directions that the first study states, `attrs["studies"]` which studies they are.
+    `warnings` counts the signs of failure that learned ratios showed (see `partialnas status`).
 
     Args:
         paths: the studies' folders.
+        stage: the later stage (`partialnas confirm`) whose trials are wanted; without one those of
+            the studies themselves, with None all.
 
     Raises:
         UserError: no folder given, or one holds no ledger.
@@ -53,11 +57,17 @@ def load(paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     folders = [paths] if isinstance(paths, str | Path) else list(paths)
     if not folders:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
-    studies = [_study(folder) for folder in dict.fromkeys(map(Path, folders))]
+    folders = [*dict.fromkeys(map(Path, folders))]
+    studies = [_study(folder) for folder in folders]
     frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
+    if stage is not None:
+        frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
     own = [key for key in frame.columns if key not in COLUMNS]
     frame = _typed(frame[[*COLUMNS, *own]])
-    frame.attrs = {"objectives": studies[0][1].get("objectives", {})}
+    frame.attrs = {
+        "objectives": studies[0][1].get("objectives", {}),
+        "studies": [study_id(folder) for folder in folders],
+    }
     return frame
 
 
@@ -72,19 +82,25 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     trials = _trials(rows)
     trials["warnings"] = [warned[key] for key in trials["key"]]
     named = [*map(arms.of, trials["proposal"], trials["digest"])]
-    trials["arm"] = [arm for arm, _ in named]
-    trials["condition"] = [condition for _, condition in named]
+    trials[[*Named._fields]] = pd.DataFrame(named, columns=[*Named._fields], index=trials.index)
     trials["measured"] = [*map(frozen.get, trials["key"], trials["digest"])]
     trials = trials.drop(columns="proposal").assign(
         study=meta.get("study", folder.name),
         folder=str(folder),
         baseline=trials["arm"].ne("") & (study.get("search") is not None),
     )
-    parts = [
-        _under(part, measurements, settings_under(study, str(condition)))
-        for condition, part in trials.groupby("condition", sort=False)
-    ]
-    return pd.concat(parts or [_under(trials, [], {})]).sort_index(), study
+    stages, design = stages_of(meta), design_of(meta)
+    parts = []
+    for (condition, stage), part in trials.groupby(["condition", "stage"], sort=False):
+        settings = settings_under(study, str(condition))
+        if stage in stages:
+            settings["recipe"] = stages[stage].recipe
+        parts.append(_under(part, measurements, settings))
+    table = pd.concat(parts or [_under(trials, [], {})]).sort_index()
+    for arm in design.arms if design else ():
+        if "epochs" in arm.recipe:
+            table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]
+    return table, study
 
 
 def _under(
@@ -111,27 +127,34 @@ def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns=[*told])
 
 
-class _Arms(NamedTuple):
-    """Arm and condition by the number of a proposal, and the first arm of each network."""
+class Named(NamedTuple):
+    """What a trial was run for: its arm, under which condition, in which stage; empty for none."""
 
-    by_proposal: dict[int, tuple[str, str]]
+    arm: str
+    condition: str
+    stage: str
+
+
+class _Arms(NamedTuple):
+    """What trials were run for by the number of a proposal, and the first arm of each network."""
+
+    by_proposal: dict[int, Named]
     by_digest: dict[str, str]
 
-    def of(self, proposal: int, digest: str) -> tuple[str, str]:
-        """The arm and the condition of a trial; both empty where it has none."""
+    def of(self, proposal: int, digest: str) -> Named:
+        """What a trial was run for."""
         known = self.by_proposal.get(proposal)
-        return known or (self.by_digest.get(digest, ""), "")
+        return known or Named(self.by_digest.get(digest, ""), "", "")
 
 
 def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
     """The arms of a study; not read where it names none."""
-    if study.get("search") is not None and not study.get("arms"):
+    if study.get("search") is not None and not study.get("arms") and not stages_of(ledger.meta):
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
-    return _Arms(
-        {row.number: (str(row.arm), condition_of(row)) for row in rows},
-        {row.digest: str(row.arm) for row in reversed(rows)},
-    )
+    named = {row.number: Named(str(row.arm), condition_of(row), stage_of(row)) for row in rows}
+    first = {row.digest: str(row.arm) for row in reversed(rows) if not named[row.number].stage}
+    return _Arms(named, first)
 
 
 def _trials(rows: list[TrialRow]) -> pd.DataFrame:

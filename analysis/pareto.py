@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.artefact import Artefact, Drawing
 from partialnas.analysis.caption import pareto_caption
 from partialnas.analysis.export import csv, markdown
 from partialnas.analysis.front import (
@@ -19,8 +20,8 @@ from partialnas.analysis.front import (
 )
 from partialnas.analysis.pareto_plot import draw
 from partialnas.analysis.quantities import QUANTITIES, Quantity, differs_by_seed, find
-from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
-from partialnas.runs.files import check_place, write_file
+from partialnas.analysis.stamp import Query, given
+from partialnas.analysis.style import StyleName, check_suffix
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
@@ -49,6 +50,7 @@ def pareto_figure(
     *,
     x: str | None = None,
     y: str | None = None,
+    condition: str | None = None,
     style: StyleName = "cvpr",
 ) -> ParetoFigure:
     """Draws the trade-off of two quantities; the same trials give the same bytes.
@@ -61,30 +63,64 @@ def pareto_figure(
         path: the figure's file.
         x: the quantity across, as `KEY` or `KEY:min` / `KEY:max`; see `default_axes`.
         y: the quantity upwards.
+        condition: the one whose trials are drawn, of a study that has several.
         style: the width and text size of a venue.
 
     Raises:
-        UserError: nothing to draw, an unknown quantity, suffix or style, or studies that were
-            measured in different ways.
+        UserError: nothing to draw, an unknown quantity, condition, suffix or style, or studies
+            that were measured in different ways.
         MachineError: the place cannot be written.
     """
     path = Path(path)
     check_suffix(path)
-    check_place(path)
+    table, caption, artefact = pareto_artefact(frame, x=x, y=y, condition=condition, style=style)
+    files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
+    return ParetoFigure(table=table, caption=caption, files=files)
+
+
+def pareto_artefact(
+    frame: pd.DataFrame,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    condition: str | None = None,
+    style: StyleName = "cvpr",
+) -> tuple[pd.DataFrame, str, Artefact]:
+    """The table, the caption, and the files of a Pareto figure; see `pareto_figure`."""
+    query = Query(verb="pareto", arguments=given(x=x, y=y, condition=condition, style=style))
+    frame = under(frame, condition)
     table = pareto_table(frame, x, y)
     across, up = table.attrs["x"], table.attrs["y"]
     caption = pareto_caption(frame, table, across, up)
-    with drawing(style) as look:
-        figure = save_figure(draw(table, across, up, look), path)
     shown = readable(table)
     told = [markdown(shown), *([NOISE] if "~" in shown.to_string() else []), caption]
-    text = "\n".join(f"{each}\n" for each in told)
-    files = (
-        figure,
-        write_file(path.with_suffix(".csv"), csv(table)),
-        write_file(path.with_suffix(".md"), text),
+    artefact = Artefact(
+        studies=frame.attrs.get("studies", ()),
+        query=query,
+        texts={".csv": csv(table), ".md": "\n".join(f"{each}\n" for each in told)},
+        drawing=Drawing(
+            draw=lambda look: draw(table, across, up, look),
+            shown=table[_drawn(across, up)],
+            style=style,
+        ),
     )
-    return ParetoFigure(table=table, caption=caption, files=files)
+    return table, caption, artefact
+
+
+def under(frame: pd.DataFrame, condition: str | None) -> pd.DataFrame:
+    """The trials that were run under a condition; all of them where none is named.
+
+    Raises:
+        UserError: no trial was run under it.
+    """
+    if condition is None:
+        return frame
+    chosen = frame[frame["condition"].eq(condition)]
+    if chosen.empty:
+        names = ", ".join(filter(None, frame["condition"].unique())) or "none"
+        raise UserError(f"no trial was run under condition {condition!r}; there are {names}")
+    chosen.attrs = frame.attrs
+    return chosen
 
 
 def default_axes(frame: pd.DataFrame) -> tuple[str, str]:
@@ -218,8 +254,14 @@ def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
     return bounds
 
 
+def _drawn(x: Quantity, y: Quantity) -> list[str]:
+    """The columns of what a figure shows."""
+    bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
+    return ["label", "on_front", *bars, "noisy"]
+
+
 def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
     """The table's columns: who, the two quantities with their bars, then everything else."""
-    drawn = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
+    drawn = [column for column in _drawn(x, y) if column not in ("label", "on_front", "noisy")]
     first = [*_IDENTITY, "on_front", *drawn]
     return [*first, *(column for column in rows.columns if column not in first)]

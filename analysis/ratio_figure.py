@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from partialnas.analysis.artefact import Artefact, Drawing
 from partialnas.analysis.caption import count
 from partialnas.analysis.export import csv, markdown
 from partialnas.analysis.load import load
@@ -22,8 +23,8 @@ from partialnas.analysis.ratios import (
     ratio_table,
     with_series,
 )
-from partialnas.analysis.style import StyleName, check_suffix, drawing, save_figure
-from partialnas.runs.files import check_place, write_file
+from partialnas.analysis.stamp import Query, given
+from partialnas.analysis.style import StyleName, check_suffix
 from partialnas.space.errors import UserError
 
 
@@ -67,26 +68,37 @@ def ratio_figure(
         UserError: nothing to draw, no such trial, or an unknown suffix or style.
         MachineError: the ledger cannot be read, or the place cannot be written.
     """
-    folder, path = Path(folder), Path(path)
+    path = Path(path)
     table = path.with_suffix(".csv") if table is None else Path(table)
     check_suffix(path)
-    check_place(path)
     if table.suffix.lower() != ".csv":
         raise UserError(f"{table}: the table behind a figure ends in .csv")
+    found, artefact = ratio_artefact(Path(folder), trial=trial, style=style)
+    files = artefact.write(path, table, path.with_suffix(".md"))
+    return replace(found, files=files)
+
+
+def ratio_artefact(
+    folder: Path, *, trial: int | None = None, style: StyleName = "cvpr"
+) -> tuple[RatioFigure, Artefact]:
+    """What a figure of learned ratios shows, before any file, and its files; see `ratio_figure`."""
     frame = with_series(load(folder))
     rows, warned = ratio_table(folder, frame), load_warnings(folder, frame)
     require_ratios(folder, frame, rows, trial)
     panels = ratio_panels(rows, trial)
     caption = ratio_caption(frame, rows, panels, warned)
-    with drawing(style) as look:
-        figure = save_figure(draw(panels, look), path)
-    text = f"{markdown(readable(rows))}\n{caption}\n"
-    files = (
-        figure,
-        write_file(table, csv(rows)),
-        write_file(path.with_suffix(".md"), text),
+    shown = [panel.assign(panel=name) for name, panel in vars(panels).items() if len(panel)]
+    columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
+    artefact = Artefact(
+        studies=frame.attrs["studies"],
+        query=Query(verb="ratios", arguments=given(trial=trial, style=style)),
+        texts={".csv": csv(rows), ".md": f"{markdown(readable(rows))}\n{caption}\n"},
+        drawing=Drawing(
+            draw=lambda look: draw(panels, look), shown=pd.concat(shown)[columns], style=style
+        ),
     )
-    return RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=files)
+    found = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())
+    return found, artefact
 
 
 def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:

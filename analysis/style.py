@@ -1,13 +1,12 @@
 """How figures look in print: sizes, fonts, colours; the same data give the same bytes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from partialnas.runs.files import write_file
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,18 +107,18 @@ def _settings(style: Style) -> dict[Any, Any]:
     }
 
 
-def save_figure(figure: "Figure", path: Path) -> Path:
-    """Writes the figure as PDF, SVG or PNG by suffix; to be called inside `drawing`.
+def figure_bytes(figure: "Figure", suffix: str, metadata: Mapping[str, str]) -> bytes:
+    """The figure as PDF, SVG or PNG; to be called inside `drawing`.
 
-    Raises:
-        UserError: the suffix is none of these.
-        MachineError: the place cannot be written.
+    Args:
+        figure: the figure.
+        suffix: one of `SUFFIXES`.
+        metadata: what the file tells of itself, by the format's own names.
     """
-    check_suffix(path)
     content = io.BytesIO()
-    suffix = path.suffix.lower()
-    figure.savefig(content, format=suffix[1:], dpi=300, metadata=_METADATA[suffix])
-    return write_file(path, content.getvalue())
+    told = {**_METADATA[suffix], **metadata}
+    figure.savefig(content, format=suffix[1:], dpi=300, metadata=told)
+    return content.getvalue()
 
 
 def check_suffix(path: Path) -> None:

@@ -38,6 +38,21 @@ Override = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Metric = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="Trained quantity. Default: the study's first objective."),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(metavar="ARM", help="Compare with this arm, or none. Default: the baseline."),
+]
+Margin = Annotated[
+    float | None, typer.Option(metavar="X", help="Difference that makes none: tests equivalence.")
+]
+Condition = Annotated[
+    str | None,
+    typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
+]
 Resolution = Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")]
 
 
@@ -84,12 +99,22 @@ def default_folder(study: str, *, quick: bool) -> Path:
 
 
 @app.command()
-def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None:
+def check(
+    study: StudyFile,
+    quick: Quick = False,
+    set_: Override = None,
+    pilot: Annotated[
+        int, typer.Option(min=0, help="Train the first arm with so many seeds, for their spread.")
+    ] = 0,
+) -> None:
     """Validate a study, count its trials, estimate its time; run nothing.
 
     Names every mistake with its place in the file, the size of the space, axes that cannot
     matter, and the time that the trials will take, from a few timed steps of a network of median
-    cost.
+    cost. Of an ablation it prints the design: arms, the cost of each, how twins were adjusted to
+    cost what their baseline costs, what is left out and why, and the smallest difference that its
+    seeds can find (80 % power), from the deviation between seeds that the study states or that
+    `--pilot` measures.
 
     Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
@@ -97,7 +122,42 @@ def check(study: StudyFile, quick: Quick = False, set_: Override = None) -> None
     from partialnas.search.study_file import load_study
 
     loaded = load_study(study, quick=quick, overrides=set_ or ())
-    check_study(loaded, beside=study.parent, show=typer.echo)
+    check_study(loaded, beside=study.parent, show=typer.echo, pilot=pilot)
+
+
+@app.command()
+def confirm(
+    folder: StudyFolder,
+    top: Annotated[
+        str, typer.Option(metavar="front|all|N", help="Which arms: the front, all, the best N.")
+    ] = "front",
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A named recipe: short, standard.")
+    ] = None,
+    condition: Annotated[
+        str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
+    ] = "",
+    address: Annotated[
+        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
+    ] = None,
+) -> None:
+    """Train chosen arms of a study again with fresh seeds, and report the test split.
+
+    What was chosen by its trials looks better in them than it is. A confirmation trains the front,
+    or the best N by what the study decides by (with the baselines that an ablation compares them
+    with), with seeds that the study never uses, by the study's recipe or a longer one, into the
+    same ledger as a stage of its own: fronts and tables of the study stay as they are. It prints
+    for each arm the deciding quantity when it was chosen, with fresh seeds, and the shift between
+    them; and the test split, which nothing was chosen by.
+
+    The same command again carries on where it was interrupted, and adds seeds or arms.
+
+    Example: `partialnas confirm results/quickstart --top 3 --seeds 5`
+    """
+    from partialnas.confirm_overview import confirm_study
+
+    confirm_study(folder, top, seeds, recipe, condition, address)
 
 
 @app.command()
@@ -220,6 +280,120 @@ def pareto(
 
 
 @app.command()
+def table(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File: .tex, .md, .csv or .html. Default: printed."),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="latex, markdown, csv or html. Default: by suffix."
+        ),
+    ] = None,
+    metric: Metric = None,
+    against: Against = None,
+    margin: Margin = None,
+    condition: Condition = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Which columns, in this order.")
+    ] = None,
+) -> None:
+    """Write the table of an ablation: each arm beside its baseline, with intervals.
+
+    One row per arm, failed and missing ones too: seeds, mean ± standard deviation, the difference
+    from the baseline with its simultaneous interval, adjusted p, effect size, parameters, MACs and
+    throughput; of a ladder also each step. Below it the caption that a checklist asks for. Bold is
+    an arm whose intervals against all others exclude zero, and nothing else. Of a search the table
+    holds the front and the baselines. Studies that were trained alike may stand in one table.
+
+    LaTeX compiles as is with `booktabs`; CSV has every figure and every seed. The file carries the
+    study's digest and the query: `partialnas verify` recomputes it.
+
+    Columns: `arm`, `levels`, `n`, `metric`, `delta`, `p`, `effect`, `equivalence`, `step`,
+    `params`, `macs`, `throughput`, `latency`.
+
+    Example: `partialnas table results/partitions -o partitions.tex --columns arm,n,metric,delta`
+    """
+    from partialnas.ablation_overview import write_table
+
+    asked = {"metric": metric, "against": against, "margin": margin, "condition": condition}
+    write_table(folders, output, format_, _given(asked, columns=columns))
+
+
+@app.command()
+def effects(
+    folder: StudyFolder,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by design."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: in DIR."),
+    ] = None,
+    metric: Metric = None,
+    against: Against = None,
+    margin: Margin = None,
+    condition: Condition = None,
+    factors: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of interaction: across, and lines.")
+    ] = None,
+) -> None:
+    """Draw the effects of an ablation, and write the table behind the figure.
+
+    Kinds: `effect` shows each arm's difference from its baseline, a dot for every seed, the mean
+    with its simultaneous interval, and the margin within which differences do not matter;
+    `interaction` shows one factor of a factorial design across, a line for each level of another;
+    `ladder` the value of each rung and what each step adds. Failed arms are named in their place.
+
+    Prints the table, and of factorial designs main effects and two-factor interactions. Beside the
+    figure stand the table with every figure and seed (.csv) and its readable form with the caption
+    (.md). All carry the study's digest and the query: `partialnas verify` recomputes them.
+
+    Example: `partialnas effects results/partitions --margin 0.2 -o effects.pdf`
+    """
+    from partialnas.ablation_overview import draw_effects
+
+    asked = {"metric": metric, "against": against, "margin": margin, "condition": condition}
+    draw_effects(folder, kind, output, _given(asked, factors=factors))
+
+
+def _given(asked: dict[str, Any], **lists: str | None) -> dict[str, Any]:
+    """The arguments that were given; lists written with commas are taken apart."""
+    taken = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
+    return {key: value for key, value in asked.items() if value is not None} | taken
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A table or figure that was exported.")],
+    against: Annotated[
+        list[Path],
+        typer.Option("--against", metavar="DIR", help="The study's folder. Repeat for several."),
+    ],
+) -> None:
+    """Recompute an exported table or figure from the ledger, and compare every number.
+
+    Every file that `table`, `effects`, `pareto` and `ratios` write carries the study's digest and
+    the query that made it, a figure also the numbers that it shows. This command asks the ledger
+    the same, and says for each number that differs its row, its column, and both values. A figure
+    that was changed after it was written is told, and so is one that was drawn with other fonts,
+    which is no difference.
+
+    Exit codes: 0 every number is equal, 1 something differs, 2 the file carries no stamp, cannot
+    be read, or is of another study.
+
+    Example: `partialnas verify partitions.tex --against results/partitions`
+    """
+    from partialnas.ablation_overview import show_verdict
+
+    if not show_verdict(file, against):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ratios(
     name: Annotated[
         str, typer.Argument(metavar="DIR[:TRIAL]", help="A study's folder, or a trial as DIR:7.")
@@ -272,7 +446,7 @@ def export(
     from partialnas.analysis import export as export_table
     from partialnas.analysis import load
 
-    frame = load(folder)
+    frame = load(folder, stage=None)
     export_table(frame, output)
     typer.echo(f"{len(frame)} trials in {output}")
 

@@ -135,6 +135,7 @@ def _conditions(m: "Measurement") -> str:
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and what failed and why."""
     from partialnas.analysis import load
+    from partialnas.analysis.pareto import under
     from partialnas.analysis.ratios import load_warnings
     from partialnas.runs.ledger import Ledger
 
@@ -147,7 +148,7 @@ def show_status(folder: Path) -> None:
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
     frame = load(folder)
     for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
-        trials = _under(frame, condition)
+        trials = under(frame, condition)
         if condition:
             console.print(f"under {condition}:", markup=False)
         try:
@@ -212,18 +213,6 @@ def _few(trials: list[int]) -> str:
     return listed + (", ..." if len(trials) > 5 else "")
 
 
-def _under(frame: "pd.DataFrame", condition: str | None) -> "pd.DataFrame":
-    """The trials that were run under a condition; all of them where none is named."""
-    if condition is None:
-        return frame
-    under = frame[frame["condition"].eq(condition)]
-    if under.empty:
-        names = ", ".join(filter(None, frame["condition"].unique())) or "none"
-        raise UserError(f"no trial was run under condition {condition!r}; there are {names}")
-    under.attrs = frame.attrs
-    return under
-
-
 def draw_front(
     folders: list[Path],
     x: str | None,
@@ -233,10 +222,12 @@ def draw_front(
 ) -> None:
     """Draw the front of studies, print its table, and name the files written."""
     from partialnas.analysis import load, pareto_figure
+    from partialnas.analysis.pareto import under
 
-    frame = _under(load(folders), condition)
-    drawn = pareto_figure(frame, output or folders[0] / "front.pdf", x=x, y=y)
+    frame = load(folders)
+    output = output or folders[0] / "front.pdf"
+    drawn = pareto_figure(frame, output, x=x, y=y, condition=condition)
     console = Console()
-    console.print(front_table(frame, x, y))
+    console.print(front_table(under(frame, condition), x, y))
     for path in drawn.files:
         console.print(f"wrote {path}", soft_wrap=True, highlight=False)

@@ -12,6 +12,11 @@ def condition_of(proposal: ProposalRow) -> str:
     return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
 
 
+def stage_of(proposal: ProposalRow) -> str:
+    """The later stage of a study that a proposal belongs to; empty for the study itself."""
+    return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
+
+
 def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
     """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
     own = {part: study.get(part) or {} for part in ("task", "recipe", "measure")}

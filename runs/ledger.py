@@ -226,10 +226,11 @@ class Ledger:
     def replays(self) -> int:
         """How many proposals named a network that had been proposed before.
 
-        Under another condition, or for another seed alone, it is not the same proposal.
+        Trained otherwise, in a later stage, or for another seed alone, it is another proposal.
         """
-        condition, seed = (f"json_extract(proposal, '$.{key}')" for key in ("condition", "seed"))
-        distinct = f"count(DISTINCT json_array(digest, {condition}, {seed}))"
+        apart = ("condition", "recipe", "stage", "seed")
+        told = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
+        distinct = f"count(DISTINCT json_array(digest, {told}))"
         return self._one(f"SELECT count(*) - {distinct} FROM proposals")
 
     def trials(self) -> list[TrialRow]:

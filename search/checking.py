@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 from partialnas.runs.subject import Subject, subject_name
-from partialnas.search.pilot import time_trial
+from partialnas.search.design_report import design_lines, power_lines
+from partialnas.search.pilot import pilot_values, time_trial
 from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import (
     Prepared,
@@ -14,22 +15,24 @@ from partialnas.search.prepare import (
     prepare,
     rehearse_all,
     same_network,
+    unmatched,
 )
 from partialnas.search.progress import clock
-from partialnas.search.study import Study
+from partialnas.search.study import SeedRule, Study
 from partialnas.search.work import import_function
 from partialnas.space.checks import check
 
 _SAMPLE = 16
 
 
-def check_study(study: Study, *, beside: Path, show: Callable[[str], None]) -> None:
+def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilot: int = 0) -> None:
     """Say what a study will do, and what about it makes no sense.
 
     Args:
         study: the study.
         beside: folder that its relative paths start from.
         show: is handed one line at a time.
+        pilot: seeds that the first arm is trained with to learn how far they spread; 0 for none.
 
     Raises:
         UserError: the study cannot run; names every mistake.
@@ -43,6 +46,8 @@ def check_study(study: Study, *, beside: Path, show: Callable[[str], None]) -> N
         rehearse_all(prepared)
     for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
         show(line)
+    for line in _power(prepared, placement, pilot):
+        show(line)
 
 
 def _plan(prepared: Prepared) -> Iterator[str]:
@@ -55,20 +60,24 @@ def _plan(prepared: Prepared) -> Iterator[str]:
         yield f"task{under}: {task.data}, {shape}, batches of {condition.recipe.batch_size}"
     if prepared.space is not None:
         yield f"space: {prepared.space.size()}"
-    if prepared.arms:
-        yield f"arms: {', '.join(prepared.arms)}"
+    yield from design_lines(prepared)
+    apart = [name for name in prepared.arms if not prepared.design or not prepared.design.arm(name)]
+    if apart:
+        yield f"arms: {', '.join(apart)}"
     for name, control in prepared.controls.items():
         yield f"arm {name}: static, the ratios of {control.origin} as {control.ratios}"
     yield f"reference: {subject_name(prepared.reference)}"
-    trials = expected_trials(study)
+    trials, seeds = expected_trials(prepared), study.first_seeds
     many = f"as many as {study.budget.hours:g} h allow" if trials is None else str(trials)
-    each = f"{study.seeds} seed{'s' * (study.seeds > 1)} for each network"
+    each = f"{seeds} seed{'s' * (seeds > 1)} for each network"
+    if isinstance(study.seeds, SeedRule):
+        each += f", up to {study.seeds.max} where intervals stay wider than ±{study.seeds.until:g}"
     yield f"trials: {many} ({each})"
 
 
 def _remarks(prepared: Prepared) -> Iterator[str]:
     lines = check(prepared.space) if prepared.space is not None else []
-    for line in (*lines, *same_network(prepared)):
+    for line in (*lines, *same_network(prepared), *unmatched(prepared)):
         yield f"note: {line}"
 
 
@@ -80,16 +89,28 @@ def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
     typical = _typical(prepared)
     pilots = [time_trial(typical, each, placement.device) for each in prepared.conditions]
     trial = fmean(pilot.seconds + pilot.start for pilot in pilots)
-    trials, workers = expected_trials(study), placement.workers
+    trials, workers = expected_trials(prepared), placement.workers
     told = f"time: about {trial:.1f} s a trial on {placement.device}"
     if trials is None:
         yield f"{told}, {workers} at a time"
         return
-    timing = clock(trials / study.seeds * study.measure.max_seconds)
+    timing = clock(trials / study.first_seeds * study.measure.max_seconds)
     yield (
         f"{told}; {trials} trials, {workers} at a time, take about "
         f"{clock(trials * trial / workers)}, and timing the networks at most {timing} more"
     )
+
+
+def _power(prepared: Prepared, placement: Placement, pilot: int) -> Iterator[str]:
+    study = prepared.study
+    deviation = study.ablation.deviation.get(study.decides) if study.ablation else None
+    if pilot:
+        name, subject = next(iter(prepared.arms.items()))
+        how = prepared.under(name, prepared.conditions[0])
+        values = pilot_values(subject, how, placement.device, pilot, study.decides)
+        deviation = stdev(values)
+        yield f"pilot: {name}, {pilot} seeds: {study.decides} {fmean(values):.4g} ± {deviation:.4g}"
+    yield from power_lines(prepared, deviation)
 
 
 def _typical(prepared: Prepared) -> Subject:

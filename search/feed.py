@@ -78,7 +78,7 @@ class StudyFeed:
         everyone = self._roster.candidates.values()
         return [
             key
-            for condition in self._prepared.conditions
+            for condition in dict.fromkeys(c.condition for c in everyone)
             for candidate in dominated(
                 [c for c in everyone if c.condition == condition], self._study.objectives
             )
@@ -98,6 +98,8 @@ class StudyFeed:
                 continue
             if self._flying:
                 return WAIT
+            if not late and self._add_seeds():
+                continue
             for candidate in self._roster.candidates.values() if self._times else ():
                 self._time(candidate)
             if not self._queue:
@@ -192,7 +194,7 @@ class StudyFeed:
     def _propose(self) -> bool:
         """Admit the source's next proposal; False where there will be none for now."""
         budget = self._study.budget.trials
-        full = budget is not None and self._roster.trials + self._study.seeds > budget
+        full = budget is not None and self._roster.trials + self._study.first_seeds > budget
         if self._source is None or full:
             return False
         number = self._roster.proposals + 1
@@ -214,6 +216,19 @@ class StudyFeed:
         elif candidate.concluded:
             self._tell_source(candidate)
         return True
+
+    def _add_seeds(self) -> bool:
+        """Queue the further seeds that the study's rule asks for; whether there are any."""
+        decided = self._roster.decide_seeds()
+        if decided is None:
+            return False
+        self._queue.extend(self._roster.unfinished())
+        self._note(
+            f"the first {decided.min} seeds differ by {decided.deviation:.4g} in "
+            f"{decided.quantity}: up to {max(decided.seeds.values())} seeds for intervals of "
+            f"±{decided.until:g}"
+        )
+        return bool(self._queue)
 
     def _drop_trials(self) -> None:
         """Leave planned trials for another sitting; networks half trained stay untold."""

@@ -18,20 +18,48 @@ def growth(old: Plain, new: Plain) -> list[str]:
         UserError: something else than budget, seeds, executor and further arms has changed.
     """
     refused = [*differences(fixed(old), fixed(new))]
-    if new["seeds"] < old["seeds"]:
-        refused.append(f"seeds: {old['seeds']} -> {new['seeds']} (may only grow)")
+    refused += _seeds(old["seeds"], new["seeds"])
     for name, arm in old["arms"].items():
         if new["arms"].get(name) != arm:
             refused.append(f"arms.{name}: changed or removed (arms may only be added)")
+    refused += _factors(old.get("ablation"), new["ablation"])
     if refused:
         raise UserError(
-            "the study has changed since it was begun; only budget, seeds, executor and further "
-            "arms may grow:\n  " + "\n  ".join(refused) + "\nUse another --out for a new study."
+            "the study has changed since it was begun; only budget, seeds, executor, further "
+            "arms, factors and levels may grow:\n  "
+            + "\n  ".join(refused)
+            + "\nUse another --out for a new study."
         )
-    grown = ("budget", "seeds", "executor", "arms")
-    lines = differences({k: old[k] for k in grown}, {k: new[k] for k in grown})
+    grown = ("budget", "seeds", "executor", "arms", "ablation")
+    lines = differences({k: old.get(k) for k in grown}, {k: new[k] for k in grown})
     smaller = {f"budget.{key}:" for key in old["budget"] if _less(new, old, key)}
     return [f"{line} (shrunk)" if line.split()[0] in smaller else line for line in lines]
+
+
+def _seeds(old: Any, new: Any) -> list[str]:
+    """What is wrong with a study's new seeds: a number may grow, of a rule only its `max`."""
+    if isinstance(old, int) and isinstance(new, int):
+        return [f"seeds: {old} -> {new} (may only grow)"] if new < old else []
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [f"seeds: {old} -> {new} (a rule stays a rule)"]
+    lines = differences(old | {"max": 0}, new | {"max": 0}, "seeds")
+    if new["max"] < old["max"]:
+        lines.append(f"seeds.max: {old['max']} -> {new['max']} (may only grow)")
+    return lines
+
+
+def _factors(old: Plain | None, new: Plain | None) -> list[str]:
+    """What is wrong with a study's new ablation: factors and levels may only be added."""
+    if old is None or new is None:
+        return differences(old, new, "ablation")
+    stays = ("design", "baseline", "match", "tolerance", "within", "resolution")
+    lines = differences({k: old[k] for k in stays}, {k: new[k] for k in stays}, "ablation")
+    for name, factor in old["factors"].items():
+        values = new["factors"].get(name, {}).get("values", {})
+        for label, settings in factor["values"].items():
+            if values.get(label) != settings:
+                lines.append(f"ablation.factors.{name}.{label}: changed or removed")
+    return lines
 
 
 def _less(new: Plain, old: Plain, key: str) -> bool:

@@ -43,6 +43,29 @@ def time_trial(subject: Subject, condition: Condition, device: str) -> Pilot:
     return Pilot(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
 
 
+def pilot_values(
+    subject: Subject, condition: Condition, device: str, seeds: int, quantity: str
+) -> list[float]:
+    """What whole trials of `subject` reach, one for each seed.
+
+    Raises:
+        UserError: fewer than two seeds, the network cannot be trained, or trials do not tell the
+            quantity.
+    """
+    if seeds < 2:
+        raise UserError("--pilot: expected at least 2 seeds: one alone has no spread")
+    splits = load_splits(condition.task)
+    task, recipe = condition.task, condition.recipe
+    job = Job(
+        subject=subject, task=task, recipe=recipe, fidelity=recipe.epochs, seeds=(*range(seeds),)
+    )
+    records = run_trial(job, Context(device=device, splits=splits))
+    failed = next((record.reason for record in records if record.state != "done"), None)
+    if failed or any(quantity not in record.metrics for record in records):
+        raise UserError(f"a pilot trial failed: {failed or f'it tells no {quantity}'}")
+    return [record.metrics[quantity] for record in records]
+
+
 def _epoch(subject: Subject, condition: Condition, splits: Splits, device: str) -> float:
     task, recipe = condition.task, condition.recipe
     job = Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,))

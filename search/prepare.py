@@ -2,28 +2,30 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from partialnas.runs.design import Design, DesignArm, Stage
 from partialnas.runs.measure import rehearse
 from partialnas.runs.settings import Plain
 from partialnas.runs.subject import Subject, check_subject, subject_digest, subject_from
 from partialnas.runs.task import Task, resolve_task
+from partialnas.search.compiling import compile_ablation, with_settings
 from partialnas.search.condition import Condition
 from partialnas.search.controls import ControlArm, control_arm, is_control
+from partialnas.search.matching import matcher
 from partialnas.search.study import Study
+from partialnas.search.variants import changed_plan
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.plan import Plan
 from partialnas.space.presets import PRESETS, preset, preset_plan
-from partialnas.space.ratio import started
 from partialnas.space.space import Space
 from partialnas.space.spec import SpaceSpec
-from partialnas.space.values import checked
 
 T = TypeVar("T")
 
@@ -40,7 +42,9 @@ class Prepared:
         conditions: under each of which every arm is trained and timed; at least one.
         base: the plan that arms and axes start from.
         space: what the search varies; None for a list of arms alone.
-        arms: named subjects, in the study's order.
+        arms: named subjects, in the study's order, those of its ablation first.
+        design: the ablation that was compiled into arms, if there is one.
+        stage: the later stage that is run, in the place of the study itself.
         controls: arms that follow from what others have learned, by name.
         reference: what throughput is relative to.
     """
@@ -52,10 +56,41 @@ class Prepared:
     arms: dict[str, Subject]
     controls: dict[str, ControlArm]
     reference: Subject
+    design: Design | None = None
+    stage: Stage | None = None
+
+    @property
+    def contrasts(self) -> tuple[tuple[str, str], ...]:
+        """Each arm with the one that it is compared with: its baseline, or else the first arm."""
+        first, *others = [*self.arms, *self.controls]
+        if self.design is None:
+            return tuple((arm, first) for arm in others)
+        apart = [arm for arm in (first, *others) if self.design.arm(arm) is None]
+        base = self.design.arms[0].name
+        return (*self.design.contrasts, *((arm, base) for arm in apart))
+
+    def recipe_of(self, arm: str) -> Plain:
+        """The settings of the recipe that an arm has in the study's place.
+
+        An arm that follows from another is trained as that one is.
+        """
+        origin = self.controls[arm].origin if arm in self.controls else arm
+        own = self.design.arm(origin) if self.design else None
+        return own.recipe if own else {}
+
+    def under(self, arm: str, condition: Condition) -> Condition:
+        """How an arm is trained and timed under a condition."""
+        recipe = with_settings(condition.recipe, self.recipe_of(arm))
+        return replace(condition, recipe=recipe)
 
 
-def prepare(study: Study, folder: Path) -> Prepared:
-    """Resolve everything that a study names; `folder` is where its relative paths start.
+def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared:
+    """Resolve everything that a study names.
+
+    Args:
+        study: the study.
+        folder: where its relative paths start.
+        known: the design of its ablation as an earlier sitting compiled it.
 
     Raises:
         UserError: names every mistake with its path in the study.
@@ -86,18 +121,50 @@ def prepare(study: Study, folder: Path) -> Prepared:
         name: attempt(f"arms.{name}", partial(_subject, arm, name, base, tasks, folder))
         for name, arm in stated.items()
     }
-    arms = {name: subject for name, subject in subjects.items() if subject is not None}
+    compiled = attempt("ablation", lambda: _ablation(study, conditions[0], space, known))
+    design, networks = compiled or (None, {})
+    problems += [
+        f"arms.{name}: the ablation has an arm of this name" for name in networks if name in stated
+    ]
+    arms = networks | {name: each for name, each in subjects.items() if each is not None}
     controls = {
         name: attempt(f"arms.{name}", partial(control_arm, arm, arms))
         for name, arm in study.arms.items()
         if isinstance(arm, dict) and is_control(arm)
     }
     reference = attempt("reference", lambda: _reference(study, base, space, tasks, folder))
-    attempt("budget.trials", lambda: _check_budget(study))
     if problems or reference is None:
         raise _refusal(problems)
-    known = {name: control for name, control in controls.items() if control is not None}
-    return Prepared(study, conditions, base, space, arms, known, reference)
+    following = {name: control for name, control in controls.items() if control is not None}
+    prepared = Prepared(study, conditions, base, space, arms, following, reference, design)
+    attempt("budget.trials", lambda: _check_budget(prepared))
+    if problems:
+        raise _refusal(problems)
+    return prepared
+
+
+def _ablation(
+    study: Study, condition: Condition, space: Space | None, known: Design | None
+) -> tuple[Design, dict[str, Subject]] | None:
+    """The design of a study's ablation and the networks of its arms; None without an ablation."""
+    spec = study.ablation
+    if spec is None:
+        return None
+    match = matcher(spec.match, spec.allowed, condition)
+    design, networks = compile_ablation(spec, study.base, study.recipe, match, known)
+    for arm in design.arms:
+        _check_network(arm, networks[arm.name], condition.task, space)
+    return design, {**networks}
+
+
+def _check_network(arm: DesignArm, network: Architecture, task: Task, space: Space | None) -> None:
+    """Refuses an arm that images are too small for, and a baseline that the space does not have."""
+    try:
+        _macs(network, task)
+        if arm.against is None and space is not None and not space.contains(network):
+            raise UserError("outside the study's space; widen its axes, or leave `space` out")
+    except UserError as error:
+        raise UserError(f"{arm.name}: {error}") from None
 
 
 def _condition(study: Study, name: str, folder: Path) -> Condition:
@@ -144,8 +211,7 @@ def _subject(
 def _changed(base: Plan, arm: Plain) -> Architecture:
     start = preset_plan(str(arm["preset"])) if "preset" in arm else base
     changes = {key: value for key, value in arm.items() if key != "preset"}
-    plan = checked(Plan, {**start.model_dump(), **changes}, "no network")
-    return plan.model_copy(update={"ratio": started(plan.ratio, start.ratio)}).architecture()
+    return changed_plan(start, changes).architecture()
 
 
 def _named(arm: str, folder: Path) -> Subject:
@@ -158,29 +224,33 @@ def _named(arm: str, folder: Path) -> Subject:
     return preset(arm)
 
 
-def expected_trials(study: Study) -> int | None:
+def expected_trials(prepared: Prepared) -> int | None:
     """How many trials a study will have; None where only hours bound it.
 
-    A searched network is trained with all its seeds or not at all.
+    A searched network is trained with all its seeds or not at all; where seeds are added by rule,
+    the trials of the first of them.
     """
-    arms = _arm_trials(study)
+    study = prepared.study
+    arms, seeds = _arm_trials(prepared), study.first_seeds
     if study.search is None:
         return arms
     budget = study.budget.trials
-    return None if budget is None else arms + (budget - arms) // study.seeds * study.seeds
+    return None if budget is None else arms + (budget - arms) // seeds * seeds
 
 
-def _arm_trials(study: Study) -> int:
-    return len(study.arms) * max(len(study.conditions), 1) * study.seeds
+def _arm_trials(prepared: Prepared) -> int:
+    arms = len(prepared.arms) + len(prepared.controls)
+    return arms * len(prepared.conditions) * prepared.study.first_seeds
 
 
-def _check_budget(study: Study) -> None:
-    needed = _arm_trials(study)
+def _check_budget(prepared: Prepared) -> None:
+    study, needed = prepared.study, _arm_trials(prepared)
     if study.budget.trials is not None and needed > study.budget.trials:
         under = f" x {len(study.conditions)} conditions" if study.conditions else ""
         raise UserError(
-            f"{study.budget.trials} is less than what the arms need: {len(study.arms)} arms"
-            f"{under} x {study.seeds} seeds = {needed} trials"
+            f"{study.budget.trials} is less than what the arms need: "
+            f"{len(prepared.arms) + len(prepared.controls)} arms{under} x {study.first_seeds} "
+            f"seeds = {needed} trials"
         )
 
 
@@ -224,10 +294,21 @@ def rehearse_all(prepared: Prepared) -> None:
 
 def same_network(prepared: Prepared) -> list[str]:
     """Arms that build the same network as another, one line each."""
-    first: dict[str, str] = {}
+    first: dict[tuple[str, Condition], str] = {}
     lines = []
     for name, arm in prepared.arms.items():
-        other = first.setdefault(subject_digest(arm), name)
+        trained = prepared.under(name, prepared.conditions[0])
+        other = first.setdefault((subject_digest(arm), trained), name)
         if other != name:
             lines.append(f"arms.{name} builds the same network as arms.{other}: trained once")
     return lines
+
+
+def unmatched(prepared: Prepared) -> list[str]:
+    """Arms for which no twin of equal cost was found, one line each."""
+    arms = prepared.design.arms if prepared.design else ()
+    return [
+        f"{arm.name} cannot be matched: {arm.matched.problem}"
+        for arm in arms
+        if arm.matched and arm.matched.problem
+    ]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from partialnas.runs.conditions import condition_of
+from partialnas.runs.conditions import condition_of, stage_of
+from partialnas.runs.design import Sequential, sequential_of
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import ProposalRow, TrialRow
@@ -20,19 +21,22 @@ from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.controls import control_network
 from partialnas.search.prepare import Prepared
+from partialnas.search.sequential import decide
+from partialnas.search.study import SeedRule
 
 
 class Roster:
     """Admits networks to a study, plans their trials, and takes up what came of them.
 
     Attributes:
-        candidates: by the name of the condition and the digest of what is trained.
+        candidates: by how they are trained and the digest of what is.
         numbers: the ledger's number of every trial by its key.
         proposals: how many there have been.
         repeats: how many of them asked for nothing new.
         trials: how many are planned or have ended.
         left_out: how many were wanted that the budget does not allow.
         arms: numbers of the proposals that are arms.
+        sequential: how many seeds arms were given by rule, once that is decided.
         news: networks that are wanted with further seeds since they were last looked at.
         remarks: what the reader should know of arms that cannot be trained.
     """
@@ -41,7 +45,7 @@ class Roster:
         self._prepared = prepared
         self._study = prepared.study
         self._ledger = ledger
-        self.candidates: dict[tuple[str, str], Candidate] = {}
+        self.candidates: dict[tuple[Condition, str], Candidate] = {}
         self.numbers: dict[str, int] = {}
         self.proposals = 0
         self.repeats = 0
@@ -50,8 +54,10 @@ class Roster:
         self.arms: set[int] = set()
         self.news: list[Candidate] = []
         self.remarks: list[str] = []
+        self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
-        self._arms: set[tuple[str, str]] = set()
+        self._arms: dict[tuple[str, str], tuple[int, Candidate]] = {}
+        self._following_arms: dict[str, dict[int, Candidate]] = {}
         self._controls: set[tuple[str, str]] = set()
 
     # What is proposed.
@@ -66,7 +72,8 @@ class Roster:
         for condition in self._prepared.conditions:
             for arm, subject in self._prepared.arms.items():
                 if (arm, condition.name) not in self._arms:
-                    self._admit(arm, subject, condition, _note(condition))
+                    how = self._prepared.under(arm, condition)
+                    self._admit(arm, subject, how, self._note(arm, how))
 
     def _admit(
         self, arm: str | None, subject: Subject, condition: Condition, note: dict[str, Any]
@@ -74,6 +81,16 @@ class Roster:
         digest = subject_digest(subject)
         number = self._ledger.add_proposal(arm, digest, subject_data(subject), note)
         return self._enter(number, arm, subject, condition, note)
+
+    def _note(self, arm: str, condition: Condition) -> dict[str, Any]:
+        """What the proposal of an arm is to remember: how it is trained, and in which stage."""
+        stage = self._prepared.stage
+        note = {
+            "condition": condition.name,
+            "recipe": self._prepared.recipe_of(arm),
+            "stage": stage.name if stage else "",
+        }
+        return {key: value for key, value in note.items() if value}
 
     def _enter(
         self,
@@ -86,18 +103,27 @@ class Roster:
         """The network of a proposal, wanted with the seeds that the proposal is about."""
         self.proposals = number
         candidate = self._candidate(subject, condition)
-        seeds: Iterable[int] = range(self._study.seeds)
+        seeds = self._seeds(arm)
         if arm is not None:
             self.arms.add(number)
-            self._arms.add((arm, condition.name))
             if "from" in note:
                 self._controls.add((arm, note["from"]))
                 seeds = [note["seed"]]
+                self._following_arms.setdefault(arm, {})[note["seed"]] = candidate
+            else:
+                self._arms[arm, condition.name] = number, candidate
         self.repeats += not candidate.want(seeds, number)
         return candidate
 
+    def _seeds(self, arm: str | None) -> Iterable[int]:
+        """The seeds that a network is wanted with."""
+        if self._prepared.stage is not None:
+            return self._prepared.stage.seeds
+        first = self._study.first_seeds
+        return range(self.sequential.seeds.get(arm or "", first) if self.sequential else first)
+
     def _candidate(self, subject: Subject, condition: Condition) -> Candidate:
-        identity = (condition.name, subject_digest(subject))
+        identity = (condition, subject_digest(subject))
         return self.candidates.setdefault(identity, Candidate(subject, condition))
 
     # What is trained.
@@ -137,6 +163,41 @@ class Roster:
             self._by_key[row.key] = candidate
         yield job
 
+    # How many seeds.
+
+    def decide_seeds(self) -> Sequential | None:
+        """Decides by the study's rule how many seeds arms need; None where that is settled."""
+        rule = self._study.seeds
+        if not isinstance(rule, SeedRule) or self._prepared.stage is not None:
+            return None
+        if self.sequential is not None and self.sequential.max == rule.max:
+            return None
+        quantity = self._study.decides
+        self.sequential = decide(rule, quantity, self._values(quantity), self._prepared.contrasts)
+        self._ledger.amend({"sequential": self.sequential.model_dump_json()})
+        for (arm, _), (number, candidate) in self._arms.items():
+            candidate.want(self._seeds(arm), number)
+        return self.sequential
+
+    def _values(self, quantity: str) -> dict[str, dict[int, float]]:
+        """What the trials of each arm have reached, by seed."""
+        found = {
+            arm: dict.fromkeys(each.results, each.results)
+            for (arm, _), (_, each) in self._arms.items()
+        }
+        found |= {
+            arm: {seed: each.results for seed, each in seeds.items()}
+            for arm, seeds in self._following_arms.items()
+        }
+        return {
+            arm: {
+                seed: metrics[quantity]
+                for seed, results in seeds.items()
+                if (metrics := results.get(seed)) is not None and quantity in metrics
+            }
+            for arm, seeds in found.items()
+        }
+
     # What came of it.
 
     def condition(self, key: str) -> Condition:
@@ -173,7 +234,7 @@ class Roster:
             control = self._prepared.controls[name]
             facts = (control, candidate.subject, ratios.channels, condition, record.seed)
             subject = control_network(name, *facts)
-            note = {**_note(condition), "from": record.key, "seed": record.seed}
+            note = {**self._note(name, condition), "from": record.key, "seed": record.seed}
             repeats = self.repeats
             self.news.append(self._admit(name, subject, condition, note))
             if self.repeats > repeats:
@@ -191,9 +252,13 @@ class Roster:
 
     def recall(self) -> list[tuple[ProposalRow, Candidate]]:
         """Takes up what the ledger knows; the proposals in order, each with its network."""
-        recalled = [(row, self._recalled(row)) for row in self._ledger.proposals()]
+        rows = self._ledger.proposals()
+        recalled = [(row, self._recalled(row)) for row in rows if self._is_ours(row)]
+        self.proposals = len(rows)
         owners = {row.number: candidate for row, candidate in recalled}
         for trial in self._ledger.trials():
+            if trial.proposal not in owners:
+                continue
             candidate = owners[trial.proposal]
             candidate.seeds.add(trial.seed)
             self.trials += 1
@@ -203,11 +268,19 @@ class Roster:
         self._recall_speeds(self._ledger.measurements())
         return recalled
 
+    def _is_ours(self, row: ProposalRow) -> bool:
+        """Whether a proposal belongs to the stage of the study that is run."""
+        stage = self._prepared.stage
+        return stage_of(row) == (stage.name if stage else "")
+
     def _recalled(self, row: ProposalRow) -> Candidate:
         note = row.proposal if row.arm is not None else {}
         first, *_ = conditions = self._prepared.conditions
         named = (each for each in conditions if each.name == condition_of(row))
-        return self._enter(row.number, row.arm, subject_from(row.subject), next(named, first), note)
+        how = next(named, first)
+        if row.arm is not None:
+            how = self._prepared.under(row.arm, how)
+        return self._enter(row.number, row.arm, subject_from(row.subject), how, note)
 
     def _recall_speeds(self, measurements: Iterable[Measurement]) -> None:
         taken: dict[str, list[Measurement]] = {}
@@ -218,7 +291,3 @@ class Roster:
                 for measurement in taken.get(subject_digest(item.subject), ()):
                     if item.is_answered_by(measurement):
                         candidate.speeds[seed] = measurement
-
-
-def _note(condition: Condition) -> dict[str, Any]:
-    return {"condition": condition.name} if condition.name else {}

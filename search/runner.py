@@ -4,31 +4,33 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
 
 from partialnas.runs.data import load_splits
-from partialnas.runs.environment import environment
+from partialnas.runs.design import stages_of
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_file import LEDGER_FILE
-from partialnas.runs.subject import subject_data, subject_digest, subject_from
-from partialnas.runs.task import Task
+from partialnas.runs.subject import subject_from
 from partialnas.runs.trial import Context
+from partialnas.search.begun import known_design, open_ledger
 from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
-from partialnas.search.growth import differences, growth, noted
 from partialnas.search.keeping import drop_weights
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import Prepared, prepare, rehearse_all, same_network
+from partialnas.search.prepare import (
+    Prepared,
+    prepare,
+    rehearse_all,
+    same_network,
+    unmatched,
+)
 from partialnas.search.progress import Progress
 from partialnas.search.sources import OptunaSource, Source
 from partialnas.search.study import Study
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
-from partialnas.space.errors import MachineError, UserError
 
 
 def run_study(
@@ -54,100 +56,67 @@ def run_study(
         KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
     """
     progress = Progress(console or Console(stderr=True))
-    prepared = prepare(study, beside)
     placement = place(study, address)
+    prepared = prepare(study, beside, known_design(folder))
     work = _work(prepared, placement, folder, beside)
-    for line in same_network(prepared):
+    for line in (*same_network(prepared), *unmatched(prepared)):
         progress.event(f"note: {line}")
-    with _ledger(prepared, folder, progress) as ledger:
-        reference = subject_from(json.loads(ledger.meta["reference"]))
-        work = replace(work, reference=reference)
-        ledger.recover()
+    with open_ledger(prepared, folder, progress) as ledger:
         write_file(folder / "study.yaml", _as_yaml(study))
-        feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
-        watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
-        try:
-            with progress.showing():
-                _executor(study, placement, folder).run(watched, work)
-        finally:
-            with suppress(Exception):
-                ledger.recover()
+        feed = _drive(prepared, ledger, work, _executor(study, placement, folder), progress)
         if study.recipe.keep_weights == "front":
             drop_weights(folder, feed.dominated())
 
 
-def _ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
-    """The study's ledger, new or taken up; refused where it belongs to another study."""
-    frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
-    if not (folder / LEDGER_FILE).exists():
-        return Ledger.create(folder, _meta(prepared, frozen))
-    ledger = Ledger.open(folder, write=True)
+def run_stage(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    beside: Path = Path(),
+    address: str | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run a later stage of the study in `folder`, or carry on with it, into the same ledger.
+
+    Args:
+        prepared: the study with the stage's arms and recipe.
+        folder: where the ledger is.
+        beside: folder that the study's relative paths start from.
+        address: a Ray cluster to join.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or another driver works on it.
+        MachineError: the disk or the device fails.
+        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+    """
+    stage = prepared.stage
+    assert stage is not None, "a stage is run"
+    progress = Progress(console or Console(stderr=True))
+    placement = place(prepared.study, address)
+    work = _work(prepared, placement, folder, beside)
+    with Ledger.open(folder, write=True) as ledger:
+        stages = stages_of(ledger.meta) | {stage.name: stage}
+        told = {name: each.model_dump(mode="json") for name, each in stages.items()}
+        ledger.amend({"stages": json.dumps(told)})
+        _drive(prepared, ledger, work, _executor(prepared.study, placement, folder), progress)
+
+
+def _drive(
+    prepared: Prepared, ledger: Ledger, work: Work, executor: Executor, progress: Progress
+) -> StudyFeed:
+    """Has everything done that the study asks for; what decided about it."""
+    reference = subject_from(json.loads(ledger.meta["reference"]))
+    ledger.recover()
+    feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
+    watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
     try:
-        ledger.trials()  # a damaged ledger is told before anything is written to it
-        _check_same(ledger, prepared, folder)
-        before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
-        lines = growth(before, prepared.study.frozen())
-        for line in lines:
-            progress.event(f"the study goes on with {line}")
-        ledger.amend({"frozen": frozen, **noted(ledger.meta, lines)})
-    except BaseException:
-        ledger.close()
-        raise
-    return ledger
-
-
-def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
-    """Refuse a ledger of another study, or of one whose data, arms or reference have changed."""
-    meta = ledger.meta
-    if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
-        raise MachineError(
-            f"{folder}: the ledger has lost what its study is ({', '.join(missing)}): put a copy "
-            "in its place, or start in another folder with --out"
-        )
-    if meta["study"] != prepared.study.study:
-        raise UserError(
-            f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
-            "name another folder with --out"
-        )
-    before, after = _identities(json.loads(meta["task"])), _identities(_tasks(prepared))
-    changed = differences(before, after, "task")
-    arms = {row.arm: row.digest for row in ledger.proposals() if row.arm in prepared.arms}
-    for name, arm in prepared.arms.items():
-        if arms.get(name, subject_digest(arm)) != subject_digest(arm):
-            changed.append(f"arms.{name}: {arms[name]} -> {subject_digest(arm)}")
-    reference = subject_digest(subject_from(json.loads(meta["reference"])))
-    if prepared.study.reference and reference != subject_digest(prepared.reference):
-        changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
-    if changed:
-        raise UserError(
-            "what the study names has changed since it was begun:\n  "
-            + "\n  ".join(changed)
-            + "\nBring it back, or use another --out for a new study."
-        )
-
-
-def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
-    return {
-        "study": prepared.study.study,
-        "study_digest": prepared.study.digest,
-        "frozen": frozen,
-        "task": json.dumps(_tasks(prepared)),
-        "environment": json.dumps(environment()),
-        "reference": json.dumps(subject_data(prepared.reference)),
-    }
-
-
-def _tasks(prepared: Prepared) -> dict[str, Any]:
-    """The study's one task, or that of each condition, as plain data."""
-    tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
-    return tasks.get("", tasks)
-
-
-def _identities(tasks: dict[str, Any]) -> dict[str, Any]:
-    """The same without where the data lie."""
-    if isinstance(tasks.get("data"), str):
-        return Task.model_validate(tasks).identity()
-    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}
+        with progress.showing():
+            executor.run(watched, replace(work, reference=reference))
+    finally:
+        with suppress(Exception):
+            ledger.recover()
+    return feed
 
 
 def _as_yaml(study: Study) -> str:
@@ -157,7 +126,7 @@ def _as_yaml(study: Study) -> str:
 
 def _source(prepared: Prepared) -> Source | None:
     study = prepared.study
-    if study.search is None or prepared.space is None:
+    if study.search is None or prepared.space is None or prepared.stage is not None:
         return None
     return OptunaSource(prepared.space, study.search, study.objectives)
 

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.settings import Plain, changed
+from partialnas.search.ablation import AblationSpec
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
 from partialnas.space.values import Value, digest, mistakes
@@ -90,6 +91,27 @@ class ExecutorSpec(Value):
         return value
 
 
+class SeedRule(Value):
+    """How many seeds, decided by what the first of them show (see `search.sequential`).
+
+    Attributes:
+        min: seeds of every arm, from whose spread the rest is decided.
+        max: seeds at most.
+        until: half the width of the simultaneous interval that is wanted of every difference, in
+            the unit of what the study decides by.
+    """
+
+    min: int = Field(default=3, ge=2)
+    max: int = Field(default=10, ge=2)
+    until: float = Field(gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _least_is_below_most(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min: expected at most max, {self.max}, got {self.min}")
+        return self
+
+
 class Study(Value):
     """Everything that a study is, validated; `search.prepare` turns it into things that run.
 
@@ -100,6 +122,9 @@ class Study(Value):
             `timm:NAME`, `file.json`, settings that replace the base's, or `{from: ARM, ratios:
             learned}`: a static network with the ratios that another arm has learned with the same
             seed, or with `uniform`, `reversed` or `shuffled` ones of equal cost.
+        ablation: a baseline, factors and a design, from which further arms are compiled.
+        seeds: how often every network is trained, or `{min: 3, max: 10, until: 0.3}`: as often as
+            the differences of an ablation need.
         conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
             and `measure` by name, keys written with dots.
         objectives: what is traded off, and each direction.
@@ -116,7 +141,8 @@ class Study(Value):
     base: Base = Plan()
     space: SpaceSpec | None = None
     recipe: Recipe = RECIPES["short"]
-    seeds: int = Field(default=1, ge=1)
+    seeds: Annotated[int, Field(ge=1)] | SeedRule = 1
+    ablation: AblationSpec | None = None
     search: SearchSpec | None = None
     arms: dict[str, str | Plain] = Field(default_factory=dict)
     conditions: dict[str, Plain] = Field(default_factory=dict)
@@ -184,12 +210,23 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _something_happens(self) -> Self:
-        if self.search is None and not self.arms:
-            raise ValueError("nothing to do: a study needs `search`, `arms`, or both")
+        if self.search is None and not self.arms and self.ablation is None:
+            raise ValueError("nothing to do: a study needs `search`, `ablation`, `arms`")
+        if self.search is not None and self.ablation is not None:
+            raise ValueError("ablation: a study searches, or it compares; make two of it")
         if self.search is not None and (self.space is None or not self.space.axes):
             raise ValueError("search: needs at least one axis under `space.axes`")
         if self.search is not None and self.budget == Budget():
             raise ValueError("budget: a search needs `trials`, `hours`, or both, to end")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_can_be_decided(self) -> Self:
+        if isinstance(self.seeds, SeedRule):
+            if self.search is not None:
+                raise ValueError("seeds: a rule is for ablations and arms; a search has a number")
+            if self.conditions:
+                raise ValueError("seeds: a rule is for one task and recipe; state a number")
         return self
 
     @model_validator(mode="after")
@@ -233,6 +270,17 @@ class Study(Value):
         """Whether the sampler must know a measured quantity before it goes on."""
         return any(name in MEASURED for name in self.objectives)
 
+    @property
+    def first_seeds(self) -> int:
+        """Seeds that every network is trained with, whatever they show."""
+        return self.seeds.min if isinstance(self.seeds, SeedRule) else self.seeds
+
+    @property
+    def decides(self) -> str:
+        """The quantity that comparisons are made in: the first objective that is trained."""
+        counted = ("params", "macs", "macs_core", "activations", *MEASURED)
+        return next((name for name in self.objectives if name not in counted), "val_nll")
+
     def under(self, condition: str) -> "Study":
         """The study as if the settings of one of its conditions were its own."""
         plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
@@ -248,7 +296,7 @@ class Study(Value):
         return digest(fixed(self.frozen()))
 
 
-_MAY_GROW = ("budget", "executor", "seeds", "quick", "question", "arms")
+_MAY_GROW = ("budget", "executor", "seeds", "quick", "question", "arms", "ablation")
 
 
 def fixed(frozen: Plain) -> Plain:

@@ -87,7 +87,7 @@ class Watched:
 
 def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
     planned = sum(ledger.counts().values())
-    expected = expected_trials(prepared.study)
+    expected = expected_trials(prepared)
     return None if expected is None else max(expected, planned)
 
 

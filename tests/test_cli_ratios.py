@@ -100,7 +100,7 @@ def test_a_study_that_was_run_is_drawn_and_told(
         assert word in told
     assert "\n static " not in told
     assert "time of training" in told
-    table = pd.read_csv(folder / "ratios.csv")
+    table = pd.read_csv(folder / "ratios.csv", comment="#")
     assert len(table) == 2 * 2 * 4  # trials, epochs, blocks
     with Ledger.open(folder) as ledger:
         rows = [row for row in ledger.trials() if row.name == "dynamic"]

@@ -1,7 +1,7 @@
 """Synthetic trials, shaped like those of a real study, as a table and as a ledger."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from partialnas.runs.design import Design
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import RatioEpoch, Record
@@ -106,10 +107,11 @@ def make_ledger(
     records: Sequence[dict[str, Any]],
     measurements: Sequence[Measurement] = (),
     study: dict[str, Any] | None = None,
+    meta: Mapping[str, str] | None = None,
 ) -> Path:
     """A study's folder with one proposal and one trial per record; unfinished where no state is."""
     frozen = {**STUDY, **(study or {})}
-    meta = {"study": frozen["study"], "frozen": json.dumps(frozen)}
+    meta = {"study": frozen["study"], "frozen": json.dumps(frozen), **(meta or {})}
     with Ledger.create(folder, meta) as ledger:
         for i, given in enumerate(records):
             record = {"digest": f"{i:016x}", "name": "", "seed": 0, "fidelity": 4, **given}
@@ -124,6 +126,46 @@ def make_ledger(
         for each in measurements:
             ledger.add_measurement(each)
     return folder
+
+
+ABLATION: dict[str, Any] = {"study": "parts", "search": None, "arms": {}}
+"""What differs from `STUDY` in a study that compares arms."""
+
+
+def make_ablation(
+    folder: Path,
+    values: Mapping[str, Mapping[int, float | None]],
+    design: Design | None = None,
+    *,
+    study: dict[str, Any] | None = None,
+    meta: Mapping[str, str] | None = None,
+    key: str = "val_accuracy",
+) -> Path:
+    """A study of arms with one trial per arm and seed: its value, or a failed trial without one."""
+    records = []
+    for seed in sorted({seed for of in values.values() for seed in of}):
+        for index, (arm, of) in enumerate(values.items()):
+            if seed in of:
+                records.append({**_trial(index, arm, seed), **_ended(of[seed], key)})
+    measured = [measurement(f"{i:016x}", 1 / (1 + i), 3000.0) for i in range(len(values))]
+    facts = {"design": design.model_dump_json()} if design else {}
+    seeds = max((len(of) for of in values.values()), default=1)
+    settings = {**ABLATION, "seeds": seeds, **(study or {})}
+    return make_ledger(folder, records, measured, settings, {**facts, **(meta or {})})
+
+
+def _trial(index: int, arm: str, seed: int) -> dict[str, Any]:
+    cost = {"params": 1000 + index, "macs": 2_000_000 + index, "macs_core": 1, "activations": 1}
+    return {
+        "arm": arm, "name": arm, "seed": seed, "digest": f"{index:016x}", "cost": cost,
+        "seconds": 36.0,
+    }  # fmt: skip
+
+
+def _ended(value: float | None, key: str) -> dict[str, Any]:
+    if value is None:
+        return {"state": "failed", "reason": "the loss is NaN in epoch 2"}
+    return {"state": "done", "metrics": {key: value}}
 
 
 def _record(key: str, given: dict[str, Any]) -> Record:
@@ -220,6 +262,11 @@ def frames() -> Callable[..., pd.DataFrame]:
 @pytest.fixture
 def ledgers() -> Callable[..., Path]:
     return make_ledger
+
+
+@pytest.fixture
+def ablations() -> Callable[..., Path]:
+    return make_ablation
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+"""Axes on which every arm has a row: labels, dots of the seeds, intervals."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from partialnas.analysis.labels import elide
+from partialnas.analysis.quantities import Quantity
+from partialnas.analysis.style import CLOUD, INK, SERIES, Style
+from partialnas.runs.design import Design
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW, _AROUND = 0.2, 0.8
+_LONGEST_NAME = 30
+_POINTS_PER_INCH = 72
+_CHARACTER = 0.58
+_SPREAD = 0.26
+
+
+def arm_figure(names: Sequence[str], style: Style) -> "tuple[Figure, Axes]":
+    """A figure with a row for each arm, the first on top."""
+    from matplotlib.figure import Figure
+
+    size = (style.width, _AROUND + _ROW * max(len(names), 3))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), [elide(name, _LONGEST_NAME) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x")
+    return figure, axes
+
+
+def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
+    """What stands beside each row, and what that is: the levels alone where names are long."""
+    shown = {arm.name: " · ".join(arm.levels.values()) for arm in design.arms} if design else {}
+    short = [shown.get(name, "") for name in names]
+    long = any(len(name) > _LONGEST_NAME for name in names)
+    if design is None or not long or len(set(short)) < len(names) or not all(short):
+        return [*names], ""
+    return short, " · ".join(factor.name for factor in design.factors)
+
+
+def draw_axis_title(figure: "Figure", lines: Sequence[str], style: Style) -> None:
+    """What stands below the horizontal axis, as wide as the figure."""
+    wide = int(style.width * _POINTS_PER_INCH / (style.text * _CHARACTER))
+    broken = [part for line in lines if line for part in textwrap.wrap(line, wide)]
+    figure.supxlabel("\n".join(broken), fontsize=style.text, color=INK)
+
+
+def draw_seeds(axes: "Axes", dots: pd.DataFrame) -> None:
+    """A dot for each seed (`row`, `seed`, `value`), those of one arm a little apart."""
+    seeds = sorted(dots["seed"].unique())
+    shift = {seed: _SPREAD * (i / max(len(seeds) - 1, 1) - 0.5) for i, seed in enumerate(seeds)}
+    y = dots["row"] + dots["seed"].map(shift)
+    axes.scatter(
+        dots["value"], y, s=9, color=CLOUD, linewidths=0, alpha=0.9, zorder=3, label="seed"
+    )
+
+
+def draw_means(axes: "Axes", means: pd.DataFrame, told: str) -> None:
+    """A mark for each mean (`row`, `value`) with a bar from `low` to `high` where it is known."""
+    bars = means.dropna(subset=["low", "high"])
+    axes.hlines(bars["row"], bars["low"], bars["high"], SERIES[0], linewidth=1.3, zorder=4)
+    axes.scatter(
+        means["value"], means["row"], s=18, color=SERIES[0], edgecolors="white", linewidths=0.5,
+        zorder=5, label=f"mean, {told}" if len(bars) else "mean",
+    )  # fmt: skip
+
+
+def draw_absent(axes: "Axes", rows: Sequence[int], words: Sequence[str], at: float) -> None:
+    """Says in an arm's own row why nothing is drawn there."""
+    for row, word in zip(rows, words, strict=True):
+        axes.annotate(
+            word, (at, row), (3, 0), textcoords="offset points", va="center", color=INK,
+            fontsize="small", fontstyle="italic",
+        )  # fmt: skip
+
+
+def unit_of_difference(quantity: Quantity) -> str:
+    """The unit of a difference: percentage points for percent."""
+    return "percentage points" if quantity.unit == "%" else quantity.unit
+
+
+def better(quantity: Quantity) -> str:
+    """An arrow in the direction in which a quantity on a horizontal axis improves."""
+    return "→" if quantity.better == "max" else "←"

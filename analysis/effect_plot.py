@@ -1,0 +1,99 @@
+"""The effect plot: each arm's difference from its baseline, seeds as dots, with intervals."""
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from partialnas.analysis.arm_axes import (
+    arm_figure,
+    better,
+    draw_absent,
+    draw_axis_title,
+    draw_means,
+    draw_seeds,
+    row_names,
+    unit_of_difference,
+)
+from partialnas.analysis.effects import Effects
+from partialnas.analysis.labels import draw_legend, elide
+from partialnas.analysis.style import INK, SERIES, Style
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LONGEST_BASELINE = 40
+
+COLUMNS = ("arm", "against", "seed", "value", "low", "high", "state")
+"""The columns of what an effect plot shows."""
+
+
+def effect_points(found: Effects) -> pd.DataFrame:
+    """What the plot shows: of each contrast its difference with interval, then its seeds' own.
+
+    A row without a `seed` is of all seeds; `state` says why a contrast has no difference.
+
+    Raises:
+        UserError: there are no contrasts.
+    """
+    told = {each.arm: each for each in found.comparison.contrasts}
+    if not told:
+        raise UserError("no comparisons to draw: name an arm with --against")
+    rows: list[tuple[object, ...]] = []
+    for arm in found.table.to_dict("records"):
+        each = told.get(arm["arm"])
+        if each is None:
+            continue
+        state = arm["state"] or ("" if math.isfinite(each.difference) else "not comparable")
+        name, against = each.arm, each.against
+        rows.append((name, against, pd.NA, each.difference, each.low, each.high, state))
+        own, other = (found.values.get(key, {}) for key in (name, against))
+        rows.extend(
+            (name, against, seed, own[seed] - other[seed], math.nan, math.nan, "")
+            for seed in sorted(own.keys() & other.keys())
+        )
+    return pd.DataFrame(rows, columns=[*COLUMNS]).astype({"seed": "Int64"})
+
+
+def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
+    """The figure of `effect_points`; to be called inside `style.drawing`."""
+    contrasts = points[points["seed"].isna()].reset_index(drop=True)
+    baselines = contrasts["against"].unique()
+    several = len(baselines) > 1
+    names, what = row_names([*map(str, contrasts["arm"])], found.design)
+    if several:
+        names = [f"{name} − {base}" for name, base in zip(names, contrasts["against"], strict=True)]
+    figure, axes = arm_figure(names, style)
+    _draw_margin(axes, found.margin)
+    axes.axvline(0, color=INK, linewidth=0.7, zorder=2)
+    rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(contrasts["arm"])}))
+    draw_seeds(axes, rows[rows["seed"].notna()])
+    level = f"{found.comparison.level:.0%} interval (simultaneous)"
+    draw_means(axes, rows[rows["seed"].isna() & rows["value"].notna()], level)
+    absent = contrasts[contrasts["state"].ne("")]
+    draw_absent(axes, [*absent.index], [*absent["state"]], 0.0)
+    draw_axis_title(figure, _titles(found, "" if several else str(baselines[0]), what), style)
+    draw_legend(figure, axes, style)
+    return figure
+
+
+def _titles(found: Effects, baseline: str, rows: str) -> list[str]:
+    quantity = found.quantity
+    unit = unit_of_difference(quantity)
+    units = f" ({unit})" if unit else ""
+    return [
+        f"Δ {quantity.name}{units} {better(quantity)}",
+        f"from {elide(baseline, _LONGEST_BASELINE)}" if baseline else "",
+        f"rows: {rows}" if rows else "",
+        "one seed: nothing can be concluded" if found.comparison.method == "none" else "",
+    ]
+
+
+def _draw_margin(axes: "Axes", margin: float | None) -> None:
+    if margin is not None:
+        axes.axvspan(
+            -margin, margin, color=SERIES[2], alpha=0.12, linewidth=0, zorder=1,
+            label=f"no difference (±{margin:g})",
+        )  # fmt: skip

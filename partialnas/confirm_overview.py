@@ -1,0 +1,87 @@
+"""What `partialnas confirm` does: choose, train with fresh seeds, print what came of it."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from partialnas.overview import plain_table
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.subject import Subject, subject_from
+from partialnas.space.architecture import Architecture
+from partialnas.space.errors import UserError
+
+
+def confirm_study(
+    folder: Path, top: str, seeds: int, recipe: str | None, condition: str, address: str | None
+) -> None:
+    """Train the chosen arms of a study with fresh seeds, and show what they reach."""
+    from partialnas.analysis.confirmation import choose, confirmation
+    from partialnas.search.confirming import confirm
+
+    digests = choose(folder, top, condition)
+    words = {"front": "the front", "all": "all arms"}.get(top, f"the best {top}")
+    stage = confirm(
+        folder,
+        _subjects(folder, digests),
+        seeds=seeds,
+        words=words,
+        recipe=recipe,
+        condition=condition,
+        address=address,
+    )
+    show_confirmation(confirmation(folder, stage.name))
+
+
+def _subjects(folder: Path, digests: dict[str, str]) -> dict[str, Subject]:
+    with Ledger.open(folder) as ledger:
+        known = {row.digest: row.subject for row in ledger.proposals()}
+        following = {str(row.arm) for row in ledger.proposals() if "from" in row.proposal}
+    for name in digests.keys() & following:
+        raise UserError(
+            f"{name} has another network for each seed, for it follows from what another arm "
+            "learned: confirm that one"
+        )
+    return {name: _named(subject_from(known[digest]), name) for name, digest in digests.items()}
+
+
+def _named(subject: Subject, name: str) -> Subject:
+    """Architectures are called as the arm is; two arms may have one network."""
+    if isinstance(subject, Architecture):
+        return subject.model_copy(update={"name": name})
+    return subject
+
+
+def show_confirmation(table: pd.DataFrame) -> None:
+    """Print a confirmation, and how to read it."""
+    quantity, stage = table.attrs["quantity"], table.attrs["stage"]
+    shown = plain_table(f"{stage.name}: {stage.chosen}, {len(stage.seeds)} fresh seeds")
+    shown.add_column("")
+    heads = ("when chosen", "confirmed", "shift", "test accuracy (%)", "test NLL (nats)", "seeds")
+    for head in heads:
+        shown.add_column(head, justify="right")
+    for row in table.itertuples(index=False):
+        failed = f" ({row.failed} failed)" if row.failed else ""
+        shown.add_row(
+            str(row.arm),
+            quantity.text(row.chosen),
+            f"{quantity.text(row.confirmed)} ± {quantity.text(row.confirmed_sd)}",
+            f"{row.shift:+.3g}",
+            _interval(row.test_accuracy, row.test_accuracy_low, row.test_accuracy_high, ".2f"),
+            _interval(row.test_nll, row.test_nll_low, row.test_nll_high, ".4f"),
+            f"{row.n}{failed}",
+        )
+    console = Console()
+    console.print(shown)
+    console.print(
+        f"{quantity.label}: mean of the trials that the choice was made from, then mean and "
+        "standard deviation over fresh seeds. Test split: mean over fresh seeds and 95 % t "
+        "interval; nothing was chosen by it.",
+        highlight=False,
+    )
+
+
+def _interval(mean: float, low: float, high: float, spec: str) -> str:
+    if low != low:
+        return format(mean, spec)
+    return f"{mean:{spec}} [{low:{spec}}, {high:{spec}}]"

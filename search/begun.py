@@ -1,0 +1,107 @@
+"""The ledger of a study: begun, or taken up where it is the same study."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from partialnas.runs.conditions import stage_of
+from partialnas.runs.design import Design, design_of
+from partialnas.runs.environment import environment
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.ledger_file import LEDGER_FILE
+from partialnas.runs.subject import subject_data, subject_digest, subject_from
+from partialnas.runs.task import Task
+from partialnas.search.growth import differences, growth, noted
+from partialnas.search.prepare import Prepared
+from partialnas.search.progress import Progress
+from partialnas.search.study import Study
+from partialnas.space.errors import MachineError, UserError
+
+
+def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
+    """The study's ledger, new or taken up; refused where it belongs to another study."""
+    frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
+    if not (folder / LEDGER_FILE).exists():
+        return Ledger.create(folder, _meta(prepared, frozen))
+    ledger = Ledger.open(folder, write=True)
+    try:
+        ledger.trials()  # a damaged ledger is told before anything is written to it
+        _check_same(ledger, prepared, folder)
+        before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
+        lines = growth(before, prepared.study.frozen())
+        for line in lines:
+            progress.event(f"the study goes on with {line}")
+        ledger.amend({"frozen": frozen, **noted(ledger.meta, lines), **_design(prepared)})
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+    """Refuse a ledger of another study, or of one whose data, arms or reference have changed."""
+    meta = ledger.meta
+    if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
+        raise MachineError(
+            f"{folder}: the ledger has lost what its study is ({', '.join(missing)}): put a copy "
+            "in its place, or start in another folder with --out"
+        )
+    if meta["study"] != prepared.study.study:
+        raise UserError(
+            f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
+            "name another folder with --out"
+        )
+    before, after = _identities(json.loads(meta["task"])), _identities(_tasks(prepared))
+    changed = differences(before, after, "task")
+    own = [row for row in ledger.proposals() if row.arm and not stage_of(row)]
+    arms = {str(row.arm): row.digest for row in own if row.arm not in prepared.controls}
+    for name, before in arms.items():
+        after = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
+        if before != after:
+            changed.append(f"arms.{name}: {before} -> {after}")
+    reference = subject_digest(subject_from(json.loads(meta["reference"])))
+    if prepared.study.reference and reference != subject_digest(prepared.reference):
+        changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
+    if changed:
+        raise UserError(
+            "what the study names has changed since it was begun:\n  "
+            + "\n  ".join(changed)
+            + "\nBring it back, or use another --out for a new study."
+        )
+
+
+def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
+    return {
+        "study": prepared.study.study,
+        "study_digest": prepared.study.digest,
+        "frozen": frozen,
+        "task": json.dumps(_tasks(prepared)),
+        "environment": json.dumps(environment()),
+        "reference": json.dumps(subject_data(prepared.reference)),
+        **_design(prepared),
+    }
+
+
+def _design(prepared: Prepared) -> dict[str, str]:
+    return {"design": prepared.design.model_dump_json()} if prepared.design else {}
+
+
+def known_design(folder: Path) -> Design | None:
+    """The design of the ablation that was begun in a folder, if there is one."""
+    if not (folder / LEDGER_FILE).exists():
+        return None
+    with Ledger.open(folder) as ledger:
+        return design_of(ledger.meta)
+
+
+def _tasks(prepared: Prepared) -> dict[str, Any]:
+    """The study's one task, or that of each condition, as plain data."""
+    tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
+    return tasks.get("", tasks)
+
+
+def _identities(tasks: dict[str, Any]) -> dict[str, Any]:
+    """The same without where the data lie."""
+    if isinstance(tasks.get("data"), str):
+        return Task.model_validate(tasks).identity()
+    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}

@@ -1,0 +1,91 @@
+"""Matching: twins that cost what the network costs that they are compared with."""
+
+from dataclasses import dataclass
+
+from partialnas.runs.design import Match, Matched
+from partialnas.runs.measure import measure
+from partialnas.search.compiling import Matcher
+from partialnas.search.condition import Condition
+from partialnas.search.variants import Variant
+from partialnas.space.architecture import Architecture
+from partialnas.space.cost import cost
+from partialnas.space.match import Twin, twin
+from partialnas.space.plan import Plan
+
+
+def matcher(match: Match, tolerance: float, condition: Condition) -> Matcher | None:
+    """What finds the twins of a design; None where it wants none.
+
+    Args:
+        match: what is to be equal.
+        tolerance: by which share it may differ.
+        condition: gives the images, and how latency is measured.
+    """
+    if match == "none":
+        return None
+    return (
+        _Latency(tolerance, condition)
+        if match == "latency"
+        else _Counted(match, tolerance, condition)
+    )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Twins by formula."""
+
+    match: Match
+    tolerance: float
+    condition: Condition
+
+    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+        def priced(plan: Plan) -> float:
+            return self._price(variant.with_plan(plan).architecture())
+
+        target = self._price(reference.architecture())
+        found = twin(variant.plan, target, priced, self.tolerance)
+        return _matched(variant, found, self.match, target)
+
+    def _price(self, network: Architecture) -> float:
+        task = self.condition.task
+        costs = cost(network, task.resolution, task.channels, task.classes)
+        return costs.macs if self.match == "macs" else costs.params
+
+
+@dataclass(frozen=True)
+class _Latency:
+    """Twins by the clock: each is timed in turns with its baseline, so that drift cancels."""
+
+    tolerance: float
+    condition: Condition
+
+    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+        from partialnas.space.match import measured_twin
+
+        base = reference.architecture()
+        task, protocol = self.condition.task, self.condition.protocol
+        target = measure(base, task, protocol, base).latency_ms
+
+        def timed(plan: Plan) -> float:
+            network = variant.with_plan(plan).architecture()
+            relative = measure(network, task, protocol, base).relative_throughput
+            assert relative is not None  # it was timed beside the baseline
+            return target / relative
+
+        found = measured_twin(variant.plan, target, timed, self.tolerance)
+        return _matched(variant, found, "latency", target)
+
+
+def _matched(
+    variant: Variant, found: Twin, quantity: Match, target: float
+) -> tuple[Variant, Matched]:
+    before, after = variant.plan, found.plan
+    return variant.with_plan(after), Matched(
+        quantity=quantity,
+        target=target,
+        before=found.before,
+        reached=found.reached,
+        width=(before.widths, after.widths),
+        mlp_ratio=(str(before.mlp_ratio), str(after.mlp_ratio)),
+        problem=found.problem,
+    )
