@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench clean help
+.PHONY: quickstart test slow lint bench coverage clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study, draw its front"
@@ -12,6 +12,7 @@ help:
 	@echo "make slow         install, run the tests marked slow (they start Ray)"
 	@echo "make lint         install, run ruff and mypy"
 	@echo "make bench        install, print the tables of timings"
+	@echo "make coverage     install, simulate ablations of known truth, draw docs/coverage.png"
 	@echo "make clean        remove .venv, results and caches"
 
 $(STAMP): pyproject.toml
@@ -46,6 +47,10 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/measuring.py
+
+coverage: $(STAMP)
+	@echo "==> simulating ablations of known truth (about ten minutes on two cores)"
+	$(BIN)/python benchmarks/coverage_study.py --figure docs/coverage.png
 
 clean:
 	@echo "==> removing $(VENV), results and caches"

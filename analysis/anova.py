@@ -1,6 +1,7 @@
 """Main effects and two-factor interactions of factorial designs, with seeds as blocks."""
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,10 +151,12 @@ def _row(
 def _effect(
     y: Floats, blocks: Floats, terms: Sequence[_Term], term: _Term, level: float
 ) -> dict[str, float]:
-    if term.columns.shape[1] != 1:
+    others = [each for each in terms if each is not term]
+    basis = np.hstack([blocks, *(each.columns for each in others)])
+    estimable = _rank(np.hstack([basis, term.columns])) > _rank(basis)
+    if term.columns.shape[1] != 1 or not estimable:
         return {}
-    ordered = [term, *(each for each in terms if each is not term)]
-    fitted = _fit(y, blocks, ordered)
+    fitted = _fit(y, blocks, [term, *others])
     at = blocks.shape[1]
     effect = {"effect": float(fitted.params[at])}
     if fitted.df_resid < 1:
@@ -170,4 +173,7 @@ def _residual(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> tuple[float,
 def _fit(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> Any:
     from statsmodels.regression.linear_model import OLS
 
-    return OLS(y, np.hstack([blocks, *(term.columns for term in terms)])).fit()
+    with warnings.catch_warnings():
+        # where cells are empty the rank tells the degrees of freedom, and that is meant
+        warnings.simplefilter("ignore")
+        return OLS(y, np.hstack([blocks, *(term.columns for term in terms)])).fit()

@@ -12,7 +12,7 @@ from partialnas.analysis.arms import by_arm
 from partialnas.analysis.pareto import under
 from partialnas.analysis.stamp import StudyId
 from partialnas.runs.conditions import settings_under
-from partialnas.runs.design import Design, design_of
+from partialnas.runs.design import Design, Sequential, design_of, sequential_of
 from partialnas.runs.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -26,27 +26,21 @@ class ArmRows:
         arms: all that there should be, in the study's order, also those without a trial.
         design: of an ablation.
         studies: that the trials are of.
-        seeds: how many each arm should have; None where the rule for further seeds decides.
-        sequential: how seeds were added by rule; empty where they were not.
+        seeds: how many each arm should have.
+        sequential: how seeds were added by rule; None where they were not.
     """
 
     frame: pd.DataFrame
     arms: tuple[str, ...]
     design: Design | None
     studies: Sequence[StudyId]
-    seeds: int | None
-    sequential: Mapping[str, Any]
+    seeds: Mapping[str, int]
+    sequential: Sequential | None
 
     @property
     def first_stage(self) -> tuple[int, ...] | None:
         """The seeds that fixed how many more were run; None where their number was fixed."""
-        return tuple(self.sequential["first_stage"]) if self.sequential else None
-
-    def seeds_of(self, arm: str) -> int:
-        """How many seeds an arm should have."""
-        if self.seeds is not None:
-            return self.seeds
-        return int(self.sequential.get("seeds", {}).get(arm, 0))
+        return self.sequential.first_stage if self.sequential else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class _Study:
     frame: pd.DataFrame
     frozen: dict[str, Any]
     design: Design | None
-    sequential: dict[str, Any]
+    sequential: Sequential | None
 
 
 def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None = None) -> ArmRows:
@@ -88,12 +82,8 @@ def _study(folder: Path, condition: str | None) -> _Study:
         meta = ledger.meta
     frame = under(by_arm(folder), condition)
     _require_one_condition(folder, frame)
-    return _Study(
-        frame,
-        json.loads(meta.get("frozen", "{}")),
-        design_of(meta),
-        json.loads(meta.get("sequential", "{}")),
-    )
+    frozen = json.loads(meta.get("frozen", "{}"))
+    return _Study(frame, frozen, design_of(meta), sequential_of(meta))
 
 
 def _require_one_condition(folder: Path, frame: pd.DataFrame) -> None:
@@ -141,16 +131,22 @@ def _one(study: _Study) -> ArmRows:
     arms = tuple(dict.fromkeys([*planned, *study.frozen.get("arms", {}), *own["arm"]]))
     if not arms:
         raise UserError("no arms: nothing to compare; `partialnas pareto` draws what was searched")
-    seeds = study.frozen.get("seeds")
-    fixed = isinstance(seeds, int) and not study.sequential
     return ArmRows(
         frame=own,
         arms=arms,
         design=study.design,
         studies=own.attrs["studies"],
-        seeds=seeds if fixed else None if study.sequential else 0,
+        seeds=_seeds(study, arms),
         sequential=study.sequential,
     )
+
+
+def _seeds(study: _Study, arms: Sequence[str]) -> dict[str, int]:
+    """How many seeds each arm should have, by the study or by the rule that added some."""
+    if study.sequential is not None:
+        return study.sequential.seeds
+    stated = study.frozen.get("seeds", 0)
+    return dict.fromkeys(arms, stated["min"] if isinstance(stated, Mapping) else stated)
 
 
 def _together(studies: Sequence[_Study]) -> ArmRows:
@@ -169,6 +165,10 @@ def _together(studies: Sequence[_Study]) -> ArmRows:
         arms=tuple(f"{n}: {a}" for n, rows in zip(names, each, strict=True) for a in rows.arms),
         design=None,
         studies=studies_named,
-        seeds=max(rows.seeds or 0 for rows in each),
-        sequential={},
+        seeds={
+            f"{name}: {arm}": number
+            for name, rows in zip(names, each, strict=True)
+            for arm, number in rows.seeds.items()
+        },
+        sequential=None,
     )

@@ -137,12 +137,11 @@ def _adjusted(found: Effects) -> str:
 
 def _sequential(found: Effects) -> str:
     rule = found.rows.sequential
-    if not rule:
+    if rule is None:
         return ""
     return (
-        f"Seeds were added by rule (Stein's two stages): {rule['min']} of every arm first, then as "
-        f"many as make intervals of {rule['quantity']} at most ±{rule['until']:g}, at most "
-        f"{rule['max']}."
+        f"Seeds were added by rule (Stein's two stages): {rule.min} of every arm first, then as "
+        f"many as make intervals of {rule.quantity} at most ±{rule.until:g}, at most {rule.max}."
     )
 
 

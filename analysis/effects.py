@@ -242,7 +242,7 @@ def _seeds(rows: ArmRows, arm: str, quantity: Quantity) -> dict[str, Any]:
     trials = rows.frame[rows.frame["arm"].eq(arm)]
     counted = int(counts(trials, quantity).sum())
     ended = int(trials["state"].isin(_ENDED).sum())
-    missing = max(rows.seeds_of(arm), len(trials)) - ended
+    missing = max(rows.seeds.get(arm, 0), len(trials)) - ended
     state = "" if counted else "failed" if ended else "missing"
     return {"n": counted, "failed": ended - counted, "missing": missing, "state": state}
 

@@ -19,7 +19,7 @@ _LATEX = {
     "↓": r"$\downarrow$",
 }  # fmt: skip
 _MATH = {"−": "-", "±": r"\pm", "~": r"{\sim}", "<": "<", "%": r"\%"}
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~&!$])")
+_MARKDOWN = re.compile(r"([\\`*~|$\[\]]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|(?<![^\W_])_|_(?![^\W_]))")
 _FIRST = re.compile(r"[^ ]+")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
@@ -68,8 +68,8 @@ class Sheet:
 
 def markdown(sheet: Sheet) -> str:
     """The sheet as a Markdown table (GitHub's), the caption below."""
-    heads = [_markdown_text(column.head) for column in sheet.columns]
-    rows = [[_markdown_cell(cell) for _, cell in row] for row in sheet.rows]
+    heads = [_markdown_cell(column, Cell(column.head)) for column in sheet.columns]
+    rows = [[_markdown_cell(column, cell) for column, cell in row] for row in sheet.rows]
     widths = [max(3, *map(len, column)) for column in zip(heads, *rows, strict=True)]
     rules = [
         "-" * (width - 1) + ":" if column.numbers else "-" * width
@@ -83,15 +83,16 @@ def markdown(sheet: Sheet) -> str:
         for line in (heads, rules, *rows)
     ]
     table = "".join(f"| {line} |\n" for line in lines)
-    return f"{table}\n{_markdown_text(sheet.caption)}\n"
+    caption = re.sub(r"^([#>+=-])", r"\\\1", _markdown_text(sheet.caption))
+    return f"{table}\n{caption}\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
-    return (
-        _FIRST.sub(r"**\g<0>**", _markdown_text(cell.text), 1)
-        if cell.strong
-        else (_markdown_text(cell.text))
-    )
+def _markdown_cell(column: Column, cell: Cell) -> str:
+    """An entry; the brackets of an interval are no link, and stay as they are."""
+    text = _markdown_text(cell.text)
+    if column.numbers:
+        text = re.sub(r"\\([\[\]])", r"\1", text)
+    return _FIRST.sub(r"**\g<0>**", text, count=1) if cell.strong else text
 
 
 def _markdown_text(text: str) -> str:

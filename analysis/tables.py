@@ -108,15 +108,15 @@ def effects_sheet(found: Effects, columns: Sequence[str] | None = None) -> Sheet
         "step": lambda: [_interval(found, "Step", "step")] if found.steps else [],
     }
     makers |= {key: _cost_maker(found, key) for key in _COSTS}
-    wanted = columns or [_who(found), *_USUAL]
+    wanted = columns or [row_names(found), *_USUAL]
     made = [column for key in wanted for column in makers[key]()]
     told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
     name = " and ".join(study.name for study in found.rows.studies)
     return Sheet(name=name, columns=told, caption=effects_caption(found))
 
 
-def _who(found: Effects) -> str:
-    """What tells rows apart: the levels in a factorial design, else the arm's name."""
+def row_names(found: Effects) -> str:
+    """The column that tells rows apart: levels in a factorial design, else the arm's name."""
     by_levels = found.factorial is not None and not any(
         column.cells[i].text == "" for column in _levels(found) for i in range(len(found.table))
     )

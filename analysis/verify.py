@@ -208,7 +208,9 @@ def _markdown_rows(text: str) -> tuple[Rows, str]:
 
 
 def _latex_rows(text: str) -> tuple[Rows, str]:
-    return _by_line(text, r"(.*)\\\\\s*", "&")
+    rows, rest = _by_line(text, r"(.*)\\\\\s*", "&")
+    head = re.compile(r"\\begin\{tabular\}\S*\}|\\end\{tabular\}|\\\\ ")
+    return [[head.sub("", cell) for cell in row] for row in rows], rest
 
 
 def _by_line(text: str, line: str, separator: str) -> tuple[Rows, str]:

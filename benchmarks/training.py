@@ -1,8 +1,10 @@
 """Training steps per second: our loop beside a plain PyTorch loop with a DataLoader, on mnist5k.
 
-Both train the same network from the same data with the same recipe on one thread, each in a process
-of its own; epochs take turns, are timed by the CPU time of their process (other work on the machine
-does not count), and the ratio is the median over rounds. `python benchmarks/training.py --help`.
+Both train the same network from the same data with the same recipe on one thread; so does the
+network alone, on batches made beforehand and without evaluation: no loop can be faster. Each runs
+in a process of its own; epochs take turns, are timed by the CPU time of their process (other work
+on the machine does not count), and ratios are medians over rounds.
+`python benchmarks/training.py --help`.
 """
 
 import argparse
@@ -17,27 +19,33 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
+from partialnas.runs.augment import draw_epoch
 from partialnas.runs.data import Splits, load_splits
 from partialnas.runs.heap import keep_freed_memory
+from partialnas.runs.optimiser import make_optimizer
 from partialnas.runs.recipe import RECIPES
 from partialnas.runs.task import resolve_task
 from partialnas.runs.training import Pools, Training
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan
 
-PLAN = Plan(
-    stem_stride=2,
-    width=16,
-    depths=(1, 1, 2, 1),
-    attention=("channel", "channel", "self", "none"),
-    head_width=256,
-)
+PLANS = {
+    "width 8, depths 1-1-1-1": Plan(stem_stride=2, width=8, depths=(1, 1, 1, 1), head_width=256),
+    "width 16, depths 1-1-2-1, attention": Plan(
+        stem_stride=2,
+        width=16,
+        depths=(1, 1, 2, 1),
+        attention=("channel", "channel", "self", "none"),
+        head_width=256,
+    ),
+    "width 24, depths 1-2-3-1": Plan(stem_stride=2, width=24, depths=(1, 2, 3, 1), head_width=256),
+}
 
 
-def plain_loop(splits: Splits) -> Callable[[], None]:
+def plain_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
     """One epoch as people write it first: Dataset, DataLoader, transform for each image, item()."""
     recipe = RECIPES["short"]
-    network = Network(PLAN.architecture(), in_chans=1, num_classes=10)
+    network = Network(plan.architecture(), in_chans=1, num_classes=10)
     images = torch.from_numpy(splits.train_x).float() / 255
     labels = torch.from_numpy(splits.train_y)
     mean, std = splits.mean.tolist(), splits.std.tolist()
@@ -70,11 +78,11 @@ def plain_loop(splits: Splits) -> Callable[[], None]:
     return epoch
 
 
-def our_loop(splits: Splits) -> Callable[[], None]:
+def our_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
     """One epoch of a trial, its evaluation on the validation split included."""
     keep_freed_memory()  # as workers do
     recipe = RECIPES["short"]
-    network = Network(PLAN.architecture(), in_chans=1, num_classes=10)
+    network = Network(plan.architecture(), in_chans=1, num_classes=10)
     pools = Pools.of(splits, recipe, torch.device("cpu"))
     training = Training(network, recipe, 1000, 0, pools)
 
@@ -84,30 +92,54 @@ def our_loop(splits: Splits) -> Callable[[], None]:
     return epoch
 
 
-def serve(name: str, pipe: Connection) -> None:
+def network_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
+    """The steps of one epoch of ours, their batches ready, and no evaluation."""
+    keep_freed_memory()
+    recipe = RECIPES["short"]
+    network = Network(plan.architecture(), in_chans=1, num_classes=10)
+    network.train().to(memory_format=torch.channels_last)
+    pool = Pools.of(splits, recipe, torch.device("cpu")).train
+    chances = draw_epoch(recipe, len(pool), pool.resolution, 0, 0)
+    batches = [(x, y) for x, y, _ in chances.batches(pool)]
+    optimizer = make_optimizer(network, recipe)
+    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def epoch() -> None:
+        for x, y in batches:
+            loss = criterion(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+LOOPS = {
+    "plain DataLoader loop": plain_loop,
+    "partialnas": our_loop,
+    "network alone": network_alone,
+}
+
+
+def serve(name: str, plan: Plan, pipe: Connection) -> None:
     """In a process of its own: run an epoch at every request, answer with its CPU seconds."""
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     splits = load_splits(resolve_task("mnist5k"))
-    epoch = LOOPS[name](splits)
+    epoch = LOOPS[name](splits, plan)
     while pipe.recv():
         start = time.process_time()
         epoch()
         pipe.send(time.process_time() - start)
 
 
-LOOPS = {"plain DataLoader loop": plain_loop, "partialnas": our_loop}
-
-
-def main() -> None:
-    """Print steps per second of both loops, and the median of their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="epochs of each loop that count")
-    rounds = parser.parse_args().rounds
+def timed(plan: Plan, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of each loop's epochs, which take turns."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in LOOPS:
         pipes[name], far = context.Pipe()
-        context.Process(target=serve, args=(name, far), daemon=True).start()
+        context.Process(target=serve, args=(name, plan, far), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in LOOPS}
     for number in range(rounds + 1):
         for name, pipe in pipes.items():
@@ -117,14 +149,25 @@ def main() -> None:
                 times[name].append(seconds)
     for pipe in pipes.values():
         pipe.send(False)
+    return times
+
+
+def main() -> None:
+    """Print steps per second of the loops, and how the plain loop's time compares."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="epochs of each loop that count")
+    rounds = parser.parse_args().rounds
     batch = RECIPES["short"].batch_size
     steps = len(load_splits(resolve_task("mnist5k")).train_y) // batch
-    print(f"training on mnist5k, batch {batch}, 1 thread, {rounds} epochs")
-    for name, seconds_ in times.items():
-        rate = steps / statistics.median(seconds_)
-        print(f"{name:24} {rate:8.1f} steps per CPU second")
-    ratios = [a / b for a, b in zip(*times.values(), strict=True)]
-    print(f"{'ratio (median)':24} {statistics.median(ratios):8.2f}")
+    print(f"training on mnist5k, batch {batch}, 1 thread, {rounds} epochs; steps per CPU second,")
+    print("and how many times as long as it the plain loop takes (median)")
+    for told, plan in PLANS.items():
+        print(f"\n{told}")
+        times = timed(plan, rounds)
+        plain = times["plain DataLoader loop"]
+        for name, seconds in times.items():
+            ratio = statistics.median(a / b for a, b in zip(plain, seconds, strict=True))
+            print(f"  {name:24} {steps / statistics.median(seconds):8.1f} {ratio:8.2f}", flush=True)
 
 
 if __name__ == "__main__":

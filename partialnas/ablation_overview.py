@@ -14,6 +14,9 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from partialnas.analysis.sheet import Sheet
 
+_SHOWN = ("n", "metric", "delta", "p", "effect", "equivalence")
+_SHOWN_OF_LADDERS = ("n", "metric", "step")
+_LEAST_WIDTH = 14
 _MOST_DIFFERENCES = 20
 
 
@@ -65,7 +68,7 @@ def draw_effects(
         arguments: of `analysis.effects_figure`.
     """
     from partialnas.analysis.effects_figure import effects_figure, factorial_sheet
-    from partialnas.analysis.tables import effects_sheet
+    from partialnas.analysis.tables import effects_sheet, row_names
 
     kinds = ("effect", "interaction", "ladder")
     if kind not in (None, *kinds):
@@ -73,7 +76,8 @@ def draw_effects(
     name = "effects" if kind in (None, "effect") else kind
     drawn = effects_figure(folder, output or folder / f"{name}.pdf", kind=kind, **arguments)
     console = _console()
-    printed = effects_sheet(drawn.effects)
+    shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
+    printed = effects_sheet(drawn.effects, [row_names(drawn.effects), *shown])
     console.print(_terminal(printed, f"effects: {drawn.effects.quantity.label}"))
     if drawn.effects.factorial is not None:
         told = factorial_sheet(drawn.effects)
@@ -85,10 +89,18 @@ def draw_effects(
 
 def _terminal(sheet: "Sheet", title: str) -> Table:
     table = plain_table(title)
-    for column in sheet.columns:
-        table.add_column(escape(column.head), justify="right" if column.numbers else "left")
-    for row in sheet.rows:
-        table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.strong else escape(c.text) for _, c in row))
+    told = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
+    for column in told:
+        head = column.head.replace(" ", "\n") if column.numbers else column.head
+        longest = max(len(text) for text in (column.head, *(cell.text for cell in column.cells)))
+        table.add_column(
+            escape(head),
+            justify="right" if column.numbers else "left",
+            no_wrap=column.numbers,
+            min_width=None if column.numbers else min(longest, _LEAST_WIDTH),
+        )
+    for row in zip(*(column.cells for column in told), strict=True):
+        table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.strong else escape(c.text) for c in row))
     return table
 
 

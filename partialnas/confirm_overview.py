@@ -1,6 +1,9 @@
 """What `partialnas confirm` does: choose, train with fresh seeds, print what came of it."""
 
+from collections.abc import Hashable, Mapping
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -60,16 +63,15 @@ def show_confirmation(table: pd.DataFrame) -> None:
     heads = ("when chosen", "confirmed", "shift", "test accuracy (%)", "test NLL (nats)", "seeds")
     for head in heads:
         shown.add_column(head, justify="right")
-    for row in table.itertuples(index=False):
-        failed = f" ({row.failed} failed)" if row.failed else ""
+    for row in table.to_dict("records"):
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
         shown.add_row(
-            str(row.arm),
-            quantity.text(row.chosen),
-            f"{quantity.text(row.confirmed)} ± {quantity.text(row.confirmed_sd)}",
-            f"{row.shift:+.3g}",
-            _interval(row.test_accuracy, row.test_accuracy_low, row.test_accuracy_high, ".2f"),
-            _interval(row.test_nll, row.test_nll_low, row.test_nll_high, ".4f"),
-            f"{row.n}{failed}",
+            str(row["arm"]),
+            quantity.text(row["chosen"]),
+            f"{quantity.text(row['confirmed'])} ± {quantity.text(row['confirmed_sd'])}",
+            f"{row['shift']:+.3g}",
+            *(_interval(row, *test) for test in (("test_accuracy", ".2f"), ("test_nll", ".4f"))),
+            f"{row['n']}{failed}",
         )
     console = Console()
     console.print(shown)
@@ -81,7 +83,7 @@ def show_confirmation(table: pd.DataFrame) -> None:
     )
 
 
-def _interval(mean: float, low: float, high: float, spec: str) -> str:
-    if low != low:
-        return format(mean, spec)
-    return f"{mean:{spec}} [{low:{spec}}, {high:{spec}}]"
+def _interval(row: Mapping[Hashable, Any], key: str, spec: str) -> str:
+    """A mean with its interval, where there is one."""
+    mean, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
+    return format(mean, spec) + ("" if isnan(low) else f" [{low:{spec}}, {high:{spec}}]")

@@ -17,6 +17,9 @@ DesignKind = Literal[
 INGREDIENTS: tuple[DesignKind, ...] = ("leave-one-out", "add-one-in", "ladder")
 """Designs whose factors are ingredients: without, and with."""
 
+WITH, WITHOUT = "with", "without"
+"""The levels of an ingredient."""
+
 _TOLERANCE = {"latency": 0.03}
 _EXACT = 0.02
 
@@ -26,7 +29,8 @@ class FactorSpec(Value):
 
     Written as a list of values, where the factor is named like the setting that it varies; as named
     levels, each a value or a mapping of settings (`{mixup: {recipe.mixup: 0.2}}`); or as
-    `{values: ..., when: ...}` with either.
+    `{values: ..., when: ...}` with either. An ingredient that is there or not is written as its
+    settings alone (`PAT_sp: {pat_sp: true}`).
 
     Attributes:
         values: the settings of each level, by its label.
@@ -48,7 +52,9 @@ class FactorSpec(Value):
         values, when = raw, {}
         if isinstance(raw, Mapping) and "values" in raw:
             values, when = raw["values"], _conditions(raw)
-        if isinstance(values, Mapping):
+        if _is_ingredient(name, values):
+            levels = {WITH: _level(name, values)}
+        elif isinstance(values, Mapping):
             levels = {_text(label): _level(name, value) for label, value in values.items()}
         elif isinstance(values, list | tuple):
             levels = _listed(name, values)
@@ -57,6 +63,13 @@ class FactorSpec(Value):
         if not levels:
             raise ValueError("expected at least one level")
         return cls(values=levels, when=when)
+
+
+def _is_ingredient(name: str, values: object) -> bool:
+    """Whether a factor states the settings of its one level in the place of levels by name."""
+    if not isinstance(values, Mapping) or is_setting(name):
+        return False
+    return bool(values) and all(is_setting(str(key)) for key in values)
 
 
 def _conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -26,9 +26,10 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     ledger = Ledger.open(folder, write=True)
     try:
         ledger.trials()  # a damaged ledger is told before anything is written to it
-        _check_same(ledger, prepared, folder)
+        _check_name(ledger, prepared, folder)
         before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
         lines = growth(before, prepared.study.frozen())
+        _check_named(ledger, prepared)
         for line in lines:
             progress.event(f"the study goes on with {line}")
         ledger.amend({"frozen": frozen, **noted(ledger.meta, lines), **_design(prepared)})
@@ -38,8 +39,8 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     return ledger
 
 
-def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
-    """Refuse a ledger of another study, or of one whose data, arms or reference have changed."""
+def _check_name(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+    """Refuse a ledger of another study, or one that does not know of which it is."""
     meta = ledger.meta
     if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
         raise MachineError(
@@ -51,14 +52,19 @@ def _check_same(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
             f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
             "name another folder with --out"
         )
+
+
+def _check_named(ledger: Ledger, prepared: Prepared) -> None:
+    """Refuse a ledger whose study names data, arms or a reference that have changed since."""
+    meta = ledger.meta
     before, after = _identities(json.loads(meta["task"])), _identities(_tasks(prepared))
     changed = differences(before, after, "task")
     own = [row for row in ledger.proposals() if row.arm and not stage_of(row)]
     arms = {str(row.arm): row.digest for row in own if row.arm not in prepared.controls}
-    for name, before in arms.items():
-        after = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
-        if before != after:
-            changed.append(f"arms.{name}: {before} -> {after}")
+    for name, digest in arms.items():
+        now = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
+        if digest != now:
+            changed.append(f"arms.{name}: {digest} -> {now}")
     reference = subject_digest(subject_from(json.loads(meta["reference"])))
     if prepared.study.reference and reference != subject_digest(prepared.reference):
         changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")

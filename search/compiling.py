@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from partialnas.runs.design import Design, DesignArm, Factor, LeftOut, Matched
 from partialnas.runs.recipe import Recipe
-from partialnas.search.ablation import INGREDIENTS, AblationSpec, FactorSpec
+from partialnas.search.ablation import INGREDIENTS, WITH, WITHOUT, AblationSpec, FactorSpec
 from partialnas.search.layouts import Row, layout
 from partialnas.search.variants import Variant, changed_plan, level_label
 from partialnas.space.architecture import Architecture
@@ -111,9 +111,9 @@ def _factor(
                 raise UserError(f"{label}: {error}") from None
     if spec.design in INGREDIENTS and name not in spec.within and len(labels) == 2:
         return Factor(name=name, levels=labels, baseline=labels[0])
-    if same:
-        return Factor(name=name, levels=labels, baseline=same[0])
-    label = _label_of(name, baseline)
+    if same or name in spec.within:
+        return Factor(name=name, levels=labels, baseline=(same or labels)[0])
+    label = WITHOUT if labels == (WITH,) else _label_of(name, baseline)
     if label in labels:
         label = "baseline"
     return Factor(name=name, levels=(label, *labels), baseline=label)
@@ -273,7 +273,7 @@ def _check_factors(design: Design) -> None:
     """
     idle = [
         f"factors.{factor.name}: changes nothing: "
-        + "; ".join(dict.fromkeys(_reasons(design, factor)))
+        + ("; ".join(dict.fromkeys(_reasons(design, factor))) or "its one level is the baseline's")
         for factor in design.factors
         if factor.name not in design.within
         and len({arm.levels[factor.name] for arm in design.arms}) < 2

@@ -34,6 +34,7 @@ def confirm(
     words: str,
     recipe: str | None = None,
     condition: str = "",
+    beside: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> Stage:
@@ -46,6 +47,7 @@ def confirm(
         words: how they were chosen.
         recipe: a named recipe in the place of the study's.
         condition: of the study that they are trained under.
+        beside: folder that the study's relative paths start from.
         address: a Ray cluster to join.
         console: where progress goes; standard error unless given.
 
@@ -81,7 +83,7 @@ def confirm(
         design=design_of(meta),
         stage=_joined(stages_of(meta).get(stage.name), stage),
     )
-    run_stage(prepared, folder, beside=Path(), address=address, console=console)
+    run_stage(prepared, folder, beside=beside, address=address, console=console)
     return stage
 
 

@@ -19,7 +19,7 @@ def design_lines(prepared: Prepared) -> Iterator[str]:
     matched = "" if design.match == "none" else f", equal {design.match} ±{design.tolerance:.0%}"
     against = f", within {' and '.join(design.within)}" if design.within else ""
     yield f"design: {design.kind}, {len(design.arms)} arms{matched}{against}"
-    rows = [("arm", "params", "macs", "against", "to baseline", "twin")]
+    rows: list[tuple[str, ...]] = [("arm", "params", "macs", "against", "to baseline", "twin")]
     rows += [_row(prepared, design, arm) for arm in design.arms]
     yield from _aligned(rows)
     for line in design.aliases:

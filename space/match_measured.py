@@ -129,9 +129,7 @@ class _Readings:
 
     def _problem(self, best: _Reading, tolerance: float, most: int) -> str:
         spent = sum(len(reading.values) for reading in self._found.values())
-        way = (
-            f"after {spent} measurements" if spent >= most else "no widths between are left to try"
-        )
+        way = f"after {spent} measurements" if spent >= most else "no other widths are left to try"
         return (
             f"no twin within {tolerance:.1%} of {self._target:.4g}: the nearest measures "
             f"{best.mean:.4g} ({best.mean / self._target - 1:+.1%}), {way}"

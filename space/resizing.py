@@ -125,9 +125,8 @@ class Grid:
 
     def radii(self) -> list[float]:
         """The changes at which one more number may take a step, in rising order."""
-        numbers = [(width, self._sign) for width in self._plan.widths]
-        steps = [*numbers, (self._plan.mlp_ratio, self._step)]
-        return sorted({radius for start, step in steps for radius in _radii(start, step)})
+        found = set(_radii(self._plan.mlp_ratio, self._step))
+        return sorted(found.union(*(_radii(width, self._sign) for width in self._plan.widths)))
 
     def corners(self, radius: float) -> Iterator[Steps]:
         """As many steps as a change of `radius` allows: of widths first, of the MLP ratio first."""

@@ -259,12 +259,12 @@ def frames() -> Callable[..., pd.DataFrame]:
     return make_frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ledgers() -> Callable[..., Path]:
     return make_ledger
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ablations() -> Callable[..., Path]:
     return make_ablation
 
@@ -274,6 +274,6 @@ def measure() -> Callable[..., Measurement]:
     return measurement
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def learned() -> Callable[..., list[dict[str, Any]]]:
     return learned_records

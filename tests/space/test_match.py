@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -61,19 +62,18 @@ def random_plan(rng: random.Random) -> Plan:
 Cost = Callable[[Plan], float]
 
 
-@pytest.fixture(scope="module")
-def twins() -> list[tuple[Plan, Plan, Cost, Twin]]:
-    """Of 200 random pairs the arm, the baseline, what is equal, and the arm's twin."""
+@cache
+def twins(pairs: int) -> list[tuple[Plan, Plan, Cost, Twin]]:
+    """Of random pairs the arm, the baseline, what is equal, and the arm's twin."""
     rng = random.Random(0)
-    pairs = [(random_plan(rng), random_plan(rng)) for _ in range(200)]
-    costs = [(arm, baseline, cost) for arm, baseline in pairs for cost in (macs, params)]
+    drawn = [(random_plan(rng), random_plan(rng)) for _ in range(pairs)]
+    costs = [(arm, baseline, cost) for arm, baseline in drawn for cost in (macs, params)]
     return [(arm, other, cost, twin(arm, cost(other), cost)) for arm, other, cost in costs]
 
 
-def test_200_pairs_have_twins_within_two_percent(
-    twins: list[tuple[Plan, Plan, Cost, Twin]],
-) -> None:
-    for arm, baseline, cost, found in twins:
+@pytest.mark.parametrize("pairs", [30, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_pairs_have_twins_within_two_percent(pairs: int) -> None:
+    for arm, baseline, cost, found in twins(pairs):
         assert found.problem == ""
         assert found.before == cost(arm)
         assert found.reached == cost(found.plan) == pytest.approx(cost(baseline), rel=0.02)
@@ -81,10 +81,8 @@ def test_200_pairs_have_twins_within_two_percent(
         assert found.plan == arm.model_copy(update=sizes)
 
 
-def test_stages_keep_their_proportions_and_the_mlp_its_ratio(
-    twins: list[tuple[Plan, Plan, Cost, Twin]],
-) -> None:
-    for arm, _, _, found in twins:
+def test_stages_keep_their_proportions_and_the_mlp_its_ratio() -> None:
+    for arm, _, _, found in twins(30):
         assert found.plan.mlp_ratio == arm.mlp_ratio
         shares = [
             ((w - 1) / before, (w + 1) / before)
@@ -99,25 +97,21 @@ def narrowed(plan: Plan, stage: int) -> Plan:
     return plan.model_copy(update={"width": tuple(widths)})
 
 
-def test_built_networks_of_twins_have_as_many_parameters(
-    twins: list[tuple[Plan, Plan, Cost, Twin]],
-) -> None:
+def test_built_networks_of_twins_have_as_many_parameters() -> None:
     def counted(plan: Plan) -> int:
         return sum(weight.numel() for weight in Network(plan.architecture(), 1, 10).parameters())
 
-    for _, baseline, cost, found in twins[:60]:
+    for _, baseline, cost, found in twins(30):
         if cost is params:
             assert abs(counted(found.plan) / counted(baseline) - 1) <= 0.02
 
 
 @pytest.mark.slow
-def test_built_networks_of_twins_do_as_many_multiplications(
-    twins: list[tuple[Plan, Plan, Cost, Twin]],
-) -> None:
+def test_built_networks_of_twins_do_as_many_multiplications() -> None:
     def counted(plan: Plan) -> int:
         return count(Network(plan.architecture(), 1, 10), RESOLUTION, 1).macs
 
-    for _, baseline, cost, found in twins[:60]:
+    for _, baseline, cost, found in twins(30):
         if cost is macs:
             assert abs(counted(found.plan) / counted(baseline) - 1) <= 0.02
 
