@@ -146,7 +146,8 @@ def _seeds(study: _Study, arms: Sequence[str]) -> dict[str, int]:
     if study.sequential is not None:
         return study.sequential.seeds
     stated = study.frozen.get("seeds", 0)
-    return dict.fromkeys(arms, stated["min"] if isinstance(stated, Mapping) else stated)
+    number = stated["min"] if isinstance(stated, Mapping) else stated
+    return dict.fromkeys(arms, int(number))
 
 
 def _together(studies: Sequence[_Study]) -> ArmRows:

@@ -47,11 +47,12 @@ def by_arm(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
             for row in ledger.proposals()
             if row.arm is not None and stage_of(row) == stage
         ]
-    trained = frame["arm"].map({each.arm: each.recipe for each in asked})
-    parts = [frame[_answers(frame, trained, each)].assign(arm=each.arm) for each in asked]
-    rows = pd.concat(parts) if parts else frame.iloc[:0]
-    order = {each.arm: index for index, each in reversed([*enumerate(asked)])}
-    rows = rows.drop_duplicates(["arm", "condition", "seed"])
+    answers = _Answers(frame, {each.arm: each.recipe for each in asked})
+    taken = {
+        (each.arm, row): each.arm for each in asked for row in answers.to(each)
+    }  # by arm and row, each once
+    rows = frame.iloc[[row for _, row in taken]].assign(arm=[*taken.values()])
+    order = {arm: index for index, arm in enumerate(dict.fromkeys(taken.values()))}
     position = rows["arm"].map(order)
     rows = rows.assign(_at=position).sort_values(["_at", "condition", "seed"], kind="stable")
     rows = rows.drop(columns="_at").reset_index(drop=True)
@@ -64,8 +65,17 @@ def _asked(row: ProposalRow) -> _Asked:
     return _Asked(str(row.arm), row.digest, condition_of(row), recipe, row.proposal.get("seed"))
 
 
-def _answers(frame: pd.DataFrame, trained: "pd.Series[str]", asked: _Asked) -> "pd.Series[bool]":
-    """Which trials answer a proposal."""
-    answers = frame["digest"].eq(asked.digest) & frame["condition"].eq(asked.condition)
-    answers &= trained.eq(asked.recipe)
-    return answers if asked.seed is None else answers & frame["seed"].eq(asked.seed)
+class _Answers:
+    """Which rows of a table of trials answer the proposals of arms."""
+
+    def __init__(self, frame: pd.DataFrame, recipes: dict[str, str]) -> None:
+        self._rows: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+        known = zip(frame["digest"], frame["condition"], frame["arm"], frame["seed"], strict=True)
+        for row, (digest, condition, arm, seed) in enumerate(known):
+            trained = (digest, condition, recipes.get(arm, ""))
+            self._rows.setdefault(trained, []).append((row, seed))
+
+    def to(self, asked: _Asked) -> list[int]:
+        """Positions of the rows that answer a proposal."""
+        rows = self._rows.get((asked.digest, asked.condition, asked.recipe), [])
+        return [row for row, seed in rows if asked.seed in (None, seed)]

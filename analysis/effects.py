@@ -1,8 +1,9 @@
 """What an ablation shows: each arm beside its baseline, with seeds as blocks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,13 +95,13 @@ def effects(
     quantity = _quantity(rows.frame, metric)
     margin = _margin(rows.design, quantity, margin)
     values, same = _values(rows, quantity), _same(rows)
-    asked = {"level": level, "margin": margin, "first_stage": rows.first_stage, "same": same}
-    pairs = _pairs(rows, against)
-    comparison = compare(values, pairs, **asked)
-    rungs = [*pairwise(rows.arms)] if rows.design and rows.design.kind == "ladder" else []
-    steps = (
-        compare(values, [(after, before) for before, after in rungs], **asked) if rungs else None
+    judge = partial(
+        compare, values, level=level, margin=margin, first_stage=rows.first_stage, same=same
     )
+    pairs = _pairs(rows, against)
+    comparison = judge(pairs)
+    rungs = [*pairwise(rows.arms)] if rows.design and rows.design.kind == "ladder" else []
+    steps = judge([(after, before) for before, after in rungs]) if rungs else None
     table = _table(rows, quantity, values, comparison, steps, level)
     return Effects(
         rows=rows,
@@ -111,15 +112,15 @@ def effects(
         comparison=comparison,
         steps=steps,
         factorial=_factorial(rows, {a: v for a, v in values.items() if a not in same}, level),
-        best=best_arm(table, values, quantity, asked),
+        best=best_arm(table, quantity, judge, same),
     )
 
 
 def best_arm(
     table: pd.DataFrame,
-    values: Mapping[str, Mapping[int, float]],
     quantity: Quantity,
-    asked: Mapping[str, Any],
+    judge: Callable[[Sequence[Pair]], Comparison],
+    same: Mapping[str, str],
 ) -> str | None:
     """The arm that the intervals support as the best of all; None where they support none.
 
@@ -131,10 +132,9 @@ def best_arm(
     if len(known) < 2:
         return None
     sign = 1 if quantity.better == "max" else -1
-    best = str(known.loc[(sign * known["mean"]).idxmax(), "arm"])
-    same: Mapping[str, str] = asked["same"]
+    best = str(known["arm"].iloc[int((sign * known["mean"]).argmax())])
     others = [arm for arm in known["arm"] if same.get(arm, arm) != same.get(best, best)]
-    found = compare(values, [(best, other) for other in others], **asked)
+    found = judge([(best, other) for other in others])
     ahead = [(each.low if sign > 0 else -each.high) > 0 for each in found.contrasts]
     return best if ahead and all(ahead) else None
 
@@ -173,7 +173,7 @@ def counts(frame: pd.DataFrame, quantity: Quantity) -> "pd.Series[bool]":
 
 def _same(rows: ArmRows) -> dict[str, str]:
     """Arms whose trials are those of an earlier arm: the same network with the same recipe."""
-    trials = {arm: frozenset(of["key"]) for arm, of in rows.frame.groupby("arm", sort=False)}
+    trials = {str(a): frozenset(of["key"]) for a, of in rows.frame.groupby("arm", sort=False)}
     first: dict[frozenset[str], str] = {}
     for arm in rows.arms:
         if trials.get(arm):
@@ -213,19 +213,29 @@ def _table(
 ) -> pd.DataFrame:
     told = {each.arm: each for each in comparison.contrasts}
     stepped = {each.arm: each for each in steps.contrasts} if steps else {}
-    return pd.DataFrame(
+    needed = ["arm", "digest", "state", "fidelity", "full_fidelity", quantity.key, *COSTS, "noisy"]
+    frame = rows.frame[needed]
+    by_arm = dict.fromkeys(rows.arms, frame.iloc[:0]) | dict([*frame.groupby("arm")])
+    table = (
         {
             "arm": arm,
             **_levels(rows.design, arm),
-            **_seeds(rows, arm, quantity),
+            **_seeds(by_arm[arm], rows.seeds.get(arm, 0), quantity),
             **_spread(values.get(arm, {})),
             **_contrast(told.get(arm), level),
             **(_step(stepped.get(arm)) if steps else {}),
-            **_costs(rows.frame[rows.frame["arm"].eq(arm)]),
+            **_costs(by_arm[arm]),
             **_matched(rows.design, arm),
         }
         for arm in rows.arms
     )
+    return rounded(pd.DataFrame(table))
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ten significant digits in its real numbers, beyond which machines differ."""
+    reals = [str(key) for key, kind in table.dtypes.items() if kind == "float64"]
+    return table.assign(**{key: [float(f"{value:.10g}") for value in table[key]] for key in reals})
 
 
 def _levels(design: Design | None, arm: str) -> dict[str, str]:
@@ -237,12 +247,11 @@ def _levels(design: Design | None, arm: str) -> dict[str, str]:
     }
 
 
-def _seeds(rows: ArmRows, arm: str, quantity: Quantity) -> dict[str, Any]:
+def _seeds(trials: pd.DataFrame, planned: int, quantity: Quantity) -> dict[str, Any]:
     """How many trials count, failed, or are missing, and the word for an arm without a value."""
-    trials = rows.frame[rows.frame["arm"].eq(arm)]
     counted = int(counts(trials, quantity).sum())
     ended = int(trials["state"].isin(_ENDED).sum())
-    missing = max(rows.seeds.get(arm, 0), len(trials)) - ended
+    missing = max(planned, len(trials)) - ended
     state = "" if counted else "failed" if ended else "missing"
     return {"n": counted, "failed": ended - counted, "missing": missing, "state": state}
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -16,6 +16,9 @@ from partialnas.analysis.sheet import Cell, Column, Sheet
 from partialnas.analysis.stamp import Query, given
 from partialnas.analysis.style import StyleName, check_suffix
 from partialnas.analysis.tables import effects_sheet, full_table, p_text, signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Kind = Literal["effect", "interaction", "ladder"]
 
@@ -114,7 +117,7 @@ def effects_artefact(
 
 def _drawn(
     found: Effects, kind: Kind, factors: Sequence[str] | None
-) -> tuple[pd.DataFrame, Callable[..., object]]:
+) -> tuple[pd.DataFrame, "Callable[..., Figure]"]:
     if kind == "interaction":
         return interaction_plot.interaction_points(found, factors), interaction_plot.draw
     if kind == "ladder":

@@ -44,9 +44,15 @@ def front(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     rows.attrs = {
         "objectives": dict(objectives),
         "incomplete": int(rows["rank"].isna().sum()),
-        "reference_point": reference_point(rows, objectives),
+        "reference_point": _stored(frame, reference_point(rows, objectives)),
     }
     return rows
+
+
+def _stored(frame: pd.DataFrame, found: Mapping[str, float]) -> dict[str, float]:
+    """A reference point with the values that the study has stored in the place of those found."""
+    stored = frame.attrs.get("reference_point", {})
+    return {key: float(stored.get(key, value)) for key, value in found.items()}
 
 
 def hypervolume(
@@ -59,7 +65,8 @@ def hypervolume(
     Args:
         frame: the trials, as `load` gives them.
         objectives: the quantities that span the volume, and which way each is better.
-        reference: a value per objective; without it, that of `reference_point`.
+        reference: a value per objective; without it the one that the study stored when it began,
+            and for objectives that it stored none for, that of `reference_point`.
 
     Raises:
         UserError: no trials, an unknown objective, or a reference that lacks one of them.

@@ -42,7 +42,8 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
     that they froze to. `baseline` marks the named arms beside a search; `condition` is the one of
     the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
     the number of epochs that a trial is trained in full. `attrs["objectives"]`
-    tells the directions that the first study states, `attrs["studies"]` which studies they are.
+    tells the directions that the first study states, `attrs["reference_point"]` the corner of the
+    hypervolume that it has stored, `attrs["studies"]` which studies they are.
     `warnings` counts the signs of failure that learned ratios showed (see `partialnas status`).
 
     Args:
@@ -54,10 +55,10 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
         UserError: no folder given, or one holds no ledger.
         MachineError: a ledger is damaged or cannot be read.
     """
-    folders = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not folders:
+    named = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not named:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
-    folders = [*dict.fromkeys(map(Path, folders))]
+    folders = [*dict.fromkeys(map(Path, named))]
     studies = [_study(folder) for folder in folders]
     frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
     if stage is not None:
@@ -66,6 +67,7 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
     frame = _typed(frame[[*COLUMNS, *own]])
     frame.attrs = {
         "objectives": studies[0][1].get("objectives", {}),
+        "reference_point": studies[0][1].get("reference_point", {}),
         "studies": [study_id(folder) for folder in folders],
     }
     return frame
@@ -76,6 +78,7 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
         study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
+        study["reference_point"] = json.loads(meta.get("reference_point", "{}"))
         rows, arms = ledger.trials(), _arms(ledger, study)
         measurements, frozen = ledger.measurements(), ledger.frozen()
         warned = Counter(w.key for w in ledger.warnings())

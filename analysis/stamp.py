@@ -100,8 +100,8 @@ def study_id(folder: Path) -> StudyId:
     """
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
-    known = meta.get("study_digest") or digest(json.loads(meta.get("frozen", "{}")))
-    return StudyId(meta.get("study", folder.name), known)
+    name = meta.get("study", folder.name)
+    return StudyId(name, meta.get("study_digest") or digest([name, meta.get("frozen", "")]))
 
 
 def numbers(table: pd.DataFrame) -> dict[str, Any]:

@@ -39,7 +39,6 @@ _COSTS = {
     "latency": "latency_ms",
 }
 _HEADS = {"params": "Params", "macs": "MACs", "throughput": "img/s", "latency": "ms"}
-_DIGITS = 10
 _SMALLEST_P = 0.001
 
 
@@ -129,30 +128,19 @@ def full_table(found: Effects) -> pd.DataFrame:
     Statistics have ten significant digits, beyond which machines differ.
     """
     table = found.table.assign(best=found.table["arm"].eq(found.best or ""))
-    rounded: dict[str, Any] = {
-        key: [_rounded(value) for value in table[key]] for key in _reals(table)
-    }
     for key in ("params", "macs"):
         if table[key].dropna().mod(1).eq(0).all():
-            rounded[key] = table[key].astype("Int64")
+            table[key] = table[key].astype("Int64")
     seeds = sorted({seed for values in found.values.values() for seed in values})
     values = {
         f"seed.{seed}": [found.values.get(arm, {}).get(seed, math.nan) for arm in table["arm"]]
         for seed in seeds
     }
-    return table.assign(**rounded).rename(columns=_plain_name(found.quantity)).assign(**values)
-
-
-def _reals(table: pd.DataFrame) -> list[str]:
-    return [str(key) for key, kind in table.dtypes.items() if kind == "float64"]
+    return table.rename(columns=_plain_name(found.quantity)).assign(**values)
 
 
 def _plain_name(quantity: Quantity) -> Mapping[str, str]:
     return {"mean": quantity.key, "sd": f"{quantity.key}_sd"}
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
 
 
 def signed(value: float, spec: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,7 @@ from partialnas.overview import plain_table
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
+    from partialnas.analysis.effects_figure import Kind
     from partialnas.analysis.sheet import Sheet
 
 _SHOWN = ("n", "metric", "delta", "p", "effect", "equivalence")
@@ -74,7 +75,8 @@ def draw_effects(
     if kind not in (None, *kinds):
         raise UserError(f"--kind {kind}: expected {', '.join(kinds)}")
     name = "effects" if kind in (None, "effect") else kind
-    drawn = effects_figure(folder, output or folder / f"{name}.pdf", kind=kind, **arguments)
+    path = output or folder / f"{name}.pdf"
+    drawn = effects_figure(folder, path, kind=cast("Kind | None", kind), **arguments)
     console = _console()
     shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
     printed = effects_sheet(drawn.effects, [row_names(drawn.effects), *shown])

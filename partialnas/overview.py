@@ -137,12 +137,14 @@ def show_status(folder: Path) -> None:
     from partialnas.analysis import load
     from partialnas.analysis.pareto import under
     from partialnas.analysis.ratios import load_warnings
+    from partialnas.runs.design import stages_of
     from partialnas.runs.ledger import Ledger
 
     console = Console()
     with Ledger.open(folder) as ledger:
         counts, replays = ledger.counts(), ledger.replays()
         timed, name = len(ledger.measurements()), ledger.meta.get("study", folder.name)
+        stages = stages_of(ledger.meta)
     states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
     extra = [f"{replays} repeated"] if replays else []
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
@@ -153,8 +155,13 @@ def show_status(folder: Path) -> None:
             console.print(f"under {condition}:", markup=False)
         try:
             console.print(front_table(trials))
+            for line in _hypervolume(trials):
+                console.print(line, markup=False, soft_wrap=True)
         except UserError as error:  # trials that have no front yet are no mistake of the reader's
             console.print(f"no front: {error}", markup=False, soft_wrap=True)
+    for stage in stages.values():
+        fresh = len(load(folder, stage=stage.name))
+        console.print(f"stage {stage.name}: {fresh} of the trials; {stage.chosen}", markup=False)
     for line in (*_failures(frame), *warning_lines(load_warnings(folder))):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"ledger: {folder / 'ledger.sqlite'}", soft_wrap=True)
@@ -183,6 +190,21 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
     if shown["noisy"].any() and any(each.timed for each in quantities):
         table.caption, table.caption_justify = NOISE, "left"
     return table
+
+
+def _hypervolume(frame: "pd.DataFrame") -> list[str]:
+    """How much the front of a search covers; nothing of arms alone, which look for no front."""
+    from partialnas.analysis import front, hypervolume
+    from partialnas.analysis.quantities import significant
+
+    objectives = frame.attrs["objectives"]
+    searched = frame[~frame["baseline"]]
+    if len(objectives) < 2 or searched.empty or searched["arm"].ne("").all():
+        return []
+    corner = front(searched, objectives).attrs["reference_point"]
+    told = ", ".join(f"{key} {significant(value)}" for key, value in corner.items())
+    covered = significant(hypervolume(searched, objectives))
+    return [f"hypervolume of the front: {covered}, up to {told}"]
 
 
 def _failures(frame: "pd.DataFrame") -> list[str]:

@@ -209,7 +209,7 @@ def _paired(values: Values, first: Values, pairs: Sequence[Pair], level: float) 
     ]
     adjusted = _holm({pair: v.p for pair, v in zip(pairs, each, strict=True) if v.degrees})
     each = [replace(v, p=adjusted.get(pair, v.p)) for pair, v in zip(pairs, each, strict=True)]
-    most = max(each, key=lambda verdict: verdict.degrees)
+    most = max(each, key=lambda verdict: verdict.degrees, default=_Verdict(math.nan))
     return _Verdicts("paired", most.degrees, most.critical, each)
 
 

@@ -98,7 +98,8 @@ class Design(Value):
         match: what is equal in all arms.
         tolerance: by which share at most it differs.
         within: factors whose levels are compared with a baseline of the same level.
-        aliases: of a fractional design, which effects cannot be told apart, one line each.
+        aliases: of a fractional design, which fraction it is, and which effects cannot be told
+            apart, one line each.
         margin: differences that make no difference, by quantity, for equivalence tests.
     """
 

@@ -11,6 +11,7 @@ from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_file import LEDGER_FILE
 from partialnas.runs.subject import subject_data, subject_digest, subject_from
 from partialnas.runs.task import Task
+from partialnas.search.corner import reference_point
 from partialnas.search.growth import differences, growth, noted
 from partialnas.search.prepare import Prepared
 from partialnas.search.progress import Progress
@@ -84,6 +85,7 @@ def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
         "task": json.dumps(_tasks(prepared)),
         "environment": json.dumps(environment()),
         "reference": json.dumps(subject_data(prepared.reference)),
+        "reference_point": json.dumps(reference_point(prepared)),
         **_design(prepared),
     }
 

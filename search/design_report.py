@@ -23,7 +23,7 @@ def design_lines(prepared: Prepared) -> Iterator[str]:
     rows += [_row(prepared, design, arm) for arm in design.arms]
     yield from _aligned(rows)
     for line in design.aliases:
-        yield f"alias: {line}"
+        yield f"fraction: {line}"
     why = attrgetter("reason")
     for reason, left in groupby(sorted(design.left_out, key=why), why):
         combinations = [*left]

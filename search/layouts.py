@@ -27,7 +27,7 @@ class Layout:
 
     Attributes:
         rows: its combinations.
-        aliases: which effects it cannot tell apart, one line each.
+        aliases: of a fraction, which it is, and which effects it cannot tell apart, a line each.
     """
 
     rows: tuple[Row, ...]
@@ -88,12 +88,12 @@ def _ladder(factors: Sequence[Factor]) -> Iterator[Row]:
 
 def _factorial(factors: Sequence[Factor]) -> Iterator[Row]:
     """All combinations, that of the baselines first."""
-    ordered = [
-        sorted(factor.levels, key=lambda level, own=factor: level != own.baseline)
-        for factor in factors
-    ]
-    for levels in itertools.product(*ordered):
+    for levels in itertools.product(*map(_baseline_first, factors)):
         yield _combined(dict(zip(_base(factors), levels, strict=True)))
+
+
+def _baseline_first(factor: Factor) -> list[str]:
+    return [factor.baseline, *(level for level in factor.levels if level != factor.baseline)]
 
 
 def _combined(levels: dict[str, str]) -> Row:
@@ -110,7 +110,7 @@ def _fractional(factors: Sequence[Factor], resolution: int) -> Layout:
             for factor, sign in zip(factors, run, strict=True)
         }
         rows.append(_combined(chosen))
-    return Layout(tuple(rows), tuple(fraction.aliases))
+    return Layout(tuple(rows), (str(fraction), *fraction.aliases))
 
 
 def _other(factor: Factor) -> str:

@@ -1,6 +1,7 @@
 """Matching: twins that cost what the network costs that they are compared with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from partialnas.runs.design import Match, Matched
 from partialnas.runs.measure import measure
@@ -8,9 +9,10 @@ from partialnas.search.compiling import Matcher
 from partialnas.search.condition import Condition
 from partialnas.search.variants import Variant
 from partialnas.space.architecture import Architecture
-from partialnas.space.cost import cost
-from partialnas.space.match import Twin, twin
+from partialnas.space.match import price, twin
+from partialnas.space.match_measured import measured_twin
 from partialnas.space.plan import Plan
+from partialnas.space.resizing import Twin
 
 
 def matcher(match: Match, tolerance: float, condition: Condition) -> Matcher | None:
@@ -23,33 +25,33 @@ def matcher(match: Match, tolerance: float, condition: Condition) -> Matcher | N
     """
     if match == "none":
         return None
-    return (
-        _Latency(tolerance, condition)
-        if match == "latency"
-        else _Counted(match, tolerance, condition)
-    )
+    if match == "latency":
+        return _Latency(tolerance, condition)
+    return _Counted(match, tolerance, condition)
 
 
 @dataclass(frozen=True)
 class _Counted:
     """Twins by formula."""
 
-    match: Match
+    quantity: Literal["macs", "params"]
     tolerance: float
     condition: Condition
 
     def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+        def build(plan: Plan) -> Architecture:
+            return variant.with_plan(plan).architecture()
+
         def priced(plan: Plan) -> float:
-            return self._price(variant.with_plan(plan).architecture())
+            return self._price(build(plan))
 
         target = self._price(reference.architecture())
-        found = twin(variant.plan, target, priced, self.tolerance)
-        return _matched(variant, found, self.match, target)
+        found = twin(variant.plan, target, priced, self.tolerance, build)
+        return _matched(variant, found, self.quantity, target)
 
     def _price(self, network: Architecture) -> float:
         task = self.condition.task
-        costs = cost(network, task.resolution, task.channels, task.classes)
-        return costs.macs if self.match == "macs" else costs.params
+        return price(network, self.quantity, task.resolution, task.channels, task.classes)
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,19 @@ class _Latency:
     condition: Condition
 
     def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
-        from partialnas.space.match import measured_twin
-
         base = reference.architecture()
         task, protocol = self.condition.task, self.condition.protocol
         target = measure(base, task, protocol, base).latency_ms
 
+        def build(plan: Plan) -> Architecture:
+            return variant.with_plan(plan).architecture()
+
         def timed(plan: Plan) -> float:
-            network = variant.with_plan(plan).architecture()
-            relative = measure(network, task, protocol, base).relative_throughput
+            relative = measure(build(plan), task, protocol, base).relative_throughput
             assert relative is not None  # it was timed beside the baseline
             return target / relative
 
-        found = measured_twin(variant.plan, target, timed, self.tolerance)
+        found = measured_twin(variant.plan, target, timed, self.tolerance, build=build)
         return _matched(variant, found, "latency", target)
 
 

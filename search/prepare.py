@@ -62,10 +62,10 @@ class Prepared:
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
         """Each arm with the one that it is compared with: its baseline, or else the first arm."""
-        first, *others = [*self.arms, *self.controls]
+        everyone = [*self.arms, *self.controls]
         if self.design is None:
-            return tuple((arm, first) for arm in others)
-        apart = [arm for arm in (first, *others) if self.design.arm(arm) is None]
+            return tuple((arm, everyone[0]) for arm in everyone[1:])
+        apart = [arm for arm in everyone if self.design.arm(arm) is None]
         base = self.design.arms[0].name
         return (*self.design.contrasts, *((arm, base) for arm in apart))
 

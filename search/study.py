@@ -1,5 +1,6 @@
 """Studies: one YAML file that says what is searched or compared, how, and within what budget."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -128,6 +129,8 @@ class Study(Value):
         conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
             and `measure` by name, keys written with dots.
         objectives: what is traded off, and each direction.
+        reference_point: a worst value of each objective, for the hypervolume; by default what
+            guessing reaches, no throughput, and a tenth more than the dearest networks.
         reference: the network that throughput is relative to; by default a FasterNet near the
             space's median cost.
         trial: `module:function` that stands in for training.
@@ -147,6 +150,7 @@ class Study(Value):
     arms: dict[str, str | Plain] = Field(default_factory=dict)
     conditions: dict[str, Plain] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
+    reference_point: dict[str, float] = Field(default_factory=dict)
     measure: Protocol = Protocol()
     reference: str | Plain | None = None
     budget: Budget = Budget()
@@ -263,6 +267,15 @@ class Study(Value):
                 raise ValueError(
                     f"objectives: {name!r} is not known; there are {', '.join(OBJECTIVES)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_point_is_of_objectives(self) -> Self:
+        for name, value in self.reference_point.items():
+            if name not in self.objectives:
+                raise ValueError(f"reference_point: {name} is no objective of the study")
+            if not math.isfinite(value):
+                raise ValueError(f"reference_point: {name}: expected a finite number, got {value}")
         return self
 
     @property

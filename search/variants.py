@@ -11,7 +11,7 @@ from typing import Any
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.settings import Plain
 from partialnas.space.architecture import Architecture
-from partialnas.space.levels import AXES, grains, label, parse_value, plain
+from partialnas.space.levels import AXES, Per, grains, label, parse_value, plain
 from partialnas.space.plan import BLOCK_SETTINGS, Plan, parse_stages
 from partialnas.space.ratio import started
 from partialnas.space.values import checked
@@ -83,7 +83,7 @@ def level_label(key: str, value: object) -> str:
     if key.startswith(_RECIPE):
         told: object = value
     else:
-        per = "stage" if stages and "stage" in grains(name) else "network"
+        per: Per = "stage" if stages and "stage" in grains(name) else "network"
         told = label(name, parse_value(name, per, value))
     return str(told).lower() if isinstance(told, bool) else str(told)
 

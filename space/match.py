@@ -11,11 +11,12 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Literal
 
+from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 from partialnas.space.errors import UserError
 from partialnas.space.match_measured import measured_twin
 from partialnas.space.plan import Plan
-from partialnas.space.resizing import FURTHEST, Grid, Steps, Twin, change, near
+from partialnas.space.resizing import FURTHEST, Builder, Grid, Steps, Twin, change, near
 
 __all__ = ["Twin", "change", "measured_twin", "price", "twin"]
 
@@ -23,23 +24,27 @@ _TRIES = 32
 
 
 def price(
-    plan: Plan,
+    architecture: Architecture,
     quantity: Literal["macs", "params"],
     resolution: int | tuple[int, int],
     in_chans: int = 3,
     num_classes: int = 1000,
 ) -> float:
-    """What a plan's network costs by formula: with learned ratios, at their budget.
+    """What a network costs by formula: with learned ratios, at their budget.
 
     Raises:
-        UserError: it cannot be built, the input is too small, or the budget is out of reach.
+        UserError: the input is too small, or the budget is out of reach.
     """
-    counted = cost(plan.architecture(), resolution, in_chans, num_classes)
+    counted = cost(architecture, resolution, in_chans, num_classes)
     return float(counted.macs if quantity == "macs" else counted.params)
 
 
 def twin(
-    plan: Plan, target: float, price: Callable[[Plan], float], tolerance: float = 0.02
+    plan: Plan,
+    target: float,
+    price: Callable[[Plan], float],
+    tolerance: float = 0.02,
+    build: Callable[[Plan], Architecture] = Plan.architecture,
 ) -> Twin:
     """The plan with the smallest change (see `change`) whose price is within the tolerance.
 
@@ -51,14 +56,15 @@ def twin(
         target: the price to be reached, above 0.
         price: of a plan; raises UserError where it has none.
         tolerance: how far, relatively, the price may be from the target.
+        build: what makes a network of a plan, where single blocks have settings of their own.
 
     Raises:
-        UserError: the plan itself has no price.
+        UserError: the plan itself has no price, or cannot be built.
     """
     before = price(plan)
     if near(before, target, tolerance):
         return Twin(plan, before, before)
-    grid = Grid(plan, 1 if before < target else -1)
+    grid = Grid(plan, 1 if before < target else -1, Builder(build(plan)))
     search = _Search(grid, target, price, tolerance)
     found = search.first()
     if found is not None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from partialnas.space.architecture import Architecture
 from partialnas.space.plan import Plan
-from partialnas.space.resizing import FURTHEST, Twin, near, scaled
+from partialnas.space.resizing import FURTHEST, Builder, Twin, near, scaled
 
 _RISE = 1.5
 """Latency grows about with this power of the widths: memory-bound layers with the first,
@@ -23,6 +24,7 @@ def measured_twin(
     measure: Callable[[Plan], float],
     tolerance: float = 0.03,
     most: int = 8,
+    build: Callable[[Plan], Architecture] = Plan.architecture,
 ) -> Twin:
     """The plan, its widths all scaled by one factor, that measures within the tolerance.
 
@@ -36,8 +38,9 @@ def measured_twin(
         measure: one measurement of a plan; about rises with its widths.
         tolerance: how far, relatively, the mean may be from the target.
         most: measurements at most.
+        build: what makes a network of a plan, where single blocks have settings of their own.
     """
-    readings = _Readings(plan, target)
+    readings = _Readings(plan, target, Builder(build(plan)))
     factor: float | None = 1.0
     for _ in range(most):
         if factor is None:
@@ -66,8 +69,9 @@ class _Reading:
 class _Readings:
     """What the plans of one search measured, by the factor of their widths."""
 
-    def __init__(self, plan: Plan, target: float) -> None:
+    def __init__(self, plan: Plan, target: float, builder: Builder) -> None:
         self._plan = plan
+        self._builder = builder
         self._target = target
         self._found: dict[Plan, _Reading] = {}
 
@@ -124,7 +128,7 @@ class _Readings:
         return self._at(factor) not in self._found
 
     def _at(self, factor: float) -> Plan:
-        plan = scaled(self._plan, factor)
+        plan = scaled(self._plan, factor, self._builder)
         return self._plan if plan.widths == self._plan.widths else plan
 
     def _problem(self, best: _Reading, tolerance: float, most: int) -> str:

@@ -7,7 +7,8 @@ from fractions import Fraction
 from itertools import count, islice
 from typing import NamedTuple
 
-from partialnas.space.plan import STAGES, BlockSettings, Plan
+from partialnas.space.architecture import Architecture
+from partialnas.space.plan import STAGES, Plan
 
 FURTHEST = 8
 """No width is changed by more than this factor."""
@@ -60,31 +61,29 @@ def resized(plan: Plan, widths: Sequence[int], mlp_ratio: Fraction) -> Plan:
     return plan.model_copy(update={"width": width, "mlp_ratio": mlp_ratio})
 
 
-def scaled(plan: Plan, factor: float) -> Plan:
+def scaled(plan: Plan, factor: float, builder: "Builder") -> Plan:
     """The plan with all widths times a factor, each the nearest whole one that can be built."""
-    builder = Builder(plan)
     widths = [builder.nearest(stage, width * factor) for stage, width in enumerate(plan.widths)]
     return resized(plan, widths, plan.mlp_ratio)
 
 
 class Builder:
-    """Which widths the blocks of each stage can be built with."""
+    """Which widths the blocks of each stage of a network can be built with."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._blocks = [
-            BlockSettings.model_validate(plan.settings(stage)).block() for stage in range(STAGES)
-        ]
+    def __init__(self, architecture: Architecture) -> None:
+        self._blocks = [set(stage.blocks) for stage in architecture.stages]
 
     def builds(self, stage: int, width: int) -> bool:
         """Whether the stage (from 0) can be built with this width."""
         try:
-            self._blocks[stage].realise(width)
+            for block in self._blocks[stage]:
+                block.realise(width)
         except ValueError:
             return False
         return True
 
     def nearest(self, stage: int, width: float) -> int:
-        """The nearest width that can be built; there is one: the plan's own."""
+        """The nearest width that can be built; there is one: the network's own."""
         middle = max(round(width), 1)
         outwards = (middle + sign * away for away in count() for sign in (-1, 1))
         return next(w for w in outwards if w > 0 and self.builds(stage, w))
@@ -104,13 +103,13 @@ class Grid:
     long as widths are the plan's own; hidden widths of others are rounded down, as always.
     """
 
-    def __init__(self, plan: Plan, sign: int) -> None:
+    def __init__(self, plan: Plan, sign: int, builder: Builder) -> None:
         common = math.gcd(*plan.widths)
         self.origin = Steps((0,) * STAGES, 0)
         self._plan = plan
         self._sign = sign
         self._step = Fraction(sign, common if common >= _COARSEST else _FINENESS)
-        self._builder = Builder(plan)
+        self._builder = builder
 
     def plan(self, steps: Steps) -> Plan:
         """The plan that is so many steps away."""

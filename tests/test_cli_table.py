@@ -16,6 +16,7 @@ from partialnas.runs.design import Design, DesignArm, Factor
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.record import Record
 
+COST = ("params", "macs", "macs_core", "activations")
 NAMES = ("base", "parts=3", "parts=4")
 
 
@@ -28,7 +29,7 @@ def ran(*arguments: object) -> int:
 
 
 def ledger_of(folder: Path, name: str, kind: str = "one-factor", seeds: int = 3) -> Path:
-    levels = [dict(parts=str(2 + i % 2), ratio=str(i // 2)) for i in range(4)]
+    levels = [{"parts": str(2 + i % 2), "ratio": str(i // 2)} for i in range(4)]
     names = NAMES if kind == "one-factor" else [" ".join(of.values()) for of in levels]
     arms = [
         DesignArm(name=n, levels=of, against=None if n == names[0] else names[0])
@@ -58,7 +59,8 @@ def ledger_of(folder: Path, name: str, kind: str = "one-factor", seeds: int = 3)
 def _record(key: str, digest: str, arm: str, seed: int, metrics: dict[str, float]) -> Record:
     return Record(
         key=key, digest=digest, name=arm, seed=seed, fidelity=1, state="done", reason=None,
-        metrics=metrics, curve=(), cost={}, seconds=1.0, device="cpu", environment={},
+        metrics=metrics, curve=(), cost=dict.fromkeys(COST, 1000), seconds=1.0, device="cpu",
+        environment={},
     )  # fmt: skip
 
 
@@ -84,7 +86,9 @@ def test_table_is_printed_as_markdown_or_in_the_format_asked_for(
     assert read["arm"].tolist() == [*NAMES]
 
 
-@pytest.mark.parametrize("suffix", ["tex", "md", "csv", "html"])
+@pytest.mark.parametrize(
+    "suffix", ["tex", *(pytest.param(s, marks=pytest.mark.slow) for s in ("md", "csv", "html"))]
+)
 def test_a_written_table_is_verified_until_a_digit_is_changed(
     folder: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,12 +112,16 @@ def make_ledger(
     """A study's folder with one proposal and one trial per record; unfinished where no state is."""
     frozen = {**STUDY, **(study or {})}
     meta = {"study": frozen["study"], "frozen": json.dumps(frozen), **(meta or {})}
+    proposals: dict[Any, int] = {}
     with Ledger.create(folder, meta) as ledger:
         for i, given in enumerate(records):
             record = {"digest": f"{i:016x}", "name": "", "seed": 0, "fidelity": 4, **given}
             arm, subject = record.pop("arm", None), record.pop("subject", {})
             key = f"{i:08x}{record['seed']:08x}"
-            proposal = ledger.add_proposal(arm, record["digest"], subject, {})
+            asked = record.pop("asked", i)  # records of one proposal name it alike
+            if asked not in proposals:
+                proposals[asked] = ledger.add_proposal(arm, record["digest"], subject, {})
+            proposal = proposals[asked]
             facts = {k: record[k] for k in ("digest", "name", "fidelity")}
             ledger.plan(proposal, **facts, keys={record["seed"]: key})
             if "state" in record:
@@ -158,7 +162,7 @@ def _trial(index: int, arm: str, seed: int) -> dict[str, Any]:
     cost = {"params": 1000 + index, "macs": 2_000_000 + index, "macs_core": 1, "activations": 1}
     return {
         "arm": arm, "name": arm, "seed": seed, "digest": f"{index:016x}", "cost": cost,
-        "seconds": 36.0,
+        "seconds": 36.0, "asked": arm,
     }  # fmt: skip
 
 

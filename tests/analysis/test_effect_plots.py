@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from partialnas.analysis import effect_plot, effects, effects_figure, interaction_plot, ladder_plot
+from partialnas.analysis import (
+    Effects,
+    effect_plot,
+    effects,
+    effects_figure,
+    interaction_plot,
+    ladder_plot,
+)
 from partialnas.analysis.style import StyleName, drawing
 from partialnas.runs.design import Design, DesignArm, Factor
 from partialnas.space.errors import UserError
@@ -34,13 +42,19 @@ def drawn(plot: Any, found: Any, points: Any, style: StyleName = "cvpr") -> Figu
 
 def texts_of(figure: Figure) -> list[Text]:
     found = [*figure.texts]
-    for axes in figure.axes:
-        found += [*axes.get_yticklabels(), *axes.get_xticklabels(), *axes.texts]
+    for axes in filter(Axes.get_visible, figure.axes):
+        found += [*_ticks(axes.xaxis), *_ticks(axes.yaxis), *axes.texts]
         found += [axes.xaxis.label, axes.yaxis.label]
         found += axes.get_legend().get_texts() if axes.get_legend() else []
     for legend in figure.legends:
         found += legend.get_texts()
     return [text for text in found if text.get_text() and text.get_visible()]
+
+
+def _ticks(axis: Axis) -> list[Text]:
+    low, high = sorted(axis.get_view_interval())
+    pairs = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)
+    return [label for at, label in pairs if low <= at <= high]
 
 
 def assert_readable(figure: Figure) -> None:
@@ -72,11 +86,14 @@ def ladder_of(names: list[str]) -> Design:
 def grid_of(*factors: Factor) -> tuple[Design, dict[str, dict[int, float]]]:
     names = [factor.name for factor in factors]
     cells = [*itertools.product(*(factor.levels for factor in factors))]
+    called = [", ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True)) for cell in cells]
     arms = tuple(
         DesignArm(
-            name=", ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True)),
+            name=called[i],
             levels=dict(zip(names, cell, strict=True)),
-            against=None if not i else ", ".join(f"{n}={v}" for n, v in zip(names, cells[0])),
+            against=None
+            if not i
+            else ", ".join(f"{n}={v}" for n, v in zip(names, cells[0], strict=True)),
         )
         for i, cell in enumerate(cells)
     )
@@ -89,7 +106,13 @@ ATTENTION = Factor(name="attention_in_stage", levels=("none", "channel"), baseli
 RATIO = Factor(name="ratio", levels=("1/8", "1/4"), baseline="1/8")
 
 
-@pytest.mark.parametrize("style", ["cvpr", "neurips"])
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory, ablations: Ablations) -> Effects:
+    design, values = grid_of(PARTS, ATTENTION, RATIO)
+    return effects(ablations(tmp_path_factory.mktemp("grid") / "s", values, design, study=ACCURACY))
+
+
+@pytest.mark.parametrize("style", ["cvpr", pytest.param("neurips", marks=pytest.mark.slow)])
 def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     tmp_path: Path, ablations: Ablations, style: StyleName
 ) -> None:
@@ -110,11 +133,8 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     assert_readable(figure)
 
 
-def test_long_names_of_a_factorial_design_become_their_levels(
-    tmp_path: Path, ablations: Ablations
-) -> None:
-    design, values = grid_of(PARTS, ATTENTION, RATIO)
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+def test_long_names_of_a_factorial_design_become_their_levels(grid: Effects) -> None:
+    found = grid
     figure = drawn(effect_plot, found, effect_plot.effect_points(found))
     assert figure.axes[0].get_yticklabels()[0].get_text() == "2 · none · 1/4"
     assert "rows: parts · attention_in_stage · ratio" in figure.get_supxlabel()
@@ -129,7 +149,7 @@ def test_one_seed_is_said_to_conclude_nothing(tmp_path: Path, ablations: Ablatio
     assert_readable(figure)
 
 
-@pytest.mark.parametrize("style", ["cvpr", "neurips"])
+@pytest.mark.parametrize("style", ["cvpr", pytest.param("neurips", marks=pytest.mark.slow)])
 def test_ladder_plot_shows_each_rung_and_what_its_step_adds(
     tmp_path: Path, ablations: Ablations, style: StyleName
 ) -> None:
@@ -151,11 +171,8 @@ def test_ladder_plot_shows_each_rung_and_what_its_step_adds(
         ladder_plot.ladder_points(plain)
 
 
-def test_interaction_plot_shows_the_means_of_pairs_of_levels(
-    tmp_path: Path, ablations: Ablations
-) -> None:
-    design, values = grid_of(PARTS, ATTENTION, RATIO)
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+def test_interaction_plot_shows_the_means_of_pairs_of_levels(grid: Effects) -> None:
+    found = grid
     points = interaction_plot.interaction_points(found)
     pairs = points[["across", "lines"]].drop_duplicates().to_numpy().tolist()
     assert pairs == [
@@ -175,12 +192,10 @@ def test_interaction_plot_shows_the_means_of_pairs_of_levels(
     [(["ratio"], "expected two of"), (["a", "ratio"], "such as --factors parts,attention")],
 )
 def test_factors_of_an_interaction_must_be_two_of_the_design(
-    tmp_path: Path, ablations: Ablations, factors: list[str], told: str
+    grid: Effects, factors: list[str], told: str
 ) -> None:
-    design, values = grid_of(PARTS, ATTENTION, RATIO)
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
     with pytest.raises(UserError, match=told):
-        interaction_plot.interaction_points(found, factors)
+        interaction_plot.interaction_points(grid, factors)
 
 
 def test_only_factorial_designs_have_interactions(tmp_path: Path, ablations: Ablations) -> None:

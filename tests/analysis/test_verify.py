@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ VALUES = {
     "good": {0: 95.0, 1: 96.2, 2: 97.1},
 }
 TEXTS = (".tex", ".md", ".csv", ".html")
+SOME = [".tex", ".csv", *(pytest.param(s, marks=pytest.mark.slow) for s in (".md", ".html"))]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_a_table_is_that_of_its_ledger(tmp_path: Path, folder: Path, suffix: str
 
 @pytest.mark.parametrize(
     ("suffix", "number"),
-    [*((s, 3) for s in TEXTS), *(pytest.param(s, 60, marks=pytest.mark.slow) for s in TEXTS)],
+    [(".tex", 2), (".csv", 2), *(pytest.param(s, 60, marks=pytest.mark.slow) for s in TEXTS)],
 )
 def test_every_digit_that_is_changed_by_hand_is_told(
     tmp_path: Path, folder: Path, suffix: str, number: int
@@ -84,7 +85,7 @@ def test_a_difference_names_row_column_and_both_values(tmp_path: Path, folder: P
     assert str(found).endswith(r"$91.50 \pm 1.00$ in the file, $91.00 \pm 1.00$ in the ledger")
 
 
-@pytest.mark.parametrize("suffix", TEXTS)
+@pytest.mark.parametrize("suffix", SOME)
 def test_rows_and_words_that_are_gone_are_told(tmp_path: Path, folder: Path, suffix: str) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / f"t{suffix}")
     text = path.read_text()
@@ -109,19 +110,31 @@ def test_line_breaks_and_spaces_are_no_difference(tmp_path: Path, folder: Path) 
     "suffix", ["svg", *(pytest.param(s, marks=pytest.mark.slow) for s in ("pdf", "png"))]
 )
 def test_a_figure_its_table_and_its_caption_are_those_of_the_ledger(
-    tmp_path: Path, folder: Path, search: Path, learned: Callable[..., Any], ledgers: Ledgers,
-    suffix: str,
-) -> None:  # fmt: skip
-    ratios = ledgers(tmp_path / "r", learned(), study={"recipe": {"epochs": 10}})
+    tmp_path: Path, folder: Path, search: Path, suffix: str
+) -> None:
     drawn = (
         (folder, effects_figure(folder, tmp_path / f"e.{suffix}", margin=0.1).files),
         (search, pareto_figure(load(search), tmp_path / f"p.{suffix}", x="macs").files),
-        (ratios, ratio_figure(ratios, tmp_path / f"q.{suffix}").files),
     )
     for study, files in drawn:
-        for path in files:
-            found = verify(path, [study])
-            assert (found.differences, found.note) == ((), ""), path
+        assert_verified(study, files)
+
+
+def assert_verified(study: Path, files: Sequence[Path]) -> None:
+    for path in files:
+        found = verify(path, [study])
+        assert (found.differences, found.note) == ((), ""), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["pdf", "svg", "png"])
+def test_a_figure_of_learned_ratios_is_that_of_its_ledger(
+    tmp_path: Path, learned: Callable[..., Any], ledgers: Ledgers, suffix: str
+) -> None:
+    study = ledgers(tmp_path / "r", learned(), study={"recipe": {"epochs": 10}})
+    for trial in (None, 2):
+        path = tmp_path / f"{trial}.{suffix}"
+        assert_verified(study, ratio_figure(study, path, trial=trial).files)
 
 
 def test_a_table_beside_a_figure_is_read_as_usual_and_verified(
@@ -138,7 +151,9 @@ def test_a_table_beside_a_figure_is_read_as_usual_and_verified(
     assert {each.column for each in found} >= {"val_nll"}
 
 
-@pytest.mark.parametrize("suffix", ["pdf", "svg", "png"])
+@pytest.mark.parametrize(
+    "suffix", ["pdf", *(pytest.param(s, marks=pytest.mark.slow) for s in ("svg", "png"))]
+)
 def test_numbers_of_a_figure_are_compared_with_a_ledger_that_went_on(
     tmp_path: Path, ablations: Ablations, suffix: str
 ) -> None:

@@ -194,10 +194,10 @@ def test_the_check_of_variances_is_levenes_against_its_own_null(
 ) -> None:
     values = drawn(arms, seeds, a1=wide)
     found = stats.levene(*around_medians(table(values)), center="median").statistic
-    noise = np.random.default_rng(5).normal(size=(1500, arms, seeds))
+    noise = np.random.default_rng(5).normal(size=(500, arms, seeds))
     null = [stats.levene(*each, center="median").statistic for each in around_medians(noise)]
     expected = np.mean(np.array(null) >= found)
-    assert equal_variances_p(fit(values)) == pytest.approx(expected, abs=0.045)
+    assert equal_variances_p(fit(values)) == pytest.approx(expected, abs=0.065)
 
 
 def table(values: Numbers) -> np.ndarray[Any, Any]:
@@ -208,9 +208,9 @@ def table(values: Numbers) -> np.ndarray[Any, Any]:
 def test_the_check_of_variances_gives_false_alarms_as_often_as_it_says(
     arms: int, seeds: int
 ) -> None:
-    p = np.array([equal_variances_p(fit(drawn(arms, seeds, number))) for number in range(800)])
-    assert 0.003 <= (p < 0.02).mean() <= 0.04
-    assert 0.15 <= (p < 0.2).mean() <= 0.25
+    p = np.array([equal_variances_p(fit(drawn(arms, seeds, number))) for number in range(400)])
+    assert 0.001 <= (p < 0.02).mean() <= 0.045
+    assert 0.14 <= (p < 0.2).mean() <= 0.26
 
 
 def test_variances_of_two_arms_or_two_seeds_cannot_be_told_apart() -> None:
@@ -237,6 +237,14 @@ def test_nothing_measured_concludes_nothing(values: Numbers) -> None:
     assert comparison.method == "none"
     assert comparison.contrasts[0].n == 0
     assert math.isnan(comparison.contrasts[0].difference)
+
+
+@pytest.mark.parametrize("values", [drawn(3, 3), drawn(4, 8, a3=30)])
+def test_without_pairs_there_is_still_a_deviation(values: Numbers) -> None:
+    comparison = compare(values, [])
+    assert comparison.contrasts == ()
+    assert comparison.deviation > 0
+    assert seeds_needed(comparison, 1.0, 9) == {}
 
 
 def test_an_arm_without_values_leaves_the_others_as_they_are() -> None:
@@ -391,18 +399,18 @@ def coverage(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("noise", ["normal", "val_accuracy", "val_nll"])
 def test_intervals_cover_and_errors_and_power_are_as_stated(coverage: Any, noise: str) -> None:
     simulated = coverage.Simulated(noise, 4, 3)
-    outcomes = [coverage.by_numbers(simulated, number) for number in range(250)]
+    outcomes = [coverage.by_numbers(simulated, number) for number in range(150)]
     row = coverage.Row("", simulated, outcomes)
-    # Aims of the whole study: 95, at most 5, 80; here with room for 250 draws (three deviations).
-    assert 0.91 <= row.estimate("all")[0] <= 0.99
-    assert row.estimate("false")[0] <= 0.08
-    assert 0.74 <= row.estimate("power")[0] <= 0.86
+    # Aims of the whole study: 95, at most 5, 80; here with room for 150 draws (three deviations).
+    assert 0.895 <= row.estimate("all")[0] <= 0.99
+    assert row.estimate("false")[0] <= 0.09
+    assert 0.72 <= row.estimate("power")[0] <= 0.88
 
 
 def test_intervals_after_sequential_seeds_cover_and_are_as_narrow_as_asked(coverage: Any) -> None:
     simulated = coverage.Simulated("normal", 4, 3)
-    outcomes = [coverage.sequential(simulated, number) for number in range(150)]
-    assert np.mean([outcome.all for outcome in outcomes]) >= 0.89
+    outcomes = [coverage.sequential(simulated, number) for number in range(100)]
+    assert np.mean([outcome.all for outcome in outcomes]) >= 0.88
     assert max(outcome.width for outcome in outcomes) <= coverage.UNTIL
     assert len({outcome.seeds for outcome in outcomes}) > 3
 
@@ -410,6 +418,6 @@ def test_intervals_after_sequential_seeds_cover_and_are_as_narrow_as_asked(cover
 @pytest.mark.slow
 def test_a_study_gives_through_the_whole_pipeline_what_its_numbers_give(coverage: Any) -> None:
     simulated = coverage.Simulated("val_accuracy", 4, 3)
-    outcomes = [coverage.by_pipeline(simulated, number) for number in range(60)]
-    assert outcomes == [coverage.by_numbers(simulated, number) for number in range(60)]
+    outcomes = [coverage.by_pipeline(simulated, number) for number in range(40)]
+    assert outcomes == [coverage.by_numbers(simulated, number) for number in range(40)]
     assert np.mean([outcome.all for outcome in outcomes]) >= 0.85

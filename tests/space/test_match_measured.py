@@ -14,7 +14,7 @@ PLAN = Plan(stem_stride=2, width=16, depths=(1, 1, 2, 1), head_width=256, parts=
 
 def overhead_and_work(plan: Plan) -> float:
     """Milliseconds: half of one for the calls, and the rest in proportion to the work."""
-    return 0.5 + price(plan, "macs", 28, 1, 10) / 2e6
+    return 0.5 + price(plan.architecture(), "macs", 28, 1, 10) / 2e6
 
 
 def memory_bound(plan: Plan) -> float:
