@@ -171,15 +171,15 @@ class Row:
         )
         size = f"{self.simulated.arms:2} x {self.simulated.seeds}"
         tail = f"{100 * paired:6.1f} {width:6.2f} {seeds:6.1f}"
-        return f"{self.label:34} {size} {len(self.outcomes):6} {' '.join(cells)} {tail}"
+        return f"{self.label:38} {size} {len(self.outcomes):6} {' '.join(cells)} {tail}"
 
 
 HEAD = (
-    f"{'% of studies [95 % interval]':34} {'size':6} {'n':>5} {'all intervals':19} "
+    f"{'% of studies [95 % interval]':38} {'size':6} {'n':>5} {'all intervals':19} "
     f"{'each interval':19} {'false positives':19} {'power':19} "
     f"{'paired':>6} {'width':>6} {'seeds':>6}"
 )
-AIMS = f"{'aim':47} {'95 ± 2':>19} {'':>19} {'at most 5':>19} {'80 ± 5':>19}"
+AIMS = f"{'aim':51} {'95 ± 2':>19} {'':>19} {'at most 5':>19} {'80 ± 5':>19}"
 NAMES: dict[Noise, str] = {
     "normal": "normal",
     "unequal": "one arm 3 times as wide",

@@ -18,7 +18,7 @@ UNEQUAL_BELOW = 0.01
 """Level of the check of equal variances: below it, contrasts are paired instead of pooled.
 
 Paired contrasts of few seeds resolve almost nothing, and on real residuals, whose tails are heavy,
-a check at 5 % raises a false alarm up to three times as often (see docs/statistics.md)."""
+a check at 5 % raises false alarms more than twice as often (see docs/statistics.md)."""
 
 
 @dataclass(frozen=True)
