@@ -29,7 +29,7 @@ quickstart: $(STAMP)
 
 test: $(STAMP)
 	@echo "==> running the default tests (make slow runs the others)"
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8
 
 slow: $(STAMP)
 	@echo "==> running the tests marked slow"

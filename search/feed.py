@@ -159,6 +159,8 @@ class StudyFeed:
         """Have what a network ended with timed, each once; whether a speed is still awaited."""
         for seed, item in candidate.untimed.items():
             identity = item.identity
+            if identity not in self._speeds and (known := self._roster.measured(item)):
+                self._speeds[identity] = known
             if identity in self._speeds:
                 candidate.speeds[seed] = self._speeds[identity]
                 continue

@@ -23,6 +23,7 @@ from partialnas.search.controls import control_network
 from partialnas.search.prepare import Prepared
 from partialnas.search.sequential import decide
 from partialnas.search.study import SeedRule
+from partialnas.search.work import Timing
 
 
 class Roster:
@@ -56,6 +57,7 @@ class Roster:
         self.remarks: list[str] = []
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
+        self._measured: dict[str, list[Measurement]] = {}
         self._arms: dict[tuple[str, str], tuple[int, Candidate]] = {}
         self._following_arms: dict[str, dict[int, Candidate]] = {}
         self._controls: set[tuple[str, str]] = set()
@@ -265,8 +267,18 @@ class Roster:
             if trial.final:
                 last = self._ledger.last_ratios(trial.key) if candidate.learns else None
                 self._take(candidate, trial, last)
-        self._recall_speeds(self._ledger.measurements())
+        for measurement in self._ledger.measurements():
+            self._measured.setdefault(measurement.digest, []).append(measurement)
+        for candidate in self.candidates.values():
+            for seed, item in candidate.networks.items():
+                if (measurement := self.measured(item)) is not None:
+                    candidate.speeds[seed] = measurement
         return recalled
+
+    def measured(self, item: Timing) -> Measurement | None:
+        """The latest measurement of earlier sittings that answers for what is to be timed."""
+        known = reversed(self._measured.get(subject_digest(item.subject), []))
+        return next((each for each in known if item.is_answered_by(each)), None)
 
     def _is_ours(self, row: ProposalRow) -> bool:
         """Whether a proposal belongs to the stage of the study that is run."""
@@ -281,13 +293,3 @@ class Roster:
         if row.arm is not None:
             how = self._prepared.under(row.arm, how)
         return self._enter(row.number, row.arm, subject_from(row.subject), how, note)
-
-    def _recall_speeds(self, measurements: Iterable[Measurement]) -> None:
-        taken: dict[str, list[Measurement]] = {}
-        for measurement in measurements:
-            taken.setdefault(measurement.digest, []).append(measurement)
-        for candidate in self.candidates.values():
-            for seed, item in candidate.networks.items():
-                for measurement in taken.get(subject_digest(item.subject), ()):
-                    if item.is_answered_by(measurement):
-                        candidate.speeds[seed] = measurement

@@ -18,6 +18,10 @@ SMALLER = {
         *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
         *("--set", "base.depths=[1,1,1,1]", "--set", "base.width=8"),
     ],
+    "partitions": [
+        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
+        *("--set", "ablation.factors.parts=[1,2]"),
+    ],
 }
 """What makes the studies of the README end in seconds."""
 
@@ -30,9 +34,13 @@ def commands() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines()]
 
 
-def test_the_study_shown_is_the_one_shipped() -> None:
-    shipped = (ROOT / "search" / "studies" / "quickstart.yaml").read_text(encoding="utf-8")
-    assert blocks("yaml") == [shipped]
+def test_the_studies_shown_are_those_shipped() -> None:
+    studies = ROOT / "search" / "studies"
+    assert blocks("yaml") == [(studies / "quickstart.yaml").read_text(encoding="utf-8")]
+    ablations = (ROOT / "docs" / "ablations.md").read_text(encoding="utf-8")
+    assert (studies / "partitions.yaml").read_text(encoding="utf-8") in ablations
+    for name in re.findall(r"^\| `([a-z-]+)` \| .*\|$", ablations.split("## Studies")[1], re.M):
+        assert (studies / f"{name}.yaml").exists(), name
 
 
 def test_every_make_target_named_is_there_and_run_by_ci() -> None:
