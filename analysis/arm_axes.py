@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ROW, _AROUND = 0.2, 0.8
 _LONGEST_NAME = 30
+_MOST_LINES, _LINE = 4, 0.12
+_MOST_TICKS = 6
 _POINTS_PER_INCH = 72
 _CHARACTER = 0.58
 _SPREAD = 0.26
@@ -25,15 +27,26 @@ _SPREAD = 0.26
 def arm_figure(names: Sequence[str], style: Style) -> "tuple[Figure, Axes]":
     """A figure with a row for each arm, the first on top."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    size = (style.width, _AROUND + _ROW * max(len(names), 3))
+    labels = [_label(name) for name in names]
+    lines = max((label.count("\n") for label in labels), default=0)
+    row = _ROW + _LINE * lines
+    size = (style.width, _AROUND + row * max(len(names), 3))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [elide(name, _LONGEST_NAME) for name in names])
+    axes.set_yticks(range(len(names)), labels)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=_MOST_TICKS, steps=[1, 2, 5, 10]))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     return figure, axes
+
+
+def _label(name: str) -> str:
+    """A name on as many lines as it needs; of one that needs very many the middle is left out."""
+    whole = elide(name, _MOST_LINES * _LONGEST_NAME)
+    return "\n".join(textwrap.wrap(whole, _LONGEST_NAME)) if len(name) > _LONGEST_NAME else name
 
 
 def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:

@@ -154,6 +154,11 @@ def _together(studies: Sequence[_Study]) -> ArmRows:
     """Several studies as one list of arms, each named with its study."""
     each = [_one(study) for study in studies]
     names = [str(rows.studies[0].name) for rows in each]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(
+            f"several of these folders hold a study called {' and '.join(twice)}, so no table can "
+            "tell their arms apart; make a table of each"
+        )
     frames = [
         rows.frame.assign(arm=name + ": " + rows.frame["arm"])
         for name, rows in zip(names, each, strict=True)

@@ -32,7 +32,9 @@ def choose(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
     """
     frame = load(folder)
     known = list(frame["condition"].unique())
-    if condition not in known or (not condition and len(known) > 1):
+    if known == [""] and condition:
+        raise UserError(f"--condition {condition}: the study has no conditions")
+    if known and condition not in known:
         raise UserError(f"--condition: choose one of {', '.join(map(str, known))}")
     frame = frame[frame["condition"].eq(condition)]
     rows = _ranked(frame, top)

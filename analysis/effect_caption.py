@@ -75,7 +75,8 @@ def listed(names: Sequence[str]) -> str:
     """Names one after another, the last of very many counted."""
     shown = [*dict.fromkeys(names)]
     more = len(shown) - _MOST_NAMED
-    return ", ".join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    between = "; " if any(", " in name for name in shown) else ", "
+    return between.join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _subject(found: Effects) -> str:
@@ -169,10 +170,12 @@ def _matched(found: Effects) -> str:
         return ""
     twins = {arm.name: arm.matched for arm in design.arms if arm.matched}
     off = {name: each for name, each in twins.items() if each.problem}
-    errors = [abs(each.error) for name, each in twins.items() if name not in off]
+    kept = [each for name, each in twins.items() if name not in off]
+    errors = [abs(each.error) for each in kept]
+    adjusted = count(sum(each.adjusted for each in kept), "arm")
     closely = f" (largest difference {_PERCENT * max(errors):.2g} %)" if errors else ""
     fitted = (
-        f"Widths of {count(len(errors), 'arm')} were adjusted to equal {design.match} within "
+        f"Widths of {adjusted} were adjusted to equal {design.match} within "
         f"{_PERCENT * design.tolerance:g} %{closely}."
     )
     return fitted + (f" † Not matched: {_problems(off)}." if off else "")

@@ -1,6 +1,7 @@
 """The effect plot: each arm's difference from its baseline, seeds as dots, with intervals."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -15,7 +16,7 @@ from partialnas.analysis.arm_axes import (
     row_names,
     unit_of_difference,
 )
-from partialnas.analysis.effects import Effects
+from partialnas.analysis.effects import Effects, unmatched_arms
 from partialnas.analysis.labels import draw_legend, elide
 from partialnas.analysis.style import INK, SERIES, Style
 from partialnas.space.errors import UserError
@@ -60,12 +61,8 @@ def effect_points(found: Effects) -> pd.DataFrame:
 def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     """The figure of `effect_points`; to be called inside `style.drawing`."""
     contrasts = points[points["seed"].isna()].reset_index(drop=True)
-    baselines = contrasts["against"].unique()
-    several = len(baselines) > 1
     names, what = row_names([*map(str, contrasts["arm"])], found.design)
-    if several:
-        names = [f"{name} − {base}" for name, base in zip(names, contrasts["against"], strict=True)]
-    figure, axes = arm_figure(names, style)
+    figure, axes = arm_figure(_marked(found, contrasts["arm"], names), style)
     _draw_margin(axes, found.margin)
     axes.axvline(0, color=INK, linewidth=0.7, zorder=2)
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(contrasts["arm"])}))
@@ -74,9 +71,24 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     draw_means(axes, rows[rows["seed"].isna() & rows["value"].notna()], level)
     absent = contrasts[contrasts["state"].ne("")]
     draw_absent(axes, [*absent.index], [*absent["state"]], 0.0)
-    draw_axis_title(figure, _titles(found, "" if several else str(baselines[0]), what), style)
+    draw_axis_title(figure, _titles(found, _baseline(found, contrasts["against"]), what), style)
     draw_legend(figure, axes, style)
     return figure
+
+
+def _marked(found: Effects, arms: "pd.Series[str]", names: Sequence[str]) -> list[str]:
+    """The names of rows, a mark beside those of arms that could not be matched."""
+    unmatched = unmatched_arms(found)
+    return [
+        f"{name} †" if arm in unmatched else name for arm, name in zip(arms, names, strict=True)
+    ]
+
+
+def _baseline(found: Effects, against: "pd.Series[str]") -> str:
+    """What the differences are from: one arm, or that of each stratum."""
+    if against.nunique() == 1 or found.design is None:
+        return elide(str(against.iloc[0]), _LONGEST_BASELINE)
+    return f"the baseline of the same {' and '.join(found.design.within)}"
 
 
 def _titles(found: Effects, baseline: str, rows: str) -> list[str]:
@@ -85,8 +97,9 @@ def _titles(found: Effects, baseline: str, rows: str) -> list[str]:
     units = f" ({unit})" if unit else ""
     return [
         f"Δ {quantity.name}{units} {better(quantity)}",
-        f"from {elide(baseline, _LONGEST_BASELINE)}" if baseline else "",
+        f"from {baseline}",
         f"rows: {rows}" if rows else "",
+        f"†: {found.design.match} not equal" if found.design and unmatched_arms(found) else "",
         "one seed: nothing can be concluded" if found.comparison.method == "none" else "",
     ]
 

@@ -277,9 +277,8 @@ def _step(found: Contrast | None) -> dict[str, Any]:
 
 
 def _costs(trials: pd.DataFrame) -> dict[str, Any]:
-    once = trials.drop_duplicates("digest")
-    told = {key: once[key].astype("float64").mean() for key in COSTS}
-    return {**told, "noisy": bool(once["noisy"].any())}
+    told = {key: trials[key].astype("float64").mean() for key in COSTS}
+    return {**told, "noisy": bool(trials["noisy"].any())}
 
 
 def _matched(design: Design | None, arm: str) -> dict[str, Any]:
@@ -291,6 +290,12 @@ def _matched(design: Design | None, arm: str) -> dict[str, Any]:
         "match_error": matched.error if matched else math.nan,
         "unmatched": matched.problem if matched else "",
     }
+
+
+def unmatched_arms(found: Effects) -> frozenset[str]:
+    """The arms for which no twin within the tolerance was found."""
+    arms = found.design.arms if found.design else ()
+    return frozenset(arm.name for arm in arms if arm.matched and arm.matched.problem)
 
 
 def mean_interval(comparison: Comparison, n: int) -> float:

@@ -13,7 +13,7 @@ from partialnas.analysis.arm_axes import (
     draw_means,
     draw_seeds,
 )
-from partialnas.analysis.effects import Effects, mean_interval
+from partialnas.analysis.effects import Effects, mean_interval, unmatched_arms
 from partialnas.analysis.labels import draw_legend
 from partialnas.analysis.style import INK, LEADER, Style
 from partialnas.analysis.tables import signed
@@ -60,7 +60,9 @@ def ladder_points(found: Effects) -> pd.DataFrame:
 def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     """The figure of `ladder_points`; to be called inside `style.drawing`."""
     rungs = points[points["seed"].isna()].reset_index(drop=True)
-    figure, axes = arm_figure([*rungs["arm"]], style)
+    unmatched = unmatched_arms(found)
+    names = [f"{arm} †" if arm in unmatched else arm for arm in rungs["arm"]]
+    figure, axes = arm_figure(names, style)
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(rungs["arm"])}))
     draw_seeds(axes, rows[rows["seed"].notna()])
     means = rows[rows["seed"].isna() & rows["value"].notna()]
@@ -72,7 +74,8 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     _draw_steps(axes, rungs, found)
     title = f"{found.quantity.label} {better(found.quantity)}"
     few = "one seed: nothing can be concluded" if found.comparison.method == "none" else ""
-    draw_axis_title(figure, [title, few], style)
+    off = f"†: {found.design.match} not equal" if found.design and unmatched else ""
+    draw_axis_title(figure, [title, off, few], style)
     draw_legend(figure, axes, style)
     return figure
 

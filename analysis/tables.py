@@ -13,7 +13,7 @@ from partialnas.analysis.arm_rows import is_search
 from partialnas.analysis.artefact import Artefact
 from partialnas.analysis.caption import pareto_caption
 from partialnas.analysis.effect_caption import effects_caption
-from partialnas.analysis.effects import Effects, effects
+from partialnas.analysis.effects import Effects, effects, unmatched_arms
 from partialnas.analysis.export import csv
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto import pareto_table, under
@@ -188,10 +188,9 @@ def _levels(found: Effects) -> list[Column]:
 
 def _marked(found: Effects, names: Iterable[str]) -> list[str]:
     """The names of rows, a mark beside those of arms that could not be matched."""
-    if "unmatched" not in found.table:
-        return [*names]
-    pairs = zip(names, found.table["unmatched"], strict=True)
-    return [f"{name} †" if name and why else name for name, why in pairs]
+    unmatched = unmatched_arms(found)
+    pairs = zip(names, found.table["arm"], strict=True)
+    return [f"{name} †" if name and arm in unmatched else name for name, arm in pairs]
 
 
 def _seeds(row: dict[Any, Any]) -> str:

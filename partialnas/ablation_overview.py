@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHOWN = ("n", "metric", "delta", "p", "effect", "equivalence")
 _SHOWN_OF_LADDERS = ("n", "metric", "step")
 _LEAST_WIDTH = 14
+_WIDEST = 1000
 _MOST_DIFFERENCES = 20
 
 
@@ -80,13 +81,20 @@ def draw_effects(
     console = _console()
     shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
     printed = effects_sheet(drawn.effects, [row_names(drawn.effects), *shown])
-    console.print(_terminal(printed, f"effects: {drawn.effects.quantity.label}"))
+    _print_whole(_terminal(printed, f"effects: {drawn.effects.quantity.label}"))
     if drawn.effects.factorial is not None:
         told = factorial_sheet(drawn.effects)
-        console.print(_terminal(told, "main effects and two-factor interactions"))
+        _print_whole(_terminal(told, "main effects and two-factor interactions"))
     console.print(drawn.effects.comparison.note, markup=False)
     for path in drawn.files:
         console.print(f"wrote {path}", soft_wrap=True, markup=False)
+
+
+def _print_whole(table: Table) -> None:
+    """Prints a table wider than the terminal where its numbers would be cut off otherwise."""
+    console = _console()
+    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    Console(highlight=False, width=max(console.width, least)).print(table)
 
 
 def _terminal(sheet: "Sheet", title: str) -> Table:
@@ -94,12 +102,12 @@ def _terminal(sheet: "Sheet", title: str) -> Table:
     told = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
     for column in told:
         head = column.head.replace(" ", "\n") if column.numbers else column.head
-        longest = max(len(text) for text in (column.head, *(cell.text for cell in column.cells)))
+        longest = max(len(text) for text in (*head.split("\n"), *(c.text for c in column.cells)))
         table.add_column(
             escape(head),
             justify="right" if column.numbers else "left",
             no_wrap=column.numbers,
-            min_width=None if column.numbers else min(longest, _LEAST_WIDTH),
+            min_width=longest if column.numbers else min(longest, _LEAST_WIDTH),
         )
     for row in zip(*(column.cells for column in told), strict=True):
         table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.strong else escape(c.text) for c in row))

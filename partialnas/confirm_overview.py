@@ -40,12 +40,13 @@ def _subjects(folder: Path, digests: dict[str, str]) -> dict[str, Subject]:
     with Ledger.open(folder) as ledger:
         known = {row.digest: row.subject for row in ledger.proposals()}
         following = {str(row.arm) for row in ledger.proposals() if "from" in row.proposal}
-    for name in digests.keys() & following:
-        raise UserError(
-            f"{name} has another network for each seed, for it follows from what another arm "
-            "learned: confirm that one"
-        )
-    return {name: _named(subject_from(known[digest]), name) for name, digest in digests.items()}
+    why = "it has another network for each seed, which follow from what another arm learned"
+    alone = {name: digest for name, digest in digests.items() if name not in following}
+    if not alone:
+        raise UserError(f"nothing to confirm: of {', '.join(digests)}: {why}")
+    for name in digests.keys() - alone.keys():
+        Console(stderr=True).print(f"note: {name} is left out: {why}", markup=False, soft_wrap=True)
+    return {name: _named(subject_from(known[digest]), name) for name, digest in alone.items()}
 
 
 def _named(subject: Subject, name: str) -> Subject:

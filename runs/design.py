@@ -57,6 +57,11 @@ class Matched(Value):
     problem: str = ""
 
     @property
+    def adjusted(self) -> bool:
+        """Whether the twin's widths are other than those that the factors make."""
+        return self.width[0] != self.width[1] or self.mlp_ratio[0] != self.mlp_ratio[1]
+
+    @property
     def error(self) -> float:
         """The share by which the twin costs more than the target; negative for less."""
         return self.reached / self.target - 1

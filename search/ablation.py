@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from partialnas.runs.design import Match
 from partialnas.runs.settings import Plain
-from partialnas.search.variants import is_setting, level_label, read_settings
+from partialnas.search.variants import is_setting, level_label, read_settings, require_setting
 from partialnas.space.values import Value
 
 DesignKind = Literal[
@@ -62,6 +62,8 @@ class FactorSpec(Value):
             raise ValueError(f"expected a list of levels, or levels by name, got {values!r}")
         if not levels:
             raise ValueError("expected at least one level")
+        if not name.strip() or not all(label.strip() for label in levels):
+            raise ValueError("expected a name for the factor and each of its levels")
         return cls(values=levels, when=when)
 
 
@@ -87,11 +89,13 @@ def _conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def _listed(name: str, values: list[object] | tuple[object, ...]) -> dict[str, Plain]:
     levels: dict[str, Plain] = {}
     for value in values:
-        if not is_setting(name):
+        try:
+            require_setting(name)
+        except ValueError as error:
             raise ValueError(
-                "a list of values needs a factor named like a setting (parts, recipe.mixup, "
-                "stage 4.attention); name the levels: {LEVEL: {SETTING: VALUE}}"
-            )
+                f"a list of values needs a factor named like a setting: {error}; or name the "
+                "levels: {LEVEL: {SETTING: VALUE}}"
+            ) from None
         label = level_label(name, value)
         if label in levels:
             raise ValueError(f"the level {label} stands twice")

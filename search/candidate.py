@@ -1,21 +1,26 @@
 """Candidates: networks on their way through training and measuring, and what they reach."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
+from types import MappingProxyType
 
 from partialnas.runs.frozen import ended_with
 from partialnas.runs.job import Job
 from partialnas.runs.ledger_rows import TrialRow
+from partialnas.runs.limits import Limit
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.subject import Subject
 from partialnas.search.condition import Condition
+from partialnas.search.source import Reached
 from partialnas.search.work import Timing
 from partialnas.space.architecture import Architecture
 
 Metrics = Mapping[str, float]
+
+_NO_LIMITS: Mapping[str, Limit] = MappingProxyType({})
 
 
 @dataclass
@@ -113,29 +118,51 @@ class Candidate:
             return {}
         return {seed: each for seed, each in self.networks.items() if seed not in self.speeds}
 
-    def values(self, objectives: Iterable[str]) -> dict[str, float] | None:
-        """The mean over seeds of each objective; None where a trial failed or one is missing.
+    def reached(
+        self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
+    ) -> Reached | None:
+        """The means over seeds; None where a trial failed, or an objective or limit is missing.
 
         Measured objectives are relative to the study's reference, so that the drift of a machine
-        does not reach the sampler.
+        does not reach the sampler; limits are about the figures as they were timed.
         """
+        values = self._means(objectives, _relative)
+        figures = self._means(limits, _timed)
+        if values is None or figures is None:
+            return None
+        excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
+        return Reached(values, excess)
+
+    def _means(
+        self, names: Iterable[str], speed: Callable[[Measurement], dict[str, float]]
+    ) -> dict[str, float] | None:
+        """The means of these quantities, speeds in one unit or the other; None where one lacks."""
         results = [
-            {**metrics, **_relative(self.speeds.get(seed))}
+            {**metrics, **(speed(timing) if (timing := self.speeds.get(seed)) else {})}
             for seed, metrics in self.results.items()
             if metrics is not None
         ]
         if len(results) < len(self.results) or not results:
             return None
         known = {key: fmean(r[key] for r in results if key in r) for key in results[0]}
-        values = {name: known.get(name, math.nan) for name in objectives}
+        values = {name: known.get(name, math.nan) for name in names}
         return values if all(map(math.isfinite, values.values())) else None
 
 
-def _relative(measurement: Measurement | None) -> dict[str, float]:
-    if measurement is None:
-        return {}
+def _relative(measurement: Measurement) -> dict[str, float]:
     relative = measurement.relative_throughput or measurement.throughput_img_s
-    values = {"throughput_img_s": relative, "latency_ms": 1 / relative}
+    return {
+        **_timed(measurement),
+        "throughput_img_s": relative,
+        "latency_ms": 1 / relative,
+    }
+
+
+def _timed(measurement: Measurement) -> dict[str, float]:
+    values = {
+        "throughput_img_s": measurement.throughput_img_s,
+        "latency_ms": measurement.latency_ms,
+    }
     if measurement.peak_memory_bytes is not None:
         values["peak_memory_bytes"] = float(measurement.peak_memory_bytes)
     return values

@@ -1,13 +1,13 @@
 """Check a study: validate it, count its trials, estimate its time; run none of them."""
 
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean, stdev
 
-from partialnas.runs.subject import Subject, subject_name
+from partialnas.runs.subject import subject_name
 from partialnas.search.design_report import design_lines, power_lines
-from partialnas.search.pilot import pilot_values, time_trial
+from partialnas.search.estimate import estimate
+from partialnas.search.pilot import pilot_values
 from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import (
     Prepared,
@@ -21,8 +21,6 @@ from partialnas.search.progress import clock
 from partialnas.search.study import SeedRule, Study
 from partialnas.search.work import import_function
 from partialnas.space.checks import check
-
-_SAMPLE = 16
 
 
 def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilot: int = 0) -> None:
@@ -86,18 +84,18 @@ def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
     if study.trial is not None:
         yield f"time: not estimated, {study.trial} stands in for training"
         return
-    typical = _typical(prepared)
-    pilots = [time_trial(typical, each, placement.device) for each in prepared.conditions]
-    trial = fmean(pilot.seconds + pilot.start for pilot in pilots)
+    each = estimate(prepared, placement.device)
     trials, workers = expected_trials(prepared), placement.workers
-    told = f"time: about {trial:.1f} s a trial on {placement.device}"
+    told = f"time: about {each.mean:.1f} s a trial on {placement.device}"
+    if each.high > each.low:
+        told += f" ({each.low:.1f} to {each.high:.1f})"
     if trials is None:
         yield f"{told}, {workers} at a time"
         return
     timing = clock(trials / study.first_seeds * study.measure.max_seconds)
     yield (
         f"{told}; {trials} trials, {workers} at a time, take about "
-        f"{clock(trials * trial / workers)}, and timing the networks at most {timing} more"
+        f"{clock(trials * each.mean / workers)}, and timing the networks at most {timing} more"
     )
 
 
@@ -111,13 +109,3 @@ def _power(prepared: Prepared, placement: Placement, pilot: int) -> Iterator[str
         deviation = stdev(values)
         yield f"pilot: {name}, {pilot} seeds: {study.decides} {fmean(values):.4g} ± {deviation:.4g}"
     yield from power_lines(prepared, deviation)
-
-
-def _typical(prepared: Prepared) -> Subject:
-    """The network of median cost among some of the space; the first arm where there is none."""
-    space = prepared.space
-    if space is None:
-        return next(iter(prepared.arms.values()))
-    rng = random.Random(0)
-    sampled = [space.architecture(space.sample(rng)) for _ in range(_SAMPLE)]
-    return sorted(sampled, key=lambda architecture: space.cost(architecture).macs)[_SAMPLE // 2]

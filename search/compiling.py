@@ -1,6 +1,7 @@
 """The design compiler: an ablation as a study states it becomes arms that can be trained."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ def compile_ablation(
         aliases=compiler.aliases,
         margin=spec.margin,
     )
+    _check_names(design)
     _check_factors(design)
     return design, networks
 
@@ -90,6 +92,14 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
             found.append(_factor(name, factor, baseline, own, recipe, spec))
         except UserError as error:
             problems.append(f"factors.{name}: {error}")
+    levels = {factor.name: factor.levels for factor in found}
+    problems += [
+        f"factors.{name}.when: {other} has no level {label}; there are {', '.join(levels[other])}"
+        for name, factor in spec.factors.items()
+        for other, labels in factor.when.items()
+        for label in labels
+        if other in levels and label not in levels[other]
+    ]
     if problems:
         raise UserError(_JOIN.join(problems))
     return tuple(found)
@@ -263,6 +273,17 @@ class _Compiler:
         width, ratio = known.matched.width[1], known.matched.mlp_ratio[1]
         plan = changed_plan(built.variant.plan, {"width": width, "mlp_ratio": ratio})
         return built.variant.with_plan(plan), known.matched
+
+
+def _check_names(design: Design) -> None:
+    """Refuses arms that are called alike, which names of factors and levels can bring about.
+
+    Raises:
+        UserError: names each of them.
+    """
+    count = Counter(arm.name for arm in design.arms)
+    if twice := [name for name, times in count.items() if times > 1]:
+        raise UserError(f"two arms are called {' and '.join(twice)}: rename a factor or a level")
 
 
 def _check_factors(design: Design) -> None:

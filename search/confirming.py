@@ -99,5 +99,14 @@ def _joined(before: Stage | None, now: Stage) -> Stage:
     """A stage that was begun with other arms or fewer seeds keeps what it has."""
     if before is None:
         return now
-    seeds = max(before.seeds, now.seeds, key=len)
-    return now.model_copy(update={"seeds": seeds, "origins": {**before.origins, **now.origins}})
+    if before.condition != now.condition:
+        raise UserError(
+            f"--condition: the stage {now.name} was begun under {before.condition}: confirm that "
+            "one, or name another --recipe"
+        )
+    kept = {
+        "seeds": max(before.seeds, now.seeds, key=len),
+        "origins": {**before.origins, **now.origins},
+        "chosen": ", then ".join(dict.fromkeys([*before.chosen.split(", then "), now.chosen])),
+    }
+    return now.model_copy(update=kept)

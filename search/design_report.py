@@ -16,7 +16,9 @@ def design_lines(prepared: Prepared) -> Iterator[str]:
     design = prepared.design
     if design is None:
         return
-    matched = "" if design.match == "none" else f", equal {design.match} ±{design.tolerance:.0%}"
+    matched = (
+        "" if design.match == "none" else f", equal {design.match} ±{100 * design.tolerance:g}%"
+    )
     against = f", within {' and '.join(design.within)}" if design.within else ""
     yield f"design: {design.kind}, {len(design.arms)} arms{matched}{against}"
     rows: list[tuple[str, ...]] = [("arm", "params", "macs", "against", "to baseline", "twin")]

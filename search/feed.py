@@ -13,7 +13,7 @@ from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
 from partialnas.search.prepare import Prepared
 from partialnas.search.roster import Roster
-from partialnas.search.sources import Remembered, Source
+from partialnas.search.source import Reached, Remembered, Source
 from partialnas.search.work import Item, Timing
 
 _MOST_REPEATS = 20
@@ -80,7 +80,9 @@ class StudyFeed:
             key
             for condition in dict.fromkeys(c.condition for c in everyone)
             for candidate in dominated(
-                [c for c in everyone if c.condition == condition], self._study.objectives
+                [c for c in everyone if c.condition == condition],
+                self._study.objectives,
+                self._study.limits,
             )
             for seed in candidate.seeds
             for key in candidate.job(seed).keys.values()
@@ -175,7 +177,10 @@ class StudyFeed:
         """Answer the proposals that wait for this network."""
         while candidate.waiting and self._source is not None:
             number = candidate.waiting.pop(0)
-            self._source.tell(number, candidate.values(self._study.objectives))
+            self._source.tell(number, self._reached(candidate))
+
+    def _reached(self, candidate: Candidate) -> Reached | None:
+        return candidate.reached(self._study.objectives, self._study.limits)
 
     def _queue_news(self) -> None:
         """Queue the arms that follow from a trial before later seeds, which stay balanced so."""
@@ -263,8 +268,8 @@ class StudyFeed:
         if waits:
             candidate.waiting.append(row.number)
         candidate.concluded = not waits
-        values = None if waits else candidate.values(self._study.objectives)
-        return Remembered(row.number, row.proposal, values, open=waits)
+        reached = None if waits else self._reached(candidate)
+        return Remembered(row.number, row.proposal, reached, open=waits)
 
 
 def _repeated(owners: Iterable[Candidate]) -> int:

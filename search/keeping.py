@@ -7,21 +7,30 @@ import moocore
 import numpy as np
 
 from partialnas.runs.checkpoint import weights_path
+from partialnas.runs.limits import Limit
 from partialnas.search.candidate import Candidate
 from partialnas.search.study import Direction
 
 
 def dominated(
-    candidates: Sequence[Candidate], objectives: Mapping[str, Direction]
+    candidates: Sequence[Candidate],
+    objectives: Mapping[str, Direction],
+    limits: Mapping[str, Limit],
 ) -> list[Candidate]:
-    """The candidates that another dominates; those without all objectives are not judged."""
-    known = [(c, values) for c in candidates if (values := c.values(objectives)) is not None]
+    """The candidates that another dominates, or that violate a limit.
+
+    Those without all objectives are not judged.
+    """
+    reached = [(c, each) for c in candidates if (each := c.reached(objectives, limits))]
+    beyond = [candidate for candidate, each in reached if each.violation]
+    known = [(candidate, each.values) for candidate, each in reached if not each.violation]
     if not known:
-        return []
+        return beyond
     points = np.array([[values[name] for name in objectives] for _, values in known])
     better = np.array([direction == "max" for direction in objectives.values()])
     best = moocore.is_nondominated(points, maximise=better, keep_weakly=True)
-    return [candidate for (candidate, _), good in zip(known, best, strict=True) if not good]
+    behind = [candidate for (candidate, _), good in zip(known, best, strict=True) if not good]
+    return beyond + behind
 
 
 def drop_weights(folder: Path, keys: Iterable[str]) -> None:

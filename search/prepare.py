@@ -61,13 +61,11 @@ class Prepared:
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        """Each arm with the one that it is compared with: its baseline, or else the first arm."""
-        everyone = [*self.arms, *self.controls]
-        if self.design is None:
-            return tuple((arm, everyone[0]) for arm in everyone[1:])
-        apart = [arm for arm in everyone if self.design.arm(arm) is None]
-        base = self.design.arms[0].name
-        return (*self.design.contrasts, *((arm, base) for arm in apart))
+        """What tables compare: an ablation's arms with their baselines, or all with the first."""
+        if self.design is not None:
+            return self.design.contrasts
+        everyone = [*self.arms, *self.controls]  # none in a search alone
+        return tuple((arm, everyone[0]) for arm in everyone[1:])
 
     def recipe_of(self, arm: str) -> Plain:
         """The settings of the recipe that an arm has in the study's place.

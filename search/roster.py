@@ -174,12 +174,20 @@ class Roster:
             return None
         if self.sequential is not None and self.sequential.max == rule.max:
             return None
-        quantity = self._study.decides
-        self.sequential = decide(rule, quantity, self._values(quantity), self._prepared.contrasts)
+        quantity, pairs = self._study.decides, self._prepared.contrasts
+        self.sequential = decide(rule, quantity, self._values(quantity), pairs, self._same())
         self._ledger.amend({"sequential": self.sequential.model_dump_json()})
         for (arm, _), (number, candidate) in self._arms.items():
             candidate.want(self._seeds(arm), number)
         return self.sequential
+
+    def _same(self) -> dict[str, str]:
+        """Arms that share all their trainings with an earlier arm, each with that arm."""
+        first: dict[int, str] = {}
+        arms = {arm: id(candidate) for (arm, _), (_, candidate) in self._arms.items()}
+        return {
+            arm: other for arm, own in arms.items() if (other := first.setdefault(own, arm)) != arm
+        }
 
     def _values(self, quantity: str) -> dict[str, dict[int, float]]:
         """What the trials of each arm have reached, by seed."""

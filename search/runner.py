@@ -27,8 +27,8 @@ from partialnas.search.prepare import (
     unmatched,
 )
 from partialnas.search.progress import Progress
-from partialnas.search.sources import OptunaSource, Source
-from partialnas.search.study import Study
+from partialnas.search.sources import make_source
+from partialnas.search.study import COUNTED, Study
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
 
@@ -108,7 +108,7 @@ def _drive(
     """Has everything done that the study asks for; what decided about it."""
     reference = subject_from(json.loads(ledger.meta["reference"]))
     ledger.recover()
-    feed = StudyFeed(prepared, ledger, _source(prepared), progress.event)
+    feed = StudyFeed(prepared, ledger, make_source(prepared), progress.event)
     watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
     try:
         with progress.showing():
@@ -124,13 +124,6 @@ def _as_yaml(study: Study) -> str:
     return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
 
 
-def _source(prepared: Prepared) -> Source | None:
-    study = prepared.study
-    if study.search is None or prepared.space is None or prepared.stage is not None:
-        return None
-    return OptunaSource(prepared.space, study.search, study.objectives)
-
-
 def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) -> Work:
     study = prepared.study
     if study.trial is not None:
@@ -138,18 +131,18 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
     else:
         rehearse_all(prepared)
     tasks = dict.fromkeys(condition.task for condition in prepared.conditions)
+    asked = (*study.objectives, *study.limits)
     context = Context(
         device=placement.device,
         folder=folder.resolve(),
         time_limit_s=study.executor.time_limit_s,
     )
-    counted = ("params", "macs", "macs_core", "activations")
     return Work(
         context=context,
         splits={} if study.trial else {t: load_splits(t) for t in tasks},
         reference=prepared.reference,
         function=study.trial,
-        required=tuple(name for name in study.objectives if name not in counted),
+        required=tuple(dict.fromkeys(n for n in asked if n not in COUNTED)),
         path=beside.resolve(),
     )
 

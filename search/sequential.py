@@ -15,7 +15,11 @@ Values = Mapping[str, Mapping[int, float]]
 
 
 def decide(
-    rule: SeedRule, quantity: str, values: Values, pairs: Sequence[tuple[str, str]]
+    rule: SeedRule,
+    quantity: str,
+    values: Values,
+    pairs: Sequence[tuple[str, str]],
+    same: Mapping[str, str],
 ) -> Sequential:
     """How many seeds each arm needs.
 
@@ -24,13 +28,14 @@ def decide(
         quantity: that is compared.
         values: of the trials that are done, by arm and seed.
         pairs: each arm with the one that it is compared with.
+        same: arms that share the trainings of another arm, which then count once.
     """
     first = range(rule.min)
     stage = {
         arm: {seed: value for seed, value in cells.items() if seed in first}
         for arm, cells in values.items()
     }
-    found = compare(stage, pairs)
+    found = compare(stage, pairs, same=same)
     needed = seeds_needed(found, rule.until, rule.max)
     return Sequential(
         quantity=quantity,

@@ -1,89 +1,57 @@
-"""Sources: samplers that propose architectures and learn from what came of them."""
+"""Sources by name: Optuna's samplers over a space, and the evolutions."""
 
-import itertools
-import random
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import (
     BaseDistribution,
+    CategoricalDistribution,
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.search_space import IntersectionSearchSpace
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from partialnas.search.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.prepare import Prepared
+from partialnas.search.source import (
+    Proposal,
+    Reached,
+    Remembered,
+    Source,
+    proposal_rng,
+    unknown_point,
+)
 from partialnas.search.study import Direction, SearchSpec
-from partialnas.space.architecture import Architecture
-from partialnas.space.errors import UserError
 from partialnas.space.point import Point
 from partialnas.space.space import Space
 from partialnas.space.values import digest
-
-_EXPLORATIONS = 100
-"""Random points that are looked at for a network that is not known yet."""
 
 _ATTEMPTS = 50
 """Proposals outside the constraints before one is drawn from the space directly."""
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-
-Values = Mapping[str, float]
-"""A candidate's objectives, by name."""
+_STUDY = "partialnas"
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """An architecture that a source proposes.
-
-    Attributes:
-        architecture: what to train.
-        note: plain JSON data from which the source can rebuild its memory of this proposal.
-    """
-
-    architecture: Architecture
-    note: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """A proposal of an earlier sitting, as the ledger knows it.
-
-    Attributes:
-        number: the ledger's number of the proposal.
-        note: what the source wrote down with it.
-        values: its objectives; None where it failed.
-        open: whether its trials have not ended yet.
-    """
-
-    number: int
-    note: dict[str, Any]
-    values: Values | None
-    open: bool = False
-
-
-class Source(Protocol):
-    """Proposes architectures; is told what became of each; can be rebuilt from the ledger."""
-
-    def ask(self, number: int) -> Proposal | None:
-        """The next proposal, to be known by the ledger's `number`; None when there are no more."""
-        ...
-
-    def explore(self, number: int, known: Container[str]) -> Proposal | None:
-        """A proposal whose digest is not among the known ones; None where none was found."""
-        ...
-
-    def tell(self, number: int, values: Values | None) -> None:
-        """What the proposal of that number reached; None where it failed."""
-        ...
-
-    def rebuild(self, history: Sequence[Remembered]) -> None:
-        """Take up the proposals of earlier sittings, in order."""
-        ...
+def make_source(prepared: Prepared) -> Source | None:
+    """The source that a study searches with; None where it does not search."""
+    study = prepared.study
+    if study.search is None or prepared.space is None or prepared.stage is not None:
+        return None
+    make = _SOURCES[study.search.sampler]
+    return make(prepared.space, study.search, study.objectives)
 
 
 class _Knowing(BaseSampler):
@@ -97,13 +65,19 @@ class _Knowing(BaseSampler):
     def infer_relative_search_space(
         self,
         study: optuna.Study,
-        trial: FrozenTrial,  # noqa: ARG002
+        trial: FrozenTrial,
     ) -> dict[str, BaseDistribution]:
+        if "fixed_params" in trial.system_attrs:  # nothing to sample: the point is given
+            return {}
         found = self.common.calculate(study)
         return {name: each for name, each in found.items() if not each.single()}
 
 
 class _KnowingTPE(_Knowing, TPESampler):
+    pass
+
+
+class _KnowingGP(_Knowing, GPSampler):
     pass
 
 
@@ -119,30 +93,38 @@ class _SteadyNSGAII(_Knowing, NSGAIISampler):
         return sorted(parents, key=lambda trial: trial.number)
 
 
-def make_sampler(spec: SearchSpec, count: int, common: IntersectionSearchSpace) -> BaseSampler:
-    """The sampler of a study, seeded by the study's seed and the number of proposals so far.
+class _PlacedQMC(QMCSampler):
+    """A scrambled Sobol sequence over all choices of a space, from a place in it that is told.
 
-    Re-seeding for every proposal makes a resumed search propose what it would have proposed.
-
-    Args:
-        spec: which sampler.
-        count: proposals so far.
-        common: finds the parameters that all trials of the study have in common.
+    Optuna takes the choices from the first trial, which may lack some, and keeps the place in its
+    study, which a resumed search does not have.
     """
-    seed = int(digest([spec.seed, count])[:8], 16)
-    if spec.sampler == "random":
-        return RandomSampler(seed=seed)
-    sampler: _Knowing
-    if spec.sampler == "tpe":
-        sampler = _KnowingTPE(seed=seed, multivariate=True, constant_liar=True)
-    else:
-        sampler = _SteadyNSGAII(seed=seed, population_size=spec.population)
-    sampler.common = common
-    return sampler
+
+    everything: Mapping[str, BaseDistribution]
+    place: int
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        return dict(self.everything)
+
+    def _find_sample_id(
+        self,
+        study: optuna.Study,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> int:
+        self.place += 1
+        return self.place - 1
 
 
 class OptunaSource:
-    """Optuna's ask and tell over a space; its study lives in memory."""
+    """Optuna's ask and tell over a space; its study lives in memory.
+
+    The sampler is made anew for every proposal, seeded by the study's seed and the proposal's
+    number, so that a resumed search proposes what it would have proposed.
+    """
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -150,77 +132,117 @@ class OptunaSource:
         self._spec = spec
         self._objectives = dict(objectives)
         directions = [_DIRECTIONS[direction] for direction in objectives.values()]
-        self._study = optuna.create_study(directions=directions, study_name="partialnas")
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(
+            directions=directions, study_name=_STUDY, storage=self._storage
+        )
         self._common = IntersectionSearchSpace()
         self._trials: dict[int, int] = {}
+        self._asked = 0
 
     def ask(self, number: int) -> Proposal:
         """The sampler's next architecture that satisfies the space's constraints."""
-        self._study.sampler = make_sampler(self._spec, number, self._common)
+        self._study.sampler = self._sampler(number)
         for _ in range(_ATTEMPTS):
-            trial = self._study.ask()
+            trial = self._ask()
             point = self._space.suggest(trial)
             if self._space.contains(point):
                 return self._proposal(number, trial, point)
             self._study.tell(trial, state=TrialState.FAIL)
-        return self._draw(number, self._space.sample(self._rng(number)))
+        return self._draw(number, self._space.sample(proposal_rng(self._spec.seed, number)))
 
     def explore(self, number: int, known: Container[str]) -> Proposal | None:
         """A random network that is not known yet; in a small space, any that is left."""
-        rng = self._rng(number)
-        drawn = (self._space.sample(rng) for _ in range(_EXPLORATIONS))
-        for point in itertools.chain(drawn, self._listed()):
-            if self._space.architecture(point).digest not in known:
-                return self._draw(number, point)
-        return None
+        self._study.sampler = self._sampler(number)
+        point = unknown_point(self._space, proposal_rng(self._spec.seed, number), known)
+        return None if point is None else self._draw(number, point)
 
-    def _listed(self) -> Iterator[Point]:
-        try:
-            yield from self._space.enumerate()
-        except UserError:  # too large to list
-            return
-
-    def _rng(self, number: int) -> random.Random:
-        return random.Random(f"{self._spec.seed}/{number}")
+    def _ask(self) -> optuna.Trial:
+        self._asked += 1
+        return self._study.ask()
 
     def _draw(self, number: int, point: Point) -> Proposal:
         self._study.enqueue_trial(self._space.params_of(point))
-        trial = self._study.ask()
+        trial = self._ask()
         return self._proposal(number, trial, self._space.suggest(trial))
 
     def _proposal(self, number: int, trial: optuna.Trial, point: Point) -> Proposal:
         architecture = self._space.architecture(point)
         self._trials[number] = trial.number
-        return Proposal(architecture, _note(self._study.get_trials(deepcopy=False)[trial.number]))
+        note = _note(self._study.get_trials(deepcopy=False)[trial.number])
+        return Proposal(architecture, {**note, "asked": self._asked})
 
-    def tell(self, number: int, values: Values | None) -> None:
+    def _sampler(self, number: int) -> BaseSampler:
+        return _SAMPLERS[self._spec.sampler](self, int(digest([self._spec.seed, number])[:8], 16))
+
+    def _random(self, seed: int) -> BaseSampler:
+        return RandomSampler(seed=seed)
+
+    def _tpe(self, seed: int) -> BaseSampler:
+        return self._knowing(_KnowingTPE(seed=seed, multivariate=True, constant_liar=True))
+
+    def _nsga2(self, seed: int) -> BaseSampler:
+        return self._knowing(_SteadyNSGAII(seed=seed, population_size=self._spec.population))
+
+    def _gp(self, seed: int) -> BaseSampler:
+        return self._knowing(_KnowingGP(seed=seed, warn_independent_sampling=False))
+
+    def _knowing(self, sampler: _Knowing) -> BaseSampler:
+        sampler.common = self._common
+        return sampler
+
+    def _quasi_random(self, seed: int) -> BaseSampler:  # noqa: ARG002
+        # one sequence for the whole study: only the place in it differs between proposals
+        sampler = _PlacedQMC(seed=self._spec.seed, scramble=True, warn_independent_sampling=False)
+        sampler.place = self._asked
+        sampler.everything = {
+            choice.name: CategoricalDistribution(choice.labels)
+            for choice in self._space.choices
+            if len(choice.labels) > 1
+        }
+        return sampler
+
+    def tell(self, number: int, reached: Reached | None) -> None:
         """Complete the trial, or mark it as failed."""
         trial = self._trials.pop(number)
-        if values is None:
+        if reached is None:
             self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, [values[name] for name in self._objectives])
+            return
+        study = self._storage.get_study_id_from_name(_STUDY)
+        identity = self._storage.get_trial_id_from_study_id_trial_number(study, trial)
+        # Optuna lets constraints be set on a trial that was asked for, not on one added as running
+        for key, value in create_trial(
+            value=0.0, constraints={**reached.excess}
+        ).system_attrs.items():
+            self._storage.set_trial_system_attr(identity, key, value)
+        self._study.tell(trial, self._in_order(reached))
+
+    def _in_order(self, reached: Reached) -> list[float]:
+        return [reached.values[name] for name in self._objectives]
 
     def rebuild(self, history: Sequence[Remembered]) -> None:
         """Add the proposals of earlier sittings to the study."""
         for remembered in history:
             self._trials[remembered.number] = len(self._study.get_trials(deepcopy=False))
             self._study.add_trial(self._frozen(remembered))
+            # notes of older ledgers do not tell: their samplers needed no place in a sequence
+            self._asked = remembered.note.get("asked", self._asked + 1)
             if not remembered.open:
                 del self._trials[remembered.number]
 
     def _frozen(self, remembered: Remembered) -> FrozenTrial:
         note = remembered.note
-        values = remembered.values
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        reached = remembered.reached
+        state = TrialState.FAIL if reached is None else TrialState.COMPLETE
         return create_trial(
             state=TrialState.RUNNING if remembered.open else state,
-            values=None if values is None else [values[name] for name in self._objectives],
+            values=None if reached is None else self._in_order(reached),
             params=note["params"],
             distributions={
                 name: json_to_distribution(text) for name, text in note["distributions"].items()
             },
             system_attrs=note["system_attrs"],
+            constraints={**reached.excess} if reached else None,
         )
 
 
@@ -228,3 +250,18 @@ def _note(trial: FrozenTrial) -> dict[str, Any]:
     distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
     attrs = {k: v for k, v in trial.system_attrs.items() if k != "fixed_params"}
     return {"params": trial.params, "distributions": distributions, "system_attrs": attrs}
+
+
+_SAMPLERS: dict[str, Callable[[OptunaSource, int], BaseSampler]] = {
+    "random": OptunaSource._random,
+    "quasi-random": OptunaSource._quasi_random,
+    "tpe": OptunaSource._tpe,
+    "nsga2": OptunaSource._nsga2,
+    "gp": OptunaSource._gp,
+}
+
+_SOURCES: dict[str, Callable[[Space, SearchSpec, Mapping[str, Direction]], Source]] = {
+    **dict.fromkeys(_SAMPLERS, OptunaSource),
+    "evolution": AgeingEvolution,
+    "front-evolution": FrontEvolution,
+}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from partialnas.runs.limits import Limit
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.settings import Plain, changed
@@ -39,6 +40,16 @@ MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
 """Objectives that need the network on the device."""
 
 
+TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
+"""What a training tells of a network, that differs between seeds."""
+
+
+COUNTED = ("params", "macs", "macs_core", "activations")
+"""Objectives that are known by formula, before anything is trained."""
+
+Sampler = Literal["random", "quasi-random", "tpe", "nsga2", "gp", "evolution", "front-evolution"]
+
+
 class TaskSpec(Value):
     """The data set by name, and the side in pixels that images are resized to."""
 
@@ -52,11 +63,37 @@ class TaskSpec(Value):
 
 
 class SearchSpec(Value):
-    """Which sampler proposes architectures, and the seed of its proposals."""
+    """Which sampler proposes architectures, and the seed of its proposals.
 
-    sampler: Literal["random", "tpe", "nsga2"] = "nsga2"
+    Attributes:
+        sampler: `random`, `quasi-random` (a scrambled Sobol sequence), `tpe`, `nsga2` and `gp` are
+            Optuna's; `evolution` is ageing evolution, `front-evolution` mutates the current front
+            (see `search.evolution`).
+        seed: of all proposals.
+        population: networks of a generation (`nsga2`), among which tournaments are held
+            (`evolution`), or that are drawn at random first (`front-evolution`).
+        tournament: networks that meet to be the parent in `evolution`; without it a quarter of
+            the population, at least 2.
+    """
+
+    sampler: Sampler = "nsga2"
     seed: int = Field(default=0, ge=0)
     population: int = Field(default=16, ge=2)
+    tournament: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _a_tournament_is_of_the_population(self) -> Self:
+        if self.tournament is not None and self.tournament > self.population:
+            raise ValueError(
+                f"tournament: expected at most the population, {self.population}, "
+                f"got {self.tournament}"
+            )
+        return self
+
+    @property
+    def entrants(self) -> int:
+        """Networks that meet in a tournament."""
+        return self.tournament or max(2, self.population // 4)
 
 
 class Budget(Value):
@@ -129,6 +166,11 @@ class Study(Value):
         conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
             and `measure` by name, keys written with dots.
         objectives: what is traded off, and each direction.
+        limits: the least or most that networks of the front may reach in what is trained or
+            measured, such as `{latency_ms: {max: 5.0}}`. Means over seeds count, for speeds the
+            figures as they were timed (ms of a batch, img/s), not those relative to the reference.
+            Samplers avoid what is beyond; it is trained and kept, but never on the front. Bounds on
+            what is known by formula are the `constraints` of `space`.
         reference_point: a worst value of each objective, for the hypervolume; by default what
             guessing reaches, no throughput, and a tenth more than the dearest networks.
         reference: the network that throughput is relative to; by default a FasterNet near the
@@ -150,6 +192,7 @@ class Study(Value):
     arms: dict[str, str | Plain] = Field(default_factory=dict)
     conditions: dict[str, Plain] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
+    limits: dict[str, Limit] = Field(default_factory=dict)
     reference_point: dict[str, float] = Field(default_factory=dict)
     measure: Protocol = Protocol()
     reference: str | Plain | None = None
@@ -251,23 +294,60 @@ class Study(Value):
         return self
 
     @model_validator(mode="after")
+    def _conditions_leave_factors_alone(self) -> Self:
+        factors = self.ablation.factors if self.ablation else {}
+        varied = {
+            key: name
+            for name, factor in factors.items()
+            for settings in factor.values.values()
+            for key in settings
+        }
+        for name, settings in self.conditions.items():
+            for key in settings.keys() & varied.keys():
+                raise ValueError(f"conditions.{name}: {key} is what factor {varied[key]} varies")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_are_of_trained_quantities(self) -> Self:
+        """A study's own function may tell other quantities than a training."""
+        if self.ablation is None or self.trial is not None:
+            return self
+        for at in ("margin", "deviation"):
+            for key in getattr(self.ablation, at):
+                if key not in TRAINED:
+                    known = ", ".join(TRAINED)
+                    raise ValueError(f"ablation.{at}: {key!r} is not trained; there are {known}")
+        return self
+
+    @model_validator(mode="after")
     def _objectives_are_known(self) -> Self:
         if not self.objectives:
             raise ValueError("objectives: expected at least one, such as {val_nll: min}")
-        if (
-            "peak_memory_bytes" in self.objectives
-            and self.measure.device == "cpu"
-            and not self.trial
-        ):
-            raise ValueError("objectives: peak_memory_bytes is measured on a GPU only")
         for name in self.objectives:
-            if name.startswith("test_"):
-                raise ValueError(f"objectives: {name}: the test split is never used to choose")
-            if self.trial is None and name not in OBJECTIVES:
+            self._check_quantity(name, "objectives")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_known(self) -> Self:
+        for name in self.limits:
+            self._check_quantity(name, "limits")
+            if name in COUNTED:
                 raise ValueError(
-                    f"objectives: {name!r} is not known; there are {', '.join(OBJECTIVES)}"
+                    f"limits: {name} is known before anything is trained: bound it under "
+                    f"space.constraints"
                 )
         return self
+
+    def _check_quantity(self, name: str, where: str) -> None:
+        """Refuses what a search cannot choose by."""
+        if name.startswith("test_"):
+            raise ValueError(f"{where}: {name}: the test split is never used to choose")
+        if self.trial is not None:
+            return
+        if name not in OBJECTIVES:
+            raise ValueError(f"{where}: {name!r} is not known; there are {', '.join(OBJECTIVES)}")
+        if name == "peak_memory_bytes" and self.measure.device == "cpu":
+            raise ValueError(f"{where}: peak_memory_bytes is measured on a GPU only")
 
     @model_validator(mode="after")
     def _the_point_is_of_objectives(self) -> Self:
@@ -281,7 +361,7 @@ class Study(Value):
     @property
     def measured(self) -> bool:
         """Whether the sampler must know a measured quantity before it goes on."""
-        return any(name in MEASURED for name in self.objectives)
+        return any(name in MEASURED for name in (*self.objectives, *self.limits))
 
     @property
     def first_seeds(self) -> int:
@@ -291,8 +371,8 @@ class Study(Value):
     @property
     def decides(self) -> str:
         """The quantity that comparisons are made in: the first objective that is trained."""
-        counted = ("params", "macs", "macs_core", "activations", *MEASURED)
-        return next((name for name in self.objectives if name not in counted), "val_nll")
+        untrained = (*COUNTED, *MEASURED)
+        return next((name for name in self.objectives if name not in untrained), "val_nll")
 
     def under(self, condition: str) -> "Study":
         """The study as if the settings of one of its conditions were its own."""

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.settings import Plain
 from partialnas.space.architecture import Architecture
 from partialnas.space.levels import AXES, Per, grains, label, parse_value, plain
 from partialnas.space.plan import BLOCK_SETTINGS, Plan, parse_stages
 from partialnas.space.ratio import started
-from partialnas.space.values import checked
+from partialnas.space.values import checked, mistakes
 
 _RECIPE = "recipe."
 _SAME_FOR_ALL = ("threads", "keep_weights")
@@ -27,10 +29,19 @@ Inside = tuple[tuple[tuple[int, ...], Plain], ...]
 def is_setting(key: str) -> bool:
     """Whether a key names a setting of a network, of some of its stages, or of the recipe."""
     try:
-        _place(key)
+        require_setting(key)
     except ValueError:
         return False
     return True
+
+
+def require_setting(key: str) -> None:
+    """Refuses a key that names no setting.
+
+    Raises:
+        ValueError: tells which there are.
+    """
+    _place(key)
 
 
 def _place(key: str) -> tuple[str, tuple[int, ...]]:
@@ -66,11 +77,24 @@ def read_settings(settings: Mapping[str, Any]) -> Plain:
 def _read(key: str, value: Any) -> Any:
     name, stages = _place(key)
     if key.startswith(_RECIPE):
+        _check_recipe(name, value)
         return value
     try:
         return plain(name, parse_value(name, "stage" if stages else "network", value))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
+
+
+def _check_recipe(name: str, value: Any) -> None:
+    """Refuses a value that no recipe can have; what fits together is known of whole recipes only.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    try:
+        Recipe.model_validate({name: value})
+    except ValidationError as error:
+        raise ValueError("; ".join(mistakes(error, "recipe"))) from None
 
 
 def level_label(key: str, value: object) -> str:

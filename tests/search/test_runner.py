@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -21,13 +21,14 @@ from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.keeping import dominated
 from partialnas.search.runner import run_study
-from partialnas.search.study import Study
+from partialnas.search.study import Sampler, Study
 from partialnas.search.study_file import load_study
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.plan import Plan
 
 HERE = Path(__file__).parent
+SAMPLERS = get_args(Sampler)
 
 PLAIN: dict[str, Any] = {
     "study": "plain",
@@ -54,7 +55,7 @@ def networks(ledger: Ledger) -> list[tuple[str, int]]:
     return [(row.digest, row.seed) for row in ledger.trials()]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sampler: str) -> None:
     with ran(tmp_path, search={"sampler": sampler, "population": 4}) as ledger:
         assert ledger.counts()["done"] == 12 == len(ledger.trials())
@@ -83,15 +84,20 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
     assert len(counts) == 4
 
 
-def test_a_resumed_search_proposes_what_it_would_have_proposed(tmp_path: Path) -> None:
-    for sampler in ("random", "tpe", "nsga2"):
-        search = {"sampler": sampler, "population": 4}
-        whole, parts = tmp_path / f"{sampler}-whole", tmp_path / f"{sampler}-parts"
-        with ran(whole, search=search, budget={"trials": 12}) as ledger:
-            expected = networks(ledger)
-        for trials in (3, 7, 12):
-            with ran(parts, search=search, budget={"trials": trials}) as ledger:
-                assert networks(ledger) == expected[:trials]
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_search_proposes_what_it_would_have_proposed(
+    tmp_path: Path, sampler: str
+) -> None:
+    changes: dict[str, Any] = {
+        "search": {"sampler": sampler, "population": 4},
+        "limits": {"throughput_img_s": {"min": 6000}},
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    with ran(whole, budget={"trials": 12}, **changes) as ledger:
+        expected = networks(ledger)
+    for trials in (3, 7, 12):
+        with ran(parts, budget={"trials": trials}, **changes) as ledger:
+            assert networks(ledger) == expected[:trials]
 
 
 def test_a_killed_driver_loses_nothing_and_repeats_only_what_was_interrupted(
@@ -229,7 +235,7 @@ def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> 
         run_study(study(budget={"trials": 3}, **changes), tmp_path / "out", beside=HERE)
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "evolution", "front-evolution"])
 def test_a_search_finds_all_of_a_small_space_and_ends(tmp_path: Path, sampler: str) -> None:
     search = {"sampler": sampler, "population": 4}
     for _ in range(2):
@@ -277,8 +283,10 @@ def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     better = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
     unknown = Candidate(digits, how, seeds={0}, results={0: None})
     objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
-    assert dominated([judged, better, unknown], objectives) == [judged]
-    assert dominated([unknown], objectives) == []
+    assert dominated([judged, better, unknown], objectives, {}) == [judged]
+    assert dominated([unknown], objectives, {}) == []
+    limits = study(limits={"val_nll": {"min": 0.7}}).limits
+    assert dominated([judged, better, unknown], objectives, limits) == [better]
 
 
 def test_what_a_study_grew_by_is_told_and_noted(

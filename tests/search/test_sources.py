@@ -1,18 +1,26 @@
 """Samplers as sources: what they propose when they are taken up anew, and how they scale."""
 
+import random
 from collections import Counter
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, get_args
 
+import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from partialnas.search.sources import OptunaSource, Proposal, Remembered
-from partialnas.search.study import SearchSpec
+from partialnas.search.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.source import Proposal, Reached, Remembered, Source
+from partialnas.search.sources import OptunaSource
+from partialnas.search.study import Direction, Sampler, SearchSpec
 from partialnas.space.architecture import Architecture
+from partialnas.space.point import Point
 from partialnas.space.space import Space
-
-Sampler = Literal["random", "tpe", "nsga2"]
+from partialnas.space.values import digest
 
 SPACE: dict[str, Any] = {
     "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1]},
@@ -26,40 +34,175 @@ SPACE: dict[str, Any] = {
         }
     },
 }
+CONSTRAINED = {**SPACE, "space": {**SPACE["space"], "constraints": {"params": {"max": "40k"}}}}
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+TWO: dict[str, Direction] = {"nll": "min", "speed": "max"}
 
 
-def source(sampler: Sampler) -> OptunaSource:
-    space = Space.from_data(SPACE, resolution=8, in_chans=1, num_classes=10)
-    return OptunaSource(space, SearchSpec(sampler=sampler, population=4), {"nll": "min"})
+def space_of(data: Mapping[str, Any] = SPACE) -> Space:
+    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
 
 
-def reached(architecture: Architecture) -> dict[str, float]:
-    return {"nll": abs(architecture.widths[0] - 21) + len(architecture.realised[0][0].parts)}
+def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> Source:
+    settings = SearchSpec.model_validate({"sampler": sampler, "population": 4, **spec})
+    evolutions = {"evolution": AgeingEvolution, "front-evolution": FrontEvolution}
+    return evolutions.get(sampler, OptunaSource)(space or space_of(), settings, TWO)
 
 
-def asked(of: OptunaSource, numbers: range) -> list[Proposal]:
+def reached(architecture: Architecture) -> Reached | None:
+    """What networks reach; some fail, the wide ones are beyond a limit."""
+    width, parts = architecture.widths[0], len(architecture.realised[0][0].parts)
+    if width == 12:
+        return None
+    values = {"nll": abs(width - 21) + parts, "speed": 100.0 / width}
+    return Reached(values, {"latency": (width - 30) / 30})
+
+
+def asked(of: Source, numbers: range) -> list[Proposal]:
     proposals = []
     for number in numbers:
-        proposals.append(of.ask(number))
-        of.tell(number, reached(proposals[-1].architecture))
+        proposal = of.ask(number)
+        assert proposal is not None
+        proposals.append(proposal)
+        of.tell(number, reached(proposal.architecture))
     return proposals
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Sampler) -> None:
     first, second = source(sampler), source(sampler)
-    begun = asked(first, range(1, 31))
+    count = 14 if sampler == "gp" else 30
+    begun = asked(first, range(1, count + 1))
     second.rebuild(
         [
             Remembered(number, each.note, reached(each.architecture), open=False)
             for number, each in enumerate(begun, start=1)
         ]
     )
-    digests = [
-        [each.architecture.digest for each in asked(of, range(31, 46))] for of in (first, second)
-    ]
+    later = range(count + 1, count + (5 if sampler == "gp" else 16))
+    digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
     assert digests[0] == digests[1]
     assert len(set(digests[0])) > 3
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> None:
+    first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
+    begun = asked(first, range(1, 13))
+    flying = {number: first.ask(number) for number in (13, 14, 15)}
+    history = [
+        Remembered(number, each.note, reached(each.architecture), open=False)
+        for number, each in enumerate(begun, start=1)
+    ]
+    pending = [Remembered(n, each.note, None, open=True) for n, each in flying.items() if each]
+    assert len(pending) == 3
+    second.rebuild([*history, *pending])
+    for of in (first, second):
+        for number in (15, 13, 14):
+            proposal = flying[number]
+            assert proposal is not None
+            of.tell(number, reached(proposal.architecture))
+    digests = [
+        [each.architecture.digest for each in asked(of, range(16, 19))] for of in (first, second)
+    ]
+    assert digests[0] == digests[1]
+
+
+def directly(make: Any, count: int) -> list[str]:
+    """What Optuna proposes, driven without our source, with constraints of its own."""
+    space = space_of()
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    digests = []
+    for number in range(1, count + 1):
+        study.sampler = make(number)
+        trial = study.ask()
+        architecture = space.architecture(space.suggest(trial))
+        digests.append(architecture.digest)
+        told = reached(architecture)
+        if told is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        for key, excess in told.excess.items():
+            trial.set_constraint(key, excess)
+        study.tell(trial, [told.values["nll"], told.values["speed"]])
+    return digests
+
+
+def seeded(number: int) -> int:
+    return int(digest([0, number])[:8], 16)
+
+
+def tpe(number: int) -> BaseSampler:
+    return TPESampler(seed=seeded(number), multivariate=True, constant_liar=True)
+
+
+def nsga2(number: int) -> BaseSampler:
+    return NSGAIISampler(seed=seeded(number), population_size=20)
+
+
+def gp(number: int) -> BaseSampler:
+    return GPSampler(seed=seeded(number), warn_independent_sampling=False)
+
+
+@pytest.mark.parametrize(("sampler", "make", "count"), [("tpe", tpe, 30), ("gp", gp, 15)])
+def test_proposals_are_those_of_optuna_driven_directly(
+    sampler: Sampler, make: Any, count: int
+) -> None:
+    ours = asked(source(sampler), range(1, count + 1))
+    assert [each.architecture.digest for each in ours] == directly(make, count)
+
+
+def test_the_first_children_of_nsga2_are_of_feasible_parents_as_in_optuna() -> None:
+    ours = asked(source("nsga2", population=20), range(1, 22))
+    assert [each.architecture.digest for each in ours] == directly(nsga2, 21)
+
+
+def test_the_quasi_random_sequence_is_that_of_optuna() -> None:
+    # Optuna's first proposal is no member of the sequence: it shows which parameters there are
+    sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
+    ours = [each.architecture.digest for each in asked(source("quasi-random"), range(1, 33))]
+    assert ours == directly(lambda _: sampler, 33)[1:]
+
+
+def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
+    def imbalance(sampler: Sampler) -> int:
+        points = [each.architecture.widths[0] for each in asked(source(sampler), range(1, 65))]
+        counts = Counter(points)
+        return max(counts[width] for width in range(8, 40, 2)) - min(
+            counts[width] for width in range(8, 40, 2)
+        )
+
+    assert imbalance("quasi-random") == 0 < imbalance("random")
+
+
+@pytest.mark.parametrize("sampler", [each for each in SAMPLERS if each != "gp"])
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6), failing=st.integers(2, 6))
+def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: int) -> None:
+    space = space_of(CONSTRAINED)
+    of = source(sampler, space, seed=seed)
+    rng = random.Random(seed)
+    untold: list[int] = []
+    for number in range(1, 26):
+        proposal = of.ask(number) if number % 7 else of.explore(number, set())
+        assert proposal is not None
+        assert space.contains(proposal.architecture)
+        assert space.cost(proposal.architecture).params <= 40_000
+        untold.append(number)
+        if len(untold) > 3:
+            told = untold.pop(rng.randrange(len(untold)))
+            values = {"nll": rng.random(), "speed": rng.random()}
+            fails = told % failing == 0
+            of.tell(told, None if fails else Reached(values, {"latency": rng.uniform(-1, 1)}))
+
+
+def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
+    of = source("gp")
+    asked(of, range(1, 12))
+    explored = of.explore(12, set())
+    assert explored is not None
+    assert not any(key.startswith("gp:") for key in explored.note["system_attrs"])
+    assert explored.architecture == space_of().architecture(Point(explored.note["params"]))
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])

@@ -1,0 +1,104 @@
+"""What a source is: proposes architectures, is told what came of them, and can be rebuilt."""
+
+import itertools
+import random
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from partialnas.space.architecture import Architecture
+from partialnas.space.errors import UserError
+from partialnas.space.point import Point
+from partialnas.space.space import Space
+
+_EXPLORATIONS = 100
+"""Random points that are looked at for a network that is not known yet."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a network has reached, as samplers see it.
+
+    Attributes:
+        values: its objectives, by name.
+        excess: by how much it violates each of the study's limits; 0 or less where it does not.
+    """
+
+    values: Mapping[str, float]
+    excess: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def violation(self) -> float:
+        """All that is beyond the limits; 0 where the network satisfies them."""
+        return sum(max(0.0, each) for each in self.excess.values())
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An architecture that a source proposes.
+
+    Attributes:
+        architecture: what to train.
+        note: plain JSON data from which the source can rebuild its memory of this proposal.
+    """
+
+    architecture: Architecture
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A proposal of an earlier sitting, as the ledger knows it.
+
+    Attributes:
+        number: the ledger's number of the proposal.
+        note: what the source wrote down with it.
+        reached: what came of it; None where it failed.
+        open: whether its trials have not ended yet.
+    """
+
+    number: int
+    note: dict[str, Any]
+    reached: Reached | None
+    open: bool = False
+
+
+class Source(Protocol):
+    """Proposes architectures; is told what became of each; can be rebuilt from the ledger."""
+
+    def ask(self, number: int) -> Proposal | None:
+        """The next proposal, to be known by the ledger's `number`; None when there are no more."""
+        ...
+
+    def explore(self, number: int, known: Container[str]) -> Proposal | None:
+        """A proposal whose digest is not among the known ones; None where none was found."""
+        ...
+
+    def tell(self, number: int, reached: Reached | None) -> None:
+        """What the proposal of that number reached; None where it failed."""
+        ...
+
+    def rebuild(self, history: Sequence[Remembered]) -> None:
+        """Take up the proposals of earlier sittings, in order."""
+        ...
+
+
+def proposal_rng(seed: int, number: int) -> random.Random:
+    """The randomness of one proposal, which depends on the study's seed and its number alone."""
+    return random.Random(f"{seed}/{number}")
+
+
+def unknown_point(space: Space, rng: random.Random, known: Container[str]) -> Point | None:
+    """A random point whose network is not known yet; in a small space, any that is left."""
+    drawn = (space.sample(rng) for _ in range(_EXPLORATIONS))
+    for point in itertools.chain(drawn, _listed(space)):
+        if space.architecture(point).digest not in known:
+            return point
+    return None
+
+
+def _listed(space: Space) -> Iterator[Point]:
+    try:
+        yield from space.enumerate()
+    except UserError:  # too large to list
+        return
