@@ -50,11 +50,12 @@ def _label(name: str) -> str:
 
 
 def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
-    """What stands beside each row, and what that is: the levels alone where names are long."""
-    shown = {arm.name: " · ".join(arm.levels.values()) for arm in design.arms} if design else {}
+    """What stands beside each row, and what that is: of factorial designs the levels alone."""
+    by_levels = design is not None and design.kind in ("factorial", "fractional")
+    shown = {a.name: " · ".join(a.levels.values()) for a in design.arms} if design else {}
     short = [shown.get(name, "") for name in names]
     long = any(len(name) > _LONGEST_NAME for name in names)
-    if design is None or not long or len(set(short)) < len(names) or not all(short):
+    if design is None or not (by_levels and long) or len({*short}) < len(names) or not all(short):
         return [*names], ""
     return short, " · ".join(factor.name for factor in design.factors)
 

@@ -66,10 +66,11 @@ def show_confirmation(table: pd.DataFrame) -> None:
         shown.add_column(head, justify="right")
     for row in table.to_dict("records"):
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        spread = quantity.text(row["confirmed_sd"])  # nothing of a single seed
         shown.add_row(
             str(row["arm"]),
             quantity.text(row["chosen"]),
-            f"{quantity.text(row['confirmed'])} ± {quantity.text(row['confirmed_sd'])}",
+            quantity.text(row["confirmed"]) + (f" ± {spread}" if spread else ""),
             f"{row['shift']:+.3g}",
             *(_interval(row, *test) for test in (("test_accuracy", ".2f"), ("test_nll", ".4f"))),
             f"{row['n']}{failed}",

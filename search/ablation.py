@@ -168,7 +168,8 @@ class AblationSpec(Value):
             try:
                 found[str(name)] = FactorSpec.read(str(name), raw)
             except ValueError as error:
-                problems.append(f"{name}: {error}")
+                told = str(error)
+                problems.append(told if told.startswith(f"{name}: ") else f"{name}: {told}")
         if problems:
             raise ValueError("; ".join(problems))
         return found

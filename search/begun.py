@@ -13,7 +13,7 @@ from partialnas.runs.subject import subject_data, subject_digest, subject_from
 from partialnas.runs.task import Task
 from partialnas.search.corner import reference_point
 from partialnas.search.growth import differences, growth, noted
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.search.progress import Progress
 from partialnas.search.study import Study
 from partialnas.space.errors import MachineError, UserError

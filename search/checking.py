@@ -9,14 +9,8 @@ from partialnas.search.design_report import design_lines, power_lines
 from partialnas.search.estimate import estimate
 from partialnas.search.pilot import pilot_values
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import (
-    Prepared,
-    expected_trials,
-    prepare,
-    rehearse_all,
-    same_network,
-    unmatched,
-)
+from partialnas.search.prepare import prepare, rehearse_all
+from partialnas.search.prepared import Prepared, expected_trials, same_network, unmatched
 from partialnas.search.progress import clock
 from partialnas.search.study import SeedRule, Study
 from partialnas.search.work import import_function

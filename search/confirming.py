@@ -17,7 +17,7 @@ from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.search.condition import Condition
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.search.runner import run_stage
 from partialnas.search.study import Budget, Study
 from partialnas.space.errors import UserError

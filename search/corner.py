@@ -4,7 +4,7 @@ import math
 import random
 
 from partialnas.runs.subject import Subject
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import NetworkCost, cost
 

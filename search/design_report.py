@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from partialnas.runs.contrasts import detectable
 from partialnas.runs.design import Design, DesignArm
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 

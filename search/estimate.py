@@ -11,7 +11,7 @@ import numpy as np
 from partialnas.runs.subject import Subject
 from partialnas.search.condition import Condition
 from partialnas.search.pilot import time_trial
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 

@@ -93,6 +93,7 @@ class Evolution(ABC):
         self._points: dict[int, Point] = {}
         self._proposed: set[str] = set()
         self._told: dict[int, Member] = {}
+        self._exhausted: set[int] = set()
 
     @abstractmethod
     def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
@@ -109,10 +110,22 @@ class Evolution(ABC):
         told = [self._told[each] for each in sorted(self._told)]
         if len(told) >= self._spec.population:
             for parent in self.parents(told, rng):
-                for point in self._space.neighbours(parent.point, rng):
-                    if self._space.architecture(point).digest not in self._proposed:
-                        return self._proposal(number, point, parent.number)
+                point = self._child(parent, number)
+                if point is not None:
+                    return self._proposal(number, point, parent.number)
         return self._random(number, rng, self._proposed)
+
+    def _child(self, parent: Member, number: int) -> Point | None:
+        """A neighbour of a parent that has not been proposed yet; None where there is none."""
+        if parent.number in self._exhausted:
+            return None
+        # its own randomness, so that which parents are passed over leaves the others as they are
+        rng = proposal_rng(self._spec.seed, number, parent.number)
+        for point in self._space.neighbours(parent.point, rng):
+            if self._space.architecture(point).digest not in self._proposed:
+                return point
+        self._exhausted.add(parent.number)
+        return None
 
     def explore(self, number: int, known: Container[str]) -> Proposal | None:
         """A random network that is not known yet; in a small space, any that is left."""

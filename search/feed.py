@@ -11,7 +11,7 @@ from partialnas.runs.measurement import Measurement
 from partialnas.search.candidate import Candidate
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.search.roster import Roster
 from partialnas.search.source import Reached, Remembered, Source
 from partialnas.search.work import Item, Timing

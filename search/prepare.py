@@ -1,22 +1,22 @@
 """From a study's values to the things that run: task, space, arms, reference."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from partialnas.runs.design import Design, DesignArm, Stage
+from partialnas.runs.design import Design, DesignArm
 from partialnas.runs.measure import rehearse
 from partialnas.runs.settings import Plain
-from partialnas.runs.subject import Subject, check_subject, subject_digest, subject_from
+from partialnas.runs.subject import Subject, check_subject, subject_from
 from partialnas.runs.task import Task, resolve_task
-from partialnas.search.compiling import compile_ablation, with_settings
+from partialnas.search.compiling import compile_ablation
 from partialnas.search.condition import Condition
 from partialnas.search.controls import ControlArm, control_arm, is_control
 from partialnas.search.matching import matcher
+from partialnas.search.prepared import Prepared, arm_trials
 from partialnas.search.study import Study
 from partialnas.search.variants import changed_plan
 from partialnas.space.architecture import Architecture
@@ -33,55 +33,6 @@ _REFERENCE_SAMPLE = 64
 _REFERENCE_WIDTHS = range(2, 257, 2)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A study whose names have been resolved.
-
-    Attributes:
-        study: the study.
-        conditions: under each of which every arm is trained and timed; at least one.
-        base: the plan that arms and axes start from.
-        space: what the search varies; None for a list of arms alone.
-        arms: named subjects, in the study's order, those of its ablation first.
-        design: the ablation that was compiled into arms, if there is one.
-        stage: the later stage that is run, in the place of the study itself.
-        controls: arms that follow from what others have learned, by name.
-        reference: what throughput is relative to.
-    """
-
-    study: Study
-    conditions: tuple[Condition, ...]
-    base: Plan
-    space: Space | None
-    arms: dict[str, Subject]
-    controls: dict[str, ControlArm]
-    reference: Subject
-    design: Design | None = None
-    stage: Stage | None = None
-
-    @property
-    def contrasts(self) -> tuple[tuple[str, str], ...]:
-        """What tables compare: an ablation's arms with their baselines, or all with the first."""
-        if self.design is not None:
-            return self.design.contrasts
-        everyone = [*self.arms, *self.controls]  # none in a search alone
-        return tuple((arm, everyone[0]) for arm in everyone[1:])
-
-    def recipe_of(self, arm: str) -> Plain:
-        """The settings of the recipe that an arm has in the study's place.
-
-        An arm that follows from another is trained as that one is.
-        """
-        origin = self.controls[arm].origin if arm in self.controls else arm
-        own = self.design.arm(origin) if self.design else None
-        return own.recipe if own else {}
-
-    def under(self, arm: str, condition: Condition) -> Condition:
-        """How an arm is trained and timed under a condition."""
-        recipe = with_settings(condition.recipe, self.recipe_of(arm))
-        return replace(condition, recipe=recipe)
-
-
 def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared:
     """Resolve everything that a study names.
 
@@ -93,52 +44,90 @@ def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared
     Raises:
         UserError: names every mistake with its path in the study.
     """
-    problems: list[str] = []
+    attempts = _Attempts()
+    found = [
+        attempts.make(
+            f"conditions.{name}" if name else "task", partial(_condition, study, name, folder)
+        )
+        for name in study.conditions or ("",)
+    ]
+    attempts.make("base", study.base.architecture)
+    attempts.end()
+    conditions = tuple(condition for condition in found if condition is not None)
+    task, spec = conditions[0].task, study.space
+    space = attempts.make("space", lambda: _space(study.base, spec, task)) if spec else None
+    compiled = attempts.make("ablation", lambda: _ablation(study, conditions[0], space, known))
+    design, networks = compiled or (None, {})
+    arms = networks | _stated(study, networks, conditions, folder, attempts)
+    controls = _controls(study, arms, attempts)
+    reference = attempts.make(
+        "reference", lambda: _reference(study, study.base, space, _tasks(conditions), folder)
+    )
+    attempts.end()
+    assert reference is not None, "or that was an end"
+    prepared = Prepared(study, conditions, study.base, space, arms, controls, reference, design)
+    attempts.make("budget.trials", lambda: _check_budget(prepared))
+    attempts.end()
+    return prepared
 
-    def attempt(at: str, make: Callable[[], T]) -> T | None:
+
+class _Attempts:
+    """Tries to make things, and keeps every mistake with its path in the study."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+
+    def make(self, at: str, make: Callable[[], T]) -> T | None:
+        """What is made at a place of the study; None where it was a mistake."""
         try:
             return make()
         except UserError as error:
-            told = str(error)
-            problems.append(told if told.startswith(at) else f"{at}: {told}")
+            self.refuse(at, str(error))
             return None
 
-    base, spec = study.base, study.space
-    found = [
-        attempt(f"conditions.{name}" if name else "task", partial(_condition, study, name, folder))
-        for name in study.conditions or ("",)
-    ]
-    attempt("base", base.architecture)
-    conditions = tuple(condition for condition in found if condition is not None)
-    if problems:
-        raise _refusal(problems)
-    task, tasks = conditions[0].task, tuple(condition.task for condition in conditions)
-    space = attempt("space", lambda: _space(base, spec, task)) if spec else None
+    def refuse(self, at: str, told: str) -> None:
+        """Keeps a mistake."""
+        self._problems.append(told if told.startswith(at) else f"{at}: {told}")
+
+    def end(self) -> None:
+        """Raises all mistakes, if there were any."""
+        if self._problems:
+            raise UserError("the study cannot run:\n  " + "\n  ".join(self._problems))
+
+
+def _tasks(conditions: tuple[Condition, ...]) -> tuple[Task, ...]:
+    return tuple(condition.task for condition in conditions)
+
+
+def _stated(
+    study: Study,
+    networks: Mapping[str, Subject],
+    conditions: tuple[Condition, ...],
+    folder: Path,
+    attempts: _Attempts,
+) -> dict[str, Subject]:
+    """The arms that a study names beside those of its ablation, without controls."""
     stated = {name: arm for name, arm in study.arms.items() if not is_control(arm)}
+    for name in stated.keys() & networks.keys():
+        attempts.refuse(f"arms.{name}", "the ablation has an arm of this name")
+    tasks = _tasks(conditions)
     subjects = {
-        name: attempt(f"arms.{name}", partial(_subject, arm, name, base, tasks, folder))
+        name: attempts.make(f"arms.{name}", partial(_subject, arm, name, study.base, tasks, folder))
         for name, arm in stated.items()
     }
-    compiled = attempt("ablation", lambda: _ablation(study, conditions[0], space, known))
-    design, networks = compiled or (None, {})
-    problems += [
-        f"arms.{name}: the ablation has an arm of this name" for name in networks if name in stated
-    ]
-    arms = networks | {name: each for name, each in subjects.items() if each is not None}
+    return {name: subject for name, subject in subjects.items() if subject is not None}
+
+
+def _controls(
+    study: Study, arms: Mapping[str, Subject], attempts: _Attempts
+) -> dict[str, ControlArm]:
+    """The arms that follow from what others have learned."""
     controls = {
-        name: attempt(f"arms.{name}", partial(control_arm, arm, arms))
+        name: attempts.make(f"arms.{name}", partial(control_arm, arm, arms))
         for name, arm in study.arms.items()
         if isinstance(arm, dict) and is_control(arm)
     }
-    reference = attempt("reference", lambda: _reference(study, base, space, tasks, folder))
-    if problems or reference is None:
-        raise _refusal(problems)
-    following = {name: control for name, control in controls.items() if control is not None}
-    prepared = Prepared(study, conditions, base, space, arms, following, reference, design)
-    attempt("budget.trials", lambda: _check_budget(prepared))
-    if problems:
-        raise _refusal(problems)
-    return prepared
+    return {name: control for name, control in controls.items() if control is not None}
 
 
 def _ablation(
@@ -176,10 +165,6 @@ def _beside(data: str, folder: Path) -> str:
     """The data set's name, a relative path in it starting from `folder`."""
     kind, colon, path = data.partition(":")
     return f"{kind}:{folder / path}" if colon and path else data
-
-
-def _refusal(problems: list[str]) -> UserError:
-    return UserError("the study cannot run:\n  " + "\n  ".join(problems))
 
 
 def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
@@ -222,27 +207,8 @@ def _named(arm: str, folder: Path) -> Subject:
     return preset(arm)
 
 
-def expected_trials(prepared: Prepared) -> int | None:
-    """How many trials a study will have; None where only hours bound it.
-
-    A searched network is trained with all its seeds or not at all; where seeds are added by rule,
-    the trials of the first of them.
-    """
-    study = prepared.study
-    arms, seeds = _arm_trials(prepared), study.first_seeds
-    if study.search is None:
-        return arms
-    budget = study.budget.trials
-    return None if budget is None else arms + (budget - arms) // seeds * seeds
-
-
-def _arm_trials(prepared: Prepared) -> int:
-    arms = len(prepared.arms) + len(prepared.controls)
-    return arms * len(prepared.conditions) * prepared.study.first_seeds
-
-
 def _check_budget(prepared: Prepared) -> None:
-    study, needed = prepared.study, _arm_trials(prepared)
+    study, needed = prepared.study, arm_trials(prepared)
     if study.budget.trials is not None and needed > study.budget.trials:
         under = f" x {len(study.conditions)} conditions" if study.conditions else ""
         raise UserError(
@@ -288,25 +254,3 @@ def rehearse_all(prepared: Prepared) -> None:
     """
     for condition in prepared.conditions:
         rehearse(prepared.reference, condition.task, condition.protocol)
-
-
-def same_network(prepared: Prepared) -> list[str]:
-    """Arms that build the same network as another, one line each."""
-    first: dict[tuple[str, Condition], str] = {}
-    lines = []
-    for name, arm in prepared.arms.items():
-        trained = prepared.under(name, prepared.conditions[0])
-        other = first.setdefault((subject_digest(arm), trained), name)
-        if other != name:
-            lines.append(f"arms.{name} builds the same network as arms.{other}: trained once")
-    return lines
-
-
-def unmatched(prepared: Prepared) -> list[str]:
-    """Arms for which no twin of equal cost was found, one line each."""
-    arms = prepared.design.arms if prepared.design else ()
-    return [
-        f"{arm.name} cannot be matched: {arm.matched.problem}"
-        for arm in arms
-        if arm.matched and arm.matched.problem
-    ]

@@ -20,7 +20,7 @@ from partialnas.runs.subject import (
 from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.controls import control_network
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.search.sequential import decide
 from partialnas.search.study import SeedRule
 from partialnas.search.work import Timing
@@ -168,14 +168,21 @@ class Roster:
     # How many seeds.
 
     def decide_seeds(self) -> Sequential | None:
-        """Decides by the study's rule how many seeds arms need; None where that is settled."""
+        """Decides by the study's rule how many seeds arms need; None where that is settled.
+
+        Arms that were added since, or a greater `max`, have it decided again; no arm loses seeds.
+        """
         rule = self._study.seeds
         if not isinstance(rule, SeedRule) or self._prepared.stage is not None:
             return None
-        if self.sequential is not None and self.sequential.max == rule.max:
+        before = self.sequential.seeds if self.sequential else {}
+        known = {arm for arm, _ in self._arms} <= before.keys()
+        if self.sequential is not None and self.sequential.max == rule.max and known:
             return None
         quantity, pairs = self._study.decides, self._prepared.contrasts
-        self.sequential = decide(rule, quantity, self._values(quantity), pairs, self._same())
+        decided = decide(rule, quantity, self._values(quantity), pairs, self._same())
+        seeds = {arm: max(n, before.get(arm, 0)) for arm, n in decided.seeds.items()}
+        self.sequential = decided.model_copy(update={"seeds": seeds})
         self._ledger.amend({"sequential": self.sequential.model_dump_json()})
         for (arm, _), (number, candidate) in self._arms.items():
             candidate.want(self._seeds(arm), number)
@@ -275,8 +282,8 @@ class Roster:
             if trial.final:
                 last = self._ledger.last_ratios(trial.key) if candidate.learns else None
                 self._take(candidate, trial, last)
-        for measurement in self._ledger.measurements():
-            self._measured.setdefault(measurement.digest, []).append(measurement)
+        for taken in self._ledger.measurements():
+            self._measured.setdefault(taken.digest, []).append(taken)
         for candidate in self.candidates.values():
             for seed, item in candidate.networks.items():
                 if (measurement := self.measured(item)) is not None:

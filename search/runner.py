@@ -19,13 +19,8 @@ from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
 from partialnas.search.keeping import drop_weights
 from partialnas.search.placement import Placement, place
-from partialnas.search.prepare import (
-    Prepared,
-    prepare,
-    rehearse_all,
-    same_network,
-    unmatched,
-)
+from partialnas.search.prepare import prepare, rehearse_all
+from partialnas.search.prepared import Prepared, same_network, unmatched
 from partialnas.search.progress import Progress
 from partialnas.search.sources import make_source
 from partialnas.search.study import COUNTED, Study

@@ -83,9 +83,14 @@ class Source(Protocol):
         ...
 
 
-def proposal_rng(seed: int, number: int) -> random.Random:
-    """The randomness of one proposal, which depends on the study's seed and its number alone."""
-    return random.Random(f"{seed}/{number}")
+def proposal_rng(seed: int, *numbers: int) -> random.Random:
+    """The randomness of one proposal, which depends on the study's seed and its number alone.
+
+    Args:
+        seed: of the study's proposals.
+        numbers: the ledger's number of the proposal, and whatever else it is drawn for.
+    """
+    return random.Random("/".join(map(str, (seed, *numbers))))
 
 
 def unknown_point(space: Space, rng: random.Random, known: Container[str]) -> Point | None:

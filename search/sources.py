@@ -1,5 +1,6 @@
 """Sources by name: Optuna's samplers over a space, and the evolutions."""
 
+import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -24,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from partialnas.search.evolution import AgeingEvolution, FrontEvolution
-from partialnas.search.prepare import Prepared
+from partialnas.search.prepared import Prepared
 from partialnas.search.source import (
     Proposal,
     Reached,
@@ -193,7 +195,11 @@ class OptunaSource:
 
     def _quasi_random(self, seed: int) -> BaseSampler:  # noqa: ARG002
         # one sequence for the whole study: only the place in it differs between proposals
-        sampler = _PlacedQMC(seed=self._spec.seed, scramble=True, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = _PlacedQMC(
+                seed=self._spec.seed, scramble=True, warn_independent_sampling=False
+            )
         sampler.place = self._asked
         sampler.everything = {
             choice.name: CategoricalDistribution(choice.labels)

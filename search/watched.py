@@ -8,7 +8,7 @@ from partialnas.runs.record import Record
 from partialnas.runs.subject import subject_name
 from partialnas.search.executor import End, Outcome, Wait
 from partialnas.search.feed import StudyFeed
-from partialnas.search.prepare import Prepared, expected_trials
+from partialnas.search.prepared import Prepared, expected_trials
 from partialnas.search.progress import Progress, Tally
 from partialnas.search.work import Item, Timing
 

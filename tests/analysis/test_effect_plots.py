@@ -19,7 +19,7 @@ from partialnas.analysis import (
     ladder_plot,
 )
 from partialnas.analysis.style import StyleName, drawing
-from partialnas.runs.design import Design, DesignArm, Factor
+from partialnas.runs.design import Design, DesignArm, Factor, Matched
 from partialnas.space.errors import UserError
 
 Ablations = Callable[..., Path]
@@ -130,6 +130,53 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("failed", 2)]
     assert figure.get_supxlabel() == "Δ Validation accuracy (percentage points) →\nfrom base"
     assert "no difference (±0.5)" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert_readable(figure)
+
+
+def test_rows_of_strata_are_told_apart_and_unmatched_arms_marked(
+    tmp_path: Path, ablations: Ablations
+) -> None:
+    matched = Matched(
+        quantity="macs", target=100.0, before=130.0, reached=130.0, width=((8,), (8,)),
+        mlp_ratio=("2", "2"), problem="no width fits",
+    )  # fmt: skip
+    arms, values = [], {}
+    for size in ("a small one", "a medium one", "a large one"):
+        base = f"size={size}, baseline"
+        arms += [
+            DesignArm(name=base, levels={"size": size, "parts": "2"}),
+            DesignArm(
+                name=f"size={size}, parts=3", levels={"size": size, "parts": "3"}, against=base,
+                matched=matched if size == "a large one" else None,
+            ),
+        ]  # fmt: skip
+    for index, arm in enumerate(arms):
+        values[arm.name] = {seed: 90.0 + index + seed / 10 * (1 + index % 2) for seed in range(3)}
+    design = Design(kind="one-factor", arms=tuple(arms), match="macs", within=("size",))
+    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert rows == [
+        "size=a small one, parts=3", "size=a medium one, parts=3", "size=a large one, parts=3 †",
+    ]  # fmt: skip
+    title = figure.get_supxlabel()
+    assert "from the baseline of the same size" in title
+    assert "†: macs not equal" in title
+    assert_readable(figure)
+
+
+def test_long_names_stand_on_several_lines_in_full(tmp_path: Path, ablations: Ablations) -> None:
+    names = ["base", *(f"without the {part} part of a long story about channels" for part in "xyz")]
+    values = {name: {0: 90.0 + i, 1: 91.0 + i * i} for i, name in enumerate(names)}
+    arms = tuple(
+        DesignArm(name=name, levels={"a": name}, against="base" if name != "base" else None)
+        for name in names
+    )
+    design = Design(kind="leave-one-out", arms=arms, factors=())
+    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert [row.replace("\n", " ") for row in rows] == names[1:]
     assert_readable(figure)
 
 

@@ -269,3 +269,38 @@ def test_a_study_without_arms_is_referred_to_its_front(
 ) -> None:
     with pytest.raises(UserError, match="no arms"):
         effects(ledgers(tmp_path / "s", [{"state": "done"}], study={"arms": {}}))
+
+
+def test_costs_of_an_arm_that_learns_are_means_over_its_seeds(
+    tmp_path: Path, ledgers: Callable[..., Path], learned: Callable[..., list[dict[str, Any]]]
+) -> None:
+    params = {0: 1000, 1: 3000}
+    records = [
+        {**each, "asked": "dynamic", "cost": {"params": params[each["seed"]], "macs": 10}}
+        for each in learned(seeds=2)
+    ]
+    found = effects(ledgers(tmp_path / "s", records, study={**ACCURACY, "arms": {"dynamic": {}}}))
+    assert found.table["params"].tolist() == [2000]
+
+
+def test_two_folders_of_one_study_share_no_table(
+    tmp_path: Path, plain: Path, ablations: Ablations
+) -> None:
+    again = ablations(tmp_path / "again", VALUES, study=ACCURACY)
+    with pytest.raises(UserError, match="several of these folders hold a study called parts"):
+        effects([plain, again])
+
+
+def test_the_caption_counts_only_arms_whose_widths_changed(
+    tmp_path: Path, ablations: Ablations
+) -> None:
+    as_it_is = MATCHED.model_copy(update={"before": 101.0, "width": ((8,), (8,))})
+    other_mlp = as_it_is.model_copy(update={"mlp_ratio": ("2", "15/8")})
+    arms = (
+        DesignArm(name="base"),
+        DesignArm(name="same", against="base", matched=as_it_is),
+        DesignArm(name="good", against="base", matched=other_mlp),
+    )
+    design = Design(kind="one-factor", arms=arms, match="macs")
+    caption = effects_caption(effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY)))
+    assert "Widths of 1 arm were adjusted to equal macs within 2 %" in caption

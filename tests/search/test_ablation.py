@@ -208,7 +208,11 @@ def test_a_twin_stays_as_the_ledger_has_it() -> None:
         ({"factors": {"parts": [2, 3, 4]}, "design": "ladder"}, "ladder needs two levels"),
         ({"baseline": "partialnet_t9"}, "no preset 'partialnet_t9'"),
         ({"baseline": {"parts": 6, "width": 4}}, "baseline: stage 1"),
-        ({"factors": {"recipe.lr": [-1]}}, "factors.recipe.lr"),
+        ({"factors": {"a": {"b=c": {"parts": 3}}, "a=b": {"c": {"width": 12}}}}, "called a=b=c"),
+        (
+            {"factors": {"parts": {"values": [2, 3], "when": {"width": 13}}, "width": [16, 8]}},
+            "factors.parts.when: width has no level 13; there are 16, 8",
+        ),
     ],
 )
 def test_an_ablation_that_cannot_run_is_refused(changes: dict[str, Any], told: str) -> None:
@@ -223,6 +227,10 @@ def test_an_ablation_that_cannot_run_is_refused(changes: dict[str, Any], told: s
     [
         ({"factors": {}}, "at least 1 item"),
         ({"factors": {"part": [2]}}, "part: a list of values needs a factor named like a setting"),
+        ({"factors": {"part": [2]}}, "there is no setting 'part'; there are"),
+        ({"factors": {"recipe.lr": [1e-2, -1]}}, "recipe.lr: input should be greater than 0"),
+        ({"factors": {"": {"parts": 3}}}, "expected a name for the factor"),
+        ({"factors": {"a": {" ": {"parts": 3}}}}, "expected a name for the factor"),
         ({"factors": {"parts": []}}, "parts: expected at least one level"),
         ({"factors": {"parts": [2, 2]}}, "the level 2 stands twice"),
         ({"factors": {"parts": [2, 9]}}, "parts: expected a whole number from 1 to 8, got 9"),

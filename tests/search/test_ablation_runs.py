@@ -8,6 +8,7 @@ import pytest
 
 from partialnas.analysis.arms import by_arm
 from partialnas.analysis.confirmation import choose, confirmation
+from partialnas.analysis.effects import effects
 from partialnas.analysis.load import load
 from partialnas.runs.contrasts import compare, seeds_needed
 from partialnas.runs.design import design_of, sequential_of, stages_of
@@ -72,7 +73,7 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
 
 
 def test_an_arm_that_trains_what_another_trains_has_its_trials_too(tmp_path: Path) -> None:
-    with ran(tmp_path, arms={"by hand": {"parts": 3}}) as ledger:
+    with ran(tmp_path, arms={"by hand": {"parts": 3}}, budget={"trials": 15}) as ledger:
         assert len(ledger.trials()) == 15
     rows = by_arm(tmp_path)
     assert Counter(rows["arm"]) == dict.fromkeys(
@@ -200,3 +201,54 @@ def test_a_wish_that_chooses_nothing_is_refused(tmp_path: Path, top: str, told: 
     with pytest.raises(UserError, match=told):
         choose(tmp_path, top)
     assert set(choose(tmp_path, "all")) == set(by_arm(tmp_path)["arm"])
+
+
+def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: Path) -> None:
+    rule = {"min": 3, "max": 30, "until": 0.12}
+    with ran(tmp_path / "alone", seeds=rule) as ledger:
+        alone = sequential_of(ledger.meta)
+    with ran(tmp_path / "beside", seeds=rule, arms={"by hand": {"parts": 3}}) as ledger:
+        beside = sequential_of(ledger.meta)
+    assert alone is not None
+    assert beside is not None
+    assert beside.degrees == alone.degrees == 8
+    assert beside.deviation == alone.deviation
+    assert {arm: beside.seeds[arm] for arm in alone.seeds} == alone.seeds
+
+
+def test_an_arm_that_is_added_has_the_seeds_that_the_rule_promises(tmp_path: Path) -> None:
+    rule = {"min": 3, "max": 30, "until": 0.12}
+    ran(tmp_path, seeds=rule).close()
+    before = Counter(by_arm(tmp_path)["arm"])
+    ran(tmp_path, seeds=rule, ablation=factors(parts=[2, 3, 4])).close()
+    rows = by_arm(tmp_path)
+    assert all(Counter(rows["arm"])[arm] >= seeds for arm, seeds in before.items())
+    found = effects(tmp_path).table.dropna(subset=["low", "high"])
+    assert len(found) == 5
+    assert ((found["high"] - found["low"]) / 2).max() <= 0.12 + 1e-9
+
+
+def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_path: Path) -> None:
+    conditions = {"a": {"recipe.epochs": 2}, "b": {"recipe.epochs": 3}}
+    with ran(tmp_path, seeds=1, conditions=conditions) as ledger:
+        subject = subject_from(ledger.proposals()[0].subject)
+
+    def confirmed(words: str, condition: str) -> Any:
+        chosen = {"baseline": subject}
+        confirm(tmp_path, chosen, seeds=1, words=words, condition=condition, beside=HERE)
+        with Ledger.open(tmp_path) as ledger:
+            return stages_of(ledger.meta)["confirm"].chosen
+
+    assert confirmed("the best 1", "a") == "the best 1"
+    assert confirmed("all arms", "a") == "the best 1, then all arms"
+    assert confirmed("the best 1", "a") == "the best 1, then all arms"
+    with pytest.raises(UserError, match="was begun under a"):
+        confirmed("the best 1", "b")
+    with pytest.raises(UserError, match="choose one of a, b"):
+        choose(tmp_path, "1", "c")
+
+
+def test_a_condition_of_a_study_without_any_is_refused(tmp_path: Path) -> None:
+    ran(tmp_path, seeds=1).close()
+    with pytest.raises(UserError, match="no conditions"):
+        choose(tmp_path, "1", "a")

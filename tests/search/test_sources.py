@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -34,8 +35,9 @@ SPACE: dict[str, Any] = {
         }
     },
 }
-CONSTRAINED = {**SPACE, "space": {**SPACE["space"], "constraints": {"params": {"max": "40k"}}}}
+CONSTRAINED = {**SPACE, "space": {**SPACE["space"], "constraints": {"params": {"max": "400k"}}}}
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in SAMPLERS]
 TWO: dict[str, Direction] = {"nll": "min", "speed": "max"}
 
 
@@ -68,10 +70,10 @@ def asked(of: Source, numbers: range) -> list[Proposal]:
     return proposals
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EACH)
 def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Sampler) -> None:
     first, second = source(sampler), source(sampler)
-    count = 14 if sampler == "gp" else 30
+    count = 12 if sampler == "gp" else 30
     begun = asked(first, range(1, count + 1))
     second.rebuild(
         [
@@ -79,13 +81,13 @@ def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Samp
             for number, each in enumerate(begun, start=1)
         ]
     )
-    later = range(count + 1, count + (5 if sampler == "gp" else 16))
+    later = range(count + 1, count + (3 if sampler == "gp" else 16))
     digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
     assert digests[0] == digests[1]
-    assert len(set(digests[0])) > 3
+    assert len(set(digests[0])) > 1
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EACH)
 def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> None:
     first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
     begun = asked(first, range(1, 13))
@@ -136,15 +138,25 @@ def tpe(number: int) -> BaseSampler:
     return TPESampler(seed=seeded(number), multivariate=True, constant_liar=True)
 
 
+class InOrder(NSGAIISampler):
+    """Optuna hands parents out in the order of selection, but by number once they are stored."""
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+
 def nsga2(number: int) -> BaseSampler:
-    return NSGAIISampler(seed=seeded(number), population_size=20)
+    return InOrder(seed=seeded(number), population_size=4)
 
 
 def gp(number: int) -> BaseSampler:
     return GPSampler(seed=seeded(number), warn_independent_sampling=False)
 
 
-@pytest.mark.parametrize(("sampler", "make", "count"), [("tpe", tpe, 30), ("gp", gp, 15)])
+@pytest.mark.parametrize(
+    ("sampler", "make", "count"),
+    [("tpe", tpe, 30), ("nsga2", nsga2, 30), pytest.param("gp", gp, 13, marks=pytest.mark.slow)],
+)
 def test_proposals_are_those_of_optuna_driven_directly(
     sampler: Sampler, make: Any, count: int
 ) -> None:
@@ -152,14 +164,10 @@ def test_proposals_are_those_of_optuna_driven_directly(
     assert [each.architecture.digest for each in ours] == directly(make, count)
 
 
-def test_the_first_children_of_nsga2_are_of_feasible_parents_as_in_optuna() -> None:
-    ours = asked(source("nsga2", population=20), range(1, 22))
-    assert [each.architecture.digest for each in ours] == directly(nsga2, 21)
-
-
 def test_the_quasi_random_sequence_is_that_of_optuna() -> None:
     # Optuna's first proposal is no member of the sequence: it shows which parameters there are
-    sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
+    with pytest.warns(ExperimentalWarning):
+        sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
     ours = [each.architecture.digest for each in asked(source("quasi-random"), range(1, 33))]
     assert ours == directly(lambda _: sampler, 33)[1:]
 
@@ -176,7 +184,7 @@ def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
 
 
 @pytest.mark.parametrize("sampler", [each for each in SAMPLERS if each != "gp"])
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), failing=st.integers(2, 6))
 def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: int) -> None:
     space = space_of(CONSTRAINED)
@@ -187,7 +195,7 @@ def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: in
         proposal = of.ask(number) if number % 7 else of.explore(number, set())
         assert proposal is not None
         assert space.contains(proposal.architecture)
-        assert space.cost(proposal.architecture).params <= 40_000
+        assert space.cost(proposal.architecture).params <= 400_000
         untold.append(number)
         if len(untold) > 3:
             told = untold.pop(rng.randrange(len(untold)))
@@ -196,6 +204,7 @@ def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: in
             of.tell(told, None if fails else Reached(values, {"latency": rng.uniform(-1, 1)}))
 
 
+@pytest.mark.slow
 def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
     of = source("gp")
     asked(of, range(1, 12))

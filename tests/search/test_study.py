@@ -1,12 +1,14 @@
 """Study files: what is read, what is refused and how it is told, what may grow."""
 
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from partialnas.search.growth import differences, growth, noted
 from partialnas.search.placement import place as placed
@@ -255,6 +257,26 @@ def test_conditions_that_make_no_sense_are_refused(
     tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
     assert expected in told(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"margin": {"val_nl": 1}}, "ablation.margin: 'val_nl' is not trained; there are"),
+        ({"deviation": {"macs": 1}}, "ablation.deviation: 'macs' is not trained"),
+        (
+            {"factors": {"long": {"no": {}, "yes": {"recipe.epochs": 8}}}},
+            "conditions.a: recipe.epochs is what factor long varies",
+        ),
+    ],
+)
+def test_ablations_that_do_not_fit_their_study_are_refused(
+    changes: dict[str, Any], expected: str
+) -> None:
+    ablation = {"design": "one-factor", "factors": {"parts": [2, 3]}, **changes}
+    plain = {"study": "s", "ablation": ablation, "conditions": {"a": {"recipe.epochs": 2}}}
+    with pytest.raises(ValidationError, match=re.escape(expected)):
+        Study.model_validate(plain)
 
 
 def test_differences_name_every_place() -> None:
