@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from partialnas.analysis.limits import with_feasible
 from partialnas.analysis.quantities import Direction, differs_by_seed, find, known
 from partialnas.space.errors import UserError
 
@@ -31,19 +32,18 @@ def front(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
 
     Returns:
         The rows of `aggregate`, with `on_front` and `rank` (1 is the front; missing where an
-        objective is). Identical points share the front. `attrs` tells `objectives`, `incomplete`
-        (how many rows lack an objective) and `reference_point` (see the function).
-
-    Raises:
-        UserError: there are no trials, or an objective is unknown.
+        objective is, or where a limit of the study is violated). Identical points share the front.
+        `attrs` tells `objectives`, `incomplete` (how many rows lack an objective) and
+        `reference_point` (see the function).
     """
     rows = aggregate(frame, objectives)
-    points = rows[list(objectives)].to_numpy(float, copy=True)
+    points = allowed(rows, objectives)
+    incomplete = ~complete(rows[list(objectives)].to_numpy(float))
     rows.insert(0, "rank", _ranks(points, objectives))
     rows.insert(0, "on_front", non_dominated(points, objectives))
     rows.attrs = {
         "objectives": dict(objectives),
-        "incomplete": int(rows["rank"].isna().sum()),
+        "incomplete": int(incomplete.sum()),
         "reference_point": _stored(frame, reference_point(rows, objectives)),
     }
     return rows
@@ -107,7 +107,8 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     follows from them); counts and speeds are then means over these. Trained quantities are means
     over the trials that count: done, at the study's full fidelity, with every trained objective.
     `n` is how many those are, `_sd` columns hold their standard deviation (n − 1), `failed` is how
-    many trials failed; `trial` is the first one's number.
+    many trials failed; `trial` is the first one's number. Where a study states limits, `feasible`
+    tells which networks satisfy them (see `analysis.limits`).
 
     Raises:
         UserError: there are no trials, or an objective is unknown.
@@ -125,7 +126,8 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
         facts[key] = _mean(frame[key], code)
     n = counts.groupby(code).sum().rename("n")
     failed = frame["state"].isin(FAILED).groupby(code).sum().rename("failed")
-    return pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
+    rows = pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
+    return with_feasible(rows, frame.attrs.get("limits", {}))
 
 
 def groups(frame: pd.DataFrame) -> "pd.Series[int]":
@@ -169,6 +171,14 @@ def non_dominated(points: Floats, objectives: Objectives) -> Mask:
         points[mask], maximise=_maximise(objectives), keep_weakly=True
     )
     return mask
+
+
+def allowed(rows: pd.DataFrame, objectives: Objectives) -> Floats:
+    """The objectives of each row; none (NaN) of a network that violates a limit of its study."""
+    points: Floats = rows[list(objectives)].to_numpy(float, copy=True)
+    if "feasible" in rows:
+        points[~rows["feasible"].to_numpy(bool)] = np.nan
+    return points
 
 
 def complete(points: Floats) -> Mask:

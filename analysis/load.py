@@ -43,7 +43,8 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
     the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
     the number of epochs that a trial is trained in full. `attrs["objectives"]`
     tells the directions that the first study states, `attrs["reference_point"]` the corner of the
-    hypervolume that it has stored, `attrs["studies"]` which studies they are.
+    hypervolume that it has stored, `attrs["limits"]` by folder the limits that each study states,
+    `attrs["studies"]` which studies they are.
     `warnings` counts the signs of failure that learned ratios showed (see `partialnas status`).
 
     Args:
@@ -68,6 +69,10 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
     frame.attrs = {
         "objectives": studies[0][1].get("objectives", {}),
         "reference_point": studies[0][1].get("reference_point", {}),
+        "limits": {
+            str(folder): study.get("limits", {})
+            for folder, (_, study) in zip(folders, studies, strict=True)
+        },
         "studies": [study_id(folder) for folder in folders],
     }
     return frame

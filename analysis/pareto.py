@@ -14,6 +14,7 @@ from partialnas.analysis.front import (
     Floats,
     Objectives,
     aggregate,
+    allowed,
     complete,
     non_dominated,
     require_trials,
@@ -140,7 +141,8 @@ def default_axes(frame: pd.DataFrame) -> tuple[str, str]:
 def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None) -> pd.DataFrame:
     """What the Pareto figure shows: one row per architecture, each study's front first.
 
-    A baseline (a named arm beside a search) is compared with the front, never part of it. `_low`
+    A baseline (a named arm beside a search) is compared with the front, never part of it; neither
+    is a network that violates a limit of its study, which the column `feasible` tells. `_low`
     and `_high` are the ends of the error bars: one standard deviation over seeds for a trained
     quantity, the 95 % interval for a measured one. `attrs` holds the quantities `x` and `y`.
 
@@ -177,6 +179,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         if key in shown and shown[key].notna().any():
             quantity = {across.key: across, up.key: up}.get(key) or QUANTITIES[key]
             texts[quantity.label] = _texts(shown, quantity)
+    if "feasible" in shown:
+        texts["Within limits"] = ["yes" if each else "no" for each in shown["feasible"]]
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
 
 
@@ -234,7 +238,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
 def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
     on_front = pd.Series(data=False, index=rows.index)
     for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        on_front[study.index] = non_dominated(study[list(objectives)].to_numpy(float), objectives)
+        on_front[study.index] = non_dominated(allowed(study, objectives), objectives)
     return on_front
 
 

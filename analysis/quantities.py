@@ -114,7 +114,7 @@ QUANTITIES: dict[str, Quantity] = {
 _NOT_QUANTITIES = frozenset(
     (
         *("trial", "seed", "fidelity", "full_fidelity", "threads", "batch_size", "resolution"),
-        *("relative_low", "relative_high", "noisy", "baseline", "warnings"),
+        *("relative_low", "relative_high", "noisy", "baseline", "warnings", "feasible"),
     )
 )
 

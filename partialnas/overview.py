@@ -181,12 +181,14 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
     )
     table.add_column("")
     keys = [key for key in dict.fromkeys((*axes, *_SHOWN)) if key in shown]
-    for key in (*keys, "seeds"):
+    limited = ["feasible"] if "feasible" in shown else []
+    for key in (*keys, "seeds", *limited):
         table.add_column(key, justify="right")
     quantities = [axes.get(key) or QUANTITIES[key] for key in keys]
     for _, row in shown.iterrows():
         texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
-        table.add_row(row["label"], *texts, str(row["n"]))
+        marks = ["yes" if row[key] else "no" for key in limited]
+        table.add_row(row["label"], *texts, str(row["n"]), *marks)
     if shown["noisy"].any() and any(each.timed for each in quantities):
         table.caption, table.caption_justify = NOISE, "left"
     return table

@@ -28,7 +28,7 @@ from partialnas.space.errors import MachineError, UserError
 from partialnas.space.plan import Plan
 
 HERE = Path(__file__).parent
-SAMPLERS = get_args(Sampler)
+EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in get_args(Sampler)]
 
 PLAIN: dict[str, Any] = {
     "study": "plain",
@@ -55,7 +55,7 @@ def networks(ledger: Ledger) -> list[tuple[str, int]]:
     return [(row.digest, row.seed) for row in ledger.trials()]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EACH)
 def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sampler: str) -> None:
     with ran(tmp_path, search={"sampler": sampler, "population": 4}) as ledger:
         assert ledger.counts()["done"] == 12 == len(ledger.trials())
@@ -84,7 +84,7 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
     assert len(counts) == 4
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", EACH)
 def test_a_resumed_search_proposes_what_it_would_have_proposed(
     tmp_path: Path, sampler: str
 ) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from partialnas.search.growth import differences, growth, noted
 from partialnas.search.placement import place as placed
-from partialnas.search.study import Study
+from partialnas.search.study import SearchSpec, Study
 from partialnas.search.study_file import load_study
 from partialnas.space.errors import UserError
 
@@ -282,3 +282,33 @@ def test_ablations_that_do_not_fit_their_study_are_refused(
 def test_differences_name_every_place() -> None:
     old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 2, "c": [1]}, "e": 3}
     assert differences(old, new) == ["a.b: 1 -> 2", "d: 2 -> None", "e: None -> 3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"limits": {"params": {"max": 1e6}}}, "space.constraints"),
+        ({"limits": {"test_accuracy": {"min": 90}}}, "never used to choose"),
+        ({"limits": {"speed": {"min": 90}}}, "latency_ms"),
+        ({"limits": {"latency_ms": {}}}, "expected min, max or both"),
+        ({"limits": {"peak_memory_bytes": {"max": 1}}}, "on a GPU only"),
+        ({"search": {"sampler": "evolution", "population": 4, "tournament": 5}}, "at most the pop"),
+    ],
+)
+def test_limits_and_tournaments_without_meaning_are_refused(
+    changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        Study.model_validate({**PLAIN, **changes})
+
+
+def test_a_limit_on_a_speed_has_networks_timed_before_the_sampler_is_told() -> None:
+    plain = {**PLAIN, "objectives": {"val_nll": "min", "params": "min"}}
+    assert not Study.model_validate(plain).measured
+    assert Study.model_validate({**plain, "limits": {"latency_ms": {"max": 5}}}).measured
+
+
+@pytest.mark.parametrize(("population", "entrants"), [(2, 2), (8, 2), (16, 4), (64, 16)])
+def test_a_quarter_of_the_population_meets_in_a_tournament(population: int, entrants: int) -> None:
+    assert SearchSpec(population=population).entrants == entrants
+    assert SearchSpec(population=population, tournament=2).entrants == 2

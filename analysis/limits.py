@@ -1,0 +1,45 @@
+"""Which networks satisfy the limits that their study states."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from partialnas.runs.limits import Limit
+
+Limits = Mapping[str, Mapping[str, Any]]
+"""By the folder of each study the limits that it states, as plain data."""
+
+
+def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """The rows with a column `feasible`, where any study states limits.
+
+    As in the search, means over seeds count, and of speeds the figures as they were timed, which
+    measurements of other networks do not change. A network without a figure that is limited does
+    not satisfy the limit; networks of a study without limits satisfy all there are.
+
+    Args:
+        rows: one for each network, as `aggregate` has them.
+        limits: by folder.
+    """
+    if not any(limits.values()):
+        return rows
+    feasible = pd.Series(data=True, index=rows.index)
+    for folder, stated in limits.items():
+        own = rows["folder"].eq(folder)
+        for key, limit in stated.items():
+            admits = Limit.model_validate(limit).admits
+            feasible &= ~own | as_timed(rows, key).map(admits)
+    return rows.assign(feasible=feasible)
+
+
+def as_timed(rows: pd.DataFrame, key: str) -> "pd.Series[float]":
+    """A quantity of networks; of speeds not the one on a common scale, but the one as timed."""
+    if key not in rows:
+        return pd.Series(float("nan"), index=rows.index)
+    values = rows[key].astype("float64")
+    if key not in ("throughput_img_s", "latency_ms") or "throughput_raw_img_s" not in rows:
+        return values
+    # what a study's own function told was never put on another scale
+    factor = (rows["throughput_raw_img_s"] / rows["throughput_img_s"]).fillna(1.0)
+    return values / factor if key == "latency_ms" else values * factor
