@@ -12,7 +12,8 @@ from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import prepare, rehearse_all
 from partialnas.search.prepared import Prepared, expected_trials, same_network, unmatched
 from partialnas.search.progress import clock
-from partialnas.search.study import SeedRule, Study
+from partialnas.search.specs import SeedRule
+from partialnas.search.study import Study
 from partialnas.search.work import import_function
 from partialnas.space.checks import check
 

@@ -19,7 +19,8 @@ from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.search.condition import Condition
 from partialnas.search.prepared import Prepared
 from partialnas.search.runner import run_stage
-from partialnas.search.study import Budget, Study
+from partialnas.search.specs import Budget
+from partialnas.search.study import Study
 from partialnas.space.errors import UserError
 
 FIRST_SEED = 10_000

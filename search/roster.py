@@ -22,7 +22,7 @@ from partialnas.search.condition import Condition
 from partialnas.search.controls import control_network
 from partialnas.search.prepared import Prepared
 from partialnas.search.sequential import decide
-from partialnas.search.study import SeedRule
+from partialnas.search.specs import SeedRule
 from partialnas.search.work import Timing
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from partialnas.runs.contrasts import compare, seeds_needed
 from partialnas.runs.design import Sequential
-from partialnas.search.study import SeedRule
+from partialnas.search.specs import SeedRule
 
 Values = Mapping[str, Mapping[int, float]]
 

@@ -35,7 +35,8 @@ from partialnas.search.source import (
     proposal_rng,
     unknown_point,
 )
-from partialnas.search.study import Direction, SearchSpec
+from partialnas.search.specs import SearchSpec
+from partialnas.search.study import Direction
 from partialnas.space.point import Point
 from partialnas.space.space import Space
 from partialnas.space.values import digest

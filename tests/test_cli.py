@@ -106,10 +106,12 @@ def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixtu
 def test_a_trial_is_described_and_measured_by_its_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert ran("export", folder, "-o", folder / "named.csv") == 0
+    table = pd.read_csv(folder / "named.csv").set_index("trial").loc[2]
+    capsys.readouterr()
     arguments = ("--resolution", 8, "--in-chans", 1, "--classes", 10, "--json")
     assert ran("describe", f"{folder}:2", *arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    table = pd.read_csv(folder / "trials.csv").set_index("trial").loc[2]
     assert (told["digest"], told["params"], told["macs"]) == (
         table["digest"],
         table["params"],

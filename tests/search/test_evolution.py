@@ -19,7 +19,8 @@ from partialnas.search.evolution import (
 )
 from partialnas.search.source import Proposal, Reached, Source
 from partialnas.search.sources import OptunaSource
-from partialnas.search.study import Direction, SearchSpec
+from partialnas.search.specs import SearchSpec
+from partialnas.search.study import Direction
 from partialnas.space.architecture import Architecture
 from partialnas.space.point import Point
 from partialnas.space.space import Space

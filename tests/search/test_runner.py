@@ -21,7 +21,8 @@ from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.keeping import dominated
 from partialnas.search.runner import run_study
-from partialnas.search.study import Sampler, Study
+from partialnas.search.specs import Sampler
+from partialnas.search.study import Study
 from partialnas.search.study_file import load_study
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError

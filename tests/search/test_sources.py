@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial
 from partialnas.search.evolution import AgeingEvolution, FrontEvolution
 from partialnas.search.source import Proposal, Reached, Remembered, Source
 from partialnas.search.sources import OptunaSource
-from partialnas.search.study import Direction, Sampler, SearchSpec
+from partialnas.search.specs import Sampler, SearchSpec
+from partialnas.search.study import Direction
 from partialnas.space.architecture import Architecture
 from partialnas.space.point import Point
 from partialnas.space.space import Space

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from partialnas.search.growth import differences, growth, noted
 from partialnas.search.placement import place as placed
-from partialnas.search.study import SearchSpec, Study
+from partialnas.search.specs import SearchSpec
+from partialnas.search.study import Study
 from partialnas.search.study_file import load_study
 from partialnas.space.errors import UserError
 
