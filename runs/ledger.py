@@ -3,7 +3,8 @@
 Its only writer is the study's driver; anybody may read at any time. Each finished trial is one
 commit that the disk has confirmed before the next trial is asked for, so that a study killed at any
 moment goes on where it was: `recover` turns what was running into planned, and that is all. What
-is cheap to do again, such as a proposal, does not wait for the disk.
+is cheap to do again, such as a proposal, does not wait for the disk. Against disks that damage what
+they have confirmed, copies are made every ten minutes and at the end (see `ledger_backup`).
 """
 
 import json
@@ -11,20 +12,19 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from partialnas.runs.driver_lock import lock_driver
+from partialnas.runs.ledger_backup import back_up, newest_good
 from partialnas.runs.ledger_file import (
     LEDGER_FILE,
-    RATIOS_SINCE,
     create_file,
     open_reader,
     open_writer,
-    read,
     telling,
-    transaction,
-    write,
+    way_out,
 )
 from partialnas.runs.ledger_rows import (
     FINAL,
@@ -38,9 +38,13 @@ from partialnas.runs.ledger_rows import (
     trial_columns,
     trial_row,
 )
+from partialnas.runs.ledger_sql import RATIOS_SINCE, read, transaction, write
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import RatioEpoch, Record, State
-from partialnas.space.errors import UserError
+from partialnas.space.errors import MachineError, UserError
+
+_BACKUP_EVERY_S = 600.0
+_BACKUP_REST = 50  # times as long as a copy takes, so that copies take 2 % of the time at most
 
 
 class Ledger:
@@ -57,6 +61,8 @@ class Ledger:
         self.path = path
         self._connection = connection
         self._lock = lock
+        self._grown = False
+        self._next_backup = monotonic() + _BACKUP_EVERY_S
 
     @classmethod
     def create(cls, folder: Path, meta: Mapping[str, str]) -> Self:
@@ -64,7 +70,7 @@ class Ledger:
 
         Raises:
             UserError: there is a ledger already, or another driver works here.
-            MachineError: the folder cannot be written.
+            MachineError: the folder cannot be written, or its ledger is gone and left copies.
         """
         path = folder / LEDGER_FILE
         with telling(path):
@@ -73,6 +79,7 @@ class Ledger:
         try:
             if path.exists():
                 raise UserError(f"{folder}: holds a ledger already; choose another folder")
+            _refuse_lost(path)
             create_file(path, meta)
             return cls(path, open_writer(path), lock)
         except BaseException:
@@ -90,6 +97,7 @@ class Ledger:
         """
         path = folder / LEDGER_FILE
         if not path.exists():
+            _refuse_lost(path)
             raise UserError(
                 f"{folder}: no ledger here ({LEDGER_FILE}); "
                 f"start one with `partialnas run STUDY --out {folder}`"
@@ -106,6 +114,8 @@ class Ledger:
     def close(self) -> None:
         """Closes the file and lets another driver in."""
         with telling(self.path):
+            if self._lock:
+                self._back_up()
             self._connection.close()
         if self._lock:
             self._lock.close()
@@ -294,6 +304,19 @@ class Ledger:
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
         with telling(self.path), transaction(self._connection, synced=synced):
             yield
+        self._grown = self._grown or synced
+        if monotonic() > self._next_backup:
+            self._back_up()
+
+    def _back_up(self) -> None:
+        """Copies the ledger, where it has grown; the next copy waits long beside what one takes."""
+        if not self._grown:
+            return
+        began = monotonic()
+        back_up(self._connection, self.path)
+        self._grown = False
+        took = monotonic() - began
+        self._next_backup = monotonic() + max(_BACKUP_EVERY_S, _BACKUP_REST * took)
 
     def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
         with telling(self.path):
@@ -330,3 +353,9 @@ class Ledger:
 
     def _write_trial(self, row: TrialRow) -> None:
         write(self._connection, "trials", trial_columns(row))
+
+
+def _refuse_lost(path: Path) -> None:
+    """Refuse a folder whose ledger is gone while there are copies of it."""
+    if newest_good(path) is not None:
+        raise MachineError(f"{path}: is gone; {way_out(path)}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +99,61 @@ def test_a_newer_schema_is_refused(ledger: Ledger, tmp_path: Path, write: bool) 
 
 def test_a_truncated_file_is_told(ledger: Ledger, tmp_path: Path) -> None:
     path = _filled(ledger)
+    _truncate(path)
+    with pytest.raises(MachineError, match=r"is damaged .* in order is .*/backups/ledger-1.sqlite"):
+        Ledger.open(tmp_path, write=True)
+    shutil.rmtree(tmp_path / "backups")
+    with pytest.raises(MachineError, match=r"is damaged .*; put a copy in its place"):
+        Ledger.open(tmp_path, write=True)
+
+
+def _truncate(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size * 2 // 3)
-    with pytest.raises(MachineError, match="is damaged; put a copy in its place"):
+
+
+def test_the_newest_copy_in_order_takes_the_place_of_a_damaged_ledger(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = _filled(ledger)
+    with Ledger.open(tmp_path) as reader:
+        truth = _everything(reader)
+    with Ledger.open(tmp_path, write=True) as again:
+        finish_one(again)
+    _truncate(tmp_path / "backups" / "ledger-2.sqlite")
+    _truncate(path)
+    with pytest.raises(MachineError, match=r"backups/ledger-1.sqlite: put it in the ledger's pl"):
         Ledger.open(tmp_path, write=True)
+    shutil.copy(tmp_path / "backups" / "ledger-1.sqlite", path)
+    with Ledger.open(tmp_path, write=True) as again:
+        assert _everything(again) == truth
+        finish_one(again)
+
+
+def test_copies_are_kept_by_twos_and_only_of_what_is_new_and_in_order(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = _filled(ledger)
+    for _ in range(3):
+        with Ledger.open(tmp_path, write=True) as again:
+            finish_one(again)
+    Ledger.open(tmp_path, write=True).close()
+    names = sorted(copy.name for copy in (tmp_path / "backups").iterdir())
+    assert names == ["ledger-3.sqlite", "ledger-4.sqlite"]
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE trials SET name = 'forged' WHERE number = 1")
+    with Ledger.open(tmp_path, write=True) as again:
+        again.amend({"study": "other"})
+    assert sorted(copy.name for copy in (tmp_path / "backups").iterdir()) == names
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    _filled(ledger).unlink()
+    for attempt in (Ledger.open, partial(Ledger.create, meta={})):
+        with pytest.raises(MachineError, match=r"is gone; .*/backups/ledger-1.sqlite"):
+            attempt(tmp_path)
 
 
 def test_a_flipped_byte_anywhere_is_told_or_harmless(ledger: Ledger, tmp_path: Path) -> None:

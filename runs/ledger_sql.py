@@ -1,0 +1,103 @@
+"""The ledger's tables in SQL: columns, schema, and how sealed rows are read and written."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from partialnas.runs.ledger_rows import STATES, seal
+
+SCHEMA_VERSION = 2
+RATIOS_SINCE = 2
+"""The schema that brought the table of learned ratios."""
+
+APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
+
+COLUMNS = {
+    "meta": ("key", "value"),
+    "proposals": ("number", "arm", "digest", "subject", "proposal", "created"),
+    "trials": (
+        *("number", "key", "proposal", "digest", "name", "seed", "fidelity", "state", "reason"),
+        *("attempts", "metrics", "cost", "seconds", "device", "environment"),
+        *("created", "finished"),
+    ),
+    "curves": ("key", "epoch", "row"),
+    "ratios": ("key", "epoch", "row"),
+    "measurements": (
+        *("number", "digest", "device", "threads", "batch_size", "resolution", "precision"),
+        *("form", "runtime", "measurement", "taken"),
+    ),
+}
+"""Columns of each table, without the seal that ends every row."""
+
+RATIOS = """
+CREATE TABLE ratios (
+    key TEXT NOT NULL REFERENCES trials (key), epoch INTEGER NOT NULL, row TEXT NOT NULL,
+    seal INTEGER NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;
+"""
+SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE proposals (
+    number INTEGER PRIMARY KEY, arm TEXT, digest TEXT NOT NULL, subject TEXT NOT NULL,
+    proposal TEXT NOT NULL, created TEXT NOT NULL, seal INTEGER NOT NULL);
+CREATE TABLE trials (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    proposal INTEGER NOT NULL REFERENCES proposals, digest TEXT NOT NULL, name TEXT NOT NULL,
+    seed INTEGER NOT NULL, fidelity INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN {STATES}), reason TEXT, attempts INTEGER NOT NULL,
+    metrics TEXT NOT NULL, cost TEXT NOT NULL, seconds REAL NOT NULL, device TEXT NOT NULL,
+    environment TEXT NOT NULL, created TEXT NOT NULL, finished TEXT, seal INTEGER NOT NULL);
+CREATE INDEX trials_by_state ON trials (state);
+CREATE TABLE curves (
+    key TEXT NOT NULL REFERENCES trials (key), epoch INTEGER NOT NULL, row TEXT NOT NULL,
+    seal INTEGER NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;
+{RATIOS}
+CREATE TABLE measurements (
+    number INTEGER PRIMARY KEY, digest TEXT NOT NULL, device TEXT NOT NULL,
+    threads INTEGER NOT NULL, batch_size INTEGER NOT NULL, resolution INTEGER NOT NULL,
+    precision TEXT NOT NULL, form TEXT NOT NULL, runtime TEXT NOT NULL,
+    measurement TEXT NOT NULL, taken TEXT NOT NULL, seal INTEGER NOT NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, *, synced: bool) -> Iterator[None]:
+    """All or nothing: what is written inside is kept as a whole at the end, or was never there.
+
+    Args:
+        connection: that may write.
+        synced: whether the disk confirms it, with all that was written before. Without, the death
+            of any process loses nothing, and the loss of power at most what came since the disk
+            last confirmed.
+    """
+    connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def write(connection: sqlite3.Connection, table: str, columns: Sequence[object]) -> None:
+    """Writes one sealed row, in place of the one with the same key if there is one."""
+    marks = ", ".join("?" * (len(columns) + 1))
+    connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, seal(columns)))
+
+
+def read(
+    connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
+) -> list[tuple[Any, ...]]:
+    """The columns of the rows that `where` selects, each compared with its seal."""
+    names = ", ".join((*COLUMNS[table], "seal"))
+    rows = connection.execute(f"SELECT {names} FROM {table} {where}", parameters).fetchall()
+    for *columns, found in rows:
+        if seal(columns) != found:
+            error = sqlite3.DatabaseError(f"row {columns[0]} of {table} differs from its seal")
+            error.sqlite_errorname = "SQLITE_CORRUPT"  # what SQLite says of a damaged page
+            raise error
+    return [row[:-1] for row in rows]
