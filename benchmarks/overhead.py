@@ -6,22 +6,29 @@ them whole studies in this process, whose sampler proposes networks of a space: 
 is also that of its proposals, repeated ones among them. The ways take turns in the same run, and
 every round starts Ray anew. A trial's time is the mean over the steady part of all rounds: the gaps
 between one end and the next, without the first quarter of a round; what comes before a round's
-first end is its start-up.
+first end is its start-up. Plain Optuna (random and NSGA-II over as many choices, its study in
+memory) does the same trials without a ledger.
+
+`--sleep 1` has every trial take a second: the share over the ideal, a second over the workers, is
+what the harness costs a study of short trainings.
 """
 
 import argparse
 import io
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import optuna
 from rich.console import Console
 
 from partialnas.runs.environment import environment, load
@@ -49,6 +56,10 @@ AIMS_MS = {
 Times = list[float]
 """When a way began, and when each of its trials ended (monotonic seconds)."""
 
+Way = Callable[[list[Job], Path, "Sleeping"], Times]
+
+_SECONDS = "PARTIALNAS_OVERHEAD_SECONDS"
+
 
 def trivial(job: Job) -> Outcome:
     """A record as a training of four epochs makes it, at once."""
@@ -67,6 +78,18 @@ def trivial(job: Job) -> Outcome:
     return Outcome(
         records=tuple(Record(key=key, seed=seed, **facts) for seed, key in job.keys.items())
     )
+
+
+@dataclass(frozen=True)
+class Sleeping:
+    """A trial that takes so many seconds and costs nothing."""
+
+    seconds: float
+
+    def __call__(self, job: Job) -> Outcome:
+        """A record, after a while."""
+        time.sleep(self.seconds)
+        return trivial(job)
 
 
 class Noting:
@@ -97,19 +120,44 @@ class Noting:
         self.times.append(time.monotonic())
 
 
-def plainly(jobs: list[Job], folder: Path) -> Times:  # noqa: ARG001
+def plainly(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: ARG001
     times = [time.monotonic()]
     for job in jobs:
-        trivial(job)
+        work(job)
         times.append(time.monotonic())
     return times
 
 
-def through(make: Callable[[Path], Executor]) -> Callable[[list[Job], Path], Times]:
-    def run(jobs: list[Job], folder: Path) -> Times:
+def optuna_alone(make: Callable[[], optuna.samplers.BaseSampler]) -> Way:
+    """Optuna's own loop over the same choices, its study in memory."""
+
+    def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: ARG001
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=make())
+        times = [time.monotonic()]
+
+        def objective(trial: optuna.Trial) -> tuple[float, float]:
+            width = trial.suggest_categorical("width", SPACE["width"])
+            for name in ("parts", "ratio1", "ratio2", "ratio3", "ratio4", "attention", "depths"):
+                trial.suggest_categorical(name, [1, 2, 3])
+            time.sleep(work.seconds)
+            return 1 / width, 1e4 / width
+
+        study.optimize(
+            objective,
+            n_trials=len(jobs),
+            callbacks=[lambda *_: times.append(time.monotonic())],
+        )
+        return times
+
+    return run
+
+
+def through(make: Callable[[Path], Executor]) -> Way:
+    def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:
         with Ledger.create(folder, {}) as ledger:
             feed = Noting(jobs, ledger)
-            make(folder).run(feed, trivial)
+            make(folder).run(feed, work)
             assert ledger.counts()["done"] == len(jobs)
         return feed.times
 
@@ -118,6 +166,7 @@ def through(make: Callable[[Path], Executor]) -> Callable[[list[Job], Path], Tim
 
 def evaluate(architecture: Architecture, seed: int, epochs: int) -> dict[str, float]:
     """What stands in for training in a whole study."""
+    time.sleep(float(os.environ.get(_SECONDS, "0")))
     nll = 1 / architecture.widths[0] + 0.1 * seed + 0.01 / epochs
     return {"val_nll": nll, "throughput_img_s": 1e4 / sum(architecture.depths)}
 
@@ -145,8 +194,9 @@ SPACE: dict[str, Any] = {
 }
 
 
-def studying(sampler: str) -> Callable[[list[Job], Path], Times]:
-    def run(jobs: list[Job], folder: Path) -> Times:
+def studying(sampler: str) -> Way:
+    def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:
+        os.environ[_SECONDS] = str(work.seconds)
         study = Study.model_validate(
             {
                 "study": "overhead",
@@ -167,13 +217,19 @@ def studying(sampler: str) -> Callable[[list[Job], Path], Times]:
     return run
 
 
-WAYS = {
+WAYS: dict[str, Way] = {
     "plain loop": plainly,
+    "Optuna, random": optuna_alone(lambda: optuna.samplers.RandomSampler(seed=0)),
+    "Optuna, nsga2": optuna_alone(lambda: optuna.samplers.NSGAIISampler(seed=0)),
     "in-process": through(lambda folder: InProcess(folder / "workers.log")),
     "study, random": studying("random"),
     "study, nsga2": studying("nsga2"),
     "Ray, 2 workers": through(lambda folder: RayTune(folder=folder, workers=2)),
 }
+
+
+SLEEPING = ("Optuna, random", "in-process", "study, random", "Ray, 2 workers")
+"""The ways that are worth the minutes of trials that take a while."""
 
 
 @contextmanager
@@ -191,22 +247,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sleep", type=float, default=0.0, help="seconds that each trial takes")
+    parser.add_argument("--quick", action="store_true", help="20 trials, one round")
     options = parser.parse_args()
+    if options.quick:
+        options.trials, options.rounds = 20, 1
+    work = Sleeping(options.sleep)
     task = Task(data="mnist5k", resolution=28, channels=1, classes=10)
     facts = {"subject": preset("partialnet_t0"), "task": task, "recipe": RECIPES["short"]}
     jobs = [Job(**facts, fidelity=4, seeds=(seed,)) for seed in range(options.trials)]
-    rounds: dict[str, list[Times]] = {name: [] for name in WAYS}
-    print(f"{options.trials} trivial trials, {options.rounds} rounds, load {load()} before")
+    ways = {name: WAYS[name] for name in (SLEEPING if options.sleep else WAYS)}
+    rounds: dict[str, list[Times]] = {name: [] for name in ways}
+    what = f"trials of {options.sleep:g} s" if options.sleep else "trivial trials"
+    print(f"{options.trials} {what}, {options.rounds} rounds, load {load()} before")
     for turn in range(options.rounds):
-        for name, way in WAYS.items():
+        for name, way in ways.items():
             with scratch() as folder:
-                rounds[name].append(way(jobs, folder / str(turn)))
-    print(f"{'way':16} {'start-up s':>10} {'ms a trial':>10} {'slowest 5 %':>11} {'aim ms':>7}")
+                rounds[name].append(way(jobs, folder / str(turn), work))
+    last = "over" if options.sleep else "aim ms"
+    print(f"{'way':16} {'start-up s':>10} {'ms a trial':>10} {'slowest 5 %':>11} {last:>7}")
     for name, runs in rounds.items():
         startup = median(times[1] - times[0] for times in runs)
         gaps = sorted(1000 * gap for times in runs for gap in steady(times))
         mean, slow = sum(gaps) / len(gaps), gaps[int(0.95 * len(gaps))]
-        aim = f"< {AIMS_MS[name]}" if AIMS_MS[name] else ""
+        aim = f"< {AIMS_MS[name]}" if AIMS_MS.get(name) else ""
+        if options.sleep:
+            workers = 2 if "2 workers" in name else 1
+            aim = f"{mean / (1000 * options.sleep / workers) - 1:.1%}"
         print(f"{name:16} {startup:10.3f} {mean:10.3f} {slow:11.3f} {aim:>7}")
 
 

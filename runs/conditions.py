@@ -17,6 +17,13 @@ def stage_of(proposal: ProposalRow) -> str:
     return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
 
 
+def rung_of(proposal: ProposalRow) -> int:
+    """The rung that a searched network is to be trained on, from 1: where it is not promoted, 1."""
+    if proposal.arm is not None or '"rung"' not in proposal.proposal_json:
+        return 1
+    return int(proposal.proposal.get("rung", 1))
+
+
 def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
     """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
     own = {part: study.get(part) or {} for part in ("task", "recipe", "measure")}
@@ -26,3 +33,10 @@ def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str,
 def task_under(task: dict[str, Any], condition: str) -> Task:
     """The task of a condition, out of what a ledger says under `task`: one, or one for each."""
     return Task.model_validate(task[condition] if condition else task)
+
+
+def task_identities(tasks: dict[str, Any]) -> dict[str, Any]:
+    """The tasks of a ledger, one or one for each condition, without where their data lie."""
+    if isinstance(tasks.get("data"), str):
+        return Task.model_validate(tasks).identity()
+    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}

@@ -1,7 +1,8 @@
 """Data sets as plain arrays: fixed, stratified training, validation and test splits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -134,6 +135,25 @@ def _carve(whole: Labelled, count: int) -> tuple[Labelled, Labelled]:
     taken = np.zeros(len(whole.y), dtype=bool)
     taken[by_class[(2 * np.arange(count) + 1) * len(whole.y) // (2 * max(count, 1))]] = True
     return Labelled(whole.x[~taken], whole.y[~taken]), Labelled(whole.x[taken], whole.y[taken])
+
+
+def subset(splits: Splits, share: Fraction) -> Splits:
+    """The splits with a share of the training images, at least one of each class.
+
+    A smaller share is part of a larger one. Mean and deviation stay those of all images.
+    """
+    if share == 1:
+        return splits
+    y = splits.train_y
+    order = np.random.RandomState(_SPLIT_SEED).permutation(len(y))
+    by_class = order[np.argsort(y[order], kind="stable")]
+    _, first, count = np.unique(y[by_class], return_index=True, return_counts=True)
+    taken = [
+        by_class[start : start + max(round(share * int(n)), 1)]
+        for start, n in zip(first, count, strict=True)
+    ]
+    kept = np.sort(np.concatenate(taken))
+    return replace(splits, train_x=splits.train_x[kept], train_y=y[kept])
 
 
 def _resized(part: Labelled, resolution: int) -> Labelled:

@@ -166,6 +166,7 @@ class Stage(Value):
         chosen: how the arms were chosen, in words.
         origins: of each arm, by its name in the stage, the digest of its network.
         condition: of the study that it is under; empty where the study has none.
+        timed: whether networks that were never timed are timed at its end.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Stage(Value):
     chosen: str
     origins: dict[str, str]
     condition: str = ""
+    timed: bool = True
 
 
 def sequential_of(meta: Mapping[str, str]) -> Sequential | None:

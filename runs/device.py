@@ -4,6 +4,16 @@ import torch
 
 from partialnas.space.errors import MachineError, UserError
 
+_NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
+"""What torch, in a RuntimeError, says of a processor's memory that is used up."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the device or of the machine was too small."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
+
 
 def torch_device(name: str) -> torch.device:
     """The device that `cpu`, `cuda` or `cuda:1` names; a GPU always with its number.

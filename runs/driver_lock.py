@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+import psutil
+
 from partialnas.space.errors import MachineError, UserError
 
 LOCK_FILE = "driver.lock"
@@ -51,3 +53,15 @@ def _take(file: TextIO, folder: Path) -> None:
         ) from None
     except OSError as error:
         raise MachineError(f"{file.name}: cannot be locked ({error.strerror})") from error
+
+
+def driver_of(folder: Path) -> int | None:
+    """The process that works on the study in `folder`; None where there is none on this machine.
+
+    Told by the process id in the lock's file: to try the lock itself could turn a driver away.
+    """
+    try:
+        process = int((folder / LOCK_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return process if psutil.pid_exists(process) else None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from partialnas.runs.augment import Pool
 from partialnas.runs.checkpoint import load_weights
+from partialnas.runs.compiled import compiled
 from partialnas.runs.data import Splits
 from partialnas.runs.fuse import UnfusableError, fused
 from partialnas.runs.measurement import Form, Protocol
@@ -96,14 +97,21 @@ def enter(
         network = build(subject, task)
         if trained is not None and trained.weights is not None:
             load_weights(trained.weights, network)
-        module, form = _in_form(network, protocol.form, images[:2])
+        module, form = in_form(network, protocol.form, images[:2])
         # the layout that convolutions prefer: up to a quarter faster, seldom a little slower
         module = module.to(device, dtype).to(memory_format=torch.channels_last)
         images = images.to(device, dtype)
+        forward = _forward(name, module, images, protocol)
         with settings(protocol, device):
-            peak = _peak_memory(lambda: module(images), device)
+            peak = _peak_memory(forward, device)
     memory = None if peak is None else peak - held
-    return Entrant(subject_digest(subject), name, form, lambda: module(images), memory)
+    return Entrant(subject_digest(subject), name, form, forward, memory)
+
+
+def _forward(name: str, module: nn.Module, images: Tensor, protocol: Protocol) -> Forward:
+    if protocol.runtime == "compiled":
+        return compiled(name, module, images)
+    return lambda: module(images)
 
 
 def _images(task: Task, count: int, trained: Trained | None) -> Tensor:
@@ -118,7 +126,7 @@ def _images(task: Task, count: int, trained: Trained | None) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
+def in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
     """The network in the form asked for, or as near to it as it comes."""
     network = network.eval().requires_grad_(False)
     if form == "training":

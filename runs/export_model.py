@@ -15,7 +15,10 @@ from partialnas.runs.environment import environment
 from partialnas.runs.files import check_place, write_file
 from partialnas.runs.kept import KeptTrial, kept_trial
 from partialnas.runs.measurement import Protocol
+from partialnas.runs.model_card import model_card
 from partialnas.runs.model_files import timm_config, train_script, weights_metadata
+from partialnas.runs.onnx_proof import missing_packages, onnx_file
+from partialnas.runs.origin import origin
 from partialnas.runs.proof import Proof, prove_cost, prove_outputs, prove_speed
 from partialnas.runs.subject import build
 from partialnas.space.architecture import Architecture
@@ -25,6 +28,7 @@ from partialnas.space.network import Network
 from partialnas.space.values import checked
 
 _PROOF = "proof.json"
+_ONNX = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,16 @@ class Export:
 
 
 def export_model(
-    folder: Path, number: int, output: Path, *, device: str | None = None, max_seconds: float = 20.0
+    folder: Path,
+    number: int,
+    output: Path,
+    *,
+    device: str | None = None,
+    max_seconds: float = 20.0,
+    onnx: bool = True,
+    licence: str = "mit",
+    gpus: int = 1,
+    batch_size: int = 256,
 ) -> Export:
     """Writes the trained network of a trial into the folder `output`.
 
@@ -56,6 +69,10 @@ def export_model(
         output: a new folder, an empty one, or an earlier export, whose files are replaced.
         device: to measure the speed on; by default the study's.
         max_seconds: that measuring it may take.
+        onnx: whether it is also written as an ONNX file, where the packages for it are installed.
+        licence: of network and weights, as the model card tells it: an SPDX name.
+        gpus: that the script of the full training uses unless told otherwise.
+        batch_size: images a step on each of them, likewise.
 
     Raises:
         UserError: there is no finished network of ours to be had of this trial, or `output` holds
@@ -71,6 +88,7 @@ def export_model(
     trained = _trained(trial)
     architecture, weights = trial.architecture.to_json(indent=2), _weights(trial, trained)
     exported = _read_back(architecture, weights, trial)
+    as_onnx = onnx_file(trial.name, exported, splits) if onnx and not missing_packages() else None
     proof = Proof(
         trial=trial.name,
         key=trial.row.key,
@@ -80,6 +98,7 @@ def export_model(
         outputs=prove_outputs(trial, trained, exported, splits),
         cost=prove_cost(trial, exported),
         speed=prove_speed(trial, splits, protocol),
+        onnx=as_onnx[1] if as_onnx else None,
         environment=environment(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -89,8 +108,13 @@ def export_model(
         "architecture.json": architecture + "\n",
         "model.safetensors": weights,
         "config.json": timm_config(trial.architecture, trial.task, splits),
-        "train.sh": train_script(trial.architecture),
+        "train.sh": train_script(trial.architecture, gpus=gpus, batch_size=batch_size),
+        "README.md": model_card(trial, origin(trial), proof, licence=licence),
     }
+    if as_onnx:
+        files[_ONNX] = as_onnx[0]
+    else:
+        (output / _ONNX).unlink(missing_ok=True)  # of an earlier export: another network's
     return Export(trial, proof, tuple(write_file(output / n, text) for n, text in files.items()))
 
 

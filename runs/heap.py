@@ -1,6 +1,9 @@
 """The memory allocator's habits, which otherwise decide how fast a small network is."""
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # glibc's malloc.h; part of its binary interface
 _M_TRIM_THRESHOLD = -1
@@ -22,3 +25,20 @@ def keep_freed_memory() -> bool:
     if adjust is None:
         return False
     return all([adjust(_M_MMAP_THRESHOLD, _FROM_HEAP), adjust(_M_TRIM_THRESHOLD, _KEEP)])
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Makes many objects that stay, without looking through all of them again and again.
+
+    Python looks for garbage the more often the more objects there are; where a long ledger is read
+    there is none to be found. Afterwards what is there is left out of later searches.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

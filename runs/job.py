@@ -20,6 +20,10 @@ class Job(Value):
         recipe: how; its own `epochs` give way to the fidelity.
         fidelity: epochs, with a complete schedule of that length.
         seeds: one trial each.
+        rung: of a search in several fidelities, what its record says of the rung below the last
+            that it is on; empty where what it reaches is final.
+        branches: whether it takes up the trunk that a shorter training has left, and below the
+            last rung leaves its own; what it reaches is the same.
     """
 
     subject: Subject
@@ -27,6 +31,8 @@ class Job(Value):
     recipe: Recipe
     fidelity: int = Field(ge=1)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    rung: str = ""
+    branches: bool = False
 
     @property
     def keys(self) -> dict[int, str]:
@@ -35,6 +41,19 @@ class Job(Value):
             seed: trial_key(self.subject, self.task, self.recipe, self.fidelity, seed)
             for seed in self.seeds
         }
+
+    @property
+    def trunk(self) -> int:
+        """Epochs at its start that it shares with longer trainings; 0 where it does not branch.
+
+        When learned ratios are fixed depends on the length of the training from the start.
+        """
+        learns = isinstance(self.subject, Architecture) and self.subject.learned is not None
+        return self.recipe.trunk(self.fidelity) if self.branches and not learns else 0
+
+    def trunk_key(self, seed: int) -> str:
+        """What is equal for trainings of different lengths that share their trunk."""
+        return trial_key(self.subject, self.task, self.recipe, 0, seed)
 
 
 def trial_key(subject: Subject, task: Task, recipe: Recipe, fidelity: int, seed: int) -> str:

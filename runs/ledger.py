@@ -9,7 +9,7 @@ they have confirmed, copies are made every ten minutes and at the end (see `ledg
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -30,16 +30,19 @@ from partialnas.runs.ledger_rows import (
     FINAL,
     STATES,
     ProposalRow,
+    Ran,
+    Settled,
     TrialRow,
     Warned,
+    Work,
     now,
     planned_row,
     to_json,
     trial_columns,
     trial_row,
 )
-from partialnas.runs.ledger_sql import RATIOS_SINCE, read, transaction, write
-from partialnas.runs.measurement import Measurement
+from partialnas.runs.ledger_sql import RATIOS_SINCE, WORK, read, transaction, write
+from partialnas.runs.measurement import Measurement, as_written
 from partialnas.runs.record import RatioEpoch, Record, State
 from partialnas.space.errors import MachineError, UserError
 
@@ -213,32 +216,57 @@ class Ledger:
         with self._transaction():
             trial = self._unfinished(record.key)
             self._write_trial(trial._replace(**facts, finished=now()))
-            for epoch, point in enumerate(record.curve, start=1):
-                write(self._connection, "curves", (record.key, epoch, to_json(point)))
-            for each in record.ratios:
-                row = (record.key, each.epoch, each.model_dump_json())
-                write(self._connection, "ratios", row)
+            self._write_epochs(record.key, record.curve, record.ratios)
+
+    def adopt(
+        self,
+        proposals: Iterable[ProposalRow],
+        trials: Iterable[Settled],
+        measurements: Iterable[Measurement],
+    ) -> None:
+        """Writes rows of other ledgers as they are: all, or none of them."""
+        with self._transaction():
+            for proposal in proposals:
+                write(self._connection, "proposals", proposal)
+            for row, curve, ratios in trials:
+                self._write_trial(row)
+                self._write_epochs(row.key, curve, ratios)
+            for measurement in measurements:
+                self._write_measurement(measurement)
 
     def add_measurement(self, measurement: Measurement) -> int:
         """Notes a measurement; its number."""
-        m = measurement
         with self._transaction():
-            number = self._next("measurements")
-            conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
-            kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
-            write(self._connection, "measurements", (number, m.digest, *conditions, *kind))
-        return number
+            return self._write_measurement(measurement)
 
     def proposals(self) -> list[ProposalRow]:
         """Every answer of the source, in order."""
         return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
 
+    def arms(self) -> list[ProposalRow]:
+        """The proposals that are arms, in order."""
+        rows = self._read("proposals", "WHERE arm IS NOT NULL ORDER BY number")
+        return [ProposalRow(*columns) for columns in rows]
+
+    def check(self) -> None:
+        """Reads every trial, so that a damaged one is told."""
+        self._read("trials")
+
+    def timed(self) -> int:
+        """How many networks have been measured."""
+        return self._one("SELECT count(DISTINCT digest) FROM measurements")
+
+    def version(self) -> int:
+        """A number that changes whenever somebody else has written to the ledger."""
+        return self._one("PRAGMA data_version")
+
     def replays(self) -> int:
         """How many proposals named a network that had been proposed before.
 
-        Trained otherwise, in a later stage, or for another seed alone, it is another proposal.
+        Trained otherwise, in a later stage, on a higher rung, or for another seed alone, it is
+        another proposal.
         """
-        apart = ("condition", "recipe", "stage", "seed")
+        apart = ("condition", "recipe", "stage", "seed", "rung")
         told = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
         distinct = f"count(DISTINCT json_array(digest, {told}))"
         return self._one(f"SELECT count(*) - {distinct} FROM proposals")
@@ -269,6 +297,10 @@ class Ledger:
         rows = self._ratios("WHERE key = ? ORDER BY epoch", key)
         return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
 
+    def learned(self) -> set[str]:
+        """Keys of the trials with learned ratios that have ended."""
+        return {key for key, *_ in self._ratios("GROUP BY key")}
+
     def last_ratios(self, key: str) -> RatioEpoch | None:
         """The learned ratios of the trial with this key after its last epoch, if it has any."""
         rows = self._ratios("WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
@@ -291,7 +323,23 @@ class Ledger:
     def measurements(self) -> list[Measurement]:
         """Every measurement, in order."""
         rows = self._read("measurements", "ORDER BY number")
-        return [Measurement.model_validate_json(row[9]) for row in rows]
+        return [as_written(row[9]) for row in rows]
+
+    def work(self) -> list[Work]:
+        """What finished trials and measurements have taken, summed over those that are alike."""
+        with telling(self.path):
+            found = self._connection.execute(WORK).fetchall()
+        return [Work(*row) for row in found]
+
+    def ran(self) -> list[Ran]:
+        """In which environments trials ran, the one of most trials first."""
+        query = (
+            "SELECT environment, count(*), min(created), max(finished) FROM trials "
+            "GROUP BY environment ORDER BY count(*) DESC, environment"
+        )
+        with telling(self.path):
+            found = self._connection.execute(query).fetchall()
+        return [Ran(json.loads(text), *rest) for text, *rest in found]
 
     def counts(self) -> dict[State, int]:
         """How many trials are in each state."""
@@ -353,6 +401,21 @@ class Ledger:
 
     def _write_trial(self, row: TrialRow) -> None:
         write(self._connection, "trials", trial_columns(row))
+
+    def _write_epochs(
+        self, key: str, curve: Iterable[Mapping[str, float]], ratios: Iterable[RatioEpoch]
+    ) -> None:
+        for epoch, point in enumerate(curve, start=1):
+            write(self._connection, "curves", (key, epoch, to_json(point)))
+        for each in ratios:
+            write(self._connection, "ratios", (key, each.epoch, each.model_dump_json()))
+
+    def _write_measurement(self, m: Measurement) -> int:
+        number = self._next("measurements")
+        conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
+        kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
+        write(self._connection, "measurements", (number, m.digest, *conditions, *kind))
+        return number
 
 
 def _refuse_lost(path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from partialnas.runs.ledger_rows import STATES, seal
+from partialnas.runs.ledger_rows import FINAL, STATES, seal
 
 SCHEMA_VERSION = 2
 RATIOS_SINCE = 2
@@ -60,6 +60,16 @@ CREATE TABLE measurements (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+WORK = f"""
+SELECT state, device LIKE 'cuda%', json_extract(environment, '$.cores'), sum(seconds)
+FROM trials WHERE state IN {tuple(sorted(FINAL))} GROUP BY 1, 2, 3
+UNION ALL
+SELECT 'measuring', json_extract(measurement, '$.device_kind') = 'cuda',
+    json_extract(measurement, '$.environment.cores'), sum(json_extract(measurement, '$.seconds'))
+FROM measurements GROUP BY 1, 2, 3;
+"""
+"""Sums the seconds of what is finished, by what decides how large a share of a device it had."""
 
 
 @contextmanager

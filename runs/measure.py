@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from partialnas.runs.device import torch_device
 from partialnas.runs.device_lock import measuring
 from partialnas.runs.entrant import Entrant, Trained, enter, settings
 from partialnas.runs.environment import environment, load
+from partialnas.runs.foreign import Watch, watch_cpu, watch_gpu
 from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.measurement import Measurement, Protocol, Runtime, rescaled
 from partialnas.runs.rounds import Finding, find
 from partialnas.runs.subject import Subject
 from partialnas.runs.task import Task
 from partialnas.runs.timing import CPU_LAP_S, GPU_LAP_S, Runner, captured, on_cpu, on_gpu, race
+from partialnas.space.errors import UserError
 
 
 def measure(
@@ -67,8 +70,9 @@ def measure_many(
     beside = None if reference is None else enter(reference, task, protocol, device, images)
     scale = None
     for subject in subjects:
+        began = perf_counter()
         candidate = enter(subject, task, protocol, device, trained)
-        measurement = _measure(candidate, beside, task, protocol, device)
+        measurement = _measure(candidate, beside, task, protocol, device, began)
         scale = scale or measurement.reference_throughput_img_s
         yield measurement if scale is None else rescaled(measurement, scale)
 
@@ -89,17 +93,20 @@ def _measure(
     task: Task,
     protocol: Protocol,
     device: torch.device,
+    began: float,
 ) -> Measurement:
     busy = load()
     rivals = [] if reference is None or reference.digest == candidate.digest else [reference]
     with measuring(protocol.device), settings(protocol, device):
         runners, runtime = _runners([candidate, *rivals], protocol, device)
+        watch = _watch(device)
         rounds = race(
             *runners,
             shortest_lap_s=CPU_LAP_S if device.type == "cpu" else GPU_LAP_S,
             max_seconds=protocol.max_seconds,
             target_half_width=protocol.target_half_width,
         )
+        tainted = watch()
     finding = find(rounds, protocol.target_half_width)
     return Measurement(
         digest=candidate.digest,
@@ -118,25 +125,44 @@ def _measure(
         rounds=len(rounds),
         wall_cpu_gap=finding.gap,
         noisy=finding.noisy,
+        tainted=tainted,
         peak_memory_bytes=candidate.peak_memory_bytes,
         load=busy,
         environment=environment(),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=perf_counter() - began,
     )
 
 
 def _runners(
     entrants: list[Entrant], protocol: Protocol, device: torch.device
 ) -> tuple[list[Runner], Runtime]:
-    """The entrants' runners: all as captured graphs where each of them can be captured."""
+    """The entrants' runners: all as captured graphs where each of them can be captured.
+
+    Raises:
+        UserError: one cannot, and the protocol wants nothing else.
+    """
     forwards = [entrant.forward for entrant in entrants]
+    plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
-        return [on_cpu(forward, protocol.threads) for forward in forwards], "eager"
+        return [on_cpu(forward, protocol.threads) for forward in forwards], plain
+    if protocol.runtime == "eager":
+        return [on_gpu(forward) for forward in forwards], plain
     try:
         graphs = [captured(forward) for forward in forwards]
-    except RuntimeError:  # something in a network waits for the GPU or chooses by its results
-        return [on_gpu(forward) for forward in forwards], "eager"
-    return [on_gpu(graph) for graph in graphs], "cuda_graph"
+    except RuntimeError as error:  # a network waits for the GPU or chooses by its results
+        if protocol.runtime == "cuda_graph":
+            names = " or ".join(entrant.name for entrant in entrants)
+            raise UserError(f"{names} cannot be captured as a CUDA graph: {error}") from error
+        return [on_gpu(forward) for forward in forwards], plain
+    captured_as: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
+    return [on_gpu(graph) for graph in graphs], captured_as
+
+
+def _watch(device: torch.device) -> Watch:
+    if device.type == "cpu":
+        return watch_cpu()
+    return watch_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
 def _speed(finding: Finding, batch_size: int) -> dict[str, float]:

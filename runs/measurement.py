@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import from_json
 
 from partialnas.space.values import Value
 
@@ -13,8 +14,14 @@ Form = Literal["training", "deploy"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
-Runtime = Literal["eager", "cuda_graph"]
-"""What executes the network: PyTorch's operators one by one, or as one captured CUDA graph."""
+Runtime = Literal["eager", "cuda_graph", "compiled", "onnxruntime"]
+"""What executes the network: PyTorch's operators one by one, or as one captured CUDA graph; code
+that `torch.compile` generates for the whole network (captured, too, where it can be); ONNX Runtime,
+on a board that runs a bundle.
+"""
+
+DeviceKind = Literal["cpu", "cuda", "other"]
+"""Other devices are those of a board's ONNX Runtime."""
 
 
 class Protocol(Value):
@@ -26,9 +33,14 @@ class Protocol(Value):
         batch_size: images of one forward pass.
         precision: type of weights, maps and input.
         form: which form of the network runs.
+        runtime: what executes it. `auto` is the fastest that compiles nothing: captured graphs on a
+            GPU, where networks can be captured, else PyTorch's operators one by one.
         max_seconds: when to stop at the latest, warm-up included.
         target_half_width: stop when the 95 % interval reaches no further than this share of the
             value to either side.
+        when: a study measures networks as they are trained (`during`), or all after the last
+            training (`after`). `auto` measures during only where the search must know.
+        retries: how often a noisy or tainted measurement is tried again, at the end of a run.
     """
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
@@ -36,8 +48,17 @@ class Protocol(Value):
     batch_size: int = Field(default=32, ge=1)
     precision: Precision = "float32"
     form: Form = "deploy"
+    runtime: Literal["auto", "eager", "cuda_graph", "compiled"] = "auto"
     max_seconds: float = Field(default=20.0, gt=0)
     target_half_width: float = Field(default=0.02, gt=0, lt=1)
+    when: Literal["auto", "during", "after"] = "auto"
+    retries: int = Field(default=1, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _graphs_are_of_a_gpu(self) -> Self:
+        if self.runtime == "cuda_graph" and self.device == "cpu":
+            raise ValueError("runtime: cuda_graph is for a GPU; expected eager or compiled on cpu")
+        return self
 
 
 class Measurement(Value):
@@ -51,7 +72,7 @@ class Measurement(Value):
         digest: of the network measured.
         name: of the network measured.
         device: model of the GPU, or "cpu" (`environment` knows the processor).
-        device_kind: "cpu" or "cuda".
+        device_kind: "cpu", "cuda", or "other" on a board.
         threads: CPU threads of one forward pass.
         batch_size: images of one forward pass.
         resolution: height and width of the input, pixels.
@@ -72,16 +93,19 @@ class Measurement(Value):
         wall_cpu_gap: share by which the clock on the wall and the clock of the device disagree.
         noisy: the clocks disagree by more than 5 %, or time ran out before the interval was
             narrow enough.
+        tainted: another process used the device meanwhile (see `runs.foreign`).
         peak_memory_bytes: largest memory in use on a GPU for one forward pass, weights included.
         load: processes that ran or waited on the machine in the minute before.
         environment: machine, library versions and code (see `partialnas.runs.environment`).
         taken: when, ISO 8601 in UTC.
+        seconds: that taking it took, building and waiting for the device included; None in ledgers
+            of versions that did not tell.
     """
 
     digest: str
     name: str
     device: str
-    device_kind: Literal["cpu", "cuda"]
+    device_kind: DeviceKind
     threads: int
     batch_size: int
     resolution: int
@@ -101,10 +125,42 @@ class Measurement(Value):
     rounds: int = Field(ge=1)
     wall_cpu_gap: float
     noisy: bool
+    tainted: bool = False
     peak_memory_bytes: int | None = None
     load: float
     environment: dict[str, str | int]
     taken: str
+    seconds: float | None = None
+
+    @property
+    def marks(self) -> int:
+        """How many marks there are against it: noisy, tainted."""
+        return self.noisy + self.tainted
+
+    @property
+    def marked(self) -> str:
+        """The marks against it in words, as `noisy, tainted`; empty for a quiet one."""
+        return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
+
+
+_DEFAULTS = {
+    key: field.default for key, field in Measurement.model_fields.items() if not field.is_required()
+}
+
+
+def as_written(text: str) -> Measurement:
+    """The measurement that `text` (JSON) is of, not validated again.
+
+    For what carries a seal: it is as it was written, and so as it was validated then. Validating
+    takes five times as long.
+    """
+    given = from_json(text)
+    measurement = Measurement.__new__(Measurement)
+    object.__setattr__(measurement, "__dict__", {**_DEFAULTS, **given})
+    object.__setattr__(measurement, "__pydantic_fields_set__", {*given})
+    object.__setattr__(measurement, "__pydantic_extra__", None)
+    object.__setattr__(measurement, "__pydantic_private__", None)
+    return measurement
 
 
 def rescaled(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:
@@ -129,16 +185,23 @@ def same_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     throughputs, and theirs follow from it: who is relatively faster has more images a second.
     Measurements without a reference stay as they are.
     """
+    pairs = zip(measurements, reference_scales(measurements), strict=True)
+    return [one if scale is None else rescaled(one, scale) for one, scale in pairs]
+
+
+def reference_scales(measurements: Sequence[Measurement]) -> list[float | None]:
+    """For each measurement the throughput that its reference has on the common scale (img/s).
+
+    None where there is no reference; see `same_scale`.
+    """
     groups: dict[tuple[object, ...], list[float]] = {}
-    for measurement in measurements:
+    conditions = [_conditions(each) for each in measurements]
+    for measurement, own in zip(measurements, conditions, strict=True):
         speed = measurement.reference_throughput_img_s
         if speed is not None:
-            groups.setdefault(_conditions(measurement), []).append(speed)
-    scales = {conditions: median(group) for conditions, group in groups.items()}
-    return [
-        rescaled(measurement, scales[conditions]) if conditions in scales else measurement
-        for measurement, conditions in ((each, _conditions(each)) for each in measurements)
-    ]
+            groups.setdefault(own, []).append(speed)
+    scales = {own: median(group) for own, group in groups.items()}
+    return [scales.get(own) for own in conditions]
 
 
 def _conditions(measurement: Measurement) -> tuple[object, ...]:

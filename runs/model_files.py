@@ -79,8 +79,14 @@ def _side(architecture: Architecture) -> int:
     return max(_SIZE, architecture.smallest_resolution)
 
 
-def train_script(architecture: Architecture) -> str:
-    """`train.sh`: a full training with timm's own script by the published recipe."""
+def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int = 256) -> str:
+    """`train.sh`: a full training with timm's own script by the published recipe.
+
+    Args:
+        architecture: of the network.
+        gpus: that it uses unless `GPUS` says otherwise.
+        batch_size: images a step on each of them, unless `BATCH` says otherwise.
+    """
     size = nearest_size(architecture)
     recipe = _RECIPES[size]
     side = _side(architecture)
@@ -94,6 +100,10 @@ def train_script(architecture: Architecture) -> str:
         classes=_CLASSES,
         drop_path=DROP_PATH_RATES[size],
         augment=augment,
+        gpus=gpus,
+        batch=batch_size,
+        images=gpus * batch_size,
+        scaled=f"{recipe.lr * gpus * batch_size / recipe.batch_size:.6g}",
         **recipe._asdict(),
     )
 
@@ -105,7 +115,8 @@ _SCRIPT = """\
 #     sh train.sh DATA [further arguments of timm's train.py, which win over those below]
 # DATA: a folder with train/ and validation/, one folder a class in each, such as ImageNet-1K.
 # TIMM: a checkout of https://github.com/huggingface/pytorch-image-models, whose train.py runs.
-# The rate is {lr} for {batch_size} images a step, and is scaled linearly to GPUS x BATCH x STEPS.
+# The rate is {lr} for {batch_size} images a step, and is scaled linearly to GPUS x BATCH x STEPS:
+# with {gpus} x {batch} x 1 = {images} images it is {scaled}.
 # At {side}x{side} the network takes {macs:,} multiply-accumulates (stem stride {stride}; the
 # published networks have 4: to change it, edit architecture.json).
 # The published trainings see 192 pixels until epoch 280; timm's script has one size for all.
@@ -113,11 +124,11 @@ set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)
 DATA=${{1:?the folder of the images, with train/ and validation/}}
 shift
-torchrun --standalone --nproc_per_node "${{GPUS:=1}}" -m partialnas.space.timm \\
+torchrun --standalone --nproc_per_node "${{GPUS:={gpus}}}" -m partialnas.space.timm \\
     "${{TIMM:=pytorch-image-models}}/train.py" --data-dir "$DATA" \\
     --model partialnet --model-kwargs "architecture='$HERE/architecture.json'" \\
     --num-classes {classes} --img-size {side} --crop-pct 0.9 --drop-path {drop_path} \\
-    --batch-size "${{BATCH:=256}}" --grad-accum-steps "${{STEPS:=1}}" \\
+    --batch-size "${{BATCH:={batch}}}" --grad-accum-steps "${{STEPS:=1}}" \\
     --opt adamw --weight-decay {weight_decay} \\
     --lr-base {lr} --lr-base-size {batch_size} --lr-base-scale linear \\
     --sched cosine --epochs 300 --warmup-epochs 20 --warmup-lr 1e-6 --min-lr 1e-5 \\

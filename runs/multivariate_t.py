@@ -44,6 +44,27 @@ def critical_value(level: float, degrees: int, correlation: Correlation) -> floa
     return float(brentq(excess, alone, 1.2 * bonferroni, xtol=1e-9))
 
 
+@lru_cache(maxsize=64)
+def critical_of_many(level: float, degrees: int, count: int) -> float:
+    """The critical value of `count` contrasts with one and the same, as often replicated (Dunnett).
+
+    That of `critical_value` where all correlations are a half, for any number of contrasts.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import stdtrit
+
+    alone = float(stdtrit(degrees, (1 + level) / 2))
+    if count == 1:
+        return alone
+    bonferroni = float(stdtrit(degrees, 1 - (1 - level) / (2 * count)))
+
+    def excess(value: float) -> float:
+        sizes = np.array([value])
+        return float(_exceeded_by_equals(sizes, degrees, count, 0.5)[0]) - (1 - level)
+
+    return float(brentq(excess, 0.99 * alone, 1.2 * bonferroni, xtol=1e-9))
+
+
 def exceeded(values: Reals, degrees: int, correlation: Correlation) -> Reals:
     """For each value, the probability that the largest |T_i| is greater.
 

@@ -30,7 +30,12 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
     After the warm-up `one_cycle` and `cosine` fall to zero along half a cosine. The warm-up of
     `one_cycle` is half a cosine too, from a 25th of the peak; the others rise along a line.
+    `trapezoid` rises and falls along lines, and where these meet before its peak it has none.
     """
+    if recipe.schedule == "trapezoid":
+        fall = recipe.cool_down * steps
+        risen, left = (step + 1) / (recipe.warmup_steps + 1), (steps - step) / fall
+        return recipe.lr * min(risen, 1.0, left)
     peak = recipe.warmup * steps
     if step < peak:
         risen = (step + 1) / (peak + 1)

@@ -60,6 +60,24 @@ class CostProof(Value):
     params_recorded: int | None
 
 
+class OnnxProof(Value):
+    """That the ONNX file computes what the network does.
+
+    Attributes:
+        images: of the task's validation split, all of them.
+        difference: the largest between two logits, over the largest logit.
+        at_most: what `difference` may be.
+        opset: version of the operators in the file.
+        runtime: version of onnxruntime, which ran it.
+    """
+
+    images: int
+    difference: float
+    at_most: float
+    opset: int
+    runtime: str
+
+
 class Proof(Value):
     """What was proved of an exported network, where and when.
 
@@ -74,6 +92,7 @@ class Proof(Value):
         cost: see `CostProof`.
         speed: of the trained network in its deploy form, beside the network that is built from
             `architecture.json` by hand; where ratios were static, these are one and the same.
+        onnx: see `OnnxProof`; None where no ONNX file was written.
         environment: machine, library versions and code.
         made: when, ISO 8601 in UTC.
     """
@@ -87,6 +106,7 @@ class Proof(Value):
     outputs: OutputProof
     cost: CostProof
     speed: Measurement
+    onnx: OnnxProof | None = None
     environment: dict[str, str | int]
     made: str
 

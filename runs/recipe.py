@@ -1,15 +1,18 @@
 """Recipes: how a network is trained. Plain values; the training itself is in `training`."""
 
+import math
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from partialnas.space.values import Value
+from partialnas.space.values import Share, Value
 
-Schedule = Literal["one_cycle", "cosine", "constant"]
+Schedule = Literal["one_cycle", "cosine", "constant", "trapezoid"]
 Precision = Literal["float32", "bfloat16", "float16"]
 KeepWeights = Literal["all", "front", "none"]
 
+_WHOLE = Fraction(1)
 _SHIFT_SHARE = 14  # a shift of 2 pixels at 28x28, 16 at 224x224, none at 8x8
 
 
@@ -18,11 +21,18 @@ class Recipe(Value):
 
     Attributes:
         epochs: passes over the training split; the schedule always runs over all of them.
+        data_share: share of the training images that are used, of every class alike.
+        width_share: share of the network's widths that is trained in its place (see
+            `space.narrowing`): a fidelity of searches, below the last rung alone.
         batch_size: images a step; a last, smaller batch of an epoch is left out.
         optimizer: a name of timm's optimisers. Weight decay reaches matrices only.
         schedule: `one_cycle` (cosine up during the warm-up, cosine down to zero), `cosine`
-            (linear warm-up), `constant` (linear warm-up).
-        warmup: share of all steps that the rate rises.
+            (linear warm-up), `constant` (linear warm-up), `trapezoid` (linear warm-up of so many
+            steps however long the training is, constant, then along a line to zero): of two
+            trainings of different lengths the steps before the shorter one's fall are the same.
+        warmup: share of all steps that the rate rises; not of `trapezoid`.
+        warmup_steps: steps that the rate of `trapezoid` rises.
+        cool_down: share of all steps, the last ones, that the rate of `trapezoid` falls.
         mixup: parameter of the Beta distribution of the mixing weight; 0 mixes nothing.
         cutmix: the same for pasted boxes; with both on, each batch takes one of them by chance.
         shift: largest shift in pixels, each way, the border filled with zeros; None takes a
@@ -41,12 +51,16 @@ class Recipe(Value):
     shorthands: ClassVar[tuple[str, ...]] = ("use",)
 
     epochs: int = Field(default=4, ge=1, le=100_000)
+    data_share: Share = Field(default=_WHOLE, gt=0, le=1)
+    width_share: Share = Field(default=_WHOLE, gt=0, le=1)
     batch_size: int = Field(default=64, ge=1, le=65_536)
     optimizer: Literal["adamw", "nadamw", "lamb", "lion", "sgd"] = "adamw"
     lr: float = Field(default=1e-2, gt=0, le=100)
     weight_decay: float = Field(default=0.05, ge=0, le=10)
     schedule: Schedule = "one_cycle"
     warmup: float = Field(default=0.25, ge=0, lt=1)
+    warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
+    cool_down: float = Field(default=0.25, gt=0, le=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     mixup: float = Field(default=0.0, ge=0, le=100)
     cutmix: float = Field(default=0.0, ge=0, le=100)
@@ -75,8 +89,15 @@ class Recipe(Value):
         Args:
             learns: whether the network learns its ratios; when they are fixed matters only then.
         """
-        apart = {"epochs", "keep_weights"} if learns else {"epochs", "keep_weights", "ratio_freeze"}
+        apart = {"epochs", "keep_weights"} | (set() if learns else {"ratio_freeze"})
+        apart |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
+        shares = {"data_share": self.data_share, "width_share": self.width_share}
+        apart |= {name for name, share in shares.items() if share == _WHOLE}
         return self.model_dump(mode="json", exclude=apart)
+
+    def trunk(self, epochs: int) -> int:
+        """Epochs at the start that a training of `epochs` shares with every longer one."""
+        return math.floor((1 - self.cool_down) * epochs) if self.schedule == "trapezoid" else 0
 
     def shift_at(self, resolution: int) -> int:
         """The largest shift in pixels for images of `resolution` pixels."""

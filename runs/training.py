@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from partialnas.runs.augment import Mix, Pool, batch_shape, draw_epoch
 from partialnas.runs.chance import derive, seeded
-from partialnas.runs.data import Splits
+from partialnas.runs.data import Splits, subset
 from partialnas.runs.optimiser import learning_rate, make_optimizer, set_rate
 from partialnas.runs.ratio_learner import RatioLearner
 from partialnas.runs.ratios import calibrate, ratio_epoch, ratio_learner
@@ -47,7 +48,11 @@ class Pools:
 
     @classmethod
     def of(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "Pools":
-        """The splits on `device`; the training images with room for the recipe's shifts."""
+        """The splits on `device`, of the training images the recipe's share.
+
+        These have room for its shifts.
+        """
+        splits = subset(splits, recipe.data_share)
         border = recipe.shift_at(splits.train_x.shape[-1])
         return cls(
             Pool(splits.train_x, splits.train_y, splits, border, device),
@@ -65,12 +70,23 @@ class Training:
         epochs: over how many the schedule runs.
         seed: of all chances of the training.
         pools: the images, on the device where it is trained.
+        micro_batches: in how many parts a batch goes through the network, their gradients added:
+            less memory for the same step. Norms then see a part at a time, and ratios that depend
+            on the image follow their budget by the last part.
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, epochs: int, seed: int, pools: Pools
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        epochs: int,
+        seed: int,
+        pools: Pools,
+        *,
+        micro_batches: int = 1,
     ) -> None:
         self.recipe, self.epochs, self.seed, self.pools = recipe, epochs, seed, pools
+        self.micro_batches = micro_batches
         self.device = device = pools.train.labels.device
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(network, recipe)
@@ -79,6 +95,7 @@ class Training:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.curve: list[Row] = []
+        self.taken = 0
         self._steps = batch_shape(len(pools.train), recipe.batch_size)[0]
         self.ratios = ratio_learner(
             network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
@@ -92,17 +109,22 @@ class Training:
 
     @property
     def seconds(self) -> float:
-        """Time that the epochs took, those before an interruption included."""
-        return sum(row["seconds"] for row in self.curve)
+        """Time that the epochs took, those before an interruption included.
+
+        Not those of the trunk, which a shorter training has taken.
+        """
+        return sum(row["seconds"] for row in self.curve[self.taken :])
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain data."""
         return {
+            "micro_batches": self.micro_batches,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": self.curve,
+            "taken": self.taken,
             "ratios": None if self.ratios is None else self.ratios.state(),
             "ratio_rows": [row.model_dump(mode="json") for row in self.ratio_rows],
         }
@@ -113,15 +135,26 @@ class Training:
         Raises:
             Exception: of any kind, where it belongs to another training; this one is then spoilt.
         """
+        self.micro_batches = state["micro_batches"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
         self.curve = [dict(row) for row in state["curve"]]
+        self.taken = int(state["taken"])
         if self.ratios is not None:
             self.ratios.restore(state["ratios"])
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
+
+    def take_up(self, trunk: dict[str, Any]) -> None:
+        """Continues from where a shorter training began to cool down.
+
+        Raises:
+            Exception: as `restore`.
+        """
+        self.restore(trunk)
+        self.taken = len(self.curve)
 
     def run_epoch(self, limit_s: float = math.inf) -> Row:
         """Trains for one epoch, evaluates, and adds the row to the curve.
@@ -139,7 +172,7 @@ class Training:
         last = epoch + 1 == self.epochs
         if self.ratios is not None and last:
             calibrate(self.ratios, self.result, self.pools.val)
-        val_nll, val_accuracy = evaluate(self.result, self.pools.val, self.recipe)
+        val_nll, val_accuracy = self._evaluate(self.pools.val)
         if not math.isfinite(val_nll):
             reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
             raise TrialEndedError("failed", reason)
@@ -167,7 +200,7 @@ class Training:
 
         `train_nll` is the last epoch's: of the batches as they were augmented, while it learned.
         """
-        test_nll, test_accuracy = evaluate(self.result, self.pools.test, self.recipe)
+        test_nll, test_accuracy = self._evaluate(self.pools.test)
         last = self.curve[-1]
         kept = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
         return {
@@ -219,33 +252,57 @@ class Training:
 
     def _step(self, x: Tensor, y: Tensor, mix: Mix) -> Tensor:
         """One step of the optimiser; the batch's negative log-likelihood without smoothing."""
-        with _autocast(self.device, self.recipe.precision):
-            logits = self.network(x)
-        likelihoods = functional.log_softmax(logits.float(), dim=1)
-        nll = functional.nll_loss(likelihoods, y)
-        if mix.weight < 1:
-            nll = torch.lerp(functional.nll_loss(likelihoods, y.flip(0)), nll, mix.weight)
-        loss = nll
-        if self.recipe.label_smoothing:
-            loss = torch.lerp(nll, -likelihoods.mean(), self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        mixed_in = y.flip(0) if mix.weight < 1 else y
+        images, labels, others = (
+            whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)
+        )
+        nll = reduce(
+            torch.add,
+            [
+                self._add_gradients(*part, mix.weight, len(x))
+                for part in zip(images, labels, others, strict=True)
+            ],
+        )
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return nll.detach()
+        return nll
+
+    def _add_gradients(
+        self, x: Tensor, y: Tensor, mixed_in: Tensor, weight: float, batch_size: int
+    ) -> Tensor:
+        """Adds the gradients of a part of the batch; its share of the batch's likelihood."""
+        with _autocast(self.device, self.recipe.precision):
+            logits = self.network(x)
+        likelihoods = functional.log_softmax(logits.float(), dim=1)
+        nll = functional.nll_loss(likelihoods, y)
+        if weight < 1:
+            nll = torch.lerp(functional.nll_loss(likelihoods, mixed_in), nll, weight)
+        loss = nll
+        if self.recipe.label_smoothing:
+            loss = torch.lerp(nll, -likelihoods.mean(), self.recipe.label_smoothing)
+        share = len(x) / batch_size
+        self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        return nll.detach() * share
+
+    def _evaluate(self, pool: Pool) -> tuple[float, float]:
+        return evaluate(self.result, pool, self.recipe, self.micro_batches)
 
 
-def evaluate(network: nn.Module, pool: Pool, recipe: Recipe) -> tuple[float, float]:
+def evaluate(
+    network: nn.Module, pool: Pool, recipe: Recipe, micro_batches: int = 1
+) -> tuple[float, float]:
     """Mean negative log-likelihood in nats, and accuracy in percent, over all images of a pool."""
+    size = max(_EVALUATION_BATCHES * recipe.batch_size // micro_batches, 1)
     device = pool.labels.device
     nll = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     network.eval()
     with torch.inference_mode(), _autocast(device, recipe.precision):
-        for x, y in pool.in_order(_EVALUATION_BATCHES * recipe.batch_size):
+        for x, y in pool.in_order(size):
             logits = network(x).float()
             nll += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()

@@ -1,5 +1,6 @@
 """A trial, from job to record. What a network does wrong becomes a record with a reason."""
 
+import gc
 import logging
 import math
 import time
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from partialnas.runs.augment import batch_shape
 from partialnas.runs.chance import derive, seeded, threads
 from partialnas.runs.checkpoint import (
     checkpoint_path,
@@ -18,10 +20,11 @@ from partialnas.runs.checkpoint import (
     remove_checkpoint,
     save_checkpoint,
     save_weights,
+    trunk_path,
     weights_path,
 )
 from partialnas.runs.data import Splits, load_splits
-from partialnas.runs.device import torch_device
+from partialnas.runs.device import is_out_of_memory, torch_device
 from partialnas.runs.device_lock import sharing
 from partialnas.runs.environment import environment
 from partialnas.runs.job import Job
@@ -32,6 +35,7 @@ from partialnas.runs.training import Pools, Row, Training, TrialEndedError
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.initialise import initialise
+from partialnas.space.narrowing import narrowed
 
 _LOG = logging.getLogger(__name__)
 _REASON_LENGTH = 500
@@ -105,15 +109,42 @@ def run_function(
 
 
 def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
+    """Trains with one seed; where memory is short once more, each batch in two parts."""
+    began = time.perf_counter()
+    record = _attempt(job, seed, pools, context)
+    if record is not None:
+        return record
+    _free_memory(context)
+    record = _attempt(job, seed, pools, context, again=True)
+    assert record is not None, "the second attempt has a record"
+    return record.model_copy(update={"seconds": time.perf_counter() - began})
+
+
+def _attempt(
+    job: Job, seed: int, pools: Pools, context: Context, *, again: bool = False
+) -> Record | None:
+    """The record of a training; None where it ran out of memory and half the batch may fit."""
     started = time.perf_counter()
     training: Training | None = None
     try:
-        training = _begin(job, seed, pools, context)
+        training = _begin(job, seed, pools, context, 2 if again else 1)
         started -= training.seconds
         end = _End("done", None, _checked(_train(training, job, seed, context)))
     except Exception as error:
-        end = _explained(error, job, context)
+        halved = again or (training is not None and training.micro_batches > 1)
+        size = batch_shape(len(pools.train), job.recipe.batch_size)[1]
+        if is_out_of_memory(error) and not halved and size > 1:
+            _LOG.info("out of memory with batch size %d: begun anew, in two parts", size)
+            return None
+        end = _explained(error, job, context, halved=halved)
     return _record(job, seed, context, end, training, time.perf_counter() - started)
+
+
+def _free_memory(context: Context) -> None:
+    """Gives back what a training that is gone has held."""
+    gc.collect()
+    if context.device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def _call_seed(
@@ -138,30 +169,54 @@ def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
         ) from None
 
 
-def _begin(job: Job, seed: int, pools: Pools, context: Context) -> Training:
-    """The training at its start, or where its checkpoint left it."""
-    training = _fresh(job, seed, pools)
-    if context.folder:
+def _begin(job: Job, seed: int, pools: Pools, context: Context, micro_batches: int) -> Training:
+    """The training at its start, or where its checkpoint left it.
+
+    One in several parts a batch begins at the start: no record is of both ways.
+    """
+    training = _fresh(job, seed, pools, micro_batches)
+    if context.folder and micro_batches == 1:
         state = load_checkpoint(checkpoint_path(context.folder, job.keys[seed]))
+        trunk = None if state is not None else _load_trunk(job, seed, context.folder)
         try:
             if state is not None:
                 training.restore(state)
+            elif trunk is not None:
+                training.take_up(trunk)
         except Exception:  # of whatever kind: it is not this training's, and is not used
             _LOG.warning("the checkpoint of trial %s does not fit: begun anew", job.keys[seed])
-            return _fresh(job, seed, pools)
+            return _fresh(job, seed, pools, micro_batches)
     return training
 
 
-def _fresh(job: Job, seed: int, pools: Pools) -> Training:
+def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
+    """What a shorter training has left to be continued; None where that is of no use."""
+    if not job.trunk:
+        return None
+    trunk = load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
+    return trunk if trunk and len(trunk.get("curve", ())) <= job.trunk else None
+
+
+def _leave_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
+    """Keeps where longer trainings part from this one, or removes what the last has taken up."""
+    path = trunk_path(folder, job.trunk_key(seed))
+    if job.rung and len(training.curve) == job.trunk:
+        save_checkpoint(path, training.state())
+    elif not job.rung and len(training.curve) == job.fidelity:
+        remove_checkpoint(path)
+
+
+def _fresh(job: Job, seed: int, pools: Pools, micro_batches: int) -> Training:
     with seeded(derive(seed, 0, "weights"), torch.device("cpu")):
         network = _build(job, seed)
-    return Training(network, job.recipe, job.fidelity, seed, pools)
+    return Training(network, job.recipe, job.fidelity, seed, pools, micro_batches=micro_batches)
 
 
 def _build(job: Job, seed: int) -> nn.Module:
-    network = build(job.subject, job.task, job.recipe)
-    if isinstance(job.subject, Architecture):
-        initialise(network, seed)
+    if not isinstance(job.subject, Architecture):
+        return build(job.subject, job.task, job.recipe)
+    network = build(narrowed(job.subject, job.recipe.width_share), job.task, job.recipe)
+    initialise(network, seed)
     return network
 
 
@@ -174,12 +229,20 @@ def _train(training: Training, job: Job, seed: int, context: Context) -> dict[st
             row = training.run_epoch(limit)
         if context.folder:
             save_checkpoint(checkpoint_path(context.folder, key), training.state())
+            if job.trunk:
+                _leave_trunk(training, job, seed, context.folder)
         _tell(context, key, row)
     with sharing(context.device):
         metrics = training.metrics()
-    if context.folder and job.recipe.keep_weights != "none":
+    if context.folder and _keeps_weights(job):
         save_weights(weights_path(context.folder, key), training.result, job)
     return metrics
+
+
+def _keeps_weights(job: Job) -> bool:
+    """Whether anybody can ask for the weights: of a lower rung none but speeds that need them."""
+    learns = isinstance(job.subject, Architecture) and job.subject.learned is not None
+    return job.recipe.keep_weights != "none" and (learns or not job.rung)
 
 
 def _tell(context: Context, key: str, row: Row) -> None:
@@ -216,7 +279,7 @@ def _number(name: Any, value: Any) -> float:
     return number
 
 
-def _explained(error: Exception, job: Job, context: Context) -> _End:
+def _explained(error: Exception, job: Job, context: Context, *, halved: bool = False) -> _End:
     """How the trial ended by an exception; those that are no fault of its network are raised."""
     if isinstance(error, MachineError):
         raise error
@@ -224,8 +287,11 @@ def _explained(error: Exception, job: Job, context: Context) -> _End:
         raise MachineError(f"device {context.device} failed: {error}") from error
     if isinstance(error, TrialEndedError):
         return _End(error.state, error.reason, {})
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        reason = f"out of memory on {context.device} with batch size {job.recipe.batch_size}"
+    if is_out_of_memory(error):
+        size = job.recipe.batch_size
+        reason = f"out of memory on {context.device} with batch size {size}"
+        if halved:
+            reason += f", and in two parts of {(size + 1) // 2}"
         return _End("failed", reason, {})
     _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
     told = " ".join(str(error).split())
@@ -241,6 +307,8 @@ def _record(
     training: Training | None,
     seconds: float,
 ) -> Record:
+    if job.rung and end.state == "done":
+        end = end._replace(state="early", reason=job.rung)
     return Record(
         key=job.keys[seed],
         digest=subject_digest(job.subject),
@@ -255,8 +323,21 @@ def _record(
         ratios=tuple(training.ratio_rows) if training else (),
         seconds=seconds,
         device=context.device,
-        environment=environment(),
+        environment=environment() | _parts(job, training),
     )
+
+
+def _parts(job: Job, training: Training | None) -> dict[str, str | int]:
+    """What a record says of a batch that did not fit into memory as a whole."""
+    if training is None or training.micro_batches == 1:
+        return {}
+    size = batch_shape(len(training.pools.train), job.recipe.batch_size)[1]
+    part = -(-size // training.micro_batches)
+    told = (
+        f"out of memory with batch size {size}: trained in {training.micro_batches} parts of "
+        f"{part} images whose gradients are added up; BatchNorm saw {part} images at a time"
+    )
+    return {"micro_batch": part, "memory": told}
 
 
 def _cost(job: Job, training: Training | None) -> dict[str, int]:

@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.conditions import stage_of
+from partialnas.runs.conditions import stage_of, task_identities
 from partialnas.runs.design import Design, design_of
 from partialnas.runs.environment import environment
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_file import LEDGER_FILE
 from partialnas.runs.subject import subject_data, subject_digest, subject_from
-from partialnas.runs.task import Task
 from partialnas.search.corner import reference_point
 from partialnas.search.growth import differences, growth, noted
 from partialnas.search.prepared import Prepared
@@ -26,7 +25,7 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
         return Ledger.create(folder, _meta(prepared, frozen))
     ledger = Ledger.open(folder, write=True)
     try:
-        ledger.trials()  # a damaged ledger is told before anything is written to it
+        ledger.check()  # a damaged ledger is told before anything is written to it
         _check_name(ledger, prepared, folder)
         before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
         lines = growth(before, prepared.study.frozen())
@@ -58,9 +57,9 @@ def _check_name(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
 def _check_named(ledger: Ledger, prepared: Prepared) -> None:
     """Refuse a ledger whose study names data, arms or a reference that have changed since."""
     meta = ledger.meta
-    before, after = _identities(json.loads(meta["task"])), _identities(_tasks(prepared))
+    before, after = task_identities(json.loads(meta["task"])), task_identities(_tasks(prepared))
     changed = differences(before, after, "task")
-    own = [row for row in ledger.proposals() if row.arm and not stage_of(row)]
+    own = [row for row in ledger.arms() if not stage_of(row)]
     arms = {str(row.arm): row.digest for row in own if row.arm not in prepared.controls}
     for name, digest in arms.items():
         now = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
@@ -106,10 +105,3 @@ def _tasks(prepared: Prepared) -> dict[str, Any]:
     """The study's one task, or that of each condition, as plain data."""
     tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
     return tasks.get("", tasks)
-
-
-def _identities(tasks: dict[str, Any]) -> dict[str, Any]:
-    """The same without where the data lie."""
-    if isinstance(tasks.get("data"), str):
-        return Task.model_validate(tasks).identity()
-    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from types import MappingProxyType
+
+from pydantic_core import from_json
 
 from partialnas.runs.frozen import ended_with
 from partialnas.runs.job import Job
@@ -12,7 +15,7 @@ from partialnas.runs.ledger_rows import TrialRow
 from partialnas.runs.limits import Limit
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import RatioEpoch, Record
-from partialnas.runs.subject import Subject
+from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.search.condition import Condition
 from partialnas.search.source import Reached
 from partialnas.search.work import Timing
@@ -27,28 +30,44 @@ _NO_LIMITS: Mapping[str, Limit] = MappingProxyType({})
 class Candidate:
     """One distinct network of a study, under one of its conditions.
 
+    Of a hundred thousand networks that a ledger remembers hardly any is asked for again: what is
+    trained and what is timed are built when they are.
+
     Attributes:
-        subject: what is trained.
-        condition: how it is trained and timed.
+        told: what is trained, or the JSON that it is read from.
+        condition: how it is trained and timed: on which rung, where a search has several. The
+            same network on another rung is another candidate.
         wanted: seeds that it is to be trained with, and which proposal asked for each first.
         waiting: the ledger's numbers of the proposals that have not been told its values.
         seeds: seeds that are planned for it.
         results: metrics and cost by seed; None where the trial failed.
-        networks: by seed what its training ended with, to be timed: itself, or the static network
-            that its learned ratios froze to.
+        ends: by seed the key of the trial that is done, and its learned ratios at the end where it
+            has any.
         speeds: how fast these are, by seed; None where timing one was tried in vain.
         concluded: whether its proposals have been told.
+        known: digest of what is trained, where that has been told.
     """
 
-    subject: Subject
+    told: Subject | str
     condition: Condition
     wanted: dict[int, int] = field(default_factory=dict)
     waiting: list[int] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
     results: dict[int, Metrics | None] = field(default_factory=dict)
-    networks: dict[int, Timing] = field(default_factory=dict)
+    ends: dict[int, tuple[str, RatioEpoch | None]] = field(default_factory=dict)
     speeds: dict[int, Measurement | None] = field(default_factory=dict)
     concluded: bool = False
+    known: str = ""
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What is trained."""
+        return subject_from(from_json(self.told)) if isinstance(self.told, str) else self.told
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the network."""
+        return self.known or subject_digest(self.subject)
 
     @property
     def learns(self) -> bool:
@@ -74,6 +93,8 @@ class Candidate:
             recipe=self.condition.recipe,
             fidelity=self.condition.recipe.epochs,
             seeds=(seed,),
+            rung=self.condition.rung,
+            branches=self.condition.branches,
         )
 
     def take(self, record: Record | TrialRow, ratios: RatioEpoch | None) -> None:
@@ -83,22 +104,29 @@ class Candidate:
             record: of the trial.
             ratios: its learned ratios at the end, where it has any.
         """
-        if record.state != "done":
+        if record.state not in ("done", "early"):
             self.results[record.seed] = None
             return
         self.results[record.seed] = {**record.metrics, **record.cost}
-        self.networks[record.seed] = self._ended_with(record.key, ratios)
+        self.ends[record.seed] = record.key, ratios
 
-    def _ended_with(self, key: str, ratios: RatioEpoch | None) -> Timing:
+    def ended_with(self, seed: int) -> str:
+        """Digest of what a training ended with: itself, or what its learned ratios froze to."""
+        _, ratios = self.ends[seed]
+        return ratios.frozen if ratios is not None and ratios.frozen is not None else self.digest
+
+    def timing(self, seed: int) -> Timing:
         """What is to be timed of a trial.
 
         Where every image has its own ratio the speed depends on the weights: those of the first
         trial that is done stand for all.
         """
+        _, ratios = self.ends[seed]
         trained = None
         if ratios is not None and ratios.frozen is None:
-            trained = next((item.trained for item in self.networks.values()), key)
-        how, subject = self.condition, ended_with(self.subject, ratios)
+            trained, _ = next(iter(self.ends.values()))
+        how = self.condition.full or self.condition
+        subject = ended_with(self.subject, ratios)
         return Timing(subject=subject, task=how.task, protocol=how.protocol, trained=trained)
 
     @property
@@ -107,16 +135,11 @@ class Candidate:
         return bool(self.seeds) and self.seeds <= self.results.keys()
 
     @property
-    def timed(self) -> dict[int, Timing]:
-        """By seed what has been timed."""
-        return {seed: each for seed, each in self.networks.items() if seed in self.speeds}
-
-    @property
     def untimed(self) -> dict[int, Timing]:
         """By seed what is to be timed still: nothing before all its trials have ended."""
         if not self.trained:
             return {}
-        return {seed: each for seed, each in self.networks.items() if seed not in self.speeds}
+        return {seed: self.timing(seed) for seed in self.ends if seed not in self.speeds}
 
     def reached(
         self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
@@ -133,6 +156,13 @@ class Candidate:
         excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
         return Reached(values, excess)
 
+    def figures(self, names: Iterable[str]) -> dict[str, float] | None:
+        """The means over seeds, speeds as they were timed; None where a trial failed, or one lacks.
+
+        Speeds are taken from the measurements that there are.
+        """
+        return self._means(names, _timed)
+
     def _means(
         self, names: Iterable[str], speed: Callable[[Measurement], dict[str, float]]
     ) -> dict[str, float] | None:
@@ -144,8 +174,12 @@ class Candidate:
         ]
         if len(results) < len(self.results) or not results:
             return None
-        known = {key: fmean(r[key] for r in results if key in r) for key in results[0]}
-        values = {name: known.get(name, math.nan) for name in names}
+        values = {
+            name: fmean(each[name] for each in results if name in each)
+            if name in results[0]
+            else math.nan
+            for name in names
+        }
         return values if all(map(math.isfinite, values.values())) else None
 
 

@@ -11,7 +11,7 @@ from partialnas.search.pilot import pilot_values
 from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import prepare, rehearse_all
 from partialnas.search.prepared import Prepared, expected_trials, same_network, unmatched
-from partialnas.search.progress import clock
+from partialnas.search.pricing import price, price_lines
 from partialnas.search.specs import SeedRule
 from partialnas.search.study import Study
 from partialnas.search.work import import_function
@@ -60,12 +60,23 @@ def _plan(prepared: Prepared) -> Iterator[str]:
     for name, control in prepared.controls.items():
         yield f"arm {name}: static, the ratios of {control.origin} as {control.ratios}"
     yield f"reference: {subject_name(prepared.reference)}"
+    yield from _rungs(prepared)
     trials, seeds = expected_trials(prepared), study.first_seeds
-    many = f"as many as {study.budget.hours:g} h allow" if trials is None else str(trials)
+    many = "as many as the hours allow" if trials is None else str(trials)
     each = f"{seeds} seed{'s' * (seeds > 1)} for each network"
     if isinstance(study.seeds, SeedRule):
         each += f", up to {study.seeds.max} where intervals stay wider than ±{study.seeds.until:g}"
     yield f"trials: {many} ({each})"
+
+
+def _rungs(prepared: Prepared) -> Iterator[str]:
+    """What is trained on each rung of a search, if it has several."""
+    search = prepared.study.search
+    if search is None:
+        return
+    for number, rung in enumerate(search.rungs, start=1):
+        told = ", ".join(f"{key} {value}" for key, value in rung.items())
+        yield f"rung {number}: {told}; the best {search.promote} go on"
 
 
 def _remarks(prepared: Prepared) -> Iterator[str]:
@@ -84,14 +95,11 @@ def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
     told = f"time: about {each.mean:.1f} s a trial on {placement.device}"
     if each.high > each.low:
         told += f" ({each.low:.1f} to {each.high:.1f})"
-    if trials is None:
-        yield f"{told}, {workers} at a time"
-        return
-    timing = clock(trials / study.first_seeds * study.measure.max_seconds)
-    yield (
-        f"{told}; {trials} trials, {workers} at a time, take about "
-        f"{clock(trials * each.mean / workers)}, and timing the networks at most {timing} more"
-    )
+    many = "" if trials is None else f"; {trials} trials"
+    yield f"{told}{many}, {workers} at a time"
+    found = price(each, prepared, placement)
+    if found is not None:
+        yield from price_lines(found, prepared)
 
 
 def _power(prepared: Prepared, placement: Placement, pilot: int) -> Iterator[str]:

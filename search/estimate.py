@@ -1,7 +1,7 @@
 """How long the trials of a study will take: a few timed steps of cheap, typical and dear ones."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -10,21 +10,33 @@ import numpy as np
 
 from partialnas.runs.subject import Subject
 from partialnas.search.condition import Condition
+from partialnas.search.fidelity import shares
 from partialnas.search.pilot import time_trial
 from partialnas.search.prepared import Prepared
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import cost
 
 _SAMPLE = 32
+_LEAST_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one trial: on average, of the cheapest and of the dearest."""
+    """Seconds of one trial.
+
+    Attributes:
+        mean: on average.
+        low: of the cheapest.
+        high: of the dearest.
+        lower: on average, at the least: of a search, the lower quartile; less what pilots differ.
+        upper: on average, at the most: of a search, the upper quartile; more by what pilots differ.
+    """
 
     mean: float
     low: float
     high: float
+    lower: float
+    upper: float
 
 
 @dataclass(frozen=True)
@@ -39,16 +51,38 @@ class _Piece:
 def estimate(prepared: Prepared, device: str) -> Estimate:
     """What a trial of a study takes.
 
-    Under each condition the trials of least, median and most work are timed; the others are taken
-    to lie between them, by their work. Of a search some networks of the space stand for all.
+    Under each condition, and on each rung of a search, the trials of least, median and most work
+    are timed; the others are taken to lie between them, by their work. Of a search some networks of
+    the space stand for all, and each rung counts as often as it has trials in the long run.
 
     Raises:
         UserError: one of them cannot be trained.
     """
-    seconds = [
-        each for condition in prepared.conditions for each in _seconds(prepared, condition, device)
-    ]
-    return Estimate(fmean(seconds), min(seconds), max(seconds))
+    search, ways = prepared.study.search, prepared.conditions
+    weights: Sequence[float] | None = None
+    if prepared.rungs and search is not None:
+        ways = prepared.ladder
+        weights = shares(len(prepared.rungs), search.promote, prepared.study.first_seeds)
+    seconds = [_seconds(prepared, way, device) for way in ways]
+    everyone = [each for trials in seconds for each in trials]
+    weights = weights or [len(trials) for trials in seconds]
+    mean = fmean([fmean(trials) for trials in seconds], weights)
+    ends = mean, mean
+    if search is not None:
+        lower, upper = (fmean([np.quantile(t, q) for t in seconds], weights) for q in (0.25, 0.75))
+        ends = float(lower), float(upper)
+    error = _error(prepared, ways[-1], device)
+    return Estimate(
+        mean, min(everyone), max(everyone), ends[0] * (1 - error), ends[1] * (1 + error)
+    )
+
+
+def _error(prepared: Prepared, condition: Condition, device: str) -> float:
+    """By what share two pilots of one network differ; never less than a tenth."""
+    piece = min(_pieces(prepared, condition), key=lambda each: each.work)
+    one, other = (time_trial(piece.subject, piece.condition, device) for _ in range(2))
+    difference = abs((one.seconds + one.start) / (other.seconds + other.start) - 1)
+    return min(0.5, max(_LEAST_ERROR, difference))
 
 
 def _seconds(prepared: Prepared, condition: Condition, device: str) -> list[float]:

@@ -4,6 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import moocore
 import numpy as np
@@ -19,6 +20,22 @@ from partialnas.search.specs import SearchSpec
 from partialnas.search.study import Direction
 from partialnas.space.point import Point
 from partialnas.space.space import Space
+
+
+class Standing(Protocol):
+    """What networks are ranked by; see `Member`."""
+
+    @property
+    def number(self) -> int:
+        """Of the proposal."""
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Objectives, each so that less is better."""
+
+    @property
+    def violation(self) -> float:
+        """How far it is beyond the study's limits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Member:
     violation: float
 
 
-def ranked(members: Sequence[Member]) -> list[int]:
+def ranked(members: Sequence[Standing]) -> list[int]:
     """The rank of each member, 0 for the best: by domination, and behind all of these by excess.
 
     Members that satisfy the limits come in fronts, as non-dominated sorting peels them off; the
@@ -158,7 +175,7 @@ class Evolution(ABC):
         for each in history:
             point = Point(each.note["point"])
             self._points[each.number] = point
-            self._proposed.add(self._space.architecture(point).digest)
+            self._proposed.add(each.digest or self._space.architecture(point).digest)
             if not each.open:
                 self.tell(each.number, each.reached)
 
@@ -175,10 +192,10 @@ class AgeingEvolution(Evolution):
     def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """The winners of a tournament, from the first to the last, then the rest at random."""
         population = list(told[-self._spec.population :])
-        places = _places(population)
+        place = places(population)
         rng.shuffle(population)
         entrants = population[: self._spec.entrants]
-        yield from sorted(entrants, key=lambda member: places[member.number])
+        yield from sorted(entrants, key=lambda member: place[member.number])
         yield from population[self._spec.entrants :]
 
 
@@ -196,9 +213,9 @@ class FrontEvolution(Evolution):
         yield from sorted(shuffled, key=lambda member: ranks[member.number])
 
 
-def _places(population: Sequence[Member]) -> dict[int, tuple[int, float]]:
+def places(population: Sequence[Standing]) -> dict[int, tuple[int, float]]:
     """By number of each member its rank, then how crowded it is on its front; lower is better."""
-    fronts: dict[int, list[Member]] = {}
+    fronts: dict[int, list[Standing]] = {}
     for member, rank in zip(population, ranked(population), strict=True):
         fronts.setdefault(rank, []).append(member)
     return {

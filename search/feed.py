@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
+from partialnas.runs.conditions import rung_of
+from partialnas.runs.heap import uncollected
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import ProposalRow
@@ -13,7 +15,9 @@ from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
 from partialnas.search.prepared import Prepared
 from partialnas.search.roster import Roster
+from partialnas.search.rungs import Rungs
 from partialnas.search.source import Reached, Remembered, Source
+from partialnas.search.spending import Spending
 from partialnas.search.work import Item, Timing
 
 _MOST_REPEATS = 20
@@ -29,10 +33,16 @@ class StudyFeed:
     """Hands out trials and measurements of a study until its budget or its source ends.
 
     Arms come first, seed by seed, so that a study stopped early is balanced. Then the source
-    proposes; a network that was proposed before is answered from the ledger. Where an objective is
-    measured, a network is timed before the source is told; otherwise all are timed at the end.
+    proposes; a network that was proposed before is answered from the ledger. Where a search has
+    rungs (see `search.rungs`) what is proposed is trained on the lowest, which is what the source
+    is told of, so that all that it compares was trained alike; who goes on comes before what is
+    new. Where an objective is measured, a network is timed before the source is told; otherwise
+    those that are trained in full are timed at the end.
     Where ratios are learned, the static network that they froze to is timed. An arm that follows
     from another one's ratios is trained as soon as these are known.
+
+    Attributes:
+        changed: networks with new results; who shows them takes them out.
     """
 
     def __init__(
@@ -44,14 +54,19 @@ class StudyFeed:
         self._source = source
         self._note = note
         self._roster = Roster(prepared, ledger)
+        self._rungs = Rungs(prepared, self._roster.candidates)
         self._speeds: dict[Identity, Measurement | None] = {}
         self._owners: dict[Identity, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
+        self.changed: deque[Candidate] = deque()
         self._flying = 0
+        self._spending = Spending(self._study, ledger)
         self._repeats = 0
+        self._over = False
         hours = self._study.budget.hours
         self._deadline = monotonic() + 3600 * hours if hours else None
-        self._resume()
+        with uncollected():
+            self._resume()
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -59,9 +74,10 @@ class StudyFeed:
         return self._roster.numbers
 
     def under(self, key: str) -> str:
-        """The condition of a trial, to be told behind its name."""
-        name = self._roster.condition(key).name
-        return f" under {name}" if name else ""
+        """The condition or the rung of a trial, to be told behind its name."""
+        condition = self._roster.condition(key)
+        rung = f" on {condition.rung}" if condition.rung else ""
+        return f" under {condition.name}" if condition.name else rung
 
     @property
     def repeats(self) -> int:
@@ -74,18 +90,17 @@ class StudyFeed:
         return self._flying
 
     def dominated(self) -> list[str]:
-        """Keys of the trials whose networks another dominates in the study's objectives."""
+        """Keys of the trials whose networks another dominates in the study's objectives.
+
+        Those of all rungs below the last are among them.
+        """
         everyone = self._roster.candidates.values()
+        behind = [c for c in everyone if c.condition.full is not None]
+        for condition in dict.fromkeys(c.condition for c in everyone if c.condition.full is None):
+            alike = [c for c in everyone if c.condition == condition]
+            behind += dominated(alike, self._study.objectives, self._study.limits)
         return [
-            key
-            for condition in dict.fromkeys(c.condition for c in everyone)
-            for candidate in dominated(
-                [c for c in everyone if c.condition == condition],
-                self._study.objectives,
-                self._study.limits,
-            )
-            for seed in candidate.seeds
-            for key in candidate.job(seed).keys.values()
+            key for each in behind for seed in each.seeds for key in each.job(seed).keys.values()
         ]
 
     # What the executor calls.
@@ -93,6 +108,7 @@ class StudyFeed:
     def ask(self) -> Item | Wait | End:
         """The next item; WAIT while an answer may bring more, END when nothing will."""
         late = self._deadline is not None and monotonic() > self._deadline
+        late = late or self._spending.over
         if late:
             self._drop_trials()
         while not self._queue:
@@ -100,14 +116,18 @@ class StudyFeed:
                 continue
             if self._flying:
                 return WAIT
-            if not late and self._add_seeds():
+            if not late and (self._promote(closing=True) or self._add_seeds()):
                 continue
             for candidate in self._roster.candidates.values() if self._times else ():
-                self._time(candidate)
+                if candidate.condition.full is None:
+                    self._time(candidate)
+            if self._times and not late and not self._queue:
+                self._queue.extend(self._roster.doubtful())
             if not self._queue:
                 return self._end()
         item = self._queue.popleft()
         self._flying += 1
+        self._spending.begin(item)
         if isinstance(item, Job):
             self._ledger.start(*item.keys.values())
         return item
@@ -115,12 +135,9 @@ class StudyFeed:
     def tell(self, item: Item, outcome: Outcome) -> None:
         """Write down what came of an item, and go on with its network."""
         self._flying -= 1
+        outcome = self._spending.end(item, outcome)
         if isinstance(item, Timing):
-            if outcome.measurement is not None:
-                self._ledger.add_measurement(outcome.measurement)
-            self._speeds[item.identity] = outcome.measurement
-            for candidate in self._owners.pop(item.identity):
-                self._go_on(candidate)
+            self._take_timing(item, outcome.measurement)
             return
         for record in outcome.records:
             self._ledger.finish(record)
@@ -128,9 +145,10 @@ class StudyFeed:
             candidate = self._roster.take(record)
             self._queue_news()
             self._go_on(candidate)
+            self.changed.append(candidate)
 
     def _end(self) -> End:
-        if self._repeats > _MOST_REPEATS:
+        if self._over:
             self._note("the search ends: it has nothing new to propose")
         if self._roster.left_out:
             self._note(
@@ -147,15 +165,30 @@ class StudyFeed:
         if self._times_early and self._time(candidate):
             return
         candidate.concluded = True
+        self._rungs.conclude(candidate)
         self._tell_source(candidate)
 
     @property
     def _times(self) -> bool:
-        return self._study.trial is None
+        stage = self._prepared.stage
+        return self._study.trial is None and (stage is None or stage.timed)
 
     @property
     def _times_early(self) -> bool:
-        return self._times and self._study.measured
+        return self._times and self._study.times_early
+
+    def _take_timing(self, item: Timing, measurement: Measurement | None) -> None:
+        """Write a measurement down; of several of one network the better one stands."""
+        if measurement is not None:
+            self._ledger.add_measurement(measurement)
+            self._roster.take_measurement(measurement)
+            measurement = self._roster.measured(item) or measurement
+        elif self._speeds.get(item.identity) is not None:
+            return
+        self._speeds[item.identity] = measurement
+        for candidate in self._owners.pop(item.identity, ()):
+            self._go_on(candidate)
+            self.changed.append(candidate)
 
     def _time(self, candidate: Candidate) -> bool:
         """Have what a network ended with timed, each once; whether a speed is still awaited."""
@@ -199,10 +232,11 @@ class StudyFeed:
     # What is proposed.
 
     def _propose(self) -> bool:
-        """Admit the source's next proposal; False where there will be none for now."""
-        budget = self._study.budget.trials
-        full = budget is not None and self._roster.trials + self._study.first_seeds > budget
-        if self._source is None or full:
+        """Admit who goes on, or what the source proposes; False where there is none for now."""
+        if self._promote():
+            return True
+        seeds = 1 if self._prepared.rungs else self._study.first_seeds
+        if self._source is None or self._over or not self._affords(seeds) or self._rungs.next():
             return False
         number = self._roster.proposals + 1
         if self._repeats < _MOST_REPEATS:
@@ -211,7 +245,7 @@ class StudyFeed:
             known = {digest for _, digest in self._roster.candidates}
             proposal = self._source.explore(number, known)
         if proposal is None:
-            self._repeats = _MOST_REPEATS + 1
+            self._over = True
             return False
         before = self._roster.repeats
         candidate = self._roster.propose(proposal.architecture, proposal.note)
@@ -222,6 +256,26 @@ class StudyFeed:
             self._queue.extend(self._roster.jobs(candidate))
         elif candidate.concluded:
             self._tell_source(candidate)
+        return True
+
+    def _affords(self, trials: int) -> bool:
+        budget = self._study.budget.trials
+        return budget is None or self._roster.trials + trials <= budget
+
+    def _promote(self, *, closing: bool = False) -> bool:
+        """Have the next network that deserves it trained at the next fidelity, if there is one.
+
+        Where the budget has no room for it nothing new is begun either, which could come to
+        nothing.
+        """
+        promotion = self._rungs.next(closing=closing)
+        if promotion is None:
+            return False
+        seeds = self._study.first_seeds if promotion.condition.full is None else 1
+        if not self._affords(seeds):
+            return False
+        candidate = self._roster.promote(promotion)
+        self._queue.extend(self._roster.jobs(candidate))
         return True
 
     def _add_seeds(self) -> bool:
@@ -240,8 +294,12 @@ class StudyFeed:
     def _drop_trials(self) -> None:
         """Leave planned trials for another sitting; networks half trained stay untold."""
         kept = [item for item in self._queue if isinstance(item, Timing)]
-        if len(kept) < len(self._queue):
-            self._note(f"the hours are over: {len(self._queue) - len(kept)} trials wait")
+        waiting = len(self._queue) - len(kept)
+        if spent := self._spending.told_once():
+            self._note(spent)
+        if waiting:
+            hours = "device-hours are spent" if self._spending.over else "hours are over"
+            self._note(f"the {hours}: {waiting} trials wait")
         self._queue = deque(kept)
 
     # How an earlier sitting is taken up.
@@ -249,11 +307,9 @@ class StudyFeed:
     def _resume(self) -> None:
         """Rebuild networks, source and queue from the ledger."""
         recalled = self._roster.recall()
-        for candidate in self._roster.candidates.values():
-            for seed, item in candidate.timed.items():
-                self._speeds[item.identity] = candidate.speeds[seed]
-        self._repeats = _repeated(candidate for _, candidate in recalled)
-        history = [self._remember(row, own) for row, own in recalled if row.arm is None]
+        proposed = [(row, own) for row, own in recalled if rung_of(row) == 1]
+        self._repeats = _repeated(candidate for _, candidate in proposed)
+        history = [self._remember(row, own) for row, own in proposed if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
         self._roster.admit_arms()
@@ -261,6 +317,10 @@ class StudyFeed:
         self._roster.news.clear()  # their jobs are among these
         self._queue_news()
         for candidate in [*self._roster.candidates.values()]:
+            if candidate.concluded:
+                self._rungs.conclude(candidate)
+            if candidate.results:
+                self.changed.append(candidate)
             self._go_on(candidate)
 
     def _remember(self, row: ProposalRow, candidate: Candidate) -> Remembered:
@@ -269,7 +329,7 @@ class StudyFeed:
             candidate.waiting.append(row.number)
         candidate.concluded = not waits
         reached = None if waits else self._reached(candidate)
-        return Remembered(row.number, row.proposal, reached, open=waits)
+        return Remembered(row.number, row.proposal, reached, open=waits, digest=row.digest)
 
 
 def _repeated(owners: Iterable[Candidate]) -> int:

@@ -1,4 +1,4 @@
-"""Which final weights stay on disk when a study ends."""
+"""Which weights stay on disk when a study ends."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import moocore
 import numpy as np
 
-from partialnas.runs.checkpoint import weights_path
+from partialnas.runs.checkpoint import trunk_path, weights_path
 from partialnas.runs.limits import Limit
 from partialnas.search.candidate import Candidate
 from partialnas.search.study import Direction
@@ -31,6 +31,12 @@ def dominated(
     best = moocore.is_nondominated(points, maximise=better, keep_weakly=True)
     behind = [candidate for (candidate, _), good in zip(known, best, strict=True) if not good]
     return beyond + behind
+
+
+def drop_trunks(folder: Path) -> None:
+    """Remove what trainings on lower rungs left to be gone on from, when a study ends."""
+    for path in trunk_path(folder, "any").parent.glob("*.trunk"):
+        path.unlink(missing_ok=True)
 
 
 def drop_weights(folder: Path, keys: Iterable[str]) -> None:

@@ -1,8 +1,9 @@
 """Pilots: a few timed steps of one network, to tell how long a trial will take."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
-from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.data import Splits, load_splits, subset
 from partialnas.runs.job import Job
 from partialnas.runs.subject import Subject
 from partialnas.runs.trial import Context, run_trial
@@ -32,8 +33,9 @@ def time_trial(subject: Subject, condition: Condition, device: str) -> Pilot:
     Raises:
         UserError: the network cannot be trained; says why.
     """
-    splits = load_splits(condition.task)
     recipe = condition.recipe
+    splits = subset(load_splits(condition.task), recipe.data_share)
+    condition = replace(condition, recipe=recipe.model_copy(update={"data_share": Fraction(1)}))
     steps = len(splits.train_y) // recipe.batch_size
     short, long = (
         _epoch(subject, condition, _share(splits, count * recipe.batch_size), device)

@@ -30,7 +30,8 @@ def place(study: Study, address: str | None = None) -> Placement:
     """Where the trials of a study run on this machine, or on the cluster at `address`.
 
     Raises:
-        UserError: an address, for a study that runs in this process.
+        UserError: an address, for a study that runs in this process; a GPU to measure on that
+            Ray's workers do not see.
         MachineError: the study asks for a GPU that is not there.
     """
     import torch
@@ -51,8 +52,21 @@ def place(study: Study, address: str | None = None) -> Placement:
                 f"{place}.device is {wanted}, but this machine has no GPU that PyTorch can use; "
                 f"--set {place}.device=cpu runs on the processor"
             )
+    _check_measuring(study, device)
     share = spec.gpus_per_trial if device == "cuda" else 0.0
     threads = study.recipe.threads
     fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
     return Placement(device, 1 if alone else workers, threads, share, address)
+
+
+def _check_measuring(study: Study, device: str) -> None:
+    """Refuses a GPU to measure on that a worker of Ray does not see: it sees those it trains on."""
+    wanted = study.measure.device
+    seen = ("cpu", "cuda", "cuda:0") if device == "cuda" else ("cpu",)
+    if study.executor.kind == "ray" and study.trial is None and wanted not in seen:
+        raise UserError(
+            f"measure.device: {wanted} is not what workers of Ray train on, and they see no other "
+            f"GPU; --set executor.kind=in-process does, or measure on {seen[-1]} and time the "
+            f"front afterwards with `partialnas remeasure DIR --device {wanted}`"
+        )

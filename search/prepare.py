@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from partialnas.runs.task import Task, resolve_task
 from partialnas.search.compiling import compile_ablation
 from partialnas.search.condition import Condition
 from partialnas.search.controls import ControlArm, control_arm, is_control
+from partialnas.search.fidelity import least_trials, on_rung
 from partialnas.search.matching import matcher
 from partialnas.search.prepared import Prepared, arm_trials
 from partialnas.search.study import Study
@@ -66,6 +68,7 @@ def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared
     attempts.end()
     assert reference is not None, "or that was an end"
     prepared = Prepared(study, conditions, study.base, space, arms, controls, reference, design)
+    prepared = attempts.make("search.rungs", lambda: _with_rungs(prepared, folder)) or prepared
     attempts.make("budget.trials", lambda: _check_budget(prepared))
     attempts.end()
     return prepared
@@ -161,6 +164,28 @@ def _condition(study: Study, name: str, folder: Path) -> Condition:
     return Condition(name, task, changed.recipe, changed.measure)
 
 
+def _with_rungs(prepared: Prepared, folder: Path) -> Prepared:
+    """The study with the conditions of the rungs that its search has below the last.
+
+    Raises:
+        UserError: a rung has larger images than the data, or smaller ones than networks take.
+    """
+    study, last = prepared.study, prepared.conditions[0]
+    if study.search is None or not study.search.rungs or prepared.space is None:
+        return prepared
+    full = replace(last, branches=study.search.scheme == "cool-down")
+    rungs = []
+    for number, settings in enumerate(study.search.rungs, start=1):
+        recipe, spec = on_rung(settings, study.recipe, study.task)
+        task = resolve_task(_beside(spec.data, folder), spec.resolution)
+        if task.resolution > full.task.resolution:
+            raise UserError(f"{number}: task.resolution: the last rung has {full.task.resolution}")
+        _macs(prepared.space.architecture(prepared.space.sample(random.Random(0))), task)
+        told = f"rung {number} of {len(study.search.rungs) + 1}"
+        rungs.append(replace(full, task=task, recipe=recipe, rung=told, full=full))
+    return replace(prepared, conditions=(full,), rungs=tuple(rungs))
+
+
 def _beside(data: str, folder: Path) -> str:
     """The data set's name, a relative path in it starting from `folder`."""
     kind, colon, path = data.partition(":")
@@ -216,6 +241,14 @@ def _check_budget(prepared: Prepared) -> None:
             f"{len(prepared.arms) + len(prepared.controls)} arms{under} x {study.first_seeds} "
             f"seeds = {needed} trials"
         )
+    if study.budget.trials is not None and prepared.rungs and study.search is not None:
+        each = least_trials(len(prepared.rungs), study.search.promote, study.first_seeds)
+        if needed + sum(each) > study.budget.trials:
+            raise UserError(
+                f"{study.budget.trials} trains no network in full: until a first one has come "
+                f"through the rungs, there are {' + '.join(map(str, each))} trials"
+                + (f", and {needed} of arms" if needed else "")
+            )
 
 
 def _reference(

@@ -24,6 +24,8 @@ class Prepared:
         space: what the search varies; None for a list of arms alone.
         arms: named subjects, in the study's order, those of its ablation first.
         design: the ablation that was compiled into arms, if there is one.
+        rungs: how a search trains networks first, from cheap to dear, before it trains the best of
+            them as the study says.
         stage: the later stage that is run, in the place of the study itself.
         controls: arms that follow from what others have learned, by name.
         reference: what throughput is relative to.
@@ -38,6 +40,12 @@ class Prepared:
     reference: Subject
     design: Design | None = None
     stage: Stage | None = None
+    rungs: tuple[Condition, ...] = ()
+
+    @property
+    def ladder(self) -> tuple[Condition, ...]:
+        """All rungs of a search, the last one included; one alone where it has no others."""
+        return (*self.rungs, self.conditions[0])
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -66,14 +74,16 @@ def expected_trials(prepared: Prepared) -> int | None:
     """How many trials a study will have; None where only hours bound it.
 
     A searched network is trained with all its seeds or not at all; where seeds are added by rule,
-    the trials of the first of them.
+    the trials of the first of them. A training on any rung is a trial.
     """
     study = prepared.study
     arms, seeds = arm_trials(prepared), study.first_seeds
     if study.search is None:
         return arms
     budget = study.budget.trials
-    return None if budget is None else arms + (budget - arms) // seeds * seeds
+    if budget is None or prepared.rungs:
+        return budget
+    return arms + (budget - arms) // seeds * seeds
 
 
 def arm_trials(prepared: Prepared) -> int:

@@ -8,8 +8,10 @@ the feed. None of Ray's state outlives a run.
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from typing import Any, Generic
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
+from ray.tune import tune as tune_loop
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -34,6 +38,7 @@ from partialnas.search.executor import (
     describe,
     failure,
 )
+from partialnas.search.travel import staged
 from partialnas.search.watchdog import Watchdog
 from partialnas.space.errors import MachineError, UserError
 
@@ -44,7 +49,6 @@ _SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial's relative paths mean what they mean in the driver
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is a KeyboardInterrupt here as anywhere
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots are never read: the ledger remembers
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -66,6 +70,8 @@ class RayTune:
         gpus_per_trial: GPUs of each worker; 0.25 lets four share one.
         time_limit_s: after this many seconds on one item a worker is taken to hang: it is ended and
             the item counts as `timeout`.
+        isolate: whether each item has a process of its own, begun for it.
+        modules: files and packages of Python that travel to the workers of a cluster too.
     """
 
     folder: Path
@@ -74,6 +80,8 @@ class RayTune:
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
     time_limit_s: float | None = None
+    isolate: bool = False
+    modules: tuple[Path, ...] = ()
 
     def run(self, feed: Feed[Item], work: Work[Item]) -> None:
         """See `Executor.run`."""
@@ -83,7 +91,7 @@ class RayTune:
         try:
             # It would print a paragraph on the terminal for each process that dies.
             quiet = _held(ray_worker, "_worker_logs_enabled", False)
-            with _settings(), quiet, self._ray() as scratch:
+            with _settings(), _own_signals(), quiet, self._ray() as scratch:
                 watchdog = Watchdog(folder / "workers.log", marks, self.time_limit_s)
                 trainable = _trainable(ray.put(work), watchdog)
                 self._tune(_Exchange(feed), trainable, watchdog.log, scratch)
@@ -107,7 +115,10 @@ class RayTune:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self.address is not None:
             _knock(self.address)
-            ray.init(address=self.address, **quiet)
+            code = scratch / "code"
+            code.mkdir()
+            travelling = {"py_modules": [str(each) for each in staged(self.modules, code)]}
+            ray.init(address=self.address, runtime_env=travelling, **quiet)
         else:
             # Only where it believes that there can be no cluster does Ray take 127.0.0.1 for an
             # address: it listens on that interface alone then, and on all of them otherwise.
@@ -121,6 +132,9 @@ class RayTune:
                     _temp_dir=str(scratch),
                     **quiet,
                 )
+        if threading.current_thread() is threading.main_thread():
+            # Ray has put one beneath Python's, which aborts the process
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         for kind, share in (("CPU", self.cpus_per_trial), ("GPU", self.gpus_per_trial)):
             there = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
             if there < share:
@@ -136,7 +150,7 @@ class RayTune:
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(exchange, max_concurrent=self.workers),
                 num_samples=-1,
-                reuse_actors=True,
+                reuse_actors=not self.isolate,
             ),
             run_config=tune.RunConfig(
                 name="study",
@@ -152,7 +166,7 @@ class RayTune:
         except _Ended as end:
             reason = end.__cause__
         else:
-            raise KeyboardInterrupt  # a signal that Tune itself listens to has stopped its loop
+            raise RuntimeError("Tune's loop has ended, and the feed has not")
         if reason is not None:
             raise reason
 
@@ -254,6 +268,8 @@ class _Worker(tune.Trainable):
         self.reset_config(config)
         self._watchdog = watchdog
         self._broken: MachineError | None = None
+        # Ray answers with an exception, which would be taken for one of the network
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             watchdog.redirect_output()
             self._work = ray.get(work)
@@ -315,6 +331,22 @@ def _held(owner: Any, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, before)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Has Ray leave signals alone that the driver answers itself."""
+    handle: Any = ray_utils.set_sigterm_handler
+
+    def unless_answered(handler: Any) -> None:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            handle(handler)
+
+    with (
+        _held(ray_utils, "set_sigterm_handler", unless_answered),
+        _held(tune_loop, "_setup_signal_catching", threading.Event),
+    ):
+        yield
 
 
 @contextmanager

@@ -3,27 +3,29 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from partialnas.runs.conditions import condition_of, stage_of
+from partialnas.runs.conditions import condition_of, rung_of, stage_of
 from partialnas.runs.design import Sequential, sequential_of
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import ProposalRow, TrialRow
-from partialnas.runs.measurement import Measurement
+from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.subject import (
     Subject,
     subject_data,
     subject_digest,
-    subject_from,
     subject_name,
 )
+from partialnas.runs.task import Task
+from partialnas.runs.timings import Machine, Way, best, grouped, home, machine
 from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.controls import control_network
 from partialnas.search.prepared import Prepared
+from partialnas.search.rungs import Promotion
 from partialnas.search.sequential import decide
 from partialnas.search.specs import SeedRule
-from partialnas.search.work import Timing
+from partialnas.search.work import Timing, is_answered
 
 
 class Roster:
@@ -58,6 +60,9 @@ class Roster:
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
         self._measured: dict[str, list[Measurement]] = {}
+        self._homes: dict[Way, Machine | None] = {
+            Way.of(condition.protocol): None for condition in prepared.conditions
+        }
         self._arms: dict[tuple[str, str], tuple[int, Candidate]] = {}
         self._following_arms: dict[str, dict[int, Candidate]] = {}
         self._controls: set[tuple[str, str]] = set()
@@ -66,8 +71,12 @@ class Roster:
 
     def propose(self, architecture: Subject, note: dict[str, Any]) -> Candidate:
         """The network that a source has proposed, new or known, wanted with all seeds."""
-        (condition,) = self._prepared.conditions
-        return self._admit(None, architecture, condition, note)
+        return self._admit(None, architecture, self._prepared.ladder[0], note)
+
+    def promote(self, promotion: Promotion) -> Candidate:
+        """The network, wanted with all seeds of the rung that it goes to."""
+        subject, note = promotion.candidate.subject, {"rung": promotion.rung}
+        return self._admit(None, subject, promotion.condition, note)
 
     def admit_arms(self) -> None:
         """Admits the study's arms under each condition, those that are not there yet."""
@@ -98,14 +107,14 @@ class Roster:
         self,
         number: int,
         arm: str | None,
-        subject: Subject,
+        subject: Subject | ProposalRow,
         condition: Condition,
         note: dict[str, Any],
     ) -> Candidate:
         """The network of a proposal, wanted with the seeds that the proposal is about."""
         self.proposals = number
         candidate = self._candidate(subject, condition)
-        seeds = self._seeds(arm)
+        seeds = self._seeds(arm) if condition.full is None else [0]
         if arm is not None:
             self.arms.add(number)
             if "from" in note:
@@ -124,9 +133,18 @@ class Roster:
         first = self._study.first_seeds
         return range(self.sequential.seeds.get(arm or "", first) if self.sequential else first)
 
-    def _candidate(self, subject: Subject, condition: Condition) -> Candidate:
-        identity = (condition, subject_digest(subject))
-        return self.candidates.setdefault(identity, Candidate(subject, condition))
+    def _candidate(self, subject: Subject | ProposalRow, condition: Condition) -> Candidate:
+        """The network that is known by its digest, or a new one."""
+        told: Subject | str
+        if isinstance(subject, ProposalRow):
+            digest, told = subject.digest, subject.subject_json
+        else:
+            digest, told = subject_digest(subject), subject
+        candidate = self.candidates.get((condition, digest))
+        if candidate is None:
+            candidate = Candidate(told, condition, known=digest)
+            self.candidates[condition, digest] = candidate
+        return candidate
 
     # What is trained.
 
@@ -231,6 +249,8 @@ class Roster:
         self, candidate: Candidate, record: Record | TrialRow, ratios: RatioEpoch | None
     ) -> None:
         candidate.take(record, ratios)
+        if candidate.condition.full is not None or not self._prepared.controls:
+            return
         if record.state != "done":
             self.remarks += [
                 f"arms.{name} is left out for seed {record.seed}: the trial that its ratios "
@@ -273,6 +293,7 @@ class Roster:
         recalled = [(row, self._recalled(row)) for row in rows if self._is_ours(row)]
         self.proposals = len(rows)
         owners = {row.number: candidate for row, candidate in recalled}
+        learned = self._ledger.learned()
         for trial in self._ledger.trials():
             if trial.proposal not in owners:
                 continue
@@ -280,20 +301,62 @@ class Roster:
             candidate.seeds.add(trial.seed)
             self.trials += 1
             if trial.final:
-                last = self._ledger.last_ratios(trial.key) if candidate.learns else None
+                last = self._ledger.last_ratios(trial.key) if trial.key in learned else None
                 self._take(candidate, trial, last)
-        for taken in self._ledger.measurements():
-            self._measured.setdefault(taken.digest, []).append(taken)
+        taken = self._ledger.measurements()
+        self._measured = grouped(taken)
+        self._homes = {way: home(taken, way) for way in self._homes}
         for candidate in self.candidates.values():
-            for seed, item in candidate.networks.items():
-                if (measurement := self.measured(item)) is not None:
-                    candidate.speeds[seed] = measurement
+            how = candidate.condition.full or candidate.condition
+            for seed in candidate.ends:
+                digest = candidate.ended_with(seed)
+                if digest in self._measured:
+                    measurement = self._standing(digest, how.task, how.protocol)
+                    if measurement is not None:
+                        candidate.speeds[seed] = measurement
         return recalled
 
     def measured(self, item: Timing) -> Measurement | None:
-        """The latest measurement of earlier sittings that answers for what is to be timed."""
-        known = reversed(self._measured.get(subject_digest(item.subject), []))
-        return next((each for each in known if item.is_answered_by(each)), None)
+        """The measurement that stands for what is to be timed, if it has been (see `timings`)."""
+        return self._standing(subject_digest(item.subject), item.task, item.protocol)
+
+    def _standing(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
+        way = Way.of(protocol)
+        return best(self._taken(digest, task, protocol), way, self._homes.get(way))
+
+    def _taken(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
+        known = self._measured.get(digest, [])
+        return [each for each in known if is_answered(task, protocol, each)]
+
+    def take_measurement(self, measurement: Measurement) -> None:
+        """Takes up how fast a network is; of several measurements the better one stands."""
+        digest = measurement.digest
+        known = self._measured.setdefault(digest, [])
+        known.append(measurement)
+        for way, at in self._homes.items():
+            if at is None and way.fits(measurement):
+                self._homes[way] = machine(measurement)
+        if len(known) == 1:
+            return
+        for candidate in self.candidates.values():
+            how = candidate.condition.full or candidate.condition
+            for seed in candidate.speeds:
+                if candidate.ended_with(seed) == digest:
+                    candidate.speeds[seed] = self._standing(digest, how.task, how.protocol)
+
+    def doubtful(self) -> list[Timing]:
+        """What should be timed again: noisy or tainted so far, with tries left."""
+        marked = (
+            candidate.timing(seed)
+            for candidate in self.candidates.values()
+            for seed, speed in candidate.speeds.items()
+            if candidate.condition.full is None and speed is not None and speed.marks
+        )
+        items = {item.identity: item for item in marked}
+        return [each for each in items.values() if self._tries(each) <= each.protocol.retries]
+
+    def _tries(self, item: Timing) -> int:
+        return len(self._taken(subject_digest(item.subject), item.task, item.protocol))
 
     def _is_ours(self, row: ProposalRow) -> bool:
         """Whether a proposal belongs to the stage of the study that is run."""
@@ -302,9 +365,10 @@ class Roster:
 
     def _recalled(self, row: ProposalRow) -> Candidate:
         note = row.proposal if row.arm is not None else {}
-        first, *_ = conditions = self._prepared.conditions
-        named = (each for each in conditions if each.name == condition_of(row))
-        how = next(named, first)
-        if row.arm is not None:
-            how = self._prepared.under(row.arm, how)
-        return self._enter(row.number, row.arm, subject_from(row.subject), how, note)
+        if row.arm is None:
+            how = self._prepared.ladder[rung_of(row) - 1]
+        else:
+            first, *_ = conditions = self._prepared.conditions
+            named = (each for each in conditions if each.name == condition_of(row))
+            how = self._prepared.under(row.arm, next(named, first))
+        return self._enter(row.number, row.arm, row, how, note)

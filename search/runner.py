@@ -1,29 +1,37 @@
 """Run a study: the driver, and the only writer of its ledger."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from partialnas.runs.data import load_splits
 from partialnas.runs.design import stages_of
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.rehearsal import NOTICE
 from partialnas.runs.subject import subject_from
 from partialnas.runs.trial import Context
 from partialnas.search.begun import known_design, open_ledger
-from partialnas.search.executor import Executor, Feed, InProcess
+from partialnas.search.executor import Executor, Feed, InProcess, Outcome
 from partialnas.search.feed import StudyFeed
-from partialnas.search.keeping import drop_weights
+from partialnas.search.keeping import drop_trunks, drop_weights
+from partialnas.search.pilot_trial import PilotTrials
 from partialnas.search.placement import Placement, place
 from partialnas.search.prepare import prepare, rehearse_all
 from partialnas.search.prepared import Prepared, same_network, unmatched
 from partialnas.search.progress import Progress
+from partialnas.search.rehearsal import Rehearsal, check_place, rehearsed
+from partialnas.search.shared import shared_folder
 from partialnas.search.sources import make_source
+from partialnas.search.stoppable import Stoppable
+from partialnas.search.stopping import heeding
 from partialnas.search.study import COUNTED, Study
+from partialnas.search.study_file import as_yaml
+from partialnas.search.travel import modules_beside
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
 
@@ -48,19 +56,54 @@ def run_study(
     Raises:
         UserError: the study cannot run, or is another than the one in the folder.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
+            everything finished is in the ledger.
+        Terminated: SIGTERM or SIGUSR1; the same.
     """
     progress = Progress(console or Console(stderr=True))
+    check_place(study, folder, rehearsal=False)
     placement = place(study, address)
     prepared = prepare(study, beside, known_design(folder))
     work = _work(prepared, placement, folder, beside)
     for line in (*same_network(prepared), *unmatched(prepared)):
         progress.event(f"note: {line}")
     with open_ledger(prepared, folder, progress) as ledger:
-        write_file(folder / "study.yaml", _as_yaml(study))
-        feed = _drive(prepared, ledger, work, _executor(study, placement, folder), progress)
+        write_file(folder / "study.yaml", as_yaml(study))
+        shared = shared_folder(folder, study.executor.shared)
+        executor = _executor(study, placement, shared, beside)
+        feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
         if study.recipe.keep_weights == "front":
             drop_weights(folder, feed.dominated())
+        if study.recipe.keep_weights != "all":
+            drop_trunks(folder)
+
+
+def rehearse_study(
+    study: Study, folder: Path, *, beside: Path = Path(), console: Console | None = None
+) -> None:
+    """Play a study in `folder` with made-up results, in this process (see `search.rehearsal`).
+
+    Args:
+        study: what to rehearse; its ledger has the name of a rehearsal.
+        folder: where the ledger is, or will be.
+        beside: folder that the study's relative paths start from.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or the folder holds a real one.
+        MachineError: the disk fails.
+    """
+    progress = Progress(console or Console(stderr=True))
+    played = rehearsed(study)
+    check_place(played, folder, rehearsal=True)
+    prepared = prepare(played, beside, known_design(folder))
+    progress.event(NOTICE)
+    with open_ledger(prepared, folder, progress) as ledger:
+        ledger.amend({"rehearsal": "yes"})
+        write_file(folder / "study.yaml", as_yaml(played))
+        own = _required(study) if study.trial else ()
+        work = Rehearsal(prepared.reference, own)
+        _drive(prepared, ledger, work, InProcess(folder / "workers.log"), progress)
 
 
 def run_stage(
@@ -83,7 +126,9 @@ def run_stage(
     Raises:
         UserError: the study cannot run, or another driver works on it.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
+            everything finished is in the ledger.
+        Terminated: SIGTERM or SIGUSR1; the same.
     """
     stage = prepared.stage
     assert stage is not None, "a stage is run"
@@ -94,29 +139,36 @@ def run_stage(
         stages = stages_of(ledger.meta) | {stage.name: stage}
         told = {name: each.model_dump(mode="json") for name, each in stages.items()}
         ledger.amend({"stages": json.dumps(told)})
-        _drive(prepared, ledger, work, _executor(prepared.study, placement, folder), progress)
+        shared = shared_folder(folder, prepared.study.executor.shared)
+        executor = _executor(prepared.study, placement, shared, beside)
+        _drive(prepared, ledger, _placed(work, shared), executor, progress)
 
 
 def _drive(
-    prepared: Prepared, ledger: Ledger, work: Work, executor: Executor, progress: Progress
+    prepared: Prepared,
+    ledger: Ledger,
+    work: Work | Rehearsal,
+    executor: Executor,
+    progress: Progress,
 ) -> StudyFeed:
     """Has everything done that the study asks for; what decided about it."""
     reference = subject_from(json.loads(ledger.meta["reference"]))
     ledger.recover()
     feed = StudyFeed(prepared, ledger, make_source(prepared), progress.event)
     watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
+    log = ledger.path.with_name("workers.log")
+    first: Feed[Item] = PilotTrials(watched, prepared.study.executor.pilot, log)
     try:
-        with progress.showing():
-            executor.run(watched, replace(work, reference=reference))
+        with progress.showing(), heeding(progress.event) as stop:
+            stoppable: Stoppable[Item] = Stoppable(first, stop)
+            beside: Callable[[Item], Outcome] = replace(work, reference=reference)
+            executor.run(stoppable, beside)
+            if stoppable.cut:
+                raise KeyboardInterrupt
     finally:
         with suppress(Exception):
             ledger.recover()
     return feed
-
-
-def _as_yaml(study: Study) -> str:
-    head = "# The study as it was run, every setting stated.\n"
-    return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
 
 
 def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) -> Work:
@@ -125,8 +177,8 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
         import_function(study.trial, beside)
     else:
         rehearse_all(prepared)
-    tasks = dict.fromkeys(condition.task for condition in prepared.conditions)
-    asked = (*study.objectives, *study.limits)
+    ways = (*prepared.rungs, *prepared.conditions)
+    tasks = dict.fromkeys(condition.task for condition in ways)
     context = Context(
         device=placement.device,
         folder=folder.resolve(),
@@ -137,12 +189,23 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
         splits={} if study.trial else {t: load_splits(t) for t in tasks},
         reference=prepared.reference,
         function=study.trial,
-        required=tuple(dict.fromkeys(n for n in asked if n not in COUNTED)),
+        required=_required(study),
         path=beside.resolve(),
     )
 
 
-def _executor(study: Study, placement: Placement, folder: Path) -> Executor:
+def _required(study: Study) -> tuple[str, ...]:
+    """What a function that stands in for training must tell."""
+    asked = (*study.objectives, *study.limits)
+    return tuple(dict.fromkeys(name for name in asked if name not in COUNTED))
+
+
+def _placed(work: Work, folder: Path) -> Work:
+    """The work, with checkpoints and weights in a folder."""
+    return replace(work, context=replace(work.context, folder=folder))
+
+
+def _executor(study: Study, placement: Placement, folder: Path, beside: Path) -> Executor:
     if study.executor.kind == "in-process":
         return InProcess(folder / "workers.log")
     from partialnas.search.ray_executor import RayTune
@@ -154,6 +217,8 @@ def _executor(study: Study, placement: Placement, folder: Path) -> Executor:
         cpus_per_trial=placement.cpus_per_trial,
         gpus_per_trial=placement.gpus_per_trial,
         time_limit_s=_hard_limit(study.executor.time_limit_s),
+        isolate=study.executor.isolate,
+        modules=modules_beside(beside) if study.trial and placement.address else (),
     )
 
 

@@ -55,12 +55,14 @@ class Remembered:
         note: what the source wrote down with it.
         reached: what came of it; None where it failed.
         open: whether its trials have not ended yet.
+        digest: of the network, where the ledger tells it.
     """
 
     number: int
     note: dict[str, Any]
     reached: Reached | None
     open: bool = False
+    digest: str = ""
 
 
 class Source(Protocol):

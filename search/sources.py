@@ -9,7 +9,6 @@ from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     distribution_to_json,
-    json_to_distribution,
 )
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -20,12 +19,13 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from partialnas.search.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.hybrid import Hybrid
+from partialnas.search.optuna_history import Common, History
 from partialnas.search.prepared import Prepared
 from partialnas.search.source import (
     Proposal,
@@ -63,7 +63,7 @@ class _Knowing(BaseSampler):
     Optuna's samplers look for them in every trial when they are new, as ours are at every proposal.
     """
 
-    common: IntersectionSearchSpace
+    common: Common
 
     def infer_relative_search_space(
         self,
@@ -94,6 +94,16 @@ class _SteadyNSGAII(_Knowing, NSGAIISampler):
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         parents = super().get_parent_population(study, generation)
         return sorted(parents, key=lambda trial: trial.number)
+
+    @classmethod
+    def parents_key(cls, generation: int) -> str:
+        """Where a study keeps the ids of a generation's parents."""
+        return f"{cls._get_parent_cache_key_prefix()}{generation}"
+
+    @classmethod
+    def generation(cls, trial: FrozenTrial) -> int:
+        """Of a trial; 0 of one that was drawn otherwise."""
+        return int(trial.system_attrs.get(cls._get_generation_key(), 0))
 
 
 class _PlacedQMC(QMCSampler):
@@ -139,8 +149,10 @@ class OptunaSource:
         self._study = optuna.create_study(
             directions=directions, study_name=_STUDY, storage=self._storage
         )
-        self._common = IntersectionSearchSpace()
+        self._common = Common()
         self._trials: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}
+        self._noted = 0
         self._asked = 0
 
     def ask(self, number: int) -> Proposal:
@@ -172,8 +184,24 @@ class OptunaSource:
     def _proposal(self, number: int, trial: optuna.Trial, point: Point) -> Proposal:
         architecture = self._space.architecture(point)
         self._trials[number] = trial.number
-        note = _note(self._study.get_trials(deepcopy=False)[trial.number])
-        return Proposal(architecture, {**note, "asked": self._asked})
+        self._numbers[trial.number] = number
+        frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        note = {**_note(frozen), "asked": self._asked, **self._parents(frozen)}
+        return Proposal(architecture, note)
+
+    def _parents(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Who the parents of a generation are, noted once, by the ledger's numbers.
+
+        A resumed search would have to choose those of all generations before otherwise.
+        """
+        generation = _SteadyNSGAII.generation(trial)
+        if generation <= self._noted:
+            return {}
+        self._noted = generation
+        study = self._storage.get_study_id_from_name(_STUDY)
+        attrs = self._storage.get_study_system_attrs(study)
+        parents = attrs.get(_SteadyNSGAII.parents_key(generation), ())
+        return {"parents": [self._numbers[each] for each in parents]}
 
     def _sampler(self, number: int) -> BaseSampler:
         return _SAMPLERS[self._spec.sampler](self, int(digest([self._spec.seed, number])[:8], 16))
@@ -223,33 +251,53 @@ class OptunaSource:
         ).system_attrs.items():
             self._storage.set_trial_system_attr(identity, key, value)
         self._study.tell(trial, self._in_order(reached))
+        self._common.add(self._study.get_trials(deepcopy=False)[trial])
 
     def _in_order(self, reached: Reached) -> list[float]:
         return [reached.values[name] for name in self._objectives]
 
     def rebuild(self, history: Sequence[Remembered]) -> None:
         """Add the proposals of earlier sittings to the study."""
-        for remembered in history:
-            self._trials[remembered.number] = len(self._study.get_trials(deepcopy=False))
-            self._study.add_trial(self._frozen(remembered))
+        study = self._storage.get_study_id_from_name(_STUDY)
+        trials, past = History(), len(self._study.get_trials(deepcopy=False))
+        for number, remembered in enumerate(history, start=past):
+            trial = self._frozen(remembered, trials)
+            self._trials[remembered.number] = number
+            self._numbers[number] = remembered.number
+            self._storage.create_new_trial(study, trial)
+            if trial.state == TrialState.COMPLETE:
+                self._common.add(trial)
             # notes of older ledgers do not tell: their samplers needed no place in a sequence
             self._asked = remembered.note.get("asked", self._asked + 1)
             if not remembered.open:
                 del self._trials[remembered.number]
+        if self._spec.sampler == "nsga2":
+            self._remember_parents(history)
 
-    def _frozen(self, remembered: Remembered) -> FrozenTrial:
-        note = remembered.note
+    def _remember_parents(self, history: Sequence[Remembered]) -> None:
+        """Has the parents of the last generation at hand, as they were noted."""
+        trials = self._study.get_trials(deepcopy=False)
+        last = max(map(_SteadyNSGAII.generation, trials), default=0)
+        noted = next((each for each in reversed(history) if each.note.get("parents")), None)
+        if noted is None:  # by an older version: chosen anew, from the first generation on
+            for generation in range(1, last + 1):
+                self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
+            return
+        places = {number: place for place, number in self._numbers.items()}
+        parents = [places[number] for number in noted.note["parents"]]
+        self._noted = _SteadyNSGAII.generation(trials[places[noted.number]])
+        study = self._storage.get_study_id_from_name(_STUDY)
+        key = _SteadyNSGAII.parents_key(self._noted)
+        self._storage.set_study_system_attr(study, key, parents)
+
+    def _frozen(self, remembered: Remembered, trials: History) -> FrozenTrial:
         reached = remembered.reached
         state = TrialState.FAIL if reached is None else TrialState.COMPLETE
-        return create_trial(
-            state=TrialState.RUNNING if remembered.open else state,
-            values=None if reached is None else self._in_order(reached),
-            params=note["params"],
-            distributions={
-                name: json_to_distribution(text) for name, text in note["distributions"].items()
-            },
-            system_attrs=note["system_attrs"],
-            constraints={**reached.excess} if reached else None,
+        return trials.trial(
+            remembered.note,
+            TrialState.RUNNING if remembered.open else state,
+            None if reached is None else self._in_order(reached),
+            reached.excess if reached else {},
         )
 
 
@@ -271,4 +319,5 @@ _SOURCES: dict[str, Callable[[Space, SearchSpec, Mapping[str, Direction]], Sourc
     **dict.fromkeys(_SAMPLERS, OptunaSource),
     "evolution": AgeingEvolution,
     "front-evolution": FrontEvolution,
+    "hybrid": Hybrid,
 }

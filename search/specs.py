@@ -1,12 +1,22 @@
 """Parts of a study: task, search, budget, executor, seed rule. Plain validated values."""
 
+from fractions import Fraction
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from partialnas.space.values import Value
+from partialnas.runs.settings import Plain
+from partialnas.space.values import Share, Value
 
-Sampler = Literal["random", "quasi-random", "tpe", "nsga2", "gp", "evolution", "front-evolution"]
+Sampler = Literal[
+    "hybrid", "random", "quasi-random", "tpe", "nsga2", "gp", "evolution", "front-evolution"
+]
+
+
+Scheme = Literal["restart", "cool-down"]
+
+FIDELITIES = ("recipe.epochs", "recipe.data_share", "recipe.width_share", "task.resolution")
+"""What the rungs of a search may have less of than the study."""
 
 
 class TaskSpec(Value):
@@ -25,20 +35,40 @@ class SearchSpec(Value):
     """Which sampler proposes architectures, and the seed of its proposals.
 
     Attributes:
-        sampler: `random`, `quasi-random` (a scrambled Sobol sequence), `tpe`, `nsga2` and `gp` are
+        sampler: `hybrid` asks a model which neighbours of the front to try (see `search.hybrid`);
+            `random`, `quasi-random` (a scrambled Sobol sequence), `tpe`, `nsga2` and `gp` are
             Optuna's; `evolution` is ageing evolution, `front-evolution` mutates the current front
             (see `search.evolution`).
         seed: of all proposals.
         population: networks of a generation (`nsga2`), among which tournaments are held
-            (`evolution`), or that are drawn at random first (`front-evolution`).
+            (`evolution`), or that are drawn at random first (`front-evolution`; `hybrid`: 10 of
+            them at most).
         tournament: networks that meet to be the parent in `evolution`; without it a quarter of
             the population, at least 2.
+        rungs: what is trained first, from cheap to dear: settings of `recipe` and `task` by name,
+            keys written with dots. The study's own are the last rung, which is not listed.
+        promote: share of a rung's networks that go on to the next one.
+        scheme: `restart` trains anew on every rung, `cool-down` goes on from where the shorter
+            training began to cool down (see `Recipe.schedule`, `trapezoid`).
     """
 
-    sampler: Sampler = "nsga2"
+    sampler: Sampler = "hybrid"
     seed: int = Field(default=0, ge=0)
     population: int = Field(default=16, ge=2)
     tournament: int | None = Field(default=None, ge=2)
+    rungs: tuple[Plain, ...] = ()
+    promote: Share = Field(default=Fraction(1, 3), gt=0, lt=1)
+    scheme: Scheme = "restart"
+
+    @field_validator("rungs")
+    @classmethod
+    def _rungs_change_fidelities(cls, rungs: tuple[Plain, ...]) -> tuple[Plain, ...]:
+        for number, rung in enumerate(rungs, start=1):
+            for key in rung:
+                if key not in FIDELITIES:
+                    there = ", ".join(FIDELITIES)
+                    raise ValueError(f"rung {number}: {key}: expected some of {there}")
+        return rungs
 
     @model_validator(mode="after")
     def _a_tournament_is_of_the_population(self) -> Self:
@@ -56,10 +86,19 @@ class SearchSpec(Value):
 
 
 class Budget(Value):
-    """When a study ends: after so many trainings, or so many hours of one sitting."""
+    """When no more trainings are begun; what is trained by then is measured still.
+
+    Attributes:
+        trials: after so many trainings.
+        hours: after so many hours of one sitting.
+        device_hours: after so many hours of a whole device in all sittings, measuring included. A
+            trial on a GPU has the share `executor.gpus_per_trial` of it, on a CPU `recipe.threads`
+            of the machine's cores (see `runs.spent`).
+    """
 
     trials: int | None = Field(default=None, ge=1)
     hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class ExecutorSpec(Value):
@@ -72,6 +111,12 @@ class ExecutorSpec(Value):
         gpus_per_trial: share of a GPU that a trial takes.
         time_limit_s: seconds of training after which a trial ends as `timeout`; under Ray, a worker
             that does not answer is ended after half as much again and a minute.
+        isolate: a fresh process for each trial, which costs seconds each, where trials must not
+            meet what another one left in a process.
+        shared: on a cluster, a folder that all machines mount: checkpoints, weights and the log of
+            the workers go there, and the ledger stays on the driver's disk.
+        pilot: trials at the start of a sitting that must not all fail for one reason: a broken
+            environment ends the run so, with nothing recorded. 0 records every failure.
     """
 
     kind: Literal["ray", "in-process"] = "ray"
@@ -79,6 +124,15 @@ class ExecutorSpec(Value):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_trial: float = Field(default=1.0, gt=0, le=8)
     time_limit_s: float | None = Field(default=None, gt=0)
+    isolate: bool = False
+    shared: str | None = None
+    pilot: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _only_processes_can_be_fresh(self) -> Self:
+        if self.isolate and self.kind != "ray":
+            raise ValueError("isolate: in-process has one process for all trials; expected false")
+        return self
 
     @field_validator("workers")
     @classmethod

@@ -12,6 +12,7 @@ from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.settings import Plain, changed
 from partialnas.search.ablation import AblationSpec
+from partialnas.search.fidelity import rung_mistakes
 from partialnas.search.specs import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
@@ -40,6 +41,11 @@ def _accuracy_and_speed() -> dict[str, Direction]:
 MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
 """Objectives that need the network on the device."""
 
+
+_SAME_FOR_ALL = (
+    *("recipe.threads", "measure.device", "measure.threads"),
+    *("measure.when", "measure.retries"),
+)
 
 TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
 """What a training tells of a network, that differs between seeds."""
@@ -143,7 +149,7 @@ class Study(Value):
                         f"{name}: {key}: expected keys such as task.resolution, recipe.batch_size "
                         "or measure.batch_size"
                     )
-                if key in ("recipe.threads", "measure.device", "measure.threads"):
+                if key in _SAME_FOR_ALL:
                     raise ValueError(f"{name}: {key} is the same for the whole study")
         return value
 
@@ -163,8 +169,31 @@ class Study(Value):
         if self.search is not None and (self.space is None or not self.space.axes):
             raise ValueError("search: needs at least one axis under `space.axes`")
         if self.search is not None and self.budget == Budget():
-            raise ValueError("budget: a search needs `trials`, `hours`, or both, to end")
+            raise ValueError("budget: a search needs `trials`, `hours` or `device_hours` to end")
         return self
+
+    @model_validator(mode="after")
+    def _rungs_can_run(self) -> Self:
+        if self.recipe.width_share != 1:
+            raise ValueError("recipe: width_share is for search.rungs: it trains other networks")
+        if self.search is not None and self.search.rungs:
+            stands_in = self.trial is not None
+            told = rung_mistakes(self.search, self.recipe, self.task, stands_in=stands_in)
+            if told:
+                raise ValueError("; ".join(f"search: {each}" for each in told))
+        return self
+
+    @model_validator(mode="after")
+    def _what_a_search_must_know_is_measured_in_time(self) -> Self:
+        if self.search is None or not self.measured or self.measure.when != "after":
+            return self
+        if self.search.sampler in ("random", "quasi-random") and not self.search.rungs:
+            return self
+        asked = next(name for name in (*self.objectives, *self.limits) if name in MEASURED)
+        raise ValueError(
+            f"measure.when: after: the search decides by {asked}, so that it must be measured "
+            "during the search; expected auto or during"
+        )
 
     @model_validator(mode="after")
     def _seeds_can_be_decided(self) -> Self:
@@ -261,6 +290,12 @@ class Study(Value):
     def measured(self) -> bool:
         """Whether the sampler must know a measured quantity before it goes on."""
         return any(name in MEASURED for name in (*self.objectives, *self.limits))
+
+    @property
+    def times_early(self) -> bool:
+        """Whether a network is measured before the source is told of it."""
+        when = self.measure.when
+        return self.measured if when == "auto" else when == "during"
 
     @property
     def first_seeds(self) -> int:

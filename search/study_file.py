@@ -32,6 +32,12 @@ def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()
     return study
 
 
+def as_yaml(study: Study) -> str:
+    """A study as a file, every setting stated."""
+    head = "# The study as it was run, every setting stated.\n"
+    return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also refuses a key that stands twice."""
 

@@ -19,7 +19,7 @@ from partialnas.space.ratio import started
 from partialnas.space.values import checked, mistakes
 
 _RECIPE = "recipe."
-_SAME_FOR_ALL = ("threads", "keep_weights")
+_SAME_FOR_ALL = ("threads", "keep_weights", "width_share")
 _OF_PLANS = tuple(key for key in Plan.model_fields if key in AXES)
 
 Inside = tuple[tuple[tuple[int, ...], Plain], ...]

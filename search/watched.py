@@ -6,6 +6,7 @@ from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import Record
 from partialnas.runs.subject import subject_name
+from partialnas.search.current_front import CurrentFront
 from partialnas.search.executor import End, Outcome, Wait
 from partialnas.search.feed import StudyFeed
 from partialnas.search.prepared import Prepared, expected_trials
@@ -23,13 +24,14 @@ class Watched:
         self._progress = progress
         self._objectives = prepared.study.objectives
         counts = ledger.counts()
-        ended = sum(counts[state] for state in ("failed", "timeout", "early"))
-        self._tally = Tally(_expected(prepared, ledger), counts["done"], ended)
-        for row in ledger.trials():
-            if row.state == "done":
-                self._improve({**row.metrics, **row.cost})
-        if counts["done"] or ended:
-            progress.event(f"carrying on: {counts['done']} trials done, {ended} failed before")
+        failed, early = counts["failed"] + counts["timeout"], counts["early"]
+        self._tally = Tally(_expected(prepared, ledger), counts["done"], failed, early)
+        self._front = CurrentFront(prepared.study)
+        self._take_changes()
+        if self._tally.ended:
+            below = f", {early} on lower rungs" if early else ""
+            told = f"carrying on: {counts['done']} trials done{below}, {failed} failed before"
+            progress.event(told)
 
     def ask(self) -> Item | Wait | End:
         """The feed's next item."""
@@ -40,29 +42,52 @@ class Watched:
     def tell(self, item: Item, outcome: Outcome) -> None:
         """Pass the outcome on, then tell the reader."""
         self._feed.tell(item, outcome)
+        self._take_changes()
         for record in outcome.records:
             self._count(record)
-            self._progress.event(self._line(record))
-        if outcome.measurement is not None:
-            self._progress.event(_speed(outcome.measurement))
+            line = self._line(record)
+            self._tell(line, warns=record.state in ("failed", "timeout"))
+            for each in record.ratios:
+                self._tally.warnings += each.warnings
+        if (taken := outcome.measurement) is not None:
+            self._tell(_speed(taken), warns=bool(taken.marks))
         elif isinstance(item, Timing):
-            self._progress.event(
-                f"{subject_name(item.subject)}: could not be timed; see workers.log"
-            )
+            name = subject_name(item.subject)
+            self._tell(f"{name}: could not be timed; see workers.log", warns=True)
         self._show()
+
+    def _tell(self, line: str, *, warns: bool) -> None:
+        """A line for the reader, kept in sight where it warns of something."""
+        self._progress.event(line)
+        if warns:
+            self._tally.warnings.append(line)
+
+    def _take_changes(self) -> None:
+        """Takes up the new results of networks."""
+        while self._feed.changed:
+            candidate = self._feed.changed.popleft()
+            self._front.add(candidate)
+            if candidate.condition.full is not None:
+                continue
+            for metrics in candidate.results.values():
+                self._improve(metrics or {})
 
     def _show(self) -> None:
         self._tally.running = self._feed.running
         self._tally.repeats = self._feed.repeats
+        if self._progress.live:
+            self._tally.front = self._front.best()
         self._progress.update(self._tally)
 
     def _count(self, record: Record) -> None:
         self._tally.fresh += 1
+        if record.state == "early":
+            self._tally.early += 1
+            return
         if record.state != "done":
             self._tally.failed += 1
             return
         self._tally.done += 1
-        self._improve({**record.metrics, **record.cost})
 
     def _improve(self, metrics: Mapping[str, float]) -> None:
         for name, direction in self._objectives.items():
@@ -74,9 +99,9 @@ class Watched:
 
     def _line(self, record: Record) -> str:
         number = self._feed.numbers[record.key]
-        head = f"[{self._tally.done + self._tally.failed}/{self._tally.total or '?'}] #{number}"
+        head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
         head += f" {record.name or record.digest} seed {record.seed}{self._feed.under(record.key)}"
-        if record.state != "done":
+        if record.state not in ("done", "early"):
             return f"{head}: {record.state}: {record.reason}"
         shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
         values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
@@ -93,5 +118,5 @@ def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
 
 def _speed(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
-    noisy = " (noisy)" if m.noisy else ""
-    return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{noisy}"
+    marks = f" ({m.marked})" if m.marks else ""
+    return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"

@@ -17,6 +17,7 @@ from partialnas.runs.measure import measure
 from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.subject import Subject, subject_digest
 from partialnas.runs.task import Task
+from partialnas.runs.timings import Way
 from partialnas.runs.trial import Context, Evaluate, run_function, run_trial
 from partialnas.search.executor import Outcome
 from partialnas.space.errors import UserError
@@ -51,9 +52,14 @@ class Timing(Value):
         return f"timing-{subject_digest(self.subject)}"
 
     def is_answered_by(self, measurement: Measurement) -> bool:
-        """Whether a measurement of this network was taken on such images, so many at a time."""
-        asked = (self.task.resolution, self.task.channels, self.protocol.batch_size)
-        return asked == (measurement.resolution, measurement.in_chans, measurement.batch_size)
+        """Whether a measurement of this network was taken so, on such images."""
+        return is_answered(self.task, self.protocol, measurement)
+
+
+def is_answered(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
+    """Whether a measurement was taken on a task's images, by the protocol."""
+    taken = (measurement.resolution, measurement.in_chans)
+    return (task.resolution, task.channels) == taken and Way.of(protocol).fits(measurement)
 
 
 Item = Job | Timing

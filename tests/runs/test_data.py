@@ -1,4 +1,7 @@
 import hashlib
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
 from importlib.resources import files
 
 import numpy as np
@@ -8,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.data import Splits, load_splits, subset
 from partialnas.runs.task import resolve_task
 
 SIZES = {"mnist5k": (3500, 500, 1000), "digits": (1257, 180, 360)}
@@ -103,3 +106,26 @@ def test_mnist5k_is_what_mlxtends_own_loader_gives() -> None:
     again, numbers = whole("mnist5k")
     np.testing.assert_array_equal(pixels, again)
     np.testing.assert_array_equal(labels, numbers)
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 2), Fraction(1, 7), Fraction(1, 2000)])
+def test_a_share_of_the_training_images_has_every_class_in_its_proportion(
+    data: str, share: Fraction
+) -> None:
+    splits = load_splits(resolve_task(data))
+    part = subset(splits, share)
+    whole, kept = Counter(splits.train_y.tolist()), Counter(part.train_y.tolist())
+    for label, count in whole.items():
+        assert kept[label] == max(1, round(count * share))
+    images = {image.tobytes() for image in splits.train_x}
+    assert {image.tobytes() for image in part.train_x} <= images
+    for name in ("val_x", "val_y", "test_x", "test_y", "mean", "std"):
+        assert getattr(part, name) is getattr(splits, name)
+
+
+def test_a_smaller_share_is_part_of_a_larger_one() -> None:
+    splits = load_splits(resolve_task("digits"))
+    numbered = replace(splits, train_x=np.arange(len(splits.train_y)))  # type: ignore[arg-type]
+    small, large = (subset(numbered, Fraction(1, n)) for n in (8, 3))
+    assert set(small.train_x.tolist()) < set(large.train_x.tolist())
+    assert subset(splits, Fraction(1)) is splits

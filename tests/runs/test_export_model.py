@@ -1,9 +1,10 @@
 import hashlib
+import importlib.util
 import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from torch import Tensor, nn
 
 import partialnas.space.timm  # noqa: F401
 from partialnas.runs import export_model as exporting
+from partialnas.runs import onnx_proof
 from partialnas.runs.augment import Pool
 from partialnas.runs.checkpoint import load_weights, save_weights, weights_path
 from partialnas.runs.data import Splits, load_splits
-from partialnas.runs.export_model import Export, export_model
+from partialnas.runs.export_model import Export
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
@@ -41,6 +43,7 @@ from partialnas.runs.subject import (
 from partialnas.runs.task import resolve_task
 from partialnas.runs.trial import Context, run_trial
 from partialnas.space.architecture import Architecture
+from partialnas.space.deploy import deploy
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.freeze import learned_mixers
 from partialnas.space.network import Network
@@ -50,8 +53,13 @@ from partialnas.space.slots import slots
 
 TASK = resolve_task("digits")
 RECIPE = Recipe(epochs=2, keep_weights="all", ema=0.9)
-FILES = ["architecture.json", "config.json", "model.safetensors", "proof.json", "train.sh"]
+FILES = [
+    *("README.md", "architecture.json", "config.json", "model.safetensors", "proof.json"),
+    "train.sh",
+]
 QUICK = 0.2
+
+export_model = partial(exporting.export_model, onnx=False)  # which takes seconds
 
 
 def planned(**changes: Any) -> Architecture:
@@ -327,6 +335,53 @@ def test_any_frozen_network_is_exported_and_proved(
     x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
         assert close(network.eval()(x), model(x)), sizes_of(network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_onnx_file_computes_the_same(
+    name: str, study: Path, tmp_path: Path, images: Tensor
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    export = exporting.export_model(study, NUMBERS[name], tmp_path / "out", max_seconds=0.1)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    logits = torch.from_numpy(session.run(["logits"], {"image": images.numpy()})[0])
+    expected = trained_logits(study, name, images)
+    apart = float((expected - logits).abs().max() / expected.abs().max())
+    assert apart <= 1e-4
+    assert export.proof.onnx is not None
+    assert export.proof.onnx.difference == pytest.approx(apart, abs=2e-6)
+    assert export.proof.onnx.images == 180
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`model.onnx` is its deploy form" in card
+    export_model(study, NUMBERS[name], tmp_path / "out", max_seconds=0.1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
+
+
+@pytest.mark.slow
+def test_an_onnx_file_that_computes_something_else_is_never_written(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def wrong(network: Network) -> nn.Module:
+        changed = deploy(network)
+        changed.get_submodule("classifier").get_parameter("weight").data.mul_(1.01)
+        return changed
+
+    monkeypatch.setattr(onnx_proof, "deploy", wrong)
+    with pytest.raises(MachineError, match=r"differ by 0\.0[\s\S]*Nothing was written"):
+        exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_packages_there_is_no_onnx_file(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    export = exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
+    assert export.proof.onnx is None
+    assert sorted(path.name for path in export.files) == FILES
 
 
 @pytest.fixture

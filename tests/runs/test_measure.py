@@ -273,3 +273,24 @@ def test_on_a_gpu() -> None:
     assert found.peak_memory_bytes is not None
     assert found.peak_memory_bytes > 64 * 3 * 32 * 32 * 4
     assert_fits_together(found)
+
+
+@pytest.mark.slow
+def test_compiled_networks_are_measured_as_such() -> None:
+    protocol = QUICK.model_copy(update={"runtime": "compiled", "max_seconds": 0.5})
+    found = [*measure_many([WIDE, architecture("narrow", 4)], TASK, protocol, REFERENCE)]
+    assert [each.runtime for each in found] == ["compiled", "compiled"]
+    for each in found:
+        assert_fits_together(each)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_compiled_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    monkeypatch.setattr(entrant, "build", lambda *_: Branching())
+    protocol = QUICK.model_copy(update={"runtime": "compiled", "form": "training"})
+    with pytest.raises(UserError, match="reference cannot be compiled as a whole"):
+        measure(REFERENCE, TASK, protocol)

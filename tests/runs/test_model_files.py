@@ -107,6 +107,26 @@ def test_without_data_the_script_says_what_is_missing(tmp_path: Path) -> None:
     assert "the folder of the images" in ended.stderr
 
 
+def test_devices_and_batch_may_be_stated_and_the_rate_is_told(tmp_path: Path) -> None:
+    script = train_script(preset("partialnet_m"), gpus=4, batch_size=96)
+    rate = 0.002 * 4 * 96 / 2048
+    assert f"with 4 x 96 x 1 = 384 images it is {rate:g}.\n" in script
+    (tmp_path / "bin").mkdir()
+    torchrun = tmp_path / "bin" / "torchrun"
+    torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "train.sh").write_text(script)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["sh", str(tmp_path / "train.sh"), "data"]
+    ended = subprocess.run(
+        command, env=os.environ | path, capture_output=True, text=True, check=True
+    )
+    words = ended.stdout.splitlines()
+    assert words[words.index("--nproc_per_node") + 1] == "4"
+    asked = parsed(words[words.index("pytorch-image-models/train.py") + 1 :])
+    assert (asked.batch_size, asked.lr_base, asked.lr_base_size) == (96, 0.002, 2048)
+
+
 @pytest.mark.parametrize("name", DROP_PATH_RATES)
 def test_each_published_network_is_nearest_to_itself(name: str) -> None:
     assert nearest_size(preset(name)) == name

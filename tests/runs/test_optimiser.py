@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import timm
 import torch
@@ -88,3 +89,35 @@ def test_one_cycle_is_torchs() -> None:
         optimizer.step()
         if step < 1999:
             theirs.step()
+
+
+@given(st.integers(0, 300), st.floats(0.01, 1), st.integers(1, 60), st.integers(1, 12))
+def test_a_trapezoid_rises_for_its_steps_stays_and_falls_to_zero(
+    warmup_steps: int, cool_down: float, steps_per_epoch: int, epochs: int
+) -> None:
+    recipe = Recipe(schedule="trapezoid", warmup_steps=warmup_steps, cool_down=cool_down, lr=0.1)
+    steps = steps_per_epoch * epochs
+    rates = [learning_rate(recipe, step, steps) for step in range(steps)]
+    corners = [-1, warmup_steps, (1 - cool_down) * steps, steps]
+    for step, rate in enumerate(rates):
+        rising = np.interp(step, corners[:2], [0, 0.1])
+        falling = np.interp(step, corners[2:], [0.1, 0])
+        assert rate == pytest.approx(min(rising, falling))
+
+
+@given(st.integers(0, 100), st.floats(0.05, 1), st.integers(1, 30), st.integers(1, 12))
+def test_trapezoids_of_all_lengths_share_the_trunk(
+    warmup_steps: int, cool_down: float, steps_per_epoch: int, epochs: int
+) -> None:
+    recipe = Recipe(schedule="trapezoid", warmup_steps=warmup_steps, cool_down=cool_down)
+    trunk = recipe.trunk(epochs) * steps_per_epoch
+    for longer in (epochs + 1, 2 * epochs, 7 * epochs):
+        for step in range(trunk):
+            rate = learning_rate(recipe, step, epochs * steps_per_epoch)
+            assert rate == learning_rate(recipe, step, longer * steps_per_epoch)
+
+
+def test_other_schedules_have_no_trunk() -> None:
+    assert [Recipe(schedule=s).trunk(100) for s in ("one_cycle", "cosine", "constant")] == [0] * 3
+    assert Recipe(schedule="trapezoid", cool_down=0.2).trunk(10) == 8
+    assert Recipe(schedule="trapezoid", cool_down=0.25).trunk(3) == 2

@@ -32,6 +32,8 @@ def test_standard_trains_longer() -> None:
         ("weight_decay", -0.1),
         ("schedule", "linear"),
         ("warmup", 1),
+        ("warmup_steps", -1),
+        ("cool_down", 0),
         ("label_smoothing", 1),
         ("mixup", -1),
         ("cutmix", -1),
@@ -70,7 +72,12 @@ def test_identity_knows_neither_epochs_nor_kept_weights(epochs: int, keep: Any) 
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(Recipe.model_fields) - {"epochs", "keep_weights"}))
+OF_TRAPEZOIDS = {"warmup_steps", "cool_down"}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(Recipe.model_fields) - {"epochs", "keep_weights"} - OF_TRAPEZOIDS)
+)
 def test_identity_knows_everything_else(name: str) -> None:
     other: dict[str, Any] = {
         "optimizer": "sgd",
@@ -80,3 +87,15 @@ def test_identity_knows_everything_else(name: str) -> None:
     }
     value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
     assert Recipe(**{name: value}).identity(learns=True) != Recipe().identity(learns=True)
+
+
+def test_identity_knows_how_a_rate_rises_and_falls_where_it_does() -> None:
+    one_cycle = Recipe().identity(learns=True)
+    assert Recipe(warmup_steps=9, cool_down=0.5).identity(learns=True) == one_cycle
+    assert not OF_TRAPEZOIDS & one_cycle.keys()
+    trapezoid = Recipe(schedule="trapezoid").identity(learns=True)
+    for settings in ({"warmup_steps": 9}, {"cool_down": 0.5}):
+        changed = Recipe.model_validate({"schedule": "trapezoid", **settings})
+        assert changed.identity(learns=True) != trapezoid
+    same = Recipe(schedule="trapezoid", warmup=0.5).identity(learns=True)
+    assert same == trapezoid

@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
         "shuffled": {"from": "dynamic", "ratios": "shuffled"},
     },
     "executor": {"kind": "in-process"},
-    "measure": {"max_seconds": 0.05},
+    "measure": {"max_seconds": 0.05, "retries": 0},
     "seeds": 2,
 }
 FEW = {"recipe.epochs": 1}

@@ -89,6 +89,9 @@ class Faulty:
             os._exit(3)
         if name == "dies_once" and (self.folder / "starts").read_text().count(name) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "ended_once" and (self.folder / "starts").read_text().count(name) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # as where a machine is taken away
+            time.sleep(600)
         if name == "hangs":
             ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread can run
         time.sleep(0.05)
@@ -99,7 +102,7 @@ class Faulty:
 def faults(rays: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listed, Path]:
     """One run with every fault that a worker can have, and its study's folder."""
     folder = tmp_path_factory.mktemp("faults")
-    names = ["dies_once", "raises", "always_dies", "leaves", "hangs"]
+    names = ["dies_once", "raises", "always_dies", "leaves", "hangs", "ended_once"]
     feed = Listed(["fine_0", *names, *(f"fine_{i}" for i in range(1, 10))])
     work = Faulty(folder, np.zeros(120_000_000, np.uint8))
     rays(folder=folder, workers=2, time_limit_s=4).run(feed, work)
@@ -109,7 +112,7 @@ def faults(rays: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listed,
 def test_every_item_is_told_exactly_once(faults: tuple[Listed, Path]) -> None:
     feed, _ = faults
     counts = Counter(name for name, _ in feed.told)
-    assert len(counts) == 15
+    assert len(counts) == 16
     assert set(counts.values()) == {1}
 
 
@@ -117,6 +120,7 @@ def test_faults_are_told_with_their_reason(faults: tuple[Listed, Path]) -> None:
     feed, _ = faults
     assert feed.reason("fine_3") == "done: 120000000 bytes"
     assert feed.reason("dies_once") == "done: 120000000 bytes"
+    assert feed.reason("ended_once") == "done: 120000000 bytes"
     assert feed.reason("raises") == "failed: ArithmeticError: as asked"
     assert feed.reason("leaves") == "failed: SystemExit: 3"
     assert feed.reason("always_dies") == "failed: worker process died 3 times"
@@ -127,13 +131,13 @@ def test_only_items_whose_process_died_are_started_again(faults: tuple[Listed, P
     _, folder = faults
     starts = Counter(line.split()[0] for line in _lines(folder / "starts"))
     again = {name: count for name, count in starts.items() if count > 1}
-    assert again == {"dies_once": 2, "always_dies": 3}
+    assert again == {"dies_once": 2, "always_dies": 3, "ended_once": 2}
 
 
 def test_workers_are_reused_and_share_the_data(faults: tuple[Listed, Path]) -> None:
     _, folder = faults
     pids = {line.split()[1] for line in _lines(folder / "starts")}
-    deaths = 1 + 3 + 1
+    deaths = 1 + 3 + 1 + 1
     assert len(pids) <= 2 + deaths
     assert {line.split()[2] for line in _lines(folder / "starts")} == {"False"}
 

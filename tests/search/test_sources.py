@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, T
 from optuna.trial import FrozenTrial
 
 from partialnas.search.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.hybrid import Hybrid
 from partialnas.search.source import Proposal, Reached, Remembered, Source
 from partialnas.search.sources import OptunaSource
 from partialnas.search.specs import Sampler, SearchSpec
@@ -48,7 +49,11 @@ def space_of(data: Mapping[str, Any] = SPACE) -> Space:
 
 def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> Source:
     settings = SearchSpec.model_validate({"sampler": sampler, "population": 4, **spec})
-    evolutions = {"evolution": AgeingEvolution, "front-evolution": FrontEvolution}
+    evolutions = {
+        "evolution": AgeingEvolution,
+        "front-evolution": FrontEvolution,
+        "hybrid": Hybrid,
+    }
     return evolutions.get(sampler, OptunaSource)(space or space_of(), settings, TWO)
 
 

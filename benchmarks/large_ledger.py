@@ -1,0 +1,221 @@
+"""Build a ledger as a long search leaves it: `python benchmarks/large_ledger.py FOLDER --help`.
+
+Its networks are real, each another point of one space; what they reached is computed from their
+MACs, not trained. The rows are those that the driver writes, with seals, curves and measurements,
+so that whatever reads a ledger has as much to do as after so many trainings.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from rich.console import Console
+
+from partialnas.runs.environment import environment
+from partialnas.runs.job import trial_key
+from partialnas.runs.ledger_file import LEDGER_FILE, open_writer
+from partialnas.runs.ledger_rows import ProposalRow, now, planned_row, to_json, trial_columns
+from partialnas.runs.ledger_sql import transaction, write
+from partialnas.runs.measurement import Measurement
+from partialnas.runs.subject import subject_data, subject_digest
+from partialnas.search.begun import open_ledger
+from partialnas.search.prepare import prepare
+from partialnas.search.prepared import Prepared
+from partialnas.search.progress import Progress
+from partialnas.search.study import Study
+from partialnas.space.architecture import Architecture
+from partialnas.space.cost import NetworkCost
+
+EPOCHS = 4
+SPACE: dict[str, Any] = {
+    "width": [8, 12, 16, 20, 24, 28, 32],
+    "parts": [1, 2, 3],
+    "ratio": {"values": ["1/8", "1/4", "1/2"], "per": "stage"},
+    "mlp_ratio": {"values": [1, 2], "per": "stage"},
+    "attention": ["none", {"channel": "stages 1-3"}, {"channel": "stages 1-2", "self": "stage 3"}],
+    "pat_sp": [False, True],
+    "depths": [[1, 1, 1, 1], [1, 1, 2, 1], [1, 2, 3, 1]],
+}
+
+
+def study(sampler: str, records: int) -> Study:
+    """The search that the ledger is of; one more training is left to do."""
+    return Study.model_validate(
+        {
+            "study": "large",
+            "task": {"data": "digits"},
+            "base": {"preset": "partialnet_t0", "stem_stride": 1, "width": 16},
+            "space": {"axes": SPACE},
+            "recipe": {"use": "short", "epochs": EPOCHS},
+            "search": {"sampler": sampler},
+            "objectives": {"val_nll": "min", "throughput_img_s": "max"},
+            "budget": {"trials": records + 1},
+            "executor": {"kind": "in-process"},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training of the ledger."""
+
+    number: int
+    point: dict[str, Any]
+    network: Architecture
+    cost: NetworkCost
+
+    @property
+    def nll(self) -> float:
+        """What it reached, better for larger networks, with some noise of its own."""
+        noise = random.Random(self.number).gauss(0, 0.02)
+        return 3.0 / math.log10(self.cost.macs) + noise
+
+    @property
+    def speed(self) -> float:
+        """Images a second, less for larger networks."""
+        return 1e9 / self.cost.macs * random.Random(-self.number).uniform(0.95, 1.05)
+
+
+def build(folder: Path, records: int, sampler: str = "nsga2") -> None:
+    """Write a study of so many trainings into `folder`, each measured."""
+    large = study(sampler, records)
+    prepared = prepare(large, Path())
+    open_ledger(prepared, folder, Progress(Console(quiet=True))).close()
+    (folder / "study.yaml").write_text(yaml.safe_dump(large.frozen(), sort_keys=False))
+    connection = open_writer(folder / LEDGER_FILE)
+    with transaction(connection, synced=True):
+        for entry in entries(prepared, records):
+            for table, columns in rows(entry, prepared, large.search.population):  # type: ignore[union-attr]
+                write(connection, table, columns)
+    connection.close()
+
+
+def entries(prepared: Prepared, records: int) -> Iterator[Entry]:
+    """So many networks of the space, in one random order; those that cannot be built left out."""
+    space = prepared.space
+    assert space is not None
+    free = [choice for choice in space.choices if len(choice.labels) > 1]
+    everyone = itertools.product(*(choice.labels for choice in free))
+    points = [*everyone]
+    random.Random(0).shuffle(points)
+    fixed = {choice.name: choice.labels[0] for choice in space.choices}
+    known: set[str] = set()
+    for labels in points:
+        point = fixed | dict(zip((choice.name for choice in free), labels, strict=True))
+        network = space.architecture(point)
+        if network.digest not in known:
+            known.add(network.digest)
+            yield Entry(len(known), point, network, space.cost(network))
+        if len(known) == records:
+            return
+    raise SystemExit(f"the space has {len(known)} networks only")
+
+
+def rows(
+    entry: Entry, prepared: Prepared, population: int
+) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """The rows that the driver writes of a training: of which table, and their columns."""
+    condition, digest = prepared.conditions[0], subject_digest(entry.network)
+    generation = (entry.number - 1) // population
+    first = generation * population + 1  # the last generation stands for the best of all
+    note = {
+        "params": entry.point,
+        "distributions": _distributions(prepared),
+        "system_attrs": {"_SteadyNSGAII:generation": generation},
+        **({"parents": [*range(first - population, first)]} if entry.number == first > 1 else {}),
+        "asked": entry.number,
+        "point": entry.point,
+        "parent": None,
+    }
+    subject = to_json(subject_data(entry.network))
+    yield "proposals", ProposalRow(entry.number, None, digest, subject, to_json(note), now())
+    key = trial_key(entry.network, condition.task, condition.recipe, EPOCHS, 0)
+    planned = planned_row(entry.number, key, entry.number, digest, digest, 0, EPOCHS)
+    reached = {
+        "val_accuracy": 100 * math.exp(-entry.nll),
+        "val_nll": entry.nll,
+        "train_nll": 0.9 * entry.nll,
+        "test_accuracy": 99 * math.exp(-entry.nll),
+        "test_nll": 1.01 * entry.nll,
+    }
+    counted = ("params", "macs", "macs_core", "activations")
+    facts: dict[str, Any] = {
+        "state": "done",
+        "attempts": 1,
+        "metrics": reached,
+        "cost": {name: getattr(entry.cost, name) for name in counted},
+        "seconds": 1e-6 * entry.cost.macs,
+        "device": "cpu",
+        "environment": environment(),
+        "finished": now(),
+    }
+    yield "trials", trial_columns(planned._replace(**facts))
+    for epoch in range(1, EPOCHS + 1):
+        point = {"epoch": epoch, "lr": 0.01, "val_nll": entry.nll + 1 / epoch, "seconds": 0.5}
+        yield "curves", (key, epoch, json.dumps(point))
+    yield "measurements", _measured(entry, digest)
+
+
+def _distributions(prepared: Prepared) -> dict[str, str]:
+    assert prepared.space is not None
+    return {
+        choice.name: distribution_to_json(CategoricalDistribution(choice.labels))
+        for choice in prepared.space.choices
+    }
+
+
+def _measured(entry: Entry, digest: str) -> tuple[object, ...]:
+    m = Measurement(
+        digest=digest,
+        name=digest,
+        device="cpu",
+        device_kind="cpu",
+        threads=1,
+        batch_size=32,
+        resolution=8,
+        in_chans=1,
+        precision="float32",
+        form="deploy",
+        throughput_img_s=entry.speed,
+        latency_ms=32_000 / entry.speed,
+        relative_throughput=entry.speed / 1000,
+        relative_low=0.99 * entry.speed / 1000,
+        relative_high=1.01 * entry.speed / 1000,
+        reference_digest="0" * 16,
+        reference_name="fasternet_reference",
+        reference_form="deploy",
+        reference_throughput_img_s=1000.0,
+        rounds=8,
+        wall_cpu_gap=0.01,
+        noisy=False,
+        load=0.5,
+        environment=environment(),
+        taken=now(),
+    )
+    conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
+    kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
+    return (entry.number, digest, *conditions, *kind)
+
+
+def main() -> None:
+    """Build one."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--sampler", default="nsga2")
+    options = parser.parse_args()
+    build(options.folder, options.records, options.sampler)
+    size = (options.folder / LEDGER_FILE).stat().st_size
+    print(f"{options.folder}: {options.records} records, {size / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""By how much points would enlarge the hypervolume of a front. All objectives are minimised."""
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def improvement(front: Array, points: Array, reference: Array) -> Array:
+    """By how much each point alone would enlarge the hypervolume that a front dominates.
+
+    Args:
+        front: non-dominated points, a row each.
+        points: of which to tell, a row each.
+        reference: beyond which nothing counts.
+    """
+    if front.shape[1] == 1:
+        less: Array = np.maximum(front.min() - points[:, 0], 0.0)
+        return less
+    if front.shape[1] == 2:
+        return _by_strips(front, points, reference)
+    gains = np.zeros(len(points))
+    reached = moocore.hypervolume(front, ref=reference)
+    for row, point in enumerate(points):
+        if (point < reference).all() and not (front <= point).all(axis=1).any():
+            gains[row] = moocore.hypervolume(np.vstack([front, point]), ref=reference) - reached
+    return gains
+
+
+def _by_strips(front: Array, points: Array, reference: Array) -> Array:
+    """In two objectives: strip by strip of what lies below the front's steps."""
+    steps = front[np.argsort(front[:, 0])]
+    left = np.append(-np.inf, steps[:, 0])
+    right = np.append(steps[:, 0], reference[0])
+    ceiling = np.append(reference[1], steps[:, 1])
+    widths = np.maximum(right - np.maximum(left, points[:, :1]), 0.0)
+    heights = np.maximum(ceiling - points[:, 1:], 0.0)
+    gains: Array = (widths * heights).sum(axis=1)
+    return gains

@@ -1,0 +1,112 @@
+"""Long searches resumed: what a source needs of them is in their ledger, at no great depth."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.search_space import IntersectionSearchSpace
+from optuna.trial import TrialState, create_trial
+
+from partialnas.search.optuna_history import Common, History
+from partialnas.search.prepare import prepare
+from partialnas.search.source import Proposal, Reached, Remembered
+from partialnas.search.sources import OptunaSource, make_source
+from partialnas.search.study import Study
+
+PLAIN: dict[str, Any] = {
+    "study": "plain",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {
+        "axes": {
+            "width": [8, 12, 16, 20, 24],
+            "mlp_ratio": {"values": [1, 2], "per": "stage"},
+            "pat_sp": [False, True],
+        }
+    },
+    "search": {"sampler": "nsga2", "population": 2},
+    "objectives": {"val_nll": "min", "macs": "min"},
+    "budget": {"trials": 1000},
+}
+
+
+def source() -> OptunaSource:
+    made = make_source(prepare(Study.model_validate(PLAIN), Path()))
+    assert isinstance(made, OptunaSource)
+    return made
+
+
+def reached(proposal: Proposal) -> Reached:
+    width = float(proposal.architecture.widths[0])
+    return Reached({"val_nll": 1 / width, "macs": width + 0.01 * hash(width) % 1})
+
+
+def searched(count: int) -> tuple[OptunaSource, list[Remembered]]:
+    searching, history = source(), []
+    for number in range(1, count + 1):
+        proposal = searching.ask(number)
+        searching.tell(number, reached(proposal))
+        history.append(Remembered(number, proposal.note, reached(proposal)))
+    return searching, history
+
+
+@contextmanager
+def shallow(depth: int) -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(depth)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: bool) -> None:
+    going, history = searched(120)
+    if not noted:  # as older versions wrote it
+        for each in history:
+            each.note.pop("parents", None)
+    resumed = source()
+    with shallow(250):
+        resumed.rebuild(history)
+        for number in range(121, 131):
+            after = resumed.ask(number)
+            assert after.architecture.digest == going.ask(number).architecture.digest
+            for each in (going, resumed):
+                each.tell(number, reached(after))
+
+
+def test_remembered_trials_are_those_that_optuna_makes() -> None:
+    kinds = {"a": CategoricalDistribution((1, 2)), "b": CategoricalDistribution(("x", "y"))}
+    note = {
+        "params": {"a": 1, "b": "y"},
+        "distributions": {name: distribution_to_json(kind) for name, kind in kinds.items()},
+        "system_attrs": {"mark": 7},
+    }
+    made = History().trial(note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5})
+    theirs = create_trial(
+        values=[1.0, 2.0],
+        params={"a": 1, "b": "y"},
+        distributions=kinds,
+        system_attrs={"mark": 7},
+        constraints={"slow": -0.5},
+    )
+    for name in ("params", "distributions", "system_attrs", "values", "state", "user_attrs"):
+        assert getattr(made, name) == getattr(theirs, name)
+    made._validate()
+
+
+def test_common_choices_are_those_that_optuna_finds() -> None:
+    study, ours = optuna.create_study(), Common()
+    names = [("a", "b", "c"), ("b", "a"), ("a", "b", "d"), ("b", "c", "a")]
+    for each in names:
+        kinds = {name: CategoricalDistribution((1, 2)) for name in each}
+        trial = create_trial(value=0.0, params=dict.fromkeys(each, 1), distributions=dict(kinds))
+        study.add_trial(trial)
+        ours.add(trial)
+        assert ours.calculate(study) == IntersectionSearchSpace().calculate(study)
