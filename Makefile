@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench coverage clean help
+.PHONY: quickstart test slow lint bench chaos coverage clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study, draw its front"
@@ -12,6 +12,7 @@ help:
 	@echo "make slow         install, run the tests marked slow (they start Ray)"
 	@echo "make lint         install, run ruff and mypy"
 	@echo "make bench        install, print the tables of timings"
+	@echo "make chaos        install, do to studies what machines do to them, print what came of it"
 	@echo "make coverage     install, simulate ablations of known truth, draw docs/coverage.png"
 	@echo "make clean        remove .venv, results and caches"
 
@@ -44,9 +45,15 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@echo "==> timing the harness, training and inference"
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/overhead.py --sleep 1 --rounds 1
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/measuring.py
+
+chaos: $(STAMP)
+	@echo "==> killing, filling, tearing and interrupting (ten minutes on two cores)"
+	$(BIN)/python benchmarks/chaos.py
 
 coverage: $(STAMP)
 	@echo "==> simulating ablations of known truth (about ten minutes on two cores)"
