@@ -14,12 +14,14 @@ table_artefact(["results/partitions"]).write("partitions.tex")
 verify("partitions.tex", ["results/partitions"]).differences
 """
 
+from partialnas.analysis.audit_figure import AuditFigure, audit_figure
 from partialnas.analysis.effects import Effects, effects
 from partialnas.analysis.effects_figure import EffectsFigure, effects_figure
 from partialnas.analysis.export import export
 from partialnas.analysis.front import front, hypervolume
 from partialnas.analysis.load import load
-from partialnas.analysis.pareto import ParetoFigure, pareto_figure, pareto_table
+from partialnas.analysis.pareto import ParetoFigure, ParetoOptions, pareto_figure
+from partialnas.analysis.pareto_table import pareto_table
 from partialnas.analysis.quantities import QUANTITIES, Quantity
 from partialnas.analysis.ratio_agreement import agreement, convergence
 from partialnas.analysis.ratio_figure import RatioFigure, ratio_figure
@@ -37,13 +39,16 @@ from partialnas.analysis.verify import Verdict, verify
 
 __all__ = [
     "QUANTITIES",
+    "AuditFigure",
     "Effects",
     "EffectsFigure",
     "ParetoFigure",
+    "ParetoOptions",
     "Quantity",
     "RatioFigure",
     "Verdict",
     "agreement",
+    "audit_figure",
     "convergence",
     "effects",
     "effects_figure",

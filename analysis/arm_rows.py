@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.arms import by_arm
-from partialnas.analysis.pareto import under
+from partialnas.analysis.pareto_table import under
 from partialnas.analysis.stamp import StudyId
 from partialnas.runs.conditions import settings_under
 from partialnas.runs.design import Design, Sequential, design_of, sequential_of

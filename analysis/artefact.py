@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from partialnas.analysis.stamp import Query, Stamp, StudyId, metadata, numbers, sealed, stamped
-from partialnas.analysis.style import Style, StyleName, drawing, figure_bytes
+from partialnas.analysis.style import Style, StyleName, Width, drawing, figure_bytes
 from partialnas.runs.files import check_place, write_file
+from partialnas.runs.rehearsal import is_rehearsal
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Drawing:
     draw: Callable[[Style], "Figure"]
     shown: pd.DataFrame
     style: StyleName = "cvpr"
+    width: Width | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,11 @@ class Artefact:
         shown = numbers(self.drawing.shown)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix, shown=shown)
         told = metadata(stamp) if self.studies else {}
-        with drawing(self.drawing.style) as look:
-            return sealed(figure_bytes(self.drawing.draw(look), suffix, told))
+        with drawing(self.drawing.style, self.drawing.width) as look:
+            figure = self.drawing.draw(look)
+            if any(is_rehearsal(study.name) for study in self.studies):
+                _mark_rehearsal(figure)
+            return sealed(figure_bytes(figure, suffix, told))
 
     def write(self, *files: Path | str, format: str | None = None) -> tuple[Path, ...]:
         """Writes files, each by its suffix or all in one format.
@@ -75,3 +80,9 @@ class Artefact:
             check_place(path)
         contents = [self.content(format or path.suffix.lower()) for path in paths]
         return tuple(write_file(path, data) for path, data in zip(paths, contents, strict=True))
+
+
+def _mark_rehearsal(figure: "Figure") -> None:
+    """Says across a figure that its numbers are made up."""
+    look = {"ha": "center", "va": "center", "rotation": 20, "fontsize": 22, "alpha": 0.18}
+    figure.text(0.5, 0.5, "rehearsal", **look)

@@ -20,6 +20,8 @@ Which = Literal["x", "y"]
 _PROTOCOL = ("device", "processor", "threads", "batch_size", "resolution", "precision")
 _WORSE, _BETTER = 0.05, 0.12
 _DECADE = 10.0
+_FEW_STEPS = 4.0
+_NARROW = 3.0  # inches in which labels of 5,000, 10,000 and 20,000 touch
 _ARROW = {"min": "↓", "max": "↑"}
 
 
@@ -40,7 +42,7 @@ def protocol(table: pd.DataFrame, quantity: Quantity) -> str:
     ways = rows[[*_PROTOCOL]].drop_duplicates().to_dict("records")
     searched = rows[rows["family"].eq("")] if rows["family"].eq("").any() else rows
     forms = searched["form"].unique()
-    texts = [f"{_way(way)}, {form} form" for way in ways for form in forms]
+    texts = [f"{_way(way)}, {form} form{_runtime(rows)}" for way in ways for form in forms]
     if len(texts) > 1:
         raise UserError(
             f"{quantity.key} was measured in {len(texts)} ways, which no axis can compare: "
@@ -53,6 +55,12 @@ def protocol(table: pd.DataFrame, quantity: Quantity) -> str:
     return f"{texts[0]} ({who}: {other['form'].iloc[0]} form)"
 
 
+def _runtime(rows: pd.DataFrame) -> str:
+    """What executed the networks, where it was not PyTorch's operators."""
+    found = rows["runtime"].dropna().unique() if "runtime" in rows else ()
+    return "".join(f", {each}" for each in found if each not in ("eager", "cuda_graph"))
+
+
 def _way(way: dict[Any, Any]) -> str:
     """Device and settings in words."""
     on_cpu = str(way["device"]).lower() == "cpu"
@@ -60,11 +68,11 @@ def _way(way: dict[Any, Any]) -> str:
     words = (
         _processor(way["processor"]) if on_cpu else way["device"],
         threads if on_cpu else "",
-        f"batch {way['batch_size']}",
+        "" if pd.isna(way["batch_size"]) else f"batch {way['batch_size']}",
         f"{way['resolution']} px",
         way["precision"],
     )
-    return ", ".join(word for word in words if word)
+    return ", ".join(word for word in words if isinstance(word, str) and word)
 
 
 def _processor(model: object) -> str:
@@ -73,7 +81,9 @@ def _processor(model: object) -> str:
     return " ".join(re.sub(ornaments, "", model).split()) if isinstance(model, str) else "CPU"
 
 
-def prepare(axes: "Axes", which: Which, quantity: Quantity, values: Floats) -> float:
+def prepare(
+    axes: "Axes", which: Which, quantity: Quantity, values: Floats, *, log: bool | None = None
+) -> float:
     """Labels, scales and limits one axis so that all `values` stand well inside.
 
     Args:
@@ -81,21 +91,39 @@ def prepare(axes: "Axes", which: Which, quantity: Quantity, values: Floats) -> f
         which: the axis of them.
         quantity: what stands on it.
         values: everything that will be drawn, ends of error bars included.
+        log: whether its scale is logarithmic; without it where the values span a decade.
 
     Returns:
         What values are divided by before they are drawn.
+
+    Raises:
+        UserError: a logarithmic scale is asked for values that are not above zero.
     """
     finite = values[np.isfinite(values)]
     label, factor = quantity.scaled(float(np.abs(finite).max()))
-    log = quantity.logarithmic and _spans_a_decade(finite)
+    if log is None:
+        log = quantity.logarithmic and _spans_a_decade(finite)
+    elif log:
+        finite = _above_zero(finite, values, quantity)
     settings = {
         "label": f"{label} {_ARROW[quantity.better]}",
         "scale": "log" if log else "linear",
         "lim": _limits(finite / factor, quantity, log=log),
     }
     axes.set(**{which + key: value for key, value in settings.items()})
-    _set_ticks(axes.xaxis if which == "x" else axes.yaxis, log=log)
+    set_ticks(axes.xaxis if which == "x" else axes.yaxis, log=log)
     return factor
+
+
+def _above_zero(finite: Floats, values: Floats, quantity: Quantity) -> Floats:
+    """What can stand on a logarithmic axis; ends of error bars may lie below it."""
+    middles = values[:, 0] if values.ndim > 1 else values
+    if (middles[np.isfinite(middles)] <= 0).any():
+        raise UserError(
+            f"{quantity.key}: has values that are not above zero, which no logarithmic axis shows; "
+            "leave it out of --log"
+        )
+    return finite[finite > 0]
 
 
 def _spans_a_decade(finite: Floats) -> bool:
@@ -112,16 +140,30 @@ def _limits(finite: Floats, quantity: Quantity, *, log: bool) -> tuple[float, fl
     return tuple(10.0**ends if log else ends)
 
 
-def _set_ticks(axis: "Axis", *, log: bool) -> None:
+def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
+    """Ticks at round values, written without powers of ten.
+
+    Args:
+        axis: with its limits set.
+        log: whether its scale is logarithmic.
+        most: about how many ticks a linear axis has.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if log:
         low, high = axis.get_view_interval()
-        steps = (1.0, 2.0, 5.0) if high < _DECADE**2 * low else (1.0,)
-        axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+        steps: tuple[float, ...] = (1.0, 2.0, 5.0) if high < _DECADE**2.5 * low else (1.0,)
+        if axis.axis_name == "x" and axis.axes.figure.get_figwidth() < _NARROW:
+            steps = (1.0, 3.0)[: len(steps)]
+        few = high < _FEW_STEPS * low  # too narrow for steps of 1, 2, 5
+        axis.set_major_locator(
+            MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])
+            if few
+            else LogLocator(subs=steps, numticks=12)
+        )
         axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=12))
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         return
-    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))

@@ -1,37 +1,56 @@
 """Caption texts: what varies, how many seeds, how bars are made, the device, the compute."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from partialnas.analysis.axes import protocol
 from partialnas.analysis.front import FAILED, groups
+from partialnas.analysis.front_probability import model_text
 from partialnas.analysis.quantities import Quantity
+from partialnas.runs.rehearsal import NOTICE, is_rehearsal
+
+if TYPE_CHECKING:
+    from partialnas.analysis.pareto_plot import Extras
 
 _SECONDS_PER_HOUR = 3600
 
 
-def pareto_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+def pareto_caption(
+    frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity, extras: "Extras"
+) -> str:
     """The caption of a Pareto figure: everything that a paper's checklist asks of it.
 
     Args:
-        frame: the trials that the figure was made from.
+        frame: the trials that the figure was made from, reference families included.
         table: their Pareto table.
         x: the quantity across.
         y: the quantity upwards.
+        extras: what else the figure shows.
     """
+    own, trials = table[table["folder"].ne("")], frame[frame["folder"].ne("")]
+    sources = (x.source, y.source)
     sentences = [
-        _subject(table, x, y),
-        _seeds(table) if "trained" in (x.source, y.source) else "",
-        _marks(table, measured="measured" in (x.source, y.source)),
+        _subject(own, x, y) if len(own) else f"{y.label} against {x.label}.",
+        _references(table),
+        _seeds(own) if len(own) and "trained" in sources else "",
+        _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
+        _surfaces(extras.surfaces),
+        _chances(table, measured="measured" in sources),
+        _area(table, extras.size),
         *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
+        "Arrows on the edge: dominated architectures far off the rest." if extras.clip else "",
         *(_device(table, q) for q in (x, y)),
         _absent(frame, table),
-        compute_used(frame),
+        compute_used(trials) if len(trials) else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def compute_used(frame: pd.DataFrame) -> str:
-    """How much training the trials took, failed ones included."""
+    """How much training the trials took, failed ones included; of a rehearsal that there was none."""
+    if any(map(is_rehearsal, frame["study"].unique())):
+        return NOTICE
     failed = frame["state"].isin(FAILED)
     hours = frame["seconds"].sum() / _SECONDS_PER_HOUR
     lost = frame.loc[failed, "seconds"].sum() / _SECONDS_PER_HOUR
@@ -44,7 +63,15 @@ def compute_used(frame: pd.DataFrame) -> str:
 def training(table: pd.DataFrame) -> str:
     """On what, and for how long, the networks of a table were trained."""
     settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
-    return " and ".join(f"{s['data']} for {count(s['full_fidelity'], 'epoch')}" for s in settings)
+    return " and ".join(
+        f"{without_path(str(s['data']))} for {count(s['full_fidelity'], 'epoch')}" for s in settings
+    )
+
+
+def without_path(data: str) -> str:
+    """A data set without where it lies: `folder:/home/me/birds` as `folder:…/birds`."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:…/{path.rstrip('/').rpartition('/')[2]}" if colon else data
 
 
 def count(number: int, noun: str) -> str:
@@ -54,13 +81,48 @@ def count(number: int, noun: str) -> str:
 
 def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
     studies = " and ".join(table["study"].unique())
-    searched = table["family"].eq("")
+    searched = ~table["baseline"].astype(bool)
     told = [
         f"{count(int(searched.sum()), 'architecture')} of {studies}",
         count(int((~searched).sum()), "baseline") if not searched.all() else "",
     ]
     what = " and ".join(filter(None, told))
     return f"{y.label} against {x.label}: {what}, trained on {training(table)}."
+
+
+def _references(table: pd.DataFrame) -> str:
+    """What reference families are, and where their figures come from."""
+    rows = table[table["folder"].eq("")]
+    if rows.empty:
+        return ""
+    names = ", ".join(rows["family"].unique())
+    sources = "; ".join(filter(None, rows["source"].unique()))
+    size = " and ".join(map(str, sorted(rows["resolution"].dropna().unique())))
+    return f"Reference families ({names}): ImageNet-1K at {size} px. Sources: {sources}."
+
+
+def _surfaces(surfaces: pd.DataFrame | None) -> str:
+    if surfaces is None:
+        return ""
+    repeats = surfaces.drop_duplicates("study")["repeats"]
+    number = " and ".join(map(str, repeats))
+    return (
+        f"Line: what the median of {number} repeated searches attains; band: from the first to "
+        "the third quartile (empirical attainment function). Dots: their fronts."
+    )
+
+
+def _chances(table: pd.DataFrame, *, measured: bool) -> str:
+    known = table["front_probability"].notna().any()
+    return model_text(measured=measured) if known else ""
+
+
+def _area(table: pd.DataFrame, size: Quantity | None) -> str:
+    if size is None:
+        return ""
+    absent = int(table[size.key].isna().sum())
+    told = f"; smallest where it is not known ({absent})" if absent else ""
+    return f"Area of the markers: in proportion to {size.name.lower()}{told}."
 
 
 def _seeds(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from partialnas.analysis.arms import by_arm
 from partialnas.analysis.front import aggregate, front
 from partialnas.analysis.load import load
-from partialnas.analysis.pareto import default_axes
+from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import find
 from partialnas.runs.design import design_of, stages_of
 from partialnas.runs.ledger import Ledger

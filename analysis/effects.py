@@ -13,7 +13,7 @@ import pandas as pd
 from partialnas.analysis.anova import anova
 from partialnas.analysis.arm_rows import ArmRows, arm_rows
 from partialnas.analysis.front import FAILED, require_trials
-from partialnas.analysis.pareto import default_axes
+from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import Quantity, differs_by_seed, find
 from partialnas.runs.contrasts import Comparison, Contrast, compare
 from partialnas.runs.design import Design

@@ -1,10 +1,12 @@
 """Tables out: CSV, Parquet, xlsx and Markdown, safe to open in a spreadsheet."""
 
 import io
+import re
 from collections.abc import Callable
-from csv import reader
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
@@ -19,6 +21,7 @@ FIRST = (
 """Columns that every export has, in this order before all others, empty where nothing is known."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SPECIAL = re.compile('[#,"\n\r]')
 _LONGEST_CELL = 32_767
 _MOST_ROWS = 1_048_575
 
@@ -56,17 +59,32 @@ def csv(table: pd.DataFrame) -> str:
 
     Text with a `#` stands in quotes, so that readers may take `#` for the beginning of a comment.
     """
-    text = str(_disarmed(table).to_csv(index=False, lineterminator="\n"))
-    if "#" not in text:
-        return text
-    rows = reader(io.StringIO(text, newline=""))
-    return "".join(",".join(map(_in_quotes, row)) + "\n" for row in rows)
+    disarmed = _disarmed(table)
+    # whole columns at once: pandas takes four times as long for a hundred thousand rows
+    columns = [_fields(disarmed.iloc[:, place]) for place in range(len(disarmed.columns))]
+    head = ",".join(_in_quotes(str(name)) for name in disarmed.columns)
+    lines = [head, *map(",".join, zip(*columns, strict=True))]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(column: "pd.Series[Any]") -> list[str]:
+    """The fields of a CSV's column; empty where nothing is known."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
+        return ["" if value != value else repr(value) for value in column.tolist()]
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
+        return [*map(str, column.tolist())]
+    known: dict[Any, str] = {}
+    values = column.astype(object).tolist()
+    for value in values:
+        if value not in known:
+            known[value] = "" if pd.isna(value) else _in_quotes(str(value))
+    return [known[value] for value in values]
 
 
 def _in_quotes(text: str) -> str:
     """A field of a CSV, in quotes where it needs them."""
     doubled = text.replace('"', '""')
-    return f'"{doubled}"' if set(text) & set('#,"\n\r') else text
+    return f'"{doubled}"' if _SPECIAL.search(text) else text
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -110,23 +110,44 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     many trials failed; `trial` is the first one's number. Where a study states limits, `feasible`
     tells which networks satisfy them (see `analysis.limits`).
 
+    Trials on the rungs below the last of a search (`early`) are left out, and networks that have
+    no others with them.
+
     Raises:
         UserError: there are no trials, or an objective is unknown.
     """
     require_trials(frame)
+    frame = frame[frame["state"].ne("early")]
+    if frame.empty:
+        raise UserError("no network has been trained in full yet: let the search go on")
     if not objectives:
         raise UserError("no objectives: name at least one quantity, such as val_nll: min")
     keys = [find(f"{key}:{better}", frame).key for key, better in objectives.items()]
     code = groups(frame).to_numpy()
     trained = [key for key in known(frame) if differs_by_seed(key)]
-    counts = _counting(frame, [key for key in keys if differs_by_seed(key)])
+    counts = counting(frame, [key for key in keys if differs_by_seed(key)])
     values = frame[trained].astype(float).where(counts).groupby(code)
-    facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore").groupby(code).first()
+    facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore")
+    if len(code) == code.max() + 1:  # one trial each: nothing to put together
+        return _of_single_trials(frame, facts, counts, trained)
+    facts = facts.groupby(code).first()
     for key in _averaged(frame, trained):
         facts[key] = _mean(frame[key], code)
     n = counts.groupby(code).sum().rename("n")
     failed = frame["state"].isin(FAILED).groupby(code).sum().rename("failed")
     rows = pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
+    return with_feasible(rows, frame.attrs.get("limits", {}))
+
+
+def _of_single_trials(
+    frame: pd.DataFrame, facts: pd.DataFrame, counts: "pd.Series[bool]", trained: list[str]
+) -> pd.DataFrame:
+    """The rows of `aggregate` where every architecture has one trial."""
+    values = frame[trained].astype(float).where(counts)
+    n = counts.astype("int64").rename("n")
+    failed = frame["state"].isin(FAILED).astype("int64").rename("failed")
+    spreads = pd.DataFrame(np.nan, index=frame.index, columns=[f"{key}_sd" for key in trained])
+    rows = pd.concat([facts, n, failed, values, spreads], axis=1).reset_index(drop=True)
     return with_feasible(rows, frame.attrs.get("limits", {}))
 
 
@@ -186,7 +207,8 @@ def complete(points: Floats) -> Mask:
     return np.asarray(np.isfinite(points).all(axis=1), dtype=bool)
 
 
-def _counting(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
+def counting(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
+    """Which trials count: done, at the study's full fidelity, with every quantity of `trained`."""
     counts = frame["state"].eq("done") & frame[trained].notna().all(axis=1)
     if "full_fidelity" in frame:
         counts &= frame["fidelity"].ge(frame["full_fidelity"])

@@ -53,6 +53,7 @@ def draw_labels(
     """
     import textalloc
 
+    points = points.dropna(subset=["x", "y"])
     crowd = points.iloc[:: 1 + len(points) // _MOST_POINTS]
     textalloc.allocate(
         axes,

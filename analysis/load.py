@@ -34,7 +34,9 @@ _TAKEN = frozenset(COLUMNS) - frozenset(_METRICS)
 _WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
-def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") -> pd.DataFrame:
+def load(
+    paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
+) -> pd.DataFrame:
     """The trials of one or several studies as a tidy table: one row a trial, failed ones included.
 
     Costs are those of the network (see `quantities` for units), measured columns are those of its
@@ -51,34 +53,42 @@ def load(paths: str | Path | Iterable[str | Path], *, stage: str | None = "") ->
         paths: the studies' folders.
         stage: the later stage (`partialnas confirm`) whose trials are wanted; without one those of
             the studies themselves, with None all.
+        timing: which measurements count in the place of those by the study's protocol: settings
+            that replace its own, such as `batch_size=1,device=H100` (see `runs.timings.Way`).
 
     Raises:
-        UserError: no folder given, or one holds no ledger.
+        UserError: no folder given, one holds no ledger, or `timing` makes no sense.
         MachineError: a ledger is damaged or cannot be read.
     """
     named = [paths] if isinstance(paths, str | Path) else list(paths)
     if not named:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     folders = [*dict.fromkeys(map(Path, named))]
-    studies = [_study(folder) for folder in folders]
+    studies = [_study(folder, timing) for folder in folders]
     frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
     if stage is not None:
         frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
     own = [key for key in frame.columns if key not in COLUMNS]
-    frame = _typed(frame[[*COLUMNS, *own]])
+    frame = typed(frame[[*COLUMNS, *own]])
     frame.attrs = {
         "objectives": studies[0][1].get("objectives", {}),
         "reference_point": studies[0][1].get("reference_point", {}),
         "limits": {
-            str(folder): study.get("limits", {})
+            str(folder): _limits(study, timing)
             for folder, (_, study) in zip(folders, studies, strict=True)
         },
         "studies": [study_id(folder) for folder in folders],
+        "timing": timing,
     }
     return frame
 
 
-def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def empty() -> pd.DataFrame:
+    """A table without trials, for figures of reference families alone."""
+    return typed(pd.DataFrame({key: pd.Series(dtype=object) for key in COLUMNS}))
+
+
+def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The trials of one ledger, and the study's frozen settings."""
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
@@ -103,7 +113,7 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         settings = settings_under(study, str(condition))
         if stage in stages:
             settings["recipe"] = stages[stage].recipe
-        parts.append(_under(part, measurements, settings))
+        parts.append(_under(part, measurements, settings, timing))
     table = pd.concat(parts or [_under(trials, [], {})]).sort_index()
     for arm in design.arms if design else ():
         if "epochs" in arm.recipe:
@@ -112,7 +122,10 @@ def _study(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _under(
-    trials: pd.DataFrame, measurements: list[Measurement], settings: dict[str, Any]
+    trials: pd.DataFrame,
+    measurements: list[Measurement],
+    settings: dict[str, Any],
+    timing: str | None = None,
 ) -> pd.DataFrame:
     """Trials of one condition, with what its settings say of them and what was measured."""
     task, recipe = settings.get("task", {}), settings.get("recipe", {})
@@ -121,7 +134,7 @@ def _under(
         "data": task.get("data"),
     }
     protocol, resolution = settings.get("measure", {}), task.get("resolution")
-    speeds = measured.measured(measurements, protocol, resolution)
+    speeds = measured.measured(measurements, protocol, resolution, timing)
     joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
     joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
     return joined.drop(columns="measured")
@@ -133,6 +146,14 @@ def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     for metric, key in told.items():
         trials[key] = trials[key].astype("float64").fillna(trials[metric])
     return trials.drop(columns=[*told])
+
+
+def _limits(study: dict[str, Any], timing: str | None) -> dict[str, Any]:
+    """The limits of a study; those on speeds are about its own way of measuring alone."""
+    limits: dict[str, Any] = study.get("limits", {})
+    if timing is None:
+        return limits
+    return {k: v for k, v in limits.items() if k not in QUANTITIES or not QUANTITIES[k].timed}
 
 
 class Named(NamedTuple):
@@ -177,12 +198,13 @@ def _trials(rows: list[TrialRow]) -> pd.DataFrame:
     return pd.concat([facts.assign(**more), metrics, costs], axis=1)
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The same types whatever is missing: whole numbers stay whole, missing numbers are empty."""
     whole = dict.fromkeys(_WHOLE, "Int64")
     given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
     real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
     kinds = whole | given | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
     typed = frame.astype(kinds)
-    typed["noisy"] = frame["noisy"].eq(True)
+    for mark in ("noisy", "tainted"):
+        typed[mark] = frame[mark].eq(True)
     return typed

@@ -1,14 +1,18 @@
 """The one registry of what can be exported: from a verb and its arguments to an artefact."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from partialnas.analysis.artefact import Artefact
+from partialnas.analysis.audit_figure import audit_artefact
 from partialnas.analysis.effects_figure import effects_artefact
+from partialnas.analysis.figure import figure_artefact
 from partialnas.analysis.load import load
-from partialnas.analysis.pareto import pareto_artefact
+from partialnas.analysis.pareto import ParetoOptions, pareto_artefact
 from partialnas.analysis.ratio_figure import ratio_artefact
+from partialnas.analysis.report import report_artefact
 from partialnas.analysis.stamp import Query
 from partialnas.analysis.tables import table_artefact
 from partialnas.space.errors import UserError
@@ -17,7 +21,10 @@ Maker = Callable[..., Artefact]
 
 
 def _pareto(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return pareto_artefact(load(folders), **arguments)[2]
+    names = {field.name for field in fields(ParetoOptions)}
+    options = ParetoOptions(**{key: arguments.pop(key) for key in names & arguments.keys()})
+    frame = load(folders, timing=arguments.pop("timing", None))
+    return pareto_artefact(frame, **arguments, options=options)[2]
 
 
 def _effects(folders: Sequence[Path], **arguments: Any) -> Artefact:
@@ -28,11 +35,26 @@ def _ratios(folders: Sequence[Path], **arguments: Any) -> Artefact:
     return ratio_artefact(folders[0], **arguments)[1]
 
 
+def _audit(folders: Sequence[Path], **arguments: Any) -> Artefact:
+    return audit_artefact(folders[0], **arguments)[1]
+
+
+def _figure(folders: Sequence[Path], **arguments: Any) -> Artefact:
+    return figure_artefact(folders, **arguments)[1]
+
+
+def _report(folders: Sequence[Path], **arguments: Any) -> Artefact:
+    return report_artefact(folders[0], **arguments)
+
+
 MAKERS: dict[str, Maker] = {
     "table": table_artefact,
     "effects": _effects,
     "pareto": _pareto,
+    "figure": _figure,
     "ratios": _ratios,
+    "report": _report,
+    "audit": _audit,
 }
 """By verb what makes its artefact from the studies' folders and the arguments."""
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from partialnas.runs.measurement import Measurement, same_scale
+from partialnas.runs.measurement import Measurement, reference_scales
+from partialnas.runs.timings import Way, standing, study_way
 
-_CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form")
+_CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form", "runtime")
 FIGURES = (
     "throughput_img_s",
     "throughput_raw_img_s",
@@ -19,7 +21,7 @@ FIGURES = (
 )
 """What is measured."""
 
-COLUMNS = (*FIGURES, "noisy", *_CONDITIONS, "processor", "reference_name")
+COLUMNS = (*FIGURES, "noisy", "tainted", *_CONDITIONS, "processor", "reference_name")
 """What a trial learns from the measurement of its network."""
 
 
@@ -27,45 +29,57 @@ def measured(
     measurements: Sequence[Measurement],
     protocol: Mapping[str, Any],
     resolution: int | None = None,
+    timing: str | None = None,
 ) -> pd.DataFrame:
     """The measurement that stands for each network; its digest is the index.
 
-    Of those taken by the study's protocol the latest quiet one stands for a network, or the latest
-    noisy one where there is no other. Throughput and latency are the relative throughput times the
-    reference's median, so that a machine that is slower today does not matter; the figure as it was
-    timed is `throughput_raw_img_s`.
+    It is one that was taken by the study's protocol, on the study's own machine where there is one:
+    the latest that is quiet, or the latest where all are noisy or tainted (see `runs.timings`).
+    Throughput and latency are the relative throughput times the reference's median, so that a
+    machine that is slower today does not matter; the figure as it was timed is
+    `throughput_raw_img_s`. `noisy` marks tainted ones, too: in both cases the machine was not
+    quiet.
 
     Args:
         measurements: all of a study, in the order in which they were taken.
         protocol: the study's `measure` settings; without them those of the last measurement.
         resolution: side of the images in pixels; None where all are of one size.
+        timing: settings that replace those of the protocol, such as `batch_size=1,device=H100`.
+
+    Raises:
+        UserError: `timing` makes no sense.
     """
     of_size = [m for m in measurements if resolution in (None, m.resolution)]
-    suitable = _suitable(of_size, protocol)
-    if not suitable:
+    way = _way(of_size, protocol, timing)
+    suitable = [m for m in of_size if way is not None and way.fits(m)]
+    if way is None or not suitable:
         return pd.DataFrame(columns=[*COLUMNS])
-    table = pd.DataFrame([vars(measurement) for measurement in same_scale(suitable)])
-    table["throughput_raw_img_s"] = [m.throughput_img_s for m in suitable]
-    table["processor"] = [m.environment.get("processor") for m in suitable]
-    # a network without a deploy form is measured in its training form under the same protocol
-    table["asked"] = table["form"].eq(protocol.get("form", suitable[-1].form))
-    chosen = table.sort_values("noisy", ascending=False, kind="stable")
-    chosen = chosen.sort_values("asked", kind="stable").drop_duplicates("digest", keep="last")
-    return chosen.set_index("digest")[[*COLUMNS]]
+    scales = dict(zip(map(id, suitable), reference_scales(suitable), strict=True))
+    chosen = [*standing(suitable, way).values()]
+    plain = [
+        key for key in (*COLUMNS, "digest") if key not in ("throughput_raw_img_s", "processor")
+    ]
+    table = pd.DataFrame({key: [getattr(m, key) for m in chosen] for key in plain})
+    table["throughput_raw_img_s"] = table["throughput_img_s"]
+    table["processor"] = [m.environment.get("processor") for m in chosen]
+    table["noisy"] |= table["tainted"]
+    speed = table["relative_throughput"].astype("float64") * [
+        np.nan if scales[id(m)] is None else scales[id(m)] for m in chosen
+    ]
+    table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
+    latency = 1000 * table["batch_size"] / speed
+    table["latency_ms"] = latency.fillna(table["latency_ms"])
+    return table.set_index("digest")[[*COLUMNS]]
 
 
-def _suitable(
-    measurements: Sequence[Measurement], protocol: Mapping[str, Any]
-) -> list[Measurement]:
-    """The measurements that were taken by the protocol, whatever form the network has."""
-    if not measurements:
-        return []
-    wanted = _settings(measurements[-1])
+def _way(
+    measurements: Sequence[Measurement], protocol: Mapping[str, Any], timing: str | None
+) -> Way | None:
+    """Which measurements are meant; None where nothing tells."""
     if protocol:
-        kind = str(protocol["device"]).partition(":")[0]
-        wanted = (kind, protocol["threads"], protocol["batch_size"], protocol["precision"])
-    return [m for m in measurements if _settings(m) == wanted]
-
-
-def _settings(m: Measurement) -> tuple[str, int, int, str]:
-    return m.device_kind, m.threads, m.batch_size, m.precision
+        own = study_way(protocol)
+    elif measurements:
+        own = Way.like(measurements[-1])
+    else:
+        return None
+    return own if timing is None else own.changed(timing)

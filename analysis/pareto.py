@@ -1,39 +1,26 @@
 """The Pareto figure: its table first, then the drawing and the caption."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from partialnas.analysis.artefact import Artefact, Drawing
+from partialnas.analysis.attainment import attainment
 from partialnas.analysis.caption import pareto_caption
 from partialnas.analysis.export import csv, markdown
-from partialnas.analysis.front import (
-    Floats,
-    Objectives,
-    aggregate,
-    allowed,
-    complete,
-    non_dominated,
-    require_trials,
-)
-from partialnas.analysis.pareto_plot import draw
-from partialnas.analysis.quantities import QUANTITIES, Quantity, differs_by_seed, find
+from partialnas.analysis.front import require_trials
+from partialnas.analysis.pareto_plot import Extras, draw
+from partialnas.analysis.pareto_table import NOISE, drawn_columns, pareto_table, readable, under
+from partialnas.analysis.quantities import Quantity, find
+from partialnas.analysis.references import references, require_same_task
 from partialnas.analysis.stamp import Query, given
-from partialnas.analysis.style import StyleName, check_suffix
+from partialnas.analysis.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
-_SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
-_IDENTITY = (
-    *("label", "name", "arm", "condition", "family", "member"),
-    *("study", "folder", "digest", "trial"),
-)
-_READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
-
-NOISE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
-"""What the mark in tables means."""
+_SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +32,50 @@ class ParetoFigure:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParetoOptions:
+    """What a Pareto figure shows beside points and fronts.
+
+    Attributes:
+        size: the quantity that the area of a marker is in proportion to.
+        log: which axes are logarithmic: x, y, xy or none; without it those that span a decade.
+        clip: dominated architectures far off the rest stand as arrows on the edge.
+        probability: labels tell the probability of being on the front.
+        attainment: folders of one study are repeated searches: median and quartiles of what they
+            attain take the place of their fronts.
+        families: reference families, see `analysis.references`.
+        timm_results: results files of timm that tell more of them.
+    """
+
+    size: str | None = None
+    log: str | None = None
+    clip: bool = False
+    probability: bool = False
+    attainment: bool = False
+    families: Sequence[str] = ()
+    timm_results: Sequence[str] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """As the arguments of a query, those left alone left out."""
+        plain = {
+            key: [*map(str, value)] if isinstance(value, list | tuple) else value
+            for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in plain.items() if value}
+
+    def scales(self) -> tuple[bool | None, bool | None]:
+        """Whether each axis is logarithmic; None where its values decide.
+
+        Raises:
+            UserError: there is no such choice of axes.
+        """
+        if self.log is None:
+            return None, None
+        if self.log not in _SCALES:
+            raise UserError(f"log {self.log!r}: unknown, there are {', '.join(_SCALES)}")
+        return _SCALES[self.log]
+
+
 def pareto_figure(
     frame: pd.DataFrame,
     path: Path | str,
@@ -53,6 +84,8 @@ def pareto_figure(
     y: str | None = None,
     condition: str | None = None,
     style: StyleName = "cvpr",
+    width: Width | None = None,
+    options: ParetoOptions | None = None,
 ) -> ParetoFigure:
     """Draws the trade-off of two quantities; the same trials give the same bytes.
 
@@ -60,12 +93,15 @@ def pareto_figure(
     and as Markdown, with front, baselines and caption.
 
     Args:
-        frame: the trials of one or several studies, as `load` gives them.
+        frame: the trials of one or several studies, as `load` gives them; of none for reference
+            families alone.
         path: the figure's file.
         x: the quantity across, as `KEY` or `KEY:min` / `KEY:max`; see `default_axes`.
         y: the quantity upwards.
         condition: the one whose trials are drawn, of a study that has several.
         style: the width and text size of a venue.
+        width: a column or a page of it; without one its usual width.
+        options: what else is shown.
 
     Raises:
         UserError: nothing to draw, an unknown quantity, condition, suffix or style, or studies
@@ -74,7 +110,9 @@ def pareto_figure(
     """
     path = Path(path)
     check_suffix(path)
-    table, caption, artefact = pareto_artefact(frame, x=x, y=y, condition=condition, style=style)
+    table, caption, artefact = pareto_artefact(
+        frame, x=x, y=y, condition=condition, style=style, width=width, options=options
+    )
     files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
     return ParetoFigure(table=table, caption=caption, files=files)
 
@@ -86,186 +124,80 @@ def pareto_artefact(
     y: str | None = None,
     condition: str | None = None,
     style: StyleName = "cvpr",
+    width: Width | None = None,
+    options: ParetoOptions | None = None,
 ) -> tuple[pd.DataFrame, str, Artefact]:
     """The table, the caption, and the files of a Pareto figure; see `pareto_figure`."""
-    query = Query(verb="pareto", arguments=given(x=x, y=y, condition=condition, style=style))
+    options = options or ParetoOptions()
+    find_style(style, width)
+    timing = frame.attrs.get("timing")
+    arguments = given(x=x, y=y, condition=condition, style=style, width=width, timing=timing)
     frame = under(frame, condition)
-    table = pareto_table(frame, x, y)
+    whole = _with_references(frame, options)
+    table = pareto_table(whole, x, y)
     across, up = table.attrs["x"], table.attrs["y"]
-    caption = pareto_caption(frame, table, across, up)
-    shown = readable(table)
-    told = [markdown(shown), *([NOISE] if "~" in shown.to_string() else []), caption]
+    require_same_task(frame, whole.iloc[len(frame) :], (across, up))
+    extras = _extras(frame, whole, (across, up), options)
+    caption = pareto_caption(whole, table, across, up, extras)
     artefact = Artefact(
         studies=frame.attrs.get("studies", ()),
-        query=query,
-        texts={".csv": csv(table), ".md": "\n".join(f"{each}\n" for each in told)},
+        query=Query(verb="pareto", arguments=arguments | options.arguments()),
+        texts={".csv": csv(table), ".md": _told(table, extras, caption)},
         drawing=Drawing(
-            draw=lambda look: draw(table, across, up, look),
-            shown=table[_drawn(across, up)],
+            draw=lambda look: draw(table, across, up, look, extras),
+            shown=_shown(table, across, up, extras),
             style=style,
+            width=width,
         ),
     )
     return table, caption, artefact
 
 
-def under(frame: pd.DataFrame, condition: str | None) -> pd.DataFrame:
-    """The trials that were run under a condition; all of them where none is named.
-
-    Raises:
-        UserError: no trial was run under it.
-    """
-    if condition is None:
+def _with_references(frame: pd.DataFrame, options: ParetoOptions) -> pd.DataFrame:
+    """The trials, and below them the reference families as rows of their own."""
+    if not (options.families or options.timm_results):
+        require_trials(frame)
         return frame
-    chosen = frame[frame["condition"].eq(condition)]
-    if chosen.empty:
-        names = ", ".join(filter(None, frame["condition"].unique())) or "none"
-        raise UserError(f"no trial was run under condition {condition!r}; there are {names}")
-    chosen.attrs = frame.attrs
-    return chosen
+    more = references(options.families, options.timm_results)
+    if frame.empty:
+        return more
+    whole = pd.concat([frame, more], ignore_index=True)
+    whole.attrs = frame.attrs
+    return whole
 
 
-def default_axes(frame: pd.DataFrame) -> tuple[str, str]:
-    """The study's first counted or measured objective across, its first trained one upwards.
-
-    Without such objectives: throughput where any was measured, else multiply–accumulates, and
-    validation log-likelihood.
-    """
-    objectives = list(frame.attrs.get("objectives", {}))
-    trained = [key for key in objectives if differs_by_seed(key)]
-    costs = [key for key in objectives if key not in trained]
-    measured = frame["throughput_img_s"].notna().any()
-    costs.append("throughput_img_s" if measured else "macs")
-    return costs[0], [*trained, "val_nll"][0]
-
-
-def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None) -> pd.DataFrame:
-    """What the Pareto figure shows: one row per architecture, each study's front first.
-
-    A baseline (a named arm beside a search) is compared with the front, never part of it; neither
-    is a network that violates a limit of its study, which the column `feasible` tells. `_low`
-    and `_high` are the ends of the error bars: one standard deviation over seeds for a trained
-    quantity, the 95 % interval for a measured one. `attrs` holds the quantities `x` and `y`.
-
-    Raises:
-        UserError: nothing to draw, an unknown quantity, or several conditions of one study.
-    """
-    _require_one_condition(frame)
-    across, up = _quantities(frame, x, y)
-    objectives = {across.key: across.better, up.key: up.better}
-    rows = aggregate(frame, objectives)
-    rows = rows[complete(rows[list(objectives)].to_numpy(float))]
-    if rows.empty:
-        raise UserError(_nothing(frame, across, up))
-    rows = _named(rows)
-    rows["on_front"] = _fronts(rows, objectives)
-    for quantity in (across, up):
-        rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
-    studies = pd.factorize(rows["folder"])[0]
-    order = np.lexsort((rows[across.key].to_numpy(float), studies, ~rows["on_front"]))
-    table = rows.iloc[order][_columns(rows, across, up)].reset_index(drop=True)
-    table.attrs = {"x": across, "y": up}
-    return table
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of a Pareto table that a reader wants: fronts and baselines, as texts."""
-    shown = table[table["on_front"] | table["family"].ne("")]
-    across, up = table.attrs["x"], table.attrs["y"]
-    keys = dict.fromkeys((across.key, up.key, *_READ))
-    texts = {"": shown["label"].tolist()}
-    if shown["name"].ne(shown["arm"]).any():
-        texts["Network"] = shown["name"].tolist()
-    for key in keys:
-        if key in shown and shown[key].notna().any():
-            quantity = {across.key: across, up.key: up}.get(key) or QUANTITIES[key]
-            texts[quantity.label] = _texts(shown, quantity)
-    if "feasible" in shown:
-        texts["Within limits"] = ["yes" if each else "no" for each in shown["feasible"]]
-    return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
-
-
-def _require_one_condition(frame: pd.DataFrame) -> None:
-    for folder, trials in frame.groupby("folder", sort=False):
-        if trials["condition"].nunique() > 1:
-            names = ", ".join(trials["condition"].unique())
-            raise UserError(
-                f"{folder} was run under several conditions, which share no front: choose one of "
-                f"{names} with --condition"
-            )
-
-
-def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
-    timings = zip(shown[quantity.key].to_numpy(float), shown["noisy"], strict=True)
-    values = [quantity.text(value, noisy=noisy) for value, noisy in timings]
-    if f"{quantity.key}_sd" not in shown:
-        return values
-    spreads = map(quantity.text, shown[f"{quantity.key}_sd"].to_numpy(float))
-    return [f"{v} ± {sd}" if sd else v for v, sd in zip(values, spreads, strict=True)]
-
-
-def _quantities(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[Quantity, Quantity]:
-    require_trials(frame)
-    default_x, default_y = default_axes(frame)
-    across, up = find(x or default_x, frame), find(y or default_y, frame)
-    if across.key == up.key:
-        raise UserError(f"{up.key} is on both axes; choose another quantity for one of them")
-    return across, up
-
-
-def _nothing(frame: pd.DataFrame, x: Quantity, y: Quantity) -> str:
-    states = ", ".join(f"{n} {state}" for state, n in frame["state"].value_counts().items())
-    reasons = frame["reason"].dropna().mode()
-    often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
-    return (
-        f"nothing to draw: no architecture has both {x.key} and {y.key} at full fidelity; "
-        f"trials: {states}{often}"
+def _extras(
+    frame: pd.DataFrame,
+    whole: pd.DataFrame,
+    axes: tuple[Quantity, Quantity],
+    options: ParetoOptions,
+) -> Extras:
+    surfaces = None
+    if options.attainment:
+        require_trials(frame)
+        surfaces = attainment(frame, {quantity.key: quantity.better for quantity in axes})
+    return Extras(
+        size=find(options.size, whole) if options.size else None,
+        log=options.scales(),
+        clip=options.clip,
+        probability=options.probability,
+        surfaces=surfaces,
     )
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Adds what rows are called: the label of a searched one, family and member of a baseline."""
-    family = rows["arm"].str.replace(_SIZE, "", regex=True).where(rows["baseline"], "")
-    alone = ~family.duplicated(keep=False) | family.eq("")
-    member = [
-        "" if single else arm[len(stem) + 1 :].upper()
-        for arm, stem, single in zip(rows["arm"], family, alone, strict=True)
-    ]
-    family = family.mask(alone & rows["baseline"], rows["arm"])
-    label = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
-    return rows.assign(label=label, family=family, member=member)
+def _told(table: pd.DataFrame, extras: Extras, caption: str) -> str:
+    shown = readable(table)
+    noise = [NOISE] if "~" in shown.to_string() else []
+    surfaces = [] if extras.surfaces is None else [markdown(extras.surfaces)]
+    return "\n".join(f"{each}\n" for each in [markdown(shown), *noise, *surfaces, caption])
 
 
-def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
-    on_front = pd.Series(data=False, index=rows.index)
-    for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        on_front[study.index] = non_dominated(allowed(study, objectives), objectives)
-    return on_front
-
-
-def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
-    """The ends of error bars, two columns; NaN where a value's spread is not known."""
-    value = rows[quantity.key].to_numpy(float)
-    if quantity.source == "trained":
-        spread = rows[f"{quantity.key}_sd"].to_numpy(float)
-        return np.column_stack([value - spread, value + spread])
-    if quantity.source == "counted" or quantity.unit == "bytes":
-        return np.full((len(rows), 2), np.nan)
-    ends = rows[["relative_low", "relative_high"]].to_numpy(float)
-    share = ends / rows[["relative_throughput"]].to_numpy(float)
-    if quantity.key == "latency_ms":
-        share = 1 / share[:, ::-1]
-    bounds: Floats = value[:, None] * share
-    return bounds
-
-
-def _drawn(x: Quantity, y: Quantity) -> list[str]:
-    """The columns of what a figure shows."""
-    bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
-    return ["label", "on_front", *bars, "noisy"]
-
-
-def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
-    """The table's columns: who, the two quantities with their bars, then everything else."""
-    drawn = [column for column in _drawn(x, y) if column not in ("label", "on_front", "noisy")]
-    first = [*_IDENTITY, "on_front", *drawn]
-    return [*first, *(column for column in rows.columns if column not in first)]
+def _shown(table: pd.DataFrame, x: Quantity, y: Quantity, extras: Extras) -> pd.DataFrame:
+    """The numbers that the figure shows: those of points, then those of surfaces."""
+    columns = drawn_columns(x, y)
+    if extras.size and extras.size.key not in columns:
+        columns.append(extras.size.key)
+    points = table[columns]
+    if extras.surfaces is None:
+        return points
+    return pd.concat([points, extras.surfaces], ignore_index=True)

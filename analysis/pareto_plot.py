@@ -2,12 +2,17 @@
 
 import itertools
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.areas import Areas, areas_of, with_rims
+from partialnas.analysis.attainment import edge
 from partialnas.analysis.axes import Which, prepare, protocol
+from partialnas.analysis.clipping import clipped, draw_arrows
+from partialnas.analysis.front_probability import chance_text
 from partialnas.analysis.labels import Line, draw_labels, draw_legend, elide
 from partialnas.analysis.quantities import Quantity
 from partialnas.analysis.style import CLOUD, FAMILIES, INK, SERIES, Style
@@ -16,63 +21,120 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DRAWN = ("label", "trial", "family", "member", "study", "folder", "on_front", "noisy")
+_DRAWN = (
+    *("label", "trial", "family", "member", "study", "folder"),
+    *("on_front", "noisy", "front_probability"),
+)
 _SIDES = {"min": ("west", "south"), "max": ("east", "north")}
 _MOST_LABELS = 12
 _CROWD = 500
 _MOST_VECTORS = 5000
 _POINTS_PER_INCH = 72
 _CHARACTER = 0.56
+_MEMBER, _DOMINATED, _SMALL = 16.0, 7.0, 4.0
 
 
-def draw(table: pd.DataFrame, x: Quantity, y: Quantity, style: Style) -> "Figure":
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What a Pareto figure shows beside points, fronts and families.
+
+    Attributes:
+        size: the quantity that the area of markers is in proportion to.
+        log: for x and y whether the scale is logarithmic; None where the values decide.
+        clip: dominated points far off the rest become arrows on the edge.
+        probability: labels tell the probability of being on the front.
+        surfaces: what repeated searches attain, in the place of their fronts.
+    """
+
+    size: Quantity | None = None
+    log: tuple[bool | None, bool | None] = (None, None)
+    clip: bool = False
+    probability: bool = False
+    surfaces: pd.DataFrame | None = None
+
+
+def draw(
+    table: pd.DataFrame, x: Quantity, y: Quantity, style: Style, extras: Extras | None = None
+) -> "Figure":
     """The figure of a Pareto table; to be called inside `style.drawing`."""
     from matplotlib.figure import Figure
 
+    extras = extras or Extras()
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=True)
-    points = _on_axes(axes, table, x, y)
-    points = points.join(_looks(points))
+    points, factors = _on_axes(axes, table, (x, y), extras)
+    areas = areas_of(table, extras.size)
+    points = points.join(_looks(points, extras)).assign(area=areas.of)
     _draw_protocol(figure, table, x, y, style)
-    _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]])
-    steps = _draw_fronts(axes, points[points["on_front"]], x, y)
-    chains = _draw_families(axes, points[points["family"].ne("")])
+    _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
+    if extras.surfaces is None:
+        lines = _draw_fronts(axes, points[points["on_front"]], (x, y), areas)
+    else:
+        scaled = extras.surfaces.assign(x=lambda t: t[x.key] / factors[0])
+        scaled = scaled.assign(y=lambda t: t[y.key] / factors[1])
+        lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
+    lines += _draw_families(axes, points[points["family"].ne("")], areas)
     if points["noisy"].any():
         axes.scatter([], [], s=7, linewidths=0.5, **_ring(CLOUD), label="hollow: noisy timing")
+    draw_arrows(axes, points)
+    areas.draw_key(axes)
     draw_legend(figure, axes, style)
-    texts = pd.concat([_front_labels(points), _family_labels(points)])
-    if not texts.empty:
-        lines = [*steps, *chains, *_bars(points)]
-        draw_labels(axes, texts, points, lines=lines, sides=_free_side(x, y), style=style)
-        figure.set_layout_engine("none")  # labels were placed for this layout
+    _draw_texts(axes, points, lines, _free_side(x, y), style, extras)
     return figure
 
 
-def _on_axes(axes: "Axes", table: pd.DataFrame, x: Quantity, y: Quantity) -> pd.DataFrame:
-    """Labels and scales both axes; the table with its drawn values as x, x_low, ..., y_high."""
+def _draw_texts(
+    axes: "Axes", points: pd.DataFrame, lines: list[Line], sides: list[str], style: Style,
+    extras: Extras,
+) -> None:  # fmt: skip
+    members = points[points["on_front"]]
+    if extras.surfaces is not None:
+        members = members[:0]
+    texts = pd.concat([_front_labels(members, extras), _family_labels(points)])
+    if texts.empty:
+        return
+    crowd = with_rims(axes, points)
+    draw_labels(axes, texts, crowd, lines=[*lines, *_bars(points)], sides=sides, style=style)
+    axes.get_figure().set_layout_engine("none")  # labels were placed for this layout
+
+
+def _on_axes(
+    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], extras: Extras
+) -> tuple[pd.DataFrame, list[float]]:
+    """Labels and scales both axes; the table with its drawn values as x, x_low, ..., y_high.
+
+    And for each axis what values were divided by.
+    """
     points = table[[*_DRAWN]].copy()
-    points["noisy"] &= "measured" in (x.source, y.source)
-    pairs: tuple[tuple[Which, Quantity], ...] = (("x", x), ("y", y))
-    for which, quantity in pairs:
+    points["noisy"] &= "measured" in [quantity.source for quantity in both]
+    plain = np.asarray(points["family"].eq("") & ~points["on_front"])
+    points["beyond_x"] = points["beyond_y"] = 0
+    names: tuple[Which, Which] = ("x", "y")
+    factors = []
+    for which, quantity, log in zip(names, both, extras.log, strict=True):
         ends = (f"{quantity.key}_low", f"{quantity.key}_high")
         values = table[[quantity.key, *ends]].to_numpy(float, copy=True)
         # bars are drawn for the front and the families alone, and need room only there
-        values[np.asarray(points["family"].eq("") & ~points["on_front"]), 1:] = np.nan
-        factor = prepare(axes, which, quantity, values)
-        points[[which, f"{which}_low", f"{which}_high"]] = values / factor
-    return points
+        values[plain, 1:] = np.nan
+        if extras.clip:
+            scale = quantity.logarithmic if log is None else log
+            values[:, 0], points[f"beyond_{which}"] = clipped(values[:, 0], plain, log=scale)
+        factors.append(prepare(axes, which, quantity, values, log=log))
+        points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
+    return points, factors
 
 
-def _looks(points: pd.DataFrame) -> pd.DataFrame:
+def _looks(points: pd.DataFrame, extras: Extras) -> pd.DataFrame:
     """Colour and marker of each row: one for each study's front, one for each family."""
-    fronts = points.loc[points["on_front"], "folder"].unique()
+    group = points["folder"] if extras.surfaces is None else points["study"]
+    fronts = group[points["on_front"]].unique()
     families = points.loc[points["family"].ne(""), "family"].unique()
     circles = zip(itertools.cycle(SERIES), itertools.repeat("o"), strict=False)
     # families take up the palette where the fronts leave it
     others = itertools.islice(itertools.cycle(FAMILIES), max(0, len(fronts) - 1), None)
     looks = dict(zip(fronts, circles, strict=False)) | dict(zip(families, others, strict=False))
-    keys = points["family"].where(points["family"].ne(""), points["folder"])
+    keys = points["family"].where(points["family"].ne(""), group)
     pairs = [looks.get(key, (CLOUD, "o")) for key in keys]
     return pd.DataFrame(pairs, columns=["colour", "marker"], index=points.index)
 
@@ -88,19 +150,18 @@ def _draw_protocol(
         figure.supxlabel("\n".join(lines), fontsize=style.small, color=INK)
 
 
-def _draw_cloud(axes: "Axes", cloud: pd.DataFrame) -> None:
+def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: Areas) -> None:
     if cloud.empty:
         return
     crowded = len(cloud) > _CROWD
-    look: dict[str, Any] = {
-        "s": 4 if crowded else 7,
-        "linewidths": 0.5,
-        "alpha": 0.5 if crowded else 0.7,
-    }
-    axes.scatter([], [], color=CLOUD, **look, label=f"dominated ({len(cloud):,})")
-    for ring, rows in cloud.groupby("noisy"):
+    plain = _SMALL if crowded else _DOMINATED
+    look: dict[str, Any] = {"linewidths": 0.5, "alpha": 0.5 if crowded or areas.shown else 0.7}
+    axes.scatter([], [], s=plain, color=CLOUD, **look, label=f"dominated ({len(cloud):,})")
+    inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
+    for ring, rows in inside.groupby("noisy"):
         axes.scatter(
-            rows["x"], rows["y"], **look, **(_ring(CLOUD) if ring else {"color": CLOUD}),
+            rows["x"], rows["y"], s=rows["area"].fillna(plain) if areas.shown else plain, **look,
+            **(_ring(CLOUD) if ring else {"color": CLOUD}),
             rasterized=len(cloud) > _MOST_VECTORS, zorder=2,
         )  # fmt: skip
 
@@ -109,52 +170,77 @@ def _ring(colour: str) -> dict[str, Any]:
     return {"facecolors": "white", "edgecolors": colour}
 
 
-def _draw_fronts(axes: "Axes", members: pd.DataFrame, x: Quantity, y: Quantity) -> list[Line]:
+def _draw_fronts(
+    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: Areas
+) -> list[Line]:
     lines = []
     studies = members.groupby("folder", sort=False)
-    for _, rows in studies:
-        name = f"{elide(rows['study'].iloc[0])}: front" if studies.ngroups > 1 else "front"
-        lines.append(_steps(axes, rows.sort_values("x"), x, y))
-        _draw_group(axes, rows, lines[-1], f"{name} ({len(rows)})")
+    several = members.drop_duplicates("folder")["study"].duplicated().any()
+    for folder, rows in studies:
+        study = str(folder) if several else rows["study"].iloc[0]
+        name = f"{elide(study)}: front" if studies.ngroups > 1 else "front"
+        lines.append(_steps(axes, rows.sort_values("x")[["x", "y"]], both))
+        _draw_group(axes, rows, lines[-1], f"{name} ({len(rows)})", areas)
     return lines
 
 
-def _steps(axes: "Axes", rows: pd.DataFrame, x: Quantity, y: Quantity) -> Line:
+def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Line:
     """The edge of what the front dominates, drawn on to the worse edge of both axes."""
-    across, up = rows["x"].to_numpy(float).repeat(2), rows["y"].to_numpy(float).repeat(2)
-    worst_x = axes.get_xlim()[x.better == "min"]
-    worst_y = axes.get_ylim()[y.better == "min"]
-    if x.better == "max":
-        return np.r_[worst_x, across], np.r_[up, worst_y]
-    return np.r_[across, worst_x], np.r_[worst_y, up]
+    x, y = both
+    worst = (axes.get_xlim()[x.better == "min"], axes.get_ylim()[y.better == "min"])
+    corners = edge(rows.to_numpy(float), worst, {x.key: x.better, y.key: y.better})
+    return corners[:, 0], corners[:, 1]
 
 
-def _draw_families(axes: "Axes", baselines: pd.DataFrame) -> list[Line]:
+def _draw_surfaces(
+    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], surfaces: pd.DataFrame
+) -> list[Line]:
+    """The median of what repeated searches attain, the band of its quartiles, their members."""
+    lines = []
+    for study, rows in members.groupby("study", sort=False):
+        colour = rows["colour"].iloc[0]
+        own = surfaces[surfaces["study"].eq(study)]
+        low, middle, high = (
+            _steps(axes, own.loc[own["share"].eq(share), ["x", "y"]], both)
+            for share in (25, 50, 75)
+        )
+        band = [np.r_[one, other[::-1]] for one, other in zip(low, high, strict=True)]
+        axes.fill(*band, color=colour, alpha=0.2, linewidth=0, zorder=2.5, label="quartiles")
+        title = "median" if members["study"].nunique() == 1 else f"{elide(str(study))}: median"
+        told = f"{title} of {own['repeats'].iloc[0]} searches"
+        axes.plot(*middle, color=colour, linewidth=1.2, zorder=3, label=told)
+        axes.scatter(
+            rows["x"], rows["y"], s=_DOMINATED, color=colour, alpha=0.6, linewidths=0, zorder=4,
+            label=f"fronts ({len(rows)})",
+        )  # fmt: skip
+        lines.append(middle)
+    return lines
+
+
+def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: Areas) -> list[Line]:
     lines = []
     for family, rows in baselines.groupby("family", sort=False):
-        chain = rows.sort_values("x")
+        # several studies may have the same member
+        chain = rows.groupby("label")[["x", "y"]].mean().sort_values("x")
         lines.append((chain["x"].to_numpy(float), chain["y"].to_numpy(float)))
-        _draw_group(axes, rows, lines[-1], elide(str(family)))
+        _draw_group(axes, rows, lines[-1], elide(str(family)), areas)
     return lines
 
 
-def _draw_group(axes: "Axes", rows: pd.DataFrame, line: Line, name: str) -> None:
+def _draw_group(axes: "Axes", rows: pd.DataFrame, line: Line, name: str, areas: Areas) -> None:
     """Line, error bars and markers of a front or a family; hollow ones were measured with noise."""
     colour, marker = rows["colour"].iloc[0], rows["marker"].iloc[0]
     axes.plot(*line, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
     axes.vlines(rows["x"], rows["y_low"], rows["y_high"], INK, linewidth=0.7, zorder=3.5)
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], INK, linewidth=0.7, zorder=3.5)
     faces = ["white" if noisy else colour for noisy in rows["noisy"]]
-    look: dict[str, Any] = {
-        "s": 16,
-        "marker": marker,
-        "linewidths": 0.8,
-        "edgecolors": colour,
-        "zorder": 5,
-    }
-    axes.scatter(rows["x"], rows["y"], facecolors=faces, **look)
+    look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": colour, "zorder": 5}
+    shade = {"alpha": 0.75} if areas.shown else {}
+    sizes = rows["area"].fillna(_MEMBER)
+    axes.scatter(rows["x"], rows["y"], s=sizes, facecolors=faces, **look, **shade)
     # matplotlib's legend leaves out names that begin with an underscore
-    axes.scatter([], [], facecolors=colour, **look, label=f" {name}" if name[:1] == "_" else name)
+    told = f" {name}" if name[:1] == "_" else name
+    axes.scatter([], [], s=_MEMBER, facecolors=colour, **look, label=told)
 
 
 def _bars(points: pd.DataFrame) -> list[Line]:
@@ -177,9 +263,13 @@ def _free_side(x: Quantity, y: Quantity) -> list[str]:
     return [up + across, up, across]
 
 
-def _front_labels(points: pd.DataFrame) -> pd.DataFrame:
+def _front_labels(members: pd.DataFrame, extras: Extras) -> pd.DataFrame:
     """Front members that carry a label, the most wanted first: ends, then evenly between."""
-    members = points[points["on_front"]].sort_values(["folder", "x"], kind="stable")
+    members = members.sort_values(["folder", "x"], kind="stable")
+    if extras.probability:
+        chances = members["front_probability"].map(chance_text)
+        told = members["label"] + chances.map(lambda text: f" ({text})" if text else "")
+        members = members.assign(label=told)
     several = members["folder"].nunique() > 1
     labels = members.groupby(["folder", "x", "y"], sort=False).agg(
         label=("label", _joined), colour=("colour", "first" if several else lambda _: INK)

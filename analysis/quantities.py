@@ -114,7 +114,8 @@ QUANTITIES: dict[str, Quantity] = {
 _NOT_QUANTITIES = frozenset(
     (
         *("trial", "seed", "fidelity", "full_fidelity", "threads", "batch_size", "resolution"),
-        *("relative_low", "relative_high", "noisy", "baseline", "warnings", "feasible"),
+        *("relative_low", "relative_high", "noisy", "tainted", "baseline", "warnings"),
+        "feasible",
     )
 )
 

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -109,10 +110,19 @@ def numbers(table: pd.DataFrame) -> dict[str, Any]:
 
     Numbers have ten significant digits; what is missing is null.
     """
-    rows = [[_plain(value) for value in row] for row in table.to_numpy(dtype=object).tolist()]
+    values = [_plain_column(table.iloc[:, place]) for place in range(len(table.columns))]
+    rows = [[*row] for row in zip(*values, strict=True)]
     columns = [str(name) for name in table.columns]
     shown = {"columns": columns, "rows": rows[:_MOST_ROWS], "count": len(rows)}
     return shown | {"digest": digest([columns, rows])}
+
+
+def _plain_column(column: "pd.Series[Any]") -> list[Any]:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
+        return [
+            float(f"{value:.{_DIGITS}g}") if isfinite(value) else None for value in column.tolist()
+        ]
+    return [*map(_plain, column.astype(object).tolist())]
 
 
 def _plain(value: Any) -> Any:
@@ -187,8 +197,8 @@ def read_stamp(path: Path) -> tuple[Stamp, bytes]:
     at = text.find(f'{_MARK}{{"partialnas":')
     if at < 0:
         raise UserError(
-            f"{path}: carries no stamp; only files that `partialnas table`, `effects`, `pareto` "
-            "and `ratios` have written can be verified"
+            f"{path}: carries no stamp; only files that `partialnas table`, `effects`, `pareto`, "
+            "`figure`, `ratios` and `audit` have written can be verified"
         )
     try:
         return _stamp(json.JSONDecoder().raw_decode(text, at + len(_MARK))[0]), content

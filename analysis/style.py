@@ -12,7 +12,8 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-StyleName = Literal["cvpr", "neurips"]
+StyleName = Literal["cvpr", "neurips", "slides"]
+Width = Literal["column", "page"]
 
 CLOUD = "#9a9a9a"
 INK = "#333333"
@@ -32,19 +33,37 @@ FAMILIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """The size of a figure in inches and of its text in points."""
+    """The size of a figure in inches, of its text in points, and the pixels an inch of a PNG."""
 
     width: float
     height: float
     text: float
     small: float
+    dpi: int = 300
 
 
-STYLES: dict[StyleName, Style] = {
-    "cvpr": Style(width=3.25, height=2.6, text=8, small=6.5),
-    "neurips": Style(width=5.5, height=3.4, text=9, small=7.5),
+WIDTHS: dict[StyleName, dict[Width, Style]] = {
+    "cvpr": {
+        "column": Style(width=3.25, height=2.6, text=8, small=6.5),
+        "page": Style(width=6.875, height=3.2, text=8, small=6.5),
+    },
+    "neurips": {
+        "page": Style(width=5.5, height=3.4, text=9, small=7.5),
+        "column": Style(width=2.7, height=2.4, text=8, small=6.5),
+    },
+    "slides": {
+        "page": Style(width=5.33, height=3.0, text=9, small=8, dpi=480),
+        "column": Style(width=2.6, height=2.6, text=9, small=7.5, dpi=480),
+    },
 }
-"""One column of a CVPR page, and the full width of a NeurIPS page."""
+"""The widths of a venue, its usual one first.
+
+A CVPR page has two columns; a NeurIPS page has one, of which `column` is half. A figure for slides
+is drawn at two fifths of a slide's 13.3 inches and enlarged there: its text is then 20 points.
+"""
+
+STYLES: dict[StyleName, Style] = {name: next(iter(of.values())) for name, of in WIDTHS.items()}
+"""Each style in its usual width."""
 
 _METADATA: dict[str, dict[str, Any]] = {
     ".pdf": {"CreationDate": None, "Producer": None, "Creator": "partialnas"},
@@ -55,21 +74,33 @@ SUFFIXES = tuple(_METADATA)
 
 
 @contextmanager
-def drawing(name: StyleName) -> Iterator[Style]:
+def drawing(name: StyleName, width: Width | None = None) -> Iterator[Style]:
     """The settings under which a figure is made and saved; nothing of them stays behind.
 
     Raises:
-        UserError: there is no style of that name.
+        UserError: there is no style of that name, or no such width.
     """
     import matplotlib as mpl
 
-    if name not in STYLES:
-        raise UserError(f"style {name!r}: unknown, there are {', '.join(STYLES)}")
-    style = STYLES[name]
+    style = find_style(name, width)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_settings(style))
         yield style
+
+
+def find_style(name: StyleName, width: Width | None = None) -> Style:
+    """The style of a venue in one of its widths, without one in its usual one.
+
+    Raises:
+        UserError: there is no style of that name, or no such width.
+    """
+    if name not in WIDTHS:
+        raise UserError(f"style {name!r}: unknown, there are {', '.join(WIDTHS)}")
+    widths = WIDTHS[name]
+    if width is not None and width not in widths:
+        raise UserError(f"width {width!r}: unknown, there are {', '.join(widths)}")
+    return widths[width] if width else STYLES[name]
 
 
 def _settings(style: Style) -> dict[Any, Any]:
@@ -100,6 +131,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "ytick.minor.size": 1.5,
         "legend.fontsize": style.small,
         "legend.frameon": False,
+        "savefig.dpi": style.dpi,
         "text.parse_math": False,  # names may hold a dollar sign
         "pdf.fonttype": 42,
         "svg.fonttype": "path",
@@ -117,7 +149,7 @@ def figure_bytes(figure: "Figure", suffix: str, metadata: Mapping[str, str]) -> 
     """
     content = io.BytesIO()
     told = {**_METADATA[suffix], **metadata}
-    figure.savefig(content, format=suffix[1:], dpi=300, metadata=told)
+    figure.savefig(content, format=suffix[1:], metadata=told)
     return content.getvalue()
 
 

@@ -16,7 +16,7 @@ from partialnas.analysis.effect_caption import effects_caption
 from partialnas.analysis.effects import Effects, effects, unmatched_arms
 from partialnas.analysis.export import csv
 from partialnas.analysis.load import load
-from partialnas.analysis.pareto import pareto_table, under
+from partialnas.analysis.pareto_table import pareto_table, under
 from partialnas.analysis.quantities import QUANTITIES, Quantity
 from partialnas.analysis.sheet import MINUS, PLUS_MINUS, Cell, Column, Sheet
 from partialnas.analysis.stamp import Query, given

@@ -79,15 +79,20 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
 
 def _in_order(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Path]:
     """The folders in the order of the stamp's studies; refused where they are not the same."""
-    known = {study_id(folder).digest: folder for folder in folders}
+    given = [study_id(folder).digest for folder in folders]
     wanted = [study.digest for study in stamp.studies]
-    if {*known} != {*wanted}:
+    if sorted(given) != sorted(wanted):
         raise UserError(
             f"{path}: was made of {_named(stamp.studies)}, but "
             f"{_named([study_id(folder) for folder in folders])} was given; name its own ledger "
             "with --against"
         )
-    return [known[digest] for digest in wanted]
+    # repeats of one study have one digest: they stand in the order in which they are named
+    known = {
+        digest: [f for f, own in zip(folders, given, strict=True) if own == digest]
+        for digest in given
+    }
+    return [known[digest].pop(0) for digest in wanted]
 
 
 def _named(studies: Sequence[StudyId]) -> str:

@@ -35,4 +35,8 @@ Condition = Annotated[
     str | None,
     typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
 ]
+StyleOption = Annotated[str, typer.Option("--style", help="cvpr, neurips or slides.")]
+WidthOption = Annotated[
+    str | None, typer.Option("--width", help="column or page. Default: what is usual there.")
+]
 Resolution = Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from partialnas import verbs_analysis, verbs_network, verbs_study
+from partialnas.search.stopping import Terminated
 from partialnas.space.errors import MachineError, UserError
 
 app = typer.Typer(
@@ -18,7 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Neural architecture search and ablations for partial-channel networks (PartialNet).",
     epilog="Exit codes: 0 done, 1 a failure of the machine, 2 a mistake in what was asked, "
-    "130 interrupted. Every finished trial is kept, whatever happens.",
+    "130 interrupted (Ctrl-C), 143 ended by SIGTERM, 75 by SIGUSR1. Every finished trial is kept, "
+    "whatever happens, and the same command carries on.",
 )
 
 _INTERRUPTED = 130
@@ -35,15 +37,22 @@ for verb in (
     verbs_study.run,
     verbs_study.check,
     verbs_study.confirm,
+    verbs_study.audit,
+    verbs_study.merge,
     verbs_study.status,
+    verbs_study.dashboard,
     verbs_network.describe,
     verbs_network.measure,
+    verbs_network.remeasure,
+    verbs_network.flops,
     verbs_analysis.pareto,
+    verbs_analysis.figure,
     verbs_analysis.table,
     verbs_analysis.effects,
     verbs_analysis.verify,
     verbs_analysis.ratios,
     verbs_analysis.export,
+    verbs_analysis.report,
     verbs_network.export_model,
 ):
     app.command()(verb)
@@ -70,6 +79,9 @@ def _exit_code(arguments: list[str]) -> int:
         if isinstance(error.__cause__, EOFError):  # typer takes a file's sudden end for Ctrl-D
             return _defect(error.__cause__, arguments)
         return _told("interrupted; all that was finished is kept", arguments, _INTERRUPTED)
+    except Terminated as end:
+        told = f"ended by {end}; all that was finished is kept, and the same command carries on"
+        return _told(told, arguments, end.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

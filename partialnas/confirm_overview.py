@@ -26,7 +26,7 @@ def confirm_study(
     words = {"front": "the front", "all": "all arms"}.get(top, f"the best {top}")
     stage = confirm(
         folder,
-        _subjects(folder, digests),
+        subjects(folder, digests, "confirm"),
         seeds=seeds,
         words=words,
         recipe=recipe,
@@ -36,14 +36,24 @@ def confirm_study(
     show_confirmation(confirmation(folder, stage.name))
 
 
-def _subjects(folder: Path, digests: dict[str, str]) -> dict[str, Subject]:
+def subjects(folder: Path, digests: Mapping[str, str], verb: str) -> dict[str, Subject]:
+    """The networks that are trained again, by what they are called.
+
+    Args:
+        folder: the study's.
+        digests: of the networks.
+        verb: what is done with them.
+
+    Raises:
+        UserError: all of them follow from what other arms have learned.
+    """
     with Ledger.open(folder) as ledger:
         known = {row.digest: row.subject for row in ledger.proposals()}
         following = {str(row.arm) for row in ledger.proposals() if "from" in row.proposal}
     why = "it has another network for each seed, which follow from what another arm learned"
     alone = {name: digest for name, digest in digests.items() if name not in following}
     if not alone:
-        raise UserError(f"nothing to confirm: of {', '.join(digests)}: {why}")
+        raise UserError(f"nothing to {verb}: of {', '.join(digests)}: {why}")
     for name in digests.keys() - alone.keys():
         Console(stderr=True).print(f"note: {name} is left out: {why}", markup=False, soft_wrap=True)
     return {name: _named(subject_from(known[digest]), name) for name, digest in alone.items()}

@@ -26,10 +26,15 @@ def find_trial(name: str) -> tuple[Path, int]:
     return trial
 
 
-def show_export(export: "Export") -> None:
-    """Print what was exported, what was proved of it, and how to load it."""
+def show_export(export: "Export", *, onnx: bool) -> None:
+    """Print what was exported, what was proved of it, and how to load it.
+
+    Args:
+        export: what was exported.
+        onnx: whether an ONNX file was asked for.
+    """
     console = Console(highlight=False)
-    for line in (*_proved(export), *_loading(export)):
+    for line in (*_proved(export), *(_onnx(export) if onnx else ()), *_loading(export)):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -49,12 +54,22 @@ def _proved(export: "Export") -> list[str]:
     ]
 
 
+def _onnx(export: "Export") -> list[str]:
+    proof = export.proof.onnx
+    if proof is None:
+        return ["onnx: left out, its packages are missing: pip install 'partialnas[onnx]'"]
+    return [
+        f"onnx: logits differ by {proof.difference:.1e} of the largest one on {proof.images} "
+        f"validation images (at most {proof.at_most:g}); opset {proof.opset}"
+    ]
+
+
 def _speed(export: "Export") -> str:
     speed = export.proof.speed
     where = f"{speed.throughput_img_s:,.0f} img/s on {speed.device}, batch {speed.batch_size}"
     if not export.trial.subject.learned:
         return f"speed: {where}, deploy form"
-    noisy = ", noisy" if speed.noisy else ""
+    noisy = f", {speed.marked}" if speed.marks else ""
     return (
         f"speed: {speed.relative_throughput:.3f} ({speed.relative_low:.3f}-"
         f"{speed.relative_high:.3f}{noisy}) times as fast as the static network of the same "

@@ -19,6 +19,7 @@ from partialnas.space.slots import with_sizes
 if TYPE_CHECKING:
     import pandas as pd
 
+    from partialnas.runs.ledger import Ledger
     from partialnas.runs.measurement import Measurement
 
 _SHOWN = ("val_accuracy", "params", "macs")
@@ -118,11 +119,10 @@ def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -
 
 
 def _relative(m: "Measurement") -> tuple[str, ...]:
-    noisy = "noisy" if m.noisy else ""
     if m.relative_throughput is None:
-        return "", "", str(m.rounds), noisy
+        return "", "", str(m.rounds), m.marked
     interval = f"{m.relative_low:.3f}-{m.relative_high:.3f}"
-    return f"{m.relative_throughput:.3f}", interval, str(m.rounds), noisy
+    return f"{m.relative_throughput:.3f}", interval, str(m.rounds), m.marked
 
 
 def _conditions(m: "Measurement") -> str:
@@ -135,19 +135,24 @@ def _conditions(m: "Measurement") -> str:
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and what failed and why."""
     from partialnas.analysis import load
-    from partialnas.analysis.pareto import under
+    from partialnas.analysis.pareto_table import under
     from partialnas.analysis.ratios import load_warnings
     from partialnas.runs.design import stages_of
     from partialnas.runs.ledger import Ledger
+    from partialnas.runs.rehearsal import NOTICE, is_rehearsal
 
     console = Console()
     with Ledger.open(folder) as ledger:
         counts, replays = ledger.counts(), ledger.replays()
-        timed, name = len(ledger.measurements()), ledger.meta.get("study", folder.name)
-        stages = stages_of(ledger.meta)
+        timed = ledger.timed()
+        name = ledger.meta.get("study", folder.name)
+        stages, taken = stages_of(ledger.meta), spent_line(ledger)
     states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
     extra = [f"{replays} repeated"] if replays else []
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
+    console.print(taken, markup=False, highlight=False)
+    if is_rehearsal(name):
+        console.print(NOTICE, style="yellow")
     frame = load(folder)
     for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
         trials = under(frame, condition)
@@ -167,9 +172,19 @@ def show_status(folder: Path) -> None:
     console.print(f"ledger: {folder / 'ledger.sqlite'}", soft_wrap=True)
 
 
+def spent_line(ledger: "Ledger") -> str:
+    """What a study has spent, by what became of it, and what of its device-hours."""
+    from partialnas.runs.spent import Shares, spent
+
+    frozen = json.loads(ledger.meta.get("frozen", "{}"))
+    line = spent(ledger.work(), Shares.of(frozen)).line()
+    limit = frozen.get("budget", {}).get("device_hours")
+    return line if limit is None else f"{line} of {limit:g}"
+
+
 def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
     """The front of a study, and its baselines below it, as a table for the terminal."""
-    from partialnas.analysis.pareto import NOISE, pareto_table
+    from partialnas.analysis.pareto_table import NOISE, pareto_table
     from partialnas.analysis.quantities import QUANTITIES
 
     points = pareto_table(frame, x, y)
@@ -200,7 +215,7 @@ def _hypervolume(frame: "pd.DataFrame") -> list[str]:
     from partialnas.analysis.quantities import significant
 
     objectives = frame.attrs["objectives"]
-    searched = frame[~frame["baseline"]]
+    searched = frame[~frame["baseline"] & frame["state"].ne("early")]
     if len(objectives) < 2 or searched.empty or searched["arm"].ne("").all():
         return []
     corner = front(searched, objectives).attrs["reference_point"]
@@ -211,7 +226,7 @@ def _hypervolume(frame: "pd.DataFrame") -> list[str]:
 
 def _failures(frame: "pd.DataFrame") -> list[str]:
     """One line per reason, the most frequent first, with the trials it struck."""
-    struck = frame[frame["state"].isin(["early", "failed", "timeout"])]
+    struck = frame[frame["state"].isin(["failed", "timeout"])]
     told = struck["state"] + ": " + struck["reason"].fillna("no reason known")
     return _by_reason(struck["trial"], told)
 
@@ -235,23 +250,3 @@ def _by_reason(trials: "pd.Series[int]", told: "pd.Series[str]") -> list[str]:
 def _few(trials: list[int]) -> str:
     listed = ", ".join(f"#{number}" for number in trials[:5])
     return listed + (", ..." if len(trials) > 5 else "")
-
-
-def draw_front(
-    folders: list[Path],
-    x: str | None,
-    y: str | None,
-    output: Path | None,
-    condition: str | None = None,
-) -> None:
-    """Draw the front of studies, print its table, and name the files written."""
-    from partialnas.analysis import load, pareto_figure
-    from partialnas.analysis.pareto import under
-
-    frame = load(folders)
-    output = output or folders[0] / "front.pdf"
-    drawn = pareto_figure(frame, output, x=x, y=y, condition=condition)
-    console = Console()
-    console.print(front_table(under(frame, condition), x, y))
-    for path in drawn.files:
-        console.print(f"wrote {path}", soft_wrap=True, highlight=False)

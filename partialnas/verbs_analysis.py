@@ -5,11 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from partialnas.arguments import Against, Condition, Margin, Metric, StudyFolder
+from partialnas.arguments import (
+    Against,
+    Condition,
+    Margin,
+    Metric,
+    StudyFolder,
+    StyleOption,
+    WidthOption,
+)
 
 
 def pareto(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Folders of studies.")
+    ] = None,
     x: Annotated[
         str | None, typer.Option("--x", "-x", metavar="KEY", help="Quantity along x.")
     ] = None,
@@ -24,12 +34,46 @@ def pareto(
         str | None,
         typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
     ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Quantity that the area of markers shows.")
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Published family: partialnet, fasternet. Repeatable."),
+    ] = None,
+    timm_results: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Results .csv of timm for families. Repeatable."),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="AXES", help="x, y, xy or none. Default: axes that span a decade."),
+    ] = None,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Dominated points far off become arrows on the edge.")
+    ] = False,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Labels tell the chance of being on the front.")
+    ] = False,
+    attainment: Annotated[
+        bool, typer.Option("--attainment", help="Folders are repeats: median and quartiles.")
+    ] = False,
+    timing: Annotated[
+        str | None,
+        typer.Option(metavar="KEY=VALUE,...", help="Measured otherwise: batch_size=1,device=H100."),
+    ] = None,
+    style: StyleOption = "cvpr",
+    width: WidthOption = None,
 ) -> None:
     """Draw the front of one or several studies, and write the table behind it.
 
     Axes are any two quantities, by default the study's objectives; `KEY:min` or `KEY:max` says
     which way is better for one that is not known. Beside the figure stand its table (.csv) and its
-    readable form with the caption (.md).
+    readable form with the caption (.md). Where networks have several seeds the table tells the
+    probability that each is on the front.
+
+    Reference families stand alone (name no study) or beside studies of the same task. Speeds of
+    them on your own device come from timm: `benchmark.py --results-file FILE`.
 
     Quantities: `val_accuracy`, `val_nll`, `test_accuracy`, `test_nll`, `throughput_img_s`,
     `latency_ms`, `relative_throughput`, `params`, `macs`, `macs_core`, `activations`,
@@ -37,9 +81,54 @@ def pareto(
 
     Example: `partialnas pareto results/quickstart -x params -y val_accuracy -o params.pdf`
     """
-    from partialnas.overview import draw_front
+    from partialnas.figure_overview import draw_front
 
-    draw_front(folders, x, y, output, condition)
+    asked = {
+        "x": x, "y": y, "condition": condition, "style": style, "width": width, "size": size,
+        "log": log, "clip": clip, "probability": probability, "attainment": attainment,
+        "families": family or [], "timm_results": [*map(str, timm_results or [])],
+        "timing": timing,
+    }  # fmt: skip
+    draw_front(folders or [], output, asked)
+
+
+def figure(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which figure; see below.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/KIND.pdf."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Quantity. Default: the study's first trained objective."),
+    ] = None,
+    condition: Condition = None,
+    trials: Annotated[
+        str | None, typer.Option(metavar="1,7", help="Of cost and curves. Default: the front.")
+    ] = None,
+    style: StyleOption = "cvpr",
+    width: WidthOption = None,
+) -> None:
+    """Draw one of the other figures of a study, and write the table behind it.
+
+    `convergence`: hypervolume over trials and device hours; repeats of a study as a band.
+    `attainment`: what the median and the quartiles of repeated searches attain.
+    `edf`: distribution of errors, with bootstrap bands, a line for each study.
+    `parallel`: axes and objectives side by side, the front highlighted.
+    `importance`: how much each axis of the space matters, by a random forest.
+    `axis`: a quantity against each axis of the space.
+    `curves`: learning curves. `cost`: what each block costs.
+
+    Beside the figure stand its table (.csv) and its readable form with the caption (.md). All
+    carry the study's digest and the query: `partialnas verify` recomputes them.
+
+    Example: `partialnas figure convergence results/quickstart -o convergence.pdf`
+    """
+    from partialnas.figure_overview import draw_figure
+
+    asked = {"metric": metric, "condition": condition, "style": style, "width": width}
+    draw_figure(kind, folders, output, _given(asked, trials=trials))
 
 
 def table(
@@ -136,8 +225,8 @@ def verify(
 ) -> None:
     """Recompute an exported table or figure from the ledger, and compare every number.
 
-    Every file that `table`, `effects`, `pareto` and `ratios` write carries the study's digest and
-    the query that made it, a figure also the numbers that it shows. This command asks the ledger
+    Every file that `table`, `effects`, `pareto`, `figure` and `ratios` write carries the study's
+    digest and the query that made it, a figure also the numbers that it shows. This command asks the ledger
     the same, and says for each number that differs its row, its column, and both values. A figure
     that was changed after it was written is told, and so is one that was drawn with other fonts,
     which is no difference.
@@ -207,3 +296,31 @@ def export(
     frame = load(folder, stage=None)
     export_table(frame, output)
     typer.echo(f"{len(frame)} trials in {output}")
+
+
+def report(
+    folder: StudyFolder,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write it again while the study runs, until Ctrl-C.")
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Seconds between two looks, of --watch.")] = 30,
+) -> None:
+    """Write a study as one page for a browser: figures, tables, warnings, and how it was made.
+
+    The page needs nothing but itself: it opens offline, loads nothing, reads on a phone, in print,
+    in light and dark, and without scripts. Hovering over a point of the front tells the network;
+    clicking it, or Enter, shows its blocks, ratios and learning curves; arrow keys go through the
+    points. The same ledger gives the same bytes, and `partialnas verify` compares them.
+
+    With `--watch` the page is written anew whenever the ledger has changed, and loads itself again
+    in the browser.
+
+    Example: `partialnas report results/quickstart -o quickstart.html`
+    """
+    from partialnas.report_overview import write_page
+
+    write_page(folder, output, watch=watch, every=every)

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from partialnas.arguments import Out, Override, Quick, StudyFile, StudyFolder
+from partialnas.arguments import (
+    Metric,
+    Out,
+    Override,
+    Quick,
+    StudyFile,
+    StudyFolder,
+    StyleOption,
+    WidthOption,
+)
 
 
 def run(
@@ -16,30 +25,39 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
     ] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Play the study in seconds, with made-up results.")
+    ] = False,
 ) -> None:
     """Run a study, or carry on with one that was interrupted.
 
     Writes into the folder: `ledger.sqlite` (every trial, measurement and proposal; the single
     source of truth), `study.yaml` (the study as it was run), `weights/` (final weights)
     and `workers.log`. Running the same command again continues: finished trials stay,
-    interrupted ones continue from their last epoch, none runs twice. Ctrl-C keeps all that is
-    finished. A study that has begun may grow (budget, seeds, executor, further arms); any other
-    change is refused with the difference shown.
+    interrupted ones continue from their last epoch, none runs twice. Ctrl-C once
+    finishes the trials under way, twice ends now; all that is finished is kept. A study that has
+    begun may grow (budget, seeds, executor, further arms); any other change is refused with the
+    difference shown. `--rehearse` trains and measures nothing: it plays
+    the whole study with made-up results into a folder of its own, results/STUDY-rehearsal, to see
+    before the first real hour what its tables and figures will look like.
 
     Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
     """
-    from partialnas.search.runner import run_study
+    from partialnas.search.runner import rehearse_study, run_study
     from partialnas.search.study_file import load_study
 
     loaded = load_study(study, quick=quick, overrides=set_ or ())
-    folder = out or default_folder(loaded.study, quick=quick)
-    run_study(loaded, folder, beside=study.parent, address=address)
+    folder = out or default_folder(loaded.study, quick=quick, rehearsal=rehearse)
+    if rehearse:
+        rehearse_study(loaded, folder, beside=study.parent)
+    else:
+        run_study(loaded, folder, beside=study.parent, address=address)
     status(folder)
 
 
-def default_folder(study: str, *, quick: bool) -> Path:
-    """Where a study's results go unless told otherwise: quick ones apart from full ones."""
-    return Path("results") / (f"{study}-quick" if quick else study)
+def default_folder(study: str, *, quick: bool, rehearsal: bool = False) -> Path:
+    """Where results go unless told otherwise: quick and rehearsed ones apart from full ones."""
+    return Path("results") / (study + "-quick" * quick + "-rehearsal" * rehearsal)
 
 
 def check(
@@ -102,14 +120,143 @@ def confirm(
     confirm_study(folder, top, seeds, recipe, condition, address)
 
 
-def status(folder: StudyFolder) -> None:
+def audit(
+    folder: StudyFolder,
+    longer: Annotated[
+        str | None,
+        typer.Option(metavar="4x|EPOCHS", help="How long. Default: 4x, or the recipe's epochs."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=3, help="How many networks.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, max=999, help="Longer trainings of each.")] = 2,
+    repeats: Annotated[
+        int,
+        typer.Option(min=0, max=998, help="Further trainings by every fidelity, for the noise."),
+    ] = 1,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A named recipe: short, standard.")
+    ] = None,
+    condition: Annotated[
+        str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/audit.pdf."),
+    ] = None,
+    metric: Metric = None,
+    style: StyleOption = "cvpr",
+    width: WidthOption = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Train nothing: report what was trained before.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
+    ] = None,
+) -> None:
+    """Train a sample of a study longer, and report how far its short trainings can be trusted.
+
+    The sample has members of the front and networks spread evenly over the rest. It is trained
+    longer, with seeds of its own, and with further seeds by every fidelity of the study (the rungs
+    of a search too), into the same ledger as stages of their own. For each fidelity the report
+    tells Kendall's tau-b between its ranking and that of longer training, overall and within the
+    best third, with intervals, by log-likelihood and by accuracy; beside it the noise ceiling (one
+    seed against another), what MACs or parameters alone would give, and the regret of choosing so;
+    and which ranks of the study's best networks its noise leaves open.
+
+    The same command again carries on where it was interrupted, and adds seeds or networks. Beside
+    the figure stand its tables (.csv) and their readable form (.md): `partialnas verify` recomputes
+    them.
+
+    Example: `partialnas audit results/quickstart --longer 4x --sample 20`
+    """
+    from partialnas.audit_overview import audit_study, show_audit
+
+    figure = {"output": output, "metric": metric, "style": style, "width": width}
+    if report:
+        show_audit(folder, None, figure)
+        return
+    asked = {
+        "length": longer, "recipe": recipe, "seeds": seeds, "repeats": repeats,
+        "condition": condition, "address": address,
+    }  # fmt: skip
+    audit_study(folder, asked, figure, sample=sample)
+
+
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote, two or more.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the joined study.")],
+) -> None:
+    """Join what one study has done in several places into one folder.
+
+    The studies must be the same, but for what a study may grow by (seeds, arms, budget) and the
+    seed of the search; anything else is refused with the difference shown. Trials of the first
+    folder keep their numbers. A trial that several folders have counts once: one that is finished
+    before one that is not, and where two differ, one that is done before one that failed, else
+    the one that finished first. Weights, and the checkpoints of unfinished trials, are copied; the
+    folders themselves stay as they are. All verbs read the result, and `run` carries on with it.
+
+    Example: `partialnas merge results/node1 results/node2 -o results/both`
+    """
+    from partialnas.search.merging import merge_studies
+
+    join = merge_studies(folders, out)
+    for remark in join.remarks:
+        typer.echo(f"note: {remark}")
+    final = sum(row.final for row in join.trials.values())
+    typer.echo(
+        f"{out}: {len(join.trials)} trials ({final} finished), {len(join.proposals)} proposals and "
+        f"{len(join.measurements)} measurements of {len(folders)} folders"
+    )
+
+
+def status(
+    folder: StudyFolder,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again while the study runs.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Between two looks of --watch.")
+    ] = 2.0,
+) -> None:
     """Show a study's trials by state, its front, what failed and why, and warnings.
 
     Reads the ledger only: safe at any time, also while the study runs. Columns are means over
-    seeds; the front is that of the study's objectives.
+    seeds; the front is that of the study's objectives. Hours are those that workers were busy;
+    a device-hour is one whole GPU, or all cores of a machine, for an hour. `--watch` ends when no
+    driver works on the study any more, or with Ctrl-C.
 
-    Example: `partialnas status results/quickstart`
+    Example: `partialnas status results/quickstart --watch`
     """
+    if watch:
+        from partialnas.watch_overview import watch_status
+
+        watch_status(folder, every)
+        return
     from partialnas.overview import show_status
 
     show_status(folder)
+
+
+def dashboard(
+    folder: StudyFolder,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine alone.")] = 8080,
+    export_only: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write Optuna's journal there and serve nothing."),
+    ] = None,
+) -> None:
+    """Show a study in optuna-dashboard, a web page with plots of its trials.
+
+    Copies the ledger into an Optuna storage, which the page reads: done trials are complete, those
+    of lower rungs pruned, with their curves. It is a copy: what a running study does later is seen
+    after another start. Needs `pip install 'partialnas[dashboard]'`; `--export-only` does not.
+
+    Example: `partialnas dashboard results/quickstart --port 8080`
+    """
+    from partialnas.dashboard import export, serve
+
+    if export_only is None:
+        serve(folder, port)
+    else:
+        typer.echo(f"wrote {export(folder, export_only)} trials to {export_only}")

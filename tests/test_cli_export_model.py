@@ -57,6 +57,7 @@ def test_a_trial_becomes_a_model_of_timm(
         f"{proof['cost']['macs']:,} multiply-accumulates",
         f"{proof['speed']['relative_throughput']:.3f} (",
         f'timm.create_model("local-dir:{model}", pretrained=True)',
+        "onnx: logits differ by",
         *(f"wrote {path}" for path in model.iterdir()),
     ):
         assert part in told

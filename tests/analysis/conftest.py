@@ -273,7 +273,7 @@ def ablations() -> Callable[..., Path]:
     return make_ablation
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def measure() -> Callable[..., Measurement]:
     return measurement
 

@@ -12,8 +12,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox, BboxBase
 
 from partialnas.analysis.labels import elide
-from partialnas.analysis.pareto import pareto_table
 from partialnas.analysis.pareto_plot import draw
+from partialnas.analysis.pareto_table import pareto_table
 from partialnas.analysis.style import STYLES, StyleName, drawing
 
 Frames = Callable[..., pd.DataFrame]

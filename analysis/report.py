@@ -1,0 +1,205 @@
+"""The report: one HTML file that tells a whole study, and loads nothing from elsewhere."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from partialnas.analysis import report_tables
+from partialnas.analysis.artefact import Artefact
+from partialnas.analysis.load import load
+from partialnas.analysis.ratios import load_ratios, load_warnings, with_series
+from partialnas.analysis.report_commands import commands
+from partialnas.analysis.report_details import Details
+from partialnas.analysis.report_render import rendered
+from partialnas.analysis.report_study import (
+    StudyFacts,
+    date_text,
+    described,
+    settings_yaml,
+    study_facts,
+)
+from partialnas.analysis.report_views import EffectsView, FrontView, effects_views, front_views
+from partialnas.analysis.report_warnings import warnings
+from partialnas.analysis.sheet import Sheet
+from partialnas.analysis.stamp import Query
+from partialnas.runs.files import check_place, write_file
+from partialnas.runs.ledger import Ledger
+from partialnas.runs.rehearsal import NOTICE
+from partialnas.runs.spent import duration
+from partialnas.space.errors import UserError
+
+SUFFIXES = (".html", ".htm")
+
+
+def report_artefact(folder: Path | str, *, refresh: int | None = None) -> Artefact:
+    """The report of a study; the same ledger gives the same bytes.
+
+    Args:
+        folder: of the study.
+        refresh: seconds after which a browser loads the page again, while the study runs.
+
+    Raises:
+        UserError: the folder holds no ledger.
+        MachineError: the ledger is damaged or cannot be read.
+    """
+    told = _gathered(Path(folder))
+    return Artefact(
+        studies=told.frame.attrs["studies"],
+        query=Query(verb="report", arguments={}),
+        texts={".html": rendered(_context(told, refresh))},
+    )
+
+
+def write_report(folder: Path | str, path: Path | str, *, refresh: int | None = None) -> Path:
+    """Writes the report of a study, whole: a reader never meets half of it.
+
+    Args:
+        folder: of the study.
+        path: the file, which ends in `.html`.
+        refresh: see `report_artefact`.
+
+    Raises:
+        UserError: the folder holds no ledger, or the path cannot be that of a page.
+        MachineError: the ledger is damaged or cannot be read, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: a report ends in {' or '.join(SUFFIXES)}")
+    check_place(path)
+    return write_file(path, report_artefact(folder, refresh=refresh).content(".html"))
+
+
+class _Told(NamedTuple):
+    """All that a report tells of a study, out of its ledger."""
+
+    study: StudyFacts
+    frame: pd.DataFrame
+    fronts: list[FrontView]
+    effects: list[EffectsView]
+    ratios: Sheet | None
+    stages: list[Sheet]
+    warned: pd.DataFrame
+
+
+def _gathered(folder: Path) -> _Told:
+    frame = load(folder, stage=None)
+    own = frame[frame["stage"].eq("")]
+    own.attrs = frame.attrs
+    with Ledger.open(folder) as ledger:
+        study = study_facts(ledger, folder.name)
+        details = Details(ledger, json.loads(study.meta.get("task", "{}")), own)
+        fronts = front_views(own, details)
+        learns = details.learns
+    series = with_series(frame)
+    warned = load_warnings(folder, series)
+    return _Told(
+        study=study,
+        frame=frame,
+        fronts=fronts,
+        effects=[] if study.searches else effects_views(folder, own),
+        ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
+        stages=[*_stages(folder, study)],
+        warned=warned,
+    )
+
+
+def _stages(folder: Path, study: StudyFacts) -> Iterator[Sheet]:
+    for name in study.stages:
+        try:
+            yield report_tables.stage_sheet(folder, name)
+        except (UserError, KeyError):  # nothing of it has ended yet
+            continue
+
+
+def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
+    study, frame = told.study, told.frame
+    design = study.design
+    tables = [
+        report_tables.arms_sheet(design) if design else None,
+        report_tables.left_out_sheet(design) if design else None,
+        report_tables.axes_sheet(study.frozen),
+    ]
+    networks = {key: value for view in told.fronts for key, value in view.networks.items()}
+    return {
+        "study": study,
+        "digest": frame.attrs["studies"][0].digest,
+        "refresh": refresh,
+        "state": _state(study),
+        "banners": _banners(study, refresh),
+        "numbers": _numbers(told),
+        "sections": _sections(told),
+        "views": told.fronts,
+        "effects": told.effects,
+        "ratios": told.ratios,
+        "stages": told.stages,
+        "design": [(name, text) for name, text in described(study) if text],
+        "design_sheets": [sheet for sheet in tables if sheet is not None],
+        "settings": settings_yaml(study.frozen),
+        "warnings": warnings(study, frame, told.fronts, told.warned),
+        "failures": report_tables.failures_sheet(frame),
+        "early": report_tables.early_sheet(frame),
+        "compute": report_tables.compute_sheet(study, frame),
+        "compute_note": _compute(study, frame),
+        "environment": report_tables.environment_sheet(study),
+        "commands": commands(study, told.fronts, told.effects, learned=told.ratios is not None),
+        "data": {"networks": networks},
+    }
+
+
+def _state(study: StudyFacts) -> str:
+    """How far the study is, and when it ran."""
+    told = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
+    dates = [*dict.fromkeys(filter(None, map(date_text, (study.began, study.ended))))]
+    return ". ".join(filter(None, [f"Trials: {told or 'none yet'}", " to ".join(dates)])) + "."
+
+
+def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
+    banners = []
+    if study.rehearsal:
+        head, _, text = NOTICE.partition(" ")
+        banners.append({"kind": "rehearsal", "head": head, "text": text.capitalize()})
+    if study.waiting:
+        text = f"{study.waiting:,} trials are planned or running; what follows is so far."
+        again = f" This page loads itself again every {refresh} seconds." if refresh else ""
+        banners.append({"kind": "open", "head": "Not complete.", "text": text + again})
+    return banners
+
+
+def _numbers(told: _Told) -> list[tuple[str, str]]:
+    """The figures at the top: what, and how many."""
+    study, frame = told.study, told.frame
+    bad = sum(study.states.get(state, 0) for state in ("failed", "timeout"))
+    on_front = sum(view.on_front for view in told.fronts)
+    seeds = frame.loc[frame["state"].eq("done"), "seed"].nunique()
+    rows = [
+        (f"{study.states.get('done', 0):,}", "trials done"),
+        (f"{study.states.get('early', 0):,}", "stopped early"),
+        (f"{bad:,}", "failed"),
+        (f"{frame['digest'].nunique():,}", "networks"),
+        (f"{on_front:,}", "on the front"),
+        (f"{seeds:,}", "seeds"),
+        (duration(sum(study.spent.hours.values())), "of computing"),
+    ]
+    return [(value, what) for value, what in rows if value != "0" or what == "trials done"]
+
+
+def _sections(told: _Told) -> list[tuple[str, str]]:
+    views: Sequence[FrontView | EffectsView] = [*told.fronts, *told.effects]
+    found = [(view.id, view.heading) for view in views]
+    found += [("ratios", "Learned ratios")] if told.ratios else []
+    found += [("stages", "Confirmation")] if told.stages else []
+    names = ("Design", "Warnings", "Failures", "Compute", "Environment", "Reproduce")
+    return [*found, *((name.lower(), name) for name in names)]
+
+
+def _compute(study: StudyFacts, frame: pd.DataFrame) -> str:
+    counts = frame.loc[frame["trained_on"].ne(""), "trained_on"].value_counts()
+    devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
+    where = f"Trained on {devices}. " if devices else ""
+    return (
+        f"{where}{study.spent.device_hours:.3g} device-hours: a device is a whole GPU, or all "
+        "cores of a machine."
+    )
