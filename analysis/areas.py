@@ -1,11 +1,12 @@
 """Areas of markers: a third quantity of a figure, and the key that tells its values."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.axes import figure_of
 from partialnas.analysis.quantities import Quantity, significant
 from partialnas.analysis.style import CLOUD
 from partialnas.space.errors import UserError
@@ -49,7 +50,9 @@ class Areas:
         label, factor = self.quantity.scaled(self.largest)
         for step in round_values(self.largest / factor):
             area = LARGEST * step * factor / self.largest
-            look = {"facecolors": "white", "edgecolors": CLOUD, "linewidths": 0.8}
+            look: dict[str, Any] = {
+                "facecolors": "white", "edgecolors": CLOUD, "linewidths": 0.8,
+            }  # fmt: skip
             axes.scatter([], [], s=area, **look, label=f"{label}: {significant(step)}")
 
 
@@ -93,8 +96,9 @@ def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
     large = large[large["on_front"] | large["family"].ne("")]
     if large.empty:
         return points
-    axes.get_figure().draw_without_rendering()
-    scale = axes.get_figure().dpi / _POINTS_PER_INCH
+    figure = figure_of(axes)
+    figure.draw_without_rendering()
+    scale = figure.dpi / _POINTS_PER_INCH
     radius = np.sqrt(large["area"].to_numpy(float)) / 2 * scale
     middle = axes.transData.transform(large[["x", "y"]].to_numpy(float))
     turns = np.linspace(0, 2 * np.pi, _RIM, endpoint=False)

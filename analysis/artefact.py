@@ -84,5 +84,6 @@ class Artefact:
 
 def _mark_rehearsal(figure: "Figure") -> None:
     """Says across a figure that its numbers are made up."""
-    look = {"ha": "center", "va": "center", "rotation": 20, "fontsize": 22, "alpha": 0.18}
-    figure.text(0.5, 0.5, "rehearsal", **look)
+    figure.text(
+        0.5, 0.5, "rehearsal", ha="center", va="center", rotation=20, fontsize=22, alpha=0.18
+    )

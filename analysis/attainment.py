@@ -51,8 +51,8 @@ def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.Data
             "(run it again with --set search.seed=1 --out ELSEWHERE)"
         )
     if len({*sets[usable]}) < repeats:
-        keys = " and ".join(objectives)
-        raise UserError(f"{study}: one of the {repeats} searches has no network with {keys}")
+        both = " and ".join(objectives)
+        raise UserError(f"{study}: one of the {repeats} searches has no network with {both}")
     sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
     found = moocore.eaf(points[usable] * sign, sets[usable], percentiles=[*SHARES])
     keys = [*objectives]

@@ -11,8 +11,10 @@ from partialnas.analysis.quantities import Quantity
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
 Which = Literal["x", "y"]
@@ -140,6 +142,13 @@ def _limits(finite: Floats, quantity: Quantity, *, log: bool) -> tuple[float, fl
     return tuple(10.0**ends if log else ends)
 
 
+def figure_of(artist: "Artist") -> "Figure":
+    """The whole figure that axes, or what stands in them, belong to."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None, "what is drawn belongs to a figure"
+    return figure
+
+
 def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
     """Ticks at round values, written without powers of ten.
 
@@ -153,7 +162,7 @@ def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
     if log:
         low, high = axis.get_view_interval()
         steps: tuple[float, ...] = (1.0, 2.0, 5.0) if high < _DECADE**2.5 * low else (1.0,)
-        if axis.axis_name == "x" and axis.axes.figure.get_figwidth() < _NARROW:
+        if axis is axis.axes.xaxis and figure_of(axis).get_figwidth() < _NARROW:
             steps = (1.0, 3.0)[: len(steps)]
         few = high < _FEW_STEPS * low  # too narrow for steps of 1, 2, 5
         axis.set_major_locator(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,8 @@ def axis_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     chosen = choices(folders, rows)
     rows = rows.loc[chosen.index]
     values = rows[quantity.key].astype("float64")
-    table = pd.concat([_levels(axis, chosen[axis], values) for axis in chosen], ignore_index=True)
+    levels = [_levels(axis, chosen[axis], values) for axis in map(str, chosen)]
+    table = pd.concat(levels, ignore_index=True)
     best = "least" if quantity.better == "min" else "most"
     points = chosen.assign(value=values)
     readable = pd.DataFrame(
@@ -82,12 +83,14 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     from matplotlib.figure import Figure
 
     first = table["axis"].ne(table["axis"].shift())
-    rows = (np.arange(len(table)) + first.cumsum()).to_numpy(float)  # a row above for the name
+    rows: np.typing.NDArray[np.float64] = (  # a row above for the name
+        np.arange(len(table)) + first.cumsum().to_numpy()
+    ).astype(float)
     size = (style.width, _AROUND + _ROW * (rows.max() + 1))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     factor = prepare(axes, "x", quantity, points["value"].to_numpy(float))
-    for row, (_, level) in zip(rows, table.iterrows(), strict=True):
+    for row, (_, level) in zip(rows.tolist(), table.iterrows(), strict=True):
         chosen = points[level["axis"]].eq(level["level"])
         _draw_level(axes, row, points.loc[chosen, "value"].to_numpy(float) / factor)
     told = [
@@ -110,6 +113,6 @@ def _draw_level(axes: "Axes", row: float, values: "np.typing.NDArray[np.float64]
     few = values[:: 1 + len(values) // _MOST_DOTS]
     apart = np.random.default_rng(int(row)).uniform(-_WIDE, _WIDE, len(few))
     axes.scatter(few, row + apart, s=4, color=CLOUD, linewidths=0, alpha=0.7, zorder=2)
-    box = {"color": SERIES[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
+    box: dict[str, Any] = {"color": SERIES[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
     axes.fill_betweenx([row - _WIDE, row + _WIDE], low, high, **box)
     axes.vlines(middle, row - _WIDE, row + _WIDE, SERIES[0], linewidth=1.4, zorder=4)

@@ -48,13 +48,13 @@ def pareto_caption(
 
 
 def compute_used(frame: pd.DataFrame) -> str:
-    """How much training the trials took, failed ones included; of a rehearsal that there was none."""
+    """How much training the trials took, failed ones included; of a rehearsal a notice."""
     if any(map(is_rehearsal, frame["study"].unique())):
         return NOTICE
     failed = frame["state"].isin(FAILED)
     hours = frame["seconds"].sum() / _SECONDS_PER_HOUR
     lost = frame.loc[failed, "seconds"].sum() / _SECONDS_PER_HOUR
-    devices = ", ".join(sorted(frame["trained_on"].dropna().unique()))
+    devices = ", ".join(sorted(filter(None, frame["trained_on"].dropna().unique())))
     place = f" on {devices}" if devices else ""
     part = f", of which {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
     return f"Compute: {count(len(frame), 'trial')}, {hours:.2g} h of training{place}{part}."

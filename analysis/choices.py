@@ -90,4 +90,7 @@ def _rank(level: str) -> tuple[int, float, str]:
 
 def codes(chosen: pd.DataFrame) -> pd.DataFrame:
     """The levels as whole numbers from 0, in their order."""
-    return chosen.apply(lambda axis: axis.map({v: i for i, v in enumerate(in_order(axis))}))
+    coded: pd.DataFrame = chosen.apply(
+        lambda axis: axis.map({v: i for i, v in enumerate(in_order(axis))})
+    )
+    return coded

@@ -50,10 +50,11 @@ def draw_arrows(axes: "Axes", points: pd.DataFrame) -> None:
     beyond = points[points["beyond_x"].ne(0) | points["beyond_y"].ne(0)]
     if beyond.empty:
         return
-    for (across, up), rows in beyond.groupby(["beyond_x", "beyond_y"]):
+    for _, rows in beyond.groupby(["beyond_x", "beyond_y"]):
+        across, up = (int(rows[side].iloc[0]) for side in ("beyond_x", "beyond_y"))
         # a corner's arrow points along x
-        key = (int(across), 0) if across else (0, int(up))
-        at = {"x": _place(axes, "x", rows, int(across)), "y": _place(axes, "y", rows, int(up))}
+        key = (across, 0) if across else (0, up)
+        at = {"x": _place(axes, "x", rows, across), "y": _place(axes, "y", rows, up)}
         axes.scatter(
             at["x"], at["y"], s=9, marker=_MARKERS[key], color=CLOUD, linewidths=0,
             transform=axes.transAxes, zorder=2, clip_on=False,

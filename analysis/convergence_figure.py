@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import moocore
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.axes import set_ticks
@@ -32,6 +33,8 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Integers = npt.NDArray[np.integer[Any]]
 
 _MOST_STEPS = 200
 _SECONDS_PER_HOUR = 3600
@@ -96,7 +99,7 @@ def _history(
 
 
 def _covered(
-    ended: pd.DataFrame, steps: Sequence[int], objectives: Objectives, corner: dict[str, float]
+    ended: pd.DataFrame, steps: Integers, objectives: Objectives, corner: dict[str, float]
 ) -> list[float]:
     keys = [*objectives]
     counts = counting(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
@@ -120,7 +123,7 @@ def _feasible(ended: pd.DataFrame, objectives: Objectives) -> Mask:
     return np.array([known.get(digest, False) for digest in ended["digest"]], dtype=bool)
 
 
-def _means(values: Floats, code: "np.typing.NDArray[np.int64]") -> Floats:
+def _means(values: Floats, code: Integers) -> Floats:
     """The means over the seeds of each architecture."""
     if not len(code):
         return values
@@ -158,7 +161,8 @@ def _lines(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def _at(run: pd.DataFrame, by: str, grid: Floats) -> Floats:
     """A run's hypervolume where it had come so far; 0 before its first trial."""
     place = np.searchsorted(run[by].to_numpy(float), grid, side="right")
-    return np.r_[0.0, run["hypervolume"].to_numpy(float)][place]
+    reached: Floats = np.r_[0.0, run["hypervolume"].to_numpy(float)]
+    return reached[place]
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -226,5 +230,5 @@ def _draw_line(axes: "Axes", own: pd.DataFrame, study: str, colour: str) -> None
     if len(own) == 1:
         axes.scatter(own["x"], own["hypervolume"], s=12, color=colour)
     if repeats > 1:
-        band = {"color": colour, "alpha": 0.2, "linewidth": 0, "step": "post"}
+        band: dict[str, Any] = {"color": colour, "alpha": 0.2, "linewidth": 0, "step": "post"}
         axes.fill_between(own["x"], own["low"], own["high"], **band, label="quartiles")

@@ -77,20 +77,21 @@ def _chosen(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 
 def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
-    names = called(trials)
+    known = (trials[key] for key in ("trial", "condition", "study"))
+    own = zip(*known, called(trials), strict=True)
     rows = []
     with Ledger.open(folder) as ledger:
         tasks = json.loads(ledger.meta["task"])
         proposals = {row.number: row for row in ledger.proposals()}
-        for trial, label in zip(trials.itertuples(), names, strict=True):
-            row = ledger.trial(int(trial.trial))
+        for number, condition, study, label in own:
+            row = ledger.trial(int(number))
             subject = subject_from(proposals[row.proposal].subject)
             network = ended_with(subject, ledger.last_ratios(row.key))
             if isinstance(network, Architecture):
-                task = task_under(tasks, str(trial.condition))
+                task = task_under(tasks, str(condition))
                 counted = cost(network, task.resolution, task.channels, task.classes)
                 rows += [
-                    (trial.study, str(folder), row.number, label, each.name, _part(each.name),
+                    (study, str(folder), row.number, label, each.name, _part(each.name),
                      each.params, each.macs, each.macs_core, each.activations)
                     for each in counted.rows
                 ]  # fmt: skip

@@ -33,7 +33,9 @@ def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     named = _named(frame, asked)
     others = frame[~frame["key"].isin(named["key"])]
     others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
-    table = pd.concat([_curves(named, quantity.key, True), _curves(others, quantity.key, False)])
+    parts = [_curves(named, quantity.key, True), _curves(others, quantity.key, False)]
+    # a table without rows would make the types of columns unknown
+    table = pd.concat([part for part in parts if len(part)] or parts)
     if table.empty:
         raise UserError(f"nothing to draw: no trial has a curve of {quantity.key}")
     ends = table[table["highlighted"]].groupby("key", sort=False).tail(1)
@@ -124,9 +126,9 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     for place, ((_, label), rows) in enumerate(groups):
         colour = _COLOURS[place % len(_COLOURS)]
         for at, (_, own) in enumerate(rows.groupby("key", sort=False)):
-            told = None if at else elide(str(label))
+            name = None if at else elide(str(label))
             axes.plot(own["epoch"], own["value"] / factor, color=colour, linewidth=1.1,
-                      marker="o", markersize=2, label=told)  # fmt: skip
+                      marker="o", markersize=2, label=name)  # fmt: skip
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.grid(visible=True)

@@ -106,7 +106,7 @@ def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str
     lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
     absent = (
         f" Not counted: {count(lacking, 'architecture')}, baselines among them." if lacking else ""
-    )  # noqa: E501
+    )
     return (
         f"Share of architectures whose {_label(quantity)} is at least as good: "
         f"{count(len(rows), 'architecture')}, trained on {training(rows)}, means over seeds. Band: "

@@ -63,9 +63,8 @@ def measured(
     table["throughput_raw_img_s"] = table["throughput_img_s"]
     table["processor"] = [m.environment.get("processor") for m in chosen]
     table["noisy"] |= table["tainted"]
-    speed = table["relative_throughput"].astype("float64") * [
-        np.nan if scales[id(m)] is None else scales[id(m)] for m in chosen
-    ]
+    known = np.array([scales[id(m)] for m in chosen], dtype=np.float64)  # of None NaN
+    speed = table["relative_throughput"].astype("float64") * known
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
     table["latency_ms"] = latency.fillna(table["latency_ms"])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -104,8 +104,9 @@ def _draw(
     up = np.arange(len(names))
     for member in (False, True):
         own = across[lines["on_front"].eq(member).to_numpy()]
-        look = {"color": SERIES[0], "linewidth": 1.0, "alpha": 0.9} if member else {
-            "color": CLOUD, "linewidth": 0.5, "alpha": 0.45}  # fmt: skip
+        look: dict[str, Any] = {"color": CLOUD, "linewidth": 0.5, "alpha": 0.45}
+        if member:
+            look = {"color": SERIES[0], "linewidth": 1.0, "alpha": 0.9}
         for line in own:
             panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
     panel.hlines(up, 0, 1, INK, linewidth=0.6, zorder=1.5)
@@ -134,13 +135,13 @@ def _level_places(axis: "pd.Series[str]") -> "np.typing.NDArray[np.float64]":
 
 def _value_places(
     values: "pd.Series[float]", quantity: Quantity
-) -> "np.typing.NDArray[np.float64]":  # noqa: E501
+) -> "np.typing.NDArray[np.float64]":
     """Values between 0 (the worst) and 1 (the best); in the middle where all are the same."""
     numbers = values.to_numpy(float)
     low, high = numbers.min(), numbers.max()
     if low == high:
         return np.full(len(numbers), 0.5)
-    share = (numbers - low) / (high - low)
+    share: np.typing.NDArray[np.float64] = (numbers - low) / (high - low)
     return share if quantity.better == "max" else 1 - share
 
 

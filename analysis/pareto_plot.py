@@ -10,7 +10,7 @@ import pandas as pd
 
 from partialnas.analysis.areas import Areas, areas_of, with_rims
 from partialnas.analysis.attainment import edge
-from partialnas.analysis.axes import Which, prepare, protocol
+from partialnas.analysis.axes import Which, figure_of, prepare, protocol
 from partialnas.analysis.clipping import clipped, draw_arrows
 from partialnas.analysis.front_probability import chance_text
 from partialnas.analysis.labels import Line, draw_labels, draw_legend, elide
@@ -96,7 +96,7 @@ def _draw_texts(
         return
     crowd = with_rims(axes, points)
     draw_labels(axes, texts, crowd, lines=[*lines, *_bars(points)], sides=sides, style=style)
-    axes.get_figure().set_layout_engine("none")  # labels were placed for this layout
+    figure_of(axes).set_layout_engine("none")  # labels were placed for this layout
 
 
 def _on_axes(
@@ -235,7 +235,7 @@ def _draw_group(axes: "Axes", rows: pd.DataFrame, line: Line, name: str, areas: 
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], INK, linewidth=0.7, zorder=3.5)
     faces = ["white" if noisy else colour for noisy in rows["noisy"]]
     look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": colour, "zorder": 5}
-    shade = {"alpha": 0.75} if areas.shown else {}
+    shade: dict[str, Any] = {"alpha": 0.75} if areas.shown else {}
     sizes = rows["area"].fillna(_MEMBER)
     axes.scatter(rows["x"], rows["y"], s=sizes, facecolors=faces, **look, **shade)
     # matplotlib's legend leaves out names that begin with an underscore

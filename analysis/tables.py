@@ -16,6 +16,7 @@ from partialnas.analysis.effect_caption import effects_caption
 from partialnas.analysis.effects import Effects, effects, unmatched_arms
 from partialnas.analysis.export import csv
 from partialnas.analysis.load import load
+from partialnas.analysis.pareto_plot import Extras
 from partialnas.analysis.pareto_table import pareto_table, under
 from partialnas.analysis.quantities import QUANTITIES, Quantity
 from partialnas.analysis.sheet import MINUS, PLUS_MINUS, Cell, Column, Sheet
@@ -285,6 +286,6 @@ def _front(
         raise UserError(f"columns: the front of a search has no {', '.join(absent)}")
     made = [makers[key]() for key in columns or makers]
     told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
-    caption = pareto_caption(frame, points, across, up)
+    caption = pareto_caption(frame, points, across, up, Extras())
     name = " and ".join(points["study"].unique())
     return Sheet(name=name, columns=told, caption=caption), points, frame.attrs["studies"]

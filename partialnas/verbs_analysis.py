@@ -226,10 +226,10 @@ def verify(
     """Recompute an exported table or figure from the ledger, and compare every number.
 
     Every file that `table`, `effects`, `pareto`, `figure` and `ratios` write carries the study's
-    digest and the query that made it, a figure also the numbers that it shows. This command asks the ledger
-    the same, and says for each number that differs its row, its column, and both values. A figure
-    that was changed after it was written is told, and so is one that was drawn with other fonts,
-    which is no difference.
+    digest and the query that made it, a figure also the numbers that it shows. This command asks
+    the ledger the same, and says for each number that differs its row, its column, and both
+    values. A figure that was changed after it was written is told, and so is one that was drawn
+    with other fonts, which is no difference.
 
     Exit codes: 0 every number is equal, 1 something differs, 2 the file carries no stamp, cannot
     be read, or is of another study.

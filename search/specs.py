@@ -20,7 +20,12 @@ FIDELITIES = ("recipe.epochs", "recipe.data_share", "recipe.width_share", "task.
 
 
 class TaskSpec(Value):
-    """The data set by name, and the side in pixels that images are resized to."""
+    """The data set by name, and the side in pixels that images are resized to.
+
+    Attributes:
+        data: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH` or `folder:PATH`.
+        resolution: the side in pixels; without one that of the data set.
+    """
 
     data: str = "mnist5k"
     resolution: int | None = Field(default=None, ge=1)

@@ -1,12 +1,10 @@
 """A feed that ends when somebody has asked for it."""
 
-from typing import Generic
-
 from partialnas.search.executor import END, End, Feed, Item, Outcome, Wait
 from partialnas.search.stopping import Stop
 
 
-class Stoppable(Generic[Item]):
+class Stoppable(Feed[Item]):
     """Passes items and outcomes on until somebody asks the run to end.
 
     Attributes:

@@ -59,13 +59,19 @@ class Study(Value):
     """Everything that a study is, validated; `search.prepare` turns it into things that run.
 
     Attributes:
+        schema_version: version of this format; written `schema`.
+        study: its name, which becomes the folder's.
+        question: what the study asks; stands in its report.
+        task: the data set, and the side of its images.
         base: a preset's plan with settings replaced (`preset`, `width`, ...), or plain settings.
         space: axes and constraints that the search varies the base by.
+        recipe: how networks are trained: settings, or the name of a recipe (`use: short`).
         arms: named architectures that are trained whatever the search does: a preset's name,
             `timm:NAME`, `file.json`, settings that replace the base's, or `{from: ARM, ratios:
             learned}`: a static network with the ratios that another arm has learned with the same
             seed, or with `uniform`, `reversed` or `shuffled` ones of equal cost.
         ablation: a baseline, factors and a design, from which further arms are compiled.
+        search: which sampler proposes networks of the space.
         seeds: how often every network is trained, or `{min: 3, max: 10, until: 0.3}`: as often as
             the differences of an ablation need.
         conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
@@ -78,8 +84,11 @@ class Study(Value):
             what is known by formula are the `constraints` of `space`.
         reference_point: a worst value of each objective, for the hypervolume; by default what
             guessing reaches, no throughput, and a tenth more than the dearest networks.
+        measure: how speed and memory are measured.
         reference: the network that throughput is relative to; by default a FasterNet near the
             space's median cost.
+        budget: when no more trainings are begun.
+        executor: where trials run, and how many at once.
         trial: `module:function` that stands in for training.
         quick: settings that `--quick` puts in place, keys written with dots.
     """

@@ -66,10 +66,12 @@ def test_every_other_command_runs_in_order(tmp_path: Path) -> None:
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "partialnas"
-        if arguments[0] == "run":
+        if arguments[0] == "run" and "--rehearse" not in arguments:
             arguments += SMALLER[Path(arguments[1]).stem]
         if arguments[0] == "measure":
             arguments += ["--seconds", "2", "--resolution", "64"]
+        if arguments[0] == "remeasure":
+            arguments += ["--seconds", "0.5"]
         command = [sys.executable, "-m", program, *arguments]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, f"{line}\n{ended.stderr}"
