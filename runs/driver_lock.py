@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -13,7 +14,7 @@ LOCK_FILE = "driver.lock"
 
 
 def lock_driver(folder: Path) -> TextIO:
-    """Makes this process the only driver of the study in `folder`, until the file is closed.
+    """Makes this process the only driver of the study in `folder`, until it is freed.
 
     The file keeps the driver's process id, for the message that a second driver gets. It is left
     where it is: a file that is removed while another process opens it would lock nothing.
@@ -53,6 +54,13 @@ def _take(file: TextIO, folder: Path) -> None:
         ) from None
     except OSError as error:
         raise MachineError(f"{file.name}: cannot be locked ({error.strerror})") from error
+
+
+def free_driver(file: TextIO) -> None:
+    """Lets another driver in, and nobody be named as one."""
+    with suppress(OSError):  # of a full disk: the lock is freed all the same
+        file.truncate(0)
+    file.close()
 
 
 def driver_of(folder: Path) -> int | None:

@@ -16,7 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from partialnas.runs.driver_lock import lock_driver
+from partialnas.runs.driver_lock import free_driver, lock_driver
 from partialnas.runs.ledger_backup import back_up, newest_good
 from partialnas.runs.ledger_file import (
     LEDGER_FILE,
@@ -86,7 +86,7 @@ class Ledger:
             create_file(path, meta)
             return cls(path, open_writer(path), lock)
         except BaseException:
-            lock.close()
+            free_driver(lock)
             raise
 
     @classmethod
@@ -111,7 +111,7 @@ class Ledger:
         try:
             return cls(path, open_writer(path), lock)
         except BaseException:
-            lock.close()
+            free_driver(lock)
             raise
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Ledger:
                 self._back_up()
             self._connection.close()
         if self._lock:
-            self._lock.close()
+            free_driver(self._lock)
 
     def __enter__(self) -> Self:
         return self

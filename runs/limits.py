@@ -9,7 +9,12 @@ from partialnas.space.values import Value
 
 
 class Limit(Value):
-    """The least and the most of a quantity, both allowed; at least one is stated."""
+    """The least and the most of a quantity, both allowed; at least one is stated.
+
+    Attributes:
+        min: the least.
+        max: the most.
+    """
 
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)

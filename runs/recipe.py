@@ -26,6 +26,8 @@ class Recipe(Value):
             `space.narrowing`): a fidelity of searches, below the last rung alone.
         batch_size: images a step; a last, smaller batch of an epoch is left out.
         optimizer: a name of timm's optimisers. Weight decay reaches matrices only.
+        lr: the highest learning rate.
+        weight_decay: of matrices.
         schedule: `one_cycle` (cosine up during the warm-up, cosine down to zero), `cosine`
             (linear warm-up), `constant` (linear warm-up), `trapezoid` (linear warm-up of so many
             steps however long the training is, constant, then along a line to zero): of two
@@ -33,6 +35,7 @@ class Recipe(Value):
         warmup: share of all steps that the rate rises; not of `trapezoid`.
         warmup_steps: steps that the rate of `trapezoid` rises.
         cool_down: share of all steps, the last ones, that the rate of `trapezoid` falls.
+        label_smoothing: share of each label that is spread over all classes.
         mixup: parameter of the Beta distribution of the mixing weight; 0 mixes nothing.
         cutmix: the same for pasted boxes; with both on, each batch takes one of them by chance.
         shift: largest shift in pixels, each way, the border filled with zeros; None takes a

@@ -58,6 +58,7 @@ def test_a_driver_is_known_by_its_lock(tmp_path: Path) -> None:
     assert driver_of(tmp_path) is None
     with Ledger.create(tmp_path, {}):
         assert driver_of(tmp_path) == os.getpid()
+    assert driver_of(tmp_path) is None
 
 
 def test_an_exported_study_has_all_trials_and_their_values(played: Path) -> None:

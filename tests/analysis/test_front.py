@@ -73,15 +73,15 @@ def test_seeds_are_averaged_before_the_front_is_decided() -> None:
     assert rows["on_front"].to_dict() == {"a": False, "b": True}
 
 
-def test_only_finished_trials_at_full_fidelity_count_and_none_is_dropped() -> None:
+def test_only_finished_trials_at_full_fidelity_count_and_only_early_ones_are_dropped() -> None:
     states = ["done", "failed", "done", "timeout", "early"]
     frame = trials(
         [(v, 1.0) for v in (0.5, 0.1, 0.2, 0.1, 0.1)], state=states, digest=list("aabcd")
     )
     frame.loc[2, "fidelity"] = 2
     rows = front(frame, {"val_nll": "min", "macs": "min"}).set_index("digest")
-    assert rows["n"].to_dict() == {"a": 1, "b": 0, "c": 0, "d": 0}
-    assert rows["failed"].to_dict() == {"a": 1, "b": 0, "c": 1, "d": 0}
+    assert rows["n"].to_dict() == {"a": 1, "b": 0, "c": 0}
+    assert rows["failed"].to_dict() == {"a": 1, "b": 0, "c": 1}
     assert rows["val_nll"].dropna().to_dict() == {"a": 0.5}
     assert rows.index[rows["on_front"]].tolist() == ["a"]
 

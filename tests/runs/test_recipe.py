@@ -84,6 +84,8 @@ def test_identity_knows_everything_else(name: str) -> None:
         "schedule": "cosine",
         "precision": "bfloat16",
         "flip": True,
+        "data_share": 0.5,
+        "width_share": 0.5,
     }
     value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
     assert Recipe(**{name: value}).identity(learns=True) != Recipe().identity(learns=True)

@@ -31,6 +31,7 @@ FAKES = {
 trap 'echo "ended by USR1" >> "$LOG"; exit 75' USR1
 trap 'echo "ended by TERM" >> "$LOG"; exit 143' TERM
 echo "partialnas $*" >> "$LOG"
+while [[ $(grep -c ^ray "$LOG") -lt ${NODES:-0} ]]; do sleep 0.05; done
 [[ -n ${LASTS:-} ]] || exit "${CODE:-0}"
 while true; do sleep 0.05; done""",
 }
@@ -114,7 +115,7 @@ def test_a_signal_reaches_the_run_and_its_end_decides_about_the_queue(
 
 
 def test_a_job_on_two_nodes_starts_ray_on_both_and_ends_it(slurm: Slurm) -> None:
-    script = slurm.start(2)
+    script = slurm.start(2, NODES="2")
     _, told = script.communicate()
     assert script.returncode == 0, told
     head, other = (line for line in slurm.lines() if line.startswith("ray"))

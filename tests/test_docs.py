@@ -1,0 +1,127 @@
+"""The documentation: every key and verb is described, the reference is whole, the site builds."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from partialnas.search.study import Study
+from partialnas.search.study_file import load_study
+from partialnas.space.values import Value
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+STUDIES = sorted((ROOT / "search" / "studies").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def values_in(kind: Any) -> set[type[Value]]:
+    if isinstance(kind, type) and issubclass(kind, Value):
+        fields = [field.annotation for field in kind.model_fields.values()]
+        return {kind}.union(*map(values_in, fields))
+    return set().union(*map(values_in, get_args(kind)))
+
+
+def test_every_value_that_a_study_is_made_of_has_a_section(reference: ModuleType) -> None:
+    assert values_in(Study) <= set(reference.SECTIONS.values())
+
+
+def test_every_key_is_described(reference: ModuleType) -> None:
+    for model in reference.SECTIONS.values():
+        told = reference.described(model)
+        assert not [key for key in model.model_fields if not told.get(key)], model
+        assert bool(model.shorthands) == (model in reference.SHORTHANDS), model
+
+
+def test_every_verb_and_option_is_described(reference: ModuleType) -> None:
+    for name, verb in reference.commands().items():
+        assert "Example: " in verb.help or name == "dashboard", name
+        assert [each.name for each in reference.options(verb) if not each.help] == [], name
+
+
+def test_keys_of_shipped_studies_stand_in_the_reference(reference: ModuleType) -> None:
+    page = reference.yaml_page()
+    assert len(STUDIES) > 10
+    for path in STUDIES:
+        for key in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert f"\n| `{key}` |" in page, f"{path.name}: {key}"
+
+
+def test_defaults_in_the_reference_are_those_of_a_study_that_states_none(
+    reference: ModuleType, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("study: bare\narms: {one: partialnet_t0}\n", encoding="utf-8")
+    frozen = load_study(bare).frozen()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| `?([^|`]*)`? \| ", reference.yaml_page(), re.M))
+    for key in ("optimizer", "ratio_freeze", "keep_weights", "schedule"):
+        assert rows[key] == str(frozen["recipe"][key])
+    for key in ("max_seconds", "target_half_width", "runtime"):
+        assert rows[key] == str(frozen["measure"][key])
+
+
+def test_the_navigation_has_every_page() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"([\w/-]+\.md)$", text, re.MULTILINE))
+    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert listed == there | {"reference/yaml.md", "reference/verbs.md"}
+
+
+def test_the_site_is_made_without_the_network() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "font: false" in text
+    assert "http" not in text
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    pages = [*(tmp_path / "site").rglob("*.html")]
+    assert len(pages) > 15
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        loaded = re.findall(r"<(?:script|img|link)\b[^>]*?(?:src|href)=\"(https?:[^\"]+)", html)
+        assert not loaded, page
+    assert 'id="recipe"' in (tmp_path / "site" / "reference" / "yaml.html").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
+    (tmp_path / "search").symlink_to(ROOT / "search")
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    assert len(lines) > 7
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "partialnas"
+        if arguments[0] == "run":
+            arguments += ["--quick", "--out", "results/quickstart"]
+        command = [sys.executable, "-m", program, *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, f"{line}\n{ended.stderr}"
+    for code in blocks("python"):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
