@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench chaos coverage clean help
+.PHONY: quickstart test slow lint bench chaos coverage docs example-ledgers clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study, draw its front"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench        install, print the tables of timings"
 	@echo "make chaos        install, do to studies what machines do to them, print what came of it"
 	@echo "make coverage     install, simulate ablations of known truth, draw docs/coverage.png"
+	@echo "make docs         install, write the documentation site to results/site"
+	@echo "make example-ledgers  install, train what the notebooks read (about ten minutes)"
 	@echo "make clean        remove .venv, results and caches"
 
 $(STAMP): pyproject.toml
@@ -58,6 +60,14 @@ chaos: $(STAMP)
 coverage: $(STAMP)
 	@echo "==> simulating ablations of known truth (about ten minutes on two cores)"
 	$(BIN)/python benchmarks/coverage_study.py --figure docs/coverage.png
+
+docs: $(STAMP)
+	@echo "==> writing the documentation to results/site"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+example-ledgers: $(STAMP)
+	@echo "==> training what the notebooks read (about ten minutes on two cores)"
+	$(BIN)/python analysis/notebooks/make_ledgers.py
 
 clean:
 	@echo "==> removing $(VENV), results and caches"

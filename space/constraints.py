@@ -53,7 +53,12 @@ Quantity = Annotated[int, BeforeValidator(parse_quantity), Field(gt=0)]
 
 
 class Bounds(Value):
-    """The least and the most of a quantity, both allowed; at least one is stated."""
+    """The least and the most of a quantity, both allowed; at least one is stated.
+
+    Attributes:
+        min: the least, such as `20M`, `20e6` or in full.
+        max: the most.
+    """
 
     min: Quantity | None = None
     max: Quantity | None = None
@@ -82,7 +87,12 @@ class Bounds(Value):
 
 
 class Constraints(Value):
-    """Bounds on parameters and multiply-accumulates (`macs`, fvcore's convention)."""
+    """Bounds on parameters and multiply-accumulates.
+
+    Attributes:
+        params: parameters.
+        macs: multiply-accumulates of one image at the task's resolution, as fvcore counts them.
+    """
 
     params: Bounds | None = None
     macs: Bounds | None = None

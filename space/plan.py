@@ -157,14 +157,20 @@ class Plan(Value):
     """A network of four stages in the words of papers.
 
     Attributes:
+        name: what the network is called.
+        stem_stride: side of the patches that the stem takes together.
         width: channels of the first stage, doubled from stage to stage; or of each stage.
         depths: blocks of each stage.
         attention: each stage's attention; written `none`, `channel`, or
             `{channel: stages 1-3, self: stage 4}`.
         pat_sp: where PAT_sp is; written `true`, `false` or `stages 1-3`.
         ratio: share of the first part (or the list of all parts' but the last).
-
-    The other settings are those of `BlockSettings` and `Architecture`.
+        parts: how many parts the channels of a block are split into.
+        operations: what the parts do, in order; see `BlockSettings`.
+        mlp_ratio: hidden width of the MLPs over the width.
+        activation: of the MLPs and of the head.
+        heads: heads of self-attention.
+        head_width: channels of the head, before the classifier.
     """
 
     shorthands: ClassVar[tuple[str, ...]] = ("preset",)

@@ -77,6 +77,10 @@ class SpaceSpec(Value):
     An axis is written as a list of values (per network), as named levels
     (`{none: {}, channel: {channel: stages 1-3}}`), or as `{values: ..., per: stage, when: ...}`
     with either.
+
+    Attributes:
+        axes: what varies: a setting of the base, with its levels.
+        constraints: bounds on what a network costs; the others are never proposed.
     """
 
     axes: dict[str, AxisSpec] = Field(default_factory=dict)
