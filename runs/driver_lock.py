@@ -57,7 +57,9 @@ def _take(file: TextIO, folder: Path) -> None:
 
 
 def free_driver(file: TextIO) -> None:
-    """Lets another driver in, and nobody be named as one."""
+    """Lets another driver in, and nobody be named as one; once is enough."""
+    if file.closed:
+        return
     with suppress(OSError):  # of a full disk: the lock is freed all the same
         file.truncate(0)
     file.close()
