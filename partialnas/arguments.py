@@ -35,6 +35,15 @@ Condition = Annotated[
     str | None,
     typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
 ]
+OneCondition = Annotated[
+    str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
+]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", metavar="NAME", help="A named recipe: short, standard.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
+]
 StyleOption = Annotated[str, typer.Option("--style", help="cvpr, neurips or slides.")]
 WidthOption = Annotated[
     str | None, typer.Option("--width", help="column or page. Default: what is usual there.")

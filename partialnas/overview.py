@@ -126,10 +126,14 @@ def _relative(m: "Measurement") -> tuple[str, ...]:
 
 
 def _conditions(m: "Measurement") -> str:
-    device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
     shape = f"batch {m.batch_size} at {m.resolution}x{m.resolution}"
-    threads = f"{m.threads} thread" + "s" * (m.threads != 1)
-    return f"{device} · {threads} · {shape} · {m.precision} · {m.form} form"
+    return f"{place_of(m)} · {shape} · {m.precision} · {m.form} form"
+
+
+def place_of(m: "Measurement") -> str:
+    """Where a network was measured: the processor's or the GPU's model, and the threads."""
+    device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
+    return f"{device} · {m.threads} thread" + "s" * (m.threads != 1)
 
 
 def show_status(folder: Path) -> None:

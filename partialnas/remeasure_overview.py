@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from partialnas.overview import plain_table
+from partialnas.overview import place_of, plain_table
 from partialnas.runs.conditions import settings_under, task_under
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement, Protocol
@@ -219,9 +219,8 @@ def _print(table: "pd.DataFrame", first: Measurement) -> None:
 
 
 def _way(m: Measurement) -> str:
-    place = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
-    threads = f"{m.threads} thread" + "s" * (m.threads != 1)
-    return f"{place} · {threads} · batch {m.batch_size} · {m.precision} · {m.form} · {m.runtime}"
+    how = f"batch {m.batch_size} · {m.precision} · {m.form} · {m.runtime}"
+    return f"{place_of(m)} · {how}"
 
 
 def _interval(row: Mapping[Any, Any], which: str) -> str:

@@ -30,10 +30,7 @@ def pareto(
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
     ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
-    ] = None,
+    condition: Condition = None,
     size: Annotated[
         str | None, typer.Option(metavar="KEY", help="Quantity that the area of markers shows.")
     ] = None,

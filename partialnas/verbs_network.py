@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from partialnas.arguments import AsJson, Resolution, StudyFolder
+from partialnas.arguments import AsJson, OneCondition, Resolution, StudyFolder
 
 
 def describe(
@@ -103,9 +103,7 @@ def remeasure(
     top: Annotated[
         str, typer.Option(metavar="front|all|N", help="Which networks: the front, all, the best N.")
     ] = "front",
-    condition: Annotated[
-        str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
-    ] = "",
+    condition: OneCondition = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images of one forward pass.")

@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from partialnas.arguments import (
+    Address,
     Metric,
+    OneCondition,
     Out,
     Override,
     Quick,
+    RecipeName,
     StudyFile,
     StudyFolder,
     StyleOption,
@@ -22,9 +25,7 @@ def run(
     out: Out = None,
     quick: Quick = False,
     set_: Override = None,
-    address: Annotated[
-        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
-    ] = None,
+    address: Address = None,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Play the study in seconds, with made-up results.")
     ] = False,
@@ -92,15 +93,9 @@ def confirm(
         str, typer.Option(metavar="front|all|N", help="Which arms: the front, all, the best N.")
     ] = "front",
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A named recipe: short, standard.")
-    ] = None,
-    condition: Annotated[
-        str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
-    ] = "",
-    address: Annotated[
-        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
-    ] = None,
+    recipe: RecipeName = None,
+    condition: OneCondition = "",
+    address: Address = None,
 ) -> None:
     """Train chosen arms of a study again with fresh seeds, and report the test split.
 
@@ -132,12 +127,8 @@ def audit(
         int,
         typer.Option(min=0, max=998, help="Further trainings by every fidelity, for the noise."),
     ] = 1,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A named recipe: short, standard.")
-    ] = None,
-    condition: Annotated[
-        str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
-    ] = "",
+    recipe: RecipeName = None,
+    condition: OneCondition = "",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/audit.pdf."),
@@ -148,9 +139,7 @@ def audit(
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing: report what was trained before.")
     ] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
-    ] = None,
+    address: Address = None,
 ) -> None:
     """Train a sample of a study longer, and report how far its short trainings can be trusted.
 

@@ -156,6 +156,9 @@ class Sequential(Value):
     seeds: dict[str, int]
 
 
+_THEN = ", then "
+
+
 class Stage(Value):
     """A later stage of a study: chosen arms, trained again with fresh seeds.
 
@@ -176,6 +179,16 @@ class Stage(Value):
     origins: dict[str, str]
     condition: str = ""
     timed: bool = True
+
+    def grown(self, other: "Stage") -> "Stage":
+        """The other one, with the seeds and the arms of both, and how all of them were chosen."""
+        words = dict.fromkeys([*self.chosen.split(_THEN), *other.chosen.split(_THEN)])
+        both = {
+            "seeds": max(self.seeds, other.seeds, key=len),
+            "origins": {**self.origins, **other.origins},
+            "chosen": _THEN.join(words),
+        }
+        return other.model_copy(update=both)
 
 
 def sequential_of(meta: Mapping[str, str]) -> Sequential | None:

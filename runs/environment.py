@@ -37,7 +37,7 @@ def _facts() -> dict[str, str | int]:
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "processor": _processor(Path("/proc/cpuinfo")),
-        "cores": _cores(),
+        "cores": len(own_cores()),
     }
     facts |= {library: _version(library) for library in _LIBRARIES}
     facts["code"] = code_version(Path(__file__).resolve().parents[1])
@@ -48,7 +48,7 @@ def _facts() -> dict[str, str | int]:
 def code_version(root: Path) -> str:
     """The commit of the checkout at `root` (`-dirty` where files differ), else the version."""
     if (root / ".git").exists():
-        commit = _answer("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
+        commit = answer("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
         if commit:
             return commit
     return _version("partialnas")
@@ -71,10 +71,11 @@ def _processor(facts: Path) -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def own_cores() -> list[int]:
+    """The cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _gpus() -> str:
@@ -82,12 +83,12 @@ def _gpus() -> str:
 
     Asked of the driver's own tool: torch would keep memory on the device for the asking.
     """
-    names = _answer("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    names = answer("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     counts = Counter(name.strip() for name in names if name.strip())
     return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in sorted(counts.items()))
 
 
-def _answer(program: str, *arguments: str) -> str:
+def answer(program: str, *arguments: str) -> str:
     """What a program prints, or nothing where it is missing, fails or hangs."""
     path = shutil.which(program)
     if path is None:

@@ -5,12 +5,12 @@ the machine does not know of that lock: what it did meanwhile can only be seen a
 """
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 
 import psutil
+
+from partialnas.runs.environment import answer, own_cores
 
 MOST_FOREIGN = 0.1
 """Share of the cores' time that other processes may have had before a measurement is tainted."""
@@ -18,7 +18,6 @@ MOST_FOREIGN = 0.1
 _STEP_S = 0.01
 """The kernel counts each core's time in such steps."""
 
-_PATIENCE_S = 10
 _IDLE = ("idle", "iowait")
 _WITHIN = ("guest", "guest_nice")  # counted in user and nice, too
 
@@ -36,8 +35,8 @@ def watch_cpu() -> Watch:
     began, busy, own = time.perf_counter(), _busy_s(), time.process_time()
 
     def tainted() -> bool:
-        seconds = (time.perf_counter() - began) * len(_cores())
-        foreign = _busy_s() - busy - (time.process_time() - own) - _STEP_S * len(_cores())
+        seconds = (time.perf_counter() - began) * len(own_cores())
+        foreign = _busy_s() - busy - (time.process_time() - own) - _STEP_S * len(own_cores())
         return foreign > MOST_FOREIGN * seconds
 
     return tainted
@@ -49,7 +48,11 @@ def watch_gpu(name: str) -> Watch:
     Args:
         name: the GPU as nvidia-smi knows it: its UUID or number.
     """
-    return lambda: foreign_on_gpu(_answer("pmon", "-i", name, "-c", "1", "-s", "u"), os.getpid())
+    return lambda: foreign_on_gpu(_busy_table(name), os.getpid())
+
+
+def _busy_table(name: str) -> str:
+    return answer("nvidia-smi", "pmon", "-i", name, "-c", "1", "-s", "u")
 
 
 def foreign_on_gpu(table: str, own: int) -> bool:
@@ -69,34 +72,13 @@ def _is_busy(share: str) -> bool:
     return share.isdigit() and int(share) > 0
 
 
-def _answer(*arguments: str) -> str:
-    """What nvidia-smi prints; nothing where it is missing, fails or hangs."""
-    path = shutil.which("nvidia-smi")
-    if path is None:
-        return ""
-    try:
-        run = subprocess.run(
-            [path, *arguments], capture_output=True, text=True, timeout=_PATIENCE_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return run.stdout
-
-
 def _busy_s() -> float:
     """Seconds that our cores have been busy since the machine started."""
     times = psutil.cpu_times(percpu=True)
-    counted = [times[core] for core in _cores() if core < len(times)]
+    counted = [times[core] for core in own_cores() if core < len(times)]
     return sum(
         float(seconds)
         for each in counted
         for kind, seconds in each._asdict().items()
         if kind not in (*_IDLE, *_WITHIN)
     )
-
-
-def _cores() -> list[int]:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))

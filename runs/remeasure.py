@@ -17,7 +17,7 @@ from partialnas.runs.measure import measure
 from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.runs.task import Task
-from partialnas.runs.timings import Machine, Way, best, machine
+from partialnas.runs.timings import Machine, Way, best, grouped, machine
 from partialnas.space.errors import UserError
 
 
@@ -123,11 +123,10 @@ def remeasure(
         MachineError: the device is not there or out of memory, or the disk fails.
     """
     way, here = Way.of(protocol), this_machine(protocol)
-    known = [] if again else _known(ledger, task, way, here)
+    known = grouped([] if again else _known(ledger, task, way, here))
     marked = []
     for network in networks:
-        mine = [each for each in known if each.digest == network.digest]
-        stands = best(mine, way, here)
+        stands = best(known.get(network.digest, []), way, here)
         if stands is not None:
             yield Timed(network, stands)
             continue

@@ -43,6 +43,10 @@ class Shares:
             return self.gpus
         return min(1.0, self.threads / (cores or int(environment()["cores"])))
 
+    def device_hours(self, seconds: float, *, on_gpu: bool, cores: int | None) -> float:
+        """What a worker that was busy for so many seconds has spent."""
+        return seconds / _SECONDS_PER_HOUR * self.share(on_gpu=on_gpu, cores=cores)
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -67,9 +71,10 @@ def spent(work: Iterable[Work], shares: Shares) -> Spent:
     hours: dict[str, float] = {}
     device_hours = 0.0
     for each in work:
-        taken = (each.seconds or 0.0) / _SECONDS_PER_HOUR
-        hours[each.kind] = hours.get(each.kind, 0.0) + taken
-        device_hours += taken * shares.share(on_gpu=bool(each.on_gpu), cores=each.cores)
+        seconds = each.seconds or 0.0
+        hours[each.kind] = hours.get(each.kind, 0.0) + seconds / _SECONDS_PER_HOUR
+        on_gpu = bool(each.on_gpu)
+        device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=each.cores)
     return Spent({kind: hours[kind] for kind in KINDS if hours.get(kind)}, device_hours)
 
 

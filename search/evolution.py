@@ -55,6 +55,14 @@ class Member:
     violation: float
 
 
+def losses_of(reached: Reached, objectives: Mapping[str, Direction]) -> tuple[float, ...]:
+    """What a network has reached in each objective, so that less is better."""
+    return tuple(
+        reached.values[name] if direction == "min" else -reached.values[name]
+        for name, direction in objectives.items()
+    )
+
+
 def ranked(members: Sequence[Standing]) -> list[int]:
     """The rank of each member, 0 for the best: by domination, and behind all of these by excess.
 
@@ -164,10 +172,7 @@ class Evolution(ABC):
         point = self._points.pop(number)
         if reached is None:
             return
-        losses = tuple(
-            reached.values[name] if direction == "min" else -reached.values[name]
-            for name, direction in self._objectives.items()
-        )
+        losses = losses_of(reached, self._objectives)
         self._told[number] = Member(number, point, losses, reached.violation)
 
     def rebuild(self, history: Sequence[Remembered]) -> None:

@@ -15,7 +15,7 @@ from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
 from partialnas.search.prepared import Prepared
 from partialnas.search.roster import Roster
-from partialnas.search.rungs import Rungs
+from partialnas.search.rungs import Promotion, Rungs
 from partialnas.search.source import Reached, Remembered, Source
 from partialnas.search.spending import Spending
 from partialnas.search.work import Item, Timing
@@ -116,7 +116,7 @@ class StudyFeed:
                 continue
             if self._flying:
                 return WAIT
-            if not late and (self._promote(closing=True) or self._add_seeds()):
+            if not late and (self._promote(self._rungs.next(closing=True)) or self._add_seeds()):
                 continue
             for candidate in self._roster.candidates.values() if self._times else ():
                 if candidate.condition.full is None:
@@ -233,10 +233,10 @@ class StudyFeed:
 
     def _propose(self) -> bool:
         """Admit who goes on, or what the source proposes; False where there is none for now."""
-        if self._promote():
-            return True
+        if (promotion := self._rungs.next()) is not None:
+            return self._promote(promotion)
         seeds = 1 if self._prepared.rungs else self._study.first_seeds
-        if self._source is None or self._over or not self._affords(seeds) or self._rungs.next():
+        if self._source is None or self._over or not self._affords(seeds):
             return False
         number = self._roster.proposals + 1
         if self._repeats < _MOST_REPEATS:
@@ -262,13 +262,12 @@ class StudyFeed:
         budget = self._study.budget.trials
         return budget is None or self._roster.trials + trials <= budget
 
-    def _promote(self, *, closing: bool = False) -> bool:
-        """Have the next network that deserves it trained at the next fidelity, if there is one.
+    def _promote(self, promotion: Promotion | None) -> bool:
+        """Have a network that deserves it trained at the next fidelity, if there is one.
 
         Where the budget has no room for it nothing new is begun either, which could come to
         nothing.
         """
-        promotion = self._rungs.next(closing=closing)
         if promotion is None:
             return False
         seeds = self._study.first_seeds if promotion.condition.full is None else 1

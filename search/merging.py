@@ -151,14 +151,10 @@ def _most(one: Any, two: Any) -> Any:
 def _joined_stages(old: dict[str, Stage], new: dict[str, Stage]) -> dict[str, Stage]:
     joined = old | new
     for name in old.keys() & new.keys():
-        grown = {
-            "seeds": max(old[name].seeds, new[name].seeds, key=len),
-            "origins": old[name].origins | new[name].origins,
-            "chosen": ", then ".join(dict.fromkeys([old[name].chosen, new[name].chosen])),
-        }
-        joined[name], other = (each.model_copy(update=grown) for each in (old[name], new[name]))
-        before, after = (each.model_dump(mode="json") for each in (joined[name], other))
-        _refuse(differences(before, after, f"stages.{name}"))
+        joined[name] = old[name].grown(new[name])
+        may_grow = joined[name].model_dump(include={"seeds", "origins", "chosen"})
+        before = old[name].model_copy(update=may_grow).model_dump(mode="json")
+        _refuse(differences(before, joined[name].model_dump(mode="json"), f"stages.{name}"))
     return joined
 
 

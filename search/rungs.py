@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
-from partialnas.search.evolution import places
+from partialnas.search.evolution import losses_of, places
 from partialnas.search.prepared import Prepared
 from partialnas.search.source import Reached
 
@@ -90,10 +90,7 @@ class _Rung:
         return sorted(order, key=order.__getitem__)
 
     def _standing(self, candidate: Candidate, reached: Reached) -> _Standing:
-        losses = tuple(
-            reached.values[name] if direction == "min" else -reached.values[name]
-            for name, direction in self._study.objectives.items()
-        )
+        losses = losses_of(reached, self._study.objectives)
         return _Standing(min(candidate.wanted.values()), losses, reached.violation)
 
 

@@ -1,7 +1,6 @@
 """Run a study: the driver, and the only writer of its ledger."""
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from partialnas.runs.rehearsal import NOTICE
 from partialnas.runs.subject import subject_from
 from partialnas.runs.trial import Context
 from partialnas.search.begun import known_design, open_ledger
-from partialnas.search.executor import Executor, Feed, InProcess, Outcome
+from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
 from partialnas.search.keeping import drop_trunks, drop_weights
 from partialnas.search.pilot_trial import PilotTrials
@@ -64,7 +63,7 @@ def run_study(
     check_place(study, folder, rehearsal=False)
     placement = place(study, address)
     prepared = prepare(study, beside, known_design(folder))
-    work = _work(prepared, placement, folder, beside)
+    work = _work(prepared, placement, beside)
     for line in (*same_network(prepared), *unmatched(prepared)):
         progress.event(f"note: {line}")
     with open_ledger(prepared, folder, progress) as ledger:
@@ -134,7 +133,7 @@ def run_stage(
     assert stage is not None, "a stage is run"
     progress = Progress(console or Console(stderr=True))
     placement = place(prepared.study, address)
-    work = _work(prepared, placement, folder, beside)
+    work = _work(prepared, placement, beside)
     with Ledger.open(folder, write=True) as ledger:
         stages = stages_of(ledger.meta) | {stage.name: stage}
         told = {name: each.model_dump(mode="json") for name, each in stages.items()}
@@ -161,8 +160,7 @@ def _drive(
     try:
         with progress.showing(), heeding(progress.event) as stop:
             stoppable: Stoppable[Item] = Stoppable(first, stop)
-            beside: Callable[[Item], Outcome] = replace(work, reference=reference)
-            executor.run(stoppable, beside)
+            executor.run(stoppable, replace(work, reference=reference))
             if stoppable.cut:
                 raise KeyboardInterrupt
     finally:
@@ -171,7 +169,8 @@ def _drive(
     return feed
 
 
-def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) -> Work:
+def _work(prepared: Prepared, placement: Placement, beside: Path) -> Work:
+    """What workers do; the folder where they write is told later (see `_placed`)."""
     study = prepared.study
     if study.trial is not None:
         import_function(study.trial, beside)
@@ -179,13 +178,8 @@ def _work(prepared: Prepared, placement: Placement, folder: Path, beside: Path) 
         rehearse_all(prepared)
     ways = (*prepared.rungs, *prepared.conditions)
     tasks = dict.fromkeys(condition.task for condition in ways)
-    context = Context(
-        device=placement.device,
-        folder=folder.resolve(),
-        time_limit_s=study.executor.time_limit_s,
-    )
     return Work(
-        context=context,
+        context=Context(device=placement.device, time_limit_s=study.executor.time_limit_s),
         splits={} if study.trial else {t: load_splits(t) for t in tasks},
         reference=prepared.reference,
         function=study.trial,

@@ -10,8 +10,6 @@ from partialnas.search.executor import Outcome
 from partialnas.search.study import Study
 from partialnas.search.work import Item
 
-_SECONDS_PER_HOUR = 3600
-
 
 class Spending:
     """Adds up the device-hours of a study, those of earlier sittings included.
@@ -66,8 +64,8 @@ class Spending:
 
     def _add(self, told: Record | Measurement, seconds: float, *, on_gpu: bool) -> None:
         cores = told.environment.get("cores")
-        share = self._shares.share(on_gpu=on_gpu, cores=int(cores) if cores else None)
-        self.device_hours += seconds / _SECONDS_PER_HOUR * share
+        own = int(cores) if cores else None
+        self.device_hours += self._shares.device_hours(seconds, on_gpu=on_gpu, cores=own)
 
 
 def _lasting(record: Record, seconds: float) -> Record:

@@ -78,9 +78,4 @@ def _joined(before: Stage | None, now: Stage) -> Stage:
             f"--condition: the stage {now.name} was begun under {before.condition}: choose that "
             "one, or name another --recipe"
         )
-    kept = {
-        "seeds": max(before.seeds, now.seeds, key=len),
-        "origins": {**before.origins, **now.origins},
-        "chosen": ", then ".join(dict.fromkeys([*before.chosen.split(", then "), now.chosen])),
-    }
-    return now.model_copy(update=kept)
+    return before.grown(now)

@@ -51,10 +51,6 @@ class Timing(Value):
         """What this item is called in logs."""
         return f"timing-{subject_digest(self.subject)}"
 
-    def is_answered_by(self, measurement: Measurement) -> bool:
-        """Whether a measurement of this network was taken so, on such images."""
-        return is_answered(self.task, self.protocol, measurement)
-
 
 def is_answered(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
     """Whether a measurement was taken on a task's images, by the protocol."""
