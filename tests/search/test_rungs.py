@@ -433,17 +433,18 @@ TRAINED: dict[str, Any] = {
 }
 
 
-def trained_in_full(folder: Path, **search: Any) -> list[TrialRow]:
+def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow]:
     """The trials of a search whose networks are trained, but not timed."""
+    task = {"data": "digits", "resolution": side}
     search = {"promote": "1/2", "rungs": [{"recipe.epochs": 2}], **search}
-    with feeding(halving(search, **TRAINED, budget={"trials": 4}), folder) as feed:
+    with feeding(halving(search, **TRAINED, task=task, budget={"trials": 4}), folder) as feed:
         while (item := feed.ask()) is not END:
             assert not isinstance(item, Signal), "one after the other, so there is no waiting"
             trains = isinstance(item, Job)
             context = Context(folder=folder)
             records = tuple(run_trial(item, context)) if isinstance(item, Job) else ()
             feed.tell(item, Outcome(records=records))
-            assert trains or item.task.resolution == 8  # timed as the last rung's images are
+            assert trains or item.task.resolution == side  # timed as the last rung's images are
     rows = Ledger.open(folder).trials()
     assert Counter(row.state for row in rows) == {"early": 3, "done": 1}
     return rows
@@ -462,12 +463,17 @@ def test_cool_down_reaches_what_a_restart_does(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "rung", [{"recipe.width_share": "1/2"}, {"recipe.data_share": "1/2"}, {"task.resolution": 6}]
+    ("rung", "side"),
+    [
+        ({"recipe.width_share": "1/2"}, 8),
+        ({"recipe.data_share": "1/2"}, 8),
+        ({"task.resolution": 8}, 16),
+    ],
 )
 def test_width_images_and_resolution_are_fidelities_too(
-    tmp_path: Path, rung: dict[str, Any]
+    tmp_path: Path, rung: dict[str, Any], side: int
 ) -> None:
-    rows = trained_in_full(tmp_path, rungs=[rung])
+    rows = trained_in_full(tmp_path, side, rungs=[rung])
     assert {row.fidelity for row in rows} == {4}
     early = {row.digest: row for row in rows if row.state == "early"}
     (full,) = [row for row in rows if row.state == "done"]
