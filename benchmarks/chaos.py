@@ -76,16 +76,26 @@ class Scene:
         self, executor: dict[str, Any], *, environment: dict[str, str] | None = None, **changes: Any
     ) -> "subprocess.Popen[str]":
         """Starts the study, or goes on with it."""
-        shutil.copy(HERE / "chaos_trial.py", self.folder)
-        path = self.folder / "study.yaml"
-        path.write_text(yaml.safe_dump({**STUDY, "executor": executor, **changes}))
+        path = self.write(executor, **changes)
         return subprocess.Popen(
             [sys.executable, "-m", "partialnas", "run", str(path), "--out", str(self.out)],
-            env=os.environ | {"PARTIALNAS_CHAOS": str(self.folder)} | (environment or {}),
+            env=self.environment | (environment or {}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def write(self, executor: dict[str, Any], **changes: Any) -> Path:
+        """Writes the study's file, and its trial function beside it."""
+        shutil.copy(HERE / "chaos_trial.py", self.folder)
+        path = self.folder / "study.yaml"
+        path.write_text(yaml.safe_dump({**STUDY, "executor": executor, **changes}))
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the driver; Ray's workers are not to stand behind whatever else runs here."""
+        return os.environ | {"PARTIALNAS_CHAOS": str(self.folder), "RAY_worker_niceness": "0"}
 
     def rows(self) -> list[Any]:
         """The trials of the ledger; none where it cannot be read yet."""
@@ -117,8 +127,8 @@ class Scene:
                 self._break("no repeats")
         self.calls = begun
 
-    def ends(self, executor: dict[str, Any], **changes: Any) -> None:
-        """Goes on to the end, and looks at everything."""
+    def ends(self, executor: dict[str, Any] = ALONE, **changes: Any) -> None:
+        """Goes on to the end, in one process if not told otherwise, and looks at everything."""
         driver = self.begin(executor, **changes)
         _, told = driver.communicate()
         self.befell()
@@ -140,16 +150,16 @@ class Scene:
 
 
 def driver_killed(scene: Scene) -> None:
-    """Driver killed ten times at random moments."""
+    """Driver killed ten times at random moments, three times with Ray."""
     chance = random.Random(0)
-    for _ in range(10):
-        driver = scene.begin(RAY)
+    for time_of_ten in range(10):
+        driver = scene.begin(RAY if time_of_ten % 4 == 0 else ALONE)
         scene.wait(len(scene.finished) + 1, driver)
         time.sleep(chance.uniform(0, 0.4))
         _kill_family(driver)
         scene.befell()
     scene.remarks.append(f"{len(scene.finished)} of {TRIALS} done by then")
-    scene.ends(RAY)
+    scene.ends()
 
 
 def _kill_family(driver: "subprocess.Popen[str]") -> None:
@@ -173,17 +183,20 @@ def worker_killed(scene: Scene) -> None:
     for goal in (5, 12, 20):
         scene.wait(goal, driver)
         scene.befell()
-        workers = [
-            process
-            for process in psutil.Process(driver.pid).children(recursive=True)
-            if "ray::ResourceTrainable" in " ".join(_command(process))
-        ]
-        for process in workers[:1]:
-            process.kill()
+        while driver.poll() is None and not (workers := _workers(driver)):
+            time.sleep(0.05)
+        if driver.poll() is None:
+            workers[0].kill()
             killed += 1
     driver.communicate()
     scene.expect(f"three workers were killed, but {killed}", holds=killed == 3)
-    scene.ends(RAY)
+    scene.ends()
+
+
+def _workers(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The driver's processes that work on trials."""
+    family = psutil.Process(driver.pid).children(recursive=True)
+    return [p for p in family if "ray::ResourceTrainable" in " ".join(_command(p))]
 
 
 def _command(process: psutil.Process) -> list[str]:
@@ -224,14 +237,10 @@ finally:
 
 def node_lost(scene: Scene) -> None:
     """One of two nodes lost."""
-    scene.begin(ALONE, budget={"trials": 1}).communicate()  # writes the study's file
-    shutil.rmtree(scene.out)
-    (scene.folder / "calls").unlink()
-    study = {**STUDY, "executor": RAY}
-    (scene.folder / "study.yaml").write_text(yaml.safe_dump(study))
+    scene.write(RAY)
     found = subprocess.run(
         [sys.executable, "-c", NODES, str(scene.folder)],
-        env=os.environ | {"PARTIALNAS_CHAOS": str(scene.folder)},
+        env=scene.environment,
         capture_output=True,
         text=True,
         check=False,
@@ -239,15 +248,16 @@ def node_lost(scene: Scene) -> None:
     scene.befell()
     scene.expect("a node was lost", holds="lost" in found.stdout)
     scene.remarks.append(f"{len(scene.finished)} of {TRIALS} done without it")
-    scene.ends(RAY)
+    scene.ends()
 
 
 def misbehaving(fault: str) -> Callable[[Scene], None]:
-    """A fault of one trial in five."""
+    """A fault of one trial in five; of fewer where each costs a worker process."""
 
     def happen(scene: Scene) -> None:
         (scene.folder / "fault").write_text(fault)
-        executor = RAY | {"time_limit_s": 1} if fault == "hangs" else ALONE
+        (scene.folder / "one-in").write_text("18" if fault == "hangs" else "5")
+        executor = RAY | {"time_limit_s": 3} if fault == "hangs" else ALONE
         scene.ends(executor)
         states = Counter(row.state for row in scene.rows())
         reasons = sorted({row.reason for row in scene.rows() if row.reason})
@@ -255,7 +265,7 @@ def misbehaving(fault: str) -> Callable[[Scene], None]:
         wanted = "timeout" if fault == "hangs" else "failed"
         scene.expect("only it fails, with its reason", holds=0 < states[wanted] < TRIALS / 2)
 
-    happen.__doc__ = f"A trial in five {fault}."
+    happen.__doc__ = f"One trial in {18 if fault == 'hangs' else 5} {fault}."
     return happen
 
 
@@ -268,7 +278,7 @@ def disk_full(scene: Scene) -> None:
         scene.befell()
         scene.remarks.append(f"{len(scene.finished)} of {TRIALS} done by then")
         grow()
-        scene.ends(ALONE)
+        scene.ends()
 
 
 @contextmanager
@@ -301,7 +311,7 @@ def file_damaged(how: str) -> Callable[[Scene], None]:
         copy = scene.out / "backups" / "ledger-1.sqlite"
         scene.expect("refused, a copy named", holds=driver.returncode == 1 and str(copy) in told)
         shutil.copy(copy, path)
-        scene.ends(ALONE)
+        scene.ends()
 
     happen.__doc__ = f"Ledger {how}; the copy that is named put in its place."
     return happen
@@ -311,14 +321,16 @@ def two_drivers(scene: Scene) -> None:
     """Second driver started on the same study."""
     first = scene.begin(ALONE)
     scene.wait(3, first)
+    first.send_signal(signal.SIGSTOP)  # it is not to be done before the second has begun
     second = scene.begin(ALONE)
     _, told = second.communicate()
+    first.send_signal(signal.SIGCONT)
     scene.expect(
         "the second is refused", holds=second.returncode == 2 and f"process {first.pid}" in told
     )
     first.communicate()
     scene.befell()
-    scene.ends(ALONE)
+    scene.ends()
 
 
 JUMPING = """
@@ -351,7 +363,7 @@ def clock_jumping(scene: Scene) -> None:
     driver = scene.begin(ALONE, environment=jumping, **limited)
     driver.communicate()
     scene.expect("ends well by that clock", holds=driver.returncode == 0)
-    scene.ends(ALONE, **limited)
+    scene.ends(**limited)
 
 
 def interrupted(times: int, executor: dict[str, Any]) -> Callable[[Scene], None]:
@@ -373,7 +385,7 @@ def interrupted(times: int, executor: dict[str, Any]) -> Callable[[Scene], None]
             begun = (scene.folder / "calls").read_text().count("begin")
             done = (scene.folder / "calls").read_text().count("end")
             scene.expect("what ran was finished", holds=begun == done == states["done"])
-        scene.ends(executor)
+        scene.ends()
 
     happen.__doc__ = f"Ctrl-C {'once' if times == 1 else 'twice'}, {executor['kind']}."
     return happen
@@ -392,7 +404,7 @@ def signalled(name: str) -> Callable[[Scene], None]:
         scene.remarks.append(f"exit code {driver.returncode}")
         states = Counter(row.state for row in scene.rows())
         scene.expect("nothing is left running", holds=states["running"] == 0)
-        scene.ends(RAY)
+        scene.ends()
 
     happen.__doc__ = f"{name}."
     return happen

@@ -1,7 +1,8 @@
 """The trial that `chaos.py` has studies run: it notes each call, and misbehaves as it is told to.
 
 The folder named by PARTIALNAS_CHAOS holds `calls`, a line when a call begins and one when it ends,
-and, where there is one, `fault`: what one network in five does instead of giving its metrics.
+and, where there are such, `fault`: what some calls do instead of giving metrics, and `one-in`: one
+in how many.
 """
 
 import os
@@ -16,9 +17,10 @@ def trial(architecture: Any, seed: int, epochs: int) -> Any:
     folder = Path(os.environ["PARTIALNAS_CHAOS"])
     name = f"{architecture.digest} {seed} {epochs}"
     _note(folder, f"begin {name}")
+    calls = (folder / "calls").read_text(encoding="utf-8").count("begin")
     time.sleep(0.2)
     fault = folder / "fault"
-    if fault.exists() and int(architecture.digest[:8], 16) % 5 == 0:
+    if fault.exists() and calls % int((folder / "one-in").read_text()) == 0:
         return FAULTS[fault.read_text()]()
     width = architecture.widths[0]
     nll = 1 / width + 0.01 * seed + 0.1 / epochs

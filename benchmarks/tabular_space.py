@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from partialnas.runs.context import Context
 from partialnas.runs.data import load_splits
 from partialnas.runs.heap import keep_freed_memory
 from partialnas.runs.job import Job
@@ -25,7 +26,7 @@ from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.record import Record
 from partialnas.runs.task import Task, resolve_task
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.space.plan import Plan
 from partialnas.space.point import Point
 from partialnas.space.space import Space
@@ -70,7 +71,7 @@ class Table:
         """All trainings, seed by seed, so that an unfinished table is balanced."""
         for training, entry in enumerate(self.data["trainings"]):
             for seed in entry["seeds"]:
-                for epochs in self.data["fidelities"]:
+                for epochs in entry["fidelities"]:
                     for index in range(len(self.points)):
                         yield Planned(training, seed, epochs, index)
 

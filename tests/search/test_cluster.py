@@ -125,7 +125,8 @@ def test_code_travels_to_the_workers_of_a_cluster(
     (beside / "helpers" / "deep.py").write_text("constant = 2")
     (beside / "helper.py").touch()
     (beside / "my_trial.py").write_text(MY_TRIAL)
-    # a checkout on the path would be there for the workers too, on this machine
+    # a checkout on the path or around us would be there for the workers too, on this machine
+    monkeypatch.chdir(tmp_path)
     checkout = Path(__file__).parents[2]
     monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p).resolve() != checkout])
     study = Study.model_validate(STUDY)
