@@ -17,21 +17,6 @@ from partialnas.space.errors import MachineError, UserError
 from partialnas.space.network import Network
 
 
-def checkpoint_path(folder: Path, key: str) -> Path:
-    """The checkpoint of the trial `key` of a study in `folder`."""
-    return folder / "checkpoints" / f"{key}.pt"
-
-
-def trunk_path(folder: Path, key: str) -> Path:
-    """Where trainings that differ in their lengths alone part, of a study in `folder`."""
-    return folder / "checkpoints" / f"{key}.trunk"
-
-
-def weights_path(folder: Path, key: str) -> Path:
-    """The final weights of the trial `key` of a study in `folder`."""
-    return folder / "weights" / f"{key}.safetensors"
-
-
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Replaces the checkpoint, whole or not at all.
 

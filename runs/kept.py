@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.checkpoint import weights_path
 from partialnas.runs.conditions import condition_of, settings_under, task_under
 from partialnas.runs.frozen import frozen_subject
 from partialnas.runs.ledger import Ledger
@@ -13,6 +12,7 @@ from partialnas.runs.ledger_rows import TrialRow
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.subject import Subject, TimmModel, subject_from
 from partialnas.runs.task import Task
+from partialnas.runs.trial_files import weights_path
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.checkpoint import checkpoint_path, weights_path
 from partialnas.runs.files import unfinished
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_file import LEDGER_FILE, telling
 from partialnas.runs.ledger_rows import ProposalRow, Settled, TrialRow, to_json
 from partialnas.runs.measurement import Measurement
+from partialnas.runs.trial_files import checkpoint_path, weights_path
 from partialnas.space.errors import UserError
 
 _Identity = tuple[str | None, str, str, int]

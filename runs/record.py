@@ -9,6 +9,9 @@ from partialnas.space.values import Value
 State = Literal["planned", "running", "done", "early", "failed", "timeout"]
 """Where a trial is: not begun, under way, or how it ended."""
 
+Row = dict[str, float]
+"""One epoch of a curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
+
 _Amount = Annotated[FiniteFloat, Field(ge=0)]
 _Amounts = dict[str, _Amount]
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from partialnas.runs.checkpoint import weights_path
 from partialnas.runs.conditions import condition_of, stage_of
 from partialnas.runs.data import load_splits
 from partialnas.runs.device import torch_device
@@ -18,6 +17,7 @@ from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.runs.task import Task
 from partialnas.runs.timings import Machine, Way, best, grouped, machine
+from partialnas.runs.trial_files import weights_path
 from partialnas.space.errors import UserError
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -14,28 +14,17 @@ from torch.nn import functional
 from partialnas.runs.augment import Mix, Pool, batch_shape, draw_epoch
 from partialnas.runs.chance import derive, seeded
 from partialnas.runs.data import Splits, subset
+from partialnas.runs.ending import TrialEndedError
 from partialnas.runs.optimiser import learning_rate, make_optimizer, set_rate
 from partialnas.runs.ratio_learner import RatioLearner
 from partialnas.runs.ratios import calibrate, ratio_epoch, ratio_learner
 from partialnas.runs.recipe import Precision, Recipe
-from partialnas.runs.record import RatioEpoch
+from partialnas.runs.record import RatioEpoch, Row
 from partialnas.space.network import Network
-
-Row = dict[str, float]
-"""One epoch of a curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _EVALUATION_BATCHES = 4  # of training in one of evaluation, which keeps no maps for gradients
 _CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
-
-
-class TrialEndedError(Exception):
-    """A trial ended before its time: `state` and `reason` go to its record."""
-
-    def __init__(self, state: Literal["failed", "timeout"], reason: str) -> None:
-        super().__init__(reason)
-        self.state: Literal["failed", "timeout"] = state
-        self.reason = reason
 
 
 @dataclass(frozen=True)

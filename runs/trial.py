@@ -4,10 +4,8 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,58 +13,29 @@ from torch import nn
 from partialnas.runs.augment import batch_shape
 from partialnas.runs.chance import derive, seeded, threads
 from partialnas.runs.checkpoint import (
-    checkpoint_path,
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
     save_weights,
-    trunk_path,
-    weights_path,
 )
+from partialnas.runs.context import Context
 from partialnas.runs.data import Splits, load_splits
 from partialnas.runs.device import is_out_of_memory, torch_device
 from partialnas.runs.device_lock import sharing
+from partialnas.runs.ending import cost_of, explained, record_of, well
 from partialnas.runs.environment import environment
 from partialnas.runs.job import Job
 from partialnas.runs.ratios import frozen_architecture
-from partialnas.runs.record import Record, State
-from partialnas.runs.subject import Subject, build, subject_cost, subject_digest, subject_name
-from partialnas.runs.training import Pools, Row, Training, TrialEndedError
+from partialnas.runs.record import Record, Row
+from partialnas.runs.subject import build
+from partialnas.runs.training import Pools, Training
+from partialnas.runs.trial_files import checkpoint_path, trunk_path, weights_path
 from partialnas.space.architecture import Architecture
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError
 from partialnas.space.initialise import initialise
 from partialnas.space.narrowing import narrowed
 
 _LOG = logging.getLogger(__name__)
-_REASON_LENGTH = 500
-
-Evaluate = Callable[[Subject, int, int], Mapping[str, float]]
-"""`evaluate(architecture, seed, epochs) -> metrics`: what can stand in for training."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where and how jobs run. Nothing of it belongs to a trial's identity.
-
-    Attributes:
-        device: `cpu`, `cuda` or `cuda:1`.
-        splits: the task's data, if they are loaded already.
-        folder: of the study; checkpoints and weights go there, and nowhere without it.
-        time_limit_s: seconds that the epochs of one trial may take.
-        on_epoch: is told the trial's key and each new row of its curve.
-    """
-
-    device: str = "cpu"
-    splits: Splits | None = None
-    folder: Path | None = None
-    time_limit_s: float | None = None
-    on_epoch: Callable[[str, Row], None] | None = None
-
-
-class _End(NamedTuple):
-    state: State
-    reason: str | None
-    metrics: Mapping[str, float]
 
 
 def run_trial(job: Job, context: Context) -> list[Record]:
@@ -91,23 +60,6 @@ def run_trial(job: Job, context: Context) -> list[Record]:
     return records
 
 
-def run_function(
-    job: Job, function: Evaluate, context: Context, required: Collection[str] = ()
-) -> list[Record]:
-    """Calls `function(subject, seed, epochs)` in place of training, with the same guarantees.
-
-    Args:
-        job: what to evaluate, and for which seeds.
-        function: returns its metrics by name.
-        context: whose device the records name.
-        required: names that the metrics must have, such as a study's objectives.
-
-    Raises:
-        MachineError: raised by the function itself.
-    """
-    return [_call_seed(job, seed, function, context, required) for seed in job.seeds]
-
-
 def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
     """Trains with one seed; where memory is short once more, each batch in two parts."""
     began = time.perf_counter()
@@ -129,15 +81,16 @@ def _attempt(
     try:
         training = _begin(job, seed, pools, context, 2 if again else 1)
         started -= training.seconds
-        end = _End("done", None, _checked(_train(training, job, seed, context)))
+        ending = well(_train(training, job, seed, context), job)
     except Exception as error:
         halved = again or (training is not None and training.micro_batches > 1)
         size = batch_shape(len(pools.train), job.recipe.batch_size)[1]
         if is_out_of_memory(error) and not halved and size > 1:
             _LOG.info("out of memory with batch size %d: begun anew, in two parts", size)
             return None
-        end = _explained(error, job, context, halved=halved)
-    return _record(job, seed, context, end, training, time.perf_counter() - started)
+        ending = explained(error, job, context, halved=halved)
+    seconds = time.perf_counter() - started
+    return record_of(job, seed, context, ending, seconds, **_learned(job, training))
 
 
 def _free_memory(context: Context) -> None:
@@ -145,18 +98,6 @@ def _free_memory(context: Context) -> None:
     gc.collect()
     if context.device.startswith("cuda"):
         torch.cuda.empty_cache()
-
-
-def _call_seed(
-    job: Job, seed: int, function: Evaluate, context: Context, required: Collection[str]
-) -> Record:
-    started = time.perf_counter()
-    try:
-        metrics = function(job.subject, seed, job.fidelity)
-        end = _End("done", None, _checked(metrics, required))
-    except Exception as error:
-        end = _explained(error, job, context)
-    return _record(job, seed, context, end, None, time.perf_counter() - started)
 
 
 def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
@@ -253,99 +194,38 @@ def _tell(context: Context, key: str, row: Row) -> None:
         raise MachineError(f"the progress of trial {key} could not be told: {error}") from error
 
 
-def _checked(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:
-    """The metrics as plain numbers.
-
-    Raises:
-        TrialEndedError: no metrics, one that is no finite number, or a missing one.
-    """
-    if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialEndedError("failed", f"expected metrics by name, got {metrics!r:.100}")
-    for name in required:
-        if name not in metrics:
-            found = ", ".join(map(str, metrics))
-            raise TrialEndedError("failed", f"metric {name} is missing; there are {found}")
-    return {str(name): _number(name, value) for name, value in metrics.items()}
-
-
-def _number(name: Any, value: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not math.isfinite(number):
-        reason = f"metric {name} is {value!r:.100}, expected a finite number"
-        raise TrialEndedError("failed", reason)
-    return number
-
-
-def _explained(error: Exception, job: Job, context: Context, *, halved: bool = False) -> _End:
-    """How the trial ended by an exception; those that are no fault of its network are raised."""
-    if isinstance(error, MachineError):
-        raise error
-    if isinstance(error, torch.AcceleratorError):
-        raise MachineError(f"device {context.device} failed: {error}") from error
-    if isinstance(error, TrialEndedError):
-        return _End(error.state, error.reason, {})
-    if is_out_of_memory(error):
-        size = job.recipe.batch_size
-        reason = f"out of memory on {context.device} with batch size {size}"
-        if halved:
-            reason += f", and in two parts of {(size + 1) // 2}"
-        return _End("failed", reason, {})
-    _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
-    told = " ".join(str(error).split())
-    reason = told if isinstance(error, UserError) else f"{type(error).__name__}: {told}"
-    return _End("failed", reason[:_REASON_LENGTH], {})
-
-
-def _record(
-    job: Job,
-    seed: int,
-    context: Context,
-    end: _End,
-    training: Training | None,
-    seconds: float,
-) -> Record:
-    if job.rung and end.state == "done":
-        end = end._replace(state="early", reason=job.rung)
-    return Record(
-        key=job.keys[seed],
-        digest=subject_digest(job.subject),
-        name=subject_name(job.subject),
-        seed=seed,
-        fidelity=job.fidelity,
-        state=end.state,
-        reason=end.reason,
-        metrics=dict(end.metrics),
-        curve=tuple(training.curve) if training else (),
-        cost=_cost(job, training),
-        ratios=tuple(training.ratio_rows) if training else (),
-        seconds=seconds,
-        device=context.device,
-        environment=environment() | _parts(job, training),
-    )
-
-
-def _parts(job: Job, training: Training | None) -> dict[str, str | int]:
-    """What a record says of a batch that did not fit into memory as a whole."""
-    if training is None or training.micro_batches == 1:
+def _learned(job: Job, training: Training | None) -> dict[str, Any]:
+    """What a record says beside how the trial ended, as far as its training has come."""
+    if training is None:
         return {}
-    size = batch_shape(len(training.pools.train), job.recipe.batch_size)[1]
+    return {
+        "curve": tuple(training.curve),
+        "cost": _cost(job, training),
+        "ratios": tuple(training.ratio_rows),
+        "environment": environment() | _parts(training),
+    }
+
+
+def _cost(job: Job, training: Training) -> dict[str, int]:
+    """Of the network that it has become; empty where its ratios are no numbers."""
+    subject = job.subject
+    if not training.ratios or not isinstance(subject, Architecture):
+        return cost_of(subject, job)
+    try:
+        frozen = frozen_architecture(training.ratios, subject)
+    except Exception:
+        return {}
+    return cost_of(frozen or subject, job)
+
+
+def _parts(training: Training) -> dict[str, str | int]:
+    """What a record says of a batch that did not fit into memory as a whole."""
+    if training.micro_batches == 1:
+        return {}
+    size = batch_shape(len(training.pools.train), training.recipe.batch_size)[1]
     part = -(-size // training.micro_batches)
     told = (
         f"out of memory with batch size {size}: trained in {training.micro_batches} parts of "
         f"{part} images whose gradients are added up; BatchNorm saw {part} images at a time"
     )
     return {"micro_batch": part, "memory": told}
-
-
-def _cost(job: Job, training: Training | None) -> dict[str, int]:
-    """Empty for a network that cannot be counted; where it cannot be built, the reason says so."""
-    subject = job.subject
-    try:
-        if training and training.ratios and isinstance(subject, Architecture):
-            subject = frozen_architecture(training.ratios, subject) or subject
-        return subject_cost(subject, job.task)
-    except Exception:
-        return {}

@@ -6,8 +6,8 @@ from pathlib import Path
 import moocore
 import numpy as np
 
-from partialnas.runs.checkpoint import trunk_path, weights_path
 from partialnas.runs.limits import Limit
+from partialnas.runs.trial_files import trunk_path, weights_path
 from partialnas.search.candidate import Candidate
 from partialnas.search.study import Direction
 

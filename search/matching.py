@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from partialnas.runs.design import Match, Matched
-from partialnas.runs.measure import measure
 from partialnas.search.compiling import Matcher
 from partialnas.search.condition import Condition
 from partialnas.search.variants import Variant
@@ -62,6 +61,8 @@ class _Latency:
     condition: Condition
 
     def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+        from partialnas.runs.measure import measure  # takes torch
+
         base = reference.architecture()
         task, protocol = self.condition.task, self.condition.protocol
         target = measure(base, task, protocol, base).latency_ms

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from partialnas.runs.context import Context
 from partialnas.runs.data import Splits, load_splits, subset
 from partialnas.runs.job import Job
 from partialnas.runs.subject import Subject
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.search.condition import Condition
 from partialnas.space.errors import UserError
 

@@ -34,8 +34,6 @@ def place(study: Study, address: str | None = None) -> Placement:
             Ray's workers do not see.
         MachineError: the study asks for a GPU that is not there.
     """
-    import torch
-
     alone = study.executor.kind == "in-process"
     if alone and address is not None:
         raise UserError(
@@ -43,7 +41,7 @@ def place(study: Study, address: str | None = None) -> Placement:
             "or --set executor.kind=ray"
         )
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = _gpus(study)
     spec = study.executor
     device = ("cuda" if gpus else "cpu") if spec.device == "auto" else spec.device
     for place, wanted in (("executor", device), ("measure", study.measure.device)):
@@ -58,6 +56,15 @@ def place(study: Study, address: str | None = None) -> Placement:
     fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
     return Placement(device, 1 if alone else workers, threads, share, address)
+
+
+def _gpus(study: Study) -> int:
+    """How many PyTorch can use here; it is not asked where all is to run on the processor."""
+    if {study.executor.device, study.measure.device} == {"cpu"}:
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def _check_measuring(study: Study, device: str) -> None:

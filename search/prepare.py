@@ -9,7 +9,6 @@ from statistics import median
 from typing import TypeVar
 
 from partialnas.runs.design import Design, DesignArm
-from partialnas.runs.measure import rehearse
 from partialnas.runs.settings import Plain
 from partialnas.runs.subject import Subject, check_subject, subject_from
 from partialnas.runs.task import Task, resolve_task
@@ -285,5 +284,7 @@ def rehearse_all(prepared: Prepared) -> None:
         UserError: it cannot run on the images of a task.
         MachineError: the device is not there, or out of memory.
     """
+    from partialnas.runs.measure import rehearse  # takes torch
+
     for condition in prepared.conditions:
         rehearse(prepared.reference, condition.task, condition.protocol)

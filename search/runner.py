@@ -4,16 +4,17 @@ import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from partialnas.runs.data import load_splits
+from partialnas.runs.context import Context
 from partialnas.runs.design import stages_of
 from partialnas.runs.files import write_file
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.rehearsal import NOTICE
 from partialnas.runs.subject import subject_from
-from partialnas.runs.trial import Context
+from partialnas.runs.task import Task
 from partialnas.search.begun import known_design, open_ledger
 from partialnas.search.executor import Executor, Feed, InProcess
 from partialnas.search.feed import StudyFeed
@@ -33,6 +34,9 @@ from partialnas.search.study_file import as_yaml
 from partialnas.search.travel import modules_beside
 from partialnas.search.watched import Watched
 from partialnas.search.work import Item, Work, import_function
+
+if TYPE_CHECKING:
+    from partialnas.runs.data import Splits
 
 
 def run_study(
@@ -176,16 +180,21 @@ def _work(prepared: Prepared, placement: Placement, beside: Path) -> Work:
         import_function(study.trial, beside)
     else:
         rehearse_all(prepared)
-    ways = (*prepared.rungs, *prepared.conditions)
-    tasks = dict.fromkeys(condition.task for condition in ways)
     return Work(
         context=Context(device=placement.device, time_limit_s=study.executor.time_limit_s),
-        splits={} if study.trial else {t: load_splits(t) for t in tasks},
+        splits={} if study.trial else _splits(prepared),
         reference=prepared.reference,
         function=study.trial,
         required=_required(study),
         path=beside.resolve(),
     )
+
+
+def _splits(prepared: Prepared) -> "dict[Task, Splits]":
+    from partialnas.runs.data import load_splits
+
+    ways = (*prepared.rungs, *prepared.conditions)
+    return {task: load_splits(task) for task in dict.fromkeys(way.task for way in ways)}
 
 
 def _required(study: Study) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""The work of a study: what one worker does with one item, and the plain data it needs."""
+"""The work of a study: what one worker does with one item, and the plain data it needs.
+
+Torch is imported by what trains and measures: a study of a function may do without.
+"""
 
 import importlib
 import logging
@@ -6,22 +9,23 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from partialnas.runs.checkpoint import weights_path
-from partialnas.runs.data import Splits, load_splits
-from partialnas.runs.entrant import Trained
-from partialnas.runs.heap import keep_freed_memory
+from partialnas.runs.called import Evaluate, run_function
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
-from partialnas.runs.measure import measure
 from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.subject import Subject, subject_digest
 from partialnas.runs.task import Task
 from partialnas.runs.timings import Way
-from partialnas.runs.trial import Context, Evaluate, run_function, run_trial
+from partialnas.runs.trial_files import weights_path
 from partialnas.search.executor import Outcome
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
+
+if TYPE_CHECKING:
+    from partialnas.runs.data import Splits
+    from partialnas.runs.entrant import Trained
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +79,7 @@ class Work:
     """
 
     context: Context
-    splits: Mapping[Task, Splits]
+    splits: "Mapping[Task, Splits]"
     reference: Subject
     function: str | None = None
     required: tuple[str, ...] = ()
@@ -86,13 +90,21 @@ class Work:
         if isinstance(item, Timing):
             return self._time(item)
         if self.function is None:
-            keep_freed_memory()
-            context = replace(self.context, splits=self.splits.get(item.task))
-            return Outcome(records=tuple(run_trial(item, context)))
+            return self._train(item)
         evaluate = import_function(self.function, self.path)
         return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))
 
+    def _train(self, item: Job) -> Outcome:
+        from partialnas.runs.heap import keep_freed_memory
+        from partialnas.runs.trial import run_trial
+
+        keep_freed_memory()
+        context = replace(self.context, splits=self.splits.get(item.task))
+        return Outcome(records=tuple(run_trial(item, context)))
+
     def _time(self, item: Timing) -> Outcome:
+        from partialnas.runs.measure import measure
+
         trained = self._trained(item.task, item.trained) if item.trained else None
         try:
             taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
@@ -101,8 +113,11 @@ class Work:
             return Outcome()
         return Outcome(measurement=taken)
 
-    def _trained(self, task: Task, key: str) -> Trained:
+    def _trained(self, task: Task, key: str) -> "Trained":
         """The weights of a trial, and the validation images that they are timed on."""
+        from partialnas.runs.data import load_splits
+        from partialnas.runs.entrant import Trained
+
         assert self.context.folder is not None, "weights are kept in a study's folder"
         splits = self.splits.get(task) or load_splits(task)
         return Trained(splits, weights_path(self.context.folder, key))

@@ -51,6 +51,7 @@ def test_imports_run_one_way(room: str) -> None:
         "partialnas.runs.subject",
         "partialnas.search",
         "partialnas.search.study",
+        "partialnas.search.runner",
         "partialnas.analysis",
     ],
 )

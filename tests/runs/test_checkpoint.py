@@ -5,13 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from partialnas.runs.checkpoint import (
-    checkpoint_path,
-    load_checkpoint,
-    remove_checkpoint,
-    save_checkpoint,
-)
+from partialnas.runs.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from partialnas.runs.files import unfinished, write_file
+from partialnas.runs.trial_files import checkpoint_path
 from partialnas.space.errors import MachineError
 
 STATE: dict[str, Any] = {"network": {"weight": torch.arange(1000.0)}, "curve": [{"epoch": 1}]}

@@ -23,7 +23,8 @@ import partialnas.space.timm  # noqa: F401
 from partialnas.runs import export_model as exporting
 from partialnas.runs import onnx_proof
 from partialnas.runs.augment import Pool
-from partialnas.runs.checkpoint import load_weights, save_weights, weights_path
+from partialnas.runs.checkpoint import load_weights, save_weights
+from partialnas.runs.context import Context
 from partialnas.runs.data import Splits, load_splits
 from partialnas.runs.export_model import Export
 from partialnas.runs.job import Job
@@ -41,7 +42,8 @@ from partialnas.runs.subject import (
     subject_name,
 )
 from partialnas.runs.task import resolve_task
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
+from partialnas.runs.trial_files import weights_path
 from partialnas.space.architecture import Architecture
 from partialnas.space.deploy import deploy
 from partialnas.space.errors import MachineError, UserError

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs import trial
+from partialnas.runs.context import Context
 from partialnas.runs.data import Splits
 from partialnas.runs.device import is_out_of_memory
 from partialnas.runs.job import Job
@@ -18,7 +19,7 @@ from partialnas.runs.recipe import Recipe
 from partialnas.runs.record import Record
 from partialnas.runs.task import resolve_task
 from partialnas.runs.training import Pools, Training
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan
 

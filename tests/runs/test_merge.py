@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partialnas.runs.checkpoint import checkpoint_path, weights_path
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.merge import Join, write_joined
 from partialnas.runs.record import RatioEpoch, Record
+from partialnas.runs.trial_files import checkpoint_path, weights_path
 from partialnas.space.errors import UserError
 
 META = {"study": "tiny", "frozen": "{}"}

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from partialnas.runs.checkpoint import weights_path
 from partialnas.runs.design import Stage
 from partialnas.runs.kept import KeptTrial, kept_trial
 from partialnas.runs.ledger import Ledger
@@ -19,6 +18,7 @@ from partialnas.runs.origin import origin
 from partialnas.runs.proof import CostProof, OnnxProof, OutputProof, Proof
 from partialnas.runs.record import Record
 from partialnas.runs.task import resolve_task
+from partialnas.runs.trial_files import weights_path
 from partialnas.space.plan import Plan
 
 NETWORK = Plan(width=8, depths=(1, 1, 1, 1), stem_stride=1, head_width=16).architecture()

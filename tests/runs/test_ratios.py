@@ -7,6 +7,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
+from partialnas.runs.context import Context
 from partialnas.runs.data import Splits, load_splits
 from partialnas.runs.frozen import frozen_subject
 from partialnas.runs.job import Job
@@ -15,7 +16,7 @@ from partialnas.runs.recipe import Recipe
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.task import resolve_task
 from partialnas.runs.training import Pools, Training
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.space.architecture import Architecture
 from partialnas.space.counting import count
 from partialnas.space.freeze import learned_mixers

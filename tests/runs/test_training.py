@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from partialnas.runs.augment import draw_epoch
 from partialnas.runs.data import Splits, load_splits
+from partialnas.runs.ending import TrialEndedError
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.task import resolve_task
-from partialnas.runs.training import Pools, Training, TrialEndedError, evaluate
+from partialnas.runs.training import Pools, Training, evaluate
 
 CPU = torch.device("cpu")
 EPOCHS = 3

@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 
 from partialnas.runs import trial
 from partialnas.runs.augment import Pool
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
 from partialnas.runs.recipe import Recipe
-from partialnas.runs.record import Record
+from partialnas.runs.record import Record, Row
 from partialnas.runs.subject import Subject, TimmModel, subject_cost
 from partialnas.runs.task import resolve_task
-from partialnas.runs.training import Row, evaluate
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.training import evaluate
+from partialnas.runs.trial import run_trial
 from partialnas.space.architecture import Architecture
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan

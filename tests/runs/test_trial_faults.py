@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs import training, trial
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.subject import Subject
 from partialnas.runs.task import resolve_task
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.network import Network
 from partialnas.space.plan import Plan

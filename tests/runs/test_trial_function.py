@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from partialnas.runs.called import run_function
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.subject import Subject, subject_cost
 from partialnas.runs.task import resolve_task
-from partialnas.runs.trial import Context, run_function
 from partialnas.space.plan import Plan
 
 TASK = resolve_task("digits")

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from partialnas.runs import trial
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.record import Record
 from partialnas.runs.subject import subject_cost
 from partialnas.runs.task import resolve_task
-from partialnas.runs.trial import Context, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.space.plan import Plan
 
 TASK = resolve_task("digits")

@@ -17,10 +17,12 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import partialnas.analysis as pa
+from partialnas.runs.called import run_function
+from partialnas.runs.context import Context
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import TrialRow
-from partialnas.runs.trial import Context, run_function, run_trial
+from partialnas.runs.trial import run_trial
 from partialnas.search.begun import open_ledger
 from partialnas.search.executor import END, WAIT, Outcome, Signal
 from partialnas.search.feed import StudyFeed

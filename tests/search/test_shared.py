@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from partialnas.runs.checkpoint import load_weights, weights_path
+from partialnas.runs.checkpoint import load_weights
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.trial_files import weights_path
 from partialnas.search.runner import run_study
 from partialnas.search.shared import shared_folder
 from partialnas.search.study import Study

@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from partialnas.runs import measure, trial
 from partialnas.runs.device_lock import measuring, sharing
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
@@ -16,7 +17,6 @@ from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.record import Record
 from partialnas.runs.subject import Subject, subject_digest, subject_name
 from partialnas.runs.task import Task
-from partialnas.search import work
 from partialnas.search.placement import place
 from partialnas.search.runner import run_study
 from partialnas.search.study import Study
@@ -82,10 +82,10 @@ def trained(job: Job, *_: object) -> list[Record]:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Measurement]]:
-    monkeypatch.setattr(work, "run_trial", trained)
+    monkeypatch.setattr(trial, "run_trial", trained)
 
     def run(clock: Clock, **changes: Any) -> list[Measurement]:
-        monkeypatch.setattr(work, "measure", clock)
+        monkeypatch.setattr(measure, "measure", clock)
         run_study(study(**changes), tmp_path / "out", console=Console(quiet=True))
         with Ledger.open(tmp_path / "out") as ledger:
             return ledger.measurements()
@@ -157,7 +157,7 @@ def test_networks_are_measured_during_or_after_the_training(
 ) -> None:
     order: list[str] = []
     clock = Clock(QUIET)
-    monkeypatch.setattr(work, "run_trial", lambda *a: (order.append("train"), trained(*a))[1])
+    monkeypatch.setattr(trial, "run_trial", lambda *a: (order.append("train"), trained(*a))[1])
 
     def noting(*arguments: Any) -> Measurement:
         order.append("time")
