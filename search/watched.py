@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from partialnas.runs.conditions import stage_of
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import Record
@@ -111,7 +112,12 @@ class Watched:
 
 
 def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
+    """Trials that the ledger will have, those of other stages included."""
     planned = sum(ledger.counts().values())
+    if (stage := prepared.stage) is not None:
+        own = {row.number for row in ledger.arms() if stage_of(row) == stage.name}
+        begun = sum(row.proposal in own for row in ledger.trials())
+        return planned - begun + max(begun, len(prepared.arms) * len(stage.seeds))
     expected = expected_trials(prepared)
     return None if expected is None else max(expected, planned)
 

@@ -76,7 +76,7 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
     out = folder / "out"
     before = load(out)
     assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
-    told = capsys.readouterr().out
+    told, progress = capsys.readouterr()
     fresh = load(out, stage="confirm")
     assert "baseline" in set(fresh["arm"])
     assert set(fresh["seed"]) == {10_000, 10_001}
@@ -86,6 +86,9 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
     assert load(out).equals(before)
     with Ledger.open(out) as ledger:
         trials = len(ledger.trials())
+    assert [line.split()[0] for line in progress.splitlines() if line.startswith("[")] == [
+        f"[{number}/{trials}]" for number in range(len(before) + 1, trials + 1)
+    ]
     assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
     with Ledger.open(out) as ledger:
         assert len(ledger.trials()) == trials
