@@ -34,7 +34,8 @@ _NEAR, _FAR = 64, 8
 """Neighbours of the front, and random networks, of which the model says what it expects."""
 
 _CLIMBS, _BEST, _AROUND = 3, 2, 20
-"""So often as many neighbours of the best so far are looked at as well."""
+"""So often at most, as drawn for each proposal, neighbours of the best so far are looked at too:
+steps lead far where the model is right, and none stays near the front where it is not."""
 
 _FEWEST = 5
 """Networks whose neighbours are looked at, however short the front is."""
@@ -85,7 +86,7 @@ class Hybrid(FrontEvolution):
         points = self._near(told, rng)
         hope = self._hope(told, rng)
         hopes = hope(points)
-        for _ in range(_CLIMBS):
+        for _ in range(rng.randint(0, _CLIMBS)):
             best = [points[each] for each in np.argsort(-hopes, kind="stable")[:_BEST]]
             further = self._around(best, points, rng)
             if not further:
