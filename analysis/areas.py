@@ -90,7 +90,7 @@ def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         axes: with limits that will not change.
-        points: with `x`, `y` and `area`.
+        points: with `x`, `y`, `area` and `marker`.
     """
     large = points[points["area"].notna()]
     large = large[large["on_front"] | large["family"].ne("")]
@@ -99,7 +99,9 @@ def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
     figure = figure_of(axes)
     figure.draw_without_rendering()
     scale = figure.dpi / _POINTS_PER_INCH
-    radius = np.sqrt(large["area"].to_numpy(float)) / 2 * scale
+    # the corners of squares and diamonds are as far out as half of their diagonal
+    reach = np.where(large["marker"].eq("o"), 0.5, np.sqrt(0.5))
+    radius = np.sqrt(large["area"].to_numpy(float)) * reach * scale
     middle = axes.transData.transform(large[["x", "y"]].to_numpy(float))
     turns = np.linspace(0, 2 * np.pi, _RIM, endpoint=False)
     ways = np.column_stack([np.cos(turns), np.sin(turns)])

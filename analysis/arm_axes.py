@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from partialnas.analysis.fitting import grow
 from partialnas.analysis.labels import elide
 from partialnas.analysis.quantities import Quantity
 from partialnas.analysis.style import CLOUD, INK, SERIES, Style
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _AROUND = 0.2, 0.8
+"""Inches of a row, and of what is around them at least."""
+
 _LONGEST_NAME = 30
 _MOST_LINES, _LINE = 4, 0.12
 _MOST_TICKS = 6
@@ -24,15 +27,20 @@ _CHARACTER = 0.58
 _SPREAD = 0.26
 
 
-def arm_figure(names: Sequence[str], style: Style) -> "tuple[Figure, Axes]":
-    """A figure with a row for each arm, the first on top."""
+def arm_figure(names: Sequence[str], style: Style, *, share: float = 0.5) -> "tuple[Figure, Axes]":
+    """A figure with a row for each arm, the first on top.
+
+    Args:
+        names: of the rows.
+        style: of the figure.
+        share: of the figure's width that names take at most.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    labels = [_label(name) for name in names]
-    lines = max((label.count("\n") for label in labels), default=0)
-    row = _ROW + _LINE * lines
-    size = (style.width, _AROUND + row * max(len(names), 3))
+    room = int(share * style.width * _POINTS_PER_INCH / (style.small * _CHARACTER))
+    labels = [_label(name, min(_LONGEST_NAME, room)) for name in names]
+    size = (style.width, _AROUND + _row(labels) * max(len(names), 3))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -43,10 +51,21 @@ def arm_figure(names: Sequence[str], style: Style) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _label(name: str) -> str:
+def _label(name: str, longest: int) -> str:
     """A name on as many lines as it needs; of one that needs very many the middle is left out."""
     whole = elide(name, _MOST_LINES * _LONGEST_NAME)
-    return "\n".join(textwrap.wrap(whole, _LONGEST_NAME)) if len(name) > _LONGEST_NAME else name
+    return "\n".join(textwrap.wrap(whole, longest)) if len(name) > longest else name
+
+
+def fit_rows(figure: "Figure", axes: "Axes") -> None:
+    """Gives rows the height that they should have, whatever stands above and below them."""
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    grow(figure, axes, _row(labels) * len(labels))
+
+
+def _row(labels: Sequence[str]) -> float:
+    """The height of a row in inches, with room for the name that has most lines."""
+    return _ROW + _LINE * max((label.count("\n") for label in labels), default=0)
 
 
 def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from partialnas.analysis.fitting import fit
 from partialnas.analysis.stamp import Query, Stamp, StudyId, metadata, numbers, sealed, stamped
 from partialnas.analysis.style import Style, StyleName, Width, drawing, figure_bytes
 from partialnas.runs.files import check_place, write_file
@@ -64,6 +65,7 @@ class Artefact:
         told = metadata(stamp) if self.studies else {}
         with drawing(self.drawing.style, self.drawing.width) as look:
             figure = self.drawing.draw(look)
+            fit(figure)
             if any(is_rehearsal(study.name) for study in self.studies):
                 _mark_rehearsal(figure)
             return sealed(figure_bytes(figure, suffix, told))

@@ -1,6 +1,6 @@
 """How far a study's short trainings can be trusted: what its audit found, as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,24 @@ def load_audit(folder: str | Path, stage: str | None = None, *, metric: str | No
     folder = Path(folder)
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
+    return audit_in(folder, meta, load(folder, stage=None), stage, metric=metric)
+
+
+def audit_in(
+    folder: Path,
+    meta: Mapping[str, str],
+    whole: pd.DataFrame,
+    stage: str | None = None,
+    *,
+    metric: str | None = None,
+) -> Audit:
+    """The same of a study whose trials have been loaded, those of all stages."""
     stages = longer_stages(meta)
     name = stage or next(reversed(stages), "")
     if name not in stages:
         there = f"; there are {', '.join(stages)}" if stages else ""
         told = f"no audit {stage!r}{there}" if stage else "no audit"
         raise UserError(f"{folder}: has {told}; see `partialnas audit --help`")
-    whole = load(folder, stage=None)
     frame = whole[whole["condition"].eq(stages[name].condition)]
     frame.attrs = whole.attrs
     ways = fidelities(meta, stages[name].condition)

@@ -84,7 +84,13 @@ def _processor(model: object) -> str:
 
 
 def prepare(
-    axes: "Axes", which: Which, quantity: Quantity, values: Floats, *, log: bool | None = None
+    axes: "Axes",
+    which: Which,
+    quantity: Quantity,
+    values: Floats,
+    *,
+    log: bool | None = None,
+    room: float = _WORSE,
 ) -> float:
     """Labels, scales and limits one axis so that all `values` stand well inside.
 
@@ -94,6 +100,7 @@ def prepare(
         quantity: what stands on it.
         values: everything that will be drawn, ends of error bars included.
         log: whether its scale is logarithmic; without it where the values span a decade.
+        room: the share of the axis beyond the worst value.
 
     Returns:
         What values are divided by before they are drawn.
@@ -110,7 +117,7 @@ def prepare(
     settings = {
         "label": f"{label} {_ARROW[quantity.better]}",
         "scale": "log" if log else "linear",
-        "lim": _limits(finite / factor, quantity, log=log),
+        "lim": _limits(finite / factor, quantity, room, log=log),
     }
     axes.set(**{which + key: value for key, value in settings.items()})
     set_ticks(axes.xaxis if which == "x" else axes.yaxis, log=log)
@@ -132,12 +139,12 @@ def _spans_a_decade(finite: Floats) -> bool:
     return bool(finite.min() > 0 and finite.max() > _DECADE * finite.min())
 
 
-def _limits(finite: Floats, quantity: Quantity, *, log: bool) -> tuple[float, float]:
+def _limits(finite: Floats, quantity: Quantity, worse: float, *, log: bool) -> tuple[float, float]:
     """The ends of an axis: some room on the worse side, more for labels on the better one."""
     ends = np.array([finite.min(), finite.max()])
     ends = np.log10(ends) if log else ends
     room = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
-    low, high = (_BETTER, _WORSE) if quantity.better == "min" else (_WORSE, _BETTER)
+    low, high = (_BETTER, worse) if quantity.better == "min" else (worse, _BETTER)
     ends += room * np.array([-low, high])
     return tuple(10.0**ends if log else ends)
 

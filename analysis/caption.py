@@ -7,6 +7,7 @@ import pandas as pd
 from partialnas.analysis.axes import protocol
 from partialnas.analysis.front import FAILED, groups
 from partialnas.analysis.front_probability import model_text
+from partialnas.analysis.pareto_table import NOISE
 from partialnas.analysis.quantities import Quantity
 from partialnas.runs.rehearsal import NOTICE, is_rehearsal
 
@@ -33,16 +34,33 @@ def pareto_caption(
     sentences = [
         _subject(own, x, y) if len(own) else f"{y.label} against {x.label}.",
         _references(table),
-        _seeds(own) if len(own) and "trained" in sources else "",
+        _seeds(own, "point") if len(own) and "trained" in sources else "",
         _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
         _surfaces(extras.surfaces),
-        _chances(table, measured="measured" in sources),
+        _chances(table, measured="measured" in sources, asked=extras.probability),
         _area(table, extras.size),
         *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
         "Arrows on the edge: dominated architectures far off the rest." if extras.clip else "",
         *(_device(table, q) for q in (x, y)),
         _absent(frame, table),
         compute_used(trials) if len(trials) else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    """The caption of a table of the front, see `pareto_caption`: it has rows, and no bars."""
+    sources = (x.source, y.source)
+    spread = f"{y.key}_sd" in table and table[f"{y.key}_sd"].notna().any()
+    sentences = [
+        _subject(table, x, y),
+        _seeds(table, "row") if "trained" in sources else "",
+        "±: one standard deviation (n − 1) over seeds." if spread else "",
+        _marks(table, measured=False) if table["on_front"].any() else "",
+        NOISE if table["noisy"].any() else "",
+        *(_device(table, q) for q in (x, y)),
+        _absent(frame, table),
+        compute_used(frame),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -112,9 +130,11 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     )
 
 
-def _chances(table: pd.DataFrame, *, measured: bool) -> str:
-    known = table["front_probability"].notna().any()
-    return model_text(measured=measured) if known else ""
+def _chances(table: pd.DataFrame, *, measured: bool, asked: bool) -> str:
+    if table["front_probability"].notna().any():
+        return model_text(measured=measured)
+    unknown = "Probability of being on the front: not known, for no architecture has two seeds."
+    return unknown if asked else ""
 
 
 def _area(table: pd.DataFrame, size: Quantity | None) -> str:
@@ -125,12 +145,12 @@ def _area(table: pd.DataFrame, size: Quantity | None) -> str:
     return f"Area of the markers: in proportion to {size.name.lower()}{told}."
 
 
-def _seeds(table: pd.DataFrame) -> str:
+def _seeds(table: pd.DataFrame, each: str) -> str:
     low, high = int(table["n"].min()), int(table["n"].max())
     if high == 1:
         return "One seed each: the spread between seeds is not known."
     number = f"{high}" if low == high else f"{low} to {high}"
-    return f"Each point is a mean over {number} seeds."
+    return f"Each {each} is a mean over {number} seeds."
 
 
 def _marks(table: pd.DataFrame, *, measured: bool) -> str:

@@ -49,7 +49,7 @@ def _of_study(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
         design = design_of(ledger.meta)
         proposal = {trial.number: trial.proposal for trial in ledger.trials()}
         wanted = {proposal[number] for number in rows["trial"]}
-        noted = {row.number: _noted(row) for row in ledger.proposals() if row.number in wanted}
+        noted = _points(ledger.proposals(), wanted)
     levels = {arm.name: dict(arm.levels) for arm in design.arms} if design else {}
     told = {
         index: levels.get(arm) or noted.get(proposal[number], {})
@@ -57,6 +57,18 @@ def _of_study(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     }
     known = {index: point for index, point in told.items() if point}
     return pd.DataFrame.from_dict(known, orient="index").map(_text)
+
+
+def _points(proposals: Sequence[ProposalRow], wanted: set[int]) -> dict[int, dict[str, Any]]:
+    """The points of proposals by number; of a promotion to a rung that of the same network."""
+    own = {row.number: row for row in proposals if row.number in wanted}
+    points = {number: _noted(row) for number, row in own.items()}
+    digests = {own[number].digest for number, point in points.items() if not point}
+    first: dict[str, dict[str, Any]] = {}
+    for row in proposals:
+        if row.digest in digests and row.digest not in first and (point := _noted(row)):
+            first[row.digest] = point
+    return {number: point or first.get(own[number].digest, {}) for number, point in points.items()}
 
 
 def _noted(row: ProposalRow) -> dict[str, Any]:

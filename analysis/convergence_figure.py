@@ -1,5 +1,6 @@
 """The figure of convergence: how much the front covers after so many trials and device hours."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from partialnas.analysis.front import (
     front,
     groups,
 )
-from partialnas.analysis.labels import draw_legend, elide
+from partialnas.analysis.labels import draw_legend, elide, study_names
 from partialnas.analysis.quantities import differs_by_seed, significant
 from partialnas.analysis.shown import Asked, Shown, nothing, trials_of
 from partialnas.analysis.style import FAMILIES, SERIES, Style
@@ -39,6 +40,9 @@ Integers = npt.NDArray[np.integer[Any]]
 _MOST_STEPS = 200
 _SECONDS_PER_HOUR = 3600
 _SPREAD = [0.25, 0.5, 0.75]
+_NARROW = 4.0
+"""Inches of a figure in whose two panels more ticks would touch."""
+
 _COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES[:5]))
 
 
@@ -174,7 +178,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
         halves.append(str(reached.iloc[0]))
     return pd.DataFrame(
         {
-            "Study": [*last["folder"]],
+            "Study": [*last["folder"].map(study_names(last))],
             "Trials": [f"{trials:,}" for trials in last["trials"]],
             "Device hours": [significant(hours, 3) for hours in last["hours"]],
             "Hypervolume": [*map(significant, last["hypervolume"])],
@@ -209,13 +213,15 @@ def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
         panels, ("trials", "hours"), ("Finished trials", "Device hours"), strict=True
     ):
         for colour, (study, own) in zip(
-            _COLOURS, lines[lines["by"].eq(by)].groupby("study", sort=False), strict=False
+            itertools.cycle(_COLOURS),
+            lines[lines["by"].eq(by)].groupby("study", sort=False),
+            strict=False,
         ):
             _draw_line(axes, own, elide(str(study)), colour)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        set_ticks(axes.xaxis, most=3)
+        set_ticks(axes.xaxis, most=3 if style.width < _NARROW else 6)
         set_ticks(axes.yaxis)
         axes.grid(visible=True)
     panels[0].set_ylabel("Hypervolume ↑")

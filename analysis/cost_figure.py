@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from partialnas.analysis.axes import set_ticks
-from partialnas.analysis.labels import draw_legend, elide
+from partialnas.analysis.labels import distinct, draw_legend
 from partialnas.analysis.pareto_table import pareto_table
 from partialnas.analysis.quantities import QUANTITIES
 from partialnas.analysis.shown import Asked, Shown, called, trials_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
+_LONGEST_NAME = 18
 _PARTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "merges", "head")
 _COLOURS = dict(
     zip(_PARTS, (CLOUD, SERIES[5], SERIES[0], SERIES[2], SERIES[1], "#555555", SERIES[4]),
@@ -43,6 +44,7 @@ def cost_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     """
     frame = trials_of(folders, asked)
     chosen = _chosen(frame, asked)
+    chosen = chosen.assign(label=called(chosen))
     studies = chosen.groupby("folder", sort=False)
     table = pd.concat([_of_study(Path(str(folder)), own) for folder, own in studies])
     if table.empty:
@@ -77,8 +79,7 @@ def _chosen(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 
 def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
-    known = (trials[key] for key in ("trial", "condition", "study"))
-    own = zip(*known, called(trials), strict=True)
+    own = zip(*(trials[key] for key in ("trial", "condition", "study", "label")), strict=True)
     rows = []
     with Ledger.open(folder) as ledger:
         tasks = json.loads(ledger.meta["task"])
@@ -139,7 +140,7 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, most=4)
         axes.grid(visible=True, axis="x")
-    panels[0].set_yticks(range(len(names)), [elide(str(name), 16) for name in names])
+    panels[0].set_yticks(range(len(names)), distinct([*map(str, names)], _LONGEST_NAME))
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for part in _PARTS:
         if table["part"].eq(part).any():

@@ -9,7 +9,7 @@ import pandas as pd
 
 from partialnas.analysis.axes import prepare
 from partialnas.analysis.caption import compute_used, count
-from partialnas.analysis.labels import draw_legend, elide
+from partialnas.analysis.labels import distinct, draw_legend
 from partialnas.analysis.pareto_table import pareto_table
 from partialnas.analysis.quantities import Quantity, find
 from partialnas.analysis.shown import Asked, Shown, called, metric_of, trials_of
@@ -33,7 +33,11 @@ def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     named = _named(frame, asked)
     others = frame[~frame["key"].isin(named["key"])]
     others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
-    parts = [_curves(named, quantity.key, True), _curves(others, quantity.key, False)]
+    labels = called(frame)
+    parts = [
+        _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
+        for trials, highlighted in ((named, True), (others, False))
+    ]
     # a table without rows would make the types of columns unknown
     table = pd.concat([part for part in parts if len(part)] or parts)
     if table.empty:
@@ -84,10 +88,9 @@ def _named(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 def _curves(trials: pd.DataFrame, key: str, highlighted: bool) -> pd.DataFrame:
     rows = []
-    names = called(trials)
     for folder, own in trials.groupby("folder", sort=False):
         with Ledger.open(Path(str(folder))) as ledger:
-            for trial in own.assign(label=names[own.index]).itertuples():
+            for trial in own.itertuples():
                 facts = (trial.study, folder, trial.trial, trial.key, trial.label, trial.seed)
                 rows += [
                     (*facts, int(point["epoch"]), point[key], highlighted)
@@ -123,12 +126,12 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     if len(others):
         told = f"others ({others['key'].nunique()})"
         axes.plot([], [], color=CLOUD, linewidth=0.8, label=told)
-    for place, ((_, label), rows) in enumerate(groups):
+    labels = distinct([str(label) for (_, label), _ in groups])
+    for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
         colour = _COLOURS[place % len(_COLOURS)]
         for at, (_, own) in enumerate(rows.groupby("key", sort=False)):
-            name = None if at else elide(str(label))
             axes.plot(own["epoch"], own["value"] / factor, color=colour, linewidth=1.1,
-                      marker="o", markersize=2, label=name)  # fmt: skip
+                      marker="o", markersize=2, label=None if at else label)  # fmt: skip
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.grid(visible=True)

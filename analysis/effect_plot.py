@@ -13,6 +13,7 @@ from partialnas.analysis.arm_axes import (
     draw_axis_title,
     draw_means,
     draw_seeds,
+    fit_rows,
     row_names,
     unit_of_difference,
 )
@@ -73,6 +74,7 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     draw_absent(axes, [*absent.index], [*absent["state"]], 0.0)
     draw_axis_title(figure, _titles(found, _baseline(found, contrasts["against"]), what), style)
     draw_legend(figure, axes, style)
+    fit_rows(figure, axes)
     return figure
 
 

@@ -14,7 +14,7 @@ from partialnas.analysis.effects import Effects, effects
 from partialnas.analysis.export import csv
 from partialnas.analysis.sheet import Cell, Column, Sheet
 from partialnas.analysis.stamp import Query, given
-from partialnas.analysis.style import StyleName, check_suffix
+from partialnas.analysis.style import StyleName, Width, check_suffix, find_style
 from partialnas.analysis.tables import effects_sheet, full_table, p_text, signed
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def effects_figure(
     condition: str | None = None,
     factors: Sequence[str] | None = None,
     style: StyleName = "cvpr",
+    width: Width | None = None,
 ) -> EffectsFigure:
     """Draws the effects of an ablation; the same ledger gives the same bytes.
 
@@ -68,16 +69,17 @@ def effects_figure(
         condition: the one whose trials are compared, of a study that has several.
         factors: of an interaction plot the factor across and the one with lines.
         style: the width and text size of a venue.
+        width: a column or a page of it; without one its usual width.
 
     Raises:
-        UserError: nothing to draw, or a choice that does not fit the study.
+        UserError: nothing to draw, an unknown style, or a choice that does not fit the study.
         MachineError: the ledger cannot be read, or the place cannot be written.
     """
     path = Path(path)
     check_suffix(path)
     found, points, artefact = effects_artefact(
         folder, kind=kind, metric=metric, against=against, margin=margin, condition=condition,
-        factors=factors, style=style,
+        factors=factors, style=style, width=width,
     )  # fmt: skip
     files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
     return EffectsFigure(effects=found, points=points, files=files)
@@ -93,11 +95,13 @@ def effects_artefact(
     condition: str | None = None,
     factors: Sequence[str] | None = None,
     style: StyleName = "cvpr",
+    width: Width | None = None,
 ) -> tuple[Effects, pd.DataFrame, Artefact]:
     """The effects, the points drawn and the files of a figure; see `effects_figure`."""
+    find_style(style, width)
     arguments = given(
         kind=kind, metric=metric, against=against, margin=margin, condition=condition,
-        factors=None if factors is None else [*factors], style=style,
+        factors=None if factors is None else [*factors], style=style, width=width,
     )  # fmt: skip
     found = effects(folder, metric, margin=margin, condition=condition, against=against)
     drawn = kind or ("ladder" if found.steps else "effect")
@@ -110,7 +114,9 @@ def effects_artefact(
         studies=found.rows.studies,
         query=Query(verb="effects", arguments=arguments),
         texts={".csv": csv(full_table(found)), ".md": "\n".join(told)},
-        drawing=Drawing(draw=lambda look: draw(found, points, look), shown=points, style=style),
+        drawing=Drawing(
+            draw=lambda look: draw(found, points, look), shown=points, style=style, width=width
+        ),
     )
     return found, points, artefact
 

@@ -1,5 +1,6 @@
 """The distribution of errors: which share of a study's architectures is at least so good."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from partialnas.analysis.axes import set_ticks
 from partialnas.analysis.caption import compute_used, count, training
 from partialnas.analysis.front import Floats
-from partialnas.analysis.labels import draw_legend, elide
+from partialnas.analysis.labels import draw_legend, elide, study_names
 from partialnas.analysis.quantities import Quantity, significant
 from partialnas.analysis.shown import Asked, Shown, architectures, metric_of, trials_of
 from partialnas.analysis.style import FAMILIES, SERIES, Style
@@ -93,11 +94,11 @@ def _label(quantity: Quantity) -> str:
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    rows = []
+    rows, names = [], study_names(table)
     for folder, own in table.groupby("folder", sort=False):
         at = [own.loc[own["share"].ge(share - 1e-12), "error"].iloc[0] for share in (0.1, 0.5, 0.9)]
         texts = [significant(abs(value)) for value in (own["error"].iloc[0], *at)]
-        rows.append([folder, f"{own['architectures'].iloc[0]:,}", *texts])
+        rows.append([names[str(folder)], f"{own['architectures'].iloc[0]:,}", *texts])
     heads = ["Study", "Architectures", "Best", "Best 10 %", "Median", "Best 90 %"]
     return pd.DataFrame(rows, columns=heads)
 
@@ -121,11 +122,11 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
 
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
-    several = table.drop_duplicates("folder")["study"].duplicated().any()
-    for colour, (folder, own) in zip(_COLOURS, table.groupby("folder", sort=False), strict=False):
+    names = study_names(table)
+    studies = table.groupby("folder", sort=False)
+    for colour, (folder, own) in zip(itertools.cycle(_COLOURS), studies, strict=False):
         x = own["error"].abs() if quantity.unit != "%" else own["error"]
-        name = elide(str(folder) if several else own["study"].iloc[0])
-        told = f"{name} ({own['architectures'].iloc[0]:,})"
+        told = f"{elide(names[str(folder)])} ({own['architectures'].iloc[0]:,})"
         # up to the first value no architecture is so good
         start = [x.iloc[0], *x], [0.0, *own["share"]]
         axes.step(*start, where="post", color=colour, linewidth=1.1, label=told)

@@ -39,8 +39,9 @@ def front(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     rows = aggregate(frame, objectives)
     points = allowed(rows, objectives)
     incomplete = ~complete(rows[list(objectives)].to_numpy(float))
-    rows.insert(0, "rank", _ranks(points, objectives))
-    rows.insert(0, "on_front", non_dominated(points, objectives))
+    ranks = _ranks(points, objectives)
+    rows.insert(0, "rank", ranks)
+    rows.insert(0, "on_front", ranks.eq(1).fillna(value=False).astype(bool))
     rows.attrs = {
         "objectives": dict(objectives),
         "incomplete": int(incomplete.sum()),
@@ -157,7 +158,8 @@ def groups(frame: pd.DataFrame) -> "pd.Series[int]":
     if "arm" in frame:
         network = network.where(frame["arm"].eq(""), "")
     keys = [frame[key] for key in ("folder", "condition", "arm") if key in frame]
-    return frame.groupby([*keys, network], sort=False, dropna=False).ngroup()
+    differing = [key for key in keys if key.nunique(dropna=False) > 1]  # others cost time alone
+    return frame.groupby([*differing, network], sort=False, dropna=False).ngroup()
 
 
 def _averaged(frame: pd.DataFrame, trained: list[str]) -> list[str]:

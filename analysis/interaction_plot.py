@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from partialnas.analysis.axes import figure_of
 from partialnas.analysis.effects import Effects, mean_interval
-from partialnas.analysis.labels import elide
+from partialnas.analysis.labels import distinct, elide
 from partialnas.analysis.style import FAMILIES, INK, SERIES, Style
 from partialnas.runs.design import Design
 from partialnas.space.errors import UserError
@@ -22,6 +23,8 @@ _MOST_PANELS = 6
 _PANEL, _AROUND = 1.5, 0.75
 _LONGEST_LEVEL = 16
 _DODGE = 0.12
+_MOST_COLUMNS, _SHARE = 3, 0.7
+_SHORTEST_LEVEL, _CHARACTER, _POINTS_PER_INCH = 4, 0.58, 72
 
 
 def interaction_points(found: Effects, factors: Sequence[str] | None = None) -> pd.DataFrame:
@@ -97,7 +100,7 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(down, wide, sharey=True, squeeze=False)
     for axes, (_, panel) in zip(grid.flat, panels, strict=False):
-        _draw_panel(axes, panel)
+        _draw_panel(axes, panel, _SHARE * style.width / wide, style)
     for axes in [*grid.flat][len(panels) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
@@ -105,12 +108,14 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_panel(axes: "Axes", panel: pd.DataFrame) -> None:
+def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) -> None:
+    """One panel, for whose legend and levels there is so much room in inches."""
     levels = [*panel["x"].unique()]
     axes.grid(visible=True, axis="y")
     lines = [*panel.groupby("line", sort=False)]
-    for index, ((name, rows), (colour, marker)) in enumerate(
-        zip(lines, itertools.cycle(_LOOKS), strict=False)
+    names = distinct([str(name) for name, _ in lines], _LONGEST_LEVEL)
+    for index, (name, (_, rows), (colour, marker)) in enumerate(
+        zip(names, lines, itertools.cycle(_LOOKS), strict=False)
     ):
         shift = _DODGE * (index - (len(lines) - 1) / 2)
         x = rows["x"].map(levels.index) + shift
@@ -118,14 +123,18 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame) -> None:
         axes.vlines(x, rows["low"], rows["high"], colour, linewidth=0.8, zorder=4)
         axes.scatter(
             x, rows["value"], s=14, color=colour, marker=marker, zorder=5, edgecolors="white",
-            linewidths=0.4, label=f" {elide(str(name), _LONGEST_LEVEL)}",
+            linewidths=0.4, label=f" {name}",
         )  # fmt: skip
-    axes.set_xticks(range(len(levels)), [elide(str(level), _LONGEST_LEVEL) for level in levels])
+    longest = int(room * _POINTS_PER_INCH / (len(levels) * style.small * _CHARACTER))
+    told = distinct([*map(str, levels)], min(_LONGEST_LEVEL, max(_SHORTEST_LEVEL, longest)))
+    axes.set_xticks(range(len(levels)), told)
     axes.set_xlim(-0.4, len(levels) - 0.6)
     axes.set_xlabel(elide(str(panel["across"].iloc[0])))
-    legend = axes.legend(
-        title=elide(str(panel["lines"].iloc[0])), loc="lower center", bbox_to_anchor=(0.5, 1.0),
-        ncols=min(len(lines), 3), handletextpad=0.1, columnspacing=0.6, borderpad=0.1,
-        title_fontsize="small", labelcolor=INK,
-    )  # fmt: skip
-    legend.set_in_layout(True)
+    for columns in range(min(len(lines), _MOST_COLUMNS), 0, -1):
+        legend = axes.legend(
+            title=elide(str(panel["lines"].iloc[0])), loc="lower center", bbox_to_anchor=(0.5, 1.0),
+            ncols=columns, handletextpad=0.1, columnspacing=0.6, borderpad=0.1,
+            title_fontsize="small", labelcolor=INK,
+        )  # fmt: skip
+        if legend.get_window_extent().width < room * figure_of(axes).dpi:
+            return

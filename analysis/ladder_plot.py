@@ -12,6 +12,7 @@ from partialnas.analysis.arm_axes import (
     draw_axis_title,
     draw_means,
     draw_seeds,
+    fit_rows,
 )
 from partialnas.analysis.effects import Effects, mean_interval, unmatched_arms
 from partialnas.analysis.labels import draw_legend
@@ -22,6 +23,10 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+_NAMES = 0.35
+"""Of the width for names: what steps add stands on the other side."""
 
 
 def ladder_points(found: Effects) -> pd.DataFrame:
@@ -62,7 +67,7 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     rungs = points[points["seed"].isna()].reset_index(drop=True)
     unmatched = unmatched_arms(found)
     names = [f"{arm} †" if arm in unmatched else arm for arm in rungs["arm"]]
-    figure, axes = arm_figure(names, style)
+    figure, axes = arm_figure(names, style, share=_NAMES)
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(rungs["arm"])}))
     draw_seeds(axes, rows[rows["seed"].notna()])
     means = rows[rows["seed"].isna() & rows["value"].notna()]
@@ -77,6 +82,7 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     off = f"†: {found.design.match} not equal" if found.design and unmatched else ""
     draw_axis_title(figure, [title, off, few], style)
     draw_legend(figure, axes, style)
+    fit_rows(figure, axes)
     return figure
 
 

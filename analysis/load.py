@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pydantic_core import from_json
 
 from partialnas.analysis import measured
 from partialnas.analysis.quantities import QUANTITIES
 from partialnas.analysis.stamp import study_id
 from partialnas.runs.conditions import condition_of, settings_under, stage_of
 from partialnas.runs.design import design_of, stages_of
+from partialnas.runs.heap import uncollected
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_rows import TrialRow
-from partialnas.runs.measurement import Measurement
 from partialnas.space.errors import UserError
 
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
@@ -31,6 +31,8 @@ COLUMNS = (
 """The columns that every table of trials has; a user's own metrics come after them."""
 
 _TAKEN = frozenset(COLUMNS) - frozenset(_METRICS)
+_FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
+_READ = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
 _WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
@@ -64,7 +66,8 @@ def load(
     if not named:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     folders = [*dict.fromkeys(map(Path, named))]
-    studies = [_study(folder, timing) for folder in folders]
+    with uncollected():
+        studies = [_study(folder, timing) for folder in folders]
     frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
     if stage is not None:
         frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
@@ -94,15 +97,16 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         meta = ledger.meta
         study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
         study["reference_point"] = json.loads(meta.get("reference_point", "{}"))
-        rows, arms = ledger.trials(), _arms(ledger, study)
-        measurements, frozen = ledger.measurements(), ledger.frozen()
+        columns, arms = ledger.trial_columns(*_READ), _arms(ledger, study)
+        measurements, frozen = ledger.measured(), ledger.frozen()
         warned = Counter(w.key for w in ledger.warnings())
-    trials = _trials(rows)
-    trials["warnings"] = [warned[key] for key in trials["key"]]
-    named = [*map(arms.of, trials["proposal"], trials["digest"])]
-    trials[[*Named._fields]] = pd.DataFrame(named, columns=[*Named._fields], index=trials.index)
-    trials["measured"] = [*map(frozen.get, trials["key"], trials["digest"])]
-    trials = trials.drop(columns="proposal").assign(
+    trials = _trials(columns)
+    trials["warnings"] = [warned[key] for key in columns["key"]]
+    named = [*map(arms.of, columns["proposal"], columns["digest"])]
+    for place, field in enumerate(Named._fields):
+        trials[field] = [each[place] for each in named]
+    trials["measured"] = [*map(frozen.get, columns["key"], columns["digest"])]
+    trials = trials.assign(
         study=meta.get("study", folder.name),
         folder=str(folder),
         baseline=trials["arm"].ne("") & (study.get("search") is not None),
@@ -123,7 +127,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
 
 def _under(
     trials: pd.DataFrame,
-    measurements: list[Measurement],
+    measurements: list[dict[str, Any]],
     settings: dict[str, Any],
     timing: str | None = None,
 ) -> pd.DataFrame:
@@ -164,16 +168,18 @@ class Named(NamedTuple):
     stage: str
 
 
+_NOTHING = Named("", "", "")
+
+
 class _Arms(NamedTuple):
     """What trials were run for by the number of a proposal, and the first arm of each network."""
 
     by_proposal: dict[int, Named]
-    by_digest: dict[str, str]
+    by_digest: dict[str, Named]
 
     def of(self, proposal: int, digest: str) -> Named:
         """What a trial was run for."""
-        known = self.by_proposal.get(proposal)
-        return known or Named(self.by_digest.get(digest, ""), "", "")
+        return self.by_proposal.get(proposal) or self.by_digest.get(digest, _NOTHING)
 
 
 def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
@@ -182,20 +188,22 @@ def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
     named = {row.number: Named(str(row.arm), condition_of(row), stage_of(row)) for row in rows}
-    first = {row.digest: str(row.arm) for row in reversed(rows) if not named[row.number].stage}
+    own = [row for row in reversed(rows) if not named[row.number].stage]
+    first = {row.digest: Named(str(row.arm), "", "") for row in own}
     return _Arms(named, first)
 
 
-def _trials(rows: list[TrialRow]) -> pd.DataFrame:
-    """The ledger's rows with metrics and costs as columns."""
-    table = pd.DataFrame(rows, columns=[*TrialRow._fields])
-    metrics = pd.DataFrame(list(table["metrics"]), index=table.index)
+def _trials(columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """The ledger's columns with metrics and costs as columns."""
+    facts = {key: columns[key] for key in _FACTS}
+    more = {"trial": columns["number"], "trained_on": columns["device"]}
+    table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
+    metrics = pd.DataFrame([*map(from_json, columns["metrics"])], index=table.index)
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
-    costs = pd.DataFrame(list(table["cost"]), index=table.index, columns=[*_COST])
-    facts = table[["proposal", "name", "digest", "key", "seed", "fidelity", "state", "reason"]]
-    more = {"trial": table["number"], "trained_on": table["device"], "seconds": table["seconds"]}
+    costs = [*map(from_json, columns["cost"])]
+    cost = pd.DataFrame(costs, index=table.index, columns=[*_COST])
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
-    return pd.concat([facts.assign(**more), metrics, costs], axis=1)
+    return pd.concat([table, metrics, cost], axis=1)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

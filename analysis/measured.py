@@ -1,13 +1,14 @@
 """One measurement per network, on one scale, as columns that trials are joined with."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from partialnas.runs.measurement import Measurement, reference_scales
-from partialnas.runs.timings import Way, standing, study_way
+from partialnas.runs.measurement import Measurement, as_written, reference_scales
+from partialnas.runs.timings import Way, chosen, study_way
 
 _CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form", "runtime")
 FIGURES = (
@@ -24,9 +25,11 @@ FIGURES = (
 COLUMNS = (*FIGURES, "noisy", "tainted", *_CONDITIONS, "processor", "reference_name")
 """What a trial learns from the measurement of its network."""
 
+_TOLD = ("digest", *(key for key in COLUMNS if key in Measurement.model_fields))
+
 
 def measured(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[dict[str, Any]],
     protocol: Mapping[str, Any],
     resolution: int | None = None,
     timing: str | None = None,
@@ -41,7 +44,7 @@ def measured(
     quiet.
 
     Args:
-        measurements: all of a study, in the order in which they were taken.
+        measurements: all of a study as plain data, in the order in which they were taken.
         protocol: the study's `measure` settings; without them those of the last measurement.
         resolution: side of the images in pixels; None where all are of one size.
         timing: settings that replace those of the protocol, such as `batch_size=1,device=H100`.
@@ -49,21 +52,18 @@ def measured(
     Raises:
         UserError: `timing` makes no sense.
     """
-    of_size = [m for m in measurements if resolution in (None, m.resolution)]
+    of_size = [m for m in measurements if resolution in (None, m["resolution"])]
     way = _way(of_size, protocol, timing)
-    suitable = [m for m in of_size if way is not None and way.fits(m)]
-    if way is None or not suitable:
+    fitting, places = ([], {}) if way is None else chosen(of_size, way)
+    if not fitting:
         return pd.DataFrame(columns=[*COLUMNS])
-    scales = dict(zip(map(id, suitable), reference_scales(suitable), strict=True))
-    chosen = [*standing(suitable, way).values()]
-    plain = [
-        key for key in (*COLUMNS, "digest") if key not in ("throughput_raw_img_s", "processor")
-    ]
-    table = pd.DataFrame({key: [getattr(m, key) for m in chosen] for key in plain})
+    stands, scales = [fitting[place] for place in places.values()], reference_scales(fitting)
+    told = zip(*map(itemgetter(*_TOLD), stands), strict=True)
+    table = pd.DataFrame(dict(zip(_TOLD, told, strict=True)))
     table["throughput_raw_img_s"] = table["throughput_img_s"]
-    table["processor"] = [m.environment.get("processor") for m in chosen]
+    table["processor"] = [m["environment"].get("processor") for m in stands]
     table["noisy"] |= table["tainted"]
-    known = np.array([scales[id(m)] for m in chosen], dtype=np.float64)  # of None NaN
+    known = np.array([scales[place] for place in places.values()], dtype=np.float64)  # of None NaN
     speed = table["relative_throughput"].astype("float64") * known
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
@@ -72,13 +72,13 @@ def measured(
 
 
 def _way(
-    measurements: Sequence[Measurement], protocol: Mapping[str, Any], timing: str | None
+    measurements: Sequence[dict[str, Any]], protocol: Mapping[str, Any], timing: str | None
 ) -> Way | None:
     """Which measurements are meant; None where nothing tells."""
     if protocol:
         own = study_way(protocol)
     elif measurements:
-        own = Way.like(measurements[-1])
+        own = Way.like(as_written(measurements[-1]))
     else:
         return None
     return own if timing is None else own.changed(timing)

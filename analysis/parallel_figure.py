@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.axes import figure_of
 from partialnas.analysis.caption import count
 from partialnas.analysis.choices import choices, in_order
 from partialnas.analysis.front import front
-from partialnas.analysis.labels import elide
+from partialnas.analysis.labels import distinct, elide
 from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import Quantity, find, significant
 from partialnas.analysis.shown import Asked, Shown, called, nothing, trials_of
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 _MOST_LINES = 400
 _ROW, _AROUND = 0.36, 0.5
 _SPREAD = 0.035
-_PANEL_SHARE = 0.66
 _PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
-_CHARACTER = 0.55 / 72
+_CHARACTER = 0.62
+_POINTS_PER_INCH = 72
 
 
 def parallel_shown(folders: Sequence[Path], asked: Asked) -> Shown:
@@ -110,14 +111,15 @@ def _draw(
         for line in own:
             panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
     panel.hlines(up, 0, 1, INK, linewidth=0.6, zorder=1.5)
-    for row, name in enumerate(axes):
-        _write_levels(panel, row, in_order(lines[name]), style)
-    for row, quantity in enumerate(quantities, start=len(axes)):
-        _write_ends(panel, row, lines[quantity.key], quantity, style)
     panel.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.6, -0.75), xticks=[])
     panel.set_yticks(up, [elide(name, 18) for name in names])
     panel.tick_params(axis="y", length=0)
     panel.spines[:].set_visible(False)
+    figure.draw_without_rendering()  # how wide the panel is, only its layout tells
+    for row, name in enumerate(axes):
+        _write_levels(panel, row, in_order(lines[name]), style)
+    for row, quantity in enumerate(quantities, start=len(axes)):
+        _write_ends(panel, row, lines[quantity.key], quantity, style)
     return figure
 
 
@@ -148,14 +150,15 @@ def _value_places(
 def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
     """The names of levels above their places, shortened to the room that there is."""
     steps = max(len(levels) - 1, 1)
-    room = _PANEL_SHARE * style.width / (steps * style.small * _CHARACTER)
+    wide = panel.get_window_extent().width / figure_of(panel).dpi * _POINTS_PER_INCH
+    room = wide / (steps * style.small * _CHARACTER)
     # the first and the last stand inside the axis, the others around their places
-    room *= 1 / 2 if len(levels) == 2 else 2 / 3
-    for i, level in enumerate(levels):
+    room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
+    for i, level in enumerate(distinct(levels, max(4, int(room)))):
         side = "left" if i == 0 else "right" if i == steps else "center"
         at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
         panel.text(
-            at, row - 0.2, elide(level, max(4, int(room))), fontsize=style.small, color=INK,
+            at, row - 0.2, level, fontsize=style.small, color=INK,
             ha=side, va="bottom", zorder=5, bbox=_PAPER,
         )  # fmt: skip
 

@@ -12,8 +12,9 @@ from partialnas.analysis.areas import Areas, areas_of, with_rims
 from partialnas.analysis.attainment import edge
 from partialnas.analysis.axes import Which, figure_of, prepare, protocol
 from partialnas.analysis.clipping import clipped, draw_arrows
+from partialnas.analysis.fitting import fit
 from partialnas.analysis.front_probability import chance_text
-from partialnas.analysis.labels import Line, draw_labels, draw_legend, elide
+from partialnas.analysis.labels import Line, draw_labels, draw_legend, elide, study_names
 from partialnas.analysis.quantities import Quantity
 from partialnas.analysis.style import CLOUD, FAMILIES, INK, SERIES, Style
 
@@ -32,6 +33,7 @@ _MOST_VECTORS = 5000
 _POINTS_PER_INCH = 72
 _CHARACTER = 0.56
 _MEMBER, _DOMINATED, _SMALL = 16.0, 7.0, 4.0
+_OF_AREAS = 0.09  # of an axis, so that no large marker is cut off at its end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ def draw(
     draw_arrows(axes, points)
     areas.draw_key(axes)
     draw_legend(figure, axes, style)
+    fit(figure)
     _draw_texts(axes, points, lines, _free_side(x, y), style, extras)
     return figure
 
@@ -120,7 +123,8 @@ def _on_axes(
         if extras.clip:
             scale = quantity.logarithmic if log is None else log
             values[:, 0], points[f"beyond_{which}"] = clipped(values[:, 0], plain, log=scale)
-        factors.append(prepare(axes, which, quantity, values, log=log))
+        room = {"room": _OF_AREAS} if extras.size else {}
+        factors.append(prepare(axes, which, quantity, values, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
     return points, factors
 
@@ -135,7 +139,7 @@ def _looks(points: pd.DataFrame, extras: Extras) -> pd.DataFrame:
     others = itertools.islice(itertools.cycle(FAMILIES), max(0, len(fronts) - 1), None)
     looks = dict(zip(fronts, circles, strict=False)) | dict(zip(families, others, strict=False))
     keys = points["family"].where(points["family"].ne(""), group)
-    pairs = [looks.get(key, (CLOUD, "o")) for key in keys]
+    pairs = [looks.get(key, (CLOUD, "o")) for key in keys.tolist()]
     return pd.DataFrame(pairs, columns=["colour", "marker"], index=points.index)
 
 
@@ -175,10 +179,9 @@ def _draw_fronts(
 ) -> list[Line]:
     lines = []
     studies = members.groupby("folder", sort=False)
-    several = members.drop_duplicates("folder")["study"].duplicated().any()
+    names = study_names(members)
     for folder, rows in studies:
-        study = str(folder) if several else rows["study"].iloc[0]
-        name = f"{elide(study)}: front" if studies.ngroups > 1 else "front"
+        name = f"{elide(names[str(folder)])}: front" if studies.ngroups > 1 else "front"
         lines.append(_steps(axes, rows.sort_values("x")[["x", "y"]], both))
         _draw_group(axes, rows, lines[-1], f"{name} ({len(rows)})", areas)
     return lines
@@ -209,10 +212,9 @@ def _draw_surfaces(
         title = "median" if members["study"].nunique() == 1 else f"{elide(str(study))}: median"
         told = f"{title} of {own['repeats'].iloc[0]} searches"
         axes.plot(*middle, color=colour, linewidth=1.2, zorder=3, label=told)
-        axes.scatter(
-            rows["x"], rows["y"], s=_DOMINATED, color=colour, alpha=0.6, linewidths=0, zorder=4,
-            label=f"fronts ({len(rows)})",
-        )  # fmt: skip
+        look: dict[str, Any] = {"color": colour, "alpha": 0.6, "linewidths": 0, "zorder": 4}
+        axes.scatter(rows["x"], rows["y"], s=rows["area"].fillna(_DOMINATED), **look)
+        axes.scatter([], [], s=_DOMINATED, **look, label=f"fronts ({len(rows)})")
         lines.append(middle)
     return lines
 

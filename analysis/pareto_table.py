@@ -150,11 +150,13 @@ def _nothing(frame: pd.DataFrame, x: Quantity, y: Quantity) -> str:
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Adds what rows are called: the label of a searched one, family and member of a baseline."""
-    family = rows["arm"].str.replace(_SIZE, "", regex=True).where(rows["baseline"], "")
+    arms = rows["arm"].tolist()
+    stems = {arm: _SIZE.sub("", arm) for arm in dict.fromkeys(arms)}
+    family = rows["arm"].map(stems).where(rows["baseline"], "")
     alone = ~family.duplicated(keep=False) | family.eq("")
     member = [
         "" if single else arm[len(stem) + 1 :].upper()
-        for arm, stem, single in zip(rows["arm"], family, alone, strict=True)
+        for arm, stem, single in zip(arms, family.tolist(), alone.tolist(), strict=True)
     ]
     family = family.mask(alone & rows["baseline"], rows["arm"])
     if "family" in rows:  # of reference families, as they were asked for

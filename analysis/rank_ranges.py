@@ -12,7 +12,6 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 LEVEL = 0.95
-_BLOCK = 1024
 
 
 class Noise(NamedTuple):
@@ -89,10 +88,9 @@ def _surely(scores: Floats, seeds: Floats, between_seeds: Noise) -> tuple[Counts
     """For each network how many others are surely better, and how many surely worse."""
     critical = critical_of_many(LEVEL, between_seeds.degrees, max(len(scores) - 1, 1))
     better, worse = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
-    for start in range(0, len(scores), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        apart = scores[None, :] - scores[part, None]
-        reach = critical * between_seeds.deviation * np.sqrt(1 / seeds[part, None] + 1 / seeds)
-        better[part] = (apart > reach).sum(axis=1)
-        worse[part] = (-apart > reach).sum(axis=1)
+    for number in np.unique(seeds):
+        rivals = np.sort(scores[seeds == number])
+        reach = critical * between_seeds.deviation * np.sqrt(1 / seeds + 1 / number)
+        better += len(rivals) - np.searchsorted(rivals, scores + reach, side="right")
+        worse += np.searchsorted(rivals, scores - reach, side="left")
     return better, worse

@@ -24,7 +24,7 @@ from partialnas.analysis.ratios import (
     with_series,
 )
 from partialnas.analysis.stamp import Query, given
-from partialnas.analysis.style import StyleName, check_suffix
+from partialnas.analysis.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
 
@@ -49,6 +49,7 @@ def ratio_figure(
     trial: int | None = None,
     table: Path | str | None = None,
     style: StyleName = "cvpr",
+    width: Width | None = None,
 ) -> RatioFigure:
     """Draws what a study's networks have learned; the same ledger gives the same bytes.
 
@@ -63,6 +64,7 @@ def ratio_figure(
         trial: number of the trial in the map; without it the first of the arm with most seeds.
         table: the CSV's file; beside the figure without it.
         style: the width and text size of a venue.
+        width: a column or a page of it; without one its usual width.
 
     Raises:
         UserError: nothing to draw, no such trial, or an unknown suffix or style.
@@ -73,15 +75,20 @@ def ratio_figure(
     check_suffix(path)
     if table.suffix.lower() != ".csv":
         raise UserError(f"{table}: the table behind a figure ends in .csv")
-    found, artefact = ratio_artefact(Path(folder), trial=trial, style=style)
+    found, artefact = ratio_artefact(Path(folder), trial=trial, style=style, width=width)
     files = artefact.write(path, table, path.with_suffix(".md"))
     return replace(found, files=files)
 
 
 def ratio_artefact(
-    folder: Path, *, trial: int | None = None, style: StyleName = "cvpr"
+    folder: Path,
+    *,
+    trial: int | None = None,
+    style: StyleName = "cvpr",
+    width: Width | None = None,
 ) -> tuple[RatioFigure, Artefact]:
     """What a figure of learned ratios shows, before any file, and its files; see `ratio_figure`."""
+    find_style(style, width)
     frame = with_series(load(folder))
     rows, warned = ratio_table(folder, frame), load_warnings(folder, frame)
     require_ratios(folder, frame, rows, trial)
@@ -91,10 +98,13 @@ def ratio_artefact(
     columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
     artefact = Artefact(
         studies=frame.attrs["studies"],
-        query=Query(verb="ratios", arguments=given(trial=trial, style=style)),
+        query=Query(verb="ratios", arguments=given(trial=trial, style=style, width=width)),
         texts={".csv": csv(rows), ".md": f"{markdown(readable(rows))}\n{caption}\n"},
         drawing=Drawing(
-            draw=lambda look: draw(panels, look), shown=pd.concat(shown)[columns], style=style
+            draw=lambda look: draw(panels, look),
+            shown=pd.concat(shown)[columns],
+            style=style,
+            width=width,
         ),
     )
     found = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())

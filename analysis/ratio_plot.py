@@ -1,6 +1,7 @@
 """The drawing of learned ratios: map over the epochs, ratios at the end, by class and by kind."""
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.axes import Floats
-from partialnas.analysis.labels import elide
+from partialnas.analysis.labels import distinct
 from partialnas.analysis.ratios import freeze_epoch
 from partialnas.analysis.style import FAMILIES, INK, LEADER, SERIES, Style
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 LOOKS = ((SERIES[0], "o"), *FAMILIES[:5])
 """Colour and marker of each series; there are no more series than these."""
 
+_ALONG = {
+    "history": "epoch",
+    "final": "ratio at the end",
+    "classes": "class",
+    "kinds": "ratio by input",
+}
+"""What stands along the axis of each panel."""
+
 Place = tuple[int, int, int]
 """Stage, block and part of a boundary, counted from 1."""
 
@@ -30,6 +39,7 @@ _LEAST_PANEL, _MOST_PANEL, _AROUND = 0.6, 6.6, 0.95
 _POINTS_PER_INCH, _LINE = 72, 1.15
 _BELOW = 3.9  # sizes of a label from an axis to what is under its label
 _BAR = 0.05
+_PANEL_SHARE, _CHARACTER = 0.4, 0.58
 _LONGEST_NAME = 18
 _MOST_VECTORS = 5000
 _ROOM = 1.06
@@ -83,15 +93,25 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
     size = (style.width, down * (len(rows) * pitch + _AROUND))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, label in zip(grid.flat, _labels(panels, style), strict=False):
+        axes.set_xlabel(label)
     for axes, (table, sketch) in zip(grid.flat, shown, strict=False):
         sketch(axes, table.assign(y=[rows.index(place) for place in places(table)]))
         _part_stages(axes, rows)
     for axes in grid[:, 0]:
         _label_rows(axes, rows, every=math.ceil(style.small * _LINE / _POINTS_PER_INCH / pitch))
-    for axes, letter in zip(grid.flat, panels.letters.values(), strict=False):
-        axes.set_xlabel(f"({letter}) {axes.get_xlabel()}")
+    for axes in grid.flat:
         axes.set_visible(axes.has_data())
     return figure
+
+
+def _labels(panels: RatioPanels, style: Style) -> list[str]:
+    """What stands below each panel, on equally many lines."""
+    wide = _PANEL_SHARE * style.width * _POINTS_PER_INCH / (style.text * _CHARACTER)
+    texts = [f"({letter}) {_ALONG[name]}" for name, letter in panels.letters.items()]
+    lines = [textwrap.wrap(text, int(wide)) for text in texts]
+    most = max(map(len, lines))
+    return ["\n".join([*each, *[""] * (most - len(each))]) for each in lines]
 
 
 def _pitch(rows: int, down: int, panels: RatioPanels) -> float:
@@ -119,7 +139,6 @@ def _draw_history(axes: "Axes", history: pd.DataFrame) -> None:
     """The ratios over the epochs, a cell each, and where they were frozen."""
     limits = (0.0, history["ratio"].max())
     _draw_cells(axes, history, "epoch", limits=limits, colours="viridis", label="ratio")
-    axes.set_xlabel("epoch")
     frozen = freeze_epoch(history)
     if frozen is None:
         return
@@ -140,7 +159,6 @@ def _draw_classes(axes: "Axes", classes: pd.DataFrame) -> None:
     most = max(differences["ratio"].abs().max(), _LEAST_DIFFERENCE)
     label = "ratio less its mean"
     _draw_cells(axes, differences, "class", limits=(-most, most), colours="PuOr", label=label)
-    axes.set_xlabel("class")
 
 
 def _draw_cells(
@@ -179,7 +197,8 @@ def _below(axes: "Axes") -> "Transform":
     """The axes' width across, and inches from below their label upwards."""
     from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-    inches, down = _figure(axes).dpi_scale_trans, _BELOW * float(axes.xaxis.label.get_fontsize())
+    sizes = _BELOW + _LINE * axes.get_xlabel().count("\n")
+    inches, down = _figure(axes).dpi_scale_trans, sizes * float(axes.xaxis.label.get_fontsize())
     bottom = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # it is affine
     return blended_transform_factory(
         axes.transAxes, inches + bottom + ScaledTranslation(0, -down / _POINTS_PER_INCH, inches)
@@ -198,7 +217,6 @@ def _draw_final(axes: "Axes", final: pd.DataFrame) -> None:
         statics["static"], statics["y"] - 0.5, statics["y"] + 0.5, LEADER,
         linestyles=(0, (3, 1.5)), linewidth=0.9, zorder=2, label="static",
     )  # fmt: skip
-    axes.set_xlabel("ratio at the end")
     _widen(axes, final["static"].max())
     _draw_legend(axes)
 
@@ -206,7 +224,6 @@ def _draw_final(axes: "Axes", final: pd.DataFrame) -> None:
 def _draw_kinds(axes: "Axes", kinds: pd.DataFrame) -> None:
     """The mean ratio of each kind of input."""
     _draw_series(axes, kinds)
-    axes.set_xlabel("ratio by input")
     _draw_legend(axes)
 
 
@@ -220,7 +237,8 @@ def _draw_series(axes: "Axes", table: pd.DataFrame) -> None:
     names = table["series"].unique()
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0)
-    for index, (name, (colour, marker)) in enumerate(zip(names, LOOKS, strict=False)):
+    told = distinct([*map(str, names)], _LONGEST_NAME)
+    for index, (name, label, (colour, marker)) in enumerate(zip(names, told, LOOKS, strict=False)):
         rows = table[table["series"].eq(name)]
         shift = 0.8 * ((index + 0.5) / len(names) - 0.5)
         seeds = rows.groupby("y")["ratio"].agg(["count", "mean", "std"])
@@ -235,7 +253,7 @@ def _draw_series(axes: "Axes", table: pd.DataFrame) -> None:
         _widen(axes, np.nanmax([rows["ratio"].max(), high.max()]))
         axes.scatter(
             seeds["mean"], y, s=13, marker=marker, color=colour, edgecolors="white",
-            linewidths=0.4, zorder=5, label=f" {elide(str(name), _LONGEST_NAME)}",
+            linewidths=0.4, zorder=5, label=f" {label}",
         )  # fmt: skip
 
 

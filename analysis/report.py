@@ -11,6 +11,7 @@ from partialnas.analysis import report_tables
 from partialnas.analysis.artefact import Artefact
 from partialnas.analysis.load import load
 from partialnas.analysis.ratios import load_ratios, load_warnings, with_series
+from partialnas.analysis.report_audit import AuditView, audit_stages, audit_views
 from partialnas.analysis.report_commands import commands
 from partialnas.analysis.report_details import Details
 from partialnas.analysis.report_render import rendered
@@ -81,6 +82,7 @@ class _Told(NamedTuple):
     effects: list[EffectsView]
     ratios: Sheet | None
     stages: list[Sheet]
+    audits: list[AuditView]
     warned: pd.DataFrame
 
 
@@ -91,7 +93,9 @@ def _gathered(folder: Path) -> _Told:
     with Ledger.open(folder) as ledger:
         study = study_facts(ledger, folder.name)
         details = Details(ledger, json.loads(study.meta.get("task", "{}")), own)
-        fronts = front_views(own, details)
+        audits = audit_views(folder, study.meta, frame)
+        ranks = {each.condition: each.ranks for each in audits if each.ranks}
+        fronts = front_views(own, details, ranks)
         learns = details.learns
     series = with_series(frame)
     warned = load_warnings(folder, series)
@@ -102,12 +106,16 @@ def _gathered(folder: Path) -> _Told:
         effects=[] if study.searches else effects_views(folder, own),
         ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
         stages=[*_stages(folder, study)],
+        audits=audits,
         warned=warned,
     )
 
 
 def _stages(folder: Path, study: StudyFacts) -> Iterator[Sheet]:
+    of_audits = audit_stages(study.meta)
     for name in study.stages:
+        if name in of_audits:
+            continue
         try:
             yield report_tables.stage_sheet(folder, name)
         except (UserError, KeyError):  # nothing of it has ended yet
@@ -135,16 +143,19 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
         "effects": told.effects,
         "ratios": told.ratios,
         "stages": told.stages,
+        "audits": told.audits,
         "design": [(name, text) for name, text in described(study) if text],
         "design_sheets": [sheet for sheet in tables if sheet is not None],
         "settings": settings_yaml(study.frozen),
-        "warnings": warnings(study, frame, told.fronts, told.warned),
+        "warnings": warnings(study, frame, told.fronts, told.audits, told.warned),
         "failures": report_tables.failures_sheet(frame),
         "early": report_tables.early_sheet(frame),
         "compute": report_tables.compute_sheet(study, frame),
         "compute_note": _compute(study, frame),
         "environment": report_tables.environment_sheet(study),
-        "commands": commands(study, told.fronts, told.effects, learned=told.ratios is not None),
+        "commands": commands(
+            study, told.fronts, told.effects, told.audits, learned=told.ratios is not None
+        ),
         "data": {"networks": networks},
     }
 
@@ -191,6 +202,7 @@ def _sections(told: _Told) -> list[tuple[str, str]]:
     found = [(view.id, view.heading) for view in views]
     found += [("ratios", "Learned ratios")] if told.ratios else []
     found += [("stages", "Confirmation")] if told.stages else []
+    found += [("trust", "Proxy trust")] if told.audits else []
     names = ("Design", "Warnings", "Failures", "Compute", "Environment", "Reproduce")
     return [*found, *((name.lower(), name) for name in names)]
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from partialnas.analysis.report_audit import AuditView
 from partialnas.analysis.report_study import StudyFacts
 from partialnas.analysis.report_views import EffectsView, FrontView
 
@@ -13,6 +14,7 @@ def commands(
     study: StudyFacts,
     fronts: Sequence[FrontView],
     effects: Sequence[EffectsView],
+    audits: Sequence[AuditView],
     *,
     learned: bool,
 ) -> Commands:
@@ -22,6 +24,7 @@ def commands(
         study: what the ledger knows of its study.
         fronts: that the report shows.
         effects: that the report shows.
+        audits: that the report shows.
         learned: whether ratios were learned.
     """
     found: Commands = [("The study", ["partialnas run DIR/study.yaml --out ANOTHER_DIR"])]
@@ -39,6 +42,9 @@ def commands(
             found.append((view.heading, _of_effects(view)))
     if learned:
         found.append(("Learned ratios", ["partialnas ratios DIR -o ratios.pdf"]))
+    for audit in audits:
+        line = f"partialnas audit DIR --report{_under(audit.condition)} -o audit.pdf"
+        found.append((audit.heading, [line]))
     found.append(
         ("Every trial, and this report", [
             "partialnas export DIR -o trials.csv",

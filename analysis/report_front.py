@@ -95,7 +95,7 @@ def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: Frame) -> dict[str
         "x": {"label": x.label, "ticks": x.ticks(frame.ticks)},
         "y": {"label": y.label, "ticks": y.ticks(frame.ticks)},
         "crowd": _dots(x.at(crowd[across.key]), y.at(crowd[up.key])),
-        "steps": _line(corners),
+        "steps": _line(corners[:-1]),
         "area": f"{_line(corners)}Z" if corners else "",
         "chains": _chains(at),
         "points": [_mark(row, x, y, across, up) for row in _in_order(at).to_dict("records")],

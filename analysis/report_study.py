@@ -20,6 +20,7 @@ Plain = dict[str, Any]
 _ON_DISK = "data"
 _NOT_SHOWN = ("study", "question", "quick", "schema")
 _LONGEST_TEXT = 240
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class StudyFacts:
         environments: distinct ones of its trials, with how many each has, the most frequent first.
         spent: hours.
         replays: proposals that named a network again.
+        timed: networks that were timed, each once however often it was.
     """
 
     name: str
@@ -53,6 +55,7 @@ class StudyFacts:
     environments: Sequence[tuple[Plain, int]]
     spent: Spent
     replays: int
+    timed: int
 
     @property
     def searches(self) -> bool:
@@ -93,6 +96,7 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
         environments=_environments(ran, meta),
         spent=spent(ledger.work(), Shares.of(frozen)),
         replays=ledger.replays(),
+        timed=ledger.timed(),
     )
 
 
@@ -173,7 +177,7 @@ def _objectives(objectives: Mapping[str, str]) -> str:
 def _listed(value: Any) -> str:
     """Settings on one line: `epochs 4, lr 0.01`; those without a value are left out."""
     if isinstance(value, Mapping):
-        parts = (f"{key} {_listed(each)}" for key, each in value.items() if each not in (None, ""))
+        parts = (f"{key} {_listed(each)}" for key, each in value.items() if each not in _NOTHING)
         return ", ".join(parts)
     if isinstance(value, list | tuple):
         return ", ".join(map(_listed, value))

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from partialnas.analysis.report_study import StudyFacts, shortened
 from partialnas.analysis.sheet import MINUS, Cell, Column, Sheet, one_line
 from partialnas.runs.design import Design, DesignArm
 from partialnas.runs.spent import duration
+
+if TYPE_CHECKING:
+    from partialnas.analysis.report_audit import Ranks
 
 MOST_ROWS = 60
 """Rows of a table that may have very many; what is left out is counted below it."""
@@ -50,18 +53,26 @@ def sheet(
     return Sheet(name=name, columns=made, caption=note)
 
 
-def front_sheet(points: pd.DataFrame) -> Sheet:
-    """Front, arms and baselines with their values: the figure as a table."""
+def front_sheet(points: pd.DataFrame, ranks: "Ranks | None" = None) -> Sheet:
+    """Front, arms and baselines with their values: the figure as a table.
+
+    Args:
+        points: as `told_points` gives them.
+        ranks: what an audit tells of ranks by short training; those that stay open are marked.
+    """
     rows = points[points["kind"].ne(OTHER)]
     shown = rows.head(MOST_ROWS).assign(family="-")  # `readable` tells whatever has a family
     shown = shown.assign(name=shown["name"].mask(shown["name"].eq(shown["digest"]), shown["arm"]))
     shown.attrs = points.attrs
     told = readable(shown).rename(columns={"": "Network or arm"})
     told.insert(1, "On the front", ["yes" if each else "" for each in shown["on_front"]])
+    if ranks:
+        told.insert(2, ranks.head, ranks.texts(shown["label"]))
     texts = {"Network or arm", "On the front", "Network", "Within limits"}
     heads = [str(column) for column in told]
     numbers = "".join("t" if head in texts else "n" for head in heads)
-    note = _left_out(len(rows) - len(shown), "row")
+    notes = [_left_out(len(rows) - len(shown), "row"), ranks.note(shown["label"]) if ranks else ""]
+    note = " ".join(filter(None, notes))
     cells = told.astype(str).to_numpy().tolist()
     return sheet("Front, arms and baselines", heads, cells, numbers, note)
 
@@ -199,8 +210,7 @@ def _left_out(number: int, noun: str) -> str:
 
 def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> Sheet:
     """Hours by what became of them."""
-    timed = frame.loc[frame["device"].notna(), ["condition", "digest"]]
-    counts = {**facts.states, "measuring": len(timed.drop_duplicates())}
+    counts = {**facts.states, "measuring": facts.timed}
     total = sum(facts.spent.hours.values())
     rows = [
         (

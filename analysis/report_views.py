@@ -1,5 +1,6 @@
 """What the report shows of each condition of a study: its front, and the effects of its arms."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from partialnas.analysis.effects import Effects, effects
 from partialnas.analysis.effects_figure import factorial_sheet
 from partialnas.analysis.pareto_plot import Extras
 from partialnas.analysis.pareto_table import pareto_table, under
+from partialnas.analysis.report_audit import Ranks
 from partialnas.analysis.report_details import Details
 from partialnas.analysis.report_effects import MOST_ARMS, forest
 from partialnas.analysis.report_front import figures, legend
@@ -86,15 +88,18 @@ class EffectsView:
     factorial: bool = False
 
 
-def front_views(frame: pd.DataFrame, details: Details) -> list[FrontView]:
+def front_views(
+    frame: pd.DataFrame, details: Details, ranks: Mapping[str, Ranks]
+) -> list[FrontView]:
     """The front under every condition.
 
     Args:
         frame: the study's own trials, as `load` gives them.
         details: what is known of its networks.
+        ranks: what audits tell of ranks by short training, by condition.
     """
     return [
-        _front(frame, condition, f"front{place or ''}", details)
+        _front(frame, condition, f"front{place or ''}", details, ranks.get(condition))
         for place, condition in enumerate(_conditions(frame))
     ]
 
@@ -120,7 +125,9 @@ def _heading(what: str, condition: str) -> str:
     return one_line(f"{what} under {condition}" if condition else what)
 
 
-def _front(frame: pd.DataFrame, condition: str, name: str, details: Details) -> FrontView:
+def _front(
+    frame: pd.DataFrame, condition: str, name: str, details: Details, ranks: Ranks | None
+) -> FrontView:
     heading = _heading("Front", condition)
     try:
         trials = under(frame, condition) if condition else frame
@@ -131,6 +138,8 @@ def _front(frame: pd.DataFrame, condition: str, name: str, details: Details) -> 
         return FrontView(id=name, condition=condition, heading=heading, message=str(error))
     points = told_points(table, f"{name}-")
     networks = details.of(points)
+    for place, text in zip(points["id"], _ranked(points, ranks), strict=True):
+        networks[place]["facts"] += text
     return FrontView(
         id=name,
         condition=condition,
@@ -142,12 +151,18 @@ def _front(frame: pd.DataFrame, condition: str, name: str, details: Details) -> 
         legend=legend(table, points),
         caption=caption,
         crowd=_crowd(len(table), points),
-        sheet=front_sheet(points),
+        sheet=front_sheet(points, ranks),
         architectures=networks_sheet(points, networks),
         networks=networks,
         on_front=int(points["on_front"].sum()),
         noisy=int(table["noisy"].sum()),
     )
+
+
+def _ranked(points: pd.DataFrame, ranks: Ranks | None) -> list[list[list[str]]]:
+    """What is told of the rank of each point: name and text, or nothing."""
+    texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
+    return [[[ranks.head, text]] if ranks and text else [] for text in texts]
 
 
 def _crowd(number: int, points: pd.DataFrame) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from partialnas.analysis.report_audit import OPEN, AuditView
+from partialnas.analysis.report_points import FRONT
 from partialnas.analysis.report_study import StudyFacts, shortened
 from partialnas.analysis.report_tables import warned_rows
 from partialnas.analysis.report_views import FrontView
@@ -15,7 +17,11 @@ Warnings = list[tuple[str, str]]
 
 
 def warnings(
-    study: StudyFacts, frame: pd.DataFrame, fronts: Sequence[FrontView], warned: pd.DataFrame
+    study: StudyFacts,
+    frame: pd.DataFrame,
+    fronts: Sequence[FrontView],
+    audits: Sequence[AuditView],
+    warned: pd.DataFrame,
 ) -> Warnings:
     """Sentences, each with what it is of.
 
@@ -23,11 +29,13 @@ def warnings(
         study: what the ledger knows of its study.
         frame: its trials, as `load` gives them.
         fronts: that the report shows.
+        audits: that the report shows.
         warned: warnings of learned ratios, as `load_warnings` gives them.
     """
     return [
         *_seeds(frame),
         *_timings(fronts),
+        *_ranks(fronts, audits),
         *_arms(study),
         *_machines(study),
         *warned_rows(warned),
@@ -52,6 +60,19 @@ def _timings(fronts: Sequence[FrontView]) -> Iterator[tuple[str, str]]:
                 f"{front.heading}: {front.noisy:,} networks have noisy timings; the machine was "
                 "not quiet, or the interval stayed wide.",
                 "Tables mark them with ~, figures draw them hollow.",
+            )
+
+
+def _ranks(fronts: Sequence[FrontView], audits: Sequence[AuditView]) -> Iterator[tuple[str, str]]:
+    known = {each.condition: each.ranks for each in audits}
+    for front in fronts:
+        ranks = known.get(front.condition)
+        members = [net["label"] for net in front.networks.values() if net["kind"] == FRONT]
+        if ranks and (number := ranks.open(members)):
+            yield (
+                f"{front.heading}: the ranks of {number:,} of {len(members):,} networks on it are "
+                "not resolved by short training.",
+                f"The table marks them with {OPEN}.",
             )
 
 

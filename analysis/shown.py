@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from partialnas.analysis.front import aggregate, require_trials
+from partialnas.analysis.labels import study_names
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes, under
 from partialnas.analysis.quantities import Quantity, find
@@ -114,5 +115,8 @@ def nothing(frame: pd.DataFrame, key: str) -> str:
 
 
 def called(rows: pd.DataFrame) -> "pd.Series[str]":
-    """What rows are called: the arm, or the number of the first trial."""
-    return rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    """What rows are called: the arm, or the first trial's number; of several studies with these."""
+    names = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    if rows["folder"].nunique() < 2:
+        return names
+    return rows["folder"].map(study_names(rows)) + ": " + names

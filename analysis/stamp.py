@@ -119,10 +119,10 @@ def numbers(table: pd.DataFrame) -> dict[str, Any]:
 
 def _plain_column(column: "pd.Series[Any]") -> list[Any]:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
-        return [
-            float(f"{value:.{_DIGITS}g}") if isfinite(value) else None for value in column.tolist()
-        ]
-    return [*map(_plain, column.astype(object).tolist())]
+        texts = map(f"%.{_DIGITS}g".__mod__, column.tolist())
+        return [value if isfinite(value) else None for value in map(float, texts)]
+    values = column.astype(object).tolist()
+    return [value if type(value) in (str, bool, int) else _plain(value) for value in values]
 
 
 def _plain(value: Any) -> Any:

@@ -11,12 +11,11 @@ import pandas as pd
 from partialnas.analysis import sheet
 from partialnas.analysis.arm_rows import is_search
 from partialnas.analysis.artefact import Artefact
-from partialnas.analysis.caption import pareto_caption
+from partialnas.analysis.caption import front_caption
 from partialnas.analysis.effect_caption import effects_caption
 from partialnas.analysis.effects import Effects, effects, unmatched_arms
 from partialnas.analysis.export import csv
 from partialnas.analysis.load import load
-from partialnas.analysis.pareto_plot import Extras
 from partialnas.analysis.pareto_table import pareto_table, under
 from partialnas.analysis.quantities import QUANTITIES, Quantity
 from partialnas.analysis.sheet import MINUS, PLUS_MINUS, Cell, Column, Sheet
@@ -286,6 +285,6 @@ def _front(
         raise UserError(f"columns: the front of a search has no {', '.join(absent)}")
     made = [makers[key]() for key in columns or makers]
     told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
-    caption = pareto_caption(frame, points, across, up, Extras())
+    caption = front_caption(frame, points, across, up)
     name = " and ".join(points["study"].unique())
     return Sheet(name=name, columns=told, caption=caption), points, frame.attrs["studies"]

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,14 +15,20 @@ from partialnas.subjects import trial_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from partialnas.analysis.style import StyleName, Width
 
-def draw_ratios(name: str, output: Path | None, table: Path | None) -> None:
+
+def draw_ratios(
+    name: str, output: Path | None, table: Path | None, *, style: str, width: str | None
+) -> None:
     """Draw the learned ratios of a study, print what they came to, and name the files written.
 
     Args:
         name: the study's folder, or a trial of it as DIR:7.
         output: the figure's file; in the study's folder without it.
         table: the CSV's file; beside the figure without it.
+        style: the venue that the figure is for.
+        width: of the figure; what is usual there without it.
     """
     from partialnas.analysis.ratio_agreement import agreement, convergence
     from partialnas.analysis.ratio_figure import ratio_figure
@@ -31,7 +37,14 @@ def draw_ratios(name: str, output: Path | None, table: Path | None) -> None:
 
     folder, trial = _study_or_trial(name)
     default = "ratios.pdf" if trial is None else f"ratios-{trial}.pdf"
-    drawn = ratio_figure(folder, output or folder / default, trial=trial, table=table)
+    drawn = ratio_figure(
+        folder,
+        output or folder / default,
+        trial=trial,
+        table=table,
+        style=cast("StyleName", style),
+        width=cast("Width | None", width),
+    )
     rows = of_all_images(drawn.table)
     summary = ratio_summary(drawn.trials, rows, drawn.warnings)
     console = Console(highlight=False)

@@ -187,6 +187,8 @@ def effects(
     factors: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of interaction: across, and lines.")
     ] = None,
+    style: StyleOption = "cvpr",
+    width: WidthOption = None,
 ) -> None:
     """Draw the effects of an ablation, and write the table behind the figure.
 
@@ -203,7 +205,10 @@ def effects(
     """
     from partialnas.ablation_overview import draw_effects
 
-    asked = {"metric": metric, "against": against, "margin": margin, "condition": condition}
+    asked = {
+        "metric": metric, "against": against, "margin": margin, "condition": condition,
+        "style": style, "width": width,
+    }  # fmt: skip
     draw_effects(folder, kind, output, _given(asked, factors=factors))
 
 
@@ -251,6 +256,8 @@ def ratios(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: beside the figure."),
     ] = None,
+    style: StyleOption = "cvpr",
+    width: WidthOption = None,
 ) -> None:
     """Draw the ratios that networks have learned, and write the table behind it.
 
@@ -267,7 +274,7 @@ def ratios(
     """
     from partialnas.ratio_overview import draw_ratios
 
-    draw_ratios(name, output, csv)
+    draw_ratios(name, output, csv, style=style, width=width)
 
 
 def export(

@@ -29,16 +29,15 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Makes many objects that stay, without looking through all of them again and again.
+    """Makes many objects without looking through all of them again and again.
 
     Python looks for garbage the more often the more objects there are; where a long ledger is read
-    there is none to be found. Afterwards what is there is left out of later searches.
+    there is none to be found.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if enabled:
             gc.enable()

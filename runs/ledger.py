@@ -39,10 +39,17 @@ from partialnas.runs.ledger_rows import (
     planned_row,
     to_json,
     trial_columns,
-    trial_row,
+    trial_rows,
 )
-from partialnas.runs.ledger_sql import RATIOS_SINCE, WORK, read, transaction, write
-from partialnas.runs.measurement import Measurement, as_written
+from partialnas.runs.ledger_sql import (
+    RATIOS_SINCE,
+    WORK,
+    read,
+    read_columns,
+    transaction,
+    write,
+)
+from partialnas.runs.measurement import Measurement, as_written, plain_measurement
 from partialnas.runs.record import RatioEpoch, Record, State
 from partialnas.space.errors import MachineError, UserError
 
@@ -269,11 +276,17 @@ class Ledger:
         apart = ("condition", "recipe", "stage", "seed", "rung")
         told = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
         distinct = f"count(DISTINCT json_array(digest, {told}))"
-        return self._one(f"SELECT count(*) - {distinct} FROM proposals")
+        several = "SELECT digest FROM proposals GROUP BY digest HAVING count(*) > 1"
+        return self._one(f"SELECT count(*) - {distinct} FROM proposals WHERE digest IN ({several})")
 
     def trials(self) -> list[TrialRow]:
         """Every trial, in the order of planning."""
         return self._trials("ORDER BY number")
+
+    def trial_columns(self, *names: str) -> dict[str, list[Any]]:
+        """These columns of every trial, in the order of planning; those in JSON as their text."""
+        with telling(self.path):
+            return read_columns(self._connection, "trials", names, "ORDER BY number")
 
     def trial(self, number: int) -> TrialRow:
         """The trial of this number.
@@ -322,8 +335,14 @@ class Ledger:
 
     def measurements(self) -> list[Measurement]:
         """Every measurement, in order."""
-        rows = self._read("measurements", "ORDER BY number")
-        return [as_written(row[9]) for row in rows]
+        return [*map(as_written, self.measured())]
+
+    def measured(self) -> list[dict[str, Any]]:
+        """Every measurement as plain data, in order."""
+        with telling(self.path):
+            wanted, order = ["measurement"], "ORDER BY number"
+            told = read_columns(self._connection, "measurements", wanted, order)
+        return [*map(plain_measurement, told["measurement"])]
 
     def work(self) -> list[Work]:
         """What finished trials and measurements have taken, summed over those that are alike."""
@@ -385,7 +404,7 @@ class Ledger:
         return self._one(f"SELECT ifnull(max(number), 0) + 1 FROM {table}")
 
     def _trials(self, where: str, *parameters: object) -> list[TrialRow]:
-        return [trial_row(columns) for columns in self._read("trials", where, *parameters)]
+        return trial_rows(self._read("trials", where, *parameters))
 
     def _trial(self, key: str) -> TrialRow:
         rows = self._trials("WHERE key = ?", key)

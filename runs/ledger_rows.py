@@ -7,7 +7,7 @@ Python's: a long search has a hundred thousand.
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +17,9 @@ from partialnas.runs.record import RatioEpoch, State
 
 FINAL: frozenset[State] = frozenset({"done", "early", "failed", "timeout"})
 """States that a trial never leaves."""
+
+SEPARATOR = "\x1f"
+"""Stands between the columns that a seal is of."""
 
 STATES: tuple[State, ...] = ("planned", "running", "done", "early", "failed", "timeout")
 """All states, in the order of a trial's life."""
@@ -191,7 +194,7 @@ def now() -> str:
 
 def seal(columns: Sequence[object]) -> int:
     """The CRC-32 of a row's columns: any single damaged byte changes it."""
-    return zlib.crc32("\x1f".join(map(str, columns)).encode())
+    return zlib.crc32(SEPARATOR.join(map(str, columns)).encode())
 
 
 def to_json(data: Any) -> str:
@@ -205,8 +208,14 @@ def trial_columns(row: TrialRow) -> tuple[object, ...]:
     return tuple((row._asdict() | {name: to_json(data) for name, data in plain.items()}).values())
 
 
-def trial_row(columns: Sequence[Any]) -> TrialRow:
-    """A trial from its columns."""
-    told = dict(zip(TrialRow._fields, columns, strict=True))
-    plain = {name: from_json(told[name]) for name in ("metrics", "cost", "environment")}
-    return TrialRow(**(told | plain))
+def trial_rows(rows: Iterable[Sequence[Any]]) -> list[TrialRow]:
+    """Trials from their columns; those of one environment share it."""
+    environments: dict[str, dict[str, str | int]] = {}
+    found = []
+    for columns in rows:
+        *before, metrics, cost, seconds, device, told, created, finished = columns
+        if told not in environments:
+            environments[told] = from_json(told)
+        plain = (from_json(metrics), from_json(cost), seconds, device, environments[told])
+        found.append(TrialRow._make((*before, *plain, created, finished)))
+    return found

@@ -3,9 +3,11 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
+from zlib import crc32
 
-from partialnas.runs.ledger_rows import FINAL, STATES, seal
+from partialnas.runs.ledger_rows import FINAL, SEPARATOR, STATES, seal
 
 SCHEMA_VERSION = 2
 RATIOS_SINCE = 2
@@ -102,12 +104,30 @@ def write(connection: sqlite3.Connection, table: str, columns: Sequence[object])
 def read(
     connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
 ) -> list[tuple[Any, ...]]:
-    """The columns of the rows that `where` selects, each compared with its seal."""
-    names = ", ".join((*COLUMNS[table], "seal"))
-    rows = connection.execute(f"SELECT {names} FROM {table} {where}", parameters).fetchall()
-    for *columns, found in rows:
-        if seal(columns) != found:
-            error = sqlite3.DatabaseError(f"row {columns[0]} of {table} differs from its seal")
+    """The columns of the rows that `where` selects, each row compared with its seal."""
+    return [row[:-1] for row in _sound(connection, table, where, *parameters)]
+
+
+def read_columns(
+    connection: sqlite3.Connection, table: str, wanted: Sequence[str], where: str = ""
+) -> dict[str, list[Any]]:
+    """These columns of the rows that `where` selects, each row compared with its seal."""
+    rows, names = _sound(connection, table, where), COLUMNS[table]
+    return {name: [*map(itemgetter(names.index(name)), rows)] for name in wanted}
+
+
+def _sound(
+    connection: sqlite3.Connection, table: str, where: str, *parameters: object
+) -> list[tuple[Any, ...]]:
+    """Rows as they are, the seal of each last, which has been found to be theirs."""
+    names = COLUMNS[table]
+    query = f"SELECT {', '.join(names)}, seal FROM {table} {where}"
+    rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
+    # what `seal` puts together, for a hundred thousand rows in less time; the seal is left out
+    sealed = SEPARATOR.join(["%s"] * len(names)) + "%.0s"
+    for row in rows:
+        if crc32((sealed % row).encode()) != row[-1]:
+            error = sqlite3.DatabaseError(f"row {row[0]} of {table} differs from its seal")
             error.sqlite_errorname = "SQLITE_CORRUPT"  # what SQLite says of a damaged page
             raise error
-    return [row[:-1] for row in rows]
+    return rows

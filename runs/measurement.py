@@ -1,8 +1,9 @@
 """How a network's speed is to be measured, and what was found. Plain values, no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import median
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import from_json
@@ -148,15 +149,22 @@ _DEFAULTS = {
 }
 
 
-def as_written(text: str) -> Measurement:
-    """The measurement that `text` (JSON) is of, not validated again.
+def plain_measurement(text: str) -> dict[str, Any]:
+    """A measurement as plain data, every field told, from JSON that is not validated again.
 
-    For what carries a seal: it is as it was written, and so as it was validated then. Validating
-    takes five times as long.
+    For what carries a seal: it is as it was written, and so as it was validated then.
     """
-    given = from_json(text)
+    given: dict[str, Any] = from_json(text)
+    return given if len(given) == len(Measurement.model_fields) else {**_DEFAULTS, **given}
+
+
+def as_written(given: dict[str, Any]) -> Measurement:
+    """The measurement of which `plain_measurement` has told; validating takes ten times as long.
+
+    The two share their data.
+    """
     measurement = Measurement.__new__(Measurement)
-    object.__setattr__(measurement, "__dict__", {**_DEFAULTS, **given})
+    object.__setattr__(measurement, "__dict__", given)
     object.__setattr__(measurement, "__pydantic_fields_set__", {*given})
     object.__setattr__(measurement, "__pydantic_extra__", None)
     object.__setattr__(measurement, "__pydantic_private__", None)
@@ -185,36 +193,33 @@ def same_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     throughputs, and theirs follow from it: who is relatively faster has more images a second.
     Measurements without a reference stay as they are.
     """
-    pairs = zip(measurements, reference_scales(measurements), strict=True)
+    scales = reference_scales([*map(vars, measurements)])
+    pairs = zip(measurements, scales, strict=True)
     return [one if scale is None else rescaled(one, scale) for one, scale in pairs]
 
 
-def reference_scales(measurements: Sequence[Measurement]) -> list[float | None]:
+def reference_scales(measurements: Sequence[Mapping[str, Any]]) -> list[float | None]:
     """For each measurement the throughput that its reference has on the common scale (img/s).
 
     None where there is no reference; see `same_scale`.
+
+    Args:
+        measurements: as plain data.
     """
     groups: dict[tuple[object, ...], list[float]] = {}
-    conditions = [_conditions(each) for each in measurements]
+    conditions = [
+        (*_CONDITIONS(each), str(each["environment"].get("processor"))) for each in measurements
+    ]
     for measurement, own in zip(measurements, conditions, strict=True):
-        speed = measurement.reference_throughput_img_s
+        speed = measurement["reference_throughput_img_s"]
         if speed is not None:
             groups.setdefault(own, []).append(speed)
     scales = {own: median(group) for own, group in groups.items()}
     return [scales.get(own) for own in conditions]
 
 
-def _conditions(measurement: Measurement) -> tuple[object, ...]:
-    """What must be equal for the throughputs of a reference to be comparable."""
-    return (
-        measurement.reference_digest,
-        measurement.reference_form,
-        measurement.device,
-        measurement.threads,
-        measurement.batch_size,
-        measurement.resolution,
-        measurement.in_chans,
-        measurement.precision,
-        measurement.runtime,
-        str(measurement.environment.get("processor")),
-    )
+_CONDITIONS = itemgetter(
+    *("reference_digest", "reference_form", "device", "threads", "batch_size", "resolution"),
+    *("in_chans", "precision", "runtime"),
+)
+"""With the processor, what must be equal for the throughputs of a reference to be comparable."""

@@ -7,9 +7,10 @@ protocol asks for.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from partialnas.runs.measurement import Measurement, Protocol
+from partialnas.runs.measurement import Measurement, Protocol, as_written
 from partialnas.space.errors import UserError
 from partialnas.space.values import checked
 
@@ -130,9 +131,57 @@ def _merit(way: Way, at: Machine | None) -> Callable[[Measurement], tuple[object
 
 def standing(measurements: Sequence[Measurement], way: Way) -> dict[str, Measurement]:
     """By digest the measurement that stands for each network; see `best`."""
-    at, by_digest = home(measurements, way), grouped(measurements)
-    found = {digest: best(taken, way, at) for digest, taken in by_digest.items()}
-    return {digest: m for digest, m in found.items() if m is not None}
+    fitting, places = chosen([*map(vars, measurements)], way)
+    return {digest: as_written(fitting[place]) for digest, place in places.items()}
+
+
+class Chosen(NamedTuple):
+    """Measurements that were taken in one way.
+
+    Attributes:
+        fitting: all of them, as plain data.
+        places: by digest where among these the one is that stands for each network; see `best`.
+    """
+
+    fitting: list[dict[str, Any]]
+    places: dict[str, int]
+
+
+def chosen(measurements: Iterable[dict[str, Any]], way: Way, at: Machine | None = None) -> Chosen:
+    """Those of many measurements, plain data, that were taken in a way; which of them stand.
+
+    Few differ in what decides about that: each kind is looked at once.
+
+    Args:
+        measurements: in the order in which they were taken.
+        way: that is asked for.
+        at: the machine that is preferred; the first that took one so unless given.
+    """
+    by_kind: dict[tuple[object, ...], Measurement | None] = {}
+    fitting, kinds = [], []
+    for m in measurements:
+        kind = _KIND(m), m["environment"].get("processor")
+        if kind not in by_kind:
+            sample = as_written(m)
+            by_kind[kind] = sample if way.fits(sample) else None
+        if by_kind[kind] is not None:
+            fitting.append(m)
+            kinds.append(kind)
+    samples = {kind: sample for kind, sample in by_kind.items() if sample is not None}
+    merit = _merit(way, at or home(samples.values(), way))
+    merits = {kind: merit(sample) for kind, sample in samples.items()}
+    places: dict[str, int] = {}
+    for place, (m, kind) in enumerate(zip(fitting, kinds, strict=True)):
+        known = places.setdefault(m["digest"], place)
+        if merits[kind] >= merits[kinds[known]]:
+            places[m["digest"]] = place
+    return Chosen(fitting, places)
+
+
+_KIND = itemgetter(
+    *("device", "device_kind", "threads", "batch_size", "precision", "form", "runtime"),
+    *("noisy", "tainted"),
+)
 
 
 def grouped(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:

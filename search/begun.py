@@ -25,14 +25,18 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
         return Ledger.create(folder, _meta(prepared, frozen))
     ledger = Ledger.open(folder, write=True)
     try:
-        ledger.check()  # a damaged ledger is told before anything is written to it
         _check_name(ledger, prepared, folder)
-        before = Study.model_validate_json(ledger.meta["frozen"]).frozen()
-        lines = growth(before, prepared.study.frozen())
+        meta = ledger.meta
+        lines = growth(Study.model_validate_json(meta["frozen"]).frozen(), prepared.study.frozen())
         _check_named(ledger, prepared)
+        told = {"frozen": frozen, **noted(meta, lines), **_design(prepared)}
+        changed = {key: value for key, value in told.items() if meta.get(key) != value}
+        if changed or ledger.counts()["running"]:
+            ledger.check()  # a damaged ledger is told before anything is written to it
         for line in lines:
             progress.event(f"the study goes on with {line}")
-        ledger.amend({"frozen": frozen, **noted(ledger.meta, lines), **_design(prepared)})
+        if changed:
+            ledger.amend(changed)
     except BaseException:
         ledger.close()
         raise

@@ -150,7 +150,7 @@ class Candidate:
         does not reach the sampler; limits are about the figures as they were timed.
         """
         values = self._means(objectives, _relative)
-        figures = self._means(limits, _timed)
+        figures = self._means(limits, _timed) if limits else {}
         if values is None or figures is None:
             return None
         excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
@@ -174,12 +174,15 @@ class Candidate:
         ]
         if len(results) < len(self.results) or not results:
             return None
-        values = {
-            name: fmean(each[name] for each in results if name in each)
-            if name in results[0]
-            else math.nan
-            for name in names
-        }
+        if len(results) == 1:
+            values = {name: results[0].get(name, math.nan) for name in names}
+        else:
+            values = {
+                name: fmean(each[name] for each in results if name in each)
+                if name in results[0]
+                else math.nan
+                for name in names
+            }
         return values if all(map(math.isfinite, values.values())) else None
 
 

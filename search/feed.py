@@ -1,7 +1,9 @@
 """The feed: decides what runs next, writes down what came of it, and tells the source."""
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from time import monotonic
 
 from partialnas.runs.conditions import rung_of
@@ -16,7 +18,7 @@ from partialnas.search.keeping import dominated
 from partialnas.search.prepared import Prepared
 from partialnas.search.roster import Roster
 from partialnas.search.rungs import Promotion, Rungs
-from partialnas.search.source import Reached, Remembered, Source
+from partialnas.search.source import Noted, Reached, Remembered, Source
 from partialnas.search.spending import Spending
 from partialnas.search.work import Item, Timing
 
@@ -67,6 +69,7 @@ class StudyFeed:
         self._deadline = monotonic() + 3600 * hours if hours else None
         with uncollected():
             self._resume()
+            gc.freeze()  # what is remembered stays: later searches for garbage leave it out
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -168,12 +171,12 @@ class StudyFeed:
         self._rungs.conclude(candidate)
         self._tell_source(candidate)
 
-    @property
+    @cached_property
     def _times(self) -> bool:
         stage = self._prepared.stage
         return self._study.trial is None and (stage is None or stage.timed)
 
-    @property
+    @cached_property
     def _times_early(self) -> bool:
         return self._times and self._study.times_early
 
@@ -316,11 +319,12 @@ class StudyFeed:
         self._roster.news.clear()  # their jobs are among these
         self._queue_news()
         for candidate in [*self._roster.candidates.values()]:
-            if candidate.concluded:
-                self._rungs.conclude(candidate)
             if candidate.results:
                 self.changed.append(candidate)
-            self._go_on(candidate)
+            if candidate.concluded:
+                self._rungs.conclude(candidate)
+            else:
+                self._go_on(candidate)
 
     def _remember(self, row: ProposalRow, candidate: Candidate) -> Remembered:
         waits = not candidate.trained or (self._times_early and bool(candidate.untimed))
@@ -328,7 +332,8 @@ class StudyFeed:
             candidate.waiting.append(row.number)
         candidate.concluded = not waits
         reached = None if waits else self._reached(candidate)
-        return Remembered(row.number, row.proposal, reached, open=waits, digest=row.digest)
+        note = Noted(row.proposal_json)
+        return Remembered(row.number, note, reached, open=waits, digest=row.digest)
 
 
 def _repeated(owners: Iterable[Candidate]) -> int:

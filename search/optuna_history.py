@@ -12,6 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
+from partialnas.search.source import Noted
+
 Distributions = dict[str, BaseDistribution]
 
 
@@ -29,6 +31,7 @@ class History:
         self._began = datetime.now()
         self._known: dict[tuple[tuple[str, str], ...], Distributions] = {}
         self._single: dict[str, BaseDistribution] = {}
+        self._told: dict[str, Distributions] = {}
 
     def trial(
         self,
@@ -54,7 +57,7 @@ class History:
             datetime_start=self._began,
             datetime_complete=self._began if state.is_finished() else None,
             params=note["params"],
-            distributions=self._distributions(note["distributions"]),
+            distributions=self.choices(note),
             user_attrs={},
             system_attrs=note["system_attrs"],
             intermediate_values={},
@@ -62,6 +65,18 @@ class History:
         for name, excess in constraints.items():
             trial.set_constraint(name, excess)
         return trial
+
+    def choices(self, note: Mapping[str, Any]) -> Distributions:
+        """The choices that a trial has made; of many notes few differ in them."""
+        if not isinstance(note, Noted):
+            return self._distributions(note["distributions"])
+        # between quotes that no text holds unescaped
+        told = note.text.partition(',"distributions":{')[2].partition('},"system_attrs":')[0]
+        if not told:  # of another layout
+            return self._distributions(note["distributions"])
+        if told not in self._told:
+            self._told[told] = self._distributions(note["distributions"])
+        return self._told[told]
 
     def _distributions(self, texts: Mapping[str, str]) -> Distributions:
         known = tuple(texts.items())
@@ -88,7 +103,10 @@ class Common:
 
     def add(self, trial: FrozenTrial) -> None:
         """Takes in the choices of a trial that is complete."""
-        made = trial._distributions
+        self.add_choices(trial.distributions)
+
+    def add_choices(self, made: Distributions) -> None:
+        """Takes in the choices that a trial has made; trials may share them."""
         if id(made) in self._seen:
             return
         self._seen.add(id(made))

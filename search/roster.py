@@ -1,6 +1,6 @@
 """The roster: every network of a study, what is wanted of it and what it has reached."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from partialnas.runs.conditions import condition_of, rung_of, stage_of
@@ -8,7 +8,7 @@ from partialnas.runs.design import Sequential, sequential_of
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.ledger_rows import ProposalRow, TrialRow
-from partialnas.runs.measurement import Measurement, Protocol
+from partialnas.runs.measurement import Measurement, Protocol, as_written
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.subject import (
     Subject,
@@ -17,7 +17,7 @@ from partialnas.runs.subject import (
     subject_name,
 )
 from partialnas.runs.task import Task
-from partialnas.runs.timings import Machine, Way, best, grouped, home, machine
+from partialnas.runs.timings import Machine, Way, best, chosen, home, machine
 from partialnas.search.candidate import Candidate
 from partialnas.search.condition import Condition
 from partialnas.search.controls import control_network
@@ -59,7 +59,7 @@ class Roster:
         self.remarks: list[str] = []
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
-        self._measured: dict[str, list[Measurement]] = {}
+        self._measured: dict[str, list[dict[str, Any]]] = {}
         self._homes: dict[Way, Machine | None] = {
             Way.of(condition.protocol): None for condition in prepared.conditions
         }
@@ -303,18 +303,30 @@ class Roster:
             if trial.final:
                 last = self._ledger.last_ratios(trial.key) if trial.key in learned else None
                 self._take(candidate, trial, last)
-        taken = self._ledger.measurements()
-        self._measured = grouped(taken)
-        self._homes = {way: home(taken, way) for way in self._homes}
+        self._recall_speeds()
+        return recalled
+
+    def _recall_speeds(self) -> None:
+        """Takes up how fast networks are."""
+        taken = self._ledger.measured()
+        for each in taken:
+            self._measured.setdefault(each["digest"], []).append(each)
+        self._homes = {way: home(map(as_written, taken), way) for way in self._homes}
+        stands: dict[Condition, Mapping[str, Measurement]] = {}
         for candidate in self.candidates.values():
             how = candidate.condition.full or candidate.condition
+            if how not in stands:
+                stands[how] = self._stands(how, taken)
             for seed in candidate.ends:
-                digest = candidate.ended_with(seed)
-                if digest in self._measured:
-                    measurement = self._standing(digest, how.task, how.protocol)
-                    if measurement is not None:
-                        candidate.speeds[seed] = measurement
-        return recalled
+                if (found := stands[how].get(candidate.ended_with(seed))) is not None:
+                    candidate.speeds[seed] = found
+
+    def _stands(self, how: Condition, taken: list[dict[str, Any]]) -> dict[str, Measurement]:
+        """By digest the measurement that stands for each network under a condition."""
+        way, size = Way.of(how.protocol), (how.task.resolution, how.task.channels)
+        of_size = [each for each in taken if (each["resolution"], each["in_chans"]) == size]
+        fitting, places = chosen(of_size, way, self._homes.get(way))
+        return {digest: as_written(fitting[place]) for digest, place in places.items()}
 
     def measured(self, item: Timing) -> Measurement | None:
         """The measurement that stands for what is to be timed, if it has been (see `timings`)."""
@@ -325,14 +337,14 @@ class Roster:
         return best(self._taken(digest, task, protocol), way, self._homes.get(way))
 
     def _taken(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
-        known = self._measured.get(digest, [])
+        known = map(as_written, self._measured.get(digest, []))
         return [each for each in known if is_answered(task, protocol, each)]
 
     def take_measurement(self, measurement: Measurement) -> None:
         """Takes up how fast a network is; of several measurements the better one stands."""
         digest = measurement.digest
         known = self._measured.setdefault(digest, [])
-        known.append(measurement)
+        known.append(vars(measurement))
         for way, at in self._homes.items():
             if at is None and way.fits(measurement):
                 self._homes[way] = machine(measurement)

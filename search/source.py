@@ -4,7 +4,10 @@ import itertools
 import random
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
+
+from pydantic_core import from_json
 
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import UserError
@@ -46,6 +49,33 @@ class Proposal:
     note: dict[str, Any] = field(default_factory=dict)
 
 
+class Noted(Mapping[str, Any]):
+    """What a source wrote down with a proposal, read when it is looked into.
+
+    Of a hundred thousand notes hardly any is.
+
+    Attributes:
+        text: JSON that it is read from.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        found: dict[str, Any] = from_json(self.text)
+        return found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
 @dataclass(frozen=True)
 class Remembered:
     """A proposal of an earlier sitting, as the ledger knows it.
@@ -59,7 +89,7 @@ class Remembered:
     """
 
     number: int
-    note: dict[str, Any]
+    note: Mapping[str, Any]
     reached: Reached | None
     open: bool = False
     digest: str = ""

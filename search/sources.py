@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import optuna
@@ -257,38 +258,74 @@ class OptunaSource:
         return [reached.values[name] for name in self._objectives]
 
     def rebuild(self, history: Sequence[Remembered]) -> None:
-        """Add the proposals of earlier sittings to the study."""
-        study = self._storage.get_study_id_from_name(_STUDY)
-        trials, past = History(), len(self._study.get_trials(deepcopy=False))
-        for number, remembered in enumerate(history, start=past):
-            trial = self._frozen(remembered, trials)
-            self._trials[remembered.number] = number
+        """Add the proposals of earlier sittings to the study: those that its sampler looks at."""
+        if not history:
+            return
+        study, trials = self._storage.get_study_id_from_name(_STUDY), History()
+        noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
+        kept = self._looked_at(history, noted)
+        number = len(self._study.get_trials(deepcopy=False))
+        for remembered in history:
+            if remembered.reached is not None and not remembered.open:
+                self._common.add_choices(trials.choices(remembered.note))
+            if remembered.number not in kept and not remembered.open:
+                continue
+            self._storage.create_new_trial(study, self._frozen(remembered, trials))
             self._numbers[number] = remembered.number
-            self._storage.create_new_trial(study, trial)
-            if trial.state == TrialState.COMPLETE:
-                self._common.add(trial)
-            # notes of older ledgers do not tell: their samplers needed no place in a sequence
-            self._asked = remembered.note.get("asked", self._asked + 1)
-            if not remembered.open:
-                del self._trials[remembered.number]
-        if self._spec.sampler == "nsga2":
-            self._remember_parents(history)
+            if remembered.open:
+                self._trials[remembered.number] = number
+            number += 1
+        self._asked = self._places(history)
+        if noted:
+            self._remember_parents(noted[-1])
+        elif self._spec.sampler == "nsga2":
+            self._choose_parents()
 
-    def _remember_parents(self, history: Sequence[Remembered]) -> None:
+    def _places(self, history: Sequence[Remembered]) -> int:
+        """How often the sampler has been asked, as the last note tells."""
+        asked = self._asked
+        if "asked" in history[-1].note:
+            return int(history[-1].note["asked"])
+        for remembered in history:
+            # notes of older ledgers do not tell: their samplers needed no place in a sequence
+            asked = remembered.note.get("asked", asked + 1)
+        return asked
+
+    def _noted_generations(self, history: Sequence[Remembered]) -> list[Remembered]:
+        """The first of the last two generations, with which their parents are noted."""
+        noted = (each for each in reversed(history) if each.note.get("parents"))
+        return [*islice(noted, 2)][::-1]
+
+    def _looked_at(self, history: Sequence[Remembered], noted: list[Remembered]) -> Container[int]:
+        """Numbers of the proposals that the sampler looks at, beside those that are open.
+
+        A long search has a hundred thousand others.
+        """
+        if self._spec.sampler in ("random", "quasi-random"):
+            return ()
+        everyone = [each.number for each in history]
+        if len(noted) < 2:
+            return range(everyone[0], everyone[-1] + 1)
+        return {*noted[-1].note["parents"], *range(noted[0].number, everyone[-1] + 1)}
+
+    def _remember_parents(self, noted: Remembered) -> None:
         """Has the parents of the last generation at hand, as they were noted."""
         trials = self._study.get_trials(deepcopy=False)
-        last = max(map(_SteadyNSGAII.generation, trials), default=0)
-        noted = next((each for each in reversed(history) if each.note.get("parents")), None)
-        if noted is None:  # by an older version: chosen anew, from the first generation on
-            for generation in range(1, last + 1):
-                self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
-            return
         places = {number: place for place, number in self._numbers.items()}
         parents = [places[number] for number in noted.note["parents"]]
         self._noted = _SteadyNSGAII.generation(trials[places[noted.number]])
         study = self._storage.get_study_id_from_name(_STUDY)
         key = _SteadyNSGAII.parents_key(self._noted)
         self._storage.set_study_system_attr(study, key, parents)
+
+    def _choose_parents(self) -> None:
+        """Has parents that older versions did not note chosen anew, from generation to generation.
+
+        Each choice looks at the one before.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        for generation in range(1, max(map(_SteadyNSGAII.generation, trials), default=0) + 1):
+            self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
     def _frozen(self, remembered: Remembered, trials: History) -> FrozenTrial:
         reached = remembered.reached

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from partialnas.analysis.audit import (
 )
 from partialnas.analysis.audit_figure import audit_figure
 from partialnas.analysis.audit_sample import choose_sample
+from partialnas.analysis.report import report_artefact
 from partialnas.analysis.verify import verify
 from partialnas.runs.design import Stage
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.multivariate_t import critical_of_many
 from partialnas.runs.record import Record
 from partialnas.space.errors import UserError
 
@@ -357,3 +360,51 @@ def test_too_few_networks_are_a_message(tmp_path: Path, values: list[float | Non
     written.ledger.close()
     with pytest.raises(UserError, match="no trials" if not values else "it takes 3 networks"):
         choose_sample(written.folder, 20)
+
+
+def test_the_report_marks_the_ranks_that_short_training_leaves_open(folder: Path) -> None:
+    page = report_artefact(folder).content(".html").decode()
+    (table,) = re.findall(r'<table id="front-table">.*?</table>', page, re.DOTALL)
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", table.partition("</thead>")[0])
+    at = heads.index("Rank by Validation NLL")
+    rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
+    cells = [re.findall(r"<t[hd][^>]*>(?:<button[^>]*>)?([^<]*)", row) for row in rows]
+    told = {row[0]: row[at] for row in cells}
+    between = proxy_noise(load_audit(folder))
+    critical = critical_of_many(0.95, between.degrees, len(SHORT) - 1)
+    means = {network: mean(of) for network, of in SHORT.items()}
+    seeds = {n: sum(value is not None for value in of.values()) for n, of in SHORT.items()}
+
+    def expected(network: int) -> str:
+        apart = {
+            other: (means[other] - means[network])
+            / (between.deviation * math.sqrt(1 / seeds[other] + 1 / seeds[network]))
+            for other in SHORT
+        }
+        low = 1 + sum(gap < -critical for gap in apart.values())
+        high = len(SHORT) - sum(gap > critical for gap in apart.values())
+        rank = 1 + sum(other < means[network] for other in means.values())
+        return f"{rank}" if low == high else f"≈{rank} ({low} to {high})"
+
+    assert told.pop("fasternet_t0") == ""
+    assert len(told) >= 3
+    assert told == {name: expected(int(name.removeprefix("#"))) for name in told}
+    open_ = sum("≈" in text for text in told.values())
+    assert open_ > 0
+    assert f"the ranks of {open_} of {len(told)} networks on it are not resolved" in page
+    assert "≈ before a rank: short training does not resolve it" in page
+    assert "Stage audit" not in page.partition("Confirmation")[2]
+    assert "Agreement with Validation NLL (nats) after 16 epochs" in page
+    assert "partialnas audit DIR --report" in page
+
+
+def test_an_audit_that_has_only_begun_is_told_in_the_report(tmp_path: Path) -> None:
+    written = Written(tmp_path / "study")
+    for network in range(1, 5):
+        written.trial(network, 0, 0.1 * network)
+    written.stages(stage("audit", [1, 2], 16))
+    written.ledger.close()
+    page = report_artefact(written.folder).content(".html").decode()
+    assert "Proxy trust" in page
+    assert "Nothing to compare: 0 networks of the audit" in page
+    assert "Rank by" not in page

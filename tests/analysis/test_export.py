@@ -1,10 +1,15 @@
+import io
+import math
 import zipfile
 from collections.abc import Callable
+from csv import reader
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from partialnas.analysis import export, load
 from partialnas.analysis.export import FIRST, csv, markdown
@@ -59,6 +64,20 @@ def test_a_spreadsheet_runs_nothing(tmp_path: Path, frames: Frames) -> None:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()
     assert "<f>" not in sheet
     assert "hyperlink" not in sheet
+
+
+@given(st.lists(st.floats(), max_size=8))
+def test_numbers_are_written_as_python_writes_them(values: list[float]) -> None:
+    written = csv(pd.DataFrame({"x": pd.Series(values, dtype="float64")})).split("\n")[1:-1]
+    assert written == ["" if math.isnan(value) else repr(value) for value in values]
+
+
+@given(st.lists(st.none() | st.integers(-9, 9) | st.text('=a,"#\n', max_size=4), max_size=8))
+def test_cells_are_read_back_as_they_were(cells: list[Any]) -> None:
+    column = pd.Series(cells, dtype=object)
+    rows = [*reader(io.StringIO(csv(pd.DataFrame({"x": column, "y": 1}))))][1:]
+    disarmed = [f"'{each}" if str(each)[:1] == "=" else each for each in cells]
+    assert rows == [["" if each is None else str(each), "1"] for each in disarmed]
 
 
 def test_negative_numbers_are_not_text(frames: Frames) -> None:

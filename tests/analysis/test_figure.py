@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from partialnas.analysis.choices import in_order
 from partialnas.analysis.clipping import clipped
 from partialnas.analysis.convergence_figure import hypervolume_of
 from partialnas.analysis.errors_figure import distribution
@@ -170,11 +169,6 @@ def test_blocks_cost_together_what_the_network_costs(tmp_path: Path, studies: li
         for number, own in table.groupby("trial"):
             recorded = ledger.trial(int(number)).cost
             assert {key: own[key].sum() for key in recorded} == recorded
-
-
-def test_levels_stand_by_size() -> None:
-    levels = pd.Series(["1/2", "16", "1/8", "–", "none", "channel", "8"])
-    assert in_order(levels) == ["1/8", "1/2", "8", "16", "channel", "none", "–"]
 
 
 def test_only_dominated_points_far_off_are_clipped() -> None:

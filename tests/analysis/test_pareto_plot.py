@@ -11,7 +11,7 @@ from matplotlib.path import Path as Polygon
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox, BboxBase
 
-from partialnas.analysis.labels import elide
+from partialnas.analysis.labels import distinct, elide, study_names
 from partialnas.analysis.pareto_plot import draw
 from partialnas.analysis.pareto_table import pareto_table
 from partialnas.analysis.style import STYLES, StyleName, drawing
@@ -160,3 +160,18 @@ def test_long_texts_lose_their_middle() -> None:
     assert elide("a" * 24) == "a" * 24
     assert elide("abcdefghij", 5) == "ab…ij"
     assert len(elide("x" * 99)) == 24
+
+
+def test_names_that_would_become_alike_lose_what_they_share() -> None:
+    names = ["14 px, batch 16: per-layer", "14 px, batch 64: per-layer", "static"]
+    assert distinct(names, 18) == ["…16: per-layer", "…64: per-layer", "static"]
+    assert distinct(names, 30) == names
+    assert distinct([*names, names[0]], 18)[3] == "…16: per-layer"
+
+
+def test_repeats_are_called_by_the_ends_of_their_paths() -> None:
+    folders = ["/somewhere/one/run", "/somewhere/two/run", "/elsewhere/last"]
+    rows = pd.DataFrame({"folder": folders, "study": ["s", "s", "t"]})
+    assert [*study_names(rows).values()] == ["one/run", "two/run", "elsewhere/last"]
+    apart = rows.assign(study=["a", "b", "c"])
+    assert study_names(apart) == dict(zip(folders, "abc", strict=True))

@@ -313,6 +313,24 @@ def test_failures_are_told_by_reason_the_most_frequent_first(
     assert "#3, #4" in cells
 
 
+def test_a_network_that_was_timed_twice_is_counted_once(
+    tmp_path: Path, ledgers: Made, measure: Made
+) -> None:
+    records = [record(i, 0.3 + 0.1 * i) for i in range(3)]
+    timed = [measure(f"{i:016x}", 1.0 + i, 1000.0) for i in (0, 1, 2, 1, 1)]
+    text = report_artefact(ledgers(tmp_path / "study", records, timed)).content(".html").decode()
+    (row,) = re.findall(r"<tr><th[^>]*>measuring</th>(.*?)</tr>", text)
+    assert re.findall(r">([^<]*)</td>", row)[0] == "3"
+
+
+def test_settings_without_a_value_are_left_out(
+    tmp_path: Path, ledgers: Made, measure: Made
+) -> None:
+    study = {"search": {"sampler": "random", "rungs": [], "promote": None, "seed": 0}}
+    page = page_of(search_of(tmp_path / "study", ledgers, measure, 2, study=study))
+    assert "sampler random, seed 0" in page.texts["dd"]
+
+
 def test_conditions_have_a_front_each(tmp_path: Path) -> None:
     frozen = {"study": "s", "search": None, "arms": {}, "seeds": 1, "recipe": {"epochs": 1},
               "task": {"data": "digits"}, "objectives": {"val_nll": "min", "macs": "min"},

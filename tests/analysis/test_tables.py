@@ -117,6 +117,9 @@ def test_a_search_is_told_by_its_front(tmp_path: Path, ledgers: Callable[..., Pa
     shown = lines(folder)
     assert [line.split("|")[1].strip() for line in shown[2:]] == ["#1", "#3"]
     assert "0.5500 ± 0.0707" in shown[2]
+    caption = table_artefact([folder]).content(".md").decode()
+    assert "Each row is a mean over 2 seeds. ±: one standard deviation (n − 1)" in caption
+    assert "bars" not in caption
     assert "Δ" not in shown[0]
     with pytest.raises(UserError, match="a search has no arms to compare"):
         table_artefact([folder], against="a")

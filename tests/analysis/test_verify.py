@@ -151,6 +151,23 @@ def test_a_table_beside_a_figure_is_read_as_usual_and_verified(
     assert {each.column for each in found} >= {"val_nll"}
 
 
+def test_speeds_that_were_measured_otherwise_are_verified_as_they_were_asked_for(
+    tmp_path: Path, ledgers: Ledgers, measure: Callable[..., Any]
+) -> None:
+    records = [{"state": "done", "metrics": {"val_nll": 0.5 - 0.1 * i}} for i in range(2)]
+    timed = [
+        measure(f"{i:016x}", 1.0 + i, speed, batch_size=batch)
+        for i in range(2)
+        for batch, speed in ((32, 3000.0), (1, 100.0))
+    ]
+    folder = ledgers(tmp_path / "s", records, timed)
+    assert load(folder)["throughput_img_s"].iloc[0] == pytest.approx(3000)
+    files = pareto_figure(load(folder, timing="batch_size=1"), tmp_path / "f.svg").files
+    speeds = pd.read_csv(files[1], comment="#").set_index("label")["throughput_img_s"]
+    assert speeds["#1"] == pytest.approx(100)
+    assert_verified(folder, files[1:])
+
+
 @pytest.mark.parametrize(
     "suffix", ["pdf", *(pytest.param(s, marks=pytest.mark.slow) for s in ("svg", "png"))]
 )

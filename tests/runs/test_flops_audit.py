@@ -43,7 +43,8 @@ def timed(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFr
     number = range(len(macs))
     return pd.DataFrame(
         {
-            "digest": [f"d{i}" for i in number], "arm": "", "trial": [i + 1 for i in number],
+            "folder": "s", "arm": "", "trial": [i + 1 for i in number],
+            "digest": [f"d{i}" for i in number],
             "macs": macs, "throughput_img_s": speed, "relative_throughput": 1.0,
             "relative_low": 1 - width, "relative_high": 1 + width,
         }

@@ -112,6 +112,17 @@ def test_what_is_written_is_read_by_another_connection(ledger: Ledger, tmp_path:
         }
 
 
+def test_replays_are_proposals_that_ask_for_the_same_once_more(ledger: Ledger) -> None:
+    notes: list[dict[str, Any]] = [
+        {}, {"params": {"x": 1}}, {"rung": 2}, {"rung": 2}, {"seed": 0}, {"stage": "confirm"},
+    ]  # fmt: skip
+    for digest in ("a", "b", "b", "c"):
+        for note in notes if digest == "b" else notes[:1]:
+            ledger.add_proposal(None, digest, {}, note)
+    apart = {("b", str(note)) for note in ({}, *notes[2:])}
+    assert ledger.replays() == len(ledger.proposals()) - 2 - len(apart) == 8
+
+
 def test_a_key_has_one_record_for_good(ledger: Ledger) -> None:
     (key,) = propose(ledger, "a")
     ledger.finish(record(key, state="timeout", reason="no result after 4 s", curve=()))

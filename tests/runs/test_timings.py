@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from partialnas.runs.measurement import Measurement, Protocol
 from partialnas.runs.timings import Way, best, home, machine, standing, study_way
@@ -108,3 +110,23 @@ def test_the_settings_of_a_frozen_study_tell_its_way() -> None:
     assert study_way({"device": "cuda:1", "batch_size": 8}) == Way(
         "cuda", 1, 8, "float32", "deploy", "auto"
     )
+
+
+KINDS = {
+    "digest": ["a" * 16, "b" * 16], "threads": [1, 4], "form": ["deploy", "training"],
+    "noisy": [False, True], "tainted": [False, True], "runtime": ["eager", "onnxruntime"],
+    "environment": [{"processor": "Chip 9"}, {"processor": "Chip 8"}, {}],
+}  # fmt: skip
+SOME = st.builds(taken, st.just(1.0), **{key: st.sampled_from(of) for key, of in KINDS.items()})
+
+
+@given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.changed("form=training")]))
+def test_of_many_networks_the_same_stand_as_of_each_alone(
+    everyone: list[Measurement], way: Way
+) -> None:
+    everyone = [m.model_copy(update={"rounds": place + 1}) for place, m in enumerate(everyone)]
+    alone = {
+        digest: best([m for m in everyone if m.digest == digest], way, home(everyone, way))
+        for digest in KINDS["digest"]
+    }
+    assert standing(everyone, way) == {d: m for d, m in alone.items() if m is not None}

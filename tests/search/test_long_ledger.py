@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState, create_trial
 
+from partialnas.runs.ledger_rows import to_json
 from partialnas.search.optuna_history import Common, History
 from partialnas.search.prepare import prepare
-from partialnas.search.source import Proposal, Reached, Remembered
+from partialnas.search.source import Noted, Proposal, Reached, Remembered
 from partialnas.search.sources import OptunaSource, make_source
 from partialnas.search.study import Study
 
@@ -35,8 +37,9 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def source() -> OptunaSource:
-    made = make_source(prepare(Study.model_validate(PLAIN), Path()))
+def source(sampler: str = "nsga2") -> OptunaSource:
+    plain = {**PLAIN, "search": {"sampler": sampler, "population": 2}}
+    made = make_source(prepare(Study.model_validate(plain), Path()))
     assert isinstance(made, OptunaSource)
     return made
 
@@ -46,8 +49,8 @@ def reached(proposal: Proposal) -> Reached:
     return Reached({"val_nll": 1 / width, "macs": width + 0.01 * hash(width) % 1})
 
 
-def searched(count: int) -> tuple[OptunaSource, list[Remembered]]:
-    searching, history = source(), []
+def searched(count: int, sampler: str = "nsga2") -> tuple[OptunaSource, list[Remembered]]:
+    searching, history = source(sampler), []
     for number in range(1, count + 1):
         proposal = searching.ask(number)
         searching.tell(number, reached(proposal))
@@ -65,12 +68,17 @@ def shallow(depth: int) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
+def as_the_ledger_has_it(each: Remembered) -> Remembered:
+    return replace(each, note=Noted(to_json(each.note)))
+
+
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: bool) -> None:
     going, history = searched(120)
     if not noted:  # as older versions wrote it
-        for each in history:
-            each.note.pop("parents", None)
+        told = [{k: v for k, v in each.note.items() if k != "parents"} for each in history]
+        history = [replace(each, note=note) for each, note in zip(history, told, strict=True)]
+    history = [*map(as_the_ledger_has_it, history)]
     resumed = source()
     with shallow(250):
         resumed.rebuild(history)
@@ -79,6 +87,41 @@ def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: boo
             assert after.architecture.digest == going.ask(number).architecture.digest
             for each in (going, resumed):
                 each.tell(number, reached(after))
+
+
+@pytest.mark.parametrize("sampler", ["random", "quasi-random", "nsga2", "tpe"])
+def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
+    going, history = searched(25, sampler)
+    waiting, *_ = going.ask(26), going.ask(27)
+    history.append(Remembered(26, waiting.note, None, open=True))
+    history.append(Remembered(27, {**waiting.note, "asked": 27}, None))
+    resumed = source(sampler)
+    resumed.rebuild([*map(as_the_ledger_has_it, history)])
+    resumed.tell(26, reached(waiting))
+    with pytest.raises(KeyError):
+        resumed.tell(27, reached(waiting))
+    assert resumed.ask(28).architecture.digest
+
+
+def test_choices_are_the_same_as_text() -> None:
+    kinds = {
+        "a": CategoricalDistribution((1, '},"system_attrs":')),
+        "b": CategoricalDistribution((2,)),
+    }
+    notes = [
+        {
+            "params": {"a": 1, "b": ',"distributions":{'},
+            "distributions": {name: distribution_to_json(kinds[name]) for name in names},
+            "system_attrs": {},
+        }
+        for names in ("a", "ab", "", "b", "ab")
+    ]
+    trials = History()
+    for note in notes:
+        assert trials.choices(Noted(to_json(note))) == trials.choices(note)
+        assert [*trials.choices(note)] == [*note["distributions"]]
+        backwards = dict(reversed(note.items()))
+        assert trials.choices(Noted(to_json(backwards))) == trials.choices(note)
 
 
 def test_remembered_trials_are_those_that_optuna_makes() -> None:
