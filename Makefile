@@ -44,11 +44,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)
+results/large/ledger.sqlite: | $(STAMP)
+	@echo "==> building a ledger of 100,000 trials (a few minutes)"
+	$(BIN)/python benchmarks/large_ledger.py results/large
+
+bench: $(STAMP) results/large/ledger.sqlite
 	@echo "==> timing the harness, training and inference"
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/overhead.py --sleep 1 --rounds 1
-	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/scale.py --ledger results/large
+	$(BIN)/python benchmarks/analysis_speed.py results/large
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/measuring.py

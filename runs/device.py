@@ -4,8 +4,11 @@ import torch
 
 from partialnas.space.errors import MachineError, UserError
 
-_NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc")
-"""What torch, in a RuntimeError, says of a processor's memory that is used up."""
+_NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc", "could not create a primitive")
+"""What torch, in a RuntimeError, says of a processor's memory that is used up.
+
+The last is oneDNN's, which does not say more; for lack of memory is when networks that it can run
+come to it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
