@@ -253,10 +253,11 @@ def node_lost(scene: Scene) -> None:
 
 def misbehaving(fault: str) -> Callable[[Scene], None]:
     """A fault of one trial in five; of fewer where each costs a worker process."""
+    one_in = 18 if fault == "hangs" else 5
 
     def happen(scene: Scene) -> None:
         (scene.folder / "fault").write_text(fault)
-        (scene.folder / "one-in").write_text("18" if fault == "hangs" else "5")
+        (scene.folder / "one-in").write_text(str(one_in))
         executor = RAY | {"time_limit_s": 3} if fault == "hangs" else ALONE
         scene.ends(executor)
         states = Counter(row.state for row in scene.rows())
@@ -265,7 +266,7 @@ def misbehaving(fault: str) -> Callable[[Scene], None]:
         wanted = "timeout" if fault == "hangs" else "failed"
         scene.expect("only it fails, with its reason", holds=0 < states[wanted] < TRIALS / 2)
 
-    happen.__doc__ = f"One trial in {18 if fault == 'hangs' else 5} {fault}."
+    happen.__doc__ = f"One trial in {one_in} {fault}."
     return happen
 
 

@@ -94,7 +94,12 @@ def _number(name: Any, value: Any) -> float:
 
 
 def record_of(
-    job: Job, seed: int, context: Context, ending: Ending, seconds: float, **learned: Any
+    job: Job,
+    seed: int,
+    context: Context,
+    ending: Ending,
+    seconds: float,
+    learned: Mapping[str, Any] | None = None,
 ) -> Record:
     """The record of a trial.
 
@@ -104,8 +109,10 @@ def record_of(
         context: whose device the record names.
         ending: how it ended.
         seconds: that it took.
-        learned: further fields of the record, in the place of what is known of the job alone.
+        learned: fields that a training fills, `cost` and `environment` among them; without it
+            these tell what is known of the job alone.
     """
+    learned = learned or {"cost": cost_of(job.subject, job), "environment": environment()}
     return Record(
         key=job.keys[seed],
         digest=subject_digest(job.subject),
@@ -117,7 +124,7 @@ def record_of(
         metrics=dict(ending.metrics),
         seconds=seconds,
         device=context.device,
-        **{"cost": cost_of(job.subject, job), "environment": environment(), **learned},
+        **learned,
     )
 
 

@@ -90,7 +90,7 @@ def _attempt(
             return None
         ending = explained(error, job, context, halved=halved)
     seconds = time.perf_counter() - started
-    return record_of(job, seed, context, ending, seconds, **_learned(job, training))
+    return record_of(job, seed, context, ending, seconds, _learned(job, training))
 
 
 def _free_memory(context: Context) -> None:
@@ -194,10 +194,10 @@ def _tell(context: Context, key: str, row: Row) -> None:
         raise MachineError(f"the progress of trial {key} could not be told: {error}") from error
 
 
-def _learned(job: Job, training: Training | None) -> dict[str, Any]:
+def _learned(job: Job, training: Training | None) -> dict[str, Any] | None:
     """What a record says beside how the trial ended, as far as its training has come."""
     if training is None:
-        return {}
+        return None
     return {
         "curve": tuple(training.curve),
         "cost": _cost(job, training),

@@ -174,15 +174,12 @@ class Candidate:
         ]
         if len(results) < len(self.results) or not results:
             return None
-        if len(results) == 1:
-            values = {name: results[0].get(name, math.nan) for name in names}
-        else:
-            values = {
-                name: fmean(each[name] for each in results if name in each)
-                if name in results[0]
-                else math.nan
-                for name in names
-            }
+        values = {
+            name: fmean(each[name] for each in results if name in each)
+            if name in results[0]
+            else math.nan
+            for name in names
+        }
         return values if all(map(math.isfinite, values.values())) else None
 
 
