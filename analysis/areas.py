@@ -8,7 +8,7 @@ import pandas as pd
 
 from partialnas.analysis.axes import figure_of
 from partialnas.analysis.quantities import Quantity, significant
-from partialnas.analysis.style import CLOUD
+from partialnas.analysis.style import CLOUD, POINTS_PER_INCH
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ LARGEST = 110.0
 _LEAST = 2.0
 _STEPS = 2
 _RIM = 12
-_POINTS_PER_INCH = 72
 _APART = 4.0
 
 
@@ -98,7 +97,7 @@ def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
         return points
     figure = figure_of(axes)
     figure.draw_without_rendering()
-    scale = figure.dpi / _POINTS_PER_INCH
+    scale = figure.dpi / POINTS_PER_INCH
     # the corners of squares and diamonds are as far out as half of their diagonal
     reach = np.where(large["marker"].eq("o"), 0.5, np.sqrt(0.5))
     radius = np.sqrt(large["area"].to_numpy(float)) * reach * scale

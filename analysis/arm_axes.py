@@ -9,7 +9,7 @@ import pandas as pd
 from partialnas.analysis.fitting import grow
 from partialnas.analysis.labels import elide
 from partialnas.analysis.quantities import Quantity
-from partialnas.analysis.style import CLOUD, INK, SERIES, Style
+from partialnas.analysis.style import CLOUD, INK, SERIES, Style, letters
 from partialnas.runs.design import Design
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ _ROW, _AROUND = 0.2, 0.8
 _LONGEST_NAME = 30
 _MOST_LINES, _LINE = 4, 0.12
 _MOST_TICKS = 6
-_POINTS_PER_INCH = 72
-_CHARACTER = 0.58
 _SPREAD = 0.26
 
 
@@ -38,7 +36,7 @@ def arm_figure(names: Sequence[str], style: Style, *, share: float = 0.5) -> "tu
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    room = int(share * style.width * _POINTS_PER_INCH / (style.small * _CHARACTER))
+    room = int(letters(share * style.width, style.small))
     labels = [_label(name, min(_LONGEST_NAME, room)) for name in names]
     size = (style.width, _AROUND + _row(labels) * max(len(names), 3))
     figure = Figure(figsize=size, layout="constrained")
@@ -81,7 +79,7 @@ def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], s
 
 def draw_axis_title(figure: "Figure", lines: Sequence[str], style: Style) -> None:
     """What stands below the horizontal axis, as wide as the figure."""
-    wide = int(style.width * _POINTS_PER_INCH / (style.text * _CHARACTER))
+    wide = int(letters(style.width, style.text))
     broken = [part for line in lines if line for part in textwrap.wrap(line, wide)]
     figure.supxlabel("\n".join(broken), fontsize=style.text, color=INK)
 

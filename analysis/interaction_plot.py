@@ -10,7 +10,7 @@ import pandas as pd
 from partialnas.analysis.axes import figure_of
 from partialnas.analysis.effects import Effects, mean_interval
 from partialnas.analysis.labels import distinct, elide
-from partialnas.analysis.style import FAMILIES, INK, SERIES, Style
+from partialnas.analysis.style import FAMILIES, INK, SERIES, Style, letters
 from partialnas.runs.design import Design
 from partialnas.space.errors import UserError
 
@@ -24,7 +24,7 @@ _PANEL, _AROUND = 1.5, 0.75
 _LONGEST_LEVEL = 16
 _DODGE = 0.12
 _MOST_COLUMNS, _SHARE = 3, 0.7
-_SHORTEST_LEVEL, _CHARACTER, _POINTS_PER_INCH = 4, 0.58, 72
+_SHORTEST_LEVEL = 4
 
 
 def interaction_points(found: Effects, factors: Sequence[str] | None = None) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) ->
             x, rows["value"], s=14, color=colour, marker=marker, zorder=5, edgecolors="white",
             linewidths=0.4, label=f" {name}",
         )  # fmt: skip
-    longest = int(room * _POINTS_PER_INCH / (len(levels) * style.small * _CHARACTER))
+    longest = int(letters(room, len(levels) * style.small))
     told = distinct([*map(str, levels)], min(_LONGEST_LEVEL, max(_SHORTEST_LEVEL, longest)))
     axes.set_xticks(range(len(levels)), told)
     axes.set_xlim(-0.4, len(levels) - 0.6)

@@ -16,7 +16,7 @@ from partialnas.analysis.labels import distinct, elide
 from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import Quantity, find, significant
 from partialnas.analysis.shown import Asked, Shown, called, nothing, trials_of
-from partialnas.analysis.style import CLOUD, INK, SERIES, Style
+from partialnas.analysis.style import CLOUD, INK, SERIES, Style, letters
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _ROW, _AROUND = 0.36, 0.5
 _SPREAD = 0.035
 _PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
 _CHARACTER = 0.62
-_POINTS_PER_INCH = 72
 
 
 def parallel_shown(folders: Sequence[Path], asked: Asked) -> Shown:
@@ -150,8 +149,8 @@ def _value_places(
 def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
     """The names of levels above their places, shortened to the room that there is."""
     steps = max(len(levels) - 1, 1)
-    wide = panel.get_window_extent().width / figure_of(panel).dpi * _POINTS_PER_INCH
-    room = wide / (steps * style.small * _CHARACTER)
+    inches = panel.get_window_extent().width / figure_of(panel).dpi
+    room = letters(inches, steps * style.small, _CHARACTER)
     # the first and the last stand inside the axis, the others around their places
     room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
     for i, level in enumerate(distinct(levels, max(4, int(room)))):

@@ -16,7 +16,7 @@ from partialnas.analysis.fitting import fit
 from partialnas.analysis.front_probability import chance_text
 from partialnas.analysis.labels import Line, draw_labels, draw_legend, elide, study_names
 from partialnas.analysis.quantities import Quantity
-from partialnas.analysis.style import CLOUD, FAMILIES, INK, SERIES, Style
+from partialnas.analysis.style import CLOUD, FAMILIES, INK, SERIES, Style, letters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,6 @@ _SIDES = {"min": ("west", "south"), "max": ("east", "north")}
 _MOST_LABELS = 12
 _CROWD = 500
 _MOST_VECTORS = 5000
-_POINTS_PER_INCH = 72
 _CHARACTER = 0.56
 _MEMBER, _DOMINATED, _SMALL = 16.0, 7.0, 4.0
 _OF_AREAS = 0.09  # of an axis, so that no large marker is cut off at its end
@@ -148,7 +147,7 @@ def _draw_protocol(
 ) -> None:
     """The line under the axis: on what, and how, measured quantities were measured."""
     ways = dict.fromkeys(way for q in (x, y) if (way := protocol(table, q)))
-    wide = int(style.width * _POINTS_PER_INCH / (style.small * _CHARACTER))
+    wide = int(letters(style.width, style.small, _CHARACTER))
     lines = [line for way in ways for line in textwrap.wrap(way, wide)]
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=style.small, color=INK)

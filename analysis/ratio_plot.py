@@ -13,7 +13,7 @@ import pandas as pd
 from partialnas.analysis.axes import Floats
 from partialnas.analysis.labels import distinct
 from partialnas.analysis.ratios import freeze_epoch
-from partialnas.analysis.style import FAMILIES, INK, LEADER, SERIES, Style
+from partialnas.analysis.style import FAMILIES, INK, LEADER, POINTS_PER_INCH, SERIES, Style, letters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,10 +36,10 @@ Place = tuple[int, int, int]
 
 _ROW, _WIDEST_ROW, _SERIES = 0.115, 0.28, 0.05
 _LEAST_PANEL, _MOST_PANEL, _AROUND = 0.6, 6.6, 0.95
-_POINTS_PER_INCH, _LINE = 72, 1.15
+_LINE = 1.15
 _BELOW = 3.9  # sizes of a label from an axis to what is under its label
 _BAR = 0.05
-_PANEL_SHARE, _CHARACTER = 0.4, 0.58
+_PANEL_SHARE = 0.4
 _LONGEST_NAME = 18
 _MOST_VECTORS = 5000
 _ROOM = 1.06
@@ -99,7 +99,7 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
         sketch(axes, table.assign(y=[rows.index(place) for place in places(table)]))
         _part_stages(axes, rows)
     for axes in grid[:, 0]:
-        _label_rows(axes, rows, every=math.ceil(style.small * _LINE / _POINTS_PER_INCH / pitch))
+        _label_rows(axes, rows, every=math.ceil(style.small * _LINE / POINTS_PER_INCH / pitch))
     for axes in grid.flat:
         axes.set_visible(axes.has_data())
     return figure
@@ -107,7 +107,7 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
 
 def _labels(panels: RatioPanels, style: Style) -> list[str]:
     """What stands below each panel, on equally many lines."""
-    wide = _PANEL_SHARE * style.width * _POINTS_PER_INCH / (style.text * _CHARACTER)
+    wide = letters(_PANEL_SHARE * style.width, style.text)
     texts = [f"({letter}) {_ALONG[name]}" for name, letter in panels.letters.items()]
     lines = [textwrap.wrap(text, int(wide)) for text in texts]
     most = max(map(len, lines))
@@ -201,7 +201,7 @@ def _below(axes: "Axes") -> "Transform":
     inches, down = _figure(axes).dpi_scale_trans, sizes * float(axes.xaxis.label.get_fontsize())
     bottom = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # it is affine
     return blended_transform_factory(
-        axes.transAxes, inches + bottom + ScaledTranslation(0, -down / _POINTS_PER_INCH, inches)
+        axes.transAxes, inches + bottom + ScaledTranslation(0, -down / POINTS_PER_INCH, inches)
     )
 
 

@@ -72,6 +72,19 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 SUFFIXES = tuple(_METADATA)
 
+POINTS_PER_INCH = 72
+
+
+def letters(inches: float, size: float, wide: float = 0.58) -> float:
+    """How many letters stand side by side in so many inches.
+
+    Args:
+        inches: of room.
+        size: of the letters, in points.
+        wide: their usual width as a share of their size.
+    """
+    return inches * POINTS_PER_INCH / (size * wide)
+
 
 @contextmanager
 def drawing(name: StyleName, width: Width | None = None) -> Iterator[Style]:
