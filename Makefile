@@ -36,7 +36,7 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	@echo "==> running the tests marked slow"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --maxprocesses 8 --dist worksteal --durations=12
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n auto --maxprocesses 8 --dist worksteal --durations=40
 
 lint: $(STAMP)
 	@echo "==> checking style and types"

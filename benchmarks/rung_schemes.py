@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from tabular import DATA, ONE_CYCLE, TRAPEZOID, Tabulated
 
+from partialnas.runs.recipe import Recipe
+
 Array = NDArray[np.float64]
 
 COOL_DOWN = 0.25
@@ -71,7 +73,7 @@ def schemes(table: Tabulated) -> list[Scheme]:
                 TRAPEZOID,
                 lambda q, s: table.column(q, s, few, TRAPEZOID),
                 few,
-                many - few * (1 - COOL_DOWN),
+                many - Recipe(schedule="trapezoid", cool_down=COOL_DOWN).trunk(few),
                 tuple(sorted({*constant["seed"]})),
             )
         )

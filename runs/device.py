@@ -4,7 +4,12 @@ import torch
 
 from partialnas.space.errors import MachineError, UserError
 
-_NO_MEMORY = ("DefaultCPUAllocator", "std::bad_alloc", "posix_memalign", "could not create a primitive")
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "posix_memalign",
+    "could not create a primitive",
+)
 """What torch, in a RuntimeError, says of a processor's memory that is used up.
 
 The last is oneDNN's, which does not say more; for lack of memory is when networks that it can run

@@ -21,12 +21,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from partialnas.space.errors import MachineError
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.02
 _SILENT_S = 1.0
 """So long it is waited to measure before the reader is told why nothing happens."""
+
+_KERNEL_LOCKS = Path("/proc/locks")
+_FLOCK = re.compile(r"^\d+: FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+)", re.MULTILINE)
+"""Process and inode of a lock that is held, in what the kernel tells of locks."""
 
 
 @contextmanager
@@ -65,11 +71,13 @@ def measuring(device: str, timeout_s: float | None = None) -> Iterator[None]:
     with _opened(device, "gate") as gate, _opened(device, "room") as room:
         alone = _take_both(gate, room, patience)
         if not alone and deadline > patience:
-            _LOG.warning("waiting for %s: another process measures or trains on it", device)
+            _LOG.warning(
+                "waiting for %s: %s measures or trains on it", device, _holders(gate, room)
+            )
             alone = _take_both(gate, room, deadline)
         if not alone:
             raise MachineError(
-                f"device {device} stayed busy for {timeout_s:g} s: another process of yours trains "
+                f"device {device} stayed busy for {timeout_s:g} s: {_holders(gate, room)} trains "
                 "or measures on it; let it end, or allow a longer wait"
             )
         yield
@@ -93,6 +101,26 @@ def _take(file: int, kind: int, deadline: float | None = None) -> bool:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE_S)
+
+
+def _holders(*files: int) -> str:
+    """Who holds the lock files, as far as the kernel tells; who is stopped holds them for ever."""
+    places = {os.fstat(file).st_ino for file in files}
+    try:
+        locks = _FLOCK.findall(_KERNEL_LOCKS.read_text())
+    except OSError:
+        locks = []
+    held = {int(process) for process, place in locks if int(place) in places}
+    told = [_named(process) for process in sorted(held - {os.getpid()})]
+    return ", ".join(filter(None, told)) or "another process"
+
+
+def _named(process: int) -> str:
+    try:
+        stopped = psutil.Process(process).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return ""
+    return f"process {process}" + " (which is stopped)" * stopped
 
 
 @contextmanager

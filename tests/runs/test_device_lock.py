@@ -230,18 +230,22 @@ def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -
     assert not target.exists()
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 def test_a_wait_to_measure_is_told_once_and_no_wait_is_not(
-    sharer_elsewhere: "subprocess.Popen[str]",
+    sharer_elsewhere: "subprocess.Popen[str]", stopped: bool
 ) -> None:
+    if stopped:
+        sharer_elsewhere.send_signal(signal.SIGSTOP)
     program = HOLDER.format(verb="measuring", device="cpu").replace("time.sleep(60)", "pass")
     with subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True
     ) as waiting:
         assert waiting.stderr is not None
         assert waiting.stderr.readline() == (
-            "waiting for cpu: another process measures or trains on it\n"
+            f"waiting for cpu: process {sharer_elsewhere.pid}{' (which is stopped)' * stopped} "
+            "measures or trains on it\n"
         )
-        sharer_elsewhere.terminate()
+        sharer_elsewhere.kill()
         assert waiting.stderr.read() == ""
     free_now = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

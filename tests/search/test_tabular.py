@@ -102,7 +102,8 @@ def test_agreement_is_the_mean_tau_with_other_seeds(tabular: ModuleType, folder:
     index = np.arange(NETWORKS)
     expected = kendalltau((index * 5) % NETWORKS, index).statistic
     assert taus == pytest.approx({own.name: 1.0, read_off.name: expected, constant.name: -1.0})
-    assert (own.rest, read_off.rest, constant.rest) == (3, 2, 2.25)
+    assert (own.rest, read_off.rest) == (3, 2)
+    assert constant.rest == 3  # its rate begins to fall within the first epoch: nothing to take up
 
 
 @pytest.mark.usefixtures("tabular")
