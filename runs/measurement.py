@@ -144,6 +144,7 @@ class Measurement(Value):
         return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
 
 
+_FIELDS = len(Measurement.model_fields)
 _DEFAULTS = {
     key: field.default for key, field in Measurement.model_fields.items() if not field.is_required()
 }
@@ -155,7 +156,7 @@ def plain_measurement(text: str) -> dict[str, Any]:
     For what carries a seal: it is as it was written, and so as it was validated then.
     """
     given: dict[str, Any] = from_json(text)
-    return given if len(given) == len(Measurement.model_fields) else {**_DEFAULTS, **given}
+    return given if len(given) == _FIELDS else {**_DEFAULTS, **given}
 
 
 def as_written(given: dict[str, Any]) -> Measurement:

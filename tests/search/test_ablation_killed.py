@@ -21,7 +21,7 @@ STUDY: dict[str, Any] = {
     "task": {"data": "digits"},
     "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
     "recipe": {"use": "short", "epochs": 1},
-    "seeds": 5,
+    "seeds": 3,
     "ablation": {
         "design": "factorial",
         "match": "macs",
@@ -88,7 +88,7 @@ def test_an_ablation_killed_three_times_gives_the_table_of_one_that_was_not(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     driver = begin(study, whole)
     assert driver.wait() == 0, driver.communicate()[1].decode()
-    for count in (13, 37):
+    for count in (8, 22):
         driver = begin(study, killed)
         wait_for(count, killed, driver)
         family = psutil.Process(driver.pid).children(recursive=True)
@@ -96,13 +96,13 @@ def test_an_ablation_killed_three_times_gives_the_table_of_one_that_was_not(
         driver.wait()
         psutil.wait_procs([each for each in family if not each.name().endswith("Agent")], 60)
     driver = begin(study, killed)
-    wait_for(45, killed, driver)
+    wait_for(27, killed, driver)
     workers(driver)[0].kill()
     assert driver.wait() == 0, driver.communicate()[1].decode()
     with Ledger.open(killed) as ledger:
         rows = ledger.trials()
         assert json.loads(ledger.meta["design"])["match"] == "macs"
-    assert len(rows) == 60
+    assert len(rows) == 36
     assert {row.state for row in rows} == {"done"}
     assert sum(row.attempts > 1 for row in rows) >= 2
     pd.testing.assert_frame_equal(table(whole), table(killed), check_exact=True)
