@@ -181,21 +181,24 @@ def told(outcomes: Sequence[Outcome], at: int) -> str:
 
 
 def rows(asked: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, each as soon as it is known."""
+    """The lines of the table, those of a problem as soon as they are known."""
     shown = [at for at in SHOWN if at < asked.evaluations] + [asked.evaluations]
-    yield f"| problem | sampler | {' | '.join(f'after {at}' for at in shown)} | repeats |"
-    yield "|---|---|" + "---|" * len(shown) + "---|"
+    yield f"| problem | | {' | '.join(asked.samplers)} |"
+    yield "|---|---|" + "---|" * len(asked.samplers)
     with ProcessPoolExecutor(asked.processes) as pool:
         for problem in asked.problems:
-            for sampler in asked.samplers:
-                tasks = [
-                    Task(sampler, problem, seed, asked.evaluations, asked.data)
-                    for seed in range(asked.seeds)
-                ]
-                outcomes = list(pool.map(search, tasks))
-                cells = [told(outcomes, at) for at in shown]
-                repeats = np.mean([outcome.repeats for outcome in outcomes])
-                yield f"| {problem} | {sampler} | {' | '.join(cells)} | {repeats:.1f} |"
+            tasks = [
+                Task(sampler, problem, seed, asked.evaluations, asked.data)
+                for sampler in asked.samplers
+                for seed in range(asked.seeds)
+            ]
+            found = [*pool.map(search, tasks)]
+            outcomes = [found[at : at + asked.seeds] for at in range(0, len(found), asked.seeds)]
+            for at in shown:
+                cells = [told(each, at) for each in outcomes]
+                yield f"| {problem} | after {at} | {' | '.join(cells)} |"
+            repeats = [f"{np.mean([each.repeats for each in alike]):.1f}" for alike in outcomes]
+            yield f"| | repeats | {' | '.join(repeats)} |"
 
 
 def main() -> None:
