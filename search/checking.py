@@ -74,9 +74,10 @@ def _rungs(prepared: Prepared) -> Iterator[str]:
     search = prepared.study.search
     if search is None:
         return
+    how = "continue their training" if prepared.conditions[0].branches else "begin anew"
     for number, rung in enumerate(search.rungs, start=1):
         told = ", ".join(f"{key} {value}" for key, value in rung.items())
-        yield f"rung {number}: {told}; the best {search.promote} go on"
+        yield f"rung {number}: {told}; the best {search.promote} go on and {how}"
 
 
 def _remarks(prepared: Prepared) -> Iterator[str]:

@@ -32,6 +32,22 @@ def on_rung(rung: Plain, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSp
     return changed, checked(TaskSpec, {**task.model_dump(), **side}, "no task")
 
 
+def cools_down(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> bool:
+    """Whether networks that go on continue their shorter training instead of beginning anew.
+
+    Unless the search says so or not, they do wherever they can: the result is the same.
+
+    Args:
+        search: with rungs.
+        recipe: of the last rung.
+        stands_in: whether a function stands in for training.
+    """
+    if search.scheme is not None:
+        return search.scheme == "cool-down"
+    by_epochs = all(rung.keys() <= {_EPOCHS} for rung in search.rungs)
+    return by_epochs and recipe.schedule == "trapezoid" and not stands_in
+
+
 def rung_mistakes(
     search: SearchSpec, recipe: Recipe, task: TaskSpec, *, stands_in: bool
 ) -> list[str]:

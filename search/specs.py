@@ -54,7 +54,9 @@ class SearchSpec(Value):
             keys written with dots. The study's own are the last rung, which is not listed.
         promote: share of a rung's networks that go on to the next one.
         scheme: `restart` trains anew on every rung, `cool-down` goes on from where the shorter
-            training began to cool down (see `Recipe.schedule`, `trapezoid`).
+            training began to cool down (see `Recipe.schedule`, `trapezoid`). Without one it is
+            `cool-down` where that can be: with that schedule, and rungs that differ in epochs
+            alone.
     """
 
     sampler: Sampler = "hybrid"
@@ -63,7 +65,7 @@ class SearchSpec(Value):
     tournament: int | None = Field(default=None, ge=2)
     rungs: tuple[Plain, ...] = ()
     promote: Share = Field(default=Fraction(1, 3), gt=0, lt=1)
-    scheme: Scheme = "restart"
+    scheme: Scheme | None = None
 
     @field_validator("rungs")
     @classmethod

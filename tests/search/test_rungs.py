@@ -26,7 +26,7 @@ from partialnas.runs.trial import run_trial
 from partialnas.search.begun import open_ledger
 from partialnas.search.executor import END, WAIT, Outcome, Signal
 from partialnas.search.feed import StudyFeed
-from partialnas.search.fidelity import least_trials, shares
+from partialnas.search.fidelity import cools_down, least_trials, shares
 from partialnas.search.keeping import drop_trunks
 from partialnas.search.prepare import prepare
 from partialnas.search.progress import Progress
@@ -35,6 +35,7 @@ from partialnas.search.study import Study
 from partialnas.space.architecture import Architecture
 from partialnas.space.errors import UserError
 
+TRAPEZOID = {"schedule": "trapezoid"}
 ETA3 = [{"recipe.epochs": 1}, {"recipe.epochs": 3}]
 ONE = {"val_nll": "min"}
 TWO = {"val_nll": "min", "score": "max"}
@@ -403,6 +404,26 @@ def test_rungs_that_make_no_sense_are_refused(
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("search", "changes", "continues"),
+    [
+        ({}, {}, True),
+        ({"scheme": "restart"}, {}, False),
+        ({}, {"recipe": {"epochs": 9}}, False),
+        ({"rungs": [{"recipe.data_share": "1/2"}]}, {}, False),
+        ({"rungs": [{"recipe.epochs": 1, "task.resolution": 8}]}, {}, False),
+        ({}, {"trial": "tabulated:lookup"}, False),
+    ],
+)
+def test_networks_that_go_on_are_continued_wherever_they_can_be(
+    search: dict[str, Any], changes: dict[str, Any], continues: bool
+) -> None:
+    study = halving(search, **{"trial": None, "recipe": {"epochs": 9, **TRAPEZOID}, **changes})
+    stands_in = study.trial is not None
+    assert study.search is not None
+    assert cools_down(study.search, study.recipe, stands_in=stands_in) == continues
+
+
 def test_a_budget_that_reaches_no_full_training_is_refused() -> None:
     assert least_trials(2, Fraction(1, 3), 2) == [9, 3, 2]
     assert least_trials(1, Fraction(2, 5), 1) == [3, 1]
@@ -454,8 +475,8 @@ def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow
 
 @pytest.mark.slow
 def test_cool_down_reaches_what_a_restart_does(tmp_path: Path) -> None:
-    again = trained_in_full(tmp_path / "restart")
-    shared = trained_in_full(tmp_path / "cool-down", scheme="cool-down")
+    again = trained_in_full(tmp_path / "restart", scheme="restart")
+    shared = trained_in_full(tmp_path / "cool-down")
     assert [row.metrics for row in shared] == [row.metrics for row in again]
     # those that stayed behind might still have gone on
     assert len([*(tmp_path / "cool-down" / "checkpoints").iterdir()]) == 2
