@@ -23,7 +23,7 @@ def tabular(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import tabular
 
     yield tabular
-    for name in ("tabular", "rung_schemes"):
+    for name in ("tabular", "tabular_space", "rung_schemes"):
         sys.modules.pop(name, None)
 
 
@@ -118,3 +118,23 @@ def test_halving_pays_for_short_and_full_trainings_and_promotes_the_best() -> No
     assert trained == [(6.0, 1), (11.0, 4)]
     everything = list(rung_schemes.Halving(None, times, first=0, rest=3).run(order, 7))
     assert everything == [(3.0, 0), (6.0, 1), (9.0, 2)]
+
+
+def test_the_shipped_table_holds_every_network_of_its_space(tabular: ModuleType) -> None:
+    import tabular_space
+
+    described = tabular_space.Table()
+    shipped = tabular.Tabulated.read(tabular.DATA)
+    digests = [described.space.architecture(point).digest for point in described.points]
+    assert [*shipped.networks["digest"]] == digests
+    assert len(digests) >= 300
+    found = {*shipped.trials[["seed", "epochs", "index", "schedule"]].itertuples(index=False)}
+    assert found == {
+        (each.seed, each.epochs, each.index, described.recipe(each.training).schedule)
+        for each in described.planned()
+    }
+    assert len(found) == len(shipped.trials)
+    for seed in shipped.seeds:
+        for epochs in (1, 3):
+            told = shipped.look_up(digests[7], seed, epochs)
+            assert 0 < told["val_nll"] < 3
