@@ -99,22 +99,27 @@ class OurSearch:
 
 
 class OptunaSearch:
-    """An Optuna sampler driven directly; ordered choices are integers."""
+    """An Optuna sampler driven directly; ordered choices are integers.
+
+    Points that cannot be built cost no evaluation: they are told to be as bad as the reference
+    point, so that the sampler leaves them alone.
+    """
 
     def __init__(self, name: str, problem: Problem, seed: int) -> None:
         directions = ["minimize" for _ in problem.objectives]
         self._study = optuna.create_study(directions=directions, sampler=OPTUNA[name](seed))
         self._space = problem.space
+        self._worst = [*map(float, problem.reference)]
         self._ordered = {choice.name for choice in problem.space.choices if ordered(choice)}
 
     def ask(self) -> Any:
         """The next network, whether it is known or not."""
-        while True:  # points that cannot be built cost nothing
+        while True:
             self._trial = self._study.ask()
             point = self._space.suggest(self)
             if self._space.contains(point):
                 return self._space.architecture(point)
-            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(self._trial, self._worst)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
         """One of the choices, as the space asks for it."""
