@@ -18,6 +18,7 @@ from large_ledger import build
 from overhead import SPACE
 from rich.console import Console
 
+import partialnas.analysis  # noqa: F401 - else `status` imports it while it is timed
 from partialnas.overview import show_status
 from partialnas.runs.environment import load
 from partialnas.runs.ledger import Ledger
