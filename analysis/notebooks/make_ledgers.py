@@ -20,8 +20,13 @@ run search/studies/quickstart.yaml --set task.data=digits --set task.resolution=
 run search/studies/quickstart.yaml --set task.data=digits --set task.resolution=16 \
     --set study=quickstart-random --set search.sampler=random
 audit quickstart --longer 4x --sample 12 --seeds 2
+remeasure partitions --top all --again --seconds 3
+remeasure static-vs-dynamic --top all --again --seconds 3
 """
-"""What makes the ledgers: verbs of `partialnas`; folders are under `MADE`."""
+"""What makes the ledgers: verbs of `partialnas`; folders are under `MADE`.
+
+Short studies are timed while workers still start; the last commands time them when nothing trains.
+"""
 
 MADE = Path("results/examples")
 SHIPPED = Path(__file__).parent / "ledgers"
