@@ -44,8 +44,7 @@ def cools_down(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> bool:
     """
     if search.scheme is not None:
         return search.scheme == "cool-down"
-    by_epochs = all(rung.keys() <= {_EPOCHS} for rung in search.rungs)
-    return by_epochs and recipe.schedule == "trapezoid" and not stands_in
+    return recipe.schedule == "trapezoid" and not stands_in and not _beside_epochs(search)
 
 
 def rung_mistakes(
@@ -89,9 +88,14 @@ def _by_epochs(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> list[s
         told.append("scheme: cool-down needs recipe.schedule: trapezoid")
     why = "scheme: cool-down" if search.scheme == "cool-down" else "a trial function"
     if search.scheme == "cool-down" or stands_in:
-        others = sorted({key for rung in search.rungs for key in rung} - {_EPOCHS})
+        others = _beside_epochs(search)
         told += [f"rungs: {key}: with {why} rungs differ in {_EPOCHS} alone" for key in others]
     return told
+
+
+def _beside_epochs(search: SearchSpec) -> list[str]:
+    """In what else than epochs the rungs of a search differ."""
+    return sorted({key for rung in search.rungs for key in rung} - {_EPOCHS})
 
 
 def _costs(recipe: Recipe, task: TaskSpec) -> dict[str, float | Fraction]:

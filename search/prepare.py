@@ -172,8 +172,7 @@ def _with_rungs(prepared: Prepared, folder: Path) -> Prepared:
     study, last = prepared.study, prepared.conditions[0]
     if study.search is None or not study.search.rungs or prepared.space is None:
         return prepared
-    stands_in = study.trial is not None
-    branches = cools_down(study.search, study.recipe, stands_in=stands_in)
+    branches = cools_down(study.search, study.recipe, stands_in=study.trial is not None)
     full = replace(last, branches=branches)
     rungs = []
     for number, settings in enumerate(study.search.rungs, start=1):
