@@ -15,7 +15,7 @@ from partialnas.runs.task import Task, resolve_task
 from partialnas.search.compiling import compile_ablation
 from partialnas.search.condition import Condition
 from partialnas.search.controls import ControlArm, control_arm, is_control
-from partialnas.search.fidelity import cools_down, least_trials, on_rung
+from partialnas.search.fidelity import least_trials, on_rung
 from partialnas.search.matching import matcher
 from partialnas.search.prepared import Prepared, arm_trials
 from partialnas.search.study import Study
@@ -172,8 +172,7 @@ def _with_rungs(prepared: Prepared, folder: Path) -> Prepared:
     study, last = prepared.study, prepared.conditions[0]
     if study.search is None or not study.search.rungs or prepared.space is None:
         return prepared
-    branches = cools_down(study.search, study.recipe, stands_in=study.trial is not None)
-    full = replace(last, branches=branches)
+    full = replace(last, branches=study.scheme == "cool-down")
     rungs = []
     for number, settings in enumerate(study.search.rungs, start=1):
         recipe, spec = on_rung(settings, study.recipe, study.task)

@@ -12,8 +12,8 @@ from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.settings import Plain, changed
 from partialnas.search.ablation import AblationSpec
-from partialnas.search.fidelity import rung_mistakes
-from partialnas.search.specs import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
+from partialnas.search.fidelity import cools_down, rung_mistakes
+from partialnas.search.specs import Budget, ExecutorSpec, Scheme, SearchSpec, SeedRule, TaskSpec
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
 from partialnas.space.values import Value, digest, mistakes
@@ -322,9 +322,22 @@ class Study(Value):
         plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
         return Study.model_validate(changed(plain, self.conditions[condition]))
 
+    @property
+    def scheme(self) -> Scheme | None:
+        """How networks that go on to the next rung are trained there; None without a search."""
+        if self.search is None:
+            return None
+        if not self.search.rungs:
+            return self.search.scheme or "restart"
+        continues = cools_down(self.search, self.recipe, stands_in=self.trial is not None)
+        return "cool-down" if continues else "restart"
+
     def frozen(self) -> Plain:
-        """The study as plain JSON data, as the ledger keeps it."""
-        return self.model_dump(mode="json", by_alias=True)
+        """The study as plain JSON data, as the ledger keeps it: what it leaves open is decided."""
+        plain = self.model_dump(mode="json", by_alias=True)
+        if self.search is not None:
+            plain["search"]["scheme"] = self.scheme
+        return plain
 
     @property
     def digest(self) -> str:
