@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from optuna.distributions import CategoricalDistribution, distribution_to_json
 from rich.console import Console
 
 from partialnas.runs.environment import environment
@@ -128,7 +127,6 @@ def rows(
     first = generation * population + 1  # the last generation stands for the best of all
     note = {
         "params": entry.point,
-        "distributions": _distributions(prepared),
         "system_attrs": {"_SteadyNSGAII:generation": generation},
         **({"parents": [*range(first - population, first)]} if entry.number == first > 1 else {}),
         "asked": entry.number,
@@ -162,14 +160,6 @@ def rows(
         point = {"epoch": epoch, "lr": 0.01, "val_nll": entry.nll + 1 / epoch, "seconds": 0.5}
         yield "curves", (key, epoch, json.dumps(point))
     yield "measurements", _measured(entry, digest)
-
-
-def _distributions(prepared: Prepared) -> dict[str, str]:
-    assert prepared.space is not None
-    return {
-        choice.name: distribution_to_json(CategoricalDistribution(choice.labels))
-        for choice in prepared.space.choices
-    }
 
 
 def _measured(entry: Entry, digest: str) -> tuple[object, ...]:

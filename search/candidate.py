@@ -167,29 +167,26 @@ class Candidate:
         self, names: Iterable[str], speed: Callable[[Measurement], dict[str, float]]
     ) -> dict[str, float] | None:
         """The means of these quantities, speeds in one unit or the other; None where one lacks."""
-        results = [
-            {**metrics, **(speed(timing) if (timing := self.speeds.get(seed)) else {})}
-            for seed, metrics in self.results.items()
-            if metrics is not None
-        ]
-        if len(results) < len(self.results) or not results:
-            return None
-        values = {
-            name: fmean(each[name] for each in results if name in each)
-            if name in results[0]
-            else math.nan
-            for name in names
-        }
-        return values if all(map(math.isfinite, values.values())) else None
+        results = []
+        for seed, metrics in self.results.items():
+            if metrics is None:
+                return None
+            timing = self.speeds.get(seed)
+            results.append({**metrics, **speed(timing)} if timing else metrics)
+        values = {name: _mean([each[name] for each in results if name in each]) for name in names}
+        return values if results and all(map(math.isfinite, values.values())) else None
+
+
+def _mean(values: list[float]) -> float:
+    """Of one value itself; NaN of none."""
+    if len(values) == 1:  # a hundred thousand networks of one seed each are remembered in no time
+        return float(values[0])
+    return fmean(values) if values else math.nan
 
 
 def _relative(measurement: Measurement) -> dict[str, float]:
     relative = measurement.relative_throughput or measurement.throughput_img_s
-    return {
-        **_timed(measurement),
-        "throughput_img_s": relative,
-        "latency_ms": 1 / relative,
-    }
+    return _timed(measurement) | {"throughput_img_s": relative, "latency_ms": 1 / relative}
 
 
 def _timed(measurement: Measurement) -> dict[str, float]:

@@ -4,17 +4,15 @@ A long search has a hundred thousand of them: they share what they have in commo
 from nobody, and are added without being copied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from partialnas.search.source import Noted
-
-Distributions = dict[str, BaseDistribution]
+Distributions = Mapping[str, BaseDistribution]
 
 
 class _Kept(FrozenTrial):
@@ -25,13 +23,16 @@ class _Kept(FrozenTrial):
 
 
 class History:
-    """Makes trials of what a source has noted."""
+    """Makes trials of what a source has noted.
 
-    def __init__(self) -> None:
+    Args:
+        kinds: every choice that a trial may make, by name.
+    """
+
+    def __init__(self, kinds: Distributions) -> None:
         self._began = datetime.now()
-        self._known: dict[tuple[tuple[str, str], ...], Distributions] = {}
-        self._single: dict[str, BaseDistribution] = {}
-        self._told: dict[str, Distributions] = {}
+        self._kinds = kinds
+        self._made: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
 
     def trial(
         self,
@@ -43,7 +44,7 @@ class History:
         """The trial of a note; trials with the same choices share their distributions.
 
         Args:
-            note: as a source has written it: `params`, `distributions` and `system_attrs`.
+            note: as a source has written it: `params` and `system_attrs`.
             state: of the trial.
             values: that it reached; None unless it is complete.
             constraints: that it was told.
@@ -57,7 +58,7 @@ class History:
             datetime_start=self._began,
             datetime_complete=self._began if state.is_finished() else None,
             params=note["params"],
-            distributions=self.choices(note),
+            distributions=self._choices(note["params"]),
             user_attrs={},
             system_attrs=note["system_attrs"],
             intermediate_values={},
@@ -66,56 +67,31 @@ class History:
             trial.set_constraint(name, excess)
         return trial
 
-    def choices(self, note: Mapping[str, Any]) -> Distributions:
-        """The choices that a trial has made; of many notes few differ in them."""
-        if not isinstance(note, Noted):
-            return self._distributions(note["distributions"])
-        # between quotes that no text holds unescaped
-        told = note.text.partition(',"distributions":{')[2].partition('},"system_attrs":')[0]
-        if not told:  # of another layout
-            return self._distributions(note["distributions"])
-        if told not in self._told:
-            self._told[told] = self._distributions(note["distributions"])
-        return self._told[told]
-
-    def _distributions(self, texts: Mapping[str, str]) -> Distributions:
-        known = tuple(texts.items())
-        if known not in self._known:
-            self._known[known] = {name: self._distribution(text) for name, text in known}
-        return self._known[known]
-
-    def _distribution(self, text: str) -> BaseDistribution:
-        if text not in self._single:
-            self._single[text] = json_to_distribution(text)
-        return self._single[text]
+    def _choices(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """The choices that a trial has made; of many trials few differ in them."""
+        names = tuple(params)
+        if names not in self._made:
+            self._made[names] = {name: self._kinds[name] for name in names}
+        return self._made[names]
 
 
 class Common:
     """The choices that all complete trials of a study have made.
 
     Optuna's `IntersectionSearchSpace` finds the same by comparing every choice of every trial.
+
+    Args:
+        kinds: every choice that a trial may make, by name.
     """
 
-    def __init__(self) -> None:
-        self._choices: Distributions | None = None
-        self._seen: set[int] = set()
-        self._kept: list[Distributions] = []
+    def __init__(self, kinds: Distributions) -> None:
+        self._kinds = kinds
+        self._names: set[str] | None = None
 
-    def add(self, trial: FrozenTrial) -> None:
-        """Takes in the choices of a trial that is complete."""
-        self.add_choices(trial.distributions)
+    def add(self, names: Iterable[str]) -> None:
+        """Takes in the names of the choices that a complete trial has made."""
+        self._names = {*names} if self._names is None else self._names.intersection(names)
 
-    def add_choices(self, made: Distributions) -> None:
-        """Takes in the choices that a trial has made; trials may share them."""
-        if id(made) in self._seen:
-            return
-        self._seen.add(id(made))
-        self._kept.append(made)  # so that no other dict gets its id
-        if self._choices is None:
-            self._choices = dict(made)
-        else:
-            self._choices = {n: d for n, d in self._choices.items() if made.get(n) == d}
-
-    def calculate(self, study: optuna.Study) -> Distributions:  # noqa: ARG002
+    def calculate(self, study: optuna.Study) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """The choices, by name in alphabetical order; none before a trial is complete."""
-        return dict(sorted((self._choices or {}).items()))
+        return {name: self._kinds[name] for name in sorted(self._names or ())}

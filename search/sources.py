@@ -6,11 +6,7 @@ from itertools import islice
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    distribution_to_json,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -150,7 +146,8 @@ class OptunaSource:
         self._study = optuna.create_study(
             directions=directions, study_name=_STUDY, storage=self._storage
         )
-        self._common = Common()
+        self._kinds = {each.name: CategoricalDistribution(each.labels) for each in space.choices}
+        self._common = Common(self._kinds)
         self._trials: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._noted = 0
@@ -231,11 +228,7 @@ class OptunaSource:
                 seed=self._spec.seed, scramble=True, warn_independent_sampling=False
             )
         sampler.place = self._asked
-        sampler.everything = {
-            choice.name: CategoricalDistribution(choice.labels)
-            for choice in self._space.choices
-            if len(choice.labels) > 1
-        }
+        sampler.everything = {n: kind for n, kind in self._kinds.items() if not kind.single()}
         return sampler
 
     def tell(self, number: int, reached: Reached | None) -> None:
@@ -252,7 +245,7 @@ class OptunaSource:
         ).system_attrs.items():
             self._storage.set_trial_system_attr(identity, key, value)
         self._study.tell(trial, self._in_order(reached))
-        self._common.add(self._study.get_trials(deepcopy=False)[trial])
+        self._common.add(self._study.get_trials(deepcopy=False)[trial].params)
 
     def _in_order(self, reached: Reached) -> list[float]:
         return [reached.values[name] for name in self._objectives]
@@ -261,13 +254,13 @@ class OptunaSource:
         """Add the proposals of earlier sittings to the study: those that its sampler looks at."""
         if not history:
             return
-        study, trials = self._storage.get_study_id_from_name(_STUDY), History()
+        study, trials = self._storage.get_study_id_from_name(_STUDY), History(self._kinds)
         noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
         kept = self._looked_at(history, noted)
         number = len(self._study.get_trials(deepcopy=False))
         for remembered in history:
             if remembered.reached is not None and not remembered.open:
-                self._common.add_choices(trials.choices(remembered.note))
+                self._common.add(remembered.note["params"])
             if remembered.number not in kept and not remembered.open:
                 continue
             self._storage.create_new_trial(study, self._frozen(remembered, trials))
@@ -339,9 +332,8 @@ class OptunaSource:
 
 
 def _note(trial: FrozenTrial) -> dict[str, Any]:
-    distributions = {name: distribution_to_json(d) for name, d in trial.distributions.items()}
     attrs = {k: v for k, v in trial.system_attrs.items() if k != "fixed_params"}
-    return {"params": trial.params, "distributions": distributions, "system_attrs": attrs}
+    return {"params": trial.params, "system_attrs": attrs}
 
 
 _SAMPLERS: dict[str, Callable[[OptunaSource, int], BaseSampler]] = {

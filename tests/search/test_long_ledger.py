@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, distribution_to_json
+from optuna.distributions import CategoricalDistribution
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState, create_trial
 
@@ -103,35 +103,15 @@ def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
     assert resumed.ask(28).architecture.digest
 
 
-def test_choices_are_the_same_as_text() -> None:
-    kinds = {
-        "a": CategoricalDistribution((1, '},"system_attrs":')),
-        "b": CategoricalDistribution((2,)),
-    }
-    notes = [
-        {
-            "params": {"a": 1, "b": ',"distributions":{'},
-            "distributions": {name: distribution_to_json(kinds[name]) for name in names},
-            "system_attrs": {},
-        }
-        for names in ("a", "ab", "", "b", "ab")
-    ]
-    trials = History()
-    for note in notes:
-        assert trials.choices(Noted(to_json(note))) == trials.choices(note)
-        assert [*trials.choices(note)] == [*note["distributions"]]
-        backwards = dict(reversed(note.items()))
-        assert trials.choices(Noted(to_json(backwards))) == trials.choices(note)
-
-
 def test_remembered_trials_are_those_that_optuna_makes() -> None:
     kinds = {"a": CategoricalDistribution((1, 2)), "b": CategoricalDistribution(("x", "y"))}
     note = {
         "params": {"a": 1, "b": "y"},
-        "distributions": {name: distribution_to_json(kind) for name, kind in kinds.items()},
         "system_attrs": {"mark": 7},
     }
-    made = History().trial(note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5})
+    made = History({**kinds, "c": CategoricalDistribution((1,))}).trial(
+        note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5}
+    )
     theirs = create_trial(
         values=[1.0, 2.0],
         params={"a": 1, "b": "y"},
@@ -145,11 +125,12 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
 
 
 def test_common_choices_are_those_that_optuna_finds() -> None:
-    study, ours = optuna.create_study(), Common()
+    everything = {name: CategoricalDistribution((1, 2)) for name in "abcd"}
+    study, ours = optuna.create_study(), Common(everything)
     names = [("a", "b", "c"), ("b", "a"), ("a", "b", "d"), ("b", "c", "a")]
     for each in names:
-        kinds = {name: CategoricalDistribution((1, 2)) for name in each}
+        kinds = {name: everything[name] for name in each}
         trial = create_trial(value=0.0, params=dict.fromkeys(each, 1), distributions=dict(kinds))
         study.add_trial(trial)
-        ours.add(trial)
+        ours.add(trial.params)
         assert ours.calculate(study) == IntersectionSearchSpace().calculate(study)
