@@ -179,7 +179,7 @@ class Candidate:
 
 def _mean(values: list[float]) -> float:
     """Of one value itself; NaN of none."""
-    if len(values) == 1:  # a hundred thousand networks of one seed each are remembered in no time
+    if len(values) == 1:  # the usual case, a hundred thousand times where a long search goes on
         return float(values[0])
     return fmean(values) if values else math.nan
 

@@ -44,8 +44,9 @@ _MARGINS = 0.1, 3.0
 """How far beyond the front's ends a network still improves it, at least and at most, in extents of
 the front: drawn for each proposal, so that gaps of the front and what lies beyond it both count."""
 
-_OPTIMISM = 0.5
-"""Deviations of the model that a network may be better than expected, on average."""
+_HOPEFUL, _OPTIMISM = 0.5, 0.5
+"""The share of proposals that hope for more than the model expects, and for how many of its
+deviations more: so many times a normal draw. The others take it at its word."""
 
 _GROWTH = 1.2
 """The model's scales are fitted anew when so many times as many networks are known."""
@@ -59,12 +60,12 @@ class Hybrid(FrontEvolution):
 
     The first proposals are spread evenly over the choices (a scrambled Sobol sequence). Then one
     Gaussian process for each objective says what neighbours of the front and some random networks
-    may reach, a chance that is drawn for each proposal how optimistically. Proposed is the one that
-    would enlarge the hypervolume most, after some steps from neighbour to neighbour; every fourth
-    time a neighbour of the front by chance, as a model may be wrong. What is
-    being trained counts as reaching what the model expects, what has failed as the worst known.
-    Limits count by the probability that a network is within them all. No network is proposed twice;
-    where the model has none to propose, a neighbour of the front is (see `FrontEvolution`).
+    may reach; every other proposal, by chance, hopes for more. Proposed is the one that would
+    enlarge the hypervolume most, after some steps from neighbour to neighbour; every fourth time a
+    neighbour of the front by chance, as a model may be wrong. What is being trained counts as
+    reaching what the model expects, what has failed as the worst known. Limits count by the
+    probability that a network is within them all. No network is proposed twice; where the model has
+    none to propose, a neighbour of the front is (see `FrontEvolution`).
     """
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
@@ -145,7 +146,8 @@ class Hybrid(FrontEvolution):
 
     def _hope(self, told: Sequence[Member], rng: random.Random) -> Hope:
         """By how much points may improve the front, in extents of the front."""
-        optimism = _OPTIMISM * abs(rng.gauss(0, 1))
+        drawn = _OPTIMISM * abs(rng.gauss(0, 1))
+        optimism = drawn if rng.random() < _HOPEFUL else 0.0
         models = [
             self._model(name, told, partial(_loss, at), fails=True)
             for at, name in enumerate(self._objectives)
