@@ -239,6 +239,8 @@ def _where(item: Job) -> Outcome:
 
 
 _DRIVER = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import sys, time
 from pathlib import Path
 from partialnas.runs.measurement import Protocol
