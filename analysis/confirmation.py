@@ -8,6 +8,7 @@ import pandas as pd
 
 from partialnas.analysis.arms import by_arm
 from partialnas.analysis.front import aggregate, front
+from partialnas.analysis.limits import beyond
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import find
@@ -46,13 +47,14 @@ def choose(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
 def _ranked(frame: pd.DataFrame, top: str) -> pd.DataFrame:
     quantity = find(default_axes(frame)[1], frame)
     if top == "front":
-        rows = front(frame, frame.attrs["objectives"])
-        rows = rows[rows["on_front"]]
+        everyone = front(frame, frame.attrs["objectives"])
+        rows = everyone[everyone["on_front"]]
     else:
-        rows = aggregate(frame, {quantity.key: quantity.better})
-        rows = rows[rows["n"].gt(0)]
+        everyone = aggregate(frame, {quantity.key: quantity.better})
+        rows = everyone[everyone["n"].gt(0)]
     if rows.empty:
-        raise UserError("nothing to confirm: no network has finished its trials")
+        why = beyond(everyone, frame.attrs["limits"]) or "no network has finished its trials"
+        raise UserError(f"nothing to choose from: {why}")
     ordered = rows.sort_values(quantity.key, ascending=quantity.better == "min", kind="stable")
     if top in ("front", "all"):
         return ordered

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from partialnas.runs.limits import Limit
@@ -31,6 +32,35 @@ def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
             admits = Limit.model_validate(limit).admits
             feasible &= ~own | as_timed(rows, key).map(admits)
     return rows.assign(feasible=feasible)
+
+
+def beyond(rows: pd.DataFrame, limits: Limits) -> str:
+    """Which limits no network is within, and which comes nearest; empty where one is within all.
+
+    Args:
+        rows: one for each network, as `with_feasible` gives them.
+        limits: by folder.
+    """
+    if rows.empty or "feasible" not in rows or rows["feasible"].any():
+        return ""
+    alone = rows.iloc[[int(_excess(rows, limits).to_numpy().argmin())]]
+    nearest = alone.iloc[0]
+    stated = limits[nearest["folder"]]
+    bounds = ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
+    reached = ", ".join(f"{key} {as_timed(alone, key).iloc[0]:.4g}" for key in stated)
+    name = nearest["arm"] or f"#{nearest['trial']}"
+    return f"no network is within the limits ({bounds}); {name} comes nearest with {reached}"
+
+
+def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
+    """By how much each network is beyond the limits of its study; infinite where unknown."""
+    total = pd.Series(0.0, index=rows.index)
+    for folder, stated in limits.items():
+        own = rows["folder"].eq(folder)
+        for key, told in stated.items():
+            excess = as_timed(rows, key).map(Limit.model_validate(told).excess)
+            total += excess.clip(lower=0).fillna(np.inf).where(own, 0.0)
+    return total
 
 
 def as_timed(rows: pd.DataFrame, key: str) -> "pd.Series[float]":

@@ -188,6 +188,7 @@ def spent_line(ledger: "Ledger") -> str:
 
 def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
     """The front of a study, and its baselines below it, as a table for the terminal."""
+    from partialnas.analysis.limits import beyond
     from partialnas.analysis.pareto_table import NOISE, pareto_table
     from partialnas.analysis.quantities import QUANTITIES
 
@@ -208,8 +209,10 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
         texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
         marks = ["yes" if row[key] else "no" for key in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
+    told = [beyond(points[~points["baseline"]], frame.attrs.get("limits", {}))]
     if shown["noisy"].any() and any(each.timed for each in quantities):
-        table.caption, table.caption_justify = NOISE, "left"
+        told.append(NOISE)
+    table.caption, table.caption_justify = "\n".join(filter(None, told)) or None, "left"
     return table
 
 

@@ -43,3 +43,7 @@ class Limit(Value):
     def admits(self, value: float) -> bool:
         """Whether a value is allowed; one that is not known is not."""
         return math.isfinite(value) and self.excess(value) <= 0
+
+    def __str__(self) -> str:
+        bounds = (("at least", self.min), ("at most", self.max))
+        return ", ".join(f"{how} {bound:g}" for how, bound in bounds if bound is not None)

@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.analysis import front, load, pareto_figure, pareto_table
+from partialnas.analysis.confirmation import choose
 from partialnas.analysis.front import aggregate
+from partialnas.analysis.limits import beyond
+from partialnas.overview import front_table
 from partialnas.runs.limits import Limit
+from partialnas.space.errors import UserError
 
 TWO: dict[str, Any] = {"val_nll": "min", "params": "min"}
 SIMPLE = {"objectives": TWO, "arms": {}}
@@ -77,6 +81,25 @@ def test_a_front_without_feasible_networks_is_empty(
     frame = load(ledgers(tmp_path / "s", records([(0.5, 1)]), study={**SIMPLE, "limits": limits}))
     assert not front(frame, TWO)["on_front"].any()
     pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
+
+
+def test_the_network_that_comes_nearest_to_the_limits_is_named(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    limits = {"val_nll": {"max": 0.25}, "params": {"min": 20, "max": 30}}
+    study = {**SIMPLE, "limits": limits}
+    # means over the seeds: 0.55, 0.35, 1.05: beyond by 1.2 + 1/3, 0.4, 3.2 + 1/2
+    frame = load(ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study))
+    told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
+    assert beyond(front(frame, TWO), frame.attrs["limits"]) == (
+        f"{told}; #{frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
+    )
+    with pytest.raises(UserError, match="no network is within the limits"):
+        choose(tmp_path / "s", "front")
+    assert "comes nearest" in str(front_table(frame).caption)
+    met = load(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
+    assert beyond(front(met, TWO), met.attrs["limits"]) == ""
+    assert front_table(met).caption is None
 
 
 def test_limits_hold_for_the_networks_of_their_study_alone(
