@@ -7,6 +7,7 @@ import pandas as pd
 from partialnas.analysis.axes import protocol
 from partialnas.analysis.front import FAILED, groups
 from partialnas.analysis.front_probability import model_text
+from partialnas.analysis.limits import limits_text
 from partialnas.analysis.pareto_table import NOISE
 from partialnas.analysis.quantities import Quantity
 from partialnas.runs.rehearsal import NOTICE, is_rehearsal
@@ -36,6 +37,7 @@ def pareto_caption(
         _references(table),
         _seeds(own, "point") if len(own) and "trained" in sources else "",
         _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
+        limits_text(own[~own["baseline"]], frame.attrs.get("limits", {})),
         _surfaces(extras.surfaces),
         _chances(table, measured="measured" in sources, asked=extras.probability),
         _area(table, extras.size),
@@ -57,6 +59,7 @@ def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quan
         _seeds(table, "row") if "trained" in sources else "",
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _marks(table, measured=False) if table["on_front"].any() else "",
+        limits_text(table[~table["baseline"]], frame.attrs.get("limits", {})),
         NOISE if table["noisy"].any() else "",
         *(_device(table, q) for q in (x, y)),
         _absent(frame, table),

@@ -34,6 +34,29 @@ def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     return rows.assign(feasible=feasible)
 
 
+def limits_text(rows: pd.DataFrame, limits: Limits) -> str:
+    """How many networks are within the limits of their study, as a sentence; empty without limits.
+
+    Args:
+        rows: one for each network, as `with_feasible` gives them.
+        limits: by folder.
+    """
+    if rows.empty or "feasible" not in rows:
+        return ""
+    if told := beyond(rows, limits):
+        return f"{told[0].upper()}{told[1:]}."
+    bounds = " and ".join(dict.fromkeys(_bounds(stated) for stated in limits.values() if stated))
+    own = rows[rows["folder"].isin([folder for folder, stated in limits.items() if stated])]
+    return (
+        f"Within the limits of the study ({bounds}): {own['feasible'].sum():,} of {len(own):,} "
+        "architectures; the front is made of these alone."
+    )
+
+
+def _bounds(stated: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
+
+
 def beyond(rows: pd.DataFrame, limits: Limits) -> str:
     """Which limits no network is within, and which comes nearest; empty where one is within all.
 
@@ -46,10 +69,11 @@ def beyond(rows: pd.DataFrame, limits: Limits) -> str:
     alone = rows.iloc[[int(_excess(rows, limits).to_numpy().argmin())]]
     nearest = alone.iloc[0]
     stated = limits[nearest["folder"]]
-    bounds = ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
     reached = ", ".join(f"{key} {as_timed(alone, key).iloc[0]:.4g}" for key in stated)
     name = nearest["arm"] or f"#{nearest['trial']}"
-    return f"no network is within the limits ({bounds}); {name} comes nearest with {reached}"
+    return (
+        f"no network is within the limits ({_bounds(stated)}); {name} comes nearest with {reached}"
+    )
 
 
 def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":

@@ -72,6 +72,7 @@ def test_what_violates_a_limit_is_marked_and_not_on_the_front(
     assert len(table) == 4
     drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
     assert drawn.files[0].exists()
+    assert "limits of the study (val_nll at most 0.5): 2 of 4 architectures;" in drawn.caption
 
 
 def test_a_front_without_feasible_networks_is_empty(
@@ -80,7 +81,9 @@ def test_a_front_without_feasible_networks_is_empty(
     limits = {"val_accuracy": {"min": 99.9}}
     frame = load(ledgers(tmp_path / "s", records([(0.5, 1)]), study={**SIMPLE, "limits": limits}))
     assert not front(frame, TWO)["on_front"].any()
-    pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
+    drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
+    told = "No network is within the limits (val_accuracy at least 99.9); #1 comes nearest with"
+    assert told in drawn.caption
 
 
 def test_the_network_that_comes_nearest_to_the_limits_is_named(
