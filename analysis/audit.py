@@ -15,6 +15,7 @@ from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import QUANTITIES, Quantity, find
 from partialnas.analysis.rank_ranges import Noise, noise, rank_ranges
+from partialnas.analysis.row_names import row_names
 from partialnas.runs.audits import Fidelity, epochs_text, fidelities, longer_stages
 from partialnas.runs.design import Stage
 from partialnas.runs.ledger import Ledger
@@ -339,7 +340,7 @@ def ranks_of(
     sign = 1.0 if quantity.better == "max" else -1.0
     scores = sign * rows[quantity.key].to_numpy(float)
     found = rank_ranges(scores, rows["n"].to_numpy(float), between_seeds).set_index(rows.index)
-    names = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    names = row_names(rows)
     members = front_names(trials, quantity)
     facts = {"network": names, "on_front": names.isin(members), "value": rows[quantity.key]}
     table = pd.DataFrame({**facts, "n": rows["n"]}).join(found)

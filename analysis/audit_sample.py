@@ -11,6 +11,7 @@ from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes, under
 from partialnas.analysis.quantities import Quantity, find
 from partialnas.analysis.rank_agreement import LEAST
+from partialnas.analysis.row_names import row_names
 from partialnas.space.errors import UserError
 
 
@@ -112,7 +113,7 @@ def front_names(frame: pd.DataFrame, quantity: Quantity) -> set[str]:
     objectives = frame.attrs.get("objectives") or {quantity.key: quantity.better}
     rows = front(frame, objectives)
     members = rows[rows["on_front"]]
-    return {*members["arm"].where(members["arm"].ne(""), "#" + members["trial"].astype(str))}
+    return {*row_names(members)}
 
 
 def called(frame: pd.DataFrame) -> "pd.Series[str]":

@@ -12,6 +12,7 @@ from partialnas.analysis.limits import beyond
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes
 from partialnas.analysis.quantities import find
+from partialnas.analysis.row_names import row_names
 from partialnas.runs.design import design_of, stages_of
 from partialnas.runs.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -39,7 +40,7 @@ def choose(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
         raise UserError(f"--condition: choose one of {', '.join(map(str, known))}")
     frame = frame[frame["condition"].eq(condition)]
     rows = _ranked(frame, top)
-    names = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    names = row_names(rows)
     chosen = dict(zip(names, rows["digest"], strict=True))
     return _baselines(folder, frame, chosen) | chosen
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.row_names import row_names
 from partialnas.runs.limits import Limit
 
 Limits = Mapping[str, Mapping[str, Any]]
@@ -25,55 +26,48 @@ def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     """
     if not any(limits.values()):
         return rows
-    feasible = pd.Series(data=True, index=rows.index)
-    for folder, stated in limits.items():
-        own = rows["folder"].eq(folder)
-        for key, limit in stated.items():
-            admits = Limit.model_validate(limit).admits
-            feasible &= ~own | as_timed(rows, key).map(admits)
-    return rows.assign(feasible=feasible)
+    return rows.assign(feasible=_excess(rows, limits).eq(0))
 
 
 def limits_text(rows: pd.DataFrame, limits: Limits) -> str:
     """How many networks are within the limits of their study, as a sentence; empty without limits.
 
     Args:
-        rows: one for each network, as `with_feasible` gives them.
+        rows: one for each network, as `with_feasible` gives them; baselines do not count.
         limits: by folder.
     """
-    if rows.empty or "feasible" not in rows:
-        return ""
     if told := beyond(rows, limits):
         return f"{told[0].upper()}{told[1:]}."
-    bounds = " and ".join(dict.fromkeys(_bounds(stated) for stated in limits.values() if stated))
     own = rows[rows["folder"].isin([folder for folder, stated in limits.items() if stated])]
+    own = own[~own["baseline"]]
+    if own.empty:
+        return ""
+    bounds = " and ".join(dict.fromkeys(_bounds(stated) for stated in limits.values() if stated))
     return (
         f"Within the limits of the study ({bounds}): {own['feasible'].sum():,} of {len(own):,} "
         "architectures; the front is made of these alone."
     )
 
 
-def _bounds(stated: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
-
-
 def beyond(rows: pd.DataFrame, limits: Limits) -> str:
     """Which limits no network is within, and which comes nearest; empty where one is within all.
 
     Args:
-        rows: one for each network, as `with_feasible` gives them.
+        rows: one for each network, as `with_feasible` gives them; baselines do not count.
         limits: by folder.
     """
-    if rows.empty or "feasible" not in rows or rows["feasible"].any():
+    own = rows[~rows["baseline"]]
+    if own.empty or "feasible" not in own or own["feasible"].any():
         return ""
-    alone = rows.iloc[[int(_excess(rows, limits).to_numpy().argmin())]]
-    nearest = alone.iloc[0]
-    stated = limits[nearest["folder"]]
-    reached = ", ".join(f"{key} {as_timed(alone, key).iloc[0]:.4g}" for key in stated)
-    name = nearest["arm"] or f"#{nearest['trial']}"
-    return (
-        f"no network is within the limits ({_bounds(stated)}); {name} comes nearest with {reached}"
-    )
+    nearest = own.iloc[[int(_excess(own, limits).to_numpy().argmin())]]
+    stated = limits[nearest["folder"].iloc[0]]
+    reached = ", ".join(f"{key} {as_timed(nearest, key).iloc[0]:.4g}" for key in stated)
+    none = f"no network is within the limits ({_bounds(stated)})"
+    return f"{none}; {row_names(nearest).iloc[0]} comes nearest with {reached}"
+
+
+def _bounds(stated: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
 
 
 def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
@@ -82,8 +76,9 @@ def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
     for folder, stated in limits.items():
         own = rows["folder"].eq(folder)
         for key, told in stated.items():
-            excess = as_timed(rows, key).map(Limit.model_validate(told).excess)
-            total += excess.clip(lower=0).fillna(np.inf).where(own, 0.0)
+            values = as_timed(rows, key)
+            excess = values.map(Limit.model_validate(told).excess).clip(lower=0)
+            total += excess.where(np.isfinite(values), np.inf).where(own, 0.0)
     return total
 
 

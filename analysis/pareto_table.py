@@ -16,6 +16,7 @@ from partialnas.analysis.front import (
 )
 from partialnas.analysis.front_probability import chance_text, front_probability
 from partialnas.analysis.quantities import QUANTITIES, Quantity, differs_by_seed, find
+from partialnas.analysis.row_names import row_names
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
@@ -164,7 +165,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         family = family.mask(given, rows["family"])
         names = zip(rows["arm"], family, given, member, strict=True)
         member = [_within(a, f) if own else m for a, f, own, m in names]
-    label = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    label = row_names(rows)
     return rows.assign(label=label, family=family, member=member)
 
 

@@ -12,6 +12,7 @@ from partialnas.analysis.labels import study_names
 from partialnas.analysis.load import load
 from partialnas.analysis.pareto_table import default_axes, under
 from partialnas.analysis.quantities import Quantity, find
+from partialnas.analysis.row_names import row_names
 from partialnas.analysis.style import Style
 from partialnas.space.errors import UserError
 
@@ -116,7 +117,7 @@ def nothing(frame: pd.DataFrame, key: str) -> str:
 
 def called(rows: pd.DataFrame) -> "pd.Series[str]":
     """What rows are called: the arm, or the first trial's number; of several studies with these."""
-    names = rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))
+    names = row_names(rows)
     if rows["folder"].nunique() < 2:
         return names
     return rows["folder"].map(study_names(rows)) + ": " + names

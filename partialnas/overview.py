@@ -209,7 +209,7 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
         texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
         marks = ["yes" if row[key] else "no" for key in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
-    told = [beyond(points[~points["baseline"]], frame.attrs.get("limits", {}))]
+    told = [beyond(points, frame.attrs.get("limits", {}))]
     if shown["noisy"].any() and any(each.timed for each in quantities):
         told.append(NOISE)
     table.caption, table.caption_justify = "\n".join(filter(None, told)) or None, "left"

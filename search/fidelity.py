@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from partialnas.runs.recipe import Recipe
 from partialnas.runs.settings import Plain
-from partialnas.search.specs import FIDELITIES, SearchSpec, TaskSpec
+from partialnas.search.specs import FIDELITIES, Scheme, SearchSpec, TaskSpec
 from partialnas.space.errors import UserError
 from partialnas.space.values import checked
 
@@ -32,19 +32,21 @@ def on_rung(rung: Plain, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSp
     return changed, checked(TaskSpec, {**task.model_dump(), **side}, "no task")
 
 
-def cools_down(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> bool:
-    """Whether networks that go on continue their shorter training instead of beginning anew.
+def scheme_of(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> Scheme:
+    """How networks that go on to the next rung are trained there.
 
-    Unless the search says so or not, they do wherever they can: the result is the same.
+    Unless the search says so or not, they continue their shorter training wherever they can: the
+    result is the same.
 
     Args:
-        search: with rungs.
+        search: that may have rungs.
         recipe: of the last rung.
         stands_in: whether a function stands in for training.
     """
     if search.scheme is not None:
-        return search.scheme == "cool-down"
-    return recipe.schedule == "trapezoid" and not stands_in and not _beside_epochs(search)
+        return search.scheme
+    alike = recipe.schedule == "trapezoid" and not stands_in and not _beside_epochs(search)
+    return "cool-down" if search.rungs and alike else "restart"
 
 
 def rung_mistakes(

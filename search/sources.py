@@ -44,6 +44,9 @@ _ATTEMPTS = 50
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _STUDY = "partialnas"
 
+_BLIND = ("random", "quasi-random")
+"""Samplers that look at no trial."""
+
 
 def make_source(prepared: Prepared) -> Source | None:
     """The source that a study searches with; None where it does not search."""
@@ -256,10 +259,10 @@ class OptunaSource:
             return
         study, trials = self._storage.get_study_id_from_name(_STUDY), History(self._kinds)
         noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
-        kept = self._looked_at(history, noted)
+        kept, looks = self._looked_at(history, noted), self._spec.sampler not in _BLIND
         number = len(self._study.get_trials(deepcopy=False))
         for remembered in history:
-            if remembered.reached is not None and not remembered.open:
+            if looks and remembered.reached is not None and not remembered.open:
                 self._common.add(remembered.note["params"])
             if remembered.number not in kept and not remembered.open:
                 continue
@@ -294,7 +297,7 @@ class OptunaSource:
 
         A long search has a hundred thousand others.
         """
-        if self._spec.sampler in ("random", "quasi-random"):
+        if self._spec.sampler in _BLIND:
             return ()
         everyone = [each.number for each in history]
         if len(noted) < 2:

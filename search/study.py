@@ -12,7 +12,7 @@ from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import RECIPES, Recipe
 from partialnas.runs.settings import Plain, changed
 from partialnas.search.ablation import AblationSpec
-from partialnas.search.fidelity import cools_down, rung_mistakes
+from partialnas.search.fidelity import rung_mistakes, scheme_of
 from partialnas.search.specs import Budget, ExecutorSpec, Scheme, SearchSpec, SeedRule, TaskSpec
 from partialnas.space.plan import Plan
 from partialnas.space.spec import Base, SpaceSpec
@@ -327,10 +327,7 @@ class Study(Value):
         """How networks that go on to the next rung are trained there; None without a search."""
         if self.search is None:
             return None
-        if not self.search.rungs:
-            return self.search.scheme or "restart"
-        continues = cools_down(self.search, self.recipe, stands_in=self.trial is not None)
-        return "cool-down" if continues else "restart"
+        return scheme_of(self.search, self.recipe, stands_in=self.trial is not None)
 
     def frozen(self) -> Plain:
         """The study as plain JSON data, as the ledger keeps it: what it leaves open is decided."""
