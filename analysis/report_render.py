@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _PAGE = Path(__file__).parent / "report_page"
 
@@ -32,9 +33,15 @@ def rendered(context: Mapping[str, Any]) -> str:
         "allow_nan": False,
         "separators": (",", ":"),
     }
+    environment.filters["coded"] = coded
     css, js = (_text(name) for name in ("page.css", "page.js"))
     page = environment.get_template("page.html")
     return page.render(**context, css=Markup(css), js=Markup(js), policy=_policy(css, js))
+
+
+def coded(text: str) -> Markup:
+    """A text as HTML, escaped, with what stands between backticks set as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _text(name: str) -> str:

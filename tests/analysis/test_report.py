@@ -30,7 +30,9 @@ from partialnas.runs.rehearsal import rehearsal_name
 from partialnas.space.errors import UserError
 from partialnas.space.plan import Plan
 
-HOSTILE = "</script></title><script>window.hit=1</script><img src=x onerror=hit()>\"'&"
+HOSTILE = (
+    "</script></title><script>window.hit=1</script><img src=x onerror=hit()>`<b onclick=hit()>`\"'&"
+)
 TASK = json.dumps({"data": "mnist5k", "resolution": 28, "channels": 1, "classes": 10})
 
 Made = Callable[..., Any]
@@ -130,6 +132,14 @@ def test_whatever_comes_from_users_stays_text(tmp_path: Path, ledgers: Made, mea
     labels = {network["label"] for network in page.data["networks"].values()}
     assert labels == {f"{HOSTILE}{i}" for i in range(3)}
     assert any(HOSTILE in cell for cell in page.texts["td"])
+    assert not page.of("b")
+
+
+def test_what_stands_between_backticks_is_code(page: Page) -> None:
+    warning = next(item for item in page.texts["li"] if item.startswith("Every network was"))
+    assert "partialnas confirm" in page.texts["code"]
+    assert "partialnas confirm" in warning
+    assert "`" not in warning
 
 
 def test_arms_of_a_design_are_escaped_too(tmp_path: Path, ablations: Made) -> None:
