@@ -138,7 +138,7 @@ def described(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     yield "Objectives", _objectives(frozen.get("objectives") or {})
     yield "Limits", _listed(frozen.get("limits") or {})
     yield "Seeds", _listed(frozen.get("seeds", ""))
-    yield "Search", _listed(frozen.get("search") or "")
+    yield "Search", _searched(frozen.get("search") or {})
     yield from _ablation(facts.design)
     yield "Conditions", ", ".join(map(str, frozen.get("conditions") or {}))
     yield "Measuring", _listed(frozen.get("measure") or "")
@@ -153,6 +153,12 @@ _RECIPE = (
     *("epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup"),
     *("label_smoothing", "mixup", "cutmix", "ema", "precision"),
 )
+
+
+def _searched(search: Plain) -> str:
+    """How a search proposes; of its rungs only where it has some."""
+    idle = () if search.get("rungs") else ("promote", "scheme")
+    return _listed({key: value for key, value in search.items() if key not in idle})
 
 
 def _ablation(design: Design | None) -> Iterator[tuple[str, str]]:

@@ -333,12 +333,23 @@ def test_a_network_that_was_timed_twice_is_counted_once(
     assert re.findall(r">([^<]*)</td>", row)[0] == "3"
 
 
-def test_settings_without_a_value_are_left_out(
-    tmp_path: Path, ledgers: Made, measure: Made
+@pytest.mark.parametrize(
+    ("rungs", "told"),
+    [
+        ([], "sampler random, seed 0"),
+        (
+            [{"recipe.epochs": 1}],
+            "sampler random, rungs recipe.epochs 1, promote 1/3, scheme restart, seed 0",
+        ),
+    ],
+)
+def test_of_a_search_what_it_heeds_is_told(
+    tmp_path: Path, ledgers: Made, measure: Made, rungs: list[dict[str, int]], told: str
 ) -> None:
-    study = {"search": {"sampler": "random", "rungs": [], "promote": None, "seed": 0}}
+    search = {"sampler": "random", "tournament": None, "rungs": rungs, "promote": "1/3"}
+    study = {"search": {**search, "scheme": "restart", "seed": 0}}
     page = page_of(search_of(tmp_path / "study", ledgers, measure, 2, study=study))
-    assert "sampler random, seed 0" in page.texts["dd"]
+    assert told in page.texts["dd"]
 
 
 def test_conditions_have_a_front_each(tmp_path: Path) -> None:
