@@ -33,13 +33,13 @@ def rendered(context: Mapping[str, Any]) -> str:
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters["coded"] = coded
+    environment.filters["coded"] = _coded
     css, js = (_text(name) for name in ("page.css", "page.js"))
     page = environment.get_template("page.html")
     return page.render(**context, css=Markup(css), js=Markup(js), policy=_policy(css, js))
 
 
-def coded(text: str) -> Markup:
+def _coded(text: str) -> Markup:
     """A text as HTML, escaped, with what stands between backticks set as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
