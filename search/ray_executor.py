@@ -1,8 +1,11 @@
 """Runs items on Ray Tune. The only module that touches Ray.
 
-Tune starts the worker processes, keeps them busy and restarts what died; it decides nothing and
-remembers nothing. What runs comes from the feed, through a searcher; what came of it goes back to
-the feed. None of Ray's state outlives a run.
+Tune starts the worker processes and keeps them busy; it decides nothing and remembers nothing. What
+runs comes from the feed, through a searcher; what came of it goes back to the feed. None of Ray's
+state outlives a run.
+
+Who tries again what a dead process was working on is the searcher: Tune itself gives up at once
+where a process dies between two items.
 """
 
 import logging
@@ -12,6 +15,7 @@ import signal
 import socket
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +46,8 @@ from partialnas.search.travel import staged
 from partialnas.search.watchdog import Watchdog
 from partialnas.space.errors import MachineError, UserError
 
-_RETRIES = 2
+_MOST_DEATHS = 3
+"""Processes that may die of one item, and in a row before each worker has begun anything."""
 _PATIENCE_S = 10
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -59,7 +64,7 @@ _SETTINGS = {
 class RayTune:
     """Works on several items at once in worker processes, here or on a cluster.
 
-    A worker process that dies is replaced and its item tried again, twice at most; then the item
+    A worker process that dies is replaced and its item tried again; an item that three have died of
     has failed. Tracebacks and whatever workers print go to `workers.log` in the folder.
 
     Attributes:
@@ -94,7 +99,8 @@ class RayTune:
             with _settings(), _own_signals(), quiet, self._ray() as scratch:
                 watchdog = Watchdog(folder / "workers.log", marks, self.time_limit_s)
                 trainable = _trainable(ray.put(work), watchdog)
-                self._tune(_Exchange(feed), trainable, watchdog.log, scratch)
+                exchange = _Exchange(feed, watchdog.log, _MOST_DEATHS * self.workers)
+                self._tune(exchange, trainable, scratch)
         finally:
             shutil.rmtree(marks, ignore_errors=True)
 
@@ -140,9 +146,7 @@ class RayTune:
             if there < share:
                 raise MachineError(f"a trial is to have {share:g} {kind}, and Ray sees {there:g}")
 
-    def _tune(
-        self, exchange: "_Exchange[Item]", trainable: type["_Worker"], log: Path, scratch: Path
-    ) -> None:
+    def _tune(self, exchange: "_Exchange[Item]", trainable: type["_Worker"], scratch: Path) -> None:
         """Runs Tune's loop until the exchange ends it."""
         share = {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
         tuner = tune.Tuner(
@@ -156,8 +160,7 @@ class RayTune:
                 name="study",
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_Listener(log)],
-                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[_Listener(exchange)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -172,10 +175,18 @@ class RayTune:
 
 
 class _Parcel(Generic[Item]):
-    """An item on its way through Tune, which copies, prints and keeps all that it is handed."""
+    """An item on its way through Tune, which copies, prints and keeps all that it is handed.
 
-    def __init__(self, item: Item) -> None:
+    Attributes:
+        item: taken out when it is done with.
+        deaths: of processes that had begun it.
+        begun: whether a process has begun it, this time.
+    """
+
+    def __init__(self, item: Item, deaths: int = 0) -> None:
         self.item: Item | None = item
+        self.deaths = deaths
+        self.begun = False
 
     def __deepcopy__(self, memo: object) -> "_Parcel[Item]":
         return self
@@ -189,25 +200,52 @@ class _Ended(BaseException):
 
 
 class _Exchange(Searcher, Generic[Item]):
-    """What Tune takes for a search algorithm: it asks the feed, and tells it what came of items."""
+    """What Tune takes for a search algorithm: it asks the feed, and tells it what came of items.
 
-    def __init__(self, feed: Feed[Item]) -> None:
+    Args:
+        feed: of the items.
+        log: where it is written down how workers died.
+        most_stillborn: processes that may die in a row before they begin an item; that is no
+            item's fault.
+    """
+
+    def __init__(self, feed: Feed[Item], log: Path, most_stillborn: int) -> None:
         super().__init__()
         self._feed = feed
+        self._log = log
+        self._most_stillborn = most_stillborn
+        self._stillborn = 0
         self._parcels: dict[str, _Parcel[Item]] = {}
+        self._again: deque[_Parcel[Item]] = deque()
         self._ended = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        with _ending():
-            item = self._feed.ask()
-        if item is END:
-            self._ended = True
-            self._leave_when_done()
-            return Searcher.FINISHED  # type: ignore[return-value]
-        if item is WAIT:
+        parcel = self._again.popleft() if self._again else self._next()
+        if parcel is None:
             return None
-        self._parcels[trial_id] = _Parcel(item)
-        return {"parcel": self._parcels[trial_id]}
+        self._parcels[trial_id] = parcel
+        return {"parcel": parcel}
+
+    def _next(self) -> _Parcel[Item] | None:
+        """A new item of the feed; none while it waits, or what is under way comes to an end."""
+        if not self._ended:
+            with _ending():
+                item = self._feed.ask()
+            if item is not END:
+                return None if item is WAIT else _Parcel(item)
+            self._ended = True
+        self._leave_when_done()
+        return None
+
+    def begun(self, trial_id: str) -> None:
+        """A process has begun the item."""
+        self._parcels[trial_id].begun = True
+        self._stillborn = 0
+
+    def died(self, told: str) -> None:
+        """Writes down how a worker died."""
+        with _ending():
+            append(self._log, f"a worker failed: {told}")
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -217,17 +255,30 @@ class _Exchange(Searcher, Generic[Item]):
         assert item is not None  # set when the parcel was made, taken out only here
         with _ending():
             if error or result is None:
-                deaths = f"worker process died {1 + _RETRIES} times"
-                self._feed.tell(item, failure(item, deaths))
-            elif isinstance(result["answer"], Exception):
+                self._try_again(item, parcel)
+                return  # Tune tells only now how the process died
+            if isinstance(result["answer"], Exception):
                 raise result["answer"]
-            else:
-                self._feed.tell(item, result["answer"])
+            self._feed.tell(item, result["answer"])
         self._leave_when_done()
+
+    def _try_again(self, item: Item, parcel: _Parcel[Item]) -> None:
+        """Has an item whose process died tried again, or tells that it has failed."""
+        deaths = parcel.deaths + parcel.begun
+        self._stillborn += not parcel.begun
+        if self._stillborn >= self._most_stillborn:
+            raise MachineError(
+                f"{self._stillborn} worker processes in a row died before they had begun anything; "
+                f"{self._log} has what they said"
+            )
+        if deaths < _MOST_DEATHS:
+            self._again.append(_Parcel(item, deaths))
+        else:
+            self._feed.tell(item, failure(item, f"worker process died {deaths} times"))
 
     def _leave_when_done(self) -> None:
         """Spares Tune its farewell: a snapshot of every trial, and workers stopped one by one."""
-        if self._ended and not self._parcels:
+        if self._ended and not self._parcels and not self._again:
             raise _Ended
 
     def __getstate__(self) -> dict[str, Any]:
@@ -241,13 +292,16 @@ class _Exchange(Searcher, Generic[Item]):
 
 
 class _Listener(tune.Callback):
-    """Writes down how workers died, and empties what Tune would keep of items that are done.
+    """Passes on which items begin and how workers died, and empties what Tune would keep of items.
 
     Tune names all arguments when it calls.
     """
 
-    def __init__(self, log: Path) -> None:
-        self._log = log
+    def __init__(self, exchange: _Exchange[Any]) -> None:
+        self._exchange = exchange
+
+    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
+        self._exchange.begun(trial.trial_id)
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
         trial.last_result.clear()
@@ -255,10 +309,8 @@ class _Listener(tune.Callback):
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
         if trial.error_file:
-            deaths = Path(trial.error_file).read_text(encoding="utf-8")
-            append(self._log, f"a worker failed:{deaths.rpartition('Failure #')[2]}")
-
-    on_trial_recover = on_trial_error  # type: ignore[assignment]
+            told = Path(trial.error_file).read_text(encoding="utf-8")
+            self._exchange.died(told.partition("\n")[2])
 
 
 class _Worker(tune.Trainable):

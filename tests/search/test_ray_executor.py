@@ -165,6 +165,49 @@ def quick(item: Job) -> Outcome:
     return failure(item, "quick", "done")
 
 
+def who(item: Job) -> Outcome:
+    return failure(item, str(os.getpid()), "done")
+
+
+class Killing(Listed):
+    """A feed that kills the idle process which has just done an item, so long as there are such."""
+
+    def tell(self, item: Job, outcome: Outcome) -> None:
+        super().tell(item, outcome)
+        if len(self.told) <= 5:
+            idle = psutil.Process(int(str(outcome.records[0].reason)))
+            idle.kill()
+            psutil.wait_procs([idle], 30)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_dies_between_two_items_costs_neither(
+    rays: Any, tmp_path: Path, workers: int
+) -> None:
+    feed = Killing([f"net{i}" for i in range(8)])
+    rays(folder=tmp_path, workers=workers).run(feed, who)
+    assert sorted(name for name, _ in feed.told) == [f"net{i}" for i in range(8)]
+    assert {outcome.records[0].state for _, outcome in feed.told} == {"done"}
+    assert "a worker failed" in (tmp_path / "workers.log").read_text()
+
+
+class Deadly:
+    """Work that ends each process which loads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os._exit, (3,))
+
+    def __call__(self, item: Job) -> Outcome:
+        return quick(item)
+
+
+def test_processes_that_die_before_they_begin_end_the_run(rays: Any, tmp_path: Path) -> None:
+    feed = Listed(["one"] * 9)
+    with pytest.raises(MachineError, match=r"3 worker processes in a row died .*workers\.log"):
+        rays(folder=tmp_path).run(feed, Deadly())
+    assert not feed.told
+
+
 class Unloadable:
     """Work whose module no worker has."""
 
