@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from pydantic_core import from_json
 
 from partialnas.analysis import measured
 from partialnas.analysis.quantities import QUANTITIES
@@ -16,6 +15,7 @@ from partialnas.runs.conditions import condition_of, settings_under, stage_of
 from partialnas.runs.design import design_of, stages_of
 from partialnas.runs.heap import uncollected
 from partialnas.runs.ledger import Ledger
+from partialnas.runs.measurement import Columns, Measured
 from partialnas.space.errors import UserError
 
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
@@ -118,7 +118,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         if stage in stages:
             settings["recipe"] = stages[stage].recipe
         parts.append(_under(part, measurements, settings, timing))
-    table = pd.concat(parts or [_under(trials, [], {})]).sort_index()
+    table = pd.concat(parts or [_under(trials, Measured.of([]), {})]).sort_index()
     for arm in design.arms if design else ():
         if "epochs" in arm.recipe:
             table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]
@@ -127,7 +127,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
 
 def _under(
     trials: pd.DataFrame,
-    measurements: list[dict[str, Any]],
+    measurements: Measured,
     settings: dict[str, Any],
     timing: str | None = None,
 ) -> pd.DataFrame:
@@ -193,17 +193,23 @@ def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
     return _Arms(named, first)
 
 
-def _trials(columns: dict[str, list[Any]]) -> pd.DataFrame:
+def _trials(columns: Columns) -> pd.DataFrame:
     """The ledger's columns with metrics and costs as columns."""
     facts = {key: columns[key] for key in _FACTS}
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
-    metrics = pd.DataFrame([*map(from_json, columns["metrics"])], index=table.index)
+    metrics = _spread(columns, "metrics", table.index)
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
-    costs = [*map(from_json, columns["cost"])]
-    cost = pd.DataFrame(costs, index=table.index, columns=[*_COST])
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
+    cost = _spread(columns, "cost", table.index).reindex(columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)
+
+
+def _spread(columns: Columns, kind: str, index: pd.Index) -> pd.DataFrame:
+    """The columns of one kind, such as all metrics, by their own names."""
+    prefix = f"{kind}."
+    own = {name: values for name, values in columns.items() if name.startswith(prefix)}
+    return pd.DataFrame({name.removeprefix(prefix): own[name] for name in own}, index=index)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

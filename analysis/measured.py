@@ -1,13 +1,12 @@
 """One measurement per network, on one scale, as columns that trials are joined with."""
 
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from partialnas.runs.measurement import Measurement, as_written, reference_scales
+from partialnas.runs.measurement import Measured, Measurement, reference_scales
 from partialnas.runs.timings import Way, chosen, study_way
 
 _CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form", "runtime")
@@ -25,11 +24,11 @@ FIGURES = (
 COLUMNS = (*FIGURES, "noisy", "tainted", *_CONDITIONS, "processor", "reference_name")
 """What a trial learns from the measurement of its network."""
 
-_TOLD = ("digest", *(key for key in COLUMNS if key in Measurement.model_fields))
+_TOLD = ("digest", *(key for key in COLUMNS if key in Measurement.model_fields), "processor")
 
 
 def measured(
-    measurements: Sequence[dict[str, Any]],
+    measurements: Measured,
     protocol: Mapping[str, Any],
     resolution: int | None = None,
     timing: str | None = None,
@@ -44,7 +43,7 @@ def measured(
     quiet.
 
     Args:
-        measurements: all of a study as plain data, in the order in which they were taken.
+        measurements: all of a study, in the order in which they were taken.
         protocol: the study's `measure` settings; without them those of the last measurement.
         resolution: side of the images in pixels; None where all are of one size.
         timing: settings that replace those of the protocol, such as `batch_size=1,device=H100`.
@@ -52,18 +51,18 @@ def measured(
     Raises:
         UserError: `timing` makes no sense.
     """
-    of_size = [m for m in measurements if resolution in (None, m["resolution"])]
-    way = _way(of_size, protocol, timing)
-    fitting, places = ([], {}) if way is None else chosen(of_size, way)
+    way = _way(measurements, protocol, resolution, timing)
+    if way is None:
+        return pd.DataFrame(columns=[*COLUMNS])
+    fitting, stands = chosen(measurements, way, (resolution, None))
     if not fitting:
         return pd.DataFrame(columns=[*COLUMNS])
-    stands, scales = [fitting[place] for place in places.values()], reference_scales(fitting)
-    told = zip(*map(itemgetter(*_TOLD), stands), strict=True)
+    scales, places = reference_scales(measurements, fitting), [*stands.values()]
+    told = zip(*map([*measurements.rows(*_TOLD)].__getitem__, places), strict=True)
     table = pd.DataFrame(dict(zip(_TOLD, told, strict=True)))
     table["throughput_raw_img_s"] = table["throughput_img_s"]
-    table["processor"] = [m["environment"].get("processor") for m in stands]
     table["noisy"] |= table["tainted"]
-    known = np.array([scales[place] for place in places.values()], dtype=np.float64)  # of None NaN
+    known = np.array([scales[place] for place in places], dtype=np.float64)  # of None NaN
     speed = table["relative_throughput"].astype("float64") * known
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
@@ -72,13 +71,18 @@ def measured(
 
 
 def _way(
-    measurements: Sequence[dict[str, Any]], protocol: Mapping[str, Any], timing: str | None
+    measurements: Measured,
+    protocol: Mapping[str, Any],
+    resolution: int | None,
+    timing: str | None,
 ) -> Way | None:
     """Which measurements are meant; None where nothing tells."""
     if protocol:
         own = study_way(protocol)
-    elif measurements:
-        own = Way.like(as_written(measurements[-1]))
     else:
-        return None
+        sizes = measurements.columns["resolution"]
+        of_size = [place for place, size in enumerate(sizes) if resolution in (None, size)]
+        if not of_size:
+            return None
+        own = Way.like(measurements[of_size[-1]])
     return own if timing is None else own.changed(timing)

@@ -25,10 +25,12 @@ from partialnas.runs.ledger_rows import ProposalRow, now, planned_row, to_json, 
 from partialnas.runs.ledger_sql import transaction, write
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.subject import subject_data, subject_digest
+from partialnas.runs.volumes import bind
 from partialnas.search.begun import open_ledger
 from partialnas.search.prepare import prepare
 from partialnas.search.prepared import Prepared
 from partialnas.search.progress import Progress
+from partialnas.search.specs import SearchSpec
 from partialnas.search.study import Study
 from partialnas.space.architecture import Architecture
 from partialnas.space.cost import NetworkCost
@@ -92,8 +94,9 @@ def build(folder: Path, records: int, sampler: str = "nsga2") -> None:
     connection = open_writer(folder / LEDGER_FILE)
     with transaction(connection, synced=True):
         for entry in entries(prepared, records):
-            for table, columns in rows(entry, prepared, large.search.population):  # type: ignore[union-attr]
+            for table, columns in rows(entry, prepared, large.search):  # type: ignore[arg-type]
                 write(connection, table, columns)
+        bind(connection)
     connection.close()
 
 
@@ -119,22 +122,15 @@ def entries(prepared: Prepared, records: int) -> Iterator[Entry]:
 
 
 def rows(
-    entry: Entry, prepared: Prepared, population: int
+    entry: Entry, prepared: Prepared, search: SearchSpec
 ) -> Iterator[tuple[str, tuple[object, ...]]]:
     """The rows that the driver writes of a training: of which table, and their columns."""
     condition, digest = prepared.conditions[0], subject_digest(entry.network)
-    generation = (entry.number - 1) // population
-    first = generation * population + 1  # the last generation stands for the best of all
-    note = {
-        "params": entry.point,
-        "system_attrs": {"_SteadyNSGAII:generation": generation},
-        **({"parents": [*range(first - population, first)]} if entry.number == first > 1 else {}),
-        "asked": entry.number,
-        "point": entry.point,
-        "parent": None,
-    }
     subject = to_json(subject_data(entry.network))
-    yield "proposals", ProposalRow(entry.number, None, digest, subject, to_json(note), now())
+    yield (
+        "proposals",
+        ProposalRow(entry.number, None, digest, subject, to_json(_note(entry, search)), now()),
+    )
     key = trial_key(entry.network, condition.task, condition.recipe, EPOCHS, 0)
     planned = planned_row(entry.number, key, entry.number, digest, digest, 0, EPOCHS)
     reached = {
@@ -160,6 +156,20 @@ def rows(
         point = {"epoch": epoch, "lr": 0.01, "val_nll": entry.nll + 1 / epoch, "seconds": 0.5}
         yield "curves", (key, epoch, json.dumps(point))
     yield "measurements", _measured(entry, digest)
+
+
+def _note(entry: Entry, search: SearchSpec) -> dict[str, Any]:
+    """What the search's source writes down with a proposal."""
+    if search.sampler in ("evolution", "front-evolution", "hybrid"):
+        return {"point": entry.point, "parent": None}
+    drawn = {"params": entry.point, "system_attrs": {}, "asked": entry.number}
+    if search.sampler != "nsga2":
+        return drawn
+    generation = (entry.number - 1) // search.population
+    first = generation * search.population + 1  # the last generation stands for the best of all
+    begins = entry.number == first > 1
+    parents = {"parents": [*range(first - search.population, first)]} if begins else {}
+    return {**drawn, "system_attrs": {"_SteadyNSGAII:generation": generation}, **parents}
 
 
 def _measured(entry: Entry, digest: str) -> tuple[object, ...]:

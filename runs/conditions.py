@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from partialnas.runs.ledger_rows import ProposalRow
+from partialnas.runs.ledger_rows import Asked, ProposalRow
 from partialnas.runs.settings import changed
 from partialnas.runs.task import Task
 
 
-def condition_of(proposal: ProposalRow) -> str:
+def condition_of(proposal: ProposalRow | Asked) -> str:
     """The condition that the trials of a proposal run under; empty where there is none."""
     return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
 
 
-def stage_of(proposal: ProposalRow) -> str:
+def stage_of(proposal: ProposalRow | Asked) -> str:
     """The later stage of a study that a proposal belongs to; empty for the study itself."""
     return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
 
 
-def rung_of(proposal: ProposalRow) -> int:
+def rung_of(proposal: ProposalRow | Asked) -> int:
     """The rung that a searched network is to be trained on, from 1: where it is not promoted, 1."""
     if proposal.arm is not None or '"rung"' not in proposal.proposal_json:
         return 1

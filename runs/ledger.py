@@ -10,12 +10,13 @@ they have confirmed, copies are made every ten minutes and at the end (see `ledg
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from partialnas.runs import volumes
 from partialnas.runs.driver_lock import free_driver, lock_driver
 from partialnas.runs.ledger_backup import back_up, newest_good
 from partialnas.runs.ledger_file import (
@@ -29,6 +30,8 @@ from partialnas.runs.ledger_file import (
 from partialnas.runs.ledger_rows import (
     FINAL,
     STATES,
+    Asked,
+    Ended,
     ProposalRow,
     Ran,
     Settled,
@@ -45,11 +48,11 @@ from partialnas.runs.ledger_sql import (
     RATIOS_SINCE,
     WORK,
     read,
-    read_columns,
     transaction,
+    version,
     write,
 )
-from partialnas.runs.measurement import Measurement, as_written, plain_measurement
+from partialnas.runs.measurement import Columns, Measured, Measurement
 from partialnas.runs.record import RatioEpoch, Record, State
 from partialnas.space.errors import MachineError, UserError
 
@@ -250,6 +253,18 @@ class Ledger:
         """Every answer of the source, in order."""
         return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
 
+    def asked(self) -> list[Asked]:
+        """Every answer of the source without its network, in order."""
+        names = ("number", "arm", "digest", "proposal")
+        with telling(self.path):
+            told = volumes.columns(self._connection, volumes.PROPOSALS, names)
+        return [*map(Asked, *(told[name] for name in names))]
+
+    def subject(self, proposal: int) -> Any:
+        """Plain data that the network of the proposal of this number is built from."""
+        ((_, _, _, text, *_),) = self._read("proposals", "WHERE number = ?", proposal)
+        return json.loads(text)
+
     def arms(self) -> list[ProposalRow]:
         """The proposals that are arms, in order."""
         rows = self._read("proposals", "WHERE arm IS NOT NULL ORDER BY number")
@@ -261,7 +276,9 @@ class Ledger:
 
     def timed(self) -> int:
         """How many networks have been measured."""
-        return self._one("SELECT count(DISTINCT digest) FROM measurements")
+        with telling(self.path):
+            told = volumes.columns(self._connection, volumes.MEASUREMENTS, ["digest"])
+        return len({*told["digest"]})
 
     def version(self) -> int:
         """A number that changes whenever somebody else has written to the ledger."""
@@ -283,10 +300,22 @@ class Ledger:
         """Every trial, in the order of planning."""
         return self._trials("ORDER BY number")
 
-    def trial_columns(self, *names: str) -> dict[str, list[Any]]:
-        """These columns of every trial, in the order of planning; those in JSON as their text."""
+    def trial_columns(self, *names: str) -> Columns:
+        """These columns of every trial, in the order of planning.
+
+        Args:
+            names: of columns; for `metrics` and `cost` there is one of each of theirs, such as
+                `metrics.val_nll`, None for a trial that has none.
+        """
         with telling(self.path):
-            return read_columns(self._connection, "trials", names, "ORDER BY number")
+            return volumes.columns(self._connection, volumes.TRIALS, names)
+
+    def ended(self) -> list[Ended]:
+        """What came of every trial, in the order of planning; of one that runs nothing yet."""
+        plain = ("key", "proposal", "seed", "state")
+        told = self.trial_columns(*plain, "metrics", "cost")
+        results = volumes.by_row(told) or [{} for _ in told["key"]]
+        return [*map(Ended, *(told[name] for name in plain), results)]
 
     def trial(self, number: int) -> TrialRow:
         """The trial of this number.
@@ -335,20 +364,31 @@ class Ledger:
 
     def measurements(self) -> list[Measurement]:
         """Every measurement, in order."""
-        return [*map(as_written, self.measured())]
+        return [*self.measured()]
 
-    def measured(self) -> list[dict[str, Any]]:
-        """Every measurement as plain data, in order."""
+    def measured(self) -> Measured:
+        """Every measurement, in order, column by column."""
+        wanted = [*Measurement.model_fields]
         with telling(self.path):
-            wanted, order = ["measurement"], "ORDER BY number"
-            told = read_columns(self._connection, "measurements", wanted, order)
-        return [*map(plain_measurement, told["measurement"])]
+            return Measured(volumes.columns(self._connection, volumes.MEASUREMENTS, wanted))
 
     def work(self) -> list[Work]:
         """What finished trials and measurements have taken, summed over those that are alike."""
         with telling(self.path):
             found = self._connection.execute(WORK).fetchall()
-        return [Work(*row) for row in found]
+        return [*(Work(*row) for row in found), *self._measuring()]
+
+    def _measuring(self) -> Iterator[Work]:
+        wanted = ("device_kind", "environment", "seconds")
+        with telling(self.path):
+            told = volumes.columns(self._connection, volumes.MEASUREMENTS, wanted)
+        seconds: dict[tuple[bool, int | None], list[float]] = {}
+        for kind, environment, took in zip(*(told[name] for name in wanted), strict=True):
+            alike = seconds.setdefault((kind == "cuda", environment.get("cores")), [])
+            if took is not None:
+                alike.append(took)
+        for (on_gpu, cores), each in seconds.items():
+            yield Work("measuring", on_gpu, cores, sum(each) if each else None)
 
     def ran(self) -> list[Ran]:
         """In which environments trials ran, the one of most trials first."""
@@ -376,10 +416,16 @@ class Ledger:
             self._back_up()
 
     def _back_up(self) -> None:
-        """Copies the ledger, where it has grown; the next copy waits long beside what one takes."""
+        """Binds and copies the ledger, where it has grown.
+
+        The next time waits long beside what this one takes.
+        """
         if not self._grown:
             return
         began = monotonic()
+        # rows that cannot be bound, as where the disk is full, are read one by one
+        with suppress(sqlite3.Error), transaction(self._connection, synced=False):
+            volumes.bind(self._connection)
         back_up(self._connection, self.path)
         self._grown = False
         took = monotonic() - began
@@ -391,7 +437,7 @@ class Ledger:
 
     def _ratios(self, where: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Rows of learned ratios; none in a ledger that is older than them."""
-        if self._one("PRAGMA user_version") < RATIOS_SINCE:
+        if version(self._connection) < RATIOS_SINCE:
             return []
         return self._read("ratios", where, *parameters)
 

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from partialnas.runs.ledger_sql import APPLICATION_ID, COLUMNS, RATIOS_SINCE, read
+from partialnas.runs.ledger_sql import ADDED, APPLICATION_ID, COLUMNS, read, version
 
 _FOLDER = "backups"
 _KEPT = 2
@@ -49,13 +49,12 @@ def is_good(path: Path) -> bool:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             (application,) = copy.execute("PRAGMA application_id").fetchone()
-            (version,) = copy.execute("PRAGMA user_version").fetchone()
             sound = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             if application != APPLICATION_ID or not sound:
                 return False
-            for table in COLUMNS:
-                if table != "ratios" or version >= RATIOS_SINCE:
-                    read(copy, table)
+            later = {table for since, table, _ in ADDED if since > version(copy)}
+            for table in COLUMNS.keys() - later:
+                read(copy, table)
     except sqlite3.Error:
         return False
     return True

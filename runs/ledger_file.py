@@ -9,12 +9,12 @@ from pathlib import Path
 from partialnas.runs.files import file_in_the_way
 from partialnas.runs.ledger_backup import newest_good
 from partialnas.runs.ledger_sql import (
+    ADDED,
     APPLICATION_ID,
-    RATIOS,
-    RATIOS_SINCE,
     SCHEMA,
     SCHEMA_VERSION,
     transaction,
+    version,
     write,
 )
 from partialnas.space.errors import MachineError, UserError
@@ -65,11 +65,14 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version < RATIOS_SINCE:
-        with transaction(connection, synced=True):
-            connection.execute(RATIOS)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    before = version(connection)
+    if before == SCHEMA_VERSION:
+        return
+    with transaction(connection, synced=True):
+        for since, _, made in ADDED:
+            if before < since:
+                connection.execute(made)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -110,12 +113,12 @@ def _refuse_damage(path: Path, connection: sqlite3.Connection) -> None:
 
 def _refuse_strangers(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    schema = version(connection)
     if application != APPLICATION_ID:
         raise UserError(f"{path}: is not a ledger of partialnas; {_ELSEWHERE}")
-    if version > SCHEMA_VERSION:
+    if schema > SCHEMA_VERSION:
         raise UserError(
-            f"{path}: written by a newer partialnas (schema {version}; this one reads up to "
+            f"{path}: written by a newer partialnas (schema {schema}; this one reads up to "
             f"{SCHEMA_VERSION}); update partialnas"
         )
 

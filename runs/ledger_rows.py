@@ -55,6 +55,20 @@ class ProposalRow(NamedTuple):
         return from_json(self.proposal_json)
 
 
+class Asked(NamedTuple):
+    """A proposal without the network; see `ProposalRow`."""
+
+    number: int
+    arm: str | None
+    digest: str
+    proposal_json: str
+
+    @property
+    def proposal(self) -> Any:
+        """Plain data that the source is rebuilt from."""
+        return from_json(self.proposal_json)
+
+
 class TrialRow(NamedTuple):
     """What is known of one trial.
 
@@ -100,6 +114,24 @@ class TrialRow(NamedTuple):
     def final(self) -> bool:
         """Whether the trial has its record."""
         return self.state in FINAL
+
+
+class Ended(NamedTuple):
+    """What came of a trial, as far as a search goes on from it; see `TrialRow`.
+
+    Attributes:
+        key: of the trial.
+        proposal: number of the proposal that first asked for it.
+        seed: of weights, data order and augmentation.
+        state: of the trial.
+        results: its metrics and cost.
+    """
+
+    key: str
+    proposal: int
+    seed: int
+    state: State
+    results: dict[str, float]
 
 
 class Warned(NamedTuple):

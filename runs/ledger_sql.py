@@ -3,15 +3,17 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
 from partialnas.runs.ledger_rows import FINAL, SEPARATOR, STATES, seal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RATIOS_SINCE = 2
 """The schema that brought the table of learned ratios."""
+
+VOLUMES_SINCE = 3
+"""The schema that brought the table of volumes."""
 
 APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
 
@@ -29,6 +31,7 @@ COLUMNS = {
         *("number", "digest", "device", "threads", "batch_size", "resolution", "precision"),
         *("form", "runtime", "measurement", "taken"),
     ),
+    "volumes": ("source", "first", "name", "data"),
 }
 """Columns of each table, without the seal that ends every row."""
 
@@ -37,6 +40,14 @@ CREATE TABLE ratios (
     key TEXT NOT NULL REFERENCES trials (key), epoch INTEGER NOT NULL, row TEXT NOT NULL,
     seal INTEGER NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;
 """
+VOLUMES = """
+CREATE TABLE volumes (
+    source TEXT NOT NULL, first INTEGER NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL,
+    seal INTEGER NOT NULL, PRIMARY KEY (source, first, name));
+"""
+ADDED = ((RATIOS_SINCE, "ratios", RATIOS), (VOLUMES_SINCE, "volumes", VOLUMES))
+"""Tables that a schema has brought, and how they are made."""
+
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE proposals (
@@ -59,17 +70,14 @@ CREATE TABLE measurements (
     threads INTEGER NOT NULL, batch_size INTEGER NOT NULL, resolution INTEGER NOT NULL,
     precision TEXT NOT NULL, form TEXT NOT NULL, runtime TEXT NOT NULL,
     measurement TEXT NOT NULL, taken TEXT NOT NULL, seal INTEGER NOT NULL);
+{VOLUMES}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 WORK = f"""
 SELECT state, device LIKE 'cuda%', json_extract(environment, '$.cores'), sum(seconds)
-FROM trials WHERE state IN {tuple(sorted(FINAL))} GROUP BY 1, 2, 3
-UNION ALL
-SELECT 'measuring', json_extract(measurement, '$.device_kind') = 'cuda',
-    json_extract(measurement, '$.environment.cores'), sum(json_extract(measurement, '$.seconds'))
-FROM measurements GROUP BY 1, 2, 3;
+FROM trials WHERE state IN {tuple(sorted(FINAL))} GROUP BY 1, 2, 3;
 """
 """Sums the seconds of what is finished, by what decides how large a share of a device it had."""
 
@@ -101,25 +109,15 @@ def write(connection: sqlite3.Connection, table: str, columns: Sequence[object])
     connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, seal(columns)))
 
 
+def version(connection: sqlite3.Connection) -> int:
+    """The schema of a ledger."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def read(
     connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
 ) -> list[tuple[Any, ...]]:
     """The columns of the rows that `where` selects, each row compared with its seal."""
-    return [row[:-1] for row in _sound(connection, table, where, *parameters)]
-
-
-def read_columns(
-    connection: sqlite3.Connection, table: str, wanted: Sequence[str], where: str = ""
-) -> dict[str, list[Any]]:
-    """These columns of the rows that `where` selects, each row compared with its seal."""
-    rows, names = _sound(connection, table, where), COLUMNS[table]
-    return {name: [*map(itemgetter(names.index(name)), rows)] for name in wanted}
-
-
-def _sound(
-    connection: sqlite3.Connection, table: str, where: str, *parameters: object
-) -> list[tuple[Any, ...]]:
-    """Rows as they are, the seal of each last, which has been found to be theirs."""
     names = COLUMNS[table]
     query = f"SELECT {', '.join(names)}, seal FROM {table} {where}"
     rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
@@ -130,4 +128,4 @@ def _sound(
             error = sqlite3.DatabaseError(f"row {row[0]} of {table} differs from its seal")
             error.sqlite_errorname = "SQLITE_CORRUPT"  # what SQLite says of a damaged page
             raise error
-    return rows
+    return [row[:-1] for row in rows]

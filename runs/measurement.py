@@ -1,9 +1,8 @@
 """How a network's speed is to be measured, and what was found. Plain values, no torch."""
 
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, overload
 
 from pydantic import Field, model_validator
 from pydantic_core import from_json
@@ -144,10 +143,34 @@ class Measurement(Value):
         return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
 
 
-_FIELDS = len(Measurement.model_fields)
-_DEFAULTS = {
+class Speed(NamedTuple):
+    """What a measurement found, without what it depends on; see `Measurement`."""
+
+    throughput_img_s: float
+    latency_ms: float
+    relative_throughput: float | None
+    peak_memory_bytes: int | None
+    noisy: bool
+    tainted: bool
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> Self:
+        """What this measurement found."""
+        return cls._make(getattr(measurement, name) for name in cls._fields)
+
+    @property
+    def marks(self) -> int:
+        """How many marks there are against it: noisy, tainted."""
+        return self.noisy + self.tainted
+
+
+Columns = dict[str, list[Any]]
+"""Values by the name of what they tell, those of one row in the same place of all lists."""
+
+DEFAULTS = {
     key: field.default for key, field in Measurement.model_fields.items() if not field.is_required()
 }
+"""What a measurement says that was taken by a version which did not tell."""
 
 
 def plain_measurement(text: str) -> dict[str, Any]:
@@ -155,8 +178,7 @@ def plain_measurement(text: str) -> dict[str, Any]:
 
     For what carries a seal: it is as it was written, and so as it was validated then.
     """
-    given: dict[str, Any] = from_json(text)
-    return given if len(given) == _FIELDS else {**_DEFAULTS, **given}
+    return {**DEFAULTS, **from_json(text)}
 
 
 def as_written(given: dict[str, Any]) -> Measurement:
@@ -170,6 +192,41 @@ def as_written(given: dict[str, Any]) -> Measurement:
     object.__setattr__(measurement, "__pydantic_extra__", None)
     object.__setattr__(measurement, "__pydantic_private__", None)
     return measurement
+
+
+class Measured(Sequence[Measurement]):
+    """Measurements column by column: of a hundred thousand hardly any is asked for as a whole.
+
+    Attributes:
+        columns: all fields of a measurement.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    @classmethod
+    def of(cls, measurements: Sequence[Mapping[str, Any]]) -> Self:
+        """Measurements that are told as plain data."""
+        return cls({key: [m[key] for m in measurements] for key in Measurement.model_fields})
+
+    def __len__(self) -> int:
+        return len(self.columns["digest"])
+
+    @overload
+    def __getitem__(self, place: int) -> Measurement: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Measured": ...
+    def __getitem__(self, place: int | slice) -> "Measurement | Measured":
+        found = {key: values[place] for key, values in self.columns.items()}
+        return Measured(found) if isinstance(place, slice) else as_written(found)
+
+    def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """These fields of every measurement; `processor` is that of its environment."""
+        told = [self._processors() if name == "processor" else self.columns[name] for name in names]
+        return zip(*told, strict=True)
+
+    def _processors(self) -> list[Any]:
+        return [each.get("processor") for each in self.columns["environment"]]
 
 
 def rescaled(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:
@@ -194,33 +251,32 @@ def same_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     throughputs, and theirs follow from it: who is relatively faster has more images a second.
     Measurements without a reference stay as they are.
     """
-    scales = reference_scales([*map(vars, measurements)])
+    scales = reference_scales(Measured.of([*map(vars, measurements)]))
     pairs = zip(measurements, scales, strict=True)
     return [one if scale is None else rescaled(one, scale) for one, scale in pairs]
 
 
-def reference_scales(measurements: Sequence[Mapping[str, Any]]) -> list[float | None]:
+def reference_scales(measured: Measured, places: Iterable[int] | None = None) -> list[float | None]:
     """For each measurement the throughput that its reference has on the common scale (img/s).
 
     None where there is no reference; see `same_scale`.
 
     Args:
-        measurements: as plain data.
+        measured: the measurements.
+        places: those that count, all unless given.
     """
     groups: dict[tuple[object, ...], list[float]] = {}
-    conditions = [
-        (*_CONDITIONS(each), str(each["environment"].get("processor"))) for each in measurements
-    ]
-    for measurement, own in zip(measurements, conditions, strict=True):
-        speed = measurement["reference_throughput_img_s"]
-        if speed is not None:
-            groups.setdefault(own, []).append(speed)
+    speeds = measured.columns["reference_throughput_img_s"]
+    conditions = [*measured.rows(*_CONDITIONS)]
+    for place in range(len(measured)) if places is None else places:
+        if speeds[place] is not None:
+            groups.setdefault(conditions[place], []).append(speeds[place])
     scales = {own: median(group) for own, group in groups.items()}
     return [scales.get(own) for own in conditions]
 
 
-_CONDITIONS = itemgetter(
+_CONDITIONS = (
     *("reference_digest", "reference_form", "device", "threads", "batch_size", "resolution"),
-    *("in_chans", "precision", "runtime"),
+    *("in_chans", "precision", "runtime", "processor"),
 )
-"""With the processor, what must be equal for the throughputs of a reference to be comparable."""
+"""What must be equal for the throughputs of a reference to be comparable."""

@@ -107,6 +107,11 @@ class Record(Value):
     device: str = "cpu"
     environment: dict[str, str | int] = Field(default_factory=dict)
 
+    @property
+    def results(self) -> dict[str, float]:
+        """Its metrics and cost."""
+        return {**self.metrics, **self.cost}
+
     @model_validator(mode="after")
     def _says_why(self) -> Self:
         if self.state in ("early", "failed", "timeout") and not self.reason:

@@ -7,15 +7,17 @@ protocol asks for.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from operator import itemgetter
 from typing import Any, NamedTuple
 
-from partialnas.runs.measurement import Measurement, Protocol, as_written
+from partialnas.runs.measurement import Measured, Measurement, Protocol
 from partialnas.space.errors import UserError
 from partialnas.space.values import checked
 
 Machine = tuple[str, str]
 """A device by its model, and the processor beside it."""
+
+Size = tuple[int | None, int | None]
+"""Resolution in pixels and channels of images; None stands for any."""
 
 
 @dataclass(frozen=True)
@@ -131,56 +133,65 @@ def _merit(way: Way, at: Machine | None) -> Callable[[Measurement], tuple[object
 
 def standing(measurements: Sequence[Measurement], way: Way) -> dict[str, Measurement]:
     """By digest the measurement that stands for each network; see `best`."""
-    fitting, places = chosen([*map(vars, measurements)], way)
-    return {digest: as_written(fitting[place]) for digest, place in places.items()}
+    measured = Measured.of([*map(vars, measurements)])
+    return {digest: measured[place] for digest, place in chosen(measured, way).places.items()}
 
 
 class Chosen(NamedTuple):
     """Measurements that were taken in one way.
 
     Attributes:
-        fitting: all of them, as plain data.
-        places: by digest where among these the one is that stands for each network; see `best`.
+        fitting: places of all of them.
+        places: by digest the place of the one that stands for each network; see `best`.
     """
 
-    fitting: list[dict[str, Any]]
+    fitting: list[int]
     places: dict[str, int]
 
 
-def chosen(measurements: Iterable[dict[str, Any]], way: Way, at: Machine | None = None) -> Chosen:
-    """Those of many measurements, plain data, that were taken in a way; which of them stand.
+def chosen(
+    measured: Measured,
+    way: Way,
+    size: Size = (None, None),
+    at: Machine | None = None,
+) -> Chosen:
+    """Those of many measurements that were taken in a way; which of them stand.
 
     Few differ in what decides about that: each kind is looked at once.
 
     Args:
-        measurements: in the order in which they were taken.
+        measured: in the order in which they were taken.
         way: that is asked for.
+        size: resolution and channels of the images; None where all count.
         at: the machine that is preferred; the first that took one so unless given.
     """
-    by_kind: dict[tuple[object, ...], Measurement | None] = {}
-    fitting, kinds = [], []
-    for m in measurements:
-        kind = _KIND(m), m["environment"].get("processor")
-        if kind not in by_kind:
-            sample = as_written(m)
-            by_kind[kind] = sample if way.fits(sample) else None
-        if by_kind[kind] is not None:
-            fitting.append(m)
-            kinds.append(kind)
-    samples = {kind: sample for kind, sample in by_kind.items() if sample is not None}
+    kinds = [*measured.rows(*_KIND)]
+    samples: dict[tuple[object, ...], Measurement] = {}
+    for kind, place in {kind: kinds.index(kind) for kind in dict.fromkeys(kinds)}.items():
+        sample = measured[place]
+        if way.fits(sample) and _is_of(size, sample):
+            samples[kind] = sample
     merit = _merit(way, at or home(samples.values(), way))
     merits = {kind: merit(sample) for kind, sample in samples.items()}
+    fitting: list[int] = []
     places: dict[str, int] = {}
-    for place, (m, kind) in enumerate(zip(fitting, kinds, strict=True)):
-        known = places.setdefault(m["digest"], place)
-        if merits[kind] >= merits[kinds[known]]:
-            places[m["digest"]] = place
+    for place, (kind, digest) in enumerate(zip(kinds, measured.columns["digest"], strict=True)):
+        if kind in merits:
+            fitting.append(place)
+            known = places.setdefault(digest, place)
+            if merits[kind] >= merits[kinds[known]]:
+                places[digest] = place
     return Chosen(fitting, places)
 
 
-_KIND = itemgetter(
+def _is_of(size: Size, m: Measurement) -> bool:
+    resolution, in_chans = size
+    return resolution in (None, m.resolution) and in_chans in (None, m.in_chans)
+
+
+_KIND = (
     *("device", "device_kind", "threads", "batch_size", "precision", "form", "runtime"),
-    *("noisy", "tainted"),
+    *("noisy", "tainted", "resolution", "in_chans", "processor"),
 )
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 from types import MappingProxyType
-
-from pydantic_core import from_json
+from typing import Any
 
 from partialnas.runs.frozen import ended_with
 from partialnas.runs.job import Job
-from partialnas.runs.ledger_rows import TrialRow
+from partialnas.runs.ledger_rows import Ended
 from partialnas.runs.limits import Limit
-from partialnas.runs.measurement import Measurement
+from partialnas.runs.measurement import Speed
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.subject import Subject, subject_digest, subject_from
 from partialnas.search.condition import Condition
@@ -34,7 +33,7 @@ class Candidate:
     trained and what is timed are built when they are.
 
     Attributes:
-        told: what is trained, or the JSON that it is read from.
+        told: what is trained, or what reads the plain data that it is built from.
         condition: how it is trained and timed: on which rung, where a search has several. The
             same network on another rung is another candidate.
         wanted: seeds that it is to be trained with, and which proposal asked for each first.
@@ -48,26 +47,28 @@ class Candidate:
         known: digest of what is trained, where that has been told.
     """
 
-    told: Subject | str
+    told: Subject | Callable[[], Any]
     condition: Condition
     wanted: dict[int, int] = field(default_factory=dict)
     waiting: list[int] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
     results: dict[int, Metrics | None] = field(default_factory=dict)
     ends: dict[int, tuple[str, RatioEpoch | None]] = field(default_factory=dict)
-    speeds: dict[int, Measurement | None] = field(default_factory=dict)
+    speeds: dict[int, Speed | None] = field(default_factory=dict)
     concluded: bool = False
     known: str = ""
 
     @cached_property
     def subject(self) -> Subject:
         """What is trained."""
-        return subject_from(from_json(self.told)) if isinstance(self.told, str) else self.told
+        return subject_from(self.told()) if callable(self.told) else self.told
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of the network."""
-        return self.known or subject_digest(self.subject)
+        if not self.known:
+            self.known = subject_digest(self.subject)
+        return self.known
 
     @property
     def learns(self) -> bool:
@@ -97,7 +98,7 @@ class Candidate:
             branches=self.condition.branches,
         )
 
-    def take(self, record: Record | TrialRow, ratios: RatioEpoch | None) -> None:
+    def take(self, record: Record | Ended, ratios: RatioEpoch | None) -> None:
         """Takes up what a trial has reached.
 
         Args:
@@ -107,7 +108,7 @@ class Candidate:
         if record.state not in ("done", "early"):
             self.results[record.seed] = None
             return
-        self.results[record.seed] = {**record.metrics, **record.cost}
+        self.results[record.seed] = record.results
         self.ends[record.seed] = record.key, ratios
 
     def ended_with(self, seed: int) -> str:
@@ -164,7 +165,7 @@ class Candidate:
         return self._means(names, _timed)
 
     def _means(
-        self, names: Iterable[str], speed: Callable[[Measurement], dict[str, float]]
+        self, names: Iterable[str], speed: Callable[[Speed], dict[str, float]]
     ) -> dict[str, float] | None:
         """The means of these quantities, speeds in one unit or the other; None where one lacks."""
         results = []
@@ -173,27 +174,31 @@ class Candidate:
                 return None
             timing = self.speeds.get(seed)
             results.append({**metrics, **speed(timing)} if timing else metrics)
-        values = {name: _mean([each[name] for each in results if name in each]) for name in names}
+        if (
+            len(results) == 1
+        ):  # the usual case, a hundred thousand times where a long search goes on
+            values = {name: float(results[0].get(name, math.nan)) for name in names}
+        else:
+            values = {name: _mean([e[name] for e in results if name in e]) for name in names}
         return values if results and all(map(math.isfinite, values.values())) else None
 
 
 def _mean(values: list[float]) -> float:
-    """Of one value itself; NaN of none."""
-    if len(values) == 1:  # the usual case, a hundred thousand times where a long search goes on
-        return float(values[0])
+    """NaN of none."""
     return fmean(values) if values else math.nan
 
 
-def _relative(measurement: Measurement) -> dict[str, float]:
-    relative = measurement.relative_throughput or measurement.throughput_img_s
-    return _timed(measurement) | {"throughput_img_s": relative, "latency_ms": 1 / relative}
+def _relative(speed: Speed) -> dict[str, float]:
+    relative = speed.relative_throughput or speed.throughput_img_s
+    return _named(relative, 1 / relative, speed)
 
 
-def _timed(measurement: Measurement) -> dict[str, float]:
-    values = {
-        "throughput_img_s": measurement.throughput_img_s,
-        "latency_ms": measurement.latency_ms,
-    }
-    if measurement.peak_memory_bytes is not None:
-        values["peak_memory_bytes"] = float(measurement.peak_memory_bytes)
+def _timed(speed: Speed) -> dict[str, float]:
+    return _named(speed.throughput_img_s, speed.latency_ms, speed)
+
+
+def _named(throughput: float, latency: float, speed: Speed) -> dict[str, float]:
+    values = {"throughput_img_s": throughput, "latency_ms": latency}
+    if speed.peak_memory_bytes is not None:
+        values["peak_memory_bytes"] = float(speed.peak_memory_bytes)
     return values

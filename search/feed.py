@@ -10,8 +10,8 @@ from partialnas.runs.conditions import rung_of
 from partialnas.runs.heap import uncollected
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_rows import ProposalRow
-from partialnas.runs.measurement import Measurement
+from partialnas.runs.ledger_rows import Asked
+from partialnas.runs.measurement import Measurement, Speed
 from partialnas.search.candidate import Candidate
 from partialnas.search.executor import END, WAIT, End, Outcome, Wait
 from partialnas.search.keeping import dominated
@@ -200,7 +200,8 @@ class StudyFeed:
             if identity not in self._speeds and (known := self._roster.measured(item)):
                 self._speeds[identity] = known
             if identity in self._speeds:
-                candidate.speeds[seed] = self._speeds[identity]
+                found = self._speeds[identity]
+                candidate.speeds[seed] = Speed.of(found) if found else None
                 continue
             if identity not in self._owners:
                 self._owners[identity] = []
@@ -326,7 +327,7 @@ class StudyFeed:
             else:
                 self._go_on(candidate)
 
-    def _remember(self, row: ProposalRow, candidate: Candidate) -> Remembered:
+    def _remember(self, row: Asked, candidate: Candidate) -> Remembered:
         waits = not candidate.trained or (self._times_early and bool(candidate.untimed))
         if waits:
             candidate.waiting.append(row.number)

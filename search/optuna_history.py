@@ -12,6 +12,8 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from partialnas.search.source import Noted
+
 Distributions = Mapping[str, BaseDistribution]
 
 
@@ -87,10 +89,21 @@ class Common:
     def __init__(self, kinds: Distributions) -> None:
         self._kinds = kinds
         self._names: set[str] | None = None
+        self._keys: list[str] = []
 
     def add(self, names: Iterable[str]) -> None:
         """Takes in the names of the choices that a complete trial has made."""
         self._names = {*names} if self._names is None else self._names.intersection(names)
+        self._keys = [f'"{name}":' for name in self._names]
+
+    def remember(self, note: Mapping[str, Any]) -> None:
+        """Takes in what a complete trial of an earlier sitting has chosen, as its note tells.
+
+        A note whose text has all that is common so far changes nothing: most do, and are not read.
+        """
+        text = note.text if isinstance(note, Noted) and self._names is not None else None
+        if text is None or not all(map(text.__contains__, self._keys)):
+            self.add(note["params"])
 
     def calculate(self, study: optuna.Study) -> dict[str, BaseDistribution]:  # noqa: ARG002
         """The choices, by name in alphabetical order; none before a trial is complete."""

@@ -1,14 +1,15 @@
 """The roster: every network of a study, what is wanted of it and what it has reached."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from partialnas.runs.conditions import condition_of, rung_of, stage_of
 from partialnas.runs.design import Sequential, sequential_of
 from partialnas.runs.job import Job
 from partialnas.runs.ledger import Ledger
-from partialnas.runs.ledger_rows import ProposalRow, TrialRow
-from partialnas.runs.measurement import Measurement, Protocol, as_written
+from partialnas.runs.ledger_rows import FINAL, Asked, Ended
+from partialnas.runs.measurement import Measured, Measurement, Protocol, Speed
 from partialnas.runs.record import RatioEpoch, Record
 from partialnas.runs.subject import (
     Subject,
@@ -59,7 +60,9 @@ class Roster:
         self.remarks: list[str] = []
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
-        self._measured: dict[str, list[dict[str, Any]]] = {}
+        self._before = Measured.of([])
+        self._places: dict[str, list[int]] = {}
+        self._since: dict[str, list[Measurement]] = {}
         self._homes: dict[Way, Machine | None] = {
             Way.of(condition.protocol): None for condition in prepared.conditions
         }
@@ -107,7 +110,7 @@ class Roster:
         self,
         number: int,
         arm: str | None,
-        subject: Subject | ProposalRow,
+        subject: Subject | Asked,
         condition: Condition,
         note: dict[str, Any],
     ) -> Candidate:
@@ -133,11 +136,11 @@ class Roster:
         first = self._study.first_seeds
         return range(self.sequential.seeds.get(arm or "", first) if self.sequential else first)
 
-    def _candidate(self, subject: Subject | ProposalRow, condition: Condition) -> Candidate:
+    def _candidate(self, subject: Subject | Asked, condition: Condition) -> Candidate:
         """The network that is known by its digest, or a new one."""
-        told: Subject | str
-        if isinstance(subject, ProposalRow):
-            digest, told = subject.digest, subject.subject_json
+        told: Subject | Callable[[], Any]
+        if isinstance(subject, Asked):
+            digest, told = subject.digest, partial(self._ledger.subject, subject.number)
         else:
             digest, told = subject_digest(subject), subject
         candidate = self.candidates.get((condition, digest))
@@ -246,7 +249,7 @@ class Roster:
         return candidate
 
     def _take(
-        self, candidate: Candidate, record: Record | TrialRow, ratios: RatioEpoch | None
+        self, candidate: Candidate, record: Record | Ended, ratios: RatioEpoch | None
     ) -> None:
         candidate.take(record, ratios)
         if candidate.condition.full is not None or not self._prepared.controls:
@@ -261,7 +264,7 @@ class Roster:
             self._admit_controls(candidate, record, ratios)
 
     def _admit_controls(
-        self, candidate: Candidate, record: Record | TrialRow, ratios: RatioEpoch
+        self, candidate: Candidate, record: Record | Ended, ratios: RatioEpoch
     ) -> None:
         """Wants the arms, with the same seed, that follow from what a trial has learned."""
         condition = candidate.condition
@@ -287,20 +290,20 @@ class Roster:
 
     # How an earlier sitting is taken up.
 
-    def recall(self) -> list[tuple[ProposalRow, Candidate]]:
+    def recall(self) -> list[tuple[Asked, Candidate]]:
         """Takes up what the ledger knows; the proposals in order, each with its network."""
-        rows = self._ledger.proposals()
+        rows = self._ledger.asked()
         recalled = [(row, self._recalled(row)) for row in rows if self._is_ours(row)]
         self.proposals = len(rows)
         owners = {row.number: candidate for row, candidate in recalled}
         learned = self._ledger.learned()
-        for trial in self._ledger.trials():
+        for trial in self._ledger.ended():
             if trial.proposal not in owners:
                 continue
             candidate = owners[trial.proposal]
             candidate.seeds.add(trial.seed)
             self.trials += 1
-            if trial.final:
+            if trial.state in FINAL:
                 last = self._ledger.last_ratios(trial.key) if trial.key in learned else None
                 self._take(candidate, trial, last)
         self._recall_speeds()
@@ -308,25 +311,20 @@ class Roster:
 
     def _recall_speeds(self) -> None:
         """Takes up how fast networks are."""
-        taken = self._ledger.measured()
-        for each in taken:
-            self._measured.setdefault(each["digest"], []).append(each)
-        self._homes = {way: home(map(as_written, taken), way) for way in self._homes}
-        stands: dict[Condition, Mapping[str, Measurement]] = {}
+        taken = self._before = self._ledger.measured()
+        for number, digest in enumerate(taken.columns["digest"]):
+            self._places.setdefault(digest, []).append(number)
+        self._homes = {way: home(taken, way) for way in self._homes}
+        speeds = [*map(Speed._make, taken.rows(*Speed._fields))]
+        stands: dict[Condition, dict[str, int]] = {}
         for candidate in self.candidates.values():
             how = candidate.condition.full or candidate.condition
             if how not in stands:
-                stands[how] = self._stands(how, taken)
+                way, size = Way.of(how.protocol), (how.task.resolution, how.task.channels)
+                stands[how] = chosen(taken, way, size, self._homes.get(way)).places
             for seed in candidate.ends:
-                if (found := stands[how].get(candidate.ended_with(seed))) is not None:
-                    candidate.speeds[seed] = found
-
-    def _stands(self, how: Condition, taken: list[dict[str, Any]]) -> dict[str, Measurement]:
-        """By digest the measurement that stands for each network under a condition."""
-        way, size = Way.of(how.protocol), (how.task.resolution, how.task.channels)
-        of_size = [each for each in taken if (each["resolution"], each["in_chans"]) == size]
-        fitting, places = chosen(of_size, way, self._homes.get(way))
-        return {digest: as_written(fitting[place]) for digest, place in places.items()}
+                if (place := stands[how].get(candidate.ended_with(seed))) is not None:
+                    candidate.speeds[seed] = speeds[place]
 
     def measured(self, item: Timing) -> Measurement | None:
         """The measurement that stands for what is to be timed, if it has been (see `timings`)."""
@@ -337,24 +335,29 @@ class Roster:
         return best(self._taken(digest, task, protocol), way, self._homes.get(way))
 
     def _taken(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
-        known = map(as_written, self._measured.get(digest, []))
-        return [each for each in known if is_answered(task, protocol, each)]
+        return [each for each in self._known(digest) if is_answered(task, protocol, each)]
+
+    def _known(self, digest: str) -> Iterator[Measurement]:
+        """All measurements of a network, in order."""
+        yield from (self._before[place] for place in self._places.get(digest, ()))
+        yield from self._since.get(digest, ())
 
     def take_measurement(self, measurement: Measurement) -> None:
         """Takes up how fast a network is; of several measurements the better one stands."""
         digest = measurement.digest
-        known = self._measured.setdefault(digest, [])
-        known.append(vars(measurement))
+        fresh = digest not in self._places and digest not in self._since
+        self._since.setdefault(digest, []).append(measurement)
         for way, at in self._homes.items():
             if at is None and way.fits(measurement):
                 self._homes[way] = machine(measurement)
-        if len(known) == 1:
+        if fresh:
             return
         for candidate in self.candidates.values():
             how = candidate.condition.full or candidate.condition
             for seed in candidate.speeds:
                 if candidate.ended_with(seed) == digest:
-                    candidate.speeds[seed] = self._standing(digest, how.task, how.protocol)
+                    stands = self._standing(digest, how.task, how.protocol)
+                    candidate.speeds[seed] = Speed.of(stands) if stands else None
 
     def doubtful(self) -> list[Timing]:
         """What should be timed again: noisy or tainted so far, with tries left."""
@@ -370,12 +373,12 @@ class Roster:
     def _tries(self, item: Timing) -> int:
         return len(self._taken(subject_digest(item.subject), item.task, item.protocol))
 
-    def _is_ours(self, row: ProposalRow) -> bool:
+    def _is_ours(self, row: Asked) -> bool:
         """Whether a proposal belongs to the stage of the study that is run."""
         stage = self._prepared.stage
         return stage_of(row) == (stage.name if stage else "")
 
-    def _recalled(self, row: ProposalRow) -> Candidate:
+    def _recalled(self, row: Asked) -> Candidate:
         note = row.proposal if row.arm is not None else {}
         if row.arm is None:
             how = self._prepared.ladder[rung_of(row) - 1]

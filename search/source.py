@@ -5,7 +5,8 @@ import random
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import from_json
 
@@ -18,8 +19,7 @@ _EXPLORATIONS = 100
 """Random points that are looked at for a network that is not known yet."""
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(NamedTuple):
     """What a network has reached, as samplers see it.
 
     Attributes:
@@ -28,7 +28,7 @@ class Reached:
     """
 
     values: Mapping[str, float]
-    excess: Mapping[str, float] = field(default_factory=dict)
+    excess: Mapping[str, float] = MappingProxyType({})
 
     @property
     def violation(self) -> float:
@@ -76,8 +76,7 @@ class Noted(Mapping[str, Any]):
         return len(self._data)
 
 
-@dataclass(frozen=True)
-class Remembered:
+class Remembered(NamedTuple):
     """A proposal of an earlier sitting, as the ledger knows it.
 
     Attributes:

@@ -263,7 +263,7 @@ class OptunaSource:
         number = len(self._study.get_trials(deepcopy=False))
         for remembered in history:
             if looks and remembered.reached is not None and not remembered.open:
-                self._common.add(remembered.note["params"])
+                self._common.remember(remembered.note)
             if remembered.number not in kept and not remembered.open:
                 continue
             self._storage.create_new_trial(study, self._frozen(remembered, trials))

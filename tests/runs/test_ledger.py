@@ -186,7 +186,7 @@ def test_it_is_plain_sqlite_with_json(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.path) as other:
         assert other.execute(query).fetchone() == (0.5,)
         answers = [other.execute(f"PRAGMA {fact}").fetchall() for fact in facts]
-    assert answers == [[("wal",)], [(2,)], [(0x504E4153,)], []]
+    assert answers == [[("wal",)], [(3,)], [(0x504E4153,)], []]
 
 
 @given(st.lists(st.text("abc019{}", min_size=1), min_size=1), st.data())
@@ -224,13 +224,14 @@ def aged(ledger: Ledger) -> Path:
     ledger.close()
     with sqlite3.connect(ledger.path) as other:
         other.execute("DROP TABLE ratios")
+        other.execute("DROP TABLE volumes")
         other.execute("PRAGMA user_version = 1")
     return ledger.path
 
 
 def schema(path: Path) -> tuple[int, int]:
-    """The version of a ledger's schema, and whether it has a table of ratios."""
-    tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'ratios'"
+    """The version of a ledger's schema, and how many it has of the tables added since the first."""
+    tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('ratios', 'volumes')"
     with sqlite3.connect(path) as other:
         (version,), (count,) = (
             other.execute(q).fetchone() for q in ("PRAGMA user_version", tables)
@@ -259,9 +260,9 @@ def test_a_ledger_from_before_learned_ratios_learns_to_hold_them(
             again.finish(record(key, ratios=RATIOS))
         assert reader.ratios("b-0") == list(RATIOS)
         assert [row.state for row in reader.trials()] == ["done", "done"]
-    assert schema(path) == (2, 1)
+    assert schema(path) == (3, 2)
     Ledger.open(tmp_path, write=True).close()
-    assert schema(path) == (2, 1)
+    assert schema(path) == (3, 2)
 
 
 _DIES_UPGRADING = """
@@ -286,7 +287,7 @@ def test_kill_9_leaves_an_upgrade_undone_as_a_whole(ledger: Ledger, tmp_path: Pa
     assert died.returncode == -signal.SIGKILL
     assert schema(path) == (1, 0)
     Ledger.open(tmp_path, write=True).close()
-    assert schema(path) == (2, 1)
+    assert schema(path) == (3, 2)
 
 
 # One driver, many readers.

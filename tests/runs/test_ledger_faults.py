@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from partialnas.runs import volumes
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Measurement
 from partialnas.runs.record import RatioEpoch, Record
@@ -92,8 +93,8 @@ def test_another_database_is_told(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(ledger: Ledger, tmp_path: Path, write: bool) -> None:
     ledger.close()
     with sqlite3.connect(ledger.path) as other:
-        other.execute("PRAGMA user_version = 3")
-    with pytest.raises(UserError, match=r"newer partialnas \(schema 3; .* up to 2\); update"):
+        other.execute("PRAGMA user_version = 4")
+    with pytest.raises(UserError, match=r"newer partialnas \(schema 4; .* up to 3\); update"):
         Ledger.open(tmp_path, write=write)
 
 
@@ -156,7 +157,11 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
             attempt(tmp_path)
 
 
-def test_a_flipped_byte_anywhere_is_told_or_harmless(ledger: Ledger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [10, 1000])
+def test_a_flipped_byte_anywhere_is_told_or_harmless(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(volumes, "SIZE", size)
     path = _filled(ledger)
     good = path.read_bytes()
     with Ledger.open(tmp_path) as reader:
@@ -192,7 +197,8 @@ def _measurement(digest: str) -> Measurement:
 def _everything(ledger: Ledger) -> list[Any]:
     trials = ledger.trials()
     curves = [(ledger.curve(row.key), ledger.ratios(row.key)) for row in trials]
-    return [ledger.meta, trials, ledger.proposals(), ledger.measurements(), curves]
+    again = [ledger.asked(), ledger.ended(), ledger.measurements()]
+    return [ledger.meta, trials, ledger.proposals(), curves, again]
 
 
 # Disks that are no good.

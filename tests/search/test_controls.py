@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from partialnas.analysis import load
+from partialnas.runs import volumes
 from partialnas.runs.export_model import export_model
 from partialnas.runs.frozen import frozen_subject
 from partialnas.runs.ledger import Ledger
@@ -123,7 +124,10 @@ def test_the_same_command_again_trains_nothing(folder: Path) -> None:
         assert (ledger.trials(), len(ledger.proposals()), len(ledger.measurements())) == before
 
 
-def test_a_study_that_stopped_after_what_controls_follow_from_goes_on(tmp_path: Path) -> None:
+def test_a_study_that_stopped_after_what_controls_follow_from_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "SIZE", 1)
     arms = {"dynamic": TINY["arms"]["dynamic"]}
     with ran(tmp_path, arms=arms, seeds=1, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
         (before,) = ledger.trials()

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def shallow(depth: int) -> Iterator[None]:
 
 
 def as_the_ledger_has_it(each: Remembered) -> Remembered:
-    return replace(each, note=Noted(to_json(each.note)))
+    return each._replace(note=Noted(to_json(each.note)))
 
 
 @pytest.mark.parametrize("noted", [True, False])
@@ -77,7 +76,7 @@ def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: boo
     going, history = searched(120)
     if not noted:  # as older versions wrote it
         told = [{k: v for k, v in each.note.items() if k != "parents"} for each in history]
-        history = [replace(each, note=note) for each, note in zip(history, told, strict=True)]
+        history = [each._replace(note=note) for each, note in zip(history, told, strict=True)]
     history = [*map(as_the_ledger_has_it, history)]
     resumed = source()
     with shallow(250):
@@ -126,11 +125,13 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
 
 def test_common_choices_are_those_that_optuna_finds() -> None:
     everything = {name: CategoricalDistribution((1, 2)) for name in "abcd"}
-    study, ours = optuna.create_study(), Common(everything)
+    study, ours, remembered = optuna.create_study(), Common(everything), Common(everything)
     names = [("a", "b", "c"), ("b", "a"), ("a", "b", "d"), ("b", "c", "a")]
     for each in names:
         kinds = {name: everything[name] for name in each}
         trial = create_trial(value=0.0, params=dict.fromkeys(each, 1), distributions=dict(kinds))
         study.add_trial(trial)
         ours.add(trial.params)
-        assert ours.calculate(study) == IntersectionSearchSpace().calculate(study)
+        remembered.remember(Noted(to_json({"params": trial.params, "asked": 1})))
+        found = IntersectionSearchSpace().calculate(study)
+        assert ours.calculate(study) == remembered.calculate(study) == found

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import partialnas.analysis as pa
+from partialnas.runs import volumes
 from partialnas.runs.called import run_function
 from partialnas.runs.context import Context
 from partialnas.runs.job import Job
@@ -270,8 +271,9 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
     ],
 )
 def test_a_search_killed_again_and_again_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, objectives: dict[str, str], sampler: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objectives: dict[str, str], sampler: str
 ) -> None:
+    monkeypatch.setattr(volumes, "SIZE", 3)
     search = {"sampler": sampler, "population": 4, "rungs": [{"recipe.epochs": 3}]}
     budget = {"trials": 26}
     study = halving(search, objectives=objectives, seeds=2, budget=budget)

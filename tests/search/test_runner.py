@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from partialnas.runs import volumes
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Protocol
 from partialnas.runs.recipe import Recipe
@@ -87,8 +88,9 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
 
 @pytest.mark.parametrize("sampler", EACH)
 def test_a_resumed_search_proposes_what_it_would_have_proposed(
-    tmp_path: Path, sampler: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
+    monkeypatch.setattr(volumes, "SIZE", 3)  # what is bound is remembered from volumes
     changes: dict[str, Any] = {
         "search": {"sampler": sampler, "population": 4},
         "limits": {"throughput_img_s": {"min": 6000}},
