@@ -58,8 +58,8 @@ def measured(
     if not fitting:
         return pd.DataFrame(columns=[*COLUMNS])
     scales, places = reference_scales(measurements, fitting), [*stands.values()]
-    told = zip(*map([*measurements.rows(*_TOLD)].__getitem__, places), strict=True)
-    table = pd.DataFrame(dict(zip(_TOLD, told, strict=True)))
+    told = {name: measurements.column(name) for name in _TOLD}
+    table = pd.DataFrame({name: [*map(each.__getitem__, places)] for name, each in told.items()})
     table["throughput_raw_img_s"] = table["throughput_img_s"]
     table["noisy"] |= table["tainted"]
     known = np.array([scales[place] for place in places], dtype=np.float64)  # of None NaN

@@ -4,12 +4,14 @@ Its only writer is the study's driver; anybody may read at any time. Each finish
 commit that the disk has confirmed before the next trial is asked for, so that a study killed at any
 moment goes on where it was: `recover` turns what was running into planned, and that is all. What
 is cheap to do again, such as a proposal, does not wait for the disk. Against disks that damage what
-they have confirmed, copies are made every ten minutes and at the end (see `ledger_backup`).
+they have confirmed, copies are made every ten minutes and at the end (see `ledger_backup`); what has
+come to last is bound in volumes then, which long ledgers are read from (see `volumes`).
 """
 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -21,10 +23,12 @@ from partialnas.runs.driver_lock import free_driver, lock_driver
 from partialnas.runs.ledger_backup import back_up, newest_good
 from partialnas.runs.ledger_file import (
     LEDGER_FILE,
+    check_pages,
     create_file,
     open_reader,
     open_writer,
     telling,
+    upgrade,
     way_out,
 )
 from partialnas.runs.ledger_rows import (
@@ -74,6 +78,7 @@ class Ledger:
         self.path = path
         self._connection = connection
         self._lock = lock
+        self._check: Future[None] | None = None
         self._grown = False
         self._next_backup = monotonic() + _BACKUP_EVERY_S
 
@@ -94,14 +99,21 @@ class Ledger:
                 raise UserError(f"{folder}: holds a ledger already; choose another folder")
             _refuse_lost(path)
             create_file(path, meta)
-            return cls(path, open_writer(path), lock)
+            ledger = cls(path, open_writer(path), lock)
+            upgrade(ledger._connection)
+            return ledger
         except BaseException:
             free_driver(lock)
             raise
 
     @classmethod
-    def open(cls, folder: Path, *, write: bool = False) -> Self:
+    def open(cls, folder: Path, *, write: bool = False, wait: bool = True) -> Self:
         """Opens the ledger in `folder`: to read, or as the study's only driver.
+
+        Args:
+            folder: where it is.
+            write: whether it is going to be written; one that is damaged is refused then.
+            wait: whether that is found out at once, or beside reading; see `sound`.
 
         Raises:
             UserError: there is no ledger, it is none of ours or from a newer version, or another
@@ -119,17 +131,45 @@ class Ledger:
             return cls(path, open_reader(path), None)
         lock = lock_driver(folder)
         try:
-            return cls(path, open_writer(path), lock)
+            ledger = cls(path, open_writer(path), lock)
         except BaseException:
             free_driver(lock)
             raise
+        thread = ThreadPoolExecutor(1)
+        ledger._check = thread.submit(check_pages, path)
+        thread.shutdown(wait=False)
+        if wait:
+            try:
+                ledger.sound()
+            except BaseException:
+                ledger._let_go()
+                raise
+        return ledger
+
+    def sound(self) -> None:
+        """Waits until the file has been found in order; before that nothing is written to it.
+
+        Raises:
+            MachineError: it is damaged.
+        """
+        if self._check is not None:
+            self._check.result()
+            with telling(self.path):
+                upgrade(self._connection)
+            self._check = None
 
     def close(self) -> None:
         """Closes the file and lets another driver in."""
-        with telling(self.path):
-            if self._lock:
-                self._back_up()
-            self._connection.close()
+        try:
+            self.sound()
+            with telling(self.path):
+                if self._lock:
+                    self._back_up()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._connection.close()
         if self._lock:
             free_driver(self._lock)
 
@@ -157,10 +197,11 @@ class Ledger:
 
     def recover(self) -> int:
         """Plans anew what a driver that is gone left running; how many these were."""
-        with self._transaction(synced=False):
-            running = self._trials("WHERE state = 'running'")
-            for row in running:
-                self._write_trial(row._replace(state="planned"))
+        running = self._trials("WHERE state = 'running'")
+        if running:
+            with self._transaction(synced=False):
+                for row in running:
+                    self._write_trial(row._replace(state="planned"))
         return len(running)
 
     def add_proposal(self, arm: str | None, digest: str, subject: Any, proposal: Any) -> int:
@@ -290,9 +331,13 @@ class Ledger:
         Trained otherwise, in a later stage, on a higher rung, or for another seed alone, it is
         another proposal.
         """
+        with telling(self.path):
+            told = volumes.columns(self._connection, volumes.PROPOSALS, ["digest"])
+        if len({*told["digest"]}) == len(told["digest"]):
+            return 0
         apart = ("condition", "recipe", "stage", "seed", "rung")
-        told = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
-        distinct = f"count(DISTINCT json_array(digest, {told}))"
+        asked = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
+        distinct = f"count(DISTINCT json_array(digest, {asked}))"
         several = "SELECT digest FROM proposals GROUP BY digest HAVING count(*) > 1"
         return self._one(f"SELECT count(*) - {distinct} FROM proposals WHERE digest IN ({several})")
 
@@ -409,6 +454,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
+        self.sound()
         with telling(self.path), transaction(self._connection, synced=synced):
             yield
         self._grown = self._grown or synced

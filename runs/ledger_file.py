@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from partialnas.space.errors import MachineError, UserError
 
 LEDGER_FILE = "ledger.sqlite"
 _PATIENCE_S = 30
-_Check = Callable[[Path, sqlite3.Connection], None]
 
 _ELSEWHERE = "move it away or mend it, or choose another folder with --out"
 _DAMAGED = "is damaged"
@@ -52,19 +51,35 @@ def create_file(path: Path, meta: Mapping[str, str]) -> None:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """A connection that may write, to a ledger that was found in order, page by page.
+    """A connection that may write; `check_pages` and `upgrade` come before the first time.
 
-    A ledger of an older schema is brought up to this one's, as a whole or not at all.
+    Raises:
+        UserError, MachineError: as `telling` has it.
     """
     with telling(path):
-        connection = _opened(path, "mode=rw", _refuse_damage)
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection = _opened(path, "mode=rw")
         connection.execute("PRAGMA foreign_keys = ON")
-        _upgrade(connection)
     return connection
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
+def check_pages(path: Path) -> None:
+    """Finds a ledger in order, page by page; the longer the ledger is, the longer it takes.
+
+    Raises:
+        MachineError: it is damaged.
+    """
+    with telling(path), closing(_opened(path, "mode=rw")) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchall()
+        faults = [fault for (fault,) in found if fault != "ok"]
+        for table, *_ in connection.execute("PRAGMA foreign_key_check"):
+            faults.append(f"orphaned row of {table}")
+    if faults:
+        raise MachineError(f"{path}: {_DAMAGED} ({faults[0]}); {way_out(path)}")
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Brings a ledger of an older schema up to this one's, as a whole or not at all."""
+    connection.execute("PRAGMA journal_mode = WAL")
     before = version(connection)
     if before == SCHEMA_VERSION:
         return
@@ -90,25 +105,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _opened(path: Path, how: str, *checks: _Check) -> sqlite3.Connection:
+def _opened(path: Path, how: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?{how}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S)
     try:
-        for check in (_refuse_strangers, *checks):
-            check(path, connection)
+        _refuse_strangers(path, connection)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _refuse_damage(path: Path, connection: sqlite3.Connection) -> None:
-    faults = [fault for (fault,) in connection.execute("PRAGMA integrity_check") if fault != "ok"]
-    faults += [
-        f"orphaned row of {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")
-    ]
-    if faults:
-        raise MachineError(f"{path}: {_DAMAGED} ({faults[0]}); {way_out(path)}")
 
 
 def _refuse_strangers(path: Path, connection: sqlite3.Connection) -> None:

@@ -221,12 +221,14 @@ class Measured(Sequence[Measurement]):
         return Measured(found) if isinstance(place, slice) else as_written(found)
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """These fields of every measurement; `processor` is that of its environment."""
-        told = [self._processors() if name == "processor" else self.columns[name] for name in names]
-        return zip(*told, strict=True)
+        """These fields of every measurement; see `column`."""
+        return zip(*map(self.column, names), strict=True)
 
-    def _processors(self) -> list[Any]:
-        return [each.get("processor") for each in self.columns["environment"]]
+    def column(self, name: str) -> list[Any]:
+        """One field of every measurement; `processor` is that of its environment."""
+        if name == "processor":
+            return [each.get("processor") for each in self.columns["environment"]]
+        return self.columns[name]
 
 
 def rescaled(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:

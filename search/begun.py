@@ -23,7 +23,7 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
     if not (folder / LEDGER_FILE).exists():
         return Ledger.create(folder, _meta(prepared, frozen))
-    ledger = Ledger.open(folder, write=True)
+    ledger = Ledger.open(folder, write=True, wait=False)
     try:
         _check_name(ledger, prepared, folder)
         meta = ledger.meta

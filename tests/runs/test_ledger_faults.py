@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,26 @@ def test_a_flipped_byte_anywhere_is_told_or_harmless(
         except (MachineError, UserError):
             told += 1
     assert told > len(good) / 331 / 3
+
+
+def test_nothing_is_written_before_the_file_is_found_in_order(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = _filled(ledger)
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("DELETE FROM proposals WHERE number = 30")
+    before = path.read_bytes()
+    orphaned = partial(pytest.raises, MachineError, match="orphaned row of trials.*newest copy")
+    with orphaned():
+        Ledger.open(tmp_path, write=True)
+    found = Ledger.open(tmp_path, write=True, wait=False)
+    assert len(found.trials()) == 30
+    for attempt in (partial(finish_one, found), found.close):
+        with orphaned():
+            attempt()
+    with orphaned():  # and not that another driver is at work
+        Ledger.open(tmp_path, write=True)
+    assert path.read_bytes() == before
 
 
 def _filled(ledger: Ledger) -> Path:
