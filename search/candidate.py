@@ -174,9 +174,7 @@ class Candidate:
                 return None
             timing = self.speeds.get(seed)
             results.append({**metrics, **speed(timing)} if timing else metrics)
-        if (
-            len(results) == 1
-        ):  # the usual case, a hundred thousand times where a long search goes on
+        if len(results) == 1:  # as a rule, and where a long search goes on a hundred thousand times
             values = {name: float(results[0].get(name, math.nan)) for name in names}
         else:
             values = {name: _mean([e[name] for e in results if name in e]) for name in names}
