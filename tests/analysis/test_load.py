@@ -1,3 +1,5 @@
+import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,13 +9,33 @@ import pytest
 
 from partialnas.analysis import load
 from partialnas.analysis.load import COLUMNS
+from partialnas.runs import volumes
+from partialnas.runs.ledger import Ledger
 from partialnas.space.errors import UserError
 
+EXAMPLES = Path(__file__).parents[2] / "analysis" / "notebooks" / "ledgers"
 Ledgers = Callable[..., Path]
 Measure = Callable[..., Any]
 GOOD = {"val_accuracy": 95.0, "val_nll": 0.2, "test_accuracy": 94.0, "test_nll": 0.21,
         "train_nll": 0.1}  # fmt: skip
 COST = {"params": 3_486_160, "macs": 235_405_552, "macs_core": 230_000_000, "activations": 7}
+
+
+@pytest.mark.parametrize("name", ["quickstart", "partitions", "static-vs-dynamic"])
+def test_a_ledger_whose_rows_are_bound_gives_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLES / name, folder)
+    before = load(folder, stage=None)
+    monkeypatch.setattr(volumes, "SIZE", 4)
+    with Ledger.open(folder, write=True) as ledger:
+        ledger.amend({"note": "rows are bound when what has been written to is closed"})
+    with sqlite3.connect(folder / "ledger.sqlite") as bound:
+        assert bound.execute("SELECT count(*) FROM volumes").fetchone()[0] > 100
+    after = load(folder, stage=None)
+    pd.testing.assert_frame_equal(after, before, check_exact=True)
+    assert after.attrs == before.attrs
 
 
 def test_one_row_a_trial_failed_and_unfinished_ones_included(
