@@ -43,10 +43,13 @@ def limits_text(rows: pd.DataFrame, limits: Limits) -> str:
     if own.empty:
         return ""
     bounds = " and ".join(dict.fromkeys(_bounds(stated) for stated in limits.values() if stated))
-    return (
+    text = (
         f"Within the limits of the study ({bounds}): {own['feasible'].sum():,} of {len(own):,} "
         "architectures; the front is made of these alone."
     )
+    if any(_is_rescaled(own, key) for stated in limits.values() for key in stated):
+        text += " Speeds are held against limits as they were timed, not on the common scale."
+    return text
 
 
 def beyond(rows: pd.DataFrame, limits: Limits) -> str:
@@ -80,6 +83,13 @@ def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
             excess = values.map(Limit.model_validate(told).excess).clip(lower=0)
             total += excess.where(np.isfinite(values), np.inf).where(own, 0.0)
     return total
+
+
+def _is_rescaled(rows: pd.DataFrame, key: str) -> bool:
+    """Whether a quantity of any network is told on a scale other than the one it was timed on."""
+    return key in rows and not np.allclose(
+        as_timed(rows, key), rows[key].astype("float64"), equal_nan=True
+    )
 
 
 def as_timed(rows: pd.DataFrame, key: str) -> "pd.Series[float]":

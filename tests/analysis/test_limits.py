@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from partialnas.analysis import front, load, pareto_figure, pareto_table
 from partialnas.analysis.confirmation import choose
 from partialnas.analysis.front import aggregate
-from partialnas.analysis.limits import beyond
+from partialnas.analysis.limits import beyond, limits_text
 from partialnas.overview import front_table
 from partialnas.runs.limits import Limit
 from partialnas.space.errors import UserError
@@ -124,4 +124,11 @@ def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFram
     assert set(fast) == {True, False}
     for key, limit in limits.items():
         frame.attrs["limits"] = {folder: {key: limit}}
-        assert aggregate(frame, TWO)["feasible"].tolist() == fast
+        rows = aggregate(frame, TWO)
+        assert rows["feasible"].tolist() == fast
+        told = "Speeds are held against limits as they were timed, not on the common scale."
+        assert limits_text(rows, frame.attrs["limits"]).endswith(told)
+        rows["throughput_raw_img_s"] = rows["throughput_img_s"]
+        assert "timed" not in limits_text(rows, frame.attrs["limits"])
+    frame.attrs["limits"] = {folder: {"params": {"max": 10**9}}}
+    assert "timed" not in limits_text(aggregate(frame, TWO), frame.attrs["limits"])
