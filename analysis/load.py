@@ -16,6 +16,7 @@ from partialnas.runs.design import design_of, stages_of
 from partialnas.runs.heap import uncollected
 from partialnas.runs.ledger import Ledger
 from partialnas.runs.measurement import Columns, Measured
+from partialnas.runs.volumes import of_kind
 from partialnas.space.errors import UserError
 
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
@@ -198,18 +199,11 @@ def _trials(columns: Columns) -> pd.DataFrame:
     facts = {key: columns[key] for key in _FACTS}
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
-    metrics = _spread(columns, "metrics", table.index)
+    metrics = pd.DataFrame(of_kind(columns, "metrics"), index=table.index)
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
-    cost = _spread(columns, "cost", table.index).reindex(columns=[*_COST])
+    cost = pd.DataFrame(of_kind(columns, "cost"), index=table.index, columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)
-
-
-def _spread(columns: Columns, kind: str, index: pd.Index) -> pd.DataFrame:
-    """The columns of one kind, such as all metrics, by their own names."""
-    prefix = f"{kind}."
-    own = {name: values for name, values in columns.items() if name.startswith(prefix)}
-    return pd.DataFrame({name.removeprefix(prefix): own[name] for name in own}, index=index)
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

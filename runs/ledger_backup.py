@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from partialnas.runs.ledger_sql import ADDED, APPLICATION_ID, COLUMNS, read, version
+from partialnas.runs.ledger_sql import APPLICATION_ID, COLUMNS, read
 
 _FOLDER = "backups"
 _KEPT = 2
@@ -52,8 +52,7 @@ def is_good(path: Path) -> bool:
             sound = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             if application != APPLICATION_ID or not sound:
                 return False
-            later = {table for since, table, _ in ADDED if since > version(copy)}
-            for table in COLUMNS.keys() - later:
+            for table in COLUMNS:
                 read(copy, table)
     except sqlite3.Error:
         return False

@@ -13,8 +13,8 @@ from partialnas.runs.ledger_sql import (
     APPLICATION_ID,
     SCHEMA,
     SCHEMA_VERSION,
+    schema_version,
     transaction,
-    version,
     write,
 )
 from partialnas.space.errors import MachineError, UserError
@@ -78,13 +78,13 @@ def check_pages(path: Path) -> None:
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Brings a ledger of an older schema up to this one's, as a whole or not at all."""
+    """Has it written ahead, and brought up to this schema as a whole or not at all."""
     connection.execute("PRAGMA journal_mode = WAL")
-    before = version(connection)
+    before = schema_version(connection)
     if before == SCHEMA_VERSION:
         return
     with transaction(connection, synced=True):
-        for since, _, made in ADDED:
+        for since, made in ADDED.values():
             if before < since:
                 connection.execute(made)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -118,7 +118,7 @@ def _opened(path: Path, how: str) -> sqlite3.Connection:
 
 def _refuse_strangers(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    schema = version(connection)
+    schema = schema_version(connection)
     if application != APPLICATION_ID:
         raise UserError(f"{path}: is not a ledger of partialnas; {_ELSEWHERE}")
     if schema > SCHEMA_VERSION:

@@ -19,7 +19,7 @@ from partialnas.runs.ledger_rows import (
     Work,
     trial_rows,
 )
-from partialnas.runs.ledger_sql import RATIOS_SINCE, WORK, read, version
+from partialnas.runs.ledger_sql import WORK, read
 from partialnas.runs.measurement import Columns, Measured, Measurement
 from partialnas.runs.record import RatioEpoch, State
 from partialnas.space.errors import UserError
@@ -48,8 +48,7 @@ class LedgerReading:
     def asked(self) -> list[Asked]:
         """Every answer of the source without its network, in order."""
         names = ("number", "arm", "digest", "proposal")
-        with telling(self.path):
-            told = volumes.columns(self._connection, volumes.PROPOSALS, names)
+        told = self._columns(volumes.PROPOSALS, *names)
         return [*map(Asked, *(told[name] for name in names))]
 
     def subject(self, proposal: int) -> Any:
@@ -68,9 +67,7 @@ class LedgerReading:
 
     def timed(self) -> int:
         """How many networks have been measured."""
-        with telling(self.path):
-            told = volumes.columns(self._connection, volumes.MEASUREMENTS, ["digest"])
-        return len({*told["digest"]})
+        return len({*self._columns(volumes.MEASUREMENTS, "digest")["digest"]})
 
     def version(self) -> int:
         """A number that changes whenever somebody else has written to the ledger."""
@@ -82,9 +79,8 @@ class LedgerReading:
         Trained otherwise, in a later stage, on a higher rung, or for another seed alone, it is
         another proposal.
         """
-        with telling(self.path):
-            told = volumes.columns(self._connection, volumes.PROPOSALS, ["digest"])
-        if len({*told["digest"]}) == len(told["digest"]):
+        digests = self._columns(volumes.PROPOSALS, "digest")["digest"]
+        if len({*digests}) == len(digests):
             return 0
         apart = ("condition", "recipe", "stage", "seed", "rung")
         asked = ", ".join(f"json_extract(proposal, '$.{key}')" for key in apart)
@@ -103,8 +99,7 @@ class LedgerReading:
             names: of columns; for `metrics` and `cost` there is one of each of theirs, such as
                 `metrics.val_nll`, None for a trial that has none.
         """
-        with telling(self.path):
-            return volumes.columns(self._connection, volumes.TRIALS, names)
+        return self._columns(volumes.TRIALS, *names)
 
     def ended(self) -> list[Ended]:
         """What came of every trial, in the order of planning; of one that runs nothing yet."""
@@ -132,21 +127,23 @@ class LedgerReading:
 
     def ratios(self, key: str) -> list[RatioEpoch]:
         """The learned ratios of the trial with this key, epoch by epoch; none before its end."""
-        rows = self._ratios("WHERE key = ? ORDER BY epoch", key)
+        rows = self._read("ratios", "WHERE key = ? ORDER BY epoch", key)
         return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
 
     def learned(self) -> set[str]:
         """Keys of the trials with learned ratios that have ended."""
-        return {key for key, *_ in self._ratios("GROUP BY key")}
+        return {key for key, *_ in self._read("ratios", "GROUP BY key")}
 
     def last_ratios(self, key: str) -> RatioEpoch | None:
         """The learned ratios of the trial with this key after its last epoch, if it has any."""
-        rows = self._ratios("WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
+        rows = self._read("ratios", "WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
         return RatioEpoch.model_validate_json(rows[0][2]) if rows else None
 
     def warnings(self) -> list[Warned]:
         """Every warning that trials with learned ratios met, by trial and epoch."""
-        rows = self._ratios("WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch")
+        rows = self._read(
+            "ratios", "WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch"
+        )
         return [
             Warned(key, epoch, sentence)
             for key, epoch, text in rows
@@ -155,7 +152,7 @@ class LedgerReading:
 
     def frozen(self) -> dict[str, str]:
         """By trial with learned ratios the digest of the static network that it has become."""
-        rows = self._ratios("WHERE json_extract(row, '$.frozen') IS NOT NULL")
+        rows = self._read("ratios", "WHERE json_extract(row, '$.frozen') IS NOT NULL")
         return {key: json.loads(text)["frozen"] for key, _, text in rows}
 
     def measurements(self) -> list[Measurement]:
@@ -164,9 +161,7 @@ class LedgerReading:
 
     def measured(self) -> Measured:
         """Every measurement, in order, column by column."""
-        wanted = [*Measurement.model_fields]
-        with telling(self.path):
-            return Measured(volumes.columns(self._connection, volumes.MEASUREMENTS, wanted))
+        return Measured(self._columns(volumes.MEASUREMENTS, *Measurement.model_fields))
 
     def work(self) -> list[Work]:
         """What finished trials and measurements have taken, summed over those that are alike."""
@@ -176,8 +171,7 @@ class LedgerReading:
 
     def _measuring(self) -> Iterator[Work]:
         wanted = ("device_kind", "environment", "seconds")
-        with telling(self.path):
-            told = volumes.columns(self._connection, volumes.MEASUREMENTS, wanted)
+        told = self._columns(volumes.MEASUREMENTS, *wanted)
         seconds: dict[tuple[bool, int | None], list[float]] = {}
         for kind, environment, took in zip(*(told[name] for name in wanted), strict=True):
             alike = seconds.setdefault((kind == "cuda", environment.get("cores")), [])
@@ -207,11 +201,9 @@ class LedgerReading:
         with telling(self.path):
             return read(self._connection, table, where, *parameters)
 
-    def _ratios(self, where: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Rows of learned ratios; none in a ledger that is older than them."""
-        if version(self._connection) < RATIOS_SINCE:
-            return []
-        return self._read("ratios", where, *parameters)
+    def _columns(self, source: volumes.Source, *names: str) -> Columns:
+        with telling(self.path):
+            return volumes.columns(self._connection, source, names)
 
     def _one(self, query: str) -> int:
         with telling(self.path):

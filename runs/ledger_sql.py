@@ -9,11 +9,6 @@ from zlib import crc32
 from partialnas.runs.ledger_rows import FINAL, SEPARATOR, STATES, seal
 
 SCHEMA_VERSION = 3
-RATIOS_SINCE = 2
-"""The schema that brought the table of learned ratios."""
-
-VOLUMES_SINCE = 3
-"""The schema that brought the table of volumes."""
 
 APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
 
@@ -45,8 +40,8 @@ CREATE TABLE volumes (
     source TEXT NOT NULL, first INTEGER NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL,
     seal INTEGER NOT NULL, PRIMARY KEY (source, first, name));
 """
-ADDED = ((RATIOS_SINCE, "ratios", RATIOS), (VOLUMES_SINCE, "volumes", VOLUMES))
-"""Tables that a schema has brought, and how they are made."""
+ADDED = {"ratios": (2, RATIOS), "volumes": (3, VOLUMES)}
+"""Tables that were not there from the first: the schema that brought each, and how it is made."""
 
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
@@ -109,7 +104,7 @@ def write(connection: sqlite3.Connection, table: str, columns: Sequence[object])
     connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, seal(columns)))
 
 
-def version(connection: sqlite3.Connection) -> int:
+def schema_version(connection: sqlite3.Connection) -> int:
     """The schema of a ledger."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -117,7 +112,12 @@ def version(connection: sqlite3.Connection) -> int:
 def read(
     connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
 ) -> list[tuple[Any, ...]]:
-    """The columns of the rows that `where` selects, each row compared with its seal."""
+    """The columns of the rows that `where` selects, each row compared with its seal.
+
+    There are none where the ledger is older than the table.
+    """
+    if table in ADDED and schema_version(connection) < ADDED[table][0]:
+        return []
     names = COLUMNS[table]
     query = f"SELECT {', '.join(names)}, seal FROM {table} {where}"
     rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import from_json
@@ -194,7 +194,7 @@ def as_written(given: dict[str, Any]) -> Measurement:
     return measurement
 
 
-class Measured(Sequence[Measurement]):
+class Measured:
     """Measurements column by column: of a hundred thousand hardly any is asked for as a whole.
 
     Attributes:
@@ -212,13 +212,11 @@ class Measured(Sequence[Measurement]):
     def __len__(self) -> int:
         return len(self.columns["digest"])
 
-    @overload
-    def __getitem__(self, place: int) -> Measurement: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Measured": ...
-    def __getitem__(self, place: int | slice) -> "Measurement | Measured":
-        found = {key: values[place] for key, values in self.columns.items()}
-        return Measured(found) if isinstance(place, slice) else as_written(found)
+    def __getitem__(self, place: int) -> Measurement:
+        return as_written({key: values[place] for key, values in self.columns.items()})
+
+    def __iter__(self) -> Iterator[Measurement]:
+        return map(self.__getitem__, range(len(self)))
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """These fields of every measurement; see `column`."""

@@ -167,8 +167,8 @@ def chosen(
     """
     kinds = [*measured.rows(*_KIND)]
     samples: dict[tuple[object, ...], Measurement] = {}
-    for kind, place in {kind: kinds.index(kind) for kind in dict.fromkeys(kinds)}.items():
-        sample = measured[place]
+    for kind in dict.fromkeys(kinds):
+        sample = measured[kinds.index(kind)]
         if way.fits(sample) and _is_of(size, sample):
             samples[kind] = sample
     merit = _merit(way, at or home(samples.values(), way))

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from partialnas.runs.ledger_rows import FINAL, to_json
-from partialnas.runs.ledger_sql import COLUMNS, VOLUMES_SINCE, read, version, write
+from partialnas.runs.ledger_rows import FINAL, TrialRow, to_json, trial_rows
+from partialnas.runs.ledger_sql import COLUMNS, read, write
 from partialnas.runs.measurement import DEFAULTS, Columns, Measured, plain_measurement
 
 SIZE = 1000
@@ -46,13 +46,12 @@ class Source:
 
 
 def _trials(rows: Sequence[tuple[Any, ...]]) -> Columns:
-    columns: Columns = dict(zip(COLUMNS["trials"], map(list, zip(*rows, strict=True)), strict=True))
-    for name in _SPREAD:
-        told = [*map(from_json, columns.pop(name))]
+    values = map(list, zip(*trial_rows(rows), strict=True))
+    columns: Columns = dict(zip(TrialRow._fields, values, strict=True))
+    for kind in _SPREAD:
+        told = columns.pop(kind)
         keys = dict.fromkeys(chain.from_iterable(told))
-        columns |= {f"{name}.{key}": [each.get(key) for each in told] for key in keys}
-    environments = {text: from_json(text) for text in dict.fromkeys(columns["environment"])}
-    columns["environment"] = [*map(environments.__getitem__, columns["environment"])]
+        columns |= {f"{kind}.{key}": [each.get(key) for each in told] for key in keys}
     return columns
 
 
@@ -96,11 +95,17 @@ def columns(connection: sqlite3.Connection, source: Source, wanted: Sequence[str
     }
 
 
+def of_kind(columns: Columns, kind: str) -> Columns:
+    """The columns of one kind, such as all metrics, by their own names."""
+    prefix = f"{kind}."
+    own = (name for name in columns if name.startswith(prefix))
+    return {name.removeprefix(prefix): columns[name] for name in own}
+
+
 def by_row(columns: Columns) -> list[dict[str, Any]]:
     """Metrics and cost row by row, each by its own name; what a row does not tell is left out."""
-    kinds = (f"{kind}." for kind in _SPREAD)
-    told = [name for kind in kinds for name in columns if name.startswith(kind)]
-    names, values = [name.partition(".")[2] for name in told], [columns[name] for name in told]
+    told = [each for kind in _SPREAD for each in of_kind(columns, kind).items()]
+    names, values = [name for name, _ in told], [each for _, each in told]
     if any(None in each for each in values):
         rows = (zip(names, row, strict=True) for row in zip(*values, strict=True))
         return [{name: value for name, value in row if value is not None} for row in rows]
@@ -132,9 +137,7 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
 def _volumes(
     connection: sqlite3.Connection, source: Source, wanted: Sequence[str]
 ) -> dict[int, Columns]:
-    """Columns by the first row of their volume; none in a ledger that is older than these."""
-    if version(connection) < VOLUMES_SINCE:
-        return {}
+    """Columns by the first row of their volume."""
     marks = ", ".join("?" * len(wanted))
     kind = "substr(name, 1, instr(name, '.') - 1)"
     where = f"WHERE source = ? AND (name IN ({marks}) OR {kind} IN ({marks})) ORDER BY first, rowid"
