@@ -14,19 +14,19 @@ table_artefact(["results/partitions"]).write("partitions.tex")
 verify("partitions.tex", ["results/partitions"]).differences
 """
 
-from partialnas.analysis.audit_figure import AuditFigure, audit_figure
-from partialnas.analysis.effects import Effects, effects
-from partialnas.analysis.effects_figure import EffectsFigure, effects_figure
-from partialnas.analysis.export import export
-from partialnas.analysis.front import front, hypervolume
-from partialnas.analysis.load import load
-from partialnas.analysis.pareto import ParetoFigure, ParetoOptions, pareto_figure
-from partialnas.analysis.pareto_table import pareto_table
-from partialnas.analysis.quantities import QUANTITIES, Quantity
-from partialnas.analysis.ratio_agreement import agreement, convergence
-from partialnas.analysis.ratio_figure import RatioFigure, ratio_figure
-from partialnas.analysis.ratio_summary import ratio_summary
-from partialnas.analysis.ratios import (
+from partialnas.analysis.ablation.effects import Effects, effects
+from partialnas.analysis.ablation.figure import EffectsFigure, effects_figure
+from partialnas.analysis.ablation.table import table_artefact
+from partialnas.analysis.audit.figure import AuditFigure, audit_figure
+from partialnas.analysis.formats.data_files import export
+from partialnas.analysis.frames.load import load
+from partialnas.analysis.pareto.figure import ParetoFigure, ParetoOptions, pareto_figure
+from partialnas.analysis.pareto.front import front, hypervolume
+from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.ratios.agreement import agreement, convergence
+from partialnas.analysis.ratios.figure import RatioFigure, ratio_figure
+from partialnas.analysis.ratios.summary import ratio_summary
+from partialnas.analysis.ratios.tables import (
     load_distribution,
     load_per_class,
     load_per_kind,
@@ -34,8 +34,8 @@ from partialnas.analysis.ratios import (
     load_warnings,
     ratio_table,
 )
-from partialnas.analysis.tables import table_artefact
-from partialnas.analysis.verify import Verdict, verify
+from partialnas.analysis.verification import Verdict, verify
+from partialnas.runs.config.quantities import QUANTITIES, Quantity
 
 __all__ = [
     "QUANTITIES",

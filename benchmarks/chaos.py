@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 import yaml
 
-from partialnas.runs.ledger import Ledger
+from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import MachineError
 
 HERE = Path(__file__).parent
@@ -209,9 +209,9 @@ NODES = """
 import os, sys, threading, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from partialnas.runs.ledger import Ledger
-from partialnas.search.runner import run_study
-from partialnas.search.study_file import load_study
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study_file import load_study
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 second = cluster.add_node(num_cpus=1)
 folder = Path(sys.argv[1])

@@ -24,13 +24,13 @@ from unittest.mock import patch
 from rich.console import Console
 from simulated_arms import VARIABLE, Noise, Numbers, Simulated, name
 
-from partialnas.analysis.load import load
-from partialnas.analysis.style import CLOUD, INK, SERIES, drawing
-from partialnas.runs import contrasts
-from partialnas.runs.contrasts import Comparison, compare, seeds_needed
-from partialnas.runs.environment import environment
-from partialnas.search.runner import run_study
-from partialnas.search.study import Study
+from partialnas.analysis.frames.load import load
+from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, drawing
+from partialnas.analysis.stats import multiple_comparisons as contrasts
+from partialnas.analysis.stats.multiple_comparisons import Comparison, compare, seeds_needed
+from partialnas.runs.system.environment import environment
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
 
 
 def through_pipeline(simulated: Simulated, number: int) -> Numbers:

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.runs.heap import keep_freed_memory
-from partialnas.runs.optimiser import make_optimizer
-from partialnas.runs.ratios import ratio_learner
-from partialnas.runs.recipe import Recipe
-from partialnas.space.architecture import Architecture
-from partialnas.space.deploy import deploy
-from partialnas.space.freeze import learned_sizes
-from partialnas.space.network import Network
-from partialnas.space.plan import Plan
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.ratio_learning.tracking import ratio_learner
+from partialnas.runs.system.allocator import keep_freed_memory
+from partialnas.runs.training.optimizer import make_optimizer
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.deploy.freeze import learned_sizes
+from partialnas.space.deploy.fuse import deploy
+from partialnas.space.nn.network import Network
 
 STATIC = Fraction(1, 4)
 LEARNED: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from partialnas.space.errors import UserError
-from partialnas.space.space import Trial
+from partialnas.space.search_space.space import Trial
 
 
 class Variable(NamedTuple):

@@ -6,11 +6,11 @@ Each row is timed in turns with timm's FasterNet of its letter, which has 1 by d
 
 import argparse
 
-from partialnas.runs.measure import measure
-from partialnas.runs.measurement import Protocol
-from partialnas.runs.subject import subject_from
-from partialnas.runs.task import Task
-from partialnas.space.presets import preset
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.measure.measure import measure
+from partialnas.runs.records.subject import subject_from
+from partialnas.space.arch.presets import preset
 
 LETTERS = ("t0", "t1", "t2", "s", "m", "l")
 

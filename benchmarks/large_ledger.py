@@ -18,22 +18,22 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from partialnas.runs.environment import environment
-from partialnas.runs.job import trial_key
-from partialnas.runs.ledger_file import LEDGER_FILE, open_writer
-from partialnas.runs.ledger_rows import ProposalRow, now, planned_row, to_json, trial_columns
-from partialnas.runs.ledger_sql import transaction, write
-from partialnas.runs.measurement import Measurement
-from partialnas.runs.subject import subject_data, subject_digest
-from partialnas.runs.volumes import bind
-from partialnas.search.begun import open_ledger
-from partialnas.search.prepare import prepare
-from partialnas.search.prepared import Prepared
-from partialnas.search.progress import Progress
-from partialnas.search.specs import SearchSpec
-from partialnas.search.study import Study
-from partialnas.space.architecture import Architecture
-from partialnas.space.cost import NetworkCost
+from partialnas.runs.ledger.column_store import bind
+from partialnas.runs.ledger.file import LEDGER_FILE, open_writer
+from partialnas.runs.ledger.rows import ProposalRow, planned_row, to_json, trial_columns
+from partialnas.runs.ledger.schema import transaction, write
+from partialnas.runs.records.job import trial_key
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.subject import subject_data, subject_digest
+from partialnas.runs.system.environment import environment, now
+from partialnas.search.resolve.resolve import prepare
+from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.session.open_ledger import open_ledger
+from partialnas.search.session.progress import Progress
+from partialnas.search.study.sections import SearchSpec
+from partialnas.search.study.study import Study
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.cost.formulas import NetworkCost
 
 EPOCHS = 4
 SPACE: dict[str, Any] = {

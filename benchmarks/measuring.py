@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from partialnas.runs.environment import load
-from partialnas.runs.measure import measure
-from partialnas.runs.measurement import Measurement, Protocol
-from partialnas.runs.subject import Subject, subject_from, subject_name
-from partialnas.runs.task import Task
-from partialnas.space.plan import Plan
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.measure.measure import measure
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.subject import Subject, subject_from, subject_name
+from partialnas.runs.system.environment import load
+from partialnas.space.arch.plan import Plan
 
 _MNIST = Task(data="mnist5k", resolution=28, channels=1, classes=10)
 _LARGER = Task(data="random", resolution=64, channels=3, classes=10)

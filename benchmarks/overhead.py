@@ -31,19 +31,19 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from partialnas.runs.environment import environment, load
-from partialnas.runs.job import Job
-from partialnas.runs.ledger import Ledger
-from partialnas.runs.recipe import RECIPES
-from partialnas.runs.record import Record
-from partialnas.runs.subject import subject_digest, subject_name
-from partialnas.runs.task import Task
-from partialnas.search.executor import END, End, Executor, InProcess, Outcome, Wait
-from partialnas.search.ray_executor import RayTune
-from partialnas.search.runner import run_study
-from partialnas.search.study import Study
-from partialnas.space.architecture import Architecture
-from partialnas.space.presets import preset
+from partialnas.runs.config.recipe import RECIPES
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.record import Record
+from partialnas.runs.records.subject import subject_digest, subject_name
+from partialnas.runs.system.environment import environment, load
+from partialnas.search.executors.base import END, End, Executor, InProcess, Outcome, Wait
+from partialnas.search.executors.ray_tune import RayTune
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.presets import preset
 
 AIMS_MS = {
     "plain loop": 0,

@@ -12,9 +12,9 @@ from pymoo.problems import get_problem
 from tabular import Tabulated
 from tabular_space import Table
 
-from partialnas.search.study import Direction
-from partialnas.space.architecture import Architecture
-from partialnas.space.space import Space
+from partialnas.search.study.study import Direction
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.search_space.space import Space
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from tabular import DATA, ONE_CYCLE, TRAPEZOID, Tabulated
 
-from partialnas.runs.recipe import Recipe
+from partialnas.runs.config.recipe import Recipe
 
 Array = NDArray[np.float64]
 

@@ -19,16 +19,16 @@ from overhead import SPACE
 from rich.console import Console
 
 import partialnas.analysis  # noqa: F401 - else `status` imports it while it is timed
-from partialnas.overview import show_status
-from partialnas.runs.environment import load
-from partialnas.runs.ledger import Ledger
-from partialnas.search.begun import open_ledger
-from partialnas.search.feed import StudyFeed
-from partialnas.search.prepare import prepare
-from partialnas.search.progress import Progress
-from partialnas.search.runner import run_study
-from partialnas.search.sources import make_source
-from partialnas.search.study import Study
+from partialnas.commands.status import show_status
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.system.environment import load
+from partialnas.search.driver.scheduler import StudyFeed
+from partialnas.search.resolve.resolve import prepare
+from partialnas.search.samplers.registry import make_source
+from partialnas.search.session.open_ledger import open_ledger
+from partialnas.search.session.progress import Progress
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
 
 AIM_MB, AIM_S = 50, 5
 

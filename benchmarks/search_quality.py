@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from quality_problems import TEST_PROBLEMS, Problem, problems
 from tabular import DATA, Tabulated
 
-from partialnas.search.evolution import AgeingEvolution, FrontEvolution
-from partialnas.search.hybrid import Hybrid
-from partialnas.search.source import Reached, Source
-from partialnas.search.sources import OptunaSource
-from partialnas.search.specs import Sampler, SearchSpec
-from partialnas.search.surrogate import ordered
+from partialnas.analysis.stats.gaussian_process import ordered
+from partialnas.search.samplers.base import Reached, Source
+from partialnas.search.samplers.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.samplers.optuna_sampler import OptunaSource
+from partialnas.search.samplers.surrogate_search import Hybrid
+from partialnas.search.study.sections import Sampler, SearchSpec
 
 Array = NDArray[np.float64]
 

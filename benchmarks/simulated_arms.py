@@ -21,8 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from partialnas.runs import contrasts
-from partialnas.runs.contrasts import detectable
+from partialnas.analysis.stats import multiple_comparisons as contrasts
+from partialnas.analysis.stats.multiple_comparisons import detectable
 
 POOL = Path(__file__).parent / "data" / "seed_pool.csv"
 VARIABLE = "PARTIALNAS_COVERAGE"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from partialnas.space.architecture import Architecture
+from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
 
 DATA = Path(__file__).parent / "data"

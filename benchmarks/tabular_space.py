@@ -17,19 +17,19 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from partialnas.runs.context import Context
-from partialnas.runs.data import load_splits
-from partialnas.runs.heap import keep_freed_memory
-from partialnas.runs.job import Job
-from partialnas.runs.measure import measure_many
-from partialnas.runs.measurement import Protocol
-from partialnas.runs.recipe import RECIPES, Recipe
-from partialnas.runs.record import Record
-from partialnas.runs.task import Task, resolve_task
-from partialnas.runs.trial import run_trial
-from partialnas.space.plan import Plan
-from partialnas.space.point import Point
-from partialnas.space.space import Space
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import RECIPES, Recipe
+from partialnas.runs.datasets.loaders import load_splits
+from partialnas.runs.datasets.task import Task, resolve_task
+from partialnas.runs.measure.measure import measure_many
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.record import Record
+from partialnas.runs.system.allocator import keep_freed_memory
+from partialnas.runs.training.context import Context
+from partialnas.runs.training.trial import run_trial
+from partialnas.space.arch.plan import Plan
+from partialnas.space.axes.choices import Point
+from partialnas.space.search_space.space import Space
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

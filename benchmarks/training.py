@@ -19,15 +19,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from partialnas.runs.augment import draw_epoch
-from partialnas.runs.data import Splits, load_splits
-from partialnas.runs.heap import keep_freed_memory
-from partialnas.runs.optimiser import make_optimizer
-from partialnas.runs.recipe import RECIPES
-from partialnas.runs.task import resolve_task
-from partialnas.runs.training import Pools, Training
-from partialnas.space.network import Network
-from partialnas.space.plan import Plan
+from partialnas.runs.config.recipe import RECIPES
+from partialnas.runs.datasets.augment import draw_epoch
+from partialnas.runs.datasets.loaders import Splits, load_splits
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.system.allocator import keep_freed_memory
+from partialnas.runs.training.loop import Pools, Training
+from partialnas.runs.training.optimizer import make_optimizer
+from partialnas.space.arch.plan import Plan
+from partialnas.space.nn.network import Network
 
 PLANS = {
     "width 8, depths 1-1-1-1": Plan(stem_stride=2, width=8, depths=(1, 1, 1, 1), head_width=256),

@@ -19,16 +19,16 @@ from mkdocs.structure.files import File, Files
 from pydantic.fields import FieldInfo
 
 from partialnas.cli import app
-from partialnas.runs.limits import Limit
-from partialnas.runs.measurement import Protocol
-from partialnas.runs.recipe import Recipe
-from partialnas.search.ablation import AblationSpec, FactorSpec
-from partialnas.search.specs import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
-from partialnas.search.study import Study
-from partialnas.space.constraints import Bounds, Constraints
-from partialnas.space.plan import BlockSettings, Plan
-from partialnas.space.ratio import Learned
-from partialnas.space.spec import AxisSpec, SpaceSpec
+from partialnas.runs.config.metric_limits import Limit
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import Recipe
+from partialnas.search.study.ablation_spec import AblationSpec, FactorSpec
+from partialnas.search.study.sections import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
+from partialnas.search.study.study import Study
+from partialnas.space.arch.plan import BlockSettings, Plan
+from partialnas.space.arch.ratio import Learned
+from partialnas.space.axes.spec import AxisSpec, SpaceSpec
+from partialnas.space.cost.constraints import Bounds, Constraints
 from partialnas.space.values import Value
 
 SECTIONS: dict[str, type[Value]] = {

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from partialnas import verbs_analysis, verbs_network, verbs_study
-from partialnas.search.stopping import Terminated
+from partialnas.search.session.signals import Terminated
 from partialnas.space.errors import MachineError, UserError
+from partialnas.verbs import analysis, network, study
 
 app = typer.Typer(
     name="partialnas",
@@ -34,26 +34,26 @@ def _common(
 
 
 for verb in (
-    verbs_study.run,
-    verbs_study.check,
-    verbs_study.confirm,
-    verbs_study.audit,
-    verbs_study.merge,
-    verbs_study.status,
-    verbs_study.dashboard,
-    verbs_network.describe,
-    verbs_network.measure,
-    verbs_network.remeasure,
-    verbs_network.flops,
-    verbs_analysis.pareto,
-    verbs_analysis.figure,
-    verbs_analysis.table,
-    verbs_analysis.effects,
-    verbs_analysis.verify,
-    verbs_analysis.ratios,
-    verbs_analysis.export,
-    verbs_analysis.report,
-    verbs_network.export_model,
+    study.run,
+    study.check,
+    study.confirm,
+    study.audit,
+    study.merge,
+    study.status,
+    study.dashboard,
+    network.describe,
+    network.measure,
+    network.remeasure,
+    network.flops,
+    analysis.pareto,
+    analysis.figure,
+    analysis.table,
+    analysis.effects,
+    analysis.verify,
+    analysis.ratios,
+    analysis.export,
+    analysis.report,
+    network.export_model,
 ):
     app.command()(verb)
 

@@ -1,4 +1,4 @@
 """What can be built: architecture values, axes, constraints, cost formulas, networks, presets.
 
-Importing this package takes no torch; `partialnas.space.network` and its neighbours do.
+Importing this package takes no torch; `partialnas.space.nn.network` and its neighbours do.
 """

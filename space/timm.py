@@ -1,7 +1,8 @@
 """PartialNets in timm's registry; importing this module registers them.
 
-`timm.create_model("partialnet_t0")` builds a published one then, with timm's usual arguments. There
-are no pretrained weights to download: `partialnas.space.released` reads the published checkpoints.
+`timm.create_model("partialnet_t0")` then builds a published one, with timm's usual arguments. There
+are no pretrained weights to download: `partialnas.space.deploy.released` reads the published
+checkpoints.
 `timm.create_model("partialnet", architecture="net.json")` builds any architecture, and
 `timm.create_model("local-dir:FOLDER", pretrained=True)` what `partialnas export-model` wrote.
 
@@ -20,9 +21,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from partialnas.space.architecture import Architecture
-from partialnas.space.network import Network
-from partialnas.space.presets import DROP_PATH_RATES, preset
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.presets import DROP_PATH_RATES, preset
+from partialnas.space.nn.network import Network
 
 default_cfgs = generate_default_cfgs(
     {

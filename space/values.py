@@ -17,8 +17,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from partialnas.space.errors import UserError
-from partialnas.space.exacting import exacting
-from partialnas.space.mistakes import join_path, mistakes
+from partialnas.space.validation import exacting, join_path, mistakes
 
 __all__ = [
     "Share",

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from partialnas.search.study import Study
-from partialnas.search.study_file import load_study
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import load_study
 from partialnas.space.values import Value
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from partialnas.analysis import front, hypervolume, load, pareto_figure
-from partialnas.analysis.figure import figure
-from partialnas.analysis.quantities import Direction
+from partialnas.analysis.figures.kinds import figure
+from partialnas.runs.config.quantities import Direction
 
 try:
     HERE = Path(__file__).parent

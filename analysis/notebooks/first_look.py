@@ -9,7 +9,7 @@
 from pathlib import Path
 
 from partialnas.analysis import export, front, hypervolume, load, pareto_table
-from partialnas.analysis.figure import figure
+from partialnas.analysis.figures.kinds import figure
 
 try:
     HERE = Path(__file__).parent

@@ -9,7 +9,7 @@
 from pathlib import Path
 
 from partialnas.analysis import ParetoOptions, load, pareto_figure, verify
-from partialnas.analysis.load import empty
+from partialnas.analysis.frames.load import empty
 
 try:
     HERE = Path(__file__).parent

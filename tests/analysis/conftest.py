@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from partialnas.runs.design import Design
-from partialnas.runs.ledger import Ledger
-from partialnas.runs.measurement import Measurement
-from partialnas.runs.record import RatioEpoch, Record
-from partialnas.space.plan import Plan
+from partialnas.runs.config.design import Design
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.record import RatioEpoch, Record
+from partialnas.space.arch.plan import Plan
 
 STUDY: dict[str, Any] = {
     "study": "quickstart",

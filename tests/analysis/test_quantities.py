@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from partialnas.analysis.quantities import QUANTITIES, find, known, significant
+from partialnas.runs.config.quantities import QUANTITIES, find, known, significant
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from partialnas.runs.context import Context
-from partialnas.runs.data import Splits, load_splits
-from partialnas.runs.task import resolve_task
+from partialnas.runs.datasets.loaders import Splits, load_splits
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.training.context import Context
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from partialnas.space.architecture import Architecture, Block, Stage
-from partialnas.space.parts import PARAMETER_FREE, Part
-from partialnas.space.ratio import Learned
+from partialnas.space.arch.architecture import Architecture, Block, Stage
+from partialnas.space.arch.parts import PARAMETER_FREE, Part
+from partialnas.space.arch.ratio import Learned
 
 OPS = ("conv", "channel", "spatial", "self", "pool", "identity")
 

@@ -13,9 +13,9 @@ from timm.data import resolve_model_data_config
 from timm.optim import create_optimizer_v2
 
 import partialnas.space.timm
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import DROP_PATH_RATES, preset
 from partialnas.space.errors import UserError
-from partialnas.space.plan import Plan
-from partialnas.space.presets import DROP_PATH_RATES, preset
 
 
 def test_all_published_networks_are_registered() -> None:

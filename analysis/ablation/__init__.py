@@ -1,0 +1,1 @@
+"""Ablation results: effects, tables and plots."""

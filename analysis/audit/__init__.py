@@ -1,0 +1,1 @@
+"""Audits: how well short trainings rank networks."""

@@ -1,0 +1,1 @@
+"""Figures by name that look at one study: curves, importance, convergence."""

@@ -1,0 +1,118 @@
+"""A quantity against each axis of the space: a row of dots for each level."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, architectures, metric_of, trials_of
+from partialnas.analysis.formats.caption_sentences import count, training
+from partialnas.analysis.frames.axis_levels import choices, in_order
+from partialnas.analysis.plotting.axes import prepare
+from partialnas.analysis.plotting.labels import elide
+from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style
+from partialnas.runs.config.quantities import Quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW, _AROUND = 0.17, 0.5
+_WIDE = 0.32
+_MOST_DOTS = 300
+
+
+def axis_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """One quantity of all architectures by their level on each axis."""
+    frame = trials_of(folders, asked)
+    quantity = metric_of(frame, asked)
+    rows = architectures(frame, quantity)
+    chosen = choices(folders, rows)
+    rows = rows.loc[chosen.index]
+    values = rows[quantity.key].astype("float64")
+    levels = [_levels(axis, chosen[axis], values) for axis in map(str, chosen)]
+    table = pd.concat(levels, ignore_index=True)
+    best = "least" if quantity.better == "min" else "most"
+    points = chosen.assign(value=values)
+    readable = pd.DataFrame(
+        {
+            "Axis": table["axis"],
+            "Level": table["level"],
+            "Architectures": table["architectures"].astype(str),
+            **{
+                name: [quantity.text(value) for value in table[key]]
+                for name, key in (
+                    ("Median", "median"), ("25 %", "low"), ("75 %", "high"), ("Best", best)
+                )
+            },
+        }
+    )  # fmt: skip
+    return Shown(
+        table=table.assign(metric=quantity.key),
+        readable=readable,
+        caption=_caption(rows, quantity, len(chosen.columns)),
+        drawn=table,
+        draw=partial(_draw, points, table, quantity),
+    )
+
+
+def _levels(axis: str, chosen: "pd.Series[str]", values: "pd.Series[float]") -> pd.DataFrame:
+    rows = []
+    for level in in_order(chosen):
+        own = values[chosen.eq(level)].to_numpy(float)
+        low, middle, high = np.quantile(own, [0.25, 0.5, 0.75])
+        rows.append((axis, level, len(own), own.min(), low, middle, high, own.max()))
+    heads = ["axis", "level", "architectures", "least", "low", "median", "high", "most"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
+    return (
+        f"{quantity.label} against {axes} axes of the space: {count(len(rows), 'architecture')}, "
+        f"trained on {training(rows)}, means over seeds. Line: median; box: quartiles; in "
+        "brackets the number of architectures. Levels of other axes differ between the rows of an "
+        "adaptive search: a difference is no effect."
+    )
+
+
+def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+    """The figure: one row for each level, the levels of an axis below its name."""
+    from matplotlib.figure import Figure
+
+    first = table["axis"].ne(table["axis"].shift())
+    rows: np.typing.NDArray[np.float64] = (  # a row above for the name
+        np.arange(len(table)) + first.cumsum().to_numpy()
+    ).astype(float)
+    size = (style.width, _AROUND + _ROW * (rows.max() + 1))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    factor = prepare(axes, "x", quantity, points["value"].to_numpy(float))
+    for row, (_, level) in zip(rows.tolist(), table.iterrows(), strict=True):
+        chosen = points[level["axis"]].eq(level["level"])
+        _draw_level(axes, row, points.loc[chosen, "value"].to_numpy(float) / factor)
+    told = [
+        f"{elide(level)}  ({number:,})"
+        for level, number in zip(table["level"], table["architectures"], strict=True)
+    ]
+    axes.set_yticks(rows, told)
+    names = zip(rows[first.to_numpy()] - 1, table.loc[first, "axis"], strict=True)
+    for row, name in names:
+        axes.text(-0.02, row + 0.1, elide(name), transform=axes.get_yaxis_transform(), ha="right",
+                  va="center", fontweight="bold", fontsize=style.small, color=INK)  # fmt: skip
+    axes.set_ylim(rows.max() + 0.7, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=True, axis="x")
+    return figure
+
+
+def _draw_level(axes: "Axes", row: float, values: "np.typing.NDArray[np.float64]") -> None:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    few = values[:: 1 + len(values) // _MOST_DOTS]
+    apart = np.random.default_rng(int(row)).uniform(-_WIDE, _WIDE, len(few))
+    axes.scatter(few, row + apart, s=4, color=CLOUD, linewidths=0, alpha=0.7, zorder=2)
+    box: dict[str, Any] = {"color": SERIES[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
+    axes.fill_betweenx([row - _WIDE, row + _WIDE], low, high, **box)
+    axes.vlines(middle, row - _WIDE, row + _WIDE, SERIES[0], linewidth=1.4, zorder=4)

@@ -1,0 +1,232 @@
+"""The figure of convergence: how much the front covers after so many trials and device hours."""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, nothing, trials_of
+from partialnas.analysis.formats.caption_sentences import compute_used, count
+from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
+from partialnas.analysis.frames.seed_means import FAILED, aggregate, counting, groups
+from partialnas.analysis.pareto.front import complete, front
+from partialnas.analysis.plotting.axes import set_ticks
+from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
+from partialnas.analysis.plotting.style import FAMILIES, SERIES, Style
+from partialnas.runs.config.quantities import differs_by_seed, significant
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Integers = npt.NDArray[np.integer[Any]]
+
+_MOST_STEPS = 200
+_SECONDS_PER_HOUR = 3600
+_SPREAD = [0.25, 0.5, 0.75]
+_NARROW = 4.0
+"""Inches of a figure in whose two panels more ticks would touch."""
+
+_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES[:5]))
+
+
+def convergence_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """The hypervolume of the front over finished trials and over device hours.
+
+    Folders of one study's name are repeats: their median and quartiles, as far as the shortest
+    went. All are measured from one reference point, that of the first study.
+    """
+    frame = trials_of(folders, asked)
+    objectives: Objectives = frame.attrs["objectives"]
+    if not objectives:
+        raise UserError("convergence needs objectives; the study states none")
+    frame = frame[~frame["baseline"]]
+    if frame.empty:
+        raise UserError("nothing to draw: no architecture was searched, there are baselines alone")
+    frame.attrs["objectives"] = objectives
+    rows = front(frame, objectives)
+    corner = {**rows.attrs["reference_point"], **trials_of(folders, asked).attrs["reference_point"]}
+    if not rows["on_front"].any():
+        raise UserError(nothing(frame, " and ".join(objectives)))
+    corner = {key: float(corner[key]) for key in objectives}
+    histories = [
+        _history(folder, frame[frame["folder"].eq(str(folder))], objectives, corner)
+        for folder in dict.fromkeys(folders)
+    ]
+    table = pd.concat(histories, ignore_index=True)
+    lines = pd.concat([_lines(table, by) for by in ("trials", "hours")], ignore_index=True)
+    return Shown(
+        table=table,
+        readable=_readable(table),
+        caption=_caption(frame, table, corner),
+        drawn=lines,
+        draw=partial(_draw, lines),
+    )
+
+
+def _history(
+    folder: Path, frame: pd.DataFrame, objectives: Objectives, corner: dict[str, float]
+) -> pd.DataFrame:
+    """The hypervolume after each of at most 200 numbers of finished trials."""
+    with Ledger.open(folder) as ledger:
+        finished = {row.number: row.finished for row in ledger.trials() if row.finished}
+    ended = frame[frame["trial"].isin(finished)]
+    ended = ended.iloc[np.argsort(ended["trial"].map(finished).to_numpy(str), kind="stable")]
+    steps = np.unique(np.linspace(1, len(ended), min(len(ended), _MOST_STEPS)).round().astype(int))
+    hours = ended["seconds"].fillna(0).cumsum().to_numpy() / _SECONDS_PER_HOUR
+    covered = _covered(ended, steps, objectives, corner)
+    return pd.DataFrame(
+        {
+            "study": frame["study"].iloc[0] if len(frame) else folder.name,
+            "folder": str(folder),
+            "trials": steps,
+            "hours": hours[steps - 1],
+            "hypervolume": covered,
+        }
+    )
+
+
+def _covered(
+    ended: pd.DataFrame, steps: Integers, objectives: Objectives, corner: dict[str, float]
+) -> list[float]:
+    keys = [*objectives]
+    counts = counting(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
+    code = groups(ended).to_numpy()
+    values = ended[keys].to_numpy(float, copy=True)
+    usable = counts & complete(values) & _feasible(ended, objectives)
+    found = []
+    for step in steps:
+        chosen = usable[:step]
+        means = _means(values[:step][chosen], code[:step][chosen])
+        found.append(hypervolume_of(means, objectives, corner))
+    return found
+
+
+def _feasible(ended: pd.DataFrame, objectives: Objectives) -> Mask:
+    """Of each trial whether its network satisfies the study's limits."""
+    rows = aggregate(ended, objectives)
+    if "feasible" not in rows:
+        return np.ones(len(ended), dtype=bool)
+    known = dict(zip(rows["digest"], rows["feasible"], strict=True))
+    return np.array([known.get(digest, False) for digest in ended["digest"]], dtype=bool)
+
+
+def _means(values: Floats, code: Integers) -> Floats:
+    """The means over the seeds of each architecture."""
+    if not len(code):
+        return values
+    _, place = np.unique(code, return_inverse=True)
+    number = np.bincount(place)
+    columns = [np.bincount(place, weights=column) / number for column in values.T]
+    return np.column_stack(columns)
+
+
+def hypervolume_of(points: Floats, objectives: Objectives, corner: dict[str, float]) -> float:
+    """The volume between points and a corner; of one objective the length."""
+    if not len(points):
+        return 0.0
+    sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
+    at = np.array([corner[key] for key in objectives]) * sign
+    if len(sign) == 1:
+        return float(max(0.0, at[0] - (points * sign).min()))
+    return float(moocore.hypervolume(points * sign, ref=at))
+
+
+def _lines(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """For each study the line over `by`: the median of its repeats, and the quartiles."""
+    parts = []
+    for study, own in table.groupby("study", sort=False):
+        runs = [run for _, run in own.groupby("folder", sort=False)]
+        end = min(run[by].iloc[-1] for run in runs)
+        grid = np.unique(own.loc[own[by].le(end), by])
+        values = np.stack([_at(run, by, grid) for run in runs])
+        low, middle, high = np.quantile(values, _SPREAD, axis=0)
+        part = pd.DataFrame({"x": grid, "low": low, "hypervolume": middle, "high": high})
+        parts.append(part.assign(study=study, by=by, repeats=len(runs)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _at(run: pd.DataFrame, by: str, grid: Floats) -> Floats:
+    """A run's hypervolume where it had come so far; 0 before its first trial."""
+    place = np.searchsorted(run[by].to_numpy(float), grid, side="right")
+    reached: Floats = np.r_[0.0, run["hypervolume"].to_numpy(float)]
+    return reached[place]
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    last = table.groupby(["study", "folder"], sort=False).tail(1)
+    halves = []
+    for folder, volume in zip(last["folder"], last["hypervolume"], strict=True):
+        own = table[table["folder"].eq(folder)]
+        reached = own.loc[own["hypervolume"].ge(0.95 * volume), "trials"]
+        halves.append(str(reached.iloc[0]))
+    return pd.DataFrame(
+        {
+            "Study": [*last["folder"].map(study_names(last))],
+            "Trials": [f"{trials:,}" for trials in last["trials"]],
+            "Device hours": [significant(hours, 3) for hours in last["hours"]],
+            "Hypervolume": [*map(significant, last["hypervolume"])],
+            "Trials to 95 % of it": halves,
+        }
+    )
+
+
+def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float]) -> str:
+    told = ", ".join(f"{key} {significant(value)}" for key, value in corner.items())
+    repeats = table.groupby("study", sort=False)["folder"].nunique()
+    most = int(repeats.max())
+    band = (
+        f" Line: median of {count(most, 'repeated search').replace('searchs', 'searches')}; band: "
+        "quartiles; as far as the shortest went." if most > 1 else ""
+    )  # fmt: skip
+    failed = int(frame["state"].isin(FAILED).sum())
+    lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
+    return (
+        f"Hypervolume of the front of seed means, up to {told}, after so many finished trials and "
+        f"device hours of training (without timing).{band}{lost} Measured values are those known "
+        f"at the end. {compute_used(frame)}"
+    )
+
+
+def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, by, label in zip(
+        panels, ("trials", "hours"), ("Finished trials", "Device hours"), strict=True
+    ):
+        for colour, (study, own) in zip(
+            itertools.cycle(_COLOURS),
+            lines[lines["by"].eq(by)].groupby("study", sort=False),
+            strict=False,
+        ):
+            _draw_line(axes, own, elide(str(study)), colour)
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        set_ticks(axes.xaxis, most=3 if style.width < _NARROW else 6)
+        set_ticks(axes.yaxis)
+        axes.grid(visible=True)
+    panels[0].set_ylabel("Hypervolume ↑")
+    draw_legend(figure, panels[0], style)
+    return figure
+
+
+def _draw_line(axes: "Axes", own: pd.DataFrame, study: str, colour: str) -> None:
+    repeats = int(own["repeats"].iloc[0])
+    told = study if repeats == 1 else f"{study}: median of {repeats}"
+    axes.step(own["x"], own["hypervolume"], where="post", color=colour, linewidth=1.1, label=told)
+    if len(own) == 1:
+        axes.scatter(own["x"], own["hypervolume"], s=12, color=colour)
+    if repeats > 1:
+        band: dict[str, Any] = {"color": colour, "alpha": 0.2, "linewidth": 0, "step": "post"}
+        axes.fill_between(own["x"], own["low"], own["high"], **band, label="quartiles")

@@ -1,0 +1,161 @@
+"""What each block of a network costs: stacked bars of multiply-accumulates and parameters."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, called, trials_of
+from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.plotting.axes import set_ticks
+from partialnas.analysis.plotting.labels import distinct, draw_legend
+from partialnas.analysis.plotting.style import CLOUD, SERIES, Style
+from partialnas.runs.config.quantities import QUANTITIES
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import task_under
+from partialnas.runs.records.frozen_model import ended_with
+from partialnas.runs.records.subject import subject_from
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.cost.cost import cost
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_NETWORKS = 8
+_ROW, _AROUND = 0.26, 0.95
+_LONGEST_NAME = 18
+_PARTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "merges", "head")
+_COLOURS = dict(
+    zip(_PARTS, (CLOUD, SERIES[5], SERIES[0], SERIES[2], SERIES[1], "#555555", SERIES[4]),
+        strict=True)
+)  # fmt: skip
+
+
+def cost_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """What the blocks of chosen networks cost, by closed formula; without a choice, of the front.
+
+    A trial with learned ratios stands for the static network that it has become. Models of timm
+    are left out: their inside is not known.
+    """
+    frame = trials_of(folders, asked)
+    chosen = _chosen(frame, asked)
+    chosen = chosen.assign(label=called(chosen))
+    studies = chosen.groupby("folder", sort=False)
+    table = pd.concat([_of_study(Path(str(folder)), own) for folder, own in studies])
+    if table.empty:
+        raise UserError("nothing to draw: the cost of the blocks of timm's models is not known")
+    table = table.reset_index(drop=True)
+    parts = table.groupby(["label", "part"], sort=False)[["macs", "params"]].sum().reset_index()
+    return Shown(
+        table=table,
+        readable=_readable(parts),
+        caption=_caption(table),
+        drawn=table[["label", "block", "macs", "params"]],
+        draw=partial(_draw, table),
+    )
+
+
+def _chosen(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+    """One trial of each network shown."""
+    first = frame.drop_duplicates(["folder", "digest"])
+    if asked.trials:
+        numbers = asked.numbers()
+        absent = {*numbers} - {*frame["trial"]}
+        if absent:
+            raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
+        return frame[frame["trial"].isin(numbers)].drop_duplicates(["folder", "digest"])
+    try:
+        points = pareto_table(frame)
+    except UserError:  # no front: the first networks that there are
+        return first.head(_MOST_NETWORKS)
+    wanted = points[points["on_front"] | points["family"].ne("")].head(_MOST_NETWORKS)
+    places = wanted.set_index(["folder", "trial"]).index
+    return frame.set_index(["folder", "trial"], drop=False).loc[places].reset_index(drop=True)
+
+
+def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
+    own = zip(*(trials[key] for key in ("trial", "condition", "study", "label")), strict=True)
+    rows = []
+    with Ledger.open(folder) as ledger:
+        tasks = json.loads(ledger.meta["task"])
+        proposals = {row.number: row for row in ledger.proposals()}
+        for number, condition, study, label in own:
+            row = ledger.trial(int(number))
+            subject = subject_from(proposals[row.proposal].subject)
+            network = ended_with(subject, ledger.last_ratios(row.key))
+            if isinstance(network, Architecture):
+                task = task_under(tasks, str(condition))
+                counted = cost(network, task.resolution, task.channels, task.classes)
+                rows += [
+                    (study, str(folder), row.number, label, each.name, _part(each.name),
+                     each.params, each.macs, each.macs_core, each.activations)
+                    for each in counted.rows
+                ]  # fmt: skip
+    heads = ("study", "folder", "trial", "label", "block", "part")
+    return pd.DataFrame(rows, columns=[*heads, "params", "macs", "macs_core", "activations"])
+
+
+def _part(block: str) -> str:
+    """The stage of a block, or what else it is."""
+    return "merges" if block.startswith("merge") else block.partition(",")[0]
+
+
+def _readable(parts: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for label, own in parts.groupby("label", sort=False):
+        by = own.set_index("part")
+        whole = by["macs"].sum()
+        shares = [f"{100 * by['macs'].get(part, 0) / whole:.0f} %" for part in _PARTS]
+        sums = [QUANTITIES[key].text(float(by[key].sum())) for key in ("macs", "params")]
+        rows.append([label, *sums, *shares])
+    heads = ["", QUANTITIES["macs"].label, "Parameters", *(f"{part}, of MACs" for part in _PARTS)]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _caption(table: pd.DataFrame) -> str:
+    return (
+        f"Multiply–accumulates (fvcore's convention, for one image) and parameters of "
+        f"{table['label'].nunique()} networks by closed formula: stem, blocks by stage (parted by "
+        "white lines), the merges between stages together, head. Training form in evaluation mode."
+    )
+
+
+def _draw(table: pd.DataFrame, style: Style) -> "Figure":
+    from matplotlib.figure import Figure
+
+    names = [*table["label"].unique()]
+    size = (style.width, _AROUND + _ROW * max(len(names), 2))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, key in zip(panels, ("macs", "params"), strict=True):
+        label, factor = QUANTITIES[key].scaled(float(table.groupby("label")[key].sum().max()))
+        for row, name in enumerate(names):
+            _draw_bar(axes, row, table[table["label"].eq(name)], key, factor)
+        axes.set_xlabel(label.replace("Multiply–accumulates", "MACs"))
+        axes.set_xlim(left=0)
+        set_ticks(axes.xaxis, most=4)
+        axes.grid(visible=True, axis="x")
+    panels[0].set_yticks(range(len(names)), distinct([*map(str, names)], _LONGEST_NAME))
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    for part in _PARTS:
+        if table["part"].eq(part).any():
+            panels[0].barh(0, 0, color=_COLOURS[part], label=part)
+    draw_legend(figure, panels[0], style)
+    return figure
+
+
+def _draw_bar(axes: "Axes", row: int, blocks: pd.DataFrame, key: str, factor: float) -> None:
+    """One network's bar: its blocks one after the other, the merges together."""
+    order = blocks["part"].map({part: place for place, part in enumerate(_PARTS)})
+    blocks = blocks.iloc[order.argsort(kind="stable")]
+    widths = blocks[key].to_numpy(float) / factor
+    colours = [_COLOURS[part] for part in blocks["part"]]
+    axes.barh(
+        [row] * len(widths), widths, left=widths.cumsum() - widths, height=0.62, color=colours,
+        edgecolor="white", linewidth=0.3, zorder=2,
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""The distribution of errors: which share of a study's architectures is at least so good."""
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, architectures, metric_of, trials_of
+from partialnas.analysis.formats.caption_sentences import compute_used, count, training
+from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.axes import set_ticks
+from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
+from partialnas.analysis.plotting.style import FAMILIES, SERIES, Style
+from partialnas.runs.config.quantities import Quantity, significant
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RESAMPLES = 1000
+_SEED = 0
+_BAND = [0.025, 0.975]
+_MOST_STEPS = 400
+_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES[:5]))
+
+
+def errors_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """The empirical distribution of errors, a line for each study, with bootstrap bands.
+
+    An accuracy in percent stands as its error, 100 less it; of a quantity that is better large the
+    share that is at least so large is shown. Architectures of the search count, once each, with
+    the means over their seeds; baselines do not.
+    """
+    frame = trials_of(folders, asked)
+    quantity = metric_of(frame, asked)
+    rows = architectures(frame, quantity)
+    searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
+    errors = _error(searched[quantity.key].to_numpy(float), quantity)
+    table = pd.concat(
+        [
+            distribution(errors[searched["folder"].eq(folder).to_numpy()]).assign(
+                study=searched.loc[searched["folder"].eq(folder), "study"].iloc[0], folder=folder
+            )
+            for folder in searched["folder"].unique()
+        ],
+        ignore_index=True,
+    )
+    table = table[["study", "folder", "error", "share", "low", "high", "architectures"]]
+    return Shown(
+        table=table,
+        readable=_readable(table),
+        caption=_caption(frame, searched, quantity),
+        drawn=table[["study", "error", "share", "low", "high"]],
+        draw=partial(_draw, table, quantity),
+    )
+
+
+def distribution(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
+    """The share of values that are at most each of them, and a 95 % band, point by point.
+
+    The band is that of resampled sets of the same size (the percentile bootstrap).
+
+    Args:
+        errors: finite values.
+        seed: of the resampling.
+    """
+    values = np.unique(errors)
+    if len(values) > _MOST_STEPS:
+        values = np.unique(np.quantile(errors, np.linspace(0, 1, _MOST_STEPS), method="higher"))
+    bins = np.searchsorted(values, errors, side="left")  # an error counts from the next value on
+    numbers = np.bincount(bins, minlength=len(values))
+    total = len(errors)
+    drawn = np.random.default_rng(seed).multinomial(total, numbers / total, RESAMPLES)
+    low, high = np.quantile(drawn.cumsum(axis=1) / total, _BAND, axis=0)
+    share = numbers.cumsum() / total
+    return pd.DataFrame(
+        {"error": values, "share": share, "low": low, "high": high, "architectures": total}
+    )
+
+
+def _error(values: Floats, quantity: Quantity) -> Floats:
+    if quantity.unit == "%":
+        return 100 - values
+    return -values if quantity.better == "max" else values
+
+
+def _label(quantity: Quantity) -> str:
+    if quantity.unit == "%":
+        return f"{quantity.name.replace('accuracy', 'error')} (%)"
+    return quantity.label
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    rows, names = [], study_names(table)
+    for folder, own in table.groupby("folder", sort=False):
+        at = [own.loc[own["share"].ge(share - 1e-12), "error"].iloc[0] for share in (0.1, 0.5, 0.9)]
+        texts = [significant(abs(value)) for value in (own["error"].iloc[0], *at)]
+        rows.append([names[str(folder)], f"{own['architectures'].iloc[0]:,}", *texts])
+    heads = ["Study", "Architectures", "Best", "Best 10 %", "Median", "Best 90 %"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str:
+    lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
+    absent = (
+        f" Not counted: {count(lacking, 'architecture')}, baselines among them." if lacking else ""
+    )
+    return (
+        f"Share of architectures whose {_label(quantity)} is at least as good: "
+        f"{count(len(rows), 'architecture')}, trained on {training(rows)}, means over seeds. Band: "
+        f"95 % pointwise, percentile bootstrap over architectures ({RESAMPLES:,} resamples, seed "
+        f"{_SEED}); it takes them for a random sample, which an adaptive search is not.{absent} "
+        f"{compute_used(frame)}"
+    )
+
+
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    axes = figure.add_subplot()
+    names = study_names(table)
+    studies = table.groupby("folder", sort=False)
+    for colour, (folder, own) in zip(itertools.cycle(_COLOURS), studies, strict=False):
+        x = own["error"].abs() if quantity.unit != "%" else own["error"]
+        told = f"{elide(names[str(folder)])} ({own['architectures'].iloc[0]:,})"
+        # up to the first value no architecture is so good
+        start = [x.iloc[0], *x], [0.0, *own["share"]]
+        axes.step(*start, where="post", color=colour, linewidth=1.1, label=told)
+        axes.fill_between(x, own["low"], own["high"], step="post", color=colour, alpha=0.18,
+                          linewidth=0)  # fmt: skip
+    better = quantity.better == "max" and quantity.unit != "%"
+    axes.set(xlabel=f"{_label(quantity)} {'↑' if better else '↓'}", ylim=(0, 1.02))
+    axes.set_ylabel("Share of architectures")
+    set_ticks(axes.xaxis)
+    if better:
+        axes.invert_xaxis()
+    axes.grid(visible=True)
+    draw_legend(figure, axes, style)
+    return figure

@@ -1,0 +1,139 @@
+"""Learning curves: a quantity over the epochs, the front's or chosen trials highlighted."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, called, metric_of, trials_of
+from partialnas.analysis.formats.caption_sentences import compute_used, count
+from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.plotting.axes import prepare
+from partialnas.analysis.plotting.labels import distinct, draw_legend
+from partialnas.analysis.plotting.style import CLOUD, FAMILIES, SERIES, Style
+from partialnas.runs.config.quantities import Quantity, find
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_OTHERS = 200
+_MOST_NAMED = 6
+_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES))
+_KEYS = ("val_nll", "val_accuracy", "train_nll")
+
+
+def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """One quantity after every epoch; trials that failed end where they failed."""
+    frame = trials_of(folders, asked)
+    quantity = _quantity(frame, asked)
+    named = _named(frame, asked)
+    others = frame[~frame["key"].isin(named["key"])]
+    others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
+    labels = called(frame)
+    parts = [
+        _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
+        for trials, highlighted in ((named, True), (others, False))
+    ]
+    # a table without rows would make the types of columns unknown
+    table = pd.concat([part for part in parts if len(part)] or parts)
+    if table.empty:
+        raise UserError(f"nothing to draw: no trial has a curve of {quantity.key}")
+    ends = table[table["highlighted"]].groupby("key", sort=False).tail(1)
+    ends = ends if len(ends) else table.groupby("key", sort=False).tail(1).head(_MOST_NAMED)
+    readable = pd.DataFrame(
+        {
+            "": ends["label"], "Seed": ends["seed"].astype(str),
+            "Epochs": ends["epoch"].astype(str),
+            quantity.label: [quantity.text(value) for value in ends["value"]],
+        }
+    )  # fmt: skip
+    return Shown(
+        table=table,
+        readable=readable,
+        caption=_caption(frame, table, quantity),
+        drawn=table[["label", "seed", "epoch", "value", "highlighted"]],
+        draw=partial(_draw, table, quantity),
+    )
+
+
+def _quantity(frame: pd.DataFrame, asked: Asked) -> Quantity:
+    found = metric_of(frame, asked)
+    if found.key in _KEYS:
+        return found
+    if asked.metric:
+        raise UserError(f"{found.key}: has no curve, there are those of {', '.join(_KEYS)}")
+    return find("val_nll", frame)
+
+
+def _named(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+    """The trials highlighted: those asked for, else of at most six members of the fronts."""
+    if asked.trials:
+        numbers = asked.numbers()
+        absent = {*numbers} - {*frame["trial"]}
+        if absent:
+            raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
+        return frame[frame["trial"].isin(numbers)]
+    try:
+        points = pareto_table(frame)
+    except UserError:
+        return frame[:0]
+    members = points[points["on_front"]].head(_MOST_NAMED)
+    pairs = pd.MultiIndex.from_frame(members[["folder", "digest"]])
+    return frame[pd.MultiIndex.from_frame(frame[["folder", "digest"]]).isin(pairs)]
+
+
+def _curves(trials: pd.DataFrame, key: str, highlighted: bool) -> pd.DataFrame:
+    rows = []
+    for folder, own in trials.groupby("folder", sort=False):
+        with Ledger.open(Path(str(folder))) as ledger:
+            for trial in own.itertuples():
+                facts = (trial.study, folder, trial.trial, trial.key, trial.label, trial.seed)
+                rows += [
+                    (*facts, int(point["epoch"]), point[key], highlighted)
+                    for point in ledger.curve(str(trial.key))
+                    if key in point
+                ]
+    heads = ["study", "folder", "trial", "key", "label", "seed", "epoch", "value", "highlighted"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> str:
+    number = table["key"].nunique()
+    part = f" of {len(frame):,}" if number < len(frame) else ""
+    named = table.loc[table["highlighted"], "key"].nunique()
+    return (
+        f"{quantity.label} after each epoch: {count(number, 'trial')}{part}, {named} highlighted; "
+        f"the seeds of one architecture share a colour. {compute_used(frame)}"
+    )
+
+
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    axes = figure.add_subplot()
+    factor = prepare(axes, "y", quantity, table["value"].to_numpy(float))
+    groups = [*table[table["highlighted"]].groupby(["folder", "label"], sort=False)]
+    others = table[~table["highlighted"]]
+    for _, own in others.groupby("key", sort=False):
+        axes.plot(own["epoch"], own["value"] / factor, color=CLOUD, linewidth=0.5, alpha=0.5,
+                  marker="." if len(own) == 1 else None, markersize=2)  # fmt: skip
+    if len(others):
+        told = f"others ({others['key'].nunique()})"
+        axes.plot([], [], color=CLOUD, linewidth=0.8, label=told)
+    labels = distinct([str(label) for (_, label), _ in groups])
+    for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
+        colour = _COLOURS[place % len(_COLOURS)]
+        for at, (_, own) in enumerate(rows.groupby("key", sort=False)):
+            axes.plot(own["epoch"], own["value"] / factor, color=colour, linewidth=1.1,
+                      marker="o", markersize=2, label=None if at else label)  # fmt: skip
+    axes.set_xlabel("Epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.grid(visible=True)
+    draw_legend(figure, axes, style)
+    return figure

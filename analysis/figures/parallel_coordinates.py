@@ -1,0 +1,171 @@
+"""Parallel coordinates: axes of the space and objectives side by side, the front highlighted."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from partialnas.analysis.figures.base import Asked, Shown, called, nothing, trials_of
+from partialnas.analysis.formats.caption_sentences import count
+from partialnas.analysis.frames.axis_levels import choices, in_order
+from partialnas.analysis.frames.selection import default_axes
+from partialnas.analysis.pareto.front import front
+from partialnas.analysis.plotting.axes import figure_of
+from partialnas.analysis.plotting.labels import distinct, elide
+from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style, letters
+from partialnas.runs.config.quantities import Quantity, find, significant
+from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MOST_LINES = 400
+_ROW, _AROUND = 0.36, 0.5
+_SPREAD = 0.035
+_PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
+_CHARACTER = 0.62
+
+
+def parallel_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+    """The choices and the objectives of architectures, a line for each.
+
+    Axes stand one below the other, so that names and levels have room in a column. The objectives
+    are the study's; with `metric` it stands in the place of its trained ones.
+    """
+    frame = trials_of(folders, asked)
+    quantities = _objectives(frame, asked)
+    objectives = {quantity.key: quantity.better for quantity in quantities}
+    rows = front(frame, objectives)
+    rows = rows[~rows["baseline"] & rows["rank"].notna()]
+    if rows.empty:
+        raise UserError(nothing(frame, " and ".join(objectives)))
+    chosen = choices(folders, rows)
+    rows = rows.loc[chosen.index]
+    named = rows.assign(label=called(rows))[["label", "study", "folder", "digest", "on_front"]]
+    table = named.join(chosen).join(rows[[*objectives]])
+    table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
+    axes = [*chosen.columns]
+    lines = _chosen_lines(table)
+    shown = table[table["on_front"]].drop(columns=["study", "folder", "digest", "on_front"])
+    texts = {q.key: [q.text(value) for value in shown[q.key]] for q in quantities}
+    return Shown(
+        table=table,
+        readable=shown.assign(**texts).rename(columns={"label": ""}),
+        caption=_caption(table, len(lines), axes, quantities),
+        drawn=lines.drop(columns=["study", "folder", "digest"]),
+        draw=partial(_draw, lines, axes, quantities),
+    )
+
+
+def _objectives(frame: pd.DataFrame, asked: Asked) -> list[Quantity]:
+    across, up = default_axes(frame)
+    keys = [*frame.attrs["objectives"]] or [across, up]
+    if asked.metric:
+        keys = [across, asked.metric]
+    return [find(key, frame) for key in dict.fromkeys(keys)]
+
+
+def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:
+    """The front, and of the others at most 400, evenly over the table."""
+    members, others = table[table["on_front"]], table[~table["on_front"]]
+    step = -(-len(others) // _MOST_LINES) or 1
+    return pd.concat([others.iloc[::step], members])
+
+
+def _caption(
+    table: pd.DataFrame, drawn: int, axes: list[str], quantities: Sequence[Quantity]
+) -> str:
+    names = " and ".join(f"{q.name.lower()} ({q.better})" for q in quantities)
+    part = f" {drawn:,} of them drawn." if drawn < len(table) else ""
+    return (
+        f"Choices on {count(len(axes), 'axis').replace('axiss', 'axes')} and {names} of "
+        f"{count(len(table), 'architecture')}, a line each; blue: the front "
+        f"({int(table['on_front'].sum())}); better to the right.{part} Lines are moved apart a "
+        "little within a level."
+    )
+
+
+def _draw(
+    lines: pd.DataFrame, axes: list[str], quantities: Sequence[Quantity], style: Style
+) -> "Figure":
+    from matplotlib.figure import Figure
+
+    names = [*axes, *(quantity.key for quantity in quantities)]
+    size = (style.width, _AROUND + _ROW * len(names))
+    figure = Figure(figsize=size, layout="constrained")
+    panel = figure.add_subplot()
+    places = [_level_places(lines[name]) for name in axes]
+    places += [_value_places(lines[q.key], q) for q in quantities]
+    across = np.column_stack(places)
+    up = np.arange(len(names))
+    for member in (False, True):
+        own = across[lines["on_front"].eq(member).to_numpy()]
+        look: dict[str, Any] = {"color": CLOUD, "linewidth": 0.5, "alpha": 0.45}
+        if member:
+            look = {"color": SERIES[0], "linewidth": 1.0, "alpha": 0.9}
+        for line in own:
+            panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
+    panel.hlines(up, 0, 1, INK, linewidth=0.6, zorder=1.5)
+    panel.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.6, -0.75), xticks=[])
+    panel.set_yticks(up, [elide(name, 18) for name in names])
+    panel.tick_params(axis="y", length=0)
+    panel.spines[:].set_visible(False)
+    figure.draw_without_rendering()  # how wide the panel is, only its layout tells
+    for row, name in enumerate(axes):
+        _write_levels(panel, row, in_order(lines[name]), style)
+    for row, quantity in enumerate(quantities, start=len(axes)):
+        _write_ends(panel, row, lines[quantity.key], quantity, style)
+    return figure
+
+
+def _level_places(axis: "pd.Series[str]") -> "np.typing.NDArray[np.float64]":
+    """Places of levels between 0 and 1, the lines of one level a little apart."""
+    levels = in_order(axis)
+    at = axis.map({level: i for i, level in enumerate(levels)}).to_numpy(float)
+    steps = max(len(levels) - 1, 1)
+    share = np.linspace(-1, 1, len(axis)) if len(axis) > 1 else np.zeros(1)
+    # a fixed order that has nothing to do with the rows' own
+    apart = share[np.random.default_rng(len(levels)).permutation(len(axis))]
+    middle = 0.5 if len(levels) == 1 else 0.0
+    return middle + at / steps + _SPREAD * apart
+
+
+def _value_places(
+    values: "pd.Series[float]", quantity: Quantity
+) -> "np.typing.NDArray[np.float64]":
+    """Values between 0 (the worst) and 1 (the best); in the middle where all are the same."""
+    numbers = values.to_numpy(float)
+    low, high = numbers.min(), numbers.max()
+    if low == high:
+        return np.full(len(numbers), 0.5)
+    share: np.typing.NDArray[np.float64] = (numbers - low) / (high - low)
+    return share if quantity.better == "max" else 1 - share
+
+
+def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
+    """The names of levels above their places, shortened to the room that there is."""
+    steps = max(len(levels) - 1, 1)
+    inches = panel.get_window_extent().width / figure_of(panel).dpi
+    room = letters(inches, steps * style.small, _CHARACTER)
+    # the first and the last stand inside the axis, the others around their places
+    room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
+    for i, level in enumerate(distinct(levels, max(4, int(room)))):
+        side = "left" if i == 0 else "right" if i == steps else "center"
+        at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
+        panel.text(
+            at, row - 0.2, level, fontsize=style.small, color=INK,
+            ha=side, va="bottom", zorder=5, bbox=_PAPER,
+        )  # fmt: skip
+
+
+def _write_ends(
+    panel: "Axes", row: int, values: "pd.Series[float]", quantity: Quantity, style: Style
+) -> None:
+    ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
+    for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
+        panel.text(at, row - 0.2, significant(value), fontsize=style.small, color=INK, ha=side,
+                   va="bottom", zorder=5, bbox=_PAPER)  # fmt: skip

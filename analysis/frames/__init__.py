@@ -1,0 +1,1 @@
+"""Ledgers as tables: trials, timings, seed means, feasibility."""

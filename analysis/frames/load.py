@@ -1,0 +1,218 @@
+"""Ledgers in, one tidy table of trials out."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from partialnas.analysis.frames import timings as measured
+from partialnas.analysis.frames.provenance import study_id
+from partialnas.runs.config.design import design_of, stages_of
+from partialnas.runs.config.quantities import QUANTITIES
+from partialnas.runs.ledger.column_store import of_kind
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
+from partialnas.runs.records.measurement import Columns, Measured
+from partialnas.runs.system.allocator import uncollected
+from partialnas.space.errors import UserError
+
+_METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
+_COST = ("params", "macs", "macs_core", "activations")
+_TRIAL = (
+    *("name", "arm", "condition", "stage", "baseline", "digest", "key"),
+    *("seed", "fidelity", "full_fidelity"),
+)
+COLUMNS = (
+    *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
+    *(*measured.COLUMNS, "data", "trained_on", "seconds"),
+)
+"""The columns that every table of trials has; a user's own metrics come after them."""
+
+_TAKEN = frozenset(COLUMNS) - frozenset(_METRICS)
+_FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
+_READ = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
+_WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
+
+
+def load(
+    paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
+) -> pd.DataFrame:
+    """The trials of one or several studies as a tidy table: one row a trial, failed ones included.
+
+    Costs are those of the network (see `quantities` for units), measured columns are those of its
+    measurement by the study's protocol (see `measured`), with learned ratios of the static network
+    that they froze to. `baseline` marks the named arms beside a search; `condition` is the one of
+    the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
+    the number of epochs that a trial is trained in full. `attrs["objectives"]`
+    tells the directions that the first study states, `attrs["reference_point"]` the corner of the
+    hypervolume that it has stored, `attrs["limits"]` by folder the limits that each study states,
+    `attrs["studies"]` which studies they are.
+    `warnings` counts the signs of failure that learned ratios showed (see `partialnas status`).
+
+    Args:
+        paths: the studies' folders.
+        stage: the later stage (`partialnas confirm`) whose trials are wanted; without one those of
+            the studies themselves, with None all.
+        timing: which measurements count in the place of those by the study's protocol: settings
+            that replace its own, such as `batch_size=1,device=H100` (see `runs.timings.Way`).
+
+    Raises:
+        UserError: no folder given, one holds no ledger, or `timing` makes no sense.
+        MachineError: a ledger is damaged or cannot be read.
+    """
+    named = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not named:
+        raise UserError("no study named: give at least one folder that `partialnas run` wrote")
+    folders = [*dict.fromkeys(map(Path, named))]
+    with uncollected():
+        studies = [_study(folder, timing) for folder in folders]
+    frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
+    if stage is not None:
+        frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
+    own = [key for key in frame.columns if key not in COLUMNS]
+    frame = typed(frame[[*COLUMNS, *own]])
+    frame.attrs = {
+        "objectives": studies[0][1].get("objectives", {}),
+        "reference_point": studies[0][1].get("reference_point", {}),
+        "limits": {
+            str(folder): _limits(study, timing)
+            for folder, (_, study) in zip(folders, studies, strict=True)
+        },
+        "studies": [study_id(folder) for folder in folders],
+        "timing": timing,
+    }
+    return frame
+
+
+def empty() -> pd.DataFrame:
+    """A table without trials, for figures of reference families alone."""
+    return typed(pd.DataFrame({key: pd.Series(dtype=object) for key in COLUMNS}))
+
+
+def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The trials of one ledger, and the study's frozen settings."""
+    with Ledger.open(folder) as ledger:
+        meta = ledger.meta
+        study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
+        study["reference_point"] = json.loads(meta.get("reference_point", "{}"))
+        columns, arms = ledger.trial_columns(*_READ), _arms(ledger, study)
+        measurements, frozen = ledger.measured(), ledger.frozen()
+        warned = Counter(w.key for w in ledger.warnings())
+    trials = _trials(columns)
+    trials["warnings"] = [warned[key] for key in columns["key"]]
+    named = [*map(arms.of, columns["proposal"], columns["digest"])]
+    for place, field in enumerate(Named._fields):
+        trials[field] = [each[place] for each in named]
+    trials["measured"] = [*map(frozen.get, columns["key"], columns["digest"])]
+    trials = trials.assign(
+        study=meta.get("study", folder.name),
+        folder=str(folder),
+        baseline=trials["arm"].ne("") & (study.get("search") is not None),
+    )
+    stages, design = stages_of(meta), design_of(meta)
+    parts = []
+    for (condition, stage), part in trials.groupby(["condition", "stage"], sort=False):
+        settings = settings_under(study, str(condition))
+        if stage in stages:
+            settings["recipe"] = stages[stage].recipe
+        parts.append(_under(part, measurements, settings, timing))
+    table = pd.concat(parts or [_under(trials, Measured.of([]), {})]).sort_index()
+    for arm in design.arms if design else ():
+        if "epochs" in arm.recipe:
+            table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]
+    return table, study
+
+
+def _under(
+    trials: pd.DataFrame,
+    measurements: Measured,
+    settings: dict[str, Any],
+    timing: str | None = None,
+) -> pd.DataFrame:
+    """Trials of one condition, with what its settings say of them and what was measured."""
+    task, recipe = settings.get("task", {}), settings.get("recipe", {})
+    facts = {
+        "full_fidelity": recipe.get("epochs", trials["fidelity"].max()),
+        "data": task.get("data"),
+    }
+    protocol, resolution = settings.get("measure", {}), task.get("resolution")
+    speeds = measured.measured(measurements, protocol, resolution, timing)
+    joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
+    joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
+    return joined.drop(columns="measured")
+
+
+def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
+    """Speeds that a user's own trial function told stand where nothing was measured."""
+    told = {f"metric_{key}": key for key in measured.FIGURES if f"metric_{key}" in trials}
+    for metric, key in told.items():
+        trials[key] = trials[key].astype("float64").fillna(trials[metric])
+    return trials.drop(columns=[*told])
+
+
+def _limits(study: dict[str, Any], timing: str | None) -> dict[str, Any]:
+    """The limits of a study; those on speeds are about its own way of measuring alone."""
+    limits: dict[str, Any] = study.get("limits", {})
+    if timing is None:
+        return limits
+    return {k: v for k, v in limits.items() if k not in QUANTITIES or not QUANTITIES[k].timed}
+
+
+class Named(NamedTuple):
+    """What a trial was run for: its arm, under which condition, in which stage; empty for none."""
+
+    arm: str
+    condition: str
+    stage: str
+
+
+_NOTHING = Named("", "", "")
+
+
+class _Arms(NamedTuple):
+    """What trials were run for by the number of a proposal, and the first arm of each network."""
+
+    by_proposal: dict[int, Named]
+    by_digest: dict[str, Named]
+
+    def of(self, proposal: int, digest: str) -> Named:
+        """What a trial was run for."""
+        return self.by_proposal.get(proposal) or self.by_digest.get(digest, _NOTHING)
+
+
+def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
+    """The arms of a study; not read where it names none."""
+    if study.get("search") is not None and not study.get("arms") and not stages_of(ledger.meta):
+        return _Arms({}, {})
+    rows = [row for row in ledger.proposals() if row.arm]
+    named = {row.number: Named(str(row.arm), condition_of(row), stage_of(row)) for row in rows}
+    own = [row for row in reversed(rows) if not named[row.number].stage]
+    first = {row.digest: Named(str(row.arm), "", "") for row in own}
+    return _Arms(named, first)
+
+
+def _trials(columns: Columns) -> pd.DataFrame:
+    """The ledger's columns with metrics and costs as columns."""
+    facts = {key: columns[key] for key in _FACTS}
+    more = {"trial": columns["number"], "trained_on": columns["device"]}
+    table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
+    metrics = pd.DataFrame(of_kind(columns, "metrics"), index=table.index)
+    metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
+    metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
+    cost = pd.DataFrame(of_kind(columns, "cost"), index=table.index, columns=[*_COST])
+    return pd.concat([table, metrics, cost], axis=1)
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same types whatever is missing: whole numbers stay whole, missing numbers are empty."""
+    whole = dict.fromkeys(_WHOLE, "Int64")
+    given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
+    real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
+    kinds = whole | given | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
+    typed = frame.astype(kinds)
+    for mark in ("noisy", "tainted"):
+        typed[mark] = frame[mark].eq(True)
+    return typed

@@ -1,0 +1,1 @@
+"""Pareto fronts: table, figure and caption."""

@@ -1,0 +1,80 @@
+"""Attainment: what repeated searches reach, as the median and the quartiles of their fronts."""
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from partialnas.analysis.frames.arrays import Floats, Objectives
+from partialnas.analysis.frames.seed_means import aggregate
+from partialnas.analysis.pareto.front import allowed, complete
+from partialnas.space.errors import UserError
+
+SHARES = (25, 50, 75)
+"""Percent of the searches that attain what a surface bounds."""
+
+_FEWEST = 2
+
+
+def attainment(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+    """The surfaces that a share of repeated searches attains (empirical attainment function).
+
+    The folders of one study's name are its repeats. A search attains a point that one of its
+    networks is as good as in both objectives; baselines and networks that violate a limit do not
+    count. Of n searches the surface of 50 % is what at least half of them attain.
+
+    Args:
+        frame: the trials of the repeats, as `load` gives them.
+        objectives: two quantities, and which way each is better.
+
+    Returns:
+        One row per corner of a surface: `study`, `share` (percent), `repeats` and both objectives,
+        in the order of the first.
+
+    Raises:
+        UserError: a study has no repeats, or nothing that has both objectives.
+    """
+    rows = aggregate(frame, objectives)
+    rows = rows[~rows["baseline"]]
+    parts = [
+        _surfaces(study, rows[rows["study"].eq(study)], objectives)
+        for study in rows["study"].unique()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+    points = allowed(rows, objectives)
+    usable = complete(points)
+    sets = pd.factorize(rows["folder"])[0]
+    repeats = len({*sets})
+    if repeats < _FEWEST:
+        raise UserError(
+            f"{study}: attainment needs repeated searches, the same study in several folders "
+            "(run it again with --set search.seed=1 --out ELSEWHERE)"
+        )
+    if len({*sets[usable]}) < repeats:
+        both = " and ".join(objectives)
+        raise UserError(f"{study}: one of the {repeats} searches has no network with {both}")
+    sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
+    found = moocore.eaf(points[usable] * sign, sets[usable], percentiles=[*SHARES])
+    keys = [*objectives]
+    surfaces = pd.DataFrame(found[:, :-1] * sign, columns=keys)
+    surfaces.insert(0, "share", found[:, -1].round().astype(int))
+    surfaces.insert(0, "repeats", repeats)
+    surfaces.insert(0, "study", study)
+    return surfaces.sort_values(["share", keys[0]], kind="stable")
+
+
+def edge(points: Floats, corner: tuple[float, float], objectives: Objectives) -> Floats:
+    """The corners of the step line that bounds what points dominate, worst ends at `corner`.
+
+    Args:
+        points: that do not dominate one another, x and y, in the order of x.
+        corner: the worst value of each that is drawn.
+        objectives: of x and y.
+    """
+    better_x = next(iter(objectives.values()))
+    across, up = points[:, 0].repeat(2), points[:, 1].repeat(2)
+    if better_x == "max":
+        return np.column_stack([np.r_[corner[0], across], np.r_[up, corner[1]]])
+    return np.column_stack([np.r_[across, corner[0]], np.r_[corner[1], up]])

@@ -1,0 +1,152 @@
+"""Caption texts: what varies, how many seeds, how bars are made, the device, the compute."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from partialnas.analysis.formats.caption_sentences import compute_used, count, training
+from partialnas.analysis.frames.feasibility import limits_text
+from partialnas.analysis.frames.seed_means import groups
+from partialnas.analysis.pareto.front_probability import model_text
+from partialnas.analysis.pareto.table import NOISE
+from partialnas.analysis.plotting.axes import protocol
+from partialnas.runs.config.quantities import Quantity
+
+if TYPE_CHECKING:
+    from partialnas.analysis.pareto.plot import Extras
+
+
+def pareto_caption(
+    frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity, extras: "Extras"
+) -> str:
+    """The caption of a Pareto figure: everything that a paper's checklist asks of it.
+
+    Args:
+        frame: the trials that the figure was made from, reference families included.
+        table: their Pareto table.
+        x: the quantity across.
+        y: the quantity upwards.
+        extras: what else the figure shows.
+    """
+    own, trials = table[table["folder"].ne("")], frame[frame["folder"].ne("")]
+    sources = (x.source, y.source)
+    sentences = [
+        _subject(own, x, y) if len(own) else f"{y.label} against {x.label}.",
+        _references(table),
+        _seeds(own, "point") if len(own) and "trained" in sources else "",
+        _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
+        limits_text(own, frame.attrs.get("limits", {})),
+        _surfaces(extras.surfaces),
+        _chances(table, measured="measured" in sources, asked=extras.probability),
+        _area(table, extras.size),
+        *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
+        "Arrows on the edge: dominated architectures far off the rest." if extras.clip else "",
+        *(_device(table, q) for q in (x, y)),
+        _absent(frame, table),
+        compute_used(trials) if len(trials) else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    """The caption of a table of the front, see `pareto_caption`: it has rows, and no bars."""
+    sources = (x.source, y.source)
+    spread = f"{y.key}_sd" in table and table[f"{y.key}_sd"].notna().any()
+    sentences = [
+        _subject(table, x, y),
+        _seeds(table, "row") if "trained" in sources else "",
+        "±: one standard deviation (n − 1) over seeds." if spread else "",
+        _marks(table, measured=False) if table["on_front"].any() else "",
+        limits_text(table, frame.attrs.get("limits", {})),
+        NOISE if table["noisy"].any() else "",
+        *(_device(table, q) for q in (x, y)),
+        _absent(frame, table),
+        compute_used(frame),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    studies = " and ".join(table["study"].unique())
+    searched = ~table["baseline"].astype(bool)
+    told = [
+        f"{count(int(searched.sum()), 'architecture')} of {studies}",
+        count(int((~searched).sum()), "baseline") if not searched.all() else "",
+    ]
+    what = " and ".join(filter(None, told))
+    return f"{y.label} against {x.label}: {what}, trained on {training(table)}."
+
+
+def _references(table: pd.DataFrame) -> str:
+    """What reference families are, and where their figures come from."""
+    rows = table[table["folder"].eq("")]
+    if rows.empty:
+        return ""
+    names = ", ".join(rows["family"].unique())
+    sources = "; ".join(filter(None, rows["source"].unique()))
+    size = " and ".join(map(str, sorted(rows["resolution"].dropna().unique())))
+    return f"Reference families ({names}): ImageNet-1K at {size} px. Sources: {sources}."
+
+
+def _surfaces(surfaces: pd.DataFrame | None) -> str:
+    if surfaces is None:
+        return ""
+    repeats = surfaces.drop_duplicates("study")["repeats"]
+    number = " and ".join(map(str, repeats))
+    return (
+        f"Line: what the median of {number} repeated searches attains; band: from the first to "
+        "the third quartile (empirical attainment function). Dots: their fronts."
+    )
+
+
+def _chances(table: pd.DataFrame, *, measured: bool, asked: bool) -> str:
+    if table["front_probability"].notna().any():
+        return model_text(measured=measured)
+    unknown = "Probability of being on the front: not known, for no architecture has two seeds."
+    return unknown if asked else ""
+
+
+def _area(table: pd.DataFrame, size: Quantity | None) -> str:
+    if size is None:
+        return ""
+    absent = int(table[size.key].isna().sum())
+    told = f"; smallest where it is not known ({absent})" if absent else ""
+    return f"Area of the markers: in proportion to {size.name.lower()}{told}."
+
+
+def _seeds(table: pd.DataFrame, each: str) -> str:
+    low, high = int(table["n"].min()), int(table["n"].max())
+    if high == 1:
+        return "One seed each: the spread between seeds is not known."
+    number = f"{high}" if low == high else f"{low} to {high}"
+    return f"Each {each} is a mean over {number} seeds."
+
+
+def _marks(table: pd.DataFrame, *, measured: bool) -> str:
+    noisy = int(table["noisy"].sum()) if measured else 0
+    numbered = table.loc[table["on_front"], "label"].str.startswith("#").any()
+    names = "; #n is the number of its first trial" if numbered else ""
+    hollow = f" Hollow: the measurement is marked as noisy ({noisy})." if noisy else ""
+    return f"Front: what no other architecture of the study dominates{names}.{hollow}"
+
+
+def _bars(table: pd.DataFrame, quantity: Quantity, way: str) -> str:
+    if table[f"{quantity.key}_low"].isna().all():
+        return ""
+    if quantity.source == "measured":
+        return f"{way} bars: 95 % interval of the measurement."
+    return f"{way} bars: one standard deviation (n − 1) over seeds to either side."
+
+
+def _device(table: pd.DataFrame, quantity: Quantity) -> str:
+    way = protocol(table, quantity)
+    if not way:
+        return ""
+    names = ", ".join(table["reference_name"].dropna().unique())
+    reference = f", timed in turns with {names}" if names else ""
+    return f"{quantity.name}: {way}{reference}."
+
+
+def _absent(frame: pd.DataFrame, table: pd.DataFrame) -> str:
+    number = groups(frame).nunique() - len(table)
+    return f"Not shown: {count(number, 'architecture')} without both values." if number else ""

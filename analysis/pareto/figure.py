@@ -1,0 +1,204 @@
+"""The Pareto figure: its table first, then the drawing and the caption."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from partialnas.analysis.formats.artefact import Artefact, Drawing
+from partialnas.analysis.formats.data_files import csv, markdown
+from partialnas.analysis.frames.provenance import Query, given
+from partialnas.analysis.frames.seed_means import require_trials
+from partialnas.analysis.frames.selection import under
+from partialnas.analysis.pareto.attainment import attainment
+from partialnas.analysis.pareto.caption import pareto_caption
+from partialnas.analysis.pareto.plot import Extras, draw
+from partialnas.analysis.pareto.references import references, require_same_task
+from partialnas.analysis.pareto.table import NOISE, drawn_columns, pareto_table, readable
+from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
+from partialnas.runs.config.quantities import Quantity, find
+from partialnas.space.errors import UserError
+
+_SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParetoFigure:
+    """What a Pareto figure shows: its table, its caption, and the files written."""
+
+    table: pd.DataFrame
+    caption: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParetoOptions:
+    """What a Pareto figure shows beside points and fronts.
+
+    Attributes:
+        size: the quantity that the area of a marker is in proportion to.
+        log: which axes are logarithmic: x, y, xy or none; without it those that span a decade.
+        clip: dominated architectures far off the rest stand as arrows on the edge.
+        probability: labels tell the probability of being on the front.
+        attainment: folders of one study are repeated searches: median and quartiles of what they
+            attain take the place of their fronts.
+        families: reference families, see `analysis.references`.
+        timm_results: results files of timm that tell more of them.
+    """
+
+    size: str | None = None
+    log: str | None = None
+    clip: bool = False
+    probability: bool = False
+    attainment: bool = False
+    families: Sequence[str] = ()
+    timm_results: Sequence[str] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """As the arguments of a query, those left alone left out."""
+        plain = {
+            key: [*map(str, value)] if isinstance(value, list | tuple) else value
+            for key, value in asdict(self).items()
+        }
+        return {key: value for key, value in plain.items() if value}
+
+    def scales(self) -> tuple[bool | None, bool | None]:
+        """Whether each axis is logarithmic; None where its values decide.
+
+        Raises:
+            UserError: there is no such choice of axes.
+        """
+        if self.log is None:
+            return None, None
+        if self.log not in _SCALES:
+            raise UserError(f"log {self.log!r}: unknown, there are {', '.join(_SCALES)}")
+        return _SCALES[self.log]
+
+
+def pareto_figure(
+    frame: pd.DataFrame,
+    path: Path | str,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    condition: str | None = None,
+    style: StyleName = "cvpr",
+    width: Width | None = None,
+    options: ParetoOptions | None = None,
+) -> ParetoFigure:
+    """Draws the trade-off of two quantities; the same trials give the same bytes.
+
+    Beside the figure (PDF, SVG or PNG by suffix) stand its table as CSV, with every architecture,
+    and as Markdown, with front, baselines and caption.
+
+    Args:
+        frame: the trials of one or several studies, as `load` gives them; of none for reference
+            families alone.
+        path: the figure's file.
+        x: the quantity across, as `KEY` or `KEY:min` / `KEY:max`; see `default_axes`.
+        y: the quantity upwards.
+        condition: the one whose trials are drawn, of a study that has several.
+        style: the width and text size of a venue.
+        width: a column or a page of it; without one its usual width.
+        options: what else is shown.
+
+    Raises:
+        UserError: nothing to draw, an unknown quantity, condition, suffix or style, or studies
+            that were measured in different ways.
+        MachineError: the place cannot be written.
+    """
+    path = Path(path)
+    check_suffix(path)
+    table, caption, artefact = pareto_artefact(
+        frame, x=x, y=y, condition=condition, style=style, width=width, options=options
+    )
+    files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
+    return ParetoFigure(table=table, caption=caption, files=files)
+
+
+def pareto_artefact(
+    frame: pd.DataFrame,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    condition: str | None = None,
+    style: StyleName = "cvpr",
+    width: Width | None = None,
+    options: ParetoOptions | None = None,
+) -> tuple[pd.DataFrame, str, Artefact]:
+    """The table, the caption, and the files of a Pareto figure; see `pareto_figure`."""
+    options = options or ParetoOptions()
+    find_style(style, width)
+    timing = frame.attrs.get("timing")
+    arguments = given(x=x, y=y, condition=condition, style=style, width=width, timing=timing)
+    frame = under(frame, condition)
+    whole = _with_references(frame, options)
+    table = pareto_table(whole, x, y)
+    across, up = table.attrs["x"], table.attrs["y"]
+    require_same_task(frame, whole.iloc[len(frame) :], (across, up))
+    extras = _extras(frame, whole, (across, up), options)
+    caption = pareto_caption(whole, table, across, up, extras)
+    artefact = Artefact(
+        studies=frame.attrs.get("studies", ()),
+        query=Query(verb="pareto", arguments=arguments | options.arguments()),
+        texts={".csv": csv(table), ".md": _told(table, extras, caption)},
+        drawing=Drawing(
+            draw=lambda look: draw(table, across, up, look, extras),
+            shown=_shown(table, across, up, extras),
+            style=style,
+            width=width,
+        ),
+    )
+    return table, caption, artefact
+
+
+def _with_references(frame: pd.DataFrame, options: ParetoOptions) -> pd.DataFrame:
+    """The trials, and below them the reference families as rows of their own."""
+    if not (options.families or options.timm_results):
+        require_trials(frame)
+        return frame
+    more = references(options.families, options.timm_results)
+    if frame.empty:
+        return more
+    whole = pd.concat([frame, more], ignore_index=True)
+    whole.attrs = frame.attrs
+    return whole
+
+
+def _extras(
+    frame: pd.DataFrame,
+    whole: pd.DataFrame,
+    axes: tuple[Quantity, Quantity],
+    options: ParetoOptions,
+) -> Extras:
+    surfaces = None
+    if options.attainment:
+        require_trials(frame)
+        surfaces = attainment(frame, {quantity.key: quantity.better for quantity in axes})
+    return Extras(
+        size=find(options.size, whole) if options.size else None,
+        log=options.scales(),
+        clip=options.clip,
+        probability=options.probability,
+        surfaces=surfaces,
+    )
+
+
+def _told(table: pd.DataFrame, extras: Extras, caption: str) -> str:
+    shown = readable(table)
+    noise = [NOISE] if "~" in shown.to_string() else []
+    surfaces = [] if extras.surfaces is None else [markdown(extras.surfaces)]
+    return "\n".join(f"{each}\n" for each in [markdown(shown), *noise, *surfaces, caption])
+
+
+def _shown(table: pd.DataFrame, x: Quantity, y: Quantity, extras: Extras) -> pd.DataFrame:
+    """The numbers that the figure shows: those of points, then those of surfaces."""
+    columns = drawn_columns(x, y)
+    if extras.size and extras.size.key not in columns:
+        columns.append(extras.size.key)
+    points = table[columns]
+    if extras.surfaces is None:
+        return points
+    return pd.concat([points, extras.surfaces], ignore_index=True)

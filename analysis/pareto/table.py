@@ -1,0 +1,175 @@
+"""The table of a Pareto figure: architectures with fronts, error bars and names."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from partialnas.analysis.frames.arrays import Floats, Objectives
+from partialnas.analysis.frames.seed_means import aggregate, require_trials
+from partialnas.analysis.frames.selection import default_axes
+from partialnas.analysis.pareto.front import allowed, complete, non_dominated
+from partialnas.analysis.pareto.front_probability import chance_text, front_probability
+from partialnas.runs.config.quantities import QUANTITIES, Quantity, find, row_names
+from partialnas.space.errors import UserError
+
+_SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
+_IDENTITY = (
+    *("label", "name", "arm", "condition", "family", "member"),
+    *("study", "folder", "digest", "trial"),
+)
+_READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
+_SHORT = 4
+
+NOISE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
+"""What the mark in tables means."""
+
+
+def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None) -> pd.DataFrame:
+    """What the Pareto figure shows: one row per architecture, each study's front first.
+
+    A baseline (a named arm beside a search) is compared with the front, never part of it; neither
+    is a network that violates a limit of its study, which the column `feasible` tells. `_low`
+    and `_high` are the ends of the error bars: one standard deviation over seeds for a trained
+    quantity, the 95 % interval for a measured one. `front_probability` is how sure a place on the
+    front is, see `analysis.front_probability`. `attrs` holds the quantities `x` and `y`.
+
+    Raises:
+        UserError: nothing to draw, an unknown quantity, or several conditions of one study.
+    """
+    _require_one_condition(frame)
+    across, up = _quantities(frame, x, y)
+    objectives = {across.key: across.better, up.key: up.better}
+    rows = aggregate(frame, objectives)
+    rows = rows[complete(rows[list(objectives)].to_numpy(float))]
+    if rows.empty:
+        raise UserError(_nothing(frame, across, up))
+    rows = _named(rows)
+    rows["on_front"] = _fronts(rows, objectives)
+    for quantity in (across, up):
+        rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
+    rows["front_probability"] = front_probability(frame, rows, objectives)
+    studies = pd.factorize(rows["folder"])[0]
+    order = np.lexsort((rows[across.key].to_numpy(float), studies, ~rows["on_front"]))
+    table = rows.iloc[order][_columns(rows, across, up)].reset_index(drop=True)
+    table.attrs = {"x": across, "y": up}
+    return table
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The part of a Pareto table that a reader wants: fronts and baselines, as texts."""
+    shown = table[table["on_front"] | table["family"].ne("")]
+    across, up = table.attrs["x"], table.attrs["y"]
+    keys = dict.fromkeys((across.key, up.key, *_READ))
+    texts = {"": shown["label"].tolist()}
+    if shown["name"].ne(shown["arm"]).any():
+        texts["Network"] = shown["name"].tolist()
+    for key in keys:
+        if key in shown and shown[key].notna().any():
+            quantity = {across.key: across, up.key: up}.get(key) or QUANTITIES[key]
+            texts[quantity.label] = _texts(shown, quantity)
+    if shown["front_probability"].notna().any():
+        texts["P(front)"] = [*map(chance_text, shown["front_probability"])]
+    if "feasible" in shown:
+        texts["Within limits"] = ["yes" if each else "no" for each in shown["feasible"]]
+    return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
+
+
+def _require_one_condition(frame: pd.DataFrame) -> None:
+    for folder, trials in frame.groupby("folder", sort=False):
+        if trials["condition"].nunique() > 1:
+            names = ", ".join(trials["condition"].unique())
+            raise UserError(
+                f"{folder} was run under several conditions, which share no front: choose one of "
+                f"{names} with --condition"
+            )
+
+
+def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
+    timings = zip(shown[quantity.key].to_numpy(float), shown["noisy"], strict=True)
+    values = [quantity.text(value, noisy=noisy) for value, noisy in timings]
+    if f"{quantity.key}_sd" not in shown:
+        return values
+    spreads = map(quantity.text, shown[f"{quantity.key}_sd"].to_numpy(float))
+    return [f"{v} ± {sd}" if sd else v for v, sd in zip(values, spreads, strict=True)]
+
+
+def _quantities(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[Quantity, Quantity]:
+    require_trials(frame)
+    default_x, default_y = default_axes(frame)
+    across, up = find(x or default_x, frame), find(y or default_y, frame)
+    if across.key == up.key:
+        raise UserError(f"{up.key} is on both axes; choose another quantity for one of them")
+    return across, up
+
+
+def _nothing(frame: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+    states = ", ".join(f"{n} {state}" for state, n in frame["state"].value_counts().items())
+    reasons = frame["reason"].dropna().mode()
+    often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
+    return (
+        f"nothing to draw: no architecture has both {x.key} and {y.key} at full fidelity; "
+        f"trials: {states}{often}"
+    )
+
+
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Adds what rows are called: the label of a searched one, family and member of a baseline."""
+    arms = rows["arm"].tolist()
+    stems = {arm: _SIZE.sub("", arm) for arm in dict.fromkeys(arms)}
+    family = rows["arm"].map(stems).where(rows["baseline"], "")
+    alone = ~family.duplicated(keep=False) | family.eq("")
+    member = [
+        "" if single else arm[len(stem) + 1 :].upper()
+        for arm, stem, single in zip(arms, family.tolist(), alone.tolist(), strict=True)
+    ]
+    family = family.mask(alone & rows["baseline"], rows["arm"])
+    if "family" in rows:  # of reference families, as they were asked for
+        given = rows["family"].notna()
+        family = family.mask(given, rows["family"])
+        names = zip(rows["arm"], family, given, member, strict=True)
+        member = [_within(a, f) if own else m for a, f, own, m in names]
+    label = row_names(rows)
+    return rows.assign(label=label, family=family, member=member)
+
+
+def _within(name: str, family: str) -> str:
+    """What tells a member from the others of its family: `T0` of fasternet_t0."""
+    rest = name[len(family) :].lstrip("_-")
+    return rest.upper() if len(rest) <= _SHORT else rest
+
+
+def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
+    on_front = pd.Series(data=False, index=rows.index)
+    for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
+        on_front[study.index] = non_dominated(allowed(study, objectives), objectives)
+    return on_front
+
+
+def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
+    """The ends of error bars, two columns; NaN where a value's spread is not known."""
+    value = rows[quantity.key].to_numpy(float)
+    if quantity.source == "trained":
+        spread = rows[f"{quantity.key}_sd"].to_numpy(float)
+        return np.column_stack([value - spread, value + spread])
+    if quantity.source == "counted" or quantity.unit == "bytes":
+        return np.full((len(rows), 2), np.nan)
+    ends = rows[["relative_low", "relative_high"]].to_numpy(float)
+    share = ends / rows[["relative_throughput"]].to_numpy(float)
+    if quantity.key == "latency_ms":
+        share = 1 / share[:, ::-1]
+    bounds: Floats = value[:, None] * share
+    return bounds
+
+
+def drawn_columns(x: Quantity, y: Quantity) -> list[str]:
+    """The columns of what a figure shows."""
+    bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
+    return ["label", "on_front", "front_probability", *bars, "noisy"]
+
+
+def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
+    """The table's columns: who, the two quantities with their bars, then everything else."""
+    drawn = [column for column in drawn_columns(x, y) if column not in ("label", "noisy")]
+    first = [*_IDENTITY, *drawn]
+    return [*first, *(column for column in rows.columns if column not in first)]

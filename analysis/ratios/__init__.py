@@ -1,0 +1,1 @@
+"""Learned ratios: tables, plots and checks."""

@@ -1,0 +1,132 @@
+"""What the report tells of a study's audits: ranks that stay open, and agreement of rankings."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from partialnas.analysis.audit.audit import Audit, agreement, audit_in, proxy_noise, ranks
+from partialnas.analysis.audit.text import audit_caption, rank_note, readable_agreement
+from partialnas.analysis.formats.text_table import Sheet, one_line, sheet
+from partialnas.analysis.stats.rank_intervals import Noise
+from partialnas.runs.ledger.study_meta import fidelities, longer_stages
+from partialnas.space.errors import UserError
+
+OPEN = "≈"
+"""Stands before a rank that short training does not tell from others."""
+
+_MARKED = (
+    f"{OPEN} before a rank: short training does not resolve it; in brackets the ranks that the "
+    "network could have. "
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The ranks of a study's networks by short training, and which they could have.
+
+    Attributes:
+        head: of a column of them.
+        table: of all networks, as `analysis.audit.ranks` gives it, by what they are called.
+        audit: that they are of.
+        between_seeds: the deviation that decides which ranks can be told apart.
+    """
+
+    head: str
+    table: pd.DataFrame
+    audit: Audit
+    between_seeds: Noise
+
+    def texts(self, networks: Iterable[str]) -> list[str]:
+        """The rank of each network, marked where it stays open; nothing where it has none."""
+        rows = self.table.to_dict("index")
+        return [_rank(rows[name]) if name in rows else "" for name in networks]
+
+    def note(self, networks: Iterable[str]) -> str:
+        """How to read the ranks of these networks."""
+        shown = self.table[self.table.index.isin([*networks])]
+        told = rank_note(shown, self.between_seeds, self.audit.quantity)
+        return (_MARKED if self.between_seeds.degrees else "") + told
+
+    def open(self, networks: Iterable[str]) -> int:
+        """How many of these networks could have another rank."""
+        shown = self.table[self.table.index.isin([*networks])]
+        return int(shown["rank_low"].ne(shown["rank_high"]).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditView:
+    """The latest audit of a study under one condition.
+
+    Attributes:
+        condition: of the study; empty where it has none.
+        heading: of its part.
+        message: why there is nothing to show; empty where there is.
+        sheets: how well rankings agree with longer training, one for each quantity.
+        caption: what a checklist asks of them.
+        ranks: that short training gives, those that stay open marked.
+    """
+
+    condition: str
+    heading: str
+    message: str = ""
+    sheets: list[Sheet] = field(default_factory=list)
+    caption: str = ""
+    ranks: Ranks | None = None
+
+
+def audit_stages(meta: Mapping[str, str]) -> set[str]:
+    """The stages of a study that belong to its audits."""
+    longer = longer_stages(meta)
+    conditions = {stage.condition for stage in longer.values()}
+    repeats = {way.stage for each in conditions for way in fidelities(meta, each)}
+    return {*longer} | repeats
+
+
+def audit_views(folder: Path, meta: Mapping[str, str], frame: pd.DataFrame) -> list[AuditView]:
+    """The latest audit under each condition that has one.
+
+    Args:
+        folder: of the study.
+        meta: what its ledger knows of it.
+        frame: its trials, those of all stages, as `load` gives them.
+    """
+    latest = {stage.condition: name for name, stage in longer_stages(meta).items()}
+    return [_view(folder, meta, frame, *each) for each in latest.items()]
+
+
+def _view(
+    folder: Path, meta: Mapping[str, str], frame: pd.DataFrame, condition: str, stage: str
+) -> AuditView:
+    heading = one_line(f"Short training under {condition}" if condition else "Short training")
+    try:
+        audit = audit_in(folder, meta, frame, stage)
+    except UserError as error:  # an audit that has only begun is no mistake of the reader's
+        message = str(error).removeprefix(f"{folder}: ").capitalize()
+        return AuditView(condition=condition, heading=heading, message=message)
+    agreed = agreement(audit)
+    table = ranks(audit, most=len(audit.study)).set_index("network")
+    head = f"Rank by {audit.quantity.name}"
+    return AuditView(
+        condition=condition,
+        heading=heading,
+        sheets=[_agreement(audit, agreed, target.key) for target in audit.quantities],
+        caption=audit_caption(audit, agreed),
+        ranks=Ranks(head=head, table=table, audit=audit, between_seeds=proxy_noise(audit)),
+    )
+
+
+def _agreement(audit: Audit, agreed: pd.DataFrame, key: str) -> Sheet:
+    target = next(each for each in audit.quantities if each.key == key)
+    texts = readable_agreement(audit, agreed, target)
+    heads = ["Ranked by", *map(str, texts.columns[1:])]
+    name = f"Agreement with {target.label} after {audit.longer}"
+    return sheet(name, heads, texts.to_numpy().tolist(), "t".ljust(len(heads), "n"))
+
+
+def _rank(row: Mapping[Any, Any]) -> str:
+    if row["rank_low"] is pd.NA or row["rank_low"] == row["rank_high"]:
+        return f"{row['rank']}"
+    return f"{OPEN}{row['rank']} ({row['rank_low']} to {row['rank_high']})"

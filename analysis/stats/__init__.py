@@ -1,0 +1,1 @@
+"""Statistics: linear models, multiple comparisons, rank correlation, dominance."""

@@ -1,0 +1,1 @@
+"""Signatures of the command line's verbs. Light to import."""

@@ -1,0 +1,1 @@
+"""How trials run and are measured: recipes, protocols, limits, quantities. Without torch."""

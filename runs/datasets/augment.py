@@ -1,0 +1,188 @@
+"""Batches made on the training device: cut out, shifted, mirrored, normalised, mixed there.
+
+A split lies on the device as bytes, each image inside a border of zeros. A shifted image is then a
+run of neighbouring bytes, and a batch is one gather of such runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.loaders import Splits
+from partialnas.runs.system.seeding import generator
+
+
+class Pool:
+    """Images of one split on a device.
+
+    Args:
+        x: images N x C x H x W.
+        y: their labels.
+        splits: whose mean and deviation normalise them.
+        border: width of the border of zeros, the largest shift that can be cut out.
+        device: where they are kept and their batches made.
+    """
+
+    def __init__(
+        self,
+        x: NDArray[np.uint8],
+        y: NDArray[np.int64],
+        splits: Splits,
+        border: int,
+        device: torch.device,
+    ) -> None:
+        self.border = border
+        count, channels, height, width = x.shape
+        self._shape = (height, width, channels)
+        self._row = (width + 2 * border) * channels
+        self._image = (height + 2 * border) * self._row
+        # The last image's run may reach past its end, by less than a row.
+        flat = np.zeros(count * self._image + self._row, dtype=np.uint8)
+        framed = flat[: count * self._image].reshape(count, -1, width + 2 * border, channels)
+        inside = slice(border, border + height), slice(border, border + width)
+        framed[:, *inside] = x.transpose(0, 2, 3, 1)
+        run = height * self._row
+        pixels = torch.from_numpy(flat).to(device, non_blocking=True)
+        self._runs = pixels.as_strided((len(flat) - run + 1, run), (1, 1))
+        self.labels = torch.from_numpy(y.copy()).to(device, non_blocking=True)
+        self._mean = self._tiled(255 * splits.mean, device)
+        self._scale = self._tiled(1 / (255 * splits.std), device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        return int(self._shape[0])
+
+    def _tiled(self, values: NDArray[np.floating[Any]], device: torch.device) -> Tensor:
+        height, width, _ = self._shape
+        return torch.from_numpy(np.tile(values.astype(np.float32), height * width)).to(device)
+
+    def starts(
+        self, index: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64]
+    ) -> Tensor:
+        """Where the runs of images `index` begin, `top` and `left` pixels into their border."""
+        where = index * self._image + top * self._row + left * self._shape[2]
+        return torch.from_numpy(where).to(self.labels.device, non_blocking=True)
+
+    def cut(self, starts: Tensor, mirrored: Tensor | None = None) -> Tensor:
+        """Normalised images N x C x H x W in channels-last memory, from where their runs begin."""
+        height, width, channels = self._shape
+        rows = self._runs.index_select(0, starts).view(len(starts), height, -1, channels)
+        images = rows[:, :, :width]
+        if mirrored is not None:
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
+        floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+        floats.view(len(starts), -1).sub_(self._mean).mul_(self._scale)
+        return floats.permute(0, 3, 1, 2)
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images and labels as they are, in batches."""
+        index = np.arange(len(self))
+        middle = np.full_like(index, self.border)
+        starts = self.starts(index, middle, middle)
+        for first in range(0, len(self), batch_size):
+            part = slice(first, first + batch_size)
+            yield self.cut(starts[part]), self.labels[part]
+
+
+class Mix(NamedTuple):
+    """How a batch is mixed with itself reversed.
+
+    `weight` is the share of the first image; the other fills `box` (rows, columns), or shines
+    through everywhere where there is no box.
+    """
+
+    weight: float
+    box: tuple[slice, slice] | None = None
+
+    def images(self, x: Tensor) -> Tensor:
+        """The batch mixed with itself reversed."""
+        if self.weight == 1:
+            return x
+        if self.box is None:
+            return torch.lerp(x.flip(0), x, self.weight)
+        rows, columns = self.box
+        x[:, :, rows, columns] = x.flip(0)[:, :, rows, columns]
+        return x
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What chance decides about one epoch: one row a step.
+
+    Attributes:
+        index: which images, steps x batch size.
+        top: rows into the border.
+        left: columns into the border.
+        mirrored: whether the image is mirrored; None where the recipe never does.
+        mixes: how each batch is mixed.
+    """
+
+    index: NDArray[np.int64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
+    mirrored: NDArray[np.bool_] | None
+    mixes: list[Mix]
+
+    def batches(self, pool: Pool) -> Iterator[tuple[Tensor, Tensor, Mix]]:
+        """Images, labels and how they were mixed, batch by batch."""
+        device = pool.labels.device
+        starts = pool.starts(self.index, self.top, self.left)
+        labels = pool.labels[torch.from_numpy(self.index).to(device, non_blocking=True)]
+        mirrored = None if self.mirrored is None else torch.from_numpy(self.mirrored).to(device)
+        for step, mix in enumerate(self.mixes):
+            images = pool.cut(starts[step], None if mirrored is None else mirrored[step])
+            yield mix.images(images), labels[step], mix
+
+
+def batch_shape(count: int, batch_size: int) -> tuple[int, int]:
+    """Steps of an epoch over `count` images, and the size of their batches: all are alike."""
+    size = min(count, batch_size)
+    return count // size, size
+
+
+def draw_epoch(recipe: Recipe, count: int, resolution: int, seed: int, epoch: int) -> Epoch:
+    """The chances of one epoch over `count` images; each purpose has a generator of its own."""
+    shape = batch_shape(count, recipe.batch_size)
+    order = generator(seed, epoch, "order").permutation(count)
+    border = recipe.shift_at(resolution)
+    top, left = generator(seed, epoch, "shift").integers(0, 2 * border + 1, (2, *shape))
+    mirrored = generator(seed, epoch, "flip").random(shape) < 0.5 if recipe.flip else None
+    mixes = _draw_mixes(recipe, shape[0], resolution, generator(seed, epoch, "mix"))
+    return Epoch(order[: shape[0] * shape[1]].reshape(shape), top, left, mirrored, mixes)
+
+
+def _draw_mixes(
+    recipe: Recipe, steps: int, resolution: int, chance: np.random.Generator
+) -> list[Mix]:
+    kinds = [(recipe.mixup, False)] * (recipe.mixup > 0) + [(recipe.cutmix, True)] * (
+        recipe.cutmix > 0
+    )
+    if not kinds:
+        return [Mix(1.0)] * steps
+    mixes = []
+    for kind in chance.integers(len(kinds), size=steps):
+        alpha, pasted = kinds[kind]
+        weight = float(chance.beta(alpha, alpha))
+        mixes.append(_box(weight, resolution, chance) if pasted else Mix(weight))
+    return mixes
+
+
+def _box(weight: float, resolution: int, chance: np.random.Generator) -> Mix:
+    """A box of about 1 - weight of the image, cut off at its edges (arXiv 1905.04899)."""
+    side = int(resolution * np.sqrt(1 - weight))
+    spans = []
+    for centre in chance.integers(resolution, size=2).tolist():
+        start = max(centre - side // 2, 0)
+        spans.append(slice(start, min(centre - side // 2 + side, resolution)))
+    area = (spans[0].stop - spans[0].start) * (spans[1].stop - spans[1].start)
+    return Mix(1 - area / resolution**2, (spans[0], spans[1]))

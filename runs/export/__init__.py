@@ -1,0 +1,1 @@
+"""Exporting trained models: files for timm and ONNX, model cards, and their verification."""

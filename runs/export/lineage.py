@@ -1,0 +1,108 @@
+"""Where an exported network comes from: its study, how it was trained, and its other seeds."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from partialnas.runs.config.design import Stage, design_of, stages_of
+from partialnas.runs.export.trained_trial import KeptTrial
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.rows import ProposalRow, TrialRow
+from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a ledger tells of a trial beside its own record.
+
+    Attributes:
+        study: its name.
+        question: that the study asks; empty where it states none.
+        frozen: the study, every setting stated.
+        arm: the arm that the trial is of; empty in a search.
+        condition: of the study that it was trained under.
+        stage: the later stage that it belongs to; None for the study itself.
+        recipe: how it was trained, every setting stated.
+        trials: of the study, by state.
+        networks: how many different ones the study has trained.
+        seeds: metrics of the same network's trials that were trained alike, by seed; the trial's
+            own among them.
+        fresh: metrics of the same network with seeds that it was not chosen by, by seed (see
+            `partialnas confirm`), trained by the study's recipe.
+    """
+
+    study: str
+    question: str
+    frozen: dict[str, Any]
+    arm: str
+    condition: str
+    stage: Stage | None
+    recipe: dict[str, Any]
+    trials: dict[str, int]
+    networks: int
+    seeds: dict[int, Metrics]
+    fresh: dict[int, Metrics]
+
+
+def origin(trial: KeptTrial) -> Origin:
+    """Where the network of a trial comes from.
+
+    Raises:
+        MachineError: the ledger is damaged.
+    """
+    with Ledger.open(trial.folder) as ledger:
+        meta, rows = ledger.meta, ledger.trials()
+        proposals = {row.number: row for row in ledger.proposals()}
+    proposal = proposals[trial.row.proposal]
+    condition, stage = condition_of(proposal), stage_of(proposal)
+    frozen = json.loads(meta.get("frozen", "{}"))
+    own = [row for row in rows if not stage_of(proposals[row.proposal])]
+    return Origin(
+        study=meta.get("study", trial.folder.name),
+        question=str(frozen.get("question") or ""),
+        frozen=frozen,
+        arm=proposal.arm or "",
+        condition=condition,
+        stage=stages_of(meta).get(stage),
+        recipe=_recipe(trial, meta, proposal),
+        trials=_states(own),
+        networks=len({row.digest for row in own}),
+        seeds=_replicates(trial, rows, proposals, (condition, stage)),
+        fresh={} if stage else _replicates(trial, rows, proposals, (condition, "confirm")),
+    )
+
+
+def _recipe(trial: KeptTrial, meta: dict[str, str], proposal: ProposalRow) -> dict[str, Any]:
+    """How the trial was trained: by the study, its condition, its arm or its stage."""
+    stage = stages_of(meta).get(stage_of(proposal))
+    study = json.loads(meta.get("frozen", "{}"))
+    settings = settings_under(study, condition_of(proposal))["recipe"]
+    design = design_of(meta)
+    arm = design.arm(proposal.arm or "") if design else None
+    own = arm.recipe if arm else {}
+    return {**(stage.recipe if stage else settings), **own, "epochs": trial.row.fidelity}
+
+
+def _states(rows: list[TrialRow]) -> dict[str, int]:
+    states = [row.state for row in rows]
+    return {state: states.count(state) for state in dict.fromkeys(states)}
+
+
+def _replicates(
+    trial: KeptTrial,
+    rows: list[TrialRow],
+    proposals: dict[int, ProposalRow],
+    where: tuple[str, str],
+) -> dict[int, Metrics]:
+    """Metrics by seed of the same network's finished trials of one condition and stage."""
+    own = proposals[trial.row.proposal].proposal.get("recipe")
+
+    def alike(row: TrialRow) -> bool:
+        proposal = proposals[row.proposal]
+        same = row.digest == trial.row.digest and row.fidelity == trial.row.fidelity
+        placed = (condition_of(proposal), stage_of(proposal)) == where
+        return same and placed and proposal.proposal.get("recipe") == own and row.state == "done"
+
+    return {row.seed: row.metrics for row in rows if alike(row)}

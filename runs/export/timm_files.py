@@ -1,0 +1,143 @@
+"""The files of an exported model, as text: timm's configuration and the command to train it."""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+from partialnas.runs.datasets.loaders import Splits
+from partialnas.runs.datasets.task import Task
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.presets import DROP_PATH_RATES, preset
+from partialnas.space.cost.cost import cost
+from partialnas.space.values import canonical_json
+
+_SIZE, _CHANNELS, _CLASSES = 224, 3, 1000  # of ImageNet, as published
+
+
+class _Recipe(NamedTuple):
+    """What of the published recipe depends on the size of the network."""
+
+    batch_size: int
+    lr: float
+    weight_decay: float
+    mixup: float
+    rand_augment: int
+    """Magnitude; 0 for none."""
+
+
+_RECIPES = {
+    "partialnet_t0": _Recipe(4096, 0.004, 0.005, 0.05, 0),
+    "partialnet_t1": _Recipe(4096, 0.004, 0.01, 0.1, 3),
+    "partialnet_t2": _Recipe(4096, 0.004, 0.02, 0.1, 5),
+    "partialnet_s": _Recipe(4096, 0.004, 0.03, 0.3, 7),
+    "partialnet_m": _Recipe(2048, 0.002, 0.05, 0.5, 7),
+    "partialnet_l": _Recipe(2048, 0.002, 0.05, 0.7, 7),
+}
+"""Per size, as the parent family was trained (arXiv 2303.03667); the paper's ranges agree."""
+
+
+def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
+    """`config.json`, as timm and its hub read it: how to build the network and feed it.
+
+    Images are brought to the task's resolution whole, as they were when it was trained.
+    """
+    side = task.resolution
+    facts = {
+        "input_size": [task.channels, side, side],
+        "pool_size": list(architecture.map_sizes(side)[-1]),
+        "num_classes": task.classes,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": [round(float(value), 6) for value in splits.mean],
+        "std": [round(float(value), 6) for value in splits.std],
+        "first_conv": "stem.conv",
+        "classifier": "classifier",
+    }
+    whole: dict[str, Any] = {
+        "architecture": "partialnet",
+        "num_classes": task.classes,
+        "num_features": architecture.widths[-1],
+        "global_pool": "avg",
+        "model_args": {"architecture": architecture.model_dump(mode="json")},
+        "pretrained_cfg": facts,
+    }
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def nearest_size(architecture: Architecture) -> str:
+    """The published network whose number of parameters is nearest, by ratio."""
+    params = cost(architecture, _side(architecture), _CHANNELS, _CLASSES).params
+
+    def apart(name: str) -> float:
+        published = cost(preset(name), _SIZE, _CHANNELS, _CLASSES).params
+        return abs(math.log(published / params))
+
+    return min(_RECIPES, key=apart)
+
+
+def _side(architecture: Architecture) -> int:
+    return max(_SIZE, architecture.smallest_resolution)
+
+
+def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int = 256) -> str:
+    """`train.sh`: a full training with timm's own script by the published recipe.
+
+    Args:
+        architecture: of the network.
+        gpus: that it uses unless `GPUS` says otherwise.
+        batch_size: images a step on each of them, unless `BATCH` says otherwise.
+    """
+    size = nearest_size(architecture)
+    recipe = _RECIPES[size]
+    side = _side(architecture)
+    macs = cost(architecture, side, _CHANNELS, _CLASSES).macs
+    augment = f" --aa rand-m{recipe.rand_augment}-mstd0.5-inc1" if recipe.rand_augment else ""
+    return _SCRIPT.format(
+        size=size,
+        side=side,
+        macs=macs,
+        stride=architecture.stem_stride,
+        classes=_CLASSES,
+        drop_path=DROP_PATH_RATES[size],
+        augment=augment,
+        gpus=gpus,
+        batch=batch_size,
+        images=gpus * batch_size,
+        scaled=f"{recipe.lr * gpus * batch_size / recipe.batch_size:.6g}",
+        **recipe._asdict(),
+    )
+
+
+_SCRIPT = """\
+#!/bin/sh
+# A full training of architecture.json from random weights, by the published recipe (arXiv
+# 2502.01303) for the published network nearest in parameters, {size}:
+#     sh train.sh DATA [further arguments of timm's train.py, which win over those below]
+# DATA: a folder with train/ and validation/, one folder a class in each, such as ImageNet-1K.
+# TIMM: a checkout of https://github.com/huggingface/pytorch-image-models, whose train.py runs.
+# The rate is {lr} for {batch_size} images a step, and is scaled linearly to GPUS x BATCH x STEPS:
+# with {gpus} x {batch} x 1 = {images} images it is {scaled}.
+# At {side}x{side} the network takes {macs:,} multiply-accumulates (stem stride {stride}; the
+# published networks have 4: to change it, edit architecture.json).
+# The published trainings see 192 pixels until epoch 280; timm's script has one size for all.
+set -eu
+HERE=$(cd "$(dirname "$0")" && pwd)
+DATA=${{1:?the folder of the images, with train/ and validation/}}
+shift
+torchrun --standalone --nproc_per_node "${{GPUS:={gpus}}}" -m partialnas.space.timm \\
+    "${{TIMM:=pytorch-image-models}}/train.py" --data-dir "$DATA" \\
+    --model partialnet --model-kwargs "architecture='$HERE/architecture.json'" \\
+    --num-classes {classes} --img-size {side} --crop-pct 0.9 --drop-path {drop_path} \\
+    --batch-size "${{BATCH:={batch}}}" --grad-accum-steps "${{STEPS:=1}}" \\
+    --opt adamw --weight-decay {weight_decay} \\
+    --lr-base {lr} --lr-base-size {batch_size} --lr-base-scale linear \\
+    --sched cosine --epochs 300 --warmup-epochs 20 --warmup-lr 1e-6 --min-lr 1e-5 \\
+    --smoothing 0.1 --cutmix 1.0 --mixup {mixup}{augment} \\
+    --color-jitter 0 --train-interpolation bicubic \\
+    --amp --channels-last --output "$HERE/training" "$@"
+"""
+
+
+def weights_metadata(architecture: Architecture) -> dict[str, str]:
+    """What stands beside the weights in their file."""
+    return {"format": "pt", "architecture": canonical_json(architecture.model_dump(mode="json"))}

@@ -1,0 +1,1 @@
+"""The SQLite file in which a study keeps its records."""

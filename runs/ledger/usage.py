@@ -1,0 +1,86 @@
+"""What a study has spent: hours by what became of them, and device-hours. Takes no torch.
+
+One device-hour is one device for an hour: a whole GPU, or all cores of a machine. A trial on a GPU
+has the share `executor.gpus_per_trial` of one, on a CPU as many cores as `recipe.threads`; a
+measurement has the share of the worker that takes it. What was lost with an interrupted sitting
+counts only as far as a trial went on from it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from partialnas.runs.ledger.rows import Work
+from partialnas.runs.system.environment import environment
+
+KINDS = ("done", "early", "failed", "timeout", "measuring")
+"""What hours go to: trials by the state that they ended in, and measuring."""
+
+_SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The share of a device that one worker of a study has.
+
+    Attributes:
+        gpus: of one GPU, or several.
+        threads: cores, on a CPU.
+    """
+
+    gpus: float = 1.0
+    threads: int = 1
+
+    @classmethod
+    def of(cls, frozen: Mapping[str, Any]) -> "Shares":
+        """Those of a study, as its ledger keeps it."""
+        executor, recipe = frozen.get("executor", {}), frozen.get("recipe", {})
+        return cls(executor.get("gpus_per_trial", 1.0), recipe.get("threads", 1))
+
+    def share(self, *, on_gpu: bool, cores: int | None = None) -> float:
+        """Of the device that a worker runs on; of this machine where no cores are told."""
+        if on_gpu:
+            return self.gpus
+        return min(1.0, self.threads / (cores or int(environment()["cores"])))
+
+    def device_hours(self, seconds: float, *, on_gpu: bool, cores: int | None) -> float:
+        """What a worker that was busy for so many seconds has spent."""
+        return seconds / _SECONDS_PER_HOUR * self.share(on_gpu=on_gpu, cores=cores)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a study has spent in all its sittings.
+
+    Attributes:
+        hours: that workers were busy, by kind (see `KINDS`); kinds without any are left out.
+        device_hours: all of them, each times the share of a device that it had.
+    """
+
+    hours: Mapping[str, float]
+    device_hours: float
+
+    def line(self) -> str:
+        """One line for a reader."""
+        parts = [f"{kind} {duration(hours)}" for kind, hours in self.hours.items()]
+        return f"spent: {', '.join(parts)}; {self.device_hours:.3g} device-hours"
+
+
+def spent(work: Iterable[Work], shares: Shares) -> Spent:
+    """The sum of a ledger's work (see `Ledger.work`)."""
+    hours: dict[str, float] = {}
+    device_hours = 0.0
+    for each in work:
+        seconds = each.seconds or 0.0
+        hours[each.kind] = hours.get(each.kind, 0.0) + seconds / _SECONDS_PER_HOUR
+        on_gpu = bool(each.on_gpu)
+        device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=each.cores)
+    return Spent({kind: hours[kind] for kind in KINDS if hours.get(kind)}, device_hours)
+
+
+def duration(hours: float) -> str:
+    """A time as a reader likes it: `43 s`, `12.5 min`, `3.1 h`."""
+    seconds = hours * _SECONDS_PER_HOUR
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if hours < 1.5 else f"{hours:.1f} h"

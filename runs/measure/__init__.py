@@ -1,0 +1,1 @@
+"""Measuring latency, throughput, memory and FLOPs of networks."""

@@ -1,0 +1,1 @@
+"""Learning how many channels each DPConv works on."""

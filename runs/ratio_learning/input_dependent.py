@@ -1,0 +1,133 @@
+"""Learned predictors: a ratio for every image, their mean cost held at the budget."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from partialnas.runs.ratio_learning.learner import RatioLearner
+from partialnas.space.cost.learned_blocks import Place, Slot
+from partialnas.space.nn.dpconv import InputMixer
+
+_GAIN = 0.1  # of the pressure of the budget, a step
+_REACH = 8.0  # how far the last calibration looks for the pressure that meets the budget
+_HALVINGS = 12
+
+Chosen = Mapping[Place, Tensor]
+"""By block, of each image the position of its sizes among the mixer's options."""
+
+
+class InputLearner(RatioLearner):
+    """Presses on all predictors alike until the images cost on average what is allowed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._costs = {slot.place: self._option_costs(slot) for slot in self.found}
+        self._begin = {slot.place: self._first_shift(slot) for slot in self.found}
+        self._used = float(sum(slot.costs[self._start_of(slot)] for slot in self.found))
+        self._press(0.0)
+
+    def _option_costs(self, slot: Slot) -> Tensor:
+        mixer: InputMixer = self.mixers[slot.place]
+        costs = [float(slot.costs[option]) for option in mixer.options]
+        return torch.tensor(costs, device=next(mixer.predictor.parameters()).device)
+
+    def _start_of(self, slot: Slot) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.start[slot.place])
+
+    def _first_shift(self, slot: Slot) -> float:
+        """What added to nothing makes a predictor say the size to start from."""
+        sizes = [slot.learned(option)[0] for option in slot.options]
+        share = (slot.learned(self.start[slot.place])[0] - min(sizes)) / max(
+            max(sizes) - min(sizes), 1
+        )
+        share = min(max(share, 0.02), 0.98)
+        return math.log(share / (1 - share))
+
+    def _press(self, multiplier: float) -> None:
+        self.multiplier = multiplier
+        for place, mixer in self.mixers.items():
+            mixer.shift = self._begin[place] - multiplier
+
+    def _place(self, step: int) -> None:  # noqa: ARG002
+        for mixer in self.mixers.values():
+            mixer.learns = True
+
+    def _settle(self) -> None:
+        """Fixes the predictors; from now on they only follow the budget."""
+        for mixer in self.mixers.values():
+            mixer.learns = False
+        self.settled = True
+
+    def learn(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
+        """See `RatioLearner.learn`; the optimiser has taken the scale off the gradients."""
+        macs = self._mean_macs({place: mixer.chosen for place, mixer in self.mixers.items()})
+        gradients = [
+            parameter.grad
+            for mixer in self.mixers.values()
+            for parameter in mixer.predictor.parameters()
+            if parameter.grad is not None
+        ]
+        if self.fixed(step) or not gradients:
+            self._used = float(macs)
+        else:
+            norm = nn.utils.get_total_norm(gradients)
+            self._used, steepness = torch.stack((macs, norm.to(macs))).tolist()
+            if math.isfinite(steepness):
+                self._note([steepness])
+        if self.allowed is not None:
+            self._press(self.multiplier + _GAIN * math.log(self._used / self.allowed))
+
+    def _mean_macs(self, chosen: Chosen) -> Tensor:
+        means = [self._costs[place].to(own.device)[own].mean() for place, own in chosen.items()]
+        return torch.stack(means).sum()
+
+    def mean_macs(self, chosen: Chosen) -> float:
+        """What the mixers cost on average with these sizes."""
+        return float(self._mean_macs(chosen))
+
+    def watch(self, chosen: Chosen) -> None:
+        """Takes the mean sizes of these images for the present ones of the blocks."""
+        for slot in self.found:
+            mixer: InputMixer = self.mixers[slot.place]
+            options = torch.tensor(mixer.options, dtype=torch.float64)
+            sizes: Sequence[float] = options[chosen[slot.place].cpu()].mean(0).tolist()
+            self._move(slot, sizes, 0)
+
+    def used(self) -> float:
+        """Multiply-accumulates of the mixers that learn, on average over the last images."""
+        return self._used
+
+    def calibrate(self, choose: Callable[[], Chosen]) -> None:
+        """Finds the least pressure under which images cost at most what is allowed.
+
+        Args:
+            choose: runs the network over the images that count.
+        """
+        if self.allowed is None:
+            self._used = self.mean_macs(choose())
+            return
+        low, high = self.multiplier - _REACH, self.multiplier + _REACH
+        best = high, math.inf
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            self._press(middle)
+            used = self.mean_macs(choose())
+            if used > self.allowed:
+                low = middle
+            else:
+                high, best = middle, (middle, used)
+        self._press(best[0])
+        self._used = self.mean_macs(choose())
+
+    def state(self) -> dict[str, Any]:
+        """See `RatioLearner.state`."""
+        return super().state() | {"used": self._used}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `RatioLearner.restore`."""
+        super().restore(state)
+        self._used = float(state["used"])
+        self._press(self.multiplier)

@@ -1,0 +1,162 @@
+"""What moves learned ratios while a network is trained, and fixes them in the end."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from torch import nn
+
+from partialnas.space.arch.parts import RealisedPart
+from partialnas.space.cost.budget_projection import settle
+from partialnas.space.cost.formulas import part_cost
+from partialnas.space.cost.learned_blocks import Place, Slot, slots
+from partialnas.space.cost.mac_budget import allowance, uniform_sizes
+from partialnas.space.deploy.freeze import learned_mixers
+from partialnas.space.nn.network import Network
+
+_LATE = 0.8  # of learning: where its last fifth begins
+
+
+class RatioLearner(ABC):
+    """Moves the learned ratios of a network while it is trained.
+
+    Attributes:
+        found: the blocks that learn.
+        allowed: multiply-accumulates that their mixers may cost together; None for no limit.
+        freeze_step: the first step with fixed ratios.
+        sizes: by block the channels of each part at present.
+        multiplier: pressure of the budget.
+        settled: whether the ratios are fixed.
+        farthest: by block the channels that a boundary has been away from its start at most.
+        late: the sizes with which the last fifth of learning began.
+        paths: channels that boundaries have gone since, there and back.
+    """
+
+    def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
+        architecture = network.architecture
+        shape = (resolution, network.in_chans, network.num_classes)
+        self.found = slots(architecture, resolution)
+        self.allowed = allowance(architecture, *shape) or None  # parts that cost nothing
+        self.freeze_step = max(math.floor(freeze * steps), 1)
+        self.mixers: dict[Place, Any] = learned_mixers(network)
+        self.start: dict[Place, tuple[float, ...]] = {
+            place: tuple(map(float, sizes))
+            for place, sizes in uniform_sizes(architecture, *shape).items()
+        }
+        self.sizes = dict(self.start)
+        self.multiplier = 0.0
+        self.settled = False
+        self.farthest = dict.fromkeys(self.sizes, 0.0)
+        self.late: dict[Place, tuple[float, ...]] = {}
+        self.paths = dict.fromkeys(self.sizes, 0.0)
+        self._squares: list[float] = []
+
+    def place(self, step: int) -> None:
+        """Puts the boundaries where they are for a step, counted from 0."""
+        if not self.fixed(step):
+            self._place(step)
+        elif not self.settled:
+            self._settle()
+
+    @abstractmethod
+    def _place(self, step: int) -> None:
+        """The same before the ratios are fixed."""
+
+    @abstractmethod
+    def learn(self, step: int, scale: float = 1.0) -> None:
+        """Moves the boundaries by the gradients of a step.
+
+        Args:
+            step: counted from 0.
+            scale: what the loss was multiplied by.
+        """
+
+    def fixed(self, step: int) -> bool:
+        """Whether the ratios stay as they are from this step on."""
+        return step >= self.freeze_step
+
+    def used(self) -> float:
+        """Multiply-accumulates of the mixers that learn, at present."""
+        return sum(spent(slot, self.sizes[slot.place]) for slot in self.found)
+
+    def copy_to(self, network: nn.Module) -> None:
+        """Puts the boundaries of another network with the same blocks where they are here."""
+        for place, mixer in learned_mixers(network).items():
+            mixer.set_extra_state(self.mixers[place].get_extra_state())
+
+    def state(self) -> dict[str, Any]:
+        """All that further learning depends on, as plain data."""
+        return {
+            "sizes": [[*place, *sizes] for place, sizes in self.sizes.items()],
+            "late": [[*place, *sizes] for place, sizes in self.late.items()],
+            "paths": [[*place, path] for place, path in self.paths.items()],
+            "farthest": [[*place, far] for place, far in self.farthest.items()],
+            "multiplier": self.multiplier,
+            "settled": self.settled,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state` gave."""
+        self.sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["sizes"]}
+        self.late = {(row[0], row[1]): tuple(row[2:]) for row in state["late"]}
+        self.paths = {(row[0], row[1]): row[2] for row in state["paths"]}
+        self.farthest = {(row[0], row[1]): row[2] for row in state["farthest"]}
+        self.multiplier, self.settled = state["multiplier"], state["settled"]
+
+    def take_norm(self) -> float:
+        """The root mean square of the gradients' norms since it was last asked for."""
+        norm = math.sqrt(fmean(self._squares)) if self._squares else 0.0
+        self._squares = []
+        return norm
+
+    def _move(self, slot: Slot, sizes: Sequence[float], step: int) -> None:
+        """Takes up new sizes of a block."""
+        before, place = self.sizes[slot.place], slot.place
+        if step >= _LATE * self.freeze_step:
+            self.late.setdefault(place, before)
+            self.paths[place] += sum(self._apart(slot, before, sizes))
+        self.sizes[place] = tuple(map(float, sizes))
+        away = max(self._apart(slot, self.start[place], sizes))
+        self.farthest[place] = max(self.farthest[place], away)
+
+    def _apart(self, slot: Slot, one: Sequence[float], two: Sequence[float]) -> list[float]:
+        """By how many channels the learned parts differ."""
+        return [abs(a - b) for a, b in zip(slot.learned(one), slot.learned(two), strict=True)]
+
+    def _note(self, gradients: Iterable[float]) -> None:
+        self._squares.append(sum(gradient * gradient for gradient in gradients))
+
+    def _settle(self) -> None:
+        """Fixes the ratios at legal sizes within the budget."""
+        wanted = [slot.learned(self.sizes[slot.place]) for slot in self.found]
+        settled = settle(self.found, wanted, self.allowed)
+        self.sizes = {place: tuple(map(float, sizes)) for place, sizes in settled.items()}
+        for place, mixer in self.mixers.items():
+            mixer.place(self.sizes[place], 0.0)
+        self.settled = True
+
+
+def spent(slot: Slot, sizes: Sequence[float]) -> float:
+    """What a mixer costs at sizes that need not be whole."""
+    return value(polynomials(slot), sizes)
+
+
+def polynomials(slot: Slot) -> list[tuple[float, float]]:
+    """Of each part the coefficients of its cost by its size, a polynomial of second degree."""
+    return [_polynomial(part, slot.places) for part in slot.block.parts]
+
+
+def _polynomial(part: RealisedPart, places: int) -> tuple[float, float]:
+    one, two = (part_cost(part._replace(channels=size), places).macs for size in (1, 2))
+    square = (two - 2 * one) / 2
+    return square, one - square
+
+
+def value(polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]) -> float:
+    """What polynomials of second degree, one for each size, sum up to."""
+    return sum(
+        square * size * size + linear * size
+        for (square, linear), size in zip(polynomials, sizes, strict=True)
+    )

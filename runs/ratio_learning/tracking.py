@@ -1,0 +1,226 @@
+"""Learned ratios in a training: what moves them, and what is told of every epoch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.ratio_learning.diagnostics import disagreement, failures
+from partialnas.runs.ratio_learning.gates import GateLearner
+from partialnas.runs.ratio_learning.input_dependent import Chosen, InputLearner
+from partialnas.runs.ratio_learning.learner import RatioLearner
+from partialnas.runs.ratio_learning.thresholds import ThresholdLearner
+from partialnas.runs.records.record import RatioEpoch
+from partialnas.space.arch.architecture import Architecture, Boundary
+from partialnas.space.deploy.freeze import freeze, learned_mixers
+from partialnas.space.nn.dpconv import InputMixer
+from partialnas.space.nn.network import Network
+
+_BATCH = 250
+_NOISE = 0.5  # standard deviation of what is added to normalised images
+
+
+def ratio_learner(
+    network: nn.Module, resolution: int, steps: int, freeze: float
+) -> RatioLearner | None:
+    """What moves the learned ratios of a network; None where it has none.
+
+    Args:
+        network: with its initial weights; its boundaries are put where learning starts.
+        resolution: side of the images in pixels, on which costs depend.
+        steps: of the whole training.
+        freeze: share of them after which ratios are fixed.
+
+    Raises:
+        UserError: the budget is out of reach; tells the range that is not.
+    """
+    if not isinstance(network, Network) or network.architecture.learned is None:
+        return None
+    terms = network.architecture.learned
+    kind: type[RatioLearner] = GateLearner if terms.method == "gates" else ThresholdLearner
+    if terms.per == "input":
+        kind = InputLearner
+    return kind(network, resolution, steps, freeze)
+
+
+def ratio_epoch(
+    learner: RatioLearner, network: Network, val: Pool, epoch: int, *, frozen: bool, last: bool
+) -> RatioEpoch:
+    """What is known of the learned ratios after an epoch.
+
+    Args:
+        learner: what moves them.
+        network: as it is evaluated.
+        val: the validation images.
+        epoch: from 1.
+        frozen: whether the ratios were fixed in this epoch.
+        last: whether the training ends with it.
+    """
+    boundaries = network.architecture.boundaries
+    if isinstance(learner, InputLearner):
+        facts = _by_input(learner, network, val, last=last)
+    else:
+        sizes = {b.name: learner.sizes[b[:2]][b.part] for b in boundaries}
+        facts = {"channels": sizes, "used_macs": learner.used()}
+    widths = {b.name: network.architecture.widths[b.stage] for b in boundaries}
+    warnings = failures(learner) if frozen else []
+    gap = form_gap(network, val) if last else None
+    if gap is not None:
+        warnings += disagreement(gap)
+    return RatioEpoch(
+        epoch=epoch,
+        ratios={name: size / widths[name] for name, size in facts["channels"].items()},
+        budget_macs=learner.allowed,
+        multiplier=learner.multiplier,
+        gradient_norm=learner.take_norm(),
+        ramp=max(getattr(mixer, "ramp", 0.0) for mixer in learner.mixers.values()),
+        warnings=tuple(warnings),
+        gap=gap,
+        frozen=_frozen_digest(learner, network.architecture) if last else None,
+        **facts,
+    )
+
+
+@torch.no_grad()
+def form_gap(network: Network, val: Pool) -> float:
+    """How far the form that was trained and the one that will run are apart.
+
+    The largest difference of logits over the largest logit, on validation images: of the network
+    with learned ratios and the static one that it freezes to, or, where every image has its own
+    ratio, of masked images and of images grouped by size.
+    """
+    images = next(iter(val.in_order(_BATCH)))[0]
+    network.eval()
+    logits = network(images)
+    if network.architecture.learned is not None and network.architecture.learned.per == "input":
+        with _masked(network):
+            other = network(images)
+    else:
+        other = freeze(network).eval()(images)
+    return float((logits - other).abs().max() / logits.abs().max())
+
+
+@contextmanager
+def _masked(network: nn.Module) -> Iterator[None]:
+    """The mixers of a network in evaluation, working as they do in training."""
+    mixers = [m for m in learned_mixers(network).values() if isinstance(m, InputMixer)]
+    for mixer in mixers:
+        mixer.training = True
+    try:
+        yield
+    finally:
+        for mixer in mixers:
+            mixer.training = False
+
+
+def calibrate(learner: RatioLearner, network: nn.Module, val: Pool) -> None:
+    """Has input-dependent ratios meet the budget on the validation images; others do already."""
+    if isinstance(learner, InputLearner):
+
+        def choose() -> Chosen:
+            learner.copy_to(network)
+            return chosen_sizes(network, val)
+
+        learner.calibrate(choose)
+
+
+@torch.no_grad()
+def chosen_sizes(network: nn.Module, pool: Pool, kind: str = "clean") -> Chosen:
+    """Of every image of a pool the position of its sizes among the options of each mixer."""
+    mixers = learned_mixers(network)
+    found: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
+    network.eval()
+    for x, _ in pool.in_order(_BATCH):
+        network(_KINDS[kind](x))
+        for place, mixer in mixers.items():
+            assert isinstance(mixer, InputMixer)
+            assert mixer.chosen is not None
+            found[place].append(mixer.chosen.cpu())
+    return {place: torch.cat(batches) for place, batches in found.items()}
+
+
+def _noisy(x: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return x + _NOISE * torch.randn(x.shape, generator=generator).to(x)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    for _ in range(2):
+        x = functional.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    return x
+
+
+def _low_resolution(x: Tensor) -> Tensor:
+    small = functional.avg_pool2d(x, 2, ceil_mode=True)
+    return functional.interpolate(small, size=x.shape[-2:])
+
+
+_KINDS = {
+    "clean": lambda x: x,
+    "blurred": _blurred,
+    "noisy": _noisy,
+    "low-resolution": _low_resolution,
+}
+"""Kinds of input that are made from validation images."""
+
+
+def _by_input(learner: InputLearner, network: Network, val: Pool, *, last: bool) -> dict[str, Any]:
+    chosen = chosen_sizes(network, val)
+    learner.watch(chosen)
+    boundaries = network.architecture.boundaries
+    channels = {b.name: _channels(learner, b, chosen) for b in boundaries}
+    labels = val.labels.cpu()
+    kinds = {kind: chosen_sizes(network, val, kind) for kind in _KINDS} if last else {}
+    width = network.architecture.widths
+    return {
+        "channels": {name: float(sizes.mean()) for name, sizes in channels.items()},
+        "used_macs": learner.mean_macs(chosen),
+        "distribution": {name: _shares(sizes) for name, sizes in channels.items()},
+        "per_class": {
+            b.name: {
+                str(int(label)): float(channels[b.name][labels == label].mean()) / width[b.stage]
+                for label in labels.unique()  # type: ignore[no-untyped-call]
+            }
+            for b in boundaries
+        },
+        "per_kind": {
+            b.name: {
+                kind: float(_channels(learner, b, sizes).mean()) / width[b.stage]
+                for kind, sizes in kinds.items()
+            }
+            for b in boundaries
+            if last
+        },
+    }
+
+
+def _channels(learner: InputLearner, boundary: Boundary, chosen: Chosen) -> Tensor:
+    """Of every image the channels of the learned part of a block."""
+    mixer: InputMixer = learner.mixers[boundary[:2]]
+    sizes = torch.tensor([float(option[boundary.part]) for option in mixer.options])
+    return sizes[chosen[boundary[:2]]]
+
+
+def _shares(sizes: Tensor) -> dict[str, float]:
+    values, counts = sizes.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    return {
+        f"{value:.0f}": count / len(sizes)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+    }
+
+
+def _frozen_digest(learner: RatioLearner, architecture: Architecture) -> str | None:
+    frozen = frozen_architecture(learner, architecture)
+    return None if frozen is None else frozen.digest
+
+
+def frozen_architecture(learner: RatioLearner, architecture: Architecture) -> Architecture | None:
+    """The static architecture that learning has ended with; None where images have their own."""
+    if isinstance(learner, InputLearner):
+        return None
+    whole = {place: [int(size) for size in sizes] for place, sizes in learner.sizes.items()}
+    return architecture.frozen(whole)

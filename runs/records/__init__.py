@@ -1,0 +1,1 @@
+"""Values that describe a trial and what it yielded: subjects, jobs, records, measurements."""

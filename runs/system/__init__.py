@@ -1,0 +1,1 @@
+"""The machine: devices, locks, files, random seeds, the environment of a run."""

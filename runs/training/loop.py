@@ -1,0 +1,316 @@
+"""The training loop: epochs of a network, each a function of what came before and its seed."""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partialnas.runs.config.recipe import Precision, Recipe
+from partialnas.runs.datasets.augment import Mix, Pool, batch_shape, draw_epoch
+from partialnas.runs.datasets.loaders import Splits, subset
+from partialnas.runs.ratio_learning.learner import RatioLearner
+from partialnas.runs.ratio_learning.tracking import calibrate, ratio_epoch, ratio_learner
+from partialnas.runs.records.record import RatioEpoch, Row
+from partialnas.runs.system.seeding import derive, seeded
+from partialnas.runs.training.lr_schedule import learning_rate
+from partialnas.runs.training.optimizer import make_optimizer, set_rate
+from partialnas.runs.training.outcome import TrialEndedError
+from partialnas.space.nn.network import Network
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_EVALUATION_BATCHES = 4  # of training in one of evaluation, which keeps no maps for gradients
+_CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The three splits on the training device."""
+
+    train: Pool
+    val: Pool
+    test: Pool
+
+    @classmethod
+    def of(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "Pools":
+        """The splits on `device`, of the training images the recipe's share.
+
+        These have room for its shifts.
+        """
+        splits = subset(splits, recipe.data_share)
+        border = recipe.shift_at(splits.train_x.shape[-1])
+        return cls(
+            Pool(splits.train_x, splits.train_y, splits, border, device),
+            Pool(splits.val_x, splits.val_y, splits, 0, device),
+            Pool(splits.test_x, splits.test_y, splits, 0, device),
+        )
+
+
+class Training:
+    """A network in training: after each epoch it can be stored, and continued bit for bit.
+
+    Args:
+        network: with its initial weights; moved to the images' device and trained in place.
+        recipe: how it is trained; its `epochs` play no part.
+        epochs: over how many the schedule runs.
+        seed: of all chances of the training.
+        pools: the images, on the device where it is trained.
+        micro_batches: in how many parts a batch goes through the network, their gradients added:
+            less memory for the same step. Norms then see a part at a time, and ratios that depend
+            on the image follow their budget by the last part.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        epochs: int,
+        seed: int,
+        pools: Pools,
+        *,
+        micro_batches: int = 1,
+    ) -> None:
+        self.recipe, self.epochs, self.seed, self.pools = recipe, epochs, seed, pools
+        self.micro_batches = micro_batches
+        self.device = device = pools.train.labels.device
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(network, recipe)
+        self.average = (
+            ModelEmaV3(network, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        self.curve: list[Row] = []
+        self.taken = 0
+        self._steps = batch_shape(len(pools.train), recipe.batch_size)[0]
+        self.ratios = ratio_learner(
+            network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
+        )
+        self.ratio_rows: list[RatioEpoch] = []
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is evaluated and kept: the average of the weights if there is one."""
+        return self.network if self.average is None else self.average.module
+
+    @property
+    def seconds(self) -> float:
+        """Time that the epochs took, those before an interruption included.
+
+        Not those of the trunk, which a shorter training has taken.
+        """
+        return sum(row["seconds"] for row in self.curve[self.taken :])
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, as tensors and plain data."""
+        return {
+            "micro_batches": self.micro_batches,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "curve": self.curve,
+            "taken": self.taken,
+            "ratios": None if self.ratios is None else self.ratios.state(),
+            "ratio_rows": [row.model_dump(mode="json") for row in self.ratio_rows],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state` gave.
+
+        Raises:
+            Exception: of any kind, where it belongs to another training; this one is then spoilt.
+        """
+        self.micro_batches = state["micro_batches"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.curve = [dict(row) for row in state["curve"]]
+        self.taken = int(state["taken"])
+        if self.ratios is not None:
+            self.ratios.restore(state["ratios"])
+            self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
+
+    def take_up(self, trunk: dict[str, Any]) -> None:
+        """Continues from where a shorter training began to cool down.
+
+        Raises:
+            Exception: as `restore`.
+        """
+        self.restore(trunk)
+        self.taken = len(self.curve)
+
+    def run_epoch(self, limit_s: float = math.inf) -> Row:
+        """Trains for one epoch, evaluates, and adds the row to the curve.
+
+        Args:
+            limit_s: seconds that all epochs together may take.
+
+        Raises:
+            TrialEndedError: the loss is no number any more, or the time is over.
+        """
+        started = time.perf_counter()
+        epoch = len(self.curve)
+        with seeded(derive(self.seed, epoch, "network"), self.device):
+            train_nll = self._train(epoch, limit_s, started - self.seconds)
+        last = epoch + 1 == self.epochs
+        if self.ratios is not None and last:
+            calibrate(self.ratios, self.result, self.pools.val)
+        val_nll, val_accuracy = self._evaluate(self.pools.val)
+        if not math.isfinite(val_nll):
+            reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
+            raise TrialEndedError("failed", reason)
+        row = {
+            "epoch": epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_nll": train_nll,
+            "val_nll": val_nll,
+            "val_accuracy": val_accuracy,
+            "seconds": time.perf_counter() - started,
+        }
+        self.curve.append(row)
+        if self.ratios is not None:
+            self._tell_ratios(self.ratios, epoch, last=last)
+        return row
+
+    def _tell_ratios(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
+        assert isinstance(self.result, Network)  # no other network learns ratios
+        frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
+        row = ratio_epoch(ratios, self.result, self.pools.val, epoch + 1, frozen=frozen, last=last)
+        self.ratio_rows.append(row)
+
+    def metrics(self) -> dict[str, float]:
+        """What the finished training reached; the only place that looks at the test split.
+
+        `train_nll` is the last epoch's: of the batches as they were augmented, while it learned.
+        """
+        test_nll, test_accuracy = self._evaluate(self.pools.test)
+        last = self.curve[-1]
+        kept = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
+        return {
+            **kept,
+            "test_accuracy": test_accuracy,
+            "test_nll": test_nll,
+            **self._ratio_metrics(),
+        }
+
+    def _ratio_metrics(self) -> dict[str, float]:
+        if self.ratios is None:
+            return {}
+        last = self.ratio_rows[-1]
+        assert last.gap is not None  # it was taken in the last epoch
+        metrics = {"ratio_gap": last.gap}
+        if self.ratios.allowed is not None:
+            metrics["budget_error"] = last.used_macs / self.ratios.allowed - 1
+        return metrics
+
+    def _train(self, epoch: int, limit_s: float, began: float) -> float:
+        """One pass over the training images; the mean negative log-likelihood of its steps."""
+        train = self.pools.train
+        plan = draw_epoch(self.recipe, len(train), train.resolution, self.seed, epoch)
+        steps = len(plan.mixes)
+        losses: list[Tensor] = []
+        self.network.train()
+        for number, (x, y, mix) in enumerate(plan.batches(train), start=epoch * steps):
+            set_rate(self.optimizer, learning_rate(self.recipe, number, self.epochs * steps))
+            scale = 1.0
+            if self.ratios is not None:
+                self.ratios.place(number)
+                scale = self.scaler.get_scale()
+            losses.append(self._step(x, y, mix))
+            if self.ratios is not None:
+                self.ratios.learn(number, scale)
+            if self.average is not None:
+                self.average.update(self.network, step=number + 1)
+            if len(losses) % _CHECK_EVERY == 0:
+                _check(losses, epoch)
+            if time.perf_counter() - began > limit_s:
+                where = f"epoch {epoch + 1} (step {len(losses)})"
+                raise TrialEndedError("timeout", f"time limit of {limit_s:g} s reached in {where}")
+        _check(losses, epoch)
+        if self.ratios is not None:
+            self.ratios.place((epoch + 1) * steps)
+            if self.average is not None:
+                self.ratios.copy_to(self.average.module)
+        return float(torch.stack(losses).double().mean())
+
+    def _step(self, x: Tensor, y: Tensor, mix: Mix) -> Tensor:
+        """One step of the optimiser; the batch's negative log-likelihood without smoothing."""
+        self.optimizer.zero_grad(set_to_none=True)
+        mixed_in = y.flip(0) if mix.weight < 1 else y
+        images, labels, others = (
+            whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)
+        )
+        nll = reduce(
+            torch.add,
+            [
+                self._add_gradients(*part, mix.weight, len(x))
+                for part in zip(images, labels, others, strict=True)
+            ],
+        )
+        if self.recipe.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return nll
+
+    def _add_gradients(
+        self, x: Tensor, y: Tensor, mixed_in: Tensor, weight: float, batch_size: int
+    ) -> Tensor:
+        """Adds the gradients of a part of the batch; its share of the batch's likelihood."""
+        with _autocast(self.device, self.recipe.precision):
+            logits = self.network(x)
+        likelihoods = functional.log_softmax(logits.float(), dim=1)
+        nll = functional.nll_loss(likelihoods, y)
+        if weight < 1:
+            nll = torch.lerp(functional.nll_loss(likelihoods, mixed_in), nll, weight)
+        loss = nll
+        if self.recipe.label_smoothing:
+            loss = torch.lerp(nll, -likelihoods.mean(), self.recipe.label_smoothing)
+        share = len(x) / batch_size
+        self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        return nll.detach() * share
+
+    def _evaluate(self, pool: Pool) -> tuple[float, float]:
+        return evaluate(self.result, pool, self.recipe, self.micro_batches)
+
+
+def evaluate(
+    network: nn.Module, pool: Pool, recipe: Recipe, micro_batches: int = 1
+) -> tuple[float, float]:
+    """Mean negative log-likelihood in nats, and accuracy in percent, over all images of a pool."""
+    size = max(_EVALUATION_BATCHES * recipe.batch_size // micro_batches, 1)
+    device = pool.labels.device
+    nll = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    network.eval()
+    with torch.inference_mode(), _autocast(device, recipe.precision):
+        for x, y in pool.in_order(size):
+            logits = network(x).float()
+            nll += functional.cross_entropy(logits, y, reduction="sum")
+            correct += (logits.argmax(1) == y).sum()
+    return float(nll) / len(pool), 100 * int(correct) / len(pool)
+
+
+def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "float32")
+
+
+def _check(losses: list[Tensor], epoch: int) -> None:
+    """Ends the training at the first loss that is no finite number."""
+    values = torch.stack(losses)
+    if not torch.isfinite(values).all():
+        step = int((~torch.isfinite(values)).nonzero()[0])
+        what = f"loss became {_word(float(values[step]))} in epoch {epoch + 1} (step {step + 1})"
+        raise TrialEndedError("failed", what)
+
+
+def _word(value: float) -> str:
+    return "NaN" if math.isnan(value) else "infinite"

@@ -1,0 +1,1 @@
+"""Ablation designs: which arms to train, matched in cost."""

@@ -1,0 +1,1 @@
+"""Executors that run jobs: in this process, or in workers of Ray."""

@@ -1,0 +1,1 @@
+"""What is done with a finished study: confirm, audit, merge."""

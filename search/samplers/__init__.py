@@ -1,0 +1,1 @@
+"""Samplers that propose architectures: Optuna's and our own."""

@@ -1,0 +1,206 @@
+"""Rehearsals: a study played from beginning to end in seconds, with made-up results.
+
+In the place of training and measuring stand formulas of a network's cost, with differences between
+networks and between seeds that are drawn from their digests: the same study rehearses the same.
+Larger networks are better and slower, with less and less to gain, as in real studies; nothing else
+about the figures means anything.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.ledger.file import LEDGER_FILE
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import is_rehearsal, rehearsal_name
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.record import RatioEpoch, Record
+from partialnas.runs.records.subject import Subject, subject_cost, subject_digest, subject_name
+from partialnas.runs.system.environment import environment, now
+from partialnas.search.executors.base import Outcome
+from partialnas.search.executors.tasks import Item, Timing
+from partialnas.search.session.dry_run_ratios import rehearsed_ratios
+from partialnas.search.study.study import Study
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.errors import UserError
+from partialnas.space.values import digest
+
+DEVICE = "rehearsal"
+"""What records and measurements call the device that they were not taken on."""
+
+_MACS_PER_S = 2e9
+_STEPS_MACS = 3  # a training step costs the forward pass and twice that backward
+
+
+def rehearsed(study: Study) -> Study:
+    """The study under the name of its rehearsal, all in this process."""
+    executor = study.executor.model_copy(update={"kind": "in-process", "isolate": False})
+    changes = {"study": rehearsal_name(study.study), "executor": executor}
+    return study.model_copy(update=changes)
+
+
+def check_place(study: Study, folder: Path, *, rehearsal: bool) -> None:
+    """Refuses to rehearse into a real study's folder, and to run in a rehearsal's.
+
+    Raises:
+        UserError: the folder holds the other kind, or a real study has a rehearsal's name.
+    """
+    if not rehearsal and is_rehearsal(study.study):
+        raise UserError(
+            f"study: {study.study} is a rehearsal's name; call the study something else"
+        )
+    if not (folder / LEDGER_FILE).exists():
+        return
+    with Ledger.open(folder) as ledger:
+        found = is_rehearsal(ledger.meta.get("study", ""))
+    if found and not rehearsal:
+        raise UserError(
+            f"{folder} holds a rehearsal, whose results are made up; run the study in another "
+            "folder with --out, or remove this one"
+        )
+    if rehearsal and not found:
+        raise UserError(f"{folder} holds a real study; rehearse in another folder with --out")
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Stands in for the work of a study (see `search.work.Work`).
+
+    Attributes:
+        reference: what throughput is relative to.
+        required: further metrics that a trial must tell.
+    """
+
+    reference: Subject
+    required: tuple[str, ...] = ()
+
+    def __call__(self, item: Item) -> Outcome:
+        """What came of an item, at once."""
+        if isinstance(item, Timing):
+            return Outcome(measurement=self._measurement(item))
+        return Outcome(records=tuple(self._record(item, seed) for seed in item.seeds))
+
+    def _record(self, job: Job, seed: int) -> Record:
+        cost = subject_cost(job.subject, job.task)
+        curve = _curve(job, seed, cost)
+        subject, last = job.subject, curve[-1]
+        metrics = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
+        draw = _drawn("test", job.keys[seed])
+        metrics["test_nll"] = metrics["val_nll"] * (1.02 + 0.01 * draw)
+        metrics["test_accuracy"] = _accuracy(metrics["test_nll"])
+        metrics |= {name: _anything(name, job, seed) for name in self.required}
+        ratios: tuple[RatioEpoch, ...] = ()
+        if isinstance(subject, Architecture) and subject.learned is not None:
+            ratios = rehearsed_ratios(subject, job.task, job.fidelity, _seed(job.keys[seed]))
+            metrics |= _ratio_metrics(ratios[-1])
+        return Record(
+            key=job.keys[seed],
+            digest=subject_digest(subject),
+            name=subject_name(subject),
+            seed=seed,
+            fidelity=job.fidelity,
+            state="early" if job.rung else "done",
+            reason=job.rung or None,
+            metrics=metrics,
+            curve=curve,
+            ratios=ratios,
+            cost=cost,
+            seconds=sum(row["seconds"] for row in curve),
+            device=DEVICE,
+            environment=environment(),
+        )
+
+    def _measurement(self, item: Timing) -> Measurement:
+        speed = _throughput(item.subject, item.task)
+        base = _throughput(self.reference, item.task)
+        protocol = item.protocol
+        return Measurement(
+            digest=subject_digest(item.subject),
+            name=subject_name(item.subject),
+            device=DEVICE,
+            device_kind="cuda" if protocol.device.startswith("cuda") else "cpu",
+            threads=protocol.threads,
+            batch_size=protocol.batch_size,
+            resolution=item.task.resolution,
+            in_chans=item.task.channels,
+            precision=protocol.precision,
+            form=protocol.form,
+            throughput_img_s=speed,
+            latency_ms=1000 * protocol.batch_size / speed,
+            relative_throughput=speed / base,
+            relative_low=0.99 * speed / base,
+            relative_high=1.01 * speed / base,
+            reference_digest=subject_digest(self.reference),
+            reference_name=subject_name(self.reference),
+            reference_form=protocol.form,
+            reference_throughput_img_s=base,
+            rounds=6,
+            wall_cpu_gap=0.0,
+            noisy=False,
+            peak_memory_bytes=_memory(item) if protocol.device.startswith("cuda") else None,
+            load=0.0,
+            environment=environment() | {"processor": DEVICE},
+            taken=now(),
+            seconds=min(2.0, protocol.max_seconds),
+        )
+
+
+def _curve(job: Job, seed: int, cost: Mapping[str, int]) -> tuple[dict[str, float], ...]:
+    """Epoch by epoch towards what a network of this cost reaches, the less the more it costs."""
+    chance = math.log(job.task.classes)
+    network = _drawn(
+        "network", subject_digest(job.subject), digest(job.recipe.model_dump(mode="json"))
+    )
+    noise = _drawn("seed", job.keys[seed])
+    share = 0.05 + 0.35 * (1 + cost["macs"] / 1e5) ** -0.25 + 0.015 * network
+    reached = chance * max(0.01, share + 0.006 * noise)
+    seconds = _STEPS_MACS * cost["macs"] * 5000 / _MACS_PER_S
+    rows = []
+    for epoch in range(1, job.fidelity + 1):
+        nll = reached + (chance - reached) * math.exp(-1.1 * epoch)
+        facts = {"epoch": epoch, "lr": job.recipe.lr * (1 - (epoch - 1) / job.fidelity)}
+        told = {"train_nll": 0.9 * nll, "val_nll": nll, "val_accuracy": _accuracy(nll)}
+        rows.append({**facts, **told, "seconds": seconds})
+    return tuple(rows)
+
+
+def _accuracy(nll: float) -> float:
+    return 100 * math.exp(-nll)
+
+
+def _throughput(subject: Subject, task: Task) -> float:
+    """Images a second: what multiplies, what moves maps, and what each network costs anyway."""
+    cost = subject_cost(subject, task)
+    seconds = cost["macs"] / _MACS_PER_S + cost["activations"] / 1e9 + 2e-5
+    return (1 + 0.03 * _drawn("speed", subject_digest(subject))) / seconds
+
+
+def _memory(item: Timing) -> int:
+    cost = subject_cost(item.subject, item.task)
+    return 4 * (cost["params"] + 2 * item.protocol.batch_size * cost["activations"])
+
+
+def _ratio_metrics(last: RatioEpoch) -> dict[str, float]:
+    metrics = {"ratio_gap": last.gap or 0.0}
+    if last.budget_macs:
+        metrics["budget_error"] = last.used_macs / last.budget_macs - 1
+    return metrics
+
+
+def _anything(name: str, job: Job, seed: int) -> float:
+    """A positive number for a metric that only the study's own function knows."""
+    network = _drawn(name, subject_digest(job.subject))
+    return math.exp(0.3 * network + 0.02 * _drawn(name, job.keys[seed]))
+
+
+def _drawn(*words: str) -> float:
+    """A number of the standard normal distribution that belongs to these words."""
+    return max(-3.0, min(3.0, random.Random("/".join(words)).gauss(0, 1)))
+
+
+def _seed(key: str) -> int:
+    return int(key, 16)

@@ -1,0 +1,153 @@
+"""A feed that is watched: the same answers, and a reader who sees what happens."""
+
+from collections.abc import Mapping
+
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import stage_of
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.record import Record
+from partialnas.runs.records.subject import subject_name
+from partialnas.search.driver.running_front import CurrentFront
+from partialnas.search.driver.scheduler import StudyFeed
+from partialnas.search.executors.base import END, End, Feed, ItemT, Outcome, Wait
+from partialnas.search.executors.tasks import Item, Timing
+from partialnas.search.resolve.resolved_study import Prepared, expected_trials
+from partialnas.search.session.progress import Progress, Tally
+from partialnas.search.session.signals import Stop
+
+
+class Watched:
+    """Passes items and outcomes on, counts them, and shows them."""
+
+    def __init__(
+        self, feed: StudyFeed, prepared: Prepared, ledger: Ledger, progress: Progress
+    ) -> None:
+        self._feed = feed
+        self._progress = progress
+        self._objectives = prepared.study.objectives
+        counts = ledger.counts()
+        failed, early = counts["failed"] + counts["timeout"], counts["early"]
+        self._tally = Tally(_expected(prepared, ledger), counts["done"], failed, early)
+        self._front = CurrentFront(prepared.study)
+        self._take_changes()
+        if self._tally.ended:
+            below = f", {early} on lower rungs" if early else ""
+            told = f"carrying on: {counts['done']} trials done{below}, {failed} failed before"
+            progress.event(told)
+
+    def ask(self) -> Item | Wait | End:
+        """The feed's next item."""
+        item = self._feed.ask()
+        self._show()
+        return item
+
+    def tell(self, item: Item, outcome: Outcome) -> None:
+        """Pass the outcome on, then tell the reader."""
+        self._feed.tell(item, outcome)
+        self._take_changes()
+        for record in outcome.records:
+            self._count(record)
+            line = self._line(record)
+            self._tell(line, warns=record.state in ("failed", "timeout"))
+            for each in record.ratios:
+                self._tally.warnings += each.warnings
+        if (taken := outcome.measurement) is not None:
+            self._tell(_speed(taken), warns=bool(taken.marks))
+        elif isinstance(item, Timing):
+            name = subject_name(item.subject)
+            self._tell(f"{name}: could not be timed; see workers.log", warns=True)
+        self._show()
+
+    def _tell(self, line: str, *, warns: bool) -> None:
+        """A line for the reader, kept in sight where it warns of something."""
+        self._progress.event(line)
+        if warns:
+            self._tally.warnings.append(line)
+
+    def _take_changes(self) -> None:
+        """Takes up the new results of networks."""
+        while self._feed.changed:
+            candidate = self._feed.changed.popleft()
+            self._front.add(candidate)
+            if candidate.condition.full is not None:
+                continue
+            for metrics in candidate.results.values():
+                self._improve(metrics or {})
+
+    def _show(self) -> None:
+        self._tally.running = self._feed.running
+        self._tally.repeats = self._feed.repeats
+        if self._progress.live:
+            self._tally.front = self._front.best()
+        self._progress.update(self._tally)
+
+    def _count(self, record: Record) -> None:
+        self._tally.fresh += 1
+        if record.state == "early":
+            self._tally.early += 1
+            return
+        if record.state != "done":
+            self._tally.failed += 1
+            return
+        self._tally.done += 1
+
+    def _improve(self, metrics: Mapping[str, float]) -> None:
+        for name, direction in self._objectives.items():
+            if name in metrics:
+                best = min if direction == "min" else max
+                self._tally.best[name] = best(
+                    self._tally.best.get(name, metrics[name]), metrics[name]
+                )
+
+    def _line(self, record: Record) -> str:
+        number = self._feed.numbers[record.key]
+        head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
+        head += f" {record.name or record.digest} seed {record.seed}{self._feed.under(record.key)}"
+        if record.state not in ("done", "early"):
+            return f"{head}: {record.state}: {record.reason}"
+        shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
+        values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        warned = sum(len(each.warnings) for each in record.ratios)
+        warnings = f"  {warned} warning{'s' * (warned > 1)}, see status" if warned else ""
+        return f"{head}: {values}  ({record.seconds:.1f} s){warnings}"
+
+
+def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
+    """Trials that the ledger will have, those of other stages included."""
+    planned = sum(ledger.counts().values())
+    if (stage := prepared.stage) is not None:
+        own = {row.number for row in ledger.arms() if stage_of(row) == stage.name}
+        begun = sum(row.proposal in own for row in ledger.trials())
+        return planned - begun + max(begun, len(prepared.arms) * len(stage.seeds))
+    expected = expected_trials(prepared)
+    return None if expected is None else max(expected, planned)
+
+
+def _speed(m: Measurement) -> str:
+    relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
+    marks = f" ({m.marked})" if m.marks else ""
+    return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"
+
+
+class Stoppable(Feed[ItemT]):
+    """Passes items and outcomes on until somebody asks the run to end.
+
+    Attributes:
+        cut: whether the feed was ended before its time.
+    """
+
+    def __init__(self, feed: Feed[ItemT], stop: Stop) -> None:
+        self._feed = feed
+        self._stop = stop
+        self.cut = False
+
+    def ask(self) -> ItemT | Wait | End:
+        """The feed's next item, while nobody has asked the run to end."""
+        if not self._stop.asked:
+            return self._feed.ask()
+        self.cut = True
+        return END
+
+    def tell(self, item: ItemT, outcome: Outcome) -> None:
+        """Passes the outcome on."""
+        self._feed.tell(item, outcome)

@@ -1,0 +1,229 @@
+"""Run a study: the driver, and the only writer of its ledger."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from partialnas.runs.config.design import stages_of
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import NOTICE
+from partialnas.runs.records.subject import subject_from
+from partialnas.runs.system.files import write_file
+from partialnas.runs.training.context import Context
+from partialnas.runs.training.user_function import import_function
+from partialnas.search.driver.running_front import drop_trunks, drop_weights
+from partialnas.search.driver.scheduler import StudyFeed
+from partialnas.search.executors.base import Executor, Feed, InProcess
+from partialnas.search.executors.cluster_files import modules_beside, shared_folder
+from partialnas.search.executors.tasks import Item, Work
+from partialnas.search.resolve.resolve import prepare, rehearse_all
+from partialnas.search.resolve.resolved_study import Prepared, same_network, unmatched
+from partialnas.search.resolve.resources import Placement, place
+from partialnas.search.samplers.registry import make_source
+from partialnas.search.session.dry_run import Rehearsal, check_place, rehearsed
+from partialnas.search.session.fail_fast import PilotTrials
+from partialnas.search.session.feed_wrappers import Stoppable, Watched
+from partialnas.search.session.open_ledger import known_design, open_ledger
+from partialnas.search.session.progress import Progress
+from partialnas.search.session.signals import heeding
+from partialnas.search.study.study import COUNTED, Study
+from partialnas.search.study.study_file import as_yaml
+
+if TYPE_CHECKING:
+    from partialnas.runs.datasets.loaders import Splits
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    beside: Path = Path(),
+    address: str | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run a study in `folder`, or carry on with it; returns when its budget or search ends.
+
+    Args:
+        study: what to run.
+        folder: where the ledger is, or will be.
+        beside: folder that the study's relative paths start from.
+        address: a Ray cluster to join.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or is another than the one in the folder.
+        MachineError: the disk or the device fails.
+        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
+            everything finished is in the ledger.
+        Terminated: SIGTERM or SIGUSR1; the same.
+    """
+    progress = Progress(console or Console(stderr=True))
+    check_place(study, folder, rehearsal=False)
+    placement = place(study, address)
+    prepared = prepare(study, beside, known_design(folder))
+    work = _work(prepared, placement, beside)
+    for line in (*same_network(prepared), *unmatched(prepared)):
+        progress.event(f"note: {line}")
+    with open_ledger(prepared, folder, progress) as ledger:
+        write_file(folder / "study.yaml", as_yaml(study))
+        shared = shared_folder(folder, study.executor.shared)
+        executor = _executor(study, placement, shared, beside)
+        feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
+        if study.recipe.keep_weights == "front":
+            drop_weights(folder, feed.dominated())
+        if study.recipe.keep_weights != "all":
+            drop_trunks(folder)
+
+
+def rehearse_study(
+    study: Study, folder: Path, *, beside: Path = Path(), console: Console | None = None
+) -> None:
+    """Play a study in `folder` with made-up results, in this process (see `search.rehearsal`).
+
+    Args:
+        study: what to rehearse; its ledger has the name of a rehearsal.
+        folder: where the ledger is, or will be.
+        beside: folder that the study's relative paths start from.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or the folder holds a real one.
+        MachineError: the disk fails.
+    """
+    progress = Progress(console or Console(stderr=True))
+    played = rehearsed(study)
+    check_place(played, folder, rehearsal=True)
+    prepared = prepare(played, beside, known_design(folder))
+    progress.event(NOTICE)
+    with open_ledger(prepared, folder, progress) as ledger:
+        ledger.amend({"rehearsal": "yes"})
+        write_file(folder / "study.yaml", as_yaml(played))
+        own = _required(study) if study.trial else ()
+        work = Rehearsal(prepared.reference, own)
+        _drive(prepared, ledger, work, InProcess(folder / "workers.log"), progress)
+
+
+def run_stage(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    beside: Path = Path(),
+    address: str | None = None,
+    console: Console | None = None,
+) -> None:
+    """Run a later stage of the study in `folder`, or carry on with it, into the same ledger.
+
+    Args:
+        prepared: the study with the stage's arms and recipe.
+        folder: where the ledger is.
+        beside: folder that the study's relative paths start from.
+        address: a Ray cluster to join.
+        console: where progress goes; standard error unless given.
+
+    Raises:
+        UserError: the study cannot run, or another driver works on it.
+        MachineError: the disk or the device fails.
+        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
+            everything finished is in the ledger.
+        Terminated: SIGTERM or SIGUSR1; the same.
+    """
+    stage = prepared.stage
+    assert stage is not None, "a stage is run"
+    progress = Progress(console or Console(stderr=True))
+    placement = place(prepared.study, address)
+    work = _work(prepared, placement, beside)
+    with Ledger.open(folder, write=True) as ledger:
+        stages = stages_of(ledger.meta) | {stage.name: stage}
+        told = {name: each.model_dump(mode="json") for name, each in stages.items()}
+        ledger.amend({"stages": json.dumps(told)})
+        shared = shared_folder(folder, prepared.study.executor.shared)
+        executor = _executor(prepared.study, placement, shared, beside)
+        _drive(prepared, ledger, _placed(work, shared), executor, progress)
+
+
+def _drive(
+    prepared: Prepared,
+    ledger: Ledger,
+    work: Work | Rehearsal,
+    executor: Executor,
+    progress: Progress,
+) -> StudyFeed:
+    """Has everything done that the study asks for; what decided about it."""
+    reference = subject_from(json.loads(ledger.meta["reference"]))
+    ledger.recover()
+    feed = StudyFeed(prepared, ledger, make_source(prepared), progress.event)
+    watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
+    log = ledger.path.with_name("workers.log")
+    first: Feed[Item] = PilotTrials(watched, prepared.study.executor.pilot, log)
+    try:
+        with progress.showing(), heeding(progress.event) as stop:
+            stoppable: Stoppable[Item] = Stoppable(first, stop)
+            executor.run(stoppable, replace(work, reference=reference))
+            if stoppable.cut:
+                raise KeyboardInterrupt
+    finally:
+        with suppress(Exception):
+            ledger.recover()
+    return feed
+
+
+def _work(prepared: Prepared, placement: Placement, beside: Path) -> Work:
+    """What workers do; the folder where they write is told later (see `_placed`)."""
+    study = prepared.study
+    if study.trial is not None:
+        import_function(study.trial, beside)
+    else:
+        rehearse_all(prepared)
+    return Work(
+        context=Context(device=placement.device, time_limit_s=study.executor.time_limit_s),
+        splits={} if study.trial else _splits(prepared),
+        reference=prepared.reference,
+        function=study.trial,
+        required=_required(study),
+        path=beside.resolve(),
+    )
+
+
+def _splits(prepared: Prepared) -> "dict[Task, Splits]":
+    from partialnas.runs.datasets.loaders import load_splits
+
+    ways = (*prepared.rungs, *prepared.conditions)
+    return {task: load_splits(task) for task in dict.fromkeys(way.task for way in ways)}
+
+
+def _required(study: Study) -> tuple[str, ...]:
+    """What a function that stands in for training must tell."""
+    asked = (*study.objectives, *study.limits)
+    return tuple(dict.fromkeys(name for name in asked if name not in COUNTED))
+
+
+def _placed(work: Work, folder: Path) -> Work:
+    """The work, with checkpoints and weights in a folder."""
+    return replace(work, context=replace(work.context, folder=folder))
+
+
+def _executor(study: Study, placement: Placement, folder: Path, beside: Path) -> Executor:
+    if study.executor.kind == "in-process":
+        return InProcess(folder / "workers.log")
+    from partialnas.search.executors.ray_tune import RayTune
+
+    return RayTune(
+        folder=folder,
+        workers=placement.workers,
+        address=placement.address,
+        cpus_per_trial=placement.cpus_per_trial,
+        gpus_per_trial=placement.gpus_per_trial,
+        time_limit_s=_hard_limit(study.executor.time_limit_s),
+        isolate=study.executor.isolate,
+        modules=modules_beside(beside) if study.trial and placement.address else (),
+    )
+
+
+def _hard_limit(limit_s: float | None) -> float | None:
+    """When a worker that does not end a trial by itself is taken to hang."""
+    return None if limit_s is None else 1.5 * limit_s + 60

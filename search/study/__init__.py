@@ -1,0 +1,1 @@
+"""Study files: the YAML, its sections and their validation."""

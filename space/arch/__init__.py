@@ -1,0 +1,1 @@
+"""Architectures as plain data: ratios, parts, stages, presets."""

@@ -1,0 +1,251 @@
+"""Plans: a network in the words of papers, from which an architecture is made.
+
+A plan says width 32, ratio 1/4, channel attention in stages 1-3; the architecture that follows
+from it lists every block. Spaces vary the settings of a plan, per network, stage or block.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
+from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Op, Part
+from partialnas.space.arch.ratio import Learned, Ratio, start_of
+from partialnas.space.errors import UserError
+from partialnas.space.validation import mistakes
+from partialnas.space.values import Share, Value
+
+Attention = Literal["none", "channel", "spatial", "self"]
+
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
+
+STAGES = 4
+CYCLE: tuple[str, ...] = ("conv", "attention", "pool", "identity")
+"""What the parts of a block do unless told: in this order, and again from the start."""
+
+_STAGES = re.compile(r"stages?\s+(\d+)(?:\s*-\s*(\d+))?")
+
+
+def parse_stages(text: object) -> list[int]:
+    """The stages (from 0) that `stage 4`, `stages 1-3` or `stages 1-2, 4` name, counted from 1.
+
+    Raises:
+        ValueError: the text names no stage, or one that is not there.
+    """
+    stages: list[int] = []
+    if isinstance(text, str):
+        for piece in re.sub(r"^\s*stages?\s+", "", text).split(","):
+            match = _STAGES.fullmatch("stage " + piece.strip())
+            if match is None:
+                stages = []
+                break
+            first, last = int(match[1]), int(match[2] or match[1])
+            stages += range(first - 1, last)
+    if not stages or min(stages) < 0 or max(stages) >= STAGES:
+        raise ValueError(f"expected stages such as 'stages 1-3' or 'stage 4', got {text!r}")
+    return stages
+
+
+def parse_attention(value: object) -> tuple[str, ...]:
+    """Each stage's attention from `none`, `channel`, `{channel: stages 1-3, self: stage 4}`.
+
+    Raises:
+        ValueError: not a placement, or two kinds of attention in one stage.
+    """
+    if value is None or isinstance(value, str):
+        return (_kind(value or "none"),) * STAGES
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected {{channel: stages 1-3, self: stage 4}} or none, got {value!r}")
+    placed = ["none"] * STAGES
+    for kind, stages in value.items():
+        for stage in parse_stages(stages):
+            if placed[stage] != "none":
+                raise ValueError(f"stage {stage + 1} has both {placed[stage]} and {kind}")
+            placed[stage] = _kind(kind)
+    return tuple(placed)
+
+
+def _kind(name: object) -> str:
+    """Told here once, not by each stage that it would be in."""
+    if name not in ATTENTIONS:
+        raise ValueError(f"expected one of {', '.join(ATTENTIONS)}, got {name!r}")
+    return str(name)
+
+
+def parse_pat_sp(value: object) -> tuple[bool, ...]:
+    """Each stage's PAT_sp switch from `true`, `false` or `stages 1-3`."""
+    if isinstance(value, bool):
+        return (value,) * STAGES
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    stages = parse_stages(value)
+    return tuple(stage in stages for stage in range(STAGES))
+
+
+def _parse_ratio(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_parse_ratio)]
+"""The first part's share, or the shares of all parts but the last."""
+
+
+class BlockSettings(Value):
+    """The settings of one block, any of which a space may vary block by block.
+
+    Attributes:
+        parts: how many parts the channels are split into.
+        ratio: share of the first part, or of all parts but the last; parts without a stated share
+            divide the rest equally. `{learned: {budget: 1/4}}` in the place of a share has
+            training find it.
+        operations: what the parts do, in order; `attention` stands for the block's attention
+            (identity where there is none). Unless given: conv, attention, pool, identity, and
+            again from the start. With one part the first operation works on all channels.
+        attention: the block's kind of attention.
+        heads: heads of self-attention.
+        mlp_ratio: hidden width of the MLP over the width.
+        pat_sp: whether PAT_sp follows the MLP.
+    """
+
+    parts: int = Field(default=2, ge=1, le=MAX_PARTS)
+    ratio: Ratios = (Fraction(1, 4),)
+    operations: tuple[Op | Literal["attention"], ...] | None = None
+    attention: Attention = "none"
+    heads: int = Field(default=DEFAULT_HEADS, ge=1)
+    mlp_ratio: Share = Field(default=Fraction(2), gt=0)
+    pat_sp: bool = False
+
+    def block(self) -> Block:
+        """The block that these settings describe.
+
+        Raises:
+            ValueError: fewer operations than parts, or shares that leave nothing.
+        """
+        shares: list[Fraction | Learned | None] = [*self._shares(), None]
+        parts = [self._part(index, share) for index, share in enumerate(shares)]
+        return Block(parts=tuple(parts), mlp_ratio=self.mlp_ratio, pat_sp=self.pat_sp)
+
+    def _shares(self) -> list[Fraction | Learned]:
+        stated = list(self.ratio[: self.parts - 1])
+        rest = 1 - sum(map(start_of, stated), Fraction(0))
+        if rest <= 0:
+            raise ValueError(f"ratio: shares {', '.join(map(str, stated))} leave nothing")
+        unstated = self.parts - len(stated)
+        return stated + [rest / unstated] * (unstated - 1)
+
+    def _part(self, index: int, share: Fraction | Learned | None) -> Part:
+        operations = self.operations or CYCLE * 2
+        if index >= len(operations):
+            raise ValueError(f"operations: {len(operations)} for {self.parts} parts")
+        named = operations[index]
+        attention = "identity" if self.attention == "none" else self.attention
+        op: Any = attention if named == "attention" else named
+        return Part(op=op, ratio=share, heads=self.heads if op == "self" else None)
+
+
+BLOCK_SETTINGS = tuple(BlockSettings.model_fields)
+
+Override = Callable[[int, int], Mapping[str, Any]]
+"""Settings that take the plan's place, by stage and block, both from 0."""
+
+
+class Plan(Value):
+    """A network of four stages in the words of papers.
+
+    Attributes:
+        name: what the network is called.
+        stem_stride: side of the patches that the stem takes together.
+        width: channels of the first stage, doubled from stage to stage; or of each stage.
+        depths: blocks of each stage.
+        attention: each stage's attention; written `none`, `channel`, or
+            `{channel: stages 1-3, self: stage 4}`.
+        pat_sp: where PAT_sp is; written `true`, `false` or `stages 1-3`.
+        ratio: share of the first part (or the list of all parts' but the last).
+        parts: how many parts the channels of a block are split into.
+        operations: what the parts do, in order; see `BlockSettings`.
+        mlp_ratio: hidden width of the MLPs over the width.
+        activation: of the MLPs and of the head.
+        heads: heads of self-attention.
+        head_width: channels of the head, before the classifier.
+    """
+
+    shorthands: ClassVar[tuple[str, ...]] = ("preset",)
+
+    name: str = ""
+    stem_stride: Literal[1, 2, 4] = 4
+    width: int | tuple[int, int, int, int] = 32
+    depths: tuple[int, int, int, int] = (1, 2, 8, 2)
+    parts: int = Field(default=2, ge=1, le=MAX_PARTS)
+    ratio: Ratios = (Fraction(1, 4),)
+    operations: tuple[Op | Literal["attention"], ...] | None = None
+    attention: Annotated[
+        tuple[Attention, Attention, Attention, Attention], BeforeValidator(parse_attention)
+    ] = ("none", "none", "none", "none")
+    pat_sp: Annotated[tuple[bool, bool, bool, bool], BeforeValidator(parse_pat_sp)] = (
+        False,
+        False,
+        False,
+        False,
+    )
+    mlp_ratio: Share = Field(default=Fraction(2), gt=0)
+    activation: Activation = "gelu"
+    heads: int = Field(default=DEFAULT_HEADS, ge=1)
+    head_width: int = Field(default=1280, ge=1)
+
+    @model_validator(mode="after")
+    def _widths_and_depths_are_positive(self) -> Self:
+        if min(self.widths) < 1:
+            raise ValueError(f"width: expected at least 1 channel, got {self.width}")
+        if min(self.depths) < 1:
+            raise ValueError(f"depths: expected at least 1 block a stage, got {self.depths}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        if isinstance(self.width, tuple):
+            return self.width
+        return tuple(self.width * 2**stage for stage in range(STAGES))
+
+    def settings(self, stage: int) -> dict[str, Any]:
+        """The block settings of a stage (from 0)."""
+        values = {key: getattr(self, key) for key in BLOCK_SETTINGS}
+        return values | {"attention": self.attention[stage], "pat_sp": self.pat_sp[stage]}
+
+    def architecture(self, override: Override | None = None) -> Architecture:
+        """The architecture that follows, with `override`'s settings in the plan's place.
+
+        Raises:
+            UserError: a block cannot be built; names the stage and block (counted from 1).
+        """
+        stages = tuple(
+            Stage.model_construct(
+                width=width,
+                blocks=tuple(self._block(stage, block, width, override) for block in range(depth)),
+            )
+            for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True))
+        )
+        return Architecture(
+            name=self.name,
+            stem_stride=self.stem_stride,
+            stages=stages,
+            activation=self.activation,
+            head_width=self.head_width,
+        )
+
+    def _block(self, stage: int, index: int, width: int, override: Override | None) -> Block:
+        changes = override(stage, index) if override else {}
+        where = f"stage {stage + 1}, block {index + 1}"
+        try:
+            block = BlockSettings(**{**self.settings(stage), **changes}).block()
+            block.realise(width)
+        except ValidationError as error:
+            raise UserError(f"{where}: " + "; ".join(mistakes(error))) from None
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
+        return block

@@ -1,0 +1,61 @@
+"""The published networks: PartialNet (arXiv 2502.01303) and its parent FasterNet (2303.03667)."""
+
+import difflib
+from typing import Any
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.errors import UserError
+
+_PARTIAL: dict[str, Any] = {"attention": {"channel": "stages 1-3", "self": "stage 4"}}
+_PARTIAL_SP: dict[str, Any] = {**_PARTIAL, "pat_sp": True}
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "partialnet_t0": {**_PARTIAL_SP, "width": 32, "depths": (1, 2, 8, 2)},
+    "partialnet_t1": {**_PARTIAL_SP, "width": 48, "depths": (1, 2, 8, 2)},
+    "partialnet_t2": {**_PARTIAL, "width": 64, "depths": (2, 2, 6, 4), "activation": "relu"},
+    "partialnet_s": {**_PARTIAL, "width": 96, "depths": (2, 2, 9, 4), "activation": "relu"},
+    "partialnet_m": {**_PARTIAL, "width": 128, "depths": (2, 3, 16, 4), "activation": "relu"},
+    "partialnet_l": {**_PARTIAL, "width": 160, "depths": (2, 3, 20, 4), "activation": "relu"},
+    "fasternet_t0": {"width": 40, "depths": (1, 2, 8, 2)},
+    "fasternet_t1": {"width": 64, "depths": (1, 2, 8, 2)},
+    "fasternet_t2": {"width": 96, "depths": (1, 2, 8, 2), "activation": "relu"},
+    "fasternet_s": {"width": 128, "depths": (1, 2, 13, 2), "activation": "relu"},
+    "fasternet_m": {"width": 144, "depths": (3, 4, 18, 3), "activation": "relu"},
+    "fasternet_l": {"width": 192, "depths": (3, 4, 18, 3), "activation": "relu"},
+}
+
+PRESETS: tuple[str, ...] = tuple(_SETTINGS)
+"""Names of the published networks, smallest of each family first."""
+
+DROP_PATH_RATES: dict[str, float] = {
+    "partialnet_t0": 0.0,
+    "partialnet_t1": 0.02,
+    "partialnet_t2": 0.05,
+    "partialnet_s": 0.1,
+    "partialnet_m": 0.2,
+    "partialnet_l": 0.3,
+}
+"""Published drop-path rate of each PartialNet: part of its recipe, not of its architecture."""
+
+
+def preset_plan(name: str) -> Plan:
+    """The plan of a published network.
+
+    Raises:
+        UserError: no such preset; names the closest.
+    """
+    if name not in _SETTINGS:
+        near = difflib.get_close_matches(name, PRESETS, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
+        raise UserError(f"there is no preset {name!r}; {hint}")
+    return Plan(name=name, **_SETTINGS[name])
+
+
+def preset(name: str) -> Architecture:
+    """The architecture of a published network.
+
+    Raises:
+        UserError: no such preset; names the closest.
+    """
+    return preset_plan(name).architecture()

@@ -1,0 +1,110 @@
+"""Axes: the settings of a plan that a space varies, and the order in which they are chosen."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from partialnas.space.axes.levels import AXES, GRAINS, Label, Per, parse_value
+
+
+class Level(NamedTuple):
+    """One value of an axis, and what it is called."""
+
+    label: Label
+    value: Any
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting that varies.
+
+    Attributes:
+        name: one of `AXES`.
+        per: whether the network, each stage or each block has a level of its own.
+        levels: the values it takes, at least one.
+        when: labels that other axes must have for this one to be active; elsewhere the base's
+            value holds.
+    """
+
+    name: str
+    per: Per
+    levels: tuple[Level, ...]
+    when: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def rank(self) -> int:
+        """Length of its scopes: 0 per network, 1 per stage, 2 per block."""
+        return GRAINS.index(self.per)
+
+    @cached_property
+    def number(self) -> int:
+        """The part that a ratio or an operation belongs to, counted from 1."""
+        return int(self.name.rpartition("_")[2]) if self.name[-1].isdigit() else 1
+
+    @cached_property
+    def droppable(self) -> bool:
+        """Whether a block may have no use for it: then it is inactive there."""
+        return self.name in ("attention", "heads", "ratio") or self.name[-1].isdigit()
+
+    @cached_property
+    def placed(self) -> bool:
+        """Whether its values are four, one for each stage."""
+        return self.per == "network" and self.name in ("width", "depths", "attention", "pat_sp")
+
+    @cached_property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels of its levels."""
+        return tuple(level.label for level in self.levels)
+
+    def find(self, raw: object) -> Level | None:
+        """The level with this label or this value, if there is one."""
+        for level in self.levels:
+            if level.label == raw and isinstance(level.label, bool) == isinstance(raw, bool):
+                return level
+        try:
+            value = parse_value(self.name, self.per, raw)
+        except ValueError:
+            return None
+        return next((level for level in self.levels if level.value == value), None)
+
+    def needs(self) -> set[str]:
+        """Names of the axes that decide where this one is active."""
+        names = set(self.when)
+        if self.droppable or self.per == "block":
+            names |= {"depth", "depths"}
+        if self.droppable:
+            names.add("parts")
+        if self.name in ("attention", "heads"):
+            names |= {"operations", *(name for name in AXES if name.startswith("operation_"))}
+        if self.name == "heads":
+            names.add("attention")
+        return names
+
+
+def evaluation_order(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """The axes, each after those that decide where it is active.
+
+    Raises:
+        ValueError: conditions go round in a circle; names the axes of it.
+    """
+    waiting = {axis.name: axis for axis in sorted(axes, key=lambda a: AXES.index(a.name))}
+    ordered: list[Axis] = []
+    while waiting:
+        free = (axis for axis in waiting.values() if not axis.needs() & waiting.keys())
+        axis = next(free, None)
+        if axis is None:
+            circle = ", ".join(_circle(waiting))
+            raise ValueError(f"conditions go round in a circle: {circle} depend on each other")
+        ordered.append(waiting.pop(axis.name))
+    return tuple(ordered)
+
+
+def _circle(waiting: Mapping[str, Axis]) -> list[str]:
+    """The axes of one circle among axes that all wait for another."""
+    path = [next(iter(waiting))]
+    while True:
+        after = min(waiting[path[-1]].needs() & waiting.keys(), key=AXES.index)
+        if after in path:
+            return path[path.index(after) :]
+        path.append(after)

@@ -1,0 +1,151 @@
+"""Layouts: the choices of a space, where each is active, and every way to make them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from partialnas.space.arch.plan import STAGES
+from partialnas.space.axes.axis import Axis, Level
+from partialnas.space.axes.decoder import Chosen, Scheme, Scope
+from partialnas.space.axes.levels import Label
+
+
+def choice_name(axis: str, scope: Scope) -> str:
+    """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`: stages and blocks from 1."""
+    places = [f"{kind}{n + 1}" for kind, n in zip(("stage", "block"), scope, strict=False)]
+    return f"{axis}@{'.'.join(places)}" if places else axis
+
+
+class Choice(NamedTuple):
+    """One dimension of a space: an axis at one scope."""
+
+    axis: Axis
+    scope: Scope
+
+    @property
+    def key(self) -> tuple[str, Scope]:
+        """The choice as a key of what is chosen."""
+        return self.axis.name, self.scope
+
+    @property
+    def name(self) -> str:
+        """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`."""
+        return choice_name(self.axis.name, self.scope)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels to choose from."""
+        return self.axis.labels
+
+
+class Layout:
+    """The choices that a scheme has, axis by axis, in the order in which they are made.
+
+    A choice is active where its condition holds and some block has a use for it: there are none
+    for blocks beyond the depth, for a ratio or operation of a part that is not there, for
+    attention where no part takes it, for heads without self-attention.
+    """
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = scheme
+        self.choices = tuple(
+            Choice(axis, scope)
+            for axis in scheme.axes.values()
+            for scope in _scopes(scheme, axis.rank)
+        )
+
+    def active(self, choice: Choice, chosen: Chosen) -> bool:
+        """Whether a choice is to be made, given those before it."""
+        (axis, scope), scheme = choice, self.scheme
+        if axis.rank == 2 and scope[1] >= scheme.depth(scope[0], chosen):
+            return False
+        if not scheme.condition_holds(axis, scope, chosen):
+            return False
+        if not axis.droppable:
+            return True
+        return any(scheme.uses(axis, block, chosen) for block in scheme.blocks(scope, chosen))
+
+    def walk(self, pick: Callable[[Choice, Chosen], Level]) -> Chosen:
+        """Makes every active choice in order, each by `pick` from what is chosen so far."""
+        chosen: dict[tuple[str, Scope], Level] = {}
+        for choice in self.choices:
+            if self.active(choice, chosen):
+                chosen[choice.key] = pick(choice, chosen)
+        return chosen
+
+    def walks(self, options: Callable[[Choice, Chosen], Sequence[Level]]) -> Iterator[Chosen]:
+        """Every way to make all active choices with the levels that `options` admits."""
+        waiting: list[tuple[int, dict[tuple[str, Scope], Level]]] = [(0, {})]
+        while waiting:
+            start, chosen = waiting.pop()
+            for index in range(start, len(self.choices)):
+                choice = self.choices[index]
+                if not self.active(choice, chosen):
+                    continue
+                levels = options(choice, chosen)
+                if len(levels) == 1:
+                    chosen[choice.key] = levels[0]
+                    continue
+                key = choice.key
+                waiting += [(index + 1, {**chosen, key: level}) for level in reversed(levels)]
+                break
+            else:
+                yield chosen
+
+    def changes(self, chosen: Chosen, choice: Choice, level: Level) -> Iterator[Chosen]:
+        """Every way to make one choice differently, the others staying as they are.
+
+        Choices that become active by it take the level of the block before, or else the base's,
+        or else the first; the other levels follow.
+        """
+        if not self.scheme.steers(choice.axis):
+            return iter([{**chosen, choice.key: level}])
+
+        def options(other: Choice, so_far: Chosen) -> Sequence[Level]:
+            if other.key == choice.key:
+                return [level]
+            if other.key in chosen:
+                return [chosen[other.key]]
+            return self._by_preference(other, so_far)
+
+        return self.walks(options)
+
+    def _by_preference(self, choice: Choice, chosen: Chosen) -> list[Level]:
+        axis, scope = choice
+        before = chosen.get((axis.name, (*scope[:-1], scope[-1] - 1))) if axis.rank == 2 else None
+        first = before or self.scheme.base_level(axis, scope)
+        return sorted(axis.levels, key=lambda level: level != first)
+
+
+def _scopes(scheme: Scheme, rank: int) -> list[Scope]:
+    if rank == 0:
+        return [()]
+    if rank == 1:
+        return [(stage,) for stage in range(STAGES)]
+    return [(stage, n) for stage in range(STAGES) for n in range(scheme.most_blocks(stage))]
+
+
+class Point(Mapping[str, Label]):
+    """An immutable mapping from the names of the active choices to the labels of their levels.
+
+    `dict(point)` is plain data, for JSON and for samplers; points are equal where these are.
+    """
+
+    __slots__ = ("_labels",)
+
+    def __init__(self, labels: Mapping[str, Label]) -> None:
+        self._labels = dict(labels)
+
+    def __getitem__(self, name: str) -> Label:
+        return self._labels[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._labels.items()))
+
+    def __repr__(self) -> str:
+        return f"Point({self._labels!r})"

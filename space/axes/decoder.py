@@ -1,0 +1,259 @@
+"""Schemes: what chosen levels mean, block by block, and the architecture that follows."""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from pydantic import ValidationError
+
+from partialnas.space.arch.architecture import Architecture, Block, Stage
+from partialnas.space.arch.plan import CYCLE, STAGES, BlockSettings, Plan
+from partialnas.space.arch.ratio import Learned, disagreement, started
+from partialnas.space.axes.axis import Axis, Level
+from partialnas.space.errors import UserError
+from partialnas.space.validation import mistakes
+
+Scope = tuple[int, ...]
+"""What a level holds for: () the network, (stage,), or (stage, block), counted from 0."""
+
+Chosen = Mapping[tuple[str, Scope], Level]
+"""The levels chosen so far, each by its axis and scope."""
+
+_NETWORK_SETTINGS = ("stem_stride", "activation", "head_width")
+
+
+class Scheme:
+    """A base and its axes: where no level is chosen, the base's value holds."""
+
+    def __init__(self, base: Plan, axes: tuple[Axis, ...]) -> None:
+        self.base = base
+        self.axes = {axis.name: axis for axis in axes}
+        self._base = [_base_settings(base, stage) for stage in range(STAGES)]
+        self._built = lru_cache(maxsize=4096)(_build)
+        self._certain = {axis.name: self._certainty(axis) for axis in axes}
+
+    @property
+    def may_clash(self) -> bool:
+        """Whether learned ratios may disagree, or have a budget that a network cannot meet."""
+        axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
+        levels = [_listed(level.value) for axis in axes for level in axis.levels]
+        ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, Learned)]
+        budgeted = any(ratio.budget not in (None, "static") for ratio in ratios)
+        return budgeted or disagreement(ratios) is not None
+
+    def level(self, name: str, scope: Scope, chosen: Chosen) -> Level | None:
+        """The level that an axis has at a scope, if it is one and active there."""
+        axis = self.axes.get(name)
+        return None if axis is None else chosen.get((name, scope[: axis.rank]))
+
+    def setting(self, name: str, scope: Scope, chosen: Chosen) -> Any:
+        """The value of a setting in a stage or block: its axis's, or else the base's."""
+        level = self.level(name, scope, chosen)
+        if level is None:
+            return self._base[scope[0]][name]
+        return level.value[scope[0]] if self.axes[name].placed else level.value
+
+    def depth(self, stage: int, chosen: Chosen) -> int:
+        """How many blocks a stage has."""
+        name = "depths" if "depths" in self.axes else "depth"
+        return int(self.setting(name, (stage,), chosen))
+
+    def most_blocks(self, stage: int) -> int:
+        """How many blocks a stage can have."""
+        depths = [self._base[stage]["depth"]]
+        for name in self.axes.keys() & {"depth", "depths"}:
+            axis = self.axes[name]
+            depths += [v.value[stage] if axis.placed else v.value for v in axis.levels]
+        return int(max(depths))
+
+    def blocks(self, scope: Scope, chosen: Chosen) -> Iterator[Scope]:
+        """The blocks within a scope."""
+        if len(scope) == 2:
+            yield scope
+            return
+        for stage in scope or range(STAGES):
+            for block in range(self.depth(stage, chosen)):
+                yield stage, block
+
+    def operations(self, scope: Scope, chosen: Chosen) -> tuple[str, ...]:
+        """What a block's parts do; fewer than its parts where too few are stated."""
+        stated = self.setting("operations", scope, chosen)
+        operations: list[str] = []
+        for index in range(self.setting("parts", scope, chosen)):
+            level = self.level(f"operation_{index + 1}", scope, chosen)
+            if level is None and index >= len(stated):
+                break
+            operations.append(stated[index] if level is None else level.value)
+        return tuple(operations)
+
+    def resolved(self, scope: Scope, chosen: Chosen) -> tuple[str, ...]:
+        """`operations`, with the block's attention in the place of `attention`."""
+        kind = self.setting("attention", scope, chosen)
+        attention = "identity" if kind == "none" else kind
+        return tuple(
+            attention if name == "attention" else name for name in self.operations(scope, chosen)
+        )
+
+    def uses(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
+        """Whether a block has a use for an axis, given what else is chosen for it."""
+        if axis.name == "attention":
+            return "attention" in self.operations(scope, chosen)
+        if axis.name == "heads":
+            return "self" in self.resolved(scope, chosen)
+        if axis.droppable:
+            parts = self.setting("parts", scope, chosen)
+            return bool(parts >= axis.number + axis.name.startswith("ratio"))
+        return True
+
+    def steers(self, axis: Axis) -> bool:
+        """Whether other choices are active or not by what is chosen on an axis."""
+        kind = axis.name.partition("_")[0]
+        if kind in ("parts", "depth", "depths", "attention", "operation", "operations"):
+            return True
+        return any(axis.name in other.when for other in self.axes.values())
+
+    def surely_uses(self, axis: Axis) -> bool | None:
+        """Whether every block has a use for an axis, or none has; None where that depends."""
+        return self._certain[axis.name]
+
+    def _certainty(self, axis: Axis) -> bool | None:
+        if not axis.droppable:
+            return True
+        if axis.name in ("attention", "heads"):
+            return None
+        number = axis.number + axis.name.startswith("ratio")
+        by = self.axes.get("parts")
+        parts = [level.value for level in by.levels] if by else []
+        if by is None or by.when:
+            parts.append(self.base.parts)
+        return min(parts) >= number if (min(parts) >= number) == (max(parts) >= number) else None
+
+    def condition_holds(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
+        """Whether the axes that `when` names have the levels that it asks for."""
+        for name, labels in axis.when.items():
+            level = self.level(name, scope, chosen)
+            if level is None or level.label not in labels:
+                return False
+        return True
+
+    def block(self, scope: Scope, chosen: Chosen) -> Block:
+        """A block as it is chosen.
+
+        Raises:
+            ValueError: it cannot be built; says why.
+        """
+        names = ("parts", "attention", "heads", "mlp_ratio", "pat_sp")
+        settings = {name: self.setting(name, scope, chosen) for name in names}
+        settings["operations"] = self.operations(scope, chosen)
+        settings["ratio"] = self.shares(scope, chosen, settings["parts"])
+        built = self._built(self.setting("width", scope, chosen), tuple(settings.items()))
+        if isinstance(built, str):
+            raise ValueError(built)
+        return built
+
+    def shares(self, scope: Scope, chosen: Chosen, parts: int) -> tuple[Fraction | Learned, ...]:
+        """The shares that are stated for a block's parts, from the first on.
+
+        Raises:
+            ValueError: a part's share is stated but not the one before it.
+        """
+        base = self._base[scope[0]]["ratio"]
+        level = self.level("ratio", scope, chosen)
+        first = () if level is None else level.value
+        shares = [*first, *base[len(first) :]]
+        for number in range(2, parts):
+            level = self.level(f"ratio_{number}", scope, chosen)
+            if level is None:
+                continue
+            if len(shares) < number - 1:
+                raise ValueError(f"ratio_{number} is stated but ratio_{len(shares) + 1} is not")
+            shares[number - 1 : number] = [level.value]
+        return started(shares, base)
+
+    def invalid(self, chosen: Chosen) -> Iterator[tuple[Scope, str]]:
+        """The blocks that cannot be built, or not beside those before them, and why."""
+        before: Learned | None = None
+        for scope in self.blocks((), chosen):
+            try:
+                block = self.block(scope, chosen)
+            except ValueError as error:
+                yield scope, str(error)
+                continue
+            if block.learned is not None:
+                before = before or block.learned
+                if told := disagreement((before, block.learned)):
+                    yield scope, told
+
+    def architecture(self, chosen: Chosen) -> Architecture:
+        """The architecture that follows.
+
+        Raises:
+            UserError: a block cannot be built; names the stage and block (counted from 1).
+        """
+        stages = tuple(self._stage(stage, chosen) for stage in range(STAGES))
+        network = {name: self.setting(name, (0,), chosen) for name in _NETWORK_SETTINGS}
+        architecture = Architecture.model_construct(stages=stages, **network)
+        try:
+            architecture.check_learned()
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return architecture
+
+    def _stage(self, stage: int, chosen: Chosen) -> Stage:
+        blocks: list[Block] = []
+        for scope in self.blocks((stage,), chosen):
+            try:
+                blocks.append(self.block(scope, chosen))
+            except ValueError as error:
+                where = f"stage {stage + 1}, block {scope[1] + 1}"
+                raise UserError(f"{where}: {error}") from None
+        width = self.setting("width", (stage,), chosen)
+        return Stage.model_construct(width=width, blocks=tuple(blocks))
+
+    def base_level(self, axis: Axis, scope: Scope) -> Level | None:
+        """The level that is the base's own value, if the axis has it."""
+        stages = scope[:1] or range(STAGES)
+        for level in axis.levels:
+            values = level.value if axis.placed else [level.value] * STAGES
+            if all(self._is_base(axis.name, stage, values[stage]) for stage in stages):
+                return level
+        return None
+
+    def _is_base(self, name: str, stage: int, value: Any) -> bool:
+        settings = self._base[stage]
+        kind, _, number = name.rpartition("_")
+        if kind in ("ratio", "operation"):
+            stated = settings["ratio" if kind == "ratio" else "operations"]
+            return bool(stated[int(number) - 1 : int(number)] == (value,))
+        if name in ("ratio", "operations"):
+            return bool(settings[name][: len(value)] == value)
+        return bool(settings[name] == value)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _base_settings(base: Plan, stage: int) -> dict[str, Any]:
+    network = {name: getattr(base, name) for name in _NETWORK_SETTINGS}
+    sizes = {
+        "width": base.widths[stage],
+        "depth": base.depths[stage],
+        "depths": base.depths[stage],
+        "operations": base.operations or CYCLE * 2,
+    }
+    return {**network, **base.settings(stage), **sizes}
+
+
+def _build(width: int, settings: tuple[tuple[str, Any], ...]) -> Block | str:
+    """The block, or why it cannot be built at this width."""
+    try:
+        block = BlockSettings(**dict(settings)).block()
+        block.realise(width)
+    except ValidationError as error:
+        return "; ".join(mistakes(error))
+    except ValueError as error:
+        return str(error)
+    return block

@@ -1,0 +1,215 @@
+"""Levels: what the values of each axis are, how they are read, written and called."""
+
+import difflib
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from pydantic import ValidationError
+
+from partialnas.space.arch.architecture import Activation
+from partialnas.space.arch.parts import MAX_PARTS, Op
+from partialnas.space.arch.plan import STAGES, Attention, parse_attention, parse_pat_sp
+from partialnas.space.arch.ratio import Learned, parse_ratio, plain_ratio, start_of
+from partialnas.space.validation import mistakes
+from partialnas.space.values import parse_fraction
+
+Per = Literal["network", "stage", "block"]
+"""Granularity: one value for the network, one for each stage, one for each block."""
+
+Label = bool | int | str
+"""What a level is called in points, samplers and tables: plain data."""
+
+GRAINS: tuple[Per, ...] = get_args(Per)
+_Parser = Callable[[object], Any]
+
+
+def _whole(raw: object, most: int | None = None) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1 or (most and raw > most):
+        limits = f"from 1 to {most}" if most else "from 1"
+        raise ValueError(f"expected a whole number {limits}, got {raw!r}")
+    return raw
+
+
+def _parts(raw: object) -> int:
+    return _whole(raw, MAX_PARTS)
+
+
+def _one_of(*options: object) -> _Parser:
+    def parse(raw: object) -> object:
+        for option in options:
+            if option == raw and not isinstance(raw, bool):
+                return option
+        raise ValueError(f"expected one of {', '.join(map(str, options))}, got {raw!r}")
+
+    return parse
+
+
+def _flag(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"expected true or false, got {raw!r}")
+    return raw
+
+
+def _items(raw: object) -> list[object]:
+    return list(raw) if isinstance(raw, list | tuple) else [raw]
+
+
+def _four(raw: object) -> tuple[int, ...]:
+    items = _items(raw)
+    if len(items) != STAGES:
+        raise ValueError(f"expected {STAGES} whole numbers, one for each stage, got {raw!r}")
+    return tuple(_whole(item) for item in items)
+
+
+def _doubled(width: int) -> tuple[int, ...]:
+    return tuple(width * 2**stage for stage in range(STAGES))
+
+
+def _widths(raw: object) -> tuple[int, ...]:
+    return _four(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
+
+
+def _ratio(raw: object) -> Fraction | Learned:
+    try:
+        ratio = parse_ratio(raw)
+    except ValidationError as error:
+        raise ValueError("; ".join(mistakes(error, "learned", Learned))) from None
+    if ratio is None:
+        raise ValueError("expected a share such as 1/4 or {learned: {}}, got nothing")
+    return ratio
+
+
+def _ratios(raw: object) -> tuple[Fraction | Learned, ...]:
+    shares = tuple(_ratio(item) for item in _items(raw))
+    if not 0 < sum(map(start_of, shares)) < 1:
+        raise ValueError(f"expected shares that add up to less than 1, got {raw!r}")
+    return shares
+
+
+def _positive(raw: object) -> Fraction:
+    value = parse_fraction(raw)
+    if value <= 0:
+        raise ValueError(f"expected a number above 0, got {raw!r}")
+    return value
+
+
+_operation = _one_of(*get_args(Op), "attention")
+_attention = _one_of(*get_args(Attention))
+
+
+def _operations(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not 1 <= len(raw) <= MAX_PARTS:
+        raise ValueError(f"expected a list of 1 to {MAX_PARTS} operations, got {raw!r}")
+    return tuple(_operation(item) for item in raw)
+
+
+def _placement(raw: object) -> tuple[str, ...]:
+    placed = parse_attention(raw)
+    if len(placed) != STAGES:
+        raise ValueError(f"expected an attention for each of {STAGES} stages, got {raw!r}")
+    return tuple(_attention(kind) for kind in placed)
+
+
+def _switches(raw: object) -> tuple[bool, ...]:
+    placed = parse_pat_sp(raw)
+    if len(placed) != STAGES:
+        raise ValueError(f"expected a switch for each of {STAGES} stages, got {raw!r}")
+    return tuple(_flag(switch) for switch in placed)
+
+
+def _at_every_grain(parse: _Parser) -> dict[Per, _Parser]:
+    return dict.fromkeys(GRAINS, parse)
+
+
+_PARSERS: dict[str, dict[Per, _Parser]] = {
+    "stem_stride": {"network": _one_of(1, 2, 4)},
+    "activation": {"network": _one_of(*get_args(Activation))},
+    "head_width": {"network": _whole},
+    "width": {"network": _widths, "stage": _whole},
+    "depths": {"network": _four},
+    "depth": {"network": _whole, "stage": _whole},
+    "parts": _at_every_grain(_parts),
+    "operations": _at_every_grain(_operations),
+    **{f"operation_{k}": _at_every_grain(_operation) for k in range(1, MAX_PARTS + 1)},
+    "attention": {"network": _placement, "stage": _attention, "block": _attention},
+    "heads": _at_every_grain(_whole),
+    "ratio": _at_every_grain(_ratios),
+    **{f"ratio_{k}": _at_every_grain(_ratio) for k in range(2, MAX_PARTS)},
+    "mlp_ratio": _at_every_grain(_positive),
+    "pat_sp": {"network": _switches, "stage": _flag, "block": _flag},
+}
+
+AXES: tuple[str, ...] = tuple(_PARSERS)
+"""Names of all axes, in the order in which their levels are chosen."""
+
+
+def grains(name: str) -> tuple[Per, ...]:
+    """The granularities that the axis `name` admits.
+
+    Raises:
+        ValueError: there is no such axis; names the closest.
+    """
+    if name not in _PARSERS:
+        near = difflib.get_close_matches(str(name), AXES, n=2)
+        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(AXES)}"
+        raise ValueError(f"there is no axis of this name; {known}")
+    return tuple(_PARSERS[name])
+
+
+def parse_value(name: str, per: Per, raw: object) -> Any:
+    """The value of an axis that plain data stand for.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    return _PARSERS[name][per](raw)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Plain data that `parse_value` reads back: the one way in which a value is written."""
+    if isinstance(value, Learned):
+        return plain_ratio(value)
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else str(value)
+    if not isinstance(value, tuple):
+        return value
+    if name == "width" and value == _doubled(value[0]):
+        return value[0]
+    if name in ("attention", "pat_sp"):
+        return _plain_placement(value)
+    if name == "ratio" and len(value) == 1:
+        return plain(name, value[0])
+    return [plain(name, item) for item in value]
+
+
+def _plain_placement(placed: tuple[Any, ...]) -> Any:
+    if len(set(placed)) == 1:
+        return placed[0]
+    kinds = [kind for kind in dict.fromkeys(placed) if kind not in (False, "none")]
+    where = {kind: _stages([s for s, k in enumerate(placed, 1) if k == kind]) for kind in kinds}
+    return where.get(True, where)
+
+
+def _stages(stages: list[int]) -> str:
+    """`stages 1-2, 4` from stages counted from 1."""
+    runs: list[list[int]] = []
+    for stage in stages:
+        if runs and runs[-1][-1] == stage - 1:
+            runs[-1].append(stage)
+        else:
+            runs.append([stage])
+    pieces = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"stage{'s' if len(stages) > 1 else ''} {', '.join(pieces)}"
+
+
+def label(name: str, value: Any) -> Label:
+    """What a value without a name of its own is called: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
+    if name.startswith("ratio"):
+        return "+".join(map(str, value if isinstance(value, tuple) else [value]))
+    data = plain(name, value)
+    if isinstance(data, dict):
+        return ", ".join(f"{key}: {item}" for key, item in data.items())
+    if isinstance(data, list):
+        return ("-" if name in ("width", "depths") else "+").join(map(str, data))
+    return data if isinstance(data, bool | int) else str(data)

@@ -1,0 +1,257 @@
+"""Specifications of spaces: what a study says under `base:` and `space:`, as values."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_serializer
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import preset_plan
+from partialnas.space.axes.axis import Axis, Level, evaluation_order
+from partialnas.space.axes.levels import GRAINS, Label, Per, grains, label, parse_value, plain
+from partialnas.space.cost.constraints import Constraints
+from partialnas.space.errors import UserError
+from partialnas.space.values import Value
+
+
+def _parse_base(raw: object) -> object:
+    if not isinstance(raw, Mapping) or "preset" not in raw:
+        return raw
+    changes = {key: value for key, value in raw.items() if key != "preset"}
+    try:
+        plan = preset_plan(str(raw["preset"]))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    settings = {key: getattr(plan, key) for key in Plan.model_fields}
+    return {**settings, "name": "" if changes else plan.name, **changes}
+
+
+Base = Annotated[Plan, BeforeValidator(_parse_base)]
+"""The plan that a space starts from: `{preset: partialnet_t0, width: 16}`, or a plan's settings."""
+
+
+class AxisSpec(Value):
+    """What a study says of one axis, every value in its one canonical form.
+
+    Attributes:
+        values: the levels, as a list or by name.
+        per: the granularity.
+        when: labels of other axes, of the same or a coarser granularity, where it is active.
+    """
+
+    values: tuple[Any, ...] | dict[str, Any]
+    per: Per = "network"
+    when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, axis: Axis, *, named: bool) -> "AxisSpec":
+        """The specification of an axis, its levels by name or as a list."""
+        values = {str(level.label): plain(axis.name, level.value) for level in axis.levels}
+        return cls(
+            values=values if named else tuple(values.values()), per=axis.per, when=dict(axis.when)
+        )
+
+    def axis(self, name: str) -> Axis:
+        """The axis of this name."""
+        if isinstance(self.values, dict):
+            items = self.values.items()
+            levels = [Level(key, parse_value(name, self.per, raw)) for key, raw in items]
+        else:
+            values = [parse_value(name, self.per, raw) for raw in self.values]
+            levels = [Level(label(name, value), value) for value in values]
+        return Axis(name, self.per, tuple(levels), self.when)
+
+    @model_serializer(mode="plain")
+    def _shortest(self) -> Any:
+        values = self.values if isinstance(self.values, dict) else list(self.values)
+        if self.per == "network" and not self.when:
+            return values
+        when = {name: list(labels) for name, labels in self.when.items()}
+        return {"values": values, "per": self.per} | ({"when": when} if when else {})
+
+
+class SpaceSpec(Value):
+    """What a study says of its space: axes by name, and constraints.
+
+    An axis is written as a list of values (per network), as named levels
+    (`{none: {}, channel: {channel: stages 1-3}}`), or as `{values: ..., per: stage, when: ...}`
+    with either.
+
+    Attributes:
+        axes: what varies: a setting of the base, with its levels.
+        constraints: bounds on what a network costs; the others are never proposed.
+    """
+
+    axes: dict[str, AxisSpec] = Field(default_factory=dict)
+    constraints: Constraints = Constraints()
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _every_mistake_at_once(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            raise ValueError(f"expected axes by name, such as width: [8, 16], got {raw!r}")
+        named, axes = read_axes(
+            {n: e.model_dump() if isinstance(e, AxisSpec) else e for n, e in raw.items()}
+        )
+        return {name: AxisSpec.of(axis, named=name in named) for name, axis in axes.items()}
+
+
+_KEYS = ("values", "per", "when")
+
+
+def read_axes(raw: Mapping[Any, Any]) -> tuple[set[str], dict[str, Axis]]:
+    """The names of the axes whose levels are named, and all axes, from plain data.
+
+    Raises:
+        ValidationError: with every mistake and its path below the mapping.
+    """
+    reader = _Reader()
+    for name, entry in raw.items():
+        reader.read(name, entry)
+    for name in list(reader.axes):
+        reader.resolve_conditions(name)
+    reader.check_pairs()
+    if not reader.faults:
+        reader.check_order()
+    if reader.faults:
+        raise ValidationError.from_exception_data("axes", reader.faults)
+    return reader.named, reader.axes
+
+
+class _Reader:
+    """Axes read so far, and the mistakes met on the way."""
+
+    def __init__(self) -> None:
+        self.faults: list[InitErrorDetails] = []
+        self.axes: dict[str, Axis] = {}
+        self.named: set[str] = set()
+        self.refused: set[str] = set()
+
+    def fault(self, loc: tuple[Any, ...], reason: str) -> None:
+        """Notes a mistake at a path."""
+        kind = PydanticCustomError("value_error", "{reason}", {"reason": reason})
+        self.faults.append(InitErrorDetails(type=kind, loc=loc, input=None))
+
+    def read(self, name: Any, entry: object) -> None:
+        """Reads one axis; its conditions stay as they are written."""
+        count = len(self.faults)
+        try:
+            admitted = grains(name)
+        except ValueError as error:
+            self.fault((name,), str(error))
+            return
+        keys = _spread(entry)
+        for key in keys.keys() - set(_KEYS):
+            self.fault((name, key), f"unknown key, expected {', '.join(_KEYS)}")
+        per = keys.get("per", "network")
+        if per not in admitted:
+            self.fault((name, "per"), f"expected {' or '.join(admitted)}, got {per!r}")
+            per = "network"
+        inside = (name, "values") if keys is entry else (name,)
+        levels = self._levels(name, per, keys.get("values"), inside)
+        when = self._when(name, keys.get("when", {}))
+        if len(self.faults) == count:
+            self.axes[name] = Axis(name, per, levels, when)
+        else:
+            self.refused.add(name)
+
+    def _levels(self, name: str, per: Per, raw: object, at: tuple[Any, ...]) -> tuple[Level, ...]:
+        if not isinstance(raw, Mapping | list | tuple) or not raw:
+            self.fault(at, f"expected at least one value, as a list or by name, got {raw!r}")
+            return ()
+        levels: list[Level] = []
+        named = isinstance(raw, Mapping)
+        for key, item in raw.items() if isinstance(raw, Mapping) else enumerate(raw):
+            try:
+                level = _level(name, per, key if named else None, item)
+                _refuse_twice(level, levels)
+                levels.append(level)
+            except ValueError as error:
+                self.fault((*at, str(key) if named else key), str(error))
+        if named:
+            self.named.add(name)
+        return tuple(levels)
+
+    def _when(self, name: str, raw: object) -> dict[str, tuple[Any, ...]]:
+        if not isinstance(raw, Mapping):
+            self.fault((name, "when"), f"expected levels of axes by name, got {raw!r}")
+            return {}
+        return {
+            other: tuple(listed) if isinstance(listed, list | tuple) else (listed,)
+            for other, listed in raw.items()
+        }
+
+    def resolve_conditions(self, name: str) -> None:
+        """Replaces the values in an axis's conditions by the labels of the axes they name."""
+        axis = self.axes[name]
+        when: dict[str, tuple[Label, ...]] = {}
+        for other, listed in axis.when.items():
+            if other in self.refused:
+                continue
+            try:
+                when[other] = self._labels(axis, other, listed)
+            except ValueError as error:
+                self.fault((name, "when", other), str(error))
+        self.axes[name] = Axis(name, axis.per, axis.levels, when)
+
+    def _labels(self, axis: Axis, other: str, listed: tuple[Any, ...]) -> tuple[Label, ...]:
+        named = self.axes.get(other)
+        if named is None or named is axis:
+            raise ValueError("expected the name of another axis of this space")
+        if named.rank > axis.rank:
+            coarse = " or ".join(GRAINS[: axis.rank + 1])
+            raise ValueError(f"is per {named.per}; a condition of this axis is per {coarse}")
+        found = [(raw, named.find(raw)) for raw in listed]
+        unknown = [repr(raw) for raw, level in found if level is None]
+        if unknown or not found:
+            known = ", ".join(map(str, named.labels))
+            raise ValueError(f"expected levels among {known}; got {', '.join(unknown) or 'none'}")
+        return tuple(level.label for _, level in found if level is not None)
+
+    def check_pairs(self) -> None:
+        """Refuses two axes that set the same thing."""
+        parts = [n for n in self.axes if n.startswith(("operation_", "ratio_"))]
+        clashes = [("depth", "depths")] if {"depth", "depths"} <= self.axes.keys() else []
+        if "operations" in self.axes:
+            clashes += [(n, "operations") for n in parts if n.startswith("operation_")]
+        longest = max((len(v.value) for v in self._levels_of("ratio")), default=1)
+        clashes += [
+            (n, "ratio") for n in parts if n.startswith("ratio_") and self.axes[n].number <= longest
+        ]
+        for name, other in clashes:
+            self.fault((name,), f"sets what {other} sets too: leave one of them out")
+
+    def _levels_of(self, name: str) -> tuple[Level, ...]:
+        return self.axes[name].levels if name in self.axes else ()
+
+    def check_order(self) -> None:
+        """Refuses conditions that go round in a circle."""
+        try:
+            evaluation_order(self.axes.values())
+        except ValueError as error:
+            self.fault((), str(error))
+
+
+def _spread(entry: object) -> Mapping[Any, Any]:
+    """An axis in its long form: lists and named levels are the values of a short one."""
+    if isinstance(entry, Mapping) and any(key in entry for key in _KEYS):
+        return entry
+    return {"values": entry}
+
+
+def _level(name: str, per: Per, key: object, raw: object) -> Level:
+    value = parse_value(name, per, raw)
+    if key is None:
+        return Level(label(name, value), value)
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"expected a name (numbers, yes, no, on, off in quotes), got {key!r}")
+    if key in _KEYS:
+        raise ValueError(f"a level cannot be called {key}, which is a key of axes")
+    return Level(key, value)
+
+
+def _refuse_twice(level: Level, levels: list[Level]) -> None:
+    for earlier in levels:
+        if earlier.value == level.value:
+            raise ValueError(f"the same as {earlier.label}, which is there already")

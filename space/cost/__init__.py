@@ -1,0 +1,1 @@
+"""Cost formulas, cost constraints, and networks matched in cost. Without torch."""

@@ -1,0 +1,129 @@
+"""Constraints: bounds on what a network costs at the task's resolution, checked by formula."""
+
+import re
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
+
+from partialnas.space.cost.formulas import Cost
+from partialnas.space.values import Value
+
+_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
+
+
+def parse_quantity(raw: object) -> int:
+    """The whole number that `20000000`, `20e6`, `20M` or `1.5G` stands for.
+
+    Raises:
+        ValueError: the value is none of these, or not whole.
+    """
+    match = None if isinstance(raw, bool) else _QUANTITY.fullmatch(str(raw))
+    number = Fraction(match[1]) * _SUFFIXES[match[2]] if match else Fraction(1, 2)
+    if number.denominator != 1:
+        raise ValueError(f"expected a whole number such as 20000000, 20e6 or 20M, got {raw!r}")
+    return int(number)
+
+
+_DIGITS, _MOST_DIGITS = 4, 17
+"""So many significant digits tell a quantity, unless others read the same then."""
+
+
+def quantity_text(number: int, digits: int = _DIGITS) -> str:
+    """A quantity as people read it: `21.3M`."""
+    for suffix in ("G", "M", "k"):
+        if number >= _SUFFIXES[suffix]:
+            return f"{number / _SUFFIXES[suffix]:.{digits}g}{suffix}"
+    return str(number)
+
+
+def _digits_apart(numbers: Iterable[int]) -> int:
+    """How many significant digits it takes for different quantities to read differently."""
+    different = {*numbers}
+    for digits in range(_DIGITS, _MOST_DIGITS):
+        if len({quantity_text(number, digits) for number in different}) == len(different):
+            return digits
+    return _MOST_DIGITS
+
+
+Quantity = Annotated[int, BeforeValidator(parse_quantity), Field(gt=0)]
+"""A count, written `20M`, `20e6` or in full."""
+
+
+class Bounds(Value):
+    """The least and the most of a quantity, both allowed; at least one is stated.
+
+    Attributes:
+        min: the least, such as `20M`, `20e6` or in full.
+        max: the most.
+    """
+
+    min: Quantity | None = None
+    max: Quantity | None = None
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("expected min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"contradictory: min {self.min} is above max {self.max}")
+        return self
+
+    def distances(self, number: int) -> tuple[float, ...]:
+        """Per stated bound how far, relatively, the number is beyond it; 0 or less where met."""
+        low = () if self.min is None else (1 - number / self.min,)
+        high = () if self.max is None else (number / self.max - 1,)
+        return low + high
+
+    def missed_by(self, number: int) -> str:
+        """A quantity beside what was asked of it, in digits that tell them apart."""
+        stated = [bound for bound in (self.min, self.max) if bound is not None]
+        digits = _digits_apart([number, *stated])
+        low = [] if self.min is None else [f"at least {quantity_text(self.min, digits)}"]
+        high = [] if self.max is None else [f"at most {quantity_text(self.max, digits)}"]
+        return f"{quantity_text(number, digits)}, asked for {' and '.join(low + high)}"
+
+
+class Constraints(Value):
+    """Bounds on parameters and multiply-accumulates.
+
+    Attributes:
+        params: parameters.
+        macs: multiply-accumulates of one image at the task's resolution, as fvcore counts them.
+    """
+
+    params: Bounds | None = None
+    macs: Bounds | None = None
+
+    def stated(self) -> Iterator[tuple[str, Bounds]]:
+        """The quantities that are bounded."""
+        for name in type(self).model_fields:
+            bounds = getattr(self, name)
+            if bounds is not None:
+                yield name, bounds
+
+    def distances(self, cost: Cost) -> tuple[float, ...]:
+        """Per stated bound how far, relatively, a cost is beyond it; 0 or less where met."""
+        return tuple(
+            distance
+            for name, bounds in self.stated()
+            for distance in bounds.distances(getattr(cost, name))
+        )
+
+    def excess(self, cost: Cost) -> float:
+        """How far a cost is from meeting all bounds: 0 where it does."""
+        return sum(max(0.0, distance) for distance in self.distances(cost))
+
+    def violations(self, cost: Cost) -> list[str]:
+        """One line per quantity that is out of its bounds."""
+        return [
+            f"{name} {bounds.missed_by(getattr(cost, name))}"
+            for name, bounds in self.stated()
+            if max(bounds.distances(getattr(cost, name))) > 0
+        ]
+
+    @model_serializer(mode="plain")
+    def _as_stated(self) -> dict[str, dict[str, int]]:
+        return {name: bounds.model_dump(exclude_none=True) for name, bounds in self.stated()}

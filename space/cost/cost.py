@@ -1,0 +1,37 @@
+"""Parameters, multiply-accumulates and activations by closed formula, without building a network.
+
+Conventions (those of fvcore, which the literature reports as FLOPs): one multiply-accumulate is
+one; a batch norm in evaluation costs 2 per element, a layer norm 5, global pooling 1 per input
+element; activations, softmax, 3x3 average pooling, element-wise operations and biases cost
+nothing. `macs` counts all of that, `macs_core` only convolutions and matrix products. The counts
+are of the training form in evaluation mode, for one image.
+"""
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.cost.formulas import BlockCost, Cost, NetworkCost, block_cost, rows, total
+from partialnas.space.cost.learned_blocks import with_sizes
+from partialnas.space.cost.mac_budget import uniform_sizes
+
+__all__ = ["BlockCost", "Cost", "NetworkCost", "block_cost", "cost", "total"]
+
+
+def cost(
+    architecture: Architecture,
+    resolution: int | tuple[int, int],
+    in_chans: int = 3,
+    num_classes: int = 1000,
+) -> NetworkCost:
+    """The cost of a network for one image of `resolution` pixels (side, or height and width).
+
+    With learned ratios: of the network that spends their budget with one ratio for all layers, or
+    without a budget of the one that learning starts from.
+
+    Raises:
+        UserError: the input is too small for the architecture's strides, or the budget of learned
+            ratios is out of reach.
+    """
+    sizes = uniform_sizes(architecture, resolution, in_chans, num_classes)
+    blocks = with_sizes(architecture, sizes)
+    counted = tuple(rows(architecture, blocks, resolution, in_chans, num_classes))
+    whole = total(counted)
+    return NetworkCost(whole.params, whole.macs, whole.macs_core, whole.activations, counted)

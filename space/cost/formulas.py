@@ -1,0 +1,185 @@
+"""Formulas: what every piece of a network costs, by its numbers alone (see `cost`)."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from partialnas.space.arch.architecture import Architecture, RealisedBlock
+from partialnas.space.arch.parts import Op, RealisedPart
+
+POSITIONS = 81
+"""Entries of a head's table of relative positions (buckets 0..80)."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of a network costs for one image.
+
+    Attributes:
+        params: learnable parameters.
+        macs: multiply-accumulates as fvcore counts them, norms and pooling included.
+        macs_core: multiply-accumulates of convolutions and matrix products alone.
+        activations: elements of the outputs of convolutions and matrix products.
+    """
+
+    params: int = 0
+    macs: int = 0
+    macs_core: int = 0
+    activations: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.params + other.params,
+            self.macs + other.macs,
+            self.macs_core + other.macs_core,
+            self.activations + other.activations,
+        )
+
+
+@dataclass(frozen=True)
+class BlockCost(Cost):
+    """The cost of one named row: stem, a merge, a block, or the head.
+
+    `name` counts stages and blocks from 1 (`stage 2, block 1`); `height` and `width` are the map's.
+    """
+
+    name: str = ""
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkCost(Cost):
+    """The cost of a network in all, and of its rows from input to output."""
+
+    rows: tuple[BlockCost, ...] = ()
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs."""
+    return sum(costs, Cost())
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, places: int) -> Cost:
+    """A bias-free convolution, `kernel` positions wide, evaluated at `places` positions."""
+    macs = inputs * outputs * kernel * places
+    return Cost(inputs * outputs * kernel, macs, macs, outputs * places)
+
+
+def _batch_norm(channels: int, places: int) -> Cost:
+    return Cost(params=2 * channels, macs=2 * channels * places)
+
+
+def _conv_part(part: RealisedPart, places: int) -> Cost:
+    return _convolution(part.channels, part.channels, 9, places)
+
+
+def _channel_part(part: RealisedPart, places: int) -> Cost:
+    gate = _convolution(part.channels, part.channels, 2, 1) + _batch_norm(part.channels, 1)
+    return gate + _batch_norm(part.channels, places)
+
+
+def _spatial_part(part: RealisedPart, places: int) -> Cost:
+    return _convolution(part.channels, 1, 1, places) + _batch_norm(part.channels, places)
+
+
+def _self_part(part: RealisedPart, places: int) -> Cost:
+    channels = part.channels
+    norm = Cost(params=2 * channels, macs=5 * channels * places)
+    qkv = _convolution(channels, 3 * channels, 1, places)
+    scores = Cost(0, places**2 * channels, places**2 * channels, part.heads * places**2)
+    values = Cost(0, places**2 * channels, places**2 * channels, channels * places)
+    projection = _convolution(channels, channels, 1, places) + Cost(params=channels)
+    return norm + qkv + scores + values + projection + Cost(params=POSITIONS * part.heads)
+
+
+def _free_part(_part: RealisedPart, _places: int) -> Cost:
+    return Cost()
+
+
+_PARTS: dict[Op, Callable[[RealisedPart, int], Cost]] = {
+    "conv": _conv_part,
+    "channel": _channel_part,
+    "spatial": _spatial_part,
+    "self": _self_part,
+    "pool": _free_part,
+    "identity": _free_part,
+}
+
+
+def _mlp(block: RealisedBlock, places: int) -> Cost:
+    expand = _convolution(block.width, block.hidden, 1, places) + _batch_norm(block.hidden, places)
+    return expand + _convolution(block.hidden, block.width, 1, places)
+
+
+def _pat_sp(block: RealisedBlock, places: int) -> Cost:
+    mixed = block.width // 2
+    gated = block.width - mixed
+    gate = _convolution(gated, 1, 1, places) + _batch_norm(gated, places)
+    return gate + _batch_norm(mixed, places) + _convolution(mixed, mixed, 1, places)
+
+
+@lru_cache(maxsize=4096)
+def block_cost(block: RealisedBlock, places: int) -> Cost:
+    """The cost of one block on a map of `places` positions (height x width).
+
+    Networks repeat their blocks, and spaces their networks': equal ones are counted once.
+    """
+    spatial = _pat_sp(block, places) if block.pat_sp else Cost()
+    return mixer_cost(block, places) + _mlp(block, places) + spatial
+
+
+def mixer_cost(block: RealisedBlock, places: int) -> Cost:
+    """The cost of a block's mixer: of its parts, and of the predictor of its ratio if any."""
+    parts = total(part_cost(part, places) for part in block.parts)
+    predicts = block.learning is not None and block.learning.per == "input"
+    return parts + _predictor(block.width, places) if predicts else parts
+
+
+def part_cost(part: RealisedPart, places: int) -> Cost:
+    """The cost of one part on a map of `places` positions; nothing for a part without channels."""
+    return _PARTS[part.op](part, places) if part.channels else Cost()
+
+
+def predictor_width(width: int) -> int:
+    """Channels of the hidden layer of the predictor of an input-dependent ratio."""
+    return max(width // 4, 4)
+
+
+def _predictor(width: int, places: int) -> Cost:
+    hidden = predictor_width(width)
+    layers = _convolution(width, hidden, 1, 1) + _convolution(hidden, 1, 1, 1)
+    return Cost(macs=width * places) + layers
+
+
+def _head(architecture: Architecture, places: int, num_classes: int) -> Cost:
+    channels, features = architecture.widths[-1], architecture.head_width
+    pooling = Cost(macs=channels * places)
+    linear = _convolution(features, num_classes, 1, 1) + Cost(params=num_classes)
+    return pooling + _convolution(channels, features, 1, 1) + linear
+
+
+def rows(
+    architecture: Architecture,
+    blocks_of: Sequence[Sequence[RealisedBlock]],
+    resolution: int | tuple[int, int],
+    in_chans: int,
+    num_classes: int,
+) -> Iterator[BlockCost]:
+    """The rows of a network from input to output, its stages made of these blocks."""
+
+    def row(name: str, channels: int, piece: Cost) -> BlockCost:
+        counts = (piece.params, piece.macs, piece.macs_core, piece.activations)
+        return BlockCost(*counts, name, height, width, channels)
+
+    inputs, kernel, name = in_chans, architecture.stem_stride**2, "stem"
+    sizes = architecture.map_sizes(resolution)
+    for stage, (blocks, (height, width)) in enumerate(zip(blocks_of, sizes, strict=True), start=1):
+        places, channels = height * width, blocks[0].width
+        entry = _convolution(inputs, channels, kernel, places) + _batch_norm(channels, places)
+        yield row(name, channels, entry)
+        for index, block in enumerate(blocks, start=1):
+            yield row(f"stage {stage}, block {index}", channels, block_cost(block, places))
+        inputs, kernel, name = channels, 4, f"merge {stage}"
+    yield row("head", inputs, _head(architecture, places, num_classes))

@@ -1,0 +1,124 @@
+"""Budgets of learned ratios: what they allow, and whether that is in reach.
+
+All counts are multiply-accumulates for one image, as fvcore counts them (see `formulas`).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.cost.formulas import rows, total
+from partialnas.space.cost.learned_blocks import Place, Sizes, reach, slots
+from partialnas.space.errors import UserError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a budget allows the mixers with learned ratios, beside what they can cost.
+
+    Attributes:
+        budget: as it was stated.
+        allowed: what they may cost together.
+        least: the least that they can cost.
+        most: the most that they can cost.
+        dense: what they would cost as 3x3 convolutions over all channels.
+        fixed: what the rest of the network costs.
+    """
+
+    budget: Fraction | int | str
+    allowed: int
+    least: int
+    most: int
+    dense: int
+    fixed: int
+
+    @property
+    def beyond(self) -> float:
+        """How far, relatively, the budget is out of reach; 0 where it is in reach.
+
+        A share above all that can be spent is in reach: it is spent as far as possible.
+        """
+        if self.allowed < self.least:
+            return self.least / max(self.allowed, 1) - 1
+        shared = isinstance(self.budget, Fraction)
+        return 0.0 if shared else max(self.allowed / max(self.most, 1) - 1, 0.0)
+
+    def __str__(self) -> str:
+        """The budgets that are in reach."""
+        everything = (
+            f"a whole number from {self.fixed + self.least:,} to {self.fixed + self.most:,} "
+            "multiply-accumulates of the network"
+        )
+        share = Fraction(ceil(Fraction(1000 * self.least, self.dense)), 1000)
+        if share >= 1:
+            return everything
+        return (
+            f"a share from {float(max(share, Fraction(1, 1000))):.3f} to below 1, or {everything}"
+        )
+
+
+def limits(
+    architecture: Architecture,
+    resolution: int | tuple[int, int],
+    in_chans: int = 3,
+    num_classes: int = 1000,
+) -> Limits | None:
+    """What the budget of the learned ratios allows; None without learned ratios or a budget."""
+    found = slots(architecture, resolution)
+    budget = found[0].learning.limit if found else None
+    if budget is None:
+        return None
+    dense, start = sum(slot.dense for slot in found), sum(slot.macs(slot.start) for slot in found)
+    built = rows(architecture, architecture.realised, resolution, in_chans, num_classes)
+    fixed = total(built).macs - start
+    if isinstance(budget, str):
+        allowed = start
+    else:
+        allowed = int(budget * dense) if isinstance(budget, Fraction) else budget - fixed
+    return Limits(budget, allowed, *reach(found), dense, fixed)
+
+
+def allowance(
+    architecture: Architecture,
+    resolution: int | tuple[int, int],
+    in_chans: int = 3,
+    num_classes: int = 1000,
+) -> int | None:
+    """What the mixers with learned ratios may cost together; None without a budget.
+
+    Raises:
+        UserError: the budget is out of reach; tells the range that is not.
+    """
+    found = limits(architecture, resolution, in_chans, num_classes)
+    if found is None:
+        return None
+    if found.beyond:
+        raise UserError(
+            f"budget {found.budget} of the learned ratios is out of reach: expected {found}"
+        )
+    return found.allowed
+
+
+def uniform_sizes(
+    architecture: Architecture,
+    resolution: int | tuple[int, int],
+    in_chans: int = 3,
+    num_classes: int = 1000,
+) -> dict[Place, Sizes]:
+    """The sizes that spend the budget with the same ratio in all layers, as far as the grain lets.
+
+    Without a budget, or with a static one, those that learning starts from.
+
+    Raises:
+        UserError: the budget is out of reach.
+    """
+    found = slots(architecture, resolution)
+    allowed = allowance(architecture, resolution, in_chans, num_classes)
+    if allowed is None or found[0].learning.budget == "static":
+        return {slot.place: slot.start for slot in found}
+    from partialnas.space.cost.budget_projection import (
+        even,  # takes numpy, which other spaces need not load
+    )
+
+    return even(found, [[1.0] * len(slot.learning.parts) for slot in found], allowed)

@@ -1,0 +1,1 @@
+"""From trained to deployed networks: frozen ratios, batch-norm folding, ONNX export."""

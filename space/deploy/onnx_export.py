@@ -1,0 +1,60 @@
+"""Networks for other runtimes: `torch.export` programs and ONNX files, of any batch size."""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from partialnas.space.errors import UserError
+from partialnas.space.nn.eval_mode import blank_images, evaluating
+
+OPSET = 20
+"""Version of the ONNX operators that files are written in (the first with GELU)."""
+
+
+def export_program(
+    network: nn.Module, resolution: int | tuple[int, int], in_chans: int = 3
+) -> ExportedProgram:
+    """The network in evaluation mode as a `torch.export` program for any batch of its images.
+
+    The network itself is left as it is, its mode included. Exporting `deploy(network)` gives a
+    program without norms.
+    """
+    # Two images: a batch of one would be taken for a fixed size.
+    images = blank_images(network, resolution, in_chans, batch=2)
+    with evaluating(network):
+        return torch.export.export(network, (images,), dynamic_shapes=({0: Dim("batch")},))
+
+
+def export_onnx(
+    network: nn.Module, path: Path, resolution: int | tuple[int, int], in_chans: int = 3
+) -> None:
+    """Writes the network in evaluation mode as an ONNX file (`image` in, `logits` out).
+
+    Raises:
+        UserError: the packages that write ONNX are not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"writing ONNX needs {' and '.join(missing)}: pip install 'partialnas[onnx]'"
+        )
+    program = export_program(network, resolution, in_chans)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        torch.onnx.export(
+            program,
+            f=temporary,
+            input_names=["image"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: "batch"},),
+            verbose=False,
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""Blocks: the partial-channel mixer, the MLP, and the residuals around them."""
+
+import torch
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from partialnas.space.arch.architecture import Activation, RealisedBlock
+from partialnas.space.arch.parts import RealisedPart
+from partialnas.space.nn.attention import (
+    PartialSpatialAttention,
+)
+from partialnas.space.nn.dpconv import InputMixer, LearnedMixer
+from partialnas.space.nn.layers import BatchNorm, activation
+from partialnas.space.nn.operations import build_part
+
+
+class Mixer(nn.Module):
+    """The partial-channel mixer: each part of the channels goes through its own operation."""
+
+    def __init__(self, parts: tuple[RealisedPart, ...], dropout: float) -> None:
+        super().__init__()
+        self.sizes = [part.channels for part in parts]
+        self.parts = nn.ModuleList(build_part(part, dropout) for part in parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Works on the parts and puts them back in their places."""
+        if len(self.sizes) == 1:
+            whole: Tensor = self.parts[0](x)
+            return whole
+        pieces = torch.split(x, self.sizes, dim=1)
+        return torch.cat([part(p) for part, p in zip(self.parts, pieces, strict=True)], dim=1)
+
+
+def build_mixer(block: RealisedBlock, dropout: float) -> Mixer | LearnedMixer | InputMixer:
+    """The mixer of a block: with stated sizes, with learned ones, or with one for every image."""
+    if block.learning is None:
+        return Mixer(block.parts, dropout)
+    operations = [build_part(part._replace(channels=block.width), dropout) for part in block.parts]
+    if block.learning.per == "input":
+        return InputMixer(block.parts, operations, block.learning)
+    return LearnedMixer(block.parts, operations)
+
+
+class Mlp(nn.Module):
+    """Two 1x1 convolutions with a norm and an activation between them, then PAT_sp if asked."""
+
+    def __init__(self, width: int, hidden: int, act: Activation, pat_sp: bool) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(width, hidden, 1, bias=False)
+        self.norm = BatchNorm(hidden)
+        self.act = activation(act)
+        self.project = nn.Conv2d(hidden, width, 1, bias=False)
+        self.pat_sp = PartialSpatialAttention(width) if pat_sp else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mixes the channels at every position."""
+        hidden = self.act(self.norm(self.expand(x)))
+        out: Tensor = self.pat_sp(self.project(hidden))
+        return out
+
+
+class Block(nn.Module):
+    """`x + DropPath(MLP(mix(x)))`; with self-attention, the mixer has a residual of its own."""
+
+    def __init__(
+        self, block: RealisedBlock, act: Activation, drop_path: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.double_residual = block.double_residual
+        self.mixer = build_mixer(block, dropout)
+        self.mlp = Mlp(block.width, block.hidden, act, block.pat_sp)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the shape of the maps."""
+        mixed = self.mixer(x)
+        if self.double_residual:
+            x = mixed = x + mixed
+        out: Tensor = x + self.drop_path(self.mlp(mixed))
+        return out

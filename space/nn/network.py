@@ -1,0 +1,196 @@
+"""Networks: what is built from an architecture, with the interface that timm's users expect."""
+
+from typing import Any
+
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from partialnas.space.arch.architecture import Activation, Architecture, RealisedBlock
+from partialnas.space.nn.blocks import Block
+from partialnas.space.nn.init import fresh_seed, initialise, initialise_layer
+from partialnas.space.nn.layers import Downsample, activation
+
+__all__ = ["Network", "NetworkStage", "initialise"]
+
+
+class NetworkStage(nn.Module):
+    """Blocks of one width, after the merge that leads to it (none in the first stage)."""
+
+    def __init__(
+        self,
+        blocks: tuple[RealisedBlock, ...],
+        in_channels: int | None,
+        act: Activation,
+        drop_path: list[float],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        width = blocks[0].width
+        self.grad_checkpointing = False
+        self.merge = nn.Identity() if in_channels is None else Downsample(in_channels, width, 2)
+        self.blocks = nn.Sequential(
+            *(
+                Block(block, act, rate, dropout)
+                for block, rate in zip(blocks, drop_path, strict=True)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halves the map (unless this is the first stage) and works on it."""
+        x = self.merge(x)
+        checkpointed = self.grad_checkpointing and self.training
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if checkpointed else block(x)
+        return x
+
+
+class Network(nn.Module):
+    """The network of an architecture.
+
+    Built from `architecture.realised` alone, so that equal digests build equal networks. Its
+    weights are drawn by the rule of `initialise` with a seed from torch's global generator.
+
+    Args:
+        architecture: what to build.
+        in_chans: channels of the images.
+        num_classes: outputs of the classifier; 0 for none.
+        drop_path_rate: probability to drop the last block's residual, growing linearly from 0.
+        attention_dropout: dropout of self-attention, on its weights and after its projection.
+        drop_rate: dropout before the classifier.
+        global_pool: `avg`, `max`, or the empty text for none (a map of features comes out).
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        drop_path_rate: float = 0.0,
+        attention_dropout: float = 0.1,
+        drop_rate: float = 0.0,
+        global_pool: str = "avg",
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.in_chans = in_chans
+        self.num_classes = num_classes
+        self.drop_rate = drop_rate
+        self.drop_path_rate = drop_path_rate
+        self.attention_dropout = attention_dropout
+        widths = architecture.widths
+        self.num_features = widths[-1]
+        self.head_hidden_size = architecture.head_width
+        self.feature_info = _feature_info(architecture)
+
+        act = architecture.activation
+        self.stem = Downsample(in_chans, widths[0], architecture.stem_stride)
+        self.stages = nn.Sequential(
+            *(
+                NetworkStage(blocks, before, act, rates, attention_dropout)
+                for blocks, before, rates in zip(
+                    architecture.realised,
+                    (None, *widths[:-1]),
+                    _drop_path_rates(architecture.depths, drop_path_rate),
+                    strict=True,
+                )
+            )
+        )
+        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
+        self.head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
+        self.head_act = activation(act)
+        self.classifier = self._classifier(num_classes)
+        initialise(self, fresh_seed())
+
+    def _classifier(self, num_classes: int) -> nn.Module:
+        return nn.Linear(self.head_hidden_size, num_classes) if num_classes > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x num_classes logits of N x C x H x W images.
+
+        Raises:
+            UserError: the images are too small for the strides; names the smallest that works.
+        """
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The maps of the last stage.
+
+        Raises:
+            UserError: the images are too small for the strides; names the smallest that works.
+        """
+        height, width = x.shape[-2:]
+        self.architecture.map_sizes((height, width))
+        out: Tensor = self.stages(self.stem(x))
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of the maps of the last stage, or what the classifier would work on."""
+        x = self.head_act(self.head_conv(self.global_pool(x)))
+        if self.global_pool.pool_type:
+            x = x.flatten(1)
+        x = functional.dropout(x, self.drop_rate, self.training)
+        return x if pre_logits else self.classifier(x)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the matrices that are not to be decayed.
+
+        The position tables, and the predictors of learned ratios, which decay would draw together.
+        """
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.endswith("position.table") or ".mixer.predictor." in name
+        }
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """How timm groups parameters into layers, for layer-wise learning rates."""
+        fine = [
+            (r"^stages\.(\d+)\.merge", (0,)),
+            (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+            (r"^head_conv", (99999,)),
+        ]
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trades time for memory in training: keeps no activations inside of the blocks."""
+        for module in self.modules():
+            if isinstance(module, NetworkStage):
+                module.grad_checkpointing = enable
+
+    def get_classifier(self) -> nn.Module:
+        """The linear layer that gives the logits (the identity where there are no classes)."""
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Puts a fresh classifier in place, and another pooling if one is named."""
+        if global_pool is not None:
+            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
+        self.num_classes = num_classes
+        weight = self.head_conv.weight
+        self.classifier = self._classifier(num_classes).to(weight.device, weight.dtype)
+        if isinstance(self.classifier, nn.Linear):
+            initialise_layer(self.classifier, "classifier", fresh_seed())
+        self.train(self.training)
+
+
+def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
+    return [
+        {
+            "num_chs": width,
+            "reduction": architecture.stem_stride * 2**index,
+            "module": f"stages.{index}",
+        }
+        for index, width in enumerate(architecture.widths)
+    ]
+
+
+def _drop_path_rates(depths: tuple[int, ...], rate: float) -> list[list[float]]:
+    """Rates of each stage's blocks: from 0 in the first block of all to `rate` in the last."""
+    steps = max(sum(depths) - 1, 1)
+    starts = [sum(depths[:index]) for index in range(len(depths))]
+    return [
+        [rate * block / steps for block in range(start, start + depth)]
+        for start, depth in zip(starts, depths, strict=True)
+    ]

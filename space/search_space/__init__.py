@@ -1,0 +1,1 @@
+"""Search spaces: validation, sampling, size and feasibility."""

@@ -1,0 +1,30 @@
+"""What was chosen for each architecture."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from partialnas.analysis.frames.axis_levels import choices, in_order
+from partialnas.runs.ledger.ledger import Ledger
+
+
+def test_choices_of_a_promoted_network_are_those_that_it_was_proposed_with(tmp_path: Path) -> None:
+    points = {"a" * 16: {"width": 8, "parts": 1}, "b" * 16: {"width": 16, "parts": 3}}
+    with Ledger.create(tmp_path / "s", {"study": "s"}) as ledger:
+        for fidelity, notes in ((1, {d: {"params": p} for d, p in points.items()}),
+                                (4, {d: {"rung": 2} for d in points})):  # fmt: skip
+            for digest, note in notes.items():
+                number = ledger.add_proposal(None, digest, {}, note)
+                keys = {0: f"{digest}{fidelity}"}
+                ledger.plan(number, digest=digest, name="", fidelity=fidelity, keys=keys)
+    folder = str(tmp_path / "s")
+    rows = pd.DataFrame({"folder": folder, "trial": [3, 4], "arm": ""})
+    found = choices([tmp_path / "s"], rows)
+    assert found.to_dict("records") == [
+        {"width": "8", "parts": "1"}, {"width": "16", "parts": "3"},
+    ]  # fmt: skip
+
+
+def test_levels_stand_by_size() -> None:
+    levels = pd.Series(["1/2", "16", "1/8", "–", "none", "channel", "8"])
+    assert in_order(levels) == ["1/8", "1/2", "8", "16", "channel", "none", "–"]

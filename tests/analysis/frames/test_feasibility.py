@@ -1,0 +1,134 @@
+"""Limits of a study: which networks satisfy them, and that no other is on its front."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partialnas.analysis import front, load, pareto_figure, pareto_table
+from partialnas.analysis.audit.confirmation import choose
+from partialnas.analysis.frames.feasibility import beyond, limits_text
+from partialnas.analysis.frames.seed_means import aggregate
+from partialnas.commands.status import front_table
+from partialnas.runs.config.metric_limits import Limit
+from partialnas.space.errors import UserError
+
+TWO: dict[str, Any] = {"val_nll": "min", "params": "min"}
+SIMPLE = {"objectives": TWO, "arms": {}}
+
+
+def records(points: list[tuple[float, int]]) -> list[dict[str, Any]]:
+    return [
+        {"state": "done", "digest": f"{i:016x}", "seed": seed,
+         "metrics": {"val_nll": nll + seed / 10, "val_accuracy": 100 - 10 * nll},
+         "cost": {"params": p, "macs": p, "macs_core": p, "activations": p}}
+        for i, (nll, p) in enumerate(points)
+        for seed in (0, 1)
+    ]  # fmt: skip
+
+
+bounds = st.floats(-1e6, 1e6)
+
+
+@given(low=bounds, high=bounds, value=st.floats())
+def test_a_limit_admits_what_lies_between_its_bounds(low: float, high: float, value: float) -> None:
+    low, high = sorted((low, high))
+    assert Limit(min=low, max=high).admits(value) == (low <= value <= high)
+    assert Limit(min=low).admits(value) == (math.isfinite(value) and value >= low)
+    assert Limit(max=high).admits(value) == (math.isfinite(value) and value <= high)
+
+
+def test_excess_is_a_share_of_the_bound() -> None:
+    assert Limit(max=4.0).excess(5.0) == 0.25
+    assert Limit(min=80.0).excess(60.0) == 0.25
+    assert Limit(max=0.0).excess(3.0) == 3.0
+    assert Limit(min=1.0, max=2.0).excess(1.5) == -0.25
+
+
+@pytest.mark.parametrize("stated", [{}, {"min": 3.0, "max": 1.0}, {"max": float("inf")}])
+def test_a_limit_without_meaning_is_refused(stated: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected|finite"):
+        Limit.model_validate(stated)
+
+
+def test_what_violates_a_limit_is_marked_and_not_on_the_front(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    # means over the seeds: 0.15, 0.35, 0.55, 0.95
+    points = [(0.1, 40), (0.3, 30), (0.5, 20), (0.9, 10)]
+    limits = {"val_nll": {"max": 0.5}}
+    frame = load(ledgers(tmp_path / "s", records(points), study={**SIMPLE, "limits": limits}))
+    rows = front(frame, TWO)
+    assert rows["feasible"].tolist() == rows["on_front"].tolist() == [True, True, False, False]
+    assert rows["rank"].isna().tolist() == [False, False, True, True]
+    assert rows.attrs["incomplete"] == 0
+    table = pareto_table(frame, "params", "val_nll")
+    assert table.loc[table["on_front"], "params"].tolist() == [30, 40]
+    assert len(table) == 4
+    drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
+    assert drawn.files[0].exists()
+    assert "limits of the study (val_nll at most 0.5): 2 of 4 architectures;" in drawn.caption
+
+
+def test_a_front_without_feasible_networks_is_empty(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    limits = {"val_accuracy": {"min": 99.9}}
+    frame = load(ledgers(tmp_path / "s", records([(0.5, 1)]), study={**SIMPLE, "limits": limits}))
+    assert not front(frame, TWO)["on_front"].any()
+    drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
+    told = "No network is within the limits (val_accuracy at least 99.9); #1 comes nearest with"
+    assert told in drawn.caption
+
+
+def test_the_network_that_comes_nearest_to_the_limits_is_named(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    limits = {"val_nll": {"max": 0.25}, "params": {"min": 20, "max": 30}}
+    study = {**SIMPLE, "limits": limits}
+    # means over the seeds: 0.55, 0.35, 1.05: beyond by 1.2 + 1/3, 0.4, 3.2 + 1/2
+    frame = load(ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study))
+    told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
+    assert beyond(front(frame, TWO), frame.attrs["limits"]) == (
+        f"{told}; #{frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
+    )
+    with pytest.raises(UserError, match="no network is within the limits"):
+        choose(tmp_path / "s", "front")
+    assert "comes nearest" in str(front_table(frame).caption)
+    met = load(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
+    assert beyond(front(met, TWO), met.attrs["limits"]) == ""
+    assert front_table(met).caption is None
+
+
+def test_limits_hold_for_the_networks_of_their_study_alone(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    limits = {"val_nll": {"max": 0.4}}
+    limited = ledgers(tmp_path / "a", records([(0.5, 1)]), study={**SIMPLE, "limits": limits})
+    free = ledgers(tmp_path / "b", records([(0.5, 1)]), study=SIMPLE)
+    assert aggregate(load([limited, free]), TWO)["feasible"].tolist() == [False, True]
+    assert "feasible" not in aggregate(load(free), TWO)
+
+
+def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFrame]) -> None:
+    frame = frames(10, failed=0)
+    folder = frame["folder"].iloc[0]
+    raw = frame.groupby("digest", sort=False)["throughput_raw_img_s"].first()
+    fast = raw.ge(raw.median()).tolist()
+    limits = {"throughput_img_s": {"min": raw.median()}, "latency_ms": {"max": 32e3 / raw.median()}}
+    assert set(fast) == {True, False}
+    for key, limit in limits.items():
+        frame.attrs["limits"] = {folder: {key: limit}}
+        rows = aggregate(frame, TWO)
+        assert rows["feasible"].tolist() == fast
+        told = "Speeds are held against limits as they were timed, not on the common scale."
+        assert limits_text(rows, frame.attrs["limits"]).endswith(told)
+        rows["throughput_raw_img_s"] = rows["throughput_img_s"]
+        assert "timed" not in limits_text(rows, frame.attrs["limits"])
+    frame.attrs["limits"] = {folder: {"params": {"max": 10**9}}}
+    assert "timed" not in limits_text(aggregate(frame, TWO), frame.attrs["limits"])

@@ -1,0 +1,53 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from partialnas.analysis import ParetoOptions, pareto_figure
+from partialnas.analysis.pareto.attainment import attainment
+from partialnas.space.errors import UserError
+
+Frames = Callable[..., pd.DataFrame]
+
+
+def repeats(frames: Frames, number: int) -> pd.DataFrame:
+    parts = [frames(15, 1, random=i, failed=0, folder=f"results/r{i}") for i in range(number)]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_surfaces_bound_what_so_many_searches_attain(frames: Frames, number: int) -> None:
+    frame = repeats(frames, number)
+    surfaces = attainment(frame, {"macs": "min", "val_accuracy": "max"})
+    rng = np.random.default_rng(0)
+    spots = np.column_stack(
+        [rng.uniform(*frame["macs"].quantile([0, 1]), 300),
+         rng.uniform(*frame["val_accuracy"].quantile([0, 1]), 300)]
+    )  # fmt: skip
+
+    def attained(points: pd.DataFrame) -> np.ndarray:
+        pairs = points[["macs", "val_accuracy"]].to_numpy(float)
+        better = (pairs[:, 0] <= spots[:, None, 0]) & (pairs[:, 1] >= spots[:, None, 1])
+        return np.asarray(better.any(axis=1))
+
+    share = np.mean([attained(own) for _, own in frame.groupby("folder")], axis=0)
+    for percent, own in surfaces.groupby("share"):
+        assert (attained(own) == (share >= percent / 100 - 1e-9)).all()
+
+
+def test_repeats_are_needed_and_told(frames: Frames) -> None:
+    with pytest.raises(UserError, match="needs repeated searches"):
+        attainment(repeats(frames, 1), {"macs": "min", "val_nll": "min"})
+    frame = repeats(frames, 2)
+    frame.loc[frame["folder"].eq("results/r1"), "val_nll"] = np.nan
+    with pytest.raises(UserError, match="one of the 2 searches has no network"):
+        attainment(frame, {"macs": "min", "val_nll": "min"})
+
+
+def test_the_pareto_figure_tells_them(tmp_path: Path, frames: Frames) -> None:
+    options = ParetoOptions(attainment=True)
+    drawn = pareto_figure(repeats(frames, 3), tmp_path / "f.svg", x="macs", options=options)
+    assert "the median of 3 repeated searches attains" in drawn.caption
+    assert "| 75 " in (tmp_path / "f.md").read_text()

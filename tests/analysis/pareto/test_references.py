@@ -1,0 +1,80 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from partialnas.analysis import ParetoOptions, pareto_figure
+from partialnas.analysis.frames.load import empty
+from partialnas.analysis.pareto.references import references
+from partialnas.space.arch.presets import preset
+from partialnas.space.cost.cost import cost
+from partialnas.space.errors import UserError
+
+Frames = Callable[..., pd.DataFrame]
+PUBLISHED = Path("tests/space/published.csv")
+
+
+def test_published_figures_are_those_of_the_networks_that_presets_build() -> None:
+    table = references(["partialnet", "fasternet"])
+    assert len(table) == 12
+    for row in table.itertuples():
+        counted = cost(preset(str(row.name)), 224)
+        assert (row.params, row.macs) == (counted.params, counted.macs), row.name
+
+
+def test_published_figures_are_those_counted_elsewhere() -> None:
+    with PUBLISHED.open() as file:
+        counted = {(int(row["params"]), int(row["macs"])) for row in csv.DictReader(file)}
+    table = references(["partialnet", "fasternet"])
+    assert {*zip(table["params"], table["macs"], strict=True)} <= counted
+
+
+def test_families_stand_alone(tmp_path: Path) -> None:
+    options = ParetoOptions(families=["partialnet", "fasternet"], size="params")
+    drawn = pareto_figure(empty(), tmp_path / "f.svg", x="macs", y="val_accuracy", options=options)
+    assert drawn.table["member"].tolist().count("T0") == 2
+    assert "ImageNet-1K at 224 px" in drawn.caption
+    assert "arXiv:2502.01303" in drawn.caption
+    assert "Area of the markers" in drawn.caption
+
+
+def test_timm_tells_the_speed_of_ones_own_device(tmp_path: Path) -> None:
+    speeds = tmp_path / "benchmark.csv"
+    speeds.write_text(
+        "model,infer_samples_per_sec,infer_step_time,infer_batch_size,infer_img_size,infer_gmacs,"
+        "param_count\nfasternet_t0.in1k,5000,51.2,256,224,0.34,3.91\nresnet18,3000,85,256,224,1.82,"
+        "11.69\nbroken,,,,,,\n"
+    )
+    accuracies = tmp_path / "results.csv"
+    accuracies.write_text("model,top1,param_count,img_size\nresnet18,71.5,11.69,224\n")
+    table = references(["fasternet", "resnet"], [speeds, accuracies]).set_index("name")
+    assert table.loc["fasternet_t0", ["throughput_img_s", "val_accuracy"]].tolist() == [5000, 71.9]
+    assert table.loc["fasternet_t0", "macs"] == 338041280  # counted here, not rounded by timm
+    assert pd.isna(table.loc["fasternet_t1", "throughput_img_s"])
+    assert table.loc["resnet18", ["val_accuracy", "params"]].tolist() == [71.5, 11_690_000]
+    assert references(["partialnet"], [speeds])["throughput_img_s"].isna().all()
+
+
+def test_what_cannot_be_shown_is_told(tmp_path: Path, frames: Frames) -> None:
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a,b\n1,2\n")
+    timm = tmp_path / "timm.csv"
+    timm.write_text("model,top1\nresnet18,71.5\n")
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("not published here, there are partialnet, fasternet", lambda: references(["nothing"])),
+        ("is no results file of timm", lambda: references(["resnet"], [wrong])),
+        ("cannot be read", lambda: references(["resnet"], [tmp_path / "absent.csv"])),
+        ("name the families", lambda: references([], [timm])),
+    ]
+    for message, call in calls:
+        with pytest.raises(UserError, match=message):
+            call()
+    options = ParetoOptions(families=["fasternet"])
+    with pytest.raises(UserError, match=r"the study's for mnist5k at 28 px: no axis can compare"):
+        pareto_figure(frames(5, 1), tmp_path / "f.pdf", x="macs", options=options)
+    pareto_figure(
+        frames(5, 1).assign(data="folder:imagenet", resolution=224, device=None),
+        tmp_path / "f.svg", x="macs", y="val_accuracy", options=options,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from partialnas.analysis.stats.anova import anova
+from partialnas.runs.config.design import Factor
+
+Levels = dict[str, dict[str, str]]
+Values = dict[str, dict[int, float]]
+
+PARTS = Factor(name="parts", levels=("2", "3", "4"), baseline="2")
+ATTENTION = Factor(name="attention", levels=("none", "channel"), baseline="none")
+RATIO = Factor(name="ratio", levels=("1/8", "1/4"), baseline="1/8")
+
+
+def study(*factors: Factor, seeds: int = 3, random: int = 0) -> tuple[Values, Levels]:
+    rng = np.random.default_rng(random)
+    names = [factor.name for factor in factors]
+    combinations = itertools.product(*(factor.levels for factor in factors))
+    levels = {" ".join(of): dict(zip(names, of, strict=True)) for of in combinations}
+    blocks = rng.normal(0, 1, seeds)
+    values = {
+        arm: {seed: 90 + len(of["parts"]) + blocks[seed] + rng.normal() for seed in range(seeds)}
+        for arm, of in levels.items()
+    }
+    return values, levels
+
+
+def by_statsmodels(values: Values, levels: Levels) -> pd.DataFrame:
+    rows = [
+        {"y": value, "seed": seed, **levels[arm]}
+        for arm, of in values.items()
+        for seed, value in of.items()
+    ]
+    terms = "(C(parts, Sum) + C(attention, Sum) + C(ratio, Sum)) ** 2"
+    fitted = ols(f"y ~ C(seed) + {terms}", pd.DataFrame(rows)).fit()
+    return anova_lm(fitted, typ=2)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 4])
+def test_sums_of_squares_and_tests_are_those_of_statsmodels(lost: int) -> None:
+    values, levels = study(PARTS, ATTENTION, RATIO)
+    for arm in [*values][:lost]:  # unbalanced, as where trials failed
+        del values[arm][lost % 3]
+    ours = anova(values, levels, (PARTS, ATTENTION, RATIO)).set_index("term")
+    theirs = by_statsmodels(values, levels).drop(index="C(seed)")
+    assert ours["squares"].to_numpy() == pytest.approx(theirs["sum_sq"].to_numpy())
+    assert ours["degrees"].tolist() == theirs["df"].tolist()
+    assert ours["f"].to_numpy()[:-1] == pytest.approx(theirs["F"].to_numpy()[:-1])
+    assert ours["p"].to_numpy()[:-1] == pytest.approx(theirs["PR(>F)"].to_numpy()[:-1])
+    rest = theirs["sum_sq"].iloc[-1]
+    eta = theirs["sum_sq"] / (theirs["sum_sq"] + rest)
+    assert ours["partial_eta_squared"].to_numpy()[:-1] == pytest.approx(eta.to_numpy()[:-1])
+
+
+def test_effects_of_two_levels_are_differences_of_means() -> None:
+    two = Factor(name="parts", levels=("2", "3"), baseline="2")
+    values, levels = study(two, ATTENTION)
+    found = anova(values, levels, (two, ATTENTION)).set_index("term")
+    mean = {arm: np.mean([*of.values()]) for arm, of in values.items()}
+    parts = (mean["3 none"] + mean["3 channel"] - mean["2 none"] - mean["2 channel"]) / 2
+    both = (mean["3 channel"] - mean["2 channel"] - mean["3 none"] + mean["2 none"]) / 2
+    assert found.loc["parts", "effect"] == pytest.approx(parts)
+    assert found.loc["parts × attention", "effect"] == pytest.approx(both)
+    # 12 values less intercept, 2 seeds, 2 factors, 1 interaction; t(6) at 97.5 % is 2.446912
+    half = 2.446912 * np.sqrt(found.loc["residual", "squares"] / 6 / 12 * 4)
+    assert found.loc["residual", "degrees"] == 6
+    assert found.loc["parts", "high"] - parts == pytest.approx(half, rel=1e-5)
+    assert parts - found.loc["parts", "low"] == pytest.approx(half, rel=1e-5)
+
+
+def test_aliases_of_a_half_fraction_are_named() -> None:
+    two = Factor(name="parts", levels=("2", "3"), baseline="2")
+    values, levels = study(two, ATTENTION, RATIO)
+    signs = {name: {f.levels[0]: -1, f.levels[1]: 1} for name, f in (
+        ("parts", two), ("attention", ATTENTION), ("ratio", RATIO)
+    )}  # fmt: skip
+    half = [a for a, of in levels.items() if np.prod([signs[n][v] for n, v in of.items()]) == 1]
+    found = anova({arm: values[arm] for arm in half}, levels, (two, ATTENTION, RATIO))
+    told = dict(zip(found["term"], found["also"], strict=True))
+    # I = ABC, so that each main effect is the interaction of the two other factors
+    assert told == {
+        "parts": "attention × ratio",
+        "attention": "parts × ratio",
+        "ratio": "parts × attention",
+        "residual": "",
+    }
+
+
+def test_an_empty_cell_costs_a_degree_of_freedom_and_no_more() -> None:
+    values, levels = study(PARTS, ATTENTION)
+    del values["4 channel"]
+    found = anova(values, levels, (PARTS, ATTENTION)).set_index("term")
+    assert found.loc["parts × attention", "degrees"] == 1
+    assert found["p"].iloc[:-1].between(0, 1).all()
+
+
+def test_one_seed_of_every_arm_leaves_nothing_to_test() -> None:
+    values, levels = study(PARTS, ATTENTION, seeds=1)
+    found = anova(values, levels, (PARTS, ATTENTION))
+    assert found["degrees"].iloc[-1] == 0
+    assert found[["f", "p", "low"]].isna().all(axis=None)

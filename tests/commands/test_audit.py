@@ -1,0 +1,90 @@
+"""The verb `audit`, on real trainings of digits."""
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scipy.stats import kendalltau
+
+from partialnas.analysis import load
+from partialnas.cli import main
+from partialnas.runs.ledger.ledger import Ledger
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [4, 6, 8, 12], "ratio": ["1/4", "1/2"]}},
+    "recipe": {"use": "short", "epochs": 1},
+    "search": {"sampler": "random"},
+    "objectives": {"val_nll": "min", "macs": "min"},
+    "measure": {"batch_size": 8, "max_seconds": 0.1},
+    "budget": {"trials": 6},
+    "executor": {"kind": "in-process"},
+}
+
+
+def ran(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.slow
+def test_a_search_is_audited_drawn_and_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # locks of devices are its own
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    out, figure = tmp_path / "out", tmp_path / "trust.pdf"
+    assert ran("run", tmp_path / "study.yaml", "--out", out) == 0
+    asked = ("audit", out, "--longer", "2x", "--sample", 5, "-o", figure)
+    assert ran(*asked) == 0
+    told = capsys.readouterr().out
+    longer = load(out, stage="audit")
+    assert len(longer) == 10
+    assert set(longer["fidelity"]) == {2}
+    short, reached = load(out).groupby("digest"), longer.groupby("digest")
+    means = reached["val_nll"].mean()
+    tau = kendalltau(short["val_nll"].mean().reindex(means.index), means).statistic
+    assert f"{tau:.2f} [".replace("-", "−") in told
+    assert "(ceiling)" in told
+    lines = (tmp_path / "trust-agreement.csv").read_text().splitlines()
+    rows = {
+        (row["target"], row["ranked_by"], row["by"], row["kind"]): row
+        for row in csv.DictReader(lines[1:])
+    }
+    found = rows["val_nll", "1 epoch", "val_nll", "proxy"]
+    assert float(found["tau"]) == pytest.approx(tau)
+    with Ledger.open(out) as ledger:
+        trials = len(ledger.trials())
+    assert ran(*asked) == 0
+    assert ran("audit", out, "--report", "-o", tmp_path / "again.pdf") == 0
+    with Ledger.open(out) as ledger:
+        assert len(ledger.trials()) == trials
+    assert (tmp_path / "again.pdf").read_bytes() == figure.read_bytes()
+    for name in ("trust.pdf", "trust.csv", "trust.md", "trust-ranks.csv", "trust-agreement.csv"):
+        assert ran("verify", tmp_path / name, "--against", out) == 0
+    capsys.readouterr()
+    assert ran("status", out) == 0
+    assert "stage audit: 10 of the trials; 5 of" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_message_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ledger.create(tmp_path / "empty", {"study": "empty", "frozen": "{}"}).close()
+    for arguments, told in (
+        ([tmp_path], "no ledger here"),
+        ([tmp_path / "empty"], "no trials"),
+        ([tmp_path / "empty", "--report"], "has no audit"),
+        ([tmp_path / "empty", "--sample", 2], "greater than or equal to 3"),
+    ):
+        assert ran("audit", *arguments) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert "Traceback" not in error

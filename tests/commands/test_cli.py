@@ -1,0 +1,280 @@
+"""The command line: verbs, JSON, exit codes, and what a mistake reads like."""
+
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from partialnas.cli import main
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import PRESETS, preset
+from partialnas.space.cost.cost import cost
+
+SEARCH = Path(__file__).parents[1] / "search"
+
+STUDY: dict[str, Any] = {
+    "study": "tiny",
+    "question": "Does it work?",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [8, 12, 16], "mlp_ratio": [1, 2]}},
+    "recipe": {"use": "short", "epochs": 1},
+    "search": {"sampler": "random"},
+    "measure": {"batch_size": 4, "max_seconds": 0.2},
+    "budget": {"trials": 3},
+    "executor": {"kind": "in-process"},
+    "quick": {"budget.trials": 2},
+}
+
+# Parameters and MACs at 224 pixels: model table of the paper's family, timm's FasterNet.
+PARAMS = {
+    "partialnet_t0": 3_558_240,
+    "partialnet_t1": 6_144_552,
+    "partialnet_t2": 12_269_816,
+    "partialnet_s": 28_013_304,
+    "partialnet_m": 59_179_000,
+    "partialnet_l": 100_641_336,
+}
+
+
+def ran(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was run for real, by the command line."""
+    folder = tmp_path_factory.mktemp("run")
+    assert ran("run", written(folder), "--out", folder / "out") == 0
+    return folder / "out"
+
+
+def test_a_study_goes_from_file_to_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("status", folder) == 0
+    assert "tiny: 3 done" in capsys.readouterr().out
+    figure = folder / "front.svg"
+    assert ran("pareto", folder, "-o", figure) == 0
+    assert figure.exists()
+    assert str(figure.with_suffix(".csv")) in capsys.readouterr().out.replace("\n", "")
+    assert ran("export", folder, "-o", folder / "trials.csv") == 0
+    table = pd.read_csv(folder / "trials.csv")
+    assert len(table) == 3
+    columns = "trial digest seed state val_accuracy test_accuracy params macs throughput_img_s"
+    assert table[columns.split()].notna().all(axis=None)
+
+
+def test_learned_ratios_are_described_with_what_their_budget_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratio = {"learned": {"budget": "static", "start": "1/2"}}
+    plan = Plan.model_validate({"width": 16, "depths": [1, 1, 1, 1], "ratio": ratio})
+    (tmp_path / "learned.json").write_text(plan.architecture().to_json())
+    assert ran("describe", tmp_path / "learned.json", "--resolution", 32) == 0
+    told = capsys.readouterr().out
+    assert "conv ~8 + " in told
+    assert "~ learned: shown and counted with one ratio" in told
+    static = plan.model_copy(update={"ratio": (Fraction(1, 2),)}).architecture()
+    assert f"{cost(static, 32).macs:,}" in told
+
+
+def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (folder / "ledger.sqlite").read_bytes()
+    assert ran("run", written(folder.parent), "--out", folder) == 0
+    assert "carrying on: 3 trials done" in capsys.readouterr().err
+    assert ran("export", folder, "-o", folder / "again.csv") == 0
+    assert len(pd.read_csv(folder / "again.csv")) == 3
+    assert len(before) == len((folder / "ledger.sqlite").read_bytes())
+
+
+def test_a_trial_is_described_and_measured_by_its_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("export", folder, "-o", folder / "named.csv") == 0
+    table = pd.read_csv(folder / "named.csv").set_index("trial").loc[2]
+    capsys.readouterr()
+    arguments = ("--resolution", 8, "--in-chans", 1, "--classes", 10, "--json")
+    assert ran("describe", f"{folder}:2", *arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["digest"], told["params"], told["macs"]) == (
+        table["digest"],
+        table["params"],
+        table["macs"],
+    )
+    assert (
+        ran("measure", f"{folder}:2", f"{folder}:1", "--resolution", 8, "--json", "--seconds", 1)
+        == 0
+    )
+    measured = json.loads(capsys.readouterr().out)
+    keys = "name throughput_img_s latency_ms relative_throughput device threads batch_size"
+    assert all(set(keys.split()) | {"resolution", "form"} <= m.keys() for m in measured)
+    assert measured[0]["relative_throughput"] == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_described_as_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("describe", name, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["digest"]) == (name, preset(name).digest)
+    assert told["resolution"] == 224
+    assert sum(block["params"] for block in told["blocks"]) == told["params"]
+    assert sum(block["macs"] for block in told["blocks"]) == told["macs"]
+    assert told["params"] == PARAMS.get(name, told["params"])
+
+
+def test_an_architecture_is_read_from_its_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(preset("partialnet_t1").to_json())
+    assert ran("describe", path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["params"] == PARAMS["partialnet_t1"]
+
+
+def test_check_counts_and_estimates_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("check", written(tmp_path), "--quick") == 0
+    told = capsys.readouterr().out
+    for part in ("Does it work?", "trials: 2", "6 distinct networks", "time: about"):
+        assert part in told
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["describe", "partialnet_x"], "did you mean"),
+        (["describe", "absent.json"], "cannot read absent.json"),
+        (["describe", "timm:resnet18"], "describe works on"),
+        (["describe", "nowhere:3"], "no ledger here"),
+        (["describe", "partialnet_t0", "--resolution", "16"], "32x32"),
+        (["measure", "timm:resnet8"], "resnet18"),
+        (["measure", "partialnet_t0", "--device", "tpu"], "device"),
+        (["measure", "partialnet_t0", "--precision", "int3"], "precision"),
+        (["status", "nowhere"], "no ledger here"),
+        (["pareto", "nowhere"], "no ledger here"),
+        (["export", "nowhere"], "no ledger here"),
+        (["run", "nowhere.yaml"], "cannot read"),
+        (["check", "nowhere.yaml"], "cannot read"),
+        (["run"], "Missing argument"),
+        (["fly"], "No such command"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran(*arguments) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+
+
+def test_mistakes_in_a_finished_study_are_messages(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, told in (
+        (["pareto", folder, "-y", "val_acuracy"], "val_accuracy"),
+        (["pareto", folder, "-o", "front.docx"], "front.docx"),
+        (["pareto", folder, "-x", "macs", "-y", "macs"], "both axes"),
+        (["export", folder, "-o", "trials.doc"], ".csv"),
+        (["describe", f"{folder}:99"], "99"),
+        (
+            ["run", written(folder.parent, seeds=2, task={"data": "mnist5k"}), "--out", folder],
+            "task",
+        ),
+    ):
+        assert ran(*arguments) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_failing_machine_is_exit_code_1(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir(mode=0o500)
+    if not os.access(tmp_path / "full", os.W_OK):  # those who may write anywhere see no failure
+        assert ran("export", folder, "-o", tmp_path / "full" / "trials.csv") == 1
+        assert "cannot be written" in capsys.readouterr().err
+    changes = {"executor": {"kind": "in-process", "device": "cuda"}}
+    assert ran("run", written(tmp_path, **changes), "--out", tmp_path / "out") == 1
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_whatever_was_asked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocking = tmp_path / "file"
+    blocking.write_text("")
+    for arguments in (
+        ["export", folder, "-o", blocking / "trials.csv"],
+        ["export", folder, "-o", blocking / "deeper" / "trials.csv"],
+        ["pareto", folder, "-o", blocking / "deeper" / "front.pdf"],
+        ["run", written(tmp_path), "--out", blocking],
+        ["run", written(tmp_path), "--out", blocking / "deeper" / "still"],
+    ):
+        assert ran(*arguments) == 2
+        assert f"{blocking}" in capsys.readouterr().err.replace(f"{blocking}/", "")
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("--debug", "describe", "partialnet_x") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_of_every_verb_is_a_page_and_takes_no_torch() -> None:
+    for verb in ("run", "check", "status", "describe", "measure", "pareto", "ratios", "export"):
+        code = (
+            "import sys\nfrom partialnas.cli import main\n"
+            f"try: main(['{verb}', '--help'])\n"
+            "finally: print(*({'torch', 'ray', 'pandas', 'matplotlib'} & sys.modules.keys()), "
+            "file=sys.stderr)"
+        )
+        environment = os.environ | {"COLUMNS": "100"}
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0
+        assert ended.stderr.strip() == ""
+        assert len(ended.stdout.splitlines()) > 12
+
+
+def test_a_stand_in_for_training_is_found_beside_the_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def told(a, seed, epochs):\n    return {'score': a.widths[0]}"
+    )
+    path = written(tmp_path, trial="mine:told", objectives={"score": "max", "params": "min"})
+    assert ran("run", path, "--out", tmp_path / "out") == 0
+    assert "score" in capsys.readouterr().out
+
+
+def test_a_file_that_ends_too_soon_is_no_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ending(*_: object) -> None:
+        raise EOFError("compressed file ended")
+
+    monkeypatch.setattr("partialnas.commands.names.find_architecture", ending)
+    assert ran("describe", "partialnet_t0") == 1
+    assert "EOFError: compressed file ended\nThis is a defect" in capsys.readouterr().err

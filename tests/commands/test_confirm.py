@@ -1,0 +1,112 @@
+"""The verb `confirm`, and what `check` says of an ablation, on real trainings of digits."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from partialnas.analysis import load
+from partialnas.cli import main
+from partialnas.runs.ledger.ledger import Ledger
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
+    "recipe": {"use": "short", "epochs": 1},
+    "seeds": 2,
+    "ablation": {
+        "design": "one-factor",
+        "match": "macs",
+        "factors": {"ratio": ["1/4", "1/2"], "augmentation": {"mixup": {"recipe.mixup": 0.2}}},
+        "deviation": {"val_nll": 0.1},
+    },
+    "objectives": {"val_nll": "min"},
+    "measure": {"batch_size": 8, "max_seconds": 0.1},
+    "executor": {"kind": "in-process"},
+}
+
+
+def ran(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("confirm")
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    assert ran("run", folder / "study.yaml", "--out", folder / "out") == 0
+    return folder
+
+
+def test_check_prints_the_design_and_what_it_can_resolve(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("check", folder / "study.yaml") == 0
+    told = capsys.readouterr().out
+    assert "design: one-factor, 3 arms, equal macs ±2%" in told
+    assert re.search(r"ratio=1/2 +[\d,]+ +[\d,]+  baseline +[+-][01]\.\d%  width", told)
+    assert re.search(r"augmentation=mixup .* \+0\.0%  as it is", told)
+    assert "trials: 6 (2 seeds for each network)" in told
+    assert re.search(r"power: with 2 seeds a difference of [\d.]+ in val_nll", told)
+
+
+def test_a_pilot_measures_the_spread_over_seeds(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from statistics import stdev
+
+    assert ran("check", folder / "study.yaml", "--pilot", 2) == 0
+    told = capsys.readouterr().out
+    trials = load(folder / "out")
+    expected = stdev(trials[trials["arm"].eq("baseline")]["val_nll"])
+    assert f"± {expected:.4g}\n" in told
+    assert ran("check", folder / "study.yaml", "--pilot", 1) == 2
+    assert "at least 2 seeds" in capsys.readouterr().err
+
+
+def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "out"
+    before = load(out)
+    assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
+    told, progress = capsys.readouterr()
+    fresh = load(out, stage="confirm")
+    assert "baseline" in set(fresh["arm"])
+    assert set(fresh["seed"]) == {10_000, 10_001}
+    assert "confirm: the best 1, 2 fresh seeds" in told
+    mean = fresh[fresh["arm"].eq("baseline")]["test_nll"].mean()
+    assert f"{mean:.4f}" in told
+    assert load(out).equals(before)
+    with Ledger.open(out) as ledger:
+        trials = len(ledger.trials())
+    assert [line.split()[0] for line in progress.splitlines() if line.startswith("[")] == [
+        f"[{number}/{trials}]" for number in range(len(before) + 1, trials + 1)
+    ]
+    assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
+    with Ledger.open(out) as ledger:
+        assert len(ledger.trials()) == trials
+    capsys.readouterr()
+    assert ran("status", out) == 0
+    assert f"stage confirm: {len(fresh)} of the trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--top", "best"], "expected front, all or a number from 1, got 'best'"),
+        (["--recipe", "long"], "there is no recipe 'long'; there are short, standard"),
+        (["--condition", "warm"], "--condition"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_told(
+    folder: Path, options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran("confirm", folder / "out", *options) == 2
+    assert told in capsys.readouterr().err

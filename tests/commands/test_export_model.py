@@ -1,0 +1,95 @@
+"""`partialnas export-model`, from a study's file to a network that timm loads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+
+import partialnas.space.timm  # noqa: F401
+from partialnas.cli import main
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.presets import preset
+
+STUDY: dict[str, Any] = {
+    "study": "tiny",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "recipe": {"use": "short", "epochs": 1, "keep_weights": "all"},
+    "arms": {
+        "dpconv": {
+            "ratio": {"learned": {"grain": 1, "budget": "1/4"}},
+            "attention": {"channel": "stages 1-2", "self": "stage 3"},
+        },
+    },
+    "measure": {"batch_size": 4, "max_seconds": 0.2},
+    "executor": {"kind": "in-process", "device": "cpu"},
+}
+
+
+def ran(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.slow
+def test_a_trial_becomes_a_model_of_timm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    assert ran("run", tmp_path / "study.yaml", "--out", tmp_path / "out") == 0
+    capsys.readouterr()
+    trial, model = f"{tmp_path / 'out'}:1", tmp_path / "model"
+    assert ran("export-model", trial, "-o", model, "--seconds", 0.2) == 0
+    told = capsys.readouterr().out
+    architecture = Architecture.from_file(model / "architecture.json")
+    proof = json.loads((model / "proof.json").read_text())
+    for part in (
+        "its ratios frozen",
+        architecture.digest,
+        "180 validation images",
+        f"{proof['cost']['macs']:,} multiply-accumulates",
+        f"{proof['speed']['relative_throughput']:.3f} (",
+        f'timm.create_model("local-dir:{model}", pretrained=True)',
+        "onnx: logits differ by",
+        *(f"wrote {path}" for path in model.iterdir()),
+    ):
+        assert part in told
+    built = timm.create_model(f"local-dir:{model}", pretrained=True).eval()
+    assert built.architecture == architecture
+    assert built(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "below"
+    assert ran("export-model", trial, "-o", below, "--seconds", 0.2) == 2
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+    assert ran("export-model", trial, "-o", tmp_path, "--seconds", 0.2) == 2
+    assert "is no earlier export" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_message_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, away = tmp_path / "study", tmp_path / "away"
+    subject = preset("partialnet_t0")
+    with Ledger.create(folder, {}) as ledger:
+        number = ledger.add_proposal(None, subject.digest, subject.model_dump(mode="json"), {})
+        ledger.plan(number, digest=subject.digest, name="", fidelity=1, keys={0: "0" * 16})
+    for arguments, told in (
+        ([folder, "-o", away], "expected a trial as DIR:7"),
+        ([f"{folder}:", "-o", away], "expected a trial as DIR:7"),
+        ([f"{folder}:9", "-o", away], "has no trial 9 (it has 1 trials)"),
+        ([f"{folder}:1", "-o", away], "is planned: it can be exported once it is done"),
+        (["nowhere:1", "-o", away], "no ledger here"),
+        ([f"{folder}:1"], "Missing option"),
+    ):
+        assert ran("export-model", *arguments) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert "Traceback" not in error
+    assert not away.exists()

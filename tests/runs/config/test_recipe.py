@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from partialnas.runs.config.recipe import RECIPES, Recipe
+from partialnas.space.validation import mistakes
+
+
+def test_short_is_the_recipe_that_won_among_the_prototypes() -> None:
+    short = RECIPES["short"]
+    assert (short.epochs, short.batch_size, short.optimizer) == (4, 64, "adamw")
+    assert (short.lr, short.weight_decay, short.label_smoothing) == (1e-2, 0.05, 0.1)
+    assert (short.schedule, short.warmup) == ("one_cycle", 0.25)
+
+
+def test_standard_trains_longer() -> None:
+    assert RECIPES["standard"].epochs > RECIPES["short"].epochs
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 2.5),
+        ("batch_size", 0),
+        ("optimizer", "adam0"),
+        ("lr", 0),
+        ("lr", float("nan")),
+        ("weight_decay", -0.1),
+        ("schedule", "linear"),
+        ("warmup", 1),
+        ("warmup_steps", -1),
+        ("cool_down", 0),
+        ("label_smoothing", 1),
+        ("mixup", -1),
+        ("cutmix", -1),
+        ("shift", -1),
+        ("drop_path", 1),
+        ("dropout", 1),
+        ("precision", "int8"),
+        ("ema", 1),
+        ("clip_grad", -1),
+        ("threads", 0),
+        ("keep_weights", "some"),
+        ("learning_rate", 0.1),
+    ],
+)
+def test_a_mistake_is_told_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Recipe(**{key: value})
+    (told,) = mistakes(caught.value, "recipe")
+    assert told.startswith(f"recipe.{key}: ")
+
+
+def test_mixing_needs_a_second_image() -> None:
+    with pytest.raises(ValidationError, match="batch_size of at least 2"):
+        Recipe(batch_size=1, mixup=0.2)
+
+
+def test_shift_follows_the_resolution_unless_it_is_stated() -> None:
+    assert [Recipe().shift_at(side) for side in (8, 28, 32, 224)] == [0, 2, 2, 16]
+    assert Recipe(shift=3).shift_at(8) == 3
+
+
+@given(st.integers(1, 1000), st.sampled_from(["all", "front", "none"]))
+def test_identity_knows_neither_epochs_nor_kept_weights(epochs: int, keep: Any) -> None:
+    assert Recipe(epochs=epochs, keep_weights=keep).identity(learns=True) == Recipe().identity(
+        learns=True
+    )
+
+
+OF_TRAPEZOIDS = {"warmup_steps", "cool_down"}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(Recipe.model_fields) - {"epochs", "keep_weights"} - OF_TRAPEZOIDS)
+)
+def test_identity_knows_everything_else(name: str) -> None:
+    other: dict[str, Any] = {
+        "optimizer": "sgd",
+        "schedule": "cosine",
+        "precision": "bfloat16",
+        "flip": True,
+        "data_share": 0.5,
+        "width_share": 0.5,
+    }
+    value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
+    assert Recipe(**{name: value}).identity(learns=True) != Recipe().identity(learns=True)
+
+
+def test_identity_knows_how_a_rate_rises_and_falls_where_it_does() -> None:
+    one_cycle = Recipe().identity(learns=True)
+    assert Recipe(warmup_steps=9, cool_down=0.5).identity(learns=True) == one_cycle
+    assert not OF_TRAPEZOIDS & one_cycle.keys()
+    trapezoid = Recipe(schedule="trapezoid").identity(learns=True)
+    for settings in ({"warmup_steps": 9}, {"cool_down": 0.5}):
+        changed = Recipe.model_validate({"schedule": "trapezoid", **settings})
+        assert changed.identity(learns=True) != trapezoid
+    same = Recipe(schedule="trapezoid", warmup=0.5).identity(learns=True)
+    assert same == trapezoid

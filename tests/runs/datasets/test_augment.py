@@ -1,0 +1,149 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.data.mixup import Mixup
+from torch import Tensor
+from torch.nn import functional
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.augment import Mix, Pool, draw_epoch
+from partialnas.runs.datasets.loaders import Splits
+
+CPU = torch.device("cpu")
+BLACK = -2  # a pixel of level 0, normalised, where the mean is two deviations
+
+
+def pool_of(count: int, channels: int, side: int, border: int, seed: int = 0) -> Pool:
+    chance = np.random.default_rng(seed)
+    x = chance.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
+    y = np.arange(count)
+    mean = np.linspace(0.2, 0.6, channels, dtype=np.float32)
+    splits = Splits(x, y, x, y, x, y, mean=mean, std=mean / 2)
+    return Pool(x, y, splits, border, CPU)
+
+
+def originals(pool: Pool) -> Tensor:
+    return torch.cat([x for x, _ in pool.in_order(7)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(0, 5))
+def test_a_cut_is_the_padded_image_sliced(
+    data: st.DataObject, channels: int, side: int, border: int
+) -> None:
+    pool = pool_of(6, channels, side, border)
+    offsets = st.lists(st.integers(0, 2 * border), min_size=4, max_size=4)
+    index = np.array(data.draw(st.lists(st.integers(0, 5), min_size=4, max_size=4)))
+    top, left = (np.array(data.draw(offsets)) for _ in range(2))
+    mirrored = torch.tensor(data.draw(st.lists(st.booleans(), min_size=4, max_size=4)))
+    found = pool.cut(pool.starts(index, top, left), mirrored)
+
+    padded = functional.pad(originals(pool), [border] * 4, value=BLACK)
+    for number, image in enumerate(found):
+        y, x = top[number], left[number]
+        expected = padded[index[number], :, y : y + side, x : x + side]
+        if mirrored[number]:
+            expected = expected.flip(2)
+        torch.testing.assert_close(image, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_images_are_normalised_and_channels_last() -> None:
+    chance = np.random.default_rng(0)
+    x = chance.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
+    scaled = x / 255.0
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
+    y = np.arange(50)
+    splits = Splits(x, y, x, y, x, y, mean=mean.astype(np.float32), std=std.astype(np.float32))
+    pool = Pool(x, y, splits, 2, CPU)
+    found = torch.cat([images for images, _ in pool.in_order(9)])
+    expected = (scaled - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    (first, _), *_ = pool.in_order(50)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(st.integers(1, 300), st.integers(1, 100), st.integers(0, 5))
+def test_an_epoch_shows_no_image_twice_and_fills_every_batch(
+    count: int, batch_size: int, epoch: int
+) -> None:
+    plan = draw_epoch(Recipe(batch_size=batch_size), count, 28, 0, epoch)
+    size = min(count, batch_size)
+    assert plan.index.shape == (count // size, size)
+    assert len(np.unique(plan.index)) == plan.index.size
+    assert plan.index.min() >= 0
+    assert plan.index.max() < count
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = [draw_epoch(Recipe(), 640, 28, s, e).index for s in range(3) for e in range(3)]
+    assert len({order.tobytes() for order in orders}) == 9
+
+
+def test_the_order_is_the_same_whatever_else_is_drawn() -> None:
+    plain = draw_epoch(Recipe(), 640, 28, 1, 2)
+    rich = draw_epoch(Recipe(shift=4, flip=True, mixup=0.2, cutmix=1), 640, 28, 1, 2)
+    np.testing.assert_array_equal(plain.index, rich.index)
+
+
+def test_shifts_reach_all_offsets_alike_and_flips_are_fair() -> None:
+    plan = draw_epoch(Recipe(shift=2, flip=True), 64_000, 28, 0, 0)
+    for offsets in (plan.top, plan.left):
+        assert np.abs(np.bincount(offsets.ravel()) / 64_000 - 1 / 5).max() < 0.01
+    assert plan.mirrored is not None
+    assert abs(plan.mirrored.mean() - 0.5) < 0.01
+
+
+def test_the_batches_are_those_that_were_drawn() -> None:
+    pool = pool_of(30, 1, 6, 1)
+    plan = draw_epoch(Recipe(batch_size=8, shift=1, flip=True), 30, 6, 0, 0)
+    batches = list(plan.batches(pool))
+    assert len(batches) == 3
+    for step, (x, y, _) in enumerate(batches):
+        assert y.tolist() == plan.index[step].tolist()
+        starts = pool.starts(plan.index[step], plan.top[step], plan.left[step])
+        assert plan.mirrored is not None
+        assert torch.equal(x, pool.cut(starts, torch.from_numpy(plan.mirrored[step])))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.9])
+def test_mixing_is_timms(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.randn(8, 3, 5, 5), torch.arange(8)
+    theirs: Any = Mixup(mixup_alpha=1.0, num_classes=10, label_smoothing=0.1)
+    monkeypatch.setattr(theirs, "_params_per_batch", lambda: (weight, False))
+    mixed, target = theirs(x.clone(), y)
+    torch.testing.assert_close(Mix(weight).images(x.clone()), mixed)
+
+    likelihoods = torch.randn(8, 10).log_softmax(1)
+    expected = -(target * likelihoods).sum(1).mean()
+    nll = torch.lerp(
+        functional.nll_loss(likelihoods, y.flip(0)), functional.nll_loss(likelihoods, y), weight
+    )
+    torch.testing.assert_close(torch.lerp(nll, -likelihoods.mean(), 0.1), expected)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 100), st.integers(1, 40))
+def test_a_pasted_box_has_the_share_that_its_weight_says(epoch: int, side: int) -> None:
+    recipe = Recipe(batch_size=4, cutmix=1.0)
+    (mix, *_) = draw_epoch(recipe, 16, side, 0, epoch).mixes
+    x = torch.zeros(4, 2, side, side)
+    x[2:] = 1
+    pasted = mix.images(x.clone()) != x
+    assert pasted.double().mean().item() == pytest.approx(1 - mix.weight)
+
+
+def test_weights_follow_their_beta_distribution_and_kinds_take_turns() -> None:
+    recipe = Recipe(batch_size=2, mixup=0.4, cutmix=1.0)
+    mixes = draw_epoch(recipe, 8000, 28, 0, 0).mixes
+    plain = np.array([mix.weight for mix in mixes if mix.box is None])
+    assert abs(len(plain) / len(mixes) - 0.5) < 0.03
+    assert abs(plain.mean() - 0.5) < 0.02
+    assert plain.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.05)
+
+
+def test_nothing_is_mixed_unless_asked() -> None:
+    assert {mix.weight for mix in draw_epoch(Recipe(), 640, 28, 0, 0).mixes} == {1.0}

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from partialnas.runs.datasets import loaders as data
+from partialnas.runs.datasets.image_folder import list_folder
+from partialnas.runs.datasets.loaders import load_splits
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.space.errors import UserError
+
+
+def paint(
+    folder: Path, classes: str, each: int, size: tuple[int, int] = (12, 12), mode: str = "RGB"
+) -> None:
+    """Images whose level tells their class and number: class a is dark, class b lighter."""
+    for place, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            image = Image.new("L", size, 40 * place + number).convert(mode)
+            image.save(folder / name / f"{number:03}.png")
+
+
+def test_the_listing_is_torchvisions(tmp_path: Path) -> None:
+    paint(tmp_path, "cab", 3)
+    (tmp_path / "a" / "deeper").mkdir()
+    (tmp_path / "a" / "000.png").rename(tmp_path / "a" / "deeper" / "x.PNG")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    theirs = ImageFolder(str(tmp_path))
+    ours = list_folder(tmp_path)["train"]
+    assert list(ours.classes) == theirs.classes
+    pairs = zip(ours.files, ours.labels, strict=True)
+    assert sorted((str(file), label) for file, label in pairs) == sorted(theirs.samples)
+
+
+def test_a_bare_folder_is_split_in_proportion(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 20)
+    splits = load_splits(resolve_task(f"folder:{tmp_path}"))
+    counts = [
+        np.bincount(labels).tolist() for labels in (splits.train_y, splits.val_y, splits.test_y)
+    ]
+    assert counts == [[14, 14], [2, 2], [4, 4]]
+    levels = [splits.train_x, splits.val_x, splits.test_x]
+    seen = np.concatenate([images[:, 0, 0, 0] for images in levels])
+    assert sorted(seen.tolist()) == sorted([*range(20), *range(40, 60)])
+
+
+def test_splits_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
+    for name, each in (("train", 20), ("val", 3), ("test", 5)):
+        paint(tmp_path / name, "ab", each)
+    splits = load_splits(resolve_task(f"folder:{tmp_path}"))
+    assert [len(y) for y in (splits.train_y, splits.val_y, splits.test_y)] == [40, 6, 10]
+
+
+@pytest.mark.parametrize(("there", "sizes"), [("val", [32, 6, 8]), ("test", [36, 4, 6])])
+def test_what_is_missing_is_carved_from_train(there: str, sizes: list[int], tmp_path: Path) -> None:
+    paint(tmp_path / "train", "ab", 20)
+    paint(tmp_path / there, "ab", 3)
+    splits = load_splits(resolve_task(f"folder:{tmp_path}"))
+    assert [len(y) for y in (splits.train_y, splits.val_y, splits.test_y)] == sizes
+
+
+def test_facts_come_from_the_images(tmp_path: Path) -> None:
+    paint(tmp_path, "abc", 1, size=(10, 10), mode="L")
+    task = resolve_task(f"folder:{tmp_path}")
+    assert (task.resolution, task.channels, task.classes) == (10, 1, 3)
+    paint(tmp_path, "c", 1, size=(10, 10), mode="RGB")
+    assert resolve_task(f"folder:{tmp_path}").channels == 3
+
+
+def test_images_of_many_sizes_need_a_resolution_and_are_brought_to_it(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 10, size=(12, 12))
+    paint(tmp_path, "a", 10, size=(30, 20))
+    with pytest.raises(UserError, match=r"task\.resolution: missing"):
+        resolve_task(f"folder:{tmp_path}")
+    splits = load_splits(resolve_task(f"folder:{tmp_path}", 8))
+    assert splits.train_x.shape[1:] == (3, 8, 8)
+    assert (splits.train_x == splits.train_x[:, :1, :1, :1]).all()  # each of one colour, still
+
+
+def test_the_middle_of_an_oblong_image_is_kept(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 6)
+    pixels = np.zeros((8, 24, 3), np.uint8)
+    pixels[:, 8:16] = 200
+    for name in "ab":
+        for file in (tmp_path / name).iterdir():
+            Image.fromarray(pixels).save(file)
+    assert (load_splits(resolve_task(f"folder:{tmp_path}", 8)).train_x == 200).all()
+
+
+def test_content_is_the_images_and_not_their_place(tmp_path: Path) -> None:
+    paint(tmp_path / "here", "ab", 2)
+    paint(tmp_path / "there", "ab", 2)
+    here, there = (resolve_task(f"folder:{tmp_path / name}") for name in ("here", "there"))
+    assert here.identity() == there.identity()
+    (tmp_path / "there" / "a" / "000.png").unlink()
+    assert resolve_task(f"folder:{tmp_path / 'there'}").identity() != here.identity()
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 10)
+    whole = (tmp_path / "b" / "005.png").read_bytes()
+    task = resolve_task(f"folder:{tmp_path}")
+    for content in (b"", b"no image", whole[: len(whole) // 2]):
+        (tmp_path / "b" / "005.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot read the image .*b/005\.png"):
+            load_splits(task)
+
+
+def test_one_class_is_no_task(tmp_path: Path) -> None:
+    paint(tmp_path, "a", 3)
+    with pytest.raises(UserError, match="at least 2"):
+        resolve_task(f"folder:{tmp_path}")
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 3)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match=r"/c holds no images"):
+        resolve_task(f"folder:{tmp_path}")
+
+
+def test_splits_with_different_classes_are_told(tmp_path: Path) -> None:
+    paint(tmp_path / "train", "abc", 3)
+    paint(tmp_path / "val", "abd", 3)
+    with pytest.raises(UserError, match=r"differ in their classes \(c, d\)"):
+        resolve_task(f"folder:{tmp_path}")
+
+
+def test_too_few_images_to_split_are_told(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 1)
+    with pytest.raises(UserError, match="too few images"):
+        load_splits(resolve_task(f"folder:{tmp_path}"))
+
+
+def test_images_that_do_not_fit_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(tmp_path, "ab", 10)
+    monkeypatch.setattr(data, "MEMORY_BOUND", 20 * 3 * 12 * 12)
+    assert len(load_splits(resolve_task(f"folder:{tmp_path}")).train_y) == 14
+    monkeypatch.setattr(data, "MEMORY_BOUND", 20 * 3 * 12 * 12 - 1)
+    with pytest.raises(UserError, match=r"take .* GiB, but .* at most .* GiB"):
+        load_splits(resolve_task(f"folder:{tmp_path}"))

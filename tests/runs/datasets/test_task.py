@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partialnas.runs.datasets.task import Task, resolve_task
+from partialnas.space.errors import UserError
+
+
+def test_the_facts_of_the_sets_inside_wheels() -> None:
+    assert resolve_task("mnist5k") == Task(data="mnist5k", resolution=28, channels=1, classes=10)
+    assert resolve_task("digits") == Task(data="digits", resolution=8, channels=1, classes=10)
+
+
+def test_a_stated_resolution_goes_before_the_sets_own() -> None:
+    assert resolve_task("mnist5k", 14).resolution == 14
+
+
+@pytest.mark.parametrize(
+    "data", ["mnist", "", "mnist5k:", "mnist5k:/tmp", "cifar10", "cifar10:", "folder", ":x"]
+)
+def test_an_unknown_set_is_told_with_what_there_is(data: str) -> None:
+    with pytest.raises(UserError, match="expected mnist5k, digits, cifar10:PATH"):
+        resolve_task(data)
+
+
+@pytest.mark.parametrize("data", ["cifar10:nowhere", "cifar100:nowhere", "folder:nowhere"])
+def test_a_missing_set_is_told_with_its_place_and_the_remedy(data: str, tmp_path: Path) -> None:
+    kind = data.partition(":")[0]
+    with pytest.raises(UserError, match=r"there is no.*nowhere[ ;].*(archive|folder)"):
+        resolve_task(f"{kind}:{tmp_path / 'nowhere'}")
+
+
+def test_a_page_saved_in_place_of_an_archive_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "cifar-10-python.tar.gz"
+    page.write_text("<html>not found</html>")
+    with pytest.raises(UserError, match="no tar archive"):
+        resolve_task(f"cifar10:{page}")
+
+
+@pytest.mark.parametrize("resolution", [0, -1, 100_000])
+def test_an_impossible_resolution_is_told(resolution: int) -> None:
+    with pytest.raises(UserError, match=r"task\.resolution: "):
+        resolve_task("digits", resolution)
+
+
+def test_identity_is_what_is_learned_and_not_where_it_lies() -> None:
+    here = Task(data="cifar10:/here", resolution=32, channels=3, classes=10)
+    there = here.model_copy(update={"data": "cifar10:/there"})
+    other = here.model_copy(update={"data": "cifar100:/here"})
+    assert here.identity() == there.identity() != other.identity()
+    assert here.identity() != here.model_copy(update={"resolution": 16}).identity()
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "set" / name / "0.png")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_task("folder:set").path == tmp_path / "set"
+
+
+def test_telling_tasks_recipes_and_records_takes_no_torch() -> None:
+    code = (
+        "import sys, partialnas.runs.datasets.task, partialnas.runs.config.recipe;"
+        "import partialnas.runs.records.record, partialnas.runs.records.job;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

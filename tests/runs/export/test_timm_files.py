@@ -1,0 +1,168 @@
+import argparse
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from timm.utils.misc import ParseKwargs
+
+from partialnas.runs.export.timm_files import nearest_size, train_script
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import DROP_PATH_RATES, preset
+
+# Published: arXiv 2502.01303, and the parent family's settings where it gives ranges only.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "partialnet_t0": {"lr_base": 0.004, "lr_base_size": 4096, "mixup": 0.05, "weight_decay": 0.005},
+    "partialnet_s": {"lr_base": 0.004, "lr_base_size": 4096, "mixup": 0.3, "weight_decay": 0.03},
+    "partialnet_m": {"lr_base": 0.002, "lr_base_size": 2048, "mixup": 0.5, "weight_decay": 0.05},
+    "partialnet_l": {"lr_base": 0.002, "lr_base_size": 2048, "mixup": 0.7, "weight_decay": 0.05},
+}
+NUMBERS = ("lr_base", "lr_base_size", "mixup", "weight_decay", "drop_path", "cutmix", "smoothing")
+WHOLE = ("epochs", "warmup_epochs", "batch_size", "grad_accum_steps", "num_classes", "img_size")
+TEXTS = (
+    "model",
+    "opt",
+    "sched",
+    "lr_base_scale",
+    "data_dir",
+    "output",
+    "train_interpolation",
+    "aa",
+)
+OTHERS = ("warmup_lr", "min_lr", "crop_pct", "color_jitter")
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """As timm's train.py takes its arguments."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in (*NUMBERS, *OTHERS):
+        parser.add_argument("--" + name.replace("_", "-"), type=float)
+    for name in WHOLE:
+        parser.add_argument("--" + name.replace("_", "-"), type=int)
+    for name in TEXTS:
+        parser.add_argument("--" + name.replace("_", "-"))
+    parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs)
+    parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def asked_for(folder: Path, architecture: Architecture, *more: str, **settings: str) -> list[str]:
+    """What the script has torchrun do."""
+    (folder / "an export").mkdir(parents=True)
+    script = folder / "an export" / "train.sh"
+    script.write_text(train_script(architecture))
+    (folder / "bin").mkdir()
+    torchrun = folder / "bin" / "torchrun"
+    torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
+    path = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+    command = ["sh", str(script), "some data", *more]
+    ended = subprocess.run(
+        command, env=os.environ | path | settings, capture_output=True, text=True, check=True
+    )
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_script_trains_by_the_published_recipe(name: str, tmp_path: Path) -> None:
+    words = asked_for(tmp_path, preset(name), GPUS="8", BATCH="128", STEPS="4", TIMM="there")
+    script = words.index("there/train.py")
+    assert words[:script] == [
+        "--standalone",
+        "--nproc_per_node",
+        "8",
+        "-m",
+        "partialnas.space.timm",
+    ]
+    asked = parsed(words[script + 1 :])
+    assert {key: getattr(asked, key) for key in PUBLISHED[name]} == PUBLISHED[name]
+    assert (asked.opt, asked.sched, asked.lr_base_scale) == ("adamw", "cosine", "linear")
+    assert (asked.epochs, asked.warmup_epochs) == (300, 20)
+    assert (asked.smoothing, asked.cutmix, asked.crop_pct) == (0.1, 1.0, 0.9)
+    assert asked.drop_path == DROP_PATH_RATES[name]
+    assert (asked.batch_size, asked.grad_accum_steps) == (128, 4)
+    assert (asked.num_classes, asked.img_size, asked.data_dir) == (1000, 224, "some data")
+    export = tmp_path / "an export"
+    assert asked.model == "partialnet"
+    assert asked.model_kwargs == {"architecture": str(export / "architecture.json")}
+    assert asked.output == str(export / "training")
+
+
+def test_what_is_added_wins(tmp_path: Path) -> None:
+    words = asked_for(tmp_path, preset("partialnet_t0"), "--epochs", "3", "--num-classes", "10")
+    asked = parsed(words[words.index("pytorch-image-models/train.py") + 1 :])
+    assert (asked.epochs, asked.num_classes) == (3, 10)
+
+
+def test_without_data_the_script_says_what_is_missing(tmp_path: Path) -> None:
+    script = tmp_path / "train.sh"
+    script.write_text(train_script(preset("partialnet_t0")))
+    ended = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "the folder of the images" in ended.stderr
+
+
+def test_devices_and_batch_may_be_stated_and_the_rate_is_told(tmp_path: Path) -> None:
+    script = train_script(preset("partialnet_m"), gpus=4, batch_size=96)
+    rate = 0.002 * 4 * 96 / 2048
+    assert f"with 4 x 96 x 1 = 384 images it is {rate:g}.\n" in script
+    (tmp_path / "bin").mkdir()
+    torchrun = tmp_path / "bin" / "torchrun"
+    torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "train.sh").write_text(script)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = ["sh", str(tmp_path / "train.sh"), "data"]
+    ended = subprocess.run(
+        command, env=os.environ | path, capture_output=True, text=True, check=True
+    )
+    words = ended.stdout.splitlines()
+    assert words[words.index("--nproc_per_node") + 1] == "4"
+    asked = parsed(words[words.index("pytorch-image-models/train.py") + 1 :])
+    assert (asked.batch_size, asked.lr_base, asked.lr_base_size) == (96, 0.002, 2048)
+
+
+@pytest.mark.parametrize("name", DROP_PATH_RATES)
+def test_each_published_network_is_nearest_to_itself(name: str) -> None:
+    assert nearest_size(preset(name)) == name
+
+
+def test_networks_beyond_the_published_ones_take_the_last() -> None:
+    tiny = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
+    huge = Plan(width=256, depths=(2, 3, 20, 4)).architecture()
+    assert [nearest_size(a) for a in (tiny, huge)] == ["partialnet_t0", "partialnet_l"]
+
+
+@pytest.mark.slow
+def test_a_script_that_torchrun_starts_builds_the_network(tmp_path: Path) -> None:
+    folder = tmp_path / "an export"
+    folder.mkdir()
+    architecture = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
+    (folder / "architecture.json").write_text(architecture.to_json())
+    (folder / "train.sh").write_text(train_script(architecture))
+    (tmp_path / "train.py").write_text(
+        "import argparse, timm\n"
+        "from timm.utils.misc import ParseKwargs\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--model')\n"
+        "parser.add_argument('--num-classes', type=int)\n"
+        "parser.add_argument('--model-kwargs', nargs='*', action=ParseKwargs)\n"
+        "a, _ = parser.parse_known_args()\n"
+        "model = timm.create_model(a.model, num_classes=a.num_classes, **a.model_kwargs)\n"
+        "print('built', model.architecture.digest, model.num_classes)\n"
+    )
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TIMM": str(tmp_path)}
+    ended = subprocess.run(
+        ["sh", str(folder / "train.sh"), "data"],
+        env=os.environ | path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert f"built {architecture.digest} 1000" in ended.stdout

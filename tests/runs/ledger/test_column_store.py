@@ -1,0 +1,180 @@
+"""Volumes of the ledger: they say what the rows say, which is read row by row beside them."""
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partialnas.runs.ledger import column_store as volumes
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.rows import FINAL
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.record import Record
+from partialnas.space.errors import MachineError
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 1.0, 0.1 + 0.2])
+)
+METRICS = st.dictionaries(st.sampled_from(["val_nll", "val_accuracy", "my.own"]), NUMBERS)
+ENVIRONMENTS = st.sampled_from([{}, {"cores": 2}, {"cores": 4, "processor": "Chip “9”"}])
+ENDS = st.sampled_from(["done", "failed", "early", "running", "planned"])
+TRIALS = st.tuples(ENDS, METRICS, st.sampled_from([{}, {"params": 2**40}]), ENVIRONMENTS)
+MEASUREMENTS = st.tuples(NUMBERS.filter(lambda x: x > 0), st.booleans(), ENVIRONMENTS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """Volumes of four rows, so that few rows make several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(volumes, "SIZE", 4)
+        patch.setattr(volumes, "_FEW", 2)
+        yield
+
+
+def fill(ledger: Ledger, trials: list[Any], taken: list[Any]) -> None:
+    """Writes these trials, each of another network, and measurements."""
+    begun = len(ledger.proposals())
+    for number, (end, metrics, cost, environment) in enumerate(trials, start=begun + 1):
+        digest, arm = f"d{number % 7}", "wide" if number % 5 == 0 else None
+        proposal = ledger.add_proposal(arm, digest, {"name": digest}, {"asked": number, "a": '"'})
+        keys = {number: f"{digest}-{number}"}
+        ledger.plan(proposal, digest=digest, name="n", fidelity=3, keys=keys)
+        if end != "planned":
+            ledger.start(*keys.values())
+        if end in FINAL:
+            reason = None if end == "done" else "as asked"
+            facts = {"metrics": metrics, "cost": cost, "environment": environment, "state": end}
+            identity = {"digest": digest, "name": "n", "seed": number, "fidelity": 3}
+            for key in keys.values():
+                ledger.finish(Record.model_validate(
+                    {"key": key, "reason": reason, "seconds": 1.5, **identity, **facts}
+                ))  # fmt: skip
+    for speed, noisy, environment in taken:
+        ledger.add_measurement(measurement(speed, noisy, environment))
+
+
+def measurement(speed: float, noisy: bool, environment: dict[str, Any]) -> Measurement:
+    conditions = {"device": "cpu", "device_kind": "cpu", "threads": 1, "batch_size": 32}
+    size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
+    found = {"throughput_img_s": speed, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    rest = {"noisy": noisy, "load": 0.3, "environment": environment, "taken": "2026-01-01"}
+    return Measurement.model_validate(
+        {"digest": f"d{speed}", "name": "n", **conditions, **size, **found, **rest}
+    )
+
+
+def bound(path: Path) -> int:
+    """How many volumes there are."""
+    with sqlite3.connect(path) as other:
+        query = "SELECT count(*) FROM (SELECT DISTINCT source, first FROM volumes)"
+        return int(other.execute(query).fetchone()[0])
+
+
+def lasting(ledger: Ledger) -> int:
+    """How many volumes there should be: whole fours of rows that never change again."""
+    trials = [row.state in FINAL for row in ledger.trials()]
+    fours = [trials[first : first + 4] for first in range(0, len(trials) - 3, 4)]
+    return sum(map(all, fours)) + len(ledger.proposals()) // 4 + len(ledger.measurements()) // 4
+
+
+def exact(results: dict[str, float]) -> dict[str, str]:
+    """Numbers as text that tells -0.0 from 0.0 and 1.0 from 1."""
+    return {name: repr(value) for name, value in results.items()}
+
+
+def rows(ledger: Ledger) -> list[Any]:
+    """What readers of volumes are told, made from the rows alone."""
+    proposals, trials = ledger.proposals(), ledger.trials()
+    stored = ledger._connection.execute("SELECT measurement FROM measurements ORDER BY number")
+    return [
+        [(row.number, row.arm, row.digest, row.proposal_json) for row in proposals],
+        [(t.key, t.proposal, t.seed, t.state, exact({**t.metrics, **t.cost})) for t in trials],
+        [(t.number, t.name, t.reason, t.seconds, t.environment) for t in trials],
+        [Measurement.model_validate_json(text) for (text,) in stored],
+    ]
+
+
+def told(ledger: Ledger) -> list[Any]:
+    """What readers of volumes are told."""
+    columns = ledger.trial_columns("number", "name", "reason", "seconds", "environment")
+    ended = [(e.key, e.proposal, e.seed, e.state, exact(e.results)) for e in ledger.ended()]
+    return [
+        [tuple(row) for row in ledger.asked()],
+        ended,
+        [*zip(*columns.values(), strict=True)],
+        ledger.measurements(),
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.lists(TRIALS, max_size=9), st.lists(MEASUREMENTS, max_size=9)), max_size=3
+    )
+)
+def test_volumes_say_what_the_rows_say(sittings: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Ledger.create(folder, {"study": "tiny"}).close()
+        for trials, taken in sittings:
+            with Ledger.open(folder, write=True) as ledger:
+                fill(ledger, trials, taken)
+                assert told(ledger) == rows(ledger)
+            with Ledger.open(folder) as reader:
+                assert told(reader) == rows(reader)
+                assert bound(reader.path) == lasting(reader)
+
+
+DONE = ("done", {"val_nll": 0.5}, {"params": 3}, {"cores": 2})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a ledger with two volumes of each table."""
+    with Ledger.create(tmp_path, {"study": "tiny"}) as ledger:
+        fill(ledger, [DONE] * 8, [(1.0 + n, False, {"cores": 2}) for n in range(8)])
+    assert bound(ledger.path) == 6
+    return tmp_path
+
+
+def test_a_damaged_volume_is_told(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as other:
+        other.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
+    with Ledger.open(folder) as ledger:
+        assert ledger.asked()
+        with pytest.raises(MachineError, match=r"row trials of volumes differs .*newest copy"):
+            ledger.ended()
+
+
+def test_columns_that_an_older_version_did_not_know_have_their_defaults(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as other:
+        other.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
+    with Ledger.open(folder) as ledger:
+        columns = ledger.measured().columns
+    assert columns["tainted"] == [False] * 8
+    assert columns["rounds"] == [None] * 4 + [9] * 4
+
+
+def test_rows_that_cannot_be_bound_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(volumes, "write", full)
+        with Ledger.create(tmp_path, {"study": "tiny"}) as ledger:
+            fill(ledger, [DONE] * 8, [])
+    assert bound(ledger.path) == 0
+    with Ledger.open(tmp_path) as reader:
+        assert told(reader) == rows(reader)
+
+
+def test_a_network_is_read_by_its_proposal(folder: Path) -> None:
+    with Ledger.open(folder) as ledger:
+        assert [ledger.subject(number) for number in (1, 3)] == [{"name": "d1"}, {"name": "d3"}]

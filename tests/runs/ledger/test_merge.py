@@ -1,0 +1,263 @@
+"""Ledgers of one study, joined: nothing is lost, nothing is there twice."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.merge import Join, write_joined
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.record import RatioEpoch, Record
+from partialnas.runs.system.files import checkpoint_path, weights_path
+from partialnas.space.errors import UserError
+
+META = {"study": "tiny", "frozen": "{}"}
+
+
+def record(key: str, **facts: Any) -> Record:
+    digest, _, seed = key.partition("-")
+    usual: dict[str, Any] = {"state": "done", "metrics": {"val_nll": 0.5}, "seconds": 1.5}
+    identity = {"key": key, "digest": digest, "name": digest, "seed": int(seed), "fidelity": 2}
+    return Record(**{**identity, **usual, **facts})
+
+
+def measurement(digest: str, device: str = "cpu") -> Measurement:
+    conditions = {"device": device, "device_kind": "cpu", "threads": 1, "batch_size": 32}
+    size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
+    found = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    rest = {"noisy": False, "load": 0.3, "environment": {}, "taken": "2026-01-01T00:00:00+00:00"}
+    return Measurement.model_validate(
+        {"digest": digest, "name": "n", **conditions, **size, **found, **rest}
+    )
+
+
+def ledger(folder: Path, keys: list[str], arm: str | None = None, **note: Any) -> Ledger:
+    """A ledger with one proposal and one planned trial for each key."""
+    made = Ledger.create(folder, META)
+    for asked, key in enumerate(keys, start=1):
+        digest, _, seed = key.partition("-")
+        told = note or {"asked": asked}
+        number = made.add_proposal(arm and f"{arm}-{digest}", digest, {"name": digest}, told)
+        made.plan(number, digest=digest, name=digest, fidelity=2, keys={int(seed): key})
+    return made
+
+
+def joined(out: Path, *folders: Path) -> tuple[Ledger, Join]:
+    join = Join()
+    for folder in folders:
+        join.add(folder)
+    write_joined(join, META, out)
+    return Ledger.open(out), join
+
+
+def test_records_curves_ratios_and_measurements_come_along(tmp_path: Path) -> None:
+    curve = ({"epoch": 1.0, "val_nll": 0.1 + 0.2}, {"epoch": 2.0, "val_nll": 1 / 3})
+    ratio = RatioEpoch(
+        epoch=1, channels={"b": 16 / 3}, ratios={"b": 1 / 3}, used_macs=2.0**40, budget_macs=None
+    )
+    with ledger(tmp_path / "one", ["a-0"]) as one:
+        one.finish(record("a-0", curve=curve))
+        one.add_measurement(measurement("a"))
+    with ledger(tmp_path / "two", ["b-0"]) as two:
+        two.finish(record("b-0", ratios=(ratio,), environment={"cores": 2}))
+        two.add_measurement(measurement("b"))
+        two.add_measurement(measurement("a"))
+    with (
+        joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0] as found,
+        Ledger.open(tmp_path / "one") as one,
+        Ledger.open(tmp_path / "two") as two,
+    ):
+        assert found.meta == META
+        assert found.trials() == [
+            one.trials()[0],
+            two.trials()[0]._replace(number=2, proposal=2),
+        ]
+        assert found.curve("a-0") == [*curve]
+        assert found.ratios("b-0") == [ratio]
+        assert found.measurements() == [measurement("a"), measurement("b")]
+        assert [row.digest for row in found.proposals()] == ["a", "b"]
+        assert [row.created for row in found.proposals()] == [
+            *(row.created for row in one.proposals()),
+            *(row.created for row in two.proposals()),
+        ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ledger.sqlite"]
+
+
+def test_a_ledger_joined_with_itself_is_itself(tmp_path: Path) -> None:
+    with ledger(tmp_path / "one", ["a-0", "b-0", "a-1", "a-1"]) as one:
+        one.finish(record("b-0"))
+        one.add_proposal(None, "a", {"name": "a"}, {"asked": 9})
+        one.add_proposal(None, "a", {"name": "a"}, {"asked": 9})
+        one.start("a-0")
+    (tmp_path / "copy").symlink_to(tmp_path / "one")
+    with (
+        joined(tmp_path / "out", tmp_path / "one", tmp_path / "copy")[0] as found,
+        Ledger.open(tmp_path / "one") as one,
+    ):
+        assert found.proposals() == one.proposals()
+        planned = [
+            row._replace(state="planned") if row.state == "running" else row for row in one.trials()
+        ]
+        assert found.trials() == planned
+
+
+def test_the_first_ledger_keeps_its_numbers(tmp_path: Path) -> None:
+    ledger(tmp_path / "one", ["a-0", "b-0"]).close()
+    ledger(tmp_path / "two", ["c-0", "b-0", "d-0"], parent=1).close()
+    found, _ = joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")
+    with found:
+        assert [(row.number, row.key) for row in found.trials()] == [
+            (1, "a-0"),
+            (2, "b-0"),
+            (3, "c-0"),
+            (4, "d-0"),
+        ]
+        assert [row.proposal.get("parent") for row in found.proposals()][3:] == [3, 3]
+
+
+def test_a_place_in_the_samplers_sequence_goes_on(tmp_path: Path) -> None:
+    ledger(tmp_path / "one", ["a-0", "b-0"]).close()
+    ledger(tmp_path / "two", ["c-0", "d-0", "e-0"]).close()
+    ledger(tmp_path / "three", ["f-0"]).close()
+    found, _ = joined(tmp_path / "out", *(tmp_path / n for n in ("one", "two", "three")))
+    with found:
+        assert [row.proposal["asked"] for row in found.proposals()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_arms_that_several_have_are_proposed_once(tmp_path: Path) -> None:
+    ledger(tmp_path / "one", ["a-0", "b-0"], arm="arm", stage="").close()
+    ledger(tmp_path / "two", ["b-0", "c-0"], arm="arm", stage="").close()
+    found, _ = joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")
+    with found:
+        assert [row.arm for row in found.proposals()] == ["arm-a", "arm-b", "arm-c"]
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+def test_a_trial_that_is_finished_stands_for_one_that_is_not(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    ledger(tmp_path / "one", ["a-0"]).close()
+    with ledger(tmp_path / "two", ["a-0"]) as two:
+        two.finish(record("a-0", curve=({"epoch": 1.0},)))
+    found, join = joined(tmp_path / "out", *(tmp_path / name for name in order))
+    with found:
+        assert [row.state for row in found.trials()] == ["done"]
+        assert found.curve("a-0") == [{"epoch": 1.0}]
+    assert join.remarks == []
+
+
+FAILED: dict[str, Any] = {"state": "failed", "reason": "NaN", "metrics": {}}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "kept", "said"),
+    [
+        ({}, {"seconds": 9.0}, "earlier", False),
+        ({}, {"metrics": {"val_nll": 0.6}}, "earlier", True),
+        (FAILED, {}, "later", True),
+        ({}, FAILED, "earlier", True),
+        (FAILED, {**FAILED, "reason": "inf"}, "earlier", False),
+    ],
+    ids=["same", "other figures", "failed first", "failed later", "both failed"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_records_of_one_trial_leave_one_and_a_remark_where_they_differ(
+    tmp_path: Path,
+    earlier: dict[str, Any],
+    later: dict[str, Any],
+    kept: str,
+    said: bool,
+    turned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, facts, time in (("earlier", earlier, "T08"), ("later", later, "T09")):
+        monkeypatch.setattr(
+            "partialnas.runs.ledger.ledger.now", lambda time=time: f"2026-01-01{time}"
+        )
+        with ledger(tmp_path / name, ["a-0"]) as made:
+            made.finish(record("a-0", **facts))
+        weights = weights_path(tmp_path / name, "a-0")
+        weights.parent.mkdir()
+        weights.write_text(name)
+    order = [tmp_path / "earlier", tmp_path / "later"]
+    found, join = joined(tmp_path / "out", *(order[::-1] if turned else order))
+    with found, Ledger.open(tmp_path / kept) as source:
+        assert found.trials() == source.trials()
+    assert weights_path(tmp_path / "out", "a-0").read_text() == kept
+    assert len(join.remarks) == said
+    assert all(f"that of {tmp_path / kept} is kept" in remark for remark in join.remarks)
+
+
+def test_checkpoints_of_unfinished_trials_come_along(tmp_path: Path) -> None:
+    ledger(tmp_path / "one", ["a-0"]).close()
+    ledger(tmp_path / "two", ["b-0"]).close()
+    place = checkpoint_path(tmp_path / "two", "b-0")
+    place.parent.mkdir()
+    place.write_text("state")
+    joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0].close()
+    assert checkpoint_path(tmp_path / "out", "b-0").read_text() == "state"
+
+
+def test_a_folder_with_a_ledger_is_left_alone(tmp_path: Path) -> None:
+    ledger(tmp_path / "one", ["a-0"]).close()
+    with pytest.raises(UserError, match="holds a ledger already"):
+        joined(tmp_path / "one", tmp_path / "one")
+
+
+def test_a_merge_that_fails_leaves_no_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ledger(tmp_path / "one", ["a-0"]) as one:
+        one.finish(record("a-0"))
+    weights_path(tmp_path / "one", "a-0").parent.mkdir()
+    weights_path(tmp_path / "one", "a-0").write_text("weights")
+
+    def full(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(KeyboardInterrupt):
+        joined(tmp_path / "out", tmp_path / "one")
+    assert [*(tmp_path / "out").glob("*")] == [tmp_path / "out" / "weights"]
+    monkeypatch.undo()
+    joined(tmp_path / "out", tmp_path / "one")[0].close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ledgers=st.lists(
+        st.dictionaries(
+            st.sampled_from([f"{d}-{s}" for d in "abc" for s in (0, 1)]), st.booleans(), max_size=6
+        ),
+        min_size=2,
+        max_size=3,
+    )
+)
+def test_every_trial_is_there_once_and_final_where_any_ledger_has_it_final(
+    tmp_path_factory: pytest.TempPathFactory, ledgers: list[dict[str, bool]]
+) -> None:
+    root = tmp_path_factory.mktemp("merge")
+    folders = [root / str(number) for number in range(len(ledgers))]
+    for folder, trials in zip(folders, ledgers, strict=True):
+        with ledger(folder, [*trials]) as made:
+            for key, final in trials.items():
+                if final:
+                    made.finish(record(key))
+    found, _ = joined(root / "out", *folders)
+    with found:
+        rows = found.trials()
+        proposals = {row.number: row.digest for row in found.proposals()}
+    expected: dict[str, bool] = {}
+    for trials in ledgers:
+        for key, final in trials.items():
+            expected[key] = expected.get(key, False) or final
+    assert {row.key: row.final for row in rows} == expected
+    assert len(rows) == len(expected)
+    assert [row.number for row in rows] == [*range(1, len(rows) + 1)]
+    assert all(proposals[row.proposal] == row.digest for row in rows)
+    assert [*proposals] == [*range(1, len(proposals) + 1)]
+    assert os.listdir(root / "out") == ["ledger.sqlite"]  # noqa: PTH208

@@ -1,0 +1,207 @@
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from partialnas.runs.measure import interleaved_timing as timing
+from partialnas.runs.measure.interleaved_timing import MIN_ROUNDS, Forward, Runner, on_cpu, race
+from partialnas.runs.measure.timing_stats import Lap, find, speeds
+
+
+class Machine:
+    """A fake machine: tells times without taking any, and keeps a diary of who ran."""
+
+    def __init__(self, slowdown: Callable[[int], float] = lambda _: 1.0) -> None:
+        self.diary: list[tuple[str, int]] = []
+        self._slowdown = slowdown
+
+    def runner(self, name: str, seconds: float) -> Runner:
+        def run(passes: int) -> Lap:
+            slow = self._slowdown(len(self.diary))
+            self.diary.append((name, passes))
+            return Lap(seconds * slow, seconds * slow)
+
+        return run
+
+
+def played(
+    candidate: Runner,
+    reference: Runner | None = None,
+    *,
+    shortest_lap_s: float = 0.0,
+    max_seconds: float = 30.0,
+    target: float = 0.02,
+) -> list[float]:
+    rounds = race(
+        candidate,
+        reference,
+        shortest_lap_s=shortest_lap_s,
+        max_seconds=max_seconds,
+        target_half_width=target,
+    )
+    return speeds(rounds)
+
+
+def work(times: int) -> Forward:
+    """A forward pass that does the same thing so many times."""
+    matrix = torch.rand(96, 96)
+
+    def forward() -> None:
+        for _ in range(times):
+            torch.mm(matrix, matrix)
+
+    return forward
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_rounds_are_reference_candidate_candidate_reference() -> None:
+    machine = Machine()
+    found = played(machine.runner("c", 1.0), machine.runner("r", 2.0))
+    assert set(found) == {2.0}
+    names = "".join(name for name, _ in machine.diary)[-4 * len(found) :]
+    assert names == "rccr" * len(found)
+
+
+def test_a_steady_drift_cancels_within_each_round() -> None:
+    machine = Machine(lambda lap: 1 + 0.01 * lap)
+    found = played(machine.runner("c", 1.0), machine.runner("r", 3.0))
+    assert found == pytest.approx([3.0] * len(found))
+
+
+def test_alone_it_is_passes_a_second() -> None:
+    machine = Machine()
+    assert set(played(machine.runner("c", 0.25))) == {4.0}
+    assert {name for name, _ in machine.diary} == {"c"}
+
+
+def test_it_stops_when_the_interval_is_narrow_enough() -> None:
+    machine = Machine()
+    assert len(played(machine.runner("c", 1.0), machine.runner("r", 2.0))) == MIN_ROUNDS
+
+
+def test_more_noise_takes_more_rounds() -> None:
+    def rounds(noise: float) -> int:
+        generator = np.random.default_rng(0)
+        machine = Machine(lambda _: float(generator.lognormal(0.0, noise)))
+        return len(played(machine.runner("c", 1.0), machine.runner("r", 2.0)))
+
+    assert rounds(0.2) > rounds(0.1) > rounds(0.02) == MIN_ROUNDS
+
+
+def test_it_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    generator = np.random.default_rng(0)
+
+    def restless(passes: int) -> Lap:
+        now[0] += 0.01 * passes
+        return Lap(*generator.lognormal(0.0, 3.0, size=2))
+
+    found = played(restless, restless, max_seconds=20.0)
+    assert 20.0 <= now[0] - 100.0 < 20.1
+    assert 15.0 / 0.04 - 1 <= len(found) <= 20.0 / 0.04
+
+
+def test_one_round_is_played_in_any_case() -> None:
+    machine = Machine()
+    assert played(machine.runner("c", 1.0), machine.runner("r", 2.0), max_seconds=1e-9) == [2.0]
+
+
+def test_slow_first_passes_do_not_count() -> None:
+    machine = Machine(lambda lap: 1.0 if lap > 30 else 50.0 - lap)
+    assert set(played(machine.runner("c", 1.0))) == {1.0}
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 3e-4, 0.002, 0.7])
+def test_a_lap_is_as_long_as_needed_and_not_much_longer(seconds: float) -> None:
+    machine = Machine()
+    played(machine.runner("c", seconds), shortest_lap_s=0.001)
+    passes = machine.diary[-1][1]
+    assert passes * seconds >= 0.001
+    assert passes == 1 or passes * seconds < 0.0021
+
+
+def test_a_runner_without_time_ends_the_search_for_a_lap() -> None:
+    counts = itertools.count()
+
+    def instant(passes: int) -> Lap:
+        next(counts)
+        return Lap(1e-12 if passes < 1000 else 0.01, 1.0)
+
+    played(instant, shortest_lap_s=0.001)
+    assert next(counts) < 200
+
+
+def test_the_garbage_collector_rests_meanwhile() -> None:
+    seen = set()
+
+    def looking(_: int) -> Lap:
+        seen.add(gc.isenabled())
+        return Lap(1.0, 1.0)
+
+    assert gc.isenabled()
+    played(looking)
+    assert seen == {False}
+    assert gc.isenabled()
+
+
+def test_the_garbage_collector_wakes_after_an_error() -> None:
+    def failing(_: int) -> Lap:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        played(failing)
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("times", [2, 5])
+def test_more_work_takes_so_much_longer(times: int) -> None:
+    found = played(
+        on_cpu(work(40 * times), 1), on_cpu(work(40), 1), shortest_lap_s=0.001, max_seconds=10
+    )
+    assert np.median(found) == pytest.approx(1 / times, rel=0.25)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_network_is_as_fast_as_itself() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU()).eval()
+    images = torch.randn(16, 8, 16, 16)
+
+    def forward() -> None:
+        network(images)
+
+    with torch.inference_mode():
+        rounds = race(
+            on_cpu(forward, 1),
+            on_cpu(forward, 1),
+            shortest_lap_s=0.001,
+            max_seconds=10,
+            target_half_width=0.02,
+        )
+    speed = find(rounds, 0.02).speed
+    assert speed.median == pytest.approx(1.0, rel=0.15)
+    assert speed.half_width < 0.2
+
+
+def test_one_threads_clock_stands_still_while_it_waits() -> None:
+    lap = on_cpu(lambda: time.sleep(0.01), threads=1)(3)
+    assert lap.other >= 0.01
+    assert lap.own < lap.other / 3
+
+
+def test_several_threads_are_timed_by_the_clock_on_the_wall() -> None:
+    lap = on_cpu(lambda: time.sleep(0.01), threads=2)(3)
+    assert lap.own >= 0.01
+    assert lap.other < lap.own / 3

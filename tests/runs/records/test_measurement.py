@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.records.measurement import Measurement, rescaled, same_scale
+
+POSITIVE = st.floats(1e-3, 1e6)
+
+
+def measurement(**changes: Any) -> Measurement:
+    facts: dict[str, Any] = {
+        "digest": "a" * 16,
+        "name": "candidate",
+        "device": "cpu",
+        "device_kind": "cpu",
+        "threads": 1,
+        "batch_size": 32,
+        "resolution": 28,
+        "in_chans": 1,
+        "precision": "float32",
+        "form": "deploy",
+        "throughput_img_s": 3200.0,
+        "latency_ms": 10.0,
+        "rounds": 30,
+        "wall_cpu_gap": 0.01,
+        "noisy": False,
+        "load": 0.5,
+        "environment": {"processor": "Chip 9", "cores": 2},
+        "taken": "2030-01-01T00:00:00+00:00",
+    }
+    return Measurement(**facts | changes)
+
+
+def beside(relative: float, reference: float, **changes: Any) -> Measurement:
+    """A measurement in turns with a reference of that many images a second."""
+    facts: dict[str, Any] = {
+        "relative_throughput": relative,
+        "relative_low": relative * 0.99,
+        "relative_high": relative * 1.01,
+        "reference_digest": "b" * 16,
+        "reference_name": "reference",
+        "reference_form": "deploy",
+        "reference_throughput_img_s": reference,
+        "throughput_img_s": relative * reference,
+        "latency_ms": 32_000 / (relative * reference),
+    }
+    return measurement(**facts | changes)
+
+
+def assert_fits_together(found: Measurement) -> None:
+    assert found.relative_throughput is not None
+    assert found.reference_throughput_img_s is not None
+    expected = found.relative_throughput * found.reference_throughput_img_s
+    assert found.throughput_img_s == pytest.approx(expected)
+    assert found.latency_ms * found.throughput_img_s == pytest.approx(1000 * found.batch_size)
+
+
+def test_json_brings_it_back() -> None:
+    for value in (measurement(), beside(0.5, 100.0), measurement(peak_memory_bytes=5)):
+        assert Measurement.model_validate_json(value.model_dump_json()) == value
+
+
+@pytest.mark.parametrize("key", ["throughput_img_s", "latency_ms"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_no_speed_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        measurement(**{key: value})
+
+
+def test_the_protocol_of_a_study_file_is_the_default() -> None:
+    stated = {"device": "cpu", "threads": 1, "batch_size": 32, "form": "deploy"}
+    assert Protocol.model_validate(stated) == Protocol()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"device": "gpu"},
+        {"device": "cuda:x"},
+        {"threads": 0},
+        {"batch_size": 0},
+        {"precision": "int8"},
+        {"form": "compiled"},
+        {"max_seconds": 0},
+        {"target_half_width": 0},
+        {"target_half_width": 1},
+        {"batch": 32},
+    ],
+)
+def test_a_wrong_protocol_names_the_key(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as error:
+        Protocol.model_validate(wrong)
+    assert [mistake["loc"] for mistake in error.value.errors()] == [tuple(wrong)]
+
+
+@given(POSITIVE, POSITIVE, POSITIVE)
+def test_rescaling_keeps_the_figures_together(relative: float, old: float, new: float) -> None:
+    found = rescaled(beside(relative, old), new)
+    assert_fits_together(found)
+    assert found.relative_throughput == relative
+    assert found.reference_throughput_img_s == new
+
+
+def test_without_a_reference_there_is_nothing_to_rescale() -> None:
+    assert rescaled(measurement(), 5.0) == measurement()
+    assert same_scale([measurement()]) == [measurement()]
+
+
+@given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=12))
+def test_on_one_scale_the_relatively_faster_has_more_images_a_second(
+    speeds: list[tuple[float, float]],
+) -> None:
+    found = same_scale([beside(relative, reference) for relative, reference in speeds])
+    for each, (relative, _) in zip(found, speeds, strict=True):
+        assert_fits_together(each)
+        assert each.relative_throughput == relative
+    order = sorted(range(len(found)), key=lambda i: speeds[i][0])
+    throughputs = [found[i].throughput_img_s for i in order]
+    assert throughputs == sorted(throughputs)
+    assert len({each.reference_throughput_img_s for each in found}) == 1
+
+
+def test_the_scale_is_the_references_median() -> None:
+    found = same_scale([beside(2.0, 100.0), beside(1.0, 130.0), beside(0.5, 110.0)])
+    assert [each.throughput_img_s for each in found] == [220.0, 110.0, 55.0]
+    assert [each.latency_ms for each in found] == pytest.approx(
+        [32_000 / 220, 32_000 / 110, 32_000 / 55]
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"threads": 2},
+        {"batch_size": 1},
+        {"resolution": 32},
+        {"in_chans": 3},
+        {"precision": "bfloat16"},
+        {"device": "Card A", "device_kind": "cuda"},
+        {"runtime": "cuda_graph"},
+        {"reference_digest": "c" * 16},
+        {"reference_form": "training"},
+        {"environment": {"processor": "Chip 8"}},
+    ],
+)
+def test_other_conditions_are_another_scale(other: dict[str, Any]) -> None:
+    found = same_scale([beside(2.0, 100.0), beside(2.0, 300.0, **other)])
+    assert [each.throughput_img_s for each in found] == [200.0, 600.0]
+
+
+def test_the_candidates_own_form_is_no_other_scale() -> None:
+    found = same_scale([beside(2.0, 100.0), beside(2.0, 300.0, form="training")])
+    assert [each.throughput_img_s for each in found] == [400.0, 400.0]
+
+
+def test_no_torch_is_imported() -> None:
+    program = (
+        "import sys, partialnas.runs.records.measurement, partialnas.runs.measure.timing_stats;"
+        "assert not {'torch', 'scipy', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

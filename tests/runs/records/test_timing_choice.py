@@ -1,0 +1,133 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.timing_choice import Way, best, home, machine, standing, study_way
+from partialnas.space.errors import UserError
+
+WAY = Way.of(Protocol())
+
+
+def taken(relative: float, **changes: Any) -> Measurement:
+    facts: dict[str, Any] = {
+        "digest": "a" * 16, "name": "net", "device": "cpu", "device_kind": "cpu", "threads": 1,
+        "batch_size": 32, "resolution": 28, "in_chans": 1, "precision": "float32",
+        "form": "deploy", "throughput_img_s": 100 * relative, "latency_ms": 1.0,
+        "relative_throughput": relative, "rounds": 30, "wall_cpu_gap": 0.01, "noisy": False,
+        "load": 0.5, "environment": {"processor": "Chip 9"}, "taken": "2030-01-01T00:00:00Z",
+    }  # fmt: skip
+    return Measurement(**facts | changes)
+
+
+NOISY, TAINTED = {"noisy": True}, {"tainted": True}
+OTHER_CHIP = {"environment": {"processor": "Chip 8"}}
+
+
+@pytest.mark.parametrize(
+    ("measurements", "stands"),
+    [
+        ([taken(1), taken(2)], 2),
+        ([taken(1), taken(2, **NOISY)], 1),
+        ([taken(1), taken(2, **TAINTED)], 1),
+        ([taken(1, **NOISY), taken(2, **TAINTED)], 2),
+        ([taken(1, **TAINTED), taken(2, **NOISY, **TAINTED)], 1),
+        ([taken(1, **NOISY), taken(2, **NOISY)], 2),
+        ([taken(1, **NOISY), taken(2, **OTHER_CHIP)], 1),  # the study's machine goes first
+        ([taken(1, batch_size=1), taken(2), taken(3, batch_size=1)], 2),
+        ([taken(1), taken(2, runtime="onnxruntime"), taken(3, runtime="compiled")], 1),
+        ([taken(1), taken(2, precision="bfloat16"), taken(3, threads=4)], 1),
+        ([taken(1), taken(2, form="training")], 1),
+        ([taken(1, form="training")], 1),  # a network that has no deploy form
+    ],
+)
+def test_the_best_measurement_by_the_protocol_stands(
+    measurements: list[Measurement], stands: float
+) -> None:
+    found = standing(measurements, WAY)["a" * 16]
+    assert found.relative_throughput == stands
+
+
+def test_what_was_measured_otherwise_stands_for_nothing() -> None:
+    for other in ({"batch_size": 1}, {"device_kind": "cuda"}, {"runtime": "compiled"}):
+        assert standing([taken(1, **other)], WAY) == {}
+    trained = Way.of(Protocol(form="training"))
+    assert best([taken(1)], trained) is None
+
+
+def test_on_a_gpu_the_captured_graph_goes_first() -> None:
+    card = {"device": "Card A", "device_kind": "cuda"}
+    graph, plain = taken(1, **card, runtime="cuda_graph"), taken(2, **card)
+    way = Way.of(Protocol(device="cuda:1"))
+    assert best([graph, plain], way) is graph
+    assert best([plain], way) is plain
+    assert best([graph, plain], way.changed("runtime=eager")) is plain
+
+
+def test_home_is_where_the_study_measured_first() -> None:
+    elsewhere = taken(1, **OTHER_CHIP)
+    assert home([taken(3, batch_size=1, **OTHER_CHIP), taken(1), elsewhere], WAY) == (
+        *("cpu", "Chip 9"),
+    )
+    assert machine(elsewhere) == ("cpu", "Chip 8")
+    assert home([], WAY) is None
+
+
+def test_settings_choose_other_measurements() -> None:
+    board = taken(5, batch_size=1, runtime="onnxruntime", environment={"processor": "Pi 5"})
+    everything = [taken(1), taken(2, **OTHER_CHIP), taken(3, batch_size=1), board]
+    for text, expected in {
+        "": 1,
+        "device=chip 8": 2,
+        "batch_size=1": 3,
+        "batch_size=1, runtime=onnxruntime": 5,
+        "device=Pi,batch_size=1,runtime=onnxruntime": 5,
+    }.items():
+        (found,) = standing(everything, WAY.changed(text)).values()
+        assert found.relative_throughput == expected
+    assert standing(everything, WAY.changed("device=Pi")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("batch=1", "there are device, threads, batch_size"),
+        ("batch_size", "expected settings such as batch_size=1"),
+        ("batch_size=", "expected settings such as batch_size=1"),
+        ("batch_size=0", "batch_size"),
+        ("precision=int8", "precision"),
+        ("runtime=fast", "runtime"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        WAY.changed(text)
+
+
+def test_the_settings_of_a_frozen_study_tell_its_way() -> None:
+    assert study_way({"device": "cuda:1", "batch_size": 8}) == Way(
+        "cuda", 1, 8, "float32", "deploy", "auto"
+    )
+
+
+KINDS = {
+    "digest": ["a" * 16, "b" * 16], "threads": [1, 4], "form": ["deploy", "training"],
+    "noisy": [False, True], "tainted": [False, True], "runtime": ["eager", "onnxruntime"],
+    "environment": [{"processor": "Chip 9"}, {"processor": "Chip 8"}, {}],
+}  # fmt: skip
+SOME = st.builds(taken, st.just(1.0), **{key: st.sampled_from(of) for key, of in KINDS.items()})
+
+
+@given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.changed("form=training")]))
+def test_of_many_networks_the_same_stand_as_of_each_alone(
+    everyone: list[Measurement], way: Way
+) -> None:
+    everyone = [m.model_copy(update={"rounds": place + 1}) for place, m in enumerate(everyone)]
+    alone = {
+        digest: best([m for m in everyone if m.digest == digest], way, home(everyone, way))
+        for digest in KINDS["digest"]
+    }
+    assert standing(everyone, way) == {d: m for d, m in alone.items() if m is not None}

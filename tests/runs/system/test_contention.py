@@ -1,0 +1,146 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from partialnas.runs.system import contention as foreign
+from partialnas.runs.system.contention import foreign_on_gpu, watch_cpu
+
+OWN = 4242
+HEAD = "# gpu     pid   type     sm    mem    enc    dec    jpg    ofa    command\n# Idx\n"
+BURN = "print(flush=True)\nwhile True: pass"
+
+
+@contextmanager
+def burning(processes: int) -> Iterator[None]:
+    """So many processes that use all of a core each."""
+    started = [
+        subprocess.Popen([sys.executable, "-S", "-c", BURN], stdout=subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def own_work(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_processes_that_burn_our_cores_taint_what_is_measured() -> None:
+    with burning(-(-len(psutil.Process().cpu_affinity() or [0]) // 4)):
+        tainted = watch_cpu()
+        own_work(1.0)
+        assert tainted()
+
+
+class Machine:
+    """Cores and a process whose clocks stand where a test puts them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, cores: int) -> None:
+        self.now = self.own = 0.0
+        self.times = [dict.fromkeys(psutil.cpu_times()._fields, 0.0) for _ in range(cores)]
+        patch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+        patch.setattr(foreign.time, "perf_counter", lambda: self.now)
+        patch.setattr(foreign.time, "process_time", lambda: self.own)
+        patch.setattr(psutil, "cpu_times", self._told)
+
+    def _told(self, percpu: bool = False) -> Any:
+        kind = type(REAL_TIMES)
+        assert percpu
+        return [kind(**times) for times in self.times]
+
+
+REAL_TIMES = psutil.cpu_times()
+
+
+@pytest.mark.parametrize(
+    ("user", "own", "tainted"),
+    [
+        ((10.0, 0.0), 10.0, False),  # we alone, on one of two cores
+        ((10.0, 1.5), 10.0, False),  # others have 7.5 % of the two cores
+        ((10.0, 2.5), 10.0, True),  # others have 12.5 %
+        ((10.0, 10.0), 10.0, True),
+        ((10.0, 10.0), 20.0, False),  # we, with two threads
+        ((0.0, 0.0), 10.0, False),  # a kernel that tells nothing
+    ],
+)
+def test_the_time_of_others_is_what_is_busy_without_ours(
+    user: tuple[float, float], own: float, tainted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(monkeypatch, cores=2)
+    watched = watch_cpu()
+    machine.now, machine.own = 10.0, own
+    for times, seconds in zip(machine.times, user, strict=True):
+        times["user"] = seconds
+        times["idle"] = 10.0 - seconds
+    assert watched() is tainted
+
+
+@pytest.mark.skipif("steal" not in psutil.cpu_times()._fields, reason="Linux tells it")
+def test_time_that_the_host_takes_counts_and_that_of_guests_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, cores=1)
+    stolen, hosting = watch_cpu(), watch_cpu()
+    machine.now, machine.own = 10.0, 9.0
+    machine.times[0] |= {"user": 9.0, "guest": 9.0, "iowait": 1.0}
+    assert not hosting()
+    machine.times[0] |= {"steal": 2.0}
+    assert stolen()
+
+
+@pytest.mark.parametrize(
+    ("rows", "tainted"),
+    [
+        ("", False),
+        ("    0          -     -      -      -      -      -      -      -    -\n", False),
+        ("    0       4242     C     90     40      -      -      -      -    python\n", False),
+        (
+            "    0       4242     C     90     40      -      -      -      -    python\n"
+            "    0       5000     C      -      -      -      -      -      -    python\n",
+            False,  # a worker that waits holds memory alone
+        ),
+        (
+            "    0       4242     C     90     40      -      -      -      -    python\n"
+            "    0       5000     C     12      1      -      -      -      -    stranger\n",
+            True,
+        ),
+        ("    0       5000     C     90     40      -      -      -      -    python\n", False),
+        (
+            "    0       5000     C     90     40      -      -      -      -    python\n"
+            "    0       6000     G      5      1      -      -      -      -    Xorg\n",
+            True,  # processes under numbers of the host: one of them is ours
+        ),
+        ("    0       4242     C      -      -    python\n    0  6000  C  3  1  other\n", True),
+    ],
+)
+def test_whoever_keeps_the_gpu_busy_taints(rows: str, tainted: bool) -> None:
+    assert foreign_on_gpu(HEAD + rows, OWN) is tainted
+
+
+@pytest.mark.gpu
+def test_a_gpu_of_our_own_is_not_tainted() -> None:
+    import torch
+
+    uuid = torch.cuda.get_device_properties(0).uuid
+    tainted = foreign.watch_gpu(f"GPU-{uuid}")
+    a = torch.randn(4096, 4096, device="cuda")
+    for _ in range(200):
+        a = torch.nn.functional.normalize(a @ a)
+    torch.cuda.synchronize()
+    assert not tainted()

@@ -1,0 +1,256 @@
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from partialnas.runs.system.device_lock import measuring, sharing
+from partialnas.space.errors import MachineError
+
+HOLDER = """
+import sys, time
+from partialnas.runs.system.device_lock import measuring, sharing
+with {verb}("{device}"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def held_elsewhere(verb: str, device: str = "cpu") -> "subprocess.Popen[str]":
+    """A child process that holds the device and says so before this returns."""
+    program = HOLDER.format(verb=verb, device=device)
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+@pytest.fixture
+def measurer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
+    child = held_elsewhere("measuring")
+    with child:
+        yield child
+        child.kill()
+
+
+@pytest.fixture
+def sharer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
+    child = held_elsewhere("sharing")
+    with child:
+        yield child
+        child.kill()
+
+
+class Visitor:
+    """A thread that enters a lock, and tells when it is in."""
+
+    def __init__(self, lock: AbstractContextManager[None]) -> None:
+        self.inside, self.leave = threading.Event(), threading.Event()
+        self._lock = lock
+        self._thread = threading.Thread(target=self._visit)
+        self._thread.start()
+
+    def _visit(self) -> None:
+        with self._lock:
+            self.inside.set()
+            self.leave.wait(30)
+
+    def is_inside(self, within: float = 10.0) -> bool:
+        return self.inside.wait(within)
+
+    def end(self) -> None:
+        self.leave.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+def free(device: str = "cpu") -> bool:
+    try:
+        with measuring(device, timeout_s=0.1):
+            return True
+    except MachineError:
+        return False
+
+
+def test_many_may_share() -> None:
+    with sharing("cpu"), sharing("cpu"):
+        visitor = Visitor(sharing("cpu"))
+        assert visitor.is_inside()
+        visitor.end()
+    assert free()
+
+
+def test_measuring_waits_for_sharing_in_another_process(
+    sharer_elsewhere: "subprocess.Popen[str]",
+) -> None:
+    with pytest.raises(MachineError, match=r"device cpu stayed busy for 0\.1 s"):
+        measuring("cpu", timeout_s=0.1).__enter__()
+    sharer_elsewhere.terminate()
+    with measuring("cpu", timeout_s=30):
+        pass
+
+
+def test_measuring_excludes_measuring() -> None:
+    with measuring("cpu"):
+        assert not free()
+    assert free()
+
+
+def test_sharing_waits_for_measuring() -> None:
+    with measuring("cpu"):
+        visitor = Visitor(sharing("cpu"))
+        assert not visitor.is_inside(within=0.2)
+    assert visitor.is_inside()
+    visitor.end()
+
+
+def test_who_waits_to_measure_goes_before_who_comes_to_share_later() -> None:
+    first = Visitor(sharing("cpu"))
+    assert first.is_inside()
+    measurer = Visitor(measuring("cpu"))
+    assert not measurer.is_inside(within=0.2)
+    late = Visitor(sharing("cpu"))
+    assert not late.is_inside(within=0.2)
+    first.end()
+    assert measurer.is_inside()
+    assert not late.is_inside(within=0.1)
+    measurer.end()
+    assert late.is_inside()
+    late.end()
+
+
+def test_a_patience_that_ends_lets_sharing_in_again() -> None:
+    with sharing("cpu"):
+        assert not free()
+        with sharing("cpu"):
+            pass
+
+
+@pytest.mark.parametrize("verb", ["measuring", "sharing"])
+def test_a_killed_holder_frees_the_device(verb: str) -> None:
+    child = held_elsewhere(verb)
+    assert not free()
+    os.kill(child.pid, signal.SIGKILL)
+    with child:
+        pass
+    assert child.returncode == -signal.SIGKILL
+    with measuring("cpu", timeout_s=30):
+        pass
+
+
+@pytest.mark.parametrize("verb", ["measuring", "sharing"])
+def test_ctrl_c_ends_the_wait(measurer_elsewhere: "subprocess.Popen[str]", verb: str) -> None:
+    # a shell that started the tests in the background has had Ctrl-C ignored
+    asks = "print('asks')\nwith "
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program = heard + HOLDER.format(verb=verb, device="cpu").replace("with ", asks, 1)
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "asks\n"
+        time.sleep(0.2)
+        child.send_signal(signal.SIGINT)
+        said, complained = child.communicate(timeout=30)
+    assert said == ""
+    assert "KeyboardInterrupt" in complained
+    assert measurer_elsewhere.poll() is None
+
+
+def test_an_exception_inside_frees_the_device() -> None:
+    with pytest.raises(ZeroDivisionError), measuring("cpu"):
+        _ = 1 // 0
+    with pytest.raises(ZeroDivisionError), sharing("cpu"):
+        _ = 1 // 0
+    assert free()
+
+
+def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
+    with measuring("cuda:0"):
+        assert free("cpu")
+        assert free("cuda:1")
+        assert not free("cuda")
+
+
+def test_gpus_are_told_apart_by_what_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    with measuring("cuda:3"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+        assert free("cuda:0")
+        assert not free("cuda:1")
+
+
+def test_the_locks_are_the_users_alone(own_temporary_folder: Path) -> None:
+    old = os.umask(0)
+    try:
+        with measuring("cpu"):
+            pass
+    finally:
+        os.umask(old)
+    (folder,) = own_temporary_folder.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    files = list(folder.iterdir())
+    assert files
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+
+
+def test_a_folder_that_others_write_to_is_refused(own_temporary_folder: Path) -> None:
+    with measuring("cpu"):
+        pass
+    (folder,) = own_temporary_folder.iterdir()
+    folder.chmod(0o777)
+    with pytest.raises(MachineError, match="only you can write"), sharing("cpu"):
+        pass
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -> None:
+    with measuring("cpu"):
+        pass
+    (folder,) = own_temporary_folder.iterdir()
+    target = own_temporary_folder / "precious"
+    for file in folder.iterdir():
+        file.unlink()
+        file.symlink_to(target)
+    with pytest.raises(MachineError, match="cannot open the device lock"), sharing("cpu"):
+        pass
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_wait_to_measure_is_told_once_and_no_wait_is_not(
+    sharer_elsewhere: "subprocess.Popen[str]", stopped: bool
+) -> None:
+    if stopped:
+        sharer_elsewhere.send_signal(signal.SIGSTOP)
+    program = HOLDER.format(verb="measuring", device="cpu").replace("time.sleep(60)", "pass")
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == (
+            f"waiting for cpu: process {sharer_elsewhere.pid}{' (which is stopped)' * stopped} "
+            "measures or trains on it\n"
+        )
+        sharer_elsewhere.kill()
+        assert waiting.stderr.read() == ""
+    free_now = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (free_now.stdout, free_now.stderr) == ("held\n", "")

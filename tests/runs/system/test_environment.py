@@ -1,0 +1,135 @@
+import getpass
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from partialnas.runs.system import environment as module
+from partialnas.runs.system.environment import code_version, environment, load
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    run = subprocess.run(
+        ["git", "-C", str(folder), *settings, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    return tmp_path
+
+
+def test_facts_are_those_of_python_and_the_installed_packages() -> None:
+    facts = environment()
+    assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert str(facts["platform"]).startswith(platform.system())
+    assert facts["cores"] == len(os.sched_getaffinity(0))
+    for library in ("partialnas", "torch", "timm", "numpy", "ray", "optuna"):
+        assert facts[library] == metadata.version(library)
+
+
+def test_facts_are_plain_data_and_each_caller_has_its_own() -> None:
+    facts = environment()
+    assert json.loads(json.dumps(facts)) == facts
+    facts["python"] = "changed"
+    assert environment()["python"] != "changed"
+
+
+def test_facts_tell_no_names_and_no_paths() -> None:
+    told = json.dumps(environment())
+    assert socket.gethostname() not in told.split('"')
+    assert str(Path.home()) not in told
+    assert str(Path.cwd()) not in told
+    if len(getpass.getuser()) > 4:
+        assert getpass.getuser() not in told
+
+
+def test_code_is_the_commit_of_a_checkout(checkout: Path) -> None:
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert commit.startswith(code_version(checkout))
+    (checkout / "file").write_text("two")
+    assert code_version(checkout).endswith("-dirty")
+    git(checkout, "commit", "--quiet", "-am", "second")
+    git(checkout, "tag", "v1.2")
+    assert code_version(checkout) == "v1.2"
+
+
+def test_code_is_the_version_where_there_is_no_commit(tmp_path: Path) -> None:
+    version = metadata.version("partialnas")
+    assert code_version(tmp_path) == version
+    git(tmp_path, "init", "--quiet")
+    assert code_version(tmp_path) == version
+
+
+def test_code_is_the_version_where_git_is_missing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(checkout))
+    assert code_version(checkout) == metadata.version("partialnas")
+
+
+def test_a_package_inside_somebody_elses_checkout_is_not_that_checkout(checkout: Path) -> None:
+    inside = checkout / "lib"
+    inside.mkdir()
+    assert code_version(inside) == metadata.version("partialnas")
+
+
+def test_processor_is_read_from_the_systems_file(tmp_path: Path) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text("processor\t: 0\nmodel name\t: Quick: Chip 9\nflags\t: a b\n")
+    assert module._processor(facts) == "Quick: Chip 9"
+    facts.write_text("processor\t: 0\n")
+    assert module._processor(facts) == (platform.processor() or platform.machine())
+
+
+@pytest.mark.parametrize(
+    ("printed", "gpus"),
+    [
+        ("Card A\nCard A\n", "2 x Card A"),
+        ("Card B\nCard A\n", "Card A, Card B"),
+        ("", ""),
+    ],
+)
+def test_gpus_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, gpus: str
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{printed}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert module._gpus() == gpus
+
+
+def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'driver not loaded'\nexit 9\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert module._gpus() == ""
+
+
+def test_load_is_the_systems() -> None:
+    assert load() == pytest.approx(os.getloadavg()[0], abs=0.5)
+
+
+def test_no_torch_is_imported() -> None:
+    program = (
+        "import sys; from partialnas.runs.system.environment import environment; environment();"
+        "assert not {'torch', 'ray', 'timm', 'optuna'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

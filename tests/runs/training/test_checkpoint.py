@@ -1,0 +1,77 @@
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from partialnas.runs.system.files import checkpoint_path, unfinished, write_file
+from partialnas.runs.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
+from partialnas.space.errors import MachineError
+
+STATE: dict[str, Any] = {"network": {"weight": torch.arange(1000.0)}, "curve": [{"epoch": 1}]}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return checkpoint_path(tmp_path, "0123456789abcdef")
+
+
+def test_a_checkpoint_comes_back(path: Path) -> None:
+    save_checkpoint(path, STATE)
+    state = load_checkpoint(path)
+    assert state is not None
+    torch.testing.assert_close(state, STATE)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_none_is_none(path: Path) -> None:
+    assert load_checkpoint(path) is None
+    remove_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_torn_one_is_none(share: float, path: Path) -> None:
+    save_checkpoint(path, STATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert load_checkpoint(path) is None
+
+
+def test_one_that_would_run_something_is_none(path: Path) -> None:
+    save_checkpoint(path, {"state": Path("anything that is no plain data")})
+    assert load_checkpoint(path) is None
+
+
+def test_one_that_is_no_state_is_none(path: Path) -> None:
+    save_checkpoint(path, [1, 2])  # type: ignore[arg-type]
+    assert load_checkpoint(path) is None
+
+
+def test_removal_takes_an_interrupted_write_along(path: Path) -> None:
+    save_checkpoint(path, STATE)
+    unfinished(path).write_bytes(b"half")
+    remove_checkpoint(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(path, STATE)
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=r"cannot be written \(No space left on device\)"):
+        save_checkpoint(path, {"curve": []})
+    torch.testing.assert_close(load_checkpoint(path), STATE)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(MachineError, match="cannot be written"):
+        write_file(tmp_path / "file" / "below", b"content")

@@ -1,0 +1,246 @@
+"""Batches that do not fit into memory: halved once, their gradients added up."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.loaders import Splits
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.record import Record
+from partialnas.runs.system.device import is_out_of_memory
+from partialnas.runs.training import trial
+from partialnas.runs.training.context import Context
+from partialnas.runs.training.loop import Pools, Training
+from partialnas.runs.training.trial import run_trial
+from partialnas.space.arch.plan import Plan
+from partialnas.space.nn.network import Network
+
+SUBJECT = Plan(width=4, depths=(1, 1, 1, 1), stem_stride=1, head_width=16).architecture()
+EPOCHS = 3
+RICH = {"mixup": 0.3, "cutmix": 1.0, "clip_grad": 0.5, "shift": 1}
+
+
+class Normless(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 8, 2, stride=2), nn.Linear(128, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(functional.gelu(self.stem(x)).flatten(1))
+        return logits
+
+
+class Limited(nn.Module):
+    """A network in a device that holds the maps of `most` images in training.
+
+    The limit comes down after so many steps, as where another program takes of the memory.
+    """
+
+    def __init__(self, most: int, after: int) -> None:
+        super().__init__()
+        self.inner, self.most, self.after = Network(SUBJECT, 1, 10), most, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.after -= 1
+            if self.after < 0 and len(x) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.inner(x)  # type: ignore[no-any-return]
+
+
+def job(**settings: Any) -> Job:
+    recipe = Recipe.model_validate(settings)
+    task = resolve_task("digits")
+    return Job(subject=SUBJECT, task=task, recipe=recipe, fidelity=EPOCHS, seeds=(0,))
+
+
+def trained(splits: Splits, micro_batches: int, **settings: Any) -> Training:
+    recipe = Recipe.model_validate(settings)
+    pools = Pools.of(splits, recipe, torch.device("cpu"))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        network = Normless()
+    training = Training(network, recipe, EPOCHS, 0, pools, micro_batches=micro_batches)
+    training.run_epoch()
+    return training
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3])
+@pytest.mark.parametrize("batch_size", [64, 33])
+def test_added_gradients_are_those_of_the_whole_batch(
+    few_digits: Splits, micro_batches: int, batch_size: int
+) -> None:
+    settings = {**RICH, "batch_size": batch_size, "optimizer": "sgd", "lr": 0.1}
+    whole = trained(few_digits, 1, **settings)
+    parts = trained(few_digits, micro_batches, **settings)
+    start = trained(few_digits, 1, **{**settings, "lr": 1e-9}).network.state_dict()
+    for name, weight in whole.network.state_dict().items():
+        moved = (weight - start[name]).abs().max()
+        assert moved > 1e-3
+        torch.testing.assert_close(
+            parts.network.state_dict()[name], weight, rtol=0, atol=1e-5 * float(moved) + 1e-7
+        )
+    assert parts.curve[0]["train_nll"] == pytest.approx(whole.curve[0]["train_nll"], rel=1e-5)
+    assert parts.curve[0]["val_nll"] == pytest.approx(whole.curve[0]["val_nll"], rel=1e-5)
+
+
+def run_limited(
+    monkeypatch: pytest.MonkeyPatch, context: Context, most: int, after: int = 0
+) -> Record:
+    monkeypatch.setattr(trial, "build", lambda *_: Limited(most, after))
+    monkeypatch.setattr(trial, "initialise", lambda network, _: reset(network))
+    (record,) = run_trial(job(batch_size=64), context)
+    return record
+
+
+def reset(network: nn.Module) -> None:
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.1)
+
+
+def test_a_trial_out_of_memory_is_trained_at_half_the_batch(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run_limited(monkeypatch, context, most=32)
+    assert (record.state, record.reason) == ("done", None)
+    assert len(record.curve) == EPOCHS
+    assert record.key == job(batch_size=64).keys[0]
+    assert record.environment["micro_batch"] == 32
+    assert "BatchNorm saw 32 images at a time" in str(record.environment["memory"])
+
+
+def test_a_trial_that_fits_says_nothing_of_memory(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run_limited(monkeypatch, context, most=64)
+    assert record.state == "done"
+    assert not {"micro_batch", "memory"} & record.environment.keys()
+
+
+def test_half_the_batch_that_does_not_fit_either_is_told_with_both_sizes(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run_limited(monkeypatch, context, most=31)
+    assert record.state == "failed"
+    assert record.reason == "out of memory on cpu with batch size 64, and in two parts of 32"
+
+
+def test_no_record_is_of_whole_and_halved_batches(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 192 // 64
+    late = run_limited(monkeypatch, context, most=32, after=2 * steps + 1)
+    early = run_limited(monkeypatch, context, most=32)
+    whole = run_limited(monkeypatch, context, most=64)
+    without = ("seconds",)
+    curves = [
+        [{k: v for k, v in row.items() if k not in without} for row in record.curve]
+        for record in (late, early, whole)
+    ]
+    assert curves[0] == curves[1] != curves[2]
+
+
+def test_an_interrupted_second_attempt_goes_on_with_halves(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_key: str, row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_limited(monkeypatch, replace(context, on_epoch=interrupt), most=32)
+    seen: list[float] = []
+    resumed = replace(context, on_epoch=lambda _, row: seen.append(row["epoch"]))
+    record = run_limited(monkeypatch, resumed, most=32)
+    assert seen == [3]
+    assert record.environment["micro_batch"] == 32
+
+
+def test_a_single_image_cannot_be_halved(
+    few_digits: Splits, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {f"{part}_{axis}": getattr(few_digits, f"{part}_{axis}")[:1] for part, axis in _AXES}
+    monkeypatch.setattr(trial, "build", lambda *_: Limited(0, 0))
+    (record,) = run_trial(job(batch_size=1), replace(context, splits=replace(few_digits, **one)))
+    assert record.reason == "out of memory on cpu with batch size 1"
+
+
+_AXES = [("train", "x"), ("train", "y")]
+
+
+def test_the_memory_of_a_processor_runs_out_in_its_own_words() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as other:
+        torch.empty(2) @ torch.empty(3)
+    assert not is_out_of_memory(other.value)
+
+
+LIMITED = """
+import os, resource
+import torch
+from partialnas.runs.training.context import Context
+from partialnas.runs.records.job import Job
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.training.trial import run_trial
+from partialnas.space.arch.plan import Plan
+
+torch.set_num_threads(1)
+torch.backends.mkldnn.enabled = False  # it does not recover from a lack of memory
+subject = Plan(width=32, depths=(1, 1, 1, 1), stem_stride=1, head_width=16).architecture()
+task = resolve_task("digits")
+
+def trained(batch_size):
+    recipe = Recipe(batch_size=batch_size)
+    (record,) = run_trial(Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,)),
+                          Context())
+    return f"{record.state} {record.environment.get('micro_batch')} {record.reason}"
+
+def address_space(word):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(word))
+
+def in_a_process_of_its_own(work):
+    told, tells = os.pipe()
+    if not os.fork():
+        os.write(tells, str(work()).encode())
+        os._exit(0)
+    os.wait()
+    return os.read(told, 10_000).decode()
+
+def needed(batch_size):
+    return int(in_a_process_of_its_own(lambda: (trained(batch_size), address_space("VmPeak"))[1]))
+
+def with_at_most(size):
+    def work():
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+        return trained(1024)
+    return in_a_process_of_its_own(work)
+
+trained(32)  # takes up the libraries
+start, halved, whole = address_space("VmSize"), needed(512), needed(1024)
+print(with_at_most((start + halved) // 2))
+print(with_at_most((halved + whole) // 2))
+print(with_at_most(2 * whole - halved))
+"""
+
+
+@pytest.mark.slow
+def test_with_ever_more_memory_a_training_fails_then_is_halved_then_fits() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    failed = "failed 512 out of memory on cpu with batch size 1024, and in two parts of 512"
+    assert told == [failed, "done 512 None", "done None None"]

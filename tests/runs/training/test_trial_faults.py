@@ -1,0 +1,184 @@
+import errno
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.subject import Subject
+from partialnas.runs.training import loop as training
+from partialnas.runs.training import trial
+from partialnas.runs.training.context import Context
+from partialnas.runs.training.trial import run_trial
+from partialnas.space.arch.plan import Plan
+from partialnas.space.errors import MachineError, UserError
+from partialnas.space.nn.network import Network
+
+TASK = resolve_task("digits")
+PLAN = Plan(width=4, depths=(1, 1, 1, 1), stem_stride=1, head_width=16, attention="channel")
+SUBJECT = PLAN.architecture()
+EPOCHS = 2
+
+
+def job(subject: Subject = SUBJECT, seeds: tuple[int, ...] = (0,), **settings: Any) -> Job:
+    usual = {"drop_path": 0.1, "ema": 0.9, "keep_weights": "all"}
+    recipe = Recipe.model_validate(usual | settings)
+    return Job(subject=subject, task=TASK, recipe=recipe, fidelity=EPOCHS, seeds=seeds)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    class Raising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Network(SUBJECT, 1, 10)
+
+        def forward(self, _: Tensor) -> Tensor:
+            raise error
+
+    return lambda *_: Raising()
+
+
+class Scaled(nn.Module):
+    """The network with its outputs multiplied."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.inner, self.value = Network(SUBJECT, 1, 10), value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * self.value  # type: ignore[no-any-return]
+
+
+def refusing(*_: Any) -> nn.Module:
+    raise UserError("cannot be built")
+
+
+FAULTS: dict[str, tuple[Callable[..., Any], str]] = {
+    "exception": (raising(ValueError("no\n way")), r"ValueError: no way"),
+    "own error": (raising(KeyError()), "KeyError"),
+    "memory": (raising(torch.OutOfMemoryError("x")), "out of memory on cpu with batch size 64"),
+    "NaN": (lambda *_: Scaled(math.nan), r"loss became NaN in epoch 1 \(step 1\)"),
+    "shape": (lambda *_: nn.Conv2d(1, 2, 1), "RuntimeError"),
+    "no weights": (lambda *_: nn.Flatten(), "ValueError: optimizer got an empty parameter list"),
+    "no network": (lambda *_: None, "AttributeError"),
+    "unbuildable": (refusing, "cannot be built"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_network_does_wrong_is_a_record_with_a_reason(
+    fault: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, reason = FAULTS[fault]
+    monkeypatch.setattr(trial, "build", build)
+    assert context.folder
+    first, second = run_trial(job(seeds=(0, 1)), context)
+    for record in (first, second):
+        assert (record.state, record.metrics, record.curve) == ("failed", {}, ())
+        assert record.reason is not None
+        assert re.match(reason, record.reason), record.reason
+    assert files(context.folder) == []
+
+
+def test_images_too_small_for_the_network_are_a_record_with_a_reason(context: Context) -> None:
+    large = PLAN.model_copy(update={"stem_stride": 4}).architecture()
+    (record,) = run_trial(job(large), context)
+    assert record.state == "failed"
+    assert "the smallest that works is 32x32" in str(record.reason)
+
+
+def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that advances a second whenever it is read: at each start, step and end."""
+    clock = SimpleNamespace(perf_counter=partial(next, count()))
+    monkeypatch.setattr(training, "time", clock)
+    (record,) = run_trial(job(batch_size=64), replace(context, time_limit_s=5.5))
+    assert record.state == "timeout"
+    assert record.reason == "time limit of 5.5 s reached in epoch 2 (step 2)"
+    assert [row["seconds"] for row in record.curve] == [4]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_an_interrupt_passes_through(
+    error: BaseException, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "build", raising(error))
+    threads = torch.get_num_threads()
+    with pytest.raises(type(error)):
+        run_trial(job(threads=threads + 1), context)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_full_disk_is_no_fault_of_the_network(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match=r"checkpoints/\w{16}\.pt: .*No space left on device"):
+        run_trial(job(), context)
+
+
+def test_a_broken_device_is_no_fault_of_the_network(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "build", raising(torch.AcceleratorError("gone")))
+    with pytest.raises(MachineError, match="device cpu failed: gone"):
+        run_trial(job(), context)
+
+
+def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> None:
+    def deaf(*_: Any) -> None:
+        raise ValueError("deaf")
+
+    with pytest.raises(MachineError, match="could not be told: deaf"):
+        run_trial(job(), replace(context, on_epoch=deaf))
+
+
+def test_missing_data_are_told_and_not_recorded(tmp_path: Path) -> None:
+    lost = TASK.model_copy(update={"data": f"cifar10:{tmp_path / 'lost'}"})
+    with pytest.raises(UserError, match="there is nothing at"):
+        run_trial(job().model_copy(update={"task": lost}), Context())
+
+
+def test_a_device_that_is_not_there_is_told(context: Context) -> None:
+    with pytest.raises(MachineError, match="there is no cuda:99"):
+        run_trial(job(), replace(context, device="cuda:99"))
+
+
+def test_training_shares_the_device_an_epoch_at_a_time(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+    open_now: list[str] = []
+
+    @contextmanager
+    def sharing(device: str) -> Iterator[None]:
+        held.append(device)
+        open_now.append(device)
+        yield
+        open_now.pop()
+
+    monkeypatch.setattr(trial, "sharing", sharing)
+    told: list[int] = []
+    run_trial(job(), replace(context, on_epoch=lambda *_: told.append(len(open_now))))
+    assert held == ["cpu"] * (EPOCHS + 1)
+    assert told == [0] * EPOCHS

@@ -1,0 +1,162 @@
+"""Trainings of several lengths that share a trunk, and rungs below the last, as trials."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.record import Record
+from partialnas.runs.records.subject import subject_cost
+from partialnas.runs.training import trial
+from partialnas.runs.training.context import Context
+from partialnas.runs.training.trial import run_trial
+from partialnas.space.arch.plan import Plan
+
+TASK = resolve_task("digits")
+PLAN = Plan(width=4, depths=(1, 1, 1, 1), stem_stride=1, head_width=16)
+LENGTHS = (2, 4, 6)  # trunks of 1, 3 and 4 epochs
+
+
+def job(epochs: int, rung: str = "", plan: Plan = PLAN, **settings: Any) -> Job:
+    usual = {"schedule": "trapezoid", "ema": 0.9, "drop_path": 0.1, "keep_weights": "all"}
+    recipe = Recipe.model_validate(usual | settings)
+    return Job(
+        subject=plan.architecture(),
+        task=TASK,
+        recipe=recipe,
+        fidelity=epochs,
+        seeds=(0,),
+        rung=rung,
+        branches=True,
+    )
+
+
+def timeless(record: Record) -> dict[str, Any]:
+    data = record.model_dump(include={"key", "metrics", "curve", "ratios", "cost", "state"})
+    return {**data, "curve": [{**row, "seconds": 0} for row in data["curve"]]}
+
+
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Is added the number of every epoch that is trained from now on."""
+    epochs: list[int] = []
+    train = trial.Training.run_epoch
+
+    def counted(training: trial.Training, *limit: float) -> Any:
+        epochs.append(len(training.curve) + 1)
+        return train(training, *limit)
+
+    monkeypatch.setattr(trial.Training, "run_epoch", counted)
+    return epochs
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cool_down": 0.3, "warmup_steps": 30},
+        pytest.param({"optimizer": "sgd", "precision": "bfloat16"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
+    settings: dict[str, Any],
+    context: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = [
+        run_trial(job(n, **settings), replace(context, folder=tmp_path / "alone"))[0]
+        for n in LENGTHS
+    ]
+    epochs = trained(monkeypatch)
+    there = replace(context, folder=tmp_path / "shared")
+    rungs = ("rung 1 of 3", "rung 2 of 3", "")
+    trunks = [job(n, **settings).trunk for n in LENGTHS]
+    assert 0 < trunks[0] < trunks[1]
+    begun = 0
+    for n, rung, whole in zip(LENGTHS, rungs, alone, strict=True):
+        del epochs[:]
+        (shared,) = run_trial(job(n, rung, **settings), there)
+        assert epochs == [*range(begun + 1, n + 1)]
+        assert (shared.state, shared.reason) == ("early" if rung else "done", rung or None)
+        assert timeless(shared) | {"state": "done"} == timeless(whole)
+        # the time of the trunk is in the record of the training that it was trained in
+        own = sum(row["seconds"] for row in shared.curve[begun:])
+        assert own <= shared.seconds < own + 5 * max(row["seconds"] for row in shared.curve)
+        begun = job(n, **settings).trunk
+    left = [str(file.relative_to(there.folder)) for file in there.folder.rglob("*.*")]  # type: ignore[union-attr]
+    assert left == [f"weights/{alone[-1].key}.safetensors"]
+    weights = [
+        load_file(tmp_path / name / "weights" / f"{alone[-1].key}.safetensors")
+        for name in ("alone", "shared")
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_a_shorter_training_does_not_take_up_a_longer_ones_trunk(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = replace(context, folder=tmp_path)
+    run_trial(job(4, "rung 2 of 3"), there)
+    epochs = trained(monkeypatch)
+    (short,) = run_trial(job(2, "rung 1 of 3"), there)
+    assert epochs == [1, 2]
+    assert timeless(short)["metrics"] == run_trial(job(2), context)[0].metrics
+
+
+def test_a_broken_trunk_is_not_used(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = replace(context, folder=tmp_path)
+    run_trial(job(2, "rung 1 of 2"), there)
+    (trunk,) = tmp_path.rglob("*.trunk")
+    trunk.write_bytes(trunk.read_bytes()[:100])
+    epochs = trained(monkeypatch)
+    run_trial(job(4), there)
+    assert epochs == [1, 2, 3, 4]
+
+
+def test_learned_ratios_begin_anew_at_every_length() -> None:
+    learned = Plan.model_validate({**PLAN.model_dump(), "ratio": [{"learned": {"budget": "1/4"}}]})
+    assert job(4).trunk == 3
+    assert job(4, plan=learned).trunk == 0
+    assert job(4, schedule="one_cycle").trunk == 0
+
+
+def test_lengths_and_rungs_are_no_part_of_what_a_trunk_is_of() -> None:
+    assert len({job(n, rung).trunk_key(0) for n in LENGTHS for rung in ("", "rung 1 of 2")}) == 1
+    assert job(4).keys == job(4, "rung 1 of 2").keys
+    assert job(4).trunk_key(0) != job(4).trunk_key(1)
+    assert job(4).trunk_key(0) != job(4, lr=0.1).trunk_key(0)
+
+
+def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    built = trial.build
+    monkeypatch.setattr(
+        trial, "build", lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a)
+    )
+    wide = PLAN.model_copy(update={"width": 8})
+    narrow = job(1, "rung 1 of 2", wide, width_share="1/2")
+    (record,) = run_trial(narrow, replace(context, folder=tmp_path))
+    assert widths == [4]
+    assert (record.state, record.digest) == ("early", wide.architecture().digest)
+    assert record.cost == subject_cost(wide.architecture(), TASK)
+    assert record.key not in (job(1).keys[0], job(1, plan=wide).keys[0])
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_a_share_of_the_images_makes_shorter_epochs(context: Context) -> None:
+    whole = job(1).recipe
+    share = job(1, data_share="1/4").recipe
+    assert context.splits is not None
+    pools = [trial.Pools.of(context.splits, r, torch.device("cpu")) for r in (whole, share)]
+    assert len(pools[1].train) == pytest.approx(len(pools[0].train) / 4, abs=10)
+    assert len(pools[1].val) == len(pools[0].val)
+    assert job(1, data_share="1/4").keys != job(1).keys

@@ -1,0 +1,66 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from partialnas.analysis import hypervolume, load
+from partialnas.search.resolve.reference_point import reference_point
+from partialnas.search.resolve.resolve import prepare
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
+
+HERE = Path(__file__).parents[1]
+
+PLAIN: dict[str, Any] = {
+    "study": "plain",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [8, 12, 16, 20, 24]}},
+    "search": {"sampler": "random"},
+    "objectives": {"val_nll": "min", "macs": "min", "latency_ms": "min"},
+    "budget": {"trials": 4},
+    "executor": {"kind": "in-process"},
+}
+
+
+def point(**changes: Any) -> dict[str, float]:
+    return reference_point(prepare(Study.model_validate({**PLAIN, **changes}), HERE))
+
+
+def test_the_worst_is_guessing_and_a_tenth_more_than_the_dearest() -> None:
+    from partialnas.space.arch.plan import Plan
+    from partialnas.space.cost.cost import cost
+
+    dearest = cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), 8, 1, 10).macs
+    assert point() == {"val_nll": math.log(10), "macs": pytest.approx(1.1 * dearest)}
+    accuracy = {"val_accuracy": "max", "throughput_img_s": "max"}
+    assert point(objectives=accuracy) == {"val_accuracy": 0, "throughput_img_s": 0}
+
+
+def test_what_a_study_states_comes_first() -> None:
+    assert point(reference_point={"val_nll": 1.5, "latency_ms": 9})["val_nll"] == 1.5
+    with pytest.raises(ValidationError, match="params is no objective"):
+        point(reference_point={"params": 1})
+    with pytest.raises(ValidationError, match="expected a finite number"):
+        point(reference_point={"val_nll": math.inf})
+
+
+def test_a_study_that_grows_keeps_its_reference_point(tmp_path: Path) -> None:
+    changes = {
+        "trial": "simulated:plain",
+        "objectives": {"val_nll": "min", "throughput_img_s": "max"},
+    }
+    for trials in (3, 5):
+        study = Study.model_validate({**PLAIN, **changes, "budget": {"trials": trials}})
+        run_study(study, tmp_path, beside=HERE)
+        frame = load(tmp_path)
+        assert frame.attrs["reference_point"] == {"val_nll": math.log(10), "throughput_img_s": 0}
+        points = frame[["val_nll", "throughput_img_s"]].to_numpy(float)
+        covered, least = 0.0, math.log(10)
+        for nll, speed in sorted(points.tolist(), key=lambda each: -each[1]):
+            covered += max(least - nll, 0) * speed
+            least = min(least, nll)
+        found = hypervolume(frame, frame.attrs["objectives"])
+        assert found == pytest.approx(covered)

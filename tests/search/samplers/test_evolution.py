@@ -1,0 +1,234 @@
+"""Evolutions: who becomes a parent, what comes of it, and what they find against brute force."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partialnas.search.samplers.base import Proposal, Reached, Source
+from partialnas.search.samplers.evolution import (
+    AgeingEvolution,
+    Evolution,
+    FrontEvolution,
+    Member,
+    crowding,
+    ranked,
+)
+from partialnas.search.samplers.optuna_sampler import OptunaSource
+from partialnas.search.study.sections import SearchSpec
+from partialnas.search.study.study import Direction
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.axes.choices import Point
+from partialnas.space.search_space.space import Space
+
+EVOLUTIONS = (AgeingEvolution, FrontEvolution)
+TWO: dict[str, Direction] = {"error": "min", "speed": "max"}
+
+
+def space() -> Space:
+    """160 networks."""
+    data = {
+        "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1]},
+        "space": {
+            "axes": {
+                "width": [8, 10, 12, 14, 16, 18, 20, 22, 24, 26],
+                "parts": [2, 3],
+                "mlp_ratio": [1, 2, 3, 4],
+                "pat_sp": [False, True],
+            }
+        },
+    }
+    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
+
+
+def spec(**changes: Any) -> SearchSpec:
+    return SearchSpec.model_validate({"sampler": "evolution", "population": 8, **changes})
+
+
+def member(number: int, losses: Sequence[float], violation: float = 0.0) -> Member:
+    return Member(number, Point({}), tuple(losses), violation)
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
+
+
+losses = st.tuples(st.integers(0, 4).map(float), st.integers(0, 4).map(float))
+
+
+@given(st.lists(st.tuples(losses, st.sampled_from([0.0, 0.0, 0.5, 2.0])), min_size=1, max_size=12))
+def test_ranks_are_those_of_peeling_fronts_then_of_excess(
+    drawn: list[tuple[tuple[float, float], float]],
+) -> None:
+    members = [member(i, point, violation) for i, (point, violation) in enumerate(drawn)]
+    expected: dict[int, int] = {}
+    left, rank = [each for each in members if not each.violation], 0
+    while left:
+        front = [a for a in left if not any(dominates(b.losses, a.losses) for b in left)]
+        expected |= {each.number: rank for each in front}
+        left = [each for each in left if each not in front]
+        rank += 1
+    for violation in sorted({each.violation for each in members} - {0.0}):
+        expected |= {each.number: rank for each in members if each.violation == violation}
+        rank += 1
+    assert ranked(members) == [expected[each.number] for each in members]
+
+
+def test_crowding_is_the_published_distance() -> None:
+    # by hand: extents 4 and 4; the second lies between neighbours 3 and 3 apart, the third too
+    points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
+    assert crowding(points) == [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf]
+    assert crowding([(1.0, 1.0)]) == [np.inf]
+    assert crowding([(1.0,)] * 3) == [np.inf, 0.0, np.inf]
+
+
+def reached(architecture: Architecture) -> Reached | None:
+    """A smooth landscape with a front through all widths; one network in seven fails."""
+    width = architecture.widths[0]
+    if int(architecture.digest, 16) % 7 == 0:
+        return None
+    own = int(architecture.digest[:4], 16) / 0x10000
+    return Reached({"error": 30.0 / width + own, "speed": 100.0 / width - own})
+
+
+def asked(of: Source, number: int) -> Proposal:
+    proposal = of.ask(number)
+    assert proposal is not None
+    return proposal
+
+
+@pytest.mark.parametrize("evolution", EVOLUTIONS)
+def test_parents_have_been_told_did_not_fail_and_are_one_change_away(
+    evolution: type[Evolution],
+) -> None:
+    of, where, rng = evolution(space(), spec(), TWO), space(), random.Random(0)
+    proposals: dict[int, Proposal] = {}
+    untold, told = [], []
+    for number in range(1, 61):
+        proposal = proposals[number] = asked(of, number)
+        parent = proposal.note["parent"]
+        if len(told) < 8:
+            assert parent is None
+        if parent is not None:
+            assert parent in told
+            near = {dict_of(each) for each in where.neighbours(proposals[parent].note["point"])}
+            assert dict_of(proposal.note["point"]) in near
+            if evolution is AgeingEvolution:
+                assert parent in sorted(told)[-8:]
+        untold.append(number)
+        while len(untold) > 3:
+            one = untold.pop(rng.randrange(len(untold)))
+            found = reached(proposals[one].architecture)
+            of.tell(one, found)
+            if found is not None:
+                told.append(one)
+    digests = [each.architecture.digest for each in proposals.values()]
+    assert len(set(digests)) == len(digests)
+    assert sum(each.note["parent"] is not None for each in proposals.values()) > 30
+
+
+def dict_of(point: Any) -> frozenset[Any]:
+    return frozenset(dict(point).items())
+
+
+def test_a_parent_on_the_front_is_never_dominated() -> None:
+    of = FrontEvolution(space(), spec(), TWO)
+    found: dict[int, Reached] = {}
+    for number in range(1, 41):
+        proposal = asked(of, number)
+        parent = proposal.note["parent"]
+        if parent is not None:
+            points = [(r.values["error"], -r.values["speed"]) for r in found.values()]
+            mine = found[parent].values
+            assert not any(dominates(each, (mine["error"], -mine["speed"])) for each in points)
+        told = reached(proposal.architecture)
+        of.tell(number, told)
+        if told is not None:
+            found[number] = told
+
+
+def test_the_tournament_is_won_by_the_best_that_entered() -> None:
+    told = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
+    of = AgeingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
+    best = min(told[-8:], key=lambda each: each.losses)
+    assert all(next(of.parents(told, random.Random(s))) == best for s in range(20))
+    pairs = AgeingEvolution(space(), spec(population=8, tournament=2), {"error": "min"})
+    winners = [next(pairs.parents(told, random.Random(s))).number for s in range(2000)]
+    # of two drawn without replacement, the worst of 8 never wins and the best wins with 2/8
+    worst = max(told[-8:], key=lambda each: each.losses)
+    assert worst.number not in winners
+    assert abs(winners.count(best.number) / 2000 - 2 / 8) < 0.04
+
+
+@pytest.mark.parametrize("evolution", EVOLUTIONS)
+def test_what_violates_a_limit_is_a_parent_only_where_nothing_else_is(
+    evolution: type[Evolution],
+) -> None:
+    beyond = [member(number, [0.0, 0.0], violation=number / 10) for number in range(1, 8)]
+    of = evolution(space(), spec(tournament=8), TWO)
+    for seed in range(10):
+        rng = random.Random(seed)
+        assert next(of.parents([*beyond, member(8, [9.0, 9.0])], rng)).number == 8
+        assert next(of.parents([*beyond, member(8, [9.0, 9.0], 5.0)], rng)).number == 1
+
+
+@pytest.mark.parametrize("evolution", EVOLUTIONS)
+def test_an_evolution_proposes_every_network_once_then_ends(evolution: type[Evolution]) -> None:
+    of = evolution(space(), spec(), TWO)
+    digests = []
+    for number in range(1, 1000):
+        if (proposal := of.ask(number)) is None:
+            break
+        digests.append(proposal.architecture.digest)
+        of.tell(number, reached(proposal.architecture))
+    assert len(digests) == len(set(digests)) == len(space().enumerate())
+
+
+def front_of(architectures: Sequence[Architecture]) -> set[str]:
+    points = {
+        each.digest: (found.values["error"], -found.values["speed"])
+        for each in architectures
+        if (found := landscape(each)) is not None
+    }
+    return {d for d, p in points.items() if not any(dominates(q, p) for q in points.values())}
+
+
+def landscape(architecture: Architecture) -> Reached:
+    """Cheap and accurate go against each other; parts and attention cost without any use."""
+    where = space()
+    spent = where.cost(architecture)
+    width = architecture.widths[0]
+    used = 8 * sum(width * 2**stage for stage in range(4)) / spent.params
+    return Reached({"error": 20.0 / width + 1 - used, "speed": -float(spent.params)})
+
+
+def trials_until_front(of: Source, wanted: set[str], share: float) -> int:
+    missing, allowed = set(wanted), len(wanted) * (1 - share)
+    for number in range(1, 400):
+        proposal = asked(of, number)
+        missing.discard(proposal.architecture.digest)
+        if len(missing) <= allowed:
+            return number
+        of.tell(number, landscape(proposal.architecture))
+    return 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evolution", EVOLUTIONS)
+def test_an_evolution_finds_the_known_front_with_fewer_trials_than_random_draws(
+    evolution: type[Evolution],
+) -> None:
+    where = space()
+    wanted = front_of([where.architecture(point) for point in where.enumerate()])
+    assert len(wanted) > 5
+
+    def counts(sources: Iterator[Source]) -> list[int]:
+        return [trials_until_front(each, wanted, 0.8) for each in sources]
+
+    drawn = counts(OptunaSource(where, spec(sampler="random", seed=s), TWO) for s in range(20))
+    ours = counts(evolution(where, spec(seed=s), TWO) for s in range(20))
+    assert np.median(ours) < 0.8 * np.median(drawn)

@@ -1,0 +1,248 @@
+"""Samplers as sources: what they propose when they are taken up anew, and how they scale."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from partialnas.search.samplers.base import Proposal, Reached, Remembered, Source
+from partialnas.search.samplers.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.samplers.optuna_sampler import OptunaSource
+from partialnas.search.samplers.surrogate_search import Hybrid
+from partialnas.search.study.sections import Sampler, SearchSpec
+from partialnas.search.study.study import Direction
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.axes.choices import Point
+from partialnas.space.search_space.space import Space
+from partialnas.space.values import digest
+
+SPACE: dict[str, Any] = {
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1]},
+    "space": {
+        "axes": {
+            "width": list(range(8, 40, 2)),
+            "parts": [2, 3, 4],
+            "ratio": {"values": ["1/8", "1/4", "1/2"], "per": "stage"},
+            "mlp_ratio": {"values": [1, 2, 3], "per": "stage"},
+            "pat_sp": [False, True],
+        }
+    },
+}
+CONSTRAINED = {**SPACE, "space": {**SPACE["space"], "constraints": {"params": {"max": "400k"}}}}
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in SAMPLERS]
+TWO: dict[str, Direction] = {"nll": "min", "speed": "max"}
+
+
+def space_of(data: Mapping[str, Any] = SPACE) -> Space:
+    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
+
+
+def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> Source:
+    settings = SearchSpec.model_validate({"sampler": sampler, "population": 4, **spec})
+    evolutions = {
+        "evolution": AgeingEvolution,
+        "front-evolution": FrontEvolution,
+        "hybrid": Hybrid,
+    }
+    return evolutions.get(sampler, OptunaSource)(space or space_of(), settings, TWO)
+
+
+def reached(architecture: Architecture) -> Reached | None:
+    """What networks reach; some fail, the wide ones are beyond a limit."""
+    width, parts = architecture.widths[0], len(architecture.realised[0][0].parts)
+    if width == 12:
+        return None
+    values = {"nll": abs(width - 21) + parts, "speed": 100.0 / width}
+    return Reached(values, {"latency": (width - 30) / 30})
+
+
+def asked(of: Source, numbers: range) -> list[Proposal]:
+    proposals = []
+    for number in numbers:
+        proposal = of.ask(number)
+        assert proposal is not None
+        proposals.append(proposal)
+        of.tell(number, reached(proposal.architecture))
+    return proposals
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Sampler) -> None:
+    first, second = source(sampler), source(sampler)
+    count = 12 if sampler == "gp" else 30
+    begun = asked(first, range(1, count + 1))
+    second.rebuild(
+        [
+            Remembered(number, each.note, reached(each.architecture), open=False)
+            for number, each in enumerate(begun, start=1)
+        ]
+    )
+    later = range(count + 1, count + (3 if sampler == "gp" else 16))
+    digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) > 1
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> None:
+    first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
+    begun = asked(first, range(1, 13))
+    last = 14 if sampler == "gp" else 16
+    flying = {number: first.ask(number) for number in range(13, last)}
+    history = [
+        Remembered(number, each.note, reached(each.architecture), open=False)
+        for number, each in enumerate(begun, start=1)
+    ]
+    pending = [Remembered(n, each.note, None, open=True) for n, each in flying.items() if each]
+    second.rebuild([*history, *pending])
+    assert [each.number for each in pending] == [*flying]
+    for of in (first, second):
+        for number, proposal in reversed(flying.items()):
+            assert proposal is not None
+            of.tell(number, reached(proposal.architecture))
+    later = range(last, last + (1 if sampler == "gp" else 3))
+    digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
+    assert digests[0] == digests[1]
+
+
+def directly(make: Any, count: int) -> list[str]:
+    """What Optuna proposes, driven without our source, with constraints of its own."""
+    space = space_of()
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    digests = []
+    for number in range(1, count + 1):
+        study.sampler = make(number)
+        trial = study.ask()
+        architecture = space.architecture(space.suggest(trial))
+        digests.append(architecture.digest)
+        told = reached(architecture)
+        if told is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        for key, excess in told.excess.items():
+            trial.set_constraint(key, excess)
+        study.tell(trial, [told.values["nll"], told.values["speed"]])
+    return digests
+
+
+def seeded(number: int) -> int:
+    return int(digest([0, number])[:8], 16)
+
+
+def tpe(number: int) -> BaseSampler:
+    return TPESampler(seed=seeded(number), multivariate=True, constant_liar=True)
+
+
+class InOrder(NSGAIISampler):
+    """Optuna hands parents out in the order of selection, but by number once they are stored."""
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+
+def nsga2(number: int) -> BaseSampler:
+    return InOrder(seed=seeded(number), population_size=4)
+
+
+def gp(number: int) -> BaseSampler:
+    return GPSampler(seed=seeded(number), warn_independent_sampling=False)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "make", "count"),
+    [("tpe", tpe, 30), ("nsga2", nsga2, 30), pytest.param("gp", gp, 13, marks=pytest.mark.slow)],
+)
+def test_proposals_are_those_of_optuna_driven_directly(
+    sampler: Sampler, make: Any, count: int
+) -> None:
+    ours = asked(source(sampler), range(1, count + 1))
+    assert [each.architecture.digest for each in ours] == directly(make, count)
+
+
+def test_the_quasi_random_sequence_is_that_of_optuna() -> None:
+    # Optuna's first proposal is no member of the sequence: it shows which parameters there are
+    with pytest.warns(ExperimentalWarning):
+        sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
+    ours = [each.architecture.digest for each in asked(source("quasi-random"), range(1, 33))]
+    assert ours == directly(lambda _: sampler, 33)[1:]
+
+
+def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
+    def imbalance(sampler: Sampler) -> int:
+        points = [each.architecture.widths[0] for each in asked(source(sampler), range(1, 65))]
+        counts = Counter(points)
+        return max(counts[width] for width in range(8, 40, 2)) - min(
+            counts[width] for width in range(8, 40, 2)
+        )
+
+    assert imbalance("quasi-random") == 0 < imbalance("random")
+
+
+@pytest.mark.parametrize("sampler", [each for each in SAMPLERS if each != "gp"])
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 10**6), failing=st.integers(2, 6))
+def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: int) -> None:
+    space = space_of(CONSTRAINED)
+    of = source(sampler, space, seed=seed)
+    rng = random.Random(seed)
+    untold: list[int] = []
+    for number in range(1, 26):
+        proposal = of.ask(number) if number % 7 else of.explore(number, set())
+        assert proposal is not None
+        assert space.contains(proposal.architecture)
+        assert space.cost(proposal.architecture).params <= 400_000
+        untold.append(number)
+        if len(untold) > 3:
+            told = untold.pop(rng.randrange(len(untold)))
+            values = {"nll": rng.random(), "speed": rng.random()}
+            fails = told % failing == 0
+            of.tell(told, None if fails else Reached(values, {"latency": rng.uniform(-1, 1)}))
+
+
+@pytest.mark.slow
+def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
+    of = source("gp")
+    asked(of, range(1, 12))
+    explored = of.explore(12, set())
+    assert explored is not None
+    assert not any(key.startswith("gp:") for key in explored.note["system_attrs"])
+    assert explored.architecture == space_of().architecture(Point(explored.note["params"]))
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_late_proposal_copies_and_compares_no_more_than_an_early_one(
+    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: Counter[str] = Counter()
+    equal = CategoricalDistribution.__eq__
+
+    def copying(self: FrozenTrial, protocol: int) -> Any:
+        done["copies"] += 1
+        return object.__reduce_ex__(self, protocol)
+
+    def comparing(self: CategoricalDistribution, other: Any) -> bool:
+        done["comparisons"] += 1
+        return equal(self, other)
+
+    monkeypatch.setattr(FrozenTrial, "__reduce_ex__", copying)
+    monkeypatch.setattr(CategoricalDistribution, "__eq__", comparing)
+    of = source(sampler)
+    counts = []
+    for start in (21, 61):
+        asked(of, range(start - 20, start))
+        done.clear()
+        asked(of, range(start, start + 20))
+        counts.append(done.copy())
+    early, late = counts
+    for what in ("copies", "comparisons"):
+        assert late[what] <= 1.3 * early[what]

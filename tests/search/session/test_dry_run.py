@@ -1,0 +1,85 @@
+"""Rehearsals: the whole study in seconds, and never to be taken for a real one."""
+
+from pathlib import Path
+
+import pytest
+
+from partialnas.analysis import load
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import is_rehearsal, rehearsal_name
+from partialnas.search.resolve.resolve import prepare
+from partialnas.search.resolve.resolved_study import expected_trials
+from partialnas.search.session.run_study import rehearse_study, run_study
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import load_study
+from partialnas.space.errors import UserError
+
+STUDIES = Path(__file__).parents[3] / "search" / "studies"
+FEW = ("quickstart", "ladder", "dpconv-overhead", "static-vs-dynamic")
+ALL = sorted(path.stem for path in STUDIES.glob("*.yaml"))
+EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in ALL]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> None:
+    study = load_study(STUDIES / f"{name}.yaml")
+    rehearse_study(study, tmp_path / name, beside=STUDIES)
+    with Ledger.open(tmp_path / name) as ledger:
+        counts, meta = ledger.counts(), ledger.meta
+    ended = counts["done"] + counts["early"]
+    assert ended >= (expected_trials(prepare(study, STUDIES)) or 1)
+    assert sum(counts.values()) == ended
+    assert counts["done"] > 0
+    assert (counts["early"] > 0) == bool(study.search and study.search.rungs)
+    assert meta["rehearsal"] == "yes"
+    frame = load(tmp_path / name)
+    assert set(frame["study"]) == {rehearsal_name(study.study)}
+    if study.trial is None:
+        assert frame["throughput_img_s"].notna().all()
+
+
+def test_the_same_study_rehearses_the_same(tmp_path: Path) -> None:
+    study = load_study(STUDIES / "ladder.yaml", quick=True)
+    found = []
+    for place in ("one", "other"):
+        rehearse_study(study, tmp_path / place, beside=STUDIES)
+        with Ledger.open(tmp_path / place) as ledger:
+            found.append([(row.key, row.metrics, row.cost) for row in ledger.trials()])
+    assert found[0] == found[1]
+
+
+def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> None:
+    study = load_study(STUDIES / "ladder.yaml", quick=True)
+    rehearse_study(study, tmp_path, beside=STUDIES)
+    with Ledger.open(tmp_path) as ledger:
+        rows = ledger.trials()
+        curves = [ledger.curve(row.key) for row in rows]
+    assert len({row.metrics["val_nll"] for row in rows}) == len(rows)
+    for curve in curves:
+        losses = [point["val_nll"] for point in curve]
+        assert losses == sorted(losses, reverse=True)
+
+
+def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: Path) -> None:
+    study = load_study(STUDIES / "quickstart.yaml", quick=True)
+    rehearse_study(study, tmp_path / "played", beside=STUDIES)
+    with pytest.raises(UserError, match="holds a rehearsal"):
+        run_study(study, tmp_path / "played", beside=STUDIES)
+    with Ledger.create(tmp_path / "real", {"study": study.study}):
+        pass
+    with pytest.raises(UserError, match="holds a real study"):
+        rehearse_study(study, tmp_path / "real", beside=STUDIES)
+
+
+def test_no_real_study_has_the_name_of_a_rehearsal(tmp_path: Path) -> None:
+    study = load_study(STUDIES / "quickstart.yaml", overrides=["study=mine-rehearsal"])
+    with pytest.raises(UserError, match="rehearsal's name"):
+        run_study(study, tmp_path, beside=STUDIES)
+
+
+@pytest.mark.parametrize("length", [1, 54, 55, 64])
+def test_the_name_of_a_rehearsal_is_a_name_of_a_study(length: int) -> None:
+    named = rehearsal_name("a" * length)
+    assert is_rehearsal(named)
+    assert len(named) <= 64
+    assert Study.model_validate({"study": named, "arms": {"a": {"width": 8}}}).study == named

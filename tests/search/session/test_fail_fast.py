@@ -1,0 +1,199 @@
+"""The first trials of a sitting: a broken environment ends the run, broken networks do not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import RECIPES
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.job import Job
+from partialnas.runs.records.subject import TimmModel
+from partialnas.search.executors.base import END, WAIT, End, InProcess, Outcome, Wait, failure
+from partialnas.search.session.fail_fast import PilotTrials
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study import Study
+from partialnas.space.errors import MachineError
+from partialnas.space.values import checked
+
+TASK = Task(data="digits", resolution=8, channels=1, classes=10)
+LOG = Path("workers.log")
+
+
+def job(name: str, seed: int = 0) -> Job:
+    subject, recipe = TimmModel(timm=name), RECIPES["short"]
+    return Job(subject=subject, task=TASK, recipe=recipe, fidelity=1, seeds=(seed,))
+
+
+class Feed:
+    """Jobs of networks, named by what becomes of them: `net: reason`, or `net` if all is well."""
+
+    def __init__(self, names: list[str], *, generation: int = 1000) -> None:
+        self.names = names
+        self.given: list[Job] = []
+        self.told: list[Job] = []
+        self.generation = generation
+
+    def ask(self) -> Job | Wait | End:
+        if len(self.given) == len(self.names):
+            return WAIT if len(self.told) < len(self.given) else END
+        if len(self.given) - len(self.told) >= self.generation:
+            return WAIT
+        name = self.names[len(self.given)].partition(":")[0]
+        self.given.append(job(name, seed=len(self.given)))
+        return self.given[-1]
+
+    def tell(self, item: Job, outcome: Outcome) -> None:
+        (record,) = outcome.records
+        assert record.key == item.keys[record.seed]
+        self.told.append(item)
+
+    def work(self, item: Job) -> Outcome:
+        reason = self.names[item.seeds[0]].partition(": ")[2]
+        return failure(item, reason, "failed") if reason else failure(item, "well", "done")
+
+
+def run(names: list[str], count: int = 3, **how: Any) -> Feed:
+    feed = Feed(names, **how)
+    InProcess().run(PilotTrials(feed, count, LOG), feed.work)
+    return feed
+
+
+BROKEN = "ImportError: no libcuda"
+
+
+def test_first_trials_that_fail_alike_end_the_run_with_their_reason() -> None:
+    feed = Feed([f"net{i}: {BROKEN}" for i in range(9)])
+    with pytest.raises(MachineError, match=r"first 3 trials.*no libcuda\nSee workers\.log"):
+        InProcess().run(PilotTrials(feed, 3, LOG), feed.work)
+    assert feed.told == []
+    assert len(feed.given) == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", *[f"n{i}: {BROKEN}" for i in range(5)]],
+        [f"a: {BROKEN}", f"b: {BROKEN}", "c", *[f"n{i}: {BROKEN}" for i in range(5)]],
+        [f"net{i}: fault of {i}" for i in range(5)],
+        [f"only: {BROKEN}"] * 5,
+        [f"a: {BROKEN}", f"b: {BROKEN}"],
+    ],
+    ids=["one is well", "the third is well", "reasons differ", "one network", "only two"],
+)
+def test_failures_that_tell_nothing_of_the_environment_are_recorded(names: list[str]) -> None:
+    feed = run(names)
+    assert feed.told == feed.given
+    assert len(feed.told) == len(names)
+
+
+def test_a_feed_that_waits_for_answers_gets_them() -> None:
+    names = [f"a: {BROKEN}", *[f"net{i}" for i in range(4)]]
+    assert len(run(names, generation=1).told) == 5
+
+
+def test_a_feed_that_waits_is_watched_all_the_same() -> None:
+    feed = Feed([f"net{i}: {BROKEN}" for i in range(9)], generation=1)
+    with pytest.raises(MachineError, match="first 3 trials"):
+        InProcess().run(PilotTrials(feed, 3, LOG), feed.work)
+    assert len(feed.told) == 2
+
+
+def test_without_a_pilot_every_failure_is_recorded() -> None:
+    assert len(run([f"net{i}: {BROKEN}" for i in range(9)], count=0).told) == 9
+
+
+def test_measurements_pass() -> None:
+    class Timings:
+        told = 0
+
+        def ask(self) -> Protocol | Wait | End:
+            return Protocol() if self.told < 5 else END
+
+        def tell(self, item: Protocol, outcome: Outcome) -> None:  # noqa: ARG002
+            self.told += 1
+
+    feed = Timings()
+    InProcess().run(PilotTrials(feed, 3, LOG), lambda _: Outcome())
+    assert feed.told == 5
+
+
+@settings(deadline=None)
+@given(
+    reasons=st.lists(st.sampled_from(["", "x", "y"]), max_size=8),
+    networks=st.integers(1, 3),
+    count=st.integers(0, 4),
+    order=st.randoms(use_true_random=False),
+    workers=st.integers(1, 3),
+)
+def test_every_trial_is_told_once_or_the_first_have_failed_alike(
+    reasons: list[str], networks: int, count: int, order: Any, workers: int
+) -> None:
+    names = [f"net{i % networks}" + (f": {why}" if why else "") for i, why in enumerate(reasons)]
+    feed = Feed(names)
+    pilot = PilotTrials(feed, count, LOG)
+    flying: list[Job] = []
+    ended: list[str] = []
+    try:
+        while True:
+            item = pilot.ask() if len(flying) < workers else WAIT
+            if item is END:
+                break
+            if isinstance(item, Job):
+                flying.append(item)
+                continue
+            done = flying.pop(order.randrange(len(flying)))
+            ended.append(names[done.seeds[0]])
+            pilot.tell(done, feed.work(done))
+    except MachineError:
+        why = {name.partition(": ")[2] for name in ended}
+        assert len(why) == 1
+        assert why != {""}
+        assert len(ended) >= count > 0
+        assert len({name.partition(":")[0] for name in ended}) > 1
+        assert feed.told == []
+    else:
+        assert len(feed.told) == len(names)
+        assert {job.seeds for job in feed.told} == {(i,) for i in range(len(names))}
+
+
+STUDY: dict[str, Any] = {
+    "study": "pilot",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [4 * i for i in range(2, 12)]}},
+    "search": {"sampler": "random"},
+    "objectives": {"val_nll": "min"},
+    "budget": {"trials": 6},
+    "executor": {"kind": "in-process"},
+    "trial": "needing_a_library:evaluate",
+}
+
+NEEDING = """
+def evaluate(architecture, seed, epochs):
+    from {library} import sqrt
+    return {{"val_nll": sqrt(architecture.widths[0])}}
+"""
+
+
+def counts(folder: Path) -> dict[str, int]:
+    with Ledger.open(folder) as ledger:
+        return {state: count for state, count in ledger.counts().items() if count}
+
+
+def test_a_study_in_a_broken_environment_fails_no_trial_and_carries_on_when_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "needing_a_library.py").write_text(NEEDING.format(library="a_library"))
+    study = checked(Study, STUDY, "no study")
+    with pytest.raises(MachineError, match="ModuleNotFoundError: No module named 'a_library'"):
+        run_study(study, tmp_path / "out", beside=tmp_path)
+    assert counts(tmp_path / "out").keys() == {"planned"}
+    (tmp_path / "a_library.py").write_text("from math import sqrt")
+    run_study(study, tmp_path / "out", beside=tmp_path)
+    assert counts(tmp_path / "out") == {"done": 6}

@@ -1,0 +1,79 @@
+"""What is seen of a study while it runs: the front so far, warnings, plain lines."""
+
+import io
+import random
+
+import pytest
+from rich.console import Console
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.records.subject import TimmModel
+from partialnas.search.driver.candidate import Candidate
+from partialnas.search.driver.running_front import CurrentFront, Standing
+from partialnas.search.session.progress import Progress, Tally, view
+from partialnas.search.study.condition import Condition
+from partialnas.search.study.study import Study
+
+TASK = Task(data="digits", resolution=8, channels=1, classes=10)
+HOW = Condition("", TASK, Recipe(), Protocol())
+
+
+def study(**changes: object) -> Study:
+    plain = {"study": "plain", "arms": {"a": {"width": 8}}, "trial": "module:function"}
+    return Study.model_validate(plain | {"objectives": {"loss": "min", "speed": "max"}} | changes)
+
+
+def candidate(number: int, *results: dict[str, float]) -> Candidate:
+    seeds = dict(enumerate(results))
+    return Candidate(TimmModel(timm=f"m{number}"), HOW, seeds={*seeds}, results={**seeds})
+
+
+def test_the_front_is_what_no_other_network_is_better_than() -> None:
+    rng, front = random.Random(0), CurrentFront(study())
+    points = {f"timm:m{n}": (rng.random(), rng.random()) for n in range(200)}
+    for number, (loss, speed) in enumerate(points.values()):
+        front.add(candidate(number, {"loss": loss, "speed": speed}))
+    best = {
+        name
+        for name, (loss, speed) in points.items()
+        if not any(o <= loss and s >= speed for n, (o, s) in points.items() if n != name)
+    }
+    shown = front.best()
+    assert {each.name for each in shown} <= best
+    losses = [each.values["loss"] for each in shown]
+    assert losses == sorted(losses)
+    assert losses[0] == min(points[name][0] for name in best)
+
+
+def test_means_over_seeds_count_and_limits_are_kept() -> None:
+    front = CurrentFront(study(limits={"speed": {"max": 10}}))
+    front.add(candidate(0, {"loss": 1.0, "speed": 4.0}, {"loss": 3.0, "speed": 6.0}))
+    front.add(candidate(1, {"loss": 0.1, "speed": 11.0}))
+    assert front.best() == (Standing("timm:m0", {"loss": 2.0, "speed": 5.0}),)
+
+
+def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
+    tally = Tally(total=9, done=3, failed=1, front=[Standing("net-7", {"loss": 0.25})])
+    tally.warnings += [f"warning {n}" for n in range(5)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(view(tally))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "net-7" in text
+    assert "0.25" in text
+    assert "4/9" in text
+    assert "1 failed" in text
+    assert [n for n in range(5) if f"warning {n}" in text] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_events_stay_and_the_view_is_for_terminals(terminal: bool) -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, force_terminal=terminal, width=80))
+    with progress.showing():
+        assert progress.live == terminal
+        progress.event("something happened")
+        progress.update(Tally(total=9, done=3))
+    assert "something happened" in out.getvalue()
+    assert ("3/9" in out.getvalue()) == terminal

@@ -1,0 +1,305 @@
+"""Studies from beginning to end, in this process: sources, repeats, budgets, resumption."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from PIL import Image
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.ledger import column_store as volumes
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.search.driver.candidate import Candidate
+from partialnas.search.driver.running_front import dominated
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.condition import Condition
+from partialnas.search.study.sections import Sampler
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_file import load_study
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.errors import MachineError, UserError
+
+HERE = Path(__file__).parents[1]
+EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in get_args(Sampler)]
+
+PLAIN: dict[str, Any] = {
+    "study": "plain",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [8, 12, 16, 20, 24], "mlp_ratio": [1, 2], "pat_sp": [False, True]}},
+    "search": {"sampler": "random"},
+    "trial": "simulated:plain",
+    "budget": {"trials": 12},
+    "executor": {"kind": "in-process"},
+}
+
+
+def study(**changes: Any) -> Study:
+    return Study.model_validate({**PLAIN, **changes})
+
+
+def ran(folder: Path, **changes: Any) -> Ledger:
+    run_study(study(**changes), folder, beside=HERE)
+    return Ledger.open(folder)
+
+
+def networks(ledger: Ledger) -> list[tuple[str, int]]:
+    return [(row.digest, row.seed) for row in ledger.trials()]
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sampler: str) -> None:
+    with ran(tmp_path, search={"sampler": sampler, "population": 4}) as ledger:
+        assert ledger.counts()["done"] == 12 == len(ledger.trials())
+        assert max(Counter(networks(ledger)).values()) == 1
+        assert ledger.replays() == len(ledger.proposals()) - 12
+
+
+def test_an_exhausted_space_ends_the_search(tmp_path: Path) -> None:
+    with ran(tmp_path, budget={"trials": 500}) as ledger:
+        assert ledger.counts()["done"] == 20 == len(set(networks(ledger)))
+
+
+def test_arms_run_seed_by_seed_before_the_search(tmp_path: Path) -> None:
+    arms = {"small": {"width": 4}, "timm": "timm:resnet18", "preset": {"pat_sp": True}}
+    with ran(tmp_path, arms=arms, seeds=2, search=None, objectives={"val_nll": "min"}) as ledger:
+        rows = ledger.trials()
+        assert [p.arm for p in ledger.proposals()] == list(arms)
+    assert [row.state for row in rows if row.name == "timm:resnet18"] == ["failed"] * 2
+    assert Counter(row.seed for row in rows) == {0: 3, 1: 3}
+
+
+def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: Path) -> None:
+    with ran(tmp_path, seeds=3) as ledger:
+        counts = Counter(row.digest for row in ledger.trials())
+    assert set(counts.values()) == {3}
+    assert len(counts) == 4
+
+
+@pytest.mark.parametrize("sampler", EACH)
+def test_a_resumed_search_proposes_what_it_would_have_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    monkeypatch.setattr(volumes, "SIZE", 3)  # what is bound is remembered from volumes
+    changes: dict[str, Any] = {
+        "search": {"sampler": sampler, "population": 4},
+        "limits": {"throughput_img_s": {"min": 6000}},
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    with ran(whole, budget={"trials": 12}, **changes) as ledger:
+        expected = networks(ledger)
+    for trials in (3, 7, 12):
+        with ran(parts, budget={"trials": trials}, **changes) as ledger:
+            assert networks(ledger) == expected[:trials]
+
+
+def test_a_killed_driver_loses_nothing_and_repeats_only_what_was_interrupted(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**PLAIN, "trial": "simulated:killing"}))
+    shutil.copy(HERE / "simulated.py", tmp_path)
+    folder, mark = tmp_path / "out", tmp_path / "mark"
+    command = [sys.executable, "-m", "partialnas", "run", str(path), "--out", str(folder)]
+    for kill_at in (4, 9, 0):
+        before = _finished(folder)
+        environment = os.environ | {
+            "PARTIALNAS_TEST_MARK": str(mark),
+            "PARTIALNAS_TEST_KILL_AT": str(kill_at),
+        }
+        ended = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert ended.returncode == (-9 if kill_at else 0), ended.stderr.decode()
+        assert before.items() <= _finished(folder).items()
+    assert len(_finished(folder)) == 12
+    begun = Counter(mark.read_text().splitlines())
+    assert sum(begun.values()) == 12 + 2
+    assert max(begun.values()) == 2
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        return {}
+    with Ledger.open(folder) as ledger:
+        return {row.key: row for row in ledger.trials() if row.final}
+
+
+def test_what_a_network_does_wrong_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    with ran(tmp_path, trial="simulated:faulty", budget={"trials": 20}) as ledger:
+        rows = ledger.trials()
+    assert len(rows) == 20
+    reasons = {row.reason for row in rows if row.state == "failed"}
+    assert all(reasons)
+    told = " ".join(str(reason) for reason in reasons)
+    for part in ("a fault of the network", "finite", "expected metrics", "missing"):
+        assert part in told
+    assert any(row.state == "done" for row in rows)
+
+
+def test_a_grown_study_carries_on(tmp_path: Path) -> None:
+    with ran(tmp_path, budget={"trials": 4}) as ledger:
+        before = {row.key: row for row in ledger.trials()}
+    with ran(tmp_path, budget={"trials": 20}, seeds=2, arms={"wide": {"width": 32}}) as ledger:
+        after = {row.key: row for row in ledger.trials()}
+        assert {p.arm for p in ledger.proposals()} == {None, "wide"}
+    assert before.items() <= after.items()
+    assert len(after) == 20
+    assert set(Counter(row.digest for row in after.values()).values()) == {2}
+
+
+def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
+    with ran(tmp_path, budget={"trials": 2}):
+        pass
+    with pytest.raises(UserError, match="holds the study 'plain'"):
+        run_study(study(study="other"), tmp_path, beside=HERE)
+    with pytest.raises(UserError, match=r"task\.data"):
+        run_study(study(task={"data": "mnist5k"}, budget={"trials": 3}), tmp_path, beside=HERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"base": {"width": 2}}, "base"),
+        ({"base": {**PLAIN["base"], "stem_stride": 4}}, "smallest"),
+        ({"arms": {"x": "no_such.json"}}, "arms.x"),
+        ({"arms": {"x": "partialnet_t9"}}, "partialnet_t0"),
+        ({"arms": {"x": "timm:resnet8"}}, "resnet18"),
+        ({"arms": {"x": {"colour": 1}}}, "colour: unknown key"),
+        ({"task": {"data": "folder:/no/such/place"}}, "task"),
+        ({"trial": "simulated:absent"}, "absent"),
+        ({"trial": "no_such_module:f"}, "no_such_module"),
+        ({"arms": {f"a{i}": {"width": 4 * i + 8} for i in range(13)}}, "13 arms"),
+        ({"space": {**PLAIN["space"], "constraints": {"params": {"max": 10}}}}, "params"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_runs(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        run_study(study(**changes), tmp_path / "out", beside=HERE)
+    assert not (tmp_path / "out" / "ledger.sqlite").exists()
+
+
+def test_a_stand_in_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken_stand_in.py").write_text("def told(:\n")
+    with pytest.raises(UserError, match="cannot import broken_stand_in:told: SyntaxError"):
+        run_study(study(trial="broken_stand_in:told"), tmp_path / "out", beside=tmp_path)
+
+
+def test_a_device_that_is_not_there_is_the_machines_fault(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="no GPU"):
+        run_study(study(executor={"kind": "in-process", "device": "cuda"}), tmp_path, beside=HERE)
+
+
+def test_quick_settings_make_another_study(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**PLAIN, "quick": {"budget.trials": 3}}))
+    run_study(load_study(path, quick=True), tmp_path / "out", beside=HERE)
+    with Ledger.open(tmp_path / "out") as ledger:
+        assert ledger.counts()["done"] == 3
+
+
+def small_arms(folder: Path) -> dict[str, Any]:
+    path = folder / "net.json"
+    path.write_text(Plan(stem_stride=1, width=8, head_width=16).architecture().to_json())
+    return {"arms": {"named": str(path)}, "search": None, "objectives": {"val_nll": "min"}}
+
+
+def test_a_file_that_changed_since_the_study_began_is_refused(tmp_path: Path) -> None:
+    changes = small_arms(tmp_path)
+    with ran(tmp_path / "out", **changes):
+        pass
+    other = Plan(stem_stride=1, width=12, head_width=16).architecture()
+    (tmp_path / "net.json").write_text(other.to_json())
+    with pytest.raises(UserError, match=r"arms\.named: \w{16} -> \w{16}"):
+        run_study(study(**changes), tmp_path / "out", beside=HERE)
+
+
+def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            image = Image.new("L", (8, 8), color=10 * number)
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    changes = {"task": {"data": f"folder:{tmp_path / 'images'}", "resolution": 8}}
+    with ran(tmp_path / "out", budget={"trials": 2}, **changes):
+        pass
+    (tmp_path / "images" / "a" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"task\.content"):
+        run_study(study(budget={"trials": 3}, **changes), tmp_path / "out", beside=HERE)
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "evolution", "front-evolution"])
+def test_a_search_finds_all_of_a_small_space_and_ends(tmp_path: Path, sampler: str) -> None:
+    search = {"sampler": sampler, "population": 4}
+    for _ in range(2):
+        with ran(tmp_path, search=search, budget={"trials": 50}) as ledger:
+            proposals, rows = len(ledger.proposals()), ledger.trials()
+        assert len({row.digest for row in rows}) == 20 == len(rows)
+    with ran(tmp_path, search=search, budget={"trials": 50}) as ledger:
+        assert len(ledger.proposals()) == proposals
+
+
+def test_an_arm_that_the_search_had_found_becomes_an_arm(tmp_path: Path) -> None:
+    with ran(tmp_path, budget={"trials": 20}):
+        pass
+    arms = {"late": {"width": 12}}
+    with ran(tmp_path, budget={"trials": 20}, arms=arms) as ledger:
+        (arm,) = [row for row in ledger.proposals() if row.arm is not None]
+        assert len(ledger.trials()) == 20
+        assert arm.digest in {row.digest for row in ledger.trials()}
+
+
+def test_arms_come_before_further_seeds_when_the_budget_is_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ran(tmp_path, budget={"trials": 4}):
+        pass
+    with ran(tmp_path, budget={"trials": 7}, seeds=2, arms={"wide": {"width": 32}}) as ledger:
+        wide = next(row.digest for row in ledger.proposals() if row.arm)
+        counts = Counter(row.digest for row in ledger.trials())
+    assert counts[wide] == 2
+    assert sum(counts.values()) == 7
+    assert "3 trials are left out" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
+    changes = {"trial": None, "reference": "timm:vit_tiny_patch16_224"}
+    with pytest.raises(UserError, match="vit_tiny"):
+        run_study(study(**changes), tmp_path, beside=HERE)
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
+    digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
+    how = Condition("", resolve_task("digits"), Recipe(), Protocol())
+    judged = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
+    better = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
+    unknown = Candidate(digits, how, seeds={0}, results={0: None})
+    objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
+    assert dominated([judged, better, unknown], objectives, {}) == [judged]
+    assert dominated([unknown], objectives, {}) == []
+    limits = study(limits={"val_nll": {"min": 0.7}}).limits
+    assert dominated([judged, better, unknown], objectives, limits) == [better]
+
+
+def test_what_a_study_grew_by_is_told_and_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for trials in (2, 3, 3, 2):
+        ran(tmp_path, budget={"trials": trials}).close()
+    with Ledger.open(tmp_path) as ledger:
+        noted = json.loads(ledger.meta["growth"])
+    lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (shrunk)"]
+    assert [each["lines"] for each in noted] == [[line] for line in lines]
+    told = capsys.readouterr().err
+    assert all(f"the study goes on with {line}" in told for line in lines)

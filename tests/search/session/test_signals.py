@@ -1,0 +1,190 @@
+"""Signals: what ends a run once its workers are done, what ends it now, and what is kept."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.search.executors.base import END, End, InProcess, Outcome, Wait
+from partialnas.search.session.feed_wrappers import Stoppable
+from partialnas.search.session.signals import Stop, Terminated, heeding
+from partialnas.space.values import Value
+
+HERE = Path(__file__).parents[1]
+
+
+class Numbered(Value):
+    number: int
+
+
+class Feed:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.told: list[int] = []
+
+    def ask(self) -> Numbered | Wait | End:
+        self.asked += 1
+        return Numbered(number=self.asked) if self.asked <= 5 else END
+
+    def tell(self, item: Numbered, outcome: Outcome) -> None:  # noqa: ARG002
+        self.told.append(item.number)
+
+
+def signalled(number: int, times: int = 1) -> Callable[[Numbered], Outcome]:
+    """Work in whose second item a signal comes."""
+
+    def work(item: Numbered) -> Outcome:
+        if item.number == 2:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        return Outcome()
+
+    return work
+
+
+def run(feed: Feed, work: Callable[[Numbered], Outcome], said: list[str]) -> Stoppable[Numbered]:
+    with heeding(said.append) as stop:
+        stoppable = Stoppable(feed, stop)
+        InProcess().run(stoppable, work)
+    return stoppable
+
+
+def test_the_first_ctrl_c_finishes_what_is_under_way_and_says_so() -> None:
+    feed, said = Feed(), list[str]()
+    assert run(feed, signalled(signal.SIGINT), said).cut
+    assert feed.told == [1, 2]
+    assert feed.asked == 2
+    (line,) = said
+    assert "trials under way are waited for" in line
+
+
+def test_the_second_ctrl_c_ends_now() -> None:
+    feed, said = Feed(), list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        run(feed, signalled(signal.SIGINT, times=2), said)
+    assert feed.told == [1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_batch_system_ends_a_run_now(number: int, code: int) -> None:
+    feed, said = Feed(), list[str]()
+    with pytest.raises(Terminated) as ended:
+        run(feed, signalled(number, times=2), said)
+    assert ended.value.exit_code == code
+    assert feed.told == [1]
+    assert said == []
+
+
+def test_a_run_that_nobody_stops_says_nothing() -> None:
+    feed, said = Feed(), list[str]()
+    assert not run(feed, lambda _: Outcome(), said).cut
+    assert feed.told == [1, 2, 3, 4, 5]
+    assert said == []
+
+
+def test_signals_mean_again_what_they_meant_before() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(KeyboardInterrupt):
+        run(Feed(), signalled(signal.SIGINT, times=2), [])
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    stops: list[Stop] = []
+
+    def other() -> None:
+        with heeding(print) as stop:
+            stops.append(stop)
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert [stop.asked for stop in stops] == [False]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+STUDY: dict[str, Any] = {
+    "study": "stopped",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 8, "depths": [1, 1, 1, 1], "head_width": 16},
+    "space": {"axes": {"width": [4 * i for i in range(2, 12)]}},
+    "search": {"sampler": "random"},
+    "objectives": {"val_nll": "min"},
+    "budget": {"trials": 6},
+}
+
+
+def begin(folder: Path, executor: dict[str, Any], function: str) -> "subprocess.Popen[str]":
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, "executor": executor, "trial": function}))
+    shutil.copy(HERE / "simulated.py", folder)
+    command = [sys.executable, "-m", "partialnas", "run", str(path), "--out", str(folder / "out")]
+    mine = {"PARTIALNAS_TEST_MARK": str(folder / "mark"), "RAY_worker_niceness": "0"}
+    environment = os.environ | mine
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def counts(folder: Path) -> dict[str, int]:
+    with Ledger.open(folder / "out") as ledger:
+        return {state: n for state, n in ledger.counts().items() if n}
+
+
+def until_marked(folder: Path, times: int, driver: "subprocess.Popen[str]") -> None:
+    mark = folder / "mark"
+    while not mark.exists() or len(mark.read_text().splitlines()) < times:
+        assert driver.poll() is None, driver.communicate()[1]
+        time.sleep(0.05)
+
+
+ALONE = {"kind": "in-process"}
+TWO = {"kind": "ray", "workers": 2}
+WAYS: list[Any] = [
+    pytest.param(ALONE, [signal.SIGUSR1], 75, 1, id="SIGUSR1", marks=pytest.mark.slow),
+    pytest.param(ALONE, [signal.SIGTERM], 143, 1, id="SIGTERM", marks=pytest.mark.slow),
+    pytest.param(ALONE, [signal.SIGINT], 130, 2, id="Ctrl-C", marks=pytest.mark.slow),
+    pytest.param(ALONE, [signal.SIGINT] * 2, 130, 1, id="twice", marks=pytest.mark.slow),
+    pytest.param(TWO, [signal.SIGUSR1], 75, 2, id="SIGUSR1-ray", marks=pytest.mark.slow),
+    pytest.param(TWO, [signal.SIGTERM], 143, 2, id="SIGTERM-ray", marks=pytest.mark.slow),
+    pytest.param(TWO, [signal.SIGINT], 130, 4, id="Ctrl-C-ray", marks=pytest.mark.slow),
+    pytest.param(TWO, [signal.SIGINT] * 2, 130, 2, id="twice-ray", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("executor", "signals", "code", "done"), WAYS)
+def test_a_run_that_is_stopped_keeps_what_is_done_and_carries_on(
+    tmp_path: Path, executor: dict[str, Any], signals: list[int], code: int, done: int
+) -> None:
+    workers = executor.get("workers", 1)
+    driver = begin(tmp_path, executor, "simulated:waiting")
+    until_marked(tmp_path, 2 * workers, driver)
+    for number in signals:
+        driver.send_signal(number)
+        time.sleep(0.5)
+    if len(signals) == 1 and code == 130:
+        assert driver.poll() is None
+        (tmp_path / "go").touch()
+    _, told = driver.communicate()
+    assert driver.returncode == code, told
+    assert "Traceback" not in told
+    assert "is kept" in told
+    assert counts(tmp_path)["done"] == done
+    assert counts(tmp_path).keys() <= {"done", "planned"}
+    (tmp_path / "go").touch()
+    again = begin(tmp_path, ALONE, "simulated:waiting")
+    _, told = again.communicate()
+    assert again.returncode == 0, told
+    assert counts(tmp_path) == {"done": 6}

@@ -1,0 +1,45 @@
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.resizing import narrowed
+from partialnas.space.cost.cost import cost
+from partialnas.space.errors import UserError
+
+
+@given(
+    width=st.integers(4, 64),
+    share=st.fractions("1/8", "1", max_denominator=8),
+    parts=st.integers(1, 3),
+    attention=st.sampled_from(["none", "channel", "self"]),
+)
+def test_widths_are_the_share_and_all_else_stays(
+    width: int, share: Fraction, parts: int, attention: str
+) -> None:
+    settings = {"width": width, "parts": parts, "attention": attention, "depths": [1, 1, 1, 1]}
+    try:
+        whole = Plan.model_validate(settings).architecture()
+    except UserError:  # cannot be built at this width
+        return
+    less = narrowed(whole, share)
+    cost(less, 32, 3, 10)  # can be built
+    for stage, narrow in zip(whole.stages, less.stages, strict=True):
+        assert narrow.blocks == stage.blocks
+        assert 1 <= narrow.width <= stage.width
+        # heads and parts need widths that they divide: the next one is never far
+        assert abs(narrow.width - share * stage.width) <= 16
+    assert (less.stem_stride, less.head_width) == (whole.stem_stride, whole.head_width)
+
+
+def test_a_share_that_divides_the_widths_is_exact() -> None:
+    whole = Plan(width=16).architecture()
+    assert narrowed(whole, Fraction(1, 2)) == Plan(width=8).architecture()
+    assert narrowed(whole, Fraction(1)) is whole
+
+
+def test_learned_ratios_stay_at_their_widths() -> None:
+    learned = Plan.model_validate({"width": 16, "ratio": [{"learned": {"budget": "1/4"}}]})
+    architecture = learned.architecture()
+    assert narrowed(architecture, Fraction(1, 2)) is architecture

@@ -1,0 +1,128 @@
+"""Controls of learned ratios: equal cost, other orders."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.cost.cost import cost
+from partialnas.space.cost.learned_blocks import slots
+from partialnas.space.cost.ratio_controls import Control, control_sizes
+
+KINDS = get_args(Control)
+
+
+def learning(**changes: Any) -> Architecture:
+    terms = changes.pop("terms", {"grain": 1})
+    plan = {"width": (32,) * 4, "depths": [2, 2, 2, 2], "stem_stride": 1, **changes}
+    ratio = [{"learned": terms}] * (plan.get("parts", 2) - 1)
+    return Plan.model_validate({**plan, "ratio": ratio}).architecture()
+
+
+def macs(architecture: Architecture, sizes: Mapping[Any, Any]) -> int:
+    return cost(architecture.frozen(sizes), 16).macs
+
+
+LEARNED = [4, 30, 8, 12, 5, 20, 16, 28]
+
+
+def learned(architecture: Architecture) -> dict[Any, Any]:
+    places = [slot.place for slot in slots(architecture, 16)]
+    return {place: (size, 32 - size) for place, size in zip(places, LEARNED, strict=True)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attention", ["none", "channel"])
+def test_all_controls_cost_what_the_learned_ratios_cost(kind: Control, attention: str) -> None:
+    architecture = learning(attention=attention)
+    sizes = learned(architecture)
+    mixers = sum(slot.macs(sizes[slot.place]) for slot in slots(architecture, 16))
+    spared = macs(architecture, sizes) - macs(
+        architecture, control_sizes(kind, architecture, sizes, 16)
+    )
+    assert 0 <= spared <= 0.025 * mixers
+    assert kind != "learned" or spared == 0
+
+
+def test_the_orders_are_those_of_their_names() -> None:
+    # all maps equally large and all layers equally wide, so that an order costs what any other does
+    blocks = learning().stages[0].blocks[:1] * 8
+    architecture = Architecture(stages=({"width": 32, "blocks": blocks},))  # type: ignore[arg-type]
+    sizes = learned(architecture)
+
+    def firsts(kind: Control, seed: int = 0) -> list[int]:
+        found = control_sizes(kind, architecture, sizes, 16, seed)
+        assert list(found) == list(sizes)
+        return [own[0] for own in found.values()]
+
+    assert firsts("learned") == LEARNED
+    assert firsts("reversed") == LEARNED[::-1]
+    orders = [firsts("shuffled", seed) for seed in range(20)]
+    assert all(Counter(order) == Counter(LEARNED) and order != LEARNED for order in orders)
+    assert firsts("shuffled", 3) == orders[3]
+    assert len(set(map(tuple, orders))) > 15
+    uniform = firsts("uniform")
+    assert max(uniform) - min(uniform) <= 2
+
+
+@given(st.integers(0, 1000))
+def test_a_shuffle_is_another_order_wherever_there_is_one(seed: int) -> None:
+    blocks = learning().stages[0].blocks[:1] * 2
+    architecture = Architecture(stages=({"width": 32, "blocks": blocks},))  # type: ignore[arg-type]
+    two = {(0, 0): (8, 24), (0, 1): (16, 16)}
+    assert control_sizes("shuffled", architecture, two, 16, seed=seed) == {
+        (0, 0): (16, 16),
+        (0, 1): (8, 24),
+    }
+    same = {(0, 0): (8, 24), (0, 1): (8, 24)}
+    assert control_sizes("shuffled", architecture, same, 16, seed=seed) == same
+
+
+def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() -> None:
+    data = learning(parts=3, operations=["conv", "conv", "identity"]).model_dump(mode="json")
+    three = data["stages"][0]["blocks"][0]
+    two = learning().model_dump(mode="json")["stages"][0]["blocks"][0]
+    stage = {"width": 32, "blocks": [three, two, three, two]}
+    architecture = Architecture.from_data({"stages": [stage]})
+    sizes = {(0, 0): (4, 12, 16), (0, 1): (8, 24), (0, 2): (16, 8, 8), (0, 3): (24, 8)}
+    assert control_sizes("reversed", architecture, sizes, 16) == {
+        (0, 0): (16, 8, 8),
+        (0, 1): (24, 8),
+        (0, 2): (4, 12, 16),
+        (0, 3): (8, 24),
+    }
+    uniform = control_sizes("uniform", architecture, sizes, 16)
+    first, second = uniform[0, 0][:2]
+    assert abs(first - second) <= 2  # 10 and 10 channels in the mean
+    assert uniform[0, 1] == uniform[0, 3]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "reversed", "shuffled"])
+def test_gates_leave_their_controls_free(kind: Control) -> None:
+    architecture = learning(terms={"grain": 1, "method": "gates"})
+    powers = [4, 16, 8, 8, 4, 16, 16, 2]
+    places = [slot.place for slot in slots(architecture, 16)]
+    sizes = {place: (size, 32 - size) for place, size in zip(places, powers, strict=True)}
+    mixers = sum(slot.macs(sizes[slot.place]) for slot in slots(architecture, 16))
+    controls = control_sizes(kind, architecture, sizes, 16)
+    assert 0 <= macs(architecture, sizes) - macs(architecture, controls) <= 0.025 * mixers
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data(), st.sampled_from(KINDS), st.integers(0, 9))
+def test_any_network_has_controls_that_can_be_built(
+    learning: Any, data: st.DataObject, kind: Control, seed: int
+) -> None:
+    architecture: Architecture = data.draw(learning())
+    resolution = 2 * architecture.smallest_resolution
+    found = slots(architecture, resolution)
+    sizes = {slot.place: data.draw(st.sampled_from(slot.options)) for slot in found}
+    controls = control_sizes(kind, architecture, sizes, resolution, seed)
+    assert cost(architecture.frozen(controls), resolution).macs <= (
+        cost(architecture.frozen(sizes), resolution).macs
+    )

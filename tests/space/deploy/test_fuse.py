@@ -1,0 +1,123 @@
+"""The deploy form computes what the network computes, without its norms."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import preset
+from partialnas.space.deploy.fuse import Affine, deploy
+from partialnas.space.nn.dpconv import InputMixer
+from partialnas.space.nn.network import Network
+
+Shake = Callable[[nn.Module, int], None]
+
+
+def deviation(network: nn.Module, deployed: nn.Module, x: torch.Tensor) -> float:
+    """The largest difference of two networks' logits, over the largest logit."""
+    with torch.no_grad():
+        expected, logits = network(x), deployed(x)
+    return float((logits - expected).abs().max() / expected.abs().max())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.from_type(Architecture), st.integers(0, 2**32), st.integers(0, 5))
+def test_deploy_form_is_the_same_function(
+    shake: Shake, architecture: Architecture, seed: int, extra: int
+) -> None:
+    network = Network(architecture, num_classes=7).double().eval()
+    shake(network, seed)
+    smallest = architecture.smallest_resolution
+    x = torch.randn(2, 3, 2 * smallest + extra, 3 * smallest, dtype=torch.float64)
+    deployed = deploy(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+    assert {parameter.dtype for parameter in deployed.parameters()} == {torch.float64}
+    assert deviation(network, deployed, x) <= 1e-12
+
+
+PLANS = st.fixed_dictionaries(
+    {
+        "width": st.integers(16, 33),
+        "stem_stride": st.sampled_from([2, 4]),
+        "depths": st.just((1, 1, 2, 1)),
+        "parts": st.integers(2, 4),
+        "attention": st.sampled_from(
+            ["none", "channel", "spatial", {"channel": "stages 1-3", "self": "stage 4"}]
+        ),
+        "pat_sp": st.booleans(),
+        "activation": st.sampled_from(["gelu", "relu"]),
+    }
+)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(PLANS, st.integers(0, 2**32))
+def test_logits_in_single_precision_agree(shake: Shake, plan: dict[str, object], seed: int) -> None:
+    network = Network(Plan.model_validate(plan).architecture()).eval()
+    shake(network, seed)
+    assert deviation(network, deploy(network), torch.randn(2, 3, 64, 48)) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["partialnet_t0", "partialnet_t2", "fasternet_t0"])
+def test_presets_deploy(shake: Shake, name: str) -> None:
+    network = Network(preset(name))
+    shake(network, 0)
+    assert deviation(network.eval(), deploy(network), torch.randn(2, 3, 64, 96)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "affines"),
+    [
+        ({}, 0),
+        ({"attention": "channel"}, 0),  # folds into the MLP's first 1x1
+        ({"attention": "spatial"}, 0),
+        ({"attention": "channel", "pat_sp": True}, 4),  # PAT_sp's gated halves
+        ({"attention": "self", "parts": 3, "operations": ["conv", "channel", "attention"]}, 4),
+    ],
+)
+def test_affine_maps_stay_only_where_a_norm_cannot_fold(
+    changes: dict[str, object], affines: int
+) -> None:
+    plan = Plan.model_validate({"width": 16, "depths": [1, 1, 1, 1], **changes})
+    deployed = deploy(Network(plan.architecture()))
+    assert sum(isinstance(module, Affine) for module in deployed.modules()) == affines
+
+
+def test_the_network_is_left_as_it_is(shake: Shake) -> None:
+    network = Network(preset("partialnet_t0"))
+    shake(network, 0)
+    before = copy.deepcopy(network.state_dict())
+    deployed = deploy(network)
+    assert network.training
+    assert not deployed.training
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("pat_sp", [False, True])
+def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
+    shake: Shake, pat_sp: bool
+) -> None:
+    plan = Plan.model_validate(
+        {
+            "width": 16,
+            "stem_stride": 1,
+            "depths": (1, 1, 1, 1),
+            "ratio": {"learned": {"per": "input"}},
+            "attention": {"channel": "stages 1-3", "self": "stage 4"},
+            "pat_sp": pat_sp,
+        }
+    )
+    network = Network(plan.architecture(), num_classes=7).double().eval()
+    shake(network, 0)
+    deployed = deploy(network)
+    x = torch.randn(16, 3, 16, 16, dtype=torch.float64)
+    assert deviation(network, deployed, x) <= 1e-12
+    mixers = [m for m in deployed.modules() if isinstance(m, InputMixer)]
+    assert len({int(chosen) for m in mixers if m.chosen is not None for chosen in m.chosen}) > 1

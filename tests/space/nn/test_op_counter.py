@@ -1,0 +1,156 @@
+"""Closed formulas against fvcore and torch's counter, and both against the published figures."""
+
+import csv
+import warnings
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import PRESETS, preset, preset_plan
+from partialnas.space.cost.cost import cost
+from partialnas.space.nn.network import Network
+from partialnas.space.nn.op_counter import Count, count
+
+with (Path(__file__).parents[1] / "published.csv").open() as file:
+    PUBLISHED = list(csv.DictReader(file))
+
+# Operators that count as nothing, by the convention of published tables.
+FREE = {
+    *("add", "avg_pool2d", "div", "gelu", "hardsigmoid", "hardswish", "linalg_vector_norm"),
+    *("mean", "mul", "silu", "softmax", "sub"),
+    *("le", "log", "pow", "round", "sqrt", "square", "where"),  # position buckets
+}
+
+
+def row_id(row: dict[str, str]) -> str:
+    return f"{row['network']}-{row['pat_sp']}"
+
+
+def plan_of(row: dict[str, str]) -> Plan:
+    plan = preset_plan(row["network"])
+    return Plan.model_validate({**plan.model_dump(), "pat_sp": row["pat_sp"] == "on"})
+
+
+def assert_formula(architecture: Architecture, counted: Count, *where: object) -> None:
+    formula = cost(architecture, *where)
+    for figure in ("params", "macs", "macs_core", "activations"):
+        assert getattr(formula, figure) == getattr(counted, figure), figure
+    assert {name.removeprefix("aten::") for name in counted.skipped} <= FREE
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
+def test_golden_figures(row: dict[str, str]) -> None:
+    formula = cost(plan_of(row).architecture(), 224)
+    assert (formula.params, formula.macs) == (int(row["params"]), int(row["macs"]))
+    assert formula.macs_core == int(row["macs_core"])
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
+def test_golden_figures_are_the_published_ones(row: dict[str, str]) -> None:
+    if row["network"].startswith("partialnet"):
+        assert row["params"] == row["published_params"]
+        assert row["macs"] == row["published_macs"]
+    else:  # published rounded, without norms and pooling
+        assert f"{int(row['macs_core']) / 1e9:.2f}G" == row["published_macs"]
+        published = float(row["published_params"].removesuffix("M"))
+        assert abs(int(row["params"]) / 1e6 - published) < 0.1
+
+
+@pytest.mark.parametrize("name", ["partialnet_t0", "partialnet_t2", "fasternet_t0"])
+def test_presets_cost_what_is_counted(name: str) -> None:
+    assert_formula(preset(name), count(Network(preset(name)), 224), 224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
+def test_every_published_network_costs_what_is_counted(row: dict[str, str]) -> None:
+    architecture = plan_of(row).architecture()
+    assert_formula(architecture, count(Network(architecture), 224), 224)
+
+
+def _random(architecture: Architecture, extra: tuple[int, int], in_chans: int) -> None:
+    smallest = architecture.smallest_resolution
+    size = (smallest + extra[0], 2 * smallest + extra[1])
+    counted = count(Network(architecture, in_chans, num_classes=10), size, in_chans)
+    assert_formula(architecture, counted, size, in_chans, 10)
+
+
+RANDOM = (
+    st.from_type(Architecture),
+    st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    st.sampled_from([1, 3]),
+)
+
+
+@settings(max_examples=8, deadline=None)
+@given(*RANDOM)
+def test_random_architectures_cost_what_is_counted(
+    architecture: Architecture, extra: tuple[int, int], in_chans: int
+) -> None:
+    _random(architecture, extra, in_chans)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(*RANDOM)
+def test_200_random_architectures_cost_what_is_counted(
+    architecture: Architecture, extra: tuple[int, int], in_chans: int
+) -> None:
+    _random(architecture, extra, in_chans)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n.endswith("t0") else pytest.param(n, marks=pytest.mark.slow) for n in PRESETS[6:]],
+)
+def test_timms_fasternets_count_as_ours(name: str) -> None:
+    assert_formula(preset(name), count(timm.create_model(name), 224), 224)
+
+
+class Attention(nn.Module):
+    """16 tokens of 8 channels, attended to in one of three ways."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.multihead = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).mT
+        if self.kind == "multihead":
+            out: Tensor = self.multihead(tokens, tokens, tokens, need_weights=False)[0]
+            return out
+        heads = tokens.unflatten(2, (2, 4)).transpose(1, 2)
+        if self.kind == "fused":
+            return nn.functional.scaled_dot_product_attention(heads, heads, heads)
+        return (heads @ heads.mT).softmax(-1) @ heads
+
+
+def test_fused_attention_counts_as_its_two_products() -> None:
+    explicit, fused, multihead = (
+        count(Attention(kind), 4, in_chans=8) for kind in ("explicit", "fused", "multihead")
+    )
+    products = 2 * 16 * 16 * 8
+    assert explicit.macs == explicit.macs_raw == explicit.macs_core == products
+    assert fused.macs == fused.macs_core == products
+    assert fused.macs_raw == 0
+    assert multihead.macs == multihead.macs_core == products + 16 * 8 * 24 + 16 * 8 * 8
+
+
+def test_counting_leaves_the_network_as_it_is_and_says_nothing() -> None:
+    network = Network(preset("fasternet_t0"))
+    network.stem.eval()
+    modes = [module.training for module in network.modules()]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        count(network, 64)
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(tensor, before[n]) for n, tensor in network.state_dict().items())

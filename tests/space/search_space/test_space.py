@@ -1,0 +1,369 @@
+"""Spaces: points, sampling, neighbours, encoding, what Optuna sees, mistakes."""
+
+import json
+import math
+import pickle
+import random
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.presets import preset
+from partialnas.space.axes.choices import Choice, Layout
+from partialnas.space.axes.decoder import Chosen
+from partialnas.space.cost.constraints import Constraints
+from partialnas.space.cost.formulas import Cost
+from partialnas.space.errors import UserError
+from partialnas.space.search_space.space import Space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+PAPER = """
+base: {preset: partialnet_t0, stem_stride: 2, width: 16}
+space:
+  axes:
+    width: [8, 12, 16]
+    depths: [[1, 1, 2, 1], [1, 2, 4, 2]]
+    parts: {values: [1, 2, 3], per: stage}
+    ratio: {values: [1/8, 1/4, 1/2], per: stage}
+    ratio_2: {values: [1/8, 1/4], per: stage}
+    operation_2: {values: [channel, pool, attention], per: stage}
+    attention:
+      none: {}
+      channel: {channel: stages 1-3}
+      both: {channel: stages 1-3, self: stage 4}
+    heads: {values: [1, 2, 4], when: {attention: [both]}}
+    pat_sp: [false, true, stages 1-2]
+    mlp_ratio: {values: [1, 2, 3], per: block}
+    activation: [gelu, relu]
+  constraints: {macs: {min: 0.2M, max: 1.5M}, params: {max: 0.5M}}
+"""
+
+
+def space_of(text: str, resolution: int = 28) -> Space:
+    return Space.from_data(yaml.safe_load(text), resolution=resolution, in_chans=1, num_classes=10)
+
+
+def of_axes(axes: str, base: str = "{width: 8, depths: [1, 1, 2, 1]}", rest: str = "") -> Space:
+    return space_of(f"{{base: {base}, space: {{axes: {axes}{rest}}}}}", 32)
+
+
+@pytest.fixture(scope="module")
+def paper() -> Space:
+    return space_of(PAPER)
+
+
+@pytest.fixture(scope="module")
+def points(paper: Space) -> list[Any]:
+    rng = random.Random(0)
+    return [paper.sample(rng) for _ in range(30)]
+
+
+def test_samples_are_in_the_space(paper: Space, points: list[Any]) -> None:
+    for point in points:
+        architecture = paper.architecture(point)
+        cost = paper.cost(architecture)
+        assert 200_000 <= cost.macs <= 1_500_000
+        assert cost.params <= 500_000
+        assert paper.contains(point)
+        assert architecture.name == ""
+    assert len({paper.architecture(point).digest for point in points}) > 25
+
+
+def test_a_point_is_plain_data_and_back(paper: Space, points: list[Any]) -> None:
+    for point in points:
+        stored = json.loads(json.dumps(dict(point)))
+        assert paper.point(stored) == point
+        assert hash(paper.point(stored)) == hash(point)
+        assert pickle.loads(pickle.dumps(point)) == point  # noqa: S301
+        code = paper.encode(point)
+        assert len(code) == len(paper.choices)
+        assert sum(value >= 0 for value in code) == len(point)
+        assert paper.decode(code) == point
+
+
+def test_samples_are_located(paper: Space, points: list[Any]) -> None:
+    for point in points[:5]:
+        architecture = paper.architecture(point)
+        located = paper.locate(architecture)
+        assert located is not None
+        assert paper.architecture(located).digest == architecture.digest
+    assert paper.locate(preset("partialnet_t0")) is None
+
+
+@pytest.mark.parametrize("make", [random.Random, np.random.default_rng])
+def test_equal_seeds_give_equal_samples(paper: Space, make: Any) -> None:
+    assert [paper.sample(make(3)) for _ in range(3)] == [paper.sample(make(3))] * 3
+    rng = make(3)
+    assert paper.sample(rng) != paper.sample(rng)
+
+
+def test_levels_are_drawn_equally_often() -> None:
+    space = of_axes("{activation: [gelu, relu, silu], mlp_ratio: {values: [1, 2], per: stage}}")
+    rng = random.Random(1)
+    drawn = [space.sample(rng) for _ in range(600)]
+    for label in ("gelu", "relu", "silu"):
+        assert 150 < sum(point["activation"] == label for point in drawn) < 250
+    assert 240 < sum(point["mlp_ratio@stage3"] == 2 for point in drawn) < 360
+
+
+def test_blocks_that_rarely_can_be_built_do_not_stop_sampling() -> None:
+    base = "{width: 8, depths: [4, 4, 4, 4], parts: 3}"
+    space = of_axes("{ratio: {values: [1/4, 1/2, 3/4], per: block},"
+                    " ratio_2: {values: [1/4, 1/2, 3/4], per: block}}", base)  # fmt: skip
+    size = space.size()
+    assert (size.points, size.combinations) == (3**16, 9**16)  # a third of 9 leave something each
+    rng = random.Random(0)
+    assert all(space.contains(space.sample(rng)) for _ in range(5))
+
+
+def test_a_point_of_settings_takes_the_rest_from_the_base() -> None:
+    space = of_axes(
+        "{parts: {values: [1, 2, 3], per: stage}, ratio: {values: [1/4, 1/2], per: stage},"
+        " attention: [none, {channel: stages 1-3}], activation: [gelu, relu]}"
+    )
+    assert dict(space.point({"parts": 2, "parts@stage1": 1, "ratio": 0.5})) == {
+        "activation": "gelu",
+        "parts@stage1": 1,
+        "parts@stage2": 2,
+        "parts@stage3": 2,
+        "parts@stage4": 2,
+        "attention": "none",
+        "ratio@stage2": "1/2",
+        "ratio@stage3": "1/2",
+        "ratio@stage4": "1/2",
+    }
+    placed = space.point({"attention": {"channel": "stages 1-3"}})
+    assert placed["attention"] == "channel: stages 1-3"
+    one_part = space.point({"parts": 1})
+    assert set(one_part) == {"activation", *(f"parts@stage{s}" for s in range(1, 5))}
+    mixers = [blocks[0].parts[0].op for blocks in space.architecture(one_part).realised]
+    assert mixers == ["conv"] * 4
+
+
+def test_conditions_decide_where_an_axis_is_active() -> None:
+    space = of_axes(
+        "{attention: [none, self], heads: {values: [1, 2], when: {attention: self}},"
+        " mlp_ratio: {values: [1, 3], per: block, when: {attention: [none]}}}"
+    )
+    inactive = space.point({"attention": "self", "heads": 2})
+    assert dict(inactive) == {"attention": "self", "heads": 2}
+    blocks = [block for stage in space.architecture(inactive).realised for block in stage]
+    assert {block.hidden // block.width for block in blocks} == {2}  # the base's
+    with pytest.raises(UserError, match=r"mlp_ratio@stage1\.block1: missing"):
+        space.architecture({"attention": "none"})
+    assert space.size().points == 2 + 2**5
+
+
+def test_neighbours_are_one_change_away(paper: Space, points: list[Any]) -> None:
+    for point in points[:3]:
+        near = list(paper.neighbours(point))
+        digests = [paper.architecture(other).digest for other in near]
+        assert len(set(digests)) == len(near) > 5
+        assert paper.architecture(point).digest not in digests
+        for other in near:
+            assert paper.contains(other)
+            shared = point.keys() & other.keys()
+            assert sum(point[name] != other[name] for name in shared) == 1
+        shuffled = list(paper.neighbours(point, random.Random(0)))
+        assert {paper.architecture(other).digest for other in shuffled} == set(digests)
+
+
+def test_a_new_block_is_like_the_one_before() -> None:
+    axes = "{depth: {values: [1, 2], per: stage}, mlp_ratio: {values: [1, 2], per: block}}"
+    space = of_axes(axes, "{width: 8, depths: [1, 1, 1, 1]}")
+    point = space.point({"mlp_ratio": 1})
+    deeper = space.change(point, "depth@stage2", 2)
+    assert deeper is not None
+    assert deeper["mlp_ratio@stage2.block2"] == 1
+    assert space.change(deeper, "depth@stage2", 1) == point
+
+
+def test_a_change_that_leaves_the_space_is_none() -> None:
+    space = of_axes("{ratio: [1/8, 1/4], parts: [2, 3], ratio_2: [1/2, 7/8]}")
+    point = space.point({"ratio": "1/4", "parts": 3, "ratio_2": "1/2"})
+    assert space.change(point, "ratio_2", "7/8") is None
+    with pytest.raises(UserError, match="ratio: expected one of 1/8, 1/4, got '1/3'"):
+        space.change(point, "ratio", "1/3")
+    with pytest.raises(UserError, match="no choice ratio@stage1, or it is not active"):
+        space.change(point, "ratio@stage1", "1/4")
+
+
+def test_what_is_not_in_the_space_is_told_why(paper: Space, points: list[Any]) -> None:
+    point = dict(points[0])
+    assert paper.refusal(point) is None
+    assert paper.refusal({**point, "widht": 8}) == "the space has no choice widht"
+    assert "width: expected one of 8, 12, 16, got 9" in str(paper.refusal({**point, "width": 9}))
+    no_depths = {name: label for name, label in point.items() if name != "depths"}
+    assert "depths: missing" in str(paper.refusal(no_depths))
+    space = of_axes("{parts: [1, 2], ratio: [1/16, 1/4]}", rest=", constraints: {params: {max: 1}}")
+    assert "gets none of 8 channels" in str(space.refusal({"parts": 2, "ratio": "1/16"}))
+    assert "not active: ratio" in str(space.refusal({"parts": 1, "ratio": "1/4"}))
+    assert "asked for at most 1" in str(space.refusal({"parts": 1}))
+
+
+def test_optuna_is_asked_for_active_choices_only(paper: Space) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        point = paper.suggest(trial)
+        assert trial.params == dict(point) == paper.params_of(point)
+        study.tell(trial, 0.0)
+    wanted = paper.sample(random.Random(5))
+    study.enqueue_trial(paper.params_of(paper.architecture(wanted)))
+    proposed = paper.architecture(paper.suggest(study.ask()))
+    assert proposed.digest == paper.architecture(wanted).digest
+    with pytest.raises(UserError, match="not in the space"):
+        paper.params_of(preset("fasternet_t0"))
+
+
+def test_optuna_tpe_learns_over_a_space() -> None:
+    space = of_axes(
+        "{mlp_ratio: {values: [1, 2, 3, 4], per: stage}, pat_sp: [false, true, stage 1]}"
+    )
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5))
+    for _ in range(25):
+        trial = study.ask()
+        study.tell(trial, space.cost(space.architecture(space.suggest(trial))).macs)
+    least = min(space.cost(space.architecture(point)).macs for point in space.enumerate())
+    assert study.best_value < 1.5 * least
+
+
+def test_mistakes_of_base_and_space_are_told_together() -> None:
+    with pytest.raises(UserError) as caught:
+        space_of("{base: {width: 0}, space: {axes: {width: [a]}, constraint: 1}}")
+    text = str(caught.value)
+    for line in (
+        "base",
+        "space.axes.width[0]: expected a whole number",
+        "space.constraint: unknown",
+    ):
+        assert line in text
+    with pytest.raises(UserError) as caught:
+        space_of("{base: {parts: 4}, space: {axes: {stem_stride: [2, 4], ratio_3: [1/4]}}}")
+    text = str(caught.value)
+    assert (
+        "space.axes.stem_stride: an input of 28x28 pixels is too small for a stem of stride 4"
+        in text
+    )
+    assert "the smallest that works is 32x32" in text
+    assert "space.axes.ratio_3: needs ratio_2, as an axis or in the base's ratio" in text
+    with pytest.raises(UserError, match=r"base\.stem_stride: an input of 28x28"):
+        space_of("{base: {width: 8}, space: {axes: {}}}")
+
+
+def nearest_told(space: Space) -> str:
+    started = time.process_time()
+    with pytest.raises(UserError) as caught:
+        space.sample(random.Random(0))
+    assert time.process_time() - started < 1
+    return str(caught.value)
+
+
+def test_constraints_out_of_reach_are_told_with_the_nearest() -> None:
+    axes = "{width: [8, 12], mlp_ratio: {values: [1, 2], per: stage}}"
+    free = of_axes(axes)
+    costs = [free.cost(free.architecture(point)) for point in free.enumerate()]
+    least, most = min(c.macs for c in costs), max(c.params for c in costs)
+    text = nearest_told(of_axes(axes, rest=", constraints: {macs: {max: 1000}}"))
+    assert "no network of this space" in text
+    assert f"the nearest has macs {least / 1e3:.4g}k, asked for at most 1k" in text
+    text = nearest_told(of_axes(axes, rest=", constraints: {params: {min: 1G}}"))
+    assert f"the nearest has params {most / 1e3:.4g}k, asked for at least 1G" in text
+
+
+def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
+    axes = (
+        "{mlp_ratio: {values: [1, 2, 3], per: block}, pat_sp: {values: [false, true], per: block}}"
+    )
+    base = "{preset: partialnet_t0, width: 8}"
+    smallest = Plan(width=8, mlp_ratio=1, attention={"channel": "stages 1-3", "self": "stage 4"})
+    free = of_axes(axes, base)
+    least = free.cost(smallest.architecture()).macs
+    text = nearest_told(of_axes(axes, base, ", constraints: {macs: {max: 1k}}"))
+    assert f"the nearest has macs {least / 1e3:.4g}k, asked for at most 1k" in text
+    only = of_axes(axes, base, f", constraints: {{macs: {{max: {least}}}}}")
+    assert only.architecture(only.sample(random.Random(0))).digest == smallest.architecture().digest
+
+
+@given(st.integers(1, 10**12), st.integers(0, 10**6), st.integers(1, 10**6))
+def test_bounds_are_told_apart_from_each_other_and_from_what_was_reached(
+    low: int, more: int, beyond: int
+) -> None:
+    high, reached = low + more, low + more + beyond
+    (line,) = Constraints.model_validate({"macs": {"min": low, "max": high}}).violations(
+        Cost(macs=reached)
+    )
+    match = re.fullmatch(r"macs (\S+), asked for at least (\S+) and at most (\S+)", line)
+    assert match is not None
+    assert len({*match.groups()}) == len({reached, low, high})
+    for text, number in zip(match.groups(), (reached, low, high), strict=True):
+        value = float(text.rstrip("kMG")) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1], 1)
+        assert value == pytest.approx(number, rel=1e-3)
+
+
+def test_a_change_that_steers_nothing_walks_through_no_choices(
+    monkeypatch: pytest.MonkeyPatch, paper: Space
+) -> None:
+    point = paper.sample(random.Random(0))
+    ratio = next(name for name in point if name.startswith("mlp_ratio"))
+    parts = next(name for name in point if name.startswith("parts"))
+    chosen = paper._chosen(point)
+    asked: list[str] = []
+    active = Layout.active
+
+    def noting(self: Layout, choice: Choice, so_far: Chosen) -> bool:
+        asked.append(choice.name)
+        return active(self, choice, so_far)
+
+    monkeypatch.setattr(Layout, "active", noting)
+    for name, walks in ((ratio, False), (parts, True)):
+        choice = next(each for each in paper.choices if each.name == name)
+        (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]
+        near = next(paper.layout.changes(chosen, choice, level))
+        assert near[choice.key] == level
+        assert bool(asked) == walks
+
+
+def test_a_space_that_cannot_be_built_says_why() -> None:
+    space = of_axes("{parts: [7, 8], activation: [gelu, relu]}", "{width: 4}")
+    with pytest.raises(UserError, match=r"no network of this space can be built.*gets none of 4"):
+        space.sample(random.Random(0))
+
+
+def test_a_space_without_axes_is_its_base() -> None:
+    space = of_axes("{}")
+    point = space.sample(random.Random(0))
+    assert dict(point) == {}
+    assert space.size().points == space.size().networks == 1
+    assert space.locate(space.architecture(point)) == point
+    assert list(space.neighbours(point)) == []
+
+
+def test_choosing_building_and_pricing_is_fast(paper: Space) -> None:
+    space = of_axes("{width: [8, 16], mlp_ratio: {values: [1, 2, 3], per: block},"
+                    " parts: {values: [1, 2, 3], per: block}}",
+                    "{preset: partialnet_t0, width: 16}")  # fmt: skip
+    rng, started = random.Random(0), time.process_time()
+    for _ in range(50):
+        space.cost(space.architecture(space.sample(rng)))
+    assert (time.process_time() - started) / 50 < 0.005
+    assert math.isfinite(paper.size().error)
+
+
+def test_spaces_take_no_torch() -> None:
+    code = (
+        "import sys, partialnas.space.search_space.space, partialnas.space.search_space.advice;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'optuna', 'numpy', 'ray')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,140 @@
+"""Remarks on spaces: what cannot matter, what can hardly be built, what is out of reach."""
+
+import pytest
+import yaml
+
+from partialnas.space.arch.plan import Plan
+from partialnas.space.axes.spec import SpaceSpec
+from partialnas.space.errors import UserError
+from partialnas.space.search_space.advice import check
+from partialnas.space.search_space.space import Space
+
+
+def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
+    spec = SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load(constraints))
+    plan = Plan(**{"width": 16, "depths": (1, 1, 2, 1), **base})
+    return check(Space(plan, spec, resolution=resolution))
+
+
+def test_a_sound_space_has_no_remarks() -> None:
+    axes = """{
+        width: [8, 16],
+        parts: {values: [1, 2], per: stage},
+        ratio: {values: [1/4, 1/2], per: stage},
+        attention: [none, {self: stage 4}],
+        heads: [1, 2],
+        pat_sp: [false, true],
+    }"""
+    assert remarks(axes) == []
+
+
+def test_an_axis_of_one_level_is_told() -> None:
+    (line,) = remarks("{width: [8]}")
+    assert line.startswith("space.axes.width: has one level only")
+
+
+@pytest.mark.parametrize(
+    ("axes", "start", "reason"),
+    [
+        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "has a block 3 parts"),
+        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "has a block 3 parts"),
+        ("{heads: [1, 2]}", "space.axes.heads", "is there self-attention"),
+        ("{attention: [none, channel], operations: [[conv, pool], [conv, identity]]}",
+         "space.axes.attention", "does a part take the block's attention"),
+        ("{parts: [1, 3], width: [8, 16], mlp_ratio: {values: [1, 3], when: {ratio: [1/4]}},"
+         " ratio: {values: [1/4, 1/8], when: {pat_sp: [true]}},"
+         " pat_sp: {values: [true, stage 1], when: {activation: [relu]}},"
+         " activation: {values: [relu, gelu], when: {width: [8]}},"
+         " head_width: {values: [8, 9], when: {heads: [1]}}, heads: [1, 2]}",
+         "space.axes.head_width", "does its condition hold"),
+    ],
+)  # fmt: skip
+def test_an_axis_that_is_never_active_is_told(axes: str, start: str, reason: str) -> None:
+    lines = [line for line in remarks(axes) if line.startswith(start)]
+    assert len(lines) == 1
+    assert "cannot matter" in lines[0]
+    assert reason in lines[0]
+
+
+def test_an_axis_that_changes_no_network_is_told() -> None:
+    (line,) = remarks("{operations: [[conv, pool], [conv, pool, conv]], width: [8, 16]}")
+    assert line.startswith("space.axes.operations: cannot matter")
+    assert "gave another network" in line
+
+
+def test_a_level_that_cannot_be_built_is_told() -> None:
+    (line,) = remarks("{ratio: [1/64, 1/4, 1/2]}", width=8)
+    assert line == "space.axes.ratio: 1/64 is in none of 200 random networks that can be built"
+
+
+def test_self_attention_on_a_single_position_is_told() -> None:
+    axes = "{attention: [none, {self: stage 4}], stem_stride: [2, 4]}"
+    (line,) = remarks(axes, resolution=32)
+    assert line.startswith("self-attention in stage 4 with stem stride 4 cannot matter")
+    assert "1x1 map" in line
+    assert remarks(axes, resolution=64) == []
+
+
+def test_a_large_share_that_cannot_be_built_is_told() -> None:
+    axes = """{
+        ratio: {values: [1/4, 3/4], per: stage},
+        ratio_2: {values: [1/8, 1/2, 5/8], per: stage},
+    }"""
+    (line,) = remarks(axes, parts=3)
+    # 1/4 goes with all three, 3/4 with 1/8 only: four of six in each of four stages
+    assert line.startswith(f"{1 - (4 / 6) ** 4:.0%} of the combinations cannot be built")
+    assert "leave nothing" in line
+
+
+def test_constraints_out_of_reach_are_an_error() -> None:
+    with pytest.raises(UserError, match="constraints: no network of this space satisfies them"):
+        remarks("{width: [8, 16]}", constraints="{macs: {max: 10}}")
+
+
+@pytest.mark.parametrize(
+    ("axes", "base", "path"),
+    [
+        ("{ratio: [1/4, {learned: {}}]}", {}, "space.axes.ratio: learned: a constraint on macs"),
+        ("{ratio_2: [1/4, {learned: {grain: 2}}]}", {"parts": 3},
+         "space.axes.ratio_2: learned (grain 2): a constraint on macs"),
+        ("{width: [16, 32]}", {"ratio": {"learned": {}}}, "base.ratio: a constraint on macs"),
+        ("{parts: [2, 3]}", {"ratio": ["1/4", {"learned": {}}]},
+         "base.ratio[1]: a constraint on macs"),
+        ("{ratio: {values: [1/4], when: {width: [16]}}, width: [16, 32]}",
+         {"ratio": {"learned": {}}}, "base.ratio: a constraint on macs"),
+    ],
+)  # fmt: skip
+def test_a_macs_constraint_needs_a_budget(axes: str, base: dict[str, object], path: str) -> None:
+    with pytest.raises(UserError) as error:
+        remarks(axes, constraints="{macs: {max: 20M}}", **base)
+    assert path in str(error.value)
+    assert "{learned: {budget: 1/4}}" in str(error.value)
+    Space(
+        Plan.model_validate({"width": 16, "depths": (1, 1, 2, 1), **base}),
+        SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load("{params: {max: 20M}}")),
+        resolution=64,
+    )
+
+
+def test_a_learned_base_that_an_axis_replaces_needs_no_budget() -> None:
+    base = {"ratio": {"learned": {}}}
+    assert remarks("{ratio: [1/4, 1/2]}", constraints="{macs: {max: 20M}}", **base) == []
+
+
+def test_one_axis_within_a_network_has_one_budget() -> None:
+    values = "[1/4, {learned: {budget: 1/4}}, {learned: {budget: 1/2}}]"
+    with pytest.raises(UserError, match=r"space\.axes\.ratio: learned ratios .* share") as error:
+        remarks(f"{{ratio: {{values: {values}, per: stage}}}}")
+    assert "vary per network" in str(error.value)
+    assert remarks(f"{{ratio: {values}}}") == []
+
+
+def test_an_unknown_key_under_learned_is_told_with_its_path() -> None:
+    axes = {"ratio": ["1/4", {"learned": {"budgets": "1/4"}}]}
+    with pytest.raises(UserError, match=r"space\.axes\.ratio\[1\]: learned\.budgets: unknown key"):
+        Space.from_data({"space": {"axes": axes}}, resolution=32)
+
+
+def test_a_budget_that_no_network_can_meet_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"out of reach: expected a share from 0\.\d+ to below 1"):
+        remarks("{ratio: [{learned: {budget: 1/10000}}, {learned: {budget: 1/9999}}]}")
