@@ -59,7 +59,7 @@ MAKERS: dict[str, Maker] = {
 """By verb what makes its artefact from the studies' folders and the arguments."""
 
 
-def make(folders: Sequence[Path], query: Query) -> Artefact:
+def build_artefact(folders: Sequence[Path], query: Query) -> Artefact:
     """What a query makes of studies.
 
     Raises:

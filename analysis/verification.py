@@ -14,12 +14,12 @@ from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.frames.provenance import (
     Stamp,
     StudyId,
-    numbers,
+    has_valid_checksum,
     read_stamp,
     study_id,
-    unchanged,
+    table_excerpt,
 )
-from partialnas.analysis.registry import make
+from partialnas.analysis.registry import build_artefact
 from partialnas.space.errors import UserError
 
 _PATHS = ("folder",)
@@ -74,7 +74,7 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
     """
     path = Path(path)
     stamp, content = read_stamp(path)
-    artefact = make(_in_order(path, stamp, [*map(Path, folders)]), stamp.query)
+    artefact = build_artefact(_in_order(path, stamp, [*map(Path, folders)]), stamp.query)
     if stamp.shown is not None:
         return _figure(stamp, artefact, content)
     try:
@@ -110,9 +110,9 @@ def _figure(stamp: Stamp, artefact: Artefact, content: bytes) -> Verdict:
     """The numbers that a figure carries, then its drawing."""
     assert stamp.shown is not None
     assert artefact.drawing is not None
-    now = numbers(artefact.drawing.shown)
+    now = table_excerpt(artefact.drawing.shown)
     found = [*_shown(stamp.shown, now)]
-    if not unchanged(content):
+    if not has_valid_checksum(content):
         found.append(Difference("the drawing", "", "changed after it was written", "the original"))
     note = ""
     if not found and content != artefact.content(stamp.format):

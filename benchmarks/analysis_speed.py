@@ -17,7 +17,7 @@ from rich.table import Table
 
 from partialnas.analysis import front, load, pareto_figure, pareto_table
 from partialnas.analysis.report.report import write_report
-from partialnas.runs.system.environment import load as load_of_machine
+from partialnas.runs.system.environment import load_average as load_of_machine
 
 AIMS_S = {"load": 3.0, "front": 0.1, "Pareto figure, table and caption": 5.0, "report": 30.0}
 

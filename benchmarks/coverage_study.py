@@ -25,7 +25,7 @@ from rich.console import Console
 from simulated_arms import VARIABLE, Noise, Numbers, Simulated, name
 
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, drawing
+from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, figure_style
 from partialnas.analysis.stats import multiple_comparisons as contrasts
 from partialnas.analysis.stats.multiple_comparisons import Comparison, compare, seeds_needed
 from partialnas.runs.system.environment import environment
@@ -227,20 +227,22 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         "false": ("false positives", (0, 5), (-0.3, 8)),
         "power": ("power", (75, 85), (70, 90)),
     }
-    with drawing("neurips") as style:
+    with figure_style("neurips") as style:
         figure = Figure(figsize=(1.2 * style.width, 0.6 + 0.17 * len(shown)), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True)
         for axis, (what, (title, aim, limits)) in zip(axes, panels.items(), strict=True):
-            axis.axvspan(*aim, color=CLOUD, alpha=0.25, linewidth=0)
+            axis.axvspan(*aim, color=MUTED_COLOR, alpha=0.25, linewidth=0)
             axis.set_xlim(*limits)
             for i, row in enumerate(shown):
                 if what == "power" and row.label.startswith("sequential"):
                     continue  # stated for as many seeds as it begins with
                 mean, least, most = (100 * value for value in row.estimate(what))
-                colour = SERIES[1] if row.label.startswith(STAGED[False]) else SERIES[0]
+                colour = (
+                    SERIES_COLORS[1] if row.label.startswith(STAGED[False]) else SERIES_COLORS[0]
+                )
                 axis.plot([least, most], [i, i], color=colour, linewidth=1)
                 axis.plot([mean], [i], "o", color=colour, markersize=3)
-            axis.set_xlabel(f"{title} (%)", color=INK, fontsize=style.small)
+            axis.set_xlabel(f"{title} (%)", color=DARK_COLOR, fontsize=style.small)
         axes[0].set_yticks(
             range(len(shown)),
             [f"{r.label}, {r.simulated.arms} arms × {r.simulated.seeds} seeds" for r in shown],

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.ratio_learning.tracking import ratio_learner
+from partialnas.runs.ratio_learning.tracking import make_ratio_learner
 from partialnas.runs.system.allocator import keep_freed_memory
 from partialnas.runs.training.optimizer import make_optimizer
 from partialnas.space.arch.architecture import Architecture
@@ -59,7 +59,7 @@ class Trained:
         self.optimizer = make_optimizer(self.network, Recipe(lr=1e-3))
         recipe = Recipe()
         total = int(steps / recipe.ratio_freeze) + 1
-        self.ratios = ratio_learner(self.network, shape[-1], total, recipe.ratio_freeze)
+        self.ratios = make_ratio_learner(self.network, shape[-1], total, recipe.ratio_freeze)
         self.x, self.y = batch(shape)
 
     def step(self, number: int) -> None:

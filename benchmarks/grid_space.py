@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.space import Trial
+from partialnas.space.search_space.space import OptunaTrial
 
 
 class Variable(NamedTuple):
@@ -98,7 +98,7 @@ class GridSpace:
         """The setting of these levels."""
         return Setting(tuple(round(level) for level in code))
 
-    def suggest(self, trial: Trial) -> Setting:
+    def suggest(self, trial: OptunaTrial) -> Setting:
         """What an Optuna trial suggests."""
         return Setting(
             tuple(trial.suggest_categorical(each.name, each.labels) for each in self.choices)

@@ -9,7 +9,7 @@ import argparse
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.measure import measure
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.presets import preset
 
 LETTERS = ("t0", "t1", "t2", "s", "m", "l")
@@ -28,7 +28,7 @@ def main() -> None:
     print(f"batch {options.batch_size} at {options.resolution}, device {options.device}, 1 thread")
     print(f"{'network':32} {'form':9} {'img/s':>9} {'relative':>9} {'95 % interval':>15} noisy")
     for letter in options.letters:
-        reference = subject_from(f"timm:fasternet_{letter}")
+        reference = parse_subject(f"timm:fasternet_{letter}")
         for family in ("fasternet", "partialnet"):
             for form in ("training", "deploy"):
                 protocol = Protocol(

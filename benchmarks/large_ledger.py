@@ -18,16 +18,16 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from partialnas.runs.ledger.column_store import bind
+from partialnas.runs.ledger.column_store import archive_rows
 from partialnas.runs.ledger.file import LEDGER_FILE, open_writer
 from partialnas.runs.ledger.rows import ProposalRow, planned_row, to_json, trial_columns
-from partialnas.runs.ledger.schema import transaction, write
+from partialnas.runs.ledger.schema import transaction, write_row
 from partialnas.runs.records.job import trial_key
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import subject_data, subject_digest
-from partialnas.runs.system.environment import environment, now
-from partialnas.search.resolve.resolve import prepare
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.runs.system.environment import environment, utc_now
+from partialnas.search.resolve.resolve import resolve_study
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.session.open_ledger import open_ledger
 from partialnas.search.session.progress import Progress
 from partialnas.search.study.sections import SearchSpec
@@ -88,19 +88,19 @@ class Entry:
 def build(folder: Path, records: int, sampler: str = "nsga2") -> None:
     """Write a study of so many trainings into `folder`, each measured."""
     large = study(sampler, records)
-    prepared = prepare(large, Path())
+    prepared = resolve_study(large, Path())
     open_ledger(prepared, folder, Progress(Console(quiet=True))).close()
     (folder / "study.yaml").write_text(yaml.safe_dump(large.frozen(), sort_keys=False))
     connection = open_writer(folder / LEDGER_FILE)
     with transaction(connection, synced=True):
         for entry in entries(prepared, records):
             for table, columns in rows(entry, prepared, large.search):  # type: ignore[arg-type]
-                write(connection, table, columns)
-        bind(connection)
+                write_row(connection, table, columns)
+        archive_rows(connection)
     connection.close()
 
 
-def entries(prepared: Prepared, records: int) -> Iterator[Entry]:
+def entries(prepared: ResolvedStudy, records: int) -> Iterator[Entry]:
     """So many networks of the space, in one random order; those that cannot be built left out."""
     space = prepared.space
     assert space is not None
@@ -122,14 +122,14 @@ def entries(prepared: Prepared, records: int) -> Iterator[Entry]:
 
 
 def rows(
-    entry: Entry, prepared: Prepared, search: SearchSpec
+    entry: Entry, prepared: ResolvedStudy, search: SearchSpec
 ) -> Iterator[tuple[str, tuple[object, ...]]]:
     """The rows that the driver writes of a training: of which table, and their columns."""
     condition, digest = prepared.conditions[0], subject_digest(entry.network)
     subject = to_json(subject_data(entry.network))
     yield (
         "proposals",
-        ProposalRow(entry.number, None, digest, subject, to_json(_note(entry, search)), now()),
+        ProposalRow(entry.number, None, digest, subject, to_json(_note(entry, search)), utc_now()),
     )
     key = trial_key(entry.network, condition.task, condition.recipe, EPOCHS, 0)
     planned = planned_row(entry.number, key, entry.number, digest, digest, 0, EPOCHS)
@@ -149,7 +149,7 @@ def rows(
         "seconds": 1e-6 * entry.cost.macs,
         "device": "cpu",
         "environment": environment(),
-        "finished": now(),
+        "finished": utc_now(),
     }
     yield "trials", trial_columns(planned._replace(**facts))
     for epoch in range(1, EPOCHS + 1):
@@ -198,7 +198,7 @@ def _measured(entry: Entry, digest: str) -> tuple[object, ...]:
         noisy=False,
         load=0.5,
         environment=environment(),
-        taken=now(),
+        taken=utc_now(),
     )
     conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
     kind = (m.form, m.runtime, m.model_dump_json(), m.taken)

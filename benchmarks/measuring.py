@@ -11,8 +11,8 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.measure import measure
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.subject import Subject, subject_from, subject_name
-from partialnas.runs.system.environment import load
+from partialnas.runs.records.subject import Subject, parse_subject, subject_name
+from partialnas.runs.system.environment import load_average
 from partialnas.space.arch.plan import Plan
 
 _MNIST = Task(data="mnist5k", resolution=28, channels=1, classes=10)
@@ -30,11 +30,11 @@ def pairs() -> list[tuple[Task, Subject, Subject]]:
         attention={"channel": "stages 1-3", "self": "stage 4"},
     ).architecture()
     wide = Plan(name="wide", width=32, **small).architecture()
-    timm = subject_from("timm:fasternet_t0")
+    timm = parse_subject("timm:fasternet_t0")
     return [
         (_MNIST, partialnet, fasternet),
         (_MNIST, wide, fasternet),
-        (_LARGER, subject_from("timm:mobilenetv3_small_100"), timm),
+        (_LARGER, parse_subject("timm:mobilenetv3_small_100"), timm),
     ]
 
 
@@ -78,7 +78,7 @@ def _line(
         f"{variation:6.1%} {statistics.mean(half):10.1%} "
         f"{statistics.mean(m.wall_cpu_gap for m in found):6.1%} "
         f"{sum(m.noisy for m in found):5} {statistics.mean(m.rounds for m in found):6.0f} "
-        f"{seconds:7.1f} {load():5.1f}"
+        f"{seconds:7.1f} {load_average():5.1f}"
     )
 
 

@@ -37,8 +37,8 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import subject_digest, subject_name
-from partialnas.runs.system.environment import environment, load
-from partialnas.search.executors.base import END, End, Executor, InProcess, Outcome, Wait
+from partialnas.runs.system.environment import environment, load_average
+from partialnas.search.executors.base import END, End, Executor, InProcess, ItemResult, Wait
 from partialnas.search.executors.ray_tune import RayTune
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
@@ -61,7 +61,7 @@ Way = Callable[[list[Job], Path, "Sleeping"], Times]
 _SECONDS = "PARTIALNAS_OVERHEAD_SECONDS"
 
 
-def trivial(job: Job) -> Outcome:
+def trivial(job: Job) -> ItemResult:
     """A record as a training of four epochs makes it, at once."""
     epoch = {"lr": 0.004, "train_nll": 0.31, "val_nll": 0.28, "val_accuracy": 91.4, "seconds": 2.1}
     names = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
@@ -75,7 +75,7 @@ def trivial(job: Job) -> Outcome:
         "cost": {"params": 181_000, "macs": 9_100_000, "macs_core": 9_000_000, "activations": 1},
         "environment": environment(),
     }
-    return Outcome(
+    return ItemResult(
         records=tuple(Record(key=key, seed=seed, **facts) for seed, key in job.keys.items())
     )
 
@@ -86,7 +86,7 @@ class Sleeping:
 
     seconds: float
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job) -> ItemResult:
         """A record, after a while."""
         time.sleep(self.seconds)
         return trivial(job)
@@ -113,7 +113,7 @@ class Noting:
         self._ledger.start(*keys.values())
         return job
 
-    def tell(self, job: Job, outcome: Outcome) -> None:  # noqa: ARG002
+    def tell(self, job: Job, outcome: ItemResult) -> None:  # noqa: ARG002
         """Finish a trial."""
         for record in outcome.records:
             self._ledger.finish(record)
@@ -259,7 +259,7 @@ def main() -> None:
     ways = {name: WAYS[name] for name in (SLEEPING if options.sleep else WAYS)}
     rounds: dict[str, list[Times]] = {name: [] for name in ways}
     what = f"trials of {options.sleep:g} s" if options.sleep else "trivial trials"
-    print(f"{options.trials} {what}, {options.rounds} rounds, load {load()} before")
+    print(f"{options.trials} {what}, {options.rounds} rounds, load {load_average()} before")
     for turn in range(options.rounds):
         for name, way in ways.items():
             with scratch() as folder:

@@ -21,9 +21,9 @@ from rich.console import Console
 import partialnas.analysis  # noqa: F401 - else `status` imports it while it is timed
 from partialnas.commands.status import show_status
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.system.environment import load
-from partialnas.search.driver.scheduler import StudyFeed
-from partialnas.search.resolve.resolve import prepare
+from partialnas.runs.system.environment import load_average
+from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.samplers.registry import make_source
 from partialnas.search.session.open_ledger import open_ledger
 from partialnas.search.session.progress import Progress
@@ -70,12 +70,12 @@ def long_ledger(folder: Path) -> None:
     progress, total = Progress(Console(file=io.StringIO())), list[float]()
     with Ledger.open(folder) as ledger:
         study = Study.model_validate_json(ledger.meta["frozen"])
-    prepared = prepare(study, Path())
+    prepared = resolve_study(study, Path())
     with timed("open the ledger to write", total):
         ledger = open_ledger(prepared, folder, progress)
         ledger.recover()
     with timed("resume networks and sampler", total):
-        feed = StudyFeed(prepared, ledger, make_source(prepared), progress.event)
+        feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
     with timed("the next trial", total):
         feed.ask()
     ledger.recover()
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.trials, options.records = 200, 2000
-    print(f"load {load()} before")
+    print(f"load {load_average()} before")
     with tempfile.TemporaryDirectory(prefix=".scale-", dir=".") as scratch:
         memory(options.trials, Path(scratch) / "memory")
         folder = options.ledger or Path(scratch) / "long"

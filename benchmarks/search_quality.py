@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from quality_problems import TEST_PROBLEMS, Problem, problems
 from tabular import DATA, Tabulated
 
-from partialnas.analysis.stats.gaussian_process import ordered
-from partialnas.search.samplers.base import Reached, Source
-from partialnas.search.samplers.evolution import AgeingEvolution, FrontEvolution
+from partialnas.analysis.stats.gaussian_process import is_ordinal
+from partialnas.search.samplers.base import ObjectiveValues, ProposalSource
+from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
 from partialnas.search.samplers.optuna_sampler import OptunaSource
-from partialnas.search.samplers.surrogate_search import Hybrid
+from partialnas.search.samplers.surrogate_search import SurrogateSearch
 from partialnas.search.study.sections import Sampler, SearchSpec
 
 Array = NDArray[np.float64]
@@ -44,7 +44,11 @@ OURS: tuple[Sampler, ...] = (
     "quasi-random",
     "random",
 )
-_EVOLUTIONS = {"evolution": AgeingEvolution, "front-evolution": FrontEvolution, "hybrid": Hybrid}
+_EVOLUTIONS = {
+    "evolution": AgingEvolution,
+    "front-evolution": FrontEvolution,
+    "hybrid": SurrogateSearch,
+}
 
 OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "Optuna random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
@@ -69,9 +73,9 @@ class OurSearch:
     def __init__(self, sampler: Sampler, problem: Problem, seed: int) -> None:
         spec = SearchSpec(sampler=sampler, seed=seed)
         make = _EVOLUTIONS.get(sampler, OptunaSource)
-        self._source: Source = make(problem.space, spec, problem.objectives)
+        self._source: ProposalSource = make(problem.space, spec, problem.objectives)
         self._names = list(problem.objectives)
-        self._known: dict[str, Reached] = {}
+        self._known: dict[str, ObjectiveValues] = {}
         self._number = 0
         self._digest = ""
 
@@ -93,7 +97,7 @@ class OurSearch:
 
     def tell(self, losses: Array) -> None:
         """What it reached."""
-        reached = Reached(dict(zip(self._names, map(float, losses), strict=True)))
+        reached = ObjectiveValues(dict(zip(self._names, map(float, losses), strict=True)))
         self._known[self._digest] = reached
         self._source.tell(self._number, reached)
 
@@ -110,7 +114,7 @@ class OptunaSearch:
         self._study = optuna.create_study(directions=directions, sampler=OPTUNA[name](seed))
         self._space = problem.space
         self._worst = [*map(float, problem.reference)]
-        self._ordered = {choice.name for choice in problem.space.choices if ordered(choice)}
+        self._ordered = {choice.name for choice in problem.space.choices if is_ordinal(choice)}
 
     def ask(self) -> Any:
         """The next network, whether it is known or not."""

@@ -26,7 +26,7 @@ from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.system.allocator import keep_freed_memory
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
@@ -137,7 +137,7 @@ def train(folder: Path, worker: int, workers: int) -> None:
     }
     waiting = [planned for planned in table.planned() if planned not in done]
     for planned in waiting[worker::workers]:
-        (record,) = run_trial(table.job(planned), Context(splits=splits))
+        (record,) = run_job(table.job(planned), Context(splits=splits))
         append(folder / f"trials-{worker}.jsonl", row(planned, record))
 
 

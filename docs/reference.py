@@ -26,7 +26,7 @@ from partialnas.search.study.ablation_spec import AblationSpec, FactorSpec
 from partialnas.search.study.sections import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
 from partialnas.search.study.study import Study
 from partialnas.space.arch.plan import BlockSettings, Plan
-from partialnas.space.arch.ratio import Learned
+from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.axes.spec import AxisSpec, SpaceSpec
 from partialnas.space.cost.constraints import Bounds, Constraints
 from partialnas.space.values import Value
@@ -40,7 +40,7 @@ SECTIONS: dict[str, type[Value]] = {
     "space.constraints": Constraints,
     "space.constraints.NAME": Bounds,
     "Settings of a block": BlockSettings,
-    "ratio: {learned: ...}": Learned,
+    "ratio: {learned: ...}": LearnedRatio,
     "recipe": Recipe,
     "seeds: {...}": SeedRule,
     "ablation": AblationSpec,

@@ -45,7 +45,7 @@ class _Mistake(NamedTuple):
     found: Any
 
 
-def mistakes(
+def validation_messages(
     error: ValidationError, at: str = "", model: type[BaseModel] | None = None
 ) -> list[str]:
     """One line per mistake: the path of the key, what was wrong, what was found or would work.
@@ -180,19 +180,19 @@ _NESTED = ("schema", "choices", "items_schema", "keys_schema", "values_schema", 
 """Where pydantic keeps the schemas that a schema is made of, beside `fields`."""
 
 
-def exacting(schema: Any) -> Any:
+def strict_numbers(schema: Any) -> Any:
     """A schema of pydantic's with numbers that take nothing else for one.
 
     Whole numbers refuse `true` and `1.0`, other numbers `true`. Text is read as before: YAML takes
     `1e-2` for a text.
     """
     if isinstance(schema, list):
-        return [exacting(each) for each in schema]
+        return [strict_numbers(each) for each in schema]
     if not isinstance(schema, dict) or _is_exacting(schema):
         return schema
-    inner = {key: exacting(schema[key]) for key in _NESTED if key in schema}
+    inner = {key: strict_numbers(schema[key]) for key in _NESTED if key in schema}
     if "fields" in schema:
-        inner["fields"] = {name: exacting(field) for name, field in schema["fields"].items()}
+        inner["fields"] = {name: strict_numbers(field) for name, field in schema["fields"].items()}
     schema = {**schema, **inner}
     kind = schema.get("type")
     if kind == "float":

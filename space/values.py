@@ -17,18 +17,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from partialnas.space.errors import UserError
-from partialnas.space.validation import exacting, join_path, mistakes
-
-__all__ = [
-    "Share",
-    "Value",
-    "canonical_json",
-    "checked",
-    "digest",
-    "join_path",
-    "mistakes",
-    "parse_fraction",
-]
+from partialnas.space.validation import strict_numbers, validation_messages
 
 
 class Value(BaseModel):
@@ -54,7 +43,7 @@ class Value(BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        schema: CoreSchema = exacting(handler(source))
+        schema: CoreSchema = strict_numbers(handler(source))
         return schema
 
 
@@ -91,7 +80,7 @@ def digest(data: Any) -> str:
 Model = TypeVar("Model", bound=Value)
 
 
-def checked(model: type[Model], data: Any, what: str) -> Model:
+def validate_as(model: type[Model], data: Any, what: str) -> Model:
     """The value that plain data describe.
 
     Raises:
@@ -100,5 +89,5 @@ def checked(model: type[Model], data: Any, what: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = "\n  ".join(mistakes(error, model=model))
+        lines = "\n  ".join(validation_messages(error, model=model))
         raise UserError(f"{what}:\n  {lines}") from None

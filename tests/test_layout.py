@@ -14,17 +14,53 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("space", "runs", "analysis", "search")
 
-ORDER = """
-    space.errors space.validation space.values space.arch space.cost space.axes space.search_space
-    space.nn space.deploy space.timm space
-    runs.config runs.system runs.datasets runs.records runs.ratio_learning runs.training
-    runs.ledger runs.measure runs.export runs
-    analysis.frames analysis.stats analysis.plotting analysis.formats analysis.pareto
-    analysis.ablation analysis.ratios analysis.audit analysis.figures analysis.report analysis
-    search.study search.ablation search.resolve search.executors search.samplers search.driver
-    search.session search.followup search.check search
-    commands verbs cli
-""".split()
+ORDER = [
+    "space.errors",
+    "space.validation",
+    "space.values",
+    "space.arch",
+    "space.cost",
+    "space.axes",
+    "space.search_space",
+    "space.nn",
+    "space.deploy",
+    "space.timm",
+    "space",
+    "runs.config",
+    "runs.system",
+    "runs.datasets",
+    "runs.records",
+    "runs.ratio_learning",
+    "runs.training",
+    "runs.ledger",
+    "runs.measure",
+    "runs.export",
+    "runs",
+    "analysis.frames",
+    "analysis.stats",
+    "analysis.plotting",
+    "analysis.formats",
+    "analysis.pareto",
+    "analysis.ablation",
+    "analysis.ratios",
+    "analysis.audit",
+    "analysis.figures",
+    "analysis.report",
+    "analysis",
+    "search.study",
+    "search.ablation",
+    "search.resolve",
+    "search.executors",
+    "search.samplers",
+    "search.driver",
+    "search.session",
+    "search.followup",
+    "search.check",
+    "search",
+    "commands",
+    "verbs",
+    "cli",
+]
 """Packages from the bottom to the top: a package imports only from those before it."""
 
 SEARCH_MAY_IMPORT_OF_ANALYSIS = {"analysis.stats"}

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from partialnas.analysis.plotting.fitting import grow
+from partialnas.analysis.plotting.fitting import ensure_axes_height
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style, letters
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    MUTED_COLOR,
+    SERIES_COLORS,
+    Style,
+    characters_that_fit,
+)
 from partialnas.runs.config.design import Design
 from partialnas.runs.config.quantities import Quantity
 
@@ -36,7 +42,7 @@ def arm_figure(names: Sequence[str], style: Style, *, share: float = 0.5) -> "tu
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    room = int(letters(share * style.width, style.small))
+    room = int(characters_that_fit(share * style.width, style.small))
     labels = [_label(name, min(_LONGEST_NAME, room)) for name in names]
     size = (style.width, _AROUND + _row(labels) * max(len(names), 3))
     figure = Figure(figsize=size, layout="constrained")
@@ -55,10 +61,10 @@ def _label(name: str, longest: int) -> str:
     return "\n".join(textwrap.wrap(whole, longest)) if len(name) > longest else name
 
 
-def fit_rows(figure: "Figure", axes: "Axes") -> None:
+def fit_row_height(figure: "Figure", axes: "Axes") -> None:
     """Gives rows the height that they should have, whatever stands above and below them."""
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    grow(figure, axes, _row(labels) * len(labels))
+    ensure_axes_height(figure, axes, _row(labels) * len(labels))
 
 
 def _row(labels: Sequence[str]) -> float:
@@ -66,7 +72,7 @@ def _row(labels: Sequence[str]) -> float:
     return _ROW + _LINE * max((label.count("\n") for label in labels), default=0)
 
 
-def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
+def row_labels(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
     """What stands beside each row, and what that is: of factorial designs the levels alone."""
     by_levels = design is not None and design.kind in ("factorial", "fractional")
     shown = {a.name: " · ".join(a.levels.values()) for a in design.arms} if design else {}
@@ -79,9 +85,9 @@ def row_names(names: Sequence[str], design: Design | None) -> tuple[list[str], s
 
 def draw_axis_title(figure: "Figure", lines: Sequence[str], style: Style) -> None:
     """What stands below the horizontal axis, as wide as the figure."""
-    wide = int(letters(style.width, style.text))
+    wide = int(characters_that_fit(style.width, style.text))
     broken = [part for line in lines if line for part in textwrap.wrap(line, wide)]
-    figure.supxlabel("\n".join(broken), fontsize=style.text, color=INK)
+    figure.supxlabel("\n".join(broken), fontsize=style.text, color=DARK_COLOR)
 
 
 def draw_seeds(axes: "Axes", dots: pd.DataFrame) -> None:
@@ -90,34 +96,34 @@ def draw_seeds(axes: "Axes", dots: pd.DataFrame) -> None:
     shift = {seed: _SPREAD * (i / max(len(seeds) - 1, 1) - 0.5) for i, seed in enumerate(seeds)}
     y = dots["row"] + dots["seed"].map(shift)
     axes.scatter(
-        dots["value"], y, s=9, color=CLOUD, linewidths=0, alpha=0.9, zorder=3, label="seed"
+        dots["value"], y, s=9, color=MUTED_COLOR, linewidths=0, alpha=0.9, zorder=3, label="seed"
     )
 
 
 def draw_means(axes: "Axes", means: pd.DataFrame, told: str) -> None:
     """A mark for each mean (`row`, `value`) with a bar from `low` to `high` where it is known."""
     bars = means.dropna(subset=["low", "high"])
-    axes.hlines(bars["row"], bars["low"], bars["high"], SERIES[0], linewidth=1.3, zorder=4)
+    axes.hlines(bars["row"], bars["low"], bars["high"], SERIES_COLORS[0], linewidth=1.3, zorder=4)
     axes.scatter(
-        means["value"], means["row"], s=18, color=SERIES[0], edgecolors="white", linewidths=0.5,
+        means["value"], means["row"], s=18, color=SERIES_COLORS[0], edgecolors="white", linewidths=0.5,
         zorder=5, label=f"mean, {told}" if len(bars) else "mean",
     )  # fmt: skip
 
 
-def draw_absent(axes: "Axes", rows: Sequence[int], words: Sequence[str], at: float) -> None:
+def annotate_missing(axes: "Axes", rows: Sequence[int], words: Sequence[str], at: float) -> None:
     """Says in an arm's own row why nothing is drawn there."""
     for row, word in zip(rows, words, strict=True):
         axes.annotate(
-            word, (at, row), (3, 0), textcoords="offset points", va="center", color=INK,
+            word, (at, row), (3, 0), textcoords="offset points", va="center", color=DARK_COLOR,
             fontsize="small", fontstyle="italic",
         )  # fmt: skip
 
 
-def unit_of_difference(quantity: Quantity) -> str:
+def difference_unit(quantity: Quantity) -> str:
     """The unit of a difference: percentage points for percent."""
     return "percentage points" if quantity.unit == "%" else quantity.unit
 
 
-def better(quantity: Quantity) -> str:
+def direction_arrow(quantity: Quantity) -> str:
     """An arrow in the direction in which a quantity on a horizontal axis improves."""
     return "→" if quantity.better == "max" else "←"

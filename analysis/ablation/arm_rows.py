@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.frames.arms import by_arm
+from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.provenance import StudyId
-from partialnas.analysis.frames.selection import under
-from partialnas.runs.config.design import Design, Sequential, design_of, sequential_of
+from partialnas.analysis.frames.selection import select_condition
+from partialnas.runs.config.design import Design, SequentialSeeds, design_of, sequential_of
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import settings_under
 from partialnas.space.errors import UserError
@@ -35,7 +35,7 @@ class ArmRows:
     design: Design | None
     studies: Sequence[StudyId]
     seeds: Mapping[str, int]
-    sequential: Sequential | None
+    sequential: SequentialSeeds | None
 
     @property
     def first_stage(self) -> tuple[int, ...] | None:
@@ -50,7 +50,7 @@ class _Study:
     frame: pd.DataFrame
     frozen: dict[str, Any]
     design: Design | None
-    sequential: Sequential | None
+    sequential: SequentialSeeds | None
 
 
 def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None = None) -> ArmRows:
@@ -80,7 +80,7 @@ def is_search(folder: Path) -> bool:
 def _study(folder: Path, condition: str | None) -> _Study:
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
-    frame = under(by_arm(folder), condition)
+    frame = select_condition(load_arm_trials(folder), condition)
     _require_one_condition(folder, frame)
     frozen = json.loads(meta.get("frozen", "{}"))
     return _Study(frame, frozen, design_of(meta), sequential_of(meta))

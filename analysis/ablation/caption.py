@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from partialnas.analysis.ablation.effects import Effects
-from partialnas.analysis.formats.caption_sentences import compute_used, count, training
-from partialnas.analysis.plotting.axes import protocol
-from partialnas.runs.config.design import Matched
+from partialnas.analysis.formats.caption_sentences import (
+    compute_sentence,
+    pluralize,
+    training_description,
+)
+from partialnas.analysis.plotting.axes import protocol_label
+from partialnas.runs.config.design import CostMatch
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.space.errors import UserError
 
@@ -29,7 +33,7 @@ def effects_caption(found: Effects) -> str:
         *_aliases(found),
         _absent(found.table),
         device(found.rows.frame),
-        compute_used(found.rows.frame.drop_duplicates("key")),
+        compute_sentence(found.rows.frame.drop_duplicates("key")),
         _split(found),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -65,10 +69,10 @@ def device(frame: pd.DataFrame) -> str:
 def _ways(rows: pd.DataFrame) -> list[str]:
     quantity = QUANTITIES["throughput_img_s"]
     try:
-        return [protocol(rows, quantity)]
+        return [protocol_label(rows, quantity)]
     except UserError:  # on several devices: a table may tell them all, an axis may not
         parts = rows.groupby(["device", "processor"], sort=False, dropna=False)
-        return [*dict.fromkeys(protocol(part, quantity) for _, part in parts)]
+        return [*dict.fromkeys(protocol_label(part, quantity) for _, part in parts)]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -86,10 +90,10 @@ def _subject(found: Effects) -> str:
     studies = " and ".join(dict.fromkeys(study.name for study in found.rows.studies))
     conditions = ", ".join(filter(None, frame["condition"].unique()))
     under = f" under {conditions}" if conditions else ""
-    trained = f", trained on {training(frame)}" if len(frame) else ""
+    trained = f", trained on {training_description(frame)}" if len(frame) else ""
     better = "higher" if quantity.better == "max" else "lower"
     return (
-        f"{quantity.label} ({better} is better) of {count(len(found.rows.arms), 'arm')} of "
+        f"{quantity.label} ({better} is better) of {pluralize(len(found.rows.arms), 'arm')} of "
         f"{studies}{kind}{under}{trained}: mean ± standard deviation (n − 1) over n seeds."
     )
 
@@ -112,11 +116,11 @@ def _intervals(found: Effects) -> list[str]:
     baselines = listed([each.against for each in compared.contrasts])
     steps = found.steps
     return [
-        f"Δ: difference from {baselines}, {count(len(compared.contrasts), 'contrast')}, p adjusted "
+        f"Δ: difference from {baselines}, {pluralize(len(compared.contrasts), 'contrast')}, p adjusted "
         "for all of them.",
         compared.note,
         _adjusted(found),
-        f"Step: difference from the arm before, {count(len(steps.contrasts), 'contrast')} judged "
+        f"Step: difference from the arm before, {pluralize(len(steps.contrasts), 'contrast')} judged "
         "together in the same way."
         if steps
         else "",
@@ -172,7 +176,7 @@ def _matched(found: Effects) -> str:
     off = {name: each for name, each in twins.items() if each.problem}
     kept = [each for name, each in twins.items() if name not in off]
     errors = [abs(each.error) for each in kept]
-    adjusted = count(sum(each.adjusted for each in kept), "arm")
+    adjusted = pluralize(sum(each.adjusted for each in kept), "arm")
     closely = f" (largest difference {_PERCENT * max(errors):.2g} %)" if errors else ""
     fitted = (
         f"Widths of {adjusted} were adjusted to equal {design.match} within "
@@ -181,7 +185,7 @@ def _matched(found: Effects) -> str:
     return fitted + (f" † Not matched: {_problems(off)}." if off else "")
 
 
-def _problems(off: dict[str, Matched]) -> str:
+def _problems(off: dict[str, CostMatch]) -> str:
     told = [
         f"{name} ({_PERCENT * each.error:+.1f} %: {each.problem})" for name, each in off.items()
     ]
@@ -193,7 +197,7 @@ def _left_out(found: Effects) -> str:
     if not left_out:
         return ""
     reasons = listed([each.reason for each in left_out])
-    return f"Left out: {count(len(left_out), 'combination')} of levels ({reasons})."
+    return f"Left out: {pluralize(len(left_out), 'combination')} of levels ({reasons})."
 
 
 def _aliases(found: Effects) -> list[str]:
@@ -206,8 +210,8 @@ def _absent(table: pd.DataFrame) -> str:
     failed, missing = int(table["failed"].sum()), int(table["missing"].sum())
     without = table.loc[table["n"].eq(0), "arm"].tolist()
     parts = [
-        f"{count(failed, 'trial')} failed" if failed else "",
-        f"{count(missing, 'trial')} not run yet" if missing else "",
+        f"{pluralize(failed, 'trial')} failed" if failed else "",
+        f"{pluralize(missing, 'trial')} not run yet" if missing else "",
         f"without any result: {listed(without)}" if without else "",
     ]
     told = "; ".join(part for part in parts if part)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_axes import (
+    annotate_missing,
     arm_figure,
-    better,
-    draw_absent,
+    difference_unit,
+    direction_arrow,
     draw_axis_title,
     draw_means,
     draw_seeds,
-    fit_rows,
-    row_names,
-    unit_of_difference,
+    fit_row_height,
+    row_labels,
 )
 from partialnas.analysis.ablation.effects import Effects, unmatched_arms
 from partialnas.analysis.plotting.labels import draw_legend, elide
-from partialnas.analysis.plotting.style import INK, SERIES, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,19 +62,19 @@ def effect_points(found: Effects) -> pd.DataFrame:
 def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     """The figure of `effect_points`; to be called inside `style.drawing`."""
     contrasts = points[points["seed"].isna()].reset_index(drop=True)
-    names, what = row_names([*map(str, contrasts["arm"])], found.design)
+    names, what = row_labels([*map(str, contrasts["arm"])], found.design)
     figure, axes = arm_figure(_marked(found, contrasts["arm"], names), style)
     _draw_margin(axes, found.margin)
-    axes.axvline(0, color=INK, linewidth=0.7, zorder=2)
+    axes.axvline(0, color=DARK_COLOR, linewidth=0.7, zorder=2)
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(contrasts["arm"])}))
     draw_seeds(axes, rows[rows["seed"].notna()])
     level = f"{found.comparison.level:.0%} interval (simultaneous)"
     draw_means(axes, rows[rows["seed"].isna() & rows["value"].notna()], level)
     absent = contrasts[contrasts["state"].ne("")]
-    draw_absent(axes, [*absent.index], [*absent["state"]], 0.0)
+    annotate_missing(axes, [*absent.index], [*absent["state"]], 0.0)
     draw_axis_title(figure, _titles(found, _baseline(found, contrasts["against"]), what), style)
     draw_legend(figure, axes, style)
-    fit_rows(figure, axes)
+    fit_row_height(figure, axes)
     return figure
 
 
@@ -95,10 +95,10 @@ def _baseline(found: Effects, against: "pd.Series[str]") -> str:
 
 def _titles(found: Effects, baseline: str, rows: str) -> list[str]:
     quantity = found.quantity
-    unit = unit_of_difference(quantity)
+    unit = difference_unit(quantity)
     units = f" ({unit})" if unit else ""
     return [
-        f"Δ {quantity.name}{units} {better(quantity)}",
+        f"Δ {quantity.name}{units} {direction_arrow(quantity)}",
         f"from {baseline}",
         f"rows: {rows}" if rows else "",
         f"†: {found.design.match} not equal" if found.design and unmatched_arms(found) else "",
@@ -109,6 +109,6 @@ def _titles(found: Effects, baseline: str, rows: str) -> list[str]:
 def _draw_margin(axes: "Axes", margin: float | None) -> None:
     if margin is not None:
         axes.axvspan(
-            -margin, margin, color=SERIES[2], alpha=0.12, linewidth=0, zorder=1,
+            -margin, margin, color=SERIES_COLORS[2], alpha=0.12, linewidth=0, zorder=1,
             label=f"no difference (±{margin:g})",
         )  # fmt: skip

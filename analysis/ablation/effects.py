@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import ArmRows, arm_rows
-from partialnas.analysis.frames.seed_means import FAILED, require_trials
+from partialnas.analysis.frames.seed_means import FAILED_STATES, require_trials
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.stats.anova import anova
 from partialnas.analysis.stats.multiple_comparisons import Comparison, Contrast, compare
 from partialnas.runs.config.design import Design
-from partialnas.runs.config.quantities import Quantity, differs_by_seed, find
+from partialnas.runs.config.quantities import Quantity, differs_by_seed, find_quantity
 from partialnas.space.errors import UserError
 
 Pair = tuple[str, str]
 
-_ENDED = ("done", "early", *FAILED)
+_ENDED = ("done", "early", *FAILED_STATES)
 """States of trials that will not change any more."""
 
 COSTS = ("params", "macs", "throughput_img_s", "latency_ms")
@@ -141,7 +141,7 @@ def best_arm(
 
 def _quantity(frame: pd.DataFrame, metric: str | None) -> Quantity:
     require_trials(frame)
-    quantity = find(metric or default_axes(frame)[1], frame)
+    quantity = find_quantity(metric or default_axes(frame)[1], frame)
     if not differs_by_seed(quantity.key):
         raise UserError(
             f"{quantity.key}: does not differ between seeds, so there is nothing to compare by "
@@ -298,7 +298,7 @@ def unmatched_arms(found: Effects) -> frozenset[str]:
     return frozenset(arm.name for arm in arms if arm.matched and arm.matched.problem)
 
 
-def mean_interval(comparison: Comparison, n: int) -> float:
+def mean_half_width(comparison: Comparison, n: int) -> float:
     """Half the width of the interval of one mean, from the pooled deviation between seeds.
 
     What seeds have in common is taken out; the interval holds for this mean alone. NaN where one

@@ -16,18 +16,23 @@ from partialnas.analysis.ablation import (
 )
 from partialnas.analysis.ablation.caption import factorial_caption
 from partialnas.analysis.ablation.effects import Effects, effects
-from partialnas.analysis.ablation.table import effects_sheet, full_table, p_text, signed
+from partialnas.analysis.ablation.table import (
+    effects_sheet,
+    format_p_value,
+    format_signed,
+    full_table,
+)
 from partialnas.analysis.formats import text_table as sheet
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import csv
-from partialnas.analysis.formats.text_table import Cell, Column, Sheet
-from partialnas.analysis.frames.provenance import Query, given
+from partialnas.analysis.formats.data_files import frame_to_csv
+from partialnas.analysis.formats.text_table import Cell, Column, TextTable
+from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["effect", "interaction", "ladder"]
+PlotKind = Literal["effect", "interaction", "ladder"]
 
 _INTERVALS = {
     "interaction": "Bars in the figure: intervals of single means from the pooled deviation, what "
@@ -51,7 +56,7 @@ def effects_figure(
     folder: Path | str | Sequence[Path | str],
     path: Path | str,
     *,
-    kind: Kind | None = None,
+    kind: PlotKind | None = None,
     metric: str | None = None,
     against: str | None = None,
     margin: float | None = None,
@@ -95,7 +100,7 @@ def effects_figure(
 def effects_artefact(
     folder: Path | str | Sequence[Path | str],
     *,
-    kind: Kind | None = None,
+    kind: PlotKind | None = None,
     metric: str | None = None,
     against: str | None = None,
     margin: float | None = None,
@@ -106,7 +111,7 @@ def effects_artefact(
 ) -> tuple[Effects, pd.DataFrame, Artefact]:
     """The effects, the points drawn and the files of a figure; see `effects_figure`."""
     find_style(style, width)
-    arguments = given(
+    arguments = drop_none(
         kind=kind, metric=metric, against=against, margin=margin, condition=condition,
         factors=None if factors is None else [*factors], style=style, width=width,
     )  # fmt: skip
@@ -114,13 +119,13 @@ def effects_artefact(
     drawn = kind or ("ladder" if found.steps else "effect")
     points, draw = _drawn(found, drawn, factors)
     printed = effects_sheet(found)
-    told = [sheet.markdown(printed), f"{_INTERVALS[drawn]}\n"]
+    told = [sheet.to_markdown(printed), f"{_INTERVALS[drawn]}\n"]
     if found.factorial is not None:
-        told.append(sheet.markdown(factorial_sheet(found)))
+        told.append(sheet.to_markdown(factorial_sheet(found)))
     artefact = Artefact(
         studies=found.rows.studies,
         query=Query(verb="effects", arguments=arguments),
-        texts={".csv": csv(full_table(found)), ".md": "\n".join(told)},
+        texts={".csv": frame_to_csv(full_table(found)), ".md": "\n".join(told)},
         drawing=Drawing(
             draw=lambda look: draw(found, points, look), shown=points, style=style, width=width
         ),
@@ -129,7 +134,7 @@ def effects_artefact(
 
 
 def _drawn(
-    found: Effects, kind: Kind, factors: Sequence[str] | None
+    found: Effects, kind: PlotKind, factors: Sequence[str] | None
 ) -> tuple[pd.DataFrame, "Callable[..., Figure]"]:
     if kind == "interaction":
         return interaction_plot.interaction_points(found, factors), interaction_plot.draw
@@ -138,7 +143,7 @@ def _drawn(
     return effect_plot.effect_points(found), effect_plot.draw
 
 
-def factorial_sheet(found: Effects) -> Sheet:
+def factorial_sheet(found: Effects) -> TextTable:
     """Main effects and interactions as a reader wants them."""
     assert found.factorial is not None  # asked for of factorial designs alone
     rows = found.factorial.to_dict("records")
@@ -152,16 +157,16 @@ def factorial_sheet(found: Effects) -> Sheet:
             Column(head=h, cells=[Cell(_number(r[k], s)) for r in rows])
             for h, (k, s) in plain.items()
         ),
-        Column(head="p", cells=[Cell(p_text(row["p"])) for row in rows]),
+        Column(head="p", cells=[Cell(format_p_value(row["p"])) for row in rows]),
         Column(
             head=f"Effect [{found.comparison.level:.0%}]",
             cells=[
-                Cell(_interval([signed(row[k], spec) for k in ("effect", "low", "high")]))
+                Cell(_interval([format_signed(row[k], spec) for k in ("effect", "low", "high")]))
                 for row in rows
             ],
         ),
     ]
-    return Sheet(name="factors", columns=columns, caption=factorial_caption(found))
+    return TextTable(name="factors", columns=columns, caption=factorial_caption(found))
 
 
 def _number(value: float, spec: str) -> str:

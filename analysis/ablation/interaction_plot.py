@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from partialnas.analysis.ablation.effects import Effects, mean_interval
-from partialnas.analysis.plotting.axes import figure_of
-from partialnas.analysis.plotting.labels import distinct, elide
-from partialnas.analysis.plotting.style import FAMILIES, INK, SERIES, Style, letters
+from partialnas.analysis.ablation.effects import Effects, mean_half_width
+from partialnas.analysis.plotting.axes import parent_figure
+from partialnas.analysis.plotting.labels import distinct_labels, elide
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    FAMILY_STYLES,
+    SERIES_COLORS,
+    Style,
+    characters_that_fit,
+)
 from partialnas.runs.config.design import Design
 from partialnas.space.errors import UserError
 
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOOKS = ((SERIES[0], "o"), *FAMILIES)
+_LOOKS = ((SERIES_COLORS[0], "o"), *FAMILY_STYLES)
 _MOST_PANELS = 6
 _PANEL, _AROUND = 1.5, 0.75
 _LONGEST_LEVEL = 16
@@ -42,7 +48,7 @@ def interaction_points(found: Effects, factors: Sequence[str] | None = None) -> 
     for across, lines in _pairs(design, factors):
         for x, line in itertools.product(*(_level_names(design, f) for f in (across, lines))):
             own = _values(found, design, {across: x, lines: line})
-            half = mean_interval(found.comparison, len(own))
+            half = mean_half_width(found.comparison, len(own))
             mean = float(pd.Series(own, dtype=float).mean())
             where = {"across": across, "lines": lines, "x": x, "line": line}
             rows.append(
@@ -113,7 +119,7 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) ->
     levels = [*panel["x"].unique()]
     axes.grid(visible=True, axis="y")
     lines = [*panel.groupby("line", sort=False)]
-    names = distinct([str(name) for name, _ in lines], _LONGEST_LEVEL)
+    names = distinct_labels([str(name) for name, _ in lines], _LONGEST_LEVEL)
     for index, (name, (_, rows), (colour, marker)) in enumerate(
         zip(names, lines, itertools.cycle(_LOOKS), strict=False)
     ):
@@ -125,8 +131,8 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) ->
             x, rows["value"], s=14, color=colour, marker=marker, zorder=5, edgecolors="white",
             linewidths=0.4, label=f" {name}",
         )  # fmt: skip
-    longest = int(letters(room, len(levels) * style.small))
-    told = distinct([*map(str, levels)], min(_LONGEST_LEVEL, max(_SHORTEST_LEVEL, longest)))
+    longest = int(characters_that_fit(room, len(levels) * style.small))
+    told = distinct_labels([*map(str, levels)], min(_LONGEST_LEVEL, max(_SHORTEST_LEVEL, longest)))
     axes.set_xticks(range(len(levels)), told)
     axes.set_xlim(-0.4, len(levels) - 0.6)
     axes.set_xlabel(elide(str(panel["across"].iloc[0])))
@@ -134,7 +140,7 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) ->
         legend = axes.legend(
             title=elide(str(panel["lines"].iloc[0])), loc="lower center", bbox_to_anchor=(0.5, 1.0),
             ncols=columns, handletextpad=0.1, columnspacing=0.6, borderpad=0.1,
-            title_fontsize="small", labelcolor=INK,
+            title_fontsize="small", labelcolor=DARK_COLOR,
         )  # fmt: skip
-        if legend.get_window_extent().width < room * figure_of(axes).dpi:
+        if legend.get_window_extent().width < room * parent_figure(axes).dpi:
             return

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_axes import (
+    annotate_missing,
     arm_figure,
-    better,
-    draw_absent,
+    direction_arrow,
     draw_axis_title,
     draw_means,
     draw_seeds,
-    fit_rows,
+    fit_row_height,
 )
-from partialnas.analysis.ablation.effects import Effects, mean_interval, unmatched_arms
-from partialnas.analysis.ablation.table import signed
+from partialnas.analysis.ablation.effects import Effects, mean_half_width, unmatched_arms
+from partialnas.analysis.ablation.table import format_signed
 from partialnas.analysis.plotting.labels import draw_legend
-from partialnas.analysis.plotting.style import INK, LEADER, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def ladder_points(found: Effects) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for arm in found.table.to_dict("records"):
         name, step = arm["arm"], steps.get(arm["arm"])
-        half = mean_interval(found.comparison, arm["n"])
+        half = mean_half_width(found.comparison, arm["n"])
         rows.append(
             {
                 "arm": name,
@@ -71,18 +71,18 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(rungs["arm"])}))
     draw_seeds(axes, rows[rows["seed"].notna()])
     means = rows[rows["seed"].isna() & rows["value"].notna()]
-    axes.plot(means["value"], means["row"], color=LEADER, linewidth=0.8, zorder=2)
+    axes.plot(means["value"], means["row"], color=LEADER_COLOR, linewidth=0.8, zorder=2)
     draw_means(axes, means, f"{found.comparison.level:.0%} interval")
     absent = rungs[rungs["state"].ne("")]
     middle = float(means["value"].mean()) if len(means) else 0.0
-    draw_absent(axes, [*absent.index], [*absent["state"]], middle)
+    annotate_missing(axes, [*absent.index], [*absent["state"]], middle)
     _draw_steps(axes, rungs, found)
-    title = f"{found.quantity.label} {better(found.quantity)}"
+    title = f"{found.quantity.label} {direction_arrow(found.quantity)}"
     few = "one seed: nothing can be concluded" if found.comparison.method == "none" else ""
     off = f"†: {found.design.match} not equal" if found.design and unmatched else ""
     draw_axis_title(figure, [title, off, few], style)
     draw_legend(figure, axes, style)
-    fit_rows(figure, axes)
+    fit_row_height(figure, axes)
     return figure
 
 
@@ -90,12 +90,14 @@ def _draw_steps(axes: "Axes", rungs: pd.DataFrame, found: Effects) -> None:
     """What each step adds, to the right and between the two rungs; small where it may be zero."""
     spec = found.quantity.spec
     for row, rung in rungs.iterrows():
-        middle, low, high = (signed(rung[key], spec) for key in ("step", "step_low", "step_high"))
+        middle, low, high = (
+            format_signed(rung[key], spec) for key in ("step", "step_low", "step_high")
+        )
         if not middle:
             continue
         text = f"{middle} [{low}, {high}]" if low and high else middle
         clear = rung["step_low"] > 0 or rung["step_high"] < 0
         axes.annotate(
             text, (1.02, float(str(row)) - 0.5), xycoords=axes.get_yaxis_transform(), va="center",
-            fontsize="x-small", color=INK if clear else LEADER, annotation_clip=False,
+            fontsize="x-small", color=DARK_COLOR if clear else LEADER_COLOR, annotation_clip=False,
         )  # fmt: skip

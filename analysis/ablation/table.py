@@ -13,12 +13,12 @@ from partialnas.analysis.ablation.caption import effects_caption
 from partialnas.analysis.ablation.effects import Effects, effects, unmatched_arms
 from partialnas.analysis.formats import text_table as sheet
 from partialnas.analysis.formats.artefact import Artefact
-from partialnas.analysis.formats.data_files import csv
-from partialnas.analysis.formats.latex import latex
-from partialnas.analysis.formats.text_table import MINUS, PLUS_MINUS, Cell, Column, Sheet
+from partialnas.analysis.formats.data_files import frame_to_csv
+from partialnas.analysis.formats.latex import to_latex
+from partialnas.analysis.formats.text_table import MINUS, PLUS_MINUS, Cell, Column, TextTable
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.frames.provenance import Query, given
-from partialnas.analysis.frames.selection import under
+from partialnas.analysis.frames.provenance import Query, drop_none
+from partialnas.analysis.frames.selection import select_condition
 from partialnas.analysis.pareto.caption import front_caption
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
@@ -68,7 +68,7 @@ def table_artefact(
             or studies that were not trained alike.
         MachineError: a ledger cannot be read.
     """
-    asked = given(
+    asked = drop_none(
         metric=metric, against=against, margin=margin, condition=condition,
         columns=None if columns is None else [*columns],
     )  # fmt: skip
@@ -87,15 +87,15 @@ def table_artefact(
         studies=studies,
         query=Query(verb="table", arguments=asked),
         texts={
-            ".md": sheet.markdown(printed),
-            ".tex": latex(printed),
-            ".html": sheet.html_page(printed),
-            ".csv": csv(rows),
+            ".md": sheet.to_markdown(printed),
+            ".tex": to_latex(printed),
+            ".html": sheet.to_html(printed),
+            ".csv": frame_to_csv(rows),
         },
     )
 
 
-def effects_sheet(found: Effects, columns: Sequence[str] | None = None) -> Sheet:
+def effects_sheet(found: Effects, columns: Sequence[str] | None = None) -> TextTable:
     """The effects of a study as a reader wants them."""
     makers: dict[str, Callable[[], Iterable[Column]]] = {
         "arm": lambda: [_arms(found)],
@@ -103,20 +103,22 @@ def effects_sheet(found: Effects, columns: Sequence[str] | None = None) -> Sheet
         "n": lambda: [_column("n", found.table, _seeds)],
         "metric": lambda: [_metric(found)],
         "delta": lambda: [_interval(found, f"Δ [{found.comparison.level:.0%}]", "difference")],
-        "p": lambda: [_column("p", found.table, lambda row: p_text(row["p"]))],
-        "effect": lambda: [_column("d", found.table, lambda row: signed(row["effect"], ".2f"))],
+        "p": lambda: [_column("p", found.table, lambda row: format_p_value(row["p"]))],
+        "effect": lambda: [
+            _column("d", found.table, lambda row: format_signed(row["effect"], ".2f"))
+        ],
         "equivalence": lambda: [_equivalence(found)],
         "step": lambda: [_interval(found, "Step", "step")] if found.steps else [],
     }
     makers |= {key: _cost_maker(found, key) for key in _COSTS}
-    wanted = columns or [row_names(found), *_USUAL]
+    wanted = columns or [row_label_column(found), *_USUAL]
     made = [column for key in wanted for column in makers[key]()]
     told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
     name = " and ".join(study.name for study in found.rows.studies)
-    return Sheet(name=name, columns=told, caption=effects_caption(found))
+    return TextTable(name=name, columns=told, caption=effects_caption(found))
 
 
-def row_names(found: Effects) -> str:
+def row_label_column(found: Effects) -> str:
     """The column that tells rows apart: levels in a factorial design, else the arm's name."""
     by_levels = found.factorial is not None and not any(
         column.cells[i].text == "" for column in _levels(found) for i in range(len(found.table))
@@ -145,7 +147,7 @@ def _plain_name(quantity: Quantity) -> Mapping[str, str]:
     return {"mean": quantity.key, "sd": f"{quantity.key}_sd"}
 
 
-def signed(value: float, spec: str) -> str:
+def format_signed(value: float, spec: str) -> str:
     """A number with its sign, a true minus; nothing where there is none."""
     if math.isnan(value):
         return ""
@@ -153,7 +155,7 @@ def signed(value: float, spec: str) -> str:
     return text.replace("-", MINUS)
 
 
-def p_text(p: float) -> str:
+def format_p_value(p: float) -> str:
     """A p-value as papers write it."""
     if math.isnan(p):
         return ""
@@ -223,7 +225,7 @@ def _interval(found: Effects, head: str, key: str) -> Column:
     ends = ("low", "high") if key == "difference" else (f"{key}_low", f"{key}_high")
 
     def text(row: dict[Any, Any]) -> str:
-        middle, low, high = (signed(row[name], found.quantity.spec) for name in (key, *ends))
+        middle, low, high = (format_signed(row[name], found.quantity.spec) for name in (key, *ends))
         return f"{middle} [{low}, {high}]" if low and high else middle
 
     return _column(head, found.table, text)
@@ -264,13 +266,13 @@ def _front(
     compared: object,
     condition: str | None,
     columns: Sequence[str] | None,
-) -> tuple[Sheet, pd.DataFrame, Any]:
+) -> tuple[TextTable, pd.DataFrame, Any]:
     """The front of a search and its baselines, as means over seeds without comparisons."""
     if compared:
         raise UserError(
             "against, margin: a search has no arms to compare; `partialnas table` tells its front"
         )
-    frame = under(load(folders), condition)
+    frame = select_condition(load(folders), condition)
     points = pareto_table(frame, y=metric)
     shown = points[points["on_front"] | points["family"].ne("")]
     across, up = points.attrs["x"], points.attrs["y"]
@@ -289,4 +291,4 @@ def _front(
     told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
     caption = front_caption(frame, points, across, up)
     name = " and ".join(points["study"].unique())
-    return Sheet(name=name, columns=told, caption=caption), points, frame.attrs["studies"]
+    return TextTable(name=name, columns=told, caption=caption), points, frame.attrs["studies"]

@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.audit.sample import front_names, rungs
+from partialnas.analysis.audit.sample import front_names, trial_rungs
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.frames.seed_means import FAILED, aggregate
+from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.stats import rank_correlation as ranking
-from partialnas.analysis.stats.rank_intervals import Noise, noise, rank_ranges
-from partialnas.runs.config.design import Stage
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, find, row_names
+from partialnas.analysis.stats.rank_intervals import SeedNoise, pooled_seed_noise, rank_intervals
+from partialnas.runs.config.design import StudyStage
+from partialnas.runs.config.quantities import QUANTITIES, Quantity, find_quantity, network_names
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import Fidelity, epochs_text, fidelities, longer_stages
+from partialnas.runs.ledger.study_meta import (
+    Fidelity,
+    fidelities,
+    format_epochs,
+    longer_audit_stages,
+)
 from partialnas.space.errors import UserError
 
 Floats = ranking.Floats
@@ -43,7 +48,7 @@ class Audit:
         quantity: that the study decides by.
     """
 
-    stage: Stage
+    stage: StudyStage
     longer: str
     fidelities: tuple[Fidelity, ...]
     trainings: pd.DataFrame
@@ -67,7 +72,9 @@ class Audit:
 
         Without trainings there are no columns; what failed is NaN.
         """
-        rows = self.trainings[self.trainings["way"].eq(way) & ~self.trainings["state"].isin(FAILED)]
+        rows = self.trainings[
+            self.trainings["way"].eq(way) & ~self.trainings["state"].isin(FAILED_STATES)
+        ]
         cells = rows.pivot_table(index="network", columns="seed", values=quantity.key)
         sign = 1.0 if quantity.better == "max" else -1.0
         found: Floats = sign * cells.reindex(self.networks).to_numpy(float)
@@ -106,10 +113,10 @@ def load_audit(folder: str | Path, stage: str | None = None, *, metric: str | No
     folder = Path(folder)
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
-    return audit_in(folder, meta, load(folder, stage=None), stage, metric=metric)
+    return audit_from_trials(folder, meta, load(folder, stage=None), stage, metric=metric)
 
 
-def audit_in(
+def audit_from_trials(
     folder: Path,
     meta: Mapping[str, str],
     whole: pd.DataFrame,
@@ -118,7 +125,7 @@ def audit_in(
     metric: str | None = None,
 ) -> Audit:
     """The same of a study whose trials have been loaded, those of all stages."""
-    stages = longer_stages(meta)
+    stages = longer_audit_stages(meta)
     name = stage or next(reversed(stages), "")
     if name not in stages:
         there = f"; there are {', '.join(stages)}" if stages else ""
@@ -127,10 +134,10 @@ def audit_in(
     frame = whole[whole["condition"].eq(stages[name].condition)]
     frame.attrs = whole.attrs
     ways = fidelities(meta, stages[name].condition)
-    longer = epochs_text(int(stages[name].recipe["epochs"]))
+    longer = format_epochs(int(stages[name].recipe["epochs"]))
     study = frame[frame["stage"].eq("")]
     study.attrs = whole.attrs
-    quantity = find(metric or default_axes(study)[1], frame)
+    quantity = find_quantity(metric or default_axes(study)[1], frame)
     trainings = _trainings(frame, stages[name], ways, longer)
     _require(folder, trainings, quantity)
     return Audit(
@@ -144,7 +151,7 @@ def audit_in(
 
 
 def _trainings(
-    frame: pd.DataFrame, stage: Stage, ways: Sequence[Fidelity], longer: str
+    frame: pd.DataFrame, stage: StudyStage, ways: Sequence[Fidelity], longer: str
 ) -> pd.DataFrame:
     """All trainings of the sample, each with its network and its way."""
     names = _canonical(stage, frame[frame["stage"].eq("")])
@@ -153,11 +160,11 @@ def _trainings(
     rows["longer"] = rows["stage"].eq(stage.name)
     by_rung = {each.rung: each.name for each in ways}
     by_stage = {**{each.stage: each.name for each in ways}, stage.name: longer}
-    rows["way"] = rows["stage"].map(by_stage).where(rows["fresh"], rungs(rows).map(by_rung))
+    rows["way"] = rows["stage"].map(by_stage).where(rows["fresh"], trial_rungs(rows).map(by_rung))
     return rows[rows["way"].notna()]
 
 
-def _canonical(stage: Stage, own: pd.DataFrame) -> dict[str, str]:
+def _canonical(stage: StudyStage, own: pd.DataFrame) -> dict[str, str]:
     """What the networks of a stage are called, by their keys; the name that was given last counts.
 
     A searched network that was promoted since it was chosen has another first trial, and name.
@@ -176,19 +183,19 @@ def _require(folder: Path, trainings: pd.DataFrame, quantity: Quantity) -> None:
     """Refuses an audit that no ranking can be made of."""
     rows = trainings[trainings["longer"]]
     known = rows.loc[rows[quantity.key].notna(), "network"].nunique()
-    if known >= ranking.LEAST:
+    if known >= ranking.MIN_NETWORKS:
         return
     states = ", ".join(f"{n} {state}" for state, n in rows["state"].value_counts().items())
-    reasons = rows.loc[rows["state"].isin(FAILED), "reason"].dropna().mode()
+    reasons = rows.loc[rows["state"].isin(FAILED_STATES), "reason"].dropna().mode()
     often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
     raise UserError(
         f"{folder}: nothing to compare: {known} networks of the audit have {quantity.key} of a "
-        f"longer training, and a ranking takes {ranking.LEAST}; longer trainings: "
+        f"longer training, and a ranking takes {ranking.MIN_NETWORKS}; longer trainings: "
         f"{states or 'none'}{often}"
     )
 
 
-def agreement(audit: Audit) -> pd.DataFrame:
+def proxy_agreement(audit: Audit) -> pd.DataFrame:
     """How well each fidelity ranks the sample as longer training does: one row a ranking.
 
     Returns:
@@ -206,16 +213,16 @@ def agreement(audit: Audit) -> pd.DataFrame:
 
 def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
     longer = audit.scores(audit.longer, target)
-    reached = ranking.means(longer)
-    macs = ranking.tau([(audit.cost("macs"), reached)])
+    reached = ranking.row_means(longer)
+    macs = ranking.kendall_tau([(audit.cost("macs"), reached)])
 
     def row(name: str, by: str, kind: str, scores: Floats, singles: Floats) -> dict[str, Any]:
-        own = ranking.tau([(scores, reached)])
-        top = ranking.best_third(reached)
+        own = ranking.kendall_tau([(scores, reached)])
+        top = ranking.top_third(reached)
         return {
             **_head(target, name, by, kind),
-            **_told(own, ranking.tau([(scores[top], reached[top])])),
-            "single": ranking.tau(ranking.between(singles, longer)).value,
+            **_told(own, ranking.kendall_tau([(scores[top], reached[top])])),
+            "single": ranking.kendall_tau(ranking.cross_pairs(singles, longer)).value,
             "regret": ranking.regret(scores, reached),
             **(_ends("over_macs", own.minus(macs)) if kind == "proxy" else {}),
         }
@@ -239,9 +246,9 @@ def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
 def _ceiling(audit: Audit, target: Quantity, way: str, reached: Floats) -> dict[str, Any]:
     """One seed of a way against another."""
     scores = audit.scores(way, target)
-    top = ranking.best_third(reached)
-    own = ranking.tau(ranking.within(scores))
-    told = _told(own, ranking.tau(ranking.within(scores[top])))
+    top = ranking.top_third(reached)
+    own = ranking.kendall_tau(ranking.seed_pairs(scores))
+    told = _told(own, ranking.kendall_tau(ranking.seed_pairs(scores[top])))
     return {**_head(target, way, target.key, "seeds"), **told, "single": own.value}
 
 
@@ -249,11 +256,11 @@ def _head(target: Quantity, name: str, by: str, kind: str) -> dict[str, Any]:
     return {"target": target.key, "ranked_by": name, "by": by, "kind": kind}
 
 
-def _told(own: ranking.Tau, top: ranking.Tau) -> dict[str, Any]:
+def _told(own: ranking.KendallTau, top: ranking.KendallTau) -> dict[str, Any]:
     return {"n": own.n, **_ends("tau", own), "top_n": top.n, **_ends("top", top)}
 
 
-def _ends(name: str, tau: ranking.Tau) -> dict[str, float]:
+def _ends(name: str, tau: ranking.KendallTau) -> dict[str, float]:
     low, high = tau.interval
     return {name: tau.value, f"{name}_low": low, f"{name}_high": high}
 
@@ -299,7 +306,7 @@ def _spread(name: str, values: Floats) -> dict[str, Any]:
     return {f"{name}{end}": column.to_numpy() for end, column in columns.items()}
 
 
-def proxy_noise(audit: Audit) -> Noise:
+def seed_noise(audit: Audit) -> SeedNoise:
     """The deviation between seeds of trainings in full, over the sample and the study."""
     own = _in_full(audit.study, audit.quantity)
     last = audit.fidelities[-1].name
@@ -308,14 +315,14 @@ def proxy_noise(audit: Audit) -> Noise:
     cells = rows.assign(of=_key(rows)).pivot_table(
         index="of", columns="seed", values=audit.quantity.key
     )
-    return noise(cells.to_numpy(float))
+    return pooled_seed_noise(cells.to_numpy(float))
 
 
 def _in_full(study: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     return study[study["state"].eq("done") & study[quantity.key].notna() & ~study["baseline"]]
 
 
-def ranks(audit: Audit, most: int = _MOST_RANKED) -> pd.DataFrame:
+def network_ranks(audit: Audit, most: int = _MOST_RANKED) -> pd.DataFrame:
     """The ranks in the study of its front and its best networks, and which they could have.
 
     Args:
@@ -324,13 +331,13 @@ def ranks(audit: Audit, most: int = _MOST_RANKED) -> pd.DataFrame:
 
     Returns:
         `network`, `on_front`, the deciding quantity as `value` (mean over the study's own seeds),
-        `n`, `rank`, `rank_low`, `rank_high` (see `rank_ranges`) and `of` (how many have a rank).
+        `n`, `rank`, `rank_low`, `rank_high` (see `rank_intervals`) and `of` (how many have a rank).
     """
-    return ranks_of(audit.study, audit.quantity, proxy_noise(audit), most)
+    return ranks_of(audit.study, audit.quantity, seed_noise(audit), most)
 
 
 def ranks_of(
-    study: pd.DataFrame, quantity: Quantity, between_seeds: Noise, most: int = _MOST_RANKED
+    study: pd.DataFrame, quantity: Quantity, between_seeds: SeedNoise, most: int = _MOST_RANKED
 ) -> pd.DataFrame:
     """The same of any study's trials, as `load` gives them; see `ranks`."""
     trials = study[~study["baseline"]]
@@ -338,8 +345,8 @@ def ranks_of(
     rows = aggregate(trials, {quantity.key: quantity.better})
     sign = 1.0 if quantity.better == "max" else -1.0
     scores = sign * rows[quantity.key].to_numpy(float)
-    found = rank_ranges(scores, rows["n"].to_numpy(float), between_seeds).set_index(rows.index)
-    names = row_names(rows)
+    found = rank_intervals(scores, rows["n"].to_numpy(float), between_seeds).set_index(rows.index)
+    names = network_names(rows)
     members = front_names(trials, quantity)
     facts = {"network": names, "on_front": names.isin(members), "value": rows[quantity.key]}
     table = pd.DataFrame({**facts, "n": rows["n"]}).join(found)

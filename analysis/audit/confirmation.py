@@ -6,21 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.frames.arms import by_arm
-from partialnas.analysis.frames.feasibility import beyond
+from partialnas.analysis.frames.arms import load_arm_trials
+from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.design import design_of, stages_of
-from partialnas.runs.config.quantities import find, row_names
+from partialnas.runs.config.quantities import find_quantity, network_names
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
 _LEVEL = 0.95
 
 
-def choose(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
+def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
     """The digests of the networks to be confirmed, by what they are called.
 
     Args:
@@ -40,13 +40,13 @@ def choose(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
         raise UserError(f"--condition: choose one of {', '.join(map(str, known))}")
     frame = frame[frame["condition"].eq(condition)]
     rows = _ranked(frame, top)
-    names = row_names(rows)
+    names = network_names(rows)
     chosen = dict(zip(names, rows["digest"], strict=True))
     return _baselines(folder, frame, chosen) | chosen
 
 
 def _ranked(frame: pd.DataFrame, top: str) -> pd.DataFrame:
-    quantity = find(default_axes(frame)[1], frame)
+    quantity = find_quantity(default_axes(frame)[1], frame)
     if top == "front":
         everyone = front(frame, frame.attrs["objectives"])
         rows = everyone[everyone["on_front"]]
@@ -54,7 +54,10 @@ def _ranked(frame: pd.DataFrame, top: str) -> pd.DataFrame:
         everyone = aggregate(frame, {quantity.key: quantity.better})
         rows = everyone[everyone["n"].gt(0)]
     if rows.empty:
-        why = beyond(everyone, frame.attrs["limits"]) or "no network has finished its trials"
+        why = (
+            infeasible_message(everyone, frame.attrs["limits"])
+            or "no network has finished its trials"
+        )
         raise UserError(f"nothing to choose from: {why}")
     ordered = rows.sort_values(quantity.key, ascending=quantity.better == "min", kind="stable")
     if top in ("front", "all"):
@@ -73,7 +76,7 @@ def _baselines(folder: str | Path, frame: pd.DataFrame, chosen: dict[str, str]) 
     return {name: digests[name] for name in against if name is not None and name in digests}
 
 
-def confirmation(folder: str | Path, stage: str = "confirm") -> pd.DataFrame:
+def confirmation_table(folder: str | Path, stage: str = "confirm") -> pd.DataFrame:
     """What a stage of confirmation found: one row an arm, in the order of what was confirmed.
 
     Returns:
@@ -94,8 +97,8 @@ def confirmation(folder: str | Path, stage: str = "confirm") -> pd.DataFrame:
     fresh = load(folder, stage=stage)
     own = load(folder)
     own = own[own["condition"].eq(stages[stage].condition)]
-    quantity = find(default_axes(own)[1], own)
-    shared = by_arm(folder)
+    quantity = find_quantity(default_axes(own)[1], own)
+    shared = load_arm_trials(folder)
     shared = shared[shared["condition"].eq(stages[stage].condition)]
     rows = []
     for arm, trials in fresh.groupby("arm", sort=False):

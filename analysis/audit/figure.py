@@ -9,22 +9,22 @@ import pandas as pd
 
 from partialnas.analysis.audit.audit import (
     Audit,
-    agreement,
     audited_networks,
     load_audit,
-    proxy_noise,
-    ranks,
+    network_ranks,
+    proxy_agreement,
+    seed_noise,
 )
 from partialnas.analysis.audit.plot import draw
 from partialnas.analysis.audit.text import (
     audit_caption,
+    format_agreement,
+    format_ranks,
     rank_note,
-    readable_agreement,
-    readable_ranks,
 )
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import csv, markdown
-from partialnas.analysis.frames.provenance import Query, given
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
+from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
@@ -75,7 +75,7 @@ def audit_figure(
     check_suffix(path)
     folder = Path(folder)
     found, whole = audit_artefact(folder, stage=stage, metric=metric, style=style, width=width)
-    choices = given(stage=found.audit.stage.name, metric=metric)
+    choices = drop_none(stage=found.audit.stage.name, metric=metric)
     files = list(whole.write(path, path.with_suffix(".csv"), path.with_suffix(".md")))
     parts: tuple[Part, ...] = ("agreement", "ranks")
     for part in parts:
@@ -104,7 +104,7 @@ def audit_artefact(
         width: see `audit_figure`.
     """
     audit = load_audit(folder, stage, metric=metric)
-    between_seeds, ranked, agreed = proxy_noise(audit), ranks(audit), agreement(audit)
+    between_seeds, ranked, agreed = seed_noise(audit), network_ranks(audit), proxy_agreement(audit)
     found = AuditFigure(
         audit=audit,
         networks=audited_networks(audit),
@@ -114,7 +114,9 @@ def audit_artefact(
         caption=audit_caption(audit, agreed),
         files=(),
     )
-    choices = given(stage=audit.stage.name, metric=metric)  # later audits leave files as they are
+    choices = drop_none(
+        stage=audit.stage.name, metric=metric
+    )  # later audits leave files as they are
     if part != "networks":
         return found, _artefact(found, choices | {"part": part}, part)
     find_style(style, width)
@@ -124,7 +126,7 @@ def audit_artefact(
         style=style,
         width=width,
     )
-    query = choices | given(style=style, width=width)
+    query = choices | drop_none(style=style, width=width)
     return found, replace(_artefact(found, query, part), drawing=drawing)
 
 
@@ -138,7 +140,7 @@ _TABLES: dict[Part, Callable[[AuditFigure], pd.DataFrame]] = {
 def _artefact(found: AuditFigure, arguments: dict[str, str], part: Part) -> Artefact:
     if part not in _TABLES:
         raise UserError(f"{part}: an audit has no such table; there are {', '.join(_TABLES)}")
-    texts = {".csv": csv(_TABLES[part](found))}
+    texts = {".csv": frame_to_csv(_TABLES[part](found))}
     if part == "networks":
         texts[".md"] = _markdown(found)
     studies = found.audit.study.attrs["studies"]
@@ -148,7 +150,8 @@ def _artefact(found: AuditFigure, arguments: dict[str, str], part: Part) -> Arte
 def _markdown(found: AuditFigure) -> str:
     audit = found.audit
     tables = [
-        markdown(readable_agreement(audit, found.agreement, target)) for target in audit.quantities
+        frame_to_markdown(format_agreement(audit, found.agreement, target))
+        for target in audit.quantities
     ]
-    ranked = markdown(readable_ranks(found.ranks, audit.quantity))
+    ranked = frame_to_markdown(format_ranks(found.ranks, audit.quantity))
     return "\n".join([*tables, ranked, f"{found.note}\n", f"{found.caption}\n"])

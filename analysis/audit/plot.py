@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.plotting.axes import prepare, set_ticks
+from partialnas.analysis.plotting.axes import configure_axis, set_ticks
 from partialnas.analysis.plotting.labels import draw_legend
-from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
             axes.tick_params(labelleft=False)
     for axes in panels[1:]:
         axes.set_ylim(panels[0].get_ylim())
-    figure.supxlabel(f"{quantity.label} {_ARROW[quantity.better]}", fontsize=style.text, color=INK)
+    figure.supxlabel(
+        f"{quantity.label} {_ARROW[quantity.better]}", fontsize=style.text, color=DARK_COLOR
+    )
     draw_legend(figure, panels[0], style)
     return figure
 
@@ -62,9 +64,9 @@ def _draw_panel(axes: "Axes", points: pd.DataFrame, quantity: Quantity) -> None:
     axes.grid(visible=True)
     plain = replace(quantity, logarithmic=False)  # equal ways on both axes, however far they reach
     for which, side in zip(("x", "y"), _SIDES, strict=True):
-        prepare(axes, which, plain, _ends(points, side))  # type: ignore[arg-type]
+        configure_axis(axes, which, plain, _ends(points, side))  # type: ignore[arg-type]
     for on_front, rows in points.groupby("on_front"):
-        colour = SERIES[0] if on_front else CLOUD
+        colour = SERIES_COLORS[0] if on_front else MUTED_COLOR
         name = "on the front" if on_front else "other networks"
         axes.errorbar(
             rows["short"], rows["longer"], xerr=rows["short_sd"], yerr=rows["longer_sd"], fmt="o",
@@ -73,7 +75,7 @@ def _draw_panel(axes: "Axes", points: pd.DataFrame, quantity: Quantity) -> None:
         )  # fmt: skip
     chosen = _chosen(points, quantity)
     axes.scatter(
-        chosen["short"], chosen["longer"], s=42, facecolors="none", edgecolors=SERIES[1],
+        chosen["short"], chosen["longer"], s=42, facecolors="none", edgecolors=SERIES_COLORS[1],
         linewidths=1.0, zorder=4, label="chosen by short training",
     )  # fmt: skip
 

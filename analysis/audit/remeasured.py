@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.frames.timings import FIGURES
+from partialnas.analysis.frames.timings import MEASURED_COLUMNS
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.quantities import QUANTITIES
-from partialnas.runs.records.measurement import Measurement, same_scale
+from partialnas.runs.records.measurement import Measurement, to_common_scale
 
 COLUMNS = (
     *("label", "digest", "old_img_s", "new_img_s", "old_relative", "old_low", "old_high"),
@@ -19,7 +19,7 @@ COLUMNS = (
 )
 
 
-def remeasured(
+def remeasurement_table(
     folder: str | Path,
     networks: Mapping[str, tuple[str, tuple[str, ...]]],
     old: Mapping[str, Measurement],
@@ -70,7 +70,7 @@ def remeasured(
 
 
 def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    return dict(zip(measurements, same_scale([*measurements.values()]), strict=True))
+    return dict(zip(measurements, to_common_scale([*measurements.values()]), strict=True))
 
 
 def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _front(
     trials = frame[frame["key"].isin(by_key)].copy()
     if trials.empty:
         return set()
-    for name in FIGURES:
+    for name in MEASURED_COLUMNS:
         source, field = (timed, "throughput_img_s") if "raw" in name else (scaled, name)
         figures = [getattr(source[by_key[key]], field) for key in trials["key"]]
         trials[name] = pd.Series(figures, index=trials.index, dtype=frame[name].dtype)

@@ -8,10 +8,10 @@ import pandas as pd
 
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.selection import default_axes, under
+from partialnas.analysis.frames.selection import default_axes, select_condition
 from partialnas.analysis.pareto.front import front
-from partialnas.analysis.stats.rank_correlation import LEAST
-from partialnas.runs.config.quantities import Quantity, find, row_names
+from partialnas.analysis.stats.rank_correlation import MIN_NETWORKS
+from partialnas.runs.config.quantities import Quantity, find_quantity, network_names
 from partialnas.space.errors import UserError
 
 
@@ -51,17 +51,17 @@ def choose_sample(
     """
     trials = load(folder)
     require_trials(trials)
-    whole = under(trials, condition or None)
+    whole = select_condition(trials, condition or None)
     if whole["condition"].nunique() > 1:
         names = ", ".join(whole["condition"].unique())
         raise UserError(f"{folder}: choose one of {names} with --condition")
     frame = whole[~whole["baseline"] & ~_trained_otherwise(whole)]
     frame.attrs = whole.attrs
-    quantity = find(metric or default_axes(frame)[1], frame)
+    quantity = find_quantity(metric or default_axes(frame)[1], frame)
     values = _values(frame, quantity)
-    if len(values) < LEAST:
+    if len(values) < MIN_NETWORKS:
         raise UserError(
-            f"{folder}: an audit compares rankings, for which it takes {LEAST} networks with "
+            f"{folder}: an audit compares rankings, for which it takes {MIN_NETWORKS} networks with "
             f"{quantity.key} at least; {len(values)} have finished a training"
         )
     on_front = values.index.isin(front_names(frame, quantity))
@@ -85,14 +85,14 @@ def _trained_otherwise(frame: pd.DataFrame) -> "pd.Series[bool]":
 def _values(frame: pd.DataFrame, quantity: Quantity) -> "pd.Series[float]":
     """Of each network the mean of its cheapest trainings, from the best to the worst."""
     ended = frame[frame["state"].isin(("done", "early")) & frame[quantity.key].notna()]
-    rung = rungs(ended)
+    rung = trial_rungs(ended)
     lowest = rung[rung > 0].min() if rung.any() else 0
     cheapest = ended[rung.eq(lowest)]
     means = cheapest[quantity.key].groupby(called(frame)[cheapest.index], sort=False).mean()
     return means.sort_values(ascending=quantity.better == "min", kind="stable")
 
 
-def rungs(frame: pd.DataFrame) -> "pd.Series[int]":
+def trial_rungs(frame: pd.DataFrame) -> "pd.Series[int]":
     """The rung that each trial was trained on, from 1; of trials that were trained in full 0.
 
     Zero also where a search has no rungs, and where a trial failed on one of them.
@@ -113,7 +113,7 @@ def front_names(frame: pd.DataFrame, quantity: Quantity) -> set[str]:
     objectives = frame.attrs.get("objectives") or {quantity.key: quantity.better}
     rows = front(frame, objectives)
     members = rows[rows["on_front"]]
-    return {*row_names(members)}
+    return {*network_names(members)}
 
 
 def called(frame: pd.DataFrame) -> "pd.Series[str]":

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.audit.audit import Audit
-from partialnas.analysis.formats.caption_sentences import compute_used, count
+from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.formats.text_table import MINUS
-from partialnas.analysis.stats.rank_correlation import DRAWS
-from partialnas.analysis.stats.rank_intervals import Noise
-from partialnas.runs.config.quantities import Quantity, significant
+from partialnas.analysis.stats.rank_correlation import NUM_RESAMPLES
+from partialnas.analysis.stats.rank_intervals import SeedNoise
+from partialnas.runs.config.quantities import Quantity, format_significant
 
 Row = Mapping[Any, Any]
 
 
-def readable_agreement(audit: Audit, table: pd.DataFrame, target: Quantity) -> pd.DataFrame:
+def format_agreement(audit: Audit, table: pd.DataFrame, target: Quantity) -> pd.DataFrame:
     """How well each ranking agrees with the target's after longer training, as texts."""
     rows = table[table["target"].eq(target.key)].to_dict("records")
     top = max(row["top_n"] for row in rows)
@@ -42,7 +42,7 @@ def ranked_by(audit: Audit, row: Row) -> str:
     return str(row["ranked_by"])
 
 
-def readable_ranks(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+def format_ranks(table: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     """The ranks of a study's front and best networks, and which they could have, as texts."""
     return pd.DataFrame(
         {
@@ -62,7 +62,7 @@ def _range(row: Row) -> str:
     return f"{row['rank_low']} to {row['rank_high']} of {row['of']}"
 
 
-def rank_note(table: pd.DataFrame, between_seeds: Noise, quantity: Quantity) -> str:
+def rank_note(table: pd.DataFrame, between_seeds: SeedNoise, quantity: Quantity) -> str:
     """How to read ranks, in sentences."""
     if not between_seeds.degrees:
         return (
@@ -74,8 +74,8 @@ def rank_note(table: pd.DataFrame, between_seeds: Noise, quantity: Quantity) -> 
     return (
         f"Ranks by short training: {int(open_.sum())} of these {len(table)} are not resolved, "
         f"{len(first)} of them could be the best. Could be: 95 % confidence set of each rank, from "
-        f"a standard deviation between seeds of {significant(between_seeds.deviation, 3)} in "
-        f"{quantity.key} ({count(between_seeds.degrees, 'degree')} of freedom, what seeds have in "
+        f"a standard deviation between seeds of {format_significant(between_seeds.deviation, 3)} in "
+        f"{quantity.key} ({pluralize(between_seeds.degrees, 'degree')} of freedom, what seeds have in "
         "common taken out), pooled over networks; Dunnett's critical value for the comparisons of "
         "one network with all others."
     )
@@ -94,14 +94,14 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
         f"({audit.stage.chosen}).",
         *(_sentence(audit, row, target) for row in rows if _drawn(row, target)),
         _beside(audit, rows),
-        f"Intervals: 95 % percentile bootstrap over networks ({DRAWS:,} draws). The best third is "
+        f"Intervals: 95 % percentile bootstrap over networks ({NUM_RESAMPLES:,} draws). The best third is "
         "that of the longer training, the same networks for every ranking.",
         f"Points: means over seeds ({seeds} of the longer training, by short training those that "
         "the study had, of networks that it did not train so those of the audit); bars: one "
         "standard deviation (n − 1) over all seeds.",
         "Regret is to the best mean of the sample, which is partly luck.",
         f"{int(failed.sum())} longer trainings failed." if failed.any() else "",
-        compute_used(audit.trainings[audit.trainings["fresh"]]),
+        compute_sentence(audit.trainings[audit.trainings["fresh"]]),
     ]
     return " ".join(filter(None, sentences))
 
@@ -114,7 +114,7 @@ def _sentence(audit: Audit, row: Row, target: Quantity) -> str:
     top = f", within the best third {_interval(row, 'top')}" if row["top_n"] else ""
     return (
         f"After {row['ranked_by']}: Kendall's τ-b {_interval(row, 'tau')} "
-        f"({count(row['n'], 'network')}){top}; the network chosen so lacks "
+        f"({pluralize(row['n'], 'network')}){top}; the network chosen so lacks "
         f"{_regret(row['regret'], target)} to the best after {audit.longer}."
     )
 
@@ -150,4 +150,4 @@ def _regret(value: float | None, target: Quantity) -> str:
     if value is None or np.isnan(value):
         return ""
     unit = {"%": " points", "": ""}.get(target.unit, f" {target.unit}")
-    return f"{significant(value, 3)}{unit}" if value else "nothing"
+    return f"{format_significant(value, 3)}{unit}" if value else "nothing"

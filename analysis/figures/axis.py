@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, architectures, metric_of, trials_of
-from partialnas.analysis.formats.caption_sentences import count, training
-from partialnas.analysis.frames.axis_levels import choices, in_order
-from partialnas.analysis.plotting.axes import prepare
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    architectures_with,
+    load_requested_trials,
+    requested_metric,
+)
+from partialnas.analysis.formats.caption_sentences import pluralize, training_description
+from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
+from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 
 if TYPE_CHECKING:
@@ -25,12 +31,12 @@ _WIDE = 0.32
 _MOST_DOTS = 300
 
 
-def axis_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def axis_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """One quantity of all architectures by their level on each axis."""
-    frame = trials_of(folders, asked)
-    quantity = metric_of(frame, asked)
-    rows = architectures(frame, quantity)
-    chosen = choices(folders, rows)
+    frame = load_requested_trials(folders, asked)
+    quantity = requested_metric(frame, asked)
+    rows = architectures_with(frame, quantity)
+    chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     values = rows[quantity.key].astype("float64")
     levels = [_levels(axis, chosen[axis], values) for axis in map(str, chosen)]
@@ -50,7 +56,7 @@ def axis_shown(folders: Sequence[Path], asked: Asked) -> Shown:
             },
         }
     )  # fmt: skip
-    return Shown(
+    return FigureSpec(
         table=table.assign(metric=quantity.key),
         readable=readable,
         caption=_caption(rows, quantity, len(chosen.columns)),
@@ -61,7 +67,7 @@ def axis_shown(folders: Sequence[Path], asked: Asked) -> Shown:
 
 def _levels(axis: str, chosen: "pd.Series[str]", values: "pd.Series[float]") -> pd.DataFrame:
     rows = []
-    for level in in_order(chosen):
+    for level in sort_levels(chosen):
         own = values[chosen.eq(level)].to_numpy(float)
         low, middle, high = np.quantile(own, [0.25, 0.5, 0.75])
         rows.append((axis, level, len(own), own.min(), low, middle, high, own.max()))
@@ -71,8 +77,8 @@ def _levels(axis: str, chosen: "pd.Series[str]", values: "pd.Series[float]") -> 
 
 def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
     return (
-        f"{quantity.label} against {axes} axes of the space: {count(len(rows), 'architecture')}, "
-        f"trained on {training(rows)}, means over seeds. Line: median; box: quartiles; in "
+        f"{quantity.label} against {axes} axes of the space: {pluralize(len(rows), 'architecture')}, "
+        f"trained on {training_description(rows)}, means over seeds. Line: median; box: quartiles; in "
         "brackets the number of architectures. Levels of other axes differ between the rows of an "
         "adaptive search: a difference is no effect."
     )
@@ -89,7 +95,7 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     size = (style.width, _AROUND + _ROW * (rows.max() + 1))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    factor = prepare(axes, "x", quantity, points["value"].to_numpy(float))
+    factor = configure_axis(axes, "x", quantity, points["value"].to_numpy(float))
     for row, (_, level) in zip(rows.tolist(), table.iterrows(), strict=True):
         chosen = points[level["axis"]].eq(level["level"])
         _draw_level(axes, row, points.loc[chosen, "value"].to_numpy(float) / factor)
@@ -101,7 +107,7 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     names = zip(rows[first.to_numpy()] - 1, table.loc[first, "axis"], strict=True)
     for row, name in names:
         axes.text(-0.02, row + 0.1, elide(name), transform=axes.get_yaxis_transform(), ha="right",
-                  va="center", fontweight="bold", fontsize=style.small, color=INK)  # fmt: skip
+                  va="center", fontweight="bold", fontsize=style.small, color=DARK_COLOR)  # fmt: skip
     axes.set_ylim(rows.max() + 0.7, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
@@ -112,7 +118,7 @@ def _draw_level(axes: "Axes", row: float, values: "np.typing.NDArray[np.float64]
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     few = values[:: 1 + len(values) // _MOST_DOTS]
     apart = np.random.default_rng(int(row)).uniform(-_WIDE, _WIDE, len(few))
-    axes.scatter(few, row + apart, s=4, color=CLOUD, linewidths=0, alpha=0.7, zorder=2)
-    box: dict[str, Any] = {"color": SERIES[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
+    axes.scatter(few, row + apart, s=4, color=MUTED_COLOR, linewidths=0, alpha=0.7, zorder=2)
+    box: dict[str, Any] = {"color": SERIES_COLORS[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
     axes.fill_betweenx([row - _WIDE, row + _WIDE], low, high, **box)
-    axes.vlines(middle, row - _WIDE, row + _WIDE, SERIES[0], linewidth=1.4, zorder=4)
+    axes.vlines(middle, row - _WIDE, row + _WIDE, SERIES_COLORS[0], linewidth=1.4, zorder=4)

@@ -9,10 +9,10 @@ import pandas as pd
 
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
-from partialnas.analysis.frames.selection import default_axes, under
+from partialnas.analysis.frames.selection import default_axes, select_condition
 from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import Style
-from partialnas.runs.config.quantities import Quantity, find, row_names
+from partialnas.runs.config.quantities import Quantity, find_quantity, network_names
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FigureRequest:
     """What a figure may be asked for; each kind uses what concerns it.
 
     Attributes:
@@ -54,7 +54,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class FigureSpec:
     """A figure before it is written.
 
     Attributes:
@@ -72,13 +72,13 @@ class Shown:
     draw: Callable[[Style], "Figure"]
 
 
-def trials_of(folders: Sequence[Path], asked: Asked) -> pd.DataFrame:
+def load_requested_trials(folders: Sequence[Path], asked: FigureRequest) -> pd.DataFrame:
     """The trials of studies under the condition asked for.
 
     Raises:
         UserError: there are none, or a study has several conditions and none was chosen.
     """
-    frame = under(load(folders), asked.condition)
+    frame = select_condition(load(folders), asked.condition)
     require_trials(frame)
     for folder, trials in frame.groupby("folder", sort=False):
         names = trials["condition"].unique()
@@ -88,12 +88,12 @@ def trials_of(folders: Sequence[Path], asked: Asked) -> pd.DataFrame:
     return frame
 
 
-def metric_of(frame: pd.DataFrame, asked: Asked) -> Quantity:
+def requested_metric(frame: pd.DataFrame, asked: FigureRequest) -> Quantity:
     """The quantity asked for, or the study's first trained objective."""
-    return find(asked.metric or default_axes(frame)[1], frame)
+    return find_quantity(asked.metric or default_axes(frame)[1], frame)
 
 
-def architectures(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+def architectures_with(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     """One row per architecture that has the quantity.
 
     Raises:
@@ -102,11 +102,11 @@ def architectures(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     rows = aggregate(frame, {quantity.key: quantity.better})
     rows = rows[rows[quantity.key].notna()]
     if rows.empty:
-        raise UserError(nothing(frame, quantity.key))
+        raise UserError(empty_figure_message(frame, quantity.key))
     return rows
 
 
-def nothing(frame: pd.DataFrame, key: str) -> str:
+def empty_figure_message(frame: pd.DataFrame, key: str) -> str:
     """What to say where no architecture has what a figure shows."""
     states = ", ".join(f"{n} {state}" for state, n in frame["state"].value_counts().items())
     reasons = frame["reason"].dropna().mode()
@@ -114,9 +114,9 @@ def nothing(frame: pd.DataFrame, key: str) -> str:
     return f"nothing to draw: no architecture has {key} at full fidelity; trials: {states}{often}"
 
 
-def called(rows: pd.DataFrame) -> "pd.Series[str]":
+def network_labels(rows: pd.DataFrame) -> "pd.Series[str]":
     """What rows are called: the arm, or the first trial's number; of several studies with these."""
-    names = row_names(rows)
+    names = network_names(rows)
     if rows["folder"].nunique() < 2:
         return names
     return rows["folder"].map(study_names(rows)) + ": " + names

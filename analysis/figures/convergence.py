@@ -11,15 +11,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, nothing, trials_of
-from partialnas.analysis.formats.caption_sentences import compute_used, count
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    empty_figure_message,
+    load_requested_trials,
+)
+from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
-from partialnas.analysis.frames.seed_means import FAILED, aggregate, counting, groups
-from partialnas.analysis.pareto.front import complete, front
+from partialnas.analysis.frames.seed_means import (
+    FAILED_STATES,
+    aggregate,
+    architecture_codes,
+    completed_mask,
+)
+from partialnas.analysis.pareto.front import finite_mask, front
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
-from partialnas.analysis.plotting.style import FAMILIES, SERIES, Style
-from partialnas.runs.config.quantities import differs_by_seed, significant
+from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
+from partialnas.runs.config.quantities import differs_by_seed, format_significant
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -35,16 +45,16 @@ _SPREAD = [0.25, 0.5, 0.75]
 _NARROW = 4.0
 """Inches of a figure in whose two panels more ticks would touch."""
 
-_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES[:5]))
+_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
 
 
-def convergence_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def convergence_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """The hypervolume of the front over finished trials and over device hours.
 
     Folders of one study's name are repeats: their median and quartiles, as far as the shortest
     went. All are measured from one reference point, that of the first study.
     """
-    frame = trials_of(folders, asked)
+    frame = load_requested_trials(folders, asked)
     objectives: Objectives = frame.attrs["objectives"]
     if not objectives:
         raise UserError("convergence needs objectives; the study states none")
@@ -53,9 +63,12 @@ def convergence_shown(folders: Sequence[Path], asked: Asked) -> Shown:
         raise UserError("nothing to draw: no architecture was searched, there are baselines alone")
     frame.attrs["objectives"] = objectives
     rows = front(frame, objectives)
-    corner = {**rows.attrs["reference_point"], **trials_of(folders, asked).attrs["reference_point"]}
+    corner = {
+        **rows.attrs["reference_point"],
+        **load_requested_trials(folders, asked).attrs["reference_point"],
+    }
     if not rows["on_front"].any():
-        raise UserError(nothing(frame, " and ".join(objectives)))
+        raise UserError(empty_figure_message(frame, " and ".join(objectives)))
     corner = {key: float(corner[key]) for key in objectives}
     histories = [
         _history(folder, frame[frame["folder"].eq(str(folder))], objectives, corner)
@@ -63,7 +76,7 @@ def convergence_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     ]
     table = pd.concat(histories, ignore_index=True)
     lines = pd.concat([_lines(table, by) for by in ("trials", "hours")], ignore_index=True)
-    return Shown(
+    return FigureSpec(
         table=table,
         readable=_readable(table),
         caption=_caption(frame, table, corner),
@@ -98,15 +111,15 @@ def _covered(
     ended: pd.DataFrame, steps: Integers, objectives: Objectives, corner: dict[str, float]
 ) -> list[float]:
     keys = [*objectives]
-    counts = counting(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
-    code = groups(ended).to_numpy()
+    counts = completed_mask(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
+    code = architecture_codes(ended).to_numpy()
     values = ended[keys].to_numpy(float, copy=True)
-    usable = counts & complete(values) & _feasible(ended, objectives)
+    usable = counts & finite_mask(values) & _feasible(ended, objectives)
     found = []
     for step in steps:
         chosen = usable[:step]
         means = _means(values[:step][chosen], code[:step][chosen])
-        found.append(hypervolume_of(means, objectives, corner))
+        found.append(hypervolume_of_points(means, objectives, corner))
     return found
 
 
@@ -129,7 +142,9 @@ def _means(values: Floats, code: Integers) -> Floats:
     return np.column_stack(columns)
 
 
-def hypervolume_of(points: Floats, objectives: Objectives, corner: dict[str, float]) -> float:
+def hypervolume_of_points(
+    points: Floats, objectives: Objectives, corner: dict[str, float]
+) -> float:
     """The volume between points and a corner; of one objective the length."""
     if not len(points):
         return 0.0
@@ -172,27 +187,27 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
         {
             "Study": [*last["folder"].map(study_names(last))],
             "Trials": [f"{trials:,}" for trials in last["trials"]],
-            "Device hours": [significant(hours, 3) for hours in last["hours"]],
-            "Hypervolume": [*map(significant, last["hypervolume"])],
+            "Device hours": [format_significant(hours, 3) for hours in last["hours"]],
+            "Hypervolume": [*map(format_significant, last["hypervolume"])],
             "Trials to 95 % of it": halves,
         }
     )
 
 
 def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float]) -> str:
-    told = ", ".join(f"{key} {significant(value)}" for key, value in corner.items())
+    told = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
     repeats = table.groupby("study", sort=False)["folder"].nunique()
     most = int(repeats.max())
     band = (
-        f" Line: median of {count(most, 'repeated search').replace('searchs', 'searches')}; band: "
+        f" Line: median of {pluralize(most, 'repeated search').replace('searchs', 'searches')}; band: "
         "quartiles; as far as the shortest went." if most > 1 else ""
     )  # fmt: skip
-    failed = int(frame["state"].isin(FAILED).sum())
+    failed = int(frame["state"].isin(FAILED_STATES).sum())
     lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
     return (
         f"Hypervolume of the front of seed means, up to {told}, after so many finished trials and "
         f"device hours of training (without timing).{band}{lost} Measured values are those known "
-        f"at the end. {compute_used(frame)}"
+        f"at the end. {compute_sentence(frame)}"
     )
 
 

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, called, trials_of
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    load_requested_trials,
+    network_labels,
+)
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.axes import set_ticks
-from partialnas.analysis.plotting.labels import distinct, draw_legend
-from partialnas.analysis.plotting.style import CLOUD, SERIES, Style
+from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
+from partialnas.analysis.plotting.style import MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import task_under
-from partialnas.runs.records.frozen_model import ended_with
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.frozen_model import final_subject
+from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
@@ -31,27 +36,27 @@ _ROW, _AROUND = 0.26, 0.95
 _LONGEST_NAME = 18
 _PARTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "merges", "head")
 _COLOURS = dict(
-    zip(_PARTS, (CLOUD, SERIES[5], SERIES[0], SERIES[2], SERIES[1], "#555555", SERIES[4]),
+    zip(_PARTS, (MUTED_COLOR, SERIES_COLORS[5], SERIES_COLORS[0], SERIES_COLORS[2], SERIES_COLORS[1], "#555555", SERIES_COLORS[4]),
         strict=True)
 )  # fmt: skip
 
 
-def cost_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def cost_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """What the blocks of chosen networks cost, by closed formula; without a choice, of the front.
 
     A trial with learned ratios stands for the static network that it has become. Models of timm
     are left out: their inside is not known.
     """
-    frame = trials_of(folders, asked)
+    frame = load_requested_trials(folders, asked)
     chosen = _chosen(frame, asked)
-    chosen = chosen.assign(label=called(chosen))
+    chosen = chosen.assign(label=network_labels(chosen))
     studies = chosen.groupby("folder", sort=False)
     table = pd.concat([_of_study(Path(str(folder)), own) for folder, own in studies])
     if table.empty:
         raise UserError("nothing to draw: the cost of the blocks of timm's models is not known")
     table = table.reset_index(drop=True)
     parts = table.groupby(["label", "part"], sort=False)[["macs", "params"]].sum().reset_index()
-    return Shown(
+    return FigureSpec(
         table=table,
         readable=_readable(parts),
         caption=_caption(table),
@@ -60,7 +65,7 @@ def cost_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     )
 
 
-def _chosen(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+def _chosen(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
     """One trial of each network shown."""
     first = frame.drop_duplicates(["folder", "digest"])
     if asked.trials:
@@ -86,8 +91,8 @@ def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
         proposals = {row.number: row for row in ledger.proposals()}
         for number, condition, study, label in own:
             row = ledger.trial(int(number))
-            subject = subject_from(proposals[row.proposal].subject)
-            network = ended_with(subject, ledger.last_ratios(row.key))
+            subject = parse_subject(proposals[row.proposal].subject)
+            network = final_subject(subject, ledger.last_ratios(row.key))
             if isinstance(network, Architecture):
                 task = task_under(tasks, str(condition))
                 counted = cost(network, task.resolution, task.channels, task.classes)
@@ -140,7 +145,7 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, most=4)
         axes.grid(visible=True, axis="x")
-    panels[0].set_yticks(range(len(names)), distinct([*map(str, names)], _LONGEST_NAME))
+    panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _LONGEST_NAME))
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for part in _PARTS:
         if table["part"].eq(part).any():

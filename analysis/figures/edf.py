@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, architectures, metric_of, trials_of
-from partialnas.analysis.formats.caption_sentences import compute_used, count, training
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    architectures_with,
+    load_requested_trials,
+    requested_metric,
+)
+from partialnas.analysis.formats.caption_sentences import (
+    compute_sentence,
+    pluralize,
+    training_description,
+)
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
-from partialnas.analysis.plotting.style import FAMILIES, SERIES, Style
-from partialnas.runs.config.quantities import Quantity, significant
+from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
+from partialnas.runs.config.quantities import Quantity, format_significant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,24 +34,24 @@ RESAMPLES = 1000
 _SEED = 0
 _BAND = [0.025, 0.975]
 _MOST_STEPS = 400
-_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES[:5]))
+_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
 
 
-def errors_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def edf_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """The empirical distribution of errors, a line for each study, with bootstrap bands.
 
     An accuracy in percent stands as its error, 100 less it; of a quantity that is better large the
     share that is at least so large is shown. Architectures of the search count, once each, with
     the means over their seeds; baselines do not.
     """
-    frame = trials_of(folders, asked)
-    quantity = metric_of(frame, asked)
-    rows = architectures(frame, quantity)
+    frame = load_requested_trials(folders, asked)
+    quantity = requested_metric(frame, asked)
+    rows = architectures_with(frame, quantity)
     searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
     errors = _error(searched[quantity.key].to_numpy(float), quantity)
     table = pd.concat(
         [
-            distribution(errors[searched["folder"].eq(folder).to_numpy()]).assign(
+            empirical_cdf(errors[searched["folder"].eq(folder).to_numpy()]).assign(
                 study=searched.loc[searched["folder"].eq(folder), "study"].iloc[0], folder=folder
             )
             for folder in searched["folder"].unique()
@@ -49,7 +59,7 @@ def errors_shown(folders: Sequence[Path], asked: Asked) -> Shown:
         ignore_index=True,
     )
     table = table[["study", "folder", "error", "share", "low", "high", "architectures"]]
-    return Shown(
+    return FigureSpec(
         table=table,
         readable=_readable(table),
         caption=_caption(frame, searched, quantity),
@@ -58,7 +68,7 @@ def errors_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     )
 
 
-def distribution(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
+def empirical_cdf(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
     """The share of values that are at most each of them, and a 95 % band, point by point.
 
     The band is that of resampled sets of the same size (the percentile bootstrap).
@@ -97,7 +107,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
     rows, names = [], study_names(table)
     for folder, own in table.groupby("folder", sort=False):
         at = [own.loc[own["share"].ge(share - 1e-12), "error"].iloc[0] for share in (0.1, 0.5, 0.9)]
-        texts = [significant(abs(value)) for value in (own["error"].iloc[0], *at)]
+        texts = [format_significant(abs(value)) for value in (own["error"].iloc[0], *at)]
         rows.append([names[str(folder)], f"{own['architectures'].iloc[0]:,}", *texts])
     heads = ["Study", "Architectures", "Best", "Best 10 %", "Median", "Best 90 %"]
     return pd.DataFrame(rows, columns=heads)
@@ -106,14 +116,16 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str:
     lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
     absent = (
-        f" Not counted: {count(lacking, 'architecture')}, baselines among them." if lacking else ""
+        f" Not counted: {pluralize(lacking, 'architecture')}, baselines among them."
+        if lacking
+        else ""
     )
     return (
         f"Share of architectures whose {_label(quantity)} is at least as good: "
-        f"{count(len(rows), 'architecture')}, trained on {training(rows)}, means over seeds. Band: "
+        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means over seeds. Band: "
         f"95 % pointwise, percentile bootstrap over architectures ({RESAMPLES:,} resamples, seed "
         f"{_SEED}); it takes them for a random sample, which an adaptive search is not.{absent} "
-        f"{compute_used(frame)}"
+        f"{compute_sentence(frame)}"
     )
 
 

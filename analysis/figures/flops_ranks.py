@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partialnas.analysis.figures.base import called
+from partialnas.analysis.figures.base import network_labels
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.stats.rank_correlation import Tau, tau
+from partialnas.analysis.stats.rank_correlation import KendallTau, kendall_tau
 from partialnas.space.errors import UserError
 
 Pairs = npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ class FlopsRanks:
             `speed_ratio` (how much faster the one with more is, above 1).
     """
 
-    tau: Tau
+    tau: KendallTau
     networks: int
     sure: float
     pairs: pd.DataFrame
@@ -59,7 +59,7 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
     macs, speed = rows["macs"].to_numpy(float), rows["throughput_img_s"].to_numpy(float)
     wrong, apart = _pairs(rows, macs, speed)
     return FlopsRanks(
-        tau=tau([(macs, 1 / speed)]),
+        tau=kendall_tau([(macs, 1 / speed)]),
         networks=networks,
         sure=float(len(wrong) / apart) if apart else float("nan"),
         pairs=_worst(rows, macs, speed, wrong, most_pairs),
@@ -85,7 +85,7 @@ def _worst(
     one, other = wrong[:, 0], wrong[:, 1]
     ratio, faster = macs[other] / macs[one], speed[other] / speed[one]
     order = np.argsort(-np.log(ratio) * np.log(faster), kind="stable")[:most]
-    names = called(rows).to_numpy()
+    names = network_labels(rows).to_numpy()
     return pd.DataFrame(
         {
             "fewer": names[one[order]],

@@ -9,13 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, architectures, metric_of, trials_of
-from partialnas.analysis.formats.caption_sentences import count, training
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    architectures_with,
+    load_requested_trials,
+    requested_metric,
+)
+from partialnas.analysis.formats.caption_sentences import pluralize, training_description
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.frames.axis_levels import choices, codes
+from partialnas.analysis.frames.axis_levels import encode_levels, load_axis_levels
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.plotting.style import INK, SERIES, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
@@ -25,14 +31,14 @@ if TYPE_CHECKING:
 _ROW, _AROUND = 0.24, 0.75
 
 
-def importance_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def importance_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """How much each axis matters for one quantity, see `analysis.importance`."""
-    frame = trials_of(folders, asked)
-    quantity = metric_of(frame, asked)
-    rows = architectures(frame, quantity)
-    chosen = choices(folders, rows)
+    frame = load_requested_trials(folders, asked)
+    quantity = requested_metric(frame, asked)
+    rows = architectures_with(frame, quantity)
+    chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
-    table = importance(codes(chosen), rows[quantity.key].to_numpy(float))
+    table = permutation_importance(encode_levels(chosen), rows[quantity.key].to_numpy(float))
     explained = table.attrs["explained"]
     table.insert(1, "levels", [chosen[axis].nunique() for axis in table["axis"]])
     interval = zip(table["low"], table["high"], strict=True)
@@ -44,7 +50,7 @@ def importance_shown(folders: Sequence[Path], asked: Asked) -> Shown:
             "95 % over repeats": [f"{low:.3f} to {high:.3f}" for low, high in interval],
         }
     )
-    return Shown(
+    return FigureSpec(
         table=table.assign(metric=quantity.key, explained=explained),
         readable=readable,
         caption=_caption(rows, quantity, explained),
@@ -60,10 +66,10 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
         else ""
     )
     return (
-        f"Importance of the axes for {quantity.label}: {count(len(rows), 'architecture')}, trained "
-        f"on {training(rows)}. Permutation importance: a random forest of {TREES} trees learns "
+        f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, trained "
+        f"on {training_description(rows)}. Permutation importance: a random forest of {NUM_TREES} trees learns "
         "four fifths of the architectures; how much less of the variance of the last fifth it "
-        f"explains when an axis is shuffled. Bars: 95 % of {REPEATS} repeats with other folds and "
+        f"explains when an axis is shuffled. Bars: 95 % of {NUM_REPEATS} repeats with other folds and "
         "forests; the sample of architectures is the same in all, its own chance is not in them. "
         f"Held-out R²: {explained:.2f}.{doubt}"
     )
@@ -76,9 +82,9 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     rows = range(len(table))
-    axes.barh(rows, table["importance"], height=0.6, color=SERIES[0], zorder=2)
-    axes.hlines(rows, table["low"], table["high"], INK, linewidth=0.9, zorder=3)
-    axes.axvline(0, color=INK, linewidth=0.6, zorder=3)
+    axes.barh(rows, table["importance"], height=0.6, color=SERIES_COLORS[0], zorder=2)
+    axes.hlines(rows, table["low"], table["high"], DARK_COLOR, linewidth=0.9, zorder=3)
+    axes.axvline(0, color=DARK_COLOR, linewidth=0.6, zorder=3)
     axes.set_yticks(rows, [elide(axis) for axis in table["axis"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -91,14 +97,14 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
 FEWEST = 12
 """Architectures without which nothing is said."""
 
-REPEATS = 8
-TREES = 40
+NUM_REPEATS = 8
+NUM_TREES = 40
 _FOLDS = 5
 _SHUFFLES = 3
 _MOST_ROWS = 4000
 
 
-def importance(levels: pd.DataFrame, values: Floats, *, seed: int = 0) -> pd.DataFrame:
+def permutation_importance(levels: pd.DataFrame, values: Floats, *, seed: int = 0) -> pd.DataFrame:
     """The share of held-out variance that a forest no longer explains when an axis is shuffled.
 
     A random forest (Breiman 2001) learns the values from the levels of four fifths of the
@@ -112,7 +118,7 @@ def importance(levels: pd.DataFrame, values: Floats, *, seed: int = 0) -> pd.Dat
         seed: of everything drawn.
 
     Returns:
-        `axis`, `importance` (mean over the repeats), `low` and `high` (2.5 and 97.5 percent of
+        `axis`, `permutation_importance` (mean over the repeats), `low` and `high` (2.5 and 97.5 percent of
         them), the most important first. `attrs["explained"]` is the mean held-out R².
 
     Raises:
@@ -129,7 +135,7 @@ def importance(levels: pd.DataFrame, values: Floats, *, seed: int = 0) -> pd.Dat
     if len(values) > _MOST_ROWS:
         kept = np.sort(generator.choice(len(values), _MOST_ROWS, replace=False))
         data, values = data[kept], values[kept]
-    repeats = [_once(data, values, generator) for _ in range(REPEATS)]
+    repeats = [_once(data, values, generator) for _ in range(NUM_REPEATS)]
     drops = np.stack([drop for drop, _ in repeats])
     low, high = np.quantile(drops, [0.025, 0.975], axis=0)
     table = pd.DataFrame(
@@ -158,7 +164,9 @@ def _once(data: Floats, values: Floats, generator: np.random.Generator) -> tuple
 def _forest(data: Floats, values: Floats, seed: int) -> Any:
     from sklearn.ensemble import RandomForestRegressor
 
-    forest = RandomForestRegressor(TREES, max_features=0.7, min_samples_leaf=2, random_state=seed)
+    forest = RandomForestRegressor(
+        NUM_TREES, max_features=0.7, min_samples_leaf=2, random_state=seed
+    )
     return forest.fit(data, values)
 
 

@@ -7,30 +7,30 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.figures.attainment import attainment_shown
-from partialnas.analysis.figures.axis import axis_shown
-from partialnas.analysis.figures.base import Asked, Shown
-from partialnas.analysis.figures.convergence import convergence_shown
-from partialnas.analysis.figures.cost import cost_shown
-from partialnas.analysis.figures.edf import errors_shown
-from partialnas.analysis.figures.importance import importance_shown
-from partialnas.analysis.figures.learning_curves import curves_shown
-from partialnas.analysis.figures.parallel_coordinates import parallel_shown
+from partialnas.analysis.figures.attainment import attainment_figure_spec
+from partialnas.analysis.figures.axis import axis_figure_spec
+from partialnas.analysis.figures.base import FigureRequest, FigureSpec
+from partialnas.analysis.figures.convergence import convergence_figure_spec
+from partialnas.analysis.figures.cost import cost_figure_spec
+from partialnas.analysis.figures.edf import edf_figure_spec
+from partialnas.analysis.figures.importance import importance_figure_spec
+from partialnas.analysis.figures.learning_curves import learning_curves_spec
+from partialnas.analysis.figures.parallel_coordinates import parallel_coordinates_spec
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import csv, markdown
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
 from partialnas.analysis.frames.provenance import Query, study_id
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
-KINDS: dict[str, Callable[[Sequence[Path], Asked], Shown]] = {
-    "convergence": convergence_shown,
-    "attainment": attainment_shown,
-    "edf": errors_shown,
-    "parallel": parallel_shown,
-    "importance": importance_shown,
-    "axis": axis_shown,
-    "curves": curves_shown,
-    "cost": cost_shown,
+FIGURE_KINDS: dict[str, Callable[[Sequence[Path], FigureRequest], FigureSpec]] = {
+    "convergence": convergence_figure_spec,
+    "attainment": attainment_figure_spec,
+    "edf": edf_figure_spec,
+    "parallel": parallel_coordinates_spec,
+    "importance": importance_figure_spec,
+    "axis": axis_figure_spec,
+    "curves": learning_curves_spec,
+    "cost": cost_figure_spec,
 }
 """The kinds of figures, and what makes each of studies' folders."""
 
@@ -45,7 +45,7 @@ class Figure:
     files: tuple[Path, ...]
 
 
-def figure(
+def study_figure(
     kind: str,
     folders: str | Path | Sequence[str | Path],
     path: Path | str,
@@ -60,7 +60,7 @@ def figure(
     that a reader wants with the caption.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `FIGURE_KINDS`.
         folders: of the studies.
         path: the figure's file.
         style: the width and text size of a venue.
@@ -88,21 +88,24 @@ def figure_artefact(
     style: StyleName = "cvpr",
     width: Width | None = None,
     **asked: Any,
-) -> tuple[Shown, Artefact]:
+) -> tuple[FigureSpec, Artefact]:
     """What a figure shows, and its files; see `figure`."""
-    make = KINDS.get(kind)
+    make = FIGURE_KINDS.get(kind)
     if make is None:
-        raise UserError(f"figure {kind!r}: unknown, there are {', '.join(KINDS)}")
+        raise UserError(f"figure {kind!r}: unknown, there are {', '.join(FIGURE_KINDS)}")
     if not folders:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     find_style(style, width)
-    wanted = Asked(**asked)
+    wanted = FigureRequest(**asked)
     shown = make(folders, wanted)
     arguments = {"kind": kind, "style": style, "width": width, **wanted.arguments()}
     artefact = Artefact(
         studies=[study_id(folder) for folder in dict.fromkeys(folders)],
         query=Query(verb="figure", arguments={k: v for k, v in arguments.items() if v is not None}),
-        texts={".csv": csv(shown.table), ".md": f"{markdown(shown.readable)}\n{shown.caption}\n"},
+        texts={
+            ".csv": frame_to_csv(shown.table),
+            ".md": f"{frame_to_markdown(shown.readable)}\n{shown.caption}\n",
+        },
         drawing=Drawing(draw=shown.draw, shown=shown.drawn, style=style, width=width),
     )
     return shown, artefact

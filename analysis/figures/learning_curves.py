@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, called, metric_of, trials_of
-from partialnas.analysis.formats.caption_sentences import compute_used, count
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    load_requested_trials,
+    network_labels,
+    requested_metric,
+)
+from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.pareto.table import pareto_table
-from partialnas.analysis.plotting.axes import prepare
-from partialnas.analysis.plotting.labels import distinct, draw_legend
-from partialnas.analysis.plotting.style import CLOUD, FAMILIES, SERIES, Style
-from partialnas.runs.config.quantities import Quantity, find
+from partialnas.analysis.plotting.axes import configure_axis
+from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
+from partialnas.analysis.plotting.style import FAMILY_STYLES, MUTED_COLOR, SERIES_COLORS, Style
+from partialnas.runs.config.quantities import Quantity, find_quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -22,18 +28,18 @@ if TYPE_CHECKING:
 
 _MOST_OTHERS = 200
 _MOST_NAMED = 6
-_COLOURS = (SERIES[0], *(colour for colour, _ in FAMILIES))
+_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES))
 _KEYS = ("val_nll", "val_accuracy", "train_nll")
 
 
-def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def learning_curves_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """One quantity after every epoch; trials that failed end where they failed."""
-    frame = trials_of(folders, asked)
+    frame = load_requested_trials(folders, asked)
     quantity = _quantity(frame, asked)
     named = _named(frame, asked)
     others = frame[~frame["key"].isin(named["key"])]
     others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
-    labels = called(frame)
+    labels = network_labels(frame)
     parts = [
         _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
         for trials, highlighted in ((named, True), (others, False))
@@ -51,7 +57,7 @@ def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
             quantity.label: [quantity.text(value) for value in ends["value"]],
         }
     )  # fmt: skip
-    return Shown(
+    return FigureSpec(
         table=table,
         readable=readable,
         caption=_caption(frame, table, quantity),
@@ -60,16 +66,16 @@ def curves_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     )
 
 
-def _quantity(frame: pd.DataFrame, asked: Asked) -> Quantity:
-    found = metric_of(frame, asked)
+def _quantity(frame: pd.DataFrame, asked: FigureRequest) -> Quantity:
+    found = requested_metric(frame, asked)
     if found.key in _KEYS:
         return found
     if asked.metric:
         raise UserError(f"{found.key}: has no curve, there are those of {', '.join(_KEYS)}")
-    return find("val_nll", frame)
+    return find_quantity("val_nll", frame)
 
 
-def _named(frame: pd.DataFrame, asked: Asked) -> pd.DataFrame:
+def _named(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
     """The trials highlighted: those asked for, else of at most six members of the fronts."""
     if asked.trials:
         numbers = asked.numbers()
@@ -106,8 +112,8 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> st
     part = f" of {len(frame):,}" if number < len(frame) else ""
     named = table.loc[table["highlighted"], "key"].nunique()
     return (
-        f"{quantity.label} after each epoch: {count(number, 'trial')}{part}, {named} highlighted; "
-        f"the seeds of one architecture share a colour. {compute_used(frame)}"
+        f"{quantity.label} after each epoch: {pluralize(number, 'trial')}{part}, {named} highlighted; "
+        f"the seeds of one architecture share a colour. {compute_sentence(frame)}"
     )
 
 
@@ -117,16 +123,16 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
 
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
-    factor = prepare(axes, "y", quantity, table["value"].to_numpy(float))
+    factor = configure_axis(axes, "y", quantity, table["value"].to_numpy(float))
     groups = [*table[table["highlighted"]].groupby(["folder", "label"], sort=False)]
     others = table[~table["highlighted"]]
     for _, own in others.groupby("key", sort=False):
-        axes.plot(own["epoch"], own["value"] / factor, color=CLOUD, linewidth=0.5, alpha=0.5,
+        axes.plot(own["epoch"], own["value"] / factor, color=MUTED_COLOR, linewidth=0.5, alpha=0.5,
                   marker="." if len(own) == 1 else None, markersize=2)  # fmt: skip
     if len(others):
         told = f"others ({others['key'].nunique()})"
-        axes.plot([], [], color=CLOUD, linewidth=0.8, label=told)
-    labels = distinct([str(label) for (_, label), _ in groups])
+        axes.plot([], [], color=MUTED_COLOR, linewidth=0.8, label=told)
+    labels = distinct_labels([str(label) for (_, label), _ in groups])
     for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
         colour = _COLOURS[place % len(_COLOURS)]
         for at, (_, own) in enumerate(rows.groupby("key", sort=False)):

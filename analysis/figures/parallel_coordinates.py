@@ -8,15 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.figures.base import Asked, Shown, called, nothing, trials_of
-from partialnas.analysis.formats.caption_sentences import count
-from partialnas.analysis.frames.axis_levels import choices, in_order
+from partialnas.analysis.figures.base import (
+    FigureRequest,
+    FigureSpec,
+    empty_figure_message,
+    load_requested_trials,
+    network_labels,
+)
+from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import front
-from partialnas.analysis.plotting.axes import figure_of
-from partialnas.analysis.plotting.labels import distinct, elide
-from partialnas.analysis.plotting.style import CLOUD, INK, SERIES, Style, letters
-from partialnas.runs.config.quantities import Quantity, find, significant
+from partialnas.analysis.plotting.axes import parent_figure
+from partialnas.analysis.plotting.labels import distinct_labels, elide
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    MUTED_COLOR,
+    SERIES_COLORS,
+    Style,
+    characters_that_fit,
+)
+from partialnas.runs.config.quantities import Quantity, find_quantity, format_significant
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,29 +42,31 @@ _PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
 _CHARACTER = 0.62
 
 
-def parallel_shown(folders: Sequence[Path], asked: Asked) -> Shown:
+def parallel_coordinates_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
     """The choices and the objectives of architectures, a line for each.
 
     Axes stand one below the other, so that names and levels have room in a column. The objectives
     are the study's; with `metric` it stands in the place of its trained ones.
     """
-    frame = trials_of(folders, asked)
+    frame = load_requested_trials(folders, asked)
     quantities = _objectives(frame, asked)
     objectives = {quantity.key: quantity.better for quantity in quantities}
     rows = front(frame, objectives)
     rows = rows[~rows["baseline"] & rows["rank"].notna()]
     if rows.empty:
-        raise UserError(nothing(frame, " and ".join(objectives)))
-    chosen = choices(folders, rows)
+        raise UserError(empty_figure_message(frame, " and ".join(objectives)))
+    chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
-    named = rows.assign(label=called(rows))[["label", "study", "folder", "digest", "on_front"]]
+    named = rows.assign(label=network_labels(rows))[
+        ["label", "study", "folder", "digest", "on_front"]
+    ]
     table = named.join(chosen).join(rows[[*objectives]])
     table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
     axes = [*chosen.columns]
     lines = _chosen_lines(table)
     shown = table[table["on_front"]].drop(columns=["study", "folder", "digest", "on_front"])
     texts = {q.key: [q.text(value) for value in shown[q.key]] for q in quantities}
-    return Shown(
+    return FigureSpec(
         table=table,
         readable=shown.assign(**texts).rename(columns={"label": ""}),
         caption=_caption(table, len(lines), axes, quantities),
@@ -61,12 +75,12 @@ def parallel_shown(folders: Sequence[Path], asked: Asked) -> Shown:
     )
 
 
-def _objectives(frame: pd.DataFrame, asked: Asked) -> list[Quantity]:
+def _objectives(frame: pd.DataFrame, asked: FigureRequest) -> list[Quantity]:
     across, up = default_axes(frame)
     keys = [*frame.attrs["objectives"]] or [across, up]
     if asked.metric:
         keys = [across, asked.metric]
-    return [find(key, frame) for key in dict.fromkeys(keys)]
+    return [find_quantity(key, frame) for key in dict.fromkeys(keys)]
 
 
 def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:
@@ -82,8 +96,8 @@ def _caption(
     names = " and ".join(f"{q.name.lower()} ({q.better})" for q in quantities)
     part = f" {drawn:,} of them drawn." if drawn < len(table) else ""
     return (
-        f"Choices on {count(len(axes), 'axis').replace('axiss', 'axes')} and {names} of "
-        f"{count(len(table), 'architecture')}, a line each; blue: the front "
+        f"Choices on {pluralize(len(axes), 'axis').replace('axiss', 'axes')} and {names} of "
+        f"{pluralize(len(table), 'architecture')}, a line each; blue: the front "
         f"({int(table['on_front'].sum())}); better to the right.{part} Lines are moved apart a "
         "little within a level."
     )
@@ -104,19 +118,19 @@ def _draw(
     up = np.arange(len(names))
     for member in (False, True):
         own = across[lines["on_front"].eq(member).to_numpy()]
-        look: dict[str, Any] = {"color": CLOUD, "linewidth": 0.5, "alpha": 0.45}
+        look: dict[str, Any] = {"color": MUTED_COLOR, "linewidth": 0.5, "alpha": 0.45}
         if member:
-            look = {"color": SERIES[0], "linewidth": 1.0, "alpha": 0.9}
+            look = {"color": SERIES_COLORS[0], "linewidth": 1.0, "alpha": 0.9}
         for line in own:
             panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
-    panel.hlines(up, 0, 1, INK, linewidth=0.6, zorder=1.5)
+    panel.hlines(up, 0, 1, DARK_COLOR, linewidth=0.6, zorder=1.5)
     panel.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.6, -0.75), xticks=[])
     panel.set_yticks(up, [elide(name, 18) for name in names])
     panel.tick_params(axis="y", length=0)
     panel.spines[:].set_visible(False)
     figure.draw_without_rendering()  # how wide the panel is, only its layout tells
     for row, name in enumerate(axes):
-        _write_levels(panel, row, in_order(lines[name]), style)
+        _write_levels(panel, row, sort_levels(lines[name]), style)
     for row, quantity in enumerate(quantities, start=len(axes)):
         _write_ends(panel, row, lines[quantity.key], quantity, style)
     return figure
@@ -124,7 +138,7 @@ def _draw(
 
 def _level_places(axis: "pd.Series[str]") -> "np.typing.NDArray[np.float64]":
     """Places of levels between 0 and 1, the lines of one level a little apart."""
-    levels = in_order(axis)
+    levels = sort_levels(axis)
     at = axis.map({level: i for i, level in enumerate(levels)}).to_numpy(float)
     steps = max(len(levels) - 1, 1)
     share = np.linspace(-1, 1, len(axis)) if len(axis) > 1 else np.zeros(1)
@@ -149,15 +163,15 @@ def _value_places(
 def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
     """The names of levels above their places, shortened to the room that there is."""
     steps = max(len(levels) - 1, 1)
-    inches = panel.get_window_extent().width / figure_of(panel).dpi
-    room = letters(inches, steps * style.small, _CHARACTER)
+    inches = panel.get_window_extent().width / parent_figure(panel).dpi
+    room = characters_that_fit(inches, steps * style.small, _CHARACTER)
     # the first and the last stand inside the axis, the others around their places
     room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
-    for i, level in enumerate(distinct(levels, max(4, int(room)))):
+    for i, level in enumerate(distinct_labels(levels, max(4, int(room)))):
         side = "left" if i == 0 else "right" if i == steps else "center"
         at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
         panel.text(
-            at, row - 0.2, level, fontsize=style.small, color=INK,
+            at, row - 0.2, level, fontsize=style.small, color=DARK_COLOR,
             ha=side, va="bottom", zorder=5, bbox=_PAPER,
         )  # fmt: skip
 
@@ -167,5 +181,5 @@ def _write_ends(
 ) -> None:
     ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
     for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
-        panel.text(at, row - 0.2, significant(value), fontsize=style.small, color=INK, ha=side,
+        panel.text(at, row - 0.2, format_significant(value), fontsize=style.small, color=DARK_COLOR, ha=side,
                    va="bottom", zorder=5, bbox=_PAPER)  # fmt: skip

@@ -11,15 +11,15 @@ from partialnas.analysis.frames.provenance import (
     Query,
     Stamp,
     StudyId,
-    metadata,
-    numbers,
-    sealed,
-    stamped,
+    add_stamp,
+    stamp_metadata,
+    table_excerpt,
+    with_checksum,
 )
-from partialnas.analysis.plotting.fitting import fit
-from partialnas.analysis.plotting.style import Style, StyleName, Width, drawing, figure_bytes
-from partialnas.runs.ledger.study_meta import is_rehearsal
-from partialnas.runs.system.files import check_place, write_file
+from partialnas.analysis.plotting.fitting import fit_labels
+from partialnas.analysis.plotting.style import Style, StyleName, Width, figure_bytes, figure_style
+from partialnas.runs.ledger.study_meta import is_dry_run
+from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,21 +62,21 @@ class Artefact:
         if text is None:
             return self._figure(suffix)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix)
-        return (stamped(text, stamp) if self.studies else text).encode()
+        return (add_stamp(text, stamp) if self.studies else text).encode()
 
     def _figure(self, suffix: str) -> bytes:
         if self.drawing is None:
             known = ", ".join(self.texts)
             raise UserError(f"{suffix or 'no suffix'}: {self.query.verb} is written as {known}")
-        shown = numbers(self.drawing.shown)
+        shown = table_excerpt(self.drawing.shown)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix, shown=shown)
-        told = metadata(stamp) if self.studies else {}
-        with drawing(self.drawing.style, self.drawing.width) as look:
+        told = stamp_metadata(stamp) if self.studies else {}
+        with figure_style(self.drawing.style, self.drawing.width) as look:
             figure = self.drawing.draw(look)
-            fit(figure)
-            if any(is_rehearsal(study.name) for study in self.studies):
+            fit_labels(figure)
+            if any(is_dry_run(study.name) for study in self.studies):
                 _mark_rehearsal(figure)
-            return sealed(figure_bytes(figure, suffix, told))
+            return with_checksum(figure_bytes(figure, suffix, told))
 
     def write(self, *files: Path | str, format: str | None = None) -> tuple[Path, ...]:
         """Writes files, each by its suffix or all in one format.
@@ -87,7 +87,7 @@ class Artefact:
         """
         paths = [*map(Path, files)]
         for path in paths:
-            check_place(path)
+            check_output_path(path)
         contents = [self.content(format or path.suffix.lower()) for path in paths]
         return tuple(write_file(path, data) for path, data in zip(paths, contents, strict=True))
 

@@ -12,10 +12,10 @@ from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pydantic_core import to_json
 
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.runs.system.files import check_place, write_file
+from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
 
-FIRST = (
+LEADING_COLUMNS = (
     "trial", "digest", "seed", "state", "val_accuracy", "test_accuracy", "params", "macs",
     "throughput_img_s",
 )  # fmt: skip
@@ -43,10 +43,10 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
         raise UserError(f"{path}: an export ends in {', '.join(_WRITERS)}")
-    check_place(path)
+    check_output_path(path)
     require_trials(frame)
-    rest = [column for column in frame.columns if column not in FIRST]
-    table = frame.reindex(columns=[*FIRST, *rest])
+    rest = [column for column in frame.columns if column not in LEADING_COLUMNS]
+    table = frame.reindex(columns=[*LEADING_COLUMNS, *rest])
     try:
         return write_file(path, write(table))
     except ImportError as error:
@@ -55,7 +55,7 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
         ) from None
 
 
-def csv(table: pd.DataFrame) -> str:
+def frame_to_csv(table: pd.DataFrame) -> str:
     """The table as CSV; text that a spreadsheet would run as a formula gets a quote before it.
 
     Text with a `#` stands in quotes, so that readers may take `#` for the beginning of a comment.
@@ -100,7 +100,7 @@ def _field(value: Any) -> str:
     return f'"{doubled}"'
 
 
-def markdown(table: pd.DataFrame) -> str:
+def frame_to_markdown(table: pd.DataFrame) -> str:
     """The table as Markdown, cells padded; a column of numbers is a column of their texts."""
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
@@ -143,7 +143,7 @@ def _xlsx(table: pd.DataFrame) -> bytes:
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame], bytes | str]] = {
-    ".csv": csv,
+    ".csv": frame_to_csv,
     ".parquet": _parquet,
     ".xlsx": _xlsx,
 }

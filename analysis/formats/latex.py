@@ -2,7 +2,7 @@
 
 import re
 
-from partialnas.analysis.formats.text_table import _FIRST, Cell, Column, Sheet, one_line
+from partialnas.analysis.formats.text_table import _FIRST, Cell, Column, TextTable, one_line
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -25,7 +25,7 @@ _LONGEST_HEAD = 10
 _NARROW = 80
 
 
-def latex(sheet: Sheet) -> str:
+def to_latex(sheet: TextTable) -> str:
     r"""The sheet as a LaTeX table that compiles as is with `\usepackage{booktabs}`."""
     form = "".join("r" if column.numbers else "l" for column in sheet.columns)
     rows = [" & ".join(_latex_cell(column, cell) for column, cell in row) for row in sheet.rows]
@@ -48,7 +48,7 @@ def latex(sheet: Sheet) -> str:
             r"\end{tabular}}",
             r"\ifdim\wd0>\linewidth\ifdefined\resizebox\resizebox{\linewidth}{!}{\usebox0}%",
             r"\else\usebox0\fi\else\usebox0\fi",
-            rf"\caption{{{latex_text(sheet.caption)}}}",
+            rf"\caption{{{escape_latex(sheet.caption)}}}",
             rf"\label{{tab:{label}}}",
             rf"\end{{{table}}}",
             "",
@@ -56,7 +56,7 @@ def latex(sheet: Sheet) -> str:
     )
 
 
-def _characters(sheet: Sheet) -> int:
+def _characters(sheet: TextTable) -> int:
     """About how many characters a row is wide."""
     return sum(
         1 + max(map(len, (*_broken(c.head), *(cell.text for cell in c.cells))))
@@ -74,7 +74,7 @@ def _broken(head: str) -> list[str]:
 
 
 def _latex_head(column: Column) -> str:
-    lines = [latex_text(line) for line in _broken(column.head)]
+    lines = [escape_latex(line) for line in _broken(column.head)]
     if len(lines) == 1:
         return lines[0]
     side, stacked = "r" if column.numbers else "l", r" \\ ".join(lines)
@@ -89,10 +89,10 @@ def _latex_cell(column: Column, cell: Cell) -> str:
         for char, command in _MATH.items():
             text = text.replace(char, command)
         return f"${text}$"
-    text = latex_text(cell.text)
+    text = escape_latex(cell.text)
     return rf"\textbf{{{text}}}" if cell.strong else text
 
 
-def latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
     """A text for LaTeX: every character that it gives a meaning to is printed as it is."""
     return "".join(_LATEX.get(char, char) for char in one_line(text))

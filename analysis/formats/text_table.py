@@ -39,7 +39,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class TextTable:
     """A table of texts with its caption; the first column says what each row is of."""
 
     name: str
@@ -53,7 +53,7 @@ class Sheet:
         return [[*zip(self.columns, row, strict=True)] for row in cells]
 
 
-def markdown(sheet: Sheet) -> str:
+def to_markdown(sheet: TextTable) -> str:
     """The sheet as a Markdown table (GitHub's), the caption below."""
     heads = [_markdown_cell(column, Cell(column.head)) for column in sheet.columns]
     rows = [[_markdown_cell(column, cell) for column, cell in row] for row in sheet.rows]
@@ -86,7 +86,7 @@ def _markdown_text(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
-def html_page(sheet: Sheet) -> str:
+def to_html(sheet: TextTable) -> str:
     """The sheet as a web page of its own, without scripts or anything from elsewhere."""
     heads = "".join(_html_cell("th", column, Cell(column.head)) for column in sheet.columns)
     rows = [
@@ -131,13 +131,13 @@ def one_line(text: str) -> str:
     return _BREAKS.sub(" ", text).strip()
 
 
-def sheet(
+def table_from_rows(
     name: str,
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
     numbers: str = "",
     note: str = "",
-) -> Sheet:
+) -> TextTable:
     """A sheet of texts.
 
     Args:
@@ -153,4 +153,4 @@ def sheet(
         Column(head=head, cells=[Cell(one_line(text)) for text in texts], numbers=kind == "n")
         for head, texts, kind in zip(heads, columns, kinds, strict=True)
     ]
-    return Sheet(name=name, columns=made, caption=note)
+    return TextTable(name=name, columns=made, caption=note)

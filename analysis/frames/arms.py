@@ -25,7 +25,7 @@ class _Asked(NamedTuple):
     seed: int | None
 
 
-def by_arm(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
+def load_arm_trials(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
     """One row per arm and seed, with the columns of `load`.
 
     Two arms that train the same network alike are trained once: their trials stand here under both.

@@ -17,7 +17,7 @@ ABSENT = "–"
 """The level of an axis that an architecture has no use for."""
 
 
-def choices(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame:
+def load_axis_levels(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame:
     """The levels of architectures, a column per axis that varies among them.
 
     Of a search they are what its source noted with a proposal, of an ablation the levels of the
@@ -86,7 +86,7 @@ def _text(level: Any) -> Any:
     return level if pd.isna(level) else str(level)
 
 
-def in_order(levels: "pd.Series[str]") -> list[str]:
+def sort_levels(levels: "pd.Series[str]") -> list[str]:
     """The levels of an axis: numbers by size, others by the alphabet, the absent one last."""
     return sorted(levels.unique(), key=_rank)
 
@@ -100,9 +100,9 @@ def _rank(level: str) -> tuple[int, float, str]:
         return 1, 0.0, level
 
 
-def codes(chosen: pd.DataFrame) -> pd.DataFrame:
+def encode_levels(chosen: pd.DataFrame) -> pd.DataFrame:
     """The levels as whole numbers from 0, in their order."""
     coded: pd.DataFrame = chosen.apply(
-        lambda axis: axis.map({v: i for i, v in enumerate(in_order(axis))})
+        lambda axis: axis.map({v: i for i, v in enumerate(sort_levels(axis))})
     )
     return coded

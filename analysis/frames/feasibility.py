@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from partialnas.runs.config.metric_limits import Limit
-from partialnas.runs.config.quantities import row_names
+from partialnas.runs.config.quantities import network_names
 
 Limits = Mapping[str, Mapping[str, Any]]
 """By the folder of each study the limits that it states, as plain data."""
 
 
-def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+def add_feasible_column(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     """The rows with a column `feasible`, where any study states limits.
 
     As in the search, means over seeds count, and of speeds the figures as they were timed, which
@@ -29,14 +29,14 @@ def with_feasible(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     return rows.assign(feasible=_excess(rows, limits).eq(0))
 
 
-def limits_text(rows: pd.DataFrame, limits: Limits) -> str:
+def feasibility_sentence(rows: pd.DataFrame, limits: Limits) -> str:
     """How many networks are within the limits of their study, as a sentence; empty without limits.
 
     Args:
-        rows: one for each network, as `with_feasible` gives them; baselines do not count.
+        rows: one for each network, as `add_feasible_column` gives them; baselines do not count.
         limits: by folder.
     """
-    if told := beyond(rows, limits):
+    if told := infeasible_message(rows, limits):
         return f"{told[0].upper()}{told[1:]}."
     own = rows[rows["folder"].isin([folder for folder, stated in limits.items() if stated])]
     own = own[~own["baseline"]]
@@ -52,11 +52,11 @@ def limits_text(rows: pd.DataFrame, limits: Limits) -> str:
     return text
 
 
-def beyond(rows: pd.DataFrame, limits: Limits) -> str:
+def infeasible_message(rows: pd.DataFrame, limits: Limits) -> str:
     """Which limits no network is within, and which comes nearest; empty where one is within all.
 
     Args:
-        rows: one for each network, as `with_feasible` gives them; baselines do not count.
+        rows: one for each network, as `add_feasible_column` gives them; baselines do not count.
         limits: by folder.
     """
     own = rows[~rows["baseline"]]
@@ -66,7 +66,7 @@ def beyond(rows: pd.DataFrame, limits: Limits) -> str:
     stated = limits[nearest["folder"].iloc[0]]
     reached = ", ".join(f"{key} {as_timed(nearest, key).iloc[0]:.4g}" for key in stated)
     none = f"no network is within the limits ({_bounds(stated)})"
-    return f"{none}; {row_names(nearest).iloc[0]} comes nearest with {reached}"
+    return f"{none}; {network_names(nearest).iloc[0]} comes nearest with {reached}"
 
 
 def _bounds(stated: Mapping[str, Any]) -> str:

@@ -12,11 +12,11 @@ from partialnas.analysis.frames import timings as measured
 from partialnas.analysis.frames.provenance import study_id
 from partialnas.runs.config.design import design_of, stages_of
 from partialnas.runs.config.quantities import QUANTITIES
-from partialnas.runs.ledger.column_store import of_kind
+from partialnas.runs.ledger.column_store import columns_of_kind
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
-from partialnas.runs.records.measurement import Columns, Measured
-from partialnas.runs.system.allocator import uncollected
+from partialnas.runs.records.measurement import Columns, MeasurementTable
+from partialnas.runs.system.allocator import gc_paused
 from partialnas.space.errors import UserError
 
 _METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
@@ -25,13 +25,13 @@ _TRIAL = (
     *("name", "arm", "condition", "stage", "baseline", "digest", "key"),
     *("seed", "fidelity", "full_fidelity"),
 )
-COLUMNS = (
+TRIAL_COLUMNS = (
     *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
-    *(*measured.COLUMNS, "data", "trained_on", "seconds"),
+    *(*measured.TIMING_COLUMNS, "data", "trained_on", "seconds"),
 )
 """The columns that every table of trials has; a user's own metrics come after them."""
 
-_TAKEN = frozenset(COLUMNS) - frozenset(_METRICS)
+_TAKEN = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
 _FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
 _READ = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
 _WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
@@ -67,13 +67,13 @@ def load(
     if not named:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     folders = [*dict.fromkeys(map(Path, named))]
-    with uncollected():
+    with gc_paused():
         studies = [_study(folder, timing) for folder in folders]
     frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
     if stage is not None:
         frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
-    own = [key for key in frame.columns if key not in COLUMNS]
-    frame = typed(frame[[*COLUMNS, *own]])
+    own = [key for key in frame.columns if key not in TRIAL_COLUMNS]
+    frame = cast_columns(frame[[*TRIAL_COLUMNS, *own]])
     frame.attrs = {
         "objectives": studies[0][1].get("objectives", {}),
         "reference_point": studies[0][1].get("reference_point", {}),
@@ -87,9 +87,9 @@ def load(
     return frame
 
 
-def empty() -> pd.DataFrame:
+def empty_trials() -> pd.DataFrame:
     """A table without trials, for figures of reference families alone."""
-    return typed(pd.DataFrame({key: pd.Series(dtype=object) for key in COLUMNS}))
+    return cast_columns(pd.DataFrame({key: pd.Series(dtype=object) for key in TRIAL_COLUMNS}))
 
 
 def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -119,7 +119,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         if stage in stages:
             settings["recipe"] = stages[stage].recipe
         parts.append(_under(part, measurements, settings, timing))
-    table = pd.concat(parts or [_under(trials, Measured.of([]), {})]).sort_index()
+    table = pd.concat(parts or [_under(trials, MeasurementTable.of([]), {})]).sort_index()
     for arm in design.arms if design else ():
         if "epochs" in arm.recipe:
             table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]
@@ -128,7 +128,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
 
 def _under(
     trials: pd.DataFrame,
-    measurements: Measured,
+    measurements: MeasurementTable,
     settings: dict[str, Any],
     timing: str | None = None,
 ) -> pd.DataFrame:
@@ -139,7 +139,7 @@ def _under(
         "data": task.get("data"),
     }
     protocol, resolution = settings.get("measure", {}), task.get("resolution")
-    speeds = measured.measured(measurements, protocol, resolution, timing)
+    speeds = measured.timing_table(measurements, protocol, resolution, timing)
     joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
     joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
     return joined.drop(columns="measured")
@@ -147,7 +147,7 @@ def _under(
 
 def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     """Speeds that a user's own trial function told stand where nothing was measured."""
-    told = {f"metric_{key}": key for key in measured.FIGURES if f"metric_{key}" in trials}
+    told = {f"metric_{key}": key for key in measured.MEASURED_COLUMNS if f"metric_{key}" in trials}
     for metric, key in told.items():
         trials[key] = trials[key].astype("float64").fillna(trials[metric])
     return trials.drop(columns=[*told])
@@ -199,14 +199,14 @@ def _trials(columns: Columns) -> pd.DataFrame:
     facts = {key: columns[key] for key in _FACTS}
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
-    metrics = pd.DataFrame(of_kind(columns, "metrics"), index=table.index)
+    metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index)
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
-    cost = pd.DataFrame(of_kind(columns, "cost"), index=table.index, columns=[*_COST])
+    cost = pd.DataFrame(columns_of_kind(columns, "cost"), index=table.index, columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)
 
 
-def typed(frame: pd.DataFrame) -> pd.DataFrame:
+def cast_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """The same types whatever is missing: whole numbers stay whole, missing numbers are empty."""
     whole = dict.fromkeys(_WHOLE, "Int64")
     given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")

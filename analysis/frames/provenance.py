@@ -54,7 +54,7 @@ class Query:
     arguments: Mapping[str, Any]
 
 
-def given(**arguments: Any) -> dict[str, Any]:
+def drop_none(**arguments: Any) -> dict[str, Any]:
     """The arguments of a query without those that were not given."""
     return {key: value for key, value in arguments.items() if value is not None}
 
@@ -67,7 +67,7 @@ class Stamp:
         studies: in the order in which they were named.
         query: what was asked of them.
         format: the suffix of the format that the file has.
-        shown: of a figure the numbers that it shows, as `numbers` gives them.
+        shown: of a figure the numbers that it shows, as `table_excerpt` gives them.
         seal: of a figure the digest of its file.
     """
 
@@ -105,7 +105,7 @@ def study_id(folder: Path) -> StudyId:
     return StudyId(name, meta.get("study_digest") or digest([name, meta.get("frozen", "")]))
 
 
-def numbers(table: pd.DataFrame) -> dict[str, Any]:
+def table_excerpt(table: pd.DataFrame) -> dict[str, Any]:
     """What a figure's stamp carries of its table: the first rows, and the digest of all.
 
     Numbers have ten significant digits; what is missing is null.
@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:
     return None if value is None or value is pd.NA else str(value)
 
 
-def stamped(text: str, stamp: Stamp) -> str:
+def add_stamp(text: str, stamp: Stamp) -> str:
     """A text with its stamp as a comment: before it, in HTML after the line that says it is."""
     before, after = _COMMENTS[stamp.format]
     line = f"{before}{stamp.line()}{after}\n"
@@ -145,12 +145,12 @@ def stamped(text: str, stamp: Stamp) -> str:
     return line + text
 
 
-def metadata(stamp: Stamp) -> dict[str, str]:
+def stamp_metadata(stamp: Stamp) -> dict[str, str]:
     """The entry of a figure's metadata that carries its stamp."""
     return {"Keywords" if stamp.format == ".pdf" else "Description": stamp.line()}
 
 
-def sealed(content: bytes) -> bytes:
+def with_checksum(content: bytes) -> bytes:
     """A figure's file with its seal in place."""
     found = _SEAL.search(content)
     if found is None:
@@ -166,7 +166,7 @@ def sealed(content: bytes) -> bytes:
     return bytes(whole)
 
 
-def unchanged(content: bytes) -> bool:
+def has_valid_checksum(content: bytes) -> bool:
     """Whether a figure's file is as it was written: its seal fits it."""
     found = _SEAL.search(content)
     return found is not None and found[1].decode() == _seal(content)

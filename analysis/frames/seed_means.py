@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Objectives
-from partialnas.analysis.frames.feasibility import with_feasible
-from partialnas.runs.config.quantities import differs_by_seed, find, known
+from partialnas.analysis.frames.feasibility import add_feasible_column
+from partialnas.runs.config.quantities import differs_by_seed, find_quantity, known_quantities
 from partialnas.space.errors import UserError
 
-FAILED = ("failed", "timeout")
+FAILED_STATES = ("failed", "timeout")
 """States of trials that ended without a result."""
 
 
@@ -39,10 +39,10 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
         raise UserError("no network has been trained in full yet: let the search go on")
     if not objectives:
         raise UserError("no objectives: name at least one quantity, such as val_nll: min")
-    keys = [find(f"{key}:{better}", frame).key for key, better in objectives.items()]
-    code = groups(frame).to_numpy()
-    trained = [key for key in known(frame) if differs_by_seed(key)]
-    counts = counting(frame, [key for key in keys if differs_by_seed(key)])
+    keys = [find_quantity(f"{key}:{better}", frame).key for key, better in objectives.items()]
+    code = architecture_codes(frame).to_numpy()
+    trained = [key for key in known_quantities(frame) if differs_by_seed(key)]
+    counts = completed_mask(frame, [key for key in keys if differs_by_seed(key)])
     values = frame[trained].astype(float).where(counts).groupby(code)
     facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore")
     if len(code) == code.max() + 1:  # one trial each: nothing to put together
@@ -51,9 +51,9 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     for key in _averaged(frame, trained):
         facts[key] = _mean(frame[key], code)
     n = counts.groupby(code).sum().rename("n")
-    failed = frame["state"].isin(FAILED).groupby(code).sum().rename("failed")
+    failed = frame["state"].isin(FAILED_STATES).groupby(code).sum().rename("failed")
     rows = pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
-    return with_feasible(rows, frame.attrs.get("limits", {}))
+    return add_feasible_column(rows, frame.attrs.get("limits", {}))
 
 
 def _of_single_trials(
@@ -62,13 +62,13 @@ def _of_single_trials(
     """The rows of `aggregate` where every architecture has one trial."""
     values = frame[trained].astype(float).where(counts)
     n = counts.astype("int64").rename("n")
-    failed = frame["state"].isin(FAILED).astype("int64").rename("failed")
+    failed = frame["state"].isin(FAILED_STATES).astype("int64").rename("failed")
     spreads = pd.DataFrame(np.nan, index=frame.index, columns=[f"{key}_sd" for key in trained])
     rows = pd.concat([facts, n, failed, values, spreads], axis=1).reset_index(drop=True)
-    return with_feasible(rows, frame.attrs.get("limits", {}))
+    return add_feasible_column(rows, frame.attrs.get("limits", {}))
 
 
-def groups(frame: pd.DataFrame) -> "pd.Series[int]":
+def architecture_codes(frame: pd.DataFrame) -> "pd.Series[int]":
     """The number, from 0, of the architecture or arm that each trial is of."""
     network = frame["digest"]
     if "arm" in frame:
@@ -81,7 +81,7 @@ def groups(frame: pd.DataFrame) -> "pd.Series[int]":
 def _averaged(frame: pd.DataFrame, trained: list[str]) -> list[str]:
     """Counted and measured columns, which differ within an arm where each seed has a network."""
     ends = [key for key in ("relative_low", "relative_high") if key in frame]
-    return [key for key in (*known(frame), *ends) if key not in trained]
+    return [key for key in (*known_quantities(frame), *ends) if key not in trained]
 
 
 def _mean(column: "pd.Series[Any]", code: Any) -> "pd.Series[Any]":
@@ -99,7 +99,7 @@ def require_trials(frame: pd.DataFrame) -> None:
         raise UserError("no trials: nothing has been run in this study yet")
 
 
-def counting(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
+def completed_mask(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
     """Which trials count: done, at the study's full fidelity, with every quantity of `trained`."""
     counts = frame["state"].eq("done") & frame[trained].notna().all(axis=1)
     if "full_fidelity" in frame:

@@ -6,7 +6,7 @@ from partialnas.runs.config.quantities import differs_by_seed
 from partialnas.space.errors import UserError
 
 
-def under(frame: pd.DataFrame, condition: str | None) -> pd.DataFrame:
+def select_condition(frame: pd.DataFrame, condition: str | None) -> pd.DataFrame:
     """The trials that were run under a condition; all of them where none is named.
 
     Raises:

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.runs.records.measurement import Measured, Measurement, reference_scales
-from partialnas.runs.records.timing_choice import Way, chosen, study_way
+from partialnas.runs.records.measurement import Measurement, MeasurementTable, reference_scales
+from partialnas.runs.records.timing_choice import (
+    TimingSetup,
+    select_measurements,
+    study_timing_setup,
+)
 
 _CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form", "runtime")
-FIGURES = (
+MEASURED_COLUMNS = (
     "throughput_img_s",
     "throughput_raw_img_s",
     "latency_ms",
@@ -21,14 +25,21 @@ FIGURES = (
 )
 """What is measured."""
 
-COLUMNS = (*FIGURES, "noisy", "tainted", *_CONDITIONS, "processor", "reference_name")
+TIMING_COLUMNS = (
+    *MEASURED_COLUMNS,
+    "noisy",
+    "tainted",
+    *_CONDITIONS,
+    "processor",
+    "reference_name",
+)
 """What a trial learns from the measurement of its network."""
 
-_TOLD = ("digest", *(key for key in COLUMNS if key in Measurement.model_fields), "processor")
+_TOLD = ("digest", *(key for key in TIMING_COLUMNS if key in Measurement.model_fields), "processor")
 
 
-def measured(
-    measurements: Measured,
+def timing_table(
+    measurements: MeasurementTable,
     protocol: Mapping[str, Any],
     resolution: int | None = None,
     timing: str | None = None,
@@ -53,10 +64,10 @@ def measured(
     """
     way = _way(measurements, protocol, resolution, timing)
     if way is None:
-        return pd.DataFrame(columns=[*COLUMNS])
-    fitting, stands = chosen(measurements, way, (resolution, None))
+        return pd.DataFrame(columns=[*TIMING_COLUMNS])
+    fitting, stands = select_measurements(measurements, way, (resolution, None))
     if not fitting:
-        return pd.DataFrame(columns=[*COLUMNS])
+        return pd.DataFrame(columns=[*TIMING_COLUMNS])
     scales, places = reference_scales(measurements, fitting), [*stands.values()]
     told = {name: measurements.column(name) for name in _TOLD}
     table = pd.DataFrame({name: [*map(each.__getitem__, places)] for name, each in told.items()})
@@ -67,22 +78,22 @@ def measured(
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
     table["latency_ms"] = latency.fillna(table["latency_ms"])
-    return table.set_index("digest")[[*COLUMNS]]
+    return table.set_index("digest")[[*TIMING_COLUMNS]]
 
 
 def _way(
-    measurements: Measured,
+    measurements: MeasurementTable,
     protocol: Mapping[str, Any],
     resolution: int | None,
     timing: str | None,
-) -> Way | None:
+) -> TimingSetup | None:
     """Which measurements are meant; None where nothing tells."""
     if protocol:
-        own = study_way(protocol)
+        own = study_timing_setup(protocol)
     else:
         sizes = measurements.columns["resolution"]
         of_size = [place for place, size in enumerate(sizes) if resolution in (None, size)]
         if not of_size:
             return None
-        own = Way.like(measurements[of_size[-1]])
+        own = TimingSetup.like(measurements[of_size[-1]])
     return own if timing is None else own.changed(timing)

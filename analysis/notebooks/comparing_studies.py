@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from partialnas.analysis import front, hypervolume, load, pareto_figure
-from partialnas.analysis.figures.kinds import figure
+from partialnas.analysis.figures.kinds import study_figure
 from partialnas.runs.config.quantities import Direction
 
 try:
@@ -66,7 +66,7 @@ print(pd.DataFrame(rows).round(3).to_string(index=False))
 # describe random samples; NSGA-II's networks are not one.
 
 # %%
-errors = figure("edf", STUDIES, OUT / "errors.pdf", metric="val_nll")
+errors = study_figure("edf", STUDIES, OUT / "errors.pdf", metric="val_nll")
 print(errors.caption)
 
 # %% [markdown]

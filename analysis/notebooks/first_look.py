@@ -9,7 +9,7 @@
 from pathlib import Path
 
 from partialnas.analysis import export, front, hypervolume, load, pareto_table
-from partialnas.analysis.figures.kinds import figure
+from partialnas.analysis.figures.kinds import study_figure
 
 try:
     HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
 
 # %%
 for kind in ("convergence", "edf", "curves"):
-    drawn = figure(kind, STUDY, OUT / f"{kind}.pdf")
+    drawn = study_figure(kind, STUDY, OUT / f"{kind}.pdf")
     print(f"{drawn.files[0]}: {drawn.caption}\n")
 
 # %%

@@ -9,7 +9,7 @@
 from pathlib import Path
 
 from partialnas.analysis import ParetoOptions, load, pareto_figure, verify
-from partialnas.analysis.frames.load import empty
+from partialnas.analysis.frames.load import empty_trials
 
 try:
     HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ print(drawn.table[[key for key in shown if key in drawn.table]].round(3).to_stri
 
 # %%
 families = pareto_figure(
-    empty(),
+    empty_trials(),
     OUT / "families.pdf",
     x="macs",
     y="val_accuracy",

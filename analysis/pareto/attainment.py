@@ -6,7 +6,7 @@ import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.front import allowed, complete
+from partialnas.analysis.pareto.front import feasible_points, finite_mask
 from partialnas.space.errors import UserError
 
 SHARES = (25, 50, 75)
@@ -15,7 +15,7 @@ SHARES = (25, 50, 75)
 _FEWEST = 2
 
 
-def attainment(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+def attainment_surfaces(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     """The surfaces that a share of repeated searches attains (empirical attainment function).
 
     The folders of one study's name are its repeats. A search attains a point that one of its
@@ -43,8 +43,8 @@ def attainment(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
 
 
 def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
-    points = allowed(rows, objectives)
-    usable = complete(points)
+    points = feasible_points(rows, objectives)
+    usable = finite_mask(points)
     sets = pd.factorize(rows["folder"])[0]
     repeats = len({*sets})
     if repeats < _FEWEST:
@@ -65,7 +65,7 @@ def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.Data
     return surfaces.sort_values(["share", keys[0]], kind="stable")
 
 
-def edge(points: Floats, corner: tuple[float, float], objectives: Objectives) -> Floats:
+def step_line(points: Floats, corner: tuple[float, float], objectives: Objectives) -> Floats:
     """The corners of the step line that bounds what points dominate, worst ends at `corner`.
 
     Args:

@@ -4,20 +4,24 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from partialnas.analysis.formats.caption_sentences import compute_used, count, training
-from partialnas.analysis.frames.feasibility import limits_text
-from partialnas.analysis.frames.seed_means import groups
-from partialnas.analysis.pareto.front_probability import model_text
-from partialnas.analysis.pareto.table import NOISE
-from partialnas.analysis.plotting.axes import protocol
+from partialnas.analysis.formats.caption_sentences import (
+    compute_sentence,
+    pluralize,
+    training_description,
+)
+from partialnas.analysis.frames.feasibility import feasibility_sentence
+from partialnas.analysis.frames.seed_means import architecture_codes
+from partialnas.analysis.pareto.front_probability import front_probability_sentence
+from partialnas.analysis.pareto.table import NOISE_NOTE
+from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.runs.config.quantities import Quantity
 
 if TYPE_CHECKING:
-    from partialnas.analysis.pareto.plot import Extras
+    from partialnas.analysis.pareto.plot import ParetoPlotOptions
 
 
 def pareto_caption(
-    frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity, extras: "Extras"
+    frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity, extras: "ParetoPlotOptions"
 ) -> str:
     """The caption of a Pareto figure: everything that a paper's checklist asks of it.
 
@@ -35,7 +39,7 @@ def pareto_caption(
         _references(table),
         _seeds(own, "point") if len(own) and "trained" in sources else "",
         _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
-        limits_text(own, frame.attrs.get("limits", {})),
+        feasibility_sentence(own, frame.attrs.get("limits", {})),
         _surfaces(extras.surfaces),
         _chances(table, measured="measured" in sources, asked=extras.probability),
         _area(table, extras.size),
@@ -43,7 +47,7 @@ def pareto_caption(
         "Arrows on the edge: dominated architectures far off the rest." if extras.clip else "",
         *(_device(table, q) for q in (x, y)),
         _absent(frame, table),
-        compute_used(trials) if len(trials) else "",
+        compute_sentence(trials) if len(trials) else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -57,11 +61,11 @@ def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quan
         _seeds(table, "row") if "trained" in sources else "",
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _marks(table, measured=False) if table["on_front"].any() else "",
-        limits_text(table, frame.attrs.get("limits", {})),
-        NOISE if table["noisy"].any() else "",
+        feasibility_sentence(table, frame.attrs.get("limits", {})),
+        NOISE_NOTE if table["noisy"].any() else "",
         *(_device(table, q) for q in (x, y)),
         _absent(frame, table),
-        compute_used(frame),
+        compute_sentence(frame),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -70,11 +74,11 @@ def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
     studies = " and ".join(table["study"].unique())
     searched = ~table["baseline"].astype(bool)
     told = [
-        f"{count(int(searched.sum()), 'architecture')} of {studies}",
-        count(int((~searched).sum()), "baseline") if not searched.all() else "",
+        f"{pluralize(int(searched.sum()), 'architecture')} of {studies}",
+        pluralize(int((~searched).sum()), "baseline") if not searched.all() else "",
     ]
     what = " and ".join(filter(None, told))
-    return f"{y.label} against {x.label}: {what}, trained on {training(table)}."
+    return f"{y.label} against {x.label}: {what}, trained on {training_description(table)}."
 
 
 def _references(table: pd.DataFrame) -> str:
@@ -101,7 +105,7 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
 
 def _chances(table: pd.DataFrame, *, measured: bool, asked: bool) -> str:
     if table["front_probability"].notna().any():
-        return model_text(measured=measured)
+        return front_probability_sentence(measured=measured)
     unknown = "Probability of being on the front: not known, for no architecture has two seeds."
     return unknown if asked else ""
 
@@ -139,7 +143,7 @@ def _bars(table: pd.DataFrame, quantity: Quantity, way: str) -> str:
 
 
 def _device(table: pd.DataFrame, quantity: Quantity) -> str:
-    way = protocol(table, quantity)
+    way = protocol_label(table, quantity)
     if not way:
         return ""
     names = ", ".join(table["reference_name"].dropna().unique())
@@ -148,5 +152,5 @@ def _device(table: pd.DataFrame, quantity: Quantity) -> str:
 
 
 def _absent(frame: pd.DataFrame, table: pd.DataFrame) -> str:
-    number = groups(frame).nunique() - len(table)
-    return f"Not shown: {count(number, 'architecture')} without both values." if number else ""
+    number = architecture_codes(frame).nunique() - len(table)
+    return f"Not shown: {pluralize(number, 'architecture')} without both values." if number else ""

@@ -8,17 +8,22 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import csv, markdown
-from partialnas.analysis.frames.provenance import Query, given
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
+from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.selection import under
-from partialnas.analysis.pareto.attainment import attainment
+from partialnas.analysis.frames.selection import select_condition
+from partialnas.analysis.pareto.attainment import attainment_surfaces
 from partialnas.analysis.pareto.caption import pareto_caption
-from partialnas.analysis.pareto.plot import Extras, draw
-from partialnas.analysis.pareto.references import references, require_same_task
-from partialnas.analysis.pareto.table import NOISE, drawn_columns, pareto_table, readable
+from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
+from partialnas.analysis.pareto.references import load_reference_families, require_same_task
+from partialnas.analysis.pareto.table import (
+    NOISE_NOTE,
+    format_pareto_table,
+    pareto_table,
+    plot_columns,
+)
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
-from partialnas.runs.config.quantities import Quantity, find
+from partialnas.runs.config.quantities import Quantity, find_quantity
 from partialnas.space.errors import UserError
 
 _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
@@ -132,8 +137,8 @@ def pareto_artefact(
     options = options or ParetoOptions()
     find_style(style, width)
     timing = frame.attrs.get("timing")
-    arguments = given(x=x, y=y, condition=condition, style=style, width=width, timing=timing)
-    frame = under(frame, condition)
+    arguments = drop_none(x=x, y=y, condition=condition, style=style, width=width, timing=timing)
+    frame = select_condition(frame, condition)
     whole = _with_references(frame, options)
     table = pareto_table(whole, x, y)
     across, up = table.attrs["x"], table.attrs["y"]
@@ -143,9 +148,9 @@ def pareto_artefact(
     artefact = Artefact(
         studies=frame.attrs.get("studies", ()),
         query=Query(verb="pareto", arguments=arguments | options.arguments()),
-        texts={".csv": csv(table), ".md": _told(table, extras, caption)},
+        texts={".csv": frame_to_csv(table), ".md": _told(table, extras, caption)},
         drawing=Drawing(
-            draw=lambda look: draw(table, across, up, look, extras),
+            draw=lambda look: draw_pareto(table, across, up, look, extras),
             shown=_shown(table, across, up, extras),
             style=style,
             width=width,
@@ -159,7 +164,7 @@ def _with_references(frame: pd.DataFrame, options: ParetoOptions) -> pd.DataFram
     if not (options.families or options.timm_results):
         require_trials(frame)
         return frame
-    more = references(options.families, options.timm_results)
+    more = load_reference_families(options.families, options.timm_results)
     if frame.empty:
         return more
     whole = pd.concat([frame, more], ignore_index=True)
@@ -172,13 +177,13 @@ def _extras(
     whole: pd.DataFrame,
     axes: tuple[Quantity, Quantity],
     options: ParetoOptions,
-) -> Extras:
+) -> ParetoPlotOptions:
     surfaces = None
     if options.attainment:
         require_trials(frame)
-        surfaces = attainment(frame, {quantity.key: quantity.better for quantity in axes})
-    return Extras(
-        size=find(options.size, whole) if options.size else None,
+        surfaces = attainment_surfaces(frame, {quantity.key: quantity.better for quantity in axes})
+    return ParetoPlotOptions(
+        size=find_quantity(options.size, whole) if options.size else None,
         log=options.scales(),
         clip=options.clip,
         probability=options.probability,
@@ -186,16 +191,18 @@ def _extras(
     )
 
 
-def _told(table: pd.DataFrame, extras: Extras, caption: str) -> str:
-    shown = readable(table)
-    noise = [NOISE] if "~" in shown.to_string() else []
-    surfaces = [] if extras.surfaces is None else [markdown(extras.surfaces)]
-    return "\n".join(f"{each}\n" for each in [markdown(shown), *noise, *surfaces, caption])
+def _told(table: pd.DataFrame, extras: ParetoPlotOptions, caption: str) -> str:
+    shown = format_pareto_table(table)
+    noise = [NOISE_NOTE] if "~" in shown.to_string() else []
+    surfaces = [] if extras.surfaces is None else [frame_to_markdown(extras.surfaces)]
+    return "\n".join(f"{each}\n" for each in [frame_to_markdown(shown), *noise, *surfaces, caption])
 
 
-def _shown(table: pd.DataFrame, x: Quantity, y: Quantity, extras: Extras) -> pd.DataFrame:
+def _shown(
+    table: pd.DataFrame, x: Quantity, y: Quantity, extras: ParetoPlotOptions
+) -> pd.DataFrame:
     """The numbers that the figure shows: those of points, then those of surfaces."""
-    columns = drawn_columns(x, y)
+    columns = plot_columns(x, y)
     if extras.size and extras.size.key not in columns:
         columns.append(extras.size.key)
     points = table[columns]

@@ -25,18 +25,18 @@ def front(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
         The rows of `aggregate`, with `on_front` and `rank` (1 is the front; missing where an
         objective is, or where a limit of the study is violated). Identical points share the front.
         `attrs` tells `objectives`, `incomplete` (how many rows lack an objective) and
-        `reference_point` (see the function).
+        `default_reference_point` (see the function).
     """
     rows = aggregate(frame, objectives)
-    points = allowed(rows, objectives)
-    incomplete = ~complete(rows[list(objectives)].to_numpy(float))
+    points = feasible_points(rows, objectives)
+    incomplete = ~finite_mask(rows[list(objectives)].to_numpy(float))
     ranks = _ranks(points, objectives)
     rows.insert(0, "rank", ranks)
     rows.insert(0, "on_front", ranks.eq(1).fillna(value=False).astype(bool))
     rows.attrs = {
         "objectives": dict(objectives),
         "incomplete": int(incomplete.sum()),
-        "reference_point": _stored(frame, reference_point(rows, objectives)),
+        "reference_point": _stored(frame, default_reference_point(rows, objectives)),
     }
     return rows
 
@@ -58,7 +58,7 @@ def hypervolume(
         frame: the trials, as `load` gives them.
         objectives: the quantities that span the volume, and which way each is better.
         reference: a value per objective; without it the one that the study stored when it began,
-            and for objectives that it stored none for, that of `reference_point`.
+            and for objectives that it stored none for, that of `default_reference_point`.
 
     Raises:
         UserError: no trials, an unknown objective, or a reference that lacks one of them.
@@ -75,7 +75,7 @@ def hypervolume(
     return float(moocore.hypervolume(points, ref=at, maximise=_maximise(objectives)))
 
 
-def reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[str, float]:
+def default_reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[str, float]:
     """The default corner of a hypervolume: the worst value of each objective, and a tenth.
 
     The worst value is moved out by a tenth of the range, so that the ends of a front count. It
@@ -83,7 +83,7 @@ def reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[str, flo
     no row has all objectives.
     """
     points = rows[list(objectives)].to_numpy(float, copy=True)
-    points = points[complete(points)]
+    points = points[finite_mask(points)]
     if not len(points):
         return {}
     low, high = points.min(axis=0), points.max(axis=0)
@@ -97,7 +97,7 @@ def non_dominated(points: Floats, objectives: Objectives) -> Mask:
 
     Identical points stay together; one that lacks an objective (NaN, infinite) is never chosen.
     """
-    mask = complete(points)
+    mask = finite_mask(points)
     # moocore loses valid points beside a NaN row, and without keep_weakly all but one duplicate
     mask[mask] = moocore.is_nondominated(
         points[mask], maximise=_maximise(objectives), keep_weakly=True
@@ -105,7 +105,7 @@ def non_dominated(points: Floats, objectives: Objectives) -> Mask:
     return mask
 
 
-def allowed(rows: pd.DataFrame, objectives: Objectives) -> Floats:
+def feasible_points(rows: pd.DataFrame, objectives: Objectives) -> Floats:
     """The objectives of each row; none (NaN) of a network that violates a limit of its study."""
     points: Floats = rows[list(objectives)].to_numpy(float, copy=True)
     if "feasible" in rows:
@@ -113,13 +113,13 @@ def allowed(rows: pd.DataFrame, objectives: Objectives) -> Floats:
     return points
 
 
-def complete(points: Floats) -> Mask:
+def finite_mask(points: Floats) -> Mask:
     """Which points have all objectives as finite numbers."""
     return np.asarray(np.isfinite(points).all(axis=1), dtype=bool)
 
 
 def _ranks(points: Floats, objectives: Objectives) -> "pd.Series[Any]":
-    have_all = complete(points)
+    have_all = finite_mask(points)
     ranks = pd.Series(pd.NA, index=range(len(points)), dtype="Int64")
     ranks[have_all] = 1 + moocore.pareto_rank(points[have_all], maximise=_maximise(objectives))
     return ranks

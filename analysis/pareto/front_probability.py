@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
-from partialnas.analysis.frames.seed_means import counting, groups
-from partialnas.analysis.pareto.front import allowed, complete
+from partialnas.analysis.frames.seed_means import architecture_codes, completed_mask
+from partialnas.analysis.pareto.front import feasible_points, finite_mask
 from partialnas.runs.config.quantities import differs_by_seed
 
 DRAWS = 2000
@@ -27,7 +27,7 @@ _NORMAL_95 = 1.959964
 _BLOCK = 4096
 
 
-def model_text(*, measured: bool) -> str:
+def front_probability_sentence(*, measured: bool) -> str:
     """The model as a caption tells it.
 
     Args:
@@ -59,18 +59,18 @@ def front_probability(
     """
     found = pd.Series(np.nan, index=rows.index)
     for folder, own in rows[~rows["baseline"]].groupby("folder", sort=False):
-        points = allowed(own, objectives)
-        usable = complete(points)
+        points = feasible_points(own, objectives)
+        usable = finite_mask(points)
         covariances = _covariances(frame[frame["folder"].eq(folder)], own, objectives)[usable]
         if not usable.any() or np.isnan(covariances).any():
             continue
-        chances = simulate(points[usable], covariances, objectives, seed=seed)
+        chances = simulate_fronts(points[usable], covariances, objectives, seed=seed)
         replicated = _replicated(own, objectives)[usable]
         found[own.index[usable]] = np.where(replicated, chances, np.nan)
     return found
 
 
-def simulate(
+def simulate_fronts(
     points: Floats, covariances: Floats, objectives: Objectives, *, seed: int = 0
 ) -> Floats:
     """The share of simulated fronts that each point is on.
@@ -147,9 +147,9 @@ def _of_interval(rows: pd.DataFrame, key: str) -> Any:
 
 def _pooled(frame: pd.DataFrame, trained: list[str]) -> Floats:
     """The covariance between seeds within architectures, over all of them; NaN without repeats."""
-    counts = counting(frame, trained)
+    counts = completed_mask(frame, trained)
     values = frame.loc[counts, trained].astype(float)
-    code = groups(frame)[counts]
+    code = architecture_codes(frame)[counts]
     residuals = (values - values.groupby(code).transform("mean")).to_numpy(float)
     degrees = len(values) - code.nunique()
     if degrees < 1:
@@ -158,7 +158,7 @@ def _pooled(frame: pd.DataFrame, trained: list[str]) -> Floats:
     return pooled
 
 
-def chance_text(chance: float) -> str:
+def format_probability(chance: float) -> str:
     """A probability as labels and tables write it; nothing where it is not known."""
     if np.isnan(chance):
         return ""

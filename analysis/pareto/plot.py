@@ -8,14 +8,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.pareto.attainment import edge
-from partialnas.analysis.pareto.front_probability import chance_text
-from partialnas.analysis.plotting.axes import Which, figure_of, prepare, protocol
-from partialnas.analysis.plotting.clipping import clipped, draw_arrows
-from partialnas.analysis.plotting.fitting import fit
-from partialnas.analysis.plotting.labels import Line, draw_labels, draw_legend, elide, study_names
-from partialnas.analysis.plotting.marker_areas import Areas, areas_of, with_rims
-from partialnas.analysis.plotting.style import CLOUD, FAMILIES, INK, SERIES, Style, letters
+from partialnas.analysis.pareto.attainment import step_line
+from partialnas.analysis.pareto.front_probability import format_probability
+from partialnas.analysis.plotting.axes import (
+    AxisName,
+    configure_axis,
+    parent_figure,
+    protocol_label,
+)
+from partialnas.analysis.plotting.clipping import clip_outliers, draw_outlier_arrows
+from partialnas.analysis.plotting.fitting import fit_labels
+from partialnas.analysis.plotting.labels import (
+    Polyline,
+    draw_labels,
+    draw_legend,
+    elide,
+    study_names,
+)
+from partialnas.analysis.plotting.marker_areas import (
+    MarkerAreas,
+    add_rim_points,
+    compute_marker_areas,
+)
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    FAMILY_STYLES,
+    MUTED_COLOR,
+    SERIES_COLORS,
+    Style,
+    characters_that_fit,
+)
 from partialnas.runs.config.quantities import Quantity
 
 if TYPE_CHECKING:
@@ -36,7 +58,7 @@ _OF_AREAS = 0.09  # of an axis, so that no large marker is cut off at its end
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extras:
+class ParetoPlotOptions:
     """What a Pareto figure shows beside points, fronts and families.
 
     Attributes:
@@ -54,18 +76,22 @@ class Extras:
     surfaces: pd.DataFrame | None = None
 
 
-def draw(
-    table: pd.DataFrame, x: Quantity, y: Quantity, style: Style, extras: Extras | None = None
+def draw_pareto(
+    table: pd.DataFrame,
+    x: Quantity,
+    y: Quantity,
+    style: Style,
+    extras: ParetoPlotOptions | None = None,
 ) -> "Figure":
     """The figure of a Pareto table; to be called inside `style.drawing`."""
     from matplotlib.figure import Figure
 
-    extras = extras or Extras()
+    extras = extras or ParetoPlotOptions()
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=True)
     points, factors = _on_axes(axes, table, (x, y), extras)
-    areas = areas_of(table, extras.size)
+    areas = compute_marker_areas(table, extras.size)
     points = points.join(_looks(points, extras)).assign(area=areas.of)
     _draw_protocol(figure, table, x, y, style)
     _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
@@ -77,18 +103,20 @@ def draw(
         lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
     if points["noisy"].any():
-        axes.scatter([], [], s=7, linewidths=0.5, **_ring(CLOUD), label="hollow: noisy timing")
-    draw_arrows(axes, points)
+        axes.scatter(
+            [], [], s=7, linewidths=0.5, **_ring(MUTED_COLOR), label="hollow: noisy timing"
+        )
+    draw_outlier_arrows(axes, points)
     areas.draw_key(axes)
     draw_legend(figure, axes, style)
-    fit(figure)
+    fit_labels(figure)
     _draw_texts(axes, points, lines, _free_side(x, y), style, extras)
     return figure
 
 
 def _draw_texts(
-    axes: "Axes", points: pd.DataFrame, lines: list[Line], sides: list[str], style: Style,
-    extras: Extras,
+    axes: "Axes", points: pd.DataFrame, lines: list[Polyline], sides: list[str], style: Style,
+    extras: ParetoPlotOptions,
 ) -> None:  # fmt: skip
     members = points[points["on_front"]]
     if extras.surfaces is not None:
@@ -96,13 +124,13 @@ def _draw_texts(
     texts = pd.concat([_front_labels(members, extras), _family_labels(points)])
     if texts.empty:
         return
-    crowd = with_rims(axes, points)
+    crowd = add_rim_points(axes, points)
     draw_labels(axes, texts, crowd, lines=[*lines, *_bars(points)], sides=sides, style=style)
-    figure_of(axes).set_layout_engine("none")  # labels were placed for this layout
+    parent_figure(axes).set_layout_engine("none")  # labels were placed for this layout
 
 
 def _on_axes(
-    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], extras: Extras
+    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], extras: ParetoPlotOptions
 ) -> tuple[pd.DataFrame, list[float]]:
     """Labels and scales both axes; the table with its drawn values as x, x_low, ..., y_high.
 
@@ -112,7 +140,7 @@ def _on_axes(
     points["noisy"] &= "measured" in [quantity.source for quantity in both]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
     points["beyond_x"] = points["beyond_y"] = 0
-    names: tuple[Which, Which] = ("x", "y")
+    names: tuple[AxisName, AxisName] = ("x", "y")
     factors = []
     for which, quantity, log in zip(names, both, extras.log, strict=True):
         ends = (f"{quantity.key}_low", f"{quantity.key}_high")
@@ -121,24 +149,24 @@ def _on_axes(
         values[plain, 1:] = np.nan
         if extras.clip:
             scale = quantity.logarithmic if log is None else log
-            values[:, 0], points[f"beyond_{which}"] = clipped(values[:, 0], plain, log=scale)
+            values[:, 0], points[f"beyond_{which}"] = clip_outliers(values[:, 0], plain, log=scale)
         room = {"room": _OF_AREAS} if extras.size else {}
-        factors.append(prepare(axes, which, quantity, values, log=log, **room))
+        factors.append(configure_axis(axes, which, quantity, values, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
     return points, factors
 
 
-def _looks(points: pd.DataFrame, extras: Extras) -> pd.DataFrame:
+def _looks(points: pd.DataFrame, extras: ParetoPlotOptions) -> pd.DataFrame:
     """Colour and marker of each row: one for each study's front, one for each family."""
     group = points["folder"] if extras.surfaces is None else points["study"]
     fronts = group[points["on_front"]].unique()
     families = points.loc[points["family"].ne(""), "family"].unique()
-    circles = zip(itertools.cycle(SERIES), itertools.repeat("o"), strict=False)
+    circles = zip(itertools.cycle(SERIES_COLORS), itertools.repeat("o"), strict=False)
     # families take up the palette where the fronts leave it
-    others = itertools.islice(itertools.cycle(FAMILIES), max(0, len(fronts) - 1), None)
+    others = itertools.islice(itertools.cycle(FAMILY_STYLES), max(0, len(fronts) - 1), None)
     looks = dict(zip(fronts, circles, strict=False)) | dict(zip(families, others, strict=False))
     keys = points["family"].where(points["family"].ne(""), group)
-    pairs = [looks.get(key, (CLOUD, "o")) for key in keys.tolist()]
+    pairs = [looks.get(key, (MUTED_COLOR, "o")) for key in keys.tolist()]
     return pd.DataFrame(pairs, columns=["colour", "marker"], index=points.index)
 
 
@@ -146,25 +174,25 @@ def _draw_protocol(
     figure: "Figure", table: pd.DataFrame, x: Quantity, y: Quantity, style: Style
 ) -> None:
     """The line under the axis: on what, and how, measured quantities were measured."""
-    ways = dict.fromkeys(way for q in (x, y) if (way := protocol(table, q)))
-    wide = int(letters(style.width, style.small, _CHARACTER))
+    ways = dict.fromkeys(way for q in (x, y) if (way := protocol_label(table, q)))
+    wide = int(characters_that_fit(style.width, style.small, _CHARACTER))
     lines = [line for way in ways for line in textwrap.wrap(way, wide)]
     if lines:
-        figure.supxlabel("\n".join(lines), fontsize=style.small, color=INK)
+        figure.supxlabel("\n".join(lines), fontsize=style.small, color=DARK_COLOR)
 
 
-def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: Areas) -> None:
+def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
     if cloud.empty:
         return
     crowded = len(cloud) > _CROWD
     plain = _SMALL if crowded else _DOMINATED
     look: dict[str, Any] = {"linewidths": 0.5, "alpha": 0.5 if crowded or areas.shown else 0.7}
-    axes.scatter([], [], s=plain, color=CLOUD, **look, label=f"dominated ({len(cloud):,})")
+    axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"dominated ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):
         axes.scatter(
             rows["x"], rows["y"], s=rows["area"].fillna(plain) if areas.shown else plain, **look,
-            **(_ring(CLOUD) if ring else {"color": CLOUD}),
+            **(_ring(MUTED_COLOR) if ring else {"color": MUTED_COLOR}),
             rasterized=len(cloud) > _MOST_VECTORS, zorder=2,
         )  # fmt: skip
 
@@ -174,8 +202,8 @@ def _ring(colour: str) -> dict[str, Any]:
 
 
 def _draw_fronts(
-    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: Areas
-) -> list[Line]:
+    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: MarkerAreas
+) -> list[Polyline]:
     lines = []
     studies = members.groupby("folder", sort=False)
     names = study_names(members)
@@ -186,17 +214,17 @@ def _draw_fronts(
     return lines
 
 
-def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Line:
+def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Polyline:
     """The edge of what the front dominates, drawn on to the worse edge of both axes."""
     x, y = both
     worst = (axes.get_xlim()[x.better == "min"], axes.get_ylim()[y.better == "min"])
-    corners = edge(rows.to_numpy(float), worst, {x.key: x.better, y.key: y.better})
+    corners = step_line(rows.to_numpy(float), worst, {x.key: x.better, y.key: y.better})
     return corners[:, 0], corners[:, 1]
 
 
 def _draw_surfaces(
     axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], surfaces: pd.DataFrame
-) -> list[Line]:
+) -> list[Polyline]:
     """The median of what repeated searches attain, the band of its quartiles, their members."""
     lines = []
     for study, rows in members.groupby("study", sort=False):
@@ -218,7 +246,7 @@ def _draw_surfaces(
     return lines
 
 
-def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: Areas) -> list[Line]:
+def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: MarkerAreas) -> list[Polyline]:
     lines = []
     for family, rows in baselines.groupby("family", sort=False):
         # several studies may have the same member
@@ -228,12 +256,14 @@ def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: Areas) -> list[
     return lines
 
 
-def _draw_group(axes: "Axes", rows: pd.DataFrame, line: Line, name: str, areas: Areas) -> None:
+def _draw_group(
+    axes: "Axes", rows: pd.DataFrame, line: Polyline, name: str, areas: MarkerAreas
+) -> None:
     """Line, error bars and markers of a front or a family; hollow ones were measured with noise."""
     colour, marker = rows["colour"].iloc[0], rows["marker"].iloc[0]
     axes.plot(*line, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
-    axes.vlines(rows["x"], rows["y_low"], rows["y_high"], INK, linewidth=0.7, zorder=3.5)
-    axes.hlines(rows["y"], rows["x_low"], rows["x_high"], INK, linewidth=0.7, zorder=3.5)
+    axes.vlines(rows["x"], rows["y_low"], rows["y_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
+    axes.hlines(rows["y"], rows["x_low"], rows["x_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     faces = ["white" if noisy else colour for noisy in rows["noisy"]]
     look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": colour, "zorder": 5}
     shade: dict[str, Any] = {"alpha": 0.75} if areas.shown else {}
@@ -244,7 +274,7 @@ def _draw_group(axes: "Axes", rows: pd.DataFrame, line: Line, name: str, areas: 
     axes.scatter([], [], s=_MEMBER, facecolors=colour, **look, label=told)
 
 
-def _bars(points: pd.DataFrame) -> list[Line]:
+def _bars(points: pd.DataFrame) -> list[Polyline]:
     """The error bars as lines that labels keep clear of."""
     up = points[points["y_low"] < points["y_high"]]
     across = points[points["x_low"] < points["x_high"]]
@@ -254,7 +284,7 @@ def _bars(points: pd.DataFrame) -> list[Line]:
     ]
 
 
-def _segments(x: pd.DataFrame, y: pd.DataFrame) -> list[Line]:
+def _segments(x: pd.DataFrame, y: pd.DataFrame) -> list[Polyline]:
     return list(zip(x.to_numpy(float), y.to_numpy(float), strict=True))
 
 
@@ -264,16 +294,16 @@ def _free_side(x: Quantity, y: Quantity) -> list[str]:
     return [up + across, up, across]
 
 
-def _front_labels(members: pd.DataFrame, extras: Extras) -> pd.DataFrame:
+def _front_labels(members: pd.DataFrame, extras: ParetoPlotOptions) -> pd.DataFrame:
     """Front members that carry a label, the most wanted first: ends, then evenly between."""
     members = members.sort_values(["folder", "x"], kind="stable")
     if extras.probability:
-        chances = members["front_probability"].map(chance_text)
+        chances = members["front_probability"].map(format_probability)
         told = members["label"] + chances.map(lambda text: f" ({text})" if text else "")
         members = members.assign(label=told)
     several = members["folder"].nunique() > 1
     labels = members.groupby(["folder", "x", "y"], sort=False).agg(
-        label=("label", _joined), colour=("colour", "first" if several else lambda _: INK)
+        label=("label", _joined), colour=("colour", "first" if several else lambda _: DARK_COLOR)
     )
     labels = labels.reset_index()
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), _MOST_LABELS)).round().astype(int)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import COLUMNS, typed
+from partialnas.analysis.frames.load import TRIAL_COLUMNS, cast_columns
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
@@ -30,7 +30,9 @@ _TIMM = {
 _TIMED = ("throughput_img_s", "latency_ms", "batch_size", "device")
 
 
-def references(families: Sequence[str], timm_results: Sequence[Path | str] = ()) -> pd.DataFrame:
+def load_reference_families(
+    families: Sequence[str], timm_results: Sequence[Path | str] = ()
+) -> pd.DataFrame:
     """Networks of families with their published figures, a row each, with the columns of `load`.
 
     Accuracies are published top-1 on ImageNet-1K's 50,000 validation images, which nobody chose
@@ -52,8 +54,8 @@ def references(families: Sequence[str], timm_results: Sequence[Path | str] = ())
         names = sorted({re.split(r"[_\d.]", name)[0] for name in told})
         few = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         raise UserError(f"--timm-results: name the families to show with --family; there are {few}")
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "family", "source"])
-    return typed(table)
+    table = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, "family", "source"])
+    return cast_columns(table)
 
 
 def require_same_task(

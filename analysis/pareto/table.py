@@ -8,9 +8,9 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.selection import default_axes
-from partialnas.analysis.pareto.front import allowed, complete, non_dominated
-from partialnas.analysis.pareto.front_probability import chance_text, front_probability
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, find, row_names
+from partialnas.analysis.pareto.front import feasible_points, finite_mask, non_dominated
+from partialnas.analysis.pareto.front_probability import format_probability, front_probability
+from partialnas.runs.config.quantities import QUANTITIES, Quantity, find_quantity, network_names
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)
@@ -21,7 +21,7 @@ _IDENTITY = (
 _READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
 _SHORT = 4
 
-NOISE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
+NOISE_NOTE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
 """What the mark in tables means."""
 
 
@@ -41,7 +41,7 @@ def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None
     across, up = _quantities(frame, x, y)
     objectives = {across.key: across.better, up.key: up.better}
     rows = aggregate(frame, objectives)
-    rows = rows[complete(rows[list(objectives)].to_numpy(float))]
+    rows = rows[finite_mask(rows[list(objectives)].to_numpy(float))]
     if rows.empty:
         raise UserError(_nothing(frame, across, up))
     rows = _named(rows)
@@ -56,7 +56,7 @@ def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None
     return table
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def format_pareto_table(table: pd.DataFrame) -> pd.DataFrame:
     """The part of a Pareto table that a reader wants: fronts and baselines, as texts."""
     shown = table[table["on_front"] | table["family"].ne("")]
     across, up = table.attrs["x"], table.attrs["y"]
@@ -69,7 +69,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             quantity = {across.key: across, up.key: up}.get(key) or QUANTITIES[key]
             texts[quantity.label] = _texts(shown, quantity)
     if shown["front_probability"].notna().any():
-        texts["P(front)"] = [*map(chance_text, shown["front_probability"])]
+        texts["P(front)"] = [*map(format_probability, shown["front_probability"])]
     if "feasible" in shown:
         texts["Within limits"] = ["yes" if each else "no" for each in shown["feasible"]]
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
@@ -97,7 +97,7 @@ def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
 def _quantities(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[Quantity, Quantity]:
     require_trials(frame)
     default_x, default_y = default_axes(frame)
-    across, up = find(x or default_x, frame), find(y or default_y, frame)
+    across, up = find_quantity(x or default_x, frame), find_quantity(y or default_y, frame)
     if across.key == up.key:
         raise UserError(f"{up.key} is on both axes; choose another quantity for one of them")
     return across, up
@@ -129,7 +129,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         family = family.mask(given, rows["family"])
         names = zip(rows["arm"], family, given, member, strict=True)
         member = [_within(a, f) if own else m for a, f, own, m in names]
-    label = row_names(rows)
+    label = network_names(rows)
     return rows.assign(label=label, family=family, member=member)
 
 
@@ -142,7 +142,7 @@ def _within(name: str, family: str) -> str:
 def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
     on_front = pd.Series(data=False, index=rows.index)
     for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        on_front[study.index] = non_dominated(allowed(study, objectives), objectives)
+        on_front[study.index] = non_dominated(feasible_points(study, objectives), objectives)
     return on_front
 
 
@@ -162,7 +162,7 @@ def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
     return bounds
 
 
-def drawn_columns(x: Quantity, y: Quantity) -> list[str]:
+def plot_columns(x: Quantity, y: Quantity) -> list[str]:
     """The columns of what a figure shows."""
     bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
     return ["label", "on_front", "front_probability", *bars, "noisy"]
@@ -170,6 +170,6 @@ def drawn_columns(x: Quantity, y: Quantity) -> list[str]:
 
 def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
     """The table's columns: who, the two quantities with their bars, then everything else."""
-    drawn = [column for column in drawn_columns(x, y) if column not in ("label", "noisy")]
+    drawn = [column for column in plot_columns(x, y) if column not in ("label", "noisy")]
     first = [*_IDENTITY, *drawn]
     return [*first, *(column for column in rows.columns if column not in first)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
-Which = Literal["x", "y"]
+AxisName = Literal["x", "y"]
 
 _PROTOCOL = ("device", "processor", "threads", "batch_size", "resolution", "precision")
 _WORSE, _BETTER = 0.05, 0.12
@@ -27,7 +27,7 @@ _NARROW = 3.0  # inches in which labels of 5,000, 10,000 and 20,000 touch
 _ARROW = {"min": "↓", "max": "↑"}
 
 
-def protocol(table: pd.DataFrame, quantity: Quantity) -> str:
+def protocol_label(table: pd.DataFrame, quantity: Quantity) -> str:
     """How a measured quantity was measured, in one line; empty for other quantities.
 
     Baselines without a deploy form stand beside deployed networks in their training form; the
@@ -83,9 +83,9 @@ def _processor(model: object) -> str:
     return " ".join(re.sub(ornaments, "", model).split()) if isinstance(model, str) else "CPU"
 
 
-def prepare(
+def configure_axis(
     axes: "Axes",
-    which: Which,
+    which: AxisName,
     quantity: Quantity,
     values: Floats,
     *,
@@ -149,7 +149,7 @@ def _limits(finite: Floats, quantity: Quantity, worse: float, *, log: bool) -> t
     return tuple(10.0**ends if log else ends)
 
 
-def figure_of(artist: "Artist") -> "Figure":
+def parent_figure(artist: "Artist") -> "Figure":
     """The whole figure that axes, or what stands in them, belong to."""
     figure = artist.get_figure(root=True)
     assert figure is not None, "what is drawn belongs to a figure"
@@ -169,7 +169,7 @@ def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
     if log:
         low, high = axis.get_view_interval()
         steps: tuple[float, ...] = (1.0, 2.0, 5.0) if high < _DECADE**2.5 * low else (1.0,)
-        if axis is axis.axes.xaxis and figure_of(axis).get_figwidth() < _NARROW:
+        if axis is axis.axes.xaxis and parent_figure(axis).get_figwidth() < _NARROW:
             steps = (1.0, 3.0)[: len(steps)]
         few = high < _FEW_STEPS * low  # too narrow for steps of 1, 2, 5
         axis.set_major_locator(

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Mask
-from partialnas.analysis.plotting.style import CLOUD
+from partialnas.analysis.plotting.style import MUTED_COLOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ _MARKERS = {(-1, 0): "<", (1, 0): ">", (0, -1): "v", (0, 1): "^"}
 _INSET = 0.018
 
 
-def clipped(
+def clip_outliers(
     values: Floats, movable: Mask, *, log: bool = False
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Values without those far out, and for each whether it is beyond the low (-1) or high end (1).
@@ -45,7 +45,7 @@ def clipped(
     return np.where(side != 0, np.nan, values), side.astype(np.int64)
 
 
-def draw_arrows(axes: "Axes", points: pd.DataFrame) -> None:
+def draw_outlier_arrows(axes: "Axes", points: pd.DataFrame) -> None:
     """The points beyond an axis, each on the edge at its value of the other."""
     beyond = points[points["beyond_x"].ne(0) | points["beyond_y"].ne(0)]
     if beyond.empty:
@@ -56,10 +56,10 @@ def draw_arrows(axes: "Axes", points: pd.DataFrame) -> None:
         key = (across, 0) if across else (0, up)
         at = {"x": _place(axes, "x", rows, across), "y": _place(axes, "y", rows, up)}
         axes.scatter(
-            at["x"], at["y"], s=9, marker=_MARKERS[key], color=CLOUD, linewidths=0,
+            at["x"], at["y"], s=9, marker=_MARKERS[key], color=MUTED_COLOR, linewidths=0,
             transform=axes.transAxes, zorder=2, clip_on=False,
         )  # fmt: skip
-    axes.scatter([], [], s=9, marker=">", color=CLOUD, linewidths=0,
+    axes.scatter([], [], s=9, marker=">", color=MUTED_COLOR, linewidths=0,
                  label=f"beyond the axes ({len(beyond)})")  # fmt: skip
 
 

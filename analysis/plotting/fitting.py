@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from partialnas.analysis.plotting.axes import Which
+from partialnas.analysis.plotting.axes import AxisName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ _APART = 3.0
 _LEAST_TICKS = 2
 
 
-def fit(figure: "Figure") -> None:
+def fit_labels(figure: "Figure") -> None:
     """Breaks labels of axes that are cut off or touch, and thins ticks that touch.
 
     To be called inside `style.drawing`, with everything drawn. A figure in which all texts have
@@ -34,7 +34,7 @@ def fit(figure: "Figure") -> None:
             return
 
 
-def grow(figure: "Figure", axes: "Axes", height: float) -> None:
+def ensure_axes_height(figure: "Figure", axes: "Axes", height: float) -> None:
     """Makes a figure taller until its axes have a height, in inches; to be called at the end."""
     _laid_out(figure)
     lacking = height - axes.get_window_extent().height / figure.dpi
@@ -84,15 +84,15 @@ def _break(text: "Text") -> bool:
     return True
 
 
-def _linear(axes: "Axes") -> "list[tuple[Axis, Which]]":
+def _linear(axes: "Axes") -> "list[tuple[Axis, AxisName]]":
     """The axes' axes whose ticks can be thinned."""
     from matplotlib.ticker import MaxNLocator
 
-    both: list[tuple[Axis, Which]] = [(axes.xaxis, "x"), (axes.yaxis, "y")]
+    both: list[tuple[Axis, AxisName]] = [(axes.xaxis, "x"), (axes.yaxis, "y")]
     return [pair for pair in both if isinstance(pair[0].get_major_locator(), MaxNLocator)]
 
 
-def _thin(axis: "Axis", which: Which) -> bool:
+def _thin(axis: "Axis", which: AxisName) -> bool:
     """Takes a tick from an axis on which their labels touch; whether it did."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]

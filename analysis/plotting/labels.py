@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from partialnas.analysis.plotting.axes import Floats
-from partialnas.analysis.plotting.style import INK, LEADER, Style
+from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Line = tuple[Floats, Floats]
+Polyline = tuple[Floats, Floats]
 """A polyline that is drawn: its x and its y coordinates."""
 
 _MOST_COLUMNS = 8
@@ -34,7 +34,7 @@ def draw_legend(figure: "Figure", axes: "Axes", style: Style) -> None:
     for columns in range(min(_MOST_COLUMNS, len(names)), 0, -1):
         legend = figure.legend(
             handles, names, loc="outside upper center", ncols=columns, handletextpad=0.2,
-            columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=INK, **room,
+            columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=DARK_COLOR, **room,
         )  # fmt: skip
         if columns == 1 or legend.get_window_extent().width < _WIDEST * style.width * figure.dpi:
             return
@@ -55,7 +55,7 @@ def draw_labels(
     texts: pd.DataFrame,
     points: pd.DataFrame,
     *,
-    lines: list[Line],
+    lines: list[Polyline],
     sides: list[str],
     style: Style,
 ) -> None:
@@ -83,7 +83,7 @@ def _allocate(
     axes: "Axes",
     texts: pd.DataFrame,
     crowd: pd.DataFrame,
-    lines: list[Line],
+    lines: list[Polyline],
     style: Style,
     where: dict[str, Any],
 ) -> None:
@@ -101,7 +101,7 @@ def _allocate(
             y_lines=[y for _, y in lines],
             textsize=style.small,
             textcolor=texts["colour"].to_list(),
-            linecolor=LEADER,
+            linecolor=LEADER_COLOR,
             linewidth=0.4,
             min_distance=0.015,
             max_distance=0.15,
@@ -141,7 +141,7 @@ def elide(text: str, longest: int = _LONGEST_NAME) -> str:
     return f"{text[: longest - 1 - head]}…{text[-head:]}"
 
 
-def distinct(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
+def distinct_labels(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
     """Names as `elide` makes them; those that it makes alike without the beginning they share."""
     alike: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.plotting.axes import figure_of
-from partialnas.analysis.plotting.style import CLOUD, POINTS_PER_INCH
-from partialnas.runs.config.quantities import Quantity, significant
+from partialnas.analysis.plotting.axes import parent_figure
+from partialnas.analysis.plotting.style import MUTED_COLOR, POINTS_PER_INCH
+from partialnas.runs.config.quantities import Quantity, format_significant
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _APART = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Areas:
+class MarkerAreas:
     """Areas of the markers of a table's rows.
 
     Attributes:
@@ -50,26 +50,26 @@ class Areas:
         for step in round_values(self.largest / factor):
             area = LARGEST * step * factor / self.largest
             look: dict[str, Any] = {
-                "facecolors": "white", "edgecolors": CLOUD, "linewidths": 0.8,
+                "facecolors": "white", "edgecolors": MUTED_COLOR, "linewidths": 0.8,
             }  # fmt: skip
-            axes.scatter([], [], s=area, **look, label=f"{label}: {significant(step)}")
+            axes.scatter([], [], s=area, **look, label=f"{label}: {format_significant(step)}")
 
 
-def areas_of(table: pd.DataFrame, quantity: Quantity | None) -> Areas:
+def compute_marker_areas(table: pd.DataFrame, quantity: Quantity | None) -> MarkerAreas:
     """The areas that rows have where they are in proportion to a quantity.
 
     Raises:
         UserError: it has no values, or some that no area can show.
     """
     if quantity is None:
-        return Areas(of=pd.Series(np.nan, index=table.index))
+        return MarkerAreas(of=pd.Series(np.nan, index=table.index))
     values = table[quantity.key].astype("float64")
     finite = values[np.isfinite(values)]
     if finite.empty or finite.min() < 0 or finite.max() <= 0:
         raise UserError(f"size {quantity.key}: an area shows values above zero, and there are none")
     largest = float(finite.max())
     areas = (LARGEST * values / largest).clip(lower=_LEAST).fillna(_LEAST)
-    return Areas(of=areas, quantity=quantity, largest=largest)
+    return MarkerAreas(of=areas, quantity=quantity, largest=largest)
 
 
 def round_values(largest: float) -> list[float]:
@@ -84,7 +84,7 @@ def round_values(largest: float) -> list[float]:
     return found[::-1]
 
 
-def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
+def add_rim_points(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
     """Points, and around each of the large markers places on its rim, for labels to keep clear of.
 
     Args:
@@ -95,7 +95,7 @@ def with_rims(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
     large = large[large["on_front"] | large["family"].ne("")]
     if large.empty:
         return points
-    figure = figure_of(axes)
+    figure = parent_figure(axes)
     figure.draw_without_rendering()
     scale = figure.dpi / POINTS_PER_INCH
     # the corners of squares and diamonds are as far out as half of their diagonal

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 StyleName = Literal["cvpr", "neurips", "slides"]
 Width = Literal["column", "page"]
 
-CLOUD = "#9a9a9a"
-INK = "#333333"
-LEADER = "#777777"
+MUTED_COLOR = "#9a9a9a"
+DARK_COLOR = "#333333"
+LEADER_COLOR = "#777777"
 # Okabe and Ito's colours; yellow is left out: it fades on white paper.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FAMILIES = (
+SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+FAMILY_STYLES = (
     ("#d55e00", "s"),
     ("#009e73", "D"),
     ("#cc79a7", "^"),
@@ -62,7 +62,9 @@ A CVPR page has two columns; a NeurIPS page has one, of which `column` is half. 
 is drawn at two fifths of a slide's 13.3 inches and enlarged there: its text is then 20 points.
 """
 
-STYLES: dict[StyleName, Style] = {name: next(iter(of.values())) for name, of in WIDTHS.items()}
+DEFAULT_STYLES: dict[StyleName, Style] = {
+    name: next(iter(of.values())) for name, of in WIDTHS.items()
+}
 """Each style in its usual width."""
 
 _METADATA: dict[str, dict[str, Any]] = {
@@ -75,7 +77,7 @@ SUFFIXES = tuple(_METADATA)
 POINTS_PER_INCH = 72
 
 
-def letters(inches: float, size: float, wide: float = 0.58) -> float:
+def characters_that_fit(inches: float, size: float, wide: float = 0.58) -> float:
     """How many letters stand side by side in so many inches.
 
     Args:
@@ -87,7 +89,7 @@ def letters(inches: float, size: float, wide: float = 0.58) -> float:
 
 
 @contextmanager
-def drawing(name: StyleName, width: Width | None = None) -> Iterator[Style]:
+def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]:
     """The settings under which a figure is made and saved; nothing of them stays behind.
 
     Raises:
@@ -113,7 +115,7 @@ def find_style(name: StyleName, width: Width | None = None) -> Style:
     widths = WIDTHS[name]
     if width is not None and width not in widths:
         raise UserError(f"width {width!r}: unknown, there are {', '.join(widths)}")
-    return widths[width] if width else STYLES[name]
+    return widths[width] if width else DEFAULT_STYLES[name]
 
 
 def _settings(style: Style) -> dict[Any, Any]:
@@ -123,8 +125,8 @@ def _settings(style: Style) -> dict[Any, Any]:
         "font.size": style.text,
         "axes.labelsize": style.text,
         "axes.linewidth": 0.6,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
+        "axes.edgecolor": DARK_COLOR,
+        "axes.labelcolor": DARK_COLOR,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
@@ -132,8 +134,8 @@ def _settings(style: Style) -> dict[Any, Any]:
         "grid.linewidth": 0.5,
         "xtick.labelsize": style.small,
         "ytick.labelsize": style.small,
-        "xtick.color": INK,
-        "ytick.color": INK,
+        "xtick.color": DARK_COLOR,
+        "ytick.color": DARK_COLOR,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
         "xtick.major.size": 2.5,
@@ -153,7 +155,7 @@ def _settings(style: Style) -> dict[Any, Any]:
 
 
 def figure_bytes(figure: "Figure", suffix: str, metadata: Mapping[str, str]) -> bytes:
-    """The figure as PDF, SVG or PNG; to be called inside `drawing`.
+    """The figure as PDF, SVG or PNG; to be called inside `figure_style`.
 
     Args:
         figure: the figure.

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.plotting.axes import Floats
-from partialnas.analysis.ratios.tables import OF_SERIES, final_ratios, freeze_epoch
+from partialnas.analysis.ratios.tables import SERIES_COLUMNS, final_ratios, freeze_epoch
 
-_OF_TRIAL = ["trial", *OF_SERIES, "seed"]
+_OF_TRIAL = ["trial", *SERIES_COLUMNS, "seed"]
 _LATE = 5  # the last one of so many shares of learning
 _LEAST_PROGRESS = 1.0  # channels; less than one is none
 _CLOSE = 1e-9
@@ -32,11 +32,11 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     """
     final = final_ratios(table)
     rows = [
-        dict(zip(OF_SERIES, key, strict=True)) | _compared(seeds)
-        for key, seeds in final.groupby(OF_SERIES, sort=False)
+        dict(zip(SERIES_COLUMNS, key, strict=True)) | _compared(seeds)
+        for key, seeds in final.groupby(SERIES_COLUMNS, sort=False)
     ]
     numbers = ("seeds", "layers", "pairs", "pearson", "spearman", "difference_channels")
-    return pd.DataFrame(rows, columns=[*OF_SERIES, *numbers, "sd_layers", "sd_seeds"])
+    return pd.DataFrame(rows, columns=[*SERIES_COLUMNS, *numbers, "sd_layers", "sd_seeds"])
 
 
 def _compared(seeds: pd.DataFrame) -> dict[str, float]:

@@ -2,9 +2,13 @@
 
 import pandas as pd
 
-from partialnas.analysis.formats.caption_sentences import compute_used, count, training
+from partialnas.analysis.formats.caption_sentences import (
+    compute_sentence,
+    pluralize,
+    training_description,
+)
 from partialnas.analysis.ratios.plot import RatioPanels
-from partialnas.analysis.ratios.tables import final_ratios, freeze_epoch, of_all_images
+from partialnas.analysis.ratios.tables import final_ratios, freeze_epoch, overall_ratios
 
 _MOST_NAMED = 8
 
@@ -28,12 +32,12 @@ def ratio_caption(
         "kinds": _kinds(panels.kinds),
     }
     sentences = [
-        f"Learned ratios of {rows['study'].iloc[0]}, trained on {training(rows)}; blocks by stage "
+        f"Learned ratios of {rows['study'].iloc[0]}, trained on {training_description(rows)}; blocks by stage "
         "and number.",
         *(f"({letter}) {told[name]}" for name, letter in panels.letters.items()),
         _left_out(table, panels.final),
         _warned(rows, warned),
-        compute_used(rows),
+        compute_sentence(rows),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -76,7 +80,7 @@ def _classes(classes: pd.DataFrame) -> str:
 def _kinds(kinds: pd.DataFrame) -> str:
     if kinds.empty:
         return ""
-    seeds = count(kinds["trial"].nunique(), "seed")
+    seeds = pluralize(kinds["trial"].nunique(), "seed")
     return (
         f"Mean ratio of the validation images as they are, blurred, with noise, and at half the "
         f"resolution ({kinds['arm'].iloc[0]}, {seeds})."
@@ -84,7 +88,7 @@ def _kinds(kinds: pd.DataFrame) -> str:
 
 
 def _left_out(table: pd.DataFrame, shown: pd.DataFrame) -> str:
-    names = [*dict.fromkeys(final_ratios(of_all_images(table))["series"])]
+    names = [*dict.fromkeys(final_ratios(overall_ratios(table))["series"])]
     absent = [name for name in names if name not in set(shown["series"])]
     if not absent:
         return ""
@@ -98,6 +102,6 @@ def _warned(rows: pd.DataFrame, warned: pd.DataFrame) -> str:
         return ""
     often = warned.drop_duplicates(["trial", "warning"])["warning"].value_counts()
     return (
-        f"Warnings: {warned['trial'].nunique()} of {count(len(rows), 'trial')}, most often "
+        f"Warnings: {warned['trial'].nunique()} of {pluralize(len(rows), 'trial')}, most often "
         f"“{often.index[0]}” ({often.iloc[0]})."
     )

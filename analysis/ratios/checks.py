@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from partialnas.analysis.frames.seed_means import FAILED
+from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
 
@@ -48,7 +48,7 @@ def require_ratios(
 
 
 def _learns(subject: object) -> bool:
-    architecture = subject_from(subject)
+    architecture = parse_subject(subject)
     return isinstance(architecture, Architecture) and bool(architecture.boundaries)
 
 
@@ -59,7 +59,7 @@ def _why(frame: pd.DataFrame, learners: pd.DataFrame, trial: int) -> str:
         return f"{row['series']} has static ratios, so that this trial learned none"
     if row["state"] in ("planned", "running"):
         return f"this trial is {row['state']}; its ratios are known when it ends"
-    if row["state"] in FAILED:
+    if row["state"] in FAILED_STATES:
         return f"this trial is {row['state']} before its first epoch ended ({row['reason']})"
     return "this trial recorded none, as one of a study's own trial function does"
 
@@ -69,7 +69,7 @@ def _states(learners: pd.DataFrame) -> str:
     told = ", ".join(f"{n} {state}" for state, n in counts.items()) or "none planned yet"
     if learners["state"].isin(["planned", "running"]).any() or learners.empty:
         advice = "they are known when the first of these trials ends; run the study again to go on"
-    elif learners["state"].isin(FAILED).any():
+    elif learners["state"].isin(FAILED_STATES).any():
         advice = f"most often: {learners['reason'].dropna().mode().iloc[0]}"
     else:
         advice = "a study's own trial function records none"

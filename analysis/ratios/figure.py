@@ -9,20 +9,20 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.caption_sentences import count
-from partialnas.analysis.formats.data_files import csv, markdown
+from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.frames.provenance import Query, given
+from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.analysis.ratios.caption import ratio_caption
 from partialnas.analysis.ratios.checks import require_ratios
-from partialnas.analysis.ratios.plot import LOOKS, RatioPanels, draw
+from partialnas.analysis.ratios.plot import SERIES_STYLES, RatioPanels, draw
 from partialnas.analysis.ratios.tables import (
-    by_seeds,
     final_ratios,
     load_warnings,
-    of_all_images,
+    overall_ratios,
     ratio_table,
+    series_by_seed_count,
     with_series,
 )
 from partialnas.space.errors import UserError
@@ -98,8 +98,11 @@ def ratio_artefact(
     columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
     artefact = Artefact(
         studies=frame.attrs["studies"],
-        query=Query(verb="ratios", arguments=given(trial=trial, style=style, width=width)),
-        texts={".csv": csv(rows), ".md": f"{markdown(readable(rows))}\n{caption}\n"},
+        query=Query(verb="ratios", arguments=drop_none(trial=trial, style=style, width=width)),
+        texts={
+            ".csv": frame_to_csv(rows),
+            ".md": f"{frame_to_markdown(format_final_ratios(rows))}\n{caption}\n",
+        },
         drawing=Drawing(
             draw=lambda look: draw(panels, look),
             shown=pd.concat(shown)[columns],
@@ -118,18 +121,18 @@ def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
     `trial` the map is of the first trial of the first of them, classes and kinds are of the first
     whose ratios depend on the image; with one, map, classes and kinds are the trial's.
     """
-    rows = of_all_images(table)
+    rows = overall_ratios(table)
     final = final_ratios(rows)
     by_image = final[final["per"].eq("input")]
     own = set() if trial is None else {*rows[rows["trial"].eq(trial)]["series"]}
-    names = sorted(by_seeds(final), key=lambda name: name not in own)
+    names = sorted(series_by_seed_count(final), key=lambda name: name not in own)
     mapped, pictured = (trial or _first(of) for of in (final, by_image))
     seeds = by_image[by_image["trial"].eq(pictured)]["series"]
     kinds = table[table["kind"].ne("") & table["counts"] & table["series"].isin(seeds)]
     classes = table[table["class"].notna() & table["trial"].eq(pictured)]
     return RatioPanels(
         history=rows[rows["trial"].eq(mapped or int(rows["trial"].min()))],
-        final=final[final["series"].isin(names[: len(LOOKS)])],
+        final=final[final["series"].isin(names[: len(SERIES_STYLES)])],
         classes=classes.astype({"class": "int64"}),
         kinds=kinds.assign(arm=kinds["series"], series=kinds["kind"]),
     )
@@ -137,23 +140,23 @@ def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
 
 def _first(final: pd.DataFrame) -> int:
     """The first trial of the series with most seeds; 0 where there is none."""
-    trials = final[final["series"].isin(by_seeds(final)[:1])]["trial"]
+    trials = final[final["series"].isin(series_by_seed_count(final)[:1])]["trial"]
     return 0 if trials.empty else int(trials.min())
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
+def format_final_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """The ratios at the end as texts, mean ± standard deviation: a column per series.
 
     Args:
         table: as `ratio_table` gives it.
     """
-    final = final_ratios(of_all_images(table))
+    final = final_ratios(overall_ratios(table))
     places = final.drop_duplicates("boundary").sort_values(["stage", "block", "part"])
     order = places["boundary"].tolist()
     texts: dict[str, list[str]] = {"": order}
-    for name in by_seeds(final):
+    for name in series_by_seed_count(final):
         rows = final[final["series"].eq(name)]
-        told = f"{name} ({count(rows['trial'].nunique(), 'seed')})"
+        told = f"{name} ({pluralize(rows['trial'].nunique(), 'seed')})"
         texts[told] = _texts(rows.groupby("boundary")["ratio"], order)
     static = final.groupby("boundary")["static"].unique().reindex(order)
     texts["static"] = [" / ".join(f"{ratio:.3f}" for ratio in ratios) for ratios in static]

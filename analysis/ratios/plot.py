@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.plotting.axes import Floats
-from partialnas.analysis.plotting.labels import distinct
+from partialnas.analysis.plotting.labels import distinct_labels
 from partialnas.analysis.plotting.style import (
-    FAMILIES,
-    INK,
-    LEADER,
+    DARK_COLOR,
+    FAMILY_STYLES,
+    LEADER_COLOR,
     POINTS_PER_INCH,
-    SERIES,
+    SERIES_COLORS,
     Style,
-    letters,
+    characters_that_fit,
 )
 from partialnas.analysis.ratios.tables import freeze_epoch
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
 
-LOOKS = ((SERIES[0], "o"), *FAMILIES[:5])
+SERIES_STYLES = ((SERIES_COLORS[0], "o"), *FAMILY_STYLES[:5])
 """Colour and marker of each series; there are no more series than these."""
 
 _ALONG = {
@@ -79,7 +79,7 @@ class RatioPanels:
         return dict(zip(present, "abcd", strict=False))
 
 
-def place_label(place: Place) -> str:
+def boundary_label(place: Place) -> str:
     """`2.1` for stage 2, block 1; a part that is not the first is named."""
     stage, block, part = place
     return f"{stage}.{block}" + (f" p{part}" if part > 1 else "")
@@ -115,7 +115,7 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
 
 def _labels(panels: RatioPanels, style: Style) -> list[str]:
     """What stands below each panel, on equally many lines."""
-    wide = letters(_PANEL_SHARE * style.width, style.text)
+    wide = characters_that_fit(_PANEL_SHARE * style.width, style.text)
     texts = [f"({letter}) {_ALONG[name]}" for name, letter in panels.letters.items()]
     lines = [textwrap.wrap(text, int(wide)) for text in texts]
     most = max(map(len, lines))
@@ -133,13 +133,13 @@ def _part_stages(axes: "Axes", rows: Sequence[Place]) -> None:
     for below, (one, other) in enumerate(pairwise(rows), start=1):
         if one[0] != other[0]:
             axes.axhline(below - 0.5, color="white", linewidth=1.6, zorder=4)
-            axes.axhline(below - 0.5, color=INK, linewidth=0.5, zorder=4)
+            axes.axhline(below - 0.5, color=DARK_COLOR, linewidth=0.5, zorder=4)
 
 
 def _label_rows(axes: "Axes", rows: Sequence[Place], every: int) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     shown = range(0, len(rows), every)
-    axes.set_yticks(shown, [place_label(rows[y]) for y in shown])
+    axes.set_yticks(shown, [boundary_label(rows[y]) for y in shown])
     axes.set_ylabel("stage.block")
 
 
@@ -152,9 +152,9 @@ def _draw_history(axes: "Axes", history: pd.DataFrame) -> None:
         return
     first, last = axes.get_xlim()
     axes.axvline(frozen - 0.5, color="white", linewidth=1.6, zorder=5)
-    axes.axvline(frozen - 0.5, color=INK, linewidth=0.8, linestyle=(0, (3, 1.5)), zorder=5)
+    axes.axvline(frozen - 0.5, color=DARK_COLOR, linewidth=0.8, linestyle=(0, (3, 1.5)), zorder=5)
     axes.annotate(
-        f"frozen from {frozen}", (frozen - 0.5, 1), (0, 1.5), color=INK, fontsize="x-small",
+        f"frozen from {frozen}", (frozen - 0.5, 1), (0, 1.5), color=DARK_COLOR, fontsize="x-small",
         xycoords=axes.get_xaxis_transform(), textcoords="offset points", va="bottom",
         ha="left" if 2 * frozen < first + last else "right",
     )  # fmt: skip
@@ -222,7 +222,7 @@ def _draw_final(axes: "Axes", final: pd.DataFrame) -> None:
     _draw_series(axes, final)
     statics = final.drop_duplicates(["y", "static"])
     axes.vlines(
-        statics["static"], statics["y"] - 0.5, statics["y"] + 0.5, LEADER,
+        statics["static"], statics["y"] - 0.5, statics["y"] + 0.5, LEADER_COLOR,
         linestyles=(0, (3, 1.5)), linewidth=0.9, zorder=2, label="static",
     )  # fmt: skip
     _widen(axes, final["static"].max())
@@ -245,8 +245,10 @@ def _draw_series(axes: "Axes", table: pd.DataFrame) -> None:
     names = table["series"].unique()
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0)
-    told = distinct([*map(str, names)], _LONGEST_NAME)
-    for index, (name, label, (colour, marker)) in enumerate(zip(names, told, LOOKS, strict=False)):
+    told = distinct_labels([*map(str, names)], _LONGEST_NAME)
+    for index, (name, label, (colour, marker)) in enumerate(
+        zip(names, told, SERIES_STYLES, strict=False)
+    ):
         rows = table[table["series"].eq(name)]
         shift = 0.8 * ((index + 0.5) / len(names) - 0.5)
         seeds = rows.groupby("y")["ratio"].agg(["count", "mean", "std"])
@@ -272,7 +274,7 @@ def _draw_legend(axes: "Axes") -> None:
         legend = axes.legend(
             loc="upper center", bbox_to_anchor=(0.45, 0), bbox_transform=_below(axes),
             ncols=columns, handletextpad=0.2, columnspacing=0.8, borderpad=0.1, borderaxespad=0,
-            labelspacing=0.25, handlelength=1.2, labelcolor=INK,
+            labelspacing=0.25, handlelength=1.2, labelcolor=DARK_COLOR,
         )  # fmt: skip
         room = axes.get_position().width * figure.get_figwidth() * figure.dpi
         if legend.get_window_extent().width < room:

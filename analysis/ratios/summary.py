@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from partialnas.analysis.frames.seed_means import FAILED
-from partialnas.analysis.ratios.tables import OF_SERIES
+from partialnas.analysis.frames.seed_means import FAILED_STATES
+from partialnas.analysis.ratios.tables import SERIES_COLUMNS
 
 _PERCENT = 100.0
 
@@ -30,17 +30,22 @@ def ratio_summary(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame
     counted = table.loc[table["counts"], "trial"].unique()
     static = frame[frame["state"].eq("done") & ~frame["trial"].isin(table["trial"])]
     rows = []
-    for key, trials in learners.groupby(OF_SERIES, sort=False):
+    for key, trials in learners.groupby(SERIES_COLUMNS, sort=False):
         done = trials[trials["trial"].isin(counted)]
         facts = {
             "seeds": len(done),
-            "failed": int(trials["state"].isin(FAILED).sum()),
+            "failed": int(trials["state"].isin(FAILED_STATES).sum()),
             "warned": int(trials["trial"].isin(warned["trial"]).sum()),
         }
         rows.append(
-            dict(zip(OF_SERIES, key, strict=True)) | facts | _figures(done) | _beside(done, static)
+            dict(zip(SERIES_COLUMNS, key, strict=True))
+            | facts
+            | _figures(done)
+            | _beside(done, static)
         )
-    return pd.DataFrame(rows, columns=[*OF_SERIES, "seeds", "failed", "warned", *_FIGURES, *_COSTS])
+    return pd.DataFrame(
+        rows, columns=[*SERIES_COLUMNS, "seeds", "failed", "warned", *_FIGURES, *_COSTS]
+    )
 
 
 _FIGURES = (

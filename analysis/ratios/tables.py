@@ -9,9 +9,9 @@ import pandas as pd
 from partialnas.analysis.frames.load import load
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import RatioEpoch
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture, Boundary
-from partialnas.space.arch.ratio import Learned
+from partialnas.space.arch.ratio import LearnedRatio
 
 Trials = Iterable[int] | None
 
@@ -24,7 +24,7 @@ COLUMNS = (*_WHO, *_WHERE, "epoch", "channels", "ratio", *_WHAT)
 TABLE_COLUMNS = (*_WHO, *_WHERE, "epoch", "class", "kind", "channels", "ratio", *_WHAT)
 """The columns of `ratio_table`."""
 
-OF_SERIES = ["series", "condition", "arm"]
+SERIES_COLUMNS = ["series", "condition", "arm"]
 """The columns that say which series a trial is one seed of."""
 
 _TEXTS = (
@@ -149,7 +149,7 @@ def _without_absent(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**absent).reindex(columns=[*TABLE_COLUMNS])
 
 
-def of_all_images(table: pd.DataFrame) -> pd.DataFrame:
+def overall_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of a `ratio_table` that speak of all validation images."""
     return table[table["class"].isna() & table["kind"].eq("")]
 
@@ -164,7 +164,7 @@ def final_ratios(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["counts"] & table["epoch"].eq(last)]
 
 
-def by_seeds(final: pd.DataFrame) -> list[str]:
+def series_by_seed_count(final: pd.DataFrame) -> list[str]:
     """The names of the series, those with most seeds first, then in the order of their trials.
 
     Args:
@@ -257,7 +257,7 @@ def _who(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _places(subject: Any) -> dict[str, dict[str, Any]]:
     """Where the boundaries of a network lie, from input to output; empty where it has none."""
-    architecture = subject_from(subject)
+    architecture = parse_subject(subject)
     if not isinstance(architecture, Architecture):
         return {}
     return {b.name: _place(architecture, b) for b in architecture.boundaries}
@@ -266,7 +266,7 @@ def _places(subject: Any) -> dict[str, dict[str, Any]]:
 def _place(architecture: Architecture, boundary: Boundary) -> dict[str, Any]:
     stage, block, part = boundary
     ratio = architecture.stages[stage].blocks[block].parts[part].ratio
-    assert isinstance(ratio, Learned)  # that is what makes it a boundary
+    assert isinstance(ratio, LearnedRatio)  # that is what makes it a boundary
     facts = (boundary.name, stage + 1, block + 1, part + 1, ratio.per, ratio.grain)
     return dict(zip(_WHERE, (*facts, float(ratio.start)), strict=True))
 

@@ -7,24 +7,30 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.audit.audit import Audit, agreement, audit_in, proxy_noise, ranks
-from partialnas.analysis.audit.text import audit_caption, rank_note, readable_agreement
-from partialnas.analysis.formats.text_table import Sheet, one_line, sheet
-from partialnas.analysis.stats.rank_intervals import Noise
-from partialnas.runs.ledger.study_meta import fidelities, longer_stages
+from partialnas.analysis.audit.audit import (
+    Audit,
+    audit_from_trials,
+    network_ranks,
+    proxy_agreement,
+    seed_noise,
+)
+from partialnas.analysis.audit.text import audit_caption, format_agreement, rank_note
+from partialnas.analysis.formats.text_table import TextTable, one_line, table_from_rows
+from partialnas.analysis.stats.rank_intervals import SeedNoise
+from partialnas.runs.ledger.study_meta import fidelities, longer_audit_stages
 from partialnas.space.errors import UserError
 
-OPEN = "≈"
+UNRESOLVED_MARK = "≈"
 """Stands before a rank that short training does not tell from others."""
 
 _MARKED = (
-    f"{OPEN} before a rank: short training does not resolve it; in brackets the ranks that the "
+    f"{UNRESOLVED_MARK} before a rank: short training does not resolve it; in brackets the ranks that the "
     "network could have. "
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranks:
+class ProxyRanks:
     """The ranks of a study's networks by short training, and which they could have.
 
     Attributes:
@@ -37,7 +43,7 @@ class Ranks:
     head: str
     table: pd.DataFrame
     audit: Audit
-    between_seeds: Noise
+    between_seeds: SeedNoise
 
     def texts(self, networks: Iterable[str]) -> list[str]:
         """The rank of each network, marked where it stays open; nothing where it has none."""
@@ -57,7 +63,7 @@ class Ranks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditView:
+class AuditSection:
     """The latest audit of a study under one condition.
 
     Attributes:
@@ -72,20 +78,22 @@ class AuditView:
     condition: str
     heading: str
     message: str = ""
-    sheets: list[Sheet] = field(default_factory=list)
+    sheets: list[TextTable] = field(default_factory=list)
     caption: str = ""
-    ranks: Ranks | None = None
+    ranks: ProxyRanks | None = None
 
 
 def audit_stages(meta: Mapping[str, str]) -> set[str]:
     """The stages of a study that belong to its audits."""
-    longer = longer_stages(meta)
+    longer = longer_audit_stages(meta)
     conditions = {stage.condition for stage in longer.values()}
     repeats = {way.stage for each in conditions for way in fidelities(meta, each)}
     return {*longer} | repeats
 
 
-def audit_views(folder: Path, meta: Mapping[str, str], frame: pd.DataFrame) -> list[AuditView]:
+def audit_sections(
+    folder: Path, meta: Mapping[str, str], frame: pd.DataFrame
+) -> list[AuditSection]:
     """The latest audit under each condition that has one.
 
     Args:
@@ -93,40 +101,40 @@ def audit_views(folder: Path, meta: Mapping[str, str], frame: pd.DataFrame) -> l
         meta: what its ledger knows of it.
         frame: its trials, those of all stages, as `load` gives them.
     """
-    latest = {stage.condition: name for name, stage in longer_stages(meta).items()}
+    latest = {stage.condition: name for name, stage in longer_audit_stages(meta).items()}
     return [_view(folder, meta, frame, *each) for each in latest.items()]
 
 
 def _view(
     folder: Path, meta: Mapping[str, str], frame: pd.DataFrame, condition: str, stage: str
-) -> AuditView:
+) -> AuditSection:
     heading = one_line(f"Short training under {condition}" if condition else "Short training")
     try:
-        audit = audit_in(folder, meta, frame, stage)
+        audit = audit_from_trials(folder, meta, frame, stage)
     except UserError as error:  # an audit that has only begun is no mistake of the reader's
         message = str(error).removeprefix(f"{folder}: ").capitalize()
-        return AuditView(condition=condition, heading=heading, message=message)
-    agreed = agreement(audit)
-    table = ranks(audit, most=len(audit.study)).set_index("network")
+        return AuditSection(condition=condition, heading=heading, message=message)
+    agreed = proxy_agreement(audit)
+    table = network_ranks(audit, most=len(audit.study)).set_index("network")
     head = f"Rank by {audit.quantity.name}"
-    return AuditView(
+    return AuditSection(
         condition=condition,
         heading=heading,
         sheets=[_agreement(audit, agreed, target.key) for target in audit.quantities],
         caption=audit_caption(audit, agreed),
-        ranks=Ranks(head=head, table=table, audit=audit, between_seeds=proxy_noise(audit)),
+        ranks=ProxyRanks(head=head, table=table, audit=audit, between_seeds=seed_noise(audit)),
     )
 
 
-def _agreement(audit: Audit, agreed: pd.DataFrame, key: str) -> Sheet:
+def _agreement(audit: Audit, agreed: pd.DataFrame, key: str) -> TextTable:
     target = next(each for each in audit.quantities if each.key == key)
-    texts = readable_agreement(audit, agreed, target)
+    texts = format_agreement(audit, agreed, target)
     heads = ["Ranked by", *map(str, texts.columns[1:])]
     name = f"Agreement with {target.label} after {audit.longer}"
-    return sheet(name, heads, texts.to_numpy().tolist(), "t".ljust(len(heads), "n"))
+    return table_from_rows(name, heads, texts.to_numpy().tolist(), "t".ljust(len(heads), "n"))
 
 
 def _rank(row: Mapping[Any, Any]) -> str:
     if row["rank_low"] is pd.NA or row["rank_low"] == row["rank_high"]:
         return f"{row['rank']}"
-    return f"{OPEN}{row['rank']} ({row['rank_low']} to {row['rank_high']})"
+    return f"{UNRESOLVED_MARK}{row['rank']} ({row['rank_low']} to {row['rank_high']})"

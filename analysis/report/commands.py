@@ -3,18 +3,18 @@
 import shlex
 from collections.abc import Sequence
 
-from partialnas.analysis.report.audit_section import AuditView
-from partialnas.analysis.report.condition_section import EffectsView, FrontView
+from partialnas.analysis.report.audit_section import AuditSection
+from partialnas.analysis.report.condition_section import EffectsSection, FrontSection
 from partialnas.analysis.report.study_facts import StudyFacts
 
 Commands = list[tuple[str, list[str]]]
 
 
-def commands(
+def reproduction_commands(
     study: StudyFacts,
-    fronts: Sequence[FrontView],
-    effects: Sequence[EffectsView],
-    audits: Sequence[AuditView],
+    fronts: Sequence[FrontSection],
+    effects: Sequence[EffectsSection],
+    audits: Sequence[AuditSection],
     *,
     learned: bool,
 ) -> Commands:
@@ -54,7 +54,7 @@ def commands(
     return found
 
 
-def _of_effects(view: EffectsView) -> list[str]:
+def _of_effects(view: EffectsSection) -> list[str]:
     under = _under(view.condition)
     lines = [f"partialnas effects DIR{under} -o {view.id}.pdf"] if view.figures else []
     lines.append(f"partialnas table DIR{under} -o {view.id}.tex")

@@ -10,22 +10,22 @@ import pandas as pd
 from partialnas.analysis.ablation.effects import Effects, effects
 from partialnas.analysis.ablation.figure import factorial_sheet
 from partialnas.analysis.ablation.table import effects_sheet
-from partialnas.analysis.formats.text_table import Sheet, one_line
-from partialnas.analysis.frames.selection import under
+from partialnas.analysis.formats.text_table import TextTable, one_line
+from partialnas.analysis.frames.selection import select_condition
 from partialnas.analysis.pareto.caption import pareto_caption
-from partialnas.analysis.pareto.plot import Extras
+from partialnas.analysis.pareto.plot import ParetoPlotOptions
 from partialnas.analysis.pareto.table import pareto_table
-from partialnas.analysis.report.audit_section import Ranks
-from partialnas.analysis.report.effects_section import MOST_ARMS, forest
-from partialnas.analysis.report.front_section import figures, legend
-from partialnas.analysis.report.network_section import Details
-from partialnas.analysis.report.points import OTHER, told_points
+from partialnas.analysis.report.audit_section import ProxyRanks
+from partialnas.analysis.report.effects_section import MAX_ARMS, forest_plots
+from partialnas.analysis.report.front_section import front_figures, front_legend
+from partialnas.analysis.report.network_section import NetworkDetails
+from partialnas.analysis.report.points import OTHER, detailed_points
 from partialnas.analysis.report.tables import front_sheet, networks_sheet
 from partialnas.space.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontView:
+class FrontSection:
     """The front under one condition: figure, table, and what each network is.
 
     Attributes:
@@ -58,15 +58,15 @@ class FrontView:
     legend: list[dict[str, str]] = field(default_factory=list)
     caption: str = ""
     crowd: str = ""
-    sheet: Sheet | None = None
-    architectures: Sheet | None = None
+    sheet: TextTable | None = None
+    architectures: TextTable | None = None
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     on_front: int = 0
     noisy: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectsView:
+class EffectsSection:
     """The effects of a study's arms under one condition.
 
     Attributes:
@@ -85,13 +85,13 @@ class EffectsView:
     message: str = ""
     figures: list[dict[str, Any]] = field(default_factory=list)
     figcaption: str = ""
-    sheets: list[Sheet] = field(default_factory=list)
+    sheets: list[TextTable] = field(default_factory=list)
     factorial: bool = False
 
 
-def front_views(
-    frame: pd.DataFrame, details: Details, ranks: Mapping[str, Ranks]
-) -> list[FrontView]:
+def front_sections(
+    frame: pd.DataFrame, details: NetworkDetails, ranks: Mapping[str, ProxyRanks]
+) -> list[FrontSection]:
     """The front under every condition.
 
     Args:
@@ -105,7 +105,7 @@ def front_views(
     ]
 
 
-def effects_views(folder: Path, frame: pd.DataFrame) -> list[EffectsView]:
+def effects_sections(folder: Path, frame: pd.DataFrame) -> list[EffectsSection]:
     """The effects under every condition.
 
     Args:
@@ -127,29 +127,33 @@ def _heading(what: str, condition: str) -> str:
 
 
 def _front(
-    frame: pd.DataFrame, condition: str, name: str, details: Details, ranks: Ranks | None
-) -> FrontView:
+    frame: pd.DataFrame,
+    condition: str,
+    name: str,
+    details: NetworkDetails,
+    ranks: ProxyRanks | None,
+) -> FrontSection:
     heading = _heading("Front", condition)
     try:
-        trials = under(frame, condition) if condition else frame
+        trials = select_condition(frame, condition) if condition else frame
         table = pareto_table(trials)
         x, y = table.attrs["x"], table.attrs["y"]
-        caption = pareto_caption(trials, table, x, y, Extras())
+        caption = pareto_caption(trials, table, x, y, ParetoPlotOptions())
     except UserError as error:  # a study that has no front yet is no mistake of the reader's
-        return FrontView(id=name, condition=condition, heading=heading, message=str(error))
-    points = told_points(table, f"{name}-")
+        return FrontSection(id=name, condition=condition, heading=heading, message=str(error))
+    points = detailed_points(table, f"{name}-")
     networks = details.of(points)
     for place, text in zip(points["id"], _ranked(points, ranks), strict=True):
         networks[place]["facts"] += text
-    return FrontView(
+    return FrontSection(
         id=name,
         condition=condition,
         heading=heading,
         title=f"{y.name} against {x.name}",
         x=x.key,
         y=y.key,
-        figures=figures(table, points),
-        legend=legend(table, points),
+        figures=front_figures(table, points),
+        legend=front_legend(table, points),
         caption=caption,
         crowd=_crowd(len(table), points),
         sheet=front_sheet(points, ranks),
@@ -160,7 +164,7 @@ def _front(
     )
 
 
-def _ranked(points: pd.DataFrame, ranks: Ranks | None) -> list[list[list[str]]]:
+def _ranked(points: pd.DataFrame, ranks: ProxyRanks | None) -> list[list[list[str]]]:
     """What is told of the rank of each point: name and text, or nothing."""
     texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
     return [[[ranks.head, text]] if ranks and text else [] for text in texts]
@@ -177,17 +181,17 @@ def _crowd(number: int, points: pd.DataFrame) -> str:
     )
 
 
-def _effects(folder: Path, condition: str, name: str) -> EffectsView:
+def _effects(folder: Path, condition: str, name: str) -> EffectsSection:
     heading = _heading("Effects", condition)
     try:
         found = effects(folder, condition=condition or None)
-        figures = forest(found)
+        figures = forest_plots(found)
         sheets = [effects_sheet(found)]
     except UserError as error:
-        return EffectsView(id=name, condition=condition, heading=heading, message=str(error))
+        return EffectsSection(id=name, condition=condition, heading=heading, message=str(error))
     if found.factorial is not None:
         sheets.append(factorial_sheet(found))
-    return EffectsView(
+    return EffectsSection(
         id=name,
         condition=condition,
         heading=heading,
@@ -201,15 +205,15 @@ def _effects(folder: Path, condition: str, name: str) -> EffectsView:
 _TITLES = ("Arms beside their baseline", "Main effects and two-factor interactions")
 
 
-def _named(sheet: Sheet, title: str) -> Sheet:
-    return Sheet(name=title, columns=sheet.columns, caption=sheet.caption)
+def _named(sheet: TextTable, title: str) -> TextTable:
+    return TextTable(name=title, columns=sheet.columns, caption=sheet.caption)
 
 
 def _figcaption(found: Effects) -> str:
     better = "lower" if found.quantity.better == "min" else "higher"
     margin = "" if found.margin is None else f" Band: differences of at most ±{found.margin:g}."
-    rest = len(found.comparison.contrasts) - MOST_ARMS
-    more = f" The first {MOST_ARMS} arms are drawn; the table has all." if rest > 0 else ""
+    rest = len(found.comparison.contrasts) - MAX_ARMS
+    more = f" The first {MAX_ARMS} arms are drawn; the table has all." if rest > 0 else ""
     return (
         f"Difference of each arm from its baseline in {found.quantity.label} ({better} is better): "
         f"circle and bar, mean with its simultaneous {found.comparison.level:.0%} interval, blue "

@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.ablation.arm_axes import row_names, unit_of_difference
+from partialnas.analysis.ablation.arm_axes import difference_unit, row_labels
 from partialnas.analysis.ablation.difference_plot import effect_points
 from partialnas.analysis.ablation.effects import Effects
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.report.svg import Scale, plain_scale
+from partialnas.analysis.report.svg import Scale, linear_scale
 
-MOST_ARMS = 60
+MAX_ARMS = 60
 """Arms that the figure draws; its table has all."""
 
 _FOOT = 44
 
 
 @dataclass(frozen=True)
-class Frame:
+class ForestLayout:
     """The size of a figure in pixels: names stand beside rows, or above them where it is narrow."""
 
     name: str
@@ -35,12 +35,12 @@ class Frame:
 
 
 FRAMES = (
-    Frame("wide", 760, 230, 20, 26, False, 7, 34),
-    Frame("narrow", 360, 14, 14, 40, True, 4, 46),
+    ForestLayout("wide", 760, 230, 20, 26, False, 7, 34),
+    ForestLayout("narrow", 360, 14, 14, 40, True, 4, 46),
 )
 
 
-def forest(found: Effects) -> list[dict[str, Any]]:
+def forest_plots(found: Effects) -> list[dict[str, Any]]:
     """The figure of effects in every size; none where nothing is compared.
 
     Args:
@@ -49,7 +49,7 @@ def forest(found: Effects) -> list[dict[str, Any]]:
     if not found.comparison.contrasts:
         return []
     points = effect_points(found)
-    arms = [*dict.fromkeys(points["arm"])][:MOST_ARMS]
+    arms = [*dict.fromkeys(points["arm"])][:MAX_ARMS]
     points = points[points["arm"].isin(arms)]
     drawn = points[["value", "low", "high"]].to_numpy(float)
     if not np.isfinite(drawn).any():
@@ -57,14 +57,16 @@ def forest(found: Effects) -> list[dict[str, Any]]:
     return [_figure(found, points, arms, frame) for frame in FRAMES]
 
 
-def _figure(found: Effects, points: pd.DataFrame, arms: list[str], frame: Frame) -> dict[str, Any]:
+def _figure(
+    found: Effects, points: pd.DataFrame, arms: list[str], frame: ForestLayout
+) -> dict[str, Any]:
     label = f"Δ {found.quantity.name}"
-    unit = unit_of_difference(found.quantity)
+    unit = difference_unit(found.quantity)
     values = np.append(points[["value", "low", "high"]].to_numpy(float).ravel(), 0.0)
-    x = plain_scale(
+    x = linear_scale(
         f"{label} ({unit})" if unit else label, values, frame.left, frame.width - frame.right
     )
-    names, _ = row_names(arms, found.design)
+    names, _ = row_labels(arms, found.design)
     rows = [
         _row(points[points["arm"].eq(arm)], name, place, x, frame, found)
         for place, (arm, name) in enumerate(zip(arms, names, strict=True))
@@ -83,7 +85,7 @@ def _figure(found: Effects, points: pd.DataFrame, arms: list[str], frame: Frame)
 
 
 def _row(
-    points: pd.DataFrame, name: str, place: int, x: Scale, frame: Frame, found: Effects
+    points: pd.DataFrame, name: str, place: int, x: Scale, frame: ForestLayout, found: Effects
 ) -> dict[str, Any]:
     whole = points[points["seed"].isna()].to_dict("records")[0]
     seeds = points.loc[points["seed"].notna(), "value"].to_numpy(float)

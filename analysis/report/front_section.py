@@ -11,8 +11,15 @@ import pandas as pd
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.plotting.axes import Floats
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.report.points import FRONT, OTHER, bar_ends
-from partialnas.analysis.report.svg import MOST_LABELS, Box, Label, Scale, place_labels, scale_of
+from partialnas.analysis.report.points import FRONT, OTHER, error_bar_ends
+from partialnas.analysis.report.svg import (
+    MAX_LABELS,
+    Box,
+    Label,
+    Scale,
+    place_labels,
+    quantity_scale,
+)
 from partialnas.runs.config.quantities import Quantity
 
 _GRID = 1.5  # pixels: points of the crowd closer than that are one
@@ -20,7 +27,7 @@ _SHAPES = ("square", "diamond", "triangle", "wedge", "cross", "star")
 
 
 @dataclass(frozen=True)
-class Frame:
+class ScatterLayout:
     """The size of a figure in pixels, its margins, and how many ticks and letters fit."""
 
     name: str
@@ -36,13 +43,13 @@ class Frame:
 
 
 FRAMES = (
-    Frame("wide", 760, 440, 66, 14, 10, 50, 7, 7.3, 24),
-    Frame("narrow", 360, 350, 54, 8, 8, 46, 4, 7.3, 16),
+    ScatterLayout("wide", 760, 440, 66, 14, 10, 50, 7, 7.3, 24),
+    ScatterLayout("narrow", 360, 350, 54, 8, 8, 46, 4, 7.3, 16),
 )
 """One for desks and paper, one for phones: text keeps its size on both."""
 
 
-def figures(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, Any]]:
+def front_figures(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, Any]]:
     """The figure in every size.
 
     Args:
@@ -52,7 +59,7 @@ def figures(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, Any]]:
     return [_figure(table, points, frame) for frame in FRAMES]
 
 
-def legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
+def front_legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
     """What each mark of the figure means."""
     names = {FRONT: "on the front", "arm": "arm off the front"}
     entries = [
@@ -81,7 +88,7 @@ def shape(series: int) -> str:
     return _SHAPES[(series - 1) % len(_SHAPES)] if series else "circle"
 
 
-def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: Frame) -> dict[str, Any]:
+def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: ScatterLayout) -> dict[str, Any]:
     x, y = _scales(table, points, frame)
     across, up = table.attrs["x"], table.attrs["y"]
     at = points.assign(px=x.at(points[across.key]), py=y.at(points[up.key]))
@@ -102,15 +109,15 @@ def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: Frame) -> dict[str
     }
 
 
-def _scales(table: pd.DataFrame, points: pd.DataFrame, frame: Frame) -> tuple[Scale, Scale]:
+def _scales(table: pd.DataFrame, points: pd.DataFrame, frame: ScatterLayout) -> tuple[Scale, Scale]:
     across, up = table.attrs["x"], table.attrs["y"]
     barred = points[points["kind"].ne(OTHER)]
     x, y = (
-        np.concatenate([table[q.key].to_numpy(float), bar_ends(barred, q).to_numpy().ravel()])
+        np.concatenate([table[q.key].to_numpy(float), error_bar_ends(barred, q).to_numpy().ravel()])
         for q in (across, up)
     )
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
-    return scale_of(across, x, frame.left, right), scale_of(up, y, bottom, frame.top)
+    return quantity_scale(across, x, frame.left, right), quantity_scale(up, y, bottom, frame.top)
 
 
 def _in_order(at: pd.DataFrame) -> pd.DataFrame:
@@ -194,11 +201,11 @@ def _bars(row: dict[Any, Any], x: Scale, y: Scale, across: Quantity, up: Quantit
 
 def _most_wanted(number: int) -> list[int]:
     """The places of a front's members in the order in which they are named: ends, then between."""
-    chosen = np.linspace(0, number - 1, min(number, MOST_LABELS)).round().astype(int).tolist()
+    chosen = np.linspace(0, number - 1, min(number, MAX_LABELS)).round().astype(int).tolist()
     return [*chosen[:1], *chosen[1:][::-1]]
 
 
-def _labels(at: pd.DataFrame, frame: Frame, across: Quantity, up: Quantity) -> list[Label]:
+def _labels(at: pd.DataFrame, frame: ScatterLayout, across: Quantity, up: Quantity) -> list[Label]:
     """The names of what is on the front, and of arms and baselines, where there is room."""
     front = at[at["kind"].eq(FRONT)].sort_values("px", kind="stable")
     beside = at[at["kind"].ne(FRONT) & at["kind"].ne(OTHER)]

@@ -7,18 +7,18 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.analysis.pareto.front_probability import chance_text
+from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import task_under
-from partialnas.runs.records.frozen_model import ended_with
+from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.record import RatioEpoch
-from partialnas.runs.records.subject import Subject, TimmModel, subject_from
-from partialnas.space.arch.architecture import Architecture, RealisedBlock
+from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
+from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.learned_blocks import with_sizes
+from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 from partialnas.space.errors import UserError
 
@@ -37,7 +37,7 @@ Plain = dict[str, Any]
 Row = Mapping[Hashable, Any]
 
 
-class Details:
+class NetworkDetails:
     """Tells of networks, out of one ledger that is open.
 
     Args:
@@ -94,7 +94,7 @@ class Details:
         if found is None:
             return None
         try:
-            return ended_with(subject_from(found.subject), last)
+            return final_subject(parse_subject(found.subject), last)
         except UserError:  # a study with a trial function of its own may propose anything
             return None
 
@@ -156,7 +156,7 @@ def _facts(row: Row, x: Quantity, y: Quantity) -> Iterator[list[str]]:
             quantity = QUANTITIES[key]
             yield [quantity.label, quantity.text(value, noisy=bool(row["noisy"]))]
     if not math.isnan(chance := row.get("front_probability", math.nan)):
-        yield ["Probability of being on the front", chance_text(chance)]
+        yield ["Probability of being on the front", format_probability(chance)]
     failed = f" ({row['failed']} failed)" if row["failed"] else ""
     yield ["Seeds", f"{row['n']}{failed}"]
     if "feasible" in row:
@@ -180,10 +180,10 @@ def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
         counted, sizes = cost(subject, *shape), uniform_sizes(subject, *shape)
     except UserError:
         return []
-    return _rows(counted, with_sizes(subject, sizes))
+    return _rows(counted, blocks_with_sizes(subject, sizes))
 
 
-def _rows(counted: NetworkCost, stages: Sequence[Sequence[RealisedBlock]]) -> list[Plain]:
+def _rows(counted: NetworkCost, stages: Sequence[Sequence[RealizedBlock]]) -> list[Plain]:
     built = {
         f"stage {stage}, block {index}": block
         for stage, blocks in enumerate(stages, start=1)
@@ -202,7 +202,7 @@ def _rows(counted: NetworkCost, stages: Sequence[Sequence[RealisedBlock]]) -> li
     ]
 
 
-def _parts(block: RealisedBlock) -> Plain:
+def _parts(block: RealizedBlock) -> Plain:
     learned = block.learning.parts if block.learning else ()
     parts = [
         [part.op, part.channels, index in learned]

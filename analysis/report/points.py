@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.analysis.pareto.front import allowed, complete
+from partialnas.analysis.pareto.front import feasible_points, finite_mask
 from partialnas.runs.config.quantities import Quantity
 
 MOST_OTHERS = 300
@@ -17,7 +17,7 @@ FRONT, BASELINE, ARM, OTHER = "front", "baseline", "arm", "other"
 """What a point of the figure is."""
 
 
-def told_points(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+def detailed_points(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     """The rows of a Pareto table that the report tells in full, the front first.
 
     Columns `id` (unique in the report), `kind` and `series` (0 for the front, then one for each
@@ -49,8 +49,8 @@ def _nearest(rows: pd.DataFrame, quantities: dict[Any, Any]) -> "pd.Index[int]":
     x, y = quantities["x"], quantities["y"]
     objectives = {x.key: x.better, y.key: y.better}
     ranks = np.full(len(rows), len(rows))
-    points = allowed(rows, objectives)
-    have_all = complete(points)
+    points = feasible_points(rows, objectives)
+    have_all = finite_mask(points)
     if have_all.any():
         most = np.array([better == "max" for better in objectives.values()])
         ranks[have_all] = moocore.pareto_rank(points[have_all], maximise=most)
@@ -58,6 +58,6 @@ def _nearest(rows: pd.DataFrame, quantities: dict[Any, Any]) -> "pd.Index[int]":
     return rows.index[np.sort(order)]
 
 
-def bar_ends(points: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+def error_bar_ends(points: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     """The ends of the error bars of a quantity, one column each."""
     return points[[f"{quantity.key}_low", f"{quantity.key}_high"]].astype("float64")

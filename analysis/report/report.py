@@ -13,32 +13,32 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from partialnas.analysis.formats.artefact import Artefact
-from partialnas.analysis.formats.text_table import Sheet
+from partialnas.analysis.formats.text_table import TextTable
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.ratios.tables import load_ratios, load_warnings, with_series
 from partialnas.analysis.report import tables as report_tables
-from partialnas.analysis.report.audit_section import AuditView, audit_stages, audit_views
-from partialnas.analysis.report.commands import commands
+from partialnas.analysis.report.audit_section import AuditSection, audit_sections, audit_stages
+from partialnas.analysis.report.commands import reproduction_commands
 from partialnas.analysis.report.condition_section import (
-    EffectsView,
-    FrontView,
-    effects_views,
-    front_views,
+    EffectsSection,
+    FrontSection,
+    effects_sections,
+    front_sections,
 )
-from partialnas.analysis.report.network_section import Details
+from partialnas.analysis.report.network_section import NetworkDetails
 from partialnas.analysis.report.study_facts import (
     StudyFacts,
-    date_text,
-    described,
+    describe_study,
+    format_date,
     settings_yaml,
     study_facts,
 )
-from partialnas.analysis.report.warnings import warnings
+from partialnas.analysis.report.warnings import report_warnings
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import NOTICE
-from partialnas.runs.ledger.usage import duration
-from partialnas.runs.system.files import check_place, write_file
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE
+from partialnas.runs.ledger.usage import format_duration
+from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
 
 SUFFIXES = (".html", ".htm")
@@ -59,7 +59,7 @@ def report_artefact(folder: Path | str, *, refresh: int | None = None) -> Artefa
     return Artefact(
         studies=told.frame.attrs["studies"],
         query=Query(verb="report", arguments={}),
-        texts={".html": rendered(_context(told, refresh))},
+        texts={".html": render_page(_context(told, refresh))},
     )
 
 
@@ -78,7 +78,7 @@ def write_report(folder: Path | str, path: Path | str, *, refresh: int | None = 
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path}: a report ends in {' or '.join(SUFFIXES)}")
-    check_place(path)
+    check_output_path(path)
     return write_file(path, report_artefact(folder, refresh=refresh).content(".html"))
 
 
@@ -87,11 +87,11 @@ class _Told(NamedTuple):
 
     study: StudyFacts
     frame: pd.DataFrame
-    fronts: list[FrontView]
-    effects: list[EffectsView]
-    ratios: Sheet | None
-    stages: list[Sheet]
-    audits: list[AuditView]
+    fronts: list[FrontSection]
+    effects: list[EffectsSection]
+    ratios: TextTable | None
+    stages: list[TextTable]
+    audits: list[AuditSection]
     warned: pd.DataFrame
 
 
@@ -101,10 +101,10 @@ def _gathered(folder: Path) -> _Told:
     own.attrs = frame.attrs
     with Ledger.open(folder) as ledger:
         study = study_facts(ledger, folder.name)
-        details = Details(ledger, json.loads(study.meta.get("task", "{}")), own)
-        audits = audit_views(folder, study.meta, frame)
+        details = NetworkDetails(ledger, json.loads(study.meta.get("task", "{}")), own)
+        audits = audit_sections(folder, study.meta, frame)
         ranks = {each.condition: each.ranks for each in audits if each.ranks}
-        fronts = front_views(own, details, ranks)
+        fronts = front_sections(own, details, ranks)
         learns = details.learns
     series = with_series(frame)
     warned = load_warnings(folder, series)
@@ -112,7 +112,7 @@ def _gathered(folder: Path) -> _Told:
         study=study,
         frame=frame,
         fronts=fronts,
-        effects=[] if study.searches else effects_views(folder, own),
+        effects=[] if study.searches else effects_sections(folder, own),
         ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
         stages=[*_stages(folder, study)],
         audits=audits,
@@ -120,7 +120,7 @@ def _gathered(folder: Path) -> _Told:
     )
 
 
-def _stages(folder: Path, study: StudyFacts) -> Iterator[Sheet]:
+def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
     of_audits = audit_stages(study.meta)
     for name in study.stages:
         if name in of_audits:
@@ -153,16 +153,16 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
         "ratios": told.ratios,
         "stages": told.stages,
         "audits": told.audits,
-        "design": [(name, text) for name, text in described(study) if text],
+        "design": [(name, text) for name, text in describe_study(study) if text],
         "design_sheets": [sheet for sheet in tables if sheet is not None],
         "settings": settings_yaml(study.frozen),
-        "warnings": warnings(study, frame, told.fronts, told.audits, told.warned),
+        "warnings": report_warnings(study, frame, told.fronts, told.audits, told.warned),
         "failures": report_tables.failures_sheet(frame),
         "early": report_tables.early_sheet(frame),
         "compute": report_tables.compute_sheet(study, frame),
         "compute_note": _compute(study, frame),
         "environment": report_tables.environment_sheet(study),
-        "commands": commands(
+        "commands": reproduction_commands(
             study, told.fronts, told.effects, told.audits, learned=told.ratios is not None
         ),
         "data": {"networks": networks},
@@ -172,14 +172,14 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
 def _state(study: StudyFacts) -> str:
     """How far the study is, and when it ran."""
     told = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
-    dates = [*dict.fromkeys(filter(None, map(date_text, (study.began, study.ended))))]
+    dates = [*dict.fromkeys(filter(None, map(format_date, (study.began, study.ended))))]
     return ". ".join(filter(None, [f"Trials: {told or 'none yet'}", " to ".join(dates)])) + "."
 
 
 def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
     banners = []
     if study.rehearsal:
-        head, _, text = NOTICE.partition(" ")
+        head, _, text = DRY_RUN_NOTICE.partition(" ")
         banners.append({"kind": "rehearsal", "head": head, "text": text.capitalize()})
     if study.waiting:
         text = f"{study.waiting:,} trials are planned or running; what follows is so far."
@@ -201,13 +201,13 @@ def _numbers(told: _Told) -> list[tuple[str, str]]:
         (f"{frame['digest'].nunique():,}", "networks"),
         (f"{on_front:,}", "on the front"),
         (f"{seeds:,}", "seeds"),
-        (duration(sum(study.spent.hours.values())), "of computing"),
+        (format_duration(sum(study.spent.hours.values())), "of computing"),
     ]
     return [(value, what) for value, what in rows if value != "0" or what == "trials done"]
 
 
 def _sections(told: _Told) -> list[tuple[str, str]]:
-    views: Sequence[FrontView | EffectsView] = [*told.fronts, *told.effects]
+    views: Sequence[FrontSection | EffectsSection] = [*told.fronts, *told.effects]
     found = [(view.id, view.heading) for view in views]
     found += [("ratios", "Learned ratios")] if told.ratios else []
     found += [("stages", "Confirmation")] if told.stages else []
@@ -229,7 +229,7 @@ def _compute(study: StudyFacts, frame: pd.DataFrame) -> str:
 _PAGE = Path(__file__).parent / "page"
 
 
-def rendered(context: Mapping[str, Any]) -> str:
+def render_page(context: Mapping[str, Any]) -> str:
     """The page of a report.
 
     Whatever comes from users is escaped, in text, in attributes and in the data for scripts. The

@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
-from partialnas.analysis.formats.caption_sentences import without_path
+from partialnas.analysis.formats.caption_sentences import hide_path
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.runs.config.design import Design, Stage, design_of, stages_of
+from partialnas.runs.config.design import Design, StudyStage, design_of, stages_of
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import STATES, Ran
-from partialnas.runs.ledger.study_meta import is_rehearsal
-from partialnas.runs.ledger.usage import Shares, Spent, spent
+from partialnas.runs.ledger.rows import TRIAL_STATES, EnvironmentTrials
+from partialnas.runs.ledger.study_meta import is_dry_run
+from partialnas.runs.ledger.usage import ComputeUsage, DeviceShare, compute_usage
 
 Plain = dict[str, Any]
 
@@ -48,12 +48,12 @@ class StudyFacts:
     frozen: Plain
     meta: Mapping[str, str]
     design: Design | None
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, StudyStage]
     states: Mapping[str, int]
     began: str
     ended: str
     environments: Sequence[tuple[Plain, int]]
-    spent: Spent
+    spent: ComputeUsage
     replays: int
     timed: int
 
@@ -70,7 +70,7 @@ class StudyFacts:
     @property
     def rehearsal(self) -> bool:
         """Whether its results are made up, to try the study out."""
-        return is_rehearsal(self.name)
+        return is_dry_run(self.name)
 
 
 def study_facts(ledger: Ledger, name: str) -> StudyFacts:
@@ -90,24 +90,26 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
         meta=meta,
         design=design_of(meta),
         stages=stages_of(meta),
-        states={state: counts[state] for state in STATES if counts[state]},
+        states={state: counts[state] for state in TRIAL_STATES if counts[state]},
         began=min((each.first for each in ran), default=""),
         ended=max((each.last for each in ran if each.last), default=""),
         environments=_environments(ran, meta),
-        spent=spent(ledger.work(), Shares.of(frozen)),
+        spent=compute_usage(ledger.work(), DeviceShare.of(frozen)),
         replays=ledger.replays(),
         timed=ledger.timed(),
     )
 
 
-def _environments(ran: Sequence[Ran], meta: Mapping[str, str]) -> list[tuple[Plain, int]]:
+def _environments(
+    ran: Sequence[EnvironmentTrials], meta: Mapping[str, str]
+) -> list[tuple[Plain, int]]:
     """Those of the trials; before the first has ended that of the driver."""
     known: list[tuple[Plain, int]] = [(each.environment, each.trials) for each in ran]
     told = [pair for pair in known if pair[0]]
     return told or ([(json.loads(meta["environment"]), 0)] if "environment" in meta else [])
 
 
-def date_text(stamp: str) -> str:
+def format_date(stamp: str) -> str:
     """`2026-01-31T12:05:00.123+00:00` as `2026-01-31 12:05 UTC`; nothing of nothing."""
     return f"{stamp[:10]} {stamp[11:16]} UTC" if stamp else ""
 
@@ -125,11 +127,11 @@ def _without_paths(data: Any, key: str = "") -> Any:
     if isinstance(data, list):
         return [_without_paths(value) for value in data]
     if isinstance(data, str) and key.rpartition(".")[2] == _ON_DISK:
-        return without_path(data)
+        return hide_path(data)
     return data
 
 
-def described(facts: StudyFacts) -> Iterator[tuple[str, str]]:
+def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     """The design in words: what each line is of, and what it says."""
     frozen = facts.frozen
     task, recipe = frozen.get("task") or {}, frozen.get("recipe") or {}
@@ -146,7 +148,7 @@ def described(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     for stage in facts.stages.values():
         yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_listed([*stage.seeds])}"
     for grown in json.loads(facts.meta.get("growth", "[]")):
-        yield f"Grown on {date_text(grown['when'])}", "; ".join(map(str, grown["lines"]))
+        yield f"Grown on {format_date(grown['when'])}", "; ".join(map(str, grown["lines"]))
 
 
 _RECIPE = (
@@ -190,7 +192,7 @@ def _listed(value: Any) -> str:
     return str(value)
 
 
-def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
+def shorten(text: str, longest: int = _LONGEST_TEXT) -> str:
     """A text on one line, its end left out where it is very long."""
     line = one_line(text)
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -64,7 +64,7 @@ class Scale:
         return [Tick(float(p), f"{v:,.6g}") for p, v in zip(pixels, values, strict=True)]
 
 
-def scale_of(quantity: Quantity, values: Floats, start: float, end: float) -> Scale:
+def quantity_scale(quantity: Quantity, values: Floats, start: float, end: float) -> Scale:
     """The axis of a quantity on which all finite values stand well inside."""
     finite = values[np.isfinite(values)]
     label, factor = quantity.scaled(float(np.abs(finite).max()))
@@ -74,7 +74,7 @@ def scale_of(quantity: Quantity, values: Floats, start: float, end: float) -> Sc
     return Scale(label=text, low=low, high=high, start=start, end=end, factor=factor, log=log)
 
 
-def plain_scale(label: str, values: Floats, start: float, end: float) -> Scale:
+def linear_scale(label: str, values: Floats, start: float, end: float) -> Scale:
     """A linear axis on which all finite values stand inside."""
     finite = values[np.isfinite(values)]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -122,7 +122,7 @@ _HEIGHT = 12.0
 _RADIUS = 5.0
 _DISTANCES = (8.0, 14.0, 22.0)
 
-MOST_LABELS = 12
+MAX_LABELS = 12
 """Labels of one figure."""
 
 
@@ -175,7 +175,7 @@ def place_labels(
     taken = [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in crowd.tolist()]
     labels: list[Label] = []
     for (x, y), text in zip(spots.tolist(), texts, strict=True):
-        if len(labels) == MOST_LABELS:
+        if len(labels) == MAX_LABELS:
             break
         for label, box in _candidates(x, y, text, better, letter):
             if area.holds(box) and not any(box.meets(other) for other in taken):

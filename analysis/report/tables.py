@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from partialnas.analysis.audit.confirmation import confirmation
-from partialnas.analysis.formats.text_table import MINUS, Sheet, sheet
-from partialnas.analysis.frames.seed_means import FAILED
-from partialnas.analysis.pareto.table import readable
+from partialnas.analysis.audit.confirmation import confirmation_table
+from partialnas.analysis.formats.text_table import MINUS, TextTable, table_from_rows
+from partialnas.analysis.frames.seed_means import FAILED_STATES
+from partialnas.analysis.pareto.table import format_pareto_table
 from partialnas.analysis.ratios.summary import ratio_summary
 from partialnas.analysis.report.points import OTHER
-from partialnas.analysis.report.study_facts import StudyFacts, shortened
+from partialnas.analysis.report.study_facts import StudyFacts, shorten
 from partialnas.runs.config.design import Design, DesignArm
-from partialnas.runs.ledger.usage import duration
+from partialnas.runs.ledger.usage import format_duration
 
 if TYPE_CHECKING:
-    from partialnas.analysis.report.audit_section import Ranks
+    from partialnas.analysis.report.audit_section import ProxyRanks
 
 MOST_ROWS = 60
 """Rows of a table that may have very many; what is left out is counted below it."""
@@ -28,7 +28,7 @@ MOST_ROWS = 60
 _MOST_NUMBERS = 5
 
 
-def front_sheet(points: pd.DataFrame, ranks: "Ranks | None" = None) -> Sheet:
+def front_sheet(points: pd.DataFrame, ranks: "ProxyRanks | None" = None) -> TextTable:
     """Front, arms and baselines with their values: the figure as a table.
 
     Args:
@@ -36,10 +36,12 @@ def front_sheet(points: pd.DataFrame, ranks: "Ranks | None" = None) -> Sheet:
         ranks: what an audit tells of ranks by short training; those that stay open are marked.
     """
     rows = points[points["kind"].ne(OTHER)]
-    shown = rows.head(MOST_ROWS).assign(family="-")  # `readable` tells whatever has a family
+    shown = rows.head(MOST_ROWS).assign(
+        family="-"
+    )  # `format_pareto_table` tells whatever has a family
     shown = shown.assign(name=shown["name"].mask(shown["name"].eq(shown["digest"]), shown["arm"]))
     shown.attrs = points.attrs
-    told = readable(shown).rename(columns={"": "Network or arm"})
+    told = format_pareto_table(shown).rename(columns={"": "Network or arm"})
     told.insert(1, "On the front", ["yes" if each else "" for each in shown["on_front"]])
     if ranks:
         told.insert(2, ranks.head, ranks.texts(shown["label"]))
@@ -49,18 +51,22 @@ def front_sheet(points: pd.DataFrame, ranks: "Ranks | None" = None) -> Sheet:
     notes = [_left_out(len(rows) - len(shown), "row"), ranks.note(shown["label"]) if ranks else ""]
     note = " ".join(filter(None, notes))
     cells = told.astype(str).to_numpy().tolist()
-    return sheet("Front, arms and baselines", heads, cells, numbers, note)
+    return table_from_rows("Front, arms and baselines", heads, cells, numbers, note)
 
 
-def networks_sheet(points: pd.DataFrame, networks: Mapping[str, Mapping[str, Any]]) -> Sheet | None:
+def networks_sheet(
+    points: pd.DataFrame, networks: Mapping[str, Mapping[str, Any]]
+) -> TextTable | None:
     """What the networks of front, arms and baselines are; None where that is not known."""
     shown = points[points["kind"].ne(OTHER)].head(MOST_ROWS)
     told = [networks[i] for i in shown["id"]]
     rows = [(str(each["label"]), str(each["network"])) for each in told if each["network"]]
-    return sheet("Architectures", ["Network or arm", "Architecture"], rows) if rows else None
+    return (
+        table_from_rows("Architectures", ["Network or arm", "Architecture"], rows) if rows else None
+    )
 
 
-def arms_sheet(design: Design) -> Sheet:
+def arms_sheet(design: Design) -> TextTable:
     """The arms of a design: levels, what they are compared with, how they were matched."""
     factors = [factor.name for factor in design.factors]
     heads = ["Arm", *factors, "Compared with", "Recipe", "Matched"]
@@ -76,7 +82,9 @@ def arms_sheet(design: Design) -> Sheet:
     ]
     kept = [i for i, _ in enumerate(heads) if not i or any(row[i] for row in rows)]
     note = _left_out(len(design.arms) - len(rows), "arm")
-    return sheet("Arms", [heads[i] for i in kept], [[r[i] for i in kept] for r in rows], note=note)
+    return table_from_rows(
+        "Arms", [heads[i] for i in kept], [[r[i] for i in kept] for r in rows], note=note
+    )
 
 
 def _matched(arm: DesignArm) -> str:
@@ -92,7 +100,7 @@ def _matched(arm: DesignArm) -> str:
     return f"{error}, widths {before} → {after}"
 
 
-def left_out_sheet(design: Design) -> Sheet | None:
+def left_out_sheet(design: Design) -> TextTable | None:
     """Combinations that the design does not have, and why; None where it has all."""
     if not design.left_out:
         return None
@@ -101,16 +109,16 @@ def left_out_sheet(design: Design) -> Sheet | None:
         (", ".join(starmap("{}={}".format, each.levels.items())), each.reason) for each in shown
     ]
     note = _left_out(len(design.left_out) - len(shown), "combination")
-    return sheet("Left out of the design", ["Combination", "Reason"], rows, note=note)
+    return table_from_rows("Left out of the design", ["Combination", "Reason"], rows, note=note)
 
 
-def axes_sheet(frozen: Mapping[str, Any]) -> Sheet | None:
+def axes_sheet(frozen: Mapping[str, Any]) -> TextTable | None:
     """The axes of a search's space; None where there is none."""
     axes = (frozen.get("space") or {}).get("axes") or {}
     if not axes:
         return None
-    rows = [(str(name), shortened(_levels(values), 400)) for name, values in axes.items()]
-    return sheet("Axes of the space", ["Axis", "Levels"], rows)
+    rows = [(str(name), shorten(_levels(values), 400)) for name, values in axes.items()]
+    return table_from_rows("Axes of the space", ["Axis", "Levels"], rows)
 
 
 def _levels(values: Any) -> str:
@@ -127,17 +135,17 @@ def _words(value: Any) -> str:
     return text.replace('"', "").removeprefix("{").removesuffix("}")
 
 
-def failures_sheet(frame: pd.DataFrame) -> Sheet | None:
+def failures_sheet(frame: pd.DataFrame) -> TextTable | None:
     """What failed, by reason, the most frequent first; None where nothing did."""
-    return _by_reason(frame[frame["state"].isin(FAILED)], "Failed trials by reason")
+    return _by_reason(frame[frame["state"].isin(FAILED_STATES)], "Failed trials by reason")
 
 
-def early_sheet(frame: pd.DataFrame) -> Sheet | None:
+def early_sheet(frame: pd.DataFrame) -> TextTable | None:
     """What was stopped before its end, by reason; None where nothing was."""
     return _by_reason(frame[frame["state"].eq("early")], "Trials stopped early by reason")
 
 
-def _by_reason(struck: pd.DataFrame, name: str) -> Sheet | None:
+def _by_reason(struck: pd.DataFrame, name: str) -> TextTable | None:
     if struck.empty:
         return None
     told = struck["reason"].fillna("no reason known")
@@ -146,19 +154,19 @@ def _by_reason(struck: pd.DataFrame, name: str) -> Sheet | None:
     rows = [
         (
             str(state),
-            shortened(str(reason), 500),
+            shorten(str(reason), 500),
             f"{len(trials):,}",
-            duration(trials["seconds"].sum() / 3600),
+            format_duration(trials["seconds"].sum() / 3600),
             _few(trials["trial"].tolist()),
         )
         for (state, reason), trials in groups[:MOST_ROWS]
     ]
     heads = ["State", "Reason", "Trials", "Time", "Which"]
     note = _left_out(len(groups) - len(rows), "reason")
-    return sheet(name, heads, rows, "ttnnt", note)
+    return table_from_rows(name, heads, rows, "ttnnt", note)
 
 
-def warned_rows(warned: pd.DataFrame) -> list[tuple[str, str]]:
+def ratio_warning_rows(warned: pd.DataFrame) -> list[tuple[str, str]]:
     """Warnings of learned ratios, the most frequent first, each with the trials it is of."""
     if warned.empty:
         return []
@@ -166,7 +174,7 @@ def warned_rows(warned: pd.DataFrame) -> list[tuple[str, str]]:
     told = [(str(text), [*map(int, of)]) for text, of in once.groupby("warning")["trial"]]
     told.sort(key=lambda pair: -len(pair[1]))
     shown = told[:MOST_ROWS]
-    rows = [(shortened(text, 500), f"{len(of):,} trials: {_few(of)}") for text, of in shown]
+    rows = [(shorten(text, 500), f"{len(of):,} trials: {_few(of)}") for text, of in shown]
     if rest := _left_out(len(told) - len(shown), "warning"):
         rows.append((rest, ""))
     return rows
@@ -183,7 +191,7 @@ def _left_out(number: int, noun: str) -> str:
     return f"{number:,} more {noun}{'s' * (number != 1)} not shown; `partialnas export` has all."
 
 
-def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> Sheet:
+def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable:
     """Hours by what became of them."""
     counts = {**facts.states, "measuring": facts.timed}
     total = sum(facts.spent.hours.values())
@@ -191,35 +199,35 @@ def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> Sheet:
         (
             kind,
             f"{number:,}",
-            duration(facts.spent.hours[kind]) if kind in facts.spent.hours else "",
+            format_duration(facts.spent.hours[kind]) if kind in facts.spent.hours else "",
             f"{100 * facts.spent.hours[kind] / total:.1f} %" if kind in facts.spent.hours else "",
         )
         for kind, number in counts.items()
         if number or kind in facts.spent.hours
     ]
     trials = f"{len(frame):,}"
-    rows.append(("all", trials, duration(total), "100 %" if total else ""))
+    rows.append(("all", trials, format_duration(total), "100 %" if total else ""))
     heads = ["State", "Trials or networks", "Time", "Share"]
-    return sheet("Time by what became of it", heads, rows, "tnnn")
+    return table_from_rows("Time by what became of it", heads, rows, "tnnn")
 
 
-def environment_sheet(facts: StudyFacts) -> Sheet:
+def environment_sheet(facts: StudyFacts) -> TextTable:
     """Machine and versions of the trials, a column for each environment that there was."""
     shown = facts.environments[:4]
     keys = [*dict.fromkeys(key for environment, _ in shown for key in environment)]
     rows = [(key, *(str(environment.get(key, "")) for environment, _ in shown)) for key in keys]
     heads = ["", *(f"{number:,} trials" if number else "driver" for _, number in shown)]
     note = _left_out(len(facts.environments) - len(shown), "environment")
-    return sheet("Machine and versions", heads, rows, note=note)
+    return table_from_rows("Machine and versions", heads, rows, note=note)
 
 
-def stage_sheet(folder: Path, stage: str) -> Sheet:
+def stage_sheet(folder: Path, stage: str) -> TextTable:
     """What a stage of confirmation found.
 
     Raises:
         UserError: the stage has nothing to tell yet.
     """
-    table = confirmation(folder, stage)
+    table = confirmation_table(folder, stage)
     quantity, told = table.attrs["quantity"], table.attrs["stage"]
     heads = [
         "Arm",
@@ -247,10 +255,12 @@ def stage_sheet(folder: Path, stage: str) -> Sheet:
         f"deviation over fresh seeds ({told.chosen}). Test split: mean over fresh seeds and 95 % t "
         "interval; nothing was chosen by it."
     )
-    return sheet(f"Stage {told.name}", heads, rows, "tnnnnnn", note)
+    return table_from_rows(f"Stage {told.name}", heads, rows, "tnnnnnn", note)
 
 
-def ratios_sheet(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame) -> Sheet | None:
+def ratios_sheet(
+    frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame
+) -> TextTable | None:
     """What learning ratios came to, of each arm; None where none were learned."""
     if table.empty:
         return None
@@ -279,7 +289,7 @@ def ratios_sheet(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame)
         "over the largest logit, worst seed. Time and throughput: over those of the static arms "
         "with the same seed, median."
     )
-    return sheet("What learning came to", heads, rows, "tnnnnnnnn", note)
+    return table_from_rows("What learning came to", heads, rows, "tnnnnnnnn", note)
 
 
 def _number(value: float, spec: str) -> str:

@@ -5,22 +5,22 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.analysis.report.audit_section import OPEN, AuditView
-from partialnas.analysis.report.condition_section import FrontView
+from partialnas.analysis.report.audit_section import UNRESOLVED_MARK, AuditSection
+from partialnas.analysis.report.condition_section import FrontSection
 from partialnas.analysis.report.points import FRONT
-from partialnas.analysis.report.study_facts import StudyFacts, shortened
-from partialnas.analysis.report.tables import warned_rows
+from partialnas.analysis.report.study_facts import StudyFacts, shorten
+from partialnas.analysis.report.tables import ratio_warning_rows
 
 _MOST_NAMED = 5
 
 Warnings = list[tuple[str, str]]
 
 
-def warnings(
+def report_warnings(
     study: StudyFacts,
     frame: pd.DataFrame,
-    fronts: Sequence[FrontView],
-    audits: Sequence[AuditView],
+    fronts: Sequence[FrontSection],
+    audits: Sequence[AuditSection],
     warned: pd.DataFrame,
 ) -> Warnings:
     """Sentences, each with what it is of.
@@ -38,7 +38,7 @@ def warnings(
         *_ranks(fronts, audits),
         *_arms(study),
         *_machines(study),
-        *warned_rows(warned),
+        *ratio_warning_rows(warned),
     ]
 
 
@@ -53,7 +53,7 @@ def _seeds(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
         )
 
 
-def _timings(fronts: Sequence[FrontView]) -> Iterator[tuple[str, str]]:
+def _timings(fronts: Sequence[FrontSection]) -> Iterator[tuple[str, str]]:
     for front in fronts:
         if front.noisy:
             yield (
@@ -63,7 +63,9 @@ def _timings(fronts: Sequence[FrontView]) -> Iterator[tuple[str, str]]:
             )
 
 
-def _ranks(fronts: Sequence[FrontView], audits: Sequence[AuditView]) -> Iterator[tuple[str, str]]:
+def _ranks(
+    fronts: Sequence[FrontSection], audits: Sequence[AuditSection]
+) -> Iterator[tuple[str, str]]:
     known = {each.condition: each.ranks for each in audits}
     for front in fronts:
         ranks = known.get(front.condition)
@@ -72,7 +74,7 @@ def _ranks(fronts: Sequence[FrontView], audits: Sequence[AuditView]) -> Iterator
             yield (
                 f"{front.heading}: the ranks of {number:,} of {len(members):,} networks on it are "
                 "not resolved by short training.",
-                f"The table marks them with {OPEN}.",
+                f"The table marks them with {UNRESOLVED_MARK}.",
             )
 
 
@@ -95,12 +97,12 @@ def _machines(study: StudyFacts) -> Iterator[tuple[str, str]]:
     if differing:
         yield (
             f"Trials ran in {len(known)} environments, which differ in "
-            f"{shortened(', '.join(differing))}.",
+            f"{shorten(', '.join(differing))}.",
             "Numbers are equal to the last bit only on one machine with the same versions.",
         )
     code = {str(each.get("code", "")) for each in known}
     if dirty := [each for each in code if each.endswith("-dirty")]:
         yield (
             "Trials ran with code that differs from its commit.",
-            shortened(", ".join(sorted(dirty))),
+            shorten(", ".join(sorted(dirty))),
         )

@@ -22,7 +22,7 @@ _LEAST_NOISE = 1e-4
 _ITERATIONS = 30
 
 
-def ordered(choice: Choice) -> bool:
+def is_ordinal(choice: Choice) -> bool:
     """Whether the levels of a choice are numbers, so that some are nearer than others."""
     try:
         return len({Fraction(str(label)) for label in choice.labels}) > 1
@@ -30,7 +30,7 @@ def ordered(choice: Choice) -> bool:
         return False
 
 
-class Embedding:
+class ChoiceEncoder:
     """Codes (see `Space.encode`) as features in which each choice spans about one unit.
 
     A choice of numbers is one feature, from 0 to 1; its levels stay in order. The levels of any
@@ -38,7 +38,7 @@ class Embedding:
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
-        self._spans = [len(each.labels) - 1 if ordered(each) else 0 for each in choices]
+        self._spans = [len(each.labels) - 1 if is_ordinal(each) else 0 for each in choices]
         widths = [
             2 if span else len(each.labels) + 1
             for span, each in zip(self._spans, choices, strict=True)
@@ -64,7 +64,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Scales:
+class Hyperparameters:
     """Hyperparameters of the process.
 
     Attributes:
@@ -76,7 +76,7 @@ class Scales:
     noise: float
 
 
-def fit(features: Array, owners: Places, values: Array) -> Scales:
+def fit_hyperparameters(features: Array, owners: Places, values: Array) -> Hyperparameters:
     """The most probable scales of what networks have reached.
 
     A priori lengths grow with the root of the number of choices, as in Hvarfner et al. (2024), so
@@ -96,7 +96,7 @@ def fit(features: Array, owners: Places, values: Array) -> Scales:
     deviations = np.append(np.full(choices, _LENGTH_DEVIATION), _NOISE_DEVIATION)
 
     def loss(theta: Array) -> tuple[float, Array]:
-        told, slope = evidence(theta, squares, standard)
+        told, slope = log_marginal_likelihood(theta, squares, standard)
         off = (theta - start) / deviations
         return float(-told + 0.5 * off @ off), -slope + off / deviations
 
@@ -104,10 +104,10 @@ def fit(features: Array, owners: Places, values: Array) -> Scales:
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS}
     )
-    return Scales(np.exp(found.x[:-1]), float(np.exp(found.x[-1])) + _LEAST_NOISE)
+    return Hyperparameters(np.exp(found.x[:-1]), float(np.exp(found.x[-1])) + _LEAST_NOISE)
 
 
-def evidence(theta: Array, squares: Array, values: Array) -> tuple[float, Array]:
+def log_marginal_likelihood(theta: Array, squares: Array, values: Array) -> tuple[float, Array]:
     """Log-likelihood of values under the process, but for a constant, and its gradient.
 
     Args:
@@ -128,7 +128,7 @@ def evidence(theta: Array, squares: Array, values: Array) -> tuple[float, Array]
     return float(told), np.append(by_length, noise * np.trace(pull))
 
 
-def spread(values: Array) -> Array:
+def nonzero_std(values: Array) -> Array:
     """The deviation of each column, 1 where all its values are the same."""
     deviations = values.std(axis=0)
     found: Array = np.where(deviations > 0, deviations, 1.0)
@@ -137,7 +137,7 @@ def spread(values: Array) -> Array:
 
 def standardised(values: Array) -> tuple[Array, float, float]:
     """Values with mean 0 and variance 1, and the mean and deviation that they had."""
-    mean, deviation = float(values.mean()), float(spread(values))
+    mean, deviation = float(values.mean()), float(nonzero_std(values))
     return (values - mean) / deviation, mean, deviation
 
 
@@ -165,7 +165,9 @@ class Posterior:
         scales: of the process.
     """
 
-    def __init__(self, features: Array, owners: Places, values: Array, scales: Scales) -> None:
+    def __init__(
+        self, features: Array, owners: Places, values: Array, scales: Hyperparameters
+    ) -> None:
         self._reach = scales.lengths[owners]
         self._known = features / self._reach
         standard, self._mean, self._deviation = standardised(values)

@@ -19,7 +19,7 @@ _DRAWS = 4999
 
 
 @dataclass(frozen=True)
-class Blocks:
+class BlockFit:
     """The fit of value = arm + seed + residual to whatever cells there are.
 
     Attributes:
@@ -69,7 +69,7 @@ class Blocks:
         return np.asarray(spread @ spread.T)
 
 
-def fit(values: Values) -> Blocks:
+def fit(values: Values) -> BlockFit:
     """Fits value = arm + seed + residual by least squares; cells may be missing."""
     arms = tuple(arm for arm in values if values[arm])
     seeds = tuple(sorted({seed for arm in arms for seed in values[arm]}))
@@ -77,7 +77,7 @@ def fit(values: Values) -> Blocks:
     layout = tuple((i, number[seed]) for i, arm in enumerate(arms) for seed in sorted(values[arm]))
     told = np.array([values[arms[i]][seeds[j]] for i, j in layout], dtype=np.float64)
     if not layout:
-        return Blocks((), (), (), told, told, 0, math.nan, 0.0)
+        return BlockFit((), (), (), told, told, 0, math.nan, 0.0)
     design, inverse, rank = _algebra(layout)
     centred = told - told.mean()
     coefficients = inverse @ centred
@@ -87,7 +87,7 @@ def fit(values: Values) -> Blocks:
     residuals[np.abs(residuals) < 1e-12 * largest] = 0
     degrees = len(layout) - rank
     deviation = math.sqrt(float(residuals @ residuals) / degrees) if degrees else math.nan
-    return Blocks(arms, seeds, layout, coefficients, residuals, degrees, deviation, largest)
+    return BlockFit(arms, seeds, layout, coefficients, residuals, degrees, deviation, largest)
 
 
 @lru_cache(maxsize=64)
@@ -98,7 +98,7 @@ def _algebra(layout: Layout) -> tuple[Reals, Reals, int]:
     return design, np.linalg.pinv(design), int(np.linalg.matrix_rank(design))
 
 
-def equal_variances_p(blocks: Blocks) -> float:
+def equal_variances_p(blocks: BlockFit) -> float:
     """The p-value of Brown and Forsythe's test on the residuals; NaN where they cannot tell.
 
     The residuals are taken around the median of each seed: around its mean, one wide arm among few

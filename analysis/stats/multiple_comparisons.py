@@ -8,8 +8,13 @@ from typing import Literal
 
 import numpy as np
 
-from partialnas.analysis.stats.linear_model import Blocks, Values, equal_variances_p, fit
-from partialnas.analysis.stats.multivariate_t import as_correlation, critical_value, exceeded, found
+from partialnas.analysis.stats.linear_model import BlockFit, Values, equal_variances_p, fit
+from partialnas.analysis.stats.multivariate_t import (
+    as_correlation,
+    critical_value,
+    exceedance_probability,
+    two_sided_power,
+)
 
 Pair = tuple[str, str]
 Method = Literal["dunnett", "paired", "none"]
@@ -165,7 +170,7 @@ def _common(values: Values, pair: Pair) -> int:
     return len(values.get(pair[0], {}).keys() & values.get(pair[1], {}).keys())
 
 
-def _dunnett(whole: Blocks, spread: Blocks, pairs: Sequence[Pair], level: float) -> _Verdicts:
+def _dunnett(whole: BlockFit, spread: BlockFit, pairs: Sequence[Pair], level: float) -> _Verdicts:
     """Pooled deviation, and the exact distribution of the largest of the correlated t."""
     degrees, deviation = spread.degrees, spread.deviation
     told = {pair: weights for pair in pairs if (weights := whole.contrast(*pair)) is not None}
@@ -180,7 +185,7 @@ def _dunnett(whole: Blocks, spread: Blocks, pairs: Sequence[Pair], level: float)
         differences = [whole.estimate(each) for each in weights]
         errors = (deviation * np.sqrt(np.diag(covariance))).tolist()
         sizes = np.array([_ratio(d, e) for d, e in zip(differences, errors, strict=True)])
-        beyond = exceeded(sizes, degrees, correlation).tolist()
+        beyond = exceedance_probability(sizes, degrees, correlation).tolist()
         for pair, difference, error, p in zip(apart, differences, errors, beyond, strict=True):
             each[pair] = _Verdict(difference, error, degrees, deviation, critical, p)
     unknown = _Verdict(math.nan)
@@ -283,7 +288,7 @@ def _equivalent_p(verdict: _Verdict, margin: float | None) -> float:
 
 def _note(
     verdicts: _Verdicts,
-    spread: Blocks,
+    spread: BlockFit,
     variance_p: float,
     level: float,
     staged: bool,
@@ -337,9 +342,9 @@ def detectable(
     halves = tuple(tuple(1.0 if i == j else 0.5 for j in range(pairs)) for i in range(pairs))
     critical = critical_value(level, degrees, halves)
     most = 2 * critical
-    while found(most, critical, degrees) < power:
+    while two_sided_power(most, critical, degrees) < power:
         most *= 2
-    shift = brentq(lambda each: found(each, critical, degrees) - power, 0, most)
+    shift = brentq(lambda each: two_sided_power(each, critical, degrees) - power, 0, most)
     return float(shift) * deviation * math.sqrt(2 / seeds)
 
 

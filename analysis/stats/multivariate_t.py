@@ -36,7 +36,9 @@ def critical_value(level: float, degrees: int, correlation: Correlation) -> floa
     bonferroni = float(stdtrit(degrees, 1 - (1 - level) / (2 * len(correlation))))
 
     def excess(value: float) -> float:
-        return float(exceeded(np.array([value]), degrees, correlation)[0]) - (1 - level)
+        return float(exceedance_probability(np.array([value]), degrees, correlation)[0]) - (
+            1 - level
+        )
 
     if len(correlation) == 1 or excess(alone) <= 0:
         return alone
@@ -45,7 +47,7 @@ def critical_value(level: float, degrees: int, correlation: Correlation) -> floa
 
 
 @lru_cache(maxsize=64)
-def critical_of_many(level: float, degrees: int, count: int) -> float:
+def dunnett_critical_value(level: float, degrees: int, count: int) -> float:
     """The critical value of `count` contrasts with one and the same, as often replicated (Dunnett).
 
     That of `critical_value` where all correlations are a half, for any number of contrasts.
@@ -65,7 +67,7 @@ def critical_of_many(level: float, degrees: int, count: int) -> float:
     return float(brentq(excess, 0.99 * alone, 1.2 * bonferroni, xtol=1e-9))
 
 
-def exceeded(values: Reals, degrees: int, correlation: Correlation) -> Reals:
+def exceedance_probability(values: Reals, degrees: int, correlation: Correlation) -> Reals:
     """For each value, the probability that the largest |T_i| is greater.
 
     Exact quadrature where all correlations are equal, as those of contrasts with one baseline in a
@@ -83,7 +85,7 @@ def exceeded(values: Reals, degrees: int, correlation: Correlation) -> Reals:
     return _exceeded_by_directions(sizes, degrees, correlation)
 
 
-def found(shift: float, critical: float, degrees: int) -> float:
+def two_sided_power(shift: float, critical: float, degrees: int) -> float:
     """The probability that one |T| is greater than `critical` where T's normal has mean `shift`."""
     from scipy.special import ndtr
 

@@ -15,10 +15,10 @@ Mask = npt.NDArray[np.bool_]
 Pair = tuple[Floats, Floats]
 """Two scores of the same networks."""
 
-DRAWS = 2000
+NUM_RESAMPLES = 2000
 """How often networks are drawn again for an interval."""
 
-LEAST = 3
+MIN_NETWORKS = 3
 """Networks that a ranking has at least."""
 
 LEVEL = 0.95
@@ -27,7 +27,7 @@ _BEST_SHARE = 3
 
 
 @dataclass(frozen=True)
-class Tau:
+class KendallTau:
     """Kendall's tau-b of two rankings, or its mean over several pairs of rankings.
 
     Attributes:
@@ -49,49 +49,49 @@ class Tau:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def minus(self, other: "Tau") -> "Tau":
+    def minus(self, other: "KendallTau") -> "KendallTau":
         """By how much it is greater than another one of the same networks, drawn alike."""
         n = min(self.n, other.n)
-        return Tau(n, self.value - other.value, self.draws - other.draws)
+        return KendallTau(n, self.value - other.value, self.draws - other.draws)
 
 
-def tau(pairs: Sequence[Pair]) -> Tau:
+def kendall_tau(pairs: Sequence[Pair]) -> KendallTau:
     """The mean of tau-b over pairs of rankings of the same networks.
 
     The bootstrap draws networks, the same ones for all pairs and in every call with as many
-    networks, so that differences of two taus are drawn in pairs (`Tau.minus`).
+    networks, so that differences of two taus are drawn in pairs (`KendallTau.minus`).
     """
     if not pairs or not len(pairs[0][0]):
-        return Tau(0, np.nan, np.empty(0))
+        return KendallTau(0, np.nan, np.empty(0))
     n = len(pairs[0][0])
     weights = np.concatenate([np.ones((1, n)), _drawn_again(n)])
     each = np.stack([_weighted(weights, *pair) for pair in pairs])
     found = _mean(each.T)
     ranked = np.any([_both(*pair) for pair in pairs], axis=0)
-    return Tau(int(ranked.sum()), float(found[0]), found[1:])
+    return KendallTau(int(ranked.sum()), float(found[0]), found[1:])
 
 
-def between(scores: Floats, others: Floats) -> list[Pair]:
+def cross_pairs(scores: Floats, others: Floats) -> list[Pair]:
     """Every column of one matrix (networks x trainings) with every column of another."""
     return [*product(scores.T, others.T)]
 
 
-def within(scores: Floats) -> list[Pair]:
+def seed_pairs(scores: Floats) -> list[Pair]:
     """Every two columns of a matrix: one seed against another."""
     return [*combinations(scores.T, 2)]
 
 
-def means(scores: Floats) -> Floats:
+def row_means(scores: Floats) -> Floats:
     """The mean of each row over what is known of it."""
     return _mean(scores)
 
 
-def best_third(scores: Floats) -> Mask:
+def top_third(scores: Floats) -> Mask:
     """The third of the networks that are best, three at least; none of fewer than six."""
     known = np.flatnonzero(np.isfinite(scores))
     found = np.zeros(len(scores), dtype=bool)
-    if len(known) >= 2 * LEAST:
-        count = max(LEAST, -(-len(known) // _BEST_SHARE))
+    if len(known) >= 2 * MIN_NETWORKS:
+        count = max(MIN_NETWORKS, -(-len(known) // _BEST_SHARE))
         found[known[np.argsort(-scores[known], kind="stable")][:count]] = True
     return found
 
@@ -111,7 +111,7 @@ def regret(scores: Floats, reached: Floats) -> float:
 def _drawn_again(n: int) -> Floats:
     """How often each network is drawn, a row for each draw."""
     # the stream of RandomState never changes between versions of numpy
-    counts = np.random.RandomState(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
+    counts = np.random.RandomState(0).multinomial(n, np.full(n, 1 / n), size=NUM_RESAMPLES)
     return np.asarray(counts, dtype=np.float64)
 
 
@@ -125,7 +125,7 @@ def _weighted(weights: Floats, one: Floats, other: Floats) -> Floats:
     Copies of a network are ties in both rankings, which tau-b leaves out.
     """
     both = _both(one, other)
-    if both.sum() < LEAST:
+    if both.sum() < MIN_NETWORKS:
         return np.full(len(weights), np.nan)
     first, second = (_signs(scores[both]) for scores in (one, other))
     weights = weights[:, both]

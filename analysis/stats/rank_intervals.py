@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partialnas.analysis.stats.multivariate_t import critical_of_many
+from partialnas.analysis.stats.multivariate_t import dunnett_critical_value
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -14,7 +14,7 @@ Counts = npt.NDArray[np.int64]
 LEVEL = 0.95
 
 
-class Noise(NamedTuple):
+class SeedNoise(NamedTuple):
     """The standard deviation between seeds, pooled over networks.
 
     What the seeds have in common (a seed is harder for all networks) is taken out: it moves no
@@ -25,7 +25,7 @@ class Noise(NamedTuple):
     degrees: int
 
 
-def noise(values: Floats) -> Noise:
+def pooled_seed_noise(values: Floats) -> SeedNoise:
     """The noise of a matrix of networks x seeds; cells may be missing (NaN).
 
     By least squares: value = network + seed + residual.
@@ -34,7 +34,7 @@ def noise(values: Floats) -> Noise:
     known = known[known.any(axis=1)][:, known.any(axis=0)]
     cells = values[np.isfinite(values).any(axis=1)][:, np.isfinite(values).any(axis=0)]
     if not cells.size:
-        return Noise(np.nan, 0)
+        return SeedNoise(np.nan, 0)
     there = known.astype(float)
     cells = np.where(known, cells, 0.0)
     count = there.sum(axis=1)
@@ -47,11 +47,11 @@ def noise(values: Floats) -> Noise:
     rank = int(np.linalg.matrix_rank(normal, hermitian=True))
     degrees = int(there.sum()) - len(cells) - rank
     if degrees < 1:
-        return Noise(np.nan, 0)
-    return Noise(float(np.sqrt((residuals**2).sum() / degrees)), degrees)
+        return SeedNoise(np.nan, 0)
+    return SeedNoise(float(np.sqrt((residuals**2).sum() / degrees)), degrees)
 
 
-def rank_ranges(scores: Floats, seeds: Floats, between_seeds: Noise) -> pd.DataFrame:
+def rank_intervals(scores: Floats, seeds: Floats, between_seeds: SeedNoise) -> pd.DataFrame:
     """The rank of each network, and the lowest and the highest that it could have.
 
     Two networks are told apart where their means differ by more than the noise explains; a network
@@ -84,9 +84,9 @@ def rank_ranges(scores: Floats, seeds: Floats, between_seeds: Noise) -> pd.DataF
     return table
 
 
-def _surely(scores: Floats, seeds: Floats, between_seeds: Noise) -> tuple[Counts, Counts]:
+def _surely(scores: Floats, seeds: Floats, between_seeds: SeedNoise) -> tuple[Counts, Counts]:
     """For each network how many others are surely better, and how many surely worse."""
-    critical = critical_of_many(LEVEL, between_seeds.degrees, max(len(scores) - 1, 1))
+    critical = dunnett_critical_value(LEVEL, between_seeds.degrees, max(len(scores) - 1, 1))
     better, worse = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
     for number in np.unique(seeds):
         rivals = np.sort(scores[seeds == number])

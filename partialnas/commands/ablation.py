@@ -12,8 +12,7 @@ from partialnas.commands.terminal import plain_table
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from partialnas.analysis.ablation.figure import Kind
-    from partialnas.analysis.formats.text_table import Sheet
+    from partialnas.analysis.formats.text_table import TextTable
 
 _SHOWN = ("n", "metric", "delta", "p", "effect", "equivalence")
 _SHOWN_OF_LADDERS = ("n", "metric", "step")
@@ -34,10 +33,10 @@ def write_table(
         arguments: of `analysis.tables.table_artefact`.
     """
     from partialnas.analysis.frames.provenance import Query
-    from partialnas.analysis.registry import make
+    from partialnas.analysis.registry import build_artefact
 
     suffix = _suffix(output, format)
-    artefact = make(folders, Query(verb="table", arguments=arguments))
+    artefact = build_artefact(folders, Query(verb="table", arguments=arguments))
     if output is None:
         print(artefact.content(suffix).decode(), end="")
         return
@@ -70,17 +69,17 @@ def draw_effects(
         arguments: of `analysis.effects_figure`.
     """
     from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
-    from partialnas.analysis.ablation.table import effects_sheet, row_names
+    from partialnas.analysis.ablation.table import effects_sheet, row_label_column
 
     kinds = ("effect", "interaction", "ladder")
     if kind not in (None, *kinds):
         raise UserError(f"--kind {kind}: expected {', '.join(kinds)}")
     name = "effects" if kind in (None, "effect") else kind
     path = output or folder / f"{name}.pdf"
-    drawn = effects_figure(folder, path, kind=cast("Kind | None", kind), **arguments)
+    drawn = effects_figure(folder, path, kind=cast("PlotKind | None", kind), **arguments)
     console = _console()
     shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
-    printed = effects_sheet(drawn.effects, [row_names(drawn.effects), *shown])
+    printed = effects_sheet(drawn.effects, [row_label_column(drawn.effects), *shown])
     _print_whole(_terminal(printed, f"effects: {drawn.effects.quantity.label}"))
     if drawn.effects.factorial is not None:
         told = factorial_sheet(drawn.effects)
@@ -97,7 +96,7 @@ def _print_whole(table: Table) -> None:
     Console(highlight=False, width=max(console.width, least)).print(table)
 
 
-def _terminal(sheet: "Sheet", title: str) -> Table:
+def _terminal(sheet: "TextTable", title: str) -> Table:
     table = plain_table(title)
     told = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
     for column in told:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from partialnas.commands.confirm import subjects
+from partialnas.commands.confirm import load_subjects
 from partialnas.commands.terminal import plain_table
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def audit_study(
         sample: how many networks.
     """
     from partialnas.analysis.audit.sample import choose_sample
-    from partialnas.search.followup.audit import Longer, audit
+    from partialnas.search.followup.audit import LongerTraining, audit
 
     condition = asked["condition"]
     found = choose_sample(folder, sample, metric=figure["metric"], condition=condition)
-    longer = Longer(**{key: asked[key] for key in ("length", "recipe", "seeds", "repeats")})
+    longer = LongerTraining(**{key: asked[key] for key in ("length", "recipe", "seeds", "repeats")})
     stage = audit(
         folder,
-        subjects(folder, found.digests, "audit"),
+        load_subjects(folder, found.digests, "audit"),
         longer=longer,
         words=found.words,
         condition=condition,
@@ -49,7 +49,7 @@ def audit_study(
 def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> None:
     """Draw an audit, print its tables, and name the files written."""
     from partialnas.analysis.audit.figure import audit_figure
-    from partialnas.analysis.audit.text import readable_ranks
+    from partialnas.analysis.audit.text import format_ranks
 
     output = figure["output"] or folder / f"{stage or 'audit'}.pdf"
     choices = {key: figure[key] for key in ("metric", "style", "width")}
@@ -57,7 +57,7 @@ def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> No
     console = Console(highlight=False)
     for target in drawn.audit.quantities:
         console.print(_agreement(drawn, target.key))
-    console.print(_printed(readable_ranks(drawn.ranks, drawn.audit.quantity), "ranks"))
+    console.print(_printed(format_ranks(drawn.ranks, drawn.audit.quantity), "ranks"))
     for text in (drawn.note, drawn.caption):
         console.print(text, markup=False)
     for path in drawn.files:
@@ -66,11 +66,11 @@ def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> No
 
 def _agreement(drawn: "AuditFigure", key: str) -> Table:
     """How well each ranking agrees with one quantity of the longer training."""
-    from partialnas.analysis.audit.text import readable_agreement
+    from partialnas.analysis.audit.text import format_agreement
 
     audit = drawn.audit
     target = next(each for each in audit.quantities if each.key == key)
-    texts = readable_agreement(audit, drawn.agreement, target)
+    texts = format_agreement(audit, drawn.agreement, target)
     title = f"{target.label} after {audit.longer}: Kendall's τ-b of rankings by"
     short = texts.iloc[:, : len(_HEADS) + 1].set_axis(["", *_HEADS], axis=1)
     return _printed(short, title)

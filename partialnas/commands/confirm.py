@@ -10,7 +10,7 @@ from rich.console import Console
 
 from partialnas.commands.terminal import plain_table
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.records.subject import Subject, subject_from
+from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
 
@@ -19,24 +19,24 @@ def confirm_study(
     folder: Path, top: str, seeds: int, recipe: str | None, condition: str, address: str | None
 ) -> None:
     """Train the chosen arms of a study with fresh seeds, and show what they reach."""
-    from partialnas.analysis.audit.confirmation import choose, confirmation
+    from partialnas.analysis.audit.confirmation import confirmation_table, select_networks
     from partialnas.search.followup.confirm import confirm
 
-    digests = choose(folder, top, condition)
+    digests = select_networks(folder, top, condition)
     words = {"front": "the front", "all": "all arms"}.get(top, f"the best {top}")
     stage = confirm(
         folder,
-        subjects(folder, digests, "confirm"),
+        load_subjects(folder, digests, "confirm"),
         seeds=seeds,
         words=words,
         recipe=recipe,
         condition=condition,
         address=address,
     )
-    show_confirmation(confirmation(folder, stage.name))
+    show_confirmation(confirmation_table(folder, stage.name))
 
 
-def subjects(folder: Path, digests: Mapping[str, str], verb: str) -> dict[str, Subject]:
+def load_subjects(folder: Path, digests: Mapping[str, str], verb: str) -> dict[str, Subject]:
     """The networks that are trained again, by what they are called.
 
     Args:
@@ -56,7 +56,7 @@ def subjects(folder: Path, digests: Mapping[str, str], verb: str) -> dict[str, S
         raise UserError(f"nothing to {verb}: of {', '.join(digests)}: {why}")
     for name in digests.keys() - alone.keys():
         Console(stderr=True).print(f"note: {name} is left out: {why}", markup=False, soft_wrap=True)
-    return {name: _named(subject_from(known[digest]), name) for name, digest in alone.items()}
+    return {name: _named(parse_subject(known[digest]), name) for name, digest in alone.items()}
 
 
 def _named(subject: Subject, name: str) -> Subject:

@@ -30,7 +30,7 @@ _DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "m
 _HOST = "127.0.0.1"
 
 
-def serve(folder: Path, port: int) -> None:
+def serve_dashboard(folder: Path, port: int) -> None:
     """Show a study in optuna-dashboard, on this machine alone, until Ctrl-C.
 
     Raises:
@@ -55,7 +55,7 @@ def serve(folder: Path, port: int) -> None:
         raise MachineError(f"port {port}: {error.strerror}; choose another --port") from error
 
 
-def export(folder: Path, file: Path) -> int:
+def export_journal(folder: Path, file: Path) -> int:
     """Write a study as an Optuna journal; how many trials it has.
 
     Raises:

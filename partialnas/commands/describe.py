@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from partialnas.commands.terminal import plain_table
-from partialnas.space.arch.architecture import Architecture, RealisedBlock
+from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.learned_blocks import with_sizes
+from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def _mixers(
     sizes = uniform_sizes(architecture, resolution, in_chans, classes)
     return {
         f"stage {stage}, block {index}": _mixer(block)
-        for stage, blocks in enumerate(with_sizes(architecture, sizes), start=1)
+        for stage, blocks in enumerate(blocks_with_sizes(architecture, sizes), start=1)
         for index, block in enumerate(blocks, start=1)
     }
 
 
-def _mixer(block: RealisedBlock) -> str:
+def _mixer(block: RealizedBlock) -> str:
     learned = block.learning.parts if block.learning else ()
     parts = [
         f"{part.op} {'~' * (index in learned)}{part.channels}"
@@ -114,10 +114,10 @@ def _relative(m: "Measurement") -> tuple[str, ...]:
 
 def _conditions(m: "Measurement") -> str:
     shape = f"batch {m.batch_size} at {m.resolution}x{m.resolution}"
-    return f"{place_of(m)} · {shape} · {m.precision} · {m.form} form"
+    return f"{device_description(m)} · {shape} · {m.precision} · {m.form} form"
 
 
-def place_of(m: "Measurement") -> str:
+def device_description(m: "Measurement") -> str:
     """Where a network was measured: the processor's or the GPU's model, and the threads."""
     device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
     return f"{device} · {m.threads} thread" + "s" * (m.threads != 1)

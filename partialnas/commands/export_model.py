@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from partialnas.commands.names import trial_of
+from partialnas.commands.names import parse_trial
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from partialnas.runs.export.export_model import Export
+    from partialnas.runs.export.export_model import ExportResult
 
 
-def find_trial(name: str) -> tuple[Path, int]:
+def require_trial(name: str) -> tuple[Path, int]:
     """The folder and the number that `DIR:7` names.
 
     Raises:
         UserError: it names no trial.
     """
-    trial = trial_of(name)
+    trial = parse_trial(name)
     if trial is None:
         raise UserError(
             f"{name}: expected a trial as DIR:7; `partialnas status DIR` shows a study's trials"
@@ -26,7 +26,7 @@ def find_trial(name: str) -> tuple[Path, int]:
     return trial
 
 
-def show_export(export: "Export", *, onnx: bool) -> None:
+def show_export(export: "ExportResult", *, onnx: bool) -> None:
     """Print what was exported, what was proved of it, and how to load it.
 
     Args:
@@ -38,7 +38,7 @@ def show_export(export: "Export", *, onnx: bool) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _proved(export: "Export") -> list[str]:
+def _proved(export: "ExportResult") -> list[str]:
     trial, proof = export.trial, export.proof
     became = f"{proof.digest} · {trial.architecture.summary()}"
     if trial.subject.learned:
@@ -54,7 +54,7 @@ def _proved(export: "Export") -> list[str]:
     ]
 
 
-def _onnx(export: "Export") -> list[str]:
+def _onnx(export: "ExportResult") -> list[str]:
     proof = export.proof.onnx
     if proof is None:
         return ["onnx: left out, its packages are missing: pip install 'partialnas[onnx]'"]
@@ -64,7 +64,7 @@ def _onnx(export: "Export") -> list[str]:
     ]
 
 
-def _speed(export: "Export") -> str:
+def _speed(export: "ExportResult") -> str:
     speed = export.proof.speed
     where = f"{speed.throughput_img_s:,.0f} img/s on {speed.device}, batch {speed.batch_size}"
     if not export.trial.subject.learned:
@@ -77,7 +77,7 @@ def _speed(export: "Export") -> str:
     )
 
 
-def _loading(export: "Export") -> list[str]:
+def _loading(export: "ExportResult") -> list[str]:
     folder = export.files[0].parent
     return [
         "load it:",

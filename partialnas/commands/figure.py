@@ -27,26 +27,28 @@ def draw_front(folders: list[Path], output: Path | None, asked: dict[str, Any]) 
         asked: arguments of `pareto_figure`, those of its options, and `timing` (see `load`).
     """
     from partialnas.analysis import ParetoOptions, load, pareto_figure
-    from partialnas.analysis.frames.load import empty
-    from partialnas.analysis.frames.selection import under
+    from partialnas.analysis.frames.load import empty_trials
+    from partialnas.analysis.frames.selection import select_condition
 
     timing = asked.pop("timing")
-    frame = load(folders, timing=timing) if folders or not asked["families"] else empty()
+    frame = load(folders, timing=timing) if folders or not asked["families"] else empty_trials()
     output = output or (folders[0] / "front.pdf" if folders else _ALONE)
     options = ParetoOptions(**{key: v for key, v in asked.items() if key not in _OF_FIGURE})
     figure = {key: asked[key] for key in _OF_FIGURE}
     drawn = pareto_figure(frame, output, **figure, options=options)
     console = Console()
     if folders:
-        console.print(front_table(under(frame, asked["condition"]), asked["x"], asked["y"]))
+        console.print(
+            front_table(select_condition(frame, asked["condition"]), asked["x"], asked["y"])
+        )
     _name_files(console, drawn.files)
 
 
 def draw_figure(kind: str, folders: list[Path], output: Path | None, asked: dict[str, Any]) -> None:
     """Draw one of the other figures, print its short table, and name the files written."""
-    from partialnas.analysis.figures.kinds import figure
+    from partialnas.analysis.figures.kinds import study_figure
 
-    drawn = figure(kind, folders, output or folders[0] / f"{kind}.pdf", **asked)
+    drawn = study_figure(kind, folders, output or folders[0] / f"{kind}.pdf", **asked)
     console = Console()
     console.print(_as_table(kind, drawn.readable))
     console.print(drawn.caption, markup=False, highlight=False)

@@ -90,16 +90,16 @@ def _representatives(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]"
     """One network of each kind that a study has, the first proposed, and how many there are."""
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.ledger.study_meta import task_under
-    from partialnas.runs.measure.flops_audit import kind_of
-    from partialnas.runs.records.subject import subject_from
+    from partialnas.runs.measure.flops_audit import describe_mixers
+    from partialnas.runs.records.subject import parse_subject
 
     first: dict[str, Subject] = {}
     known: dict[str, set[str]] = {}
     with Ledger.open(folder) as ledger:
         tasks = json.loads(ledger.meta["task"])
         for row in ledger.proposals():
-            subject = subject_from(row.subject)
-            kind = kind_of(subject)
+            subject = parse_subject(row.subject)
+            kind = describe_mixers(subject)
             first.setdefault(kind, subject)
             known.setdefault(kind, set()).add(row.digest)
     if not first:

@@ -41,16 +41,16 @@ def find_subject(name: str) -> "Subject":
     if name in PRESETS:
         return preset(name)
     if name.startswith("timm:"):
-        from partialnas.runs.records.subject import subject_from
+        from partialnas.runs.records.subject import parse_subject
 
-        return subject_from(name)
+        return parse_subject(name)
     if name.endswith(".json"):
         return Architecture.from_file(Path(name))
-    trial = trial_of(name)
+    trial = parse_trial(name)
     return _from_ledger(*trial) if trial else preset(name)
 
 
-def trial_of(name: str) -> tuple[Path, int] | None:
+def parse_trial(name: str) -> tuple[Path, int] | None:
     """The folder and the number that `DIR:7` names; None where it names no trial."""
     match = _TRIAL.fullmatch(name)
     return (Path(match[1]), int(match[2])) if match else None
@@ -58,14 +58,14 @@ def trial_of(name: str) -> tuple[Path, int] | None:
 
 def _from_ledger(folder: Path, number: int) -> "Subject":
     from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.records.frozen_model import ended_with
-    from partialnas.runs.records.subject import subject_from
+    from partialnas.runs.records.frozen_model import final_subject
+    from partialnas.runs.records.subject import parse_subject
 
     with Ledger.open(folder) as ledger:
         trial = ledger.trial(number)
         proposals = {row.number: row for row in ledger.proposals()}
         last = ledger.last_ratios(trial.key)
-    return ended_with(subject_from(proposals[trial.proposal].subject), last)
+    return final_subject(parse_subject(proposals[trial.proposal].subject), last)
 
 
 def measure_subjects(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from partialnas.commands.names import trial_of
+from partialnas.commands.names import parse_trial
 from partialnas.commands.status import warning_lines
 from partialnas.commands.terminal import plain_table
 from partialnas.space.errors import UserError
@@ -34,7 +34,7 @@ def draw_ratios(
     from partialnas.analysis.ratios.agreement import agreement, convergence
     from partialnas.analysis.ratios.figure import ratio_figure
     from partialnas.analysis.ratios.summary import ratio_summary
-    from partialnas.analysis.ratios.tables import of_all_images
+    from partialnas.analysis.ratios.tables import overall_ratios
 
     folder, trial = _study_or_trial(name)
     default = "ratios.pdf" if trial is None else f"ratios-{trial}.pdf"
@@ -46,7 +46,7 @@ def draw_ratios(
         style=cast("StyleName", style),
         width=cast("Width | None", width),
     )
-    rows = of_all_images(drawn.table)
+    rows = overall_ratios(drawn.table)
     summary = ratio_summary(drawn.trials, rows, drawn.warnings)
     console = Console(highlight=False)
     console.print(_came_to(summary))
@@ -60,7 +60,7 @@ def draw_ratios(
 
 
 def _study_or_trial(name: str) -> tuple[Path, int | None]:
-    if trial := trial_of(name):
+    if trial := parse_trial(name):
         return trial
     folder, colon, _ = name.rpartition(":")
     if colon and not Path(name).is_dir():

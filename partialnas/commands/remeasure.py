@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from partialnas.commands.describe import place_of
+from partialnas.commands.describe import device_description
 from partialnas.commands.terminal import plain_table
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import settings_under, task_under
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.subject import Subject, subject_from
-from partialnas.runs.records.timing_choice import Way, home, machine, standing
+from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.runs.records.timing_choice import (
+    TimingSetup,
+    best_measurements,
+    machine,
+    study_machine,
+)
 from partialnas.space.errors import UserError
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from partialnas.runs.measure.remeasure import Network, Timed
+    from partialnas.runs.measure.remeasure import TimedNetwork, TrainedNetwork
 
 _CONFIRMED = 0.05
 """So far a relative throughput may change and still be called confirmed."""
@@ -58,8 +63,10 @@ def _asked(folder: Path, condition: str, settings: Mapping[str, Any]) -> _Asked:
         condition=condition,
         task=task_under(json.loads(meta["task"]), condition),
         own=own,
-        protocol=checked(Protocol, {**own.model_dump(), **settings}, "it cannot be measured so"),
-        reference=subject_from(json.loads(meta["reference"])),
+        protocol=validate_as(
+            Protocol, {**own.model_dump(), **settings}, "it cannot be measured so"
+        ),
+        reference=parse_subject(json.loads(meta["reference"])),
         study=study_identity(meta),
     )
 
@@ -71,12 +78,12 @@ def _check_condition(condition: str, there: Mapping[str, Any]) -> None:
         raise UserError(f"--condition: choose one of {', '.join(there)}")
 
 
-def _networks(asked: _Asked, ledger: Ledger, top: str) -> "list[Network]":
-    from partialnas.analysis.audit.confirmation import choose
-    from partialnas.runs.measure.remeasure import ended_networks
+def _networks(asked: _Asked, ledger: Ledger, top: str) -> "list[TrainedNetwork]":
+    from partialnas.analysis.audit.confirmation import select_networks
+    from partialnas.runs.measure.remeasure import trained_networks
 
-    chosen = choose(asked.folder, top, asked.condition)
-    return ended_networks(ledger, [*chosen.values()], [*chosen], asked.condition)
+    chosen = select_networks(asked.folder, top, asked.condition)
+    return trained_networks(ledger, [*chosen.values()], [*chosen], asked.condition)
 
 
 def remeasure_study(
@@ -95,7 +102,7 @@ def remeasure_study(
     console = Console(stderr=True)
     with Ledger.open(folder, write=True) as ledger:
         networks, before = _networks(asked, ledger, top), ledger.measurements()
-        done: list[Timed] = []
+        done: list[TimedNetwork] = []
         facts = (networks, asked.task, asked.protocol, asked.reference)
         for timed in remeasure(ledger, *facts, again=again):
             done.append(timed)
@@ -109,7 +116,7 @@ def remeasure_study(
         console.print("nothing was timed: all are known so from this machine; --again times them")
 
 
-def _told(timed: "Timed") -> str:
+def _told(timed: "TimedNetwork") -> str:
     m, label = timed.measurement, timed.network.label
     if m is None:
         return f"{label}: left out: {timed.problem}"
@@ -145,7 +152,7 @@ def bundle_study(
 def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) -> None:
     """Take what a board has measured into the ledger, and show what that changes."""
     from partialnas.runs.measure.board_bundle import read_result
-    from partialnas.runs.measure.remeasure import ended_networks
+    from partialnas.runs.measure.remeasure import trained_networks
 
     asked = _asked(folder, condition, {})
     with Ledger.open(folder, write=True) as ledger:
@@ -156,7 +163,7 @@ def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) ->
         for measurement in fresh:
             ledger.add_measurement(measurement)
         digests = {row.digest for row in ledger.trials()}
-        networks = ended_networks(ledger, digests, (), condition)
+        networks = trained_networks(ledger, digests, (), condition)
     new = {m.digest: m for m in found if m.digest in {each.digest for each in networks}}
     _show(asked, networks, before, new, as_json=as_json)
     twice = f"; {len(found) - len(fresh)} were there already" if len(fresh) < len(found) else ""
@@ -165,22 +172,22 @@ def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) ->
 
 def _show(
     asked: _Asked,
-    networks: "Iterable[Network]",
+    networks: "Iterable[TrainedNetwork]",
     before: list[Measurement],
     new: Mapping[str, Measurement],
     *,
     as_json: bool,
 ) -> None:
-    from partialnas.analysis.audit.remeasured import remeasured
+    from partialnas.analysis.audit.remeasured import remeasurement_table
 
     size = (asked.task.resolution, asked.task.channels)
     of_size = [m for m in before if (m.resolution, m.in_chans) == size]
-    own = Way.of(asked.own)
-    at, first = home(of_size, own), next(iter(new.values()))
-    table = remeasured(
+    own = TimingSetup.of(asked.own)
+    at, first = study_machine(of_size, own), next(iter(new.values()))
+    table = remeasurement_table(
         asked.folder,
         {each.digest: (each.label, each.keys) for each in networks},
-        {d: m for d, m in standing(of_size, own).items() if d in new},
+        {d: m for d, m in best_measurements(of_size, own).items() if d in new},
         new,
         condition=asked.condition,
         limits=own.fits(first) and machine(first) == at,
@@ -222,7 +229,7 @@ def _print(table: "pd.DataFrame", first: Measurement) -> None:
 
 def _way(m: Measurement) -> str:
     how = f"batch {m.batch_size} · {m.precision} · {m.form} · {m.runtime}"
-    return f"{place_of(m)} · {how}"
+    return f"{device_description(m)} · {how}"
 
 
 def _interval(row: Mapping[Any, Any], which: str) -> str:

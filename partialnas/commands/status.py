@@ -25,27 +25,27 @@ _SHOWN = ("val_accuracy", "params", "macs")
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and what failed and why."""
     from partialnas.analysis import load
-    from partialnas.analysis.frames.selection import under
+    from partialnas.analysis.frames.selection import select_condition
     from partialnas.analysis.ratios.tables import load_warnings
     from partialnas.runs.config.design import stages_of
     from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.ledger.study_meta import NOTICE, is_rehearsal
+    from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 
     console = Console()
     with Ledger.open(folder) as ledger:
         counts, replays = ledger.counts(), ledger.replays()
         timed = ledger.timed()
         name = ledger.meta.get("study", folder.name)
-        stages, taken = stages_of(ledger.meta), spent_line(ledger)
+        stages, taken = stages_of(ledger.meta), usage_line(ledger)
     states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
     extra = [f"{replays} repeated"] if replays else []
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
     console.print(taken, markup=False, highlight=False)
-    if is_rehearsal(name):
-        console.print(NOTICE, style="yellow")
+    if is_dry_run(name):
+        console.print(DRY_RUN_NOTICE, style="yellow")
     frame = load(folder)
     for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
-        trials = under(frame, condition)
+        trials = select_condition(frame, condition)
         if condition:
             console.print(f"under {condition}:", markup=False)
         try:
@@ -62,20 +62,20 @@ def show_status(folder: Path) -> None:
     console.print(f"ledger: {folder / 'ledger.sqlite'}", soft_wrap=True)
 
 
-def spent_line(ledger: "Ledger") -> str:
+def usage_line(ledger: "Ledger") -> str:
     """What a study has spent, by what became of it, and what of its device-hours."""
-    from partialnas.runs.ledger.usage import Shares, spent
+    from partialnas.runs.ledger.usage import DeviceShare, compute_usage
 
     frozen = json.loads(ledger.meta.get("frozen", "{}"))
-    line = spent(ledger.work(), Shares.of(frozen)).line()
+    line = compute_usage(ledger.work(), DeviceShare.of(frozen)).line()
     limit = frozen.get("budget", {}).get("device_hours")
     return line if limit is None else f"{line} of {limit:g}"
 
 
 def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
     """The front of a study, and its baselines below it, as a table for the terminal."""
-    from partialnas.analysis.frames.feasibility import beyond
-    from partialnas.analysis.pareto.table import NOISE, pareto_table
+    from partialnas.analysis.frames.feasibility import infeasible_message
+    from partialnas.analysis.pareto.table import NOISE_NOTE, pareto_table
     from partialnas.runs.config.quantities import QUANTITIES
 
     points = pareto_table(frame, x, y)
@@ -95,9 +95,9 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
         texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
         marks = ["yes" if row[key] else "no" for key in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
-    told = [beyond(points, frame.attrs.get("limits", {}))]
+    told = [infeasible_message(points, frame.attrs.get("limits", {}))]
     if shown["noisy"].any() and any(each.timed for each in quantities):
-        told.append(NOISE)
+        told.append(NOISE_NOTE)
     table.caption, table.caption_justify = "\n".join(filter(None, told)) or None, "left"
     return table
 
@@ -105,15 +105,15 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
 def _hypervolume(frame: "pd.DataFrame") -> list[str]:
     """How much the front of a search covers; nothing of arms alone, which look for no front."""
     from partialnas.analysis import front, hypervolume
-    from partialnas.runs.config.quantities import significant
+    from partialnas.runs.config.quantities import format_significant
 
     objectives = frame.attrs["objectives"]
     searched = frame[~frame["baseline"] & frame["state"].ne("early")]
     if len(objectives) < 2 or searched.empty or searched["arm"].ne("").all():
         return []
     corner = front(searched, objectives).attrs["reference_point"]
-    told = ", ".join(f"{key} {significant(value)}" for key, value in corner.items())
-    covered = significant(hypervolume(searched, objectives))
+    told = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
+    covered = format_significant(hypervolume(searched, objectives))
     return [f"hypervolume of the front: {covered}, up to {told}"]
 
 
@@ -195,16 +195,16 @@ class _Looks:
 
     def driven(self) -> bool:
         """Whether a driver works on the study."""
-        from partialnas.runs.system.study_lock import driver_of
+        from partialnas.runs.system.study_lock import driver_pid
 
-        return driver_of(self._folder) is not None
+        return driver_pid(self._folder) is not None
 
     def line(self) -> str:
         """One line: trials by state, and what they took."""
         counts = self._ledger.counts()
         states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
         name = self._ledger.meta.get("study", self._folder.name)
-        return f"{name}: {', '.join(states)}; {spent_line(self._ledger)}"
+        return f"{name}: {', '.join(states)}; {usage_line(self._ledger)}"
 
     def view(self) -> RenderableType:
         """The line, and the front below it."""

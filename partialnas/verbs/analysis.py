@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from partialnas.verbs.options import (
-    Against,
-    Condition,
-    Margin,
-    Metric,
-    StudyFolder,
+    AgainstOption,
+    ConditionOption,
+    MarginOption,
+    MetricOption,
+    StudyFolderArgument,
     StyleOption,
     WidthOption,
 )
@@ -30,7 +30,7 @@ def pareto(
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
     ] = None,
-    condition: Condition = None,
+    condition: ConditionOption = None,
     size: Annotated[
         str | None, typer.Option(metavar="KEY", help="Quantity that the area of markers shows.")
     ] = None,
@@ -100,7 +100,7 @@ def figure(
         str | None,
         typer.Option(metavar="KEY", help="Quantity. Default: the study's first trained objective."),
     ] = None,
-    condition: Condition = None,
+    condition: ConditionOption = None,
     trials: Annotated[
         str | None, typer.Option(metavar="1,7", help="Of cost and curves. Default: the front.")
     ] = None,
@@ -140,10 +140,10 @@ def table(
             "--format", metavar="NAME", help="latex, markdown, csv or html. Default: by suffix."
         ),
     ] = None,
-    metric: Metric = None,
-    against: Against = None,
-    margin: Margin = None,
-    condition: Condition = None,
+    metric: MetricOption = None,
+    against: AgainstOption = None,
+    margin: MarginOption = None,
+    condition: ConditionOption = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A,B", help="Which columns, in this order.")
     ] = None,
@@ -171,7 +171,7 @@ def table(
 
 
 def effects(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     kind: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by design."),
@@ -180,10 +180,10 @@ def effects(
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: in DIR."),
     ] = None,
-    metric: Metric = None,
-    against: Against = None,
-    margin: Margin = None,
-    condition: Condition = None,
+    metric: MetricOption = None,
+    against: AgainstOption = None,
+    margin: MarginOption = None,
+    condition: ConditionOption = None,
     factors: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of interaction: across, and lines.")
     ] = None,
@@ -278,7 +278,7 @@ def ratios(
 
 
 def export(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="trials.csv, .parquet or .xlsx.")
     ] = Path("trials.csv"),
@@ -303,7 +303,7 @@ def export(
 
 
 def report(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html."),

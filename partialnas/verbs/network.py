@@ -5,17 +5,22 @@ from typing import Annotated
 
 import typer
 
-from partialnas.verbs.options import AsJson, OneCondition, Resolution, StudyFolder
+from partialnas.verbs.options import (
+    JsonOption,
+    ResolutionOption,
+    SingleConditionOption,
+    StudyFolderArgument,
+)
 
 
 def describe(
     architecture: Annotated[
         str, typer.Argument(metavar="ARCH", help="A preset, a JSON file, or a trial as DIR:7.")
     ],
-    resolution: Resolution = 224,
+    resolution: ResolutionOption = 224,
     in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
-    json: AsJson = False,
+    json: JsonOption = False,
 ) -> None:
     """Print an architecture's parameters and multiply-accumulates, per block and in all.
 
@@ -37,7 +42,7 @@ def measure(
         typer.Argument(metavar="ARCH...", help="Presets, JSON files, trials (DIR:7), timm:NAME."),
     ],
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 32,
-    resolution: Resolution = 224,
+    resolution: ResolutionOption = 224,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     deploy: Annotated[
         bool, typer.Option("--deploy", help="Fold the norms first, as for shipping.")
@@ -45,7 +50,7 @@ def measure(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     seconds: Annotated[float, typer.Option(min=0.1, help="Longest time for each.")] = 20.0,
-    json: AsJson = False,
+    json: JsonOption = False,
 ) -> None:
     """Measure throughput (img/s) and latency (ms per batch) on a device.
 
@@ -58,9 +63,9 @@ def measure(
     from partialnas.commands.describe import show_measurements
     from partialnas.commands.names import find_subject, measure_subjects
     from partialnas.runs.config.protocol import Protocol
-    from partialnas.space.values import checked
+    from partialnas.space.values import validate_as
 
-    protocol = checked(
+    protocol = validate_as(
         Protocol,
         {
             "device": device,
@@ -81,8 +86,8 @@ def flops(
         list[str],
         typer.Argument(metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:X."),
     ],
-    resolution: Resolution = 224,
-    json: AsJson = False,
+    resolution: ResolutionOption = 224,
+    json: JsonOption = False,
 ) -> None:
     """Compare what counters make of networks, and MACs with measured speed.
 
@@ -99,11 +104,11 @@ def flops(
 
 
 def remeasure(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     top: Annotated[
         str, typer.Option(metavar="front|all|N", help="Which networks: the front, all, the best N.")
     ] = "front",
-    condition: OneCondition = "",
+    condition: SingleConditionOption = "",
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images of one forward pass.")
@@ -124,7 +129,7 @@ def remeasure(
         Path | None,
         typer.Option("--import", metavar="FILE", help="Read what a bundle's script has written."),
     ] = None,
-    json: AsJson = False,
+    json: JsonOption = False,
 ) -> None:
     """Time networks of a study anew, on another device or in another way; trains nothing.
 
@@ -191,11 +196,11 @@ def export_model(
 
     Example: `partialnas export-model results/static-vs-dynamic:7 -o dpconv`
     """
-    from partialnas.commands.export_model import find_trial, show_export
+    from partialnas.commands.export_model import require_trial, show_export
     from partialnas.runs.export.export_model import export_model
 
     found = export_model(
-        *find_trial(trial), output, device=device, max_seconds=seconds, onnx=onnx,
+        *require_trial(trial), output, device=device, max_seconds=seconds, onnx=onnx,
         licence=licence, gpus=gpus, batch_size=batch_size,
     )  # fmt: skip
     show_export(found, onnx=onnx)

@@ -6,26 +6,26 @@ from typing import Annotated
 import typer
 
 from partialnas.verbs.options import (
-    Address,
-    Metric,
-    OneCondition,
-    Out,
-    Override,
-    Quick,
-    RecipeName,
-    StudyFile,
-    StudyFolder,
+    AddressOption,
+    MetricOption,
+    OutOption,
+    QuickOption,
+    RecipeOption,
+    SetOption,
+    SingleConditionOption,
+    StudyFileArgument,
+    StudyFolderArgument,
     StyleOption,
     WidthOption,
 )
 
 
 def run(
-    study: StudyFile,
-    out: Out = None,
-    quick: Quick = False,
-    set_: Override = None,
-    address: Address = None,
+    study: StudyFileArgument,
+    out: OutOption = None,
+    quick: QuickOption = False,
+    set_: SetOption = None,
+    address: AddressOption = None,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Play the study in seconds, with made-up results.")
     ] = False,
@@ -62,9 +62,9 @@ def default_folder(study: str, *, quick: bool, rehearsal: bool = False) -> Path:
 
 
 def check(
-    study: StudyFile,
-    quick: Quick = False,
-    set_: Override = None,
+    study: StudyFileArgument,
+    quick: QuickOption = False,
+    set_: SetOption = None,
     pilot: Annotated[
         int, typer.Option(min=0, help="Train the first arm with so many seeds, for their spread.")
     ] = 0,
@@ -88,14 +88,14 @@ def check(
 
 
 def confirm(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     top: Annotated[
         str, typer.Option(metavar="front|all|N", help="Which arms: the front, all, the best N.")
     ] = "front",
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
-    recipe: RecipeName = None,
-    condition: OneCondition = "",
-    address: Address = None,
+    recipe: RecipeOption = None,
+    condition: SingleConditionOption = "",
+    address: AddressOption = None,
 ) -> None:
     """Train chosen arms of a study again with fresh seeds, and report the test split.
 
@@ -116,7 +116,7 @@ def confirm(
 
 
 def audit(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     longer: Annotated[
         str | None,
         typer.Option(metavar="4x|EPOCHS", help="How long. Default: 4x, or the recipe's epochs."),
@@ -127,19 +127,19 @@ def audit(
         int,
         typer.Option(min=0, max=998, help="Further trainings by every fidelity, for the noise."),
     ] = 1,
-    recipe: RecipeName = None,
-    condition: OneCondition = "",
+    recipe: RecipeOption = None,
+    condition: SingleConditionOption = "",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/audit.pdf."),
     ] = None,
-    metric: Metric = None,
+    metric: MetricOption = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing: report what was trained before.")
     ] = False,
-    address: Address = None,
+    address: AddressOption = None,
 ) -> None:
     """Train a sample of a study longer, and report how far its short trainings can be trusted.
 
@@ -200,7 +200,7 @@ def merge(
 
 
 def status(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it again and again while the study runs.")
     ] = False,
@@ -228,7 +228,7 @@ def status(
 
 
 def dashboard(
-    folder: StudyFolder,
+    folder: StudyFolderArgument,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine alone.")] = 8080,
     export_only: Annotated[
         Path | None,
@@ -243,9 +243,9 @@ def dashboard(
 
     Example: `partialnas dashboard results/quickstart --port 8080`
     """
-    from partialnas.commands.dashboard import export, serve
+    from partialnas.commands.dashboard import export_journal, serve_dashboard
 
     if export_only is None:
-        serve(folder, port)
+        serve_dashboard(folder, port)
     else:
-        typer.echo(f"wrote {export(folder, export_only)} trials to {export_only}")
+        typer.echo(f"wrote {export_journal(folder, export_only)} trials to {export_only}")

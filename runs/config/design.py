@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.overrides import PlainData
 from partialnas.space.values import Value
 
 Kind = Literal[
@@ -17,7 +17,7 @@ Kind = Literal[
 ]
 """How arms are made of factors; `arms` is a plain list of named networks without factors."""
 
-Match = Literal["macs", "params", "latency", "none"]
+MatchCriterion = Literal["macs", "params", "latency", "none"]
 """What an arm's twin has in common with the network that it is compared with."""
 
 
@@ -35,7 +35,7 @@ class Factor(Value):
     baseline: str
 
 
-class Matched(Value):
+class CostMatch(Value):
     """How an arm's widths were adjusted so that it costs what its baseline costs.
 
     Attributes:
@@ -48,7 +48,7 @@ class Matched(Value):
         problem: why no twin within the tolerance was found; empty where one was.
     """
 
-    quantity: Match
+    quantity: MatchCriterion
     target: float
     before: float
     reached: float
@@ -81,11 +81,11 @@ class DesignArm(Value):
     name: str
     levels: dict[str, str] = Field(default_factory=dict)
     against: str | None = None
-    recipe: Plain = Field(default_factory=dict)
-    matched: Matched | None = None
+    recipe: PlainData = Field(default_factory=dict)
+    matched: CostMatch | None = None
 
 
-class LeftOut(Value):
+class ExcludedCombination(Value):
     """A combination of levels that a design does not have, and why."""
 
     levels: dict[str, str]
@@ -111,8 +111,8 @@ class Design(Value):
     kind: Kind
     factors: tuple[Factor, ...] = ()
     arms: tuple[DesignArm, ...]
-    left_out: tuple[LeftOut, ...] = ()
-    match: Match = "none"
+    left_out: tuple[ExcludedCombination, ...] = ()
+    match: MatchCriterion = "none"
     tolerance: float = 0.02
     within: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class Design(Value):
         return tuple((arm.name, arm.against) for arm in self.arms if arm.against is not None)
 
 
-class Sequential(Value):
+class SequentialSeeds(Value):
     """How many seeds a study's arms were given after the first of them (Stein's procedure).
 
     Attributes:
@@ -159,7 +159,7 @@ class Sequential(Value):
 _THEN = ", then "
 
 
-class Stage(Value):
+class StudyStage(Value):
     """A later stage of a study: chosen arms, trained again with fresh seeds.
 
     Attributes:
@@ -173,14 +173,14 @@ class Stage(Value):
     """
 
     name: str
-    recipe: Plain
+    recipe: PlainData
     seeds: tuple[int, ...]
     chosen: str
     origins: dict[str, str]
     condition: str = ""
     timed: bool = True
 
-    def grown(self, other: "Stage") -> "Stage":
+    def grown(self, other: "StudyStage") -> "StudyStage":
         """The other one, with the seeds and the arms of both, and how all of them were chosen."""
         words = dict.fromkeys([*self.chosen.split(_THEN), *other.chosen.split(_THEN)])
         both = {
@@ -191,16 +191,16 @@ class Stage(Value):
         return other.model_copy(update=both)
 
 
-def sequential_of(meta: Mapping[str, str]) -> Sequential | None:
+def sequential_of(meta: Mapping[str, str]) -> SequentialSeeds | None:
     """What a ledger knows of seeds that were added by rule; None where none were."""
     known = meta.get("sequential")
-    return Sequential.model_validate_json(known) if known else None
+    return SequentialSeeds.model_validate_json(known) if known else None
 
 
-def stages_of(meta: Mapping[str, str]) -> dict[str, Stage]:
+def stages_of(meta: Mapping[str, str]) -> dict[str, StudyStage]:
     """The later stages of a study, by name."""
     stages = json.loads(meta.get("stages", "{}"))
-    return {name: Stage.model_validate(stage) for name, stage in stages.items()}
+    return {name: StudyStage.model_validate(stage) for name, stage in stages.items()}
 
 
 def design_of(meta: Mapping[str, str]) -> Design | None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from partialnas.space.errors import UserError
 
-Plain = dict[str, Any]
+PlainData = dict[str, Any]
 
 
-def changed(data: Plain, settings: Mapping[str, Any]) -> Plain:
+def apply_overrides(data: PlainData, settings: Mapping[str, Any]) -> PlainData:
     """A copy of nested plain data with other values at `a.b.c`.
 
     Raises:
@@ -21,7 +21,7 @@ def changed(data: Plain, settings: Mapping[str, Any]) -> Plain:
     return copied
 
 
-def _put(data: Plain, key: str, value: Any) -> None:
+def _put(data: PlainData, key: str, value: Any) -> None:
     """Set `a.b.c` in nested mappings, making those that are missing."""
     *parents, last = key.split(".")
     for position, parent in enumerate(parents):

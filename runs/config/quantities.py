@@ -52,7 +52,7 @@ class Quantity:
         if math.isnan(value):
             return ""
         mark = "~" if noisy and self.timed else ""
-        return mark + (format(value, self.spec) if self.spec else significant(value))
+        return mark + (format(value, self.spec) if self.spec else format_significant(value))
 
     @property
     def timed(self) -> bool:
@@ -120,7 +120,7 @@ _NOT_QUANTITIES = frozenset(
 )
 
 
-def find(name: str, frame: pd.DataFrame) -> Quantity:
+def find_quantity(name: str, frame: pd.DataFrame) -> Quantity:
     """The quantity that `name` asks for: `KEY`, or `KEY:min` / `KEY:max` to say what is better.
 
     A user's own metric is a quantity too; its direction is told in `name` or was stated by the
@@ -130,8 +130,8 @@ def find(name: str, frame: pd.DataFrame) -> Quantity:
         UserError: the frame has no such numbers, or nobody said which direction is better.
     """
     key, _, direction = name.partition(":")
-    if key not in known(frame):
-        raise UserError(_unknown(key, known(frame)))
+    if key not in known_quantities(frame):
+        raise UserError(_unknown(key, known_quantities(frame)))
     registered = QUANTITIES.get(key)
     if not direction:
         stated = frame.attrs.get("objectives", {}).get(key, "")
@@ -142,14 +142,14 @@ def find(name: str, frame: pd.DataFrame) -> Quantity:
     return replace(plain, better=cast(Direction, direction))
 
 
-def known(frame: pd.DataFrame) -> list[str]:
+def known_quantities(frame: pd.DataFrame) -> list[str]:
     """The quantities that `frame` has columns of: registered ones, then users' own metrics."""
     numeric = [str(key) for key, kind in frame.dtypes.items() if is_numeric_dtype(kind)]
     own = [key for key in numeric if key not in QUANTITIES and key not in _NOT_QUANTITIES]
     return [key for key in QUANTITIES if key in numeric] + own
 
 
-def significant(value: float, digits: int = 4) -> str:
+def format_significant(value: float, digits: int = 4) -> str:
     """A number with at least `digits` significant digits, never in powers of ten: 1,234 or 0.5."""
     if not math.isfinite(value) or value == 0:
         return format(value, "g")
@@ -169,6 +169,6 @@ def _unknown(name: str, choices: list[str]) -> str:
     return f"{name}: these trials have no such quantity; {hint}they have {', '.join(choices)}"
 
 
-def row_names(rows: pd.DataFrame) -> "pd.Series[str]":
+def network_names(rows: pd.DataFrame) -> "pd.Series[str]":
     """The name of each arm; `#7`, the number of its first trial, of a network that is none."""
     return rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.system.seeding import generator
+from partialnas.runs.system.seeding import make_generator
 
 
-class Pool:
+class DeviceSplit:
     """Images of one split on a device.
 
     Args:
@@ -94,7 +94,7 @@ class Pool:
             yield self.cut(starts[part]), self.labels[part]
 
 
-class Mix(NamedTuple):
+class BatchMix(NamedTuple):
     """How a batch is mixed with itself reversed.
 
     `weight` is the share of the first image; the other fills `box` (rows, columns), or shines
@@ -131,9 +131,9 @@ class Epoch:
     top: NDArray[np.int64]
     left: NDArray[np.int64]
     mirrored: NDArray[np.bool_] | None
-    mixes: list[Mix]
+    mixes: list[BatchMix]
 
-    def batches(self, pool: Pool) -> Iterator[tuple[Tensor, Tensor, Mix]]:
+    def batches(self, pool: DeviceSplit) -> Iterator[tuple[Tensor, Tensor, BatchMix]]:
         """Images, labels and how they were mixed, batch by batch."""
         device = pool.labels.device
         starts = pool.starts(self.index, self.top, self.left)
@@ -144,7 +144,7 @@ class Epoch:
             yield mix.images(images), labels[step], mix
 
 
-def batch_shape(count: int, batch_size: int) -> tuple[int, int]:
+def epoch_shape(count: int, batch_size: int) -> tuple[int, int]:
     """Steps of an epoch over `count` images, and the size of their batches: all are alike."""
     size = min(count, batch_size)
     return count // size, size
@@ -152,32 +152,32 @@ def batch_shape(count: int, batch_size: int) -> tuple[int, int]:
 
 def draw_epoch(recipe: Recipe, count: int, resolution: int, seed: int, epoch: int) -> Epoch:
     """The chances of one epoch over `count` images; each purpose has a generator of its own."""
-    shape = batch_shape(count, recipe.batch_size)
-    order = generator(seed, epoch, "order").permutation(count)
+    shape = epoch_shape(count, recipe.batch_size)
+    order = make_generator(seed, epoch, "order").permutation(count)
     border = recipe.shift_at(resolution)
-    top, left = generator(seed, epoch, "shift").integers(0, 2 * border + 1, (2, *shape))
-    mirrored = generator(seed, epoch, "flip").random(shape) < 0.5 if recipe.flip else None
-    mixes = _draw_mixes(recipe, shape[0], resolution, generator(seed, epoch, "mix"))
+    top, left = make_generator(seed, epoch, "shift").integers(0, 2 * border + 1, (2, *shape))
+    mirrored = make_generator(seed, epoch, "flip").random(shape) < 0.5 if recipe.flip else None
+    mixes = _draw_mixes(recipe, shape[0], resolution, make_generator(seed, epoch, "mix"))
     return Epoch(order[: shape[0] * shape[1]].reshape(shape), top, left, mirrored, mixes)
 
 
 def _draw_mixes(
     recipe: Recipe, steps: int, resolution: int, chance: np.random.Generator
-) -> list[Mix]:
+) -> list[BatchMix]:
     kinds = [(recipe.mixup, False)] * (recipe.mixup > 0) + [(recipe.cutmix, True)] * (
         recipe.cutmix > 0
     )
     if not kinds:
-        return [Mix(1.0)] * steps
+        return [BatchMix(1.0)] * steps
     mixes = []
     for kind in chance.integers(len(kinds), size=steps):
         alpha, pasted = kinds[kind]
         weight = float(chance.beta(alpha, alpha))
-        mixes.append(_box(weight, resolution, chance) if pasted else Mix(weight))
+        mixes.append(_box(weight, resolution, chance) if pasted else BatchMix(weight))
     return mixes
 
 
-def _box(weight: float, resolution: int, chance: np.random.Generator) -> Mix:
+def _box(weight: float, resolution: int, chance: np.random.Generator) -> BatchMix:
     """A box of about 1 - weight of the image, cut off at its edges (arXiv 1905.04899)."""
     side = int(resolution * np.sqrt(1 - weight))
     spans = []
@@ -185,4 +185,4 @@ def _box(weight: float, resolution: int, chance: np.random.Generator) -> Mix:
         start = max(centre - side // 2, 0)
         spans.append(slice(start, min(centre - side // 2 + side, resolution)))
     area = (spans[0].stop - spans[0].start) * (spans[1].stop - spans[1].start)
-    return Mix(1 - area / resolution**2, (spans[0], spans[1]))
+    return BatchMix(1 - area / resolution**2, (spans[0], spans[1]))

@@ -73,7 +73,7 @@ def fingerprint(path: Path, listings: Iterable[Listing]) -> str:
     return digest([[str(file.relative_to(path)), file.stat().st_size] for file in files])
 
 
-def image_facts(listing: Listing) -> tuple[int | None, int]:
+def infer_image_shape(listing: Listing) -> tuple[int | None, int]:
     """Resolution (None where sizes differ) and channels, told by the first image of each class."""
     sizes: set[tuple[int, int]] = set()
     modes: set[str] = set()
@@ -86,7 +86,9 @@ def image_facts(listing: Listing) -> tuple[int | None, int]:
     return resolution, 1 if modes <= _GREY else 3
 
 
-def decode(files: Iterable[Path], count: int, resolution: int, channels: int) -> NDArray[np.uint8]:
+def decode_images(
+    files: Iterable[Path], count: int, resolution: int, channels: int
+) -> NDArray[np.uint8]:
     """The images as one array, N x channels x resolution x resolution.
 
     Each is cropped at its centre to a square, then resized with antialiasing.

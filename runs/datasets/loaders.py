@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from partialnas.runs.datasets.cifar import read_archive
-from partialnas.runs.datasets.image_folder import SPLITS, decode, list_folder
+from partialnas.runs.datasets.image_folder import SPLITS, decode_images, list_folder
 from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
 
-MEMORY_BOUND = 4 * 2**30
+MAX_DATASET_BYTES = 4 * 2**30
 """Bytes that the decoded images of a data set may take; they all stay in memory."""
 
 _SPLIT_SEED = 20_250_203  # of the splits alone: the seeds of trials leave them as they are
@@ -100,7 +100,7 @@ def _folder(task: Task) -> _Parts:
     _check_memory(task, sum(len(listing.files) for listing in listings.values()))
     parts = {}
     for name, (_, paths, labels) in listings.items():
-        images = decode(paths, len(paths), task.resolution, task.channels)
+        images = decode_images(paths, len(paths), task.resolution, task.channels)
         parts[name] = Labelled(images, np.asarray(labels, dtype=np.int64))
     whole = len(parts["train"].y)
     for name, share in (("test", _TEST_SHARE), ("val", _VAL_SHARE)):
@@ -168,10 +168,10 @@ def _resized(part: Labelled, resolution: int) -> Labelled:
 
 def _check_memory(task: Task, count: int) -> None:
     needed = count * task.channels * task.resolution**2
-    if needed > MEMORY_BOUND:
+    if needed > MAX_DATASET_BYTES:
         raise UserError(
             f"task.data: {count} images at {task.resolution} pixels take {needed / 2**30:.1f} GiB, "
-            f"but all images are kept in memory and at most {MEMORY_BOUND / 2**30:g} GiB are "
+            f"but all images are kept in memory and at most {MAX_DATASET_BYTES / 2**30:g} GiB are "
             "allowed; choose a smaller task.resolution or fewer images"
         )
 

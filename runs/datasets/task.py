@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError
 
 from partialnas.runs.datasets.cifar import check_archive
-from partialnas.runs.datasets.image_folder import fingerprint, image_facts, list_folder
+from partialnas.runs.datasets.image_folder import fingerprint, infer_image_shape, list_folder
 from partialnas.space.errors import UserError
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 from partialnas.space.values import Value
 
 _KINDS = "mnist5k, digits, cifar10:PATH, cifar100:PATH or folder:PATH"
@@ -83,7 +83,7 @@ def resolve_task(data: str, resolution: int | None = None) -> Task:
     try:
         return Task(data=name, **facts._replace(resolution=side)._asdict())
     except ValidationError as error:
-        raise UserError("\n".join(mistakes(error, "task"))) from None
+        raise UserError("\n".join(validation_messages(error, "task"))) from None
 
 
 def _cifar_facts(kind: str, path: Path, classes: int) -> Facts:
@@ -93,7 +93,7 @@ def _cifar_facts(kind: str, path: Path, classes: int) -> Facts:
 
 def _folder_facts(path: Path) -> Facts:
     listings = list_folder(path)
-    resolution, channels = image_facts(listings["train"])
+    resolution, channels = infer_image_shape(listings["train"])
     content = fingerprint(path, listings.values())
     return Facts(resolution, channels, len(listings["train"].classes), content)
 

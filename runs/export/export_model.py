@@ -11,28 +11,33 @@ from safetensors.torch import save as bytes_of
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.loaders import load_splits
-from partialnas.runs.export.lineage import origin
+from partialnas.runs.export.lineage import trace_lineage
 from partialnas.runs.export.model_card import model_card
 from partialnas.runs.export.timm_files import timm_config, train_script, weights_metadata
-from partialnas.runs.export.trained_trial import KeptTrial, kept_trial
-from partialnas.runs.export.verification import Proof, prove_cost, prove_outputs, prove_speed
-from partialnas.runs.export.verify_onnx import missing_packages, onnx_file
-from partialnas.runs.records.subject import build
+from partialnas.runs.export.trained_trial import TrainedTrial, load_trained_trial
+from partialnas.runs.export.verification import (
+    ExportVerification,
+    time_exported,
+    verify_cost,
+    verify_outputs,
+)
+from partialnas.runs.export.verify_onnx import export_verified_onnx, missing_packages
+from partialnas.runs.records.subject import build_network
 from partialnas.runs.system.environment import environment
-from partialnas.runs.system.files import check_place, write_file
+from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.deploy.freeze import freeze, learned_sizes
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 _PROOF = "proof.json"
 _ONNX = "model.onnx"
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportResult:
     """What was exported.
 
     Attributes:
@@ -41,8 +46,8 @@ class Export:
         files: that were written.
     """
 
-    trial: KeptTrial
-    proof: Proof
+    trial: TrainedTrial
+    proof: ExportVerification
     files: tuple[Path, ...]
 
 
@@ -57,7 +62,7 @@ def export_model(
     licence: str = "mit",
     gpus: int = 1,
     batch_size: int = 256,
-) -> Export:
+) -> ExportResult:
     """Writes the trained network of a trial into the folder `output`.
 
     Learned ratios are frozen. Nothing is written unless the network that is read back from the
@@ -79,25 +84,31 @@ def export_model(
             something else.
         MachineError: the weights are damaged, a proof fails, or the disk or the device does.
     """
-    trial = kept_trial(folder, number)
-    check_place(output / _PROOF)
+    trial = load_trained_trial(folder, number)
+    check_output_path(output / _PROOF)
     _check_output(output)
     settings = {"max_seconds": max_seconds} | ({} if device is None else {"device": device})
-    protocol = checked(Protocol, trial.protocol.model_dump() | settings, "it cannot be measured so")
+    protocol = validate_as(
+        Protocol, trial.protocol.model_dump() | settings, "it cannot be measured so"
+    )
     splits = load_splits(trial.task)
     trained = _trained(trial)
     architecture, weights = trial.architecture.to_json(indent=2), _weights(trial, trained)
     exported = _read_back(architecture, weights, trial)
-    as_onnx = onnx_file(trial.name, exported, splits) if onnx and not missing_packages() else None
-    proof = Proof(
+    as_onnx = (
+        export_verified_onnx(trial.name, exported, splits)
+        if onnx and not missing_packages()
+        else None
+    )
+    proof = ExportVerification(
         trial=trial.name,
         key=trial.row.key,
         trained_digest=trial.subject.digest,
         digest=exported.architecture.digest,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
-        outputs=prove_outputs(trial, trained, exported, splits),
-        cost=prove_cost(trial, exported),
-        speed=prove_speed(trial, splits, protocol),
+        outputs=verify_outputs(trial, trained, exported, splits),
+        cost=verify_cost(trial, exported),
+        speed=time_exported(trial, splits, protocol),
         onnx=as_onnx[1] if as_onnx else None,
         environment=environment(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,13 +120,15 @@ def export_model(
         "model.safetensors": weights,
         "config.json": timm_config(trial.architecture, trial.task, splits),
         "train.sh": train_script(trial.architecture, gpus=gpus, batch_size=batch_size),
-        "README.md": model_card(trial, origin(trial), proof, licence=licence),
+        "README.md": model_card(trial, trace_lineage(trial), proof, licence=licence),
     }
     if as_onnx:
         files[_ONNX] = as_onnx[0]
     else:
         (output / _ONNX).unlink(missing_ok=True)  # of an earlier export: another network's
-    return Export(trial, proof, tuple(write_file(output / n, text) for n, text in files.items()))
+    return ExportResult(
+        trial, proof, tuple(write_file(output / n, text) for n, text in files.items())
+    )
 
 
 def _check_output(output: Path) -> None:
@@ -128,16 +141,16 @@ def _check_output(output: Path) -> None:
     except (OSError, ValueError):
         names, told = [output.name], {}
     made_by = told.get("made_by") if isinstance(told, dict) else None
-    if names and made_by != Proof.model_fields["made_by"].default:
+    if names and made_by != ExportVerification.model_fields["made_by"].default:
         raise UserError(
             f"{output}: holds {names[0]} and is no earlier export, so that nothing is written "
             "there; name a new folder with -o"
         )
 
 
-def _trained(trial: KeptTrial) -> Network:
+def _trained(trial: TrainedTrial) -> Network:
     """The network as it was trained, in evaluation mode."""
-    network = build(trial.subject, trial.task)
+    network = build_network(trial.subject, trial.task)
     assert isinstance(network, Network)  # the subject is an architecture
     load_weights(trial.weights, network)
     if trial.subject.frozen(learned_sizes(network)).digest != trial.architecture.digest:
@@ -148,12 +161,12 @@ def _trained(trial: KeptTrial) -> Network:
     return network.eval()
 
 
-def _weights(trial: KeptTrial, trained: Network) -> bytes:
+def _weights(trial: TrainedTrial, trained: Network) -> bytes:
     static = freeze(trained) if trial.subject.learned else trained
     return bytes_of(static.state_dict(), weights_metadata(trial.architecture))
 
 
-def _read_back(architecture: str, weights: bytes, trial: KeptTrial) -> Network:
+def _read_back(architecture: str, weights: bytes, trial: TrainedTrial) -> Network:
     """The network that a reader of the files gets."""
     task = trial.task
     network = Network(Architecture.from_json(architecture), task.channels, task.classes)

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from partialnas.runs.config.design import Stage, design_of, stages_of
-from partialnas.runs.export.trained_trial import KeptTrial
+from partialnas.runs.config.design import StudyStage, design_of, stages_of
+from partialnas.runs.export.trained_trial import TrainedTrial
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow, TrialRow
 from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
@@ -14,7 +14,7 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Origin:
+class Lineage:
     """What a ledger tells of a trial beside its own record.
 
     Attributes:
@@ -38,7 +38,7 @@ class Origin:
     frozen: dict[str, Any]
     arm: str
     condition: str
-    stage: Stage | None
+    stage: StudyStage | None
     recipe: dict[str, Any]
     trials: dict[str, int]
     networks: int
@@ -46,7 +46,7 @@ class Origin:
     fresh: dict[int, Metrics]
 
 
-def origin(trial: KeptTrial) -> Origin:
+def trace_lineage(trial: TrainedTrial) -> Lineage:
     """Where the network of a trial comes from.
 
     Raises:
@@ -59,7 +59,7 @@ def origin(trial: KeptTrial) -> Origin:
     condition, stage = condition_of(proposal), stage_of(proposal)
     frozen = json.loads(meta.get("frozen", "{}"))
     own = [row for row in rows if not stage_of(proposals[row.proposal])]
-    return Origin(
+    return Lineage(
         study=meta.get("study", trial.folder.name),
         question=str(frozen.get("question") or ""),
         frozen=frozen,
@@ -74,7 +74,7 @@ def origin(trial: KeptTrial) -> Origin:
     )
 
 
-def _recipe(trial: KeptTrial, meta: dict[str, str], proposal: ProposalRow) -> dict[str, Any]:
+def _recipe(trial: TrainedTrial, meta: dict[str, str], proposal: ProposalRow) -> dict[str, Any]:
     """How the trial was trained: by the study, its condition, its arm or its stage."""
     stage = stages_of(meta).get(stage_of(proposal))
     study = json.loads(meta.get("frozen", "{}"))
@@ -91,7 +91,7 @@ def _states(rows: list[TrialRow]) -> dict[str, int]:
 
 
 def _replicates(
-    trial: KeptTrial,
+    trial: TrainedTrial,
     rows: list[TrialRow],
     proposals: dict[int, ProposalRow],
     where: tuple[str, str],

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from partialnas.runs.export.lineage import Metrics, Origin
-from partialnas.runs.export.trained_trial import KeptTrial
-from partialnas.runs.export.verification import Proof
+from partialnas.runs.export.lineage import Lineage, Metrics
+from partialnas.runs.export.trained_trial import TrainedTrial
+from partialnas.runs.export.verification import ExportVerification
 
 _METRICS = {
     "val_accuracy": ("Validation accuracy, %", ".2f"),
@@ -25,7 +25,9 @@ _TOLD = (
 """Settings of the recipe that a card tells; 0 is told as off by leaving it out."""
 
 
-def model_card(trial: KeptTrial, origin: Origin, proof: Proof, *, licence: str) -> str:
+def model_card(
+    trial: TrainedTrial, origin: Lineage, proof: ExportVerification, *, licence: str
+) -> str:
     """`README.md`, with the metadata that model hubs read.
 
     Args:
@@ -58,7 +60,7 @@ def model_card(trial: KeptTrial, origin: Origin, proof: Proof, *, licence: str) 
     return "\n".join(parts)
 
 
-def _metadata(trial: KeptTrial, origin: Origin, licence: str) -> str:
+def _metadata(trial: TrainedTrial, origin: Lineage, licence: str) -> str:
     facts: dict[str, Any] = {
         "library_name": "timm",
         "license": licence,
@@ -76,7 +78,7 @@ def _metadata(trial: KeptTrial, origin: Origin, licence: str) -> str:
     return f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n"
 
 
-def _summary(trial: KeptTrial, origin: Origin, proof: Proof) -> str:
+def _summary(trial: TrainedTrial, origin: Lineage, proof: ExportVerification) -> str:
     learned = (
         f"Its ratios were learned and are frozen (trained as {proof.trained_digest}). "
         if trial.subject.learned
@@ -89,7 +91,7 @@ def _summary(trial: KeptTrial, origin: Origin, proof: Proof) -> str:
     )
 
 
-def _found(trial: KeptTrial, origin: Origin) -> str:
+def _found(trial: TrainedTrial, origin: Lineage) -> str:
     question = f" It asks: {_plain(origin.question)}" if origin.question else ""
     arm = f" The network is its arm {_plain(origin.arm)}." if origin.arm else ""
     under = f" Condition: {_plain(origin.condition)}." if origin.condition else ""
@@ -115,7 +117,7 @@ def _method(frozen: Mapping[str, Any]) -> str:
     return "A comparison of named networks"
 
 
-def _training(trial: KeptTrial, origin: Origin) -> str:
+def _training(trial: TrainedTrial, origin: Lineage) -> str:
     task, recipe = trial.task, origin.recipe
     told = [f"{key} {recipe[key]}" for key in _TOLD if recipe.get(key) not in (None, 0, 0.0)]
     hours = trial.row.seconds / 3600
@@ -131,7 +133,7 @@ def _training(trial: KeptTrial, origin: Origin) -> str:
     )
 
 
-def _reached(trial: KeptTrial, origin: Origin) -> str:
+def _reached(trial: TrainedTrial, origin: Lineage) -> str:
     heads = ["", "these weights", f"mean ± SD of {_seeds(origin.seeds)}"]
     if origin.fresh:
         heads.append(f"mean ± SD of {_seeds(origin.fresh)}, fresh")
@@ -146,7 +148,7 @@ def _reached(trial: KeptTrial, origin: Origin) -> str:
     return f"{table}\n{_about_seeds(origin)}\n"
 
 
-def _about_seeds(origin: Origin) -> str:
+def _about_seeds(origin: Lineage) -> str:
     fresh = (
         "The fresh seeds are not those that the network was chosen by: their means are the figures "
         "to quote."
@@ -170,7 +172,7 @@ def _spread(of: Mapping[int, Metrics], key: str, spec: str) -> str:
     return f"{mean} ± {format(stdev(values), spec)}" if len(values) > 1 else mean
 
 
-def _costs(trial: KeptTrial, proof: Proof) -> str:
+def _costs(trial: TrainedTrial, proof: ExportVerification) -> str:
     cost, speed, side = proof.cost, proof.speed, trial.task.resolution
     noisy = f" ({speed.marked})" if speed.marks else ""
     processor = speed.environment.get("processor", speed.device)
@@ -187,11 +189,11 @@ def _costs(trial: KeptTrial, proof: Proof) -> str:
     )
 
 
-def _limits(trial: KeptTrial, origin: Origin) -> str:
+def _limits(trial: TrainedTrial, origin: Lineage) -> str:
     return "".join(f"- {line}\n" for line in _warnings(trial, origin))
 
 
-def _warnings(trial: KeptTrial, origin: Origin) -> Iterator[str]:
+def _warnings(trial: TrainedTrial, origin: Lineage) -> Iterator[str]:
     epochs = trial.row.fidelity
     yield (
         f"The weights come from a proxy training ({epochs} epoch{'s' * (epochs != 1)} on "
@@ -210,7 +212,7 @@ def _warnings(trial: KeptTrial, origin: Origin) -> Iterator[str]:
     )
 
 
-def _use(proof: Proof) -> str:
+def _use(proof: ExportVerification) -> str:
     difference = f"{proof.onnx.difference:.1e}" if proof.onnx else ""
     onnx = (
         f"`model.onnx` is its deploy form (norms folded; `image` in, `logits` out, any batch); its "

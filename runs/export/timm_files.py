@@ -64,7 +64,7 @@ def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
     return json.dumps(whole, indent=2) + "\n"
 
 
-def nearest_size(architecture: Architecture) -> str:
+def nearest_preset(architecture: Architecture) -> str:
     """The published network whose number of parameters is nearest, by ratio."""
     params = cost(architecture, _side(architecture), _CHANNELS, _CLASSES).params
 
@@ -87,7 +87,7 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
         gpus: that it uses unless `GPUS` says otherwise.
         batch_size: images a step on each of them, unless `BATCH` says otherwise.
     """
-    size = nearest_size(architecture)
+    size = nearest_preset(architecture)
     recipe = _RECIPES[size]
     side = _side(architecture)
     macs = cost(architecture, side, _CHANNELS, _CLASSES).macs

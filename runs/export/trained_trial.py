@@ -11,14 +11,14 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
 from partialnas.runs.ledger.study_meta import condition_of, settings_under, task_under
 from partialnas.runs.records.frozen_model import frozen_subject
-from partialnas.runs.records.subject import Subject, TimmModel, subject_from
+from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
 from partialnas.runs.system.files import weights_path
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 
 
 @dataclass(frozen=True)
-class KeptTrial:
+class TrainedTrial:
     """A trial that is done and can be exported.
 
     Attributes:
@@ -48,7 +48,7 @@ class KeptTrial:
         return weights_path(self.folder, self.row.key)
 
 
-def kept_trial(folder: Path, number: int) -> KeptTrial:
+def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
     """The trial of this number, if there is a trained network of it that is one of ours.
 
     Raises:
@@ -62,7 +62,7 @@ def kept_trial(folder: Path, number: int) -> KeptTrial:
         last = ledger.last_ratios(row.key)
     name, study = f"{folder}:{number}", json.loads(meta.get("frozen", "{}"))
     _check_done(name, row)
-    subject = _check_ours(name, subject_from(proposal.subject))
+    subject = _check_ours(name, parse_subject(proposal.subject))
     if subject.learned is not None and subject.learned.per == "input":
         raise UserError(
             f"{name}: its ratios depend on the image, so that no static network computes the same; "
@@ -78,7 +78,7 @@ def kept_trial(folder: Path, number: int) -> KeptTrial:
     condition = condition_of(proposal)
     task = task_under(json.loads(meta["task"]), condition)
     protocol = Protocol.model_validate(settings_under(study, condition)["measure"])
-    return KeptTrial(folder, row, subject, architecture, task, protocol)
+    return TrainedTrial(folder, row, subject, architecture, task, protocol)
 
 
 def _check_done(name: str, row: TrialRow) -> None:

@@ -5,16 +5,16 @@ from typing import Literal
 import torch
 
 from partialnas.runs.config.protocol import Protocol
-from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.export.trained_trial import KeptTrial
+from partialnas.runs.export.trained_trial import TrainedTrial
 from partialnas.runs.measure.measure import measure
-from partialnas.runs.measure.prepared_model import Trained
+from partialnas.runs.measure.prepared_model import TimingInputs
 from partialnas.runs.records.measurement import Measurement
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import MachineError
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.op_counter import count
+from partialnas.space.nn.op_counter import count_ops
 from partialnas.space.values import Value
 
 LARGEST_DIFFERENCE = 1e-5
@@ -23,7 +23,7 @@ LARGEST_DIFFERENCE = 1e-5
 _BATCH = 250
 
 
-class OutputProof(Value):
+class OutputCheck(Value):
     """That the network which is exported computes what the trained one does.
 
     Attributes:
@@ -41,7 +41,7 @@ class OutputProof(Value):
     recorded_val_accuracy: float | None
 
 
-class CostProof(Value):
+class CostCheck(Value):
     """That the network costs what was predicted: three figures that are the same.
 
     Attributes:
@@ -61,7 +61,7 @@ class CostProof(Value):
     params_recorded: int | None
 
 
-class OnnxProof(Value):
+class OnnxCheck(Value):
     """That the ONNX file computes what the network does.
 
     Attributes:
@@ -79,7 +79,7 @@ class OnnxProof(Value):
     runtime: str
 
 
-class Proof(Value):
+class ExportVerification(Value):
     """What was proved of an exported network, where and when.
 
     Attributes:
@@ -89,11 +89,11 @@ class Proof(Value):
         trained_digest: of the network that was trained.
         digest: of the network that is exported; another one where ratios were learned.
         weights_sha256: of the file of its weights.
-        outputs: see `OutputProof`.
-        cost: see `CostProof`.
+        outputs: see `OutputCheck`.
+        cost: see `CostCheck`.
         speed: of the trained network in its deploy form, beside the network that is built from
             `architecture.json` by hand; where ratios were static, these are one and the same.
-        onnx: see `OnnxProof`; None where no ONNX file was written.
+        onnx: see `OnnxCheck`; None where no ONNX file was written.
         environment: machine, library versions and code.
         made: when, ISO 8601 in UTC.
     """
@@ -104,24 +104,24 @@ class Proof(Value):
     trained_digest: str
     digest: str
     weights_sha256: str
-    outputs: OutputProof
-    cost: CostProof
+    outputs: OutputCheck
+    cost: CostCheck
     speed: Measurement
-    onnx: OnnxProof | None = None
+    onnx: OnnxCheck | None = None
     environment: dict[str, str | int]
     made: str
 
 
 @torch.inference_mode()
-def prove_outputs(
-    trial: KeptTrial, trained: Network, exported: Network, splits: Splits
-) -> OutputProof:
+def verify_outputs(
+    trial: TrainedTrial, trained: Network, exported: Network, splits: Splits
+) -> OutputCheck:
     """Compares the logits of two networks on all validation images, on the CPU.
 
     Raises:
         MachineError: they differ by more than rounding.
     """
-    pool = Pool(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
+    pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     trained.eval()
     exported.eval()
     apart, largest, correct = torch.zeros(()), torch.zeros(()), 0
@@ -138,7 +138,7 @@ def prove_outputs(
             f"differ by {difference:.2g} of the largest one on {len(pool)} validation images, at "
             f"most {LARGEST_DIFFERENCE:g} is rounding. Nothing was written"
         )
-    return OutputProof(
+    return OutputCheck(
         images=len(pool),
         difference=difference,
         at_most=LARGEST_DIFFERENCE,
@@ -147,7 +147,7 @@ def prove_outputs(
     )
 
 
-def prove_cost(trial: KeptTrial, exported: Network) -> CostProof:
+def verify_cost(trial: TrainedTrial, exported: Network) -> CostCheck:
     """Compares the predicted cost with what fvcore counts and with the trial's record.
 
     Raises:
@@ -155,9 +155,9 @@ def prove_cost(trial: KeptTrial, exported: Network) -> CostProof:
     """
     task = trial.task
     formula = cost(trial.architecture, task.resolution, task.channels, task.classes)
-    counted = count(exported, task.resolution, task.channels)
+    counted = count_ops(exported, task.resolution, task.channels)
     recorded = trial.row.cost
-    proof = CostProof(
+    proof = CostCheck(
         macs=formula.macs,
         macs_counted=counted.macs_raw,
         macs_recorded=recorded.get("macs"),
@@ -173,7 +173,7 @@ def prove_cost(trial: KeptTrial, exported: Network) -> CostProof:
     return proof
 
 
-def prove_speed(trial: KeptTrial, splits: Splits, protocol: Protocol) -> Measurement:
+def time_exported(trial: TrainedTrial, splits: Splits, protocol: Protocol) -> Measurement:
     """Times the trained network in turns with the static one that its ratios describe.
 
     Both are in deploy form. What is measured of a network with static ratios is that network
@@ -184,5 +184,5 @@ def prove_speed(trial: KeptTrial, splits: Splits, protocol: Protocol) -> Measure
         MachineError: the device is missing, or out of memory.
     """
     protocol = protocol.model_copy(update={"form": "deploy"})
-    trained = Trained(splits, trial.weights)
+    trained = TimingInputs(splits, trial.weights)
     return measure(trial.subject, trial.task, protocol, trial.architecture, trained)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
-from partialnas.runs.export.verification import OnnxProof
+from partialnas.runs.export.verification import OnnxCheck
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.deploy.onnx_export import OPSET, export_onnx
 from partialnas.space.errors import MachineError
@@ -27,7 +27,7 @@ def missing_packages() -> list[str]:
     return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def onnx_file(name: str, network: Network, splits: Splits) -> tuple[bytes, OnnxProof]:
+def export_verified_onnx(name: str, network: Network, splits: Splits) -> tuple[bytes, OnnxCheck]:
     """The deploy form of a network as an ONNX file, and how far its logits are from the network's.
 
     Args:
@@ -48,11 +48,11 @@ def onnx_file(name: str, network: Network, splits: Splits) -> tuple[bytes, OnnxP
 
 
 @torch.inference_mode()
-def _prove(name: str, content: bytes, network: Network, splits: Splits) -> OnnxProof:
+def _prove(name: str, content: bytes, network: Network, splits: Splits) -> OnnxCheck:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    pool = Pool(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
+    pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     apart = largest = 0.0
     for images, _ in pool.in_order(_BATCH):
         own = network(images).numpy()
@@ -67,7 +67,7 @@ def _prove(name: str, content: bytes, network: Network, splits: Splits) -> OnnxP
             f"{difference:.2g} of the largest one on {len(pool)} validation images, at most "
             f"{LARGEST_DIFFERENCE:g} is rounding. Nothing was written"
         )
-    return OnnxProof(
+    return OnnxCheck(
         images=len(pool),
         difference=difference,
         at_most=LARGEST_DIFFERENCE,

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from partialnas.runs.ledger.schema import APPLICATION_ID, COLUMNS, read
+from partialnas.runs.ledger.schema import APPLICATION_ID, LEDGER_COLUMNS, read_rows
 
 _FOLDER = "backups"
 _KEPT = 2
@@ -39,7 +39,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
     return target
 
 
-def newest_good(path: Path) -> Path | None:
+def newest_valid_backup(path: Path) -> Path | None:
     """The newest copy of the ledger at `path` that is in order still."""
     return next((copy for copy in _copies(path) if is_good(copy)), None)
 
@@ -52,8 +52,8 @@ def is_good(path: Path) -> bool:
             sound = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             if application != APPLICATION_ID or not sound:
                 return False
-            for table in COLUMNS:
-                read(copy, table)
+            for table in LEDGER_COLUMNS:
+                read_rows(copy, table)
     except sqlite3.Error:
         return False
     return True

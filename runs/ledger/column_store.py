@@ -13,23 +13,28 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from partialnas.runs.ledger.rows import FINAL, TrialRow, to_json, trial_rows
-from partialnas.runs.ledger.schema import COLUMNS, read, write
-from partialnas.runs.records.measurement import DEFAULTS, Columns, Measured, plain_measurement
+from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, to_json, trial_rows
+from partialnas.runs.ledger.schema import LEDGER_COLUMNS, read_rows, write_row
+from partialnas.runs.records.measurement import (
+    MEASUREMENT_DEFAULTS,
+    Columns,
+    MeasurementTable,
+    parse_measurement,
+)
 
-SIZE = 1000
+VOLUME_SIZE = 1000
 """Rows of a volume."""
 
-_FEW = SIZE // 10
+_FEW = VOLUME_SIZE // 10
 """Values that a column has at most, if they are told once and their places in it."""
 
 _END = 2**63 - 1
-_MEASUREMENT = COLUMNS["measurements"].index("measurement")
+_MEASUREMENT = LEDGER_COLUMNS["measurements"].index("measurement")
 _SPREAD = ("metrics", "cost")
 
 
 @dataclass(frozen=True)
-class Source:
+class ArchivedTable:
     """A table that is bound.
 
     Attributes:
@@ -56,22 +61,24 @@ def _trials(rows: Sequence[tuple[Any, ...]]) -> Columns:
 
 
 def _measurements(rows: Sequence[tuple[Any, ...]]) -> Columns:
-    told = [plain_measurement(row[_MEASUREMENT]) for row in rows]
-    return Measured.of(told).columns
+    told = [parse_measurement(row[_MEASUREMENT]) for row in rows]
+    return MeasurementTable.of(told).columns
 
 
 def _proposals(rows: Sequence[tuple[Any, ...]]) -> Columns:
     """All but the networks, which hardly anybody asks for."""
-    columns = zip(COLUMNS["proposals"], map(list, zip(*rows, strict=True)), strict=True)
+    columns = zip(LEDGER_COLUMNS["proposals"], map(list, zip(*rows, strict=True)), strict=True)
     return {name: values for name, values in columns if name not in ("subject", "created")}
 
 
-PROPOSALS = Source("proposals", "TRUE", _proposals)
-TRIALS = Source("trials", f"state IN {tuple(sorted(FINAL))}", _trials)
-MEASUREMENTS = Source("measurements", "TRUE", _measurements, DEFAULTS)
+PROPOSALS = ArchivedTable("proposals", "TRUE", _proposals)
+TRIALS = ArchivedTable("trials", f"state IN {tuple(sorted(FINAL_STATES))}", _trials)
+MEASUREMENTS = ArchivedTable("measurements", "TRUE", _measurements, MEASUREMENT_DEFAULTS)
 
 
-def columns(connection: sqlite3.Connection, source: Source, wanted: Sequence[str]) -> Columns:
+def read_columns(
+    connection: sqlite3.Connection, source: ArchivedTable, wanted: Sequence[str]
+) -> Columns:
     """Columns of a table, in the order of its rows, each value compared with a seal.
 
     Args:
@@ -83,8 +90,8 @@ def columns(connection: sqlite3.Connection, source: Source, wanted: Sequence[str
     following = 1
     for first, bound in _volumes(connection, source, wanted).items():
         parts += _loose(connection, source, following, first)
-        parts.append((SIZE, bound))
-        following = first + SIZE
+        parts.append((VOLUME_SIZE, bound))
+        following = first + VOLUME_SIZE
     parts += _loose(connection, source, following, _END)
     plain = [name for name in wanted if name not in _SPREAD]
     names = dict.fromkeys(chain(plain, *(part for _, part in parts)))
@@ -95,16 +102,16 @@ def columns(connection: sqlite3.Connection, source: Source, wanted: Sequence[str
     }
 
 
-def of_kind(columns: Columns, kind: str) -> Columns:
+def columns_of_kind(columns: Columns, kind: str) -> Columns:
     """The columns of one kind, such as all metrics, by their own names."""
     prefix = f"{kind}."
     own = (name for name in columns if name.startswith(prefix))
     return {name.removeprefix(prefix): columns[name] for name in own}
 
 
-def by_row(columns: Columns) -> list[dict[str, Any]]:
+def results_by_row(columns: Columns) -> list[dict[str, Any]]:
     """Metrics and cost row by row, each by its own name; what a row does not tell is left out."""
-    told = [each for kind in _SPREAD for each in of_kind(columns, kind).items()]
+    told = [each for kind in _SPREAD for each in columns_of_kind(columns, kind).items()]
     names, values = [name for name, _ in told], [each for _, each in told]
     if any(None in each for each in values):
         rows = (zip(names, row, strict=True) for row in zip(*values, strict=True))
@@ -112,21 +119,21 @@ def by_row(columns: Columns) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def bind(connection: sqlite3.Connection) -> None:
+def archive_rows(connection: sqlite3.Connection) -> None:
     """Binds what has come to last since, inside a transaction."""
     for source in (PROPOSALS, TRIALS, MEASUREMENTS):
         known = f"SELECT first FROM volumes WHERE source = '{source.table}'"
         full = connection.execute(
-            f"SELECT (number - 1) / {SIZE} * {SIZE} + 1 AS first FROM {source.table} "
-            f"WHERE {source.lasting} AND first NOT IN ({known}) GROUP BY 1 HAVING count(*) = {SIZE}"
+            f"SELECT (number - 1) / {VOLUME_SIZE} * {VOLUME_SIZE} + 1 AS first FROM {source.table} "
+            f"WHERE {source.lasting} AND first NOT IN ({known}) GROUP BY 1 HAVING count(*) = {VOLUME_SIZE}"
         )
         for (first,) in full.fetchall():
-            ((_, told),) = _loose(connection, source, first, first + SIZE)
+            ((_, told),) = _loose(connection, source, first, first + VOLUME_SIZE)
             for name, values in told.items():
-                write(connection, "volumes", (source.table, first, name, _packed(values)))
+                write_row(connection, "volumes", (source.table, first, name, _packed(values)))
 
 
-def _values(source: Source, name: str, count: int, part: Columns) -> list[Any]:
+def _values(source: ArchivedTable, name: str, count: int, part: Columns) -> list[Any]:
     return part[name] if name in part else [source.missing.get(name)] * count
 
 
@@ -135,26 +142,28 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
 
 
 def _volumes(
-    connection: sqlite3.Connection, source: Source, wanted: Sequence[str]
+    connection: sqlite3.Connection, source: ArchivedTable, wanted: Sequence[str]
 ) -> dict[int, Columns]:
     """Columns by the first row of their volume."""
     marks = ", ".join("?" * len(wanted))
     kind = "substr(name, 1, instr(name, '.') - 1)"
     where = f"WHERE source = ? AND (name IN ({marks}) OR {kind} IN ({marks})) ORDER BY first, rowid"
     found: dict[int, Columns] = {}
-    for _, first, name, text in read(connection, "volumes", where, source.table, *wanted, *wanted):
+    for _, first, name, text in read_rows(
+        connection, "volumes", where, source.table, *wanted, *wanted
+    ):
         found.setdefault(first, {})[name] = _unpacked(text)
     return found
 
 
 def _loose(
-    connection: sqlite3.Connection, source: Source, start: int, stop: int
+    connection: sqlite3.Connection, source: ArchivedTable, start: int, stop: int
 ) -> list[tuple[int, Columns]]:
     """What the rows say from one number up to another, which is left out, if there are any."""
     if start == stop:
         return []
     where = "WHERE number >= ? AND number < ? ORDER BY number"
-    rows = read(connection, source.table, where, start, stop)
+    rows = read_rows(connection, source.table, where, start, stop)
     return [(len(rows), source.opened(rows))] if rows else []
 
 

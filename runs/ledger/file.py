@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from partialnas.runs.ledger.backup import newest_good
+from partialnas.runs.ledger.backup import newest_valid_backup
 from partialnas.runs.ledger.schema import (
     APPLICATION_ID,
     SCHEMA,
     SCHEMA_VERSION,
     schema_version,
-    write,
+    write_row,
 )
-from partialnas.runs.system.files import file_in_the_way
+from partialnas.runs.system.files import blocking_file
 from partialnas.space.errors import MachineError, UserError
 
 LEDGER_FILE = "ledger.sqlite"
@@ -30,49 +30,49 @@ _REMEDIES = {
     "SQLITE_PERM": "cannot be opened; check the access rights of the file and its folder",
     "SQLITE_BUSY": "another program keeps it locked; stop that program",
     "SQLITE_CORRUPT": _DAMAGED,
-    "SQLITE_ERROR": _DAMAGED,  # the schema is not what `create_file` made
+    "SQLITE_ERROR": _DAMAGED,  # the schema is not what `create_ledger_file` made
 }
 
 
-def create_file(path: Path, meta: Mapping[str, str]) -> None:
+def create_ledger_file(path: Path, meta: Mapping[str, str]) -> None:
     """Makes an empty ledger with these facts. It is there as a whole or not at all."""
     draft = path.with_suffix(".draft")
-    with telling(path):
+    with translate_errors(path):
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = MEMORY")  # leaves no file beside a dead draft
             connection.executescript(f"BEGIN; {SCHEMA}")
             for key, value in meta.items():
-                write(connection, "meta", (key, value))
+                write_row(connection, "meta", (key, value))
             connection.execute("COMMIT")
         draft.replace(path)
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """A connection that may write; `check_pages` and `upgrade` come before the first time.
+    """A connection that may write; `check_integrity` and `upgrade` come before the first time.
 
     Raises:
-        UserError, MachineError: as `telling` has it.
+        UserError, MachineError: as `translate_errors` has it.
     """
-    with telling(path):
+    with translate_errors(path):
         connection = _opened(path, "mode=rw")
         connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
-def check_pages(path: Path) -> None:
+def check_integrity(path: Path) -> None:
     """Finds a ledger in order, page by page; the longer the ledger is, the longer it takes.
 
     Raises:
         MachineError: it is damaged.
     """
-    with telling(path), closing(_opened(path, "mode=rw")) as connection:
+    with translate_errors(path), closing(_opened(path, "mode=rw")) as connection:
         found = connection.execute("PRAGMA integrity_check").fetchall()
         faults = [fault for (fault,) in found if fault != "ok"]
         for table, *_ in connection.execute("PRAGMA foreign_key_check"):
             faults.append(f"orphaned row of {table}")
     if faults:
-        raise MachineError(f"{path}: {_DAMAGED} ({faults[0]}); {way_out(path)}")
+        raise MachineError(f"{path}: {_DAMAGED} ({faults[0]}); {recovery_advice(path)}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -84,7 +84,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """
     wal = path.with_name(f"{path.name}-wal")
     still = not os.access(path.parent, os.W_OK) and not wal.exists()
-    with telling(path):
+    with translate_errors(path):
         connection = _opened(path, "immutable=1" if still else "mode=rw")
         connection.execute("PRAGMA query_only = ON")
     return connection
@@ -114,7 +114,7 @@ def _refuse_strangers(path: Path, connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turns failures of SQLite and of the disk into errors that say what to do.
 
     Raises:
@@ -124,7 +124,7 @@ def telling(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        blocking = file_in_the_way(path) or error.filename or path
+        blocking = blocking_file(path) or error.filename or path
         raise UserError(f"{blocking}: a file, not a folder; {_ELSEWHERE}") from error
     except OSError as error:
         raise MachineError(f"{error.filename or path}: {error.strerror}; {_ELSEWHERE}") from error
@@ -133,18 +133,18 @@ def telling(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "SQLITE_ERROR")  # none where text is not UTF-8
         if code == "SQLITE_NOTADB":
-            told = f"{path}: is not a ledger of partialnas ({error}); {way_out(path)}"
+            told = f"{path}: is not a ledger of partialnas ({error}); {recovery_advice(path)}"
             raise UserError(told) from error
         for prefix, remedy in _REMEDIES.items():
             if code.startswith(prefix):
-                more = f"; {way_out(path)}" if remedy is _DAMAGED else ""
+                more = f"; {recovery_advice(path)}" if remedy is _DAMAGED else ""
                 raise MachineError(f"{path}: {remedy} ({error}){more}") from error
         raise
 
 
-def way_out(path: Path) -> str:
+def recovery_advice(path: Path) -> str:
     """What to do about a ledger that is no good: its newest copy that is, if there is one."""
-    copy = newest_good(path)
+    copy = newest_valid_backup(path)
     if copy is None:
         return "put a copy in its place, or start in another folder with --out"
     return f"the newest copy in order is {copy}: put it in the ledger's place to go on from there"

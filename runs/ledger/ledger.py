@@ -18,38 +18,38 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from partialnas.runs.ledger import column_store as volumes
-from partialnas.runs.ledger.backup import back_up, newest_good
+from partialnas.runs.ledger.backup import back_up, newest_valid_backup
 from partialnas.runs.ledger.file import (
     LEDGER_FILE,
-    check_pages,
-    create_file,
+    check_integrity,
+    create_ledger_file,
     open_reader,
     open_writer,
-    telling,
-    way_out,
+    recovery_advice,
+    translate_errors,
 )
-from partialnas.runs.ledger.reader import LedgerReading
+from partialnas.runs.ledger.reader import LedgerReader
 from partialnas.runs.ledger.rows import (
-    FINAL,
+    FINAL_STATES,
+    ImportedTrial,
     ProposalRow,
-    Settled,
     TrialRow,
     planned_row,
     to_json,
     trial_columns,
 )
-from partialnas.runs.ledger.schema import transaction, upgrade, write
+from partialnas.runs.ledger.schema import transaction, upgrade, write_row
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.system.environment import now
-from partialnas.runs.system.study_lock import free_driver, lock_driver
+from partialnas.runs.system.environment import utc_now
+from partialnas.runs.system.study_lock import lock_study, unlock_study
 from partialnas.space.errors import MachineError, UserError
 
 _BACKUP_EVERY_S = 600.0
 _BACKUP_REST = 50  # times as long as a copy takes, so that copies take 2 % of the time at most
 
 
-class Ledger(LedgerReading):
+class Ledger(LedgerReader):
     """The records of the study in one folder.
 
     Made by `create` or `open`; a context manager. Its methods raise MachineError where the disk is
@@ -75,19 +75,19 @@ class Ledger(LedgerReading):
             MachineError: the folder cannot be written, or its ledger is gone and left copies.
         """
         path = folder / LEDGER_FILE
-        with telling(path):
+        with translate_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = lock_driver(folder)
+        lock = lock_study(folder)
         try:
             if path.exists():
                 raise UserError(f"{folder}: holds a ledger already; choose another folder")
             _refuse_lost(path)
-            create_file(path, meta)
+            create_ledger_file(path, meta)
             ledger = cls(path, open_writer(path), lock)
             upgrade(ledger._connection)
             return ledger
         except BaseException:
-            free_driver(lock)
+            unlock_study(lock)
             raise
 
     @classmethod
@@ -113,14 +113,14 @@ class Ledger(LedgerReading):
             )
         if not write:
             return cls(path, open_reader(path), None)
-        lock = lock_driver(folder)
+        lock = lock_study(folder)
         try:
             ledger = cls(path, open_writer(path), lock)
         except BaseException:
-            free_driver(lock)
+            unlock_study(lock)
             raise
         thread = ThreadPoolExecutor(1)
-        ledger._check = thread.submit(check_pages, path)
+        ledger._check = thread.submit(check_integrity, path)
         thread.shutdown(wait=False)
         if wait:
             try:
@@ -138,7 +138,7 @@ class Ledger(LedgerReading):
         """
         if self._check is not None:
             self._check.result()
-            with telling(self.path):
+            with translate_errors(self.path):
                 upgrade(self._connection)
             self._check = None
 
@@ -146,7 +146,7 @@ class Ledger(LedgerReading):
         """Closes the file and lets another driver in."""
         try:
             self.sound()
-            with telling(self.path):
+            with translate_errors(self.path):
                 if self._lock:
                     self._back_up()
         finally:
@@ -155,7 +155,7 @@ class Ledger(LedgerReading):
     def _let_go(self) -> None:
         self._connection.close()
         if self._lock:
-            free_driver(self._lock)
+            unlock_study(self._lock)
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +172,7 @@ class Ledger(LedgerReading):
         """Adds or replaces facts of the study, for one that has grown."""
         with self._transaction():
             for key, value in meta.items():
-                write(self._connection, "meta", (key, value))
+                write_row(self._connection, "meta", (key, value))
 
     def recover(self) -> int:
         """Plans anew what a driver that is gone left running; how many these were."""
@@ -194,8 +194,8 @@ class Ledger(LedgerReading):
         """
         with self._transaction(synced=False):
             number = self._next("proposals")
-            row = ProposalRow(number, arm, digest, to_json(subject), to_json(proposal), now())
-            write(self._connection, "proposals", row)
+            row = ProposalRow(number, arm, digest, to_json(subject), to_json(proposal), utc_now())
+            write_row(self._connection, "proposals", row)
         return number
 
     def plan(
@@ -238,26 +238,26 @@ class Ledger(LedgerReading):
         Raises:
             ValueError: the trial has its record already, or the state is not a final one.
         """
-        if record.state not in FINAL:
+        if record.state not in FINAL_STATES:
             raise ValueError(f"a record that is {record.state} finishes nothing")
         facts = record.model_dump(
             include={"state", "reason", "metrics", "cost", "seconds", "device", "environment"}
         )
         with self._transaction():
             trial = self._unfinished(record.key)
-            self._write_trial(trial._replace(**facts, finished=now()))
+            self._write_trial(trial._replace(**facts, finished=utc_now()))
             self._write_epochs(record.key, record.curve, record.ratios)
 
     def adopt(
         self,
         proposals: Iterable[ProposalRow],
-        trials: Iterable[Settled],
+        trials: Iterable[ImportedTrial],
         measurements: Iterable[Measurement],
     ) -> None:
         """Writes rows of other ledgers as they are: all, or none of them."""
         with self._transaction():
             for proposal in proposals:
-                write(self._connection, "proposals", proposal)
+                write_row(self._connection, "proposals", proposal)
             for row, curve, ratios in trials:
                 self._write_trial(row)
                 self._write_epochs(row.key, curve, ratios)
@@ -272,7 +272,7 @@ class Ledger(LedgerReading):
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
         self.sound()
-        with telling(self.path), transaction(self._connection, synced=synced):
+        with translate_errors(self.path), transaction(self._connection, synced=synced):
             yield
         self._grown = self._grown or synced
         if monotonic() > self._next_backup:
@@ -288,7 +288,7 @@ class Ledger(LedgerReading):
         began = monotonic()
         # rows that cannot be bound, as where the disk is full, are read one by one
         with suppress(sqlite3.Error), transaction(self._connection, synced=False):
-            volumes.bind(self._connection)
+            volumes.archive_rows(self._connection)
         back_up(self._connection, self.path)
         self._grown = False
         took = monotonic() - began
@@ -305,25 +305,25 @@ class Ledger(LedgerReading):
         return row
 
     def _write_trial(self, row: TrialRow) -> None:
-        write(self._connection, "trials", trial_columns(row))
+        write_row(self._connection, "trials", trial_columns(row))
 
     def _write_epochs(
         self, key: str, curve: Iterable[Mapping[str, float]], ratios: Iterable[RatioEpoch]
     ) -> None:
         for epoch, point in enumerate(curve, start=1):
-            write(self._connection, "curves", (key, epoch, to_json(point)))
+            write_row(self._connection, "curves", (key, epoch, to_json(point)))
         for each in ratios:
-            write(self._connection, "ratios", (key, each.epoch, each.model_dump_json()))
+            write_row(self._connection, "ratios", (key, each.epoch, each.model_dump_json()))
 
     def _write_measurement(self, m: Measurement) -> int:
         number = self._next("measurements")
         conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
         kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
-        write(self._connection, "measurements", (number, m.digest, *conditions, *kind))
+        write_row(self._connection, "measurements", (number, m.digest, *conditions, *kind))
         return number
 
 
 def _refuse_lost(path: Path) -> None:
     """Refuse a folder whose ledger is gone while there are copies of it."""
-    if newest_good(path) is not None:
-        raise MachineError(f"{path}: is gone; {way_out(path)}")
+    if newest_valid_backup(path) is not None:
+        raise MachineError(f"{path}: is gone; {recovery_advice(path)}")

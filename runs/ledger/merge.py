@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.ledger.file import LEDGER_FILE, telling
+from partialnas.runs.ledger.file import LEDGER_FILE, translate_errors
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import ProposalRow, Settled, TrialRow, to_json
+from partialnas.runs.ledger.rows import ImportedTrial, ProposalRow, TrialRow, to_json
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.system.files import checkpoint_path, unfinished, weights_path
+from partialnas.runs.system.files import checkpoint_path, temporary_path, weights_path
 from partialnas.space.errors import UserError
 
 _Identity = tuple[str | None, str, str, int]
@@ -19,7 +19,7 @@ _Identity = tuple[str | None, str, str, int]
 
 
 @dataclass
-class Join:
+class LedgerMerge:
     """Rows of several ledgers on their way into one.
 
     What the first ledger has keeps its numbers; what others add is numbered on.
@@ -102,26 +102,26 @@ class Join:
             )
         return best
 
-    def settled(self) -> Iterator[Settled]:
+    def settled(self) -> Iterator[ImportedTrial]:
         """Every trial with its curve and its learned ratios."""
         for folder in dict.fromkeys(self.owners.values()):
             with Ledger.open(folder) as ledger:
                 for key, row in self.trials.items():
                     if self.owners[key] == folder:
-                        yield Settled(row, ledger.curve(key), ledger.ratios(key))
+                        yield ImportedTrial(row, ledger.curve(key), ledger.ratios(key))
 
 
-def write_joined(join: Join, meta: Mapping[str, str], out: Path) -> None:
+def write_merged(join: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
     """Writes what was joined as a study in `out`; its ledger comes last, as a whole.
 
     Raises:
         UserError: there is a ledger in `out` already.
         MachineError: the disk is full or cannot be written, or a ledger is damaged.
     """
-    path, draft = out / LEDGER_FILE, unfinished(out / "merge")
+    path, draft = out / LEDGER_FILE, temporary_path(out / "merge")
     if path.exists():
         raise UserError(f"{out}: holds a ledger already; choose another folder with -o")
-    with telling(path):
+    with translate_errors(path):
         shutil.rmtree(draft, ignore_errors=True)
         try:
             with Ledger.create(draft, meta) as ledger:
@@ -138,8 +138,8 @@ def _copy(place: Callable[[Path, str], Path], key: str, folder: Path, out: Path)
     source, target = place(folder, key), place(out, key)
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, unfinished(target))
-        unfinished(target).replace(target)
+        shutil.copyfile(source, temporary_path(target))
+        temporary_path(target).replace(target)
 
 
 def _result(row: TrialRow) -> tuple[Any, ...]:

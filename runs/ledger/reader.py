@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.ledger import column_store as volumes
-from partialnas.runs.ledger.file import telling
+from partialnas.runs.ledger.file import translate_errors
 from partialnas.runs.ledger.rows import (
-    STATES,
-    Asked,
-    Ended,
+    TRIAL_STATES,
+    EnvironmentTrials,
+    ProposalKey,
     ProposalRow,
-    Ran,
+    RatioWarning,
+    TrialResult,
     TrialRow,
-    Warned,
-    Work,
+    UsageRow,
     trial_rows,
 )
-from partialnas.runs.ledger.schema import WORK, read
-from partialnas.runs.records.measurement import Columns, Measured, Measurement
-from partialnas.runs.records.record import RatioEpoch, State
+from partialnas.runs.ledger.schema import USAGE_QUERY, read_rows
+from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
+from partialnas.runs.records.record import RatioEpoch, TrialState
 from partialnas.space.errors import UserError
 
 
-class LedgerReading:
+class LedgerReader:
     """Reads the records of the study in one folder; see `Ledger`.
 
     Attributes:
@@ -45,11 +45,11 @@ class LedgerReading:
         """Every answer of the source, in order."""
         return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[ProposalKey]:
         """Every answer of the source without its network, in order."""
         names = ("number", "arm", "digest", "proposal")
         told = self._columns(volumes.PROPOSALS, *names)
-        return [*map(Asked, *(told[name] for name in names))]
+        return [*map(ProposalKey, *(told[name] for name in names))]
 
     def subject(self, proposal: int) -> Any:
         """Plain data that the network of the proposal of this number is built from."""
@@ -101,12 +101,12 @@ class LedgerReading:
         """
         return self._columns(volumes.TRIALS, *names)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[TrialResult]:
         """What came of every trial, in the order of planning; of one that runs nothing yet."""
         plain = ("key", "proposal", "seed", "state")
         told = self.trial_columns(*plain, "metrics", "cost")
-        results = volumes.by_row(told) or [{} for _ in told["key"]]
-        return [*map(Ended, *(told[name] for name in plain), results)]
+        results = volumes.results_by_row(told) or [{} for _ in told["key"]]
+        return [*map(TrialResult, *(told[name] for name in plain), results)]
 
     def trial(self, number: int) -> TrialRow:
         """The trial of this number.
@@ -139,13 +139,13 @@ class LedgerReading:
         rows = self._read("ratios", "WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
         return RatioEpoch.model_validate_json(rows[0][2]) if rows else None
 
-    def warnings(self) -> list[Warned]:
+    def warnings(self) -> list[RatioWarning]:
         """Every warning that trials with learned ratios met, by trial and epoch."""
         rows = self._read(
             "ratios", "WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch"
         )
         return [
-            Warned(key, epoch, sentence)
+            RatioWarning(key, epoch, sentence)
             for key, epoch, text in rows
             for sentence in json.loads(text)["warnings"]
         ]
@@ -159,17 +159,17 @@ class LedgerReading:
         """Every measurement, in order."""
         return [*self.measured()]
 
-    def measured(self) -> Measured:
+    def measured(self) -> MeasurementTable:
         """Every measurement, in order, column by column."""
-        return Measured(self._columns(volumes.MEASUREMENTS, *Measurement.model_fields))
+        return MeasurementTable(self._columns(volumes.MEASUREMENTS, *Measurement.model_fields))
 
-    def work(self) -> list[Work]:
+    def work(self) -> list[UsageRow]:
         """What finished trials and measurements have taken, summed over those that are alike."""
-        with telling(self.path):
-            found = self._connection.execute(WORK).fetchall()
-        return [*(Work(*row) for row in found), *self._measuring()]
+        with translate_errors(self.path):
+            found = self._connection.execute(USAGE_QUERY).fetchall()
+        return [*(UsageRow(*row) for row in found), *self._measuring()]
 
-    def _measuring(self) -> Iterator[Work]:
+    def _measuring(self) -> Iterator[UsageRow]:
         wanted = ("device_kind", "environment", "seconds")
         told = self._columns(volumes.MEASUREMENTS, *wanted)
         seconds: dict[tuple[bool, int | None], list[float]] = {}
@@ -178,35 +178,35 @@ class LedgerReading:
             if took is not None:
                 alike.append(took)
         for (on_gpu, cores), each in seconds.items():
-            yield Work("measuring", on_gpu, cores, sum(each) if each else None)
+            yield UsageRow("measuring", on_gpu, cores, sum(each) if each else None)
 
-    def ran(self) -> list[Ran]:
+    def ran(self) -> list[EnvironmentTrials]:
         """In which environments trials ran, the one of most trials first."""
         query = (
             "SELECT environment, count(*), min(created), max(finished) FROM trials "
             "GROUP BY environment ORDER BY count(*) DESC, environment"
         )
-        with telling(self.path):
+        with translate_errors(self.path):
             found = self._connection.execute(query).fetchall()
-        return [Ran(json.loads(text), *rest) for text, *rest in found]
+        return [EnvironmentTrials(json.loads(text), *rest) for text, *rest in found]
 
-    def counts(self) -> dict[State, int]:
+    def counts(self) -> dict[TrialState, int]:
         """How many trials are in each state."""
-        with telling(self.path):
+        with translate_errors(self.path):
             found = self._connection.execute("SELECT state, count(*) FROM trials GROUP BY state")
             counts = dict(found.fetchall())
-        return {state: counts.get(state, 0) for state in STATES}
+        return {state: counts.get(state, 0) for state in TRIAL_STATES}
 
     def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
-        with telling(self.path):
-            return read(self._connection, table, where, *parameters)
+        with translate_errors(self.path):
+            return read_rows(self._connection, table, where, *parameters)
 
-    def _columns(self, source: volumes.Source, *names: str) -> Columns:
-        with telling(self.path):
-            return volumes.columns(self._connection, source, names)
+    def _columns(self, source: volumes.ArchivedTable, *names: str) -> Columns:
+        with translate_errors(self.path):
+            return volumes.read_columns(self._connection, source, names)
 
     def _one(self, query: str) -> int:
-        with telling(self.path):
+        with translate_errors(self.path):
             return int(self._connection.execute(query).fetchone()[0])
 
     def _trials(self, where: str, *parameters: object) -> list[TrialRow]:

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from partialnas.runs.records.record import RatioEpoch, State
-from partialnas.runs.system.environment import now
+from partialnas.runs.records.record import RatioEpoch, TrialState
+from partialnas.runs.system.environment import utc_now
 
-FINAL: frozenset[State] = frozenset({"done", "early", "failed", "timeout"})
+FINAL_STATES: frozenset[TrialState] = frozenset({"done", "early", "failed", "timeout"})
 """States that a trial never leaves."""
 
 SEPARATOR = "\x1f"
 """Stands between the columns that a seal is of."""
 
-STATES: tuple[State, ...] = ("planned", "running", "done", "early", "failed", "timeout")
+TRIAL_STATES: tuple[TrialState, ...] = ("planned", "running", "done", "early", "failed", "timeout")
 """All states, in the order of a trial's life."""
 
 
@@ -55,7 +55,7 @@ class ProposalRow(NamedTuple):
         return from_json(self.proposal_json)
 
 
-class Asked(NamedTuple):
+class ProposalKey(NamedTuple):
     """A proposal without the network; see `ProposalRow`."""
 
     number: int
@@ -99,7 +99,7 @@ class TrialRow(NamedTuple):
     name: str
     seed: int
     fidelity: int
-    state: State
+    state: TrialState
     reason: str | None
     attempts: int
     metrics: dict[str, float]
@@ -113,10 +113,10 @@ class TrialRow(NamedTuple):
     @property
     def final(self) -> bool:
         """Whether the trial has its record."""
-        return self.state in FINAL
+        return self.state in FINAL_STATES
 
 
-class Ended(NamedTuple):
+class TrialResult(NamedTuple):
     """What came of a trial, as far as a search goes on from it; see `TrialRow`.
 
     Attributes:
@@ -130,11 +130,11 @@ class Ended(NamedTuple):
     key: str
     proposal: int
     seed: int
-    state: State
+    state: TrialState
     results: dict[str, float]
 
 
-class Warned(NamedTuple):
+class RatioWarning(NamedTuple):
     """A sign of failure that a trial with learned ratios met.
 
     Attributes:
@@ -148,7 +148,7 @@ class Warned(NamedTuple):
     sentence: str
 
 
-class Settled(NamedTuple):
+class ImportedTrial(NamedTuple):
     """A trial as another ledger knows it, with all that belongs to it.
 
     Attributes:
@@ -162,7 +162,7 @@ class Settled(NamedTuple):
     ratios: list[RatioEpoch]
 
 
-class Work(NamedTuple):
+class UsageRow(NamedTuple):
     """What some of a study's trials or measurements have taken together.
 
     Attributes:
@@ -178,7 +178,7 @@ class Work(NamedTuple):
     seconds: float | None
 
 
-class Ran(NamedTuple):
+class EnvironmentTrials(NamedTuple):
     """The trials that ran in one environment.
 
     Attributes:
@@ -214,12 +214,12 @@ def planned_row(
         seconds=0.0,
         device="",
         environment={},
-        created=now(),
+        created=utc_now(),
         finished=None,
     )
 
 
-def seal(columns: Sequence[object]) -> int:
+def checksum(columns: Sequence[object]) -> int:
     """The CRC-32 of a row's columns: any single damaged byte changes it."""
     return zlib.crc32(SEPARATOR.join(map(str, columns)).encode())
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
-from partialnas.runs.ledger.rows import FINAL, SEPARATOR, STATES, seal
+from partialnas.runs.ledger.rows import FINAL_STATES, SEPARATOR, TRIAL_STATES, checksum
 
 SCHEMA_VERSION = 3
 
 APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
 
-COLUMNS = {
+LEDGER_COLUMNS = {
     "meta": ("key", "value"),
     "proposals": ("number", "arm", "digest", "subject", "proposal", "created"),
     "trials": (
@@ -40,7 +40,7 @@ CREATE TABLE volumes (
     source TEXT NOT NULL, first INTEGER NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL,
     seal INTEGER NOT NULL, PRIMARY KEY (source, first, name));
 """
-ADDED = {"ratios": (2, RATIOS), "volumes": (3, VOLUMES)}
+ADDED_TABLES = {"ratios": (2, RATIOS), "volumes": (3, VOLUMES)}
 """Tables that were not there from the first: the schema that brought each, and how it is made."""
 
 SCHEMA = f"""
@@ -52,7 +52,7 @@ CREATE TABLE trials (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
     proposal INTEGER NOT NULL REFERENCES proposals, digest TEXT NOT NULL, name TEXT NOT NULL,
     seed INTEGER NOT NULL, fidelity INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (state IN {STATES}), reason TEXT, attempts INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN {TRIAL_STATES}), reason TEXT, attempts INTEGER NOT NULL,
     metrics TEXT NOT NULL, cost TEXT NOT NULL, seconds REAL NOT NULL, device TEXT NOT NULL,
     environment TEXT NOT NULL, created TEXT NOT NULL, finished TEXT, seal INTEGER NOT NULL);
 CREATE INDEX trials_by_state ON trials (state);
@@ -70,9 +70,9 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-WORK = f"""
+USAGE_QUERY = f"""
 SELECT state, device LIKE 'cuda%', json_extract(environment, '$.cores'), sum(seconds)
-FROM trials WHERE state IN {tuple(sorted(FINAL))} GROUP BY 1, 2, 3;
+FROM trials WHERE state IN {tuple(sorted(FINAL_STATES))} GROUP BY 1, 2, 3;
 """
 """Sums the seconds of what is finished, by what decides how large a share of a device it had."""
 
@@ -98,10 +98,10 @@ def transaction(connection: sqlite3.Connection, *, synced: bool) -> Iterator[Non
         raise
 
 
-def write(connection: sqlite3.Connection, table: str, columns: Sequence[object]) -> None:
+def write_row(connection: sqlite3.Connection, table: str, columns: Sequence[object]) -> None:
     """Writes one sealed row, in place of the one with the same key if there is one."""
     marks = ", ".join("?" * (len(columns) + 1))
-    connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, seal(columns)))
+    connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, checksum(columns)))
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -109,16 +109,16 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def read(
+def read_rows(
     connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
 ) -> list[tuple[Any, ...]]:
     """The columns of the rows that `where` selects, each row compared with its seal.
 
     There are none where the ledger is older than the table.
     """
-    if table in ADDED and schema_version(connection) < ADDED[table][0]:
+    if table in ADDED_TABLES and schema_version(connection) < ADDED_TABLES[table][0]:
         return []
-    names = COLUMNS[table]
+    names = LEDGER_COLUMNS[table]
     query = f"SELECT {', '.join(names)}, seal FROM {table} {where}"
     rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
     # what `seal` puts together, for a hundred thousand rows in less time; the seal is left out
@@ -138,7 +138,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
     if before == SCHEMA_VERSION:
         return
     with transaction(connection, synced=True):
-        for since, made in ADDED.values():
+        for since, made in ADDED_TABLES.values():
             if before < since:
                 connection.execute(made)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -4,23 +4,23 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from partialnas.runs.config.design import Stage, stages_of
-from partialnas.runs.config.overrides import changed
+from partialnas.runs.config.design import StudyStage, stages_of
+from partialnas.runs.config.overrides import apply_overrides
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.ledger.rows import Asked, ProposalRow
+from partialnas.runs.ledger.rows import ProposalKey, ProposalRow
 
 
-def condition_of(proposal: ProposalRow | Asked) -> str:
+def condition_of(proposal: ProposalRow | ProposalKey) -> str:
     """The condition that the trials of a proposal run under; empty where there is none."""
     return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
 
 
-def stage_of(proposal: ProposalRow | Asked) -> str:
+def stage_of(proposal: ProposalRow | ProposalKey) -> str:
     """The later stage of a study that a proposal belongs to; empty for the study itself."""
     return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
 
 
-def rung_of(proposal: ProposalRow | Asked) -> int:
+def rung_of(proposal: ProposalRow | ProposalKey) -> int:
     """The rung that a searched network is to be trained on, from 1: where it is not promoted, 1."""
     if proposal.arm is not None or '"rung"' not in proposal.proposal_json:
         return 1
@@ -30,7 +30,7 @@ def rung_of(proposal: ProposalRow | Asked) -> int:
 def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
     """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
     own = {part: study.get(part) or {} for part in ("task", "recipe", "measure")}
-    return changed(own, study.get("conditions", {}).get(condition, {}))
+    return apply_overrides(own, study.get("conditions", {}).get(condition, {}))
 
 
 def task_under(task: dict[str, Any], condition: str) -> Task:
@@ -73,22 +73,22 @@ def fidelities(meta: Mapping[str, str], condition: str) -> tuple[Fidelity, ...]:
         for rung, settings in enumerate(rungs, start=1)
     ]
     last = f"{_REPEAT}-{condition}" if condition else _REPEAT
-    return (*below, Fidelity(0, epochs_text(own), last))
+    return (*below, Fidelity(0, format_epochs(own), last))
 
 
 def _told(settings: Mapping[str, Any], own: int) -> str:
     """A rung in words, as `1 epoch, data_share 1/4`."""
     others = [f"{key.split('.')[-1]} {value}" for key, value in settings.items()]
     others = [told for told in others if not told.startswith("epochs ")]
-    return ", ".join([epochs_text(int(settings.get("recipe.epochs", own))), *others])
+    return ", ".join([format_epochs(int(settings.get("recipe.epochs", own))), *others])
 
 
-def epochs_text(epochs: int) -> str:
+def format_epochs(epochs: int) -> str:
     """A length of training, as `1 epoch`."""
     return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 
-def longer_stages(meta: Mapping[str, str]) -> dict[str, Stage]:
+def longer_audit_stages(meta: Mapping[str, str]) -> dict[str, StudyStage]:
     """The stages of a study whose networks were trained longer for an audit, by name."""
     found = stages_of(meta)
     return {
@@ -98,9 +98,9 @@ def longer_stages(meta: Mapping[str, str]) -> dict[str, Stage]:
     }
 
 
-def longer_name(meta: Mapping[str, str], recipe: Mapping[str, Any], condition: str) -> str:
+def longer_audit_name(meta: Mapping[str, str], recipe: Mapping[str, Any], condition: str) -> str:
     """What the stage with this recipe is called: that of an earlier sitting, or a new name."""
-    known = longer_stages(meta)
+    known = longer_audit_stages(meta)
     for name, stage in known.items():
         if stage.condition == condition and _alike(stage.recipe, recipe):
             return name
@@ -115,17 +115,17 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 SUFFIX = "-rehearsal"
 """How the name of every rehearsal ends, and of no other study."""
 
-NOTICE = "Rehearsal: made-up results, nothing was trained or measured."
+DRY_RUN_NOTICE = "Rehearsal: made-up results, nothing was trained or measured."
 """What captions and tables of a rehearsal say."""
 
 _LONGEST = 64
 
 
-def rehearsal_name(study: str) -> str:
+def dry_run_name(study: str) -> str:
     """The name of a study's rehearsal."""
     return study[: _LONGEST - len(SUFFIX)] + SUFFIX
 
 
-def is_rehearsal(study: str) -> bool:
+def is_dry_run(study: str) -> bool:
     """Whether a study of this name is a rehearsal."""
     return study.endswith(SUFFIX)

@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from partialnas.runs.ledger.rows import Work
+from partialnas.runs.ledger.rows import UsageRow
 from partialnas.runs.system.environment import environment
 
-KINDS = ("done", "early", "failed", "timeout", "measuring")
+USAGE_KINDS = ("done", "early", "failed", "timeout", "measuring")
 """What hours go to: trials by the state that they ended in, and measuring."""
 
 _SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
-class Shares:
+class DeviceShare:
     """The share of a device that one worker of a study has.
 
     Attributes:
@@ -32,7 +32,7 @@ class Shares:
     threads: int = 1
 
     @classmethod
-    def of(cls, frozen: Mapping[str, Any]) -> "Shares":
+    def of(cls, frozen: Mapping[str, Any]) -> "DeviceShare":
         """Those of a study, as its ledger keeps it."""
         executor, recipe = frozen.get("executor", {}), frozen.get("recipe", {})
         return cls(executor.get("gpus_per_trial", 1.0), recipe.get("threads", 1))
@@ -49,11 +49,11 @@ class Shares:
 
 
 @dataclass(frozen=True)
-class Spent:
+class ComputeUsage:
     """What a study has spent in all its sittings.
 
     Attributes:
-        hours: that workers were busy, by kind (see `KINDS`); kinds without any are left out.
+        hours: that workers were busy, by kind (see `USAGE_KINDS`); kinds without any are left out.
         device_hours: all of them, each times the share of a device that it had.
     """
 
@@ -62,11 +62,11 @@ class Spent:
 
     def line(self) -> str:
         """One line for a reader."""
-        parts = [f"{kind} {duration(hours)}" for kind, hours in self.hours.items()]
+        parts = [f"{kind} {format_duration(hours)}" for kind, hours in self.hours.items()]
         return f"spent: {', '.join(parts)}; {self.device_hours:.3g} device-hours"
 
 
-def spent(work: Iterable[Work], shares: Shares) -> Spent:
+def compute_usage(work: Iterable[UsageRow], shares: DeviceShare) -> ComputeUsage:
     """The sum of a ledger's work (see `Ledger.work`)."""
     hours: dict[str, float] = {}
     device_hours = 0.0
@@ -75,10 +75,12 @@ def spent(work: Iterable[Work], shares: Shares) -> Spent:
         hours[each.kind] = hours.get(each.kind, 0.0) + seconds / _SECONDS_PER_HOUR
         on_gpu = bool(each.on_gpu)
         device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=each.cores)
-    return Spent({kind: hours[kind] for kind in KINDS if hours.get(kind)}, device_hours)
+    return ComputeUsage(
+        {kind: hours[kind] for kind in USAGE_KINDS if hours.get(kind)}, device_hours
+    )
 
 
-def duration(hours: float) -> str:
+def format_duration(hours: float) -> str:
     """A time as a reader likes it: `43 s`, `12.5 min`, `3.1 h`."""
     seconds = hours * _SECONDS_PER_HOUR
     if seconds < 100:

@@ -16,22 +16,22 @@ from torch import nn
 
 from partialnas.runs.config.protocol import DeviceKind, Form, Protocol
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.ledger.file import telling
+from partialnas.runs.ledger.file import translate_errors
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.measure import board_script as board
-from partialnas.runs.measure.prepared_model import in_form
-from partialnas.runs.measure.remeasure import Network
+from partialnas.runs.measure.prepared_model import convert_to_form
+from partialnas.runs.measure.remeasure import TrainedNetwork
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import (
     Subject,
-    build,
+    build_network,
+    parse_subject,
     subject_digest,
-    subject_from,
     subject_name,
 )
 from partialnas.space.deploy.onnx_export import export_onnx
 from partialnas.space.errors import UserError
-from partialnas.space.values import Value, checked
+from partialnas.space.values import Value, validate_as
 
 MANIFEST = "manifest.json"
 SCRIPT = "measure.py"
@@ -48,7 +48,7 @@ _KINDS: dict[str, DeviceKind] = {
 
 def write_bundle(
     output: Path,
-    networks: Sequence[Network],
+    networks: Sequence[TrainedNetwork],
     task: Task,
     protocol: Protocol,
     reference: Subject,
@@ -75,7 +75,7 @@ def write_bundle(
     if protocol.precision != "float32":
         raise UserError(f"--bundle: ONNX files are float32, got --precision {protocol.precision}")
     _check_output(output)
-    with telling(output), tempfile.TemporaryDirectory() as scratch:
+    with translate_errors(output), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         first = _export(reference, subject_name(reference), folder, task, protocol)
@@ -88,7 +88,7 @@ def write_bundle(
             except UserError as error:
                 left_out[network.label] = str(error)
         manifest = {
-            "partialnas_bundle": board.FORMAT,
+            "partialnas_bundle": board.BUNDLE_FORMAT,
             "study": study,
             "resolution": task.resolution,
             "in_chans": task.channels,
@@ -159,9 +159,9 @@ def bundled_network(subject: Subject, task: Task, form: Form) -> tuple[nn.Module
     """The network that a bundle holds, with random weights, always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        network = build(subject, task)
+        network = build_network(subject, task)
         images = torch.randn(_IMAGES, task.channels, task.resolution, task.resolution)
-        return in_form(network, form, images)
+        return convert_to_form(network, form, images)
 
 
 def example_images(task: Task) -> torch.Tensor:
@@ -272,7 +272,7 @@ def read_result(path: Path, ledger: Ledger) -> list[Measurement]:
         raise UserError(f"{path}: cannot be read ({told})") from None
     if not isinstance(data, dict) or "partialnas_result" not in data:
         raise UserError(f"{path}: is not what {SCRIPT} of a bundle writes")
-    result = checked(BoardResult, data, f"{path}: is not what {SCRIPT} of a bundle writes")
+    result = validate_as(BoardResult, data, f"{path}: is not what {SCRIPT} of a bundle writes")
     _check_networks(path, result, ledger)
     for one in result.measurements:
         if one.logit_difference > LARGEST_DIFFERENCE:
@@ -290,7 +290,7 @@ def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
             f"{path}: is of the study {result.study.get('name')}, or of another state of it, not "
             f"of {meta.get('study')}; import it where its bundle was made"
         )
-    reference = subject_digest(subject_from(json.loads(meta["reference"])))
+    reference = subject_digest(parse_subject(json.loads(meta["reference"])))
     if result.reference.digest != reference:
         raise UserError(f"{path}: was timed beside another reference than the study's")
     known = {row.digest for row in ledger.trials()} | set(ledger.frozen().values())

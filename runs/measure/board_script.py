@@ -26,21 +26,21 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 (older Pythons on bo
 
 import numpy as np
 
-FORMAT = 1
+BUNDLE_FORMAT = 1
 FEWEST, MIN_ROUNDS, MAX_ROUNDS, WINDOW = 6, 25, 2000, 5
 AGREEMENT, WARM_UP_SHARE, MAX_CLOCK_GAP, MOST_FOREIGN = 0.05, 0.25, 0.05, 0.1
 LAP_S = {"cpu": 0.001, "other": 0.010}
 
 
-class Lap(NamedTuple):
+class BoardTiming(NamedTuple):
     """Seconds of one forward pass, by the clock that decides and by another one."""
 
     own: float
     other: float
 
 
-Runner = Callable[[int], Lap]
-Round = tuple[Lap, Lap]
+Runner = Callable[[int], BoardTiming]
+Round = tuple[BoardTiming, BoardTiming]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         marks = [mark for mark in ("noisy", "tainted") if found[mark]]
         print(f"{found['relative']:.3f} x reference", *marks)
     result = {
-        "partialnas_result": FORMAT,
+        "partialnas_result": BUNDLE_FORMAT,
         "study": manifest["study"],
         "resolution": manifest["resolution"],
         "in_chans": manifest["in_chans"],
@@ -123,10 +123,10 @@ def _measure(
     itself = network["digest"] == reference["digest"]
     runners = [_runner(each, asked, on_cpu) for each in [session, *([] if itself else [beside])]]
     began, busy, own = time.perf_counter(), _busy_s(), time.process_time()
-    rounds = race(*runners, lap_s=LAP_S["cpu" if on_cpu else "other"], asked=asked)
+    rounds = time_interleaved(*runners, lap_s=LAP_S["cpu" if on_cpu else "other"], asked=asked)
     foreign = _busy_s() - busy - (time.process_time() - own) - 0.01 * _cores()
     capacity = (time.perf_counter() - began) * _cores()
-    told = find(rounds, asked.half_width)
+    told = summarize_rounds(rounds, asked.half_width)
     if itself:
         told |= {"relative": 1.0, "low": 1.0, "high": 1.0}
     return {
@@ -138,10 +138,10 @@ def _measure(
     }
 
 
-def find(rounds: list[Round], half_width: float) -> dict[str, Any]:
+def summarize_rounds(rounds: list[Round], half_width: float) -> dict[str, Any]:
     """What rounds say: the network's speed relative to the reference, and marks against it."""
     speeds = [reference.own / network.own for network, reference in rounds]
-    middle, low, high = interval(speeds)
+    middle, low, high = median_interval(speeds)
     by_other = median(reference.other / network.other for network, reference in rounds)
     gap = abs(by_other / middle - 1)
     return {
@@ -156,7 +156,7 @@ def find(rounds: list[Round], half_width: float) -> dict[str, Any]:
     }
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
+def median_interval(values: list[float]) -> tuple[float, float, float]:
     """The median and the ends of its 95 % interval by order statistics."""
     ordered = sorted(values)
     count, ways, tail, spared = len(ordered), 1, 0, -1
@@ -171,11 +171,13 @@ def settled(rounds: list[Round], half_width: float) -> bool:
     """Whether the rounds tell the speed as exactly as asked."""
     if len(rounds) < FEWEST:
         return False
-    middle, low, high = interval([reference.own / network.own for network, reference in rounds])
+    middle, low, high = median_interval(
+        [reference.own / network.own for network, reference in rounds]
+    )
     return max(middle - low, high - middle) <= half_width * middle
 
 
-def race(
+def time_interleaved(
     network: Runner, reference: Runner | None = None, *, lap_s: float, asked: argparse.Namespace
 ) -> list[Round]:
     """Plays rounds until the speed is known as exactly as asked, or time is up."""
@@ -189,7 +191,7 @@ def race(
         def play() -> Round:
             if reference is None:
                 lap = network(passes)
-                return lap, Lap(1.0, 1.0)
+                return lap, BoardTiming(1.0, 1.0)
             before = reference(others)
             first, second = network(passes), network(passes)
             return _mean(first, second), _mean(before, reference(others))
@@ -216,12 +218,12 @@ def _runner(session: Any, asked: argparse.Namespace, on_cpu: bool) -> Runner:
     clocks = (cpu_time, time.perf_counter)
     own, other = clocks if asked.threads == 1 else clocks[::-1]
 
-    def lap(passes: int) -> Lap:
+    def lap(passes: int) -> BoardTiming:
         other_start, own_start = other(), own()
         for _ in range(passes):
             session.run(None, feed)
         own_end, other_end = own(), other()
-        return Lap((own_end - own_start) / passes, (other_end - other_start) / passes)
+        return BoardTiming((own_end - own_start) / passes, (other_end - other_start) / passes)
 
     return lap
 
@@ -235,8 +237,8 @@ def _passes(runner: Runner, lap_s: float) -> int:
     return passes
 
 
-def _mean(one: Lap, two: Lap) -> Lap:
-    return Lap((one.own + two.own) / 2, (one.other + two.other) / 2)
+def _mean(one: BoardTiming, two: BoardTiming) -> BoardTiming:
+    return BoardTiming((one.own + two.own) / 2, (one.other + two.other) / 2)
 
 
 def _warm_up(play: Callable[[], Round], until: float) -> None:

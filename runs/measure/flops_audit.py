@@ -6,14 +6,20 @@ import torch
 from torch import nn
 
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.measure.fuse_timm import UnfusableError, fused
-from partialnas.runs.records.subject import Subject, TimmModel, build, subject_digest, subject_name
+from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
+from partialnas.runs.records.subject import (
+    Subject,
+    TimmModel,
+    build_network,
+    subject_digest,
+    subject_name,
+)
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.mac_budget import uniform_sizes
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.op_counter import Count, count
+from partialnas.space.nn.op_counter import OpCounts, count_ops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +29,7 @@ class FlopsAudit:
     Attributes:
         name: of the network.
         digest: of the network.
-        kind: what it is made of, as `kind_of` tells it.
+        kind: what it is made of, as `describe_mixers` tells it.
         formula_macs: multiply-accumulates by closed formula; None of a model of timm.
         formula_params: parameters likewise.
         training: counted in its training form (in evaluation mode).
@@ -36,8 +42,8 @@ class FlopsAudit:
     kind: str
     formula_macs: int | None
     formula_params: int | None
-    training: Count
-    deployed: Count | None
+    training: OpCounts
+    deployed: OpCounts | None
     no_deploy_form: str = ""
 
 
@@ -55,13 +61,13 @@ def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
     if isinstance(static, Architecture):
         formula = cost(static, task.resolution, task.channels, task.classes)
     with torch.random.fork_rng(devices=[]):
-        network = build(static, task).eval().requires_grad_(False)
-        training = count(network, task.resolution, task.channels)
+        network = build_network(static, task).eval().requires_grad_(False)
+        training = count_ops(network, task.resolution, task.channels)
         deployed, reason = _deployed(network, task)
     return FlopsAudit(
         name=subject_name(subject),
         digest=subject_digest(subject),
-        kind=kind_of(subject),
+        kind=describe_mixers(subject),
         formula_macs=formula.macs if formula else None,
         formula_params=formula.params if formula else None,
         training=training,
@@ -70,7 +76,7 @@ def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
     )
 
 
-def kind_of(subject: Subject) -> str:
+def describe_mixers(subject: Subject) -> str:
     """The operations that a network mixes channels with, such as `channel + conv + PAT_sp`."""
     if isinstance(subject, TimmModel):
         return f"timm:{subject.timm}"
@@ -90,16 +96,16 @@ def _static(subject: Subject, task: Task) -> Subject:
     return subject
 
 
-def _deployed(network: nn.Module, task: Task) -> tuple[Count | None, str]:
+def _deployed(network: nn.Module, task: Task) -> tuple[OpCounts | None, str]:
     try:
         module = _in_deploy_form(network, task)
     except UnfusableError as error:
         return None, str(error)
-    return count(module, task.resolution, task.channels), ""
+    return count_ops(module, task.resolution, task.channels), ""
 
 
 def _in_deploy_form(network: nn.Module, task: Task) -> nn.Module:
     if isinstance(network, Network):
         return deploy(network)
     images = torch.randn(2, task.channels, task.resolution, task.resolution)
-    return fused(network, images)
+    return fuse_model(network, images)

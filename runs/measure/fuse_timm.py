@@ -23,7 +23,7 @@ class UnfusableError(Exception):
     """A network that cannot be traced, or that computes something else when fused."""
 
 
-def fused(network: nn.Module, images: Tensor) -> nn.Module:
+def fuse_model(network: nn.Module, images: Tensor) -> nn.Module:
     """A new module in evaluation form: branches merged, norms folded into convolutions.
 
     Merges what timm's model merges by itself, then folds every batch norm that follows a

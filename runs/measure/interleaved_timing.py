@@ -15,18 +15,18 @@ from typing import TypeAlias
 
 import torch
 
-from partialnas.runs.measure.timing_stats import Lap, Round, is_settled
+from partialnas.runs.measure.timing_stats import Round, Timing, is_precise_enough
 
 Forward: TypeAlias = Callable[[], object]
 """One forward pass."""
 
-Runner: TypeAlias = Callable[[int], Lap]
+Runner: TypeAlias = Callable[[int], Timing]
 """Runs so many forward passes and tells the seconds of one."""
 
-CPU_LAP_S = 0.001
+MIN_CPU_TIMING_S = 0.001
 """Shortest lap on a CPU: a thousand times what reading the clocks takes, no longer than needed."""
 
-GPU_LAP_S = 0.010
+MIN_GPU_TIMING_S = 0.010
 """Shortest lap on a GPU: its events tick in half microseconds, starting and stopping costs tens."""
 
 MIN_ROUNDS = 25
@@ -36,7 +36,7 @@ _AGREEMENT = 0.05
 _WARM_UP_SHARE = 0.25
 
 
-def on_cpu(forward: Forward, threads: int) -> Runner:
+def cpu_runner(forward: Forward, threads: int) -> Runner:
     """Times a forward pass on the CPU.
 
     One thread is timed by its CPU time, which stands still while others have the core; several by
@@ -46,24 +46,24 @@ def on_cpu(forward: Forward, threads: int) -> Runner:
     clocks = (time.thread_time, time.perf_counter)
     own, other = clocks if threads == 1 else clocks[::-1]
 
-    def lap(passes: int) -> Lap:
+    def lap(passes: int) -> Timing:
         other_start, own_start = other(), own()
         for _ in range(passes):
             forward()
         own_end, other_end = own(), other()
-        return Lap((own_end - own_start) / passes, (other_end - other_start) / passes)
+        return Timing((own_end - own_start) / passes, (other_end - other_start) / passes)
 
     return lap
 
 
-def on_gpu(forward: Forward) -> Runner:
+def gpu_runner(forward: Forward) -> Runner:
     """Times a forward pass on the current GPU: by its own events, and by the clock on the wall."""
     start, end = (
         torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         for _ in range(2)
     )
 
-    def lap(passes: int) -> Lap:
+    def lap(passes: int) -> Timing:
         torch.cuda.synchronize()
         wall_start = time.perf_counter()
         start.record()
@@ -72,12 +72,12 @@ def on_gpu(forward: Forward) -> Runner:
         end.record()
         end.synchronize()
         wall = time.perf_counter() - wall_start
-        return Lap(start.elapsed_time(end) / 1000 / passes, wall / passes)
+        return Timing(start.elapsed_time(end) / 1000 / passes, wall / passes)
 
     return lap
 
 
-def captured(forward: Forward) -> Forward:
+def capture_graph(forward: Forward) -> Forward:
     """A forward pass on the current GPU as one graph, free of the CPU that would launch it.
 
     Raises:
@@ -96,7 +96,7 @@ def captured(forward: Forward) -> Forward:
     return replay
 
 
-def race(
+def time_interleaved(
     candidate: Runner,
     reference: Runner | None = None,
     *,
@@ -117,7 +117,7 @@ def race(
         while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + max_seconds:
             rounds.append(play())
             due = len(rounds) >= MIN_ROUNDS and len(rounds) % _WINDOW == 0
-            if due and is_settled(rounds, target_half_width):
+            if due and is_precise_enough(rounds, target_half_width):
                 break
     return rounds
 
@@ -149,8 +149,8 @@ def _passes(runner: Runner, shortest_lap_s: float) -> int:
     return passes
 
 
-def _mean(one: Lap, two: Lap) -> Lap:
-    return Lap((one.own + two.own) / 2, (one.other + two.other) / 2)
+def _mean(one: Timing, two: Timing) -> Timing:
+    return Timing((one.own + two.own) / 2, (one.other + two.other) / 2)
 
 
 def _warm_up(play: Callable[[], Round], until: float) -> None:

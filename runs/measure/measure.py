@@ -10,23 +10,28 @@ import torch
 from partialnas.runs.config.protocol import Protocol, Runtime
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.interleaved_timing import (
-    CPU_LAP_S,
-    GPU_LAP_S,
+    MIN_CPU_TIMING_S,
+    MIN_GPU_TIMING_S,
     Runner,
-    captured,
-    on_cpu,
-    on_gpu,
-    race,
+    capture_graph,
+    cpu_runner,
+    gpu_runner,
+    time_interleaved,
 )
-from partialnas.runs.measure.prepared_model import Entrant, Trained, enter, settings
-from partialnas.runs.measure.timing_stats import Finding, find
-from partialnas.runs.records.measurement import Measurement, rescaled
+from partialnas.runs.measure.prepared_model import (
+    PreparedModel,
+    TimingInputs,
+    prepare_for_timing,
+    torch_settings,
+)
+from partialnas.runs.measure.timing_stats import RoundSummary, summarize_rounds
+from partialnas.runs.records.measurement import Measurement, rescale
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.system.allocator import keep_freed_memory
 from partialnas.runs.system.contention import Watch, watch_cpu, watch_gpu
 from partialnas.runs.system.device import torch_device
-from partialnas.runs.system.device_lock import measuring
-from partialnas.runs.system.environment import environment, load
+from partialnas.runs.system.device_lock import exclusive_access
+from partialnas.runs.system.environment import environment, load_average
 from partialnas.space.errors import UserError
 
 
@@ -35,7 +40,7 @@ def measure(
     task: Task,
     protocol: Protocol,
     reference: Subject | None = None,
-    trained: Trained | None = None,
+    trained: TimingInputs | None = None,
 ) -> Measurement:
     """Measures the speed of a network with random weights on random images, unless it is trained.
 
@@ -62,7 +67,7 @@ def measure_many(
     task: Task,
     protocol: Protocol,
     reference: Subject | None = None,
-    trained: Trained | None = None,
+    trained: TimingInputs | None = None,
 ) -> Iterator[Measurement]:
     """Measures networks one by one, as `measure` does, and yields each when it is done.
 
@@ -76,47 +81,49 @@ def measure_many(
     device = torch_device(protocol.device)
     keep_freed_memory()
     images = None if trained is None else trained._replace(weights=None)
-    beside = None if reference is None else enter(reference, task, protocol, device, images)
+    beside = (
+        None if reference is None else prepare_for_timing(reference, task, protocol, device, images)
+    )
     scale = None
     for subject in subjects:
         began = perf_counter()
-        candidate = enter(subject, task, protocol, device, trained)
+        candidate = prepare_for_timing(subject, task, protocol, device, trained)
         measurement = _measure(candidate, beside, task, protocol, device, began)
         scale = scale or measurement.reference_throughput_img_s
-        yield measurement if scale is None else rescaled(measurement, scale)
+        yield measurement if scale is None else rescale(measurement, scale)
 
 
-def rehearse(subject: Subject, task: Task, protocol: Protocol) -> None:
+def check_measurable(subject: Subject, task: Task, protocol: Protocol) -> None:
     """Run a network once by the protocol, to find out whether it can be measured so.
 
     Raises:
         UserError: it cannot be built for the task, or cannot run on its images.
         MachineError: the device is not there, or out of memory.
     """
-    enter(subject, task, protocol, torch_device(protocol.device))
+    prepare_for_timing(subject, task, protocol, torch_device(protocol.device))
 
 
 def _measure(
-    candidate: Entrant,
-    reference: Entrant | None,
+    candidate: PreparedModel,
+    reference: PreparedModel | None,
     task: Task,
     protocol: Protocol,
     device: torch.device,
     began: float,
 ) -> Measurement:
-    busy = load()
+    busy = load_average()
     rivals = [] if reference is None or reference.digest == candidate.digest else [reference]
-    with measuring(protocol.device), settings(protocol, device):
+    with exclusive_access(protocol.device), torch_settings(protocol, device):
         runners, runtime = _runners([candidate, *rivals], protocol, device)
         watch = _watch(device)
-        rounds = race(
+        rounds = time_interleaved(
             *runners,
-            shortest_lap_s=CPU_LAP_S if device.type == "cpu" else GPU_LAP_S,
+            shortest_lap_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
             max_seconds=protocol.max_seconds,
             target_half_width=protocol.target_half_width,
         )
         tainted = watch()
-    finding = find(rounds, protocol.target_half_width)
+    finding = summarize_rounds(rounds, protocol.target_half_width)
     return Measurement(
         digest=candidate.digest,
         name=candidate.name,
@@ -144,7 +151,7 @@ def _measure(
 
 
 def _runners(
-    entrants: list[Entrant], protocol: Protocol, device: torch.device
+    entrants: list[PreparedModel], protocol: Protocol, device: torch.device
 ) -> tuple[list[Runner], Runtime]:
     """The entrants' runners: all as captured graphs where each of them can be captured.
 
@@ -154,18 +161,18 @@ def _runners(
     forwards = [entrant.forward for entrant in entrants]
     plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
-        return [on_cpu(forward, protocol.threads) for forward in forwards], plain
+        return [cpu_runner(forward, protocol.threads) for forward in forwards], plain
     if protocol.runtime == "eager":
-        return [on_gpu(forward) for forward in forwards], plain
+        return [gpu_runner(forward) for forward in forwards], plain
     try:
-        graphs = [captured(forward) for forward in forwards]
+        graphs = [capture_graph(forward) for forward in forwards]
     except RuntimeError as error:  # a network waits for the GPU or chooses by its results
         if protocol.runtime == "cuda_graph":
             names = " or ".join(entrant.name for entrant in entrants)
             raise UserError(f"{names} cannot be captured as a CUDA graph: {error}") from error
-        return [on_gpu(forward) for forward in forwards], plain
+        return [gpu_runner(forward) for forward in forwards], plain
     captured_as: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
-    return [on_gpu(graph) for graph in graphs], captured_as
+    return [gpu_runner(graph) for graph in graphs], captured_as
 
 
 def _watch(device: torch.device) -> Watch:
@@ -174,13 +181,16 @@ def _watch(device: torch.device) -> Watch:
     return watch_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
-def _speed(finding: Finding, batch_size: int) -> dict[str, float]:
+def _speed(finding: RoundSummary, batch_size: int) -> dict[str, float]:
     seconds = finding.reference_seconds / finding.speed.median
     return {"throughput_img_s": batch_size / seconds, "latency_ms": 1000 * seconds}
 
 
 def _beside(
-    finding: Finding, reference: Entrant | None, candidate: Entrant, batch_size: int
+    finding: RoundSummary,
+    reference: PreparedModel | None,
+    candidate: PreparedModel,
+    batch_size: int,
 ) -> dict[str, Any]:
     """What is said of the reference; a network beside itself is as fast as itself."""
     if reference is None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.config.protocol import Form, Protocol
-from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.measure.fuse_timm import UnfusableError, fused
+from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
-from partialnas.runs.measure.torch_compile import compiled
-from partialnas.runs.records.subject import Subject, build, subject_digest, subject_name
+from partialnas.runs.measure.torch_compile import compile_forward
+from partialnas.runs.records.subject import Subject, build_network, subject_digest, subject_name
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import MachineError, UserError
@@ -27,14 +27,14 @@ _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": 
 
 
 @dataclass(frozen=True)
-class Entrant:
+class PreparedModel:
     """A network that is ready to run.
 
     Attributes:
         digest: of its subject.
         name: of its subject.
         form: the form it is in.
-        forward: runs it on random images; call it within `settings`.
+        forward: runs it on random images; call it within `torch_settings`.
         peak_memory_bytes: largest GPU memory in use for one forward pass, weights included.
     """
 
@@ -45,7 +45,7 @@ class Entrant:
     peak_memory_bytes: int | None
 
 
-class Trained(NamedTuple):
+class TimingInputs(NamedTuple):
     """What a network is timed with whose speed depends on its weights and images.
 
     Attributes:
@@ -59,7 +59,7 @@ class Trained(NamedTuple):
 
 
 @contextmanager
-def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
+def torch_settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
     """Torch as the protocol asks for; afterwards as before."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(protocol.threads)
@@ -73,13 +73,13 @@ def settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def enter(
+def prepare_for_timing(
     subject: Subject,
     task: Task,
     protocol: Protocol,
     device: torch.device,
-    trained: Trained | None = None,
-) -> Entrant:
+    trained: TimingInputs | None = None,
+) -> PreparedModel:
     """Builds a network in the form that the protocol asks for and runs it once.
 
     With random weights on random images, unless it is `trained`.
@@ -94,39 +94,39 @@ def enter(
     with _explained(name, task, protocol), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         images = _images(task, protocol.batch_size, trained)
-        network = build(subject, task)
+        network = build_network(subject, task)
         if trained is not None and trained.weights is not None:
             load_weights(trained.weights, network)
-        module, form = in_form(network, protocol.form, images[:2])
+        module, form = convert_to_form(network, protocol.form, images[:2])
         # the layout that convolutions prefer: up to a quarter faster, seldom a little slower
         module = module.to(device, dtype).to(memory_format=torch.channels_last)
         images = images.to(device, dtype)
         forward = _forward(name, module, images, protocol)
-        with settings(protocol, device):
+        with torch_settings(protocol, device):
             peak = _peak_memory(forward, device)
     memory = None if peak is None else peak - held
-    return Entrant(subject_digest(subject), name, form, forward, memory)
+    return PreparedModel(subject_digest(subject), name, form, forward, memory)
 
 
 def _forward(name: str, module: nn.Module, images: Tensor, protocol: Protocol) -> Forward:
     if protocol.runtime == "compiled":
-        return compiled(name, module, images)
+        return compile_forward(name, module, images)
     return lambda: module(images)
 
 
-def _images(task: Task, count: int, trained: Trained | None) -> Tensor:
+def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
     """Random images, or as many of the validation split, over and over if need be."""
     if trained is None:
         images = torch.randn(count, task.channels, task.resolution, task.resolution)
     else:
         splits = trained.splits
         which = np.arange(count) % len(splits.val_y)
-        pool = Pool(splits.val_x[which], splits.val_y[which], splits, 0, torch.device("cpu"))
+        pool = DeviceSplit(splits.val_x[which], splits.val_y[which], splits, 0, torch.device("cpu"))
         images = next(iter(pool.in_order(count)))[0]
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
+def convert_to_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
     """The network in the form asked for, or as near to it as it comes."""
     network = network.eval().requires_grad_(False)
     if form == "training":
@@ -134,7 +134,7 @@ def in_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, 
     if isinstance(network, Network):
         return deploy(network), "deploy"
     try:
-        return fused(network, images), "deploy"
+        return fuse_model(network, images), "deploy"
     except UnfusableError:
         return network, "training"
 

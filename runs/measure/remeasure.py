@@ -11,11 +11,17 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow, TrialRow
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
 from partialnas.runs.measure.measure import measure
-from partialnas.runs.measure.prepared_model import Trained
-from partialnas.runs.records.frozen_model import ended_with
+from partialnas.runs.measure.prepared_model import TimingInputs
+from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.subject import Subject, subject_digest, subject_from
-from partialnas.runs.records.timing_choice import Machine, Way, best, grouped, machine
+from partialnas.runs.records.subject import Subject, parse_subject, subject_digest
+from partialnas.runs.records.timing_choice import (
+    Machine,
+    TimingSetup,
+    best_measurement,
+    group_by_digest,
+    machine,
+)
 from partialnas.runs.system.device import torch_device
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import weights_path
@@ -23,7 +29,7 @@ from partialnas.space.errors import UserError
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedNetwork:
     """What trials of a study have ended with.
 
     Attributes:
@@ -45,7 +51,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedNetwork:
     """A network and how fast it is; no measurement where it cannot be timed so, and why.
 
     Attributes:
@@ -55,15 +61,15 @@ class Timed:
         problem: why there is none.
     """
 
-    network: Network
+    network: TrainedNetwork
     measurement: Measurement | None = None
     fresh: bool = False
     problem: str = ""
 
 
-def ended_networks(
+def trained_networks(
     ledger: Ledger, digests: Collection[str], arms: Collection[str], condition: str
-) -> list[Network]:
+) -> list[TrainedNetwork]:
     """The networks that the trials of a study have ended with, each once, in their order.
 
     Args:
@@ -73,7 +79,7 @@ def ended_networks(
         condition: of the study that they were trained under; empty where it has none.
     """
     proposals = {row.number: row for row in ledger.proposals()}
-    found: dict[str, Network] = {}
+    found: dict[str, TrainedNetwork] = {}
     for row in ledger.trials():
         proposal = proposals[row.proposal]
         own = stage_of(proposal) == "" and condition_of(proposal) == condition
@@ -84,28 +90,30 @@ def ended_networks(
         known = found.setdefault(network.digest, network)
         if known is not network:
             keys = (*known.keys, *network.keys)
-            found[network.digest] = Network(known.label, known.subject, keys, known.weights)
+            found[network.digest] = TrainedNetwork(known.label, known.subject, keys, known.weights)
     return [*found.values()]
 
 
-def _ended(ledger: Ledger, row: TrialRow, proposal: ProposalRow) -> Network:
+def _ended(ledger: Ledger, row: TrialRow, proposal: ProposalRow) -> TrainedNetwork:
     last = ledger.last_ratios(row.key)
     weights = None
     if last is not None and last.frozen is None:
         weights = weights_path(ledger.path.parent, row.key)
     label = proposal.arm or f"#{row.number}"
-    return Network(label, ended_with(subject_from(proposal.subject), last), (row.key,), weights)
+    return TrainedNetwork(
+        label, final_subject(parse_subject(proposal.subject), last), (row.key,), weights
+    )
 
 
 def remeasure(
     ledger: Ledger,
-    networks: Sequence[Network],
+    networks: Sequence[TrainedNetwork],
     task: Task,
     protocol: Protocol,
     reference: Subject,
     *,
     again: bool = False,
-) -> Iterator[Timed]:
+) -> Iterator[TimedNetwork]:
     """Times networks by a protocol and writes each measurement down when it is taken.
 
     What this machine has measured so before is not timed again, unless `again`. A noisy or tainted
@@ -123,13 +131,13 @@ def remeasure(
         UserError: the reference cannot be timed so.
         MachineError: the device is not there or out of memory, or the disk fails.
     """
-    way, here = Way.of(protocol), this_machine(protocol)
-    known = grouped([] if again else _known(ledger, task, way, here))
+    way, here = TimingSetup.of(protocol), this_machine(protocol)
+    known = group_by_digest([] if again else _known(ledger, task, way, here))
     marked = []
     for network in networks:
-        stands = best(known.get(network.digest, []), way, here)
+        stands = best_measurement(known.get(network.digest, []), way, here)
         if stands is not None:
-            yield Timed(network, stands)
+            yield TimedNetwork(network, stands)
             continue
         timed = _timed(ledger, network, task, protocol, reference)
         if timed.measurement is not None and timed.measurement.marks and protocol.retries:
@@ -153,7 +161,7 @@ def this_machine(protocol: Protocol) -> Machine:
     return name, str(environment()["processor"])
 
 
-def _known(ledger: Ledger, task: Task, way: Way, here: Machine) -> list[Measurement]:
+def _known(ledger: Ledger, task: Task, way: TimingSetup, here: Machine) -> list[Measurement]:
     size = (task.resolution, task.channels)
     return [
         each
@@ -163,8 +171,8 @@ def _known(ledger: Ledger, task: Task, way: Way, here: Machine) -> list[Measurem
 
 
 def _better(
-    timed: Timed, ledger: Ledger, task: Task, protocol: Protocol, reference: Subject
-) -> Timed:
+    timed: TimedNetwork, ledger: Ledger, task: Task, protocol: Protocol, reference: Subject
+) -> TimedNetwork:
     """A marked measurement, or the better one of the further tries."""
     for _ in range(protocol.retries):
         again = _timed(ledger, timed.network, task, protocol, reference)
@@ -177,18 +185,18 @@ def _better(
 
 
 def _timed(
-    ledger: Ledger, network: Network, task: Task, protocol: Protocol, reference: Subject
-) -> Timed:
+    ledger: Ledger, network: TrainedNetwork, task: Task, protocol: Protocol, reference: Subject
+) -> TimedNetwork:
     try:
         trained = _trained(network, task)
         measurement = measure(network.subject, task, protocol, reference, trained)
     except UserError as error:  # of this network alone, if the reference can be timed
-        return Timed(network, problem=str(error))
+        return TimedNetwork(network, problem=str(error))
     ledger.add_measurement(measurement)
-    return Timed(network, measurement, fresh=True)
+    return TimedNetwork(network, measurement, fresh=True)
 
 
-def _trained(network: Network, task: Task) -> Trained | None:
+def _trained(network: TrainedNetwork, task: Task) -> TimingInputs | None:
     """Weights and images of a network whose speed depends on them."""
     if network.weights is None:
         return None
@@ -197,4 +205,4 @@ def _trained(network: Network, task: Task) -> Trained | None:
             f"{network.label}: its speed depends on its weights, which were not kept "
             "(recipe.keep_weights: all)"
         )
-    return Trained(load_splits(task), network.weights)
+    return TimingInputs(load_splits(task), network.weights)

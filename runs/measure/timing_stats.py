@@ -6,7 +6,7 @@ from functools import cache
 from statistics import median
 from typing import NamedTuple
 
-FEWEST = 6
+MIN_VALUES = 6
 """So many values carry a 95 % interval of their median at all: 1 - 2 / 2**6 > 0.95."""
 
 MAX_CLOCK_GAP = 0.05
@@ -15,7 +15,7 @@ MAX_CLOCK_GAP = 0.05
 _OUTSIDE = Fraction(1, 40)  # probability on each side of a 95 % interval
 
 
-class Lap(NamedTuple):
+class Timing(NamedTuple):
     """Seconds of one forward pass by two clocks.
 
     Attributes:
@@ -27,15 +27,15 @@ class Lap(NamedTuple):
     other: float
 
 
-SECOND = Lap(1.0, 1.0)
+SECOND = Timing(1.0, 1.0)
 """Stands for the reference where there is none: speeds are then forward passes a second."""
 
 
 class Round(NamedTuple):
     """Mean laps of two networks that ran in turns: reference, candidate, candidate, reference."""
 
-    candidate: Lap
-    reference: Lap = SECOND
+    candidate: Timing
+    reference: Timing = SECOND
 
 
 class Interval(NamedTuple):
@@ -51,7 +51,7 @@ class Interval(NamedTuple):
         return max(self.median - self.low, self.high - self.median) / self.median
 
 
-class Finding(NamedTuple):
+class RoundSummary(NamedTuple):
     """What rounds say of the candidate.
 
     Attributes:
@@ -67,10 +67,10 @@ class Finding(NamedTuple):
     noisy: bool
 
 
-def interval(values: Sequence[float]) -> Interval:
+def median_interval(values: Sequence[float]) -> Interval:
     """Median and 95 % interval by order statistics: right whatever the distribution.
 
-    Fewer than `FEWEST` values cannot carry it; their interval is the range of them all.
+    Fewer than `MIN_VALUES` values cannot carry it; their interval is the range of them all.
     """
     ordered = sorted(values)
     spared = _spared(len(ordered))
@@ -93,23 +93,23 @@ def _spared(count: int) -> int:
     return max(spared, 0)
 
 
-def speeds(rounds: Iterable[Round]) -> list[float]:
+def relative_speeds(rounds: Iterable[Round]) -> list[float]:
     """Speed of the candidate relative to the reference in each round, by the clock that decides."""
     return [round_.reference.own / round_.candidate.own for round_ in rounds]
 
 
-def is_settled(rounds: Sequence[Round], target_half_width: float) -> bool:
+def is_precise_enough(rounds: Sequence[Round], target_half_width: float) -> bool:
     """Whether the rounds tell the speed as exactly as asked."""
-    if len(rounds) < FEWEST:
+    if len(rounds) < MIN_VALUES:
         return False
-    return interval(speeds(rounds)).half_width <= target_half_width
+    return median_interval(relative_speeds(rounds)).half_width <= target_half_width
 
 
-def find(rounds: Sequence[Round], target_half_width: float) -> Finding:
+def summarize_rounds(rounds: Sequence[Round], target_half_width: float) -> RoundSummary:
     """What the rounds (at least one) say."""
-    speed = interval(speeds(rounds))
+    speed = median_interval(relative_speeds(rounds))
     by_other = median(round_.reference.other / round_.candidate.other for round_ in rounds)
     gap = abs(by_other / speed.median - 1)
-    noisy = gap > MAX_CLOCK_GAP or not is_settled(rounds, target_half_width)
+    noisy = gap > MAX_CLOCK_GAP or not is_precise_enough(rounds, target_half_width)
     reference_seconds = median(round_.reference.own for round_ in rounds)
-    return Finding(speed, reference_seconds, gap, noisy)
+    return RoundSummary(speed, reference_seconds, gap, noisy)

@@ -9,7 +9,7 @@ from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.space.errors import UserError
 
 
-def compiled(name: str, module: nn.Module, images: Tensor) -> Forward:
+def compile_forward(name: str, module: nn.Module, images: Tensor) -> Forward:
     """A forward pass by generated code; call it once before it is timed, which generates it.
 
     The whole network becomes one graph: what cannot be compiled is refused instead of run by

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from partialnas.runs.ratio_learning.learner import RatioLearner, spent
-from partialnas.space.cost.learned_blocks import Slot, reach
+from partialnas.runs.ratio_learning.learner import RatioLearner, mixer_macs
+from partialnas.space.cost.learned_blocks import LearnedBlock, mac_range
 
 _TAKES_ALL = 0.8  # of what is used, by one of at least three layers
 _OVER_UNIFORM = 2.0  # times what the layer would use at a ratio common to all
@@ -12,7 +12,7 @@ _WANDERS = 10.0  # way that boundaries have gone, over what they have come forwa
 _DISAGREE = 1e-3  # difference of logits over the largest logit
 
 
-def failures(learner: RatioLearner) -> list[str]:
+def learning_warnings(learner: RatioLearner) -> list[str]:
     """What is wrong with the ratios at which learning ends."""
     slots = learner.found
     return [
@@ -23,18 +23,18 @@ def failures(learner: RatioLearner) -> list[str]:
     ]
 
 
-def disagreement(gap: float) -> list[str]:
+def gap_warnings(gap: float) -> list[str]:
     """Whether the trained and the frozen form compute something different."""
     if gap <= _DISAGREE:
         return []
     return [f"the trained and the frozen form disagree: logits differ by {gap:.2g} of the largest"]
 
 
-def _name(slot: Slot) -> str:
+def _name(slot: LearnedBlock) -> str:
     return f"stage {slot.place[0] + 1}, block {slot.place[1] + 1}"
 
 
-def _extreme(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
+def _extreme(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     if len(slots) < 2:
         return
     for word, end in (("smallest", 0), ("largest", -1)):
@@ -44,16 +44,16 @@ def _extreme(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
             yield f"all layers have ended at their {word} ratio"
 
 
-def _ends(slot: Slot) -> list[tuple[float, ...]]:
+def _ends(slot: LearnedBlock) -> list[tuple[float, ...]]:
     """The sizes of the learned parts of all options, in order."""
     return sorted(map(slot.learned, slot.options))
 
 
-def _forced(learner: RatioLearner, slots: Sequence[Slot], end: int) -> bool:
+def _forced(learner: RatioLearner, slots: Sequence[LearnedBlock], end: int) -> bool:
     """Whether the budget leaves no other choice, or is large enough for all that can be spent."""
     if learner.allowed is None:
         return False
-    least, most = reach(slots)
+    least, most = mac_range(slots)
     if end:
         return learner.allowed >= most
     steps = (
@@ -63,11 +63,11 @@ def _forced(learner: RatioLearner, slots: Sequence[Slot], end: int) -> bool:
     return learner.allowed < least + min(filter(None, steps), default=1)
 
 
-def _takes_all(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
+def _takes_all(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     if len(slots) < 3:
         return
-    used = {slot.place: spent(slot, learner.sizes[slot.place]) for slot in slots}
-    even = {slot.place: spent(slot, learner.start[slot.place]) for slot in slots}
+    used = {slot.place: mixer_macs(slot, learner.sizes[slot.place]) for slot in slots}
+    even = {slot.place: mixer_macs(slot, learner.start[slot.place]) for slot in slots}
     for slot in slots:
         share = used[slot.place] / (sum(used.values()) or 1)
         common = even[slot.place] / (sum(even.values()) or 1)
@@ -75,14 +75,14 @@ def _takes_all(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
             yield f"{_name(slot)} takes {share:.0%} of what all learned layers use"
 
 
-def _still(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
+def _still(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     if any(_forced(learner, slots, end) for end in (0, -1)):
         return
     if all(learner.farthest[slot.place] <= _STILL * slot.learning.grain for slot in slots):
         yield "no ratio has moved from where it started"
 
 
-def _wandering(learner: RatioLearner, slots: Sequence[Slot]) -> Iterator[str]:
+def _wandering(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     for slot in slots:
         before = learner.late.get(slot.place)
         if before is None:

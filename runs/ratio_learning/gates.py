@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.space.cost.learned_blocks import Place, Slot
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock
 
 _GATE = 0.5  # where gates start, on their side of 0
 _TRAVEL = 5.0  # how far a gate could go while it learns, one way all the time
@@ -38,7 +38,7 @@ class GateLearner(RatioLearner):
             for slot in self.found
         }
 
-    def _nearest(self, slot: Slot) -> int:
+    def _nearest(self, slot: LearnedBlock) -> int:
         wanted = slot.learned(self.start[slot.place])[0]
         sizes = [slot.learned(option)[0] for option in slot.options]
         return min(range(len(sizes)), key=lambda index: abs(sizes[index] - wanted))
@@ -79,17 +79,17 @@ class GateLearner(RatioLearner):
             self.gates[place] = _in_order(moved)
             self._move(slot, slot.options[_open(self.gates[place])], step)
 
-    def _gradients(self) -> dict[Place, list[float]]:
+    def _gradients(self) -> dict[BlockIndex, list[float]]:
         """Of the loss with respect to each gate of a block."""
         rows = [self._row(slot) for slot in self.found]
         values = torch.cat(rows).tolist()
-        found: dict[Place, list[float]] = {}
+        found: dict[BlockIndex, list[float]] = {}
         for slot, row in zip(self.found, rows, strict=True):
             found[slot.place] = self._of_gates(slot, values[: len(row)])
             values = values[len(row) :]
         return found
 
-    def _row(self, slot: Slot) -> Tensor:
+    def _row(self, slot: LearnedBlock) -> Tensor:
         """The gradient with respect to how far each channel lies before the boundary."""
         (position,) = slot.learning.parts
         shares = self.mixers[slot.place].shares
@@ -97,7 +97,7 @@ class GateLearner(RatioLearner):
         row: Tensor = whole[position]
         return row
 
-    def _of_gates(self, slot: Slot, row: Sequence[float]) -> list[float]:
+    def _of_gates(self, slot: LearnedBlock, row: Sequence[float]) -> list[float]:
         (position,) = slot.learning.parts
         ends = [sum(option[: position + 1]) for option in slot.options]
         groups = [sum(row[low:high]) for low, high in pairwise(ends)]

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.space.cost.learned_blocks import Place, Slot
-from partialnas.space.nn.dpconv import InputMixer
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock
+from partialnas.space.nn.dpconv import InputDependentMixer
 
 _GAIN = 0.1  # of the pressure of the budget, a step
 _REACH = 8.0  # how far the last calibration looks for the pressure that meets the budget
 _HALVINGS = 12
 
-Chosen = Mapping[Place, Tensor]
+OptionIndices = Mapping[BlockIndex, Tensor]
 """By block, of each image the position of its sizes among the mixer's options."""
 
 
-class InputLearner(RatioLearner):
+class InputDependentLearner(RatioLearner):
     """Presses on all predictors alike until the images cost on average what is allowed."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -29,15 +29,15 @@ class InputLearner(RatioLearner):
         self._used = float(sum(slot.costs[self._start_of(slot)] for slot in self.found))
         self._press(0.0)
 
-    def _option_costs(self, slot: Slot) -> Tensor:
-        mixer: InputMixer = self.mixers[slot.place]
+    def _option_costs(self, slot: LearnedBlock) -> Tensor:
+        mixer: InputDependentMixer = self.mixers[slot.place]
         costs = [float(slot.costs[option]) for option in mixer.options]
         return torch.tensor(costs, device=next(mixer.predictor.parameters()).device)
 
-    def _start_of(self, slot: Slot) -> tuple[int, ...]:
+    def _start_of(self, slot: LearnedBlock) -> tuple[int, ...]:
         return tuple(int(size) for size in self.start[slot.place])
 
-    def _first_shift(self, slot: Slot) -> float:
+    def _first_shift(self, slot: LearnedBlock) -> float:
         """What added to nothing makes a predictor say the size to start from."""
         sizes = [slot.learned(option)[0] for option in slot.options]
         share = (slot.learned(self.start[slot.place])[0] - min(sizes)) / max(
@@ -80,18 +80,18 @@ class InputLearner(RatioLearner):
         if self.allowed is not None:
             self._press(self.multiplier + _GAIN * math.log(self._used / self.allowed))
 
-    def _mean_macs(self, chosen: Chosen) -> Tensor:
+    def _mean_macs(self, chosen: OptionIndices) -> Tensor:
         means = [self._costs[place].to(own.device)[own].mean() for place, own in chosen.items()]
         return torch.stack(means).sum()
 
-    def mean_macs(self, chosen: Chosen) -> float:
+    def mean_macs(self, chosen: OptionIndices) -> float:
         """What the mixers cost on average with these sizes."""
         return float(self._mean_macs(chosen))
 
-    def watch(self, chosen: Chosen) -> None:
+    def watch(self, chosen: OptionIndices) -> None:
         """Takes the mean sizes of these images for the present ones of the blocks."""
         for slot in self.found:
-            mixer: InputMixer = self.mixers[slot.place]
+            mixer: InputDependentMixer = self.mixers[slot.place]
             options = torch.tensor(mixer.options, dtype=torch.float64)
             sizes: Sequence[float] = options[chosen[slot.place].cpu()].mean(0).tolist()
             self._move(slot, sizes, 0)
@@ -100,7 +100,7 @@ class InputLearner(RatioLearner):
         """Multiply-accumulates of the mixers that learn, on average over the last images."""
         return self._used
 
-    def calibrate(self, choose: Callable[[], Chosen]) -> None:
+    def calibrate(self, choose: Callable[[], OptionIndices]) -> None:
         """Finds the least pressure under which images cost at most what is allowed.
 
         Args:

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from partialnas.space.arch.parts import RealisedPart
-from partialnas.space.cost.budget_projection import settle
+from partialnas.space.arch.parts import RealizedPart
+from partialnas.space.cost.budget_projection import project_to_budget
 from partialnas.space.cost.formulas import part_cost
-from partialnas.space.cost.learned_blocks import Place, Slot, slots
-from partialnas.space.cost.mac_budget import allowance, uniform_sizes
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, learned_blocks
+from partialnas.space.cost.mac_budget import allowed_macs, uniform_sizes
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.nn.network import Network
 
@@ -37,11 +37,11 @@ class RatioLearner(ABC):
     def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
         architecture = network.architecture
         shape = (resolution, network.in_chans, network.num_classes)
-        self.found = slots(architecture, resolution)
-        self.allowed = allowance(architecture, *shape) or None  # parts that cost nothing
+        self.found = learned_blocks(architecture, resolution)
+        self.allowed = allowed_macs(architecture, *shape) or None  # parts that cost nothing
         self.freeze_step = max(math.floor(freeze * steps), 1)
-        self.mixers: dict[Place, Any] = learned_mixers(network)
-        self.start: dict[Place, tuple[float, ...]] = {
+        self.mixers: dict[BlockIndex, Any] = learned_mixers(network)
+        self.start: dict[BlockIndex, tuple[float, ...]] = {
             place: tuple(map(float, sizes))
             for place, sizes in uniform_sizes(architecture, *shape).items()
         }
@@ -49,7 +49,7 @@ class RatioLearner(ABC):
         self.multiplier = 0.0
         self.settled = False
         self.farthest = dict.fromkeys(self.sizes, 0.0)
-        self.late: dict[Place, tuple[float, ...]] = {}
+        self.late: dict[BlockIndex, tuple[float, ...]] = {}
         self.paths = dict.fromkeys(self.sizes, 0.0)
         self._squares: list[float] = []
 
@@ -79,7 +79,7 @@ class RatioLearner(ABC):
 
     def used(self) -> float:
         """Multiply-accumulates of the mixers that learn, at present."""
-        return sum(spent(slot, self.sizes[slot.place]) for slot in self.found)
+        return sum(mixer_macs(slot, self.sizes[slot.place]) for slot in self.found)
 
     def copy_to(self, network: nn.Module) -> None:
         """Puts the boundaries of another network with the same blocks where they are here."""
@@ -111,7 +111,7 @@ class RatioLearner(ABC):
         self._squares = []
         return norm
 
-    def _move(self, slot: Slot, sizes: Sequence[float], step: int) -> None:
+    def _move(self, slot: LearnedBlock, sizes: Sequence[float], step: int) -> None:
         """Takes up new sizes of a block."""
         before, place = self.sizes[slot.place], slot.place
         if step >= _LATE * self.freeze_step:
@@ -121,7 +121,7 @@ class RatioLearner(ABC):
         away = max(self._apart(slot, self.start[place], sizes))
         self.farthest[place] = max(self.farthest[place], away)
 
-    def _apart(self, slot: Slot, one: Sequence[float], two: Sequence[float]) -> list[float]:
+    def _apart(self, slot: LearnedBlock, one: Sequence[float], two: Sequence[float]) -> list[float]:
         """By how many channels the learned parts differ."""
         return [abs(a - b) for a, b in zip(slot.learned(one), slot.learned(two), strict=True)]
 
@@ -131,30 +131,32 @@ class RatioLearner(ABC):
     def _settle(self) -> None:
         """Fixes the ratios at legal sizes within the budget."""
         wanted = [slot.learned(self.sizes[slot.place]) for slot in self.found]
-        settled = settle(self.found, wanted, self.allowed)
+        settled = project_to_budget(self.found, wanted, self.allowed)
         self.sizes = {place: tuple(map(float, sizes)) for place, sizes in settled.items()}
         for place, mixer in self.mixers.items():
             mixer.place(self.sizes[place], 0.0)
         self.settled = True
 
 
-def spent(slot: Slot, sizes: Sequence[float]) -> float:
+def mixer_macs(slot: LearnedBlock, sizes: Sequence[float]) -> float:
     """What a mixer costs at sizes that need not be whole."""
-    return value(polynomials(slot), sizes)
+    return evaluate_polynomials(cost_polynomials(slot), sizes)
 
 
-def polynomials(slot: Slot) -> list[tuple[float, float]]:
+def cost_polynomials(slot: LearnedBlock) -> list[tuple[float, float]]:
     """Of each part the coefficients of its cost by its size, a polynomial of second degree."""
     return [_polynomial(part, slot.places) for part in slot.block.parts]
 
 
-def _polynomial(part: RealisedPart, places: int) -> tuple[float, float]:
+def _polynomial(part: RealizedPart, places: int) -> tuple[float, float]:
     one, two = (part_cost(part._replace(channels=size), places).macs for size in (1, 2))
     square = (two - 2 * one) / 2
     return square, one - square
 
 
-def value(polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]) -> float:
+def evaluate_polynomials(
+    polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]
+) -> float:
     """What polynomials of second degree, one for each size, sum up to."""
     return sum(
         square * size * size + linear * size

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
-from partialnas.runs.ratio_learning.learner import RatioLearner, polynomials, value
-from partialnas.space.cost.learned_blocks import Slot
+from partialnas.runs.ratio_learning.learner import (
+    RatioLearner,
+    cost_polynomials,
+    evaluate_polynomials,
+)
+from partialnas.space.cost.learned_blocks import LearnedBlock
 from partialnas.space.nn.dpconv import LearnedMixer
 
 _TRAVEL = 3.0  # how many widths a boundary could move while it learns, going one way all the time
@@ -31,7 +35,7 @@ class ThresholdLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._polynomials = {slot.place: polynomials(slot) for slot in self.found}
+        self._polynomials = {slot.place: cost_polynomials(slot) for slot in self.found}
         self._momentum = [0.0 for slot in self.found for _ in slot.learning.parts]
         self._scale = 0.0
         self._taken = 0
@@ -155,7 +159,8 @@ class ThresholdLearner(RatioLearner):
 
     def _spent(self, shares: Sequence[float]) -> float:
         return sum(
-            value(self._polynomials[slot.place], sizes) for slot, sizes in self._divided(shares)
+            evaluate_polynomials(self._polynomials[slot.place], sizes)
+            for slot, sizes in self._divided(shares)
         )
 
     def _slopes(self, shares: Sequence[float]) -> list[float]:
@@ -172,7 +177,7 @@ class ThresholdLearner(RatioLearner):
             ]
         return slopes
 
-    def _divided(self, shares: Sequence[float]) -> Iterable[tuple[Slot, list[float]]]:
+    def _divided(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
         remaining = iter(shares)
         for slot in self.found:
             sizes = [float(size) for size in slot.start]

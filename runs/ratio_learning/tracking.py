@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.runs.datasets.augment import Pool
-from partialnas.runs.ratio_learning.diagnostics import disagreement, failures
+from partialnas.runs.datasets.augment import DeviceSplit
+from partialnas.runs.ratio_learning.diagnostics import gap_warnings, learning_warnings
 from partialnas.runs.ratio_learning.gates import GateLearner
-from partialnas.runs.ratio_learning.input_dependent import Chosen, InputLearner
+from partialnas.runs.ratio_learning.input_dependent import InputDependentLearner, OptionIndices
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.runs.ratio_learning.thresholds import ThresholdLearner
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.space.arch.architecture import Architecture, Boundary
 from partialnas.space.deploy.freeze import freeze, learned_mixers
-from partialnas.space.nn.dpconv import InputMixer
+from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
 
 _BATCH = 250
 _NOISE = 0.5  # standard deviation of what is added to normalised images
 
 
-def ratio_learner(
+def make_ratio_learner(
     network: nn.Module, resolution: int, steps: int, freeze: float
 ) -> RatioLearner | None:
     """What moves the learned ratios of a network; None where it has none.
@@ -43,12 +43,18 @@ def ratio_learner(
     terms = network.architecture.learned
     kind: type[RatioLearner] = GateLearner if terms.method == "gates" else ThresholdLearner
     if terms.per == "input":
-        kind = InputLearner
+        kind = InputDependentLearner
     return kind(network, resolution, steps, freeze)
 
 
 def ratio_epoch(
-    learner: RatioLearner, network: Network, val: Pool, epoch: int, *, frozen: bool, last: bool
+    learner: RatioLearner,
+    network: Network,
+    val: DeviceSplit,
+    epoch: int,
+    *,
+    frozen: bool,
+    last: bool,
 ) -> RatioEpoch:
     """What is known of the learned ratios after an epoch.
 
@@ -61,16 +67,16 @@ def ratio_epoch(
         last: whether the training ends with it.
     """
     boundaries = network.architecture.boundaries
-    if isinstance(learner, InputLearner):
+    if isinstance(learner, InputDependentLearner):
         facts = _by_input(learner, network, val, last=last)
     else:
         sizes = {b.name: learner.sizes[b[:2]][b.part] for b in boundaries}
         facts = {"channels": sizes, "used_macs": learner.used()}
     widths = {b.name: network.architecture.widths[b.stage] for b in boundaries}
-    warnings = failures(learner) if frozen else []
-    gap = form_gap(network, val) if last else None
+    warnings = learning_warnings(learner) if frozen else []
+    gap = relative_logit_gap(network, val) if last else None
     if gap is not None:
-        warnings += disagreement(gap)
+        warnings += gap_warnings(gap)
     return RatioEpoch(
         epoch=epoch,
         ratios={name: size / widths[name] for name, size in facts["channels"].items()},
@@ -86,7 +92,7 @@ def ratio_epoch(
 
 
 @torch.no_grad()
-def form_gap(network: Network, val: Pool) -> float:
+def relative_logit_gap(network: Network, val: DeviceSplit) -> float:
     """How far the form that was trained and the one that will run are apart.
 
     The largest difference of logits over the largest logit, on validation images: of the network
@@ -107,7 +113,7 @@ def form_gap(network: Network, val: Pool) -> float:
 @contextmanager
 def _masked(network: nn.Module) -> Iterator[None]:
     """The mixers of a network in evaluation, working as they do in training."""
-    mixers = [m for m in learned_mixers(network).values() if isinstance(m, InputMixer)]
+    mixers = [m for m in learned_mixers(network).values() if isinstance(m, InputDependentMixer)]
     for mixer in mixers:
         mixer.training = True
     try:
@@ -117,11 +123,11 @@ def _masked(network: nn.Module) -> Iterator[None]:
             mixer.training = False
 
 
-def calibrate(learner: RatioLearner, network: nn.Module, val: Pool) -> None:
+def calibrate_to_budget(learner: RatioLearner, network: nn.Module, val: DeviceSplit) -> None:
     """Has input-dependent ratios meet the budget on the validation images; others do already."""
-    if isinstance(learner, InputLearner):
+    if isinstance(learner, InputDependentLearner):
 
-        def choose() -> Chosen:
+        def choose() -> OptionIndices:
             learner.copy_to(network)
             return chosen_sizes(network, val)
 
@@ -129,7 +135,7 @@ def calibrate(learner: RatioLearner, network: nn.Module, val: Pool) -> None:
 
 
 @torch.no_grad()
-def chosen_sizes(network: nn.Module, pool: Pool, kind: str = "clean") -> Chosen:
+def chosen_sizes(network: nn.Module, pool: DeviceSplit, kind: str = "clean") -> OptionIndices:
     """Of every image of a pool the position of its sizes among the options of each mixer."""
     mixers = learned_mixers(network)
     found: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
@@ -137,7 +143,7 @@ def chosen_sizes(network: nn.Module, pool: Pool, kind: str = "clean") -> Chosen:
     for x, _ in pool.in_order(_BATCH):
         network(_KINDS[kind](x))
         for place, mixer in mixers.items():
-            assert isinstance(mixer, InputMixer)
+            assert isinstance(mixer, InputDependentMixer)
             assert mixer.chosen is not None
             found[place].append(mixer.chosen.cpu())
     return {place: torch.cat(batches) for place, batches in found.items()}
@@ -168,7 +174,9 @@ _KINDS = {
 """Kinds of input that are made from validation images."""
 
 
-def _by_input(learner: InputLearner, network: Network, val: Pool, *, last: bool) -> dict[str, Any]:
+def _by_input(
+    learner: InputDependentLearner, network: Network, val: DeviceSplit, *, last: bool
+) -> dict[str, Any]:
     chosen = chosen_sizes(network, val)
     learner.watch(chosen)
     boundaries = network.architecture.boundaries
@@ -198,9 +206,9 @@ def _by_input(learner: InputLearner, network: Network, val: Pool, *, last: bool)
     }
 
 
-def _channels(learner: InputLearner, boundary: Boundary, chosen: Chosen) -> Tensor:
+def _channels(learner: InputDependentLearner, boundary: Boundary, chosen: OptionIndices) -> Tensor:
     """Of every image the channels of the learned part of a block."""
-    mixer: InputMixer = learner.mixers[boundary[:2]]
+    mixer: InputDependentMixer = learner.mixers[boundary[:2]]
     sizes = torch.tensor([float(option[boundary.part]) for option in mixer.options])
     return sizes[chosen[boundary[:2]]]
 
@@ -220,7 +228,7 @@ def _frozen_digest(learner: RatioLearner, architecture: Architecture) -> str | N
 
 def frozen_architecture(learner: RatioLearner, architecture: Architecture) -> Architecture | None:
     """The static architecture that learning has ended with; None where images have their own."""
-    if isinstance(learner, InputLearner):
+    if isinstance(learner, InputDependentLearner):
         return None
     whole = {place: [int(size) for size in sizes] for place, sizes in learner.sizes.items()}
     return architecture.frozen(whole)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.runs.records.subject import Subject
 from partialnas.space.arch.architecture import Architecture, Boundary
-from partialnas.space.cost.learned_blocks import Place, Sizes
+from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes
 from partialnas.space.errors import UserError
 
 
@@ -14,7 +14,7 @@ def frozen_subject(architecture: Architecture, channels: Mapping[str, float]) ->
     return architecture.frozen(frozen_sizes(architecture, channels))
 
 
-def ended_with(subject: Subject, last: RatioEpoch | None) -> Subject:
+def final_subject(subject: Subject, last: RatioEpoch | None) -> Subject:
     """What a trial's training has ended with: the static network where its ratios are frozen.
 
     Args:
@@ -26,7 +26,9 @@ def ended_with(subject: Subject, last: RatioEpoch | None) -> Subject:
     return subject
 
 
-def frozen_sizes(architecture: Architecture, channels: Mapping[str, float]) -> dict[Place, Sizes]:
+def frozen_sizes(
+    architecture: Architecture, channels: Mapping[str, float]
+) -> dict[BlockIndex, PartSizes]:
     """The channels of every part, for each block with learned ratios.
 
     Parts that do not learn keep their channels, and the last part of a block takes what is left.

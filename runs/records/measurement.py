@@ -117,22 +117,22 @@ class Speed(NamedTuple):
 Columns = dict[str, list[Any]]
 """Values by the name of what they tell, those of one row in the same place of all lists."""
 
-DEFAULTS = {
+MEASUREMENT_DEFAULTS = {
     key: field.default for key, field in Measurement.model_fields.items() if not field.is_required()
 }
 """What a measurement says that was taken by a version which did not tell."""
 
 
-def plain_measurement(text: str) -> dict[str, Any]:
+def parse_measurement(text: str) -> dict[str, Any]:
     """A measurement as plain data, every field told, from JSON that is not validated again.
 
     For what carries a seal: it is as it was written, and so as it was validated then.
     """
-    return {**DEFAULTS, **from_json(text)}
+    return {**MEASUREMENT_DEFAULTS, **from_json(text)}
 
 
 def as_written(given: dict[str, Any]) -> Measurement:
-    """The measurement of which `plain_measurement` has told; validating takes ten times as long.
+    """The measurement of which `parse_measurement` has told; validating takes ten times as long.
 
     The two share their data.
     """
@@ -144,7 +144,7 @@ def as_written(given: dict[str, Any]) -> Measurement:
     return measurement
 
 
-class Measured:
+class MeasurementTable:
     """Measurements column by column: of a hundred thousand hardly any is asked for as a whole.
 
     Attributes:
@@ -179,7 +179,7 @@ class Measured:
         return self.columns[name]
 
 
-def rescaled(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:
+def rescale(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:
     """The measurement as if its reference had that throughput; as it is without a reference."""
     if measurement.relative_throughput is None:
         return measurement
@@ -193,7 +193,7 @@ def rescaled(measurement: Measurement, reference_throughput_img_s: float) -> Mea
     )
 
 
-def same_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
+def to_common_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The measurements, in order, on one scale of images a second.
 
     A machine is faster at one hour than at another, and only relative throughputs are free of that.
@@ -201,15 +201,17 @@ def same_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     throughputs, and theirs follow from it: who is relatively faster has more images a second.
     Measurements without a reference stay as they are.
     """
-    scales = reference_scales(Measured.of([*map(vars, measurements)]))
+    scales = reference_scales(MeasurementTable.of([*map(vars, measurements)]))
     pairs = zip(measurements, scales, strict=True)
-    return [one if scale is None else rescaled(one, scale) for one, scale in pairs]
+    return [one if scale is None else rescale(one, scale) for one, scale in pairs]
 
 
-def reference_scales(measured: Measured, places: Iterable[int] | None = None) -> list[float | None]:
+def reference_scales(
+    measured: MeasurementTable, places: Iterable[int] | None = None
+) -> list[float | None]:
     """For each measurement the throughput that its reference has on the common scale (img/s).
 
-    None where there is no reference; see `same_scale`.
+    None where there is no reference; see `to_common_scale`.
 
     Args:
         measured: the measurements.

@@ -6,10 +6,10 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from partialnas.space.values import Value
 
-State = Literal["planned", "running", "done", "early", "failed", "timeout"]
+TrialState = Literal["planned", "running", "done", "early", "failed", "timeout"]
 """Where a trial is: not begun, under way, or how it ended."""
 
-Row = dict[str, float]
+CurveRow = dict[str, float]
 """One epoch of a curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
 
 _Amount = Annotated[FiniteFloat, Field(ge=0)]
@@ -97,7 +97,7 @@ class Record(Value):
     name: str
     seed: int
     fidelity: int
-    state: State
+    state: TrialState
     reason: str | None = None
     metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     curve: tuple[dict[str, FiniteFloat], ...] = ()

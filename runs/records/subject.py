@@ -16,7 +16,7 @@ from partialnas.runs.datasets.task import Task
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
-from partialnas.space.values import Value, checked, digest
+from partialnas.space.values import Value, digest, validate_as
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class TimmModel(Value):
 Subject: TypeAlias = Architecture | TimmModel
 
 
-def subject_from(data: Any) -> Subject:
+def parse_subject(data: Any) -> Subject:
     """The subject that `data` stand for.
 
     Args:
@@ -63,14 +63,14 @@ def subject_from(data: Any) -> Subject:
     if isinstance(data, str) and data.startswith(_PREFIX):
         data = {"timm": data.removeprefix(_PREFIX)}
     if isinstance(data, dict) and "timm" in data:
-        return checked(TimmModel, data, "not a timm model")
+        return validate_as(TimmModel, data, "not a timm model")
     if isinstance(data, dict):
         return Architecture.from_data(data)
     raise UserError(f"expected timm:NAME or an architecture, got {data!r}")
 
 
 def subject_data(subject: Subject) -> dict[str, Any]:
-    """Plain data that `subject_from` reads back to an equal subject."""
+    """Plain data that `parse_subject` reads back to an equal subject."""
     plain: dict[str, Any] = json.loads(subject.model_dump_json())
     return plain
 
@@ -104,7 +104,7 @@ def check_subject(subject: Subject) -> None:
         raise UserError(f"timm {timm.__version__} has no model {subject.timm!r}; {hint}")
 
 
-def build(subject: Subject, task: Task, recipe: Recipe | None = None) -> "nn.Module":
+def build_network(subject: Subject, task: Task, recipe: Recipe | None = None) -> "nn.Module":
     """The subject's network for a task, on the CPU, its weights from torch's global generator.
 
     Args:
@@ -177,10 +177,10 @@ def subject_cost(subject: Subject, task: Task) -> dict[str, int]:
 def _counted(model: TimmModel, task: Task) -> dict[str, int]:
     import torch
 
-    from partialnas.space.nn.op_counter import count
+    from partialnas.space.nn.op_counter import count_ops
 
     with torch.random.fork_rng(devices=[]):
-        return _figures(count(build(model, task), task.resolution, task.channels))
+        return _figures(count_ops(build_network(model, task), task.resolution, task.channels))
 
 
 def _figures(counted: Any) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Which of a ledger's measurements stands for a network. Plain values, no torch.
 
 A ledger may hold measurements of several devices, batch sizes, precisions, forms and runtimes.
-They are never mixed: a `Way` says which of them are meant, by default those that the study's own
+They are never mixed: a `TimingSetup` says which of them are meant, by default those that the study's own
 protocol asks for.
 """
 
@@ -10,19 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from partialnas.runs.config.protocol import Protocol
-from partialnas.runs.records.measurement import Measured, Measurement
+from partialnas.runs.records.measurement import Measurement, MeasurementTable
 from partialnas.space.errors import UserError
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 Machine = tuple[str, str]
 """A device by its model, and the processor beside it."""
 
-Size = tuple[int | None, int | None]
+ImageSize = tuple[int | None, int | None]
 """Resolution in pixels and channels of images; None stands for any."""
 
 
 @dataclass(frozen=True)
-class Way:
+class TimingSetup:
     """How networks were measured.
 
     Attributes:
@@ -43,19 +43,19 @@ class Way:
     runtime: str = "auto"
 
     @classmethod
-    def of(cls, protocol: Protocol) -> "Way":
+    def of(cls, protocol: Protocol) -> "TimingSetup":
         """What a protocol asks for."""
         kind = protocol.device.partition(":")[0]
         asked = (protocol.threads, protocol.batch_size, protocol.precision)
         return cls(kind, *asked, protocol.form, protocol.runtime)
 
     @classmethod
-    def like(cls, m: Measurement) -> "Way":
+    def like(cls, m: Measurement) -> "TimingSetup":
         """How a measurement was taken."""
         runtime = "auto" if m.runtime in _OWN else m.runtime
         return cls(m.device_kind, m.threads, m.batch_size, m.precision, m.form, runtime)
 
-    def changed(self, text: str) -> "Way":
+    def changed(self, text: str) -> "TimingSetup":
         """The same with settings replaced.
 
         Args:
@@ -75,7 +75,7 @@ class Way:
                 )
             settings[key] = int(value) if value.isdigit() and key != "device" else value
         told = {k: v for k, v in settings.items() if v != "onnxruntime"}
-        checked(Protocol, told | {"device": "cuda"}, "--timing")
+        validate_as(Protocol, told | {"device": "cuda"}, "--timing")
         return replace(self, **settings)
 
     def fits(self, m: Measurement) -> bool:
@@ -103,13 +103,13 @@ def machine(m: Measurement) -> Machine:
     return m.device, str(m.environment.get("processor"))
 
 
-def home(measurements: Iterable[Measurement], way: Way) -> Machine | None:
+def study_machine(measurements: Iterable[Measurement], way: TimingSetup) -> Machine | None:
     """The machine of the first measurement that was taken so: the study's own."""
     return next((machine(m) for m in measurements if way.fits(m)), None)
 
 
-def best(
-    measurements: Sequence[Measurement], way: Way, at: Machine | None = None
+def best_measurement(
+    measurements: Sequence[Measurement], way: TimingSetup, at: Machine | None = None
 ) -> Measurement | None:
     """The one of a network's measurements that stands for it.
 
@@ -125,20 +125,25 @@ def best(
     return max(reversed(fitting), key=_merit(way, at), default=None)
 
 
-def _merit(way: Way, at: Machine | None) -> Callable[[Measurement], tuple[object, ...]]:
+def _merit(way: TimingSetup, at: Machine | None) -> Callable[[Measurement], tuple[object, ...]]:
     def merit(m: Measurement) -> tuple[object, ...]:
         return machine(m) == at, m.form == way.form, m.runtime == "cuda_graph", -m.marks
 
     return merit
 
 
-def standing(measurements: Sequence[Measurement], way: Way) -> dict[str, Measurement]:
+def best_measurements(
+    measurements: Sequence[Measurement], way: TimingSetup
+) -> dict[str, Measurement]:
     """By digest the measurement that stands for each network; see `best`."""
-    measured = Measured.of([*map(vars, measurements)])
-    return {digest: measured[place] for digest, place in chosen(measured, way).places.items()}
+    measured = MeasurementTable.of([*map(vars, measurements)])
+    return {
+        digest: measured[place]
+        for digest, place in select_measurements(measured, way).places.items()
+    }
 
 
-class Chosen(NamedTuple):
+class MeasurementSelection(NamedTuple):
     """Measurements that were taken in one way.
 
     Attributes:
@@ -150,12 +155,12 @@ class Chosen(NamedTuple):
     places: dict[str, int]
 
 
-def chosen(
-    measured: Measured,
-    way: Way,
-    size: Size = (None, None),
+def select_measurements(
+    measured: MeasurementTable,
+    way: TimingSetup,
+    size: ImageSize = (None, None),
     at: Machine | None = None,
-) -> Chosen:
+) -> MeasurementSelection:
     """Those of many measurements that were taken in a way; which of them stand.
 
     Few differ in what decides about that: each kind is looked at once.
@@ -172,7 +177,7 @@ def chosen(
         sample = measured[kinds.index(kind)]
         if way.fits(sample) and _is_of(size, sample):
             samples[kind] = sample
-    merit = _merit(way, at or home(samples.values(), way))
+    merit = _merit(way, at or study_machine(samples.values(), way))
     merits = {kind: merit(sample) for kind, sample in samples.items()}
     fitting: list[int] = []
     places: dict[str, int] = {}
@@ -182,10 +187,10 @@ def chosen(
             known = places.setdefault(digest, place)
             if merits[kind] >= merits[kinds[known]]:
                 places[digest] = place
-    return Chosen(fitting, places)
+    return MeasurementSelection(fitting, places)
 
 
-def _is_of(size: Size, m: Measurement) -> bool:
+def _is_of(size: ImageSize, m: Measurement) -> bool:
     resolution, in_chans = size
     return resolution in (None, m.resolution) and in_chans in (None, m.in_chans)
 
@@ -196,7 +201,7 @@ _KIND = (
 )
 
 
-def grouped(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
+def group_by_digest(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
     """Measurements by the digest of their network, each list in order."""
     by_digest: dict[str, list[Measurement]] = {}
     for m in measurements:
@@ -204,6 +209,6 @@ def grouped(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]
     return by_digest
 
 
-def study_way(measure: Mapping[str, Any]) -> Way:
+def study_timing_setup(measure: Mapping[str, Any]) -> TimingSetup:
     """What the `measure` settings of a frozen study ask for."""
-    return Way.of(Protocol.model_validate(dict(measure)))
+    return TimingSetup.of(Protocol.model_validate(dict(measure)))

@@ -28,7 +28,7 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Makes many objects without looking through all of them again and again.
 
     Python looks for garbage the more often the more objects there are; where a long ledger is read

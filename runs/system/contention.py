@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import psutil
 
-from partialnas.runs.system.environment import answer, own_cores
+from partialnas.runs.system.environment import available_cores, command_output
 
-MOST_FOREIGN = 0.1
+MAX_FOREIGN_SHARE = 0.1
 """Share of the cores' time that other processes may have had before a measurement is tainted."""
 
 _STEP_S = 0.01
@@ -35,9 +35,9 @@ def watch_cpu() -> Watch:
     began, busy, own = time.perf_counter(), _busy_s(), time.process_time()
 
     def tainted() -> bool:
-        seconds = (time.perf_counter() - began) * len(own_cores())
-        foreign = _busy_s() - busy - (time.process_time() - own) - _STEP_S * len(own_cores())
-        return foreign > MOST_FOREIGN * seconds
+        seconds = (time.perf_counter() - began) * len(available_cores())
+        foreign = _busy_s() - busy - (time.process_time() - own) - _STEP_S * len(available_cores())
+        return foreign > MAX_FOREIGN_SHARE * seconds
 
     return tainted
 
@@ -48,14 +48,14 @@ def watch_gpu(name: str) -> Watch:
     Args:
         name: the GPU as nvidia-smi knows it: its UUID or number.
     """
-    return lambda: foreign_on_gpu(_busy_table(name), os.getpid())
+    return lambda: is_gpu_used_by_others(_busy_table(name), os.getpid())
 
 
 def _busy_table(name: str) -> str:
-    return answer("nvidia-smi", "pmon", "-i", name, "-c", "1", "-s", "u")
+    return command_output("nvidia-smi", "pmon", "-i", name, "-c", "1", "-s", "u")
 
 
-def foreign_on_gpu(table: str, own: int) -> bool:
+def is_gpu_used_by_others(table: str, own: int) -> bool:
     """Whether a table of `nvidia-smi pmon` shows that another process kept the GPU busy.
 
     A process that only holds memory, such as a worker that waits for its turn, does not use it.
@@ -75,7 +75,7 @@ def _is_busy(share: str) -> bool:
 def _busy_s() -> float:
     """Seconds that our cores have been busy since the machine started."""
     times = psutil.cpu_times(percpu=True)
-    counted = [times[core] for core in own_cores() if core < len(times)]
+    counted = [times[core] for core in available_cores() if core < len(times)]
     return sum(
         float(seconds)
         for each in counted

@@ -1,12 +1,12 @@
 """Keeps measuring and training apart: one lock for each device of the machine.
 
-Whoever trains on a device holds it with others (`sharing`), an epoch at a time; whoever measures on
-it holds it alone (`measuring`) and is let in before any training that comes after it. The locks are
+Whoever trains on a device holds it with others (`shared_access`), an epoch at a time; whoever measures on
+it holds it alone (`exclusive_access`) and is let in before any training that comes after it. The locks are
 files of this user in the temporary folder, locked by the kernel: they work between threads and
 between processes, and the kernel frees them when their holder dies, however it dies.
 
 A lock is not re-entrant: who holds a device and asks for it again in the same thread, other than
-sharing it twice, waits for itself. Take `sharing` around an epoch and nothing else.
+sharing it twice, waits for itself. Take `shared_access` around an epoch and nothing else.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ _FLOCK = re.compile(r"^\d+: FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+)", re.MULTILINE)
 
 
 @contextmanager
-def sharing(device: str) -> Iterator[None]:
+def shared_access(device: str) -> Iterator[None]:
     """Holds `device` ("cpu", "cuda", "cuda:1") together with others that share it.
 
     Waits while somebody measures, or is waiting to measure, on it.
@@ -52,7 +52,7 @@ def sharing(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def measuring(device: str, timeout_s: float | None = None) -> Iterator[None]:
+def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[None]:
     """Holds `device` alone: nobody trains or measures on it meanwhile.
 
     From the moment of asking nobody new is let in to share the device, so that the wait is as long

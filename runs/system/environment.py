@@ -27,7 +27,7 @@ def environment() -> dict[str, str | int]:
     return dict(_facts())
 
 
-def load() -> float:
+def load_average() -> float:
     """Processes that ran or waited to run on the machine, averaged over the last minute."""
     return round(psutil.getloadavg()[0], 2)
 
@@ -38,7 +38,7 @@ def _facts() -> dict[str, str | int]:
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "processor": _processor(Path("/proc/cpuinfo")),
-        "cores": len(own_cores()),
+        "cores": len(available_cores()),
     }
     facts |= {library: _version(library) for library in _LIBRARIES}
     facts["code"] = code_version(Path(__file__).resolve().parents[2])
@@ -49,7 +49,7 @@ def _facts() -> dict[str, str | int]:
 def code_version(root: Path) -> str:
     """The commit of the checkout at `root` (`-dirty` where files differ), else the version."""
     if (root / ".git").exists():
-        commit = answer("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
+        commit = command_output("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
         if commit:
             return commit
     return _version("partialnas")
@@ -72,7 +72,7 @@ def _processor(facts: Path) -> str:
     return platform.processor() or platform.machine()
 
 
-def own_cores() -> list[int]:
+def available_cores() -> list[int]:
     """The cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -84,12 +84,12 @@ def _gpus() -> str:
 
     Asked of the driver's own tool: torch would keep memory on the device for the asking.
     """
-    names = answer("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    names = command_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     counts = Counter(name.strip() for name in names if name.strip())
     return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in sorted(counts.items()))
 
 
-def answer(program: str, *arguments: str) -> str:
+def command_output(program: str, *arguments: str) -> str:
     """What a program prints, or nothing where it is missing, fails or hangs."""
     path = shutil.which(program)
     if path is None:
@@ -103,6 +103,6 @@ def answer(program: str, *arguments: str) -> str:
     return run.stdout.strip()
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -13,7 +13,7 @@ def write_file(path: Path, content: bytes | str) -> Path:
         MachineError: the folder cannot be made or written, or the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
-    draft = unfinished(path)
+    draft = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(data)
@@ -27,27 +27,27 @@ def write_file(path: Path, content: bytes | str) -> Path:
         ) from error
 
 
-def check_place(path: Path) -> None:
+def check_output_path(path: Path) -> None:
     """Refuses a place for a file that could never take one, before anything is made for it.
 
     Raises:
         UserError: it lies below another file, or is a folder.
     """
-    if blocking := file_in_the_way(path):
+    if blocking := blocking_file(path):
         raise UserError(f"{path}: {blocking} is a file, not a folder; choose another place")
     with suppress(OSError):
         if path.is_dir():
             raise UserError(f"{path}: a folder; name a file in it")
 
 
-def file_in_the_way(path: Path) -> Path | None:
+def blocking_file(path: Path) -> Path | None:
     """The file among the folders that lead to a place; None where there is none."""
     with suppress(OSError):  # what cannot be looked at is told when it is written
         return next((above for above in path.parents if above.is_file()), None)
     return None
 
 
-def unfinished(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """The temporary name of a file that is being written."""
     return path.with_name(f".{path.name}.part")
 

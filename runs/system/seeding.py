@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 
-def derive(seed: int, epoch: int, purpose: str) -> int:
+def derive_seed(seed: int, epoch: int, purpose: str) -> int:
     """A seed of 63 bits for one purpose in one epoch, unrelated to all others."""
     source = f"{purpose}/{seed}/{epoch}".encode()
     return int.from_bytes(hashlib.sha256(source).digest()[:8]) >> 1
 
 
-def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
+def make_generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
     """A numpy generator for one purpose in one epoch."""
-    return np.random.default_rng(derive(seed, epoch, purpose))
+    return np.random.default_rng(derive_seed(seed, epoch, purpose))
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Lets torch use `count` threads of the CPU, and restores their number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

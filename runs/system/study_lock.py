@@ -13,7 +13,7 @@ from partialnas.space.errors import MachineError, UserError
 LOCK_FILE = "driver.lock"
 
 
-def lock_driver(folder: Path) -> TextIO:
+def lock_study(folder: Path) -> TextIO:
     """Makes this process the only driver of the study in `folder`, until it is freed.
 
     The file keeps the driver's process id, for the message that a second driver gets. It is left
@@ -56,7 +56,7 @@ def _take(file: TextIO, folder: Path) -> None:
         raise MachineError(f"{file.name}: cannot be locked ({error.strerror})") from error
 
 
-def free_driver(file: TextIO) -> None:
+def unlock_study(file: TextIO) -> None:
     """Lets another driver in, and nobody be named as one; once is enough."""
     if file.closed:
         return
@@ -65,7 +65,7 @@ def free_driver(file: TextIO) -> None:
     file.close()
 
 
-def driver_of(folder: Path) -> int | None:
+def driver_pid(folder: Path) -> int | None:
     """The process that works on the study in `folder`; None where there is none on this machine.
 
     Told by the process id in the lock's file: to try the lock itself could turn a driver away.

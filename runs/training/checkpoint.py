@@ -11,8 +11,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.subject import subject_digest, subject_from
-from partialnas.runs.system.files import unfinished, write_file
+from partialnas.runs.records.subject import parse_subject, subject_digest
+from partialnas.runs.system.files import temporary_path, write_file
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network
 
@@ -45,7 +45,7 @@ def remove_checkpoint(path: Path) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        unfinished(path).unlink(missing_ok=True)
+        temporary_path(path).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(f"cannot remove {path}: {error.strerror}") from error
 
@@ -82,7 +82,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
     try:
         with safe_open(path, "pt") as stored:
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            subject = subject_from(json.loads((stored.metadata() or {}).get("subject", "{}")))
+            subject = parse_subject(json.loads((stored.metadata() or {}).get("subject", "{}")))
     except (SafetensorError, OSError, ValueError, UserError) as error:
         raise MachineError(
             f"{path}: damaged, or cannot be read ({error}); put a copy in its place, or train again"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partialnas.runs.records.record import Row
+from partialnas.runs.records.record import CurveRow
 
 if TYPE_CHECKING:
     from partialnas.runs.datasets.loaders import (
@@ -29,4 +29,4 @@ class Context:
     splits: "Splits | None" = None
     folder: Path | None = None
     time_limit_s: float | None = None
-    on_epoch: Callable[[str, Row], None] | None = None
+    on_epoch: Callable[[str, CurveRow], None] | None = None

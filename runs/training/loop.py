@@ -12,14 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Precision, Recipe
-from partialnas.runs.datasets.augment import Mix, Pool, batch_shape, draw_epoch
+from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch, epoch_shape
 from partialnas.runs.datasets.loaders import Splits, subset
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.ratio_learning.tracking import calibrate, ratio_epoch, ratio_learner
-from partialnas.runs.records.record import RatioEpoch, Row
-from partialnas.runs.system.seeding import derive, seeded
+from partialnas.runs.ratio_learning.tracking import (
+    calibrate_to_budget,
+    make_ratio_learner,
+    ratio_epoch,
+)
+from partialnas.runs.records.record import CurveRow, RatioEpoch
+from partialnas.runs.system.seeding import derive_seed, seeded
 from partialnas.runs.training.lr_schedule import learning_rate
-from partialnas.runs.training.optimizer import make_optimizer, set_rate
+from partialnas.runs.training.optimizer import make_optimizer, set_learning_rate
 from partialnas.runs.training.outcome import TrialEndedError
 from partialnas.space.nn.network import Network
 
@@ -29,15 +33,15 @@ _CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits fo
 
 
 @dataclass(frozen=True)
-class Pools:
+class DeviceSplits:
     """The three splits on the training device."""
 
-    train: Pool
-    val: Pool
-    test: Pool
+    train: DeviceSplit
+    val: DeviceSplit
+    test: DeviceSplit
 
     @classmethod
-    def of(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "Pools":
+    def of(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "DeviceSplits":
         """The splits on `device`, of the training images the recipe's share.
 
         These have room for its shifts.
@@ -45,9 +49,9 @@ class Pools:
         splits = subset(splits, recipe.data_share)
         border = recipe.shift_at(splits.train_x.shape[-1])
         return cls(
-            Pool(splits.train_x, splits.train_y, splits, border, device),
-            Pool(splits.val_x, splits.val_y, splits, 0, device),
-            Pool(splits.test_x, splits.test_y, splits, 0, device),
+            DeviceSplit(splits.train_x, splits.train_y, splits, border, device),
+            DeviceSplit(splits.val_x, splits.val_y, splits, 0, device),
+            DeviceSplit(splits.test_x, splits.test_y, splits, 0, device),
         )
 
 
@@ -71,7 +75,7 @@ class Training:
         recipe: Recipe,
         epochs: int,
         seed: int,
-        pools: Pools,
+        pools: DeviceSplits,
         *,
         micro_batches: int = 1,
     ) -> None:
@@ -84,10 +88,10 @@ class Training:
             ModelEmaV3(network, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
-        self.curve: list[Row] = []
+        self.curve: list[CurveRow] = []
         self.taken = 0
-        self._steps = batch_shape(len(pools.train), recipe.batch_size)[0]
-        self.ratios = ratio_learner(
+        self._steps = epoch_shape(len(pools.train), recipe.batch_size)[0]
+        self.ratios = make_ratio_learner(
             network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
         )
         self.ratio_rows: list[RatioEpoch] = []
@@ -146,7 +150,7 @@ class Training:
         self.restore(trunk)
         self.taken = len(self.curve)
 
-    def run_epoch(self, limit_s: float = math.inf) -> Row:
+    def run_epoch(self, limit_s: float = math.inf) -> CurveRow:
         """Trains for one epoch, evaluates, and adds the row to the curve.
 
         Args:
@@ -157,11 +161,11 @@ class Training:
         """
         started = time.perf_counter()
         epoch = len(self.curve)
-        with seeded(derive(self.seed, epoch, "network"), self.device):
+        with seeded(derive_seed(self.seed, epoch, "network"), self.device):
             train_nll = self._train(epoch, limit_s, started - self.seconds)
         last = epoch + 1 == self.epochs
         if self.ratios is not None and last:
-            calibrate(self.ratios, self.result, self.pools.val)
+            calibrate_to_budget(self.ratios, self.result, self.pools.val)
         val_nll, val_accuracy = self._evaluate(self.pools.val)
         if not math.isfinite(val_nll):
             reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
@@ -218,7 +222,9 @@ class Training:
         losses: list[Tensor] = []
         self.network.train()
         for number, (x, y, mix) in enumerate(plan.batches(train), start=epoch * steps):
-            set_rate(self.optimizer, learning_rate(self.recipe, number, self.epochs * steps))
+            set_learning_rate(
+                self.optimizer, learning_rate(self.recipe, number, self.epochs * steps)
+            )
             scale = 1.0
             if self.ratios is not None:
                 self.ratios.place(number)
@@ -240,7 +246,7 @@ class Training:
                 self.ratios.copy_to(self.average.module)
         return float(torch.stack(losses).double().mean())
 
-    def _step(self, x: Tensor, y: Tensor, mix: Mix) -> Tensor:
+    def _step(self, x: Tensor, y: Tensor, mix: BatchMix) -> Tensor:
         """One step of the optimiser; the batch's negative log-likelihood without smoothing."""
         self.optimizer.zero_grad(set_to_none=True)
         mixed_in = y.flip(0) if mix.weight < 1 else y
@@ -278,12 +284,12 @@ class Training:
         self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         return nll.detach() * share
 
-    def _evaluate(self, pool: Pool) -> tuple[float, float]:
+    def _evaluate(self, pool: DeviceSplit) -> tuple[float, float]:
         return evaluate(self.result, pool, self.recipe, self.micro_batches)
 
 
 def evaluate(
-    network: nn.Module, pool: Pool, recipe: Recipe, micro_batches: int = 1
+    network: nn.Module, pool: DeviceSplit, recipe: Recipe, micro_batches: int = 1
 ) -> tuple[float, float]:
     """Mean negative log-likelihood in nats, and accuracy in percent, over all images of a pool."""
     size = max(_EVALUATION_BATCHES * recipe.batch_size // micro_batches, 1)

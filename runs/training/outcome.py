@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import Record, State
+from partialnas.runs.records.record import Record, TrialState
 from partialnas.runs.records.subject import Subject, subject_cost, subject_digest, subject_name
 from partialnas.runs.system.environment import environment
 from partialnas.runs.training.context import Context
@@ -25,30 +25,32 @@ class TrialEndedError(Exception):
         self.reason = reason
 
 
-class Ending(NamedTuple):
+class Outcome(NamedTuple):
     """What a record says of a trial's end."""
 
-    state: State
+    state: TrialState
     reason: str | None
     metrics: Mapping[str, float]
 
 
-def well(metrics: Any, job: Job, required: Collection[str] = ()) -> Ending:
+def succeeded(metrics: Any, job: Job, required: Collection[str] = ()) -> Outcome:
     """The end of a trial that has metrics; on a lower rung of a search it is `early`.
 
     Raises:
         TrialEndedError: no metrics, one that is no finite number, or a missing one.
     """
     numbers = _checked(metrics, required)
-    return Ending("early", job.rung, numbers) if job.rung else Ending("done", None, numbers)
+    return Outcome("early", job.rung, numbers) if job.rung else Outcome("done", None, numbers)
 
 
-def explained(error: Exception, job: Job, context: Context, *, halved: bool = False) -> Ending:
+def from_exception(
+    error: Exception, job: Job, context: Context, *, halved: bool = False
+) -> Outcome:
     """How the trial ended by an exception; those that are no fault of its network are raised."""
     if isinstance(error, MachineError):
         raise error
     if isinstance(error, TrialEndedError):
-        return Ending(error.state, error.reason, {})
+        return Outcome(error.state, error.reason, {})
     import torch
 
     from partialnas.runs.system.device import is_out_of_memory
@@ -60,11 +62,11 @@ def explained(error: Exception, job: Job, context: Context, *, halved: bool = Fa
         reason = f"out of memory on {context.device} with batch size {size}"
         if halved:
             reason += f", and in two parts of {(size + 1) // 2}"
-        return Ending("failed", reason, {})
+        return Outcome("failed", reason, {})
     _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
     told = " ".join(str(error).split())
     reason = told if isinstance(error, UserError) else f"{type(error).__name__}: {told}"
-    return Ending("failed", reason[:_REASON_LENGTH], {})
+    return Outcome("failed", reason[:_REASON_LENGTH], {})
 
 
 def _checked(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:
@@ -93,11 +95,11 @@ def _number(name: Any, value: Any) -> float:
     return number
 
 
-def record_of(
+def make_record(
     job: Job,
     seed: int,
     context: Context,
-    ending: Ending,
+    ending: Outcome,
     seconds: float,
     learned: Mapping[str, Any] | None = None,
 ) -> Record:
@@ -112,7 +114,7 @@ def record_of(
         learned: fields that a training fills, `cost` and `environment` among them; without it
             these tell what is known of the job alone.
     """
-    learned = learned or {"cost": cost_of(job.subject, job), "environment": environment()}
+    learned = learned or {"cost": cost_or_empty(job.subject, job), "environment": environment()}
     return Record(
         key=job.keys[seed],
         digest=subject_digest(job.subject),
@@ -128,7 +130,7 @@ def record_of(
     )
 
 
-def cost_of(subject: Subject, job: Job) -> dict[str, int]:
+def cost_or_empty(subject: Subject, job: Job) -> dict[str, int]:
     """Empty for a network that cannot be counted; where it cannot be built, the reason says so."""
     try:
         return subject_cost(subject, job.task)

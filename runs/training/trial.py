@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from partialnas.runs.datasets.augment import batch_shape
+from partialnas.runs.datasets.augment import epoch_shape
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import Record, Row
-from partialnas.runs.records.subject import build
+from partialnas.runs.records.record import CurveRow, Record
+from partialnas.runs.records.subject import build_network
 from partialnas.runs.system.device import is_out_of_memory, torch_device
-from partialnas.runs.system.device_lock import sharing
+from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
-from partialnas.runs.system.seeding import derive, seeded, threads
+from partialnas.runs.system.seeding import derive_seed, seeded, torch_threads
 from partialnas.runs.training.checkpoint import (
     load_checkpoint,
     remove_checkpoint,
@@ -28,17 +28,17 @@ from partialnas.runs.training.checkpoint import (
     save_weights,
 )
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import Pools, Training
-from partialnas.runs.training.outcome import cost_of, explained, record_of, well
+from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.outcome import cost_or_empty, from_exception, make_record, succeeded
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.arch.resizing import narrowed
+from partialnas.space.arch.resizing import narrow_architecture
 from partialnas.space.errors import MachineError
-from partialnas.space.nn.init import initialise
+from partialnas.space.nn.init import initialize
 
 _LOG = logging.getLogger(__name__)
 
 
-def run_trial(job: Job, context: Context) -> list[Record]:
+def run_job(job: Job, context: Context) -> list[Record]:
     """Trains the job's network once for each seed; one record a seed, in their order.
 
     A trial that was interrupted continues after the last epoch that it finished.
@@ -50,7 +50,7 @@ def run_trial(job: Job, context: Context) -> list[Record]:
     """
     device = torch_device(context.device)
     splits = context.splits or load_splits(job.task)
-    with threads(job.recipe.threads):
+    with torch_threads(job.recipe.threads):
         pools = _load(splits, job, device)
         records = [_train_seed(job, seed, pools, context) for seed in job.seeds]
     # Not before: a job interrupted at its second seed need not train the first again.
@@ -60,7 +60,7 @@ def run_trial(job: Job, context: Context) -> list[Record]:
     return records
 
 
-def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
+def _train_seed(job: Job, seed: int, pools: DeviceSplits, context: Context) -> Record:
     """Trains with one seed; where memory is short once more, each batch in two parts."""
     began = time.perf_counter()
     record = _attempt(job, seed, pools, context)
@@ -73,7 +73,7 @@ def _train_seed(job: Job, seed: int, pools: Pools, context: Context) -> Record:
 
 
 def _attempt(
-    job: Job, seed: int, pools: Pools, context: Context, *, again: bool = False
+    job: Job, seed: int, pools: DeviceSplits, context: Context, *, again: bool = False
 ) -> Record | None:
     """The record of a training; None where it ran out of memory and half the batch may fit."""
     started = time.perf_counter()
@@ -81,16 +81,16 @@ def _attempt(
     try:
         training = _begin(job, seed, pools, context, 2 if again else 1)
         started -= training.seconds
-        ending = well(_train(training, job, seed, context), job)
+        ending = succeeded(_train(training, job, seed, context), job)
     except Exception as error:
         halved = again or (training is not None and training.micro_batches > 1)
-        size = batch_shape(len(pools.train), job.recipe.batch_size)[1]
+        size = epoch_shape(len(pools.train), job.recipe.batch_size)[1]
         if is_out_of_memory(error) and not halved and size > 1:
             _LOG.info("out of memory with batch size %d: begun anew, in two parts", size)
             return None
-        ending = explained(error, job, context, halved=halved)
+        ending = from_exception(error, job, context, halved=halved)
     seconds = time.perf_counter() - started
-    return record_of(job, seed, context, ending, seconds, _learned(job, training))
+    return make_record(job, seed, context, ending, seconds, _learned(job, training))
 
 
 def _free_memory(context: Context) -> None:
@@ -100,9 +100,9 @@ def _free_memory(context: Context) -> None:
         torch.cuda.empty_cache()
 
 
-def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
+def _load(splits: Splits, job: Job, device: torch.device) -> DeviceSplits:
     try:
-        return Pools.of(splits, job.recipe, device)
+        return DeviceSplits.of(splits, job.recipe, device)
     except torch.OutOfMemoryError:
         raise MachineError(
             f"device {device} has too little free memory for the images of {job.task.data} at "
@@ -110,7 +110,9 @@ def _load(splits: Splits, job: Job, device: torch.device) -> Pools:
         ) from None
 
 
-def _begin(job: Job, seed: int, pools: Pools, context: Context, micro_batches: int) -> Training:
+def _begin(
+    job: Job, seed: int, pools: DeviceSplits, context: Context, micro_batches: int
+) -> Training:
     """The training at its start, or where its checkpoint left it.
 
     One in several parts a batch begins at the start: no record is of both ways.
@@ -147,17 +149,19 @@ def _leave_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
         remove_checkpoint(path)
 
 
-def _fresh(job: Job, seed: int, pools: Pools, micro_batches: int) -> Training:
-    with seeded(derive(seed, 0, "weights"), torch.device("cpu")):
+def _fresh(job: Job, seed: int, pools: DeviceSplits, micro_batches: int) -> Training:
+    with seeded(derive_seed(seed, 0, "weights"), torch.device("cpu")):
         network = _build(job, seed)
     return Training(network, job.recipe, job.fidelity, seed, pools, micro_batches=micro_batches)
 
 
 def _build(job: Job, seed: int) -> nn.Module:
     if not isinstance(job.subject, Architecture):
-        return build(job.subject, job.task, job.recipe)
-    network = build(narrowed(job.subject, job.recipe.width_share), job.task, job.recipe)
-    initialise(network, seed)
+        return build_network(job.subject, job.task, job.recipe)
+    network = build_network(
+        narrow_architecture(job.subject, job.recipe.width_share), job.task, job.recipe
+    )
+    initialize(network, seed)
     return network
 
 
@@ -166,14 +170,14 @@ def _train(training: Training, job: Job, seed: int, context: Context) -> dict[st
     key = job.keys[seed]
     limit = math.inf if context.time_limit_s is None else context.time_limit_s
     while len(training.curve) < job.fidelity:
-        with sharing(context.device):
+        with shared_access(context.device):
             row = training.run_epoch(limit)
         if context.folder:
             save_checkpoint(checkpoint_path(context.folder, key), training.state())
             if job.trunk:
                 _leave_trunk(training, job, seed, context.folder)
         _tell(context, key, row)
-    with sharing(context.device):
+    with shared_access(context.device):
         metrics = training.metrics()
     if context.folder and _keeps_weights(job):
         save_weights(weights_path(context.folder, key), training.result, job)
@@ -186,7 +190,7 @@ def _keeps_weights(job: Job) -> bool:
     return job.recipe.keep_weights != "none" and (learns or not job.rung)
 
 
-def _tell(context: Context, key: str, row: Row) -> None:
+def _tell(context: Context, key: str, row: CurveRow) -> None:
     try:
         if context.on_epoch:
             context.on_epoch(key, dict(row))
@@ -210,19 +214,19 @@ def _cost(job: Job, training: Training) -> dict[str, int]:
     """Of the network that it has become; empty where its ratios are no numbers."""
     subject = job.subject
     if not training.ratios or not isinstance(subject, Architecture):
-        return cost_of(subject, job)
+        return cost_or_empty(subject, job)
     try:
         frozen = frozen_architecture(training.ratios, subject)
     except Exception:
         return {}
-    return cost_of(frozen or subject, job)
+    return cost_or_empty(frozen or subject, job)
 
 
 def _parts(training: Training) -> dict[str, str | int]:
     """What a record says of a batch that did not fit into memory as a whole."""
     if training.micro_batches == 1:
         return {}
-    size = batch_shape(len(training.pools.train), training.recipe.batch_size)[1]
+    size = epoch_shape(len(training.pools.train), training.recipe.batch_size)[1]
     part = -(-size // training.micro_batches)
     told = (
         f"out of memory with batch size {size}: trained in {training.micro_batches} parts of "

@@ -11,15 +11,15 @@ from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.outcome import explained, record_of, well
+from partialnas.runs.training.outcome import from_exception, make_record, succeeded
 from partialnas.space.errors import UserError
 
-Evaluate = Callable[[Subject, int, int], Mapping[str, float]]
+UserFunction = Callable[[Subject, int, int], Mapping[str, float]]
 """`evaluate(architecture, seed, epochs) -> metrics`: what can stand in for training."""
 
 
 def run_function(
-    job: Job, function: Evaluate, context: Context, required: Collection[str] = ()
+    job: Job, function: UserFunction, context: Context, required: Collection[str] = ()
 ) -> list[Record]:
     """Calls `function(subject, seed, epochs)` in place of training, with the same guarantees.
 
@@ -36,17 +36,17 @@ def run_function(
 
 
 def _call_seed(
-    job: Job, seed: int, function: Evaluate, context: Context, required: Collection[str]
+    job: Job, seed: int, function: UserFunction, context: Context, required: Collection[str]
 ) -> Record:
     started = time.perf_counter()
     try:
-        ending = well(function(job.subject, seed, job.fidelity), job, required)
+        ending = succeeded(function(job.subject, seed, job.fidelity), job, required)
     except Exception as error:
-        ending = explained(error, job, context)
-    return record_of(job, seed, context, ending, time.perf_counter() - started)
+        ending = from_exception(error, job, context)
+    return make_record(job, seed, context, ending, time.perf_counter() - started)
 
 
-def import_function(name: str, path: Path | None = None) -> Evaluate:
+def import_function(name: str, path: Path | None = None) -> UserFunction:
     """The function that `module:function` names, looked for beside the study too.
 
     Raises:

@@ -5,24 +5,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from partialnas.runs.config.design import Design, DesignArm, Factor, LeftOut, Matched
+from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.config.recipe import Recipe
-from partialnas.search.ablation.designs import Row, layout
+from partialnas.search.ablation.designs import DesignRow, design_matrix
 from partialnas.search.study.ablation_spec import (
-    INGREDIENTS,
+    INGREDIENT_DESIGNS,
     WITH,
     WITHOUT,
     AblationSpec,
     FactorSpec,
 )
-from partialnas.search.study.variant import Variant, changed_plan, level_label
+from partialnas.search.study.variant import Variant, level_label, override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset_plan
 from partialnas.space.errors import UserError
-from partialnas.space.values import checked, digest
+from partialnas.space.values import digest, validate_as
 
-Matcher = Callable[[Variant, Variant], tuple[Variant, Matched]]
+Matcher = Callable[[Variant, Variant], tuple[Variant, CostMatch]]
 """Finds the twin of a variant that costs what another, its baseline, costs."""
 
 
@@ -34,7 +34,7 @@ _JOIN = "\n  ablation: "
 class _Built:
     """A combination of levels that makes a network."""
 
-    row: Row
+    row: DesignRow
     variant: Variant
     identity: str
 
@@ -125,7 +125,7 @@ def _factor(
         except UserError as error:  # a level may fit with others only
             if len(factor.values) == 1:
                 raise UserError(f"{label}: {error}") from None
-    if spec.design in INGREDIENTS and name not in spec.within and len(labels) == 2:
+    if spec.design in INGREDIENT_DESIGNS and name not in spec.within and len(labels) == 2:
         return Factor(name=name, levels=labels, baseline=labels[0])
     if same or name in spec.within:
         return Factor(name=name, levels=labels, baseline=(same or labels)[0])
@@ -148,12 +148,12 @@ def _identity(variant: Variant, recipe: Recipe, at: str) -> str:
         network = variant.architecture()
     except UserError as error:
         raise UserError(f"{at}: {error}") from None
-    how = with_settings(recipe, variant.recipe)
+    how = override_recipe(recipe, variant.recipe)
     told = how.identity(learns=network.learned is not None) | {"epochs": how.epochs}
     return digest([network.digest, told])
 
 
-def with_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
+def override_recipe(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     """A recipe with the settings of an arm in the place of its own.
 
     Raises:
@@ -161,7 +161,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     """
     if not settings:
         return recipe
-    return checked(Recipe, {**recipe.model_dump(), **settings}, "no recipe")
+    return validate_as(Recipe, {**recipe.model_dump(), **settings}, "no recipe")
 
 
 class _Compiler:
@@ -179,7 +179,7 @@ class _Compiler:
         self._spec, self._baseline, self._recipe = spec, baseline, recipe
         self._factors = {factor.name: factor for factor in factors}
         self._match, self._known = match, known
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[ExcludedCombination] = []
         self.aliases: tuple[str, ...] = ()
 
     def arms(self) -> tuple[tuple[DesignArm, ...], dict[str, Architecture]]:
@@ -200,11 +200,12 @@ class _Compiler:
     def _stratum(self, stratum: dict[str, str]) -> Iterator[tuple[DesignArm, Architecture]]:
         """The arms of one level of the factors that others are compared within."""
         free = [f for name, f in self._factors.items() if name not in stratum]
-        plan = layout(self._spec.design, free, self._spec.resolution)
+        plan = design_matrix(self._spec.design, free, self._spec.resolution)
         self.aliases = plan.aliases
         head = "".join(f"{name}={level}, " for name, level in stratum.items())
         first, *rest = (
-            Row(f"{head}{row.name}", self._in_order(stratum | row.levels)) for row in plan.rows
+            DesignRow(f"{head}{row.name}", self._in_order(stratum | row.levels))
+            for row in plan.rows
         )
         reference = self._built(first)  # without it there is nothing to compare with
         seen = {reference.identity: first.name}
@@ -221,22 +222,22 @@ class _Compiler:
     def _in_order(self, levels: Mapping[str, str]) -> dict[str, str]:
         return {name: levels[name] for name in self._factors}
 
-    def _sensible(self, row: Row, seen: dict[str, str]) -> _Built | None:
+    def _sensible(self, row: DesignRow, seen: dict[str, str]) -> _Built | None:
         """A combination, unless it makes no sense or what it makes is there already."""
         try:
             self._check_when(row)
             built = self._built(row)
         except UserError as error:
-            self.left_out.append(LeftOut(levels=row.levels, reason=str(error)))
+            self.left_out.append(ExcludedCombination(levels=row.levels, reason=str(error)))
             return None
         other = seen.setdefault(built.identity, row.name)
         if other != row.name:
             reason = f"builds and trains the same network as {other}"
-            self.left_out.append(LeftOut(levels=row.levels, reason=reason))
+            self.left_out.append(ExcludedCombination(levels=row.levels, reason=reason))
             return None
         return built
 
-    def _check_when(self, row: Row) -> None:
+    def _check_when(self, row: DesignRow) -> None:
         for name, level in row.levels.items():
             if level == self._factors[name].baseline:
                 continue
@@ -244,7 +245,7 @@ class _Compiler:
                 if row.levels[other] not in labels:
                     raise UserError(f"{name} varies only where {other} is {' or '.join(labels)}")
 
-    def _built(self, row: Row) -> _Built:
+    def _built(self, row: DesignRow) -> _Built:
         variant = self._baseline
         for name, level in row.levels.items():
             factor = self._spec.factors[name]
@@ -263,7 +264,7 @@ class _Compiler:
         other = trained.setdefault(_identity(variant, self._recipe, name), name)
         if other != name:
             reason = f"at equal {self._spec.match} it is the same network as {other}"
-            self.left_out.append(LeftOut(levels=levels, reason=reason))
+            self.left_out.append(ExcludedCombination(levels=levels, reason=reason))
             return None
         against = reference.row.name
         arm = DesignArm(
@@ -271,13 +272,13 @@ class _Compiler:
         )
         return arm, variant.architecture()
 
-    def _twin(self, built: _Built, reference: Variant, match: Matcher) -> tuple[Variant, Matched]:
+    def _twin(self, built: _Built, reference: Variant, match: Matcher) -> tuple[Variant, CostMatch]:
         """The twin of an arm: as the ledger has it, or found now."""
         known = self._known.arm(built.row.name) if self._known else None
         if known is None or known.matched is None:
             return match(built.variant, reference)
         width, ratio = known.matched.width[1], known.matched.mlp_ratio[1]
-        plan = changed_plan(built.variant.plan, {"width": width, "mlp_ratio": ratio})
+        plan = override_plan(built.variant.plan, {"width": width, "mlp_ratio": ratio})
         return built.variant.with_plan(plan), known.matched
 
 

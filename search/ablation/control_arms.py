@@ -7,9 +7,9 @@ from partialnas.runs.records.frozen_model import frozen_sizes
 from partialnas.runs.records.subject import Subject, subject_name
 from partialnas.search.study.condition import Condition
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.ratio_controls import Control, control_sizes
+from partialnas.space.cost.ratio_controls import ControlKind, control_sizes
 from partialnas.space.errors import UserError
-from partialnas.space.values import Value, checked
+from partialnas.space.values import Value, validate_as
 
 
 class ControlArm(Value):
@@ -21,7 +21,7 @@ class ControlArm(Value):
     """
 
     origin: str
-    ratios: Control = "learned"
+    ratios: ControlKind = "learned"
 
 
 def is_control(arm: object) -> bool:
@@ -29,7 +29,7 @@ def is_control(arm: object) -> bool:
     return isinstance(arm, Mapping) and "from" in arm
 
 
-def control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> ControlArm:
+def parse_control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> ControlArm:
     """The control that an arm of a study describes.
 
     Args:
@@ -40,7 +40,7 @@ def control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> ControlA
         UserError: it names no arm that learns one ratio per layer, or no such control.
     """
     data = {"origin" if key == "from" else key: value for key, value in arm.items()}
-    control = checked(ControlArm, data, "no control")
+    control = validate_as(ControlArm, data, "no control")
     origin = arms.get(control.origin)
     learned = origin.learned if isinstance(origin, Architecture) else None
     if learned is None or learned.per != "layer":
@@ -74,7 +74,9 @@ def control_network(
         condition: that it was trained under.
         seed: that it was trained with.
     """
-    assert isinstance(origin, Architecture), subject_name(origin)  # `control_arm` refuses others
+    assert isinstance(origin, Architecture), subject_name(
+        origin
+    )  # `parse_control_arm` refuses others
     task = condition.task
     sizes = frozen_sizes(origin, channels)
     chosen = control_sizes(control.ratios, origin, sizes, task.resolution, seed)

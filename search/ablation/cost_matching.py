@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from partialnas.runs.config.design import Match, Matched
+from partialnas.runs.config.design import CostMatch, MatchCriterion
 from partialnas.search.ablation.compile import Matcher
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.variant import Variant
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin
-from partialnas.space.cost.match_cost import price, twin
-from partialnas.space.cost.match_latency import measured_twin
+from partialnas.space.cost.match_cost import cost_matched_twin, formula_cost
+from partialnas.space.cost.match_latency import latency_matched_twin
 
 
-def matcher(match: Match, tolerance: float, condition: Condition) -> Matcher | None:
+def make_matcher(match: MatchCriterion, tolerance: float, condition: Condition) -> Matcher | None:
     """What finds the twins of a design; None where it wants none.
 
     Args:
@@ -37,7 +37,7 @@ class _Counted:
     tolerance: float
     condition: Condition
 
-    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, CostMatch]:
         def build(plan: Plan) -> Architecture:
             return variant.with_plan(plan).architecture()
 
@@ -45,12 +45,12 @@ class _Counted:
             return self._price(build(plan))
 
         target = self._price(reference.architecture())
-        found = twin(variant.plan, target, priced, self.tolerance, build)
+        found = cost_matched_twin(variant.plan, target, priced, self.tolerance, build)
         return _matched(variant, found, self.quantity, target)
 
     def _price(self, network: Architecture) -> float:
         task = self.condition.task
-        return price(network, self.quantity, task.resolution, task.channels, task.classes)
+        return formula_cost(network, self.quantity, task.resolution, task.channels, task.classes)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Latency:
     tolerance: float
     condition: Condition
 
-    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, Matched]:
+    def __call__(self, variant: Variant, reference: Variant) -> tuple[Variant, CostMatch]:
         from partialnas.runs.measure.measure import measure  # takes torch
 
         base = reference.architecture()
@@ -75,15 +75,15 @@ class _Latency:
             assert relative is not None  # it was timed beside the baseline
             return target / relative
 
-        found = measured_twin(variant.plan, target, timed, self.tolerance, build=build)
+        found = latency_matched_twin(variant.plan, target, timed, self.tolerance, build=build)
         return _matched(variant, found, "latency", target)
 
 
 def _matched(
-    variant: Variant, found: Twin, quantity: Match, target: float
-) -> tuple[Variant, Matched]:
+    variant: Variant, found: Twin, quantity: MatchCriterion, target: float
+) -> tuple[Variant, CostMatch]:
     before, after = variant.plan, found.plan
-    return variant.with_plan(after), Matched(
+    return variant.with_plan(after), CostMatch(
         quantity=quantity,
         target=target,
         before=found.before,

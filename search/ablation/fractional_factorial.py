@@ -89,7 +89,7 @@ class FractionalDesign:
         return f"{told}, {', '.join(self.generators)}"
 
 
-def fractional(factors: Sequence[str], resolution: int) -> FractionalDesign:
+def fractional_factorial(factors: Sequence[str], resolution: int) -> FractionalDesign:
     """The two-level design with the fewest runs that has at least this resolution.
 
     Where no fraction has it, the full factorial.
@@ -127,7 +127,7 @@ def _possible(count: int) -> str:
     """The resolutions that designs of so many factors have."""
     found: dict[int, str] = {}
     for asked in range(LOWEST, count + 1):
-        design = fractional([str(index) for index in range(count)], asked)
+        design = fractional_factorial([str(index) for index in range(count)], asked)
         if design.resolution is not None:
             found[design.resolution] = f"{numeral(design.resolution)} ({len(design.runs)} runs)"
     return " or ".join([*found.values(), f"the full factorial ({2**count} runs)"])

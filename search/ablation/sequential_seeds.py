@@ -8,19 +8,19 @@ of all seeds cover what they promise, which those of a rule that looks again and
 from collections.abc import Mapping, Sequence
 
 from partialnas.analysis.stats.multiple_comparisons import compare, seeds_needed
-from partialnas.runs.config.design import Sequential
+from partialnas.runs.config.design import SequentialSeeds
 from partialnas.search.study.sections import SeedRule
 
 Values = Mapping[str, Mapping[int, float]]
 
 
-def decide(
+def decide_seed_counts(
     rule: SeedRule,
     quantity: str,
     values: Values,
     pairs: Sequence[tuple[str, str]],
     same: Mapping[str, str],
-) -> Sequential:
+) -> SequentialSeeds:
     """How many seeds each arm needs.
 
     Args:
@@ -37,7 +37,7 @@ def decide(
     }
     found = compare(stage, pairs, same=same)
     needed = seeds_needed(found, rule.until, rule.max)
-    return Sequential(
+    return SequentialSeeds(
         quantity=quantity,
         min=rule.min,
         max=rule.max,

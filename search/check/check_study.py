@@ -6,21 +6,21 @@ from statistics import fmean, stdev
 
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.training.user_function import import_function
-from partialnas.search.check.compute_estimate import price, price_lines
+from partialnas.search.check.compute_estimate import compute_lines, estimate_compute
 from partialnas.search.check.design_report import design_lines, power_lines
 from partialnas.search.check.pilot import pilot_values
-from partialnas.search.check.time_estimate import estimate
-from partialnas.search.resolve.resolve import prepare, rehearse_all
+from partialnas.search.check.time_estimate import estimate_trial_time
+from partialnas.search.resolve.resolve import check_reference, resolve_study
 from partialnas.search.resolve.resolved_study import (
-    Prepared,
+    ResolvedStudy,
+    duplicate_arm_messages,
     expected_trials,
-    same_network,
-    unmatched,
+    unmatched_arm_messages,
 )
-from partialnas.search.resolve.resources import Placement, place
+from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
-from partialnas.space.search_space.advice import check
+from partialnas.space.search_space.advice import space_warnings
 
 
 def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilot: int = 0) -> None:
@@ -36,19 +36,19 @@ def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilo
         UserError: the study cannot run; names every mistake.
         MachineError: the device it asks for is not there.
     """
-    prepared = prepare(study, beside)
-    placement = place(study)
+    prepared = resolve_study(study, beside)
+    placement = resolve_resources(study)
     if study.trial is not None:
         import_function(study.trial, beside)
     else:
-        rehearse_all(prepared)
+        check_reference(prepared)
     for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
         show(line)
     for line in _power(prepared, placement, pilot):
         show(line)
 
 
-def _plan(prepared: Prepared) -> Iterator[str]:
+def _plan(prepared: ResolvedStudy) -> Iterator[str]:
     study = prepared.study
     yield f"study {study.study}: {study.question}" if study.question else f"study {study.study}"
     for condition in prepared.conditions:
@@ -74,7 +74,7 @@ def _plan(prepared: Prepared) -> Iterator[str]:
     yield f"trials: {many} ({each})"
 
 
-def _rungs(prepared: Prepared) -> Iterator[str]:
+def _rungs(prepared: ResolvedStudy) -> Iterator[str]:
     """What is trained on each rung of a search, if it has several."""
     search = prepared.study.search
     if search is None:
@@ -85,30 +85,30 @@ def _rungs(prepared: Prepared) -> Iterator[str]:
         yield f"rung {number}: {told}; the best {search.promote} go on and {how}"
 
 
-def _remarks(prepared: Prepared) -> Iterator[str]:
-    lines = check(prepared.space) if prepared.space is not None else []
-    for line in (*lines, *same_network(prepared), *unmatched(prepared)):
+def _remarks(prepared: ResolvedStudy) -> Iterator[str]:
+    lines = space_warnings(prepared.space) if prepared.space is not None else []
+    for line in (*lines, *duplicate_arm_messages(prepared), *unmatched_arm_messages(prepared)):
         yield f"note: {line}"
 
 
-def _time(prepared: Prepared, placement: Placement) -> Iterator[str]:
+def _time(prepared: ResolvedStudy, placement: Resources) -> Iterator[str]:
     study = prepared.study
     if study.trial is not None:
         yield f"time: not estimated, {study.trial} stands in for training"
         return
-    each = estimate(prepared, placement.device)
+    each = estimate_trial_time(prepared, placement.device)
     trials, workers = expected_trials(prepared), placement.workers
     told = f"time: about {each.mean:.1f} s a trial on {placement.device}"
     if each.high > each.low:
         told += f" ({each.low:.1f} to {each.high:.1f})"
     many = "" if trials is None else f"; {trials} trials"
     yield f"{told}{many}, {workers} at a time"
-    found = price(each, prepared, placement)
+    found = estimate_compute(each, prepared, placement)
     if found is not None:
-        yield from price_lines(found, prepared)
+        yield from compute_lines(found, prepared)
 
 
-def _power(prepared: Prepared, placement: Placement, pilot: int) -> Iterator[str]:
+def _power(prepared: ResolvedStudy, placement: Resources, pilot: int) -> Iterator[str]:
     study = prepared.study
     deviation = study.ablation.deviation.get(study.decides) if study.ablation else None
     if pilot:

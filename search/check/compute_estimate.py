@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from partialnas.runs.ledger.usage import Shares, duration
-from partialnas.runs.measure.interleaved_timing import CPU_LAP_S, MIN_ROUNDS
-from partialnas.search.check.time_estimate import Estimate
-from partialnas.search.resolve.resolved_study import Prepared, expected_trials
-from partialnas.search.resolve.resources import Placement
+from partialnas.runs.ledger.usage import DeviceShare, format_duration
+from partialnas.runs.measure.interleaved_timing import MIN_CPU_TIMING_S, MIN_ROUNDS
+from partialnas.search.check.time_estimate import TrialTimeEstimate
+from partialnas.search.resolve.resolved_study import ResolvedStudy, expected_trials
+from partialnas.search.resolve.resources import Resources
 from partialnas.search.study.sections import SeedRule
 
 _SECONDS_PER_HOUR = 3600
@@ -31,7 +31,9 @@ class Price:
     measuring: Interval
 
 
-def price(each: Estimate, prepared: Prepared, placement: Placement) -> Price | None:
+def estimate_compute(
+    each: TrialTimeEstimate, prepared: ResolvedStudy, placement: Resources
+) -> Price | None:
     """The price of a study; None where only hours bound it.
 
     Of a search the networks are not known yet: they lie between the lower and the upper quartile of
@@ -49,15 +51,15 @@ def price(each: Estimate, prepared: Prepared, placement: Placement) -> Price | N
     training = trials * each.lower, most * each.upper
     networks = trials / study.first_seeds if study.trial is None else 0
     protocol = study.measure
-    quickest = min(protocol.max_seconds, MIN_ROUNDS * _LAPS * CPU_LAP_S)
+    quickest = min(protocol.max_seconds, MIN_ROUNDS * _LAPS * MIN_CPU_TIMING_S)
     measuring = networks * quickest, networks * protocol.max_seconds
-    share = Shares.of(study.frozen()).share(on_gpu=placement.device.startswith("cuda"))
+    share = DeviceShare.of(study.frozen()).share(on_gpu=placement.device.startswith("cuda"))
     clock = [t / placement.workers + m for t, m in zip(training, measuring, strict=True)]
     device = [share * (t + m) for t, m in zip(training, measuring, strict=True)]
     return Price(_hours(*clock), _hours(*device), _hours(*measuring))
 
 
-def price_lines(found: Price, prepared: Prepared) -> Iterator[str]:
+def compute_lines(found: Price, prepared: ResolvedStudy) -> Iterator[str]:
     """The price as a reader likes it, and which budget ends the study before it is done."""
     budget = prepared.study.budget
     low, high = found.device
@@ -78,5 +80,5 @@ def _hours(low: float, high: float) -> Interval:
 
 
 def _between(hours: Interval) -> str:
-    low, high = map(duration, hours)
+    low, high = map(format_duration, hours)
     return low if low == high else f"{low} to {high}"

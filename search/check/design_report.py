@@ -6,12 +6,12 @@ from operator import attrgetter
 
 from partialnas.analysis.stats.multiple_comparisons import detectable
 from partialnas.runs.config.design import Design, DesignArm
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 
 
-def design_lines(prepared: Prepared) -> Iterator[str]:
+def design_lines(prepared: ResolvedStudy) -> Iterator[str]:
     """The design of a study's ablation as a table, and what is left out of it."""
     design = prepared.design
     if design is None:
@@ -38,7 +38,7 @@ def _combination(levels: dict[str, str]) -> str:
     return ", ".join(f"{name}={level}" for name, level in levels.items())
 
 
-def _row(prepared: Prepared, design: Design, arm: DesignArm) -> tuple[str, ...]:
+def _row(prepared: ResolvedStudy, design: Design, arm: DesignArm) -> tuple[str, ...]:
     params, macs = _cost(prepared, arm.name)
     if arm.against is None:
         return (arm.name, f"{params:,}", f"{macs:,}", "", "", "")
@@ -49,7 +49,7 @@ def _row(prepared: Prepared, design: Design, arm: DesignArm) -> tuple[str, ...]:
     return (arm.name, f"{params:,}", f"{macs:,}", arm.against, share, _twin(arm))
 
 
-def _cost(prepared: Prepared, name: str) -> tuple[int, int]:
+def _cost(prepared: ResolvedStudy, name: str) -> tuple[int, int]:
     network, task = prepared.arms[name], prepared.conditions[0].task
     assert isinstance(network, Architecture), "a design's arms are made of settings"
     counted = cost(network, task.resolution, task.channels, task.classes)
@@ -83,7 +83,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def power_lines(prepared: Prepared, deviation: float | None) -> Iterator[str]:
+def power_lines(prepared: ResolvedStudy, deviation: float | None) -> Iterator[str]:
     """What the contrasts of a study can resolve with its seeds.
 
     Args:

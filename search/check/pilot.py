@@ -7,7 +7,7 @@ from partialnas.runs.datasets.loaders import Splits, load_splits, subset
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.search.study.condition import Condition
 from partialnas.space.errors import UserError
 
@@ -62,7 +62,7 @@ def pilot_values(
     job = Job(
         subject=subject, task=task, recipe=recipe, fidelity=recipe.epochs, seeds=(*range(seeds),)
     )
-    records = run_trial(job, Context(device=device, splits=splits))
+    records = run_job(job, Context(device=device, splits=splits))
     failed = next((record.reason for record in records if record.state != "done"), None)
     if failed or any(quantity not in record.metrics for record in records):
         raise UserError(f"a pilot trial failed: {failed or f'it tells no {quantity}'}")
@@ -72,7 +72,7 @@ def pilot_values(
 def _epoch(subject: Subject, condition: Condition, splits: Splits, device: str) -> float:
     task, recipe = condition.task, condition.recipe
     job = Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,))
-    (record,) = run_trial(job, Context(device=device, splits=splits))
+    (record,) = run_job(job, Context(device=device, splits=splits))
     if record.state != "done":
         raise UserError(f"a pilot trial failed: {record.reason}")
     return record.seconds

@@ -10,9 +10,9 @@ import numpy as np
 
 from partialnas.runs.records.subject import Subject
 from partialnas.search.check.pilot import time_trial
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.condition import Condition
-from partialnas.search.study.fidelity import shares
+from partialnas.search.study.fidelity import rung_shares
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 
@@ -21,7 +21,7 @@ _LEAST_ERROR = 0.1
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TrialTimeEstimate:
     """Seconds of one trial.
 
     Attributes:
@@ -48,7 +48,7 @@ class _Piece:
     work: float
 
 
-def estimate(prepared: Prepared, device: str) -> Estimate:
+def estimate_trial_time(prepared: ResolvedStudy, device: str) -> TrialTimeEstimate:
     """What a trial of a study takes.
 
     Under each condition, and on each rung of a search, the trials of least, median and most work
@@ -62,7 +62,7 @@ def estimate(prepared: Prepared, device: str) -> Estimate:
     weights: Sequence[float] | None = None
     if prepared.rungs and search is not None:
         ways = prepared.ladder
-        weights = shares(len(prepared.rungs), search.promote, prepared.study.first_seeds)
+        weights = rung_shares(len(prepared.rungs), search.promote, prepared.study.first_seeds)
     seconds = [_seconds(prepared, way, device) for way in ways]
     everyone = [each for trials in seconds for each in trials]
     weights = weights or [len(trials) for trials in seconds]
@@ -72,12 +72,12 @@ def estimate(prepared: Prepared, device: str) -> Estimate:
         lower, upper = (fmean([np.quantile(t, q) for t in seconds], weights) for q in (0.25, 0.75))
         ends = float(lower), float(upper)
     error = _error(prepared, ways[-1], device)
-    return Estimate(
+    return TrialTimeEstimate(
         mean, min(everyone), max(everyone), ends[0] * (1 - error), ends[1] * (1 + error)
     )
 
 
-def _error(prepared: Prepared, condition: Condition, device: str) -> float:
+def _error(prepared: ResolvedStudy, condition: Condition, device: str) -> float:
     """By what share two pilots of one network differ; never less than a tenth."""
     piece = min(_pieces(prepared, condition), key=lambda each: each.work)
     one, other = (time_trial(piece.subject, piece.condition, device) for _ in range(2))
@@ -85,7 +85,7 @@ def _error(prepared: Prepared, condition: Condition, device: str) -> float:
     return min(0.5, max(_LEAST_ERROR, difference))
 
 
-def _seconds(prepared: Prepared, condition: Condition, device: str) -> list[float]:
+def _seconds(prepared: ResolvedStudy, condition: Condition, device: str) -> list[float]:
     pieces = sorted(_pieces(prepared, condition), key=lambda piece: piece.work)
     chosen = {piece.work: piece for piece in (pieces[0], pieces[len(pieces) // 2], pieces[-1])}
     pilots = [time_trial(each.subject, each.condition, device) for each in chosen.values()]
@@ -94,7 +94,7 @@ def _seconds(prepared: Prepared, condition: Condition, device: str) -> list[floa
     return [float(between(piece.work)) for piece in pieces]
 
 
-def _pieces(prepared: Prepared, condition: Condition) -> Iterator[_Piece]:
+def _pieces(prepared: ResolvedStudy, condition: Condition) -> Iterator[_Piece]:
     """The arms of a study, or networks of its space."""
     space, rng = prepared.space, random.Random(0)
     if space is not None and prepared.study.search is not None:

@@ -3,15 +3,15 @@
 from time import monotonic
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.usage import Shares, spent
+from partialnas.runs.ledger.usage import DeviceShare, compute_usage
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
-from partialnas.search.executors.base import Outcome
+from partialnas.search.executors.base import ItemResult
 from partialnas.search.executors.tasks import Item
 from partialnas.search.study.study import Study
 
 
-class Spending:
+class ComputeBudget:
     """Adds up the device-hours of a study, those of earlier sittings included.
 
     Attributes:
@@ -20,12 +20,12 @@ class Spending:
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self._limit = study.budget.device_hours
-        self._shares = Shares.of(study.frozen())
+        self._shares = DeviceShare.of(study.frozen())
         self._begun: dict[int, float] = {}
         self._told = False
         self.device_hours = 0.0
         if self._limit is not None:
-            self.device_hours = spent(ledger.work(), self._shares).device_hours
+            self.device_hours = compute_usage(ledger.work(), self._shares).device_hours
 
     @property
     def over(self) -> bool:
@@ -46,7 +46,7 @@ class Spending:
         """An item is handed out."""
         self._begun[id(item)] = monotonic()
 
-    def end(self, item: Item, outcome: Outcome) -> Outcome:
+    def end(self, item: Item, outcome: ItemResult) -> ItemResult:
         """Counts what an item took; its outcome, with the seconds of what could not tell them.
 
         The record of a worker that died or hung does not say how long it had the device.

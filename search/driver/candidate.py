@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from partialnas.runs.config.metric_limits import Limit
-from partialnas.runs.ledger.rows import Ended
-from partialnas.runs.records.frozen_model import ended_with
+from partialnas.runs.ledger.rows import TrialResult
+from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Speed
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.records.subject import Subject, subject_digest, subject_from
-from partialnas.search.executors.tasks import Timing
-from partialnas.search.samplers.base import Reached
+from partialnas.runs.records.subject import Subject, parse_subject, subject_digest
+from partialnas.search.executors.tasks import TimingJob
+from partialnas.search.samplers.base import ObjectiveValues
 from partialnas.search.study.condition import Condition
 from partialnas.space.arch.architecture import Architecture
 
@@ -61,7 +61,7 @@ class Candidate:
     @cached_property
     def subject(self) -> Subject:
         """What is trained."""
-        return subject_from(self.told()) if callable(self.told) else self.told
+        return parse_subject(self.told()) if callable(self.told) else self.told
 
     @property
     def digest(self) -> str:
@@ -98,7 +98,7 @@ class Candidate:
             branches=self.condition.branches,
         )
 
-    def take(self, record: Record | Ended, ratios: RatioEpoch | None) -> None:
+    def take(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
         """Takes up what a trial has reached.
 
         Args:
@@ -116,7 +116,7 @@ class Candidate:
         _, ratios = self.ends[seed]
         return ratios.frozen if ratios is not None and ratios.frozen is not None else self.digest
 
-    def timing(self, seed: int) -> Timing:
+    def timing(self, seed: int) -> TimingJob:
         """What is to be timed of a trial.
 
         Where every image has its own ratio the speed depends on the weights: those of the first
@@ -127,8 +127,8 @@ class Candidate:
         if ratios is not None and ratios.frozen is None:
             trained, _ = next(iter(self.ends.values()))
         how = self.condition.full or self.condition
-        subject = ended_with(self.subject, ratios)
-        return Timing(subject=subject, task=how.task, protocol=how.protocol, trained=trained)
+        subject = final_subject(self.subject, ratios)
+        return TimingJob(subject=subject, task=how.task, protocol=how.protocol, trained=trained)
 
     @property
     def trained(self) -> bool:
@@ -136,7 +136,7 @@ class Candidate:
         return bool(self.seeds) and self.seeds <= self.results.keys()
 
     @property
-    def untimed(self) -> dict[int, Timing]:
+    def untimed(self) -> dict[int, TimingJob]:
         """By seed what is to be timed still: nothing before all its trials have ended."""
         if not self.trained:
             return {}
@@ -144,7 +144,7 @@ class Candidate:
 
     def reached(
         self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
-    ) -> Reached | None:
+    ) -> ObjectiveValues | None:
         """The means over seeds; None where a trial failed, or an objective or limit is missing.
 
         Measured objectives are relative to the study's reference, so that the drift of a machine
@@ -155,7 +155,7 @@ class Candidate:
         if values is None or figures is None:
             return None
         excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
-        return Reached(values, excess)
+        return ObjectiveValues(values, excess)
 
     def figures(self, names: Iterable[str]) -> dict[str, float] | None:
         """The means over seeds, speeds as they were timed; None where a trial failed, or one lacks.

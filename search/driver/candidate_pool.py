@@ -4,28 +4,35 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from partialnas.runs.config.design import Sequential, sequential_of
+from partialnas.runs.config.design import SequentialSeeds, sequential_of
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import FINAL, Asked, Ended
+from partialnas.runs.ledger.rows import FINAL_STATES, ProposalKey, TrialResult
 from partialnas.runs.ledger.study_meta import condition_of, rung_of, stage_of
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.measurement import Measured, Measurement, Speed
+from partialnas.runs.records.measurement import Measurement, MeasurementTable, Speed
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.records.subject import Subject, subject_data, subject_digest, subject_name
-from partialnas.runs.records.timing_choice import Machine, Way, best, chosen, home, machine
+from partialnas.runs.records.timing_choice import (
+    Machine,
+    TimingSetup,
+    best_measurement,
+    machine,
+    select_measurements,
+    study_machine,
+)
 from partialnas.search.ablation.control_arms import control_network
-from partialnas.search.ablation.sequential_seeds import decide
+from partialnas.search.ablation.sequential_seeds import decide_seed_counts
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.successive_halving import Promotion
-from partialnas.search.executors.tasks import Timing, is_answered
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.executors.tasks import TimingJob, matches_measurement
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.sections import SeedRule
 
 
-class Roster:
+class CandidatePool:
     """Admits networks to a study, plans their trials, and takes up what came of them.
 
     Attributes:
@@ -41,7 +48,7 @@ class Roster:
         remarks: what the reader should know of arms that cannot be trained.
     """
 
-    def __init__(self, prepared: Prepared, ledger: Ledger) -> None:
+    def __init__(self, prepared: ResolvedStudy, ledger: Ledger) -> None:
         self._prepared = prepared
         self._study = prepared.study
         self._ledger = ledger
@@ -56,11 +63,11 @@ class Roster:
         self.remarks: list[str] = []
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
-        self._before = Measured.of([])
+        self._before = MeasurementTable.of([])
         self._places: dict[str, list[int]] = {}
         self._since: dict[str, list[Measurement]] = {}
-        self._homes: dict[Way, Machine | None] = {
-            Way.of(condition.protocol): None for condition in prepared.conditions
+        self._homes: dict[TimingSetup, Machine | None] = {
+            TimingSetup.of(condition.protocol): None for condition in prepared.conditions
         }
         self._arms: dict[tuple[str, str], tuple[int, Candidate]] = {}
         self._following_arms: dict[str, dict[int, Candidate]] = {}
@@ -106,7 +113,7 @@ class Roster:
         self,
         number: int,
         arm: str | None,
-        subject: Subject | Asked,
+        subject: Subject | ProposalKey,
         condition: Condition,
         note: dict[str, Any],
     ) -> Candidate:
@@ -132,10 +139,10 @@ class Roster:
         first = self._study.first_seeds
         return range(self.sequential.seeds.get(arm or "", first) if self.sequential else first)
 
-    def _candidate(self, subject: Subject | Asked, condition: Condition) -> Candidate:
+    def _candidate(self, subject: Subject | ProposalKey, condition: Condition) -> Candidate:
         """The network that is known by its digest, or a new one."""
         told: Subject | Callable[[], Any]
-        if isinstance(subject, Asked):
+        if isinstance(subject, ProposalKey):
             digest, told = subject.digest, partial(self._ledger.subject, subject.number)
         else:
             digest, told = subject_digest(subject), subject
@@ -184,7 +191,7 @@ class Roster:
 
     # How many seeds.
 
-    def decide_seeds(self) -> Sequential | None:
+    def decide_seeds(self) -> SequentialSeeds | None:
         """Decides by the study's rule how many seeds arms need; None where that is settled.
 
         Arms that were added since, or a greater `max`, have it decided again; no arm loses seeds.
@@ -197,7 +204,7 @@ class Roster:
         if self.sequential is not None and self.sequential.max == rule.max and known:
             return None
         quantity, pairs = self._study.decides, self._prepared.contrasts
-        decided = decide(rule, quantity, self._values(quantity), pairs, self._same())
+        decided = decide_seed_counts(rule, quantity, self._values(quantity), pairs, self._same())
         seeds = {arm: max(n, before.get(arm, 0)) for arm, n in decided.seeds.items()}
         self.sequential = decided.model_copy(update={"seeds": seeds})
         self._ledger.amend({"sequential": self.sequential.model_dump_json()})
@@ -245,7 +252,7 @@ class Roster:
         return candidate
 
     def _take(
-        self, candidate: Candidate, record: Record | Ended, ratios: RatioEpoch | None
+        self, candidate: Candidate, record: Record | TrialResult, ratios: RatioEpoch | None
     ) -> None:
         candidate.take(record, ratios)
         if candidate.condition.full is not None or not self._prepared.controls:
@@ -260,7 +267,7 @@ class Roster:
             self._admit_controls(candidate, record, ratios)
 
     def _admit_controls(
-        self, candidate: Candidate, record: Record | Ended, ratios: RatioEpoch
+        self, candidate: Candidate, record: Record | TrialResult, ratios: RatioEpoch
     ) -> None:
         """Wants the arms, with the same seed, that follow from what a trial has learned."""
         condition = candidate.condition
@@ -286,7 +293,7 @@ class Roster:
 
     # How an earlier sitting is taken up.
 
-    def recall(self) -> list[tuple[Asked, Candidate]]:
+    def recall(self) -> list[tuple[ProposalKey, Candidate]]:
         """Takes up what the ledger knows; the proposals in order, each with its network."""
         rows = self._ledger.asked()
         recalled = [(row, self._recalled(row)) for row in rows if self._is_ours(row)]
@@ -299,7 +306,7 @@ class Roster:
             candidate = owners[trial.proposal]
             candidate.seeds.add(trial.seed)
             self.trials += 1
-            if trial.state in FINAL:
+            if trial.state in FINAL_STATES:
                 last = self._ledger.last_ratios(trial.key) if trial.key in learned else None
                 self._take(candidate, trial, last)
         self._recall_speeds()
@@ -310,28 +317,28 @@ class Roster:
         taken = self._before = self._ledger.measured()
         for number, digest in enumerate(taken.columns["digest"]):
             self._places.setdefault(digest, []).append(number)
-        self._homes = {way: home(taken, way) for way in self._homes}
+        self._homes = {way: study_machine(taken, way) for way in self._homes}
         speeds = [*map(Speed._make, taken.rows(*Speed._fields))]
         stands: dict[Condition, dict[str, int]] = {}
         for candidate in self.candidates.values():
             how = candidate.condition.full or candidate.condition
             if how not in stands:
-                way, size = Way.of(how.protocol), (how.task.resolution, how.task.channels)
-                stands[how] = chosen(taken, way, size, self._homes.get(way)).places
+                way, size = TimingSetup.of(how.protocol), (how.task.resolution, how.task.channels)
+                stands[how] = select_measurements(taken, way, size, self._homes.get(way)).places
             for seed in candidate.ends:
                 if (place := stands[how].get(candidate.ended_with(seed))) is not None:
                     candidate.speeds[seed] = speeds[place]
 
-    def measured(self, item: Timing) -> Measurement | None:
+    def measured(self, item: TimingJob) -> Measurement | None:
         """The measurement that stands for what is to be timed, if it has been (see `timings`)."""
         return self._standing(subject_digest(item.subject), item.task, item.protocol)
 
     def _standing(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
-        way = Way.of(protocol)
-        return best(self._taken(digest, task, protocol), way, self._homes.get(way))
+        way = TimingSetup.of(protocol)
+        return best_measurement(self._taken(digest, task, protocol), way, self._homes.get(way))
 
     def _taken(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
-        return [each for each in self._known(digest) if is_answered(task, protocol, each)]
+        return [each for each in self._known(digest) if matches_measurement(task, protocol, each)]
 
     def _known(self, digest: str) -> Iterator[Measurement]:
         """All measurements of a network, in order."""
@@ -355,7 +362,7 @@ class Roster:
                     stands = self._standing(digest, how.task, how.protocol)
                     candidate.speeds[seed] = Speed.of(stands) if stands else None
 
-    def doubtful(self) -> list[Timing]:
+    def doubtful(self) -> list[TimingJob]:
         """What should be timed again: noisy or tainted so far, with tries left."""
         marked = (
             candidate.timing(seed)
@@ -366,15 +373,15 @@ class Roster:
         items = {item.identity: item for item in marked}
         return [each for each in items.values() if self._tries(each) <= each.protocol.retries]
 
-    def _tries(self, item: Timing) -> int:
+    def _tries(self, item: TimingJob) -> int:
         return len(self._taken(subject_digest(item.subject), item.task, item.protocol))
 
-    def _is_ours(self, row: Asked) -> bool:
+    def _is_ours(self, row: ProposalKey) -> bool:
         """Whether a proposal belongs to the stage of the study that is run."""
         stage = self._prepared.stage
         return stage_of(row) == (stage.name if stage else "")
 
-    def _recalled(self, row: Asked) -> Candidate:
+    def _recalled(self, row: ProposalKey) -> Candidate:
         note = row.proposal if row.arm is not None else {}
         if row.arm is None:
             how = self._prepared.ladder[rung_of(row) - 1]

@@ -18,14 +18,14 @@ _EVERY_S = 1.0
 _SHOWN = 6
 
 
-class Standing(NamedTuple):
+class FrontPoint(NamedTuple):
     """A network of the front, and what it reaches."""
 
     name: str
     values: Mapping[str, float]
 
 
-class CurrentFront:
+class RunningFront:
     """Networks that no other one dominates so far, in means over the seeds that are done.
 
     Of tens of thousands it keeps the objectives alone, and looks for the front among them no more
@@ -38,7 +38,7 @@ class CurrentFront:
         self._points: dict[int, tuple[float, ...]] = {}
         self._candidates: dict[int, Candidate] = {}
         self._looked = float("-inf")
-        self._found: tuple[Standing, ...] = ()
+        self._found: tuple[FrontPoint, ...] = ()
         self._stale = False
 
     def add(self, candidate: Candidate) -> None:
@@ -55,14 +55,14 @@ class CurrentFront:
             self._candidates[id(candidate)] = candidate
         self._stale = True
 
-    def best(self) -> tuple[Standing, ...]:
+    def best(self) -> tuple[FrontPoint, ...]:
         """A few networks of the front, the best in the first objective before the others."""
         if self._stale and monotonic() - self._looked >= _EVERY_S:
             self._found = self._find()
             self._looked, self._stale = monotonic(), False
         return self._found
 
-    def _find(self) -> tuple[Standing, ...]:
+    def _find(self) -> tuple[FrontPoint, ...]:
         if not self._points:
             return ()
         known, points = [*self._points], np.array([*self._points.values()])
@@ -70,7 +70,7 @@ class CurrentFront:
         chosen = np.flatnonzero(moocore.is_nondominated(points, maximise=larger))
         first = points[chosen, 0] * (-1 if larger[0] else 1)
         return tuple(
-            Standing(
+            FrontPoint(
                 _name(self._candidates[known[index]]),
                 dict(zip(self._objectives, map(float, points[index]), strict=True)),
             )
@@ -83,7 +83,7 @@ def _name(candidate: Candidate) -> str:
     return subject_name(candidate.subject) + (f" under {under}" if under else "")
 
 
-def dominated(
+def dominated_candidates(
     candidates: Sequence[Candidate],
     objectives: Mapping[str, Direction],
     limits: Mapping[str, Limit],
@@ -104,13 +104,13 @@ def dominated(
     return beyond + behind
 
 
-def drop_trunks(folder: Path) -> None:
+def delete_trunk_checkpoints(folder: Path) -> None:
     """Remove what trainings on lower rungs left to be gone on from, when a study ends."""
     for path in trunk_path(folder, "any").parent.glob("*.trunk"):
         path.unlink(missing_ok=True)
 
 
-def drop_weights(folder: Path, keys: Iterable[str]) -> None:
+def delete_weights(folder: Path, keys: Iterable[str]) -> None:
     """Remove the final weights of these trials, where they are."""
     for key in keys:
         weights_path(folder, key).unlink(missing_ok=True)

@@ -7,20 +7,25 @@ from functools import cached_property
 from time import monotonic
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import Asked
+from partialnas.runs.ledger.rows import ProposalKey
 from partialnas.runs.ledger.study_meta import rung_of
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement, Speed
-from partialnas.runs.system.allocator import uncollected
-from partialnas.search.driver.budget import Spending
+from partialnas.runs.system.allocator import gc_paused
+from partialnas.search.driver.budget import ComputeBudget
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.driver.candidate_pool import Roster
-from partialnas.search.driver.running_front import dominated
-from partialnas.search.driver.successive_halving import Promotion, Rungs
-from partialnas.search.executors.base import END, WAIT, End, Outcome, Wait
-from partialnas.search.executors.tasks import Item, Timing
-from partialnas.search.resolve.resolved_study import Prepared
-from partialnas.search.samplers.base import Noted, Reached, Remembered, Source
+from partialnas.search.driver.candidate_pool import CandidatePool
+from partialnas.search.driver.running_front import dominated_candidates
+from partialnas.search.driver.successive_halving import Promotion, SuccessiveHalving
+from partialnas.search.executors.base import END, WAIT, End, ItemResult, Wait
+from partialnas.search.executors.tasks import Item, TimingJob
+from partialnas.search.resolve.resolved_study import ResolvedStudy
+from partialnas.search.samplers.base import (
+    ObjectiveValues,
+    PastProposal,
+    ProposalNote,
+    ProposalSource,
+)
 
 _MOST_REPEATS = 20
 """Repeated proposals in a row after which a network is drawn that is not known yet."""
@@ -28,10 +33,10 @@ _MOST_REPEATS = 20
 Note = Callable[[str], None]
 
 Identity = tuple[object, ...]
-"""See `Timing.identity`."""
+"""See `TimingJob.identity`."""
 
 
-class StudyFeed:
+class Scheduler:
     """Hands out trials and measurements of a study until its budget or its source ends.
 
     Arms come first, seed by seed, so that a study stopped early is balanced. Then the source
@@ -48,26 +53,26 @@ class StudyFeed:
     """
 
     def __init__(
-        self, prepared: Prepared, ledger: Ledger, source: Source | None, note: Note
+        self, prepared: ResolvedStudy, ledger: Ledger, source: ProposalSource | None, note: Note
     ) -> None:
         self._prepared = prepared
         self._study = prepared.study
         self._ledger = ledger
         self._source = source
         self._note = note
-        self._roster = Roster(prepared, ledger)
-        self._rungs = Rungs(prepared, self._roster.candidates)
+        self._roster = CandidatePool(prepared, ledger)
+        self._rungs = SuccessiveHalving(prepared, self._roster.candidates)
         self._speeds: dict[Identity, Measurement | None] = {}
         self._owners: dict[Identity, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
         self.changed: deque[Candidate] = deque()
         self._flying = 0
-        self._spending = Spending(self._study, ledger)
+        self._spending = ComputeBudget(self._study, ledger)
         self._repeats = 0
         self._over = False
         hours = self._study.budget.hours
         self._deadline = monotonic() + 3600 * hours if hours else None
-        with uncollected():
+        with gc_paused():
             self._resume()
             gc.freeze()  # what is remembered stays: later searches for garbage leave it out
 
@@ -101,7 +106,7 @@ class StudyFeed:
         behind = [c for c in everyone if c.condition.full is not None]
         for condition in dict.fromkeys(c.condition for c in everyone if c.condition.full is None):
             alike = [c for c in everyone if c.condition == condition]
-            behind += dominated(alike, self._study.objectives, self._study.limits)
+            behind += dominated_candidates(alike, self._study.objectives, self._study.limits)
         return [
             key for each in behind for seed in each.seeds for key in each.job(seed).keys.values()
         ]
@@ -135,11 +140,11 @@ class StudyFeed:
             self._ledger.start(*item.keys.values())
         return item
 
-    def tell(self, item: Item, outcome: Outcome) -> None:
+    def tell(self, item: Item, outcome: ItemResult) -> None:
         """Write down what came of an item, and go on with its network."""
         self._flying -= 1
         outcome = self._spending.end(item, outcome)
-        if isinstance(item, Timing):
+        if isinstance(item, TimingJob):
             self._take_timing(item, outcome.measurement)
             return
         for record in outcome.records:
@@ -180,7 +185,7 @@ class StudyFeed:
     def _times_early(self) -> bool:
         return self._times and self._study.times_early
 
-    def _take_timing(self, item: Timing, measurement: Measurement | None) -> None:
+    def _take_timing(self, item: TimingJob, measurement: Measurement | None) -> None:
         """Write a measurement down; of several of one network the better one stands."""
         if measurement is not None:
             self._ledger.add_measurement(measurement)
@@ -216,7 +221,7 @@ class StudyFeed:
             number = candidate.waiting.pop(0)
             self._source.tell(number, self._reached(candidate))
 
-    def _reached(self, candidate: Candidate) -> Reached | None:
+    def _reached(self, candidate: Candidate) -> ObjectiveValues | None:
         return candidate.reached(self._study.objectives, self._study.limits)
 
     def _queue_news(self) -> None:
@@ -296,7 +301,7 @@ class StudyFeed:
 
     def _drop_trials(self) -> None:
         """Leave planned trials for another sitting; networks half trained stay untold."""
-        kept = [item for item in self._queue if isinstance(item, Timing)]
+        kept = [item for item in self._queue if isinstance(item, TimingJob)]
         waiting = len(self._queue) - len(kept)
         if spent := self._spending.told_once():
             self._note(spent)
@@ -327,14 +332,14 @@ class StudyFeed:
             else:
                 self._go_on(candidate)
 
-    def _remember(self, row: Asked, candidate: Candidate) -> Remembered:
+    def _remember(self, row: ProposalKey, candidate: Candidate) -> PastProposal:
         waits = not candidate.trained or (self._times_early and bool(candidate.untimed))
         if waits:
             candidate.waiting.append(row.number)
         candidate.concluded = not waits
         reached = None if waits else self._reached(candidate)
-        note = Noted(row.proposal_json)
-        return Remembered(row.number, note, reached, open=waits, digest=row.digest)
+        note = ProposalNote(row.proposal_json)
+        return PastProposal(row.number, note, reached, open=waits, digest=row.digest)
 
 
 def _repeated(owners: Iterable[Candidate]) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.resolve.resolved_study import Prepared
-from partialnas.search.samplers.base import Reached
-from partialnas.search.samplers.evolution import losses_of, places
+from partialnas.search.resolve.resolved_study import ResolvedStudy
+from partialnas.search.samplers.base import ObjectiveValues
+from partialnas.search.samplers.evolution import rank_and_crowding, to_losses
 from partialnas.search.study.condition import Condition
 
 
@@ -44,7 +44,7 @@ class _Rung:
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: ResolvedStudy,
         above: Sequence[Condition],
         known: Container[tuple[Condition, str]],
     ) -> None:
@@ -85,16 +85,16 @@ class _Rung:
             for digest, candidate in self._ended.items()
             if (reached := candidate.reached(self._study.objectives, self._study.limits))
         }
-        place = places(sorted(standings.values(), key=lambda each: each.number))
+        place = rank_and_crowding(sorted(standings.values(), key=lambda each: each.number))
         order = {digest: (place[each.number], each.number) for digest, each in standings.items()}
         return sorted(order, key=order.__getitem__)
 
-    def _standing(self, candidate: Candidate, reached: Reached) -> _Standing:
-        losses = losses_of(reached, self._study.objectives)
+    def _standing(self, candidate: Candidate, reached: ObjectiveValues) -> _Standing:
+        losses = to_losses(reached, self._study.objectives)
         return _Standing(min(candidate.wanted.values()), losses, reached.violation)
 
 
-class Rungs:
+class SuccessiveHalving:
     """Knows which networks have ended on which rung, and which of them goes on next.
 
     From the highest rung down, the best network that is among the stated share of those that have
@@ -107,7 +107,7 @@ class Rungs:
         known: every network of the study, on every rung, as they come.
     """
 
-    def __init__(self, prepared: Prepared, known: Container[tuple[Condition, str]]) -> None:
+    def __init__(self, prepared: ResolvedStudy, known: Container[tuple[Condition, str]]) -> None:
         self._ladder = prepared.ladder
         self._rungs = {
             how: _Rung(prepared, self._ladder[number:], known)

@@ -12,33 +12,33 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.record import Record, State
+from partialnas.runs.records.record import Record, TrialState
 from partialnas.runs.records.subject import subject_digest, subject_name
-from partialnas.runs.system.environment import now
+from partialnas.runs.system.environment import utc_now
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.values import Value
 
 
-class Signal(Enum):
+class FeedSignal(Enum):
     """What a feed answers instead of an item."""
 
     WAIT = "wait"
     END = "end"
 
 
-WAIT: Final = Signal.WAIT
+WAIT: Final = FeedSignal.WAIT
 """Nothing at the moment: ask again when something under way has ended."""
 
-END: Final = Signal.END
+END: Final = FeedSignal.END
 """Nothing more: do not ask again."""
 
-Wait = Literal[Signal.WAIT]
-End = Literal[Signal.END]
+Wait = Literal[FeedSignal.WAIT]
+End = Literal[FeedSignal.END]
 
 ItemT = TypeVar("ItemT", bound=Value)
 
 
-class Outcome(Value):
+class ItemResult(Value):
     """What came of an item.
 
     Attributes:
@@ -50,7 +50,7 @@ class Outcome(Value):
     measurement: Measurement | None = None
 
 
-Work = Callable[[ItemT], Outcome]
+ItemFunction = Callable[[ItemT], ItemResult]
 """Does one item. It reaches each worker process once, pickled: make it of plain data.
 
 It answers for what a network did wrong with a record. A UserError or MachineError that it raises
@@ -64,14 +64,14 @@ class Feed(Protocol[ItemT]):
     def ask(self) -> ItemT | Wait | End:
         """The next item, which counts as under way from now on."""
 
-    def tell(self, item: ItemT, outcome: Outcome) -> None:
+    def tell(self, item: ItemT, outcome: ItemResult) -> None:
         """Hands in what came of an item: exactly once for each item, unless the run is ended."""
 
 
 class Executor(Protocol):
     """Has a feed's items worked on."""
 
-    def run(self, feed: Feed[ItemT], work: Work[ItemT]) -> None:
+    def run(self, feed: Feed[ItemT], work: ItemFunction[ItemT]) -> None:
         """Returns when the feed has ended and everything under way has been told.
 
         Raises:
@@ -90,7 +90,7 @@ class InProcess:
     def __init__(self, log: Path | None = None) -> None:
         self._log = log
 
-    def run(self, feed: Feed[ItemT], work: Work[ItemT]) -> None:
+    def run(self, feed: Feed[ItemT], work: ItemFunction[ItemT]) -> None:
         """See `Executor.run`.
 
         Raises:
@@ -99,10 +99,10 @@ class InProcess:
         while (item := feed.ask()) is not END:
             if item is WAIT:
                 raise RuntimeError("the feed waits for items, and none is under way")
-            feed.tell(item, attempt(work, item, self._log))
+            feed.tell(item, run_item(work, item, self._log))
 
 
-def attempt(work: Work[ItemT], item: ItemT, log: Path | None) -> Outcome:
+def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemResult:
     """The outcome of the work on an item, whatever exception it ends with.
 
     Raises:
@@ -113,15 +113,15 @@ def attempt(work: Work[ItemT], item: ItemT, log: Path | None) -> Outcome:
     except (UserError, MachineError):
         raise
     except (Exception, SystemExit) as error:
-        append(log, f"{describe(item)}\n{traceback.format_exc()}")
-        return failure(item, f"{type(error).__name__}: {error}")
+        append_log(log, f"{describe_item(item)}\n{traceback.format_exc()}")
+        return failed_result(item, f"{type(error).__name__}: {error}")
 
 
-def failure(item: Value, reason: str, state: State = "failed") -> Outcome:
+def failed_result(item: Value, reason: str, state: TrialState = "failed") -> ItemResult:
     """The outcome of an item that did not end by itself: one record for each seed of a job."""
     if not isinstance(item, Job):
-        return Outcome()
-    return Outcome(
+        return ItemResult()
+    return ItemResult(
         records=tuple(
             Record(
                 key=key,
@@ -137,13 +137,13 @@ def failure(item: Value, reason: str, state: State = "failed") -> Outcome:
     )
 
 
-def describe(item: Value) -> str:
+def describe_item(item: Value) -> str:
     """An item in a line of a log: its kind, and the keys of a job's trials."""
     keys = item.keys.values() if isinstance(item, Job) else ()
     return " ".join([type(item).__name__.lower(), *keys])
 
 
-def append(log: Path | None, text: str) -> None:
+def append_log(log: Path | None, text: str) -> None:
     """Adds a dated entry to a log, if there is one.
 
     Raises:
@@ -153,6 +153,6 @@ def append(log: Path | None, text: str) -> None:
         return
     try:
         with log.open("a", encoding="utf-8") as file:
-            file.write(f"--- {now()} {text.rstrip()}\n")
+            file.write(f"--- {utc_now()} {text.rstrip()}\n")
     except OSError as error:
         raise MachineError(f"{log}: cannot be written ({error.strerror})") from error

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import partialnas
-from partialnas.runs.system.files import file_in_the_way
+from partialnas.runs.system.files import blocking_file
 from partialnas.space.errors import MachineError, UserError
 
 
-def modules_beside(folder: Path) -> tuple[Path, ...]:
+def user_modules(folder: Path) -> tuple[Path, ...]:
     """The Python modules and packages in the folder of a study: what its trial function needs."""
     found = (entry for entry in sorted(folder.resolve().iterdir()) if _is_module(entry))
     return tuple(entry for entry in found if entry.stem != partialnas.__name__)
 
 
-def staged(modules: Iterable[Path], folder: Path) -> list[Path]:
+def copy_modules(modules: Iterable[Path], folder: Path) -> list[Path]:
     """Copies of this package and of further modules, as Ray takes them: no links, nothing else."""
     (package,) = partialnas.__path__
     return [_copied(Path(package), folder), *(_copied(module, folder) for module in modules)]
@@ -60,7 +60,7 @@ def shared_folder(folder: Path, shared: str | None) -> Path:
             f"executor.shared: {folder / own[0]} is there already: the study has begun without a "
             "shared folder; leave executor.shared out, or use another --out"
         )
-    if blocking := file_in_the_way(place):
+    if blocking := blocking_file(place):
         raise UserError(f"executor.shared: {blocking} is a file, not a folder")
     try:
         for name in _SHARED:

@@ -35,14 +35,14 @@ from partialnas.search.executors.base import (
     END,
     WAIT,
     Feed,
+    ItemFunction,
+    ItemResult,
     ItemT,
-    Outcome,
-    Work,
-    append,
-    describe,
-    failure,
+    append_log,
+    describe_item,
+    failed_result,
 )
-from partialnas.search.executors.cluster_files import staged
+from partialnas.search.executors.cluster_files import copy_modules
 from partialnas.search.executors.watchdog import Watchdog
 from partialnas.space.errors import MachineError, UserError
 
@@ -88,7 +88,7 @@ class RayTune:
     isolate: bool = False
     modules: tuple[Path, ...] = ()
 
-    def run(self, feed: Feed[ItemT], work: Work[ItemT]) -> None:
+    def run(self, feed: Feed[ItemT], work: ItemFunction[ItemT]) -> None:
         """See `Executor.run`."""
         folder = self.folder.resolve()
         marks = folder / ".watch"
@@ -123,7 +123,7 @@ class RayTune:
             _knock(self.address)
             code = scratch / "code"
             code.mkdir()
-            travelling = {"py_modules": [str(each) for each in staged(self.modules, code)]}
+            travelling = {"py_modules": [str(each) for each in copy_modules(self.modules, code)]}
             ray.init(address=self.address, runtime_env=travelling, **quiet)
         else:
             # Only where it believes that there can be no cluster does Ray take 127.0.0.1 for an
@@ -194,7 +194,7 @@ class _Parcel(Generic[ItemT]):
         return self
 
     def __str__(self) -> str:
-        return describe(self.item) if self.item else "done"
+        return describe_item(self.item) if self.item else "done"
 
 
 class _Ended(BaseException):
@@ -247,7 +247,7 @@ class _Exchange(Searcher, Generic[ItemT]):
     def died(self, told: str) -> None:
         """Writes down how a worker died."""
         with _ending():
-            append(self._log, f"a worker failed: {told}")
+            append_log(self._log, f"a worker failed: {told}")
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -276,7 +276,7 @@ class _Exchange(Searcher, Generic[ItemT]):
         if deaths < _MOST_DEATHS:
             self._again.append(_Parcel(item, deaths))
         else:
-            self._feed.tell(item, failure(item, f"worker process died {deaths} times"))
+            self._feed.tell(item, failed_result(item, f"worker process died {deaths} times"))
 
     def _leave_when_done(self) -> None:
         """Spares Tune its farewell: a snapshot of every trial, and workers stopped one by one."""
@@ -339,7 +339,7 @@ class _Worker(tune.Trainable):
         """The outcome, or the exception that is to end the run."""
         return {"answer": self._broken or self._answer(), "done": True}
 
-    def _answer(self) -> Outcome | Exception:
+    def _answer(self) -> ItemResult | Exception:
         try:
             return self._watchdog.attempt(self._work, self._item)
         except (UserError, MachineError) as error:

@@ -14,22 +14,22 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.runs.records.timing_choice import Way
+from partialnas.runs.records.timing_choice import TimingSetup
 from partialnas.runs.system.files import weights_path
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
-from partialnas.search.executors.base import Outcome
+from partialnas.search.executors.base import ItemResult
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
 
 if TYPE_CHECKING:
     from partialnas.runs.datasets.loaders import Splits
-    from partialnas.runs.measure.prepared_model import Trained
+    from partialnas.runs.measure.prepared_model import TimingInputs
 
 _LOG = logging.getLogger(__name__)
 
 
-class Timing(Value):
+class TimingJob(Value):
     """An item of work: measure how fast a network is on the study's device.
 
     Attributes:
@@ -55,17 +55,17 @@ class Timing(Value):
         return f"timing-{subject_digest(self.subject)}"
 
 
-def is_answered(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
+def matches_measurement(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
     """Whether a measurement was taken on a task's images, by the protocol."""
     taken = (measurement.resolution, measurement.in_chans)
-    return (task.resolution, task.channels) == taken and Way.of(protocol).fits(measurement)
+    return (task.resolution, task.channels) == taken and TimingSetup.of(protocol).fits(measurement)
 
 
-Item = Job | Timing
+Item = Job | TimingJob
 
 
 @dataclass(frozen=True)
-class Work:
+class TaskRunner:
     """Does one item; made of plain data, so that it reaches every worker.
 
     Attributes:
@@ -84,24 +84,24 @@ class Work:
     required: tuple[str, ...] = ()
     path: Path | None = None
 
-    def __call__(self, item: Item) -> Outcome:
+    def __call__(self, item: Item) -> ItemResult:
         """What came of the item; what a network did wrong is in the record, never raised."""
-        if isinstance(item, Timing):
+        if isinstance(item, TimingJob):
             return self._time(item)
         if self.function is None:
             return self._train(item)
         evaluate = import_function(self.function, self.path)
-        return Outcome(records=tuple(run_function(item, evaluate, self.context, self.required)))
+        return ItemResult(records=tuple(run_function(item, evaluate, self.context, self.required)))
 
-    def _train(self, item: Job) -> Outcome:
+    def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory
-        from partialnas.runs.training.trial import run_trial
+        from partialnas.runs.training.trial import run_job
 
         keep_freed_memory()
         context = replace(self.context, splits=self.splits.get(item.task))
-        return Outcome(records=tuple(run_trial(item, context)))
+        return ItemResult(records=tuple(run_job(item, context)))
 
-    def _time(self, item: Timing) -> Outcome:
+    def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
         trained = self._trained(item.task, item.trained) if item.trained else None
@@ -109,14 +109,14 @@ class Work:
             taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
         except UserError as error:  # of this network alone: the reference has been rehearsed
             _LOG.warning("%s", error)
-            return Outcome()
-        return Outcome(measurement=taken)
+            return ItemResult()
+        return ItemResult(measurement=taken)
 
-    def _trained(self, task: Task, key: str) -> "Trained":
+    def _trained(self, task: Task, key: str) -> "TimingInputs":
         """The weights of a trial, and the validation images that they are timed on."""
         from partialnas.runs.datasets.loaders import load_splits
-        from partialnas.runs.measure.prepared_model import Trained
+        from partialnas.runs.measure.prepared_model import TimingInputs
 
         assert self.context.folder is not None, "weights are kept in a study's folder"
         splits = self.splits.get(task) or load_splits(task)
-        return Trained(splits, weights_path(self.context.folder, key))
+        return TimingInputs(splits, weights_path(self.context.folder, key))

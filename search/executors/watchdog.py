@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from partialnas.search.executors.base import (
+    ItemFunction,
+    ItemResult,
     ItemT,
-    Outcome,
-    Work,
-    append,
-    attempt,
-    describe,
-    failure,
+    append_log,
+    describe_item,
+    failed_result,
+    run_item,
 )
 from partialnas.space.values import Value, digest
 
@@ -36,17 +36,19 @@ class Watchdog:
     marks: Path
     limit_s: float | None = None
 
-    def attempt(self, work: Work[ItemT], item: ItemT) -> Outcome:
+    def attempt(self, work: ItemFunction[ItemT], item: ItemT) -> ItemResult:
         """See `executor.attempt`."""
         if self.limit_s is None:
-            return attempt(work, item, self.log)
+            return run_item(work, item, self.log)
         mark = self.mark(item)
         if mark.exists() and (stacks := mark.read_text(encoding="utf-8")):
             mark.unlink()
-            append(self.log, f"{describe(item)}: no result after {self.limit_s:g} s\n{stacks}")
-            return failure(item, f"no result after {self.limit_s:g} s", "timeout")
+            append_log(
+                self.log, f"{describe_item(item)}: no result after {self.limit_s:g} s\n{stacks}"
+            )
+            return failed_result(item, f"no result after {self.limit_s:g} s", "timeout")
         with _watched(mark, self.limit_s):
-            return attempt(work, item, self.log)
+            return run_item(work, item, self.log)
 
     def mark(self, item: Value) -> Path:
         """Where an item's mark would be."""

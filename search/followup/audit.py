@@ -13,21 +13,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from partialnas.runs.config.design import Stage
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import (
     Fidelity,
     fidelities,
-    longer_name,
-    longer_stages,
+    longer_audit_name,
+    longer_audit_stages,
     task_under,
 )
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.search.followup.stages import named_recipe, prepare_stage, recipe_under, study_of
+from partialnas.search.followup.stages import (
+    named_recipe,
+    recipe_under,
+    resolve_stage,
+    study_from_meta,
+)
 from partialnas.search.session.run_study import run_stage
-from partialnas.search.study.fidelity import on_rung
+from partialnas.search.study.fidelity import resolve_rung
 from partialnas.space.errors import UserError
 
 FIRST_SEED = 20_000
@@ -43,7 +48,7 @@ _LONGER = re.compile(r"(\d+(?:\.\d+)?)x|(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Longer:
+class LongerTraining:
     """What an audit trains.
 
     Attributes:
@@ -80,7 +85,7 @@ def audit(
     folder: Path,
     chosen: Mapping[str, Subject],
     *,
-    longer: Longer,
+    longer: LongerTraining,
     words: str,
     condition: str = "",
     beside: Path = Path(),
@@ -112,7 +117,7 @@ def audit(
     stage = _longer_stage(meta, chosen, longer, words, condition)
     for each, task in [(stage, None), *_repeats(meta, stage, longer)]:
         with Ledger.open(folder) as ledger:  # which knows the stage before by now
-            prepared = prepare_stage(ledger.meta, each, chosen, task)
+            prepared = resolve_stage(ledger.meta, each, chosen, task)
         run_stage(prepared, folder, beside=beside, address=address, console=console)
     return stage.name
 
@@ -120,15 +125,15 @@ def audit(
 def _longer_stage(
     meta: Mapping[str, str],
     chosen: Mapping[str, Subject],
-    longer: Longer,
+    longer: LongerTraining,
     words: str,
     condition: str,
-) -> Stage:
+) -> StudyStage:
     recipe = longer.target(recipe_under(meta, condition)).model_dump(mode="json")
-    name = longer_name(meta, recipe, condition)
-    audits = [*longer_stages(meta)]
+    name = longer_audit_name(meta, recipe, condition)
+    audits = [*longer_audit_stages(meta)]
     number = audits.index(name) if name in audits else len(audits)
-    return Stage(
+    return StudyStage(
         name=name,
         recipe=recipe,
         seeds=_seeds(FIRST_SEED, number, longer.seeds),
@@ -140,11 +145,11 @@ def _longer_stage(
 
 
 def _repeats(
-    meta: Mapping[str, str], longer: Stage, how: Longer
-) -> Iterator[tuple[Stage, Task | None]]:
+    meta: Mapping[str, str], longer: StudyStage, how: LongerTraining
+) -> Iterator[tuple[StudyStage, Task | None]]:
     """The stages of further trainings by the study's own fidelities, from cheap to dear."""
     ways = fidelities(meta, longer.condition) if how.repeats else ()
-    conditions = sorted(study_of(meta).conditions)
+    conditions = sorted(study_from_meta(meta).conditions)
     number = conditions.index(longer.condition) if longer.condition else 0
     for fidelity in ways:
         # few of a sample were trained in full by a search that has rungs
@@ -162,10 +167,10 @@ def _trained(
     meta: Mapping[str, str], fidelity: Fidelity, condition: str
 ) -> tuple[Recipe, Task | None]:
     """The recipe of a fidelity, and its task where that is another than the condition's."""
-    study = study_of(meta)
+    study = study_from_meta(meta)
     if not fidelity.rung or study.search is None:
         return recipe_under(meta, condition), None
-    recipe, spec = on_rung(study.search.rungs[fidelity.rung - 1], study.recipe, study.task)
+    recipe, spec = resolve_rung(study.search.rungs[fidelity.rung - 1], study.recipe, study.task)
     task = task_under(json.loads(meta["task"]), condition)
     side = {"resolution": spec.resolution} if spec.resolution else {}
     return recipe, task.model_copy(update=side)

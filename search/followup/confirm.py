@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from partialnas.runs.config.design import Stage
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.search.followup.stages import named_recipe, prepare_stage, recipe_under
+from partialnas.search.followup.stages import named_recipe, recipe_under, resolve_stage
 from partialnas.search.session.run_study import run_stage
 
 FIRST_SEED = 10_000
@@ -30,7 +30,7 @@ def confirm(
     beside: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
-) -> Stage:
+) -> StudyStage:
     """Train chosen arms with fresh seeds, into the study's ledger; the same call again carries on.
 
     Args:
@@ -53,7 +53,7 @@ def confirm(
         meta = ledger.meta
     own = recipe_under(meta, condition)
     named = own if recipe is None else named_recipe(recipe, own)
-    stage = Stage(
+    stage = StudyStage(
         name="confirm" if named == own else f"confirm-{recipe}",
         recipe=named.model_dump(mode="json"),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
@@ -61,6 +61,6 @@ def confirm(
         origins={name: subject_digest(subject) for name, subject in chosen.items()},
         condition=condition,
     )
-    prepared = prepare_stage(meta, stage, chosen)
+    prepared = resolve_stage(meta, stage, chosen)
     run_stage(prepared, folder, beside=beside, address=address, console=console)
     return stage

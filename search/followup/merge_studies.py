@@ -5,22 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.config.design import Stage, sequential_of, stages_of
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.design import StudyStage, sequential_of, stages_of
+from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.merge import Join, write_joined
+from partialnas.runs.ledger.merge import LedgerMerge, write_merged
 from partialnas.runs.ledger.study_meta import task_identities
 from partialnas.runs.system.files import write_file
-from partialnas.search.study.amendments import differences, growth, noted
-from partialnas.search.study.study import Study, fixed
-from partialnas.search.study.study_file import as_yaml
+from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
+from partialnas.search.study.study import Study, immutable_settings
+from partialnas.search.study.study_file import to_yaml
 from partialnas.space.errors import UserError
 
 _JOINED = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
 _FREE = ("environment", "task")
 
 
-def merge_studies(folders: Sequence[Path], out: Path) -> Join:
+def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
     """Joins the ledgers in `folders` into one in `out`, with their weights; what was joined.
 
     Raises:
@@ -29,15 +29,15 @@ def merge_studies(folders: Sequence[Path], out: Path) -> Join:
         MachineError: a ledger is damaged, or the disk is full or cannot be written.
     """
     _check_folders(folders)
-    join = Join()
+    join = LedgerMerge()
     metas: dict[Path, dict[str, str]] = {}
     for folder in folders:
         with Ledger.open(folder) as ledger:
             metas[folder] = ledger.meta
         join.add(folder)
     meta = _joined_meta(metas)
-    write_joined(join, meta, out)
-    write_file(out / "study.yaml", as_yaml(Study.model_validate_json(meta["frozen"])))
+    write_merged(join, meta, out)
+    write_file(out / "study.yaml", to_yaml(Study.model_validate_json(meta["frozen"])))
     return join
 
 
@@ -58,7 +58,7 @@ def _joined_meta(metas: Mapping[Path, dict[str, str]]) -> dict[str, str]:
         meta = _with(meta, metas[folder], first, folder)
     study = Study.model_validate_json(meta["frozen"])
     line = f"the trials of {', '.join(folder.name for folder in metas)} joined"
-    return {**meta, "study_digest": study.digest, **noted(meta, [line])}
+    return {**meta, "study_digest": study.digest, **amendment_meta(meta, [line])}
 
 
 def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path
     return joined | _joined_rule(meta, other)
 
 
-def _joined_study(old: Plain, new: Plain) -> tuple[Plain, bool]:
+def _joined_study(old: PlainData, new: PlainData) -> tuple[PlainData, bool]:
     """Two frozen studies in one, and whether the second is the first with a larger design.
 
     They may differ by what a study may grow by, and by the seed that their samplers began with.
@@ -100,7 +100,7 @@ def _joined_study(old: Plain, new: Plain) -> tuple[Plain, bool]:
     """
     common = _common(old, new)
     one, two = old | common, new | common
-    _refuse(differences(fixed(one), fixed(two)))
+    _refuse(differences(immutable_settings(one), immutable_settings(two)))
     if _grows(one, two):
         return two, one != two
     if not _grows(two, one):
@@ -109,9 +109,9 @@ def _joined_study(old: Plain, new: Plain) -> tuple[Plain, bool]:
     return one, False
 
 
-def _grows(old: Plain, new: Plain) -> bool:
+def _grows(old: PlainData, new: PlainData) -> bool:
     try:
-        growth(old, new)
+        find_amendments(old, new)
     except UserError:
         return False
     return True
@@ -122,7 +122,7 @@ def _refuse(lines: Sequence[str]) -> None:
         raise UserError("\n  ".join(lines))
 
 
-def _common(old: Plain, new: Plain) -> Plain:
+def _common(old: PlainData, new: PlainData) -> PlainData:
     """What two studies have together of everything that may differ between them."""
     for name in old["arms"].keys() & new["arms"].keys():
         _refuse(differences(old["arms"][name], new["arms"][name], f"arms.{name}"))
@@ -148,7 +148,7 @@ def _most(one: Any, two: Any) -> Any:
     return None if one is None or two is None else max(one, two)
 
 
-def _joined_stages(old: dict[str, Stage], new: dict[str, Stage]) -> dict[str, Stage]:
+def _joined_stages(old: dict[str, StudyStage], new: dict[str, StudyStage]) -> dict[str, StudyStage]:
     joined = old | new
     for name in old.keys() & new.keys():
         joined[name] = old[name].grown(new[name])

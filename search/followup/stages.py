@@ -3,20 +3,20 @@
 import json
 from collections.abc import Mapping
 
-from partialnas.runs.config.design import Stage, design_of, stages_of
+from partialnas.runs.config.design import StudyStage, design_of, stages_of
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.study_meta import settings_under, task_under
-from partialnas.runs.records.subject import Subject, subject_from
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.sections import Budget
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
 
 
-def study_of(meta: Mapping[str, str]) -> Study:
+def study_from_meta(meta: Mapping[str, str]) -> Study:
     """The study of a ledger."""
     return Study.model_validate_json(meta["frozen"])
 
@@ -38,9 +38,12 @@ def named_recipe(name: str, own: Recipe) -> Recipe:
     return RECIPES[name].model_copy(update=kept)
 
 
-def prepare_stage(
-    meta: Mapping[str, str], stage: Stage, chosen: Mapping[str, Subject], task: Task | None = None
-) -> Prepared:
+def resolve_stage(
+    meta: Mapping[str, str],
+    stage: StudyStage,
+    chosen: Mapping[str, Subject],
+    task: Task | None = None,
+) -> ResolvedStudy:
     """What `run_stage` takes: the study of a ledger with a stage's arms and recipe.
 
     Args:
@@ -52,24 +55,24 @@ def prepare_stage(
     Raises:
         UserError: the stage was begun under another condition.
     """
-    study, frozen = study_of(meta), json.loads(meta["frozen"])
+    study, frozen = study_from_meta(meta), json.loads(meta["frozen"])
     protocol = Protocol.model_validate(settings_under(frozen, stage.condition)["measure"])
     own = task_under(json.loads(meta["task"]), stage.condition)
     how = Condition(stage.condition, task or own, Recipe.model_validate(stage.recipe), protocol)
-    return Prepared(
+    return ResolvedStudy(
         study=study.model_copy(update={"budget": Budget()}),
         conditions=(how,),
         base=study.base,
         space=None,
         arms=dict(chosen),
         controls={},
-        reference=subject_from(json.loads(meta["reference"])),
+        reference=parse_subject(json.loads(meta["reference"])),
         design=design_of(meta),
         stage=_joined(stages_of(meta).get(stage.name), stage),
     )
 
 
-def _joined(before: Stage | None, now: Stage) -> Stage:
+def _joined(before: StudyStage | None, now: StudyStage) -> StudyStage:
     """A stage that was begun with other arms or fewer seeds keeps what it has."""
     if before is None:
         return now

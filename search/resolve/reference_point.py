@@ -4,7 +4,7 @@ import math
 import random
 
 from partialnas.runs.records.subject import Subject
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import NetworkCost
@@ -13,7 +13,7 @@ _SAMPLE = 64
 _MARGIN = 1.1
 
 
-def reference_point(prepared: Prepared) -> dict[str, float]:
+def reference_point(prepared: ResolvedStudy) -> dict[str, float]:
     """A worst value of each objective, those that the study states before what follows here.
 
     Log-likelihood: that of guessing. Accuracy and throughput: 0. Counted quantities: a tenth more
@@ -27,7 +27,7 @@ def reference_point(prepared: Prepared) -> dict[str, float]:
     return {name: known[name] for name in study.objectives if name in known}
 
 
-def _dearest(prepared: Prepared) -> dict[str, float]:
+def _dearest(prepared: ResolvedStudy) -> dict[str, float]:
     costs = [_cost(prepared, each) for each in _networks(prepared)]
     if not costs:
         return {}
@@ -35,7 +35,7 @@ def _dearest(prepared: Prepared) -> dict[str, float]:
     return {name: _MARGIN * max(getattr(each, name) for each in costs) for name in names}
 
 
-def _networks(prepared: Prepared) -> list[Architecture]:
+def _networks(prepared: ResolvedStudy) -> list[Architecture]:
     """The arms, and some networks of the space, always the same."""
     space, rng = prepared.space, random.Random(0)
     sampled: list[Subject] = (
@@ -45,6 +45,6 @@ def _networks(prepared: Prepared) -> list[Architecture]:
     return [each for each in everyone if isinstance(each, Architecture)]
 
 
-def _cost(prepared: Prepared, network: Architecture) -> NetworkCost:
+def _cost(prepared: ResolvedStudy, network: Architecture) -> NetworkCost:
     task = prepared.conditions[0].task
     return cost(network, task.resolution, task.channels, task.classes)

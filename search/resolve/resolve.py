@@ -9,17 +9,17 @@ from statistics import median
 from typing import TypeVar
 
 from partialnas.runs.config.design import Design, DesignArm
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.datasets.task import Task, resolve_task
-from partialnas.runs.records.subject import Subject, check_subject, subject_from
+from partialnas.runs.records.subject import Subject, check_subject, parse_subject
 from partialnas.search.ablation.compile import compile_ablation
-from partialnas.search.ablation.control_arms import ControlArm, control_arm, is_control
-from partialnas.search.ablation.cost_matching import matcher
-from partialnas.search.resolve.resolved_study import Prepared, arm_trials
+from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
+from partialnas.search.ablation.cost_matching import make_matcher
+from partialnas.search.resolve.resolved_study import ResolvedStudy, count_arm_trials
 from partialnas.search.study.condition import Condition
-from partialnas.search.study.fidelity import least_trials, on_rung
+from partialnas.search.study.fidelity import min_trials_per_rung, resolve_rung
 from partialnas.search.study.study import Study
-from partialnas.search.study.variant import changed_plan
+from partialnas.search.study.variant import override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
@@ -34,7 +34,7 @@ _REFERENCE_SAMPLE = 64
 _REFERENCE_WIDTHS = range(2, 257, 2)
 
 
-def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared:
+def resolve_study(study: Study, folder: Path, known: Design | None = None) -> ResolvedStudy:
     """Resolve everything that a study names.
 
     Args:
@@ -66,7 +66,9 @@ def prepare(study: Study, folder: Path, known: Design | None = None) -> Prepared
     )
     attempts.end()
     assert reference is not None, "or that was an end"
-    prepared = Prepared(study, conditions, study.base, space, arms, controls, reference, design)
+    prepared = ResolvedStudy(
+        study, conditions, study.base, space, arms, controls, reference, design
+    )
     prepared = attempts.make("search.rungs", lambda: _with_rungs(prepared, folder)) or prepared
     attempts.make("budget.trials", lambda: _check_budget(prepared))
     attempts.end()
@@ -125,7 +127,7 @@ def _controls(
 ) -> dict[str, ControlArm]:
     """The arms that follow from what others have learned."""
     controls = {
-        name: attempts.make(f"arms.{name}", partial(control_arm, arm, arms))
+        name: attempts.make(f"arms.{name}", partial(parse_control_arm, arm, arms))
         for name, arm in study.arms.items()
         if isinstance(arm, dict) and is_control(arm)
     }
@@ -139,7 +141,7 @@ def _ablation(
     spec = study.ablation
     if spec is None:
         return None
-    match = matcher(spec.match, spec.allowed, condition)
+    match = make_matcher(spec.match, spec.allowed, condition)
     design, networks = compile_ablation(spec, study.base, study.recipe, match, known)
     for arm in design.arms:
         _check_network(arm, networks[arm.name], condition.task, space)
@@ -163,7 +165,7 @@ def _condition(study: Study, name: str, folder: Path) -> Condition:
     return Condition(name, task, changed.recipe, changed.measure)
 
 
-def _with_rungs(prepared: Prepared, folder: Path) -> Prepared:
+def _with_rungs(prepared: ResolvedStudy, folder: Path) -> ResolvedStudy:
     """The study with the conditions of the rungs that its search has below the last.
 
     Raises:
@@ -175,7 +177,7 @@ def _with_rungs(prepared: Prepared, folder: Path) -> Prepared:
     full = replace(last, branches=study.scheme == "cool-down")
     rungs = []
     for number, settings in enumerate(study.search.rungs, start=1):
-        recipe, spec = on_rung(settings, study.recipe, study.task)
+        recipe, spec = resolve_rung(settings, study.recipe, study.task)
         task = resolve_task(_beside(spec.data, folder), spec.resolution)
         if task.resolution > full.task.resolution:
             raise UserError(f"{number}: task.resolution: the last rung has {full.task.resolution}")
@@ -204,7 +206,7 @@ def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
 
 
 def _subject(
-    arm: str | Plain, name: str, base: Plan, tasks: tuple[Task, ...], folder: Path
+    arm: str | PlainData, name: str, base: Plan, tasks: tuple[Task, ...], folder: Path
 ) -> Subject:
     subject = _named(arm, folder) if isinstance(arm, str) else _changed(base, arm)
     if isinstance(subject, Architecture):
@@ -215,10 +217,10 @@ def _subject(
     return subject
 
 
-def _changed(base: Plan, arm: Plain) -> Architecture:
+def _changed(base: Plan, arm: PlainData) -> Architecture:
     start = preset_plan(str(arm["preset"])) if "preset" in arm else base
     changes = {key: value for key, value in arm.items() if key != "preset"}
-    return changed_plan(start, changes).architecture()
+    return override_plan(start, changes).architecture()
 
 
 def _named(arm: str, folder: Path) -> Subject:
@@ -227,12 +229,12 @@ def _named(arm: str, folder: Path) -> Subject:
     if arm.endswith(".json"):
         return Architecture.from_file(folder / arm)
     if arm.startswith("timm:"):
-        return subject_from(arm)
+        return parse_subject(arm)
     return preset(arm)
 
 
-def _check_budget(prepared: Prepared) -> None:
-    study, needed = prepared.study, arm_trials(prepared)
+def _check_budget(prepared: ResolvedStudy) -> None:
+    study, needed = prepared.study, count_arm_trials(prepared)
     if study.budget.trials is not None and needed > study.budget.trials:
         under = f" x {len(study.conditions)} conditions" if study.conditions else ""
         raise UserError(
@@ -241,7 +243,7 @@ def _check_budget(prepared: Prepared) -> None:
             f"seeds = {needed} trials"
         )
     if study.budget.trials is not None and prepared.rungs and study.search is not None:
-        each = least_trials(len(prepared.rungs), study.search.promote, study.first_seeds)
+        each = min_trials_per_rung(len(prepared.rungs), study.search.promote, study.first_seeds)
         if needed + sum(each) > study.budget.trials:
             raise UserError(
                 f"{study.budget.trials} trains no network in full: until a first one has come "
@@ -277,14 +279,14 @@ def _macs(architecture: Architecture, task: Task) -> int:
     return cost(architecture, task.resolution, task.channels, task.classes).macs
 
 
-def rehearse_all(prepared: Prepared) -> None:
+def check_reference(prepared: ResolvedStudy) -> None:
     """Run the reference once under each condition, to find out whether it can be measured so.
 
     Raises:
         UserError: it cannot run on the images of a task.
         MachineError: the device is not there, or out of memory.
     """
-    from partialnas.runs.measure.measure import rehearse  # takes torch
+    from partialnas.runs.measure.measure import check_measurable  # takes torch
 
     for condition in prepared.conditions:
-        rehearse(prepared.reference, condition.task, condition.protocol)
+        check_measurable(prepared.reference, condition.task, condition.protocol)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from partialnas.runs.config.design import Design, Stage
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.design import Design, StudyStage
+from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.search.ablation.compile import with_settings
+from partialnas.search.ablation.compile import override_recipe
 from partialnas.search.ablation.control_arms import ControlArm
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.study import Study
@@ -14,7 +14,7 @@ from partialnas.space.search_space.space import Space
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ResolvedStudy:
     """A study whose names have been resolved.
 
     Attributes:
@@ -39,7 +39,7 @@ class Prepared:
     controls: dict[str, ControlArm]
     reference: Subject
     design: Design | None = None
-    stage: Stage | None = None
+    stage: StudyStage | None = None
     rungs: tuple[Condition, ...] = ()
 
     @property
@@ -55,7 +55,7 @@ class Prepared:
         everyone = [*self.arms, *self.controls]  # none in a search alone
         return tuple((arm, everyone[0]) for arm in everyone[1:])
 
-    def recipe_of(self, arm: str) -> Plain:
+    def recipe_of(self, arm: str) -> PlainData:
         """The settings of the recipe that an arm has in the study's place.
 
         An arm that follows from another is trained as that one is.
@@ -66,18 +66,18 @@ class Prepared:
 
     def under(self, arm: str, condition: Condition) -> Condition:
         """How an arm is trained and timed under a condition."""
-        recipe = with_settings(condition.recipe, self.recipe_of(arm))
+        recipe = override_recipe(condition.recipe, self.recipe_of(arm))
         return replace(condition, recipe=recipe)
 
 
-def expected_trials(prepared: Prepared) -> int | None:
+def expected_trials(prepared: ResolvedStudy) -> int | None:
     """How many trials a study will have; None where only hours bound it.
 
     A searched network is trained with all its seeds or not at all; where seeds are added by rule,
     the trials of the first of them. A training on any rung is a trial.
     """
     study = prepared.study
-    arms, seeds = arm_trials(prepared), study.first_seeds
+    arms, seeds = count_arm_trials(prepared), study.first_seeds
     if study.search is None:
         return arms
     budget = study.budget.trials
@@ -86,7 +86,7 @@ def expected_trials(prepared: Prepared) -> int | None:
     return arms + (budget - arms) // seeds * seeds
 
 
-def arm_trials(prepared: Prepared) -> int:
+def count_arm_trials(prepared: ResolvedStudy) -> int:
     """Trials of arms with their first seeds; what several arms train alike is trained once."""
     trained = {
         (subject_digest(subject), prepared.under(name, condition))
@@ -97,7 +97,7 @@ def arm_trials(prepared: Prepared) -> int:
     return (len(trained) + following) * prepared.study.first_seeds
 
 
-def same_network(prepared: Prepared) -> list[str]:
+def duplicate_arm_messages(prepared: ResolvedStudy) -> list[str]:
     """Arms that build the same network as another, one line each."""
     first: dict[tuple[str, Condition], str] = {}
     lines = []
@@ -109,7 +109,7 @@ def same_network(prepared: Prepared) -> list[str]:
     return lines
 
 
-def unmatched(prepared: Prepared) -> list[str]:
+def unmatched_arm_messages(prepared: ResolvedStudy) -> list[str]:
     """Arms for which no twin of equal cost was found, one line each."""
     arms = prepared.design.arms if prepared.design else ()
     return [

@@ -8,7 +8,7 @@ from partialnas.space.errors import MachineError, UserError
 
 
 @dataclass(frozen=True)
-class Placement:
+class Resources:
     """Where trials run.
 
     Attributes:
@@ -26,7 +26,7 @@ class Placement:
     address: str | None = None
 
 
-def place(study: Study, address: str | None = None) -> Placement:
+def resolve_resources(study: Study, address: str | None = None) -> Resources:
     """Where the trials of a study run on this machine, or on the cluster at `address`.
 
     Raises:
@@ -55,7 +55,7 @@ def place(study: Study, address: str | None = None) -> Placement:
     threads = study.recipe.threads
     fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
-    return Placement(device, 1 if alone else workers, threads, share, address)
+    return Resources(device, 1 if alone else workers, threads, share, address)
 
 
 def _gpus(study: Study) -> int:

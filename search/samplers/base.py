@@ -19,7 +19,7 @@ _EXPLORATIONS = 100
 """Random points that are looked at for a network that is not known yet."""
 
 
-class Reached(NamedTuple):
+class ObjectiveValues(NamedTuple):
     """What a network has reached, as samplers see it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Proposal:
     note: dict[str, Any] = field(default_factory=dict)
 
 
-class Noted(Mapping[str, Any]):
+class ProposalNote(Mapping[str, Any]):
     """What a source wrote down with a proposal, read when it is looked into.
 
     Of a hundred thousand notes hardly any is.
@@ -76,7 +76,7 @@ class Noted(Mapping[str, Any]):
         return len(self._data)
 
 
-class Remembered(NamedTuple):
+class PastProposal(NamedTuple):
     """A proposal of an earlier sitting, as the ledger knows it.
 
     Attributes:
@@ -89,12 +89,12 @@ class Remembered(NamedTuple):
 
     number: int
     note: Mapping[str, Any]
-    reached: Reached | None
+    reached: ObjectiveValues | None
     open: bool = False
     digest: str = ""
 
 
-class Source(Protocol):
+class ProposalSource(Protocol):
     """Proposes architectures; is told what became of each; can be rebuilt from the ledger."""
 
     def ask(self, number: int) -> Proposal | None:
@@ -105,11 +105,11 @@ class Source(Protocol):
         """A proposal whose digest is not among the known ones; None where none was found."""
         ...
 
-    def tell(self, number: int, reached: Reached | None) -> None:
+    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
         """What the proposal of that number reached; None where it failed."""
         ...
 
-    def rebuild(self, history: Sequence[Remembered]) -> None:
+    def rebuild(self, history: Sequence[PastProposal]) -> None:
         """Take up the proposals of earlier sittings, in order."""
         ...
 
@@ -124,7 +124,7 @@ def proposal_rng(seed: int, *numbers: int) -> random.Random:
     return random.Random("/".join(map(str, (seed, *numbers))))
 
 
-def unknown_point(space: Space, rng: random.Random, known: Container[str]) -> Point | None:
+def sample_unseen(space: Space, rng: random.Random, known: Container[str]) -> Point | None:
     """A random point whose network is not known yet; in a small space, any that is left."""
     drawn = (space.sample(rng) for _ in range(_EXPLORATIONS))
     for point in itertools.chain(drawn, _listed(space)):

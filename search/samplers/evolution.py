@@ -10,11 +10,11 @@ import moocore
 import numpy as np
 
 from partialnas.search.samplers.base import (
+    ObjectiveValues,
+    PastProposal,
     Proposal,
-    Reached,
-    Remembered,
     proposal_rng,
-    unknown_point,
+    sample_unseen,
 )
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
@@ -22,7 +22,7 @@ from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
 
-class Standing(Protocol):
+class Rankable(Protocol):
     """What networks are ranked by; see `Member`."""
 
     @property
@@ -55,7 +55,7 @@ class Member:
     violation: float
 
 
-def losses_of(reached: Reached, objectives: Mapping[str, Direction]) -> tuple[float, ...]:
+def to_losses(reached: ObjectiveValues, objectives: Mapping[str, Direction]) -> tuple[float, ...]:
     """What a network has reached in each objective, so that less is better."""
     return tuple(
         reached.values[name] if direction == "min" else -reached.values[name]
@@ -63,7 +63,7 @@ def losses_of(reached: Reached, objectives: Mapping[str, Direction]) -> tuple[fl
     )
 
 
-def ranked(members: Sequence[Standing]) -> list[int]:
+def constrained_ranks(members: Sequence[Rankable]) -> list[int]:
     """The rank of each member, 0 for the best: by domination, and behind all of these by excess.
 
     Members that satisfy the limits come in fronts, as non-dominated sorting peels them off; the
@@ -82,7 +82,7 @@ def ranked(members: Sequence[Standing]) -> list[int]:
     return [int(rank) for rank in ranks]
 
 
-def crowding(losses: Sequence[tuple[float, ...]]) -> list[float]:
+def crowding_distances(losses: Sequence[tuple[float, ...]]) -> list[float]:
     """How far the neighbours of each point of one front are apart, infinite at its ends.
 
     The crowding distance of NSGA-II (Deb et al. 2002): over the objectives, the sum of the
@@ -158,7 +158,7 @@ class Evolution(ABC):
         return self._random(number, proposal_rng(self._spec.seed, number), known)
 
     def _random(self, number: int, rng: random.Random, known: Container[str]) -> Proposal | None:
-        point = unknown_point(self._space, rng, known)
+        point = sample_unseen(self._space, rng, known)
         return None if point is None else self._proposal(number, point, None)
 
     def _proposal(self, number: int, point: Point, parent: int | None) -> Proposal:
@@ -167,15 +167,15 @@ class Evolution(ABC):
         self._proposed.add(architecture.digest)
         return Proposal(architecture, {"point": dict(point), "parent": parent})
 
-    def tell(self, number: int, reached: Reached | None) -> None:
+    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
         """What a proposal reached makes it a possible parent; one that failed never is."""
         point = self._points.pop(number)
         if reached is None:
             return
-        losses = losses_of(reached, self._objectives)
+        losses = to_losses(reached, self._objectives)
         self._told[number] = Member(number, point, losses, reached.violation)
 
-    def rebuild(self, history: Sequence[Remembered]) -> None:
+    def rebuild(self, history: Sequence[PastProposal]) -> None:
         """Take up the proposals of earlier sittings."""
         for each in history:
             point = Point(each.note["point"])
@@ -185,7 +185,7 @@ class Evolution(ABC):
                 self.tell(each.number, each.reached)
 
 
-class AgeingEvolution(Evolution):
+class AgingEvolution(Evolution):
     """Regularised evolution (Real et al. 2019): the best of a few from a population that ages.
 
     The population are the latest proposals that have been told. Some of them, drawn at random,
@@ -197,7 +197,7 @@ class AgeingEvolution(Evolution):
     def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """The winners of a tournament, from the first to the last, then the rest at random."""
         population = list(told[-self._spec.population :])
-        place = places(population)
+        place = rank_and_crowding(population)
         rng.shuffle(population)
         entrants = population[: self._spec.entrants]
         yield from sorted(entrants, key=lambda member: place[member.number])
@@ -213,18 +213,22 @@ class FrontEvolution(Evolution):
 
     def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """The members of the front in random order, then those of the front behind it."""
-        ranks = {member.number: rank for member, rank in zip(told, ranked(told), strict=True)}
+        ranks = {
+            member.number: rank for member, rank in zip(told, constrained_ranks(told), strict=True)
+        }
         shuffled = rng.sample(list(told), len(told))
         yield from sorted(shuffled, key=lambda member: ranks[member.number])
 
 
-def places(population: Sequence[Standing]) -> dict[int, tuple[int, float]]:
+def rank_and_crowding(population: Sequence[Rankable]) -> dict[int, tuple[int, float]]:
     """By number of each member its rank, then how crowded it is on its front; lower is better."""
-    fronts: dict[int, list[Standing]] = {}
-    for member, rank in zip(population, ranked(population), strict=True):
+    fronts: dict[int, list[Rankable]] = {}
+    for member, rank in zip(population, constrained_ranks(population), strict=True):
         fronts.setdefault(rank, []).append(member)
     return {
         member.number: (rank, -distance)
         for rank, front in fronts.items()
-        for member, distance in zip(front, crowding([m.losses for m in front]), strict=True)
+        for member, distance in zip(
+            front, crowding_distances([m.losses for m in front]), strict=True
+        )
     }

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def improvement(front: Array, points: Array, reference: Array) -> Array:
+def hypervolume_improvement(front: Array, points: Array, reference: Array) -> Array:
     """By how much each point alone would enlarge the hypervolume that a front dominates.
 
     Args:

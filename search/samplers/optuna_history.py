@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from partialnas.search.samplers.base import Noted
+from partialnas.search.samplers.base import ProposalNote
 
 Distributions = Mapping[str, BaseDistribution]
 
@@ -24,7 +24,7 @@ class _Kept(FrozenTrial):
         return self
 
 
-class History:
+class FrozenTrialFactory:
     """Makes trials of what a source has noted.
 
     Args:
@@ -77,7 +77,7 @@ class History:
         return self._made[names]
 
 
-class Common:
+class CommonSearchSpace:
     """The choices that all complete trials of a study have made.
 
     Optuna's `IntersectionSearchSpace` finds the same by comparing every choice of every trial.
@@ -101,7 +101,7 @@ class Common:
 
         A note whose text has all that is common so far changes nothing: most do, and are not read.
         """
-        text = note.text if isinstance(note, Noted) and self._names is not None else None
+        text = note.text if isinstance(note, ProposalNote) and self._names is not None else None
         if text is None or not all(map(text.__contains__, self._keys)):
             self.add(note["params"])
 

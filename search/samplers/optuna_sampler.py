@@ -21,13 +21,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from partialnas.search.samplers.base import (
+    ObjectiveValues,
+    PastProposal,
     Proposal,
-    Reached,
-    Remembered,
     proposal_rng,
-    unknown_point,
+    sample_unseen,
 )
-from partialnas.search.samplers.optuna_history import Common, History
+from partialnas.search.samplers.optuna_history import CommonSearchSpace, FrozenTrialFactory
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
@@ -50,7 +50,7 @@ class _Knowing(BaseSampler):
     Optuna's samplers look for them in every trial when they are new, as ours are at every proposal.
     """
 
-    common: Common
+    common: CommonSearchSpace
 
     def infer_relative_search_space(
         self,
@@ -137,7 +137,7 @@ class OptunaSource:
             directions=directions, study_name=_STUDY, storage=self._storage
         )
         self._kinds = {each.name: CategoricalDistribution(each.labels) for each in space.choices}
-        self._common = Common(self._kinds)
+        self._common = CommonSearchSpace(self._kinds)
         self._trials: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._noted = 0
@@ -157,7 +157,7 @@ class OptunaSource:
     def explore(self, number: int, known: Container[str]) -> Proposal | None:
         """A random network that is not known yet; in a small space, any that is left."""
         self._study.sampler = self._sampler(number)
-        point = unknown_point(self._space, proposal_rng(self._spec.seed, number), known)
+        point = sample_unseen(self._space, proposal_rng(self._spec.seed, number), known)
         return None if point is None else self._draw(number, point)
 
     def _ask(self) -> optuna.Trial:
@@ -221,7 +221,7 @@ class OptunaSource:
         sampler.everything = {n: kind for n, kind in self._kinds.items() if not kind.single()}
         return sampler
 
-    def tell(self, number: int, reached: Reached | None) -> None:
+    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
         """Complete the trial, or mark it as failed."""
         trial = self._trials.pop(number)
         if reached is None:
@@ -237,14 +237,17 @@ class OptunaSource:
         self._study.tell(trial, self._in_order(reached))
         self._common.add(self._study.get_trials(deepcopy=False)[trial].params)
 
-    def _in_order(self, reached: Reached) -> list[float]:
+    def _in_order(self, reached: ObjectiveValues) -> list[float]:
         return [reached.values[name] for name in self._objectives]
 
-    def rebuild(self, history: Sequence[Remembered]) -> None:
+    def rebuild(self, history: Sequence[PastProposal]) -> None:
         """Add the proposals of earlier sittings to the study: those that its sampler looks at."""
         if not history:
             return
-        study, trials = self._storage.get_study_id_from_name(_STUDY), History(self._kinds)
+        study, trials = (
+            self._storage.get_study_id_from_name(_STUDY),
+            FrozenTrialFactory(self._kinds),
+        )
         noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
         kept, looks = self._looked_at(history, noted), self._spec.sampler not in _BLIND
         number = len(self._study.get_trials(deepcopy=False))
@@ -264,7 +267,7 @@ class OptunaSource:
         elif self._spec.sampler == "nsga2":
             self._choose_parents()
 
-    def _places(self, history: Sequence[Remembered]) -> int:
+    def _places(self, history: Sequence[PastProposal]) -> int:
         """How often the sampler has been asked, as the last note tells."""
         asked = self._asked
         if "asked" in history[-1].note:
@@ -274,12 +277,14 @@ class OptunaSource:
             asked = remembered.note.get("asked", asked + 1)
         return asked
 
-    def _noted_generations(self, history: Sequence[Remembered]) -> list[Remembered]:
+    def _noted_generations(self, history: Sequence[PastProposal]) -> list[PastProposal]:
         """The first of the last two generations, with which their parents are noted."""
         noted = (each for each in reversed(history) if each.note.get("parents"))
         return [*islice(noted, 2)][::-1]
 
-    def _looked_at(self, history: Sequence[Remembered], noted: list[Remembered]) -> Container[int]:
+    def _looked_at(
+        self, history: Sequence[PastProposal], noted: list[PastProposal]
+    ) -> Container[int]:
         """Numbers of the proposals that the sampler looks at, beside those that are open.
 
         A long search has a hundred thousand others.
@@ -291,7 +296,7 @@ class OptunaSource:
             return range(everyone[0], everyone[-1] + 1)
         return {*noted[-1].note["parents"], *range(noted[0].number, everyone[-1] + 1)}
 
-    def _remember_parents(self, noted: Remembered) -> None:
+    def _remember_parents(self, noted: PastProposal) -> None:
         """Has the parents of the last generation at hand, as they were noted."""
         trials = self._study.get_trials(deepcopy=False)
         places = {number: place for place, number in self._numbers.items()}
@@ -310,7 +315,7 @@ class OptunaSource:
         for generation in range(1, max(map(_SteadyNSGAII.generation, trials), default=0) + 1):
             self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
-    def _frozen(self, remembered: Remembered, trials: History) -> FrozenTrial:
+    def _frozen(self, remembered: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
         reached = remembered.reached
         state = TrialState.FAIL if reached is None else TrialState.COMPLETE
         return trials.trial(

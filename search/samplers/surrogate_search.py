@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import qmc
 
-from partialnas.analysis.stats.gaussian_process import Embedding, Posterior, Scales, fit, spread
-from partialnas.search.samplers.base import Proposal, Reached, proposal_rng
-from partialnas.search.samplers.evolution import FrontEvolution, Member, ranked
-from partialnas.search.samplers.hypervolume_improvement import improvement
+from partialnas.analysis.stats.gaussian_process import (
+    ChoiceEncoder,
+    Hyperparameters,
+    Posterior,
+    fit_hyperparameters,
+    nonzero_std,
+)
+from partialnas.search.samplers.base import ObjectiveValues, Proposal, proposal_rng
+from partialnas.search.samplers.evolution import FrontEvolution, Member, constrained_ranks
+from partialnas.search.samplers.hypervolume_improvement import hypervolume_improvement
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
@@ -55,7 +61,7 @@ _MOST_KNOWN = 300
 """Networks that the model learns from: the best, by rank."""
 
 
-class Hybrid(FrontEvolution):
+class SurrogateSearch(FrontEvolution):
     """Proposes what a model of the networks told so far expects to improve the front most.
 
     The first proposals are spread evenly over the choices (a scrambled Sobol sequence). Then one
@@ -70,11 +76,11 @@ class Hybrid(FrontEvolution):
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
         super().__init__(space, spec, objectives)
-        self._embed = Embedding(space.choices)
+        self._embed = ChoiceEncoder(space.choices)
         self._failed: dict[int, Point] = {}
         self._excess: dict[int, Mapping[str, float]] = {}
         self._codes: dict[Point, tuple[float, ...]] = {}
-        self._scales: dict[str, tuple[tuple[int, ...], Scales]] = {}
+        self._scales: dict[str, tuple[tuple[int, ...], Hyperparameters]] = {}
 
     def ask(self, number: int) -> Proposal | None:
         """The next of an even start, or what the model expects most of."""
@@ -99,7 +105,7 @@ class Hybrid(FrontEvolution):
                 return self._proposal(number, points[each], None)
         return super().ask(number)
 
-    def tell(self, number: int, reached: Reached | None) -> None:
+    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
         """What a proposal reached; also of one that failed the model learns."""
         if reached is None:
             self._failed[number] = self._points[number]
@@ -126,7 +132,7 @@ class Hybrid(FrontEvolution):
 
     def _near(self, told: Sequence[Member], rng: random.Random) -> list[Point]:
         """Neighbours of the best networks, as many of each, and random points."""
-        front = min(max(ranked(told).count(0), _FEWEST), _NEAR // 2)
+        front = min(max(constrained_ranks(told).count(0), _FEWEST), _NEAR // 2)
         parents = [*islice(self.parents(told, rng), front)]
         share = _NEAR // len(parents)
         found: dict[Point, None] = {}
@@ -158,7 +164,7 @@ class Hybrid(FrontEvolution):
         front = losses[within] if within.any() else losses
         front = front[moocore.is_nondominated(front)]
         low, high = front.min(axis=0), front.max(axis=0)
-        extent = np.where(high > low, high - low, spread(losses))
+        extent = np.where(high > low, high - low, nonzero_std(losses))
         least, most = _MARGINS
         reference = (high - low) / extent + least * (most / least) ** rng.random()
 
@@ -167,7 +173,7 @@ class Hybrid(FrontEvolution):
             expected = [model.at(features) for model in models]
             best = np.stack([mean - optimism * deviation for mean, deviation in expected], axis=1)
             scaled, steps = (best - low) / extent, (front - low) / extent
-            gains = improvement(steps, scaled, reference) if within.any() else 1.0
+            gains = hypervolume_improvement(steps, scaled, reference) if within.any() else 1.0
             chance = np.ones(len(points))
             for limit in limits:
                 excess, deviation = limit.at(features)
@@ -206,7 +212,7 @@ class Hybrid(FrontEvolution):
         believed = np.append(values, model.at(waiting)[0])
         return Posterior(np.vstack([features, waiting]), owners, believed, scales)
 
-    def _fitted(self, name: str, told: Sequence[Member], value: Value) -> Scales:
+    def _fitted(self, name: str, told: Sequence[Member], value: Value) -> Hyperparameters:
         """The scales of a quantity, from as many networks as there were at the last fit."""
         first = told[: _last_fit(len(told))]
         numbers = tuple(member.number for member in first)
@@ -214,7 +220,7 @@ class Hybrid(FrontEvolution):
             known = _best(first)
             features = self._features([member.point for member in known])
             values = np.array([value(member) for member in known])
-            self._scales[name] = numbers, fit(features, self._embed.owners, values)
+            self._scales[name] = numbers, fit_hyperparameters(features, self._embed.owners, values)
         return self._scales[name][1]
 
     def _features(self, points: Sequence[Point]) -> Array:
@@ -242,6 +248,6 @@ def _best(told: Sequence[Member]) -> list[Member]:
     """What the model learns from: all that were told, or the best of them; by number."""
     if len(told) <= _MOST_KNOWN:
         return list(told)
-    ranks = ranked(told)
+    ranks = constrained_ranks(told)
     order = sorted(range(len(told)), key=lambda each: (ranks[each], -each))
     return [told[each] for each in sorted(order[:_MOST_KNOWN])]

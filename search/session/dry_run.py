@@ -15,15 +15,15 @@ from pathlib import Path
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import is_rehearsal, rehearsal_name
+from partialnas.runs.ledger.study_meta import dry_run_name, is_dry_run
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.records.subject import Subject, subject_cost, subject_digest, subject_name
-from partialnas.runs.system.environment import environment, now
-from partialnas.search.executors.base import Outcome
-from partialnas.search.executors.tasks import Item, Timing
-from partialnas.search.session.dry_run_ratios import rehearsed_ratios
+from partialnas.runs.system.environment import environment, utc_now
+from partialnas.search.executors.base import ItemResult
+from partialnas.search.executors.tasks import Item, TimingJob
+from partialnas.search.session.dry_run_ratios import simulate_ratios
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
@@ -36,27 +36,27 @@ _MACS_PER_S = 2e9
 _STEPS_MACS = 3  # a training step costs the forward pass and twice that backward
 
 
-def rehearsed(study: Study) -> Study:
+def as_dry_run(study: Study) -> Study:
     """The study under the name of its rehearsal, all in this process."""
     executor = study.executor.model_copy(update={"kind": "in-process", "isolate": False})
-    changes = {"study": rehearsal_name(study.study), "executor": executor}
+    changes = {"study": dry_run_name(study.study), "executor": executor}
     return study.model_copy(update=changes)
 
 
-def check_place(study: Study, folder: Path, *, rehearsal: bool) -> None:
+def check_folder(study: Study, folder: Path, *, rehearsal: bool) -> None:
     """Refuses to rehearse into a real study's folder, and to run in a rehearsal's.
 
     Raises:
         UserError: the folder holds the other kind, or a real study has a rehearsal's name.
     """
-    if not rehearsal and is_rehearsal(study.study):
+    if not rehearsal and is_dry_run(study.study):
         raise UserError(
             f"study: {study.study} is a rehearsal's name; call the study something else"
         )
     if not (folder / LEDGER_FILE).exists():
         return
     with Ledger.open(folder) as ledger:
-        found = is_rehearsal(ledger.meta.get("study", ""))
+        found = is_dry_run(ledger.meta.get("study", ""))
     if found and not rehearsal:
         raise UserError(
             f"{folder} holds a rehearsal, whose results are made up; run the study in another "
@@ -67,7 +67,7 @@ def check_place(study: Study, folder: Path, *, rehearsal: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRunWorker:
     """Stands in for the work of a study (see `search.work.Work`).
 
     Attributes:
@@ -78,11 +78,11 @@ class Rehearsal:
     reference: Subject
     required: tuple[str, ...] = ()
 
-    def __call__(self, item: Item) -> Outcome:
+    def __call__(self, item: Item) -> ItemResult:
         """What came of an item, at once."""
-        if isinstance(item, Timing):
-            return Outcome(measurement=self._measurement(item))
-        return Outcome(records=tuple(self._record(item, seed) for seed in item.seeds))
+        if isinstance(item, TimingJob):
+            return ItemResult(measurement=self._measurement(item))
+        return ItemResult(records=tuple(self._record(item, seed) for seed in item.seeds))
 
     def _record(self, job: Job, seed: int) -> Record:
         cost = subject_cost(job.subject, job.task)
@@ -95,7 +95,7 @@ class Rehearsal:
         metrics |= {name: _anything(name, job, seed) for name in self.required}
         ratios: tuple[RatioEpoch, ...] = ()
         if isinstance(subject, Architecture) and subject.learned is not None:
-            ratios = rehearsed_ratios(subject, job.task, job.fidelity, _seed(job.keys[seed]))
+            ratios = simulate_ratios(subject, job.task, job.fidelity, _seed(job.keys[seed]))
             metrics |= _ratio_metrics(ratios[-1])
         return Record(
             key=job.keys[seed],
@@ -114,7 +114,7 @@ class Rehearsal:
             environment=environment(),
         )
 
-    def _measurement(self, item: Timing) -> Measurement:
+    def _measurement(self, item: TimingJob) -> Measurement:
         speed = _throughput(item.subject, item.task)
         base = _throughput(self.reference, item.task)
         protocol = item.protocol
@@ -144,7 +144,7 @@ class Rehearsal:
             peak_memory_bytes=_memory(item) if protocol.device.startswith("cuda") else None,
             load=0.0,
             environment=environment() | {"processor": DEVICE},
-            taken=now(),
+            taken=utc_now(),
             seconds=min(2.0, protocol.max_seconds),
         )
 
@@ -179,7 +179,7 @@ def _throughput(subject: Subject, task: Task) -> float:
     return (1 + 0.03 * _drawn("speed", subject_digest(subject))) / seconds
 
 
-def _memory(item: Timing) -> int:
+def _memory(item: TimingJob) -> int:
     cost = subject_cost(item.subject, item.task)
     return 4 * (cost["params"] + 2 * item.protocol.batch_size * cost["activations"])
 

@@ -8,27 +8,27 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.budget_projection import settle
-from partialnas.space.cost.learned_blocks import Place, Sizes, Slot, slots
-from partialnas.space.cost.mac_budget import allowance
+from partialnas.space.cost.budget_projection import project_to_budget
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartSizes, learned_blocks
+from partialnas.space.cost.mac_budget import allowed_macs
 
 _SPREAD = 0.4
 _KINDS = {"clean": 1.0, "blurred": 0.97, "noisy": 1.05, "low-resolution": 0.95}
 
 
-def rehearsed_ratios(
+def simulate_ratios(
     architecture: Architecture, task: Task, epochs: int, seed: int
 ) -> tuple[RatioEpoch, ...]:
     """The learned ratios epoch by epoch, from where they start to some that the budget allows."""
-    found = slots(architecture, task.resolution)
-    allowed = allowance(architecture, task.resolution, task.channels, task.classes)
+    found = learned_blocks(architecture, task.resolution)
+    allowed = allowed_macs(architecture, task.resolution, task.channels, task.classes)
     ends = _settled(found, allowed, random.Random(seed))
     starts = {slot.place: slot.start for slot in found}
     rows = []
     for epoch in range(1, epochs + 1):
         last = epoch == epochs
         way = epoch / epochs
-        sizes: dict[Place, tuple[float, ...]] = {
+        sizes: dict[BlockIndex, tuple[float, ...]] = {
             place: end if last else _between(starts[place], end, way) for place, end in ends.items()
         }
         used = sum(slot.macs([round(size) for size in sizes[slot.place]]) for slot in found)
@@ -37,23 +37,23 @@ def rehearsed_ratios(
 
 
 def _settled(
-    found: tuple[Slot, ...] | list[Slot], allowed: int | None, rng: random.Random
-) -> dict[Place, Sizes]:
+    found: tuple[LearnedBlock, ...] | list[LearnedBlock], allowed: int | None, rng: random.Random
+) -> dict[BlockIndex, PartSizes]:
     wanted = [
         [size * math.exp(rng.gauss(0, _SPREAD)) for size in slot.learned(slot.start)]
         for slot in found
     ]
-    return settle(found, wanted, allowed)
+    return project_to_budget(found, wanted, allowed)
 
 
-def _between(start: Sizes, end: Sizes, way: float) -> tuple[float, ...]:
+def _between(start: PartSizes, end: PartSizes, way: float) -> tuple[float, ...]:
     return tuple((1 - way) * a + way * b for a, b in zip(start, end, strict=True))
 
 
 def _row(
     architecture: Architecture,
     task: Task,
-    sizes: Mapping[Place, tuple[float, ...]],
+    sizes: Mapping[BlockIndex, tuple[float, ...]],
     epoch: int,
     used: float,
     allowed: int | None,

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Generic
 
 from partialnas.runs.records.record import Record
-from partialnas.search.executors.base import End, Feed, ItemT, Outcome, Signal, Wait
+from partialnas.search.executors.base import End, Feed, FeedSignal, ItemResult, ItemT, Wait
 from partialnas.space.errors import MachineError
 
 
-class PilotTrials(Generic[ItemT]):
+class FailFastFeed(Generic[ItemT]):
     """Passes items and outcomes on, but holds failures back until one trial tells another story.
 
     Where the first trials that end are failures with one and the same reason, and not all of one
@@ -25,20 +25,20 @@ class PilotTrials(Generic[ItemT]):
         self._count = count
         self._log = log
         self._first: list[Record] = []
-        self._held: list[tuple[ItemT, Outcome]] = []
+        self._held: list[tuple[ItemT, ItemResult]] = []
         self._flying = 0
         self._over = count == 0
 
     def ask(self) -> ItemT | Wait | End:
         """The feed's next item; failures are let go where it waits for nothing else."""
         item = self._feed.ask()
-        if isinstance(item, Signal) and self._held and not self._flying:
+        if isinstance(item, FeedSignal) and self._held and not self._flying:
             self._let_go()
             item = self._feed.ask()
-        self._flying += not isinstance(item, Signal)
+        self._flying += not isinstance(item, FeedSignal)
         return item
 
-    def tell(self, item: ItemT, outcome: Outcome) -> None:
+    def tell(self, item: ItemT, outcome: ItemResult) -> None:
         """Hands the outcome in, or holds it back for now.
 
         Raises:

@@ -7,20 +7,20 @@ from partialnas.runs.ledger.study_meta import stage_of
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import subject_name
-from partialnas.search.driver.running_front import CurrentFront
-from partialnas.search.driver.scheduler import StudyFeed
-from partialnas.search.executors.base import END, End, Feed, ItemT, Outcome, Wait
-from partialnas.search.executors.tasks import Item, Timing
-from partialnas.search.resolve.resolved_study import Prepared, expected_trials
+from partialnas.search.driver.running_front import RunningFront
+from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.executors.base import END, End, Feed, ItemResult, ItemT, Wait
+from partialnas.search.executors.tasks import Item, TimingJob
+from partialnas.search.resolve.resolved_study import ResolvedStudy, expected_trials
 from partialnas.search.session.progress import Progress, Tally
-from partialnas.search.session.signals import Stop
+from partialnas.search.session.signals import StopRequest
 
 
-class Watched:
+class ProgressFeed:
     """Passes items and outcomes on, counts them, and shows them."""
 
     def __init__(
-        self, feed: StudyFeed, prepared: Prepared, ledger: Ledger, progress: Progress
+        self, feed: Scheduler, prepared: ResolvedStudy, ledger: Ledger, progress: Progress
     ) -> None:
         self._feed = feed
         self._progress = progress
@@ -28,7 +28,7 @@ class Watched:
         counts = ledger.counts()
         failed, early = counts["failed"] + counts["timeout"], counts["early"]
         self._tally = Tally(_expected(prepared, ledger), counts["done"], failed, early)
-        self._front = CurrentFront(prepared.study)
+        self._front = RunningFront(prepared.study)
         self._take_changes()
         if self._tally.ended:
             below = f", {early} on lower rungs" if early else ""
@@ -41,7 +41,7 @@ class Watched:
         self._show()
         return item
 
-    def tell(self, item: Item, outcome: Outcome) -> None:
+    def tell(self, item: Item, outcome: ItemResult) -> None:
         """Pass the outcome on, then tell the reader."""
         self._feed.tell(item, outcome)
         self._take_changes()
@@ -53,7 +53,7 @@ class Watched:
                 self._tally.warnings += each.warnings
         if (taken := outcome.measurement) is not None:
             self._tell(_speed(taken), warns=bool(taken.marks))
-        elif isinstance(item, Timing):
+        elif isinstance(item, TimingJob):
             name = subject_name(item.subject)
             self._tell(f"{name}: could not be timed; see workers.log", warns=True)
         self._show()
@@ -112,7 +112,7 @@ class Watched:
         return f"{head}: {values}  ({record.seconds:.1f} s){warnings}"
 
 
-def _expected(prepared: Prepared, ledger: Ledger) -> int | None:
+def _expected(prepared: ResolvedStudy, ledger: Ledger) -> int | None:
     """Trials that the ledger will have, those of other stages included."""
     planned = sum(ledger.counts().values())
     if (stage := prepared.stage) is not None:
@@ -129,14 +129,14 @@ def _speed(m: Measurement) -> str:
     return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"
 
 
-class Stoppable(Feed[ItemT]):
+class StoppableFeed(Feed[ItemT]):
     """Passes items and outcomes on until somebody asks the run to end.
 
     Attributes:
         cut: whether the feed was ended before its time.
     """
 
-    def __init__(self, feed: Feed[ItemT], stop: Stop) -> None:
+    def __init__(self, feed: Feed[ItemT], stop: StopRequest) -> None:
         self._feed = feed
         self._stop = stop
         self.cut = False
@@ -148,6 +148,6 @@ class Stoppable(Feed[ItemT]):
         self.cut = True
         return END
 
-    def tell(self, item: ItemT, outcome: Outcome) -> None:
+    def tell(self, item: ItemT, outcome: ItemResult) -> None:
         """Passes the outcome on."""
         self._feed.tell(item, outcome)

@@ -8,17 +8,17 @@ from partialnas.runs.config.design import Design, design_of
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import stage_of, task_identities
-from partialnas.runs.records.subject import subject_data, subject_digest, subject_from
+from partialnas.runs.records.subject import parse_subject, subject_data, subject_digest
 from partialnas.runs.system.environment import environment
 from partialnas.search.resolve.reference_point import reference_point
-from partialnas.search.resolve.resolved_study import Prepared
+from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.session.progress import Progress
-from partialnas.search.study.amendments import differences, growth, noted
+from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
 
 
-def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
+def open_ledger(prepared: ResolvedStudy, folder: Path, progress: Progress) -> Ledger:
     """The study's ledger, new or taken up; refused where it belongs to another study."""
     frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
     if not (folder / LEDGER_FILE).exists():
@@ -27,9 +27,11 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     try:
         _check_name(ledger, prepared, folder)
         meta = ledger.meta
-        lines = growth(Study.model_validate_json(meta["frozen"]).frozen(), prepared.study.frozen())
+        lines = find_amendments(
+            Study.model_validate_json(meta["frozen"]).frozen(), prepared.study.frozen()
+        )
         _check_named(ledger, prepared)
-        told = {"frozen": frozen, **noted(meta, lines), **_design(prepared)}
+        told = {"frozen": frozen, **amendment_meta(meta, lines), **_design(prepared)}
         changed = {key: value for key, value in told.items() if meta.get(key) != value}
         if changed or ledger.counts()["running"]:
             ledger.check()  # a damaged ledger is told before anything is written to it
@@ -43,7 +45,7 @@ def open_ledger(prepared: Prepared, folder: Path, progress: Progress) -> Ledger:
     return ledger
 
 
-def _check_name(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
+def _check_name(ledger: Ledger, prepared: ResolvedStudy, folder: Path) -> None:
     """Refuse a ledger of another study, or one that does not know of which it is."""
     meta = ledger.meta
     if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
@@ -58,7 +60,7 @@ def _check_name(ledger: Ledger, prepared: Prepared, folder: Path) -> None:
         )
 
 
-def _check_named(ledger: Ledger, prepared: Prepared) -> None:
+def _check_named(ledger: Ledger, prepared: ResolvedStudy) -> None:
     """Refuse a ledger whose study names data, arms or a reference that have changed since."""
     meta = ledger.meta
     before, after = task_identities(json.loads(meta["task"])), task_identities(_tasks(prepared))
@@ -69,7 +71,7 @@ def _check_named(ledger: Ledger, prepared: Prepared) -> None:
         now = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
         if digest != now:
             changed.append(f"arms.{name}: {digest} -> {now}")
-    reference = subject_digest(subject_from(json.loads(meta["reference"])))
+    reference = subject_digest(parse_subject(json.loads(meta["reference"])))
     if prepared.study.reference and reference != subject_digest(prepared.reference):
         changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
     if changed:
@@ -80,7 +82,7 @@ def _check_named(ledger: Ledger, prepared: Prepared) -> None:
         )
 
 
-def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
+def _meta(prepared: ResolvedStudy, frozen: str) -> dict[str, str]:
     return {
         "study": prepared.study.study,
         "study_digest": prepared.study.digest,
@@ -93,11 +95,11 @@ def _meta(prepared: Prepared, frozen: str) -> dict[str, str]:
     }
 
 
-def _design(prepared: Prepared) -> dict[str, str]:
+def _design(prepared: ResolvedStudy) -> dict[str, str]:
     return {"design": prepared.design.model_dump_json()} if prepared.design else {}
 
 
-def known_design(folder: Path) -> Design | None:
+def recorded_design(folder: Path) -> Design | None:
     """The design of the ablation that was begun in a folder, if there is one."""
     if not (folder / LEDGER_FILE).exists():
         return None
@@ -105,7 +107,7 @@ def known_design(folder: Path) -> Design | None:
         return design_of(ledger.meta)
 
 
-def _tasks(prepared: Prepared) -> dict[str, Any]:
+def _tasks(prepared: ResolvedStudy) -> dict[str, Any]:
     """The study's one task, or that of each condition, as plain data."""
     tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
     return tasks.get("", tasks)

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from partialnas.search.driver.running_front import Standing
+from partialnas.search.driver.running_front import FrontPoint
 
 _WARNINGS = 3
 """So many of the last warnings stay in sight."""
@@ -46,7 +46,7 @@ class Tally:
     running: int = 0
     repeats: int = 0
     best: dict[str, float] = field(default_factory=dict)
-    front: Sequence[Standing] = ()
+    front: Sequence[FrontPoint] = ()
     warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_WARNINGS))
     fresh: int = 0
     began: float = field(default_factory=monotonic)
@@ -82,7 +82,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def view(tally: Tally) -> Group:
+def render(tally: Tally) -> Group:
     """What the terminal shows of a tally: a line, the front, the last warnings."""
     line = Text(tally.line(), no_wrap=True, overflow="ellipsis")
     warnings = [
@@ -92,7 +92,7 @@ def view(tally: Tally) -> Group:
     return Group(*([_table(tally.front)] if tally.front else []), *warnings, line)
 
 
-def _table(front: Sequence[Standing]) -> Table:
+def _table(front: Sequence[FrontPoint]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("front so far", no_wrap=True)
     for name in front[0].values:
@@ -127,7 +127,7 @@ class Progress:
     def update(self, tally: Tally) -> None:
         """Bring the live line up to date; silent where there is no terminal."""
         if self._live is not None:
-            self._live.update(view(tally))
+            self._live.update(render(tally))
 
     def event(self, text: str) -> None:
         """Write one line that stays."""

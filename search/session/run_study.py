@@ -11,28 +11,32 @@ from rich.console import Console
 from partialnas.runs.config.design import stages_of
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import NOTICE
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE
+from partialnas.runs.records.subject import parse_subject
 from partialnas.runs.system.files import write_file
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function
-from partialnas.search.driver.running_front import drop_trunks, drop_weights
-from partialnas.search.driver.scheduler import StudyFeed
+from partialnas.search.driver.running_front import delete_trunk_checkpoints, delete_weights
+from partialnas.search.driver.scheduler import Scheduler
 from partialnas.search.executors.base import Executor, Feed, InProcess
-from partialnas.search.executors.cluster_files import modules_beside, shared_folder
-from partialnas.search.executors.tasks import Item, Work
-from partialnas.search.resolve.resolve import prepare, rehearse_all
-from partialnas.search.resolve.resolved_study import Prepared, same_network, unmatched
-from partialnas.search.resolve.resources import Placement, place
+from partialnas.search.executors.cluster_files import shared_folder, user_modules
+from partialnas.search.executors.tasks import Item, TaskRunner
+from partialnas.search.resolve.resolve import check_reference, resolve_study
+from partialnas.search.resolve.resolved_study import (
+    ResolvedStudy,
+    duplicate_arm_messages,
+    unmatched_arm_messages,
+)
+from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.samplers.registry import make_source
-from partialnas.search.session.dry_run import Rehearsal, check_place, rehearsed
-from partialnas.search.session.fail_fast import PilotTrials
-from partialnas.search.session.feed_wrappers import Stoppable, Watched
-from partialnas.search.session.open_ledger import known_design, open_ledger
+from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
+from partialnas.search.session.fail_fast import FailFastFeed
+from partialnas.search.session.feed_wrappers import ProgressFeed, StoppableFeed
+from partialnas.search.session.open_ledger import open_ledger, recorded_design
 from partialnas.search.session.progress import Progress
-from partialnas.search.session.signals import heeding
+from partialnas.search.session.signals import handle_signals
 from partialnas.search.study.study import COUNTED, Study
-from partialnas.search.study.study_file import as_yaml
+from partialnas.search.study.study_file import to_yaml
 
 if TYPE_CHECKING:
     from partialnas.runs.datasets.loaders import Splits
@@ -63,21 +67,21 @@ def run_study(
         Terminated: SIGTERM or SIGUSR1; the same.
     """
     progress = Progress(console or Console(stderr=True))
-    check_place(study, folder, rehearsal=False)
-    placement = place(study, address)
-    prepared = prepare(study, beside, known_design(folder))
+    check_folder(study, folder, rehearsal=False)
+    placement = resolve_resources(study, address)
+    prepared = resolve_study(study, beside, recorded_design(folder))
     work = _work(prepared, placement, beside)
-    for line in (*same_network(prepared), *unmatched(prepared)):
+    for line in (*duplicate_arm_messages(prepared), *unmatched_arm_messages(prepared)):
         progress.event(f"note: {line}")
     with open_ledger(prepared, folder, progress) as ledger:
-        write_file(folder / "study.yaml", as_yaml(study))
+        write_file(folder / "study.yaml", to_yaml(study))
         shared = shared_folder(folder, study.executor.shared)
         executor = _executor(study, placement, shared, beside)
         feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
         if study.recipe.keep_weights == "front":
-            drop_weights(folder, feed.dominated())
+            delete_weights(folder, feed.dominated())
         if study.recipe.keep_weights != "all":
-            drop_trunks(folder)
+            delete_trunk_checkpoints(folder)
 
 
 def rehearse_study(
@@ -96,20 +100,20 @@ def rehearse_study(
         MachineError: the disk fails.
     """
     progress = Progress(console or Console(stderr=True))
-    played = rehearsed(study)
-    check_place(played, folder, rehearsal=True)
-    prepared = prepare(played, beside, known_design(folder))
-    progress.event(NOTICE)
+    played = as_dry_run(study)
+    check_folder(played, folder, rehearsal=True)
+    prepared = resolve_study(played, beside, recorded_design(folder))
+    progress.event(DRY_RUN_NOTICE)
     with open_ledger(prepared, folder, progress) as ledger:
         ledger.amend({"rehearsal": "yes"})
-        write_file(folder / "study.yaml", as_yaml(played))
+        write_file(folder / "study.yaml", to_yaml(played))
         own = _required(study) if study.trial else ()
-        work = Rehearsal(prepared.reference, own)
+        work = DryRunWorker(prepared.reference, own)
         _drive(prepared, ledger, work, InProcess(folder / "workers.log"), progress)
 
 
 def run_stage(
-    prepared: Prepared,
+    prepared: ResolvedStudy,
     folder: Path,
     *,
     beside: Path = Path(),
@@ -135,7 +139,7 @@ def run_stage(
     stage = prepared.stage
     assert stage is not None, "a stage is run"
     progress = Progress(console or Console(stderr=True))
-    placement = place(prepared.study, address)
+    placement = resolve_resources(prepared.study, address)
     work = _work(prepared, placement, beside)
     with Ledger.open(folder, write=True) as ledger:
         stages = stages_of(ledger.meta) | {stage.name: stage}
@@ -147,22 +151,22 @@ def run_stage(
 
 
 def _drive(
-    prepared: Prepared,
+    prepared: ResolvedStudy,
     ledger: Ledger,
-    work: Work | Rehearsal,
+    work: TaskRunner | DryRunWorker,
     executor: Executor,
     progress: Progress,
-) -> StudyFeed:
+) -> Scheduler:
     """Has everything done that the study asks for; what decided about it."""
-    reference = subject_from(json.loads(ledger.meta["reference"]))
+    reference = parse_subject(json.loads(ledger.meta["reference"]))
     ledger.recover()
-    feed = StudyFeed(prepared, ledger, make_source(prepared), progress.event)
-    watched: Feed[Item] = Watched(feed, prepared, ledger, progress)
+    feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
+    watched: Feed[Item] = ProgressFeed(feed, prepared, ledger, progress)
     log = ledger.path.with_name("workers.log")
-    first: Feed[Item] = PilotTrials(watched, prepared.study.executor.pilot, log)
+    first: Feed[Item] = FailFastFeed(watched, prepared.study.executor.pilot, log)
     try:
-        with progress.showing(), heeding(progress.event) as stop:
-            stoppable: Stoppable[Item] = Stoppable(first, stop)
+        with progress.showing(), handle_signals(progress.event) as stop:
+            stoppable: StoppableFeed[Item] = StoppableFeed(first, stop)
             executor.run(stoppable, replace(work, reference=reference))
             if stoppable.cut:
                 raise KeyboardInterrupt
@@ -172,14 +176,14 @@ def _drive(
     return feed
 
 
-def _work(prepared: Prepared, placement: Placement, beside: Path) -> Work:
+def _work(prepared: ResolvedStudy, placement: Resources, beside: Path) -> TaskRunner:
     """What workers do; the folder where they write is told later (see `_placed`)."""
     study = prepared.study
     if study.trial is not None:
         import_function(study.trial, beside)
     else:
-        rehearse_all(prepared)
-    return Work(
+        check_reference(prepared)
+    return TaskRunner(
         context=Context(device=placement.device, time_limit_s=study.executor.time_limit_s),
         splits={} if study.trial else _splits(prepared),
         reference=prepared.reference,
@@ -189,7 +193,7 @@ def _work(prepared: Prepared, placement: Placement, beside: Path) -> Work:
     )
 
 
-def _splits(prepared: Prepared) -> "dict[Task, Splits]":
+def _splits(prepared: ResolvedStudy) -> "dict[Task, Splits]":
     from partialnas.runs.datasets.loaders import load_splits
 
     ways = (*prepared.rungs, *prepared.conditions)
@@ -202,12 +206,12 @@ def _required(study: Study) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in asked if name not in COUNTED))
 
 
-def _placed(work: Work, folder: Path) -> Work:
+def _placed(work: TaskRunner, folder: Path) -> TaskRunner:
     """The work, with checkpoints and weights in a folder."""
     return replace(work, context=replace(work.context, folder=folder))
 
 
-def _executor(study: Study, placement: Placement, folder: Path, beside: Path) -> Executor:
+def _executor(study: Study, placement: Resources, folder: Path, beside: Path) -> Executor:
     if study.executor.kind == "in-process":
         return InProcess(folder / "workers.log")
     from partialnas.search.executors.ray_tune import RayTune
@@ -220,7 +224,7 @@ def _executor(study: Study, placement: Placement, folder: Path, beside: Path) ->
         gpus_per_trial=placement.gpus_per_trial,
         time_limit_s=_hard_limit(study.executor.time_limit_s),
         isolate=study.executor.isolate,
-        modules=modules_beside(beside) if study.trial and placement.address else (),
+        modules=user_modules(beside) if study.trial and placement.address else (),
     )
 
 

@@ -28,7 +28,7 @@ class Terminated(BaseException):
         self.exit_code = EXIT_CODES[number]
 
 
-class Stop:
+class StopRequest:
     """Whether somebody has asked a run to end.
 
     Attributes:
@@ -57,7 +57,7 @@ class Stop:
 
 
 @contextmanager
-def heeding(tell: Callable[[str], None]) -> Iterator[Stop]:
+def handle_signals(tell: Callable[[str], None]) -> Iterator[StopRequest]:
     """Heeds signals for a while, in the main thread; elsewhere they are left as they are.
 
     Args:
@@ -68,7 +68,7 @@ def heeding(tell: Callable[[str], None]) -> Iterator[Stop]:
         KeyboardInterrupt: by a second Ctrl-C.
         Terminated: by SIGTERM or SIGUSR1.
     """
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -89,7 +89,7 @@ def heeding(tell: Callable[[str], None]) -> Iterator[Stop]:
         teller.join()
 
 
-def _tell(stop: Stop, tell: Callable[[str], None]) -> None:
+def _tell(stop: StopRequest, tell: Callable[[str], None]) -> None:
     stop.heard.wait()
     if stop.asked:
         tell(_LAST_WORDS)

@@ -5,16 +5,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from partialnas.runs.config.design import Match
-from partialnas.runs.config.overrides import Plain
-from partialnas.search.study.variant import is_setting, level_label, read_settings, require_setting
+from partialnas.runs.config.design import MatchCriterion
+from partialnas.runs.config.overrides import PlainData
+from partialnas.search.study.variant import check_setting, is_setting, level_label, parse_settings
 from partialnas.space.values import Value
 
 DesignKind = Literal[
     "one-factor", "leave-one-out", "add-one-in", "factorial", "fractional", "ladder"
 ]
 
-INGREDIENTS: tuple[DesignKind, ...] = ("leave-one-out", "add-one-in", "ladder")
+INGREDIENT_DESIGNS: tuple[DesignKind, ...] = ("leave-one-out", "add-one-in", "ladder")
 """Designs whose factors are ingredients: without, and with."""
 
 WITH, WITHOUT = "with", "without"
@@ -37,7 +37,7 @@ class FactorSpec(Value):
         when: labels of other factors, where alone the factor may leave its baseline.
     """
 
-    values: dict[str, Plain] = Field(min_length=1)
+    values: dict[str, PlainData] = Field(min_length=1)
     when: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod
@@ -86,11 +86,11 @@ def _conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _listed(name: str, values: list[object] | tuple[object, ...]) -> dict[str, Plain]:
-    levels: dict[str, Plain] = {}
+def _listed(name: str, values: list[object] | tuple[object, ...]) -> dict[str, PlainData]:
+    levels: dict[str, PlainData] = {}
     for value in values:
         try:
-            require_setting(name)
+            check_setting(name)
         except ValueError as error:
             raise ValueError(
                 f"a list of values needs a factor named like a setting: {error}; or name the "
@@ -99,21 +99,21 @@ def _listed(name: str, values: list[object] | tuple[object, ...]) -> dict[str, P
         label = level_label(name, value)
         if label in levels:
             raise ValueError(f"the level {label} stands twice")
-        levels[label] = read_settings({name: value})
+        levels[label] = parse_settings({name: value})
     return levels
 
 
-def _level(name: str, value: object) -> Plain:
+def _level(name: str, value: object) -> PlainData:
     """The settings of a named level: stated as such, or the value of the factor's own setting."""
     if isinstance(value, Mapping) and (value or not is_setting(name)):
         settings = {str(key): each for key, each in value.items()}
         if all(map(is_setting, settings)):
-            return read_settings(settings)
+            return parse_settings(settings)
     if not is_setting(name):
         raise ValueError(
             f"expected settings such as {{parts: 3, recipe.mixup: 0.2}}, got {value!r}"
         )
-    return read_settings({name: value})
+    return parse_settings({name: value})
 
 
 def _text(label: object) -> str:
@@ -139,10 +139,10 @@ class AblationSpec(Value):
     """
 
     design: DesignKind
-    baseline: str | Plain = Field(default_factory=dict)
+    baseline: str | PlainData = Field(default_factory=dict)
     factors: dict[str, FactorSpec] = Field(min_length=1)
     within: tuple[str, ...] = ()
-    match: Match = "none"
+    match: MatchCriterion = "none"
     tolerance: float | None = Field(default=None, gt=0, lt=1)
     resolution: int = Field(default=4, ge=3, le=8)
     margin: dict[str, float] = Field(default_factory=dict)
@@ -155,8 +155,8 @@ class AblationSpec(Value):
 
     @field_validator("baseline")
     @classmethod
-    def _baseline_has_settings(cls, value: str | Plain) -> str | Plain:
-        return value if isinstance(value, str) else read_settings(value)
+    def _baseline_has_settings(cls, value: str | PlainData) -> str | PlainData:
+        return value if isinstance(value, str) else parse_settings(value)
 
     @field_validator("factors", mode="before")
     @classmethod

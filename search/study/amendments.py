@@ -5,19 +5,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from partialnas.runs.config.overrides import Plain
-from partialnas.runs.system.environment import now
-from partialnas.search.study.study import fixed
+from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.system.environment import utc_now
+from partialnas.search.study.study import immutable_settings
 from partialnas.space.errors import UserError
 
 
-def growth(old: Plain, new: Plain) -> list[str]:
+def find_amendments(old: PlainData, new: PlainData) -> list[str]:
     """What has been appended to a begun study, one line each; a smaller budget is told as such.
 
     Raises:
         UserError: something else than budget, seeds, executor and further arms has changed.
     """
-    refused = [*differences(fixed(old), fixed(new))]
+    refused = [*differences(immutable_settings(old), immutable_settings(new))]
     refused += _seeds(old["seeds"], new["seeds"])
     for name, arm in old["arms"].items():
         if new["arms"].get(name) != arm:
@@ -48,7 +48,7 @@ def _seeds(old: Any, new: Any) -> list[str]:
     return lines
 
 
-def _factors(old: Plain | None, new: Plain | None) -> list[str]:
+def _factors(old: PlainData | None, new: PlainData | None) -> list[str]:
     """What is wrong with a study's new ablation: factors and levels may only be added."""
     if old is None or new is None:
         return differences(old, new, "ablation")
@@ -62,13 +62,13 @@ def _factors(old: Plain | None, new: Plain | None) -> list[str]:
     return lines
 
 
-def _less(new: Plain, old: Plain, key: str) -> bool:
+def _less(new: PlainData, old: PlainData, key: str) -> bool:
     """Whether a study has less of a budget than another; what is not stated is without end."""
     less, more = (study["budget"][key] for study in (new, old))
     return less is not None and (more is None or less < more)
 
 
-def noted(meta: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
+def amendment_meta(meta: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
     """What the ledger is to remember of a study's growth: when, and what, oldest first.
 
     Args:
@@ -78,7 +78,7 @@ def noted(meta: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
     if not lines:
         return {}
     earlier = json.loads(meta.get("growth", "[]"))
-    return {"growth": json.dumps([*earlier, {"when": now(), "lines": [*lines]}])}
+    return {"growth": json.dumps([*earlier, {"when": utc_now(), "lines": [*lines]}])}
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:

@@ -5,17 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.config.recipe import Recipe
-from partialnas.search.study.sections import FIDELITIES, Scheme, SearchSpec, TaskSpec
+from partialnas.search.study.sections import FIDELITIES, PromotionScheme, SearchSpec, TaskSpec
 from partialnas.space.errors import UserError
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 _EPOCHS, _DATA, _WIDTH, _RESOLUTION = FIDELITIES
 _IN_RECIPE = "recipe."
 
 
-def on_rung(rung: Plain, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSpec]:
+def resolve_rung(rung: PlainData, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSpec]:
     """The recipe and the task of a rung.
 
     Args:
@@ -27,12 +27,12 @@ def on_rung(rung: Plain, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSp
         UserError: no recipe has such settings.
     """
     changes = {k.removeprefix(_IN_RECIPE): v for k, v in rung.items() if k.startswith(_IN_RECIPE)}
-    changed = checked(Recipe, {**recipe.model_dump(), **changes}, "no recipe")
+    changed = validate_as(Recipe, {**recipe.model_dump(), **changes}, "no recipe")
     side = {"resolution": rung[_RESOLUTION]} if _RESOLUTION in rung else {}
-    return changed, checked(TaskSpec, {**task.model_dump(), **side}, "no task")
+    return changed, validate_as(TaskSpec, {**task.model_dump(), **side}, "no task")
 
 
-def scheme_of(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> Scheme:
+def resolve_scheme(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> PromotionScheme:
     """How networks that go on to the next rung are trained there.
 
     Unless the search says so or not, they continue their shorter training wherever they can: the
@@ -49,7 +49,7 @@ def scheme_of(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> Scheme:
     return "cool-down" if search.rungs and alike else "restart"
 
 
-def rung_mistakes(
+def rung_errors(
     search: SearchSpec, recipe: Recipe, task: TaskSpec, *, stands_in: bool
 ) -> list[str]:
     """What is wrong with the rungs of a search, one sentence each.
@@ -65,7 +65,7 @@ def rung_mistakes(
     for number, rung in enumerate((*search.rungs, {}), start=1):
         name = f"rungs: {number}" if rung else "the study's own"
         try:
-            costs[name] = _costs(*on_rung(rung, recipe, task))
+            costs[name] = _costs(*resolve_rung(rung, recipe, task))
         except UserError as error:
             told.append(f"{name}: {error}")
     return told + [told for low, high in pairwise(costs) for told in _cheaper(low, high, costs)]
@@ -110,7 +110,7 @@ def _costs(recipe: Recipe, task: TaskSpec) -> dict[str, float | Fraction]:
     }
 
 
-def least_trials(rungs: int, promote: Fraction, seeds: int) -> list[int]:
+def min_trials_per_rung(rungs: int, promote: Fraction, seeds: int) -> list[int]:
     """Trainings on each rung, the last included, until a first network is trained in full.
 
     Args:
@@ -124,7 +124,7 @@ def least_trials(rungs: int, promote: Fraction, seeds: int) -> list[int]:
     return [*needed[:-1], seeds]
 
 
-def shares(rungs: int, promote: Fraction, seeds: int) -> Sequence[float]:
+def rung_shares(rungs: int, promote: Fraction, seeds: int) -> Sequence[float]:
     """The share of all trainings that each rung has in the long run, the last one's included."""
     weights = [float(promote) ** rung for rung in range(rungs)]
     weights.append(float(promote) ** rungs * seeds)

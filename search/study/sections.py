@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.overrides import PlainData
 from partialnas.space.values import Share, Value
 
 Sampler = Literal[
@@ -13,7 +13,7 @@ Sampler = Literal[
 ]
 
 
-Scheme = Literal["restart", "cool-down"]
+PromotionScheme = Literal["restart", "cool-down"]
 
 FIDELITIES = ("recipe.epochs", "recipe.data_share", "recipe.width_share", "task.resolution")
 """What the rungs of a search may have less of than the study."""
@@ -63,13 +63,13 @@ class SearchSpec(Value):
     seed: int = Field(default=0, ge=0)
     population: int = Field(default=16, ge=2)
     tournament: int | None = Field(default=None, ge=2)
-    rungs: tuple[Plain, ...] = ()
+    rungs: tuple[PlainData, ...] = ()
     promote: Share = Field(default=Fraction(1, 3), gt=0, lt=1)
-    scheme: Scheme | None = None
+    scheme: PromotionScheme | None = None
 
     @field_validator("rungs")
     @classmethod
-    def _rungs_change_fidelities(cls, rungs: tuple[Plain, ...]) -> tuple[Plain, ...]:
+    def _rungs_change_fidelities(cls, rungs: tuple[PlainData, ...]) -> tuple[PlainData, ...]:
         for number, rung in enumerate(rungs, start=1):
             for key in rung:
                 if key not in FIDELITIES:

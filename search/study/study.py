@@ -8,22 +8,22 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from partialnas.runs.config.metric_limits import Limit
-from partialnas.runs.config.overrides import Plain, changed
+from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.search.study.ablation_spec import AblationSpec
-from partialnas.search.study.fidelity import rung_mistakes, scheme_of
+from partialnas.search.study.fidelity import resolve_scheme, rung_errors
 from partialnas.search.study.sections import (
     Budget,
     ExecutorSpec,
-    Scheme,
+    PromotionScheme,
     SearchSpec,
     SeedRule,
     TaskSpec,
 )
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import Base, SpaceSpec
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 from partialnas.space.values import Value, digest
 
 Direction = Literal["min", "max"]
@@ -111,17 +111,17 @@ class Study(Value):
     seeds: Annotated[int, Field(ge=1)] | SeedRule = 1
     ablation: AblationSpec | None = None
     search: SearchSpec | None = None
-    arms: dict[str, str | Plain] = Field(default_factory=dict)
-    conditions: dict[str, Plain] = Field(default_factory=dict)
+    arms: dict[str, str | PlainData] = Field(default_factory=dict)
+    conditions: dict[str, PlainData] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
     limits: dict[str, Limit] = Field(default_factory=dict)
     reference_point: dict[str, float] = Field(default_factory=dict)
     measure: Protocol = Protocol()
-    reference: str | Plain | None = None
+    reference: str | PlainData | None = None
     budget: Budget = Budget()
     executor: ExecutorSpec = ExecutorSpec()
     trial: str | None = None
-    quick: Plain = Field(default_factory=dict)
+    quick: PlainData = Field(default_factory=dict)
 
     @field_validator("study")
     @classmethod
@@ -156,7 +156,9 @@ class Study(Value):
 
     @field_validator("conditions")
     @classmethod
-    def _conditions_change_how_arms_are_trained(cls, value: dict[str, Plain]) -> dict[str, Plain]:
+    def _conditions_change_how_arms_are_trained(
+        cls, value: dict[str, PlainData]
+    ) -> dict[str, PlainData]:
         for name, settings in value.items():
             if not name.strip():
                 raise ValueError("expected a name for each condition")
@@ -195,7 +197,7 @@ class Study(Value):
             raise ValueError("recipe: width_share is for search.rungs: it trains other networks")
         if self.search is not None and self.search.rungs:
             stands_in = self.trial is not None
-            told = rung_mistakes(self.search, self.recipe, self.task, stands_in=stands_in)
+            told = rung_errors(self.search, self.recipe, self.task, stands_in=stands_in)
             if told:
                 raise ValueError("; ".join(f"search: {each}" for each in told))
         return self
@@ -230,7 +232,9 @@ class Study(Value):
             try:
                 under = self.under(name)
             except ValidationError as error:
-                raise ValueError("; ".join(mistakes(error, f"conditions.{name}", Study))) from None
+                raise ValueError(
+                    "; ".join(validation_messages(error, f"conditions.{name}", Study))
+                ) from None
             other = trained.setdefault(
                 digest([under.frozen()[k] for k in ("task", "recipe")]), name
             )
@@ -328,16 +332,16 @@ class Study(Value):
     def under(self, condition: str) -> "Study":
         """The study as if the settings of one of its conditions were its own."""
         plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
-        return Study.model_validate(changed(plain, self.conditions[condition]))
+        return Study.model_validate(apply_overrides(plain, self.conditions[condition]))
 
     @property
-    def scheme(self) -> Scheme | None:
+    def scheme(self) -> PromotionScheme | None:
         """How networks that go on to the next rung are trained there; None without a search."""
         if self.search is None:
             return None
-        return scheme_of(self.search, self.recipe, stands_in=self.trial is not None)
+        return resolve_scheme(self.search, self.recipe, stands_in=self.trial is not None)
 
-    def frozen(self) -> Plain:
+    def frozen(self) -> PlainData:
         """The study as plain JSON data, as the ledger keeps it: what it leaves open is decided."""
         plain = self.model_dump(mode="json", by_alias=True)
         if self.search is not None:
@@ -347,12 +351,12 @@ class Study(Value):
     @property
     def digest(self) -> str:
         """Identity of what must not change while a study goes on."""
-        return digest(fixed(self.frozen()))
+        return digest(immutable_settings(self.frozen()))
 
 
 _MAY_GROW = ("budget", "executor", "seeds", "quick", "question", "arms", "ablation")
 
 
-def fixed(frozen: Plain) -> Plain:
+def immutable_settings(frozen: PlainData) -> PlainData:
     """The part of a frozen study that must not change once it has begun."""
     return {key: value for key, value in frozen.items() if key not in _MAY_GROW}

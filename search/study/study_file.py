@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from partialnas.runs.config.overrides import Plain, changed
+from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 
 def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()) -> Study:
@@ -21,18 +21,18 @@ def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()
     data = _read(path)
     stated = dict(_parse_override(text) for text in overrides)
     small = {str(key): value for key, value in _mapping(data.get("quick")).items()}
-    study = checked(
+    study = validate_as(
         Study,
-        changed(data, (small if quick else {}) | stated),
+        apply_overrides(data, (small if quick else {}) | stated),
         f"{path} is not a study that can run",
     )
     if not quick:
         with_quick = f"{path} is not a study that can run with its quick settings"
-        checked(Study, changed(data, small | stated), with_quick)
+        validate_as(Study, apply_overrides(data, small | stated), with_quick)
     return study
 
 
-def as_yaml(study: Study) -> str:
+def to_yaml(study: Study) -> str:
     """A study as a file, every setting stated."""
     head = "# The study as it was run, every setting stated.\n"
     return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(path: Path) -> Plain:
+def _read(path: Path) -> PlainData:
     try:
         data = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
@@ -65,7 +65,7 @@ def _read(path: Path) -> Plain:
     return data
 
 
-def _mapping(value: object) -> Plain:
+def _mapping(value: object) -> PlainData:
     return value if isinstance(value, dict) else {}
 
 

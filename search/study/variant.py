@@ -10,33 +10,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from partialnas.runs.config.overrides import Plain
+from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.config.recipe import Recipe
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import BLOCK_SETTINGS, Plan, parse_stages
-from partialnas.space.arch.ratio import started
-from partialnas.space.axes.levels import AXES, Per, grains, label, parse_value, plain
-from partialnas.space.validation import mistakes
-from partialnas.space.values import checked
+from partialnas.space.arch.ratio import fill_start_ratios
+from partialnas.space.axes.levels import (
+    AXES,
+    AxisGranularity,
+    default_label,
+    dump_value,
+    granularities,
+    parse_value,
+)
+from partialnas.space.validation import validation_messages
+from partialnas.space.values import validate_as
 
 _RECIPE = "recipe."
 _SAME_FOR_ALL = ("threads", "keep_weights", "width_share")
 _OF_PLANS = tuple(key for key in Plan.model_fields if key in AXES)
 
-Inside = tuple[tuple[tuple[int, ...], Plain], ...]
+Inside = tuple[tuple[tuple[int, ...], PlainData], ...]
 """Settings of the blocks of some stages (from 0), later ones in the place of earlier ones."""
 
 
 def is_setting(key: str) -> bool:
     """Whether a key names a setting of a network, of some of its stages, or of the recipe."""
     try:
-        require_setting(key)
+        check_setting(key)
     except ValueError:
         return False
     return True
 
 
-def require_setting(key: str) -> None:
+def check_setting(key: str) -> None:
     """Refuses a key that names no setting.
 
     Raises:
@@ -66,7 +73,7 @@ def _place(key: str) -> tuple[str, tuple[int, ...]]:
     return key, ()
 
 
-def read_settings(settings: Mapping[str, Any]) -> Plain:
+def parse_settings(settings: Mapping[str, Any]) -> PlainData:
     """Settings in their one canonical form.
 
     Raises:
@@ -81,7 +88,7 @@ def _read(key: str, value: Any) -> Any:
         _check_recipe(name, value)
         return value
     try:
-        return plain(name, parse_value(name, "stage" if stages else "network", value))
+        return dump_value(name, parse_value(name, "stage" if stages else "network", value))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
@@ -95,7 +102,7 @@ def _check_recipe(name: str, value: Any) -> None:
     try:
         Recipe.model_validate({name: value})
     except ValidationError as error:
-        raise ValueError("; ".join(mistakes(error, "recipe"))) from None
+        raise ValueError("; ".join(validation_messages(error, "recipe"))) from None
 
 
 def level_label(key: str, value: object) -> str:
@@ -108,8 +115,8 @@ def level_label(key: str, value: object) -> str:
     if key.startswith(_RECIPE):
         told: object = value
     else:
-        per: Per = "stage" if stages and "stage" in grains(name) else "network"
-        told = label(name, parse_value(name, per, value))
+        per: AxisGranularity = "stage" if stages and "stage" in granularities(name) else "network"
+        told = default_label(name, parse_value(name, per, value))
     return str(told).lower() if isinstance(told, bool) else str(told)
 
 
@@ -125,7 +132,7 @@ class Variant:
 
     plan: Plan
     inside: Inside = ()
-    recipe: Plain = field(default_factory=dict)
+    recipe: PlainData = field(default_factory=dict)
 
     def changed(self, settings: Mapping[str, Any]) -> "Variant":
         """The variant with other settings, later ones in the place of earlier ones.
@@ -133,7 +140,7 @@ class Variant:
         Raises:
             UserError: a network cannot have them.
         """
-        whole: Plain = {}
+        whole: PlainData = {}
         inside, recipe = [*self.inside], dict(self.recipe)
         for key, value in settings.items():
             name, stages = _place(key)
@@ -143,7 +150,7 @@ class Variant:
                 inside.append((stages, {name: value}))
             else:
                 whole[name] = value
-        plan = changed_plan(self.plan, whole) if whole else self.plan
+        plan = override_plan(self.plan, whole) if whole else self.plan
         return Variant(plan, tuple(inside), recipe)
 
     def with_plan(self, plan: Plan) -> "Variant":
@@ -158,19 +165,19 @@ class Variant:
         """
         return self.plan.architecture(self._override if self.inside else None)
 
-    def _override(self, stage: int, _block: int) -> Plain:
-        settings: Plain = {}
+    def _override(self, stage: int, _block: int) -> PlainData:
+        settings: PlainData = {}
         for stages, changes in self.inside:
             if stage in stages:
                 settings |= changes
         return settings
 
 
-def changed_plan(base: Plan, changes: Mapping[str, Any]) -> Plan:
+def override_plan(base: Plan, changes: Mapping[str, Any]) -> Plan:
     """A plan with other settings; a learned ratio starts from the one whose place it takes.
 
     Raises:
         UserError: no network has such settings.
     """
-    plan = checked(Plan, {**base.model_dump(), **changes}, "no network")
-    return plan.model_copy(update={"ratio": started(plan.ratio, base.ratio)})
+    plan = validate_as(Plan, {**base.model_dump(), **changes}, "no network")
+    return plan.model_copy(update={"ratio": fill_start_ratios(plan.ratio, base.ratio)})

@@ -10,22 +10,29 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from partialnas.space.arch.parts import MAX_PARTS, Learning, Part, RealisedPart, learning, realise
-from partialnas.space.arch.ratio import Learned, disagreement
+from partialnas.space.arch.parts import (
+    MAX_PARTS,
+    LearningSettings,
+    Part,
+    RealizedPart,
+    learning_settings,
+    realize,
+)
+from partialnas.space.arch.ratio import LearnedRatio, learned_ratio_conflict
 from partialnas.space.errors import UserError
-from partialnas.space.values import Share, Value, checked, digest
+from partialnas.space.values import Share, Value, digest, validate_as
 
 Activation = Literal["gelu", "relu", "silu", "hardswish"]
 
 
-class RealisedBlock(NamedTuple):
+class RealizedBlock(NamedTuple):
     """A block as it is built, after integer division and without dead switches."""
 
     width: int
-    parts: tuple[RealisedPart, ...]
+    parts: tuple[RealizedPart, ...]
     hidden: int
     pat_sp: bool
-    learning: Learning | None = None
+    learning: LearningSettings | None = None
 
     @property
     def identity(self) -> list[Any]:
@@ -78,12 +85,12 @@ class Block(Value):
         return self
 
     @property
-    def learned(self) -> Learned | None:
+    def learned(self) -> LearnedRatio | None:
         """The first of its learned ratios; the others share its terms."""
         ratios = (part.ratio for part in self.parts)
-        return next((ratio for ratio in ratios if isinstance(ratio, Learned)), None)
+        return next((ratio for ratio in ratios if isinstance(ratio, LearnedRatio)), None)
 
-    def realise(self, width: int) -> RealisedBlock:
+    def realise(self, width: int) -> RealizedBlock:
         """The block as it is built at `width` channels.
 
         Raises:
@@ -101,15 +108,15 @@ class Block(Value):
 
 
 @lru_cache(maxsize=4096)
-def _realise(block: Block, width: int) -> RealisedBlock:
+def _realise(block: Block, width: int) -> RealizedBlock:
     """Equal blocks are built once: networks repeat theirs."""
     if block.pat_sp and width < 2:
         raise ValueError("pat_sp needs at least 2 channels")
     hidden = int(width * block.mlp_ratio)
     if hidden < 1:
         raise ValueError(f"mlp_ratio {block.mlp_ratio} of {width} channels leaves none hidden")
-    parts = realise(block.parts, width)
-    return RealisedBlock(width, parts, hidden, block.pat_sp, learning(block.parts))
+    parts = realize(block.parts, width)
+    return RealizedBlock(width, parts, hidden, block.pat_sp, learning_settings(block.parts))
 
 
 class Stage(Value):
@@ -124,7 +131,7 @@ class Stage(Value):
         return self
 
     @cached_property
-    def realised(self) -> tuple[RealisedBlock, ...]:
+    def realised(self) -> tuple[RealizedBlock, ...]:
         """The stage's blocks as they are built.
 
         Raises:
@@ -163,15 +170,15 @@ class Architecture(Value):
         Raises:
             ValueError: they have none.
         """
-        if told := disagreement(self._learned_ratios()):
+        if told := learned_ratio_conflict(self._learned_ratios()):
             raise ValueError(told)
 
-    def _learned_ratios(self) -> Iterator[Learned]:
+    def _learned_ratios(self) -> Iterator[LearnedRatio]:
         blocks = (block.learned for stage in self.stages for block in stage.blocks)
         return (ratio for ratio in blocks if ratio is not None)
 
     @cached_property
-    def learned(self) -> Learned | None:
+    def learned(self) -> LearnedRatio | None:
         """What its learned ratios have in common (grain and start are the first one's)."""
         return next(self._learned_ratios(), None)
 
@@ -220,7 +227,7 @@ class Architecture(Value):
         return sizes[place]
 
     @cached_property
-    def realised(self) -> tuple[tuple[RealisedBlock, ...], ...]:
+    def realised(self) -> tuple[tuple[RealizedBlock, ...], ...]:
         """Per stage the blocks as they are built; the network is made from this alone."""
         return tuple(stage.realised for stage in self.stages)
 
@@ -301,7 +308,7 @@ class Architecture(Value):
         Raises:
             UserError: not an architecture; names the path of every mistake.
         """
-        return checked(cls, data, "not an architecture")
+        return validate_as(cls, data, "not an architecture")
 
     def summary(self) -> str:
         """One line that tells architectures apart: widths, depths, mixers."""
@@ -310,7 +317,7 @@ class Architecture(Value):
         return f"s{self.stem_stride} widths {widths} depths {depths}: " + _run_lengths(mixers)
 
 
-def _mixer(block: RealisedBlock) -> str:
+def _mixer(block: RealizedBlock) -> str:
     learned = block.learning.parts if block.learning else ()
     parts = "+".join(
         f"{part.op}~{part.channels}" if index in learned else f"{part.op}{part.channels}"

@@ -9,7 +9,14 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_serializer, model_validator
 
-from partialnas.space.arch.ratio import Budget, Granularity, Learned, Method, Ratio, start_of
+from partialnas.space.arch.ratio import (
+    Granularity,
+    LearnedRatio,
+    LearningMethod,
+    MacBudget,
+    Ratio,
+    start_ratio,
+)
 from partialnas.space.values import Value
 
 Op = Literal["conv", "channel", "spatial", "self", "pool", "identity"]
@@ -21,7 +28,7 @@ DEFAULT_HEADS = 4
 PARAMETER_FREE = ("pool", "identity")
 """Operations without weights: neighbouring parts that share one are one part."""
 
-MOST_SIZES = 10_000
+MAX_SIZES = 10_000
 """So many ways to divide a block's channels are listed; beyond, its learned ratios are refused."""
 
 
@@ -48,10 +55,10 @@ class Part(Value):
     @property
     def start(self) -> Fraction:
         """The share that it has before anything is learned; 0 for what is left over."""
-        return start_of(self.ratio)
+        return start_ratio(self.ratio)
 
 
-class RealisedPart(NamedTuple):
+class RealizedPart(NamedTuple):
     """A part as it is built: its operation over so many channels (heads: 0 unless attention)."""
 
     op: Op
@@ -59,7 +66,7 @@ class RealisedPart(NamedTuple):
     heads: int
 
 
-class Learning(NamedTuple):
+class LearningSettings(NamedTuple):
     """How the ratios of a block as it is built are learned.
 
     Attributes:
@@ -67,22 +74,22 @@ class Learning(NamedTuple):
         grain: channels that each of these sizes is a multiple of.
         method: how they are found.
         per: one size for the layer, or one for every image.
-        budget: as `Learned.budget`, written as text.
+        budget: as `LearnedRatio.budget`, written as text.
     """
 
     parts: tuple[int, ...]
     grain: int
-    method: Method
+    method: LearningMethod
     per: Granularity
     budget: str | None
 
     @property
-    def limit(self) -> Budget:
+    def limit(self) -> MacBudget:
         """The budget as a value."""
-        return Learned.model_validate({"budget": self.budget}).budget
+        return LearnedRatio.model_validate({"budget": self.budget}).budget
 
 
-def realise(parts: Sequence[Part], width: int) -> tuple[RealisedPart, ...]:
+def realize(parts: Sequence[Part], width: int) -> tuple[RealizedPart, ...]:
     """The parts as they are built at `width` channels: neighbours that are one part are merged.
 
     Learned ratios have the size that they start from; where a part learns, all parts are kept.
@@ -94,13 +101,13 @@ def realise(parts: Sequence[Part], width: int) -> tuple[RealisedPart, ...]:
     return built if _positions(parts) else _merge(built)
 
 
-def learning(parts: Sequence[Part]) -> Learning | None:
+def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
     """How the ratios of these parts are learned; None where none is.
 
     Raises:
         ValueError: they cannot be learned together.
     """
-    ratios = [part.ratio for part in parts if isinstance(part.ratio, Learned)]
+    ratios = [part.ratio for part in parts if isinstance(part.ratio, LearnedRatio)]
     if not ratios:
         return None
     first = ratios[0]
@@ -116,11 +123,13 @@ def learning(parts: Sequence[Part]) -> Learning | None:
             "a block with learned ratios must not have the same of pool or identity twice in a row"
         )
     budget = None if first.budget is None else str(first.budget)
-    return Learning(_positions(parts), first.grain, first.method, first.per, budget)
+    return LearningSettings(_positions(parts), first.grain, first.method, first.per, budget)
 
 
 @lru_cache(maxsize=1024)
-def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tuple[int, ...], ...]:
+def legal_sizes(
+    parts: tuple[RealizedPart, ...], learning: LearningSettings
+) -> tuple[tuple[int, ...], ...]:
     """Every way to divide a block's channels that its learned ratios may end with.
 
     Each learned size is a multiple of the grain, the other parts keep theirs, and the last takes
@@ -131,7 +140,7 @@ def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tu
         ValueError: there is none, or too many to list; tells a grain that works.
     """
     width = sum(part.channels for part in parts)
-    if _ways(parts, learning) > MOST_SIZES:
+    if _ways(parts, learning) > MAX_SIZES:
         raise ValueError(
             f"grain {learning.grain}: too many ways to learn {len(learning.parts)} ratios of "
             f"{width} channels; {_other_grain(parts, learning, range(learning.grain, width + 1))}"
@@ -147,19 +156,21 @@ def legal_sizes(parts: tuple[RealisedPart, ...], learning: Learning) -> tuple[tu
     return tuple(sorted(chosen, key=lambda s: s[position]))
 
 
-def _steps(parts: Sequence[RealisedPart], learning: Learning) -> int:
+def _steps(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
     """How many times the grain fits into what the parts that do not learn leave."""
     fixed = sum(part.channels for i, part in enumerate(parts[:-1]) if i not in learning.parts)
     room = sum(part.channels for part in parts) - fixed - parts[-1].heads
     return max(room // learning.grain, 0)
 
 
-def _ways(parts: Sequence[RealisedPart], learning: Learning) -> int:
+def _ways(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
     """How many ways to divide the channels there are, those that fit no heads counted in."""
     return comb(_steps(parts, learning), len(learning.parts))
 
 
-def _divisions(parts: Sequence[RealisedPart], learning: Learning) -> Iterator[tuple[int, ...]]:
+def _divisions(
+    parts: Sequence[RealizedPart], learning: LearningSettings
+) -> Iterator[tuple[int, ...]]:
     width = sum(part.channels for part in parts)
     steps = range(1, _steps(parts, learning) + 1)
     for ends in combinations(steps, len(learning.parts)):
@@ -171,11 +182,11 @@ def _divisions(parts: Sequence[RealisedPart], learning: Learning) -> Iterator[tu
             yield tuple(sizes)
 
 
-def _fits(part: RealisedPart, channels: int) -> bool:
+def _fits(part: RealizedPart, channels: int) -> bool:
     return part.op != "self" or (channels > 0 and channels % part.heads == 0)
 
 
-def _no_size(parts: Sequence[RealisedPart], learning: Learning) -> str:
+def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
     """Why the learned parts have no legal size, and what would work."""
     width, grain = sum(part.channels for part in parts), learning.grain
     works = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
@@ -191,12 +202,12 @@ def _no_size(parts: Sequence[RealisedPart], learning: Learning) -> str:
 
 
 def _other_grain(
-    parts: Sequence[RealisedPart], learning: Learning, candidates: Iterable[int]
+    parts: Sequence[RealizedPart], learning: LearningSettings, candidates: Iterable[int]
 ) -> str:
     """The first of these grains with which the block can learn."""
     for grain in candidates:
         other = learning._replace(grain=grain)
-        if _ways(parts, other) <= MOST_SIZES and any(_divisions(parts, other)):
+        if _ways(parts, other) <= MAX_SIZES and any(_divisions(parts, other)):
             return f"the nearest that works is {grain}"
     return "no grain works: learn fewer of its ratios, or make it wider"
 
@@ -208,7 +219,7 @@ def _divisor(width: int, wanted: float) -> int:
 
 
 def _positions(parts: Sequence[Part]) -> tuple[int, ...]:
-    return tuple(i for i, part in enumerate(parts) if isinstance(part.ratio, Learned))
+    return tuple(i for i, part in enumerate(parts) if isinstance(part.ratio, LearnedRatio))
 
 
 def _channels(parts: Sequence[Part], width: int) -> list[int]:
@@ -235,20 +246,20 @@ def _channels(parts: Sequence[Part], width: int) -> list[int]:
 
 def _nearest(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
     """The legal sizes nearest to those that the shares give, with channels for all if possible."""
-    first = next(part.ratio for part in parts if isinstance(part.ratio, Learned))
+    first = next(part.ratio for part in parts if isinstance(part.ratio, LearnedRatio))
     positions = _positions(parts)
-    # several ratios are refused for gates later, by `learning`
+    # several ratios are refused for gates later, by `learning_settings`
     method = first.method if len(positions) == 1 else "threshold"
-    how = Learning(positions, first.grain, method, first.per, None)
+    how = LearningSettings(positions, first.grain, method, first.per, None)
     options = legal_sizes(_with_channels(parts, sizes), how)
     whole = [option for option in options if min(option) > 0] or options
     apart = [(sum(abs(a - b) for a, b in zip(o, sizes, strict=True)), o) for o in whole]
     return list(min(apart)[1])
 
 
-def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealisedPart, ...]:
+def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealizedPart, ...]:
     pairs = zip(parts, sizes, strict=True)
-    return tuple(RealisedPart(part.op, size, _heads(part)) for part, size in pairs)
+    return tuple(RealizedPart(part.op, size, _heads(part)) for part, size in pairs)
 
 
 def _heads(part: Part) -> int:
@@ -274,9 +285,9 @@ def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
     sizes[neighbour] += spare
 
 
-def _merge(parts: Sequence[RealisedPart]) -> tuple[RealisedPart, ...]:
+def _merge(parts: Sequence[RealizedPart]) -> tuple[RealizedPart, ...]:
     """Parts as built: neighbours with the same parameter-free operation are one part."""
-    merged: list[RealisedPart] = []
+    merged: list[RealizedPart] = []
     for part in parts:
         if merged and part.op in PARAMETER_FREE and merged[-1].op == part.op:
             merged[-1] = part._replace(channels=merged[-1].channels + part.channels)

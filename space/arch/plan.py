@@ -13,17 +13,17 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
 from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Op, Part
-from partialnas.space.arch.ratio import Learned, Ratio, start_of
+from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
 from partialnas.space.errors import UserError
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 from partialnas.space.values import Share, Value
 
 Attention = Literal["none", "channel", "spatial", "self"]
 
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 
-STAGES = 4
-CYCLE: tuple[str, ...] = ("conv", "attention", "pool", "identity")
+NUM_STAGES = 4
+DEFAULT_OPERATIONS: tuple[str, ...] = ("conv", "attention", "pool", "identity")
 """What the parts of a block do unless told: in this order, and again from the start."""
 
 _STAGES = re.compile(r"stages?\s+(\d+)(?:\s*-\s*(\d+))?")
@@ -44,7 +44,7 @@ def parse_stages(text: object) -> list[int]:
                 break
             first, last = int(match[1]), int(match[2] or match[1])
             stages += range(first - 1, last)
-    if not stages or min(stages) < 0 or max(stages) >= STAGES:
+    if not stages or min(stages) < 0 or max(stages) >= NUM_STAGES:
         raise ValueError(f"expected stages such as 'stages 1-3' or 'stage 4', got {text!r}")
     return stages
 
@@ -56,12 +56,12 @@ def parse_attention(value: object) -> tuple[str, ...]:
         ValueError: not a placement, or two kinds of attention in one stage.
     """
     if value is None or isinstance(value, str):
-        return (_kind(value or "none"),) * STAGES
+        return (_kind(value or "none"),) * NUM_STAGES
     if isinstance(value, list | tuple):
         return tuple(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"expected {{channel: stages 1-3, self: stage 4}} or none, got {value!r}")
-    placed = ["none"] * STAGES
+    placed = ["none"] * NUM_STAGES
     for kind, stages in value.items():
         for stage in parse_stages(stages):
             if placed[stage] != "none":
@@ -80,11 +80,11 @@ def _kind(name: object) -> str:
 def parse_pat_sp(value: object) -> tuple[bool, ...]:
     """Each stage's PAT_sp switch from `true`, `false` or `stages 1-3`."""
     if isinstance(value, bool):
-        return (value,) * STAGES
+        return (value,) * NUM_STAGES
     if isinstance(value, list | tuple):
         return tuple(value)
     stages = parse_stages(value)
-    return tuple(stage in stages for stage in range(STAGES))
+    return tuple(stage in stages for stage in range(NUM_STAGES))
 
 
 def _parse_ratio(value: object) -> object:
@@ -126,20 +126,20 @@ class BlockSettings(Value):
         Raises:
             ValueError: fewer operations than parts, or shares that leave nothing.
         """
-        shares: list[Fraction | Learned | None] = [*self._shares(), None]
+        shares: list[Fraction | LearnedRatio | None] = [*self._shares(), None]
         parts = [self._part(index, share) for index, share in enumerate(shares)]
         return Block(parts=tuple(parts), mlp_ratio=self.mlp_ratio, pat_sp=self.pat_sp)
 
-    def _shares(self) -> list[Fraction | Learned]:
+    def _shares(self) -> list[Fraction | LearnedRatio]:
         stated = list(self.ratio[: self.parts - 1])
-        rest = 1 - sum(map(start_of, stated), Fraction(0))
+        rest = 1 - sum(map(start_ratio, stated), Fraction(0))
         if rest <= 0:
             raise ValueError(f"ratio: shares {', '.join(map(str, stated))} leave nothing")
         unstated = self.parts - len(stated)
         return stated + [rest / unstated] * (unstated - 1)
 
-    def _part(self, index: int, share: Fraction | Learned | None) -> Part:
-        operations = self.operations or CYCLE * 2
+    def _part(self, index: int, share: Fraction | LearnedRatio | None) -> Part:
+        operations = self.operations or DEFAULT_OPERATIONS * 2
         if index >= len(operations):
             raise ValueError(f"operations: {len(operations)} for {self.parts} parts")
         named = operations[index]
@@ -210,7 +210,7 @@ class Plan(Value):
         """Channels of each stage."""
         if isinstance(self.width, tuple):
             return self.width
-        return tuple(self.width * 2**stage for stage in range(STAGES))
+        return tuple(self.width * 2**stage for stage in range(NUM_STAGES))
 
     def settings(self, stage: int) -> dict[str, Any]:
         """The block settings of a stage (from 0)."""
@@ -245,7 +245,7 @@ class Plan(Value):
             block = BlockSettings(**{**self.settings(stage), **changes}).block()
             block.realise(width)
         except ValidationError as error:
-            raise UserError(f"{where}: " + "; ".join(mistakes(error))) from None
+            raise UserError(f"{where}: " + "; ".join(validation_messages(error))) from None
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
         return block

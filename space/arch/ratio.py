@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from partialnas.space.values import Share, Value, parse_fraction
 
-Method = Literal["threshold", "gates"]
+LearningMethod = Literal["threshold", "gates"]
 """How a ratio is learned: one continuous boundary, or the published construction of gates."""
 
 Granularity = Literal["layer", "input"]
@@ -35,7 +35,7 @@ def _written_budget(value: Any) -> Any:
     return str(value) if isinstance(value, Fraction) else value
 
 
-Budget = Annotated[
+MacBudget = Annotated[
     Fraction | int | Literal["static"] | None,
     BeforeValidator(parse_budget),
     PlainSerializer(_written_budget),
@@ -43,7 +43,7 @@ Budget = Annotated[
 """What learned ratios may cost."""
 
 
-class Learned(Value):
+class LearnedRatio(Value):
     """A ratio that training finds.
 
     Attributes:
@@ -56,14 +56,14 @@ class Learned(Value):
         start: the static ratio that learning starts from.
     """
 
-    method: Method = "threshold"
+    method: LearningMethod = "threshold"
     per: Granularity = "layer"
     grain: int = Field(default=4, ge=1)
-    budget: Budget = None
+    budget: MacBudget = None
     start: Share = Field(default=Fraction(1, 4), gt=0, lt=1)
 
     @property
-    def terms(self) -> tuple[Method, Granularity, Fraction | int | str | None]:
+    def terms(self) -> tuple[LearningMethod, Granularity, Fraction | int | str | None]:
         """What all learned ratios of one network have in common."""
         return self.method, self.per, self.budget
 
@@ -73,39 +73,41 @@ class Learned(Value):
         return f"learned ({told})" if told else "learned"
 
 
-def parse_ratio(value: object) -> Fraction | Learned | None:
+def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
     """A share above 0 and below 1, or what `{learned: {...}}` says.
 
     Raises:
         ValueError: neither.
     """
-    if value is None or isinstance(value, Learned):
+    if value is None or isinstance(value, LearnedRatio):
         return value
     if isinstance(value, Mapping):
         if set(value) != {"learned"}:
             raise ValueError(f"expected a share such as 1/4 or {{learned: {{}}}}, got {value!r}")
         terms = {} if value["learned"] is None else value["learned"]
-        if not isinstance(terms, Mapping | Learned):
+        if not isinstance(terms, Mapping | LearnedRatio):
             raise ValueError(f"expected {{learned: {{budget: 1/4}}}} or the like, got {value!r}")
-        return Learned.model_validate(terms)
+        return LearnedRatio.model_validate(terms)
     share = parse_fraction(value)
     if not 0 < share < 1:
         raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {value!r}")
     return share
 
 
-def plain_ratio(ratio: Fraction | Learned | None) -> Any:
+def dump_ratio(ratio: Fraction | LearnedRatio | None) -> Any:
     """Plain data that `parse_ratio` reads back: what was stated, so that a base's start holds."""
-    if isinstance(ratio, Learned):
+    if isinstance(ratio, LearnedRatio):
         return {"learned": ratio.model_dump(mode="json", exclude_unset=True)}
     return None if ratio is None else str(ratio)
 
 
-Ratio = Annotated[Fraction | Learned, BeforeValidator(parse_ratio), PlainSerializer(plain_ratio)]
+Ratio = Annotated[
+    Fraction | LearnedRatio, BeforeValidator(parse_ratio), PlainSerializer(dump_ratio)
+]
 """A share of the channels, written `1/4` or `{learned: {budget: 1/4}}`."""
 
 
-def disagreement(ratios: Iterable[Learned]) -> str | None:
+def learned_ratio_conflict(ratios: Iterable[LearnedRatio]) -> str | None:
     """What learned ratios of one network that cannot be learned together have; None if they can."""
     terms = {str(ratio.terms): ratio for ratio in ratios}
     if len(terms) < 2:
@@ -117,19 +119,19 @@ def disagreement(ratios: Iterable[Learned]) -> str | None:
     )
 
 
-def start_of(ratio: Fraction | Learned | None) -> Fraction:
+def start_ratio(ratio: Fraction | LearnedRatio | None) -> Fraction:
     """The share that a part has before anything is learned; 0 for what is left over."""
-    if isinstance(ratio, Learned):
+    if isinstance(ratio, LearnedRatio):
         return ratio.start
     return ratio or Fraction(0)
 
 
-def started(
-    ratios: Sequence[Fraction | Learned], base: Sequence[Fraction | Learned]
-) -> tuple[Fraction | Learned, ...]:
+def fill_start_ratios(
+    ratios: Sequence[Fraction | LearnedRatio], base: Sequence[Fraction | LearnedRatio]
+) -> tuple[Fraction | LearnedRatio, ...]:
     """The ratios, learned ones that state no start beginning at the base's static ratio."""
     filled = list(ratios)
     for index, (ratio, other) in enumerate(zip(ratios, base, strict=False)):
-        if isinstance(ratio, Learned) and "start" not in ratio.model_fields_set:
-            filled[index] = ratio.model_copy(update={"start": start_of(other)})
+        if isinstance(ratio, LearnedRatio) and "start" not in ratio.model_fields_set:
+            filled[index] = ratio.model_copy(update={"start": start_ratio(other)})
     return tuple(filled)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from partialnas.space.axes.levels import AXES, GRAINS, Label, Per, parse_value
+from partialnas.space.axes.levels import AXES, GRANULARITIES, AxisGranularity, Label, parse_value
 
 
 class Level(NamedTuple):
@@ -28,14 +28,14 @@ class Axis:
     """
 
     name: str
-    per: Per
+    per: AxisGranularity
     levels: tuple[Level, ...]
     when: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
 
     @cached_property
     def rank(self) -> int:
         """Length of its scopes: 0 per network, 1 per stage, 2 per block."""
-        return GRAINS.index(self.per)
+        return GRANULARITIES.index(self.per)
 
     @cached_property
     def number(self) -> int:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from partialnas.space.arch.plan import STAGES
+from partialnas.space.arch.plan import NUM_STAGES
 from partialnas.space.axes.axis import Axis, Level
-from partialnas.space.axes.decoder import Chosen, Scheme, Scope
+from partialnas.space.axes.decoder import Assignment, Decoder, Scope
 from partialnas.space.axes.levels import Label
 
 
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
         return self.axis.labels
 
 
-class Layout:
+class ChoiceTree:
     """The choices that a scheme has, axis by axis, in the order in which they are made.
 
     A choice is active where its condition holds and some block has a use for it: there are none
@@ -45,7 +45,7 @@ class Layout:
     attention where no part takes it, for heads without self-attention.
     """
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Decoder) -> None:
         self.scheme = scheme
         self.choices = tuple(
             Choice(axis, scope)
@@ -53,7 +53,7 @@ class Layout:
             for scope in _scopes(scheme, axis.rank)
         )
 
-    def active(self, choice: Choice, chosen: Chosen) -> bool:
+    def active(self, choice: Choice, chosen: Assignment) -> bool:
         """Whether a choice is to be made, given those before it."""
         (axis, scope), scheme = choice, self.scheme
         if axis.rank == 2 and scope[1] >= scheme.depth(scope[0], chosen):
@@ -64,7 +64,7 @@ class Layout:
             return True
         return any(scheme.uses(axis, block, chosen) for block in scheme.blocks(scope, chosen))
 
-    def walk(self, pick: Callable[[Choice, Chosen], Level]) -> Chosen:
+    def walk(self, pick: Callable[[Choice, Assignment], Level]) -> Assignment:
         """Makes every active choice in order, each by `pick` from what is chosen so far."""
         chosen: dict[tuple[str, Scope], Level] = {}
         for choice in self.choices:
@@ -72,7 +72,9 @@ class Layout:
                 chosen[choice.key] = pick(choice, chosen)
         return chosen
 
-    def walks(self, options: Callable[[Choice, Chosen], Sequence[Level]]) -> Iterator[Chosen]:
+    def walks(
+        self, options: Callable[[Choice, Assignment], Sequence[Level]]
+    ) -> Iterator[Assignment]:
         """Every way to make all active choices with the levels that `options` admits."""
         waiting: list[tuple[int, dict[tuple[str, Scope], Level]]] = [(0, {})]
         while waiting:
@@ -91,7 +93,7 @@ class Layout:
             else:
                 yield chosen
 
-    def changes(self, chosen: Chosen, choice: Choice, level: Level) -> Iterator[Chosen]:
+    def changes(self, chosen: Assignment, choice: Choice, level: Level) -> Iterator[Assignment]:
         """Every way to make one choice differently, the others staying as they are.
 
         Choices that become active by it take the level of the block before, or else the base's,
@@ -100,7 +102,7 @@ class Layout:
         if not self.scheme.steers(choice.axis):
             return iter([{**chosen, choice.key: level}])
 
-        def options(other: Choice, so_far: Chosen) -> Sequence[Level]:
+        def options(other: Choice, so_far: Assignment) -> Sequence[Level]:
             if other.key == choice.key:
                 return [level]
             if other.key in chosen:
@@ -109,19 +111,19 @@ class Layout:
 
         return self.walks(options)
 
-    def _by_preference(self, choice: Choice, chosen: Chosen) -> list[Level]:
+    def _by_preference(self, choice: Choice, chosen: Assignment) -> list[Level]:
         axis, scope = choice
         before = chosen.get((axis.name, (*scope[:-1], scope[-1] - 1))) if axis.rank == 2 else None
         first = before or self.scheme.base_level(axis, scope)
         return sorted(axis.levels, key=lambda level: level != first)
 
 
-def _scopes(scheme: Scheme, rank: int) -> list[Scope]:
+def _scopes(scheme: Decoder, rank: int) -> list[Scope]:
     if rank == 0:
         return [()]
     if rank == 1:
-        return [(stage,) for stage in range(STAGES)]
-    return [(stage, n) for stage in range(STAGES) for n in range(scheme.most_blocks(stage))]
+        return [(stage,) for stage in range(NUM_STAGES)]
+    return [(stage, n) for stage in range(NUM_STAGES) for n in range(scheme.most_blocks(stage))]
 
 
 class Point(Mapping[str, Label]):

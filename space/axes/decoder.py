@@ -9,28 +9,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.plan import CYCLE, STAGES, BlockSettings, Plan
-from partialnas.space.arch.ratio import Learned, disagreement, started
+from partialnas.space.arch.plan import DEFAULT_OPERATIONS, NUM_STAGES, BlockSettings, Plan
+from partialnas.space.arch.ratio import LearnedRatio, fill_start_ratios, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis, Level
 from partialnas.space.errors import UserError
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 
 Scope = tuple[int, ...]
 """What a level holds for: () the network, (stage,), or (stage, block), counted from 0."""
 
-Chosen = Mapping[tuple[str, Scope], Level]
+Assignment = Mapping[tuple[str, Scope], Level]
 """The levels chosen so far, each by its axis and scope."""
 
 _NETWORK_SETTINGS = ("stem_stride", "activation", "head_width")
 
 
-class Scheme:
+class Decoder:
     """A base and its axes: where no level is chosen, the base's value holds."""
 
     def __init__(self, base: Plan, axes: tuple[Axis, ...]) -> None:
         self.base = base
         self.axes = {axis.name: axis for axis in axes}
-        self._base = [_base_settings(base, stage) for stage in range(STAGES)]
+        self._base = [_base_settings(base, stage) for stage in range(NUM_STAGES)]
         self._built = lru_cache(maxsize=4096)(_build)
         self._certain = {axis.name: self._certainty(axis) for axis in axes}
 
@@ -39,23 +39,23 @@ class Scheme:
         """Whether learned ratios may disagree, or have a budget that a network cannot meet."""
         axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
         levels = [_listed(level.value) for axis in axes for level in axis.levels]
-        ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, Learned)]
+        ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, LearnedRatio)]
         budgeted = any(ratio.budget not in (None, "static") for ratio in ratios)
-        return budgeted or disagreement(ratios) is not None
+        return budgeted or learned_ratio_conflict(ratios) is not None
 
-    def level(self, name: str, scope: Scope, chosen: Chosen) -> Level | None:
+    def level(self, name: str, scope: Scope, chosen: Assignment) -> Level | None:
         """The level that an axis has at a scope, if it is one and active there."""
         axis = self.axes.get(name)
         return None if axis is None else chosen.get((name, scope[: axis.rank]))
 
-    def setting(self, name: str, scope: Scope, chosen: Chosen) -> Any:
+    def setting(self, name: str, scope: Scope, chosen: Assignment) -> Any:
         """The value of a setting in a stage or block: its axis's, or else the base's."""
         level = self.level(name, scope, chosen)
         if level is None:
             return self._base[scope[0]][name]
         return level.value[scope[0]] if self.axes[name].placed else level.value
 
-    def depth(self, stage: int, chosen: Chosen) -> int:
+    def depth(self, stage: int, chosen: Assignment) -> int:
         """How many blocks a stage has."""
         name = "depths" if "depths" in self.axes else "depth"
         return int(self.setting(name, (stage,), chosen))
@@ -68,16 +68,16 @@ class Scheme:
             depths += [v.value[stage] if axis.placed else v.value for v in axis.levels]
         return int(max(depths))
 
-    def blocks(self, scope: Scope, chosen: Chosen) -> Iterator[Scope]:
+    def blocks(self, scope: Scope, chosen: Assignment) -> Iterator[Scope]:
         """The blocks within a scope."""
         if len(scope) == 2:
             yield scope
             return
-        for stage in scope or range(STAGES):
+        for stage in scope or range(NUM_STAGES):
             for block in range(self.depth(stage, chosen)):
                 yield stage, block
 
-    def operations(self, scope: Scope, chosen: Chosen) -> tuple[str, ...]:
+    def operations(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
         """What a block's parts do; fewer than its parts where too few are stated."""
         stated = self.setting("operations", scope, chosen)
         operations: list[str] = []
@@ -88,7 +88,7 @@ class Scheme:
             operations.append(stated[index] if level is None else level.value)
         return tuple(operations)
 
-    def resolved(self, scope: Scope, chosen: Chosen) -> tuple[str, ...]:
+    def resolved(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
         """`operations`, with the block's attention in the place of `attention`."""
         kind = self.setting("attention", scope, chosen)
         attention = "identity" if kind == "none" else kind
@@ -96,7 +96,7 @@ class Scheme:
             attention if name == "attention" else name for name in self.operations(scope, chosen)
         )
 
-    def uses(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
+    def uses(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
         """Whether a block has a use for an axis, given what else is chosen for it."""
         if axis.name == "attention":
             return "attention" in self.operations(scope, chosen)
@@ -130,7 +130,7 @@ class Scheme:
             parts.append(self.base.parts)
         return min(parts) >= number if (min(parts) >= number) == (max(parts) >= number) else None
 
-    def condition_holds(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
+    def condition_holds(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
         """Whether the axes that `when` names have the levels that it asks for."""
         for name, labels in axis.when.items():
             level = self.level(name, scope, chosen)
@@ -138,7 +138,7 @@ class Scheme:
                 return False
         return True
 
-    def block(self, scope: Scope, chosen: Chosen) -> Block:
+    def block(self, scope: Scope, chosen: Assignment) -> Block:
         """A block as it is chosen.
 
         Raises:
@@ -153,7 +153,9 @@ class Scheme:
             raise ValueError(built)
         return built
 
-    def shares(self, scope: Scope, chosen: Chosen, parts: int) -> tuple[Fraction | Learned, ...]:
+    def shares(
+        self, scope: Scope, chosen: Assignment, parts: int
+    ) -> tuple[Fraction | LearnedRatio, ...]:
         """The shares that are stated for a block's parts, from the first on.
 
         Raises:
@@ -170,11 +172,11 @@ class Scheme:
             if len(shares) < number - 1:
                 raise ValueError(f"ratio_{number} is stated but ratio_{len(shares) + 1} is not")
             shares[number - 1 : number] = [level.value]
-        return started(shares, base)
+        return fill_start_ratios(shares, base)
 
-    def invalid(self, chosen: Chosen) -> Iterator[tuple[Scope, str]]:
+    def invalid(self, chosen: Assignment) -> Iterator[tuple[Scope, str]]:
         """The blocks that cannot be built, or not beside those before them, and why."""
-        before: Learned | None = None
+        before: LearnedRatio | None = None
         for scope in self.blocks((), chosen):
             try:
                 block = self.block(scope, chosen)
@@ -183,16 +185,16 @@ class Scheme:
                 continue
             if block.learned is not None:
                 before = before or block.learned
-                if told := disagreement((before, block.learned)):
+                if told := learned_ratio_conflict((before, block.learned)):
                     yield scope, told
 
-    def architecture(self, chosen: Chosen) -> Architecture:
+    def architecture(self, chosen: Assignment) -> Architecture:
         """The architecture that follows.
 
         Raises:
             UserError: a block cannot be built; names the stage and block (counted from 1).
         """
-        stages = tuple(self._stage(stage, chosen) for stage in range(STAGES))
+        stages = tuple(self._stage(stage, chosen) for stage in range(NUM_STAGES))
         network = {name: self.setting(name, (0,), chosen) for name in _NETWORK_SETTINGS}
         architecture = Architecture.model_construct(stages=stages, **network)
         try:
@@ -201,7 +203,7 @@ class Scheme:
             raise UserError(str(error)) from None
         return architecture
 
-    def _stage(self, stage: int, chosen: Chosen) -> Stage:
+    def _stage(self, stage: int, chosen: Assignment) -> Stage:
         blocks: list[Block] = []
         for scope in self.blocks((stage,), chosen):
             try:
@@ -214,9 +216,9 @@ class Scheme:
 
     def base_level(self, axis: Axis, scope: Scope) -> Level | None:
         """The level that is the base's own value, if the axis has it."""
-        stages = scope[:1] or range(STAGES)
+        stages = scope[:1] or range(NUM_STAGES)
         for level in axis.levels:
-            values = level.value if axis.placed else [level.value] * STAGES
+            values = level.value if axis.placed else [level.value] * NUM_STAGES
             if all(self._is_base(axis.name, stage, values[stage]) for stage in stages):
                 return level
         return None
@@ -242,7 +244,7 @@ def _base_settings(base: Plan, stage: int) -> dict[str, Any]:
         "width": base.widths[stage],
         "depth": base.depths[stage],
         "depths": base.depths[stage],
-        "operations": base.operations or CYCLE * 2,
+        "operations": base.operations or DEFAULT_OPERATIONS * 2,
     }
     return {**network, **base.settings(stage), **sizes}
 
@@ -253,7 +255,7 @@ def _build(width: int, settings: tuple[tuple[str, Any], ...]) -> Block | str:
         block = BlockSettings(**dict(settings)).block()
         block.realise(width)
     except ValidationError as error:
-        return "; ".join(mistakes(error))
+        return "; ".join(validation_messages(error))
     except ValueError as error:
         return str(error)
     return block

@@ -9,18 +9,18 @@ from pydantic import ValidationError
 
 from partialnas.space.arch.architecture import Activation
 from partialnas.space.arch.parts import MAX_PARTS, Op
-from partialnas.space.arch.plan import STAGES, Attention, parse_attention, parse_pat_sp
-from partialnas.space.arch.ratio import Learned, parse_ratio, plain_ratio, start_of
-from partialnas.space.validation import mistakes
+from partialnas.space.arch.plan import NUM_STAGES, Attention, parse_attention, parse_pat_sp
+from partialnas.space.arch.ratio import LearnedRatio, dump_ratio, parse_ratio, start_ratio
+from partialnas.space.validation import validation_messages
 from partialnas.space.values import parse_fraction
 
-Per = Literal["network", "stage", "block"]
+AxisGranularity = Literal["network", "stage", "block"]
 """Granularity: one value for the network, one for each stage, one for each block."""
 
 Label = bool | int | str
 """What a level is called in points, samplers and tables: plain data."""
 
-GRAINS: tuple[Per, ...] = get_args(Per)
+GRANULARITIES: tuple[AxisGranularity, ...] = get_args(AxisGranularity)
 _Parser = Callable[[object], Any]
 
 
@@ -57,32 +57,32 @@ def _items(raw: object) -> list[object]:
 
 def _four(raw: object) -> tuple[int, ...]:
     items = _items(raw)
-    if len(items) != STAGES:
-        raise ValueError(f"expected {STAGES} whole numbers, one for each stage, got {raw!r}")
+    if len(items) != NUM_STAGES:
+        raise ValueError(f"expected {NUM_STAGES} whole numbers, one for each stage, got {raw!r}")
     return tuple(_whole(item) for item in items)
 
 
 def _doubled(width: int) -> tuple[int, ...]:
-    return tuple(width * 2**stage for stage in range(STAGES))
+    return tuple(width * 2**stage for stage in range(NUM_STAGES))
 
 
 def _widths(raw: object) -> tuple[int, ...]:
     return _four(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
 
 
-def _ratio(raw: object) -> Fraction | Learned:
+def _ratio(raw: object) -> Fraction | LearnedRatio:
     try:
         ratio = parse_ratio(raw)
     except ValidationError as error:
-        raise ValueError("; ".join(mistakes(error, "learned", Learned))) from None
+        raise ValueError("; ".join(validation_messages(error, "learned", LearnedRatio))) from None
     if ratio is None:
         raise ValueError("expected a share such as 1/4 or {learned: {}}, got nothing")
     return ratio
 
 
-def _ratios(raw: object) -> tuple[Fraction | Learned, ...]:
+def _ratios(raw: object) -> tuple[Fraction | LearnedRatio, ...]:
     shares = tuple(_ratio(item) for item in _items(raw))
-    if not 0 < sum(map(start_of, shares)) < 1:
+    if not 0 < sum(map(start_ratio, shares)) < 1:
         raise ValueError(f"expected shares that add up to less than 1, got {raw!r}")
     return shares
 
@@ -106,23 +106,23 @@ def _operations(raw: object) -> tuple[str, ...]:
 
 def _placement(raw: object) -> tuple[str, ...]:
     placed = parse_attention(raw)
-    if len(placed) != STAGES:
-        raise ValueError(f"expected an attention for each of {STAGES} stages, got {raw!r}")
+    if len(placed) != NUM_STAGES:
+        raise ValueError(f"expected an attention for each of {NUM_STAGES} stages, got {raw!r}")
     return tuple(_attention(kind) for kind in placed)
 
 
 def _switches(raw: object) -> tuple[bool, ...]:
     placed = parse_pat_sp(raw)
-    if len(placed) != STAGES:
-        raise ValueError(f"expected a switch for each of {STAGES} stages, got {raw!r}")
+    if len(placed) != NUM_STAGES:
+        raise ValueError(f"expected a switch for each of {NUM_STAGES} stages, got {raw!r}")
     return tuple(_flag(switch) for switch in placed)
 
 
-def _at_every_grain(parse: _Parser) -> dict[Per, _Parser]:
-    return dict.fromkeys(GRAINS, parse)
+def _at_every_grain(parse: _Parser) -> dict[AxisGranularity, _Parser]:
+    return dict.fromkeys(GRANULARITIES, parse)
 
 
-_PARSERS: dict[str, dict[Per, _Parser]] = {
+_PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
     "stem_stride": {"network": _one_of(1, 2, 4)},
     "activation": {"network": _one_of(*get_args(Activation))},
     "head_width": {"network": _whole},
@@ -144,7 +144,7 @@ AXES: tuple[str, ...] = tuple(_PARSERS)
 """Names of all axes, in the order in which their levels are chosen."""
 
 
-def grains(name: str) -> tuple[Per, ...]:
+def granularities(name: str) -> tuple[AxisGranularity, ...]:
     """The granularities that the axis `name` admits.
 
     Raises:
@@ -157,7 +157,7 @@ def grains(name: str) -> tuple[Per, ...]:
     return tuple(_PARSERS[name])
 
 
-def parse_value(name: str, per: Per, raw: object) -> Any:
+def parse_value(name: str, per: AxisGranularity, raw: object) -> Any:
     """The value of an axis that plain data stand for.
 
     Raises:
@@ -166,10 +166,10 @@ def parse_value(name: str, per: Per, raw: object) -> Any:
     return _PARSERS[name][per](raw)
 
 
-def plain(name: str, value: Any) -> Any:
+def dump_value(name: str, value: Any) -> Any:
     """Plain data that `parse_value` reads back: the one way in which a value is written."""
-    if isinstance(value, Learned):
-        return plain_ratio(value)
+    if isinstance(value, LearnedRatio):
+        return dump_ratio(value)
     if isinstance(value, Fraction):
         return int(value) if value.denominator == 1 else str(value)
     if not isinstance(value, tuple):
@@ -179,8 +179,8 @@ def plain(name: str, value: Any) -> Any:
     if name in ("attention", "pat_sp"):
         return _plain_placement(value)
     if name == "ratio" and len(value) == 1:
-        return plain(name, value[0])
-    return [plain(name, item) for item in value]
+        return dump_value(name, value[0])
+    return [dump_value(name, item) for item in value]
 
 
 def _plain_placement(placed: tuple[Any, ...]) -> Any:
@@ -203,11 +203,11 @@ def _stages(stages: list[int]) -> str:
     return f"stage{'s' if len(stages) > 1 else ''} {', '.join(pieces)}"
 
 
-def label(name: str, value: Any) -> Label:
+def default_label(name: str, value: Any) -> Label:
     """What a value without a name of its own is called: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
     if name.startswith("ratio"):
         return "+".join(map(str, value if isinstance(value, tuple) else [value]))
-    data = plain(name, value)
+    data = dump_value(name, value)
     if isinstance(data, dict):
         return ", ".join(f"{key}: {item}" for key, item in data.items())
     if isinstance(data, list):

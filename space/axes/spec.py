@@ -9,7 +9,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset_plan
 from partialnas.space.axes.axis import Axis, Level, evaluation_order
-from partialnas.space.axes.levels import GRAINS, Label, Per, grains, label, parse_value, plain
+from partialnas.space.axes.levels import (
+    GRANULARITIES,
+    AxisGranularity,
+    Label,
+    default_label,
+    dump_value,
+    granularities,
+    parse_value,
+)
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
@@ -41,13 +49,13 @@ class AxisSpec(Value):
     """
 
     values: tuple[Any, ...] | dict[str, Any]
-    per: Per = "network"
+    per: AxisGranularity = "network"
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, axis: Axis, *, named: bool) -> "AxisSpec":
         """The specification of an axis, its levels by name or as a list."""
-        values = {str(level.label): plain(axis.name, level.value) for level in axis.levels}
+        values = {str(level.label): dump_value(axis.name, level.value) for level in axis.levels}
         return cls(
             values=values if named else tuple(values.values()), per=axis.per, when=dict(axis.when)
         )
@@ -59,7 +67,7 @@ class AxisSpec(Value):
             levels = [Level(key, parse_value(name, self.per, raw)) for key, raw in items]
         else:
             values = [parse_value(name, self.per, raw) for raw in self.values]
-            levels = [Level(label(name, value), value) for value in values]
+            levels = [Level(default_label(name, value), value) for value in values]
         return Axis(name, self.per, tuple(levels), self.when)
 
     @model_serializer(mode="plain")
@@ -137,7 +145,7 @@ class _Reader:
         """Reads one axis; its conditions stay as they are written."""
         count = len(self.faults)
         try:
-            admitted = grains(name)
+            admitted = granularities(name)
         except ValueError as error:
             self.fault((name,), str(error))
             return
@@ -156,7 +164,9 @@ class _Reader:
         else:
             self.refused.add(name)
 
-    def _levels(self, name: str, per: Per, raw: object, at: tuple[Any, ...]) -> tuple[Level, ...]:
+    def _levels(
+        self, name: str, per: AxisGranularity, raw: object, at: tuple[Any, ...]
+    ) -> tuple[Level, ...]:
         if not isinstance(raw, Mapping | list | tuple) or not raw:
             self.fault(at, f"expected at least one value, as a list or by name, got {raw!r}")
             return ()
@@ -200,7 +210,7 @@ class _Reader:
         if named is None or named is axis:
             raise ValueError("expected the name of another axis of this space")
         if named.rank > axis.rank:
-            coarse = " or ".join(GRAINS[: axis.rank + 1])
+            coarse = " or ".join(GRANULARITIES[: axis.rank + 1])
             raise ValueError(f"is per {named.per}; a condition of this axis is per {coarse}")
         found = [(raw, named.find(raw)) for raw in listed]
         unknown = [repr(raw) for raw, level in found if level is None]
@@ -240,10 +250,10 @@ def _spread(entry: object) -> Mapping[Any, Any]:
     return {"values": entry}
 
 
-def _level(name: str, per: Per, key: object, raw: object) -> Level:
+def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
     value = parse_value(name, per, raw)
     if key is None:
-        return Level(label(name, value), value)
+        return Level(default_label(name, value), value)
     if not isinstance(key, str) or not key:
         raise ValueError(f"expected a name (numbers, yes, no, on, off in quotes), got {key!r}")
     if key in _KEYS:

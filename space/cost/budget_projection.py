@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from partialnas.space.cost.learned_blocks import Place, Sizes, Slot, reach
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartSizes, mac_range
 from partialnas.space.errors import UserError
 
 SLACK = 0.02
@@ -47,9 +47,9 @@ class _Ways(NamedTuple):
     taken: NDArray[np.int64]
 
 
-def settle(
-    found: Sequence[Slot], wanted: Sequence[Sequence[float]], allowed: float | None
-) -> dict[Place, Sizes]:
+def project_to_budget(
+    found: Sequence[LearnedBlock], wanted: Sequence[Sequence[float]], allowed: float | None
+) -> dict[BlockIndex, PartSizes]:
     """The legal sizes nearest to the wanted ones that cost at most what is allowed.
 
     Of the sizes that spend all but 2 % of what is allowed the nearest are taken; where there are
@@ -67,18 +67,20 @@ def settle(
         _Layer(_distances(slot, want), _arrays(slot)[1])
         for slot, want in zip(found, wanted, strict=True)
     ]
-    taken = _taken(layers, reach(found), allowed)
+    taken = _taken(layers, mac_range(found), allowed)
     return {slot.place: slot.options[index] for slot, index in zip(found, taken, strict=True)}
 
 
 @lru_cache(maxsize=256)
-def _arrays(slot: Slot) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _arrays(slot: LearnedBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """By option the sizes of the parts that learn, and what it costs."""
     sizes = np.array(slot.options, np.int64)[:, list(slot.learning.parts)]
     return sizes, np.array(list(slot.costs.values()), np.int64)
 
 
-def _distances(slot: Slot, wanted: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+def _distances(
+    slot: LearnedBlock, wanted: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
     """By option (last axis) how far it is from wanted sizes of the learned parts (last axis)."""
     apart = (_arrays(slot)[0] - np.asarray(wanted)[..., None, :]) / slot.block.width
     distances: NDArray[np.float64] = np.square(apart).sum(-1)
@@ -164,9 +166,9 @@ def _extended(
     return _Ways(distances[first], macs[first], taken)
 
 
-def even(
-    found: Sequence[Slot], proportions: Sequence[Sequence[float]], allowed: float
-) -> dict[Place, Sizes]:
+def uniform_allocation(
+    found: Sequence[LearnedBlock], proportions: Sequence[Sequence[float]], allowed: float
+) -> dict[BlockIndex, PartSizes]:
     """Legal sizes with one common ratio that spend what is allowed, as far as the grain lets.
 
     Args:
@@ -195,7 +197,7 @@ def even(
         [share * part * slot.block.width for part in parts]
         for slot, parts in zip(found, parted, strict=True)
     ]
-    return settle(found, wanted, allowed)
+    return project_to_budget(found, wanted, allowed)
 
 
 def _largest(spent: Callable[[NDArray[np.float64]], NDArray[np.int64]], allowed: float) -> float:

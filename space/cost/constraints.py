@@ -14,7 +14,7 @@ _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
 
 
-def parse_quantity(raw: object) -> int:
+def parse_count(raw: object) -> int:
     """The whole number that `20000000`, `20e6`, `20M` or `1.5G` stands for.
 
     Raises:
@@ -31,7 +31,7 @@ _DIGITS, _MOST_DIGITS = 4, 17
 """So many significant digits tell a quantity, unless others read the same then."""
 
 
-def quantity_text(number: int, digits: int = _DIGITS) -> str:
+def format_count(number: int, digits: int = _DIGITS) -> str:
     """A quantity as people read it: `21.3M`."""
     for suffix in ("G", "M", "k"):
         if number >= _SUFFIXES[suffix]:
@@ -43,12 +43,12 @@ def _digits_apart(numbers: Iterable[int]) -> int:
     """How many significant digits it takes for different quantities to read differently."""
     different = {*numbers}
     for digits in range(_DIGITS, _MOST_DIGITS):
-        if len({quantity_text(number, digits) for number in different}) == len(different):
+        if len({format_count(number, digits) for number in different}) == len(different):
             return digits
     return _MOST_DIGITS
 
 
-Quantity = Annotated[int, BeforeValidator(parse_quantity), Field(gt=0)]
+Quantity = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
 """A count, written `20M`, `20e6` or in full."""
 
 
@@ -81,9 +81,9 @@ class Bounds(Value):
         """A quantity beside what was asked of it, in digits that tell them apart."""
         stated = [bound for bound in (self.min, self.max) if bound is not None]
         digits = _digits_apart([number, *stated])
-        low = [] if self.min is None else [f"at least {quantity_text(self.min, digits)}"]
-        high = [] if self.max is None else [f"at most {quantity_text(self.max, digits)}"]
-        return f"{quantity_text(number, digits)}, asked for {' and '.join(low + high)}"
+        low = [] if self.min is None else [f"at least {format_count(self.min, digits)}"]
+        high = [] if self.max is None else [f"at most {format_count(self.max, digits)}"]
+        return f"{format_count(number, digits)}, asked for {' and '.join(low + high)}"
 
 
 class Constraints(Value):

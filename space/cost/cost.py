@@ -8,11 +8,13 @@ are of the training form in evaluation mode, for one image.
 """
 
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.formulas import BlockCost, Cost, NetworkCost, block_cost, rows, total
-from partialnas.space.cost.learned_blocks import with_sizes
+from partialnas.space.cost.formulas import (
+    NetworkCost,
+    cost_rows,
+    sum_costs,
+)
+from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
-
-__all__ = ["BlockCost", "Cost", "NetworkCost", "block_cost", "cost", "total"]
 
 
 def cost(
@@ -31,7 +33,7 @@ def cost(
             ratios is out of reach.
     """
     sizes = uniform_sizes(architecture, resolution, in_chans, num_classes)
-    blocks = with_sizes(architecture, sizes)
-    counted = tuple(rows(architecture, blocks, resolution, in_chans, num_classes))
-    whole = total(counted)
+    blocks = blocks_with_sizes(architecture, sizes)
+    counted = tuple(cost_rows(architecture, blocks, resolution, in_chans, num_classes))
+    whole = sum_costs(counted)
     return NetworkCost(whole.params, whole.macs, whole.macs_core, whole.activations, counted)

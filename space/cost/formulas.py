@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from partialnas.space.arch.architecture import Architecture, RealisedBlock
-from partialnas.space.arch.parts import Op, RealisedPart
+from partialnas.space.arch.architecture import Architecture, RealizedBlock
+from partialnas.space.arch.parts import Op, RealizedPart
 
 POSITIONS = 81
 """Entries of a head's table of relative positions (buckets 0..80)."""
@@ -56,7 +56,7 @@ class NetworkCost(Cost):
     rows: tuple[BlockCost, ...] = ()
 
 
-def total(costs: Iterable[Cost]) -> Cost:
+def sum_costs(costs: Iterable[Cost]) -> Cost:
     """The sum of costs."""
     return sum(costs, Cost())
 
@@ -71,20 +71,20 @@ def _batch_norm(channels: int, places: int) -> Cost:
     return Cost(params=2 * channels, macs=2 * channels * places)
 
 
-def _conv_part(part: RealisedPart, places: int) -> Cost:
+def _conv_part(part: RealizedPart, places: int) -> Cost:
     return _convolution(part.channels, part.channels, 9, places)
 
 
-def _channel_part(part: RealisedPart, places: int) -> Cost:
+def _channel_part(part: RealizedPart, places: int) -> Cost:
     gate = _convolution(part.channels, part.channels, 2, 1) + _batch_norm(part.channels, 1)
     return gate + _batch_norm(part.channels, places)
 
 
-def _spatial_part(part: RealisedPart, places: int) -> Cost:
+def _spatial_part(part: RealizedPart, places: int) -> Cost:
     return _convolution(part.channels, 1, 1, places) + _batch_norm(part.channels, places)
 
 
-def _self_part(part: RealisedPart, places: int) -> Cost:
+def _self_part(part: RealizedPart, places: int) -> Cost:
     channels = part.channels
     norm = Cost(params=2 * channels, macs=5 * channels * places)
     qkv = _convolution(channels, 3 * channels, 1, places)
@@ -94,11 +94,11 @@ def _self_part(part: RealisedPart, places: int) -> Cost:
     return norm + qkv + scores + values + projection + Cost(params=POSITIONS * part.heads)
 
 
-def _free_part(_part: RealisedPart, _places: int) -> Cost:
+def _free_part(_part: RealizedPart, _places: int) -> Cost:
     return Cost()
 
 
-_PARTS: dict[Op, Callable[[RealisedPart, int], Cost]] = {
+_PARTS: dict[Op, Callable[[RealizedPart, int], Cost]] = {
     "conv": _conv_part,
     "channel": _channel_part,
     "spatial": _spatial_part,
@@ -108,12 +108,12 @@ _PARTS: dict[Op, Callable[[RealisedPart, int], Cost]] = {
 }
 
 
-def _mlp(block: RealisedBlock, places: int) -> Cost:
+def _mlp(block: RealizedBlock, places: int) -> Cost:
     expand = _convolution(block.width, block.hidden, 1, places) + _batch_norm(block.hidden, places)
     return expand + _convolution(block.hidden, block.width, 1, places)
 
 
-def _pat_sp(block: RealisedBlock, places: int) -> Cost:
+def _pat_sp(block: RealizedBlock, places: int) -> Cost:
     mixed = block.width // 2
     gated = block.width - mixed
     gate = _convolution(gated, 1, 1, places) + _batch_norm(gated, places)
@@ -121,7 +121,7 @@ def _pat_sp(block: RealisedBlock, places: int) -> Cost:
 
 
 @lru_cache(maxsize=4096)
-def block_cost(block: RealisedBlock, places: int) -> Cost:
+def block_cost(block: RealizedBlock, places: int) -> Cost:
     """The cost of one block on a map of `places` positions (height x width).
 
     Networks repeat their blocks, and spaces their networks': equal ones are counted once.
@@ -130,14 +130,14 @@ def block_cost(block: RealisedBlock, places: int) -> Cost:
     return mixer_cost(block, places) + _mlp(block, places) + spatial
 
 
-def mixer_cost(block: RealisedBlock, places: int) -> Cost:
+def mixer_cost(block: RealizedBlock, places: int) -> Cost:
     """The cost of a block's mixer: of its parts, and of the predictor of its ratio if any."""
-    parts = total(part_cost(part, places) for part in block.parts)
+    parts = sum_costs(part_cost(part, places) for part in block.parts)
     predicts = block.learning is not None and block.learning.per == "input"
     return parts + _predictor(block.width, places) if predicts else parts
 
 
-def part_cost(part: RealisedPart, places: int) -> Cost:
+def part_cost(part: RealizedPart, places: int) -> Cost:
     """The cost of one part on a map of `places` positions; nothing for a part without channels."""
     return _PARTS[part.op](part, places) if part.channels else Cost()
 
@@ -160,9 +160,9 @@ def _head(architecture: Architecture, places: int, num_classes: int) -> Cost:
     return pooling + _convolution(channels, features, 1, 1) + linear
 
 
-def rows(
+def cost_rows(
     architecture: Architecture,
-    blocks_of: Sequence[Sequence[RealisedBlock]],
+    blocks_of: Sequence[Sequence[RealizedBlock]],
     resolution: int | tuple[int, int],
     in_chans: int,
     num_classes: int,

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from partialnas.space.arch.architecture import Architecture, RealisedBlock
-from partialnas.space.arch.parts import Learning, legal_sizes
+from partialnas.space.arch.architecture import Architecture, RealizedBlock
+from partialnas.space.arch.parts import LearningSettings, legal_sizes
 from partialnas.space.cost.formulas import mixer_cost, part_cost
 
-Place = tuple[int, int]
+BlockIndex = tuple[int, int]
 """A stage and a block in it, both from 0."""
 
-Sizes = tuple[int, ...]
+PartSizes = tuple[int, ...]
 """The channels of each part of a block."""
 
 
 @dataclass(frozen=True)
-class Slot:
+class LearnedBlock:
     """A block that learns its ratios, on the map of a network's input.
 
     Attributes:
@@ -30,23 +30,23 @@ class Slot:
         places: positions of its map (height x width).
     """
 
-    place: Place
-    block: RealisedBlock
-    learning: Learning
+    place: BlockIndex
+    block: RealizedBlock
+    learning: LearningSettings
     places: int
 
     @property
-    def options(self) -> tuple[Sizes, ...]:
+    def options(self) -> tuple[PartSizes, ...]:
         """Every way to divide its channels that learning may end with."""
         return legal_sizes(self.block.parts, self.learning)
 
     @property
-    def costs(self) -> Mapping[Sizes, int]:
+    def costs(self) -> Mapping[PartSizes, int]:
         """What its mixer costs with each of them, in the order of `options`."""
         return _costs(self.block, self.learning, self.places)
 
     @property
-    def start(self) -> Sizes:
+    def start(self) -> PartSizes:
         """The sizes that learning starts from."""
         return tuple(part.channels for part in self.block.parts)
 
@@ -65,7 +65,9 @@ class Slot:
 
 
 @lru_cache(maxsize=256)
-def _costs(block: RealisedBlock, learning: Learning, places: int) -> Mapping[Sizes, int]:
+def _costs(
+    block: RealizedBlock, learning: LearningSettings, places: int
+) -> Mapping[PartSizes, int]:
     """The sum over the parts, each of which is counted once for every size that it has."""
     options = legal_sizes(block.parts, learning)
     beside = mixer_cost(resized(block, [0] * len(block.parts)), places).macs
@@ -81,15 +83,15 @@ def _costs(block: RealisedBlock, learning: Learning, places: int) -> Mapping[Siz
     )
 
 
-def resized(block: RealisedBlock, sizes: Sequence[int]) -> RealisedBlock:
+def resized(block: RealizedBlock, sizes: Sequence[int]) -> RealizedBlock:
     """The block with these channels for each part; parts without channels are kept."""
     parts = (part._replace(channels=size) for part, size in zip(block.parts, sizes, strict=True))
     return block._replace(parts=tuple(parts))
 
 
-def with_sizes(
-    architecture: Architecture, sizes: Mapping[Place, Sequence[int]]
-) -> list[list[RealisedBlock]]:
+def blocks_with_sizes(
+    architecture: Architecture, sizes: Mapping[BlockIndex, Sequence[int]]
+) -> list[list[RealizedBlock]]:
     """The blocks of each stage, those with sizes of their own resized."""
     return [
         [
@@ -100,12 +102,14 @@ def with_sizes(
     ]
 
 
-def slots(architecture: Architecture, resolution: int | tuple[int, int]) -> tuple[Slot, ...]:
+def learned_blocks(
+    architecture: Architecture, resolution: int | tuple[int, int]
+) -> tuple[LearnedBlock, ...]:
     """The blocks that learn their ratios, from input to output."""
     if architecture.learned is None:
         return ()
     return tuple(
-        Slot((stage, index), block, block.learning, height * width)
+        LearnedBlock((stage, index), block, block.learning, height * width)
         for stage, (blocks, (height, width)) in enumerate(
             zip(architecture.realised, architecture.map_sizes(resolution), strict=True)
         )
@@ -114,7 +118,7 @@ def slots(architecture: Architecture, resolution: int | tuple[int, int]) -> tupl
     )
 
 
-def reach(slots: Iterable[Slot]) -> tuple[int, int]:
+def mac_range(slots: Iterable[LearnedBlock]) -> tuple[int, int]:
     """The least and the most that the mixers with learned ratios can cost together."""
     costs = [slot.costs.values() for slot in slots]
     return sum(map(min, costs)), sum(map(max, costs))

@@ -8,13 +8,13 @@ from fractions import Fraction
 from math import ceil
 
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.formulas import rows, total
-from partialnas.space.cost.learned_blocks import Place, Sizes, reach, slots
+from partialnas.space.cost.formulas import cost_rows, sum_costs
+from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes, learned_blocks, mac_range
 from partialnas.space.errors import UserError
 
 
 @dataclass(frozen=True)
-class Limits:
+class BudgetLimits:
     """What a budget allows the mixers with learned ratios, beside what they can cost.
 
     Attributes:
@@ -58,28 +58,28 @@ class Limits:
         )
 
 
-def limits(
+def budget_limits(
     architecture: Architecture,
     resolution: int | tuple[int, int],
     in_chans: int = 3,
     num_classes: int = 1000,
-) -> Limits | None:
+) -> BudgetLimits | None:
     """What the budget of the learned ratios allows; None without learned ratios or a budget."""
-    found = slots(architecture, resolution)
+    found = learned_blocks(architecture, resolution)
     budget = found[0].learning.limit if found else None
     if budget is None:
         return None
     dense, start = sum(slot.dense for slot in found), sum(slot.macs(slot.start) for slot in found)
-    built = rows(architecture, architecture.realised, resolution, in_chans, num_classes)
-    fixed = total(built).macs - start
+    built = cost_rows(architecture, architecture.realised, resolution, in_chans, num_classes)
+    fixed = sum_costs(built).macs - start
     if isinstance(budget, str):
         allowed = start
     else:
         allowed = int(budget * dense) if isinstance(budget, Fraction) else budget - fixed
-    return Limits(budget, allowed, *reach(found), dense, fixed)
+    return BudgetLimits(budget, allowed, *mac_range(found), dense, fixed)
 
 
-def allowance(
+def allowed_macs(
     architecture: Architecture,
     resolution: int | tuple[int, int],
     in_chans: int = 3,
@@ -90,7 +90,7 @@ def allowance(
     Raises:
         UserError: the budget is out of reach; tells the range that is not.
     """
-    found = limits(architecture, resolution, in_chans, num_classes)
+    found = budget_limits(architecture, resolution, in_chans, num_classes)
     if found is None:
         return None
     if found.beyond:
@@ -105,7 +105,7 @@ def uniform_sizes(
     resolution: int | tuple[int, int],
     in_chans: int = 3,
     num_classes: int = 1000,
-) -> dict[Place, Sizes]:
+) -> dict[BlockIndex, PartSizes]:
     """The sizes that spend the budget with the same ratio in all layers, as far as the grain lets.
 
     Without a budget, or with a static one, those that learning starts from.
@@ -113,12 +113,12 @@ def uniform_sizes(
     Raises:
         UserError: the budget is out of reach.
     """
-    found = slots(architecture, resolution)
-    allowed = allowance(architecture, resolution, in_chans, num_classes)
+    found = learned_blocks(architecture, resolution)
+    allowed = allowed_macs(architecture, resolution, in_chans, num_classes)
     if allowed is None or found[0].learning.budget == "static":
         return {slot.place: slot.start for slot in found}
     from partialnas.space.cost.budget_projection import (
-        even,  # takes numpy, which other spaces need not load
+        uniform_allocation,  # takes numpy, which other spaces need not load
     )
 
-    return even(found, [[1.0] * len(slot.learning.parts) for slot in found], allowed)
+    return uniform_allocation(found, [[1.0] * len(slot.learning.parts) for slot in found], allowed)

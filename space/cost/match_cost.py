@@ -13,17 +13,21 @@ from typing import Literal
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import FURTHEST, Builder, Grid, Steps, Twin, change, near
+from partialnas.space.arch.resizing import (
+    MAX_WIDTH_FACTOR,
+    BuildableWidths,
+    GridOffset,
+    Twin,
+    WidthGrid,
+    within_tolerance,
+)
 from partialnas.space.cost.cost import cost
-from partialnas.space.cost.match_latency import measured_twin
 from partialnas.space.errors import UserError
-
-__all__ = ["Twin", "change", "measured_twin", "price", "twin"]
 
 _TRIES = 32
 
 
-def price(
+def formula_cost(
     architecture: Architecture,
     quantity: Literal["macs", "params"],
     resolution: int | tuple[int, int],
@@ -39,7 +43,7 @@ def price(
     return float(counted.macs if quantity == "macs" else counted.params)
 
 
-def twin(
+def cost_matched_twin(
     plan: Plan,
     target: float,
     price: Callable[[Plan], float],
@@ -62,9 +66,9 @@ def twin(
         UserError: the plan itself has no price, or cannot be built.
     """
     before = price(plan)
-    if near(before, target, tolerance):
+    if within_tolerance(before, target, tolerance):
         return Twin(plan, before, before)
-    grid = Grid(plan, 1 if before < target else -1, Builder(build(plan)))
+    grid = WidthGrid(plan, 1 if before < target else -1, BuildableWidths(build(plan)))
     search = _Search(grid, target, price, tolerance)
     found = search.first()
     if found is not None:
@@ -78,9 +82,9 @@ class _Search:
     """Looks for the smallest change that reaches a price, and remembers the prices it was told."""
 
     def __init__(
-        self, grid: Grid, target: float, price: Callable[[Plan], float], tolerance: float
+        self, grid: WidthGrid, target: float, price: Callable[[Plan], float], tolerance: float
     ) -> None:
-        self.prices: dict[Steps, float] = {}
+        self.prices: dict[GridOffset, float] = {}
         self._grid = grid
         self._target = target
         self._price = price
@@ -88,7 +92,7 @@ class _Search:
         self._rises = self._of(grid.origin) < target
         self._radii = grid.radii()
 
-    def first(self) -> Steps | None:
+    def first(self) -> GridOffset | None:
         """The smallest change that is within the tolerance; None if none is found.
 
         The dearest (cheapest) plan that a change allows is the one with all steps that it allows:
@@ -106,11 +110,11 @@ class _Search:
     def _is_enough(self, radius: float) -> bool:
         return any(map(self._reaches, self._grid.corners(radius)))
 
-    def nearest(self) -> Steps:
+    def nearest(self) -> GridOffset:
         """Of all that were tried the one nearest to the target."""
         return min(self.prices, key=lambda steps: (self._distance(steps), steps))
 
-    def problem(self, nearest: Steps) -> str:
+    def problem(self, nearest: GridOffset) -> str:
         """Why there is no twin, beside the nearest."""
         reached = self.prices[nearest]
         told = (
@@ -120,9 +124,9 @@ class _Search:
         if any(self._reaches(steps) for steps in self.prices):
             return f"{told}, and the next widths that can be built go beyond"
         way = "wide" if self._rises else "narrow"
-        return f"{told}, as {way} as it can be built or may get (a factor of {FURTHEST})"
+        return f"{told}, as {way} as it can be built or may get (a factor of {MAX_WIDTH_FACTOR})"
 
-    def _taken_back(self, steps: Steps, radius: float) -> Steps:
+    def _taken_back(self, steps: GridOffset, radius: float) -> GridOffset:
         """With fewer steps, until the price is no longer beyond the tolerance, if possible."""
         while self._reaches(steps) and not self._within(steps):
             less = (other for other in self._grid.fewer(steps, radius) if self._reaches(other))
@@ -132,7 +136,7 @@ class _Search:
             steps = found
         return steps
 
-    def _of(self, steps: Steps) -> float:
+    def _of(self, steps: GridOffset) -> float:
         if steps not in self.prices:
             try:
                 self.prices[steps] = self._price(self._grid.plan(steps))
@@ -140,14 +144,14 @@ class _Search:
                 self.prices[steps] = math.nan
         return self.prices[steps]
 
-    def _reaches(self, steps: Steps) -> bool:
+    def _reaches(self, steps: GridOffset) -> bool:
         """Whether the price has come to the tolerance or gone beyond; not without a price."""
         excess = self._of(steps) / self._target - 1
         return excess >= -self._tolerance if self._rises else excess <= self._tolerance
 
-    def _within(self, steps: Steps) -> bool:
-        return near(self._of(steps), self._target, self._tolerance)
+    def _within(self, steps: GridOffset) -> bool:
+        return within_tolerance(self._of(steps), self._target, self._tolerance)
 
-    def _distance(self, steps: Steps) -> float:
+    def _distance(self, steps: GridOffset) -> float:
         value = self._of(steps)
         return abs(math.log(value / self._target)) if value > 0 else math.inf

@@ -7,7 +7,13 @@ from itertools import pairwise
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import FURTHEST, Builder, Twin, near, scaled
+from partialnas.space.arch.resizing import (
+    MAX_WIDTH_FACTOR,
+    BuildableWidths,
+    Twin,
+    scale_plan,
+    within_tolerance,
+)
 
 _RISE = 1.5
 """Latency grows about with this power of the widths: memory-bound layers with the first,
@@ -18,7 +24,7 @@ _WITHIN = (0.1, 0.9)
 _FINE = 64
 
 
-def measured_twin(
+def latency_matched_twin(
     plan: Plan,
     target: float,
     measure: Callable[[Plan], float],
@@ -40,13 +46,13 @@ def measured_twin(
         most: measurements at most.
         build: what makes a network of a plan, where single blocks have settings of their own.
     """
-    readings = _Readings(plan, target, Builder(build(plan)))
+    readings = _Readings(plan, target, BuildableWidths(build(plan)))
     factor: float | None = 1.0
     for _ in range(most):
         if factor is None:
             break
         reading = readings.add(factor, measure)
-        if not near(reading.mean, target, tolerance):
+        if not within_tolerance(reading.mean, target, tolerance):
             factor = readings.guess()
         elif len(reading.values) > 1:
             break
@@ -69,7 +75,7 @@ class _Reading:
 class _Readings:
     """What the plans of one search measured, by the factor of their widths."""
 
-    def __init__(self, plan: Plan, target: float, builder: Builder) -> None:
+    def __init__(self, plan: Plan, target: float, builder: BuildableWidths) -> None:
         self._plan = plan
         self._builder = builder
         self._target = target
@@ -95,7 +101,7 @@ class _Readings:
         """The nearest of all, and what stood in the way of a nearer one."""
         before = self._found[self._plan].mean
         best = min(self._found.values(), key=lambda r: (abs(self._excess(r)), abs(r.position)))
-        if near(best.mean, self._target, tolerance):
+        if within_tolerance(best.mean, self._target, tolerance):
             return Twin(best.plan, before, best.mean)
         return Twin(best.plan, before, best.mean, self._problem(best, tolerance, most))
 
@@ -118,7 +124,7 @@ class _Readings:
         if others:
             (x, y), (u, v) = nearest, others[0]
             rise = min(max((y - v) / (x - u), _RISES[0]), _RISES[1])
-        furthest = math.log(FURTHEST)
+        furthest = math.log(MAX_WIDTH_FACTOR)
         step = -nearest[1] / rise
         ends = (nearest[0] + step * more / 8 for more in range(8, 8 * _FINE))
         factors = (math.exp(min(max(end, -furthest), furthest)) for end in ends)
@@ -128,7 +134,7 @@ class _Readings:
         return self._at(factor) not in self._found
 
     def _at(self, factor: float) -> Plan:
-        plan = scaled(self._plan, factor, self._builder)
+        plan = scale_plan(self._plan, factor, self._builder)
         return self._plan if plan.widths == self._plan.widths else plan
 
     def _problem(self, best: _Reading, tolerance: float, most: int) -> str:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Literal
 
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.budget_projection import even, settle
-from partialnas.space.cost.learned_blocks import Place, Sizes, Slot, slots
+from partialnas.space.cost.budget_projection import project_to_budget, uniform_allocation
+from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartSizes, learned_blocks
 
-Control = Literal["learned", "uniform", "reversed", "shuffled"]
+ControlKind = Literal["learned", "uniform", "reversed", "shuffled"]
 """The learned ratios as they are, one for all layers, in reversed order of depth, in any other."""
 
 Shares = tuple[float, ...]
@@ -21,12 +21,12 @@ Shares = tuple[float, ...]
 
 
 def control_sizes(
-    kind: Control,
+    kind: ControlKind,
     architecture: Architecture,
-    sizes: Mapping[Place, Sequence[int]],
+    sizes: Mapping[BlockIndex, Sequence[int]],
     resolution: int | tuple[int, int],
     seed: int = 0,
-) -> dict[Place, Sizes]:
+) -> dict[BlockIndex, PartSizes]:
     """The sizes of a control, which cost at most what the learned ones cost, and nearly that.
 
     Shares of the width move between blocks that learn the same parts; those of one block stay
@@ -39,36 +39,36 @@ def control_sizes(
         resolution: side of the images in pixels, or their height and width.
         seed: of the order of `shuffled`, which differs from the learned one if any other does.
     """
-    found = [_any_size(slot) for slot in slots(architecture, resolution)]
+    found = [_any_size(slot) for slot in learned_blocks(architecture, resolution)]
     if kind == "learned":
         return {slot.place: tuple(sizes[slot.place]) for slot in found}
     spent = sum(slot.macs(sizes[slot.place]) for slot in found)
     shares = [_shares(slot, sizes[slot.place]) for slot in found]
     if kind == "uniform":
-        return even(found, _means(found, shares), spent)
+        return uniform_allocation(found, _means(found, shares), spent)
     moved = _moved(found, shares, None if kind == "reversed" else random.Random(seed))
     wanted = [
         [share * slot.block.width for share in own] for slot, own in zip(found, moved, strict=True)
     ]
-    return settle(found, wanted, spent)
+    return project_to_budget(found, wanted, spent)
 
 
-def _any_size(slot: Slot) -> Slot:
+def _any_size(slot: LearnedBlock) -> LearnedBlock:
     """The layer, free to take sizes that its method could not learn."""
     return replace(slot, learning=slot.learning._replace(method="threshold"))
 
 
-def _shares(slot: Slot, sizes: Sequence[int]) -> Shares:
+def _shares(slot: LearnedBlock, sizes: Sequence[int]) -> Shares:
     return tuple(size / slot.block.width for size in slot.learned(sizes))
 
 
-def _groups(found: Sequence[Slot]) -> Iterator[list[int]]:
+def _groups(found: Sequence[LearnedBlock]) -> Iterator[list[int]]:
     """The layers, by their position, that can exchange their shares."""
     for parts in dict.fromkeys(slot.learning.parts for slot in found):
         yield [index for index, slot in enumerate(found) if slot.learning.parts == parts]
 
 
-def _means(found: Sequence[Slot], shares: Sequence[Shares]) -> list[Shares]:
+def _means(found: Sequence[LearnedBlock], shares: Sequence[Shares]) -> list[Shares]:
     """Of each layer the mean shares of all that learn the same parts."""
     means = list(shares)
     for group in _groups(found):
@@ -80,7 +80,7 @@ def _means(found: Sequence[Slot], shares: Sequence[Shares]) -> list[Shares]:
 
 
 def _moved(
-    found: Sequence[Slot], shares: Sequence[Shares], rng: random.Random | None
+    found: Sequence[LearnedBlock], shares: Sequence[Shares], rng: random.Random | None
 ) -> list[Shares]:
     """The shares in reversed order, or in a random one."""
     moved = list(shares)

@@ -8,40 +8,40 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.learned_blocks import Place, Sizes
+from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes
 from partialnas.space.errors import UserError
 from partialnas.space.nn.attention import ChannelAttention, SelfAttention, SpatialAttention
-from partialnas.space.nn.blocks import Block
-from partialnas.space.nn.dpconv import InputMixer, LearnedMixer
+from partialnas.space.nn.blocks import NetworkBlock
+from partialnas.space.nn.dpconv import InputDependentMixer, LearnedMixer
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.sliced_ops import head_columns, head_rows
+from partialnas.space.nn.sliced_ops import sliced_proj_weight, sliced_qkv_weight
 from partialnas.space.nn.soft_kernel import Span
 
 
-def learned_mixers(network: nn.Module) -> dict[Place, LearnedMixer | InputMixer]:
+def learned_mixers(network: nn.Module) -> dict[BlockIndex, LearnedMixer | InputDependentMixer]:
     """The mixers of a network that learn their ratios, by stage and block (from 0)."""
     return {
         place: block.mixer
         for place, block in _blocks(network)
-        if isinstance(block.mixer, LearnedMixer | InputMixer)
+        if isinstance(block.mixer, LearnedMixer | InputDependentMixer)
     }
 
 
-def _blocks(network: nn.Module) -> Iterator[tuple[Place, Block]]:
+def _blocks(network: nn.Module) -> Iterator[tuple[BlockIndex, NetworkBlock]]:
     for stage, blocks in enumerate(network.stages if isinstance(network, Network) else ()):
         modules: Any = blocks.get_submodule("blocks")
         yield from (((stage, index), block) for index, block in enumerate(modules))
 
 
-def learned_sizes(network: nn.Module) -> dict[Place, Sizes]:
+def learned_sizes(network: nn.Module) -> dict[BlockIndex, PartSizes]:
     """The channels of each part where a network has learned its ratios.
 
     Raises:
         UserError: its ratios depend on the image, or are still being learned.
     """
-    sizes: dict[Place, Sizes] = {}
+    sizes: dict[BlockIndex, PartSizes] = {}
     for place, mixer in learned_mixers(network).items():
-        if isinstance(mixer, InputMixer):
+        if isinstance(mixer, InputDependentMixer):
             raise UserError(
                 "its ratios depend on the image, so that there is no static network that computes "
                 "the same; learn them per layer to freeze them"
@@ -84,7 +84,7 @@ def _static(network: Network, architecture: Architecture) -> Network:
     return frozen.to(weight.device, weight.dtype)
 
 
-def _mixer_state(block: Block) -> dict[str, Tensor]:
+def _mixer_state(block: NetworkBlock) -> dict[str, Tensor]:
     mixer = block.mixer
     if not isinstance(mixer, LearnedMixer):
         state: dict[str, Tensor] = mixer.state_dict()
@@ -113,9 +113,9 @@ def _part_state(part: nn.Module, span: Span) -> dict[str, Tensor]:
         case SelfAttention():
             used = (span.high - span.low) // part.heads
             return _of_channels(state, span) | {
-                "qkv.weight": head_rows(part, used)[:, span.slice],
+                "qkv.weight": sliced_qkv_weight(part, used)[:, span.slice],
                 "position.table": part.position.table,
-                "proj.weight": head_columns(part, used)[span.slice],
+                "proj.weight": sliced_proj_weight(part, used)[span.slice],
             }
     return {}
 

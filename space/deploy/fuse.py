@@ -15,7 +15,7 @@ from partialnas.space.nn.attention import (
     PartialSpatialAttention,
     SpatialAttention,
 )
-from partialnas.space.nn.blocks import Block, Mixer, Mlp
+from partialnas.space.nn.blocks import Mixer, Mlp, NetworkBlock
 from partialnas.space.nn.layers import Downsample
 from partialnas.space.nn.network import Network
 
@@ -54,12 +54,12 @@ def deploy(network: Network) -> nn.Module:
             case Downsample():
                 _fold_after(module.conv, module.norm)
                 _drop(module, "norm")
-            case Block():
+            case NetworkBlock():
                 _fold_block(module)
     return deployed.to(dtype)
 
 
-def _fold_block(block: Block) -> None:
+def _fold_block(block: NetworkBlock) -> None:
     if isinstance(block.mixer, Mixer):
         _fold_mixer(block, block.mixer)
     _fold_after(block.mlp.expand, block.mlp.norm)
@@ -68,7 +68,7 @@ def _fold_block(block: Block) -> None:
         _fold_pat_sp(block.mlp, block.mlp.pat_sp)
 
 
-def _fold_mixer(block: Block, mixer: Mixer) -> None:
+def _fold_mixer(block: NetworkBlock, mixer: Mixer) -> None:
     for part in mixer.parts:
         if isinstance(part, ChannelAttention):
             _fold_after(part.gate, part.gate_norm)
@@ -81,7 +81,7 @@ def _fold_mixer(block: Block, mixer: Mixer) -> None:
         _fold_before(block.mlp.expand, *_take_affine(block, mixer))
 
 
-def _take_affine(block: Block, mixer: Mixer) -> tuple[Tensor, Tensor]:
+def _take_affine(block: NetworkBlock, mixer: Mixer) -> tuple[Tensor, Tensor]:
     """Takes the norms off the ends of the mixer's parts: the scale and shift they were."""
     scales, shifts = [], []
     for part, size in zip(mixer.parts, mixer.sizes, strict=True):

@@ -4,20 +4,20 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from partialnas.space.arch.architecture import Activation, RealisedBlock
-from partialnas.space.arch.parts import RealisedPart
+from partialnas.space.arch.architecture import Activation, RealizedBlock
+from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.nn.attention import (
     PartialSpatialAttention,
 )
-from partialnas.space.nn.dpconv import InputMixer, LearnedMixer
-from partialnas.space.nn.layers import BatchNorm, activation
+from partialnas.space.nn.dpconv import InputDependentMixer, LearnedMixer
+from partialnas.space.nn.layers import BatchNorm, make_activation
 from partialnas.space.nn.operations import build_part
 
 
 class Mixer(nn.Module):
     """The partial-channel mixer: each part of the channels goes through its own operation."""
 
-    def __init__(self, parts: tuple[RealisedPart, ...], dropout: float) -> None:
+    def __init__(self, parts: tuple[RealizedPart, ...], dropout: float) -> None:
         super().__init__()
         self.sizes = [part.channels for part in parts]
         self.parts = nn.ModuleList(build_part(part, dropout) for part in parts)
@@ -31,13 +31,13 @@ class Mixer(nn.Module):
         return torch.cat([part(p) for part, p in zip(self.parts, pieces, strict=True)], dim=1)
 
 
-def build_mixer(block: RealisedBlock, dropout: float) -> Mixer | LearnedMixer | InputMixer:
+def build_mixer(block: RealizedBlock, dropout: float) -> Mixer | LearnedMixer | InputDependentMixer:
     """The mixer of a block: with stated sizes, with learned ones, or with one for every image."""
     if block.learning is None:
         return Mixer(block.parts, dropout)
     operations = [build_part(part._replace(channels=block.width), dropout) for part in block.parts]
     if block.learning.per == "input":
-        return InputMixer(block.parts, operations, block.learning)
+        return InputDependentMixer(block.parts, operations, block.learning)
     return LearnedMixer(block.parts, operations)
 
 
@@ -48,7 +48,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.expand = nn.Conv2d(width, hidden, 1, bias=False)
         self.norm = BatchNorm(hidden)
-        self.act = activation(act)
+        self.act = make_activation(act)
         self.project = nn.Conv2d(hidden, width, 1, bias=False)
         self.pat_sp = PartialSpatialAttention(width) if pat_sp else nn.Identity()
 
@@ -59,11 +59,11 @@ class Mlp(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class NetworkBlock(nn.Module):
     """`x + DropPath(MLP(mix(x)))`; with self-attention, the mixer has a residual of its own."""
 
     def __init__(
-        self, block: RealisedBlock, act: Activation, drop_path: float, dropout: float
+        self, block: RealizedBlock, act: Activation, drop_path: float, dropout: float
     ) -> None:
         super().__init__()
         self.double_residual = block.double_residual

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.space.nn.sliced_ops import Membership, apply
-from partialnas.space.nn.soft_kernel import Kernel, Span, followed, shares_of
+from partialnas.space.nn.sliced_ops import SoftMask, forward_sliced
+from partialnas.space.nn.soft_kernel import SoftKernel, Span, shallower_channels, share_sum
 
 
-class Task(NamedTuple):
+class PartAssignment(NamedTuple):
     """What a part has to do.
 
     Attributes:
@@ -32,10 +32,10 @@ class Task(NamedTuple):
     part: int
     span: Span
     segments: range
-    kernel: Kernel | None
+    kernel: SoftKernel | None
 
 
-class Division:
+class ChannelPartition:
     """How the parts of a block share its channels.
 
     Args:
@@ -55,7 +55,7 @@ class Division:
     ) -> None:
         kinds = [type(part) for part in parts]
         self._idle = [issubclass(kind, nn.Identity) for kind in kinds]
-        kernels: list[Kernel | None] = [None] * len(kinds)
+        kernels: list[SoftKernel | None] = [None] * len(kinds)
         if ends is not None:
             convs = [issubclass(kind, nn.Conv2d) for kind in kinds]
             kernels = list(_kernels(convs, self._idle, spans, ends, device))
@@ -63,7 +63,7 @@ class Division:
         cuts = sorted({edge for span in spans if span.high > span.low for edge in span})
         self._lengths = [high - low for low, high in pairwise(cuts)]
         self._tasks = [
-            Task(index, span, range(cuts.index(span.low), cuts.index(span.high)), kernel)
+            PartAssignment(index, span, range(cuts.index(span.low), cuts.index(span.high)), kernel)
             for index, (span, kernel) in enumerate(zip(spans, kernels, strict=True))
             if span.high > span.low
         ]
@@ -95,7 +95,9 @@ class Division:
         sums = [sum(pieces[1:], pieces[0]) for pieces in made]
         return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
-    def _as_they_are(self, task: Task, own: list[Tensor], shares: Tensor) -> Sequence[Tensor]:
+    def _as_they_are(
+        self, task: PartAssignment, own: list[Tensor], shares: Tensor
+    ) -> Sequence[Tensor]:
         """Maps as far as they belong to an idle part; costs nothing where no boundary is near."""
         shared = [self._shared[segment] for segment in task.segments]
         if not any(shared):
@@ -108,18 +110,18 @@ class Division:
 
 
 def _worked_on(
-    part: nn.Module, task: Task, own: list[Tensor], shares: Tensor, ramp: float
+    part: nn.Module, task: PartAssignment, own: list[Tensor], shares: Tensor, ramp: float
 ) -> Sequence[Tensor]:
     """What a part makes of its segments."""
     x = own[0] if len(own) == 1 else torch.cat(own, 1)
     if task.kernel is not None and isinstance(part, nn.Conv2d):
         maps = functional.conv2d(x, task.kernel.of(part, shares), padding=1)
     else:
-        maps = apply(part, x, task.span, Membership(_member(shares, task), ramp))
+        maps = forward_sliced(part, x, task.span, SoftMask(_member(shares, task), ramp))
     return [maps] if len(own) == 1 else torch.split(maps, [piece.shape[1] for piece in own], dim=1)
 
 
-def _member(shares: Tensor, task: Task) -> Tensor:
+def _member(shares: Tensor, task: PartAssignment) -> Tensor:
     """B x span, how far the channels of a part belong to it."""
     own = shares.reshape(-1, *shares.shape[-2:])[:, :, task.span.slice]
     before, last = task.part - 1, shares.shape[-2]
@@ -134,7 +136,7 @@ def _kernels(
     spans: Sequence[Span],
     ends: Sequence[float],
     device: torch.device | None,
-) -> Iterator[Kernel | None]:
+) -> Iterator[SoftKernel | None]:
     """Of each convolution its kernel; each channel is kept by the first that has it."""
     shape = len(ends), spans[-1].high
     still = [index for index, nothing in enumerate(idle) if nothing]
@@ -144,11 +146,13 @@ def _kernels(
         if not convs[index]:
             yield None
             continue
-        entries = shares_of([index], followed(span, edges[index], edges[index + 1]), shape, device)
+        entries = share_sum(
+            [index], shallower_channels(span, edges[index], edges[index + 1]), shape, device
+        )
         last = torch.arange(max(span.low, taken), span.high)
-        kept = shares_of(still, last, shape, device) if still and len(last) else None
+        kept = share_sum(still, last, shape, device) if still and len(last) else None
         taken = span.high
-        yield Kernel(span, entries, kept)
+        yield SoftKernel(span, entries, kept)
 
 
 def _relieved(convs: Sequence[bool], idle: Sequence[bool], spans: Sequence[Span]) -> Iterator[Span]:

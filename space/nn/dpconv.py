@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from partialnas.space.arch.parts import Learning, RealisedPart, legal_sizes
+from partialnas.space.arch.parts import LearningSettings, RealizedPart, legal_sizes
 from partialnas.space.cost.formulas import predictor_width
 from partialnas.space.nn.attention import SelfAttention
-from partialnas.space.nn.channel_partition import Division
-from partialnas.space.nn.sliced_ops import apply
-from partialnas.space.nn.soft_kernel import Span, turning_point
+from partialnas.space.nn.channel_partition import ChannelPartition
+from partialnas.space.nn.sliced_ops import forward_sliced
+from partialnas.space.nn.soft_kernel import Span, depth_threshold
 
 
 class DividedMixer(nn.Module):
     """A mixer whose parts each hold an operation over all channels."""
 
-    def __init__(self, parts: Sequence[RealisedPart], operations: Sequence[nn.Module]) -> None:
+    def __init__(self, parts: Sequence[RealizedPart], operations: Sequence[nn.Module]) -> None:
         super().__init__()
         self.width = sum(part.channels for part in parts)
         self.parts = nn.ModuleList(_any_channels(operation, self.width) for operation in operations)
@@ -32,7 +32,7 @@ class DividedMixer(nn.Module):
         """The maps, the channels divided by whole sizes; parts may have none."""
         spans = [Span(low, high) for low, high in pairwise([0, *accumulate(sizes)])]
         pieces = [
-            apply(part, x[:, span.slice], span, None)
+            forward_sliced(part, x[:, span.slice], span, None)
             for part, span in zip(self.parts, spans, strict=True)
             if span.high > span.low
         ]
@@ -52,7 +52,7 @@ class LearnedMixer(DividedMixer):
 
     shares: Tensor
 
-    def __init__(self, parts: Sequence[RealisedPart], operations: Sequence[nn.Module]) -> None:
+    def __init__(self, parts: Sequence[RealizedPart], operations: Sequence[nn.Module]) -> None:
         super().__init__(parts, operations)
         self.register_buffer("shares", torch.empty(len(parts) - 1, self.width), persistent=False)
         self._planned: tuple[Any, Any] = None, None
@@ -89,13 +89,13 @@ class LearnedMixer(DividedMixer):
         edges = zip([0, *lows], [*highs, self.width], strict=True)
         self._plan = [Span(low, min(high, self.width)) for low, high in edges], ends
 
-    def _division(self) -> Division:
+    def _division(self) -> ChannelPartition:
         """Who works where; planned anew when that changes, which it seldom does."""
         (spans, ends), device = self._plan, self.shares.device
-        key = spans, [turning_point(*pair) for pair in pairwise(ends)], device
+        key = spans, [depth_threshold(*pair) for pair in pairwise(ends)], device
         if key != self._planned[0]:
-            self._planned = key, Division(self.parts, spans, ends, device)
-        division: Division = self._planned[1]
+            self._planned = key, ChannelPartition(self.parts, spans, ends, device)
+        division: ChannelPartition = self._planned[1]
         return division
 
     def get_extra_state(self) -> Tensor:
@@ -114,7 +114,7 @@ class LearnedMixer(DividedMixer):
         return self._division().mixed(self.parts, x, self.shares, self.ramp)
 
 
-class InputMixer(DividedMixer):
+class InputDependentMixer(DividedMixer):
     """A mixer that divides the channels of every image as a small predictor says.
 
     Its sizes are legal ones at any time, and hard. In evaluation the images of a batch are grouped
@@ -130,9 +130,9 @@ class InputMixer(DividedMixer):
 
     def __init__(
         self,
-        parts: Sequence[RealisedPart],
+        parts: Sequence[RealizedPart],
         operations: Sequence[nn.Module],
-        learning: Learning,
+        learning: LearningSettings,
     ) -> None:
         super().__init__(parts, operations)
         (self.position,) = learning.parts
@@ -202,7 +202,7 @@ class InputMixer(DividedMixer):
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
         spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
-        return Division(self.parts, spans).mixed(self.parts, x, shares, 0.0)
+        return ChannelPartition(self.parts, spans).mixed(self.parts, x, shares, 0.0)
 
 
 def _before(end: float, ramp: float, width: int) -> list[float]:

@@ -14,7 +14,7 @@ from partialnas.space.nn.attention import PositionBias
 WEIGHT_STD = 0.02
 
 
-def initialise(network: nn.Module, seed: int) -> None:
+def initialize(network: nn.Module, seed: int) -> None:
     """Draws the weights of a network anew, each from its own generator.
 
     Weights of convolutions and linear layers are normal with std 0.02, biases 0, norms 1 and 0
@@ -24,14 +24,14 @@ def initialise(network: nn.Module, seed: int) -> None:
     for name, module in network.named_modules():
         match module:
             case nn.Conv2d() | nn.Linear():
-                initialise_layer(module, name, seed)
+                initialize_layer(module, name, seed)
             case nn.BatchNorm2d() | nn.LayerNorm():
                 module.reset_parameters()
             case PositionBias():
                 nn.init.zeros_(module.table)
 
 
-def initialise_layer(layer: nn.Conv2d | nn.Linear, name: str, seed: int) -> None:
+def initialize_layer(layer: nn.Conv2d | nn.Linear, name: str, seed: int) -> None:
     """Draws the weights of the layer called `name`; its bias becomes 0."""
     with torch.no_grad():
         layer.weight.copy_(_normal(layer.weight.shape, f"{name}.weight", seed))

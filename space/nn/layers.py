@@ -36,7 +36,7 @@ class Downsample(nn.Module):
         return out
 
 
-def activation(name: Activation) -> nn.Module:
+def make_activation(name: Activation) -> nn.Module:
     """A new layer of the named activation."""
     match name:
         case "gelu":

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from partialnas.space.arch.architecture import Activation, Architecture, RealisedBlock
-from partialnas.space.nn.blocks import Block
-from partialnas.space.nn.init import fresh_seed, initialise, initialise_layer
-from partialnas.space.nn.layers import Downsample, activation
-
-__all__ = ["Network", "NetworkStage", "initialise"]
+from partialnas.space.arch.architecture import Activation, Architecture, RealizedBlock
+from partialnas.space.nn.blocks import NetworkBlock
+from partialnas.space.nn.init import fresh_seed, initialize, initialize_layer
+from partialnas.space.nn.layers import Downsample, make_activation
 
 
 class NetworkStage(nn.Module):
@@ -20,7 +18,7 @@ class NetworkStage(nn.Module):
 
     def __init__(
         self,
-        blocks: tuple[RealisedBlock, ...],
+        blocks: tuple[RealizedBlock, ...],
         in_channels: int | None,
         act: Activation,
         drop_path: list[float],
@@ -32,7 +30,7 @@ class NetworkStage(nn.Module):
         self.merge = nn.Identity() if in_channels is None else Downsample(in_channels, width, 2)
         self.blocks = nn.Sequential(
             *(
-                Block(block, act, rate, dropout)
+                NetworkBlock(block, act, rate, dropout)
                 for block, rate in zip(blocks, drop_path, strict=True)
             )
         )
@@ -50,7 +48,7 @@ class Network(nn.Module):
     """The network of an architecture.
 
     Built from `architecture.realised` alone, so that equal digests build equal networks. Its
-    weights are drawn by the rule of `initialise` with a seed from torch's global generator.
+    weights are drawn by the rule of `initialize` with a seed from torch's global generator.
 
     Args:
         architecture: what to build.
@@ -99,9 +97,9 @@ class Network(nn.Module):
         )
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
-        self.head_act = activation(act)
+        self.head_act = make_activation(act)
         self.classifier = self._classifier(num_classes)
-        initialise(self, fresh_seed())
+        initialize(self, fresh_seed())
 
     def _classifier(self, num_classes: int) -> nn.Module:
         return nn.Linear(self.head_hidden_size, num_classes) if num_classes > 0 else nn.Identity()
@@ -171,7 +169,7 @@ class Network(nn.Module):
         weight = self.head_conv.weight
         self.classifier = self._classifier(num_classes).to(weight.device, weight.dtype)
         if isinstance(self.classifier, nn.Linear):
-            initialise_layer(self.classifier, "classifier", fresh_seed())
+            initialize_layer(self.classifier, "classifier", fresh_seed())
         self.train(self.training)
 
 

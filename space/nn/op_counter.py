@@ -25,7 +25,7 @@ _FUSED_ATTENTION = "aten::scaled_dot_product_attention"
 
 
 @dataclass(frozen=True)
-class Count:
+class OpCounts:
     """What was counted of a network, in evaluation mode, for one image.
 
     Attributes:
@@ -46,7 +46,7 @@ class Count:
     skipped: dict[str, int]
 
 
-def count(network: nn.Module, resolution: int | tuple[int, int], in_chans: int = 3) -> Count:
+def count_ops(network: nn.Module, resolution: int | tuple[int, int], in_chans: int = 3) -> OpCounts:
     """Counts a network on one image of `resolution` pixels; leaves the network as it is."""
     image = blank_images(network, resolution, in_chans)
     with evaluating(network), torch.no_grad(), _explicit_attention():
@@ -56,7 +56,7 @@ def count(network: nn.Module, resolution: int | tuple[int, int], in_chans: int =
             network(image)
         by_operator = flops.by_operator()
         macs = int(sum(by_operator.values()))
-        return Count(
+        return OpCounts(
             params=sum(parameter.numel() for parameter in network.parameters()),
             macs=macs,
             macs_raw=macs - int(by_operator[_FUSED_ATTENTION.removeprefix("aten::")]),

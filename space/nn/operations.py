@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from partialnas.space.arch.parts import RealisedPart
+from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.nn.attention import (
     ChannelAttention,
     SelfAttention,
@@ -10,7 +10,7 @@ from partialnas.space.nn.attention import (
 )
 
 
-def build_part(part: RealisedPart, dropout: float) -> nn.Module:
+def build_part(part: RealizedPart, dropout: float) -> nn.Module:
     """The operation that works on one part of the channels; keeps their number and map size."""
     channels = part.channels
     match part.op:

@@ -23,7 +23,7 @@ from partialnas.space.nn.layers import BatchNorm
 from partialnas.space.nn.soft_kernel import Span
 
 
-class Membership(NamedTuple):
+class SoftMask(NamedTuple):
     """How far the channels of a span belong to a part.
 
     Attributes:
@@ -45,7 +45,7 @@ class Membership(NamedTuple):
         return self.shares[:, :, None, None]
 
 
-def apply(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> Tensor:
+def forward_sliced(part: nn.Module, x: Tensor, span: Span, member: SoftMask | None) -> Tensor:
     """What a part's operation makes of the channels of a span.
 
     Args:
@@ -70,16 +70,14 @@ def apply(part: nn.Module, x: Tensor, span: Span, member: Membership | None) -> 
     return out if member is None else out * member.maps
 
 
-def _conv(conv: nn.Conv2d, x: Tensor, span: Span, member: Membership | None) -> Tensor:
+def _conv(conv: nn.Conv2d, x: Tensor, span: Span, member: SoftMask | None) -> Tensor:
     weight = conv.weight[span.slice, span.slice]
     if member is None:
         return functional.conv2d(x, weight, padding=1)
     return functional.conv2d(x * member.maps, weight, padding=1) * member.maps
 
 
-def _channel(
-    attention: ChannelAttention, x: Tensor, span: Span, member: Membership | None
-) -> Tensor:
+def _channel(attention: ChannelAttention, x: Tensor, span: Span, member: SoftMask | None) -> Tensor:
     statistics = mean_and_std(x)
     if member is not None:
         statistics = statistics * member.maps
@@ -90,9 +88,7 @@ def _channel(
     return out if member is None else out * member.maps
 
 
-def _spatial(
-    attention: SpatialAttention, x: Tensor, span: Span, member: Membership | None
-) -> Tensor:
+def _spatial(attention: SpatialAttention, x: Tensor, span: Span, member: SoftMask | None) -> Tensor:
     seen = x if member is None else x * member.maps
     gate = functional.conv2d(seen, attention.gate.weight[:, span.slice])
     out = _normed(attention.norm, x * functional.hardsigmoid(gate), span)
@@ -114,13 +110,13 @@ def _normed(norm: BatchNorm, x: Tensor, span: Span) -> Tensor:
     )
 
 
-def _self(attention: SelfAttention, x: Tensor, span: Span, member: Membership | None) -> Tensor:
+def _self(attention: SelfAttention, x: Tensor, span: Span, member: SoftMask | None) -> Tensor:
     """Each head has the first of the rows that it would have at full width."""
     batch, channels, height, width = x.shape
     heads = attention.heads
     tokens = _layer_normed(attention.norm, x.flatten(2).transpose(1, 2), span, member)
     used = _most_rows(attention, channels, member)
-    qkv = functional.linear(tokens, head_rows(attention, used)[:, span.slice])
+    qkv = functional.linear(tokens, sliced_qkv_weight(attention, used)[:, span.slice])
     parts = qkv.reshape(batch, height * width, 3, heads, used).permute(2, 0, 3, 1, 4)
     query, key, value = parts.unbind(0)
     if member is None:
@@ -131,7 +127,7 @@ def _self(attention: SelfAttention, x: Tensor, span: Span, member: Membership | 
         query, value = query * share * depth**-0.5, value * share
     logits = query @ key.transpose(-2, -1) + attention.position(height, width)
     mixed = attention.weights_dropout(logits.softmax(dim=-1)) @ value
-    weight = head_columns(attention, used)[span.slice]
+    weight = sliced_proj_weight(attention, used)[span.slice]
     mixed = functional.linear(
         mixed.transpose(1, 2).flatten(2), weight, attention.proj.bias[span.slice]
     )
@@ -139,7 +135,7 @@ def _self(attention: SelfAttention, x: Tensor, span: Span, member: Membership | 
     return out if member is None else out * member.maps
 
 
-def _most_rows(attention: SelfAttention, channels: int, member: Membership | None) -> int:
+def _most_rows(attention: SelfAttention, channels: int, member: SoftMask | None) -> int:
     """Rows of each head that can be in use, in part or whole, where a span has so many channels."""
     if member is None:
         return channels // attention.heads
@@ -153,21 +149,21 @@ def _row_shares(depth: Tensor, rows: int, ramp: float) -> Tensor:
     return ((depth - places) / max(ramp, 1e-3) + 0.5).clamp(0, 1)
 
 
-def head_rows(attention: SelfAttention, used: int) -> Tensor:
+def sliced_qkv_weight(attention: SelfAttention, used: int) -> Tensor:
     """The query, key and value weights of the first `used` rows of each head."""
     weight = attention.qkv.weight
     every = weight.view(3, attention.heads, -1, weight.shape[1])
     return every[:, :, :used].flatten(0, 2)
 
 
-def head_columns(attention: SelfAttention, used: int) -> Tensor:
+def sliced_proj_weight(attention: SelfAttention, used: int) -> Tensor:
     """The projection's weights of the first `used` rows of each head."""
     weight = attention.proj.weight
     return weight.view(weight.shape[0], attention.heads, -1)[:, :, :used].flatten(1)
 
 
 def _layer_normed(
-    norm: nn.LayerNorm, tokens: Tensor, span: Span, member: Membership | None
+    norm: nn.LayerNorm, tokens: Tensor, span: Span, member: SoftMask | None
 ) -> Tensor:
     """The layer norm over the channels of a span, each counting as far as it belongs."""
     scale, shift = norm.weight[span.slice], norm.bias[span.slice]

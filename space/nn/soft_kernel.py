@@ -27,7 +27,7 @@ class Span(NamedTuple):
         return slice(self.low, self.high)
 
 
-class Shares(NamedTuple):
+class ShareSum(NamedTuple):
     """How far channels belong to some parts, as a sum over shares of boundaries.
 
     Attributes:
@@ -54,9 +54,9 @@ class Shares(NamedTuple):
             onto.index_add_(0, places.flatten(), gradient.flatten(), alpha=sign)
 
 
-def shares_of(
+def share_sum(
     parts: Iterable[int], channels: Tensor, shape: tuple[int, int], device: torch.device | None
-) -> Shares:
+) -> ShareSum:
     """How far channels belong to any of some parts.
 
     Args:
@@ -75,10 +75,10 @@ def shares_of(
         for boundary, sign in ends.items()
         if sign and 0 <= boundary < boundaries
     ]
-    return Shares(ends.get(boundaries, 0), terms)
+    return ShareSum(ends.get(boundaries, 0), terms)
 
 
-class Kernel(NamedTuple):
+class SoftKernel(NamedTuple):
     """What a convolution's weight becomes where boundaries are soft.
 
     Attributes:
@@ -89,8 +89,8 @@ class Kernel(NamedTuple):
     """
 
     span: Span
-    entries: Shares
-    kept: Shares | None
+    entries: ShareSum
+    kept: ShareSum | None
 
     def of(self, conv: nn.Conv2d, shares: Tensor) -> Tensor:
         """The weight for (P - 1) x C shares."""
@@ -98,7 +98,7 @@ class Kernel(NamedTuple):
         return weight
 
 
-def followed(span: Span, start: float, end: float) -> Tensor:
+def shallower_channels(span: Span, start: float, end: float) -> Tensor:
     """Which channel each entry among those of a span follows: the one that lies less deep.
 
     Where shares differ that is the lesser one. Of equal shares it is the one that the nearest
@@ -112,13 +112,13 @@ def followed(span: Span, start: float, end: float) -> Tensor:
     """
     channels = torch.arange(span.low, span.high)
     if math.isfinite(start + end):
-        end = turning_point(start, end) - start
+        end = depth_threshold(start, end) - start
     depth = torch.minimum(channels + 0.5 - start, end - channels - 0.5)
     own = channels[:, None].expand(-1, len(channels))
     return torch.where(depth[:, None] < depth, own, own.T)[:, :, None, None]
 
 
-def turning_point(start: float, end: float) -> float:
+def depth_threshold(start: float, end: float) -> float:
     """What tells which of two channels at opposite ends of a part lies deeper.
 
     Their middles add up to less or to more than this; as they never add up to the same, parts with
@@ -131,7 +131,7 @@ class _MixedWeight(torch.autograd.Function):
     """What autograd would make of slices, a minimum and sums, in a fraction of the operations."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, shares: Tensor, kernel: Kernel) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, shares: Tensor, kernel: SoftKernel) -> Tensor:
         own = weight[kernel.span.slice, kernel.span.slice]
         mask = kernel.entries.of(shares)
         ctx.save_for_backward(weight, shares, own, mask)
@@ -146,7 +146,7 @@ class _MixedWeight(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         weight, shares, own, mask = ctx.saved_tensors
-        kernel: Kernel = ctx.kernel
+        kernel: SoftKernel = ctx.kernel
         whole, slopes = torch.zeros_like(weight), torch.zeros_like(shares)
         torch.mul(gradient, mask, out=whole[kernel.span.slice, kernel.span.slice])
         flat = slopes.view(-1)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.axes.axis import Axis
-from partialnas.space.axes.decoder import Chosen
-from partialnas.space.search_space.dynamic_programming import count
-from partialnas.space.search_space.sampling import draw, find, repair
+from partialnas.space.axes.decoder import Assignment
+from partialnas.space.search_space.dynamic_programming import count_points
+from partialnas.space.search_space.sampling import repair, sample_assignment, sample_feasible
 
 if TYPE_CHECKING:
     from partialnas.space.search_space.space import Space
@@ -20,15 +20,15 @@ _EXPECTED = 20
 _HIGH = 0.5
 
 
-def check(space: "Space") -> list[str]:
+def space_warnings(space: "Space") -> list[str]:
     """What is worth knowing before a study of this space runs, one line per remark.
 
     Raises:
         UserError: nothing satisfies the constraints; tells the nearest value reached.
     """
     rng = random.Random(0)
-    find(space, rng)
-    drawn = [repair(space.layout, draw(space.layout, rng), rng) for _ in range(_DRAWS)]
+    sample_feasible(space, rng)
+    drawn = [repair(space.layout, sample_assignment(space.layout, rng), rng) for _ in range(_DRAWS)]
     buildable = [chosen for chosen in drawn if chosen is not None]
     return [
         *_single_levels(space),
@@ -46,7 +46,7 @@ def _single_levels(space: "Space") -> Iterator[str]:
             yield f"space.axes.{axis.name}: has one level only, so that it varies nothing"
 
 
-def _never_active(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
+def _never_active(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     met = {name for chosen in drawn for name, _ in chosen}
     for axis in space.scheme.axes.values():
         if axis.name not in met:
@@ -69,7 +69,7 @@ def _use(axis: Axis) -> str:
     return "does its condition hold"
 
 
-def _never_chosen(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
+def _never_chosen(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     for axis in space.scheme.axes.values():
         labels = [level.label for c in drawn for (name, _), level in c.items() if name == axis.name]
         for label in axis.labels if len(labels) >= _EXPECTED * len(axis.levels) else ():
@@ -80,7 +80,7 @@ def _never_chosen(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
                 )
 
 
-def _without_effect(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
+def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     for axis in space.scheme.axes.values():
         changes = list(_changes(space, axis, drawn))
         if changes and not any(changes):
@@ -90,7 +90,7 @@ def _without_effect(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
             )
 
 
-def _changes(space: "Space", axis: Axis, drawn: list[Chosen]) -> Iterator[bool]:
+def _changes(space: "Space", axis: Axis, drawn: list[Assignment]) -> Iterator[bool]:
     """For changes of one level of an axis whether another network follows, up to the first."""
     changed = (
         space.scheme.architecture(near).digest != space.scheme.architecture(chosen).digest
@@ -107,7 +107,7 @@ def _changes(space: "Space", axis: Axis, drawn: list[Chosen]) -> Iterator[bool]:
             return
 
 
-def _single_tokens(space: "Space", drawn: list[Chosen]) -> Iterator[str]:
+def _single_tokens(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     met: set[tuple[int, int]] = set()
     for chosen in drawn:
         architecture = space.scheme.architecture(chosen)
@@ -129,9 +129,9 @@ def _attending(space: "Space", architecture: Architecture) -> Iterator[int]:
 
 def _invalid_share(space: "Space") -> Iterator[str]:
     rng = random.Random(1)
-    drawn = [draw(space.layout, rng) for _ in range(_DRAWS)]
+    drawn = [sample_assignment(space.layout, rng) for _ in range(_DRAWS)]
     broken = [found for chosen in drawn for found in islice(space.scheme.invalid(chosen), 1)]
-    counted = count(space.scheme)
+    counted = count_points(space.scheme)
     share = 1 - counted[0] / counted[1] if counted else len(broken) / len(drawn)
     if share > _HIGH and broken:
         (stage, block), reason = broken[0]

@@ -13,28 +13,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from partialnas.space.arch.plan import STAGES
+from partialnas.space.arch.plan import NUM_STAGES
 from partialnas.space.axes.axis import Axis, Level
-from partialnas.space.axes.decoder import Chosen, Scheme, Scope
+from partialnas.space.axes.decoder import Assignment, Decoder, Scope
 
 T = TypeVar("T")
 _Table = dict[int, T]
 """Per set of coarse axes that blocks use (as bits) what is known of the alternatives."""
 
 
-class TooLargeError(Exception):
+class StepLimitError(Exception):
     """A fold would take more steps than it is allowed."""
 
 
-class Algebra(ABC, Generic[T]):
+class EvaluationAlgebra(ABC, Generic[T]):
     """What a fold finds out."""
 
     @abstractmethod
-    def levels(self, axis: Axis, scope: Scope, chosen: Chosen) -> Sequence[Level]:
+    def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:
         """The levels worth trying, given what is chosen so far."""
 
     @abstractmethod
-    def item(self, scope: Scope, chosen: Chosen) -> T | None:
+    def item(self, scope: Scope, chosen: Assignment) -> T | None:
         """What is known of the choices made at a scope; None to leave the alternative out."""
 
     @abstractmethod
@@ -50,36 +50,38 @@ class Algebra(ABC, Generic[T]):
         """What tells blocks apart beyond what is chosen for them."""
 
 
-class Witness(Algebra[Chosen]):
+class WitnessAlgebra(EvaluationAlgebra[Assignment]):
     """Keeps one way of choosing per alternative, among those that `admits` lets pass."""
 
     @abstractmethod
-    def admits(self, scope: Scope, chosen: Chosen) -> bool:
+    def admits(self, scope: Scope, chosen: Assignment) -> bool:
         """Whether what is chosen for a scope can be part of a witness."""
 
     def place(self, scope: Scope) -> object:
         """Each scope has choices of its own."""
         return scope
 
-    def item(self, scope: Scope, chosen: Chosen) -> Chosen | None:
+    def item(self, scope: Scope, chosen: Assignment) -> Assignment | None:
         """The choices made at this very scope."""
         if not self.admits(scope, chosen):
             return None
         return {key: level for key, level in chosen.items() if key[1] == scope}
 
-    def either(self, one: Chosen, other: Chosen) -> Chosen:  # noqa: ARG002
+    def either(self, one: Assignment, other: Assignment) -> Assignment:  # noqa: ARG002
         """The first of them."""
         return one
 
-    def both(self, one: Chosen, other: Chosen) -> Chosen:
+    def both(self, one: Assignment, other: Assignment) -> Assignment:
         """The choices of both."""
         return {**one, **other}
 
 
-class Fold(Generic[T]):
+class DynamicProgram(Generic[T]):
     """A fold of a scheme by an algebra, in at most `steps` steps where that is given."""
 
-    def __init__(self, scheme: Scheme, algebra: Algebra[T], steps: int | None = None) -> None:
+    def __init__(
+        self, scheme: Decoder, algebra: EvaluationAlgebra[T], steps: int | None = None
+    ) -> None:
         self._scheme = scheme
         self._algebra = algebra
         self._steps = steps
@@ -112,14 +114,14 @@ class Fold(Generic[T]):
         """
         return self._table((), {}).get(0)
 
-    def _table(self, scope: Scope, chosen: Chosen) -> _Table[T]:
+    def _table(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         """What is within a scope, given what is chosen outside of it."""
         key = (len(scope), self._algebra.place(scope), self._reads(scope, chosen))
         if key not in self._memo:
             self._memo[key] = self._fill(scope, chosen)
         return self._memo[key]
 
-    def _reads(self, scope: Scope, chosen: Chosen) -> tuple[Any, ...]:
+    def _reads(self, scope: Scope, chosen: Assignment) -> tuple[Any, ...]:
         """All that is chosen outside of a scope and matters within it."""
         levels = [
             (axis, chosen.get((axis.name, scope[: axis.rank])))
@@ -135,7 +137,7 @@ class Fold(Generic[T]):
             for axis, level in levels
         )
 
-    def _fill(self, scope: Scope, chosen: Chosen) -> _Table[T]:
+    def _fill(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         axes = self._at_rank[len(scope)]
         own = sum(self._bits.get(axis.name, 0) for axis in axes)
         table: _Table[T] = {}
@@ -146,8 +148,8 @@ class Fold(Generic[T]):
         return table
 
     def _settle(
-        self, axes: Sequence[Axis], scope: Scope, chosen: Chosen
-    ) -> Iterator[tuple[Chosen, int]]:
+        self, axes: Sequence[Axis], scope: Scope, chosen: Assignment
+    ) -> Iterator[tuple[Assignment, int]]:
         """Every way to settle axes at a scope: what is chosen, and the bits of those it has active.
 
         An axis whose use is decided further down is settled as active, and as inactive too.
@@ -167,15 +169,15 @@ class Fold(Generic[T]):
         if bit or not may_be_active:
             yield from self._settle(rest, scope, chosen)
 
-    def _may_be_active(self, axis: Axis, scope: Scope, chosen: Chosen) -> bool:
+    def _may_be_active(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
         if not self._scheme.condition_holds(axis, scope, chosen):
             return False
         if axis.name in self._bits or self._scheme.surely_uses(axis):
             return True
-        blocks = [(*scope, 0)[:2]] if scope else [(stage, 0) for stage in range(STAGES)]
+        blocks = [(*scope, 0)[:2]] if scope else [(stage, 0) for stage in range(NUM_STAGES)]
         return any(self._scheme.uses(axis, block, chosen) for block in blocks)
 
-    def _inside(self, scope: Scope, chosen: Chosen) -> _Table[T]:
+    def _inside(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         """What is inside a scope whose own choices are all made."""
         item = self._algebra.item(scope, chosen)
         if item is None:
@@ -184,11 +186,11 @@ class Fold(Generic[T]):
             used = self._used(scope, chosen)
             return {} if used is None else {used: item}
         table = {0: item}
-        for index in range(self._scheme.depth(scope[0], chosen) if scope else STAGES):
+        for index in range(self._scheme.depth(scope[0], chosen) if scope else NUM_STAGES):
             table = self._product(table, self._table((*scope, index), chosen))
         return table
 
-    def _used(self, scope: Scope, chosen: Chosen) -> int | None:
+    def _used(self, scope: Scope, chosen: Assignment) -> int | None:
         """The bits of the coarse axes that a block uses; None if one is settled as inactive."""
         used = 0
         for name, bit in self._bits.items():
@@ -215,26 +217,26 @@ class Fold(Generic[T]):
         if self._steps is not None:
             self._steps -= 1
             if self._steps < 0:
-                raise TooLargeError
+                raise StepLimitError
 
 
 _STEPS = 40_000
 
 
-class _Count(Algebra[tuple[int, int]]):
+class _Count(EvaluationAlgebra[tuple[int, int]]):
     """Counts ways of choosing: those that can be built, and all."""
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Decoder) -> None:
         self._scheme = scheme
         self._alike = _alike(scheme)
 
     def place(self, scope: Scope) -> object:
         return scope[:1]
 
-    def levels(self, axis: Axis, scope: Scope, chosen: Chosen) -> Sequence[Level]:  # noqa: ARG002
+    def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:  # noqa: ARG002
         return axis.levels[:1] if axis.name in self._alike else axis.levels
 
-    def item(self, scope: Scope, chosen: Chosen) -> tuple[int, int]:
+    def item(self, scope: Scope, chosen: Assignment) -> tuple[int, int]:
         ways = math.prod(n for name, n in self._alike.items() if (name, scope) in chosen)
         try:
             if len(scope) == 2:
@@ -250,7 +252,7 @@ class _Count(Algebra[tuple[int, int]]):
         return one[0] * other[0], one[1] * other[1]
 
 
-def _alike(scheme: Scheme) -> dict[str, int]:
+def _alike(scheme: Decoder) -> dict[str, int]:
     """The axes whose levels are all alike to a count, one standing for all, and how many they are.
 
     They decide neither what can be built nor what is active.
@@ -265,16 +267,16 @@ def _alike(scheme: Scheme) -> dict[str, int]:
     return {n: len(scheme.axes[n].levels) for n in scheme.axes.keys() & names - named}
 
 
-def _values(scheme: Scheme, name: str, base: Sequence[Any]) -> Iterator[Any]:
+def _values(scheme: Decoder, name: str, base: Sequence[Any]) -> Iterator[Any]:
     """The base's values of a setting and those of its axis."""
     yield from base
     for level in scheme.axes[name].levels if name in scheme.axes else ():
         yield from level.value if scheme.axes[name].placed else [level.value]
 
 
-def count(scheme: Scheme, steps: int = _STEPS) -> tuple[int, int] | None:
+def count_points(scheme: Decoder, steps: int = _STEPS) -> tuple[int, int] | None:
     """Ways of choosing that can be built, and all; None if counting takes too many steps."""
     try:
-        return Fold(scheme, _Count(scheme), steps).total() or (0, 0)
-    except TooLargeError:
+        return DynamicProgram(scheme, _Count(scheme), steps).total() or (0, 0)
+    except StepLimitError:
         return None

@@ -7,10 +7,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from partialnas.space.axes.axis import Axis, Level
-from partialnas.space.axes.choices import Choice, Layout
-from partialnas.space.axes.decoder import Chosen, Scheme, Scope
+from partialnas.space.axes.choices import Choice, ChoiceTree
+from partialnas.space.axes.decoder import Assignment, Decoder, Scope
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.dynamic_programming import Fold, TooLargeError, Witness, count
+from partialnas.space.search_space.dynamic_programming import (
+    DynamicProgram,
+    StepLimitError,
+    WitnessAlgebra,
+    count_points,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,21 +25,21 @@ if TYPE_CHECKING:
 _REPAIRS = 48
 
 
-def below(rng: "Rng", count: int) -> int:
+def random_index(rng: "Rng", count: int) -> int:
     """A random whole number from 0, below `count`."""
     return rng.randrange(count) if isinstance(rng, random.Random) else int(rng.integers(count))
 
 
 def _any_level(choice: Choice, rng: "Rng") -> Level:
-    return choice.axis.levels[below(rng, len(choice.axis.levels))]
+    return choice.axis.levels[random_index(rng, len(choice.axis.levels))]
 
 
-def draw(layout: Layout, rng: "Rng") -> Chosen:
+def sample_assignment(layout: ChoiceTree, rng: "Rng") -> Assignment:
     """Makes every active choice at random, each level of it equally likely."""
     return layout.walk(lambda choice, _: _any_level(choice, rng))
 
 
-def repair(layout: Layout, chosen: Chosen, rng: "Rng") -> Chosen | None:
+def repair(layout: ChoiceTree, chosen: Assignment, rng: "Rng") -> Assignment | None:
     """Draws again what is chosen for blocks that cannot be built, the finest choices first.
 
     Rejecting whole networks instead would be hopeless where blocks are drawn one by one: with 13
@@ -52,7 +57,7 @@ def repair(layout: Layout, chosen: Chosen, rng: "Rng") -> Chosen | None:
     return None
 
 
-def _redraw(layout: Layout, chosen: Chosen, scopes: set[Scope], rng: "Rng") -> Chosen:
+def _redraw(layout: ChoiceTree, chosen: Assignment, scopes: set[Scope], rng: "Rng") -> Assignment:
     """Draws again all that is chosen at these scopes and within them."""
     kept = {
         key: level
@@ -78,10 +83,10 @@ class _Candidate(NamedTuple):
     """Choices that can be built, and how far they are from satisfying the constraints."""
 
     excess: float
-    chosen: Chosen
+    chosen: Assignment
 
 
-def find(space: "Space", rng: "Rng") -> Chosen:
+def sample_feasible(space: "Space", rng: "Rng") -> Assignment:
     """Random choices that are in the space.
 
     Draws at random; where none of many draws satisfies the constraints, walks from the nearest
@@ -106,10 +111,10 @@ def find(space: "Space", rng: "Rng") -> Chosen:
     nearest = [chosen for excess, chosen in candidates if excess == least]
     if least > 0:
         raise UserError(_out_of_reach(space, nearest[0], everywhere=everywhere))
-    return nearest[below(rng, len(nearest))]
+    return nearest[random_index(rng, len(nearest))]
 
 
-def _candidate(space: "Space", chosen: Chosen) -> _Candidate:
+def _candidate(space: "Space", chosen: Assignment) -> _Candidate:
     return _Candidate(space.excess(space.scheme.architecture(chosen)), chosen)
 
 
@@ -120,7 +125,7 @@ def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
     """
     candidates: list[_Candidate] = []
     for attempt in range(_DRAWS):
-        chosen = repair(space.layout, draw(space.layout, rng), rng)
+        chosen = repair(space.layout, sample_assignment(space.layout, rng), rng)
         if chosen is not None:
             candidates.append(_candidate(space, chosen))
             if not candidates[-1].excess:
@@ -130,19 +135,19 @@ def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
     return candidates
 
 
-class _Buildable(Witness):
+class _Buildable(WitnessAlgebra):
     """Admits what can be built, the levels in random order."""
 
-    def __init__(self, scheme: Scheme, rng: "Rng") -> None:
+    def __init__(self, scheme: Decoder, rng: "Rng") -> None:
         self._scheme = scheme
         self._rng = rng
 
-    def levels(self, axis: Axis, scope: Scope, chosen: Chosen) -> Sequence[Level]:  # noqa: ARG002
+    def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:  # noqa: ARG002
         levels = list(axis.levels)
         self._rng.shuffle(levels)
         return levels
 
-    def admits(self, scope: Scope, chosen: Chosen) -> bool:
+    def admits(self, scope: Scope, chosen: Assignment) -> bool:
         if len(scope) < 2:
             return True
         try:
@@ -155,8 +160,8 @@ class _Buildable(Witness):
 def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
     """What can be built where random choices never can, if it is found in reasonable time."""
     try:
-        chosen = Fold(space.scheme, _Buildable(space.scheme, rng), _STEPS).total()
-    except TooLargeError:
+        chosen = DynamicProgram(space.scheme, _Buildable(space.scheme, rng), _STEPS).total()
+    except StepLimitError:
         return []
     if chosen is None or any(space.scheme.invalid(chosen)):
         return []
@@ -164,11 +169,11 @@ def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
 
 
 def _is_small(space: "Space") -> bool:
-    counted = count(space.scheme, 10 * _ENUMERATED)
+    counted = count_points(space.scheme, 10 * _ENUMERATED)
     return counted is not None and counted[1] <= _ENUMERATED
 
 
-def _buildable(space: "Space", ways: Iterable[Chosen]) -> Iterator[_Candidate]:
+def _buildable(space: "Space", ways: Iterable[Assignment]) -> Iterator[_Candidate]:
     """Those of these choices that can be built."""
     for chosen in ways:
         with suppress(UserError):
@@ -193,7 +198,7 @@ def _descend(space: "Space", lead: _Candidate, budget: Iterator[int], rng: "Rng"
         start = lead.excess
         choices = [choice for choice in space.layout.choices if choice.key in lead.chosen]
         for index in range(len(choices), 0, -1):
-            choice = choices.pop(below(rng, index))
+            choice = choices.pop(random_index(rng, index))
             lead = min([lead, *_moves(space, lead, choice, budget)], key=lambda c: c.excess)
             if not lead.excess:
                 return lead
@@ -212,14 +217,14 @@ def _moves(
 
 
 def _nothing_builds(space: "Space", rng: "Rng") -> str:
-    (stage, block), reason = next(space.scheme.invalid(draw(space.layout, rng)))
+    (stage, block), reason = next(space.scheme.invalid(sample_assignment(space.layout, rng)))
     return (
         "no network of this space can be built, as far as looked; for one, "
         f"stage {stage + 1}, block {block + 1}: {reason}"
     )
 
 
-def _out_of_reach(space: "Space", nearest: Chosen, *, everywhere: bool) -> str:
+def _out_of_reach(space: "Space", nearest: Assignment, *, everywhere: bool) -> str:
     lines = space.constraints.violations(space.cost(space.scheme.architecture(nearest)))
     where = "of this space" if everywhere else "found in this space"
     return (

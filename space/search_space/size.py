@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from partialnas.space.axes.decoder import Chosen
-from partialnas.space.search_space.dynamic_programming import count
-from partialnas.space.search_space.sampling import draw, repair
+from partialnas.space.axes.decoder import Assignment
+from partialnas.space.search_space.dynamic_programming import count_points
+from partialnas.space.search_space.sampling import repair, sample_assignment
 
 if TYPE_CHECKING:
     from partialnas.space.search_space.space import Space
@@ -21,7 +21,7 @@ _FAILURES = 10
 
 
 @dataclass(frozen=True)
-class Size:
+class SpaceSize:
     """How large a space is.
 
     Attributes:
@@ -53,54 +53,58 @@ def _number(count: int) -> str:
     return f"{count:,}" if count < 10**9 else f"{Decimal(count):.3g}"
 
 
-def size_of(space: "Space") -> Size:
+def space_size(space: "Space") -> SpaceSize:
     """The size of a space: counted by recursion, enumerated if small, or else estimated."""
-    counted = count(space.scheme)
+    counted = count_points(space.scheme)
     if counted and counted[1] <= ENUMERATED:
         return _enumerated(space, counted[1])
     if counted and not space.constrained:
-        return Size(counted[0], counted[1])
+        return SpaceSize(counted[0], counted[1])
     return _estimated(space, counted)
 
 
-def _enumerated(space: "Space", combinations: int) -> Size:
+def _enumerated(space: "Space", combinations: int) -> SpaceSize:
     digests = [
         architecture.digest
         for chosen in space.layout.walks(lambda choice, _: choice.axis.levels)
         if (architecture := space.admitted(chosen)) is not None
     ]
-    return Size(len(digests), combinations, len(set(digests)))
+    return SpaceSize(len(digests), combinations, len(set(digests)))
 
 
-def _estimated(space: "Space", counted: tuple[int, int] | None) -> Size:
+def _estimated(space: "Space", counted: tuple[int, int] | None) -> SpaceSize:
     """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
 
     Where the buildable ways are counted, only the share of them within the constraints is open;
     its error is that of as many equal draws as these weigh (Kish), a hit and a miss added.
     """
     rng = random.Random(0)
-    drawn = _buildable(space, rng) if counted else [draw(space.layout, rng) for _ in range(_DRAWS)]
+    drawn = (
+        _buildable(space, rng)
+        if counted
+        else [sample_assignment(space.layout, rng) for _ in range(_DRAWS)]
+    )
     weights = [math.prod(len(space.scheme.axes[name].levels) for name, _ in one) for one in drawn]
     hits = [w if space.admitted(one) else 0 for w, one in zip(weights, drawn, strict=True)]
     weight, hit = sum(weights), sum(hits)
     if not hit:
-        return Size(0, counted[1] if counted else weight // _DRAWS, exact=False)
+        return SpaceSize(0, counted[1] if counted else weight // _DRAWS, exact=False)
     if counted is None:
         error = math.sqrt(sum((h / hit - 1 / _DRAWS) ** 2 for h in hits))
-        return Size(hit // _DRAWS, weight // _DRAWS, exact=False, error=error)
+        return SpaceSize(hit // _DRAWS, weight // _DRAWS, exact=False, error=error)
     share = hit / weight
     effective = weight**2 / sum(w**2 for w in weights)
     cautious = (share * effective + 1) / (effective + 2)
     error = math.sqrt((1 - cautious) / (cautious * effective))
-    return Size(counted[0] * hit // weight, counted[1], exact=False, error=error)
+    return SpaceSize(counted[0] * hit // weight, counted[1], exact=False, error=error)
 
 
-def _buildable(space: "Space", rng: random.Random) -> list[Chosen]:
+def _buildable(space: "Space", rng: random.Random) -> list[Assignment]:
     """Random ways of choosing that can be built, fewer of them where these are hard to find."""
-    found: list[Chosen] = []
+    found: list[Assignment] = []
     failures = 0
     while len(found) < _DRAWS and failures < _FAILURES:
-        chosen = repair(space.layout, draw(space.layout, rng), rng)
+        chosen = repair(space.layout, sample_assignment(space.layout, rng), rng)
         if chosen is None:
             failures += 1
         else:

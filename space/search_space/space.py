@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.axis import Level, evaluation_order
-from partialnas.space.axes.choices import Choice, Layout, Point, choice_name
-from partialnas.space.axes.decoder import Chosen, Scheme
+from partialnas.space.axes.choices import Choice, ChoiceTree, Point, choice_name
+from partialnas.space.axes.decoder import Assignment, Decoder
 from partialnas.space.axes.levels import Label
 from partialnas.space.axes.spec import Base, SpaceSpec
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.mac_budget import limits
+from partialnas.space.cost.mac_budget import budget_limits
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.dynamic_programming import count
+from partialnas.space.search_space.dynamic_programming import count_points
 from partialnas.space.search_space.feasible import _NO_COST
 from partialnas.space.search_space.locate import locate
-from partialnas.space.search_space.sampling import find
-from partialnas.space.search_space.size import Size, size_of
-from partialnas.space.search_space.validate import space_mistakes
-from partialnas.space.values import Value, checked
+from partialnas.space.search_space.sampling import sample_feasible
+from partialnas.space.search_space.size import SpaceSize, space_size
+from partialnas.space.search_space.validate import space_errors
+from partialnas.space.values import Value, validate_as
 
 if TYPE_CHECKING:
     from partialnas.space.search_space.sampling import Rng
@@ -32,7 +32,7 @@ INACTIVE = -1.0
 _WAYS = 32
 
 
-class Trial(Protocol):
+class OptunaTrial(Protocol):
     """What `suggest` needs of an Optuna trial."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
@@ -69,7 +69,7 @@ class Space:
         in_chans: int = 3,
         num_classes: int = 1000,
     ) -> None:
-        if faults := space_mistakes(base, spec, resolution):
+        if faults := space_errors(base, spec, resolution):
             raise UserError("not a space:\n  " + "\n  ".join(faults))
         axes = [axis.axis(name) for name, axis in spec.axes.items()]
         self.base = base
@@ -78,8 +78,8 @@ class Space:
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.constraints = spec.constraints
-        self.scheme = Scheme(base, evaluation_order(axes))
-        self.layout = Layout(self.scheme)
+        self.scheme = Decoder(base, evaluation_order(axes))
+        self.layout = ChoiceTree(self.scheme)
         self.constrained = any(self.constraints.stated()) or self.scheme.may_clash
 
     @classmethod
@@ -96,7 +96,7 @@ class Space:
         Raises:
             UserError: with every mistake and its path.
         """
-        both = checked(_Document, data, "not a space")
+        both = validate_as(_Document, data, "not a space")
         return cls(
             both.base,
             both.space,
@@ -118,7 +118,7 @@ class Space:
         """
         return cost(architecture, self.resolution, self.in_chans, self.num_classes)
 
-    def admitted(self, chosen: Chosen) -> Architecture | None:
+    def admitted(self, chosen: Assignment) -> Architecture | None:
         """The architecture of these choices, if it can be built and satisfies the constraints."""
         try:
             architecture = self.scheme.architecture(chosen)
@@ -132,7 +132,7 @@ class Space:
     def excess(self, architecture: Architecture) -> float:
         """How far an architecture is from the constraints and its budget's reach: 0 where in."""
         shape = (self.resolution, self.in_chans, self.num_classes)
-        budget = limits(architecture, *shape)
+        budget = budget_limits(architecture, *shape)
         if budget is not None and budget.beyond:
             return _NO_COST + budget.beyond
         bounded = any(self.constraints.stated())
@@ -157,12 +157,12 @@ class Space:
         """
         return _point(self._chosen(settings, from_base=True))
 
-    def _chosen(self, settings: Mapping[str, Any], *, from_base: bool = False) -> Chosen:
+    def _chosen(self, settings: Mapping[str, Any], *, from_base: bool = False) -> Assignment:
         known = self.scheme.axes.keys() | {choice.name for choice in self.choices}
         if unknown := [name for name in settings if name not in known]:
             raise UserError(f"the space has no choice {', '.join(unknown)}")
 
-        def pick(choice: Choice, _: Chosen) -> Level:
+        def pick(choice: Choice, _: Assignment) -> Level:
             for name in (choice.name, choice.axis.name):
                 if name in settings:
                     return _level(choice, settings[name])
@@ -182,7 +182,7 @@ class Space:
         Raises:
             UserError: nothing satisfies the constraints; tells the nearest value reached.
         """
-        return _point(find(self, rng))
+        return _point(sample_feasible(self, rng))
 
     def refusal(self, point: Mapping[str, Label]) -> str | None:
         """Why a point is not in the space; None if it is."""
@@ -225,8 +225,8 @@ class Space:
         return None if near is None else _point(near[0])
 
     def _changed(
-        self, chosen: Chosen, choice: Choice, level: Level
-    ) -> tuple[Chosen, Architecture] | None:
+        self, chosen: Assignment, choice: Choice, level: Level
+    ) -> tuple[Assignment, Architecture] | None:
         for near in islice(self.layout.changes(chosen, choice, level), _WAYS):
             architecture = self.admitted(near)
             if architecture is not None:
@@ -249,16 +249,16 @@ class Space:
                 seen.add(near[1].digest)
                 yield _point(near[0])
 
-    def _alternatives(self, chosen: Chosen) -> Iterator[tuple[Choice, Level]]:
+    def _alternatives(self, chosen: Assignment) -> Iterator[tuple[Choice, Level]]:
         for choice in self.choices:
             current = chosen.get(choice.key)
             for level in choice.axis.levels if current else ():
                 if level != current:
                     yield choice, level
 
-    def size(self) -> Size:
+    def size(self) -> SpaceSize:
         """How many points the space has, and how many distinct networks where these are few."""
-        return size_of(self)
+        return space_size(self)
 
     def enumerate(self, limit: int = 10_000) -> tuple[Point, ...]:
         """One point for each distinct network of the space.
@@ -266,7 +266,7 @@ class Space:
         Raises:
             UserError: more than `limit` combinations would have to be tried.
         """
-        counted = count(self.scheme, 10 * limit)
+        counted = count_points(self.scheme, 10 * limit)
         if counted is None or counted[1] > limit:
             raise UserError(f"too large to enumerate (limit {limit:,}): {self.size()}")
         points: dict[str, Point] = {}
@@ -286,13 +286,13 @@ class Space:
         """The point whose encoding is nearest to `code`, level by level."""
         positions = dict(zip((choice.key for choice in self.choices), code, strict=True))
 
-        def pick(choice: Choice, _: Chosen) -> Level:
+        def pick(choice: Choice, _: Assignment) -> Level:
             last = len(choice.axis.levels) - 1
             return choice.axis.levels[min(max(round(positions[choice.key]), 0), last)]
 
         return _point(self.layout.walk(pick))
 
-    def suggest(self, trial: Trial) -> Point:
+    def suggest(self, trial: OptunaTrial) -> Point:
         """The point that an Optuna trial suggests, asked for its active choices only.
 
         It may be one that cannot be built or violates the constraints: see `refusal`.
@@ -322,7 +322,7 @@ class _Document(Value):
     space: SpaceSpec = SpaceSpec()
 
 
-def _point(chosen: Chosen) -> Point:
+def _point(chosen: Assignment) -> Point:
     return Point({choice_name(*key): level.label for key, level in chosen.items()})
 
 

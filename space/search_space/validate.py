@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from partialnas.space.arch.plan import STAGES, Plan
-from partialnas.space.arch.ratio import Learned, disagreement
+from partialnas.space.arch.plan import NUM_STAGES, Plan
+from partialnas.space.arch.ratio import LearnedRatio, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis
 from partialnas.space.axes.spec import SpaceSpec
 
 
-def space_mistakes(base: Plan, spec: SpaceSpec, resolution: int | tuple[int, int]) -> list[str]:
+def space_errors(base: Plan, spec: SpaceSpec, resolution: int | tuple[int, int]) -> list[str]:
     """What is wrong with a space beyond its own values, one line per mistake with its path."""
     axes = {name: axis.axis(name) for name, axis in spec.axes.items()}
     return [
@@ -28,7 +28,7 @@ def _too_small(
     if axis is None or axis.when:
         strides.append(("base.stem_stride", base.stem_stride))
     for path, stride in strides:
-        smallest = stride * 2 ** (STAGES - 1)
+        smallest = stride * 2 ** (NUM_STAGES - 1)
         if min(height, width) < smallest:
             yield (
                 f"{path}: an input of {height}x{width} pixels is too small for a stem of stride "
@@ -45,18 +45,18 @@ def _unstated_shares(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
             yield f"space.axes.{name}: needs {before}, as an axis or in the base's ratio"
 
 
-def _learned_levels(axis: Axis) -> Iterator[tuple[str, Learned]]:
+def _learned_levels(axis: Axis) -> Iterator[tuple[str, LearnedRatio]]:
     """The learned ratios that an axis can give, each with its path."""
     for level in axis.levels if axis.name.startswith("ratio") else ():
         for ratio in level.value if isinstance(level.value, tuple) else (level.value,):
-            if isinstance(ratio, Learned):
+            if isinstance(ratio, LearnedRatio):
                 yield f"space.axes.{axis.name}: {level.label}", ratio
 
 
 def _mixed_terms(axes: dict[str, Axis]) -> Iterator[str]:
     """One axis that puts different methods or budgets into one network."""
     for axis in axes.values():
-        told = disagreement(ratio for _, ratio in _learned_levels(axis))
+        told = learned_ratio_conflict(ratio for _, ratio in _learned_levels(axis))
         if told and axis.per != "network":
             yield f"space.axes.{axis.name}: {told}, or have the axis vary per network"
 
@@ -69,7 +69,7 @@ def _unstated_budgets(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
     for index, ratio in enumerate(base.ratio[: max(parts) - 1]):
         axis = axes.get(f"ratio_{index + 1}")
         used = index >= replaced and (axis is None or axis.when)
-        if used and isinstance(ratio, Learned) and ratio.budget is None:
+        if used and isinstance(ratio, LearnedRatio) and ratio.budget is None:
             yield _without_budget(f"base.ratio[{index}]" if len(base.ratio) > 1 else "base.ratio")
     for axis in axes.values():
         for path, ratio in _learned_levels(axis):

@@ -3,7 +3,12 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from partialnas.runs.config.quantities import QUANTITIES, find, known, significant
+from partialnas.runs.config.quantities import (
+    QUANTITIES,
+    find_quantity,
+    format_significant,
+    known_quantities,
+)
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -41,7 +46,7 @@ def test_axes_are_scaled_to_what_stands_on_them(
     [(12345.6, "12,346"), (0.0123456, "0.01235"), (2.0, "2"), (1234.0, "1,234"), (0.0, "0")],
 )
 def test_numbers_are_written_without_powers_of_ten(value: float, text: str) -> None:
-    assert significant(value) == text
+    assert format_significant(value) == text
 
 
 def test_missing_values_are_written_as_nothing() -> None:
@@ -51,16 +56,16 @@ def test_missing_values_are_written_as_nothing() -> None:
 
 def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
     frame = frames(3).assign(score=1.0)
-    assert "score" in known(frame)
+    assert "score" in known_quantities(frame)
     with pytest.raises(UserError, match="score:min or score:max"):
-        find("score", frame)
-    assert find("score:max", frame).better == "max"
+        find_quantity("score", frame)
+    assert find_quantity("score:max", frame).better == "max"
     frame.attrs["objectives"] = {"score": "min"}
-    assert find("score", frame).better == "min"
+    assert find_quantity("score", frame).better == "min"
 
 
 def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
     with pytest.raises(UserError, match=r"did you mean throughput_img_s.*they have val_accuracy"):
-        find("throughput", frames(3))
+        find_quantity("throughput", frames(3))
     with pytest.raises(UserError, match="no such quantity"):
-        find("seed", frames(3))
+        find_quantity("seed", frames(3))

@@ -21,10 +21,10 @@ from partialnas.analysis.frames.provenance import (
     Query,
     Stamp,
     StudyId,
-    metadata,
-    numbers,
+    add_stamp,
     read_stamp,
-    stamped,
+    stamp_metadata,
+    table_excerpt,
 )
 from partialnas.analysis.plotting import style
 from partialnas.analysis.verification import verify
@@ -277,7 +277,7 @@ def test_any_query_survives_every_comment(
         stamp = Stamp(studies=[StudyId("s", "d" * 16)], query=query, format=suffix)
         path = tmp_path_factory.getbasetemp() / f"any{suffix}"
         body = f"<!doctype html>\n{text}" if suffix == ".html" else text
-        path.write_bytes(stamped(body, stamp).encode("utf-8", "surrogatepass"))
+        path.write_bytes(add_stamp(body, stamp).encode("utf-8", "surrogatepass"))
         assert read_stamp(path)[0] == stamp
         assert "-->" not in stamp.line()
         assert stamp.line().isascii()
@@ -285,11 +285,11 @@ def test_any_query_survives_every_comment(
 
 def test_stamps_hold_the_first_rows_and_the_digest_of_all() -> None:
     table = pd.DataFrame({"a": range(1000), "b": 1 / 3})
-    told = numbers(table)
+    told = table_excerpt(table)
     assert (len(told["rows"]), told["count"]) == (500, 1000)
     assert told["rows"][3] == [3, 0.3333333333]
     table.loc[999, "b"] = 0.0
-    assert numbers(table)["rows"] == told["rows"]
-    assert numbers(table)["digest"] != told["digest"]
+    assert table_excerpt(table)["rows"] == told["rows"]
+    assert table_excerpt(table)["digest"] != told["digest"]
     stamp = Stamp(studies=[], query=Query(verb="x", arguments={}), format=".pdf", shown=told)
-    assert [*metadata(stamp)] == ["Keywords"]
+    assert [*stamp_metadata(stamp)] == ["Keywords"]

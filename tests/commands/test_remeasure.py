@@ -15,7 +15,7 @@ import torch
 from scipy.stats import kendalltau
 
 from partialnas.analysis import load
-from partialnas.analysis.audit.remeasured import remeasured
+from partialnas.analysis.audit.remeasured import remeasurement_table
 from partialnas.cli import main
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
@@ -203,12 +203,12 @@ def test_limits_hold_for_the_studys_own_protocol_alone(folder: Path, tmp_path: P
     digests = {w: n.digest for w, n in NETWORKS.items()}
     old = {digests[w]: measurement(w, s) for w, s in SPEEDS.items()}
     new = {digests[4]: measurement(4, 3.0), digests[8]: measurement(8, 1.2)}
-    kept = remeasured(limited, networks, old, new)
+    kept = remeasurement_table(limited, networks, old, new)
     assert dict(zip(kept["label"], kept["on_front"], strict=True)) == {"w4": True, "w8": False}
-    free = remeasured(limited, networks, old, new, limits=False)
+    free = remeasurement_table(limited, networks, old, new, limits=False)
     assert free["on_front"].all()
     assert free.attrs["tau"] == 1.0
-    assert remeasured(folder, networks, old, new).attrs["decides"]
+    assert remeasurement_table(folder, networks, old, new).attrs["decides"]
 
 
 def test_a_real_measurement_ends_in_the_ledger(folder: Path) -> None:

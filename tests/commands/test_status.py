@@ -7,7 +7,7 @@ import pytest
 
 from partialnas.cli import main
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.system.study_lock import driver_of
+from partialnas.runs.system.study_lock import driver_pid
 
 STUDY = """
 study: plain
@@ -55,10 +55,10 @@ def test_watching_ends_when_nobody_works_on_the_study(
 
 
 def test_a_driver_is_known_by_its_lock(tmp_path: Path) -> None:
-    assert driver_of(tmp_path) is None
+    assert driver_pid(tmp_path) is None
     with Ledger.create(tmp_path, {}):
-        assert driver_of(tmp_path) == os.getpid()
-    assert driver_of(tmp_path) is None
+        assert driver_pid(tmp_path) == os.getpid()
+    assert driver_pid(tmp_path) is None
 
 
 def test_an_exported_study_has_all_trials_and_their_values(played: Path) -> None:

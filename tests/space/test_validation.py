@@ -9,7 +9,7 @@ from pydantic import Field
 
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
-from partialnas.space.values import Value, checked
+from partialnas.space.values import Value, validate_as
 
 
 class Inner(Value):
@@ -31,7 +31,7 @@ class Outer(Value):
 
 def told(model: type[Value], data: dict[str, Any]) -> list[str]:
     with pytest.raises(UserError) as caught:
-        checked(model, data, "wrong")
+        validate_as(model, data, "wrong")
     head, *lines = str(caught.value).splitlines()
     assert head == "wrong:"
     return [line.removeprefix("  ") for line in lines]
@@ -81,7 +81,7 @@ def test_only_whole_numbers_are_whole_numbers(value: bool | float) -> None:
 
 def test_numbers_may_be_whole_and_text_as_yaml_reads_them_but_no_switch() -> None:
     for value in (1, 1.0, "1e-2"):
-        assert checked(Inner, {"rate": value}, "").rate == float(value)
+        assert validate_as(Inner, {"rate": value}, "").rate == float(value)
     assert told(Inner, {"rate": True}) == ["rate: expected a number, got True"]
 
 

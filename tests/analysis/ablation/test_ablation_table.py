@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import effects, table_artefact
-from partialnas.analysis.ablation.table import full_table, p_text, signed
-from partialnas.runs.config.design import Design, DesignArm, Factor, Matched
+from partialnas.analysis.ablation.table import format_p_value, format_signed, full_table
+from partialnas.runs.config.design import CostMatch, Design, DesignArm, Factor
 from partialnas.space.errors import UserError
 
 Ablations = Callable[..., Path]
@@ -88,7 +88,7 @@ def test_rows_of_a_factorial_design_are_told_by_their_levels(
 ) -> None:
     factors = tuple(Factor(name=n, levels=("0", "1"), baseline="0") for n in ("a", "b"))
     names = ["00", "01", "10", "11"]
-    off = Matched(
+    off = CostMatch(
         quantity="macs", target=1.0, before=2.0, reached=1.5, width=((8,), (8,)),
         mlp_ratio=("2", "2"), problem="no width fits",
     )  # fmt: skip
@@ -137,11 +137,11 @@ def test_the_same_ledger_gives_the_same_bytes(folder: Path) -> None:
     ("value", "told"), [(0.004, "+0.00"), (-0.004, "+0.00"), (-1.5, "−1.50"), (float("nan"), "")]
 )
 def test_signs_are_true_minuses_and_zero_has_none(value: float, told: str) -> None:
-    assert signed(value, ".2f") == told
+    assert format_signed(value, ".2f") == told
 
 
 def test_small_p_values_are_bounded() -> None:
-    assert [p_text(p) for p in (0.0, 0.00099, 0.001, 0.25, float("nan"))] == [
+    assert [format_p_value(p) for p in (0.0, 0.00099, 0.001, 0.25, float("nan"))] == [
         "<0.001", "<0.001", "0.001", "0.250", "",
     ]  # fmt: skip
 

@@ -18,8 +18,8 @@ from partialnas.analysis.ablation import (
     interaction_plot,
     ladder_plot,
 )
-from partialnas.analysis.plotting.style import StyleName, drawing
-from partialnas.runs.config.design import Design, DesignArm, Factor, Matched
+from partialnas.analysis.plotting.style import StyleName, figure_style
+from partialnas.runs.config.design import CostMatch, Design, DesignArm, Factor
 from partialnas.space.errors import UserError
 
 Ablations = Callable[..., Path]
@@ -34,7 +34,7 @@ VALUES: dict[str, dict[int, float | None]] = {
 
 
 def drawn(plot: Any, found: Any, points: Any, style: StyleName = "cvpr") -> Figure:
-    with drawing(style) as look:
+    with figure_style(style) as look:
         figure: Figure = plot.draw(found, points, look)
         figure.draw_without_rendering()
     return figure
@@ -136,7 +136,7 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
 def test_rows_of_strata_are_told_apart_and_unmatched_arms_marked(
     tmp_path: Path, ablations: Ablations
 ) -> None:
-    matched = Matched(
+    matched = CostMatch(
         quantity="macs", target=100.0, before=130.0, reached=130.0, width=((8,), (8,)),
         mlp_ratio=("2", "2"), problem="no width fits",
     )  # fmt: skip

@@ -9,8 +9,8 @@ from scipy.stats import ttest_rel
 
 from partialnas.analysis import effects
 from partialnas.analysis.ablation.caption import effects_caption
-from partialnas.analysis.ablation.effects import mean_interval
-from partialnas.runs.config.design import Design, DesignArm, Factor, LeftOut, Matched
+from partialnas.analysis.ablation.effects import mean_half_width
+from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -22,7 +22,7 @@ VALUES: dict[str, dict[int, float | None]] = {
     "same": {0: 90.1, 1: 90.9, 2: 92.0},
     "good": {0: 95.0, 1: 96.2, 2: 97.1},
 }
-MATCHED = Matched(
+MATCHED = CostMatch(
     quantity="macs", target=100.0, before=130.0, reached=101.0, width=((8,), (6,)),
     mlp_ratio=("2", "2"),
 )  # fmt: skip
@@ -165,7 +165,7 @@ def test_unequal_spreads_are_compared_by_pairs(tmp_path: Path, ablations: Ablati
     raw = [ttest_rel(data[arm], data["a"]).pvalue for arm in "bc"]
     least = min(1, 2 * min(raw))
     assert sorted(found.table["p"].dropna()) == pytest.approx([least, max(least, max(raw))])
-    assert math.isnan(mean_interval(found.comparison, 30))
+    assert math.isnan(mean_half_width(found.comparison, 30))
 
 
 def test_caption_says_what_is_matched_and_left_out(tmp_path: Path, ablations: Ablations) -> None:
@@ -177,7 +177,7 @@ def test_caption_says_what_is_matched_and_left_out(tmp_path: Path, ablations: Ab
             matched=MATCHED.model_copy(update={"reached": 130.0, "problem": "no width fits"}),
         ),
     )  # fmt: skip
-    out = LeftOut(levels={"a": "1"}, reason="nothing to place")
+    out = ExcludedCombination(levels={"a": "1"}, reason="nothing to place")
     design = Design(kind="one-factor", arms=arms, match="macs", left_out=(out,))
     found = effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY))
     caption = effects_caption(found)

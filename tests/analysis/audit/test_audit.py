@@ -14,18 +14,18 @@ from scipy.stats import kendalltau
 
 from partialnas.analysis import load
 from partialnas.analysis.audit.audit import (
-    agreement,
     audited_networks,
     load_audit,
-    proxy_noise,
-    ranks,
+    network_ranks,
+    proxy_agreement,
+    seed_noise,
 )
 from partialnas.analysis.audit.figure import audit_figure
 from partialnas.analysis.audit.sample import choose_sample
 from partialnas.analysis.report.report import report_artefact
-from partialnas.analysis.stats.multivariate_t import critical_of_many
+from partialnas.analysis.stats.multivariate_t import dunnett_critical_value
 from partialnas.analysis.verification import verify
-from partialnas.runs.config.design import Stage
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import Record
 from partialnas.space.errors import UserError
@@ -71,13 +71,13 @@ class Written:
         self.ledger.finish(Record.model_validate(record | facts))
         return row.number
 
-    def stages(self, *stages: Stage) -> None:
+    def stages(self, *stages: StudyStage) -> None:
         told = {stage.name: stage.model_dump(mode="json") for stage in stages}
         self.ledger.amend({"stages": json.dumps(told)})
 
 
-def stage(name: str, networks: list[int], epochs: int, seeds: int = 2) -> Stage:
-    return Stage(
+def stage(name: str, networks: list[int], epochs: int, seeds: int = 2) -> StudyStage:
+    return StudyStage(
         name=name,
         recipe={"epochs": epochs},
         seeds=tuple(range(seeds)),
@@ -134,7 +134,7 @@ def row_of(table: pd.DataFrame, **facts: str) -> "pd.Series[Any]":
 
 
 def test_the_proxy_is_ranked_by_the_studys_own_trials(folder: Path) -> None:
-    table = agreement(load_audit(folder))
+    table = proxy_agreement(load_audit(folder))
     row = row_of(table, target="val_nll", ranked_by="4 epochs", by="val_nll", kind="proxy")
     means = [(mean(SHORT[n]), mean(LONGER[n])) for n in SHORT]
     assert row["n"] == 7  # all longer trainings of the eighth failed
@@ -157,7 +157,7 @@ def test_the_proxy_is_ranked_by_the_studys_own_trials(folder: Path) -> None:
 
 
 def test_the_ceiling_is_one_seed_against_another(folder: Path) -> None:
-    table = agreement(load_audit(folder))
+    table = proxy_agreement(load_audit(folder))
     short = {n: {**SHORT[n], **AGAIN[n]} for n in SHORT}
     pairs = combinations((0, 1, 9), 2)
     taus = [tau([(short[n][a], short[n][b]) for n in SHORT]) for a, b in pairs]
@@ -169,7 +169,7 @@ def test_the_ceiling_is_one_seed_against_another(folder: Path) -> None:
 
 
 def test_counts_and_chance_stand_beside(folder: Path) -> None:
-    table = agreement(load_audit(folder))
+    table = proxy_agreement(load_audit(folder))
     row = row_of(table, target="val_nll", ranked_by="parameters alone")
     assert row["tau"] == pytest.approx(-tau([(n, mean(LONGER[n])) for n in SHORT]))
     assert row["regret"] == pytest.approx(mean(LONGER[7]) - mean(LONGER[4]))
@@ -198,13 +198,13 @@ def test_points_have_means_and_deviations(folder: Path) -> None:
 
 def test_ranks_are_those_of_the_whole_study(folder: Path) -> None:
     audit = load_audit(folder)
-    table = ranks(audit)
+    table = network_ranks(audit)
     assert table["of"].unique().tolist() == [8]
     order = sorted(SHORT, key=lambda n: mean(SHORT[n]))
     assert table["network"].tolist() == [f"#{n}" for n in order]
     assert table["rank"].tolist() == [*range(1, 9)]
     assert (table["rank_low"].le(table["rank"]) & table["rank_high"].ge(table["rank"])).all()
-    assert proxy_noise(audit).degrees == 8 * 3 - 1 - 8 - 2
+    assert seed_noise(audit).degrees == 8 * 3 - 1 - 8 - 2
 
 
 @pytest.mark.slow
@@ -305,7 +305,7 @@ def test_every_rung_is_compared(tmp_path: Path) -> None:
     audit = load_audit(written.folder)
     ways = ["1 epoch", "4 epochs, data_share 1/2", "4 epochs"]
     assert [way.name for way in audit.fidelities] == ways
-    table = agreement(audit)
+    table = proxy_agreement(audit)
     asked = {"target": "val_nll", "by": "val_nll", "kind": "proxy"}
     rows = {way: row_of(table, ranked_by=way, **asked) for way in ways}
     assert [rows[way]["n"] for way in rows] == [5, 2, 5]
@@ -370,8 +370,8 @@ def test_the_report_marks_the_ranks_that_short_training_leaves_open(folder: Path
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
     cells = [re.findall(r"<t[hd][^>]*>(?:<button[^>]*>)?([^<]*)", row) for row in rows]
     told = {row[0]: row[at] for row in cells}
-    between = proxy_noise(load_audit(folder))
-    critical = critical_of_many(0.95, between.degrees, len(SHORT) - 1)
+    between = seed_noise(load_audit(folder))
+    critical = dunnett_critical_value(0.95, between.degrees, len(SHORT) - 1)
     means = {network: mean(of) for network, of in SHORT.items()}
     seeds = {n: sum(value is not None for value in of.values()) for n, of in SHORT.items()}
 

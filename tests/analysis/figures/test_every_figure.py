@@ -20,11 +20,11 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from partialnas.analysis.figures.kinds import KINDS
+from partialnas.analysis.figures.kinds import FIGURE_KINDS
 from partialnas.analysis.frames.provenance import Query
-from partialnas.analysis.plotting.fitting import fit, grow
-from partialnas.analysis.plotting.style import WIDTHS, drawing, find_style
-from partialnas.analysis.registry import make
+from partialnas.analysis.plotting.fitting import ensure_axes_height, fit_labels
+from partialnas.analysis.plotting.style import WIDTHS, figure_style, find_style
+from partialnas.analysis.registry import build_artefact
 from partialnas.analysis.verification import verify
 from partialnas.cli import main
 from partialnas.runs.config.design import Design, DesignArm, Factor
@@ -48,7 +48,11 @@ FIGURES: dict[str, Asked] = {
         {"x": "params", "y": "val_accuracy", "clip": True, "probability": True},
     ),
     "attained": ("pareto", ["quickstart-random", "again"], {"attainment": True, "size": "params"}),
-    **{kind: ("figure", ["quickstart"], {"kind": kind}) for kind in KINDS if kind != "attainment"},
+    **{
+        kind: ("figure", ["quickstart"], {"kind": kind})
+        for kind in FIGURE_KINDS
+        if kind != "attainment"
+    },
     "attainment": ("figure", ["quickstart-random", "again"], {"kind": "attainment"}),
     "two convergences": ("figure", TWO, {"kind": "convergence"}),
     "two distributions": ("figure", TWO, {"kind": "edf", "metric": "val_accuracy"}),
@@ -116,11 +120,11 @@ def _grid(factors: tuple[Factor, ...]) -> Design:
 def _drawn(studies: Mapping[str, Path], asked: Asked, look: dict[str, str]) -> Figure:
     verb, names, arguments = asked
     query = Query(verb=verb, arguments=arguments | look)
-    artefact = make([studies[name] for name in names], query)
+    artefact = build_artefact([studies[name] for name in names], query)
     assert artefact.drawing is not None
-    with drawing(artefact.drawing.style, artefact.drawing.width) as style:
+    with figure_style(artefact.drawing.style, artefact.drawing.width) as style:
         figure = artefact.drawing.draw(style)
-        fit(figure)
+        fit_labels(figure)
         figure.draw_without_rendering()
     return figure
 
@@ -235,11 +239,11 @@ def test_every_verb_of_figures_has_the_styles_and_their_widths(
 
 
 def test_a_label_without_room_is_broken_before_its_unit_and_only_then() -> None:
-    with drawing("slides", "column"):
+    with figure_style("slides", "column"):
         figure = Figure(figsize=(2, 2), layout="constrained")
         axes = figure.add_subplot()
         axes.set(xlabel="A quantity of some length (in a unit)", ylabel="Short (unit)")
-        fit(figure)
+        fit_labels(figure)
     assert axes.get_xlabel() == "A quantity of some length\n(in a unit)"
     assert axes.get_ylabel() == "Short (unit)"
 
@@ -247,18 +251,18 @@ def test_a_label_without_room_is_broken_before_its_unit_and_only_then() -> None:
 def test_a_figure_grows_until_its_axes_have_their_height() -> None:
     figure = Figure(figsize=(3, 1), layout="constrained")
     axes = figure.add_subplot(xlabel="x")
-    grow(figure, axes, 2.0)
+    ensure_axes_height(figure, axes, 2.0)
     figure.draw_without_rendering()
     assert axes.get_window_extent().height / figure.dpi == pytest.approx(2.0, abs=0.01)
     before = figure.get_figheight()
-    grow(figure, axes, 1.0)
+    ensure_axes_height(figure, axes, 1.0)
     assert figure.get_figheight() == before
 
 
 SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
-from partialnas.analysis.registry import make
+from partialnas.analysis.registry import build_artefact
 from partialnas.analysis.frames.provenance import Query
 for name, verb, folders, arguments, drawn in json.load(sys.stdin):
     artefact = make([*map(Path, folders)], Query(verb=verb, arguments=arguments))
@@ -317,7 +321,7 @@ VERBS: list[tuple[str, dict[str, Any], str]] = [
     ("pareto", {"x": "macs"}, ".svg"),
     ("pareto", {"x": "macs", "size": "params", "probability": True, "clip": True}, ".svg"),
     ("pareto", {"x": "macs", "attainment": True}, ".svg"),
-    *(("figure", {"kind": kind}, ".svg") for kind in KINDS if kind != "importance"),
+    *(("figure", {"kind": kind}, ".svg") for kind in FIGURE_KINDS if kind != "importance"),
     ("effects", {}, ".svg"),
     ("effects", {"kind": "interaction"}, ".svg"),
     ("effects", {"kind": "ladder"}, ".svg"),
@@ -346,11 +350,11 @@ def test_odd_ledgers_give_a_file_or_a_message(
     folder = ledgers(tmp_path / "s", records, study=study, meta={"task": TASK})
     for verb, arguments, suffix in VERBS:
         assert len(_made_or_told(folder, verb, arguments, suffix)) > 20, (verb, arguments)
-    assert make([folder], Query(verb="report", arguments={})).content(".html")
+    assert build_artefact([folder], Query(verb="report", arguments={})).content(".html")
 
 
 def _made_or_told(folder: Path, verb: str, arguments: dict[str, Any], suffix: str) -> bytes:
     try:
-        return make([folder], Query(verb=verb, arguments=arguments)).content(suffix)
+        return build_artefact([folder], Query(verb=verb, arguments=arguments)).content(suffix)
     except UserError as error:
         return str(error).encode()

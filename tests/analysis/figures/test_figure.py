@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from partialnas.analysis.figures.convergence import hypervolume_of
-from partialnas.analysis.figures.edf import distribution
-from partialnas.analysis.figures.importance import importance
-from partialnas.analysis.figures.kinds import KINDS, figure
-from partialnas.analysis.plotting.clipping import clipped
-from partialnas.analysis.plotting.style import STYLES, WIDTHS, StyleName, Width, find_style
+from partialnas.analysis.figures.convergence import hypervolume_of_points
+from partialnas.analysis.figures.edf import empirical_cdf
+from partialnas.analysis.figures.importance import permutation_importance
+from partialnas.analysis.figures.kinds import FIGURE_KINDS, study_figure
+from partialnas.analysis.plotting.clipping import clip_outliers
+from partialnas.analysis.plotting.style import DEFAULT_STYLES, WIDTHS, StyleName, Width, find_style
 from partialnas.analysis.verification import verify
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.arch.plan import Plan
@@ -85,14 +85,14 @@ def studies(tmp_path_factory: pytest.TempPathFactory, make: Callable[..., Path])
     "kind",
     [
         "curves",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "curves"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in FIGURE_KINDS if kind != "curves"),
     ],
 )
 def test_every_kind_is_drawn_verified_and_the_same_again(
     tmp_path: Path, studies: list[Path], kind: str
 ) -> None:
     folders = studies if kind in ("attainment", "convergence", "edf") else studies[:1]
-    first, second = (figure(kind, folders, tmp_path / n / "f.svg") for n in "ab")
+    first, second = (study_figure(kind, folders, tmp_path / n / "f.svg") for n in "ab")
     for one, other in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == other.read_bytes()
         found = verify(one, folders)
@@ -111,14 +111,14 @@ def test_kinds_that_are_not_there_are_told(tmp_path: Path, studies: list[Path]) 
     ]
     for message, kind, options in calls:
         with pytest.raises(UserError, match=message):
-            figure(kind, studies, tmp_path / "f.pdf", **options)
+            study_figure(kind, studies, tmp_path / "f.pdf", **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_hypervolume_over_trials_ends_at_that_of_the_front(
     tmp_path: Path, studies: list[Path]
 ) -> None:
-    table = figure("convergence", studies[0], tmp_path / "f.svg").table
+    table = study_figure("convergence", studies[0], tmp_path / "f.svg").table
     assert table["hypervolume"].is_monotonic_increasing
     assert table["trials"].tolist() == list(range(1, 25))
     assert table["hours"].iloc[-1] == pytest.approx(24 * 36 / 3600)
@@ -130,20 +130,20 @@ def test_hypervolume_is_the_area_that_many_darts_hit() -> None:
     darts = rng.random((200_000, 2))
     hit = ((points[:, 0] <= darts[:, None, 0]) & (points[:, 1] >= darts[:, None, 1])).any(axis=1)
     corner = {"a": 1.0, "b": 0.0}
-    found = hypervolume_of(points, {"a": "min", "b": "max"}, corner)
+    found = hypervolume_of_points(points, {"a": "min", "b": "max"}, corner)
     assert found == pytest.approx(hit.mean(), abs=0.005)
-    assert hypervolume_of(points[:, :1], {"a": "min"}, corner) == 1 - points[:, 0].min()
+    assert hypervolume_of_points(points[:, :1], {"a": "min"}, corner) == 1 - points[:, 0].min()
 
 
 def test_distribution_counts_and_its_band_covers_that_of_the_binomial() -> None:
     errors = np.random.default_rng(1).normal(size=200)
-    table = distribution(errors)
+    table = empirical_cdf(errors)
     assert table["share"].tolist() == [(errors <= value).mean() for value in table["error"]]
     middle = table.iloc[(table["share"] - 0.5).abs().argmin()]
     half = 1.96 * np.sqrt(0.25 / 200)
     assert middle["high"] - middle["low"] == pytest.approx(2 * half, rel=0.15)
-    assert distribution(errors).equals(table)
-    ties = distribution(np.array([1.0, 1.0, 2.0, 3.0]))
+    assert empirical_cdf(errors).equals(table)
+    ties = empirical_cdf(np.array([1.0, 1.0, 2.0, 3.0]))
     assert ties[["error", "share"]].to_numpy().tolist() == [[1, 0.5], [2, 0.75], [3, 1.0]]
 
 
@@ -152,19 +152,19 @@ def test_important_is_the_axis_that_makes_the_difference() -> None:
     rng = np.random.default_rng(0)
     levels = pd.DataFrame(rng.integers(0, 4, (80, 3)), columns=["much", "little", "nothing"])
     values = 3.0 * levels["much"] + 1.0 * levels["little"] + rng.normal(0, 0.1, 80)
-    table = importance(levels, values.to_numpy(float))
+    table = permutation_importance(levels, values.to_numpy(float))
     assert table["axis"].tolist() == ["much", "little", "nothing"]
     assert (table["low"] <= table["importance"]).all()
     assert table["importance"].iloc[2] == pytest.approx(0, abs=0.05)
     assert table.attrs["explained"] > 0.8
     with pytest.raises(UserError, match="at least 12"):
-        importance(levels[:5], values[:5].to_numpy(float))
+        permutation_importance(levels[:5], values[:5].to_numpy(float))
     with pytest.raises(UserError, match="same value"):
-        importance(levels, np.ones(80))
+        permutation_importance(levels, np.ones(80))
 
 
 def test_blocks_cost_together_what_the_network_costs(tmp_path: Path, studies: list[Path]) -> None:
-    table = figure("cost", studies[0], tmp_path / "f.svg", trials=["#1", "3"]).table
+    table = study_figure("cost", studies[0], tmp_path / "f.svg", trials=["#1", "3"]).table
     with Ledger.open(studies[0]) as ledger:
         for number, own in table.groupby("trial"):
             recorded = ledger.trial(int(number)).cost
@@ -174,7 +174,7 @@ def test_blocks_cost_together_what_the_network_costs(tmp_path: Path, studies: li
 def test_only_dominated_points_far_off_are_clipped() -> None:
     values = np.r_[np.linspace(0, 1, 50), 30.0, -30.0, np.nan, 31.0]
     movable = np.r_[np.ones(53, dtype=bool), False]
-    shown, side = clipped(values, movable)
+    shown, side = clip_outliers(values, movable)
     # the front reaches up to 31, and so does the axis
     assert side.nonzero()[0].tolist() == [51]
     assert side[51] == -1
@@ -196,7 +196,7 @@ def constant(_: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FIGURE_KINDS)
 @pytest.mark.parametrize("of", [single, failures, constant])
 def test_odd_ledgers_give_a_figure_or_a_message(
     tmp_path: Path, make: Callable[..., Path], kind: str, of: Callable[[int], Any]
@@ -204,7 +204,7 @@ def test_odd_ledgers_give_a_figure_or_a_message(
     folders = [make(tmp_path / f"s{i}", of(i)) for i in range(2)]
     drawn, message = None, ""
     try:
-        drawn = figure(kind, folders, tmp_path / "f.svg")
+        drawn = study_figure(kind, folders, tmp_path / "f.svg")
     except UserError as error:
         message = str(error)
     assert len(message) > 20 if drawn is None else len(drawn.table)
@@ -215,4 +215,4 @@ def test_styles_have_widths(style: StyleName) -> None:
     widths: tuple[Width, ...] = ("column", "page")
     sizes = [find_style(style, width).width for width in widths]
     assert sizes == sorted(sizes)
-    assert find_style(style) == STYLES[style]
+    assert find_style(style) == DEFAULT_STYLES[style]

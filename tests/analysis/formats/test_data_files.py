@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.analysis import export, load
-from partialnas.analysis.formats.data_files import FIRST, csv, markdown
+from partialnas.analysis.formats.data_files import LEADING_COLUMNS, frame_to_csv, frame_to_markdown
 from partialnas.runs.system.files import write_file
 from partialnas.space.errors import MachineError, UserError
 
@@ -28,7 +28,7 @@ def read(path: Path) -> pd.DataFrame:
 def test_what_is_written_is_what_is_read(tmp_path: Path, frames: Frames, suffix: str) -> None:
     frame = frames(6, 2)
     table = read(export(frame, tmp_path / f"trials{suffix}"))
-    assert tuple(table.columns[: len(FIRST)]) == FIRST
+    assert tuple(table.columns[: len(LEADING_COLUMNS)]) == LEADING_COLUMNS
     assert set(table.columns) == set(frame.columns)
     columns = ["trial", "digest", "state", "val_nll", "macs", "reason"]
     both = [t[columns].fillna({"reason": ""}) for t in (table, frame)]
@@ -68,20 +68,24 @@ def test_a_spreadsheet_runs_nothing(tmp_path: Path, frames: Frames) -> None:
 
 @given(st.lists(st.floats(), max_size=8))
 def test_numbers_are_written_as_python_writes_them(values: list[float]) -> None:
-    written = csv(pd.DataFrame({"x": pd.Series(values, dtype="float64")})).split("\n")[1:-1]
+    written = frame_to_csv(pd.DataFrame({"x": pd.Series(values, dtype="float64")})).split("\n")[
+        1:-1
+    ]
     assert written == ["" if math.isnan(value) else repr(value) for value in values]
 
 
 @given(st.lists(st.none() | st.integers(-9, 9) | st.text('=a,"#\n', max_size=4), max_size=8))
 def test_cells_are_read_back_as_they_were(cells: list[Any]) -> None:
     column = pd.Series(cells, dtype=object)
-    rows = [*reader(io.StringIO(csv(pd.DataFrame({"x": column, "y": 1}))))][1:]
+    rows = [*reader(io.StringIO(frame_to_csv(pd.DataFrame({"x": column, "y": 1}))))][1:]
     disarmed = [f"'{each}" if str(each)[:1] == "=" else each for each in cells]
     assert rows == [["" if each is None else str(each), "1"] for each in disarmed]
 
 
 def test_negative_numbers_are_not_text(frames: Frames) -> None:
-    assert "-0.5" in csv(frames(1, 1, failed=0).assign(val_nll=-0.5)).splitlines()[1].split(",")
+    assert "-0.5" in frame_to_csv(frames(1, 1, failed=0).assign(val_nll=-0.5)).splitlines()[
+        1
+    ].split(",")
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".xlsx", "xlsxwriter"), (".parquet", "pyarrow")])
@@ -128,7 +132,7 @@ def test_a_failed_write_leaves_what_was_there(
 
 
 def test_markdown_cells_hold_what_they_are_given() -> None:
-    text = markdown(pd.DataFrame({"a|b": ["x\ny", "z"], "n": [1, 20]}))
+    text = frame_to_markdown(pd.DataFrame({"a|b": ["x\ny", "z"], "n": [1, 20]}))
     assert text.splitlines() == [
         "| a\\|b | n   |", "| ---- | --- |", "| x y  | 1   |", "| z    | 20  |",
     ]  # fmt: skip

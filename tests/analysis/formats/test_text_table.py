@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from partialnas.analysis.formats.data_files import csv
-from partialnas.analysis.formats.latex import latex, latex_text
-from partialnas.analysis.formats.text_table import Cell, Column, Sheet, html_page, markdown
+from partialnas.analysis.formats.data_files import frame_to_csv
+from partialnas.analysis.formats.latex import escape_latex, to_latex
+from partialnas.analysis.formats.text_table import Cell, Column, TextTable, to_html, to_markdown
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=20)
 NASTY = st.sampled_from(
@@ -18,10 +18,12 @@ NASTY = st.sampled_from(
 )
 
 
-def sheet_of(*names: str, strong: int = -1) -> Sheet:
+def sheet_of(*names: str, strong: int = -1) -> TextTable:
     numbers = [Cell(f"{i}.50 ± 0.25", strong=i == strong) for i in range(len(names))]
     arms = Column(head="Arm", cells=[*map(Cell, names)], numbers=False)
-    return Sheet(name="s", columns=[arms, Column(head="x (%)", cells=numbers)], caption="Of two.")
+    return TextTable(
+        name="s", columns=[arms, Column(head="x (%)", cells=numbers)], caption="Of two."
+    )
 
 
 class Cells(HTMLParser):
@@ -51,7 +53,7 @@ class Cells(HTMLParser):
 @given(st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=4))
 def test_any_name_survives_html(names: list[str]) -> None:
     page = Cells()
-    page.feed(html_page(sheet_of(*names)))
+    page.feed(to_html(sheet_of(*names)))
     assert page.texts[2::2] == [name.strip() for name in names]
     plain = "html head meta title style body table caption thead tbody tr th td"
     assert page.tags == set(plain.split())
@@ -59,7 +61,7 @@ def test_any_name_survives_html(names: list[str]) -> None:
 
 @given(st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=4))
 def test_any_name_survives_markdown(names: list[str]) -> None:
-    tokens = MarkdownIt().enable("table").parse(markdown(sheet_of(*names)))
+    tokens = MarkdownIt().enable("table").parse(to_markdown(sheet_of(*names)))
     inline = [token for token in tokens if token.type == "inline"]
     cells = [
         "".join(child.content for child in token.children or ()) for token in inline[2:-1]
@@ -74,7 +76,7 @@ def test_any_name_survives_markdown(names: list[str]) -> None:
 
 @given(st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=4))
 def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
-    text = latex(sheet_of(*names))
+    text = to_latex(sheet_of(*names))
     bare = re.sub(r"\$\^2\$|\\[\\{}&%#$_]", "", text.replace("\\\\\n", "\n"))
     rows = bare.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert [row.count("&") for row in rows] == [1] * len(names)
@@ -96,21 +98,21 @@ def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
     ],
 )
 def test_latex_prints_every_character_as_it_is(text: str, told: str) -> None:
-    assert latex_text(text) == told
+    assert escape_latex(text) == told
 
 
 def test_the_best_is_bold_and_its_deviation_is_not() -> None:
     sheet = sheet_of("one", "two", strong=1)
-    assert r"two & $\mathbf{1.50} \pm 0.25$ \\" in latex(sheet)
-    assert "| **1.50** ± 0.25 |" in markdown(sheet)
-    assert "<strong>1.50</strong> ± 0.25" in html_page(sheet)
-    assert latex(sheet).count("mathbf") == 1
+    assert r"two & $\mathbf{1.50} \pm 0.25$ \\" in to_latex(sheet)
+    assert "| **1.50** ± 0.25 |" in to_markdown(sheet)
+    assert "<strong>1.50</strong> ± 0.25" in to_html(sheet)
+    assert to_latex(sheet).count("mathbf") == 1
 
 
 def test_numbers_are_math_and_words_are_not() -> None:
     texts = ["1,234", "−0.50 [−1.00, +0.10]", "<0.001", "~3,000", "failed", "2 (1 failed)", ""]
     column = Column(head="x", cells=[*map(Cell, texts)])
-    rows = latex(Sheet(name="s", columns=[column], caption="")).split("\\midrule\n")[1]
+    rows = to_latex(TextTable(name="s", columns=[column], caption="")).split("\\midrule\n")[1]
     assert [row.removesuffix(" \\\\") for row in rows.splitlines()[:7]] == [
         "$1{,}234$", r"$-0.50\ [-1.00, +0.10]$", "$<0.001$", r"${\sim}3{,}000$", "failed",
         "2 (1 failed)", "",
@@ -120,15 +122,15 @@ def test_numbers_are_math_and_words_are_not() -> None:
 def test_a_wide_table_spans_two_columns_and_a_long_head_two_lines() -> None:
     cells = [Cell("x" * 50)]
     columns = [Column(head="Validation accuracy (%)", cells=cells) for _ in range(2)]
-    text = latex(Sheet(name="a b", columns=columns, caption=""))
+    text = to_latex(TextTable(name="a b", columns=columns, caption=""))
     assert text.count("{table*}") == 2
     assert r"Validation \\ accuracy (\%)\end{tabular}" in text
     assert r"\label{tab:a-b}" in text
-    assert "{table}" in latex(sheet_of("one"))
+    assert "{table}" in to_latex(sheet_of("one"))
 
 
 def test_csv_fields_with_a_hash_are_quoted_so_that_comments_can_be_read() -> None:
     table = pd.DataFrame({"#": ["#3", 'a "q", #', "plain"], "n": [1.5, 2.0, float("nan")]})
-    text = "# a comment\n" + csv(table)
+    text = "# a comment\n" + frame_to_csv(table)
     read = pd.read_csv(io.StringIO(text), comment="#")
     pd.testing.assert_frame_equal(read, table, check_dtype=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from partialnas.analysis.frames.axis_levels import choices, in_order
+from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.runs.ledger.ledger import Ledger
 
 
@@ -19,7 +19,7 @@ def test_choices_of_a_promoted_network_are_those_that_it_was_proposed_with(tmp_p
                 ledger.plan(number, digest=digest, name="", fidelity=fidelity, keys=keys)
     folder = str(tmp_path / "s")
     rows = pd.DataFrame({"folder": folder, "trial": [3, 4], "arm": ""})
-    found = choices([tmp_path / "s"], rows)
+    found = load_axis_levels([tmp_path / "s"], rows)
     assert found.to_dict("records") == [
         {"width": "8", "parts": "1"}, {"width": "16", "parts": "3"},
     ]  # fmt: skip
@@ -27,4 +27,4 @@ def test_choices_of_a_promoted_network_are_those_that_it_was_proposed_with(tmp_p
 
 def test_levels_stand_by_size() -> None:
     levels = pd.Series(["1/2", "16", "1/8", "–", "none", "channel", "8"])
-    assert in_order(levels) == ["1/8", "1/2", "8", "16", "channel", "none", "–"]
+    assert sort_levels(levels) == ["1/8", "1/2", "8", "16", "channel", "none", "–"]

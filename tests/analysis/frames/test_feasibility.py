@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.analysis import front, load, pareto_figure, pareto_table
-from partialnas.analysis.audit.confirmation import choose
-from partialnas.analysis.frames.feasibility import beyond, limits_text
+from partialnas.analysis.audit.confirmation import select_networks
+from partialnas.analysis.frames.feasibility import feasibility_sentence, infeasible_message
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.commands.status import front_table
 from partialnas.runs.config.metric_limits import Limit
@@ -94,14 +94,14 @@ def test_the_network_that_comes_nearest_to_the_limits_is_named(
     # means over the seeds: 0.55, 0.35, 1.05: beyond by 1.2 + 1/3, 0.4, 3.2 + 1/2
     frame = load(ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study))
     told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
-    assert beyond(front(frame, TWO), frame.attrs["limits"]) == (
+    assert infeasible_message(front(frame, TWO), frame.attrs["limits"]) == (
         f"{told}; #{frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
     )
     with pytest.raises(UserError, match="no network is within the limits"):
-        choose(tmp_path / "s", "front")
+        select_networks(tmp_path / "s", "front")
     assert "comes nearest" in str(front_table(frame).caption)
     met = load(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
-    assert beyond(front(met, TWO), met.attrs["limits"]) == ""
+    assert infeasible_message(front(met, TWO), met.attrs["limits"]) == ""
     assert front_table(met).caption is None
 
 
@@ -127,8 +127,8 @@ def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFram
         rows = aggregate(frame, TWO)
         assert rows["feasible"].tolist() == fast
         told = "Speeds are held against limits as they were timed, not on the common scale."
-        assert limits_text(rows, frame.attrs["limits"]).endswith(told)
+        assert feasibility_sentence(rows, frame.attrs["limits"]).endswith(told)
         rows["throughput_raw_img_s"] = rows["throughput_img_s"]
-        assert "timed" not in limits_text(rows, frame.attrs["limits"])
+        assert "timed" not in feasibility_sentence(rows, frame.attrs["limits"])
     frame.attrs["limits"] = {folder: {"params": {"max": 10**9}}}
-    assert "timed" not in limits_text(aggregate(frame, TWO), frame.attrs["limits"])
+    assert "timed" not in feasibility_sentence(aggregate(frame, TWO), frame.attrs["limits"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import load
-from partialnas.analysis.frames.load import COLUMNS
+from partialnas.analysis.frames.load import TRIAL_COLUMNS
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -28,7 +28,7 @@ def test_a_ledger_whose_rows_are_bound_gives_the_same_table(
     folder = tmp_path / name
     shutil.copytree(EXAMPLES / name, folder)
     before = load(folder, stage=None)
-    monkeypatch.setattr(volumes, "SIZE", 4)
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", 4)
     with Ledger.open(folder, write=True) as ledger:
         ledger.amend({"note": "rows are bound when what has been written to is closed"})
     with sqlite3.connect(folder / "ledger.sqlite") as bound:
@@ -50,7 +50,7 @@ def test_one_row_a_trial_failed_and_unfinished_ones_included(
         ],
     )
     frame = load(folder)
-    assert tuple(frame.columns) == COLUMNS
+    assert tuple(frame.columns) == TRIAL_COLUMNS
     assert frame["trial"].tolist() == [1, 2, 3]
     assert frame["state"].tolist() == ["done", "failed", "planned"]
     assert frame["reason"].dropna().to_dict() == {1: "the loss is NaN in epoch 2"}

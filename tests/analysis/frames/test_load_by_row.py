@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import load
-from partialnas.analysis.frames.load import COLUMNS
+from partialnas.analysis.frames.load import TRIAL_COLUMNS
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import rehearsal_name
+from partialnas.runs.ledger.study_meta import dry_run_name
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.timing_choice import Way, best, home
+from partialnas.runs.records.timing_choice import TimingSetup, best_measurement, study_machine
 
 Ledgers = Callable[..., Path]
 Measure = Callable[..., Any]
 Learned = Callable[..., list[dict[str, Any]]]
-WAY = Way.of(Protocol())
+WAY = TimingSetup.of(Protocol())
 METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll", "score")
 COST = ("params", "macs", "macs_core", "activations")
 REAL = ("throughput_img_s", "latency_ms", "relative_throughput", "relative_low", "relative_high")
@@ -98,7 +98,9 @@ def expected(
     own = {key: metrics.get(key) for key in METRICS} | {key: cost.get(key) for key in COST}
     fitting = [m for m in taken if WAY.fits(m)]
     network = frozen.get(row["key"], row["digest"])
-    m = best([m for m in fitting if m.digest == network], WAY, home(fitting, WAY))
+    m = best_measurement(
+        [m for m in fitting if m.digest == network], WAY, study_machine(fitting, WAY)
+    )
     if m is None:
         return {**copied, **told, **own, **dict.fromkeys((*REAL, "processor", "form"))}
     speeds = {key: getattr(m, key) for key in (*REAL, "form", "peak_memory_bytes")}
@@ -120,7 +122,7 @@ def test_columns_read_at_once_are_those_of_each_row(
     if seed % 2:
         trials[0]["ratios"][-1] = trials[0]["ratios"][-1].model_copy(update={"frozen": frozen_to})
     timings = measurements(rng, [frozen_to], measure)
-    study = {"study": "played" if seed % 3 else rehearsal_name("played")}
+    study = {"study": "played" if seed % 3 else dry_run_name("played")}
     folder = ledgers(tmp_path / "study", trials, timings, study)
     frame = load(folder)
     with Ledger.open(folder) as ledger:
@@ -137,6 +139,6 @@ def test_columns_read_at_once_are_those_of_each_row(
                 assert pd.isna(found.get(key)), key
             else:
                 assert found[key] == value, key
-    assert set(COLUMNS) <= set(frame.columns)
+    assert set(TRIAL_COLUMNS) <= set(frame.columns)
     assert frame["warnings"].sum() == 2
     assert frame["study"].eq(study["study"]).all()

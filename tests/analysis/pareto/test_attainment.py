@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import ParetoOptions, pareto_figure
-from partialnas.analysis.pareto.attainment import attainment
+from partialnas.analysis.pareto.attainment import attainment_surfaces
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -20,7 +20,7 @@ def repeats(frames: Frames, number: int) -> pd.DataFrame:
 @pytest.mark.parametrize("number", [2, 3, 5])
 def test_surfaces_bound_what_so_many_searches_attain(frames: Frames, number: int) -> None:
     frame = repeats(frames, number)
-    surfaces = attainment(frame, {"macs": "min", "val_accuracy": "max"})
+    surfaces = attainment_surfaces(frame, {"macs": "min", "val_accuracy": "max"})
     rng = np.random.default_rng(0)
     spots = np.column_stack(
         [rng.uniform(*frame["macs"].quantile([0, 1]), 300),
@@ -39,11 +39,11 @@ def test_surfaces_bound_what_so_many_searches_attain(frames: Frames, number: int
 
 def test_repeats_are_needed_and_told(frames: Frames) -> None:
     with pytest.raises(UserError, match="needs repeated searches"):
-        attainment(repeats(frames, 1), {"macs": "min", "val_nll": "min"})
+        attainment_surfaces(repeats(frames, 1), {"macs": "min", "val_nll": "min"})
     frame = repeats(frames, 2)
     frame.loc[frame["folder"].eq("results/r1"), "val_nll"] = np.nan
     with pytest.raises(UserError, match="one of the 2 searches has no network"):
-        attainment(frame, {"macs": "min", "val_nll": "min"})
+        attainment_surfaces(frame, {"macs": "min", "val_nll": "min"})
 
 
 def test_the_pareto_figure_tells_them(tmp_path: Path, frames: Frames) -> None:

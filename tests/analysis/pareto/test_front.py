@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from partialnas.analysis import front, hypervolume
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.front import reference_point
+from partialnas.analysis.pareto.front import default_reference_point
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -132,7 +132,7 @@ def test_default_reference_is_the_worst_and_a_tenth_of_the_range() -> None:
     objectives: Any = {"val_nll": "min", "macs": "max"}
     rows = front(frame, objectives)
     assert rows.attrs["reference_point"] == pytest.approx({"val_nll": 2.1, "macs": 9.0})
-    assert reference_point(rows, objectives) == rows.attrs["reference_point"]
+    assert default_reference_point(rows, objectives) == rows.attrs["reference_point"]
     assert hypervolume(frame, objectives) == pytest.approx(1.1 * 1.0 + 0.1 * 10.0)
 
 

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.front_probability import chance_text, front_probability, simulate
+from partialnas.analysis.pareto.front_probability import (
+    format_probability,
+    front_probability,
+    simulate_fronts,
+)
 from partialnas.analysis.pareto.table import pareto_table
 
 Frames = Callable[..., pd.DataFrame]
@@ -23,7 +27,7 @@ def spread(points: np.ndarray, sd: float) -> np.ndarray:
 
 def test_two_rivals_have_the_probability_of_the_normal_distribution() -> None:
     points = np.array([[1.0, 0.50], [2.0, 0.48]])
-    chances = simulate(points, spread(points, 0.02), BOTH)
+    chances = simulate_fronts(points, spread(points, 0.02), BOTH)
     # the dearer one needs a lower loss than the cheaper one, which is on the front in any case
     expected = norm.cdf(0.02 / (0.02 * np.sqrt(2)))
     assert chances == pytest.approx([1.0, expected], abs=TOLERANCE)
@@ -41,20 +45,20 @@ def test_chances_are_those_of_a_plain_simulation(seed: int) -> None:
         draws[:, None] < draws[:, :, None]
     ).any(3)
     expected = 1 - beaten.any(axis=2).mean(axis=0)
-    assert simulate(points, covariances, BOTH) == pytest.approx(expected, abs=0.07)
+    assert simulate_fronts(points, covariances, BOTH) == pytest.approx(expected, abs=0.07)
 
 
 def test_what_is_out_of_reach_has_no_chance_and_what_is_certain_has_all() -> None:
     points = np.array([[1.0, 1.0], [2.0, 2.0], [0.5, 3.0]])
-    assert simulate(points, spread(points, 0.01), BOTH).tolist() == [1.0, 0.0, 1.0]
-    assert simulate(points, spread(points, 0.0), BOTH).tolist() == [1.0, 0.0, 1.0]
+    assert simulate_fronts(points, spread(points, 0.01), BOTH).tolist() == [1.0, 0.0, 1.0]
+    assert simulate_fronts(points, spread(points, 0.0), BOTH).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_the_better_way_does_not_matter() -> None:
     rng = np.random.default_rng(3)
     points = rng.normal(size=(8, 2))
-    down = simulate(points, spread(points, 0.5), BOTH)
-    up = simulate(points * [1, -1], spread(points, 0.5), {"cost": "min", "gain": "max"})
+    down = simulate_fronts(points, spread(points, 0.5), BOTH)
+    up = simulate_fronts(points * [1, -1], spread(points, 0.5), {"cost": "min", "gain": "max"})
     assert up == pytest.approx(down, abs=2 * TOLERANCE)
 
 
@@ -91,4 +95,4 @@ def test_counts_alone_leave_no_doubt(frames: Frames) -> None:
     [(np.nan, ""), (0.0, "0 %"), (0.001, "< 1 %"), (0.876, "88 %"), (1, "100 %")],
 )
 def test_texts(chance: float, text: str) -> None:
-    assert chance_text(chance) == text
+    assert format_probability(chance) == text

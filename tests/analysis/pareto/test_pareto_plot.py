@@ -11,18 +11,18 @@ from matplotlib.path import Path as Polygon
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox, BboxBase
 
-from partialnas.analysis.pareto.plot import draw
+from partialnas.analysis.pareto.plot import draw_pareto
 from partialnas.analysis.pareto.table import pareto_table
-from partialnas.analysis.plotting.labels import distinct, elide, study_names
-from partialnas.analysis.plotting.style import STYLES, StyleName, drawing
+from partialnas.analysis.plotting.labels import distinct_labels, elide, study_names
+from partialnas.analysis.plotting.style import DEFAULT_STYLES, StyleName, figure_style
 
 Frames = Callable[..., pd.DataFrame]
 
 
 def drawn(frame: pd.DataFrame, x: str, y: str, name: StyleName = "cvpr") -> tuple[Figure, Axes]:
     table = pareto_table(frame, x, y)
-    with drawing(name) as style:
-        figure = draw(table, table.attrs["x"], table.attrs["y"], style)
+    with figure_style(name) as style:
+        figure = draw_pareto(table, table.attrs["x"], table.attrs["y"], style)
         figure.draw_without_rendering()
     return figure, figure.axes[0]
 
@@ -145,7 +145,7 @@ def test_axes_say_unit_direction_and_protocol(frames: Frames) -> None:
     assert axes.get_ylabel() == "Validation accuracy (%) ↑"
     line = figure.get_supxlabel().replace("\n", " ")
     assert line == "Intel Xeon Platinum 8481C, 1 thread, batch 32, 28 px, float32, deploy form"
-    assert figure.get_figwidth() == STYLES["cvpr"].width
+    assert figure.get_figwidth() == DEFAULT_STYLES["cvpr"].width
     assert drawn(frame, "macs", "val_accuracy")[0].get_supxlabel() == ""
 
 
@@ -164,9 +164,9 @@ def test_long_texts_lose_their_middle() -> None:
 
 def test_names_that_would_become_alike_lose_what_they_share() -> None:
     names = ["14 px, batch 16: per-layer", "14 px, batch 64: per-layer", "static"]
-    assert distinct(names, 18) == ["…16: per-layer", "…64: per-layer", "static"]
-    assert distinct(names, 30) == names
-    assert distinct([*names, names[0]], 18)[3] == "…16: per-layer"
+    assert distinct_labels(names, 18) == ["…16: per-layer", "…64: per-layer", "static"]
+    assert distinct_labels(names, 30) == names
+    assert distinct_labels([*names, names[0]], 18)[3] == "…16: per-layer"
 
 
 def test_repeats_are_called_by_the_ends_of_their_paths() -> None:

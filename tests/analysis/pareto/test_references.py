@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import ParetoOptions, pareto_figure
-from partialnas.analysis.frames.load import empty
-from partialnas.analysis.pareto.references import references
+from partialnas.analysis.frames.load import empty_trials
+from partialnas.analysis.pareto.references import load_reference_families
 from partialnas.space.arch.presets import preset
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
@@ -17,7 +17,7 @@ PUBLISHED = Path("tests/space/published.csv")
 
 
 def test_published_figures_are_those_of_the_networks_that_presets_build() -> None:
-    table = references(["partialnet", "fasternet"])
+    table = load_reference_families(["partialnet", "fasternet"])
     assert len(table) == 12
     for row in table.itertuples():
         counted = cost(preset(str(row.name)), 224)
@@ -27,13 +27,15 @@ def test_published_figures_are_those_of_the_networks_that_presets_build() -> Non
 def test_published_figures_are_those_counted_elsewhere() -> None:
     with PUBLISHED.open() as file:
         counted = {(int(row["params"]), int(row["macs"])) for row in csv.DictReader(file)}
-    table = references(["partialnet", "fasternet"])
+    table = load_reference_families(["partialnet", "fasternet"])
     assert {*zip(table["params"], table["macs"], strict=True)} <= counted
 
 
 def test_families_stand_alone(tmp_path: Path) -> None:
     options = ParetoOptions(families=["partialnet", "fasternet"], size="params")
-    drawn = pareto_figure(empty(), tmp_path / "f.svg", x="macs", y="val_accuracy", options=options)
+    drawn = pareto_figure(
+        empty_trials(), tmp_path / "f.svg", x="macs", y="val_accuracy", options=options
+    )
     assert drawn.table["member"].tolist().count("T0") == 2
     assert "ImageNet-1K at 224 px" in drawn.caption
     assert "arXiv:2502.01303" in drawn.caption
@@ -49,12 +51,12 @@ def test_timm_tells_the_speed_of_ones_own_device(tmp_path: Path) -> None:
     )
     accuracies = tmp_path / "results.csv"
     accuracies.write_text("model,top1,param_count,img_size\nresnet18,71.5,11.69,224\n")
-    table = references(["fasternet", "resnet"], [speeds, accuracies]).set_index("name")
+    table = load_reference_families(["fasternet", "resnet"], [speeds, accuracies]).set_index("name")
     assert table.loc["fasternet_t0", ["throughput_img_s", "val_accuracy"]].tolist() == [5000, 71.9]
     assert table.loc["fasternet_t0", "macs"] == 338041280  # counted here, not rounded by timm
     assert pd.isna(table.loc["fasternet_t1", "throughput_img_s"])
     assert table.loc["resnet18", ["val_accuracy", "params"]].tolist() == [71.5, 11_690_000]
-    assert references(["partialnet"], [speeds])["throughput_img_s"].isna().all()
+    assert load_reference_families(["partialnet"], [speeds])["throughput_img_s"].isna().all()
 
 
 def test_what_cannot_be_shown_is_told(tmp_path: Path, frames: Frames) -> None:
@@ -63,10 +65,13 @@ def test_what_cannot_be_shown_is_told(tmp_path: Path, frames: Frames) -> None:
     timm = tmp_path / "timm.csv"
     timm.write_text("model,top1\nresnet18,71.5\n")
     calls: list[tuple[str, Callable[[], object]]] = [
-        ("not published here, there are partialnet, fasternet", lambda: references(["nothing"])),
-        ("is no results file of timm", lambda: references(["resnet"], [wrong])),
-        ("cannot be read", lambda: references(["resnet"], [tmp_path / "absent.csv"])),
-        ("name the families", lambda: references([], [timm])),
+        (
+            "not published here, there are partialnet, fasternet",
+            lambda: load_reference_families(["nothing"]),
+        ),
+        ("is no results file of timm", lambda: load_reference_families(["resnet"], [wrong])),
+        ("cannot be read", lambda: load_reference_families(["resnet"], [tmp_path / "absent.csv"])),
+        ("name the families", lambda: load_reference_families([], [timm])),
     ]
     for message, call in calls:
         with pytest.raises(UserError, match=message):

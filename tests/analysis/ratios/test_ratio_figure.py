@@ -18,8 +18,8 @@ from partialnas.analysis import (
     ratio_table,
 )
 from partialnas.analysis.ratios.caption import ratio_caption
-from partialnas.analysis.ratios.figure import ratio_panels, readable
-from partialnas.analysis.ratios.tables import of_all_images, with_series
+from partialnas.analysis.ratios.figure import format_final_ratios, ratio_panels
+from partialnas.analysis.ratios.tables import overall_ratios, with_series
 from partialnas.space.errors import UserError
 
 Ledgers = Callable[..., Path]
@@ -114,16 +114,18 @@ def test_readable_table_tells_mean_and_deviation_of_each_boundary(
     mixed: Path, tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     table = ratio_table(mixed)
-    shown = readable(table)
+    shown = format_final_ratios(table)
     assert shown.columns.tolist() == ["", "images (3 seeds)", "layers (2 seeds)", "static"]
     boundary = "stage 3, block 2"
-    rows = of_all_images(table).query("boundary == @boundary and epoch == 10 and arm == 'layers'")
+    rows = overall_ratios(table).query("boundary == @boundary and epoch == 10 and arm == 'layers'")
     mean, sd = statistics.mean(rows["ratio"]), statistics.stdev(rows["ratio"])
     assert shown.set_index("").loc[boundary, "layers (2 seeds)"] == f"{mean:.3f} ± {sd:.3f}"
     assert shown["static"].tolist() == ["0.250"] * 5
 
     deeper = [*learned("a", 1), *learned("b", 1, depths=(1, 1, 1, 2))]
-    apart = readable(ratio_table(ledgers(tmp_path / "deeper", deeper, study=ARMS))).set_index("")
+    apart = format_final_ratios(
+        ratio_table(ledgers(tmp_path / "deeper", deeper, study=ARMS))
+    ).set_index("")
     assert apart.loc["stage 3, block 2", "b (1 seed)"] == ""
     assert apart.loc["stage 4, block 2", "a (1 seed)"] == ""
     assert " ± " not in apart.loc["stage 1, block 1", "a (1 seed)"]
@@ -153,7 +155,7 @@ def test_a_study_whose_trials_were_all_cut_short_shows_how_far_they_came(
     ]
     folder = ledgers(tmp_path, cut, study=ARMS)
     told = caption(folder)
-    assert readable(ratio_table(folder)).empty
+    assert format_final_ratios(ratio_table(folder)).empty
     assert "(a) Ratio of each block after every epoch of trial #1" in told
     assert "(b)" not in told
 

@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from partialnas.analysis.plotting.style import STYLES, StyleName, drawing
+from partialnas.analysis.plotting.style import DEFAULT_STYLES, StyleName, figure_style
 from partialnas.analysis.ratios.figure import ratio_panels
-from partialnas.analysis.ratios.plot import LOOKS, RatioPanels, draw, place_label
+from partialnas.analysis.ratios.plot import SERIES_STYLES, RatioPanels, boundary_label, draw
 from partialnas.analysis.ratios.tables import ratio_table
 
 Ledgers = Callable[..., Path]
@@ -57,7 +57,7 @@ def panels_of(
 
 
 def drawn(panels: RatioPanels, name: StyleName = "cvpr") -> Figure:
-    with drawing(name) as style:
+    with figure_style(name) as style:
         figure = draw(panels, style)
         figure.draw_without_rendering()
     return figure
@@ -83,7 +83,7 @@ def test_no_text_is_clipped_or_covers_another(
     style: StyleName,
 ) -> None:
     figure = drawn(panels_of(scene(learned), tmp_path, ledgers), style)
-    assert figure.get_figwidth() == STYLES[style].width
+    assert figure.get_figwidth() == DEFAULT_STYLES[style].width
     assert figure.get_figheight() < 8.9  # inches of a page
     page = figure.bbox
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
@@ -175,11 +175,20 @@ def test_no_two_series_look_alike(tmp_path: Path, ledgers: Ledgers, learned: Lea
     names = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert names == [*(f"arm {i}" for i in range(6)), "static"]
     marks = [c for c in axes.collections if isinstance(c, PathCollection)][1::2]
-    assert len({tuple(mark.get_facecolor()[0]) for mark in marks}) == len(marks) == len(LOOKS) == 6
+    assert (
+        len({tuple(mark.get_facecolor()[0]) for mark in marks})
+        == len(marks)
+        == len(SERIES_STYLES)
+        == 6
+    )
     assert len({mark.get_paths()[0].vertices.tobytes() for mark in marks}) == 6
     rows = [set(mark.get_offsets()[:, 1].round(6)) for mark in marks]
     assert not any(a & b for a, b in itertools.combinations(rows, 2))
 
 
 def test_blocks_are_called_by_stage_and_number() -> None:
-    assert [place_label(p) for p in ((1, 1, 1), (3, 12, 1), (2, 1, 2))] == ["1.1", "3.12", "2.1 p2"]
+    assert [boundary_label(p) for p in ((1, 1, 1), (3, 12, 1), (2, 1, 2))] == [
+        "1.1",
+        "3.12",
+        "2.1 p2",
+    ]

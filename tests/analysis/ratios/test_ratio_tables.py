@@ -8,7 +8,6 @@ import pytest
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.ratios.tables import (
     COLUMNS,
-    by_seeds,
     final_ratios,
     freeze_epoch,
     load_distribution,
@@ -16,8 +15,9 @@ from partialnas.analysis.ratios.tables import (
     load_per_kind,
     load_ratios,
     load_warnings,
-    of_all_images,
+    overall_ratios,
     ratio_table,
+    series_by_seed_count,
     with_series,
 )
 from partialnas.space.errors import UserError
@@ -131,7 +131,7 @@ def test_the_table_holds_all_images_then_classes_and_kinds(
     records = [*learned("a", 2), *learned("b", 2, per="input", classes=3)]
     folder = ledgers(tmp_path, records, study=ARMS)
     table = ratio_table(folder)
-    everything = of_all_images(table)[[*COLUMNS]].reset_index(drop=True)
+    everything = overall_ratios(table)[[*COLUMNS]].reset_index(drop=True)
     pd.testing.assert_frame_equal(everything, load_ratios(folder), check_dtype=False)
     assert table["class"].notna().sum() == 2 * 5 * 3
     assert table["kind"].ne("").sum() == 2 * 5 * 4
@@ -178,7 +178,7 @@ def test_series_with_most_seeds_come_first(
 ) -> None:
     records = [*learned("z", 1), *learned("m", 2, mlp_ratio=1), *learned("a", 2, mlp_ratio=3)]
     table = load_ratios(ledgers(tmp_path, records, study=ARMS))
-    assert by_seeds(final_ratios(table)) == ["m", "a", "z"]
+    assert series_by_seed_count(final_ratios(table)) == ["m", "a", "z"]
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from partialnas.analysis.report import points as report_points
 from partialnas.analysis.report.report import report_artefact, write_report
-from partialnas.analysis.report.svg import Box, place_labels, plain_scale, scale_of
+from partialnas.analysis.report.svg import Box, linear_scale, place_labels, quantity_scale
 from partialnas.analysis.verification import verify
 from partialnas.cli import main
 from partialnas.commands import report as report_overview
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import rehearsal_name
+from partialnas.runs.ledger.study_meta import dry_run_name
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.space.arch.plan import Plan
@@ -374,7 +374,7 @@ def test_conditions_have_a_front_each(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_is_marked(tmp_path: Path, ledgers: Made, measure: Made) -> None:
-    name = rehearsal_name("study")
+    name = dry_run_name("study")
     folder = search_of(tmp_path / "study", ledgers, measure, 2, study={"study": name})
     marked = page_of(folder)
     assert [a for a in marked.of("p") if a.get("class") == "banner rehearsal"]
@@ -426,7 +426,7 @@ FINITE = st.floats(-1e6, 1e6).map(lambda v: round(v, 3))
 
 @given(st.lists(FINITE, min_size=1, max_size=20), st.integers(2, 9))
 def test_ticks_are_round_inside_and_in_order(values: list[float], most: int) -> None:
-    scale = plain_scale("x", np.array(values), 10.0, 300.0)
+    scale = linear_scale("x", np.array(values), 10.0, 300.0)
     ticks = scale.ticks(most)
     assert 1 <= len(ticks) <= most + 2
     assert [t.at for t in ticks] == sorted(t.at for t in ticks)
@@ -437,7 +437,7 @@ def test_ticks_are_round_inside_and_in_order(values: list[float], most: int) -> 
 def test_an_axis_over_decades_is_logarithmic_and_tells_its_ticks_rightly(
     values: list[float],
 ) -> None:
-    scale = scale_of(QUANTITIES["macs"], np.array(values), 60.0, 400.0)
+    scale = quantity_scale(QUANTITIES["macs"], np.array(values), 60.0, 400.0)
     assert scale.log == (max(values) > 10 * min(values))
     pixels = scale.at(values)
     assert ((pixels > 60) & (pixels < 400)).all()

@@ -10,12 +10,12 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern, WhiteKernel
 
 from partialnas.analysis.stats.gaussian_process import (
-    Embedding,
+    ChoiceEncoder,
+    Hyperparameters,
     Posterior,
-    Scales,
-    evidence,
-    fit,
-    ordered,
+    fit_hyperparameters,
+    is_ordinal,
+    log_marginal_likelihood,
 )
 from partialnas.space.search_space.space import INACTIVE, Space
 
@@ -37,15 +37,15 @@ def space() -> Space:
     return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
 
 
-def numbers(count: int) -> Embedding:
+def numbers(count: int) -> ChoiceEncoder:
     class Variable:
         labels = (0, 1, 2, 3, 4)
 
-    return Embedding([cast(Any, Variable)] * count)
+    return ChoiceEncoder([cast(Any, Variable)] * count)
 
 
 def test_choices_of_numbers_are_ordered_and_named_ones_are_not() -> None:
-    found = {choice.name: ordered(choice) for choice in space().choices}
+    found = {choice.name: is_ordinal(choice) for choice in space().choices}
     assert found["width"]
     assert found["ratio"]
     assert not found["attention"]
@@ -53,7 +53,7 @@ def test_choices_of_numbers_are_ordered_and_named_ones_are_not() -> None:
 
 def test_features_are_apart_by_steps_in_order_and_by_one_otherwise() -> None:
     choices = space().choices
-    embed = Embedding(choices)
+    embed = ChoiceEncoder(choices)
     names = [choice.name for choice in choices]
 
     def apart(name: str, left: float, right: float) -> float:
@@ -77,10 +77,10 @@ def test_the_gradient_of_the_evidence_is_that_of_differences() -> None:
     values = RNG.normal(size=12)
 
     def told(theta: np.ndarray) -> float:
-        return evidence(theta, squares, values)[0]
+        return log_marginal_likelihood(theta, squares, values)[0]
 
     def slope(theta: np.ndarray) -> np.ndarray:
-        return evidence(theta, squares, values)[1]
+        return log_marginal_likelihood(theta, squares, values)[1]
 
     for theta in (np.zeros(4), np.array([-1.0, 0.5, 1.0, -3.0])):
         assert check_grad(told, slope, theta) < 1e-4
@@ -90,7 +90,7 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     embed = numbers(3)
     codes, others = RNG.integers(0, 5, (20, 3)), RNG.integers(0, 5, (7, 3))
     values = codes[:, 0] * 2.0 + np.sin(codes[:, 1]) + RNG.normal(0, 0.1, 20)
-    scales = Scales(np.array([0.4, 0.8, 2.0]), 0.05)
+    scales = Hyperparameters(np.array([0.4, 0.8, 2.0]), 0.05)
     mean, deviation = Posterior(embed(codes), embed.owners, values, scales).at(embed(others))
     kernel = Matern(scales.lengths, "fixed", nu=2.5) + WhiteKernel(scales.noise, "fixed")
     theirs = GaussianProcessRegressor(kernel, alpha=0, normalize_y=True).fit(codes / 4, values)
@@ -104,7 +104,7 @@ def test_fitted_scales_tell_the_choices_that_matter_from_the_others() -> None:
     embed = numbers(4)
     codes = RNG.integers(0, 5, (60, 4))
     values = np.sin(codes[:, 1] * 1.5) + 0.01 * RNG.normal(size=60)
-    scales = fit(embed(codes), embed.owners, values)
+    scales = fit_hyperparameters(embed(codes), embed.owners, values)
     others = np.delete(scales.lengths, 1)
     assert scales.lengths[1] < others.min() / 2
     fresh = RNG.integers(0, 5, (50, 4))
@@ -116,7 +116,7 @@ def test_values_that_are_all_the_same_are_expected_everywhere() -> None:
     embed = numbers(2)
     codes = RNG.integers(0, 5, (6, 2))
     values = np.full(6, 3.0)
-    scales = fit(embed(codes), embed.owners, values)
+    scales = fit_hyperparameters(embed(codes), embed.owners, values)
     mean, deviation = Posterior(embed(codes), embed.owners, values, scales).at(embed(codes))
     assert mean == pytest.approx(values)
     assert np.isfinite(deviation).all()

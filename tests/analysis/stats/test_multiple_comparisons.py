@@ -22,7 +22,11 @@ from partialnas.analysis.stats.multiple_comparisons import (
     detectable,
     seeds_needed,
 )
-from partialnas.analysis.stats.multivariate_t import as_correlation, critical_value, exceeded
+from partialnas.analysis.stats.multivariate_t import (
+    as_correlation,
+    critical_value,
+    exceedance_probability,
+)
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 Numbers = dict[str, dict[int, float]]
@@ -86,13 +90,15 @@ def test_p_values_are_those_of_scipys_multivariate_t(degrees: int) -> None:
             inside = stats.multivariate_t.cdf(
                 box, shape=correlation, df=degrees, lower_limit=-box, random_state=1
             )
-            found = exceeded(np.array([size]), degrees, correlation)
+            found = exceedance_probability(np.array([size]), degrees, correlation)
             assert found == pytest.approx(1 - inside, abs=5e-4)
 
 
 def test_one_contrast_is_students_t() -> None:
     assert critical_value(0.9, 7, ((1.0,),)) == pytest.approx(stats.t.ppf(0.95, 7))
-    assert exceeded(np.array([2.5]), 1, ((1.0,),)) == pytest.approx(2 * stats.t.sf(2.5, 1))
+    assert exceedance_probability(np.array([2.5]), 1, ((1.0,),)) == pytest.approx(
+        2 * stats.t.sf(2.5, 1)
+    )
 
 
 def with_holes() -> Numbers:

@@ -28,7 +28,7 @@ def test_tau_is_that_of_scipy_with_ties_and_missing_values(
     rows: list[tuple[float, float]],
 ) -> None:
     one, other = (np.array(column) for column in zip(*rows, strict=True))
-    found = ranking.tau([(one, other)])
+    found = ranking.kendall_tau([(one, other)])
     assert found.value == pytest.approx(tau_of(one, other), nan_ok=True)
     assert found.n == int((np.isfinite(one) & np.isfinite(other)).sum())
 
@@ -43,9 +43,9 @@ def two_rankings(n: int, tau: float, rng: np.random.Generator) -> tuple[Floats, 
 def test_the_bootstrap_draws_whole_networks_and_ranks_them_anew() -> None:
     one, other = two_rankings(9, 0.5, np.random.default_rng(1))
     one[3] = one[5]
-    found = ranking.tau([(one, other)])
-    assert len(found.draws) == ranking.DRAWS
-    counts = np.random.RandomState(0).multinomial(9, np.full(9, 1 / 9), size=ranking.DRAWS)
+    found = ranking.kendall_tau([(one, other)])
+    assert len(found.draws) == ranking.NUM_RESAMPLES
+    counts = np.random.RandomState(0).multinomial(9, np.full(9, 1 / 9), size=ranking.NUM_RESAMPLES)
     for count, drawn in zip(counts[:40], found.draws, strict=False):
         which = np.repeat(np.arange(9), count)
         assert drawn == pytest.approx(tau_of(one[which], other[which]))
@@ -56,7 +56,7 @@ def test_the_bootstrap_draws_whole_networks_and_ranks_them_anew() -> None:
 def test_nineteen_of_twenty_intervals_hold_the_true_tau(n: int, tau: float) -> None:
     rng, held, rounds = np.random.default_rng(0), 0, 150
     for _ in range(rounds):
-        low, high = ranking.tau([two_rankings(n, tau, rng)]).interval
+        low, high = ranking.kendall_tau([two_rankings(n, tau, rng)]).interval
         held += low <= tau <= high
         assert low < high
     assert 0.90 <= held / rounds < 1
@@ -66,20 +66,25 @@ def test_several_rankings_have_the_mean_of_their_taus() -> None:
     rng = np.random.default_rng(2)
     scores = rng.standard_normal((8, 3))
     scores[2, 1] = math.nan
-    found = ranking.tau(ranking.within(scores))
+    found = ranking.kendall_tau(ranking.seed_pairs(scores))
     taus = [tau_of(scores[:, a], scores[:, b]) for a, b in ((0, 1), (0, 2), (1, 2))]
     assert found.value == pytest.approx(np.mean(taus))
     assert found.n == 8
     others = rng.standard_normal((8, 2))
     both = [tau_of(a, b) for a in scores.T for b in others.T]
-    assert ranking.tau(ranking.between(scores, others)).value == pytest.approx(np.mean(both))
-    assert ranking.means(scores) == pytest.approx(np.nanmean(scores, axis=1))
+    assert ranking.kendall_tau(ranking.cross_pairs(scores, others)).value == pytest.approx(
+        np.mean(both)
+    )
+    assert ranking.row_means(scores) == pytest.approx(np.nanmean(scores, axis=1))
 
 
 def test_a_difference_of_taus_is_drawn_in_pairs() -> None:
     rng = np.random.default_rng(3)
     truth, good = two_rankings(15, 0.8, rng)
-    better, worse = ranking.tau([(good, truth)]), ranking.tau([(rng.standard_normal(15), truth)])
+    better, worse = (
+        ranking.kendall_tau([(good, truth)]),
+        ranking.kendall_tau([(rng.standard_normal(15), truth)]),
+    )
     apart = better.minus(worse)
     assert apart.value == pytest.approx(better.value - worse.value)
     assert apart.draws == pytest.approx(better.draws - worse.draws)
@@ -97,20 +102,20 @@ def test_a_difference_of_taus_is_drawn_in_pairs() -> None:
     ],
 )
 def test_what_is_no_ranking_has_no_tau(one: list[float], other: list[float]) -> None:
-    found = ranking.tau([(np.array(one), np.array(other))])
+    found = ranking.kendall_tau([(np.array(one), np.array(other))])
     assert math.isnan(found.value)
     assert all(map(math.isnan, found.interval))
 
 
 def test_four_networks_have_a_tau_and_no_interval() -> None:
-    found = ranking.tau([(np.arange(4.0), np.arange(4.0))])
+    found = ranking.kendall_tau([(np.arange(4.0), np.arange(4.0))])
     assert found.value == 1
     assert all(map(math.isnan, found.interval))
 
 
 @given(scores=st.lists(SCORE, max_size=12))
 def test_the_best_third_is_a_third_of_what_is_known(scores: list[float]) -> None:
-    found = ranking.best_third(np.array(scores, dtype=float))
+    found = ranking.top_third(np.array(scores, dtype=float))
     known = [score for score in scores if math.isfinite(score)]
     count = max(3, math.ceil(len(known) / 3)) if len(known) >= 6 else 0
     assert found.sum() == count

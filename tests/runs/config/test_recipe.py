@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from partialnas.runs.config.recipe import RECIPES, Recipe
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 
 
 def test_short_is_the_recipe_that_won_among_the_prototypes() -> None:
@@ -51,7 +51,7 @@ def test_standard_trains_longer() -> None:
 def test_a_mistake_is_told_with_its_key(key: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe(**{key: value})
-    (told,) = mistakes(caught.value, "recipe")
+    (told,) = validation_messages(caught.value, "recipe")
     assert told.startswith(f"recipe.{key}: ")
 
 

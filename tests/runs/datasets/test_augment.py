@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import Mix, Pool, draw_epoch
+from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch
 from partialnas.runs.datasets.loaders import Splits
 
 CPU = torch.device("cpu")
 BLACK = -2  # a pixel of level 0, normalised, where the mean is two deviations
 
 
-def pool_of(count: int, channels: int, side: int, border: int, seed: int = 0) -> Pool:
+def pool_of(count: int, channels: int, side: int, border: int, seed: int = 0) -> DeviceSplit:
     chance = np.random.default_rng(seed)
     x = chance.integers(0, 256, (count, channels, side, side), dtype=np.uint8)
     y = np.arange(count)
     mean = np.linspace(0.2, 0.6, channels, dtype=np.float32)
     splits = Splits(x, y, x, y, x, y, mean=mean, std=mean / 2)
-    return Pool(x, y, splits, border, CPU)
+    return DeviceSplit(x, y, splits, border, CPU)
 
 
-def originals(pool: Pool) -> Tensor:
+def originals(pool: DeviceSplit) -> Tensor:
     return torch.cat([x for x, _ in pool.in_order(7)])
 
 
@@ -58,7 +58,7 @@ def test_images_are_normalised_and_channels_last() -> None:
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
     y = np.arange(50)
     splits = Splits(x, y, x, y, x, y, mean=mean.astype(np.float32), std=std.astype(np.float32))
-    pool = Pool(x, y, splits, 2, CPU)
+    pool = DeviceSplit(x, y, splits, 2, CPU)
     found = torch.cat([images for images, _ in pool.in_order(9)])
     expected = (scaled - mean[:, None, None]) / std[:, None, None]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
@@ -115,7 +115,7 @@ def test_mixing_is_timms(weight: float, monkeypatch: pytest.MonkeyPatch) -> None
     theirs: Any = Mixup(mixup_alpha=1.0, num_classes=10, label_smoothing=0.1)
     monkeypatch.setattr(theirs, "_params_per_batch", lambda: (weight, False))
     mixed, target = theirs(x.clone(), y)
-    torch.testing.assert_close(Mix(weight).images(x.clone()), mixed)
+    torch.testing.assert_close(BatchMix(weight).images(x.clone()), mixed)
 
     likelihoods = torch.randn(8, 10).log_softmax(1)
     expected = -(target * likelihoods).sum(1).mean()

@@ -139,8 +139,8 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(tmp_path, "ab", 10)
-    monkeypatch.setattr(data, "MEMORY_BOUND", 20 * 3 * 12 * 12)
+    monkeypatch.setattr(data, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
     assert len(load_splits(resolve_task(f"folder:{tmp_path}")).train_y) == 14
-    monkeypatch.setattr(data, "MEMORY_BOUND", 20 * 3 * 12 * 12 - 1)
+    monkeypatch.setattr(data, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
     with pytest.raises(UserError, match=r"take .* GiB, but .* at most .* GiB"):
         load_splits(resolve_task(f"folder:{tmp_path}"))

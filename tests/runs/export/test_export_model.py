@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 import partialnas.space.timm  # noqa: F401
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.export import export_model as exporting
 from partialnas.runs.export import verify_onnx as onnx_proof
-from partialnas.runs.export.export_model import Export
-from partialnas.runs.export.verification import Proof
+from partialnas.runs.export.export_model import ExportResult
+from partialnas.runs.export.verification import ExportVerification
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
@@ -43,11 +43,11 @@ from partialnas.runs.records.subject import (
 from partialnas.runs.system.files import weights_path
 from partialnas.runs.training.checkpoint import load_weights, save_weights
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.ratio import Learned
-from partialnas.space.cost.learned_blocks import slots
+from partialnas.space.arch.ratio import LearnedRatio
+from partialnas.space.cost.learned_blocks import learned_blocks
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import MachineError, UserError
@@ -122,14 +122,14 @@ def study(tmp_path_factory: pytest.TempPathFactory, few_digits: Splits) -> Itera
         context = Context(splits=few_digits, folder=folder / "study")
         with begun(folder / "study") as ledger:
             for subject in TRAINED.values():
-                (record,) = run_trial(job_of(subject), context)
+                (record,) = run_job(job_of(subject), context)
                 assert record.state == "done", record.reason
                 noted(ledger, subject, record)
         yield folder / "study"
 
 
 @pytest.fixture(scope="module")
-def exports(study: Path) -> dict[str, Export]:
+def exports(study: Path) -> dict[str, ExportResult]:
     return {
         name: export_model(study, number, study.parent / name, max_seconds=QUICK)
         for name, number in NUMBERS.items()
@@ -139,7 +139,7 @@ def exports(study: Path) -> dict[str, Export]:
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     splits = load_splits(TASK)
-    pool = Pool(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
+    pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     return next(iter(pool.in_order(len(pool))))[0]
 
 
@@ -172,7 +172,7 @@ def test_kept_weights_bring_the_learned_ratios_back(name: str, study: Path) -> N
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_folder_holds_a_static_network_that_computes_the_same(
-    name: str, study: Path, exports: dict[str, Export], images: Tensor
+    name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     folder = study.parent / name
     assert sorted(path.name for path in folder.iterdir()) == FILES
@@ -194,7 +194,7 @@ def test_the_folder_holds_a_static_network_that_computes_the_same(
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_timm_builds_it_and_loads_its_weights(
-    name: str, study: Path, exports: dict[str, Export], images: Tensor
+    name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     folder = exports[name].files[0].parent
     expected = trained_logits(study, name, images)
@@ -210,7 +210,9 @@ def test_timm_builds_it_and_loads_its_weights(
         assert all(close(expected, model.eval()(images)) for model in (by_folder, by_file))
 
 
-def test_timm_knows_how_to_feed_it_and_to_fit_another_task(exports: dict[str, Export]) -> None:
+def test_timm_knows_how_to_feed_it_and_to_fit_another_task(
+    exports: dict[str, ExportResult],
+) -> None:
     folder = exports["threshold"].files[0].parent
     splits = load_splits(TASK)
     data = resolve_model_data_config(timm.create_model(f"local-dir:{folder}"))
@@ -223,7 +225,9 @@ def test_timm_knows_how_to_feed_it_and_to_fit_another_task(exports: dict[str, Ex
     assert torch.equal(other.head_conv.weight, weight)
 
 
-def test_the_hub_can_take_it(exports: dict[str, Export], tmp_path: Path, images: Tensor) -> None:
+def test_the_hub_can_take_it(
+    exports: dict[str, ExportResult], tmp_path: Path, images: Tensor
+) -> None:
     folder = exports["threshold"].files[0].parent
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     timm.models.save_for_hf(model, tmp_path / "hub", safe_serialization=True)
@@ -234,10 +238,10 @@ def test_the_hub_can_take_it(exports: dict[str, Export], tmp_path: Path, images:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_proof_says_what_was_found(
-    name: str, study: Path, exports: dict[str, Export], images: Tensor
+    name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     text = (study.parent / name / "proof.json").read_text()
-    proof = Proof.model_validate_json(text)
+    proof = ExportVerification.model_validate_json(text)
     assert proof == exports[name].proof
     with Ledger.open(study) as ledger:
         row = ledger.trial(NUMBERS[name])
@@ -254,7 +258,7 @@ def test_the_proof_says_what_was_found(
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_frozen_and_hand_specified_are_timed_in_turns(
-    name: str, exports: dict[str, Export]
+    name: str, exports: dict[str, ExportResult]
 ) -> None:
     speed: Measurement = exports[name].proof.speed
     assert speed.reference_digest == exports[name].proof.digest
@@ -290,7 +294,7 @@ def shaken(subject: Architecture, seed: int) -> Network:
     """A network with random weights, statistics, and ratios among those that are legal."""
     network = Network(subject, in_chans=1, num_classes=10)
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    options = {slot.place: slot.options for slot in slots(subject, TASK.resolution)}
+    options = {slot.place: slot.options for slot in learned_blocks(subject, TASK.resolution)}
     for place, mixer in learned_mixers(network).items():
         mixer.place(rng.choice(options[place]), ramp=0.0)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -327,7 +331,7 @@ def test_any_frozen_network_is_exported_and_proved(
 ) -> None:
     several = [learned(budget=None)] * len(parts.get("ratio", ()))
     subject = planned(width=width, **parts | {"ratio": several or learned(budget=None)})
-    assert isinstance(subject.learned, Learned)
+    assert isinstance(subject.learned, LearnedRatio)
     network = shaken(subject, seed)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
@@ -530,7 +534,7 @@ def test_a_folder_of_something_else_is_left_alone(by_hand: tuple[Path, Network])
 
 
 def test_an_earlier_export_is_replaced_even_an_unfinished_one(
-    by_hand: tuple[Path, Network], exports: dict[str, Export], monkeypatch: pytest.MonkeyPatch
+    by_hand: tuple[Path, Network], exports: dict[str, ExportResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = by_hand
     speed = exports["threshold"].proof.speed
@@ -552,7 +556,7 @@ def test_an_earlier_export_is_replaced_even_an_unfinished_one(
     assert (folder / "out" / "notes.txt").read_text() == "mine"
 
 
-def test_the_weights_say_what_they_belong_to(exports: dict[str, Export]) -> None:
+def test_the_weights_say_what_they_belong_to(exports: dict[str, ExportResult]) -> None:
     folder = exports["threshold"].files[0].parent
     with safe_open(folder / "model.safetensors", "pt") as stored:
         told = Architecture.from_json(stored.metadata()["architecture"])

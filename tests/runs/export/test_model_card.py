@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from partialnas.runs.config.design import Stage
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.export.lineage import origin
+from partialnas.runs.export.lineage import trace_lineage
 from partialnas.runs.export.model_card import model_card
-from partialnas.runs.export.trained_trial import KeptTrial, kept_trial
-from partialnas.runs.export.verification import CostProof, OnnxProof, OutputProof, Proof
+from partialnas.runs.export.trained_trial import TrainedTrial, load_trained_trial
+from partialnas.runs.export.verification import (
+    CostCheck,
+    ExportVerification,
+    OnnxCheck,
+    OutputCheck,
+)
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
@@ -69,7 +74,7 @@ def written(tmp_path: Path) -> Written:
     return Written(tmp_path / "study")
 
 
-def proof_of(trial: KeptTrial, onnx: OnnxProof | None = None) -> Proof:
+def proof_of(trial: TrainedTrial, onnx: OnnxCheck | None = None) -> ExportVerification:
     digest = trial.architecture.digest
     speed = Measurement(
         digest=digest, name="", device="cpu", device_kind="cpu", threads=1, batch_size=32,
@@ -81,19 +86,19 @@ def proof_of(trial: KeptTrial, onnx: OnnxProof | None = None) -> Proof:
     )  # fmt: skip
     cost = dict.fromkeys(("macs", "macs_counted", "macs_recorded"), 1_234_567)
     cost |= dict.fromkeys(("params", "params_counted", "params_recorded"), 76_543)
-    outputs = OutputProof(
+    outputs = OutputCheck(
         images=180, difference=0, at_most=1e-5, val_accuracy=91, recorded_val_accuracy=91
     )
-    return Proof(
+    return ExportVerification(
         trial=trial.name, key=trial.row.key, trained_digest=digest, digest=digest,
-        weights_sha256="0" * 64, outputs=outputs, cost=CostProof.model_validate(cost), speed=speed,
+        weights_sha256="0" * 64, outputs=outputs, cost=CostCheck.model_validate(cost), speed=speed,
         onnx=onnx, environment={}, made="2026-01-01T00:00:00Z",
     )  # fmt: skip
 
 
 def card_of(folder: Path, number: int, licence: str = "mit", **proof: Any) -> str:
-    trial = kept_trial(folder, number)
-    return model_card(trial, origin(trial), proof_of(trial, **proof), licence=licence)
+    trial = load_trained_trial(folder, number)
+    return model_card(trial, trace_lineage(trial), proof_of(trial, **proof), licence=licence)
 
 
 def spread(values: Mapping[int, float], less: float = 0) -> str:
@@ -116,7 +121,7 @@ def test_fresh_seeds_of_a_confirmation_stand_beside(written: Written) -> None:
     number = written.trained({0: 91.0})
     written.trained(FRESH, arm="#1", stage="confirm")
     written.trained({20_000: 99.0}, arm="#1", stage="audit")
-    stage = Stage(
+    stage = StudyStage(
         name="confirm", recipe=SEARCH["recipe"], seeds=(10_000, 10_001), chosen="the front",
         origins={"#1": NETWORK.digest},
     )  # fmt: skip
@@ -159,7 +164,7 @@ def test_data_recipe_cost_and_limits_are_told(written: Written) -> None:
 
 
 def test_the_onnx_file_is_told_where_there_is_one(written: Written) -> None:
-    onnx = OnnxProof(images=180, difference=2.5e-7, at_most=1e-4, opset=20, runtime="1")
+    onnx = OnnxCheck(images=180, difference=2.5e-7, at_most=1e-4, opset=20, runtime="1")
     card = card_of(written.folder, written.trained(OWN), onnx=onnx)
     assert "differ from these weights' by 2.5e-07 of the largest one" in card
 

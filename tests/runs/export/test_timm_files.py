@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from timm.utils.misc import ParseKwargs
 
-from partialnas.runs.export.timm_files import nearest_size, train_script
+from partialnas.runs.export.timm_files import nearest_preset, train_script
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import DROP_PATH_RATES, preset
@@ -129,13 +129,13 @@ def test_devices_and_batch_may_be_stated_and_the_rate_is_told(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", DROP_PATH_RATES)
 def test_each_published_network_is_nearest_to_itself(name: str) -> None:
-    assert nearest_size(preset(name)) == name
+    assert nearest_preset(preset(name)) == name
 
 
 def test_networks_beyond_the_published_ones_take_the_last() -> None:
     tiny = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
     huge = Plan(width=256, depths=(2, 3, 20, 4)).architecture()
-    assert [nearest_size(a) for a in (tiny, huge)] == ["partialnet_t0", "partialnet_l"]
+    assert [nearest_preset(a) for a in (tiny, huge)] == ["partialnet_t0", "partialnet_l"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import FINAL
+from partialnas.runs.ledger.rows import FINAL_STATES
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.space.errors import MachineError
@@ -31,7 +31,7 @@ MEASUREMENTS = st.tuples(NUMBERS.filter(lambda x: x > 0), st.booleans(), ENVIRON
 def small() -> Iterator[None]:
     """Volumes of four rows, so that few rows make several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(volumes, "SIZE", 4)
+        patch.setattr(volumes, "VOLUME_SIZE", 4)
         patch.setattr(volumes, "_FEW", 2)
         yield
 
@@ -46,7 +46,7 @@ def fill(ledger: Ledger, trials: list[Any], taken: list[Any]) -> None:
         ledger.plan(proposal, digest=digest, name="n", fidelity=3, keys=keys)
         if end != "planned":
             ledger.start(*keys.values())
-        if end in FINAL:
+        if end in FINAL_STATES:
             reason = None if end == "done" else "as asked"
             facts = {"metrics": metrics, "cost": cost, "environment": environment, "state": end}
             identity = {"digest": digest, "name": "n", "seed": number, "fidelity": 3}
@@ -77,7 +77,7 @@ def bound(path: Path) -> int:
 
 def lasting(ledger: Ledger) -> int:
     """How many volumes there should be: whole fours of rows that never change again."""
-    trials = [row.state in FINAL for row in ledger.trials()]
+    trials = [row.state in FINAL_STATES for row in ledger.trials()]
     fours = [trials[first : first + 4] for first in range(0, len(trials) - 3, 4)]
     return sum(map(all, fours)) + len(ledger.proposals()) // 4 + len(ledger.measurements()) // 4
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import seal
+from partialnas.runs.ledger.rows import checksum
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.space.errors import UserError
@@ -195,7 +195,7 @@ def test_the_seal_tells_a_flipped_bit(columns: list[str], data: st.DataObject) -
     place = data.draw(st.integers(0, len(columns[which]) - 1))
     text = columns[which]
     flipped = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
-    assert seal(columns) != seal([*columns[:which], flipped, *columns[which + 1 :]])
+    assert checksum(columns) != checksum([*columns[:which], flipped, *columns[which + 1 :]])
 
 
 # Learned ratios.

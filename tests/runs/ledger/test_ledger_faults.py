@@ -162,7 +162,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
 def test_a_flipped_byte_anywhere_is_told_or_harmless(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(volumes, "SIZE", size)
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", size)
     path = _filled(ledger)
     good = path.read_bytes()
     with Ledger.open(tmp_path) as reader:

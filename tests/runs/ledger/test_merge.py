@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.merge import Join, write_joined
+from partialnas.runs.ledger.merge import LedgerMerge, write_merged
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.system.files import checkpoint_path, weights_path
@@ -46,11 +46,11 @@ def ledger(folder: Path, keys: list[str], arm: str | None = None, **note: Any) -
     return made
 
 
-def joined(out: Path, *folders: Path) -> tuple[Ledger, Join]:
-    join = Join()
+def joined(out: Path, *folders: Path) -> tuple[Ledger, LedgerMerge]:
+    join = LedgerMerge()
     for folder in folders:
         join.add(folder)
-    write_joined(join, META, out)
+    write_merged(join, META, out)
     return Ledger.open(out), join
 
 

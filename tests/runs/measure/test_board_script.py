@@ -29,8 +29,8 @@ def test_the_script_needs_python_numpy_and_onnxruntime_alone() -> None:
 
 @given(st.lists(POSITIVE, min_size=1, max_size=80))
 def test_its_interval_covers_the_median_by_the_binomial(values: list[float]) -> None:
-    middle, low, high = board.interval(values)
-    assert (middle, low, high) == tuple(rounds.interval(values))
+    middle, low, high = board.median_interval(values)
+    assert (middle, low, high) == tuple(rounds.median_interval(values))
     ordered = sorted(values)
     if len(values) >= board.FEWEST:
         spared = int(binom.ppf(0.025, len(values), 0.5)) - 1
@@ -44,18 +44,20 @@ LAPS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=40)
 
 @given(LAPS)
 def test_it_finds_what_this_stack_finds(laps: list[tuple[float, float]]) -> None:
-    pairs = [(board.Lap(a, a * 1.02), board.Lap(b, b)) for a, b in laps]
-    here = rounds.find([rounds.Round(rounds.Lap(*a), rounds.Lap(*b)) for a, b in pairs], 0.02)
-    there = board.find(pairs, 0.02)
+    pairs = [(board.BoardTiming(a, a * 1.02), board.BoardTiming(b, b)) for a, b in laps]
+    here = rounds.summarize_rounds(
+        [rounds.Round(rounds.Timing(*a), rounds.Timing(*b)) for a, b in pairs], 0.02
+    )
+    there = board.summarize_rounds(pairs, 0.02)
     assert (there["relative"], there["low"], there["high"]) == tuple(here.speed)
     assert there["reference_seconds"] == here.reference_seconds
     assert (there["clock_gap"], there["noisy"]) == (here.gap, here.noisy)
 
 
-def timer(seconds: float, order: list[str], name: str) -> Callable[[int], board.Lap]:
-    def lap(_passes: int) -> board.Lap:
+def timer(seconds: float, order: list[str], name: str) -> Callable[[int], board.BoardTiming]:
+    def lap(_passes: int) -> board.BoardTiming:
         order.append(name)
-        return board.Lap(seconds, seconds)
+        return board.BoardTiming(seconds, seconds)
 
     return lap
 
@@ -65,8 +67,8 @@ def test_networks_and_reference_run_in_turns(speed: float) -> None:
     order: list[str] = []
     asked = argparse.Namespace(seconds=60.0, half_width=0.01)
     runners = timer(0.2 / speed, order, "network"), timer(0.2, order, "reference")
-    played = board.race(*runners, lap_s=0.001, asked=asked)
+    played = board.time_interleaved(*runners, lap_s=0.001, asked=asked)
     assert len(played) == board.MIN_ROUNDS
-    assert board.find(played, 0.01)["relative"] == pytest.approx(speed)
+    assert board.summarize_rounds(played, 0.01)["relative"] == pytest.approx(speed)
     assert order[-4:] == ["reference", "network", "network", "reference"]
     assert order.count("network") == order.count("reference")

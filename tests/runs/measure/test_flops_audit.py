@@ -3,8 +3,8 @@ import pytest
 
 from partialnas.analysis.figures.flops_ranks import flops_ranks
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.measure.flops_audit import audit_flops, kind_of
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.measure.flops_audit import audit_flops, describe_mixers
+from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 
@@ -25,18 +25,20 @@ def test_three_counters_and_two_forms_of_one_network() -> None:
 
 @pytest.mark.slow
 def test_models_of_timm_have_no_formula() -> None:
-    audit = audit_flops(subject_from("timm:resnet10t"), TASK)
+    audit = audit_flops(parse_subject("timm:resnet10t"), TASK)
     assert audit.formula_macs is None
     assert audit.deployed is not None
     assert audit.deployed.macs_core <= audit.training.macs_core
 
 
 def test_kinds_name_the_operations() -> None:
-    assert kind_of(Plan.model_validate({**PLAN, "attention": "none"}).architecture()) == (
+    assert describe_mixers(Plan.model_validate({**PLAN, "attention": "none"}).architecture()) == (
         "conv + identity"
     )
     learned = {**PLAN, "ratio": {"learned": {"per": "layer", "budget": "1/4"}}}
-    assert kind_of(Plan.model_validate(learned).architecture()).endswith("learned per layer")
+    assert describe_mixers(Plan.model_validate(learned).architecture()).endswith(
+        "learned per layer"
+    )
 
 
 def timed(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFrame:

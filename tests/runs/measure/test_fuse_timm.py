@@ -6,7 +6,7 @@ import torch
 from timm.models.byobnet import RepVggBlock
 from torch import Tensor, nn
 
-from partialnas.runs.measure.fuse_timm import UnfusableError, fused
+from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 
 
 def stirred(network: nn.Module) -> nn.Module:
@@ -36,7 +36,7 @@ def difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
 def test_a_timm_model_keeps_its_outputs_and_loses_its_norms(name: str) -> None:
     network = stirred(timm.create_model(name, num_classes=10))
     before = copy.deepcopy(network.state_dict())
-    module = fused(network, torch.randn(2, 3, 64, 64))
+    module = fuse_model(network, torch.randn(2, 3, 64, 64))
     assert norms(network) > 0
     assert norms(module) == 0
     assert difference(network, module, torch.randn(3, 3, 64, 64)) < 1e-5
@@ -47,7 +47,7 @@ def test_a_timm_model_keeps_its_outputs_and_loses_its_norms(name: str) -> None:
 def test_branches_that_timm_can_merge_are_merged() -> None:
     network = stirred(nn.Sequential(RepVggBlock(3, 8), RepVggBlock(8, 8)))
     images = torch.randn(2, 3, 8, 8)
-    module = fused(network, images)
+    module = fuse_model(network, images)
     assert norms(network) == 5
     assert norms(module) == 0
     assert sum(isinstance(each, nn.Conv2d) for each in module.modules()) == 2
@@ -73,7 +73,7 @@ class Shared(nn.Module):
 def test_only_a_norm_that_alone_sees_its_convolution_is_folded() -> None:
     network = stirred(Shared())
     images = torch.randn(2, 4, 8, 8)
-    module = fused(network, images)
+    module = fuse_model(network, images)
     assert norms(network) - norms(module) == 1
     assert difference(network, module, images) < 1e-5
 
@@ -91,7 +91,7 @@ class Fickle(nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_refused() -> None:
     with pytest.raises(UnfusableError, match="cannot be traced"):
-        fused(Fickle(), torch.randn(2, 4, 8, 8))
+        fuse_model(Fickle(), torch.randn(2, 4, 8, 8))
 
 
 class Impure(nn.Module):
@@ -108,4 +108,4 @@ class Impure(nn.Module):
 
 def test_a_network_whose_outputs_change_is_refused() -> None:
     with pytest.raises(UnfusableError, match="outputs change"):
-        fused(Impure(), torch.randn(2, 4, 8, 8))
+        fuse_model(Impure(), torch.randn(2, 4, 8, 8))

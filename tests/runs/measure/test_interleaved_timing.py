@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from partialnas.runs.measure import interleaved_timing as timing
-from partialnas.runs.measure.interleaved_timing import MIN_ROUNDS, Forward, Runner, on_cpu, race
-from partialnas.runs.measure.timing_stats import Lap, find, speeds
+from partialnas.runs.measure.interleaved_timing import (
+    MIN_ROUNDS,
+    Forward,
+    Runner,
+    cpu_runner,
+    time_interleaved,
+)
+from partialnas.runs.measure.timing_stats import Timing, relative_speeds, summarize_rounds
 
 
 class Machine:
@@ -20,10 +26,10 @@ class Machine:
         self._slowdown = slowdown
 
     def runner(self, name: str, seconds: float) -> Runner:
-        def run(passes: int) -> Lap:
+        def run(passes: int) -> Timing:
             slow = self._slowdown(len(self.diary))
             self.diary.append((name, passes))
-            return Lap(seconds * slow, seconds * slow)
+            return Timing(seconds * slow, seconds * slow)
 
         return run
 
@@ -36,14 +42,14 @@ def played(
     max_seconds: float = 30.0,
     target: float = 0.02,
 ) -> list[float]:
-    rounds = race(
+    rounds = time_interleaved(
         candidate,
         reference,
         shortest_lap_s=shortest_lap_s,
         max_seconds=max_seconds,
         target_half_width=target,
     )
-    return speeds(rounds)
+    return relative_speeds(rounds)
 
 
 def work(times: int) -> Forward:
@@ -104,9 +110,9 @@ def test_it_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     generator = np.random.default_rng(0)
 
-    def restless(passes: int) -> Lap:
+    def restless(passes: int) -> Timing:
         now[0] += 0.01 * passes
-        return Lap(*generator.lognormal(0.0, 3.0, size=2))
+        return Timing(*generator.lognormal(0.0, 3.0, size=2))
 
     found = played(restless, restless, max_seconds=20.0)
     assert 20.0 <= now[0] - 100.0 < 20.1
@@ -135,9 +141,9 @@ def test_a_lap_is_as_long_as_needed_and_not_much_longer(seconds: float) -> None:
 def test_a_runner_without_time_ends_the_search_for_a_lap() -> None:
     counts = itertools.count()
 
-    def instant(passes: int) -> Lap:
+    def instant(passes: int) -> Timing:
         next(counts)
-        return Lap(1e-12 if passes < 1000 else 0.01, 1.0)
+        return Timing(1e-12 if passes < 1000 else 0.01, 1.0)
 
     played(instant, shortest_lap_s=0.001)
     assert next(counts) < 200
@@ -146,9 +152,9 @@ def test_a_runner_without_time_ends_the_search_for_a_lap() -> None:
 def test_the_garbage_collector_rests_meanwhile() -> None:
     seen = set()
 
-    def looking(_: int) -> Lap:
+    def looking(_: int) -> Timing:
         seen.add(gc.isenabled())
-        return Lap(1.0, 1.0)
+        return Timing(1.0, 1.0)
 
     assert gc.isenabled()
     played(looking)
@@ -157,7 +163,7 @@ def test_the_garbage_collector_rests_meanwhile() -> None:
 
 
 def test_the_garbage_collector_wakes_after_an_error() -> None:
-    def failing(_: int) -> Lap:
+    def failing(_: int) -> Timing:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
@@ -169,7 +175,10 @@ def test_the_garbage_collector_wakes_after_an_error() -> None:
 @pytest.mark.parametrize("times", [2, 5])
 def test_more_work_takes_so_much_longer(times: int) -> None:
     found = played(
-        on_cpu(work(40 * times), 1), on_cpu(work(40), 1), shortest_lap_s=0.001, max_seconds=10
+        cpu_runner(work(40 * times), 1),
+        cpu_runner(work(40), 1),
+        shortest_lap_s=0.001,
+        max_seconds=10,
     )
     assert np.median(found) == pytest.approx(1 / times, rel=0.25)
 
@@ -183,25 +192,25 @@ def test_a_network_is_as_fast_as_itself() -> None:
         network(images)
 
     with torch.inference_mode():
-        rounds = race(
-            on_cpu(forward, 1),
-            on_cpu(forward, 1),
+        rounds = time_interleaved(
+            cpu_runner(forward, 1),
+            cpu_runner(forward, 1),
             shortest_lap_s=0.001,
             max_seconds=10,
             target_half_width=0.02,
         )
-    speed = find(rounds, 0.02).speed
+    speed = summarize_rounds(rounds, 0.02).speed
     assert speed.median == pytest.approx(1.0, rel=0.15)
     assert speed.half_width < 0.2
 
 
 def test_one_threads_clock_stands_still_while_it_waits() -> None:
-    lap = on_cpu(lambda: time.sleep(0.01), threads=1)(3)
+    lap = cpu_runner(lambda: time.sleep(0.01), threads=1)(3)
     assert lap.other >= 0.01
     assert lap.own < lap.other / 3
 
 
 def test_several_threads_are_timed_by_the_clock_on_the_wall() -> None:
-    lap = on_cpu(lambda: time.sleep(0.01), threads=2)(3)
+    lap = cpu_runner(lambda: time.sleep(0.01), threads=2)(3)
     assert lap.own >= 0.01
     assert lap.other < lap.own / 3

@@ -12,10 +12,10 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure import prepared_model as entrant
 from partialnas.runs.measure.fuse_timm import UnfusableError
 from partialnas.runs.measure.measure import measure, measure_many
-from partialnas.runs.measure.timing_stats import FEWEST
+from partialnas.runs.measure.timing_stats import MIN_VALUES
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import TimmModel, subject_digest
-from partialnas.runs.system.device_lock import sharing
+from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
@@ -88,7 +88,7 @@ def test_it_says_what_was_measured_and_where(beside: Measurement) -> None:
         "environment": environment(),
     }
     assert {key: said[key] for key in expected} == expected
-    assert beside.rounds >= FEWEST
+    assert beside.rounds >= MIN_VALUES
     assert beside.load >= 0
     taken = datetime.fromisoformat(beside.taken)
     assert timedelta(0) <= datetime.now(UTC) - taken < timedelta(minutes=30)
@@ -226,7 +226,7 @@ def test_measuring_waits_for_the_end_of_an_epoch() -> None:
         done.set()
 
     thread = threading.Thread(target=work)
-    with sharing("cpu"):
+    with shared_access("cpu"):
         thread.start()
         assert not done.wait(1.0)
     assert done.wait(60)

@@ -7,22 +7,22 @@ from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
 from partialnas.runs.measure.timing_stats import (
-    FEWEST,
     MAX_CLOCK_GAP,
+    MIN_VALUES,
     Interval,
-    Lap,
     Round,
-    find,
-    interval,
-    is_settled,
-    speeds,
+    Timing,
+    is_precise_enough,
+    median_interval,
+    relative_speeds,
+    summarize_rounds,
 )
 
 SECONDS = st.floats(1e-5, 1e2)
 
 
-def laps(seconds: float, other: float | None = None) -> Lap:
-    return Lap(seconds, seconds if other is None else other)
+def laps(seconds: float, other: float | None = None) -> Timing:
+    return Timing(seconds, seconds if other is None else other)
 
 
 def spread(count: int, width: float) -> list[Round]:
@@ -31,17 +31,17 @@ def spread(count: int, width: float) -> list[Round]:
     return [Round(laps(1.0), laps(2.0 * factor)) for factor in factors]
 
 
-@pytest.mark.parametrize("count", [*range(FEWEST, 40), 99, 100, 1000, 2000])
+@pytest.mark.parametrize("count", [*range(MIN_VALUES, 40), 99, 100, 1000, 2000])
 def test_interval_is_scipys(count: int) -> None:
     values = np.random.default_rng(count).lognormal(size=count)
     ends = quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
-    found = interval(list(values))
+    found = median_interval(list(values))
     assert found == (np.median(values), ends.low, ends.high)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("count", range(FEWEST, 60))
+@pytest.mark.parametrize("count", range(MIN_VALUES, 60))
 def test_interval_holds_95_percent_and_no_value_could_be_spared(count: int) -> None:
-    found = interval([float(value) for value in range(count)])
+    found = median_interval([float(value) for value in range(count)])
     outside = int(found.low)
     assert found.high == count - 1 - outside
     # the interval misses the median if at most `outside` values lie on one side of it
@@ -55,28 +55,30 @@ def test_interval_covers_the_median_whatever_the_distribution(draw: str) -> None
     trials = 2000
     hits = 0
     for _ in range(trials):
-        found = interval(list(getattr(generator, draw)(size=25)))
+        found = median_interval(list(getattr(generator, draw)(size=25)))
         hits += found.low <= truth[draw] <= found.high
     assert hits >= binom.ppf(0.001, trials, 0.95)
 
 
 def test_too_few_values_give_their_range() -> None:
-    assert interval([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
-    assert interval([1.0]) == (1.0, 1.0, 1.0)
+    assert median_interval([3.0, 1.0, 2.0]) == (2.0, 1.0, 3.0)
+    assert median_interval([1.0]) == (1.0, 1.0, 1.0)
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=60))
 def test_interval_surrounds_the_median_and_ignores_the_order(values: list[float]) -> None:
-    found = interval(values)
+    found = median_interval(values)
     assert found.low <= found.median <= found.high
-    assert found == interval(values[::-1])
+    assert found == median_interval(values[::-1])
 
 
-@given(st.lists(SECONDS, min_size=FEWEST, max_size=60), st.floats(0.01, 100))
+@given(st.lists(SECONDS, min_size=MIN_VALUES, max_size=60), st.floats(0.01, 100))
 def test_interval_follows_the_unit(values: list[float], factor: float) -> None:
-    scaled = interval([value * factor for value in values])
-    assert scaled == pytest.approx([end * factor for end in interval(values)])
-    assert scaled.half_width == pytest.approx(interval(values).half_width, rel=1e-6, abs=1e-9)
+    scaled = median_interval([value * factor for value in values])
+    assert scaled == pytest.approx([end * factor for end in median_interval(values)])
+    assert scaled.half_width == pytest.approx(
+        median_interval(values).half_width, rel=1e-6, abs=1e-9
+    )
 
 
 def test_half_width_is_the_longer_sides_share() -> None:
@@ -87,12 +89,12 @@ def test_half_width_is_the_longer_sides_share() -> None:
 @given(st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=30))
 def test_speed_is_how_many_times_as_fast(times: list[tuple[float, float]]) -> None:
     rounds = [Round(laps(candidate), laps(reference)) for candidate, reference in times]
-    for speed, (candidate, reference) in zip(speeds(rounds), times, strict=True):
+    for speed, (candidate, reference) in zip(relative_speeds(rounds), times, strict=True):
         assert speed * candidate == pytest.approx(reference)
 
 
 def test_speed_without_a_reference_is_passes_a_second() -> None:
-    assert speeds([Round(laps(0.25))]) == [4.0]
+    assert relative_speeds([Round(laps(0.25))]) == [4.0]
 
 
 @given(st.lists(st.floats(0.5, 200), min_size=1, max_size=50), st.floats(0.1, 10))
@@ -101,19 +103,19 @@ def test_a_machine_that_changes_its_speed_between_rounds_changes_nothing(
     slowdowns: list[float], ratio: float
 ) -> None:
     rounds = [Round(laps(slow), laps(slow * ratio)) for slow in slowdowns]
-    assert find(rounds, 0.02).speed == pytest.approx((ratio, ratio, ratio))
+    assert summarize_rounds(rounds, 0.02).speed == pytest.approx((ratio, ratio, ratio))
 
 
 def test_a_few_disturbed_rounds_change_nothing() -> None:
     calm = [Round(laps(1.0), laps(2.0))] * 30
     disturbed = [Round(laps(9.0), laps(2.0))] * 5 + [Round(laps(1.0), laps(50.0))] * 5
-    found = find(calm + disturbed, 0.02)
+    found = summarize_rounds(calm + disturbed, 0.02)
     assert found.speed == (2.0, 2.0, 2.0)
     assert not found.noisy
 
 
 def test_the_figures_of_a_finding_fit_together() -> None:
-    found = find([Round(Lap(0.5, 0.51), Lap(2.0, 2.0))] * 10, 0.02)
+    found = summarize_rounds([Round(Timing(0.5, 0.51), Timing(2.0, 2.0))] * 10, 0.02)
     assert found.speed.median == 4.0
     assert found.reference_seconds == 2.0
     assert found.gap == pytest.approx(1 - 0.5 / 0.51)
@@ -124,26 +126,26 @@ def test_the_figures_of_a_finding_fit_together() -> None:
     [(1.0, False), (1 + MAX_CLOCK_GAP / 2, False), (1.1, True), (1 / 1.1, True), (0.5, True)],
 )
 def test_clocks_that_disagree_make_it_noisy(wall: float, noisy: bool) -> None:
-    assert find([Round(Lap(1.0, wall), laps(2.0))] * 20, 0.02).noisy is noisy
+    assert summarize_rounds([Round(Timing(1.0, wall), laps(2.0))] * 20, 0.02).noisy is noisy
 
 
 def test_clocks_that_are_late_alike_agree() -> None:
-    assert find([Round(Lap(1.0, 3.0), Lap(2.0, 6.0))] * 20, 0.02).gap == 0
+    assert summarize_rounds([Round(Timing(1.0, 3.0), Timing(2.0, 6.0))] * 20, 0.02).gap == 0
 
 
 @pytest.mark.parametrize(("width", "noisy"), [(0.01, False), (0.3, True)])
 def test_a_wide_interval_makes_it_noisy(width: float, noisy: bool) -> None:
-    assert find(spread(20, width), 0.02).noisy is noisy
+    assert summarize_rounds(spread(20, width), 0.02).noisy is noisy
 
 
 @pytest.mark.parametrize("target", [0.01, 0.05, 0.2])
 def test_settled_is_as_narrow_as_asked(target: float) -> None:
-    width = interval(speeds(spread(20, 0.1))).half_width
-    assert is_settled(spread(20, 0.1), target) is (width <= target)
+    width = median_interval(relative_speeds(spread(20, 0.1))).half_width
+    assert is_precise_enough(spread(20, 0.1), target) is (width <= target)
 
 
 def test_few_rounds_are_never_settled_and_always_noisy() -> None:
-    rounds = [Round(laps(1.0), laps(2.0))] * (FEWEST - 1)
-    assert not is_settled(rounds, 0.5)
-    assert find(rounds, 0.5).noisy
-    assert is_settled([*rounds, rounds[0]], 0.5)
+    rounds = [Round(laps(1.0), laps(2.0))] * (MIN_VALUES - 1)
+    assert not is_precise_enough(rounds, 0.5)
+    assert summarize_rounds(rounds, 0.5).noisy
+    assert is_precise_enough([*rounds, rounds[0]], 0.5)

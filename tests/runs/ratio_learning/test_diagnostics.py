@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
-from partialnas.runs.ratio_learning.diagnostics import disagreement, failures
+from partialnas.runs.ratio_learning.diagnostics import gap_warnings, learning_warnings
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.ratio_learning.tracking import ratio_learner
+from partialnas.runs.ratio_learning.tracking import make_ratio_learner
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
 
@@ -24,7 +24,7 @@ def learner_of(
     for index in stages:
         for block in data["stages"][index]["blocks"]:
             block["parts"][0]["ratio"] = ratio
-    learner = ratio_learner(Network(type(architecture).from_data(data), 1, 10), 8, STEPS, 0.5)
+    learner = make_ratio_learner(Network(type(architecture).from_data(data), 1, 10), 8, STEPS, 0.5)
     assert learner is not None
     return learner
 
@@ -39,7 +39,7 @@ def run(learner: RatioLearner, gradients: Sequence[Sequence[float]]) -> list[str
             mixer.shares.grad = torch.full_like(mixer.shares, gradient)
         learner.learn(step)
     learner.place(learner.freeze_step)
-    return failures(learner)
+    return learning_warnings(learner)
 
 
 @pytest.mark.parametrize(("sign", "word"), [(-1.0, "largest"), (1.0, "smallest")])
@@ -78,7 +78,7 @@ def test_ratios_that_came_back_did_move() -> None:
     learner = learner_of(budget=0.2)
     learner.place(learner.freeze_step)
     learner.farthest[0, 0] = 1.5
-    assert failures(learner) == []
+    assert learning_warnings(learner) == []
 
 
 def wandered(path: float, forward: float) -> list[str]:
@@ -88,7 +88,7 @@ def wandered(path: float, forward: float) -> list[str]:
     size = learner.sizes[1, 0][0]
     learner.late = {(1, 0): (size - forward, 32 - size + forward)}
     learner.paths[1, 0] = path
-    return failures(learner)
+    return learning_warnings(learner)
 
 
 def test_ratios_that_go_to_and_fro_are_told() -> None:
@@ -103,6 +103,6 @@ def test_ratios_on_their_way_or_at_rest_do_not_wander(path: float, forward: floa
 
 
 def test_forms_that_disagree_are_told() -> None:
-    assert disagreement(2e-7) == []
-    (sentence,) = disagreement(0.25)
+    assert gap_warnings(2e-7) == []
+    (sentence,) = gap_warnings(0.25)
     assert "0.25 of the largest" in sentence

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.ratio_learning.input_dependent import InputLearner
+from partialnas.runs.ratio_learning.input_dependent import InputDependentLearner
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.ratio_learning.tracking import ratio_learner
+from partialnas.runs.ratio_learning.tracking import make_ratio_learner
 from partialnas.runs.training.optimizer import make_optimizer
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
-from partialnas.space.nn.init import initialise
+from partialnas.space.nn.init import initialize
 from partialnas.space.nn.network import Network
 
 STEPS = 20
@@ -36,12 +36,12 @@ def one_block(**learned: Any) -> Network:
     stages = [{"width": 16, "blocks": [{"parts": parts}]}]
     data = {"stem_stride": 1, "stages": stages, "head_width": 16}
     built = Network(Architecture.from_data(data), in_chans=1, num_classes=10).double()
-    initialise(built, 0)
+    initialize(built, 0)
     return built
 
 
 def learner_of(built: nn.Module, steps: int = STEPS) -> RatioLearner:
-    learner = ratio_learner(built, 8, steps, FREEZE)
+    learner = make_ratio_learner(built, 8, steps, FREEZE)
     assert learner is not None
     return learner
 
@@ -74,14 +74,14 @@ def dense_macs(built: Network, sizes: dict[Any, Any]) -> tuple[int, int]:
 
 def test_networks_without_learned_ratios_have_no_learner() -> None:
     static = Plan(stem_stride=1, width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
-    assert ratio_learner(Network(static, 1, 10), 8, STEPS, FREEZE) is None
-    assert ratio_learner(nn.Linear(2, 2), 8, STEPS, FREEZE) is None
+    assert make_ratio_learner(Network(static, 1, 10), 8, STEPS, FREEZE) is None
+    assert make_ratio_learner(nn.Linear(2, 2), 8, STEPS, FREEZE) is None
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_budget_out_of_reach_is_refused_with_the_range(method: str) -> None:
     with pytest.raises(UserError, match="out of reach"):
-        ratio_learner(network(method=method, budget=0.0001), 8, STEPS, FREEZE)
+        make_ratio_learner(network(method=method, budget=0.0001), 8, STEPS, FREEZE)
 
 
 @pytest.mark.parametrize("step", [0, 4, 9])
@@ -118,7 +118,7 @@ def test_a_scaled_loss_teaches_the_same(method: str) -> None:
     states = []
     for scale in (1.0, 1024.0):
         built = network(method=method)
-        initialise(built, 0)
+        initialize(built, 0)
         learner = learner_of(built)
         for step in range(3):
             learner.place(step)
@@ -290,7 +290,7 @@ def test_predictors_are_not_decayed() -> None:
 
 def test_a_calibrated_pressure_meets_the_budget_on_the_images() -> None:
     built = network(per="input", budget=0.3)
-    initialise(built, 0)
+    initialize(built, 0)
     learner = learner_of(built)
     for mixer in learner.mixers.values():
         nn.init.normal_(mixer.predictor[0].weight)
@@ -302,7 +302,7 @@ def test_a_calibrated_pressure_meets_the_budget_on_the_images() -> None:
             built.eval()(x)
         return {place: mixer.chosen for place, mixer in learner.mixers.items()}
 
-    assert isinstance(learner, InputLearner)
+    assert isinstance(learner, InputDependentLearner)
     assert learner.allowed is not None
     learner.calibrate(choose)
     used = learner.mean_macs(choose())

@@ -10,19 +10,19 @@ from torch import nn
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.ratio_learning.tracking import form_gap
+from partialnas.runs.ratio_learning.tracking import relative_logit_gap
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import Pools, Training
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.deploy.freeze import learned_mixers
-from partialnas.space.nn.init import initialise
+from partialnas.space.nn.init import initialize
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.op_counter import count
+from partialnas.space.nn.op_counter import count_ops
 
 CPU = torch.device("cpu")
 TASK = resolve_task("digits")
@@ -65,8 +65,8 @@ def begin(
 ) -> Training:
     recipe = Recipe.model_validate(settings)
     network = Network(subject, 1, 10, drop_path_rate=0.1)
-    initialise(network, weights)
-    return Training(network, recipe, epochs, 0, Pools.of(splits, recipe, CPU))
+    initialize(network, weights)
+    return Training(network, recipe, epochs, 0, DeviceSplits.of(splits, recipe, CPU))
 
 
 def run(training: Training) -> Training:
@@ -265,7 +265,7 @@ def test_a_network_may_learn_in_one_layer_alone(few_digits: Splits) -> None:
 
 def trial(splits: Splits, subject: Architecture, epochs: int = 2) -> Record:
     asked = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=epochs, seeds=(0,))
-    (record,) = run_trial(asked, Context(splits=splits))
+    (record,) = run_job(asked, Context(splits=splits))
     assert record.state == "done", record.reason
     return record
 
@@ -277,7 +277,7 @@ def test_a_record_tells_of_the_network_that_was_frozen(kind: str, few_digits: Sp
     first, last = record.ratios
     frozen = frozen_subject(subject, last.channels)
     assert (first.frozen, last.frozen) == (None, frozen.digest)
-    counted = count(Network(frozen, 1, 10).eval(), TASK.resolution, 1)
+    counted = count_ops(Network(frozen, 1, 10).eval(), TASK.resolution, 1)
     assert record.cost["macs"] == counted.macs
     assert record.cost["params"] == counted.params
     assert last.budget_macs is not None
@@ -349,9 +349,9 @@ def test_forms_that_compute_something_else_are_told_apart(few_digits: Splits) ->
     training = run(begin(architecture(), few_digits, epochs=1))
     network = training.network
     assert isinstance(network, Network)
-    assert form_gap(network, training.pools.val) < 1e-5
+    assert relative_logit_gap(network, training.pools.val) < 1e-5
     network.classifier.register_forward_hook(lambda module, inputs, out: 1.1 * out)  # noqa: ARG005
-    assert form_gap(network, training.pools.val) > 1e-3
+    assert relative_logit_gap(network, training.pools.val) > 1e-3
 
 
 @pytest.mark.slow
@@ -361,7 +361,7 @@ def test_digits_are_learned_at_any_budget(budget: float, seed: int) -> None:
     ratio = {"learned": {"budget": budget}}
     subject = architecture(width=16, attention="none", ratio=ratio)
     asked = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=3, seeds=(seed,))
-    (record,) = run_trial(asked, Context(splits=load_splits(TASK)))
+    (record,) = run_job(asked, Context(splits=load_splits(TASK)))
     assert -0.05 <= record.metrics["budget_error"] <= 0
     assert record.metrics["test_accuracy"] > 90
     assert not [s for row in record.ratios for s in row.warnings]

@@ -10,7 +10,7 @@ from partialnas.runs.records.job import Job, trial_key
 from partialnas.runs.records.subject import TimmModel
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
-from partialnas.space.arch.ratio import Learned
+from partialnas.space.arch.ratio import LearnedRatio
 
 FACTS: dict[str, Any] = {
     "subject": preset("partialnet_t0"),
@@ -48,7 +48,7 @@ def test_whatever_affects_the_result_affects_the_key(name: str) -> None:
 
 
 def test_when_ratios_are_fixed_matters_where_they_are_learned() -> None:
-    learned = Plan(ratio="1/4").model_copy(update={"ratio": (Learned(),)}).architecture()
+    learned = Plan(ratio="1/4").model_copy(update={"ratio": (LearnedRatio(),)}).architecture()
     early = Recipe(ratio_freeze=0.5)
     assert trial_key(**{**FACTS, "recipe": early}) == trial_key(**FACTS)
     facts = {**FACTS, "subject": learned}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from partialnas.runs.config.protocol import Protocol
-from partialnas.runs.records.measurement import Measurement, rescaled, same_scale
+from partialnas.runs.records.measurement import Measurement, rescale, to_common_scale
 
 POSITIVE = st.floats(1e-3, 1e6)
 
@@ -101,22 +101,22 @@ def test_a_wrong_protocol_names_the_key(wrong: dict[str, Any]) -> None:
 
 @given(POSITIVE, POSITIVE, POSITIVE)
 def test_rescaling_keeps_the_figures_together(relative: float, old: float, new: float) -> None:
-    found = rescaled(beside(relative, old), new)
+    found = rescale(beside(relative, old), new)
     assert_fits_together(found)
     assert found.relative_throughput == relative
     assert found.reference_throughput_img_s == new
 
 
 def test_without_a_reference_there_is_nothing_to_rescale() -> None:
-    assert rescaled(measurement(), 5.0) == measurement()
-    assert same_scale([measurement()]) == [measurement()]
+    assert rescale(measurement(), 5.0) == measurement()
+    assert to_common_scale([measurement()]) == [measurement()]
 
 
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=12))
 def test_on_one_scale_the_relatively_faster_has_more_images_a_second(
     speeds: list[tuple[float, float]],
 ) -> None:
-    found = same_scale([beside(relative, reference) for relative, reference in speeds])
+    found = to_common_scale([beside(relative, reference) for relative, reference in speeds])
     for each, (relative, _) in zip(found, speeds, strict=True):
         assert_fits_together(each)
         assert each.relative_throughput == relative
@@ -127,7 +127,7 @@ def test_on_one_scale_the_relatively_faster_has_more_images_a_second(
 
 
 def test_the_scale_is_the_references_median() -> None:
-    found = same_scale([beside(2.0, 100.0), beside(1.0, 130.0), beside(0.5, 110.0)])
+    found = to_common_scale([beside(2.0, 100.0), beside(1.0, 130.0), beside(0.5, 110.0)])
     assert [each.throughput_img_s for each in found] == [220.0, 110.0, 55.0]
     assert [each.latency_ms for each in found] == pytest.approx(
         [32_000 / 220, 32_000 / 110, 32_000 / 55]
@@ -150,12 +150,12 @@ def test_the_scale_is_the_references_median() -> None:
     ],
 )
 def test_other_conditions_are_another_scale(other: dict[str, Any]) -> None:
-    found = same_scale([beside(2.0, 100.0), beside(2.0, 300.0, **other)])
+    found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, **other)])
     assert [each.throughput_img_s for each in found] == [200.0, 600.0]
 
 
 def test_the_candidates_own_form_is_no_other_scale() -> None:
-    found = same_scale([beside(2.0, 100.0), beside(2.0, 300.0, form="training")])
+    found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, form="training")])
     assert [each.throughput_img_s for each in found] == [400.0, 400.0]
 
 

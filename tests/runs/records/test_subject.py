@@ -14,12 +14,12 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import (
     Subject,
     TimmModel,
-    build,
+    build_network,
     check_subject,
+    parse_subject,
     subject_cost,
     subject_data,
     subject_digest,
-    subject_from,
     subject_name,
 )
 from partialnas.space.arch.architecture import Architecture
@@ -36,13 +36,13 @@ SUBJECTS: list[Subject] = [FASTERNET, preset("partialnet_t0"), TIMMS]
 @pytest.mark.parametrize("subject", SUBJECTS, ids=subject_name)
 def test_plain_data_bring_a_subject_back(subject: Subject) -> None:
     told = json.dumps(subject_data(subject))
-    assert subject_from(json.loads(told)) == subject
-    assert subject_from(subject) is subject
-    assert subject_digest(subject_from(json.loads(told))) == subject_digest(subject)
+    assert parse_subject(json.loads(told)) == subject
+    assert parse_subject(subject) is subject
+    assert subject_digest(parse_subject(json.loads(told))) == subject_digest(subject)
 
 
 def test_timm_is_named_as_in_a_study() -> None:
-    assert subject_from("timm:fasternet_t0") == TIMMS
+    assert parse_subject("timm:fasternet_t0") == TIMMS
     assert subject_name(TIMMS) == "timm:fasternet_t0"
 
 
@@ -75,7 +75,7 @@ def test_a_nameless_architecture_goes_by_its_digest() -> None:
 )
 def test_what_is_no_subject_is_refused(data: Any, told: str) -> None:
     with pytest.raises(UserError) as error:
-        subject_from(data)
+        parse_subject(data)
     assert told in str(error.value)
 
 
@@ -87,7 +87,7 @@ def test_a_model_that_timm_lacks_is_told_with_its_neighbours() -> None:
     with pytest.raises(UserError, match="list_models"):
         check_subject(TimmModel(timm="zzzzzzzzzz"))
     with pytest.raises(UserError, match="has no model"):
-        build(TimmModel(timm="fasternet_t9"), PHOTOS)
+        build_network(TimmModel(timm="fasternet_t9"), PHOTOS)
 
 
 # takes drop path, is made for one size of images, takes no drop path
@@ -95,16 +95,16 @@ def test_a_model_that_timm_lacks_is_told_with_its_neighbours() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_timm_model_fits_the_task(name: str, channels: int) -> None:
     task = PHOTOS.model_copy(update={"channels": channels})
-    network = build(TimmModel(timm=name), task, Recipe()).eval()
+    network = build_network(TimmModel(timm=name), task, Recipe()).eval()
     with torch.no_grad():
         assert network(torch.randn(2, channels, 32, 32)).shape == (2, task.classes)
 
 
 def test_an_architecture_fits_the_task_and_the_recipe() -> None:
-    network = build(FASTERNET, PHOTOS, Recipe(drop_path=0.3, dropout=0.2))
+    network = build_network(FASTERNET, PHOTOS, Recipe(drop_path=0.3, dropout=0.2))
     rates = {m.drop_prob for m in network.modules() if isinstance(m, timm.layers.DropPath)}
     assert max(rates) == pytest.approx(0.3)
-    dropped = build(preset("partialnet_t0"), PHOTOS, Recipe(dropout=0.2))
+    dropped = build_network(preset("partialnet_t0"), PHOTOS, Recipe(dropout=0.2))
     assert 0.2 in {m.p for m in dropped.modules() if isinstance(m, torch.nn.Dropout)}
     with torch.no_grad():
         assert network.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
@@ -113,7 +113,7 @@ def test_an_architecture_fits_the_task_and_the_recipe() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_drop_path_is_the_recipes_and_not_timms_own(rate: float) -> None:
     assert max(drop_path_rates(timm.create_model("fasternet_t1"))) > 0
-    network = build(TimmModel(timm="fasternet_t1"), PHOTOS, Recipe(drop_path=rate))
+    network = build_network(TimmModel(timm="fasternet_t1"), PHOTOS, Recipe(drop_path=rate))
     assert max(drop_path_rates(network), default=0.0) == pytest.approx(rate)
 
 
@@ -123,12 +123,12 @@ def drop_path_rates(network: torch.nn.Module) -> list[float]:
 
 def test_drop_path_for_a_model_without_is_refused() -> None:
     with pytest.raises(UserError, match=r"dla46x_c .* recipe\.drop_path must be 0"):
-        build(TimmModel(timm="dla46x_c"), PHOTOS, Recipe(drop_path=0.1))
+        build_network(TimmModel(timm="dla46x_c"), PHOTOS, Recipe(drop_path=0.1))
 
 
 def test_too_small_images_are_refused_with_what_works() -> None:
     with pytest.raises(UserError, match="32x32"):
-        build(FASTERNET, DIGITS)
+        build_network(FASTERNET, DIGITS)
 
 
 def test_an_architecture_costs_what_the_formula_says() -> None:

@@ -6,10 +6,17 @@ from hypothesis import strategies as st
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.timing_choice import Way, best, home, machine, standing, study_way
+from partialnas.runs.records.timing_choice import (
+    TimingSetup,
+    best_measurement,
+    best_measurements,
+    machine,
+    study_machine,
+    study_timing_setup,
+)
 from partialnas.space.errors import UserError
 
-WAY = Way.of(Protocol())
+WAY = TimingSetup.of(Protocol())
 
 
 def taken(relative: float, **changes: Any) -> Measurement:
@@ -47,33 +54,33 @@ OTHER_CHIP = {"environment": {"processor": "Chip 8"}}
 def test_the_best_measurement_by_the_protocol_stands(
     measurements: list[Measurement], stands: float
 ) -> None:
-    found = standing(measurements, WAY)["a" * 16]
+    found = best_measurements(measurements, WAY)["a" * 16]
     assert found.relative_throughput == stands
 
 
 def test_what_was_measured_otherwise_stands_for_nothing() -> None:
     for other in ({"batch_size": 1}, {"device_kind": "cuda"}, {"runtime": "compiled"}):
-        assert standing([taken(1, **other)], WAY) == {}
-    trained = Way.of(Protocol(form="training"))
-    assert best([taken(1)], trained) is None
+        assert best_measurements([taken(1, **other)], WAY) == {}
+    trained = TimingSetup.of(Protocol(form="training"))
+    assert best_measurement([taken(1)], trained) is None
 
 
 def test_on_a_gpu_the_captured_graph_goes_first() -> None:
     card = {"device": "Card A", "device_kind": "cuda"}
     graph, plain = taken(1, **card, runtime="cuda_graph"), taken(2, **card)
-    way = Way.of(Protocol(device="cuda:1"))
-    assert best([graph, plain], way) is graph
-    assert best([plain], way) is plain
-    assert best([graph, plain], way.changed("runtime=eager")) is plain
+    way = TimingSetup.of(Protocol(device="cuda:1"))
+    assert best_measurement([graph, plain], way) is graph
+    assert best_measurement([plain], way) is plain
+    assert best_measurement([graph, plain], way.changed("runtime=eager")) is plain
 
 
 def test_home_is_where_the_study_measured_first() -> None:
     elsewhere = taken(1, **OTHER_CHIP)
-    assert home([taken(3, batch_size=1, **OTHER_CHIP), taken(1), elsewhere], WAY) == (
+    assert study_machine([taken(3, batch_size=1, **OTHER_CHIP), taken(1), elsewhere], WAY) == (
         *("cpu", "Chip 9"),
     )
     assert machine(elsewhere) == ("cpu", "Chip 8")
-    assert home([], WAY) is None
+    assert study_machine([], WAY) is None
 
 
 def test_settings_choose_other_measurements() -> None:
@@ -86,9 +93,9 @@ def test_settings_choose_other_measurements() -> None:
         "batch_size=1, runtime=onnxruntime": 5,
         "device=Pi,batch_size=1,runtime=onnxruntime": 5,
     }.items():
-        (found,) = standing(everything, WAY.changed(text)).values()
+        (found,) = best_measurements(everything, WAY.changed(text)).values()
         assert found.relative_throughput == expected
-    assert standing(everything, WAY.changed("device=Pi")) == {}
+    assert best_measurements(everything, WAY.changed("device=Pi")) == {}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_settings_that_make_no_sense_are_told(text: str, told: str) -> None:
 
 
 def test_the_settings_of_a_frozen_study_tell_its_way() -> None:
-    assert study_way({"device": "cuda:1", "batch_size": 8}) == Way(
+    assert study_timing_setup({"device": "cuda:1", "batch_size": 8}) == TimingSetup(
         "cuda", 1, 8, "float32", "deploy", "auto"
     )
 
@@ -123,11 +130,13 @@ SOME = st.builds(taken, st.just(1.0), **{key: st.sampled_from(of) for key, of in
 
 @given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.changed("form=training")]))
 def test_of_many_networks_the_same_stand_as_of_each_alone(
-    everyone: list[Measurement], way: Way
+    everyone: list[Measurement], way: TimingSetup
 ) -> None:
     everyone = [m.model_copy(update={"rounds": place + 1}) for place, m in enumerate(everyone)]
     alone = {
-        digest: best([m for m in everyone if m.digest == digest], way, home(everyone, way))
+        digest: best_measurement(
+            [m for m in everyone if m.digest == digest], way, study_machine(everyone, way)
+        )
         for digest in KINDS["digest"]
     }
-    assert standing(everyone, way) == {d: m for d, m in alone.items() if m is not None}
+    assert best_measurements(everyone, way) == {d: m for d, m in alone.items() if m is not None}

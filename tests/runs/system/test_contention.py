@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from partialnas.runs.system import contention as foreign
-from partialnas.runs.system.contention import foreign_on_gpu, watch_cpu
+from partialnas.runs.system.contention import is_gpu_used_by_others, watch_cpu
 
 OWN = 4242
 HEAD = "# gpu     pid   type     sm    mem    enc    dec    jpg    ofa    command\n# Idx\n"
@@ -130,7 +130,7 @@ def test_time_that_the_host_takes_counts_and_that_of_guests_counts_once(
     ],
 )
 def test_whoever_keeps_the_gpu_busy_taints(rows: str, tainted: bool) -> None:
-    assert foreign_on_gpu(HEAD + rows, OWN) is tainted
+    assert is_gpu_used_by_others(HEAD + rows, OWN) is tainted
 
 
 @pytest.mark.gpu

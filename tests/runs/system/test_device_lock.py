@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from partialnas.runs.system.device_lock import measuring, sharing
+from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.space.errors import MachineError
 
 HOLDER = """
 import sys, time
-from partialnas.runs.system.device_lock import measuring, sharing
+from partialnas.runs.system.device_lock import exclusive_access, shared_access
 with {verb}("{device}"):
     print("held", flush=True)
     time.sleep(60)
@@ -81,15 +81,15 @@ class Visitor:
 
 def free(device: str = "cpu") -> bool:
     try:
-        with measuring(device, timeout_s=0.1):
+        with exclusive_access(device, timeout_s=0.1):
             return True
     except MachineError:
         return False
 
 
 def test_many_may_share() -> None:
-    with sharing("cpu"), sharing("cpu"):
-        visitor = Visitor(sharing("cpu"))
+    with shared_access("cpu"), shared_access("cpu"):
+        visitor = Visitor(shared_access("cpu"))
         assert visitor.is_inside()
         visitor.end()
     assert free()
@@ -99,32 +99,32 @@ def test_measuring_waits_for_sharing_in_another_process(
     sharer_elsewhere: "subprocess.Popen[str]",
 ) -> None:
     with pytest.raises(MachineError, match=r"device cpu stayed busy for 0\.1 s"):
-        measuring("cpu", timeout_s=0.1).__enter__()
+        exclusive_access("cpu", timeout_s=0.1).__enter__()
     sharer_elsewhere.terminate()
-    with measuring("cpu", timeout_s=30):
+    with exclusive_access("cpu", timeout_s=30):
         pass
 
 
 def test_measuring_excludes_measuring() -> None:
-    with measuring("cpu"):
+    with exclusive_access("cpu"):
         assert not free()
     assert free()
 
 
 def test_sharing_waits_for_measuring() -> None:
-    with measuring("cpu"):
-        visitor = Visitor(sharing("cpu"))
+    with exclusive_access("cpu"):
+        visitor = Visitor(shared_access("cpu"))
         assert not visitor.is_inside(within=0.2)
     assert visitor.is_inside()
     visitor.end()
 
 
 def test_who_waits_to_measure_goes_before_who_comes_to_share_later() -> None:
-    first = Visitor(sharing("cpu"))
+    first = Visitor(shared_access("cpu"))
     assert first.is_inside()
-    measurer = Visitor(measuring("cpu"))
+    measurer = Visitor(exclusive_access("cpu"))
     assert not measurer.is_inside(within=0.2)
-    late = Visitor(sharing("cpu"))
+    late = Visitor(shared_access("cpu"))
     assert not late.is_inside(within=0.2)
     first.end()
     assert measurer.is_inside()
@@ -135,9 +135,9 @@ def test_who_waits_to_measure_goes_before_who_comes_to_share_later() -> None:
 
 
 def test_a_patience_that_ends_lets_sharing_in_again() -> None:
-    with sharing("cpu"):
+    with shared_access("cpu"):
         assert not free()
-        with sharing("cpu"):
+        with shared_access("cpu"):
             pass
 
 
@@ -149,7 +149,7 @@ def test_a_killed_holder_frees_the_device(verb: str) -> None:
     with child:
         pass
     assert child.returncode == -signal.SIGKILL
-    with measuring("cpu", timeout_s=30):
+    with exclusive_access("cpu", timeout_s=30):
         pass
 
 
@@ -176,22 +176,22 @@ def test_ctrl_c_ends_the_wait(measurer_elsewhere: "subprocess.Popen[str]", verb:
 
 
 def test_an_exception_inside_frees_the_device() -> None:
-    with pytest.raises(ZeroDivisionError), measuring("cpu"):
+    with pytest.raises(ZeroDivisionError), exclusive_access("cpu"):
         _ = 1 // 0
-    with pytest.raises(ZeroDivisionError), sharing("cpu"):
+    with pytest.raises(ZeroDivisionError), shared_access("cpu"):
         _ = 1 // 0
     assert free()
 
 
 def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
-    with measuring("cuda:0"):
+    with exclusive_access("cuda:0"):
         assert free("cpu")
         assert free("cuda:1")
         assert not free("cuda")
 
 
 def test_gpus_are_told_apart_by_what_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    with measuring("cuda:3"):
+    with exclusive_access("cuda:3"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
         assert free("cuda:0")
         assert not free("cuda:1")
@@ -200,7 +200,7 @@ def test_gpus_are_told_apart_by_what_the_process_sees(monkeypatch: pytest.Monkey
 def test_the_locks_are_the_users_alone(own_temporary_folder: Path) -> None:
     old = os.umask(0)
     try:
-        with measuring("cpu"):
+        with exclusive_access("cpu"):
             pass
     finally:
         os.umask(old)
@@ -212,23 +212,23 @@ def test_the_locks_are_the_users_alone(own_temporary_folder: Path) -> None:
 
 
 def test_a_folder_that_others_write_to_is_refused(own_temporary_folder: Path) -> None:
-    with measuring("cpu"):
+    with exclusive_access("cpu"):
         pass
     (folder,) = own_temporary_folder.iterdir()
     folder.chmod(0o777)
-    with pytest.raises(MachineError, match="only you can write"), sharing("cpu"):
+    with pytest.raises(MachineError, match="only you can write"), shared_access("cpu"):
         pass
 
 
 def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -> None:
-    with measuring("cpu"):
+    with exclusive_access("cpu"):
         pass
     (folder,) = own_temporary_folder.iterdir()
     target = own_temporary_folder / "precious"
     for file in folder.iterdir():
         file.unlink()
         file.symlink_to(target)
-    with pytest.raises(MachineError, match="cannot open the device lock"), sharing("cpu"):
+    with pytest.raises(MachineError, match="cannot open the device lock"), shared_access("cpu"):
         pass
     assert not target.exists()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from partialnas.runs.system import environment as module
-from partialnas.runs.system.environment import code_version, environment, load
+from partialnas.runs.system.environment import code_version, environment, load_average
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -124,7 +124,7 @@ def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_load_is_the_systems() -> None:
-    assert load() == pytest.approx(os.getloadavg()[0], abs=0.5)
+    assert load_average() == pytest.approx(os.getloadavg()[0], abs=0.5)
 
 
 def test_no_torch_is_imported() -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.runs.system.seeding import derive, generator, seeded, threads
+from partialnas.runs.system.seeding import derive_seed, make_generator, seeded, torch_threads
 
 CPU = torch.device("cpu")
 NUMBERS = st.integers(0, 2**63)
@@ -13,18 +13,18 @@ NUMBERS = st.integers(0, 2**63)
 
 @given(NUMBERS, NUMBERS, st.text(max_size=5))
 def test_seeds_suit_torch_and_numpy(seed: int, epoch: int, purpose: str) -> None:
-    derived = derive(seed, epoch, purpose)
+    derived = derive_seed(seed, epoch, purpose)
     assert 0 <= derived < 2**63
-    assert derived == derive(seed, epoch, purpose)
+    assert derived == derive_seed(seed, epoch, purpose)
 
 
 def test_seeds_differ_by_seed_epoch_and_purpose() -> None:
-    seeds = {derive(s, e, p) for s in range(20) for e in range(20) for p in ("order", "mix")}
+    seeds = {derive_seed(s, e, p) for s in range(20) for e in range(20) for p in ("order", "mix")}
     assert len(seeds) == 800
 
 
 def test_generators_of_the_same_purpose_agree() -> None:
-    first, again = (generator(1, 2, "order").permutation(50) for _ in range(2))
+    first, again = (make_generator(1, 2, "order").permutation(50) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
@@ -43,7 +43,7 @@ def test_seeding_leaves_the_callers_chance_alone() -> None:
 
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    with contextlib.suppress(KeyError), threads(before + 1):
+    with contextlib.suppress(KeyError), torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before

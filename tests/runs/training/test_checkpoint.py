@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from partialnas.runs.system.files import checkpoint_path, unfinished, write_file
+from partialnas.runs.system.files import checkpoint_path, temporary_path, write_file
 from partialnas.runs.training.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 from partialnas.space.errors import MachineError
 
@@ -50,7 +50,7 @@ def test_one_that_is_no_state_is_none(path: Path) -> None:
 
 def test_removal_takes_an_interrupted_write_along(path: Path) -> None:
     save_checkpoint(path, STATE)
-    unfinished(path).write_bytes(b"half")
+    temporary_path(path).write_bytes(b"half")
     remove_checkpoint(path)
     assert list(path.parent.iterdir()) == []
 

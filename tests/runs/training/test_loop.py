@@ -15,7 +15,7 @@ from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.runs.datasets.augment import draw_epoch
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.training.loop import Pools, Training, evaluate
+from partialnas.runs.training.loop import DeviceSplits, Training, evaluate
 from partialnas.runs.training.outcome import TrialEndedError
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def begin(
     splits: Splits, seed: int = 0, network: nn.Module | None = None, **settings: Any
 ) -> Training:
     recipe = Recipe(**settings)
-    pools = Pools.of(splits, recipe, CPU)
+    pools = DeviceSplits.of(splits, recipe, CPU)
     return Training(network or small(), recipe, EPOCHS, seed, pools)
 
 
@@ -160,7 +160,7 @@ def test_an_epoch_is_what_plain_torch_computes(splits: Splits) -> None:
     torch.manual_seed(0)
     ours, theirs = Plain(), Plain()
     theirs.load_state_dict(ours.state_dict())
-    training = Training(ours, recipe, 1, 0, Pools.of(splits, recipe, CPU))
+    training = Training(ours, recipe, 1, 0, DeviceSplits.of(splits, recipe, CPU))
     row = training.run_epoch()
 
     x = torch.from_numpy((splits.train_x / 255 - splits.mean.item()) / splits.std.item()).float()
@@ -276,6 +276,6 @@ def test_a_state_of_another_network_is_refused(splits: Splits) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_digits_are_learned_on_a_gpu(precision: str, splits: Splits) -> None:
     recipe = Recipe.model_validate({"precision": precision, **RICH})
-    pools = Pools.of(splits, recipe, torch.device("cuda"))
+    pools = DeviceSplits.of(splits, recipe, torch.device("cuda"))
     training = run(Training(small(), recipe, EPOCHS, 0, pools))
     assert training.metrics()["test_accuracy"] > 25

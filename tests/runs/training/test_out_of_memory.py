@@ -18,8 +18,8 @@ from partialnas.runs.records.record import Record
 from partialnas.runs.system.device import is_out_of_memory
 from partialnas.runs.training import trial
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.loop import Pools, Training
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.loop import DeviceSplits, Training
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
 
@@ -64,7 +64,7 @@ def job(**settings: Any) -> Job:
 
 def trained(splits: Splits, micro_batches: int, **settings: Any) -> Training:
     recipe = Recipe.model_validate(settings)
-    pools = Pools.of(splits, recipe, torch.device("cpu"))
+    pools = DeviceSplits.of(splits, recipe, torch.device("cpu"))
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = Normless()
@@ -97,7 +97,7 @@ def run_limited(
 ) -> Record:
     monkeypatch.setattr(trial, "build", lambda *_: Limited(most, after))
     monkeypatch.setattr(trial, "initialise", lambda network, _: reset(network))
-    (record,) = run_trial(job(batch_size=64), context)
+    (record,) = run_job(job(batch_size=64), context)
     return record
 
 
@@ -171,7 +171,7 @@ def test_a_single_image_cannot_be_halved(
 ) -> None:
     one = {f"{part}_{axis}": getattr(few_digits, f"{part}_{axis}")[:1] for part, axis in _AXES}
     monkeypatch.setattr(trial, "build", lambda *_: Limited(0, 0))
-    (record,) = run_trial(job(batch_size=1), replace(context, splits=replace(few_digits, **one)))
+    (record,) = run_job(job(batch_size=1), replace(context, splits=replace(few_digits, **one)))
     assert record.reason == "out of memory on cpu with batch size 1"
 
 
@@ -194,7 +194,7 @@ from partialnas.runs.training.context import Context
 from partialnas.runs.records.job import Job
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 
 torch.set_num_threads(1)

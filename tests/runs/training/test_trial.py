@@ -9,15 +9,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import Pool
+from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import Record, Row
+from partialnas.runs.records.record import CurveRow, Record
 from partialnas.runs.records.subject import Subject, TimmModel, subject_cost
 from partialnas.runs.training import trial
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import evaluate
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.nn.network import Network
@@ -47,10 +47,10 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_record_says_what_came_of_it(context: Context) -> None:
-    told: list[tuple[str, Row]] = []
+    told: list[tuple[str, CurveRow]] = []
     asked = job()
     listening = replace(context, on_epoch=lambda key, row: told.append((key, row)))
-    (record,) = run_trial(asked, listening)
+    (record,) = run_job(asked, listening)
     assert (record.state, record.reason) == ("done", None)
     assert (record.key, record.digest) == (asked.keys[0], SUBJECT.digest)
     assert (record.seed, record.fidelity, record.device) == (0, EPOCHS, "cpu")
@@ -63,34 +63,34 @@ def test_a_record_says_what_came_of_it(context: Context) -> None:
 
 
 def test_the_same_trial_twice_is_the_same_bit_for_bit(context: Context) -> None:
-    (first,), (again,) = run_trial(job(), context), run_trial(job(), context)
+    (first,), (again,) = run_job(job(), context), run_job(job(), context)
     assert timeless(first) == timeless(again)
 
 
 def test_seeds_of_one_job_are_what_they_are_alone(context: Context) -> None:
-    both = run_trial(job(seeds=(0, 1)), context)
-    alone = [*run_trial(job(seeds=(0,)), context), *run_trial(job(seeds=(1,)), context)]
+    both = run_job(job(seeds=(0, 1)), context)
+    alone = [*run_job(job(seeds=(0,)), context), *run_job(job(seeds=(1,)), context)]
     assert [timeless(record) for record in both] == [timeless(record) for record in alone]
     assert both[0].metrics != both[1].metrics
 
 
 def test_a_timm_model_is_trained_the_same_way(context: Context) -> None:
     asked = job(TimmModel(timm="test_resnet"), drop_path=0.0)
-    (first,), (again,) = run_trial(asked, context), run_trial(asked, context)
+    (first,), (again,) = run_job(asked, context), run_job(asked, context)
     assert first.state == "done", first.reason
     assert timeless(first) == timeless(again)
 
 
 def test_kept_weights_are_those_that_were_evaluated(context: Context) -> None:
     assert context.folder
-    (record,) = run_trial(job(), context)
+    (record,) = run_job(job(), context)
     assert files(context.folder) == [f"weights/{record.key}.safetensors"]
     path = context.folder / "weights" / f"{record.key}.safetensors"
     network = Network(SUBJECT, in_chans=1, num_classes=10)
     network.load_state_dict(load_file(path))
     splits = context.splits
     assert splits
-    pool = Pool(splits.test_x, splits.test_y, splits, 0, torch.device("cpu"))
+    pool = DeviceSplit(splits.test_x, splits.test_y, splits, 0, torch.device("cpu"))
     nll, accuracy = evaluate(network, pool, job().recipe)
     assert record.metrics["test_nll"] == pytest.approx(nll, rel=1e-5)
     assert record.metrics["test_accuracy"] == pytest.approx(accuracy)
@@ -101,7 +101,7 @@ def test_kept_weights_are_those_that_were_evaluated(context: Context) -> None:
 @pytest.mark.parametrize(("keep", "count"), [("all", 1), ("front", 1), ("none", 0)])
 def test_weights_are_kept_as_asked(keep: str, count: int, context: Context) -> None:
     assert context.folder
-    run_trial(job(keep_weights=keep), context)
+    run_job(job(keep_weights=keep), context)
     assert len(files(context.folder)) == count
 
 
@@ -110,7 +110,7 @@ def test_without_a_folder_nothing_is_written(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert run_trial(job(), replace(context, folder=None))[0].state == "done"
+    assert run_job(job(), replace(context, folder=None))[0].state == "done"
     assert files(tmp_path / "here") == files(tmp_path / "study") == []
 
 
@@ -118,7 +118,7 @@ def test_threads_and_chance_are_given_back(context: Context) -> None:
     before, state = torch.get_num_threads(), torch.get_rng_state()
     try:
         torch.set_num_threads(3)
-        run_trial(job(threads=1), context)
+        run_job(job(threads=1), context)
         assert torch.get_num_threads() == 3
         assert torch.equal(torch.get_rng_state(), state)
     finally:
@@ -129,10 +129,10 @@ class Stop(BaseException):
     """Stands for Ctrl-C and for kill: nothing of ours runs after it."""
 
 
-def stop_at(epoch: int, calls: int = 1) -> Callable[[str, Row], None]:
+def stop_at(epoch: int, calls: int = 1) -> Callable[[str, CurveRow], None]:
     left = [calls]
 
-    def on_epoch(_: str, row: Row) -> None:
+    def on_epoch(_: str, row: CurveRow) -> None:
         left[0] -= row["epoch"] == epoch
         if left[0] == 0:
             raise Stop
@@ -144,10 +144,10 @@ def stop_at(epoch: int, calls: int = 1) -> Callable[[str, Row], None]:
 def test_a_killed_trial_continues_to_the_same_record(
     epoch: int, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (whole,) = run_trial(job(), replace(context, folder=tmp_path / "whole"))
+    (whole,) = run_job(job(), replace(context, folder=tmp_path / "whole"))
     halves = replace(context, folder=tmp_path / "halves", on_epoch=stop_at(epoch))
     with pytest.raises(Stop):
-        run_trial(job(), halves)
+        run_job(job(), halves)
     assert files(tmp_path / "halves") == [f"checkpoints/{whole.key}.pt"]
 
     epochs: list[int] = []
@@ -155,7 +155,7 @@ def test_a_killed_trial_continues_to_the_same_record(
     monkeypatch.setattr(
         trial.Training, "run_epoch", lambda self, *limit: epochs.append(1) or train(self, *limit)
     )
-    (continued,) = run_trial(job(), replace(context, folder=tmp_path / "halves"))
+    (continued,) = run_job(job(), replace(context, folder=tmp_path / "halves"))
     assert len(epochs) == EPOCHS - epoch
     assert timeless(continued) == timeless(whole)
     weights = [
@@ -170,13 +170,13 @@ def test_a_job_killed_at_its_second_seed_does_not_train_the_first_again(
     context: Context, tmp_path: Path
 ) -> None:
     asked = job(seeds=(0, 1))
-    whole = run_trial(asked, replace(context, folder=tmp_path / "whole"))
+    whole = run_job(asked, replace(context, folder=tmp_path / "whole"))
     halves = replace(context, folder=tmp_path / "halves", on_epoch=stop_at(1, calls=2))
     with pytest.raises(Stop):
-        run_trial(asked, halves)
+        run_job(asked, halves)
     told: list[str] = []
     again = replace(context, folder=tmp_path / "halves", on_epoch=lambda key, _: told.append(key))
-    records = run_trial(asked, again)
+    records = run_job(asked, again)
     assert told == [asked.keys[1]] * (EPOCHS - 1)
     assert [timeless(record) for record in records] == [timeless(record) for record in whole]
     assert not [name for name in files(tmp_path / "halves") if "checkpoints" in name]
@@ -186,13 +186,13 @@ def interrupted(context: Context, asked: Job) -> Path:
     """The checkpoint that a trial left when it was killed after its first epoch."""
     assert context.folder
     with pytest.raises(Stop):
-        run_trial(asked, replace(context, on_epoch=stop_at(1)))
+        run_job(asked, replace(context, on_epoch=stop_at(1)))
     return context.folder / "checkpoints" / f"{asked.keys[0]}.pt"
 
 
 @pytest.mark.parametrize("damage", ["torn", "garbage", "other network", "other content"])
 def test_a_broken_checkpoint_is_begun_anew(damage: str, context: Context, tmp_path: Path) -> None:
-    (whole,) = run_trial(job(), replace(context, folder=tmp_path / "whole"))
+    (whole,) = run_job(job(), replace(context, folder=tmp_path / "whole"))
     path = interrupted(context, job())
     if damage == "torn":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -203,6 +203,6 @@ def test_a_broken_checkpoint_is_begun_anew(damage: str, context: Context, tmp_pa
         path.write_bytes(interrupted(context, wide).read_bytes())
     else:
         torch.save({"network": 3}, path)
-    (record,) = run_trial(job(), context)
+    (record,) = run_job(job(), context)
     assert timeless(record) == timeless(whole)
     assert not path.exists()

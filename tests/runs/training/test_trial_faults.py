@@ -21,7 +21,7 @@ from partialnas.runs.records.subject import Subject
 from partialnas.runs.training import loop as training
 from partialnas.runs.training import trial
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import MachineError, UserError
 from partialnas.space.nn.network import Network
@@ -88,7 +88,7 @@ def test_what_a_network_does_wrong_is_a_record_with_a_reason(
     build, reason = FAULTS[fault]
     monkeypatch.setattr(trial, "build", build)
     assert context.folder
-    first, second = run_trial(job(seeds=(0, 1)), context)
+    first, second = run_job(job(seeds=(0, 1)), context)
     for record in (first, second):
         assert (record.state, record.metrics, record.curve) == ("failed", {}, ())
         assert record.reason is not None
@@ -98,7 +98,7 @@ def test_what_a_network_does_wrong_is_a_record_with_a_reason(
 
 def test_images_too_small_for_the_network_are_a_record_with_a_reason(context: Context) -> None:
     large = PLAN.model_copy(update={"stem_stride": 4}).architecture()
-    (record,) = run_trial(job(large), context)
+    (record,) = run_job(job(large), context)
     assert record.state == "failed"
     assert "the smallest that works is 32x32" in str(record.reason)
 
@@ -109,7 +109,7 @@ def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(
     """By a clock that advances a second whenever it is read: at each start, step and end."""
     clock = SimpleNamespace(perf_counter=partial(next, count()))
     monkeypatch.setattr(training, "time", clock)
-    (record,) = run_trial(job(batch_size=64), replace(context, time_limit_s=5.5))
+    (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=5.5))
     assert record.state == "timeout"
     assert record.reason == "time limit of 5.5 s reached in epoch 2 (step 2)"
     assert [row["seconds"] for row in record.curve] == [4]
@@ -122,7 +122,7 @@ def test_an_interrupt_passes_through(
     monkeypatch.setattr(trial, "build", raising(error))
     threads = torch.get_num_threads()
     with pytest.raises(type(error)):
-        run_trial(job(threads=threads + 1), context)
+        run_job(job(threads=threads + 1), context)
     assert torch.get_num_threads() == threads
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_no_fault_of_the_network(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(MachineError, match=r"checkpoints/\w{16}\.pt: .*No space left on device"):
-        run_trial(job(), context)
+        run_job(job(), context)
 
 
 def test_a_broken_device_is_no_fault_of_the_network(
@@ -142,7 +142,7 @@ def test_a_broken_device_is_no_fault_of_the_network(
 ) -> None:
     monkeypatch.setattr(trial, "build", raising(torch.AcceleratorError("gone")))
     with pytest.raises(MachineError, match="device cpu failed: gone"):
-        run_trial(job(), context)
+        run_job(job(), context)
 
 
 def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> None:
@@ -150,18 +150,18 @@ def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> N
         raise ValueError("deaf")
 
     with pytest.raises(MachineError, match="could not be told: deaf"):
-        run_trial(job(), replace(context, on_epoch=deaf))
+        run_job(job(), replace(context, on_epoch=deaf))
 
 
 def test_missing_data_are_told_and_not_recorded(tmp_path: Path) -> None:
     lost = TASK.model_copy(update={"data": f"cifar10:{tmp_path / 'lost'}"})
     with pytest.raises(UserError, match="there is nothing at"):
-        run_trial(job().model_copy(update={"task": lost}), Context())
+        run_job(job().model_copy(update={"task": lost}), Context())
 
 
 def test_a_device_that_is_not_there_is_told(context: Context) -> None:
     with pytest.raises(MachineError, match="there is no cuda:99"):
-        run_trial(job(), replace(context, device="cuda:99"))
+        run_job(job(), replace(context, device="cuda:99"))
 
 
 def test_training_shares_the_device_an_epoch_at_a_time(
@@ -179,6 +179,6 @@ def test_training_shares_the_device_an_epoch_at_a_time(
 
     monkeypatch.setattr(trial, "sharing", sharing)
     told: list[int] = []
-    run_trial(job(), replace(context, on_epoch=lambda *_: told.append(len(open_now))))
+    run_job(job(), replace(context, on_epoch=lambda *_: told.append(len(open_now))))
     assert held == ["cpu"] * (EPOCHS + 1)
     assert told == [0] * EPOCHS

@@ -15,7 +15,7 @@ from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import subject_cost
 from partialnas.runs.training import trial
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan
 
 TASK = resolve_task("digits")
@@ -69,8 +69,7 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alone = [
-        run_trial(job(n, **settings), replace(context, folder=tmp_path / "alone"))[0]
-        for n in LENGTHS
+        run_job(job(n, **settings), replace(context, folder=tmp_path / "alone"))[0] for n in LENGTHS
     ]
     epochs = trained(monkeypatch)
     there = replace(context, folder=tmp_path / "shared")
@@ -80,7 +79,7 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
     begun = 0
     for n, rung, whole in zip(LENGTHS, rungs, alone, strict=True):
         del epochs[:]
-        (shared,) = run_trial(job(n, rung, **settings), there)
+        (shared,) = run_job(job(n, rung, **settings), there)
         assert epochs == [*range(begun + 1, n + 1)]
         assert (shared.state, shared.reason) == ("early" if rung else "done", rung or None)
         assert timeless(shared) | {"state": "done"} == timeless(whole)
@@ -101,22 +100,22 @@ def test_a_shorter_training_does_not_take_up_a_longer_ones_trunk(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = replace(context, folder=tmp_path)
-    run_trial(job(4, "rung 2 of 3"), there)
+    run_job(job(4, "rung 2 of 3"), there)
     epochs = trained(monkeypatch)
-    (short,) = run_trial(job(2, "rung 1 of 3"), there)
+    (short,) = run_job(job(2, "rung 1 of 3"), there)
     assert epochs == [1, 2]
-    assert timeless(short)["metrics"] == run_trial(job(2), context)[0].metrics
+    assert timeless(short)["metrics"] == run_job(job(2), context)[0].metrics
 
 
 def test_a_broken_trunk_is_not_used(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = replace(context, folder=tmp_path)
-    run_trial(job(2, "rung 1 of 2"), there)
+    run_job(job(2, "rung 1 of 2"), there)
     (trunk,) = tmp_path.rglob("*.trunk")
     trunk.write_bytes(trunk.read_bytes()[:100])
     epochs = trained(monkeypatch)
-    run_trial(job(4), there)
+    run_job(job(4), there)
     assert epochs == [1, 2, 3, 4]
 
 
@@ -144,7 +143,7 @@ def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
     )
     wide = PLAN.model_copy(update={"width": 8})
     narrow = job(1, "rung 1 of 2", wide, width_share="1/2")
-    (record,) = run_trial(narrow, replace(context, folder=tmp_path))
+    (record,) = run_job(narrow, replace(context, folder=tmp_path))
     assert widths == [4]
     assert (record.state, record.digest) == ("early", wide.architecture().digest)
     assert record.cost == subject_cost(wide.architecture(), TASK)

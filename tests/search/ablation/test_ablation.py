@@ -14,7 +14,7 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.search.ablation.compile import compile_ablation
-from partialnas.search.ablation.cost_matching import matcher
+from partialnas.search.ablation.cost_matching import make_matcher
 from partialnas.search.study.ablation_spec import AblationSpec
 from partialnas.search.study.condition import Condition
 from partialnas.space.arch.architecture import Architecture
@@ -38,7 +38,7 @@ def spec(design: str, **changes: Any) -> AblationSpec:
 
 def compiled(design: str, **changes: Any) -> tuple[Design, dict[str, Architecture]]:
     stated = spec(design, **changes)
-    match = matcher(stated.match, stated.allowed, CONDITION)
+    match = make_matcher(stated.match, stated.allowed, CONDITION)
     return compile_ablation(stated, BASE, Recipe(), match)
 
 
@@ -186,7 +186,7 @@ def test_every_arm_costs_what_its_baseline_costs(quantity: str) -> None:
 
 def test_a_twin_stays_as_the_ledger_has_it() -> None:
     stated = spec("one-factor", factors={"ratio": ["1/2"]}, match="macs")
-    match = matcher("macs", 0.02, CONDITION)
+    match = make_matcher("macs", 0.02, CONDITION)
     design, _ = compile_ablation(stated, BASE, Recipe(), match)
     matched = design.arms[1].matched
     assert matched is not None

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from partialnas.analysis.ablation.effects import effects
-from partialnas.analysis.audit.confirmation import choose, confirmation
-from partialnas.analysis.frames.arms import by_arm
+from partialnas.analysis.audit.confirmation import confirmation_table, select_networks
+from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.stats.multiple_comparisons import compare, seeds_needed
 from partialnas.runs.config.design import design_of, sequential_of, stages_of
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.subject import parse_subject
 from partialnas.search.followup.confirm import FIRST_SEED, confirm
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
@@ -75,7 +75,7 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
 def test_an_arm_that_trains_what_another_trains_has_its_trials_too(tmp_path: Path) -> None:
     with ran(tmp_path, arms={"by hand": {"parts": 3}}, budget={"trials": 15}) as ledger:
         assert len(ledger.trials()) == 15
-    rows = by_arm(tmp_path)
+    rows = load_arm_trials(tmp_path)
     assert Counter(rows["arm"]) == dict.fromkeys(
         ["baseline", "parts=3", "width=12", "width=16", "pat_sp=true", "by hand"], 3
     )
@@ -149,10 +149,10 @@ def test_seeds_by_rule_are_the_same_after_an_interruption_and_may_have_more(
 def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Path) -> None:
     ran(tmp_path).close()
     before = load(tmp_path)
-    digests = choose(tmp_path, "1")
+    digests = select_networks(tmp_path, "1")
     assert list(digests) == ["baseline", "width=16"]
     with Ledger.open(tmp_path) as ledger:
-        subjects = {row.digest: subject_from(row.subject) for row in ledger.proposals()}
+        subjects = {row.digest: parse_subject(row.subject) for row in ledger.proposals()}
     chosen = {name: subjects[digest] for name, digest in digests.items()}
     for seeds in (2, 2, 4):  # the same call again does nothing; more seeds are added
         stage = _confirmed(tmp_path, chosen, seeds=seeds)
@@ -181,9 +181,9 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
 
     ran(tmp_path, trial="simulated:tested").close()
     with Ledger.open(tmp_path) as ledger:
-        subject = subject_from(ledger.proposals()[0].subject)
+        subject = parse_subject(ledger.proposals()[0].subject)
     confirm(tmp_path, {"baseline": subject}, seeds=4, words="one", beside=HERE)
-    (row,) = confirmation(tmp_path).to_dict("records")
+    (row,) = confirmation_table(tmp_path).to_dict("records")
     fresh = load(tmp_path, stage="confirm")["test_accuracy"]
     low, high = t.interval(0.95, 3, fresh.mean(), fresh.std() / 2)
     assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((low, high))
@@ -192,15 +192,15 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
     assert row["chosen"] == pytest.approx(chosen)
     assert row["shift"] == pytest.approx(row["confirmed"] - chosen)
     with pytest.raises(UserError, match="no stage 'other'"):
-        confirmation(tmp_path, "other")
+        confirmation_table(tmp_path, "other")
 
 
 @pytest.mark.parametrize(("top", "told"), [("0", "--top"), ("best", "--top"), ("-1", "--top")])
 def test_a_wish_that_chooses_nothing_is_refused(tmp_path: Path, top: str, told: str) -> None:
     ran(tmp_path, seeds=1).close()
     with pytest.raises(UserError, match=told):
-        choose(tmp_path, top)
-    assert set(choose(tmp_path, "all")) == set(by_arm(tmp_path)["arm"])
+        select_networks(tmp_path, top)
+    assert set(select_networks(tmp_path, "all")) == set(load_arm_trials(tmp_path)["arm"])
 
 
 def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: Path) -> None:
@@ -219,9 +219,9 @@ def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: P
 def test_an_arm_that_is_added_has_the_seeds_that_the_rule_promises(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
     ran(tmp_path, seeds=rule).close()
-    before = Counter(by_arm(tmp_path)["arm"])
+    before = Counter(load_arm_trials(tmp_path)["arm"])
     ran(tmp_path, seeds=rule, ablation=factors(parts=[2, 3, 4])).close()
-    rows = by_arm(tmp_path)
+    rows = load_arm_trials(tmp_path)
     assert all(Counter(rows["arm"])[arm] >= seeds for arm, seeds in before.items())
     found = effects(tmp_path).table.dropna(subset=["low", "high"])
     assert len(found) == 5
@@ -231,7 +231,7 @@ def test_an_arm_that_is_added_has_the_seeds_that_the_rule_promises(tmp_path: Pat
 def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_path: Path) -> None:
     conditions = {"a": {"recipe.epochs": 2}, "b": {"recipe.epochs": 3}}
     with ran(tmp_path, seeds=1, conditions=conditions) as ledger:
-        subject = subject_from(ledger.proposals()[0].subject)
+        subject = parse_subject(ledger.proposals()[0].subject)
 
     def confirmed(words: str, condition: str) -> Any:
         chosen = {"baseline": subject}
@@ -245,10 +245,10 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
     with pytest.raises(UserError, match="was begun under a"):
         confirmed("the best 1", "b")
     with pytest.raises(UserError, match="choose one of a, b"):
-        choose(tmp_path, "1", "c")
+        select_networks(tmp_path, "1", "c")
 
 
 def test_a_condition_of_a_study_without_any_is_refused(tmp_path: Path) -> None:
     ran(tmp_path, seeds=1).close()
     with pytest.raises(UserError, match="no conditions"):
-        choose(tmp_path, "1", "a")
+        select_networks(tmp_path, "1", "a")

@@ -12,7 +12,7 @@ from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
 from partialnas.runs.records.frozen_model import frozen_subject
-from partialnas.runs.records.subject import subject_from
+from partialnas.runs.records.subject import parse_subject
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
@@ -52,7 +52,7 @@ def by_arm(ledger: Ledger) -> dict[tuple[str, int], TrialRow]:
 
 def network(ledger: Ledger, trial: TrialRow) -> Architecture:
     subjects = {row.number: row.subject for row in ledger.proposals()}
-    subject = subject_from(subjects[trial.proposal])
+    subject = parse_subject(subjects[trial.proposal])
     assert isinstance(subject, Architecture)
     return subject
 
@@ -91,7 +91,7 @@ def test_a_control_costs_at_most_what_was_learned(folder: Path) -> None:
         assert [row.proposal["seed"] for row in shuffled] == [0, 1]
         for row in shuffled:
             retrained = trials["retrained", row.proposal["seed"]]
-            own = subject_from(row.subject)
+            own = parse_subject(row.subject)
             assert isinstance(own, Architecture)
             assert own.learned is None
             assert macs(own) <= retrained.cost["macs"]
@@ -127,7 +127,7 @@ def test_the_same_command_again_trains_nothing(folder: Path) -> None:
 def test_a_study_that_stopped_after_what_controls_follow_from_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(volumes, "SIZE", 1)
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", 1)
     arms = {"dynamic": TINY["arms"]["dynamic"]}
     with ran(tmp_path, arms=arms, seeds=1, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
         (before,) = ledger.trials()

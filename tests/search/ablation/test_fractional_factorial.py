@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.search.ablation.fractional_factorial import FractionalDesign, fractional
+from partialnas.search.ablation.fractional_factorial import FractionalDesign, fractional_factorial
 from partialnas.space.errors import UserError
 
 LETTERS = "ABCDEFGHJKL"
@@ -58,7 +58,7 @@ def constant_products(runs: Sequence[Sequence[int]], factors: str) -> Iterator[t
 def test_designs_are_the_published_ones(asked: tuple[int, int]) -> None:
     count, resolution = asked
     generated, reached, lengths = PUBLISHED[asked]
-    design = fractional(LETTERS[:count], resolution)
+    design = fractional_factorial(LETTERS[:count], resolution)
     assert len(design.generators) == generated
     assert len(design.runs) == len(set(design.runs)) == 2 ** (count - generated)
     assert design.resolution == reached
@@ -68,7 +68,7 @@ def test_designs_are_the_published_ones(asked: tuple[int, int]) -> None:
 @pytest.mark.parametrize("asked", [asked for asked in PUBLISHED if asked[0] < 10])
 def test_words_are_the_products_that_are_plus_one_in_all_runs(asked: tuple[int, int]) -> None:
     factors = LETTERS[: asked[0]]
-    design = fractional(factors, asked[1])
+    design = fractional_factorial(factors, asked[1])
     words = list(constant_products(design.runs, factors))
     assert list(design.defining) == words
     assert len(words) == 2 ** len(design.generators) - 1
@@ -79,7 +79,7 @@ def test_words_are_the_products_that_are_plus_one_in_all_runs(asked: tuple[int, 
 
 @given(st.integers(2, 8), st.integers(3, 6))
 def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, asked: int) -> None:
-    design = fractional(LETTERS[:count], asked)
+    design = fractional_factorial(LETTERS[:count], asked)
     effects = [effect for size in (1, 2) for effect in combinations(design.factors, size)]
     columns = {effect: column(design, effect) for effect in effects}
     together = {effect: {effect, *design.aliases_of(effect)} for effect in effects}
@@ -92,7 +92,7 @@ def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, asked
 @pytest.mark.parametrize("count", range(3, 7))
 @pytest.mark.parametrize("resolution", [3, 4, 5])
 def test_no_other_choice_of_generators_is_better(count: int, resolution: int) -> None:
-    design = fractional(LETTERS[:count], resolution)
+    design = fractional_factorial(LETTERS[:count], resolution)
     own = (len(design.runs), list(design.word_lengths))
     others = [
         (2**basic, lengths)
@@ -118,7 +118,7 @@ def all_word_lengths(count: int, basic: int) -> Iterator[list[int]]:
 
 
 def test_the_chains_of_the_quarter_fraction_of_five() -> None:
-    design = fractional(["parts", "ratio", "attention", "width", "mixup"], 3)
+    design = fractional_factorial(["parts", "ratio", "attention", "width", "mixup"], 3)
     assert design.generators == ("width = parts*ratio", "mixup = parts*attention")
     assert design.defining[-1] == ("ratio", "attention", "width", "mixup")
     assert design.aliases == (
@@ -138,7 +138,7 @@ def test_the_chains_of_the_quarter_fraction_of_five() -> None:
 
 
 def test_the_chains_of_the_saturated_design_of_seven() -> None:
-    design = fractional("ABCDEFG", 3)
+    design = fractional_factorial("ABCDEFG", 3)
     assert design.generators == ("D = A*B", "E = A*C", "F = B*C", "G = A*B*C")
     assert design.aliases == (
         "A = B*D = C*E = F*G",
@@ -152,23 +152,23 @@ def test_the_chains_of_the_saturated_design_of_seven() -> None:
 
 
 def test_resolution_four_keeps_main_effects_free_of_pairs() -> None:
-    design = fractional("ABCDEFGH", 4)
+    design = fractional_factorial("ABCDEFGH", 4)
     assert all(design.aliases_of([factor]) == () for factor in design.factors)
     assert len(design.aliases) == 7
     assert all(len(one.split(" = ")) == 4 for one in design.aliases)
-    assert fractional("ABCDE", 5).aliases == ()
+    assert fractional_factorial("ABCDE", 5).aliases == ()
 
 
 @given(st.integers(2, 11), st.integers(3, 4))
 def test_every_level_is_as_frequent_and_all_plus_is_a_run(count: int, resolution: int) -> None:
-    design = fractional(LETTERS[:count], resolution)
+    design = fractional_factorial(LETTERS[:count], resolution)
     assert (1,) * count in design.runs
     assert all(sum(levels) == 0 for levels in zip(*design.runs, strict=True))
 
 
 @pytest.mark.parametrize(("count", "asked"), [(2, 3), (2, 5), (3, 4), (4, 5), (6, 7)])
 def test_where_no_fraction_will_do_the_full_factorial_comes_back(count: int, asked: int) -> None:
-    design = fractional(LETTERS[:count], asked)
+    design = fractional_factorial(LETTERS[:count], asked)
     assert sorted(design.runs) == sorted(product((-1, 1), repeat=count))
     assert (design.resolution, design.generators, design.defining) == (None, (), ())
     assert design.aliases == ()
@@ -191,4 +191,4 @@ def test_where_no_fraction_will_do_the_full_factorial_comes_back(count: int, ask
 )
 def test_impossible_designs_are_told(factors: str, resolution: int, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        fractional(factors, resolution)
+        fractional_factorial(factors, resolution)

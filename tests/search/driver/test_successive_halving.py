@@ -22,16 +22,16 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
 from partialnas.runs.records.job import Job
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_trial
+from partialnas.runs.training.trial import run_job
 from partialnas.runs.training.user_function import run_function
-from partialnas.search.driver.running_front import drop_trunks
-from partialnas.search.driver.scheduler import StudyFeed
-from partialnas.search.executors.base import END, WAIT, Outcome, Signal
-from partialnas.search.resolve.resolve import prepare
+from partialnas.search.driver.running_front import delete_trunk_checkpoints
+from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.executors.base import END, WAIT, FeedSignal, ItemResult
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.samplers.registry import make_source
 from partialnas.search.session.open_ledger import open_ledger
 from partialnas.search.session.progress import Progress
-from partialnas.search.study.fidelity import least_trials, shares
+from partialnas.search.study.fidelity import min_trials_per_rung, rung_shares
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
@@ -79,16 +79,16 @@ class KilledError(Exception):
 
 
 @contextmanager
-def feeding(study: Study, folder: Path) -> Iterator[StudyFeed]:
-    prepared = prepare(study, Path(__file__).parents[1])
+def feeding(study: Study, folder: Path) -> Iterator[Scheduler]:
+    prepared = resolve_study(study, Path(__file__).parents[1])
     progress = Progress(Console(file=StringIO()))
     with open_ledger(prepared, folder, progress) as ledger:
         ledger.recover()
-        yield StudyFeed(prepared, ledger, make_source(prepared), progress.event)
+        yield Scheduler(prepared, ledger, make_source(prepared), progress.event)
 
 
 def work_through(
-    feed: StudyFeed, table: Table, workers: int, rng: random.Random, items: float = math.inf
+    feed: Scheduler, table: Table, workers: int, rng: random.Random, items: float = math.inf
 ) -> list[tuple[str, Job]]:
     """Have all done by so many workers at once, which end in random order; what happened when."""
     flying: list[Job] = []
@@ -106,7 +106,7 @@ def work_through(
         ended = ended or item is END
         if flying:
             done = flying.pop(rng.randrange(len(flying)))
-            feed.tell(done, Outcome(records=tuple(run_function(done, table, Context()))))
+            feed.tell(done, ItemResult(records=tuple(run_function(done, table, Context()))))
             events.append(("tell", done))
     return events
 
@@ -273,7 +273,7 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
 def test_a_search_killed_again_and_again_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objectives: dict[str, str], sampler: str
 ) -> None:
-    monkeypatch.setattr(volumes, "SIZE", 3)
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)
     search = {"sampler": sampler, "population": 4, "rungs": [{"recipe.epochs": 3}]}
     budget = {"trials": 26}
     study = halving(search, objectives=objectives, seeds=2, budget=budget)
@@ -426,12 +426,12 @@ def test_networks_that_go_on_are_continued_wherever_they_can_be(
 
 
 def test_a_budget_that_reaches_no_full_training_is_refused() -> None:
-    assert least_trials(2, Fraction(1, 3), 2) == [9, 3, 2]
-    assert least_trials(1, Fraction(2, 5), 1) == [3, 1]
+    assert min_trials_per_rung(2, Fraction(1, 3), 2) == [9, 3, 2]
+    assert min_trials_per_rung(1, Fraction(2, 5), 1) == [3, 1]
     study = halving(budget={"trials": 13}, seeds=2)
     with pytest.raises(UserError, match="9 \\+ 3 \\+ 2 trials"):
-        prepare(study, Path(__file__).parents[1])
-    prepare(halving(budget={"trials": 14}, seeds=2), Path(__file__).parents[1])
+        resolve_study(study, Path(__file__).parents[1])
+    resolve_study(halving(budget={"trials": 14}, seeds=2), Path(__file__).parents[1])
 
 
 def test_as_few_trials_as_are_needed_train_one_network_in_full(tmp_path: Path) -> None:
@@ -444,8 +444,8 @@ def test_as_few_trials_as_are_needed_train_one_network_in_full(tmp_path: Path) -
 
 
 def test_the_shares_of_trainings_are_those_of_a_long_search() -> None:
-    assert shares(2, Fraction(1, 3), 1) == pytest.approx([9 / 13, 3 / 13, 1 / 13])
-    assert shares(1, Fraction(1, 2), 3) == pytest.approx([2 / 5, 3 / 5])
+    assert rung_shares(2, Fraction(1, 3), 1) == pytest.approx([9 / 13, 3 / 13, 1 / 13])
+    assert rung_shares(1, Fraction(1, 2), 3) == pytest.approx([2 / 5, 3 / 5])
 
 
 TRAINED: dict[str, Any] = {
@@ -463,11 +463,11 @@ def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow
     search = {"promote": "1/2", "rungs": [{"recipe.epochs": 2}], **search}
     with feeding(halving(search, **TRAINED, task=task, budget={"trials": 4}), folder) as feed:
         while (item := feed.ask()) is not END:
-            assert not isinstance(item, Signal), "one after the other, so there is no waiting"
+            assert not isinstance(item, FeedSignal), "one after the other, so there is no waiting"
             trains = isinstance(item, Job)
             context = Context(folder=folder)
-            records = tuple(run_trial(item, context)) if isinstance(item, Job) else ()
-            feed.tell(item, Outcome(records=records))
+            records = tuple(run_job(item, context)) if isinstance(item, Job) else ()
+            feed.tell(item, ItemResult(records=records))
             assert trains or item.task.resolution == side  # timed as the last rung's images are
     rows = Ledger.open(folder).trials()
     assert Counter(row.state for row in rows) == {"early": 3, "done": 1}
@@ -481,7 +481,7 @@ def test_cool_down_reaches_what_a_restart_does(tmp_path: Path) -> None:
     assert [row.metrics for row in shared] == [row.metrics for row in again]
     # those that stayed behind might still have gone on
     assert len([*(tmp_path / "cool-down" / "checkpoints").iterdir()]) == 2
-    drop_trunks(tmp_path / "cool-down")
+    delete_trunk_checkpoints(tmp_path / "cool-down")
     assert [*(tmp_path / "cool-down" / "checkpoints").iterdir()] == []
 
 

@@ -17,9 +17,9 @@ from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
-from partialnas.runs.system.device_lock import measuring, sharing
+from partialnas.runs.system.device_lock import exclusive_access, shared_access
 from partialnas.runs.training import trial
-from partialnas.search.resolve.resources import place
+from partialnas.search.resolve.resources import resolve_resources
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
@@ -84,7 +84,7 @@ def trained(job: Job, *_: object) -> list[Record]:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Measurement]]:
-    monkeypatch.setattr(trial, "run_trial", trained)
+    monkeypatch.setattr(trial, "run_job", trained)
 
     def run(clock: Clock, **changes: Any) -> list[Measurement]:
         monkeypatch.setattr(measure, "measure", clock)
@@ -159,7 +159,7 @@ def test_networks_are_measured_during_or_after_the_training(
 ) -> None:
     order: list[str] = []
     clock = Clock(QUIET)
-    monkeypatch.setattr(trial, "run_trial", lambda *a: (order.append("train"), trained(*a))[1])
+    monkeypatch.setattr(trial, "run_job", lambda *a: (order.append("train"), trained(*a))[1])
 
     def noting(*arguments: Any) -> Measurement:
         order.append("time")
@@ -204,17 +204,17 @@ def test_a_gpu_of_its_own_to_measure_on(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     asked = study(executor={"kind": kind, "device": trains}, measure={"device": measures})
     if allowed:
-        assert place(asked).device == trains
+        assert resolve_resources(asked).device == trains
         return
     with pytest.raises(UserError, match=f"measure.device: {measures} is not what workers of Ray"):
-        place(asked)
+        resolve_resources(asked)
 
 
 def test_a_gpu_to_measure_on_and_one_to_train_on_have_locks_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with sharing("cuda"), measuring("cuda:1", timeout_s=0):
-        busy = measuring("cuda:0", timeout_s=0)
+    with shared_access("cuda"), exclusive_access("cuda:1", timeout_s=0):
+        busy = exclusive_access("cuda:0", timeout_s=0)
         with pytest.raises(MachineError, match="stayed busy"):
             busy.__enter__()

@@ -16,8 +16,8 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
-from partialnas.search.executors.base import END, End, Outcome, Wait, failure
-from partialnas.search.executors.cluster_files import modules_beside, staged
+from partialnas.search.executors.base import END, End, ItemResult, Wait, failed_result
+from partialnas.search.executors.cluster_files import copy_modules, user_modules
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 
@@ -37,14 +37,14 @@ class Listed:
     def ask(self) -> Job | Wait | End:
         return job(self.todo.pop(0)) if self.todo else END
 
-    def tell(self, item: Job, outcome: Outcome) -> None:
+    def tell(self, item: Job, outcome: ItemResult) -> None:
         (record,) = outcome.records
         assert isinstance(item.subject, TimmModel)
         self.told.append((item.subject.timm, f"{record.state}: {record.reason}"))
 
 
-def where(item: Job) -> Outcome:
-    return failure(item, str(os.getpid()), "done")
+def where(item: Job) -> ItemResult:
+    return failed_result(item, str(os.getpid()), "done")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Lasting:
 
     folder: Path
 
-    def __call__(self, item: Job) -> Outcome:
+    def __call__(self, item: Job) -> ItemResult:
         import ray
 
         assert isinstance(item.subject, TimmModel)
@@ -63,7 +63,7 @@ class Lasting:
         while len(set(_column(self.folder / "starts", 1))) < 2:
             time.sleep(0.1)
         time.sleep(4)
-        return failure(item, node, "done")
+        return failed_result(item, node, "done")
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_what_travels_is_python_beside_the_study_and_nothing_else(tmp_path: Path
         (beside / name).touch()
     (beside / "my_trial.py").write_text("x = 1")
     stage.mkdir()
-    copies = staged(modules_beside(beside), stage)
+    copies = copy_modules(user_modules(beside), stage)
     assert [copy.name for copy in copies] == ["partialnas", "my_trial.py", "package"]
     assert (stage / "my_trial.py").read_text() == "x = 1"
     assert [path.name for path in (stage / "package").rglob("*")] == ["__init__.py"]

@@ -17,9 +17,9 @@ from partialnas.search.executors.base import (
     End,
     Executor,
     InProcess,
-    Outcome,
+    ItemResult,
     Wait,
-    failure,
+    failed_result,
 )
 from partialnas.search.executors.watchdog import Watchdog
 from partialnas.space.errors import MachineError, UserError
@@ -52,7 +52,7 @@ def job(name: str, seeds: tuple[int, ...] = (0,)) -> Job:
     return Job(subject=subject, task=task, recipe=RECIPES["short"], fidelity=3, seeds=seeds)
 
 
-def work(item: Job | Timing) -> Outcome:
+def work(item: Job | Timing) -> ItemResult:
     if isinstance(item, Timing):
         raise OSError("no such clock")
     name = item.subject.timm if isinstance(item.subject, TimmModel) else ""
@@ -62,7 +62,7 @@ def work(item: Job | Timing) -> Outcome:
         raise UserError("no such data set")
     if name == "machine":
         raise MachineError("no such device")
-    return failure(item, f"worked on {name}", "done")
+    return failed_result(item, f"worked on {name}", "done")
 
 
 class Generations:
@@ -71,7 +71,7 @@ class Generations:
     def __init__(self, generations: list[list[Job | Timing]]) -> None:
         self.generations = generations
         self.under_way: list[Job | Timing] = []
-        self.told: list[tuple[Job | Timing, Outcome]] = []
+        self.told: list[tuple[Job | Timing, ItemResult]] = []
         self.ended = False
         self.lock = threading.Lock()  # as a ledger, it cannot be pickled
 
@@ -87,7 +87,7 @@ class Generations:
         self.under_way.append(self.generations[0].pop(0))
         return self.under_way[-1]
 
-    def tell(self, item: Job | Timing, outcome: Outcome) -> None:
+    def tell(self, item: Job | Timing, outcome: ItemResult) -> None:
         self.under_way.remove(item)
         self.told.append((item, outcome))
 
@@ -103,7 +103,7 @@ def test_every_item_is_worked_on_once_and_told(executor: Executor, tmp_path: Pat
         assert [record.state for record in outcomes[str(item)].records] == ["done", "done"]
     (bad,) = outcomes[str(job("bad"))].records
     assert (bad.state, bad.reason) == ("failed", "ZeroDivisionError: of the network")
-    assert outcomes[str(Timing(network="a"))] == Outcome()
+    assert outcomes[str(Timing(network="a"))] == ItemResult()
     log = (tmp_path / "workers.log").read_text()
     assert "ZeroDivisionError: of the network" in log
     assert "OSError: no such clock" in log
@@ -126,7 +126,7 @@ def test_what_is_no_fault_of_an_item_ends_the_run(
 
 
 class Interrupted(Generations):
-    def tell(self, item: Job | Timing, outcome: Outcome) -> None:
+    def tell(self, item: Job | Timing, outcome: ItemResult) -> None:
         super().tell(item, outcome)
         raise KeyboardInterrupt
 
@@ -150,7 +150,7 @@ def test_waiting_for_nothing_is_a_defect_of_the_feed() -> None:
 
 def test_a_failure_has_a_record_for_each_seed() -> None:
     item = job("net", seeds=(0, 7))
-    records = failure(item, "worker process died 3 times").records
+    records = failed_result(item, "worker process died 3 times").records
     assert {record.seed: record.key for record in records} == item.keys
     assert {record.digest for record in records} == {subject_digest(item.subject)}
     assert {record.fidelity for record in records} == {3}

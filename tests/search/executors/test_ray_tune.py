@@ -24,7 +24,7 @@ from partialnas.runs.config.recipe import RECIPES
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
-from partialnas.search.executors.base import END, End, Outcome, Wait, failure
+from partialnas.search.executors.base import END, End, ItemResult, Wait, failed_result
 from partialnas.space.errors import MachineError, UserError
 
 pytestmark = pytest.mark.slow
@@ -43,12 +43,12 @@ class Listed:
     """A feed of named jobs that remembers what it was told."""
 
     todo: list[str]
-    told: list[tuple[str, Outcome]] = field(default_factory=list)
+    told: list[tuple[str, ItemResult]] = field(default_factory=list)
 
     def ask(self) -> Job | Wait | End:
         return job(self.todo.pop(0)) if self.todo else END
 
-    def tell(self, item: Job, outcome: Outcome) -> None:
+    def tell(self, item: Job, outcome: ItemResult) -> None:
         assert isinstance(item.subject, TimmModel)
         self.told.append((item.subject.timm, outcome))
 
@@ -76,7 +76,7 @@ class Faulty:
     folder: Path
     images: npt.NDArray[np.uint8]
 
-    def __call__(self, item: Job) -> Outcome:
+    def __call__(self, item: Job) -> ItemResult:
         assert isinstance(item.subject, TimmModel)
         name = item.subject.timm
         with (self.folder / "starts").open("a") as starts:
@@ -95,7 +95,7 @@ class Faulty:
         if name == "hangs":
             ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread can run
         time.sleep(0.05)
-        return failure(item, f"{self.images.nbytes} bytes", "done")
+        return failed_result(item, f"{self.images.nbytes} bytes", "done")
 
 
 @pytest.fixture(scope="module")
@@ -161,18 +161,18 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
-def quick(item: Job) -> Outcome:
-    return failure(item, "quick", "done")
+def quick(item: Job) -> ItemResult:
+    return failed_result(item, "quick", "done")
 
 
-def who(item: Job) -> Outcome:
-    return failure(item, str(os.getpid()), "done")
+def who(item: Job) -> ItemResult:
+    return failed_result(item, str(os.getpid()), "done")
 
 
 class Killing(Listed):
     """A feed that kills the idle process which has just done an item, so long as there are such."""
 
-    def tell(self, item: Job, outcome: Outcome) -> None:
+    def tell(self, item: Job, outcome: ItemResult) -> None:
         super().tell(item, outcome)
         if len(self.told) <= 5:
             idle = psutil.Process(int(str(outcome.records[0].reason)))
@@ -197,7 +197,7 @@ class Deadly:
     def __reduce__(self) -> tuple[Any, ...]:
         return (os._exit, (3,))
 
-    def __call__(self, item: Job) -> Outcome:
+    def __call__(self, item: Job) -> ItemResult:
         return quick(item)
 
 
@@ -214,12 +214,12 @@ class Unloadable:
     def __reduce__(self) -> tuple[Any, ...]:
         return (__import__, ("a_module_that_is_nowhere",))
 
-    def __call__(self, item: Job) -> Outcome:
+    def __call__(self, item: Job) -> ItemResult:
         return quick(item)
 
 
 class FullDisk(Listed):
-    def tell(self, item: Job, outcome: Outcome) -> None:
+    def tell(self, item: Job, outcome: ItemResult) -> None:
         super().tell(item, outcome)
         raise MachineError("the disk is full")
 
@@ -274,11 +274,11 @@ def test_an_address_joins_a_cluster(
     assert len({feed.reason(f"net{i}") for i in range(4)}) == 2
 
 
-def _where(item: Job) -> Outcome:
+def _where(item: Job) -> ItemResult:
     import ray
 
     time.sleep(3)
-    return failure(item, ray.get_runtime_context().get_node_id(), "done")
+    return failed_result(item, ray.get_runtime_context().get_node_id(), "done")
 
 
 _DRIVER = """
@@ -287,7 +287,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 import sys, time
 from pathlib import Path
 from partialnas.runs.config.protocol import Protocol
-from partialnas.search.executors.base import END, Outcome
+from partialnas.search.executors.base import END, ItemResult
 from partialnas.search.executors.ray_tune import RayTune
 
 folder = Path(sys.argv[1])

@@ -13,9 +13,9 @@ from partialnas.analysis.audit.sample import choose_sample
 from partialnas.runs.config.design import stages_of
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import longer_stages
-from partialnas.runs.records.subject import subject_from
-from partialnas.search.followup.audit import Longer, audit
+from partialnas.runs.ledger.study_meta import longer_audit_stages
+from partialnas.runs.records.subject import parse_subject
+from partialnas.search.followup.audit import LongerTraining, audit
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
@@ -45,11 +45,11 @@ def searched(folder: Path, **changes: Any) -> Path:
 def audited(folder: Path, size: int = 6, condition: str = "", **longer: Any) -> str:
     sample = choose_sample(folder, size, condition=condition)
     with Ledger.open(folder) as ledger:
-        known = {row.digest: subject_from(row.subject) for row in ledger.proposals()}
+        known = {row.digest: parse_subject(row.subject) for row in ledger.proposals()}
     chosen = {name: known[digest] for name, digest in sample.digests.items()}
     console = Console(file=StringIO())
     return audit(
-        folder, chosen, longer=Longer(**longer), words=sample.words, condition=condition,
+        folder, chosen, longer=LongerTraining(**longer), words=sample.words, condition=condition,
         beside=HERE, console=console,
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
     audited(folder)
     with Ledger.open(folder) as ledger:
         assert not any(stage.timed for stage in stages_of(ledger.meta).values())
-        assert [*longer_stages(ledger.meta)] == ["audit"]
+        assert [*longer_audit_stages(ledger.meta)] == ["audit"]
         assert not ledger.measurements()
 
 
@@ -135,7 +135,7 @@ def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_how_long_is_told_in_epochs_or_as_a_multiple(longer: dict[str, Any], epochs: int) -> None:
     own = Recipe(epochs=4, threads=3)
-    target = Longer(**longer).target(own)
+    target = LongerTraining(**longer).target(own)
     assert (target.epochs, target.threads, target.keep_weights) == (epochs, 3, "none")
     assert target.ema == (0.999 if "recipe" in longer else 0)
 
@@ -152,4 +152,4 @@ def test_how_long_is_told_in_epochs_or_as_a_multiple(longer: dict[str, Any], epo
 )
 def test_what_is_no_longer_training_is_refused(longer: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        Longer(**longer).target(Recipe(epochs=4))
+        LongerTraining(**longer).target(Recipe(epochs=4))

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from partialnas.analysis import hypervolume, load
 from partialnas.search.resolve.reference_point import reference_point
-from partialnas.search.resolve.resolve import prepare
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 
@@ -26,7 +26,7 @@ PLAIN: dict[str, Any] = {
 
 
 def point(**changes: Any) -> dict[str, float]:
-    return reference_point(prepare(Study.model_validate({**PLAIN, **changes}), HERE))
+    return reference_point(resolve_study(Study.model_validate({**PLAIN, **changes}), HERE))
 
 
 def test_the_worst_is_guessing_and_a_tenth_more_than_the_dearest() -> None:

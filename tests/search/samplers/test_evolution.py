@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.search.samplers.base import Proposal, Reached, Source
+from partialnas.search.samplers.base import ObjectiveValues, Proposal, ProposalSource
 from partialnas.search.samplers.evolution import (
-    AgeingEvolution,
+    AgingEvolution,
     Evolution,
     FrontEvolution,
     Member,
-    crowding,
-    ranked,
+    constrained_ranks,
+    crowding_distances,
 )
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.study.sections import SearchSpec
@@ -25,7 +25,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
-EVOLUTIONS = (AgeingEvolution, FrontEvolution)
+EVOLUTIONS = (AgingEvolution, FrontEvolution)
 TWO: dict[str, Direction] = {"error": "min", "speed": "max"}
 
 
@@ -75,27 +75,27 @@ def test_ranks_are_those_of_peeling_fronts_then_of_excess(
     for violation in sorted({each.violation for each in members} - {0.0}):
         expected |= {each.number: rank for each in members if each.violation == violation}
         rank += 1
-    assert ranked(members) == [expected[each.number] for each in members]
+    assert constrained_ranks(members) == [expected[each.number] for each in members]
 
 
 def test_crowding_is_the_published_distance() -> None:
     # by hand: extents 4 and 4; the second lies between neighbours 3 and 3 apart, the third too
     points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
-    assert crowding(points) == [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf]
-    assert crowding([(1.0, 1.0)]) == [np.inf]
-    assert crowding([(1.0,)] * 3) == [np.inf, 0.0, np.inf]
+    assert crowding_distances(points) == [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf]
+    assert crowding_distances([(1.0, 1.0)]) == [np.inf]
+    assert crowding_distances([(1.0,)] * 3) == [np.inf, 0.0, np.inf]
 
 
-def reached(architecture: Architecture) -> Reached | None:
+def reached(architecture: Architecture) -> ObjectiveValues | None:
     """A smooth landscape with a front through all widths; one network in seven fails."""
     width = architecture.widths[0]
     if int(architecture.digest, 16) % 7 == 0:
         return None
     own = int(architecture.digest[:4], 16) / 0x10000
-    return Reached({"error": 30.0 / width + own, "speed": 100.0 / width - own})
+    return ObjectiveValues({"error": 30.0 / width + own, "speed": 100.0 / width - own})
 
 
-def asked(of: Source, number: int) -> Proposal:
+def asked(of: ProposalSource, number: int) -> Proposal:
     proposal = of.ask(number)
     assert proposal is not None
     return proposal
@@ -117,7 +117,7 @@ def test_parents_have_been_told_did_not_fail_and_are_one_change_away(
             assert parent in told
             near = {dict_of(each) for each in where.neighbours(proposals[parent].note["point"])}
             assert dict_of(proposal.note["point"]) in near
-            if evolution is AgeingEvolution:
+            if evolution is AgingEvolution:
                 assert parent in sorted(told)[-8:]
         untold.append(number)
         while len(untold) > 3:
@@ -137,7 +137,7 @@ def dict_of(point: Any) -> frozenset[Any]:
 
 def test_a_parent_on_the_front_is_never_dominated() -> None:
     of = FrontEvolution(space(), spec(), TWO)
-    found: dict[int, Reached] = {}
+    found: dict[int, ObjectiveValues] = {}
     for number in range(1, 41):
         proposal = asked(of, number)
         parent = proposal.note["parent"]
@@ -153,10 +153,10 @@ def test_a_parent_on_the_front_is_never_dominated() -> None:
 
 def test_the_tournament_is_won_by_the_best_that_entered() -> None:
     told = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
-    of = AgeingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
+    of = AgingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
     best = min(told[-8:], key=lambda each: each.losses)
     assert all(next(of.parents(told, random.Random(s))) == best for s in range(20))
-    pairs = AgeingEvolution(space(), spec(population=8, tournament=2), {"error": "min"})
+    pairs = AgingEvolution(space(), spec(population=8, tournament=2), {"error": "min"})
     winners = [next(pairs.parents(told, random.Random(s))).number for s in range(2000)]
     # of two drawn without replacement, the worst of 8 never wins and the best wins with 2/8
     worst = max(told[-8:], key=lambda each: each.losses)
@@ -197,16 +197,16 @@ def front_of(architectures: Sequence[Architecture]) -> set[str]:
     return {d for d, p in points.items() if not any(dominates(q, p) for q in points.values())}
 
 
-def landscape(architecture: Architecture) -> Reached:
+def landscape(architecture: Architecture) -> ObjectiveValues:
     """Cheap and accurate go against each other; parts and attention cost without any use."""
     where = space()
     spent = where.cost(architecture)
     width = architecture.widths[0]
     used = 8 * sum(width * 2**stage for stage in range(4)) / spent.params
-    return Reached({"error": 20.0 / width + 1 - used, "speed": -float(spent.params)})
+    return ObjectiveValues({"error": 20.0 / width + 1 - used, "speed": -float(spent.params)})
 
 
-def trials_until_front(of: Source, wanted: set[str], share: float) -> int:
+def trials_until_front(of: ProposalSource, wanted: set[str], share: float) -> int:
     missing, allowed = set(wanted), len(wanted) * (1 - share)
     for number in range(1, 400):
         proposal = asked(of, number)
@@ -226,7 +226,7 @@ def test_an_evolution_finds_the_known_front_with_fewer_trials_than_random_draws(
     wanted = front_of([where.architecture(point) for point in where.enumerate()])
     assert len(wanted) > 5
 
-    def counts(sources: Iterator[Source]) -> list[int]:
+    def counts(sources: Iterator[ProposalSource]) -> list[int]:
         return [trials_until_front(each, wanted, 0.8) for each in sources]
 
     drawn = counts(OptunaSource(where, spec(sampler="random", seed=s), TWO) for s in range(20))

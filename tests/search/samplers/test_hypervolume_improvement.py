@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.search.samplers.hypervolume_improvement import improvement
+from partialnas.search.samplers.hypervolume_improvement import hypervolume_improvement
 
 
 @given(
@@ -28,9 +28,11 @@ def test_the_improvement_is_the_difference_of_two_hypervolumes(
     expected = [
         moocore.hypervolume(np.vstack([front, point]), ref=reference) - before for point in points
     ]
-    assert improvement(front, points, reference) == pytest.approx(expected, abs=1e-9)
+    assert hypervolume_improvement(front, points, reference) == pytest.approx(expected, abs=1e-9)
 
 
 def test_with_one_objective_it_is_how_much_less_a_point_is() -> None:
-    gains = improvement(np.array([[2.0]]), np.array([[1.5], [2.0], [3.0]]), np.array([5.0]))
+    gains = hypervolume_improvement(
+        np.array([[2.0]]), np.array([[1.5], [2.0], [3.0]]), np.array([5.0])
+    )
     assert gains.tolist() == [0.5, 0.0, 0.0]

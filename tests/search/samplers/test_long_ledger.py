@@ -13,9 +13,9 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState, create_trial
 
 from partialnas.runs.ledger.rows import to_json
-from partialnas.search.resolve.resolve import prepare
-from partialnas.search.samplers.base import Noted, Proposal, Reached, Remembered
-from partialnas.search.samplers.optuna_history import Common, History
+from partialnas.search.resolve.resolve import resolve_study
+from partialnas.search.samplers.base import ObjectiveValues, PastProposal, Proposal, ProposalNote
+from partialnas.search.samplers.optuna_history import CommonSearchSpace, FrozenTrialFactory
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.samplers.registry import make_source
 from partialnas.search.study.study import Study
@@ -39,22 +39,22 @@ PLAIN: dict[str, Any] = {
 
 def source(sampler: str = "nsga2") -> OptunaSource:
     plain = {**PLAIN, "search": {"sampler": sampler, "population": 2}}
-    made = make_source(prepare(Study.model_validate(plain), Path()))
+    made = make_source(resolve_study(Study.model_validate(plain), Path()))
     assert isinstance(made, OptunaSource)
     return made
 
 
-def reached(proposal: Proposal) -> Reached:
+def reached(proposal: Proposal) -> ObjectiveValues:
     width = float(proposal.architecture.widths[0])
-    return Reached({"val_nll": 1 / width, "macs": width + 0.01 * hash(width) % 1})
+    return ObjectiveValues({"val_nll": 1 / width, "macs": width + 0.01 * hash(width) % 1})
 
 
-def searched(count: int, sampler: str = "nsga2") -> tuple[OptunaSource, list[Remembered]]:
+def searched(count: int, sampler: str = "nsga2") -> tuple[OptunaSource, list[PastProposal]]:
     searching, history = source(sampler), []
     for number in range(1, count + 1):
         proposal = searching.ask(number)
         searching.tell(number, reached(proposal))
-        history.append(Remembered(number, proposal.note, reached(proposal)))
+        history.append(PastProposal(number, proposal.note, reached(proposal)))
     return searching, history
 
 
@@ -68,8 +68,8 @@ def shallow(depth: int) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def as_the_ledger_has_it(each: Remembered) -> Remembered:
-    return each._replace(note=Noted(to_json(each.note)))
+def as_the_ledger_has_it(each: PastProposal) -> PastProposal:
+    return each._replace(note=ProposalNote(to_json(each.note)))
 
 
 @pytest.mark.parametrize("noted", [True, False])
@@ -93,8 +93,8 @@ def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: boo
 def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
     going, history = searched(25, sampler)
     waiting, *_ = going.ask(26), going.ask(27)
-    history.append(Remembered(26, waiting.note, None, open=True))
-    history.append(Remembered(27, {**waiting.note, "asked": 27}, None))
+    history.append(PastProposal(26, waiting.note, None, open=True))
+    history.append(PastProposal(27, {**waiting.note, "asked": 27}, None))
     resumed = source(sampler)
     resumed.rebuild([*map(as_the_ledger_has_it, history)])
     resumed.tell(26, reached(waiting))
@@ -109,7 +109,7 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
         "params": {"a": 1, "b": "y"},
         "system_attrs": {"mark": 7},
     }
-    made = History({**kinds, "c": CategoricalDistribution((1,))}).trial(
+    made = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).trial(
         note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5}
     )
     theirs = create_trial(
@@ -126,13 +126,17 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
 
 def test_common_choices_are_those_that_optuna_finds() -> None:
     everything = {name: CategoricalDistribution((1, 2)) for name in "abcd"}
-    study, ours, remembered = optuna.create_study(), Common(everything), Common(everything)
+    study, ours, remembered = (
+        optuna.create_study(),
+        CommonSearchSpace(everything),
+        CommonSearchSpace(everything),
+    )
     names = [("a", "b", "c"), ("b", "a"), ("a", "b", "d"), ("b", "c", "a")]
     for each in names:
         kinds = {name: everything[name] for name in each}
         trial = create_trial(value=0.0, params=dict.fromkeys(each, 1), distributions=dict(kinds))
         study.add_trial(trial)
         ours.add(trial.params)
-        remembered.remember(Noted(to_json({"params": trial.params, "asked": 1})))
+        remembered.remember(ProposalNote(to_json({"params": trial.params, "asked": 1})))
         found = IntersectionSearchSpace().calculate(study)
         assert ours.calculate(study) == remembered.calculate(study) == found

@@ -14,10 +14,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from partialnas.search.samplers.base import Proposal, Reached, Remembered, Source
-from partialnas.search.samplers.evolution import AgeingEvolution, FrontEvolution
+from partialnas.search.samplers.base import ObjectiveValues, PastProposal, Proposal, ProposalSource
+from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
 from partialnas.search.samplers.optuna_sampler import OptunaSource
-from partialnas.search.samplers.surrogate_search import Hybrid
+from partialnas.search.samplers.surrogate_search import SurrogateSearch
 from partialnas.search.study.sections import Sampler, SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
@@ -47,26 +47,26 @@ def space_of(data: Mapping[str, Any] = SPACE) -> Space:
     return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
 
 
-def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> Source:
+def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> ProposalSource:
     settings = SearchSpec.model_validate({"sampler": sampler, "population": 4, **spec})
     evolutions = {
-        "evolution": AgeingEvolution,
+        "evolution": AgingEvolution,
         "front-evolution": FrontEvolution,
-        "hybrid": Hybrid,
+        "hybrid": SurrogateSearch,
     }
     return evolutions.get(sampler, OptunaSource)(space or space_of(), settings, TWO)
 
 
-def reached(architecture: Architecture) -> Reached | None:
+def reached(architecture: Architecture) -> ObjectiveValues | None:
     """What networks reach; some fail, the wide ones are beyond a limit."""
     width, parts = architecture.widths[0], len(architecture.realised[0][0].parts)
     if width == 12:
         return None
     values = {"nll": abs(width - 21) + parts, "speed": 100.0 / width}
-    return Reached(values, {"latency": (width - 30) / 30})
+    return ObjectiveValues(values, {"latency": (width - 30) / 30})
 
 
-def asked(of: Source, numbers: range) -> list[Proposal]:
+def asked(of: ProposalSource, numbers: range) -> list[Proposal]:
     proposals = []
     for number in numbers:
         proposal = of.ask(number)
@@ -83,7 +83,7 @@ def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Samp
     begun = asked(first, range(1, count + 1))
     second.rebuild(
         [
-            Remembered(number, each.note, reached(each.architecture), open=False)
+            PastProposal(number, each.note, reached(each.architecture), open=False)
             for number, each in enumerate(begun, start=1)
         ]
     )
@@ -100,10 +100,10 @@ def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> No
     last = 14 if sampler == "gp" else 16
     flying = {number: first.ask(number) for number in range(13, last)}
     history = [
-        Remembered(number, each.note, reached(each.architecture), open=False)
+        PastProposal(number, each.note, reached(each.architecture), open=False)
         for number, each in enumerate(begun, start=1)
     ]
-    pending = [Remembered(n, each.note, None, open=True) for n, each in flying.items() if each]
+    pending = [PastProposal(n, each.note, None, open=True) for n, each in flying.items() if each]
     second.rebuild([*history, *pending])
     assert [each.number for each in pending] == [*flying]
     for of in (first, second):
@@ -206,7 +206,9 @@ def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: in
             told = untold.pop(rng.randrange(len(untold)))
             values = {"nll": rng.random(), "speed": rng.random()}
             fails = told % failing == 0
-            of.tell(told, None if fails else Reached(values, {"latency": rng.uniform(-1, 1)}))
+            of.tell(
+                told, None if fails else ObjectiveValues(values, {"latency": rng.uniform(-1, 1)})
+            )
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.search.samplers.base import Reached, Source
+from partialnas.search.samplers.base import ObjectiveValues, ProposalSource
 from partialnas.search.samplers.optuna_sampler import OptunaSource
-from partialnas.search.samplers.surrogate_search import Hybrid
+from partialnas.search.samplers.surrogate_search import SurrogateSearch
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction, Study
@@ -36,8 +36,10 @@ def space() -> Space:
     return Space.from_data(DATA, resolution=8, in_chans=1, num_classes=10)
 
 
-def hybrid(over: Space | None = None, **spec: Any) -> Hybrid:
-    return Hybrid(over or space(), SearchSpec.model_validate({"sampler": "hybrid", **spec}), TWO)
+def hybrid(over: Space | None = None, **spec: Any) -> SurrogateSearch:
+    return SurrogateSearch(
+        over or space(), SearchSpec.model_validate({"sampler": "hybrid", **spec}), TWO
+    )
 
 
 def values(architecture: Architecture) -> dict[str, float]:
@@ -51,14 +53,14 @@ def values(architecture: Architecture) -> dict[str, float]:
     return {"error": error, "speed": 100 / (width + 4 * sum(hidden))}
 
 
-def searched(of: Source, count: int, most_ms: float = 1e9) -> list[Architecture]:
+def searched(of: ProposalSource, count: int, most_ms: float = 1e9) -> list[Architecture]:
     found = []
     for number in range(1, count + 1):
         proposal = of.ask(number)
         assert proposal is not None
         found.append(proposal.architecture)
         told = values(proposal.architecture)
-        of.tell(number, Reached(told, {"ms": 100 / told["speed"] - most_ms}))
+        of.tell(number, ObjectiveValues(told, {"ms": 100 / told["speed"] - most_ms}))
     return found
 
 
@@ -119,7 +121,7 @@ def test_a_region_that_fails_is_left_alone() -> None:
         proposal = of.ask(number)
         assert proposal is not None
         fails.append(proposal.architecture.widths[0] >= 22)
-        told = Reached(values(proposal.architecture))
+        told = ObjectiveValues(values(proposal.architecture))
         of.tell(number, None if fails[-1] else told)
     assert sum(fails[:12]) >= 3
     assert np.mean(fails[-16:]) < np.mean(fails[:12])
@@ -135,7 +137,7 @@ def test_proposals_under_way_are_all_different() -> None:
 @pytest.mark.parametrize("objectives", [{"error": "min"}, {**TWO, "params": "min"}])
 def test_it_serves_one_objective_and_three(objectives: dict[str, Direction]) -> None:
     over = space()
-    of = Hybrid(over, SearchSpec(sampler="hybrid"), objectives)
+    of = SurrogateSearch(over, SearchSpec(sampler="hybrid"), objectives)
     best = np.inf
     for number in range(1, 25):
         proposal = of.ask(number)
@@ -143,7 +145,7 @@ def test_it_serves_one_objective_and_three(objectives: dict[str, Direction]) -> 
         told = values(proposal.architecture)
         told["params"] = float(over.cost(proposal.architecture).params)
         best = min(best, told["error"])
-        of.tell(number, Reached(told))
+        of.tell(number, ObjectiveValues(told))
     widest = values(over.architecture(over.point({"width": 30, "mlp_ratio": 3, "parts": 2})))
     assert best == pytest.approx(widest["error"], abs=0.05 if len(objectives) == 1 else 1)
 

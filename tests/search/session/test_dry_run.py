@@ -6,8 +6,8 @@ import pytest
 
 from partialnas.analysis import load
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import is_rehearsal, rehearsal_name
-from partialnas.search.resolve.resolve import prepare
+from partialnas.runs.ledger.study_meta import dry_run_name, is_dry_run
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import expected_trials
 from partialnas.search.session.run_study import rehearse_study, run_study
 from partialnas.search.study.study import Study
@@ -27,13 +27,13 @@ def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> 
     with Ledger.open(tmp_path / name) as ledger:
         counts, meta = ledger.counts(), ledger.meta
     ended = counts["done"] + counts["early"]
-    assert ended >= (expected_trials(prepare(study, STUDIES)) or 1)
+    assert ended >= (expected_trials(resolve_study(study, STUDIES)) or 1)
     assert sum(counts.values()) == ended
     assert counts["done"] > 0
     assert (counts["early"] > 0) == bool(study.search and study.search.rungs)
     assert meta["rehearsal"] == "yes"
     frame = load(tmp_path / name)
-    assert set(frame["study"]) == {rehearsal_name(study.study)}
+    assert set(frame["study"]) == {dry_run_name(study.study)}
     if study.trial is None:
         assert frame["throughput_img_s"].notna().all()
 
@@ -79,7 +79,7 @@ def test_no_real_study_has_the_name_of_a_rehearsal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [1, 54, 55, 64])
 def test_the_name_of_a_rehearsal_is_a_name_of_a_study(length: int) -> None:
-    named = rehearsal_name("a" * length)
-    assert is_rehearsal(named)
+    named = dry_run_name("a" * length)
+    assert is_dry_run(named)
     assert len(named) <= 64
     assert Study.model_validate({"study": named, "arms": {"a": {"width": 8}}}).study == named

@@ -13,12 +13,20 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import TimmModel
-from partialnas.search.executors.base import END, WAIT, End, InProcess, Outcome, Wait, failure
-from partialnas.search.session.fail_fast import PilotTrials
+from partialnas.search.executors.base import (
+    END,
+    WAIT,
+    End,
+    InProcess,
+    ItemResult,
+    Wait,
+    failed_result,
+)
+from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError
-from partialnas.space.values import checked
+from partialnas.space.values import validate_as
 
 TASK = Task(data="digits", resolution=8, channels=1, classes=10)
 LOG = Path("workers.log")
@@ -47,19 +55,21 @@ class Feed:
         self.given.append(job(name, seed=len(self.given)))
         return self.given[-1]
 
-    def tell(self, item: Job, outcome: Outcome) -> None:
+    def tell(self, item: Job, outcome: ItemResult) -> None:
         (record,) = outcome.records
         assert record.key == item.keys[record.seed]
         self.told.append(item)
 
-    def work(self, item: Job) -> Outcome:
+    def work(self, item: Job) -> ItemResult:
         reason = self.names[item.seeds[0]].partition(": ")[2]
-        return failure(item, reason, "failed") if reason else failure(item, "well", "done")
+        return (
+            failed_result(item, reason, "failed") if reason else failed_result(item, "well", "done")
+        )
 
 
 def run(names: list[str], count: int = 3, **how: Any) -> Feed:
     feed = Feed(names, **how)
-    InProcess().run(PilotTrials(feed, count, LOG), feed.work)
+    InProcess().run(FailFastFeed(feed, count, LOG), feed.work)
     return feed
 
 
@@ -69,7 +79,7 @@ BROKEN = "ImportError: no libcuda"
 def test_first_trials_that_fail_alike_end_the_run_with_their_reason() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)])
     with pytest.raises(MachineError, match=r"first 3 trials.*no libcuda\nSee workers\.log"):
-        InProcess().run(PilotTrials(feed, 3, LOG), feed.work)
+        InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
     assert feed.told == []
     assert len(feed.given) == 3
 
@@ -99,7 +109,7 @@ def test_a_feed_that_waits_for_answers_gets_them() -> None:
 def test_a_feed_that_waits_is_watched_all_the_same() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)], generation=1)
     with pytest.raises(MachineError, match="first 3 trials"):
-        InProcess().run(PilotTrials(feed, 3, LOG), feed.work)
+        InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
     assert len(feed.told) == 2
 
 
@@ -114,11 +124,11 @@ def test_measurements_pass() -> None:
         def ask(self) -> Protocol | Wait | End:
             return Protocol() if self.told < 5 else END
 
-        def tell(self, item: Protocol, outcome: Outcome) -> None:  # noqa: ARG002
+        def tell(self, item: Protocol, outcome: ItemResult) -> None:  # noqa: ARG002
             self.told += 1
 
     feed = Timings()
-    InProcess().run(PilotTrials(feed, 3, LOG), lambda _: Outcome())
+    InProcess().run(FailFastFeed(feed, 3, LOG), lambda _: ItemResult())
     assert feed.told == 5
 
 
@@ -135,7 +145,7 @@ def test_every_trial_is_told_once_or_the_first_have_failed_alike(
 ) -> None:
     names = [f"net{i % networks}" + (f": {why}" if why else "") for i, why in enumerate(reasons)]
     feed = Feed(names)
-    pilot = PilotTrials(feed, count, LOG)
+    pilot = FailFastFeed(feed, count, LOG)
     flying: list[Job] = []
     ended: list[str] = []
     try:
@@ -190,7 +200,7 @@ def test_a_study_in_a_broken_environment_fails_no_trial_and_carries_on_when_it_i
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "needing_a_library.py").write_text(NEEDING.format(library="a_library"))
-    study = checked(Study, STUDY, "no study")
+    study = validate_as(Study, STUDY, "no study")
     with pytest.raises(MachineError, match="ModuleNotFoundError: No module named 'a_library'"):
         run_study(study, tmp_path / "out", beside=tmp_path)
     assert counts(tmp_path / "out").keys() == {"planned"}

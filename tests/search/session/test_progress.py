@@ -11,8 +11,8 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import TimmModel
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.driver.running_front import CurrentFront, Standing
-from partialnas.search.session.progress import Progress, Tally, view
+from partialnas.search.driver.running_front import FrontPoint, RunningFront
+from partialnas.search.session.progress import Progress, Tally, render
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.study import Study
 
@@ -31,7 +31,7 @@ def candidate(number: int, *results: dict[str, float]) -> Candidate:
 
 
 def test_the_front_is_what_no_other_network_is_better_than() -> None:
-    rng, front = random.Random(0), CurrentFront(study())
+    rng, front = random.Random(0), RunningFront(study())
     points = {f"timm:m{n}": (rng.random(), rng.random()) for n in range(200)}
     for number, (loss, speed) in enumerate(points.values()):
         front.add(candidate(number, {"loss": loss, "speed": speed}))
@@ -48,17 +48,17 @@ def test_the_front_is_what_no_other_network_is_better_than() -> None:
 
 
 def test_means_over_seeds_count_and_limits_are_kept() -> None:
-    front = CurrentFront(study(limits={"speed": {"max": 10}}))
+    front = RunningFront(study(limits={"speed": {"max": 10}}))
     front.add(candidate(0, {"loss": 1.0, "speed": 4.0}, {"loss": 3.0, "speed": 6.0}))
     front.add(candidate(1, {"loss": 0.1, "speed": 11.0}))
-    assert front.best() == (Standing("timm:m0", {"loss": 2.0, "speed": 5.0}),)
+    assert front.best() == (FrontPoint("timm:m0", {"loss": 2.0, "speed": 5.0}),)
 
 
 def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
-    tally = Tally(total=9, done=3, failed=1, front=[Standing("net-7", {"loss": 0.25})])
+    tally = Tally(total=9, done=3, failed=1, front=[FrontPoint("net-7", {"loss": 0.25})])
     tally.warnings += [f"warning {n}" for n in range(5)]
     console = Console(file=io.StringIO(), width=80)
-    console.print(view(tally))
+    console.print(render(tally))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "net-7" in text
     assert "0.25" in text

@@ -19,7 +19,7 @@ from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.driver.running_front import dominated
+from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.condition import Condition
 from partialnas.search.study.sections import Sampler
@@ -90,7 +90,7 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
 def test_a_resumed_search_proposes_what_it_would_have_proposed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    monkeypatch.setattr(volumes, "SIZE", 3)  # what is bound is remembered from volumes
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)  # what is bound is remembered from volumes
     changes: dict[str, Any] = {
         "search": {"sampler": sampler, "population": 4},
         "limits": {"throughput_img_s": {"min": 6000}},
@@ -286,10 +286,10 @@ def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     better = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
     unknown = Candidate(digits, how, seeds={0}, results={0: None})
     objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
-    assert dominated([judged, better, unknown], objectives, {}) == [judged]
-    assert dominated([unknown], objectives, {}) == []
+    assert dominated_candidates([judged, better, unknown], objectives, {}) == [judged]
+    assert dominated_candidates([unknown], objectives, {}) == []
     limits = study(limits={"val_nll": {"min": 0.7}}).limits
-    assert dominated([judged, better, unknown], objectives, limits) == [better]
+    assert dominated_candidates([judged, better, unknown], objectives, limits) == [better]
 
 
 def test_what_a_study_grew_by_is_told_and_noted(

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.search.executors.base import END, End, InProcess, Outcome, Wait
-from partialnas.search.session.feed_wrappers import Stoppable
-from partialnas.search.session.signals import Stop, Terminated, heeding
+from partialnas.search.executors.base import END, End, InProcess, ItemResult, Wait
+from partialnas.search.session.feed_wrappers import StoppableFeed
+from partialnas.search.session.signals import StopRequest, Terminated, handle_signals
 from partialnas.space.values import Value
 
 HERE = Path(__file__).parents[1]
@@ -36,25 +36,27 @@ class Feed:
         self.asked += 1
         return Numbered(number=self.asked) if self.asked <= 5 else END
 
-    def tell(self, item: Numbered, outcome: Outcome) -> None:  # noqa: ARG002
+    def tell(self, item: Numbered, outcome: ItemResult) -> None:  # noqa: ARG002
         self.told.append(item.number)
 
 
-def signalled(number: int, times: int = 1) -> Callable[[Numbered], Outcome]:
+def signalled(number: int, times: int = 1) -> Callable[[Numbered], ItemResult]:
     """Work in whose second item a signal comes."""
 
-    def work(item: Numbered) -> Outcome:
+    def work(item: Numbered) -> ItemResult:
         if item.number == 2:
             for _ in range(times):
                 os.kill(os.getpid(), number)
-        return Outcome()
+        return ItemResult()
 
     return work
 
 
-def run(feed: Feed, work: Callable[[Numbered], Outcome], said: list[str]) -> Stoppable[Numbered]:
-    with heeding(said.append) as stop:
-        stoppable = Stoppable(feed, stop)
+def run(
+    feed: Feed, work: Callable[[Numbered], ItemResult], said: list[str]
+) -> StoppableFeed[Numbered]:
+    with handle_signals(said.append) as stop:
+        stoppable = StoppableFeed(feed, stop)
         InProcess().run(stoppable, work)
     return stoppable
 
@@ -87,7 +89,7 @@ def test_a_batch_system_ends_a_run_now(number: int, code: int) -> None:
 
 def test_a_run_that_nobody_stops_says_nothing() -> None:
     feed, said = Feed(), list[str]()
-    assert not run(feed, lambda _: Outcome(), said).cut
+    assert not run(feed, lambda _: ItemResult(), said).cut
     assert feed.told == [1, 2, 3, 4, 5]
     assert said == []
 
@@ -101,10 +103,10 @@ def test_signals_mean_again_what_they_meant_before() -> None:
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    stops: list[Stop] = []
+    stops: list[StopRequest] = []
 
     def other() -> None:
-        with heeding(print) as stop:
+        with handle_signals(print) as stop:
             stops.append(stop)
 
     before = signal.getsignal(signal.SIGINT)

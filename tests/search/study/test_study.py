@@ -10,8 +10,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from partialnas.search.resolve.resources import place as placed
-from partialnas.search.study.amendments import differences, growth, noted
+from partialnas.search.resolve.resources import resolve_resources as placed
+from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
@@ -148,13 +148,13 @@ def test_budget_seeds_executor_and_arms_may_grow() -> None:
         budget={"trials": 50},
         executor={"workers": 2},
     )
-    assert {line.split(":")[0] for line in growth(old, new)} == {
+    assert {line.split(":")[0] for line in find_amendments(old, new)} == {
         "arms.b",
         "seeds",
         "budget.trials",
         "executor.workers",
     }
-    assert growth(old, old) == []
+    assert find_amendments(old, old) == []
 
 
 @pytest.mark.parametrize(
@@ -170,16 +170,16 @@ def test_budget_seeds_executor_and_arms_may_grow() -> None:
 def test_a_budget_that_shrinks_is_told_as_such(
     before: dict[str, Any], after: dict[str, Any], shrunk: bool
 ) -> None:
-    (line,) = growth(frozen(budget=before), frozen(budget=after))
+    (line,) = find_amendments(frozen(budget=before), frozen(budget=after))
     assert line.startswith("budget.")
     assert line.endswith("(shrunk)") == shrunk
 
 
 def test_growth_is_noted_beside_what_was_noted_before() -> None:
     meta = {"study": "plain"}
-    assert noted(meta, []) == {}
+    assert amendment_meta(meta, []) == {}
     for lines in (["seeds: 1 -> 2"], ["arms.b: None -> {}", "seeds: 2 -> 3"]):
-        meta |= noted(meta, lines)
+        meta |= amendment_meta(meta, lines)
     told = json.loads(meta["growth"])
     assert [each["lines"] for each in told] == [
         ["seeds: 1 -> 2"],
@@ -216,7 +216,7 @@ def test_any_other_change_is_refused_with_the_difference(
 ) -> None:
     old = frozen(arms={"a": {"width": 12}}, seeds=2)
     with pytest.raises(UserError, match="changed since it was begun") as caught:
-        growth(old, frozen(**{"arms": {"a": {"width": 12}}, "seeds": 2, **changes}))
+        find_amendments(old, frozen(**{"arms": {"a": {"width": 12}}, "seeds": 2, **changes}))
     assert place in str(caught.value)
 
 

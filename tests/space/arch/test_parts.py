@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Block
-from partialnas.space.arch.parts import MOST_SIZES, Learning, Op, Part, RealisedPart, legal_sizes
-from partialnas.space.arch.ratio import Learned
+from partialnas.space.arch.parts import (
+    MAX_SIZES,
+    LearningSettings,
+    Op,
+    Part,
+    RealizedPart,
+    legal_sizes,
+)
+from partialnas.space.arch.ratio import LearnedRatio
 
 
 def block_of(ops: Sequence[Op], positions: Sequence[int] = (0,), **terms: Any) -> Block:
     share = Fraction(1, len(ops))
-    learned = Learned(**{"grain": 1, "start": share, **terms})
+    learned = LearnedRatio(**{"grain": 1, "start": share, **terms})
     parts = [
         Part(op=op, ratio=None if i == len(ops) - 1 else learned if i in positions else share,
              heads=2 if op == "self" else None)
@@ -35,7 +42,7 @@ def block_of(ops: Sequence[Op], positions: Sequence[int] = (0,), **terms: Any) -
 )
 def test_every_legal_division_is_listed(rows: list[tuple[bool, int, int]], grain: int) -> None:
     parts = tuple(
-        RealisedPart("self" if heads else "conv", size * max(heads, 1), heads)
+        RealizedPart("self" if heads else "conv", size * max(heads, 1), heads)
         for _, size, heads in rows
     )
     positions = tuple(i for i, row in enumerate(rows[:-1]) if row[0]) or (0,)
@@ -49,7 +56,7 @@ def test_every_legal_division_is_listed(rows: list[tuple[bool, int, int]], grain
         and all(sizes[i] == parts[i].channels for i in fixed)
         and all(s % p.heads == 0 and s > 0 for s, p in zip(sizes, parts, strict=True) if p.heads)
     }
-    learning = Learning(positions, grain, "threshold", "layer", None)
+    learning = LearningSettings(positions, grain, "threshold", "layer", None)
     if expected:
         listed = legal_sizes(parts, learning)
         assert len(listed) == len(set(listed))
@@ -121,13 +128,13 @@ def test_the_grain_said_to_work_works() -> None:
     assert block_of(["conv", "self"], grain=6).realise(8).parts[1].channels == 2
     many = block_of(["conv", "pool", "conv", "pool", "conv"], (0, 1, 2, 3), grain=3).realise(64)
     assert many.learning is not None
-    assert 1 < len(legal_sizes(many.parts, many.learning)) <= MOST_SIZES
+    assert 1 < len(legal_sizes(many.parts, many.learning)) <= MAX_SIZES
 
 
 def test_learned_ratios_of_one_block_agree() -> None:
     parts = (
-        Part(op="conv", ratio=Learned(grain=2)),
-        Part(op="pool", ratio=Learned(grain=4)),
+        Part(op="conv", ratio=LearnedRatio(grain=2)),
+        Part(op="pool", ratio=LearnedRatio(grain=4)),
         Part(op="conv"),
     )
     with pytest.raises(ValueError, match="equal method, per, grain, budget"):

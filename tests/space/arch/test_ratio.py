@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
-from partialnas.space.arch.ratio import Learned, disagreement, parse_ratio, plain_ratio, started
+from partialnas.space.arch.ratio import (
+    LearnedRatio,
+    dump_ratio,
+    fill_start_ratios,
+    learned_ratio_conflict,
+    parse_ratio,
+)
 from partialnas.space.errors import UserError
 
 BUDGETS = st.one_of(
@@ -20,7 +26,7 @@ BUDGETS = st.one_of(
     st.fractions(0, 1).filter(lambda share: 0 < share < 1),
 )
 LEARNED = st.builds(
-    Learned,
+    LearnedRatio,
     method=st.sampled_from(["threshold", "gates"]),
     per=st.sampled_from(["layer", "input"]),
     grain=st.integers(1, 64),
@@ -35,9 +41,9 @@ def plan_with(ratio: Any, **changes: Any) -> Architecture:
 
 
 @given(LEARNED)
-def test_a_learned_ratio_is_read_back_as_written(learned: Learned) -> None:
-    assert parse_ratio(plain_ratio(learned)) == learned
-    assert Learned.model_validate_json(learned.model_dump_json()) == learned
+def test_a_learned_ratio_is_read_back_as_written(learned: LearnedRatio) -> None:
+    assert parse_ratio(dump_ratio(learned)) == learned
+    assert LearnedRatio.model_validate_json(learned.model_dump_json()) == learned
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,7 @@ def test_a_learned_ratio_is_read_back_as_written(learned: Learned) -> None:
     ],
 )
 def test_budgets(written: Any, budget: Any) -> None:
-    read = Learned.model_validate({"budget": written}).budget
+    read = LearnedRatio.model_validate({"budget": written}).budget
     assert read == budget
     assert type(read) is type(budget)
 
@@ -100,17 +106,17 @@ def test_learned_ratios_of_one_network_agree(other: dict[str, Any]) -> None:
         "stage 1, block 1",
         "stage 1, block 2",
     ]
-    assert disagreement([]) is None
+    assert learned_ratio_conflict([]) is None
 
 
 def test_a_start_that_is_not_stated_is_the_bases() -> None:
     base = (Fraction(1, 8), Fraction(1, 2))
-    ratios = started((Learned(), Learned(start=Fraction(1, 3))), base)
-    assert [ratio.start for ratio in ratios if isinstance(ratio, Learned)] == [
+    ratios = fill_start_ratios((LearnedRatio(), LearnedRatio(start=Fraction(1, 3))), base)
+    assert [ratio.start for ratio in ratios if isinstance(ratio, LearnedRatio)] == [
         Fraction(1, 8),
         Fraction(1, 3),
     ]
-    assert started((Fraction(1, 5),), base) == (Fraction(1, 5),)
+    assert fill_start_ratios((Fraction(1, 5),), base) == (Fraction(1, 5),)
 
 
 def test_what_learns_has_another_digest_and_what_does_not_keeps_its_own() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import narrowed
+from partialnas.space.arch.resizing import narrow_architecture
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
 
@@ -23,7 +23,7 @@ def test_widths_are_the_share_and_all_else_stays(
         whole = Plan.model_validate(settings).architecture()
     except UserError:  # cannot be built at this width
         return
-    less = narrowed(whole, share)
+    less = narrow_architecture(whole, share)
     cost(less, 32, 3, 10)  # can be built
     for stage, narrow in zip(whole.stages, less.stages, strict=True):
         assert narrow.blocks == stage.blocks
@@ -35,11 +35,11 @@ def test_widths_are_the_share_and_all_else_stays(
 
 def test_a_share_that_divides_the_widths_is_exact() -> None:
     whole = Plan(width=16).architecture()
-    assert narrowed(whole, Fraction(1, 2)) == Plan(width=8).architecture()
-    assert narrowed(whole, Fraction(1)) is whole
+    assert narrow_architecture(whole, Fraction(1, 2)) == Plan(width=8).architecture()
+    assert narrow_architecture(whole, Fraction(1)) is whole
 
 
 def test_learned_ratios_stay_at_their_widths() -> None:
     learned = Plan.model_validate({"width": 16, "ratio": [{"learned": {"budget": "1/4"}}]})
     architecture = learned.architecture()
-    assert narrowed(architecture, Fraction(1, 2)) is architecture
+    assert narrow_architecture(architecture, Fraction(1, 2)) is architecture

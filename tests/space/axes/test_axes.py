@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from partialnas.space.arch.presets import preset_plan
-from partialnas.space.axes.levels import AXES, grains, label, parse_value, plain
+from partialnas.space.axes.levels import AXES, default_label, dump_value, granularities, parse_value
 from partialnas.space.axes.spec import AxisSpec, Base, SpaceSpec
-from partialnas.space.cost.constraints import Bounds, Constraints, parse_quantity, quantity_text
+from partialnas.space.cost.constraints import Bounds, Constraints, format_count, parse_count
 from partialnas.space.cost.formulas import Cost
-from partialnas.space.validation import mistakes
+from partialnas.space.validation import validation_messages
 
 
 def spec(text: str) -> SpaceSpec:
@@ -29,7 +29,7 @@ def labels(text: str) -> dict[str, tuple[Any, ...]]:
 def told(text: str) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         spec(text)
-    return mistakes(caught.value, "space")
+    return validation_messages(caught.value, "space")
 
 
 EVERY_FORM = """
@@ -91,19 +91,19 @@ def test_one_meaning_has_one_specification() -> None:
 @given(st.lists(st.sampled_from(["none", "channel", "spatial", "self"]), min_size=4, max_size=4))
 def test_a_placement_is_written_as_it_is_read(placed: list[str]) -> None:
     value = parse_value("attention", "network", placed)
-    assert parse_value("attention", "network", plain("attention", value)) == tuple(placed)
+    assert parse_value("attention", "network", dump_value("attention", value)) == tuple(placed)
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4))
 def test_switches_are_written_as_they_are_read(placed: list[bool]) -> None:
     value = parse_value("pat_sp", "network", placed)
-    assert parse_value("pat_sp", "network", plain("pat_sp", value)) == tuple(placed)
+    assert parse_value("pat_sp", "network", dump_value("pat_sp", value)) == tuple(placed)
 
 
 @given(st.fractions(min_value=0.001, max_value=9))
 def test_fractions_are_written_as_they_are_read(ratio: Fraction) -> None:
-    assert parse_value("mlp_ratio", "block", plain("mlp_ratio", ratio)) == ratio
-    assert isinstance(label("mlp_ratio", ratio), int) == (ratio.denominator == 1)
+    assert parse_value("mlp_ratio", "block", dump_value("mlp_ratio", ratio)) == ratio
+    assert isinstance(default_label("mlp_ratio", ratio), int) == (ratio.denominator == 1)
 
 
 def test_every_mistake_is_told_with_its_path() -> None:
@@ -183,13 +183,13 @@ def test_axes_that_contradict_each_other_are_refused(axes: str, line: str) -> No
 
 def test_each_axis_admits_its_granularities() -> None:
     for name in AXES:
-        for per in grains(name):
+        for per in granularities(name):
             assert per in ("network", "stage", "block")
-    assert grains("activation") == ("network",)
-    assert grains("width") == grains("depth") == ("network", "stage")
-    assert grains("operation_8") == grains("ratio_7") == ("network", "stage", "block")
+    assert granularities("activation") == ("network",)
+    assert granularities("width") == granularities("depth") == ("network", "stage")
+    assert granularities("operation_8") == granularities("ratio_7") == ("network", "stage", "block")
     with pytest.raises(ValueError, match="did you mean"):
-        grains("ratio_8")
+        granularities("ratio_8")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_each_axis_admits_its_granularities() -> None:
      (20_000_000, 20_000_000), (2.0e7, 20_000_000), ("7", 7)],
 )  # fmt: skip
 def test_quantities(written: object, meant: int) -> None:
-    assert parse_quantity(written) == meant
+    assert parse_count(written) == meant
 
 
 @pytest.mark.parametrize("written", [1.5, "20 m", "1.2345k", True, None, "-3", "M", [1], 0, -1])
@@ -215,7 +215,7 @@ def test_constraints_tell_how_far_a_cost_is_off() -> None:
     assert bounds.violations(Cost(params=50, macs=80)) == [
         "macs 80, asked for at least 100 and at most 200"
     ]
-    assert quantity_text(21_300_000) == "21.3M"
+    assert format_count(21_300_000) == "21.3M"
 
 
 def test_a_base_is_a_preset_with_settings_replaced() -> None:
@@ -231,7 +231,7 @@ def test_a_base_is_a_preset_with_settings_replaced() -> None:
     ):
         with pytest.raises(ValidationError) as caught:
             adapter.validate_python(wrong)
-        assert mistakes(caught.value, "base")[0].startswith(line)
+        assert validation_messages(caught.value, "base")[0].startswith(line)
 
 
 def test_an_axis_can_be_made_in_python() -> None:

@@ -8,7 +8,7 @@ from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
 from partialnas.space.cost import formulas
 from partialnas.space.cost.cost import cost
-from partialnas.space.cost.formulas import total
+from partialnas.space.cost.formulas import sum_costs
 from partialnas.space.errors import UserError
 
 # Parameters and MACs at 224 pixels without and with PAT_sp, counted by fvcore elsewhere.
@@ -65,7 +65,7 @@ def test_parameters_follow_the_closed_form(name: str) -> None:
 def test_rows_add_up_to_the_whole(name: str) -> None:
     counted = cost(preset(name), 224)
     assert len(counted.rows) == sum(preset(name).depths) + 5
-    whole = total(counted.rows)
+    whole = sum_costs(counted.rows)
     assert (whole.params, whole.macs) == (counted.params, counted.macs)
     assert (whole.macs_core, whole.activations) == (counted.macs_core, counted.activations)
     assert counted.macs_core < counted.macs < 1.05 * counted.macs_core

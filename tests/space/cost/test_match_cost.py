@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import Twin, change
+from partialnas.space.arch.resizing import Twin, width_change
 from partialnas.space.cost.cost import cost
-from partialnas.space.cost.match_cost import price, twin
+from partialnas.space.cost.match_cost import cost_matched_twin, formula_cost
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.op_counter import count
+from partialnas.space.nn.op_counter import count_ops
 
 RESOLUTION = 28
 ATTENTIONS = [
@@ -32,11 +32,11 @@ ATTENTIONS = [
 
 
 def macs(plan: Plan) -> float:
-    return price(plan.architecture(), "macs", RESOLUTION, 1, 10)
+    return formula_cost(plan.architecture(), "macs", RESOLUTION, 1, 10)
 
 
 def params(plan: Plan) -> float:
-    return price(plan.architecture(), "params", RESOLUTION, 1, 10)
+    return formula_cost(plan.architecture(), "params", RESOLUTION, 1, 10)
 
 
 def small(**settings: Any) -> Plan:
@@ -71,7 +71,7 @@ def twins(pairs: int) -> list[tuple[Plan, Plan, Cost, Twin]]:
     rng = random.Random(0)
     drawn = [(random_plan(rng), random_plan(rng)) for _ in range(pairs)]
     costs = [(arm, baseline, of) for arm, baseline in drawn for of in (macs, params)]
-    return [(arm, other, of, twin(arm, of(other), of)) for arm, other, of in costs]
+    return [(arm, other, of, cost_matched_twin(arm, of(other), of)) for arm, other, of in costs]
 
 
 @pytest.mark.parametrize("pairs", [20, pytest.param(200, marks=pytest.mark.slow)])
@@ -113,7 +113,7 @@ def test_built_networks_of_twins_have_as_many_parameters() -> None:
 @pytest.mark.slow
 def test_built_networks_of_twins_do_as_many_multiplications() -> None:
     def counted(plan: Plan) -> int:
-        return count(Network(plan.architecture(), 1, 10), RESOLUTION, 1).macs
+        return count_ops(Network(plan.architecture(), 1, 10), RESOLUTION, 1).macs
 
     for _, baseline, cost_of, found in twins(20):
         if cost_of is macs:
@@ -128,9 +128,9 @@ def test_no_smaller_change_is_within_the_tolerance(
 ) -> None:
     plan = small(width=8, depths=(1, 1, 1, 1), attention=attention, parts=3)
     target = factor * macs(plan)
-    found = twin(plan, target, macs, tolerance)
+    found = cost_matched_twin(plan, target, macs, tolerance)
     assert found.problem == ""
-    smaller = list(smaller_changes(plan, change(plan, found.plan)))
+    smaller = list(smaller_changes(plan, width_change(plan, found.plan)))
     assert len(smaller) > 1
     assert all(abs(macs(other) / target - 1) > tolerance for other in smaller)
 
@@ -163,14 +163,14 @@ def buildable(plan: Plan) -> bool:
 @given(st.floats(0.98, 1.02, exclude_min=True, exclude_max=True))
 def test_a_plan_within_the_tolerance_stays_as_it_is(share: float) -> None:
     plan = small(width=(9, 20, 31, 70), mlp_ratio="5/3")
-    found = twin(plan, macs(plan) / share, macs)
+    found = cost_matched_twin(plan, macs(plan) / share, macs)
     assert found == Twin(plan, macs(plan), macs(plan))
     assert found.plan is plan
 
 
 def test_the_mlp_helps_where_channels_go_in_steps_of_heads() -> None:
     plan = small(width=8, parts=1, operations=("attention",), attention="self", heads=8)
-    found = twin(plan, 0.95 * params(plan), params)
+    found = cost_matched_twin(plan, 0.95 * params(plan), params)
     assert found.problem == ""
     assert found.plan.widths == plan.widths
     assert found.plan.mlp_ratio < 2
@@ -179,7 +179,7 @@ def test_the_mlp_helps_where_channels_go_in_steps_of_heads() -> None:
 
 def test_coarse_steps_are_told() -> None:
     plan = small(width=8, parts=1, operations=("attention",), attention="self", heads=8)
-    found = twin(plan, 0.9 * params(plan), params, tolerance=0.0001)
+    found = cost_matched_twin(plan, 0.9 * params(plan), params, tolerance=0.0001)
     assert "the next widths that can be built go beyond" in found.problem
     assert f"the nearest costs {found.reached:,.0f}" in found.problem
     assert found.reached == params(found.plan) != found.before
@@ -188,10 +188,10 @@ def test_coarse_steps_are_told() -> None:
 @pytest.mark.parametrize(("target", "way"), [(1, "narrow"), (1e12, "wide")])
 def test_targets_out_of_reach_are_told_with_the_nearest(target: float, way: str) -> None:
     plan = small(width=16)
-    found = twin(plan, target, macs)
+    found = cost_matched_twin(plan, target, macs)
     assert f"no twin within 2.0% of {target:,.0f}" in found.problem
     assert f"as {way} as it can be built" in found.problem
-    assert max(change(plan, found.plan), math.log(8)) == pytest.approx(math.log(8))
+    assert max(width_change(plan, found.plan), math.log(8)) == pytest.approx(math.log(8))
     assert abs(math.log(found.reached / target)) < abs(math.log(found.before / target))
 
 
@@ -203,11 +203,11 @@ def test_prices_without_a_value_are_passed_over() -> None:
             raise UserError("odd")
         return macs(other)
 
-    found = twin(plan, 1.3 * macs(plan), refusing)
+    found = cost_matched_twin(plan, 1.3 * macs(plan), refusing)
     assert found.problem == ""
     assert found.plan.widths[3] % 2 == 0
     with pytest.raises(UserError, match="odd"):
-        twin(small(width=(8, 8, 8, 9)), 1e6, refusing)
+        cost_matched_twin(small(width=(8, 8, 8, 9)), 1e6, refusing)
 
 
 def test_settings_of_single_blocks_decide_what_can_be_built() -> None:
@@ -221,7 +221,7 @@ def test_settings_of_single_blocks_decide_what_can_be_built() -> None:
         return cost(build(other), RESOLUTION, 1, 10).params
 
     for factor in (0.7, 0.8, 1.3, 1.6):
-        found = twin(plan, factor * weights(plan), weights, build=build)
+        found = cost_matched_twin(plan, factor * weights(plan), weights, build=build)
         assert found.problem == ""
         assert found.plan.widths[3] % 4 == 0
         assert weights(found.plan) == pytest.approx(factor * weights(plan), rel=0.02)
@@ -240,13 +240,13 @@ def test_learned_ratios_have_twins() -> None:
     learned = small(ratio={"learned": {"budget": "1/4"}}, width=16)
     static = small(width=16)
     assert macs(learned) > 1.2 * macs(static)
-    found = twin(learned, macs(static), macs)
+    found = cost_matched_twin(learned, macs(static), macs)
     assert found.problem == ""
     assert macs(found.plan) == pytest.approx(macs(static), rel=0.02)
 
 
 def test_a_budget_for_the_whole_network_is_told_to_leave_nothing_to_match() -> None:
     plan = small(ratio={"learned": {"budget": 1_500_000}}, width=16)
-    found = twin(plan, 1_000_000, macs)
+    found = cost_matched_twin(plan, 1_000_000, macs)
     assert "no twin within 2.0% of 1,000,000" in found.problem
     assert found.reached == pytest.approx(1_500_000, rel=0.02)

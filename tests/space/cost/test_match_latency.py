@@ -8,15 +8,15 @@ import pytest
 
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin
-from partialnas.space.cost.match_cost import price
-from partialnas.space.cost.match_latency import measured_twin
+from partialnas.space.cost.match_cost import formula_cost
+from partialnas.space.cost.match_latency import latency_matched_twin
 
 PLAN = Plan(stem_stride=2, width=16, depths=(1, 1, 2, 1), head_width=256, parts=3)
 
 
 def overhead_and_work(plan: Plan) -> float:
     """Milliseconds: half of one for the calls, and the rest in proportion to the work."""
-    return 0.5 + price(plan.architecture(), "macs", 28, 1, 10) / 2e6
+    return 0.5 + formula_cost(plan.architecture(), "macs", 28, 1, 10) / 2e6
 
 
 def memory_bound(plan: Plan) -> float:
@@ -48,7 +48,7 @@ class Clock:
 
 def matched(true: Callable[[Plan], float], factor: float, seed: int) -> tuple[Twin, Clock]:
     clock = Clock(true, 0.015, seed)
-    return measured_twin(PLAN, factor * true(PLAN), clock), clock
+    return latency_matched_twin(PLAN, factor * true(PLAN), clock), clock
 
 
 @pytest.mark.parametrize("true", CLOCKS)
@@ -70,7 +70,7 @@ def test_twins_are_as_fast_under_noise(true: Callable[[Plan], float]) -> None:
 @pytest.mark.parametrize("factor", [0.8, 1.25, 2.0])
 def test_an_exact_clock_is_met_exactly(true: Callable[[Plan], float], factor: float) -> None:
     clock = Clock(true, 0)
-    found = measured_twin(PLAN, factor * true(PLAN), clock)
+    found = latency_matched_twin(PLAN, factor * true(PLAN), clock)
     assert found.problem == ""
     assert found.reached == true(found.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
     assert found.before == true(PLAN)
@@ -80,7 +80,7 @@ def test_an_exact_clock_is_met_exactly(true: Callable[[Plan], float], factor: fl
 
 def test_a_plan_as_fast_already_stays_as_it_is() -> None:
     clock = Clock(memory_bound, 0)
-    found = measured_twin(PLAN, 1.02 * memory_bound(PLAN), clock)
+    found = latency_matched_twin(PLAN, 1.02 * memory_bound(PLAN), clock)
     assert found.plan is PLAN
     assert found.reached == found.before == memory_bound(PLAN)
     assert clock.calls == 2
@@ -92,7 +92,7 @@ def test_a_lucky_measurement_does_not_make_a_twin() -> None:
     def measure(plan: Plan) -> float:
         return next(values, None) or memory_bound(plan) / memory_bound(PLAN) * 1.1
 
-    found = measured_twin(PLAN, 1.0, measure)
+    found = latency_matched_twin(PLAN, 1.0, measure)
     assert found.plan.widths != PLAN.widths
     assert found.before == pytest.approx(1.1)
     assert found.reached == pytest.approx(1.0, rel=0.03)
@@ -103,7 +103,7 @@ def test_a_gap_between_two_widths_is_told() -> None:
         return 2.0 if plan.widths[3] > PLAN.widths[3] else 1.0
 
     clock = Clock(jumping, 0)
-    found = measured_twin(PLAN, 1.5, clock, most=50)
+    found = latency_matched_twin(PLAN, 1.5, clock, most=50)
     assert "no other widths are left to try" in found.problem
     assert "no twin within 3.0% of 1.5" in found.problem
     assert found.reached == jumping(found.plan)
@@ -112,7 +112,7 @@ def test_a_gap_between_two_widths_is_told() -> None:
 
 def test_the_nearest_is_told_where_measurements_run_out() -> None:
     clock = Clock(lambda plan: 1.0 + plan.widths[0] / 1e6, 0)
-    found = measured_twin(PLAN, 3.0, clock, most=2)
+    found = latency_matched_twin(PLAN, 3.0, clock, most=2)
     assert "after 2 measurements" in found.problem
     assert "-66" in found.problem
     assert clock.calls == 2
@@ -120,7 +120,7 @@ def test_the_nearest_is_told_where_measurements_run_out() -> None:
 
 def test_targets_beyond_all_widths_end_the_search() -> None:
     clock = Clock(memory_bound, 0)
-    found = measured_twin(PLAN, 100 * memory_bound(PLAN), clock, most=30)
+    found = latency_matched_twin(PLAN, 100 * memory_bound(PLAN), clock, most=30)
     assert found.problem
     assert found.plan.widths == tuple(8 * width for width in PLAN.widths)
     assert clock.calls < 30

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import cost
-from partialnas.space.cost.learned_blocks import slots
-from partialnas.space.cost.ratio_controls import Control, control_sizes
+from partialnas.space.cost.learned_blocks import learned_blocks
+from partialnas.space.cost.ratio_controls import ControlKind, control_sizes
 
-KINDS = get_args(Control)
+KINDS = get_args(ControlKind)
 
 
 def learning(**changes: Any) -> Architecture:
@@ -32,16 +32,16 @@ LEARNED = [4, 30, 8, 12, 5, 20, 16, 28]
 
 
 def learned(architecture: Architecture) -> dict[Any, Any]:
-    places = [slot.place for slot in slots(architecture, 16)]
+    places = [slot.place for slot in learned_blocks(architecture, 16)]
     return {place: (size, 32 - size) for place, size in zip(places, LEARNED, strict=True)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("attention", ["none", "channel"])
-def test_all_controls_cost_what_the_learned_ratios_cost(kind: Control, attention: str) -> None:
+def test_all_controls_cost_what_the_learned_ratios_cost(kind: ControlKind, attention: str) -> None:
     architecture = learning(attention=attention)
     sizes = learned(architecture)
-    mixers = sum(slot.macs(sizes[slot.place]) for slot in slots(architecture, 16))
+    mixers = sum(slot.macs(sizes[slot.place]) for slot in learned_blocks(architecture, 16))
     spared = macs(architecture, sizes) - macs(
         architecture, control_sizes(kind, architecture, sizes, 16)
     )
@@ -55,7 +55,7 @@ def test_the_orders_are_those_of_their_names() -> None:
     architecture = Architecture(stages=({"width": 32, "blocks": blocks},))  # type: ignore[arg-type]
     sizes = learned(architecture)
 
-    def firsts(kind: Control, seed: int = 0) -> list[int]:
+    def firsts(kind: ControlKind, seed: int = 0) -> list[int]:
         found = control_sizes(kind, architecture, sizes, 16, seed)
         assert list(found) == list(sizes)
         return [own[0] for own in found.values()]
@@ -103,12 +103,12 @@ def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() 
 
 
 @pytest.mark.parametrize("kind", ["uniform", "reversed", "shuffled"])
-def test_gates_leave_their_controls_free(kind: Control) -> None:
+def test_gates_leave_their_controls_free(kind: ControlKind) -> None:
     architecture = learning(terms={"grain": 1, "method": "gates"})
     powers = [4, 16, 8, 8, 4, 16, 16, 2]
-    places = [slot.place for slot in slots(architecture, 16)]
+    places = [slot.place for slot in learned_blocks(architecture, 16)]
     sizes = {place: (size, 32 - size) for place, size in zip(places, powers, strict=True)}
-    mixers = sum(slot.macs(sizes[slot.place]) for slot in slots(architecture, 16))
+    mixers = sum(slot.macs(sizes[slot.place]) for slot in learned_blocks(architecture, 16))
     controls = control_sizes(kind, architecture, sizes, 16)
     assert 0 <= macs(architecture, sizes) - macs(architecture, controls) <= 0.025 * mixers
 
@@ -116,11 +116,11 @@ def test_gates_leave_their_controls_free(kind: Control) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.data(), st.sampled_from(KINDS), st.integers(0, 9))
 def test_any_network_has_controls_that_can_be_built(
-    learning: Any, data: st.DataObject, kind: Control, seed: int
+    learning: Any, data: st.DataObject, kind: ControlKind, seed: int
 ) -> None:
     architecture: Architecture = data.draw(learning())
     resolution = 2 * architecture.smallest_resolution
-    found = slots(architecture, resolution)
+    found = learned_blocks(architecture, resolution)
     sizes = {slot.place: data.draw(st.sampled_from(slot.options)) for slot in found}
     controls = control_sizes(kind, architecture, sizes, resolution, seed)
     assert cost(architecture.frozen(controls), resolution).macs <= (

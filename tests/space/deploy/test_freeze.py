@@ -12,14 +12,14 @@ from torch import nn
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import cost
-from partialnas.space.cost.formulas import rows, total
-from partialnas.space.cost.learned_blocks import slots, with_sizes
+from partialnas.space.cost.formulas import cost_rows, sum_costs
+from partialnas.space.cost.learned_blocks import blocks_with_sizes, learned_blocks
 from partialnas.space.deploy.freeze import freeze, learned_mixers, learned_sizes
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import UserError
 from partialnas.space.nn.dpconv import LearnedMixer
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.op_counter import count
+from partialnas.space.nn.op_counter import count_ops
 
 Shake = Callable[[nn.Module, int], None]
 Strategies = Callable[..., st.SearchStrategy[Architecture]]
@@ -28,7 +28,7 @@ Strategies = Callable[..., st.SearchStrategy[Architecture]]
 def settled(architecture: Architecture, draw: st.DrawFn) -> Network:
     """A network whose boundaries lie at any legal sizes."""
     network = Network(architecture, num_classes=6, drop_path_rate=0.1)
-    for slot in slots(architecture, architecture.smallest_resolution):
+    for slot in learned_blocks(architecture, architecture.smallest_resolution):
         mixer = learned_mixers(network)[slot.place]
         assert isinstance(mixer, LearnedMixer)
         mixer.place(draw(st.sampled_from(slot.options)), 0.0)
@@ -64,15 +64,17 @@ def _same_cost(network: Network, extra: int) -> None:
     architecture, sizes = network.architecture, learned_sizes(network)
     resolution = 2 * architecture.smallest_resolution + extra
     frozen = freeze(network)
-    counted = count(frozen, resolution)
-    said = total(rows(architecture, with_sizes(architecture, sizes), resolution, 3, 6))
+    counted = count_ops(frozen, resolution)
+    said = sum_costs(
+        cost_rows(architecture, blocks_with_sizes(architecture, sizes), resolution, 3, 6)
+    )
     static = cost(frozen.architecture, resolution, num_classes=6)
     assert counted.macs_raw == said.macs == static.macs
     assert counted.macs_core == said.macs_core == static.macs_core
     assert counted.params == said.params == static.params
-    found = slots(architecture, resolution)
+    found = learned_blocks(architecture, resolution)
     moved = sum(slot.macs(sizes[slot.place]) - slot.macs(slot.start) for slot in found)
-    start = total(rows(architecture, architecture.realised, resolution, 3, 6)).macs
+    start = sum_costs(cost_rows(architecture, architecture.realised, resolution, 3, 6)).macs
     assert start + moved == counted.macs_raw
     assert all(slot.costs[sizes[slot.place]] == slot.macs(sizes[slot.place]) for slot in found)
 

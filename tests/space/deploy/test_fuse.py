@@ -13,7 +13,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
 from partialnas.space.deploy.fuse import Affine, deploy
-from partialnas.space.nn.dpconv import InputMixer
+from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
 
 Shake = Callable[[nn.Module, int], None]
@@ -119,5 +119,5 @@ def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
     deployed = deploy(network)
     x = torch.randn(16, 3, 16, 16, dtype=torch.float64)
     assert deviation(network, deployed, x) <= 1e-12
-    mixers = [m for m in deployed.modules() if isinstance(m, InputMixer)]
+    mixers = [m for m in deployed.modules() if isinstance(m, InputDependentMixer)]
     assert len({int(chosen) for m in mixers if m.chosen is not None for chosen in m.chosen}) > 1

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.space.arch.architecture import RealisedBlock
-from partialnas.space.arch.parts import RealisedPart
+from partialnas.space.arch.architecture import RealizedBlock
+from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.nn.attention import (
     ChannelAttention,
     PartialSpatialAttention,
@@ -18,18 +18,18 @@ from partialnas.space.nn.attention import (
     distance_bucket,
     position_buckets,
 )
-from partialnas.space.nn.blocks import Block, Mixer
+from partialnas.space.nn.blocks import Mixer, NetworkBlock
 from partialnas.space.nn.layers import BatchNorm
 from partialnas.space.nn.operations import build_part
 
 Shake = Callable[[nn.Module, int], None]
 ALL_OPS = (
-    RealisedPart("conv", 3, 0),
-    RealisedPart("channel", 2, 0),
-    RealisedPart("spatial", 3, 0),
-    RealisedPart("self", 4, 2),
-    RealisedPart("pool", 1, 0),
-    RealisedPart("identity", 2, 0),
+    RealizedPart("conv", 3, 0),
+    RealizedPart("channel", 2, 0),
+    RealizedPart("spatial", 3, 0),
+    RealizedPart("self", 4, 2),
+    RealizedPart("pool", 1, 0),
+    RealizedPart("identity", 2, 0),
 )
 
 
@@ -150,19 +150,19 @@ def test_self_attention_drops_out_in_training_only() -> None:
 
 
 def test_pooling_averages_what_is_inside_of_the_map() -> None:
-    pooled = build_part(RealisedPart("pool", 1, 0), 0.0)(torch.arange(6.0).view(1, 1, 2, 3))
+    pooled = build_part(RealizedPart("pool", 1, 0), 0.0)(torch.arange(6.0).view(1, 1, 2, 3))
     assert pooled[0, 0].tolist() == [[2.0, 2.5, 3.0], [2.0, 2.5, 3.0]]
 
 
 def test_a_partial_convolution_leaves_the_rest_alone() -> None:
-    mixer = Mixer((RealisedPart("conv", 2, 0), RealisedPart("identity", 5, 0)), 0.0)
+    mixer = Mixer((RealizedPart("conv", 2, 0), RealizedPart("identity", 5, 0)), 0.0)
     x = torch.randn(2, 7, 4, 4)
     expected = functional.conv2d(x[:, :2], mixer.parts[0].weight, padding=1)
     assert torch.equal(mixer(x), torch.cat((expected, x[:, 2:]), 1))
 
 
 @pytest.mark.parametrize("parts", [ALL_OPS, ALL_OPS[::-1]])
-def test_each_part_sees_its_own_channels_only(parts: tuple[RealisedPart, ...]) -> None:
+def test_each_part_sees_its_own_channels_only(parts: tuple[RealizedPart, ...]) -> None:
     mixer = Mixer(parts, 0.1).eval()
     x = torch.randn(2, 15, 4, 3)
     mixed = mixer(x)
@@ -174,9 +174,11 @@ def test_each_part_sees_its_own_channels_only(parts: tuple[RealisedPart, ...]) -
         assert torch.equal(mixer(disturbed)[:, own], mixed[:, own])
 
 
-def block(*parts: RealisedPart, drop_path: float = 0.0) -> Block:
+def block(*parts: RealizedPart, drop_path: float = 0.0) -> NetworkBlock:
     width = sum(part.channels for part in parts)
-    return Block(RealisedBlock(width, parts, 2 * width, False), "gelu", drop_path, 0.1).eval()
+    return NetworkBlock(
+        RealizedBlock(width, parts, 2 * width, False), "gelu", drop_path, 0.1
+    ).eval()
 
 
 def test_a_block_without_self_attention_has_one_residual() -> None:

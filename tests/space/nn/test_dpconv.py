@@ -16,11 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
 from partialnas.space.arch.parts import Op, Part
-from partialnas.space.arch.ratio import Learned
+from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.cost.formulas import mixer_cost
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.nn.blocks import build_mixer
-from partialnas.space.nn.dpconv import InputMixer, LearnedMixer
+from partialnas.space.nn.dpconv import InputDependentMixer, LearnedMixer
 from partialnas.space.nn.network import Network
 
 Shake = Callable[[nn.Module, int], None]
@@ -30,7 +30,7 @@ Strategies = Callable[..., st.SearchStrategy[Architecture]]
 def block_of(*ops: Op, width: int = 12, positions: tuple[int, ...] = (0,), **terms: Any) -> Any:
     """A block as built: equal parts, those at these positions learned."""
     share = Fraction(1, len(ops))
-    learned = Learned(**{"grain": 1, "start": share, **terms})
+    learned = LearnedRatio(**{"grain": 1, "start": share, **terms})
     parts = [
         Part(
             op=op,
@@ -227,7 +227,7 @@ def test_hard_boundaries_that_learn_know_what_more_and_fewer_channels_bring(
 
 
 def test_networks_do_not_share_their_boundaries() -> None:
-    stage = Stage(width=12, blocks=(Block(parts=(Part(op="conv", ratio=Learned(grain=1)),
+    stage = Stage(width=12, blocks=(Block(parts=(Part(op="conv", ratio=LearnedRatio(grain=1)),
                                                  Part(op="channel"))),))  # fmt: skip
     one, other = (Network(Architecture(stages=(stage,), head_width=8)).eval() for _ in range(2))
     x = torch.randn(2, 3, 16, 16)
@@ -270,7 +270,7 @@ def test_images_masked_or_grouped_by_size_come_out_the_same(
     network = Network(data.draw(learning(most=1, per="input")), attention_dropout=0.0)
     shake(network, seed)
     for mixer in learned_mixers(network).values():
-        assert isinstance(mixer, InputMixer)
+        assert isinstance(mixer, InputDependentMixer)
         mixer.predictor[-1].weight.data.mul_(10)  # so that images differ
     smallest = network.architecture.smallest_resolution
     x = torch.randn(6, 3, 2 * smallest + 1, 2 * smallest)
@@ -279,7 +279,7 @@ def test_images_masked_or_grouped_by_size_come_out_the_same(
         chosen = [mixer.chosen for mixer in learned_mixers(network).values()]  # type: ignore[union-attr]
         grouped = network.eval()(x)
     for before, mixer in zip(chosen, learned_mixers(network).values(), strict=True):
-        assert isinstance(mixer, InputMixer)
+        assert isinstance(mixer, InputDependentMixer)
         assert torch.equal(before, mixer.chosen)  # type: ignore[arg-type]
     assert apart(masked, grouped) <= 1e-5
 
@@ -287,7 +287,7 @@ def test_images_masked_or_grouped_by_size_come_out_the_same(
 def test_grouped_images_cost_what_their_own_sizes_cost(shake: Shake) -> None:
     block = block_of("conv", "channel", width=16, per="input")
     mixer = build_mixer(block, 0.0).eval()
-    assert isinstance(mixer, InputMixer)
+    assert isinstance(mixer, InputDependentMixer)
     shake(mixer, 0)
     mixer.predictor[-1].weight.data.mul_(20)
     x = torch.randn(8, 16, 6, 6) + torch.randn(8, 16, 1, 1)
@@ -311,7 +311,7 @@ def test_grouped_images_cost_what_their_own_sizes_cost(shake: Shake) -> None:
 
 def test_the_predictor_learns_from_the_loss_and_stops_when_told(shake: Shake) -> None:
     mixer = build_mixer(block_of("conv", "pool", width=16, per="input"), 0.0)
-    assert isinstance(mixer, InputMixer)
+    assert isinstance(mixer, InputDependentMixer)
     shake(mixer, 0)
     x = torch.randn(4, 16, 5, 5)
     mixer(x).square().sum().backward()
@@ -324,7 +324,7 @@ def test_the_predictor_learns_from_the_loss_and_stops_when_told(shake: Shake) ->
     restored = build_mixer(block_of("conv", "pool", width=16, per="input"), 0.0)
     mixer.shift = 1.5
     restored.load_state_dict(mixer.state_dict())
-    assert isinstance(restored, InputMixer)
+    assert isinstance(restored, InputDependentMixer)
     assert (restored.shift, restored.learns) == (1.5, False)
 
 

@@ -15,7 +15,7 @@ from partialnas.space.arch.parts import Op, Part
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
-from partialnas.space.nn.init import initialise
+from partialnas.space.nn.init import initialize
 from partialnas.space.nn.network import Network
 
 Shake = Callable[[nn.Module, int], None]
@@ -79,7 +79,7 @@ def test_equal_digests_build_equal_networks() -> None:
     assert split.digest == whole.digest
     networks = [Network(architecture).eval() for architecture in (split, whole)]
     for network in networks:
-        initialise(network, 3)
+        initialize(network, 3)
     states = [network.state_dict() for network in networks]
     assert list(states[0]) == list(states[1])
     x = torch.randn(2, 3, 16, 16)
@@ -88,8 +88,8 @@ def test_equal_digests_build_equal_networks() -> None:
 
 def test_two_networks_share_their_weights_where_they_coincide() -> None:
     one, other = Network(tiny("conv", "channel")), Network(tiny("conv", "self", "pool"))
-    initialise(one, 5)
-    initialise(other, 5)
+    initialize(one, 5)
+    initialize(other, 5)
     weights, others = dict(one.named_parameters()), dict(other.named_parameters())
     coinciding = [n for n in weights if n in others and weights[n].shape == others[n].shape]
     assert "stages.1.blocks.1.mlp.expand.weight" in coinciding
@@ -98,14 +98,14 @@ def test_two_networks_share_their_weights_where_they_coincide() -> None:
 
 def test_weights_follow_the_seed_and_the_name() -> None:
     network = Network(tiny("conv", "self", width=36))
-    initialise(network, 0)
+    initialize(network, 0)
     first = {name: parameter.clone() for name, parameter in network.named_parameters()}
     twins = [first[f"stages.1.blocks.{index}.mlp.expand.weight"] for index in (0, 1)]
     assert not torch.equal(*twins)
     assert abs(torch.cat(twins).std().item() - 0.02) < 0.001
-    initialise(network.to(memory_format=torch.channels_last), 0)
+    initialize(network.to(memory_format=torch.channels_last), 0)
     assert all(torch.equal(first[name], p) for name, p in network.named_parameters())
-    initialise(network, 1)
+    initialize(network, 1)
     assert not torch.equal(first["stem.conv.weight"], network.stem.conv.weight)
 
 
@@ -114,7 +114,7 @@ def test_initialising_resets_norms_biases_tables_and_statistics(shake: Shake) ->
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     shake(network, 0)
     network(torch.randn(2, 3, 16, 16))
-    initialise(network, 0)
+    initialize(network, 0)
     for name, tensor in network.state_dict().items():
         if tensor.dim() < 2 or name.endswith("position.table"):
             assert torch.equal(tensor, fresh[name]), name
@@ -141,7 +141,7 @@ def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for enable in (False, True):
         network = Network(tiny("conv", "channel", "self"), attention_dropout=0.0)
-        initialise(network, 0)
+        initialize(network, 0)
         network.set_grad_checkpointing(enable)
         network(torch.ones(2, 3, 16, 16)).sum().backward()
         gradients.append([parameter.grad for parameter in network.parameters()])

@@ -19,7 +19,7 @@ from partialnas.space.arch.parts import Part
 from partialnas.space.arch.plan import BlockSettings, Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.dynamic_programming import count
+from partialnas.space.search_space.dynamic_programming import count_points
 from partialnas.space.search_space.space import Space
 
 CYCLE = ("conv", "attention", "pool", "identity")
@@ -207,7 +207,7 @@ def named(space: Space, active: frozenset[Any]) -> dict[str, Any]:
 def check_sets(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
     built = {active: one for active, one in found.items() if one is not None}
     digests = {one.digest for one in built.values()}
-    assert count(space.scheme, 10**6) == (len(built), len(found))
+    assert count_points(space.scheme, 10**6) == (len(built), len(found))
     size = space.size()
     assert (size.points, size.combinations, size.networks) == (len(built), len(found), len(digests))
     listed = [space.architecture(point).digest for point in space.enumerate()]

@@ -11,7 +11,7 @@ from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
-from partialnas.space.search_space.dynamic_programming import count
+from partialnas.space.search_space.dynamic_programming import count_points
 from partialnas.space.search_space.space import Space
 
 OPERATIONS = ["conv", "channel", "spatial", "self", "pool", "identity", "attention"]
@@ -59,7 +59,7 @@ def test_every_sample_builds_and_learns(free: Space, seed: int) -> None:
     try:
         macs = sorted(free.cost(free.architecture(free.sample(rng))).macs for _ in range(5))
     except UserError:
-        counted = count(free.scheme, 10_000)
+        counted = count_points(free.scheme, 10_000)
         assert counted is None or not counted[0]
         assume(False)
     constraints = {"macs": {"min": macs[1], "max": macs[3]}}

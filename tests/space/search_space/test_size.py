@@ -7,7 +7,7 @@ import pytest
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.size import Size
+from partialnas.space.search_space.size import SpaceSize
 from partialnas.space.search_space.space import Space
 
 
@@ -28,7 +28,7 @@ def test_independent_choices_multiply() -> None:
     large = space(
         {"mlp_ratio": per_block(1, 2, 3), "pat_sp": per_stage(False, True), "stem_stride": [1, 2]}
     )
-    assert large.size() == Size(points=2 * 2**4 * 3**13, combinations=2 * 2**4 * 3**13)
+    assert large.size() == SpaceSize(points=2 * 2**4 * 3**13, combinations=2 * 2**4 * 3**13)
     assert "distinct networks" in str(large.size())
 
 
@@ -58,7 +58,7 @@ def test_a_coarse_choice_exists_where_any_block_uses_it() -> None:
 def test_what_cannot_be_built_is_not_counted() -> None:
     narrow = space({"ratio": per_block("1/16", "1/4")}, width=8, depths=(1, 2, 3, 4))
     # 1/16 of 8 channels is none; of 16 or more it is one at least
-    assert narrow.size() == Size(points=2 ** (2 + 3 + 4), combinations=2**10)
+    assert narrow.size() == SpaceSize(points=2 ** (2 + 3 + 4), combinations=2**10)
 
 
 def test_conditions_count() -> None:
@@ -74,7 +74,7 @@ def test_small_spaces_know_their_distinct_networks() -> None:
     placed = space(
         {"attention": ["none", "self"], "operations": [["conv", "identity"], ["conv", "attention"]]}
     )
-    assert placed.size() == Size(points=3, combinations=3, networks=2)
+    assert placed.size() == SpaceSize(points=3, combinations=3, networks=2)
     assert str(placed.size()) == "3 points, 2 distinct networks"
     assert len(placed.enumerate()) == 2
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
-from partialnas.space.axes.choices import Choice, Layout
-from partialnas.space.axes.decoder import Chosen
+from partialnas.space.axes.choices import Choice, ChoiceTree
+from partialnas.space.axes.decoder import Assignment
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.cost.formulas import Cost
 from partialnas.space.errors import UserError
@@ -320,13 +320,13 @@ def test_a_change_that_steers_nothing_walks_through_no_choices(
     parts = next(name for name in point if name.startswith("parts"))
     chosen = paper._chosen(point)
     asked: list[str] = []
-    active = Layout.active
+    active = ChoiceTree.active
 
-    def noting(self: Layout, choice: Choice, so_far: Chosen) -> bool:
+    def noting(self: ChoiceTree, choice: Choice, so_far: Assignment) -> bool:
         asked.append(choice.name)
         return active(self, choice, so_far)
 
-    monkeypatch.setattr(Layout, "active", noting)
+    monkeypatch.setattr(ChoiceTree, "active", noting)
     for name, walks in ((ratio, False), (parts, True)):
         choice = next(each for each in paper.choices if each.name == name)
         (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]

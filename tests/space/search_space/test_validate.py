@@ -6,14 +6,14 @@ import yaml
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.advice import check
+from partialnas.space.search_space.advice import space_warnings
 from partialnas.space.search_space.space import Space
 
 
 def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
     spec = SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load(constraints))
     plan = Plan(**{"width": 16, "depths": (1, 1, 2, 1), **base})
-    return check(Space(plan, spec, resolution=resolution))
+    return space_warnings(Space(plan, spec, resolution=resolution))
 
 
 def test_a_sound_space_has_no_remarks() -> None:
