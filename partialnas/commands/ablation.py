@@ -76,7 +76,7 @@ def draw_effects(
         raise UserError(f"--kind {kind}: expected {', '.join(kinds)}")
     name = "effects" if kind in (None, "effect") else kind
     path = output or folder / f"{name}.pdf"
-    drawn = effects_figure(folder, path, kind=cast("PlotKind | None", kind), **arguments)
+    drawn = effects_figure(folder, path, kind=cast(Any, kind), **arguments)
     console = _console()
     shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
     printed = effects_sheet(drawn.effects, [row_label_column(drawn.effects), *shown])
