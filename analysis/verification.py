@@ -110,7 +110,7 @@ def _figure(stamp: Stamp, artefact: Artefact, content: bytes) -> Verdict:
     """The numbers that a figure carries, then its drawing."""
     assert stamp.shown is not None
     assert artefact.drawing is not None
-    now = table_excerpt(artefact.drawing.shown)
+    now = table_excerpt(artefact.drawing.plot_data)
     found = [*_shown(stamp.shown, now)]
     if not has_valid_checksum(content):
         found.append(Difference("the drawing", "", "changed after it was written", "the original"))

@@ -242,7 +242,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 )
                 axis.plot([least, most], [i, i], color=colour, linewidth=1)
                 axis.plot([mean], [i], "o", color=colour, markersize=3)
-            axis.set_xlabel(f"{title} (%)", color=DARK_COLOR, fontsize=style.small)
+            axis.set_xlabel(f"{title} (%)", color=DARK_COLOR, fontsize=style.small_font_size)
         axes[0].set_yticks(
             range(len(shown)),
             [f"{r.label}, {r.simulated.arms} arms × {r.simulated.seeds} seeds" for r in shown],

@@ -65,18 +65,18 @@ class Trained:
     def step(self, number: int) -> None:
         """What a training does in one step."""
         if self.ratios is not None:
-            self.ratios.place(number)
+            self.ratios.update_boundaries(number)
         loss = functional.cross_entropy(self.network(self.x), self.y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         if self.ratios is not None:
-            self.ratios.learn(number)
+            self.ratios.update_sizes(number)
 
     def finish(self) -> Network:
         """The network with its ratios fixed."""
         if self.ratios is not None:
-            self.ratios.place(self.ratios.freeze_step)
+            self.ratios.update_boundaries(self.ratios.freeze_step)
         return self.network.eval()
 
 

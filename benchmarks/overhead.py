@@ -76,7 +76,7 @@ def trivial(job: Job) -> ItemResult:
         "environment": environment(),
     }
     return ItemResult(
-        records=tuple(Record(key=key, seed=seed, **facts) for seed, key in job.keys.items())
+        records=tuple(Record(key=key, seed=seed, **facts) for seed, key in job.trial_keys.items())
     )
 
 
@@ -108,7 +108,7 @@ class Noting:
         digest, name = subject_digest(job.subject), subject_name(job.subject)
         subject = json.loads(job.subject.model_dump_json())
         number = self._ledger.add_proposal(None, digest, subject, {})
-        keys = job.keys
+        keys = job.trial_keys
         self._ledger.plan(number, digest=digest, name=name, fidelity=job.fidelity, keys=keys)
         self._ledger.start(*keys.values())
         return job
@@ -158,7 +158,7 @@ def through(make: Callable[[Path], Executor]) -> Way:
         with Ledger.create(folder, {}) as ledger:
             feed = Noting(jobs, ledger)
             make(folder).run(feed, work)
-            assert ledger.counts()["done"] == len(jobs)
+            assert ledger.state_counts()["done"] == len(jobs)
         return feed.times
 
     return run

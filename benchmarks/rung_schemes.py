@@ -73,7 +73,7 @@ def schemes(table: Tabulated) -> list[Scheme]:
                 TRAPEZOID,
                 lambda q, s: table.column(q, s, few, TRAPEZOID),
                 few,
-                many - Recipe(schedule="trapezoid", cool_down=COOL_DOWN).trunk(few),
+                many - Recipe(schedule="trapezoid", cool_down=COOL_DOWN).trunk_epochs(few),
                 tuple(sorted({*constant["seed"]})),
             )
         )

@@ -73,12 +73,12 @@ def long_ledger(folder: Path) -> None:
     prepared = resolve_study(study, Path())
     with timed("open the ledger to write", total):
         ledger = open_ledger(prepared, folder, progress)
-        ledger.recover()
+        ledger.requeue_running()
     with timed("resume networks and sampler", total):
         feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
     with timed("the next trial", total):
         feed.ask()
-    ledger.recover()
+    ledger.requeue_running()
     ledger.close()
     with timed("status", total), redirect_stdout(io.StringIO()):
         show_status(folder)

@@ -83,7 +83,7 @@ def our_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
     keep_freed_memory()  # as workers do
     recipe = RECIPES["short"]
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
-    pools = DeviceSplits.of(splits, recipe, torch.device("cpu"))
+    pools = DeviceSplits.from_splits(splits, recipe, torch.device("cpu"))
     training = Training(network, recipe, 1000, 0, pools)
 
     def epoch() -> None:
@@ -98,7 +98,7 @@ def network_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
     recipe = RECIPES["short"]
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
     network.train().to(memory_format=torch.channels_last)
-    pool = DeviceSplits.of(splits, recipe, torch.device("cpu")).train
+    pool = DeviceSplits.from_splits(splits, recipe, torch.device("cpu")).train
     chances = draw_epoch(recipe, len(pool), pool.resolution, 0, 0)
     batches = [(x, y) for x, y, _ in chances.batches(pool)]
     optimizer = make_optimizer(network, recipe)

@@ -31,18 +31,18 @@ _MOST_TICKS = 6
 _SPREAD = 0.26
 
 
-def arm_figure(names: Sequence[str], style: Style, *, share: float = 0.5) -> "tuple[Figure, Axes]":
+def arm_figure(names: Sequence[str], style: Style, *, label_share: float = 0.5) -> "tuple[Figure, Axes]":
     """A figure with a row for each arm, the first on top.
 
     Args:
         names: of the rows.
         style: of the figure.
-        share: of the figure's width that names take at most.
+        label_share: of the figure's width that names take at most.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    room = int(characters_that_fit(share * style.width, style.small))
+    room = int(characters_that_fit(label_share * style.width, style.small_font_size))
     labels = [_label(name, min(_LONGEST_NAME, room)) for name in names]
     size = (style.width, _AROUND + _row(labels) * max(len(names), 3))
     figure = Figure(figsize=size, layout="constrained")
@@ -85,9 +85,9 @@ def row_labels(names: Sequence[str], design: Design | None) -> tuple[list[str], 
 
 def draw_axis_title(figure: "Figure", lines: Sequence[str], style: Style) -> None:
     """What stands below the horizontal axis, as wide as the figure."""
-    wide = int(characters_that_fit(style.width, style.text))
+    wide = int(characters_that_fit(style.width, style.font_size))
     broken = [part for line in lines if line for part in textwrap.wrap(line, wide)]
-    figure.supxlabel("\n".join(broken), fontsize=style.text, color=DARK_COLOR)
+    figure.supxlabel("\n".join(broken), fontsize=style.font_size, color=DARK_COLOR)
 
 
 def draw_seeds(axes: "Axes", dots: pd.DataFrame) -> None:

@@ -176,7 +176,7 @@ def _matched(found: Effects) -> str:
     off = {name: each for name, each in twins.items() if each.problem}
     kept = [each for name, each in twins.items() if name not in off]
     errors = [abs(each.error) for each in kept]
-    adjusted = pluralize(sum(each.adjusted for each in kept), "arm")
+    adjusted = pluralize(sum(each.is_adjusted for each in kept), "arm")
     closely = f" (largest difference {_PERCENT * max(errors):.2g} %)" if errors else ""
     fitted = (
         f"Widths of {adjusted} were adjusted to equal {design.match} within "

@@ -127,7 +127,7 @@ def effects_artefact(
         query=Query(verb="effects", arguments=arguments),
         texts={".csv": frame_to_csv(full_table(found)), ".md": "\n".join(told)},
         drawing=Drawing(
-            draw=lambda look: draw(found, points, look), shown=points, style=style, width=width
+            draw=lambda look: draw(found, points, look), plot_data=points, style=style, width=width
         ),
     )
     return found, points, artefact
@@ -151,15 +151,15 @@ def factorial_sheet(found: Effects) -> TextTable:
     plain = {"F": ("f", ".2f"), "partial η²": ("partial_eta_squared", ".2f")}
     terms = [f"{row['term']} = {row['also']}" if row["also"] else row["term"] for row in rows]
     columns = [
-        Column(head="Term", cells=[*map(Cell, terms)], numbers=False),
-        Column(head="df", cells=[Cell(str(row["degrees"])) for row in rows]),
+        Column(header="Term", cells=[*map(Cell, terms)], is_numeric=False),
+        Column(header="df", cells=[Cell(str(row["degrees"])) for row in rows]),
         *(
-            Column(head=h, cells=[Cell(_number(r[k], s)) for r in rows])
+            Column(header=h, cells=[Cell(_number(r[k], s)) for r in rows])
             for h, (k, s) in plain.items()
         ),
-        Column(head="p", cells=[Cell(format_p_value(row["p"])) for row in rows]),
+        Column(header="p", cells=[Cell(format_p_value(row["p"])) for row in rows]),
         Column(
-            head=f"Effect [{found.comparison.level:.0%}]",
+            header=f"Effect [{found.comparison.level:.0%}]",
             cells=[
                 Cell(_interval([format_signed(row[k], spec) for k in ("effect", "low", "high")]))
                 for row in rows

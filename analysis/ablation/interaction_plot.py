@@ -131,7 +131,7 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, room: float, style: Style) ->
             x, rows["value"], s=14, color=colour, marker=marker, zorder=5, edgecolors="white",
             linewidths=0.4, label=f" {name}",
         )  # fmt: skip
-    longest = int(characters_that_fit(room, len(levels) * style.small))
+    longest = int(characters_that_fit(room, len(levels) * style.small_font_size))
     told = distinct_labels([*map(str, levels)], min(_LONGEST_LEVEL, max(_SHORTEST_LEVEL, longest)))
     axes.set_xticks(range(len(levels)), told)
     axes.set_xlim(-0.4, len(levels) - 0.6)

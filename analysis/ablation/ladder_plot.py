@@ -67,7 +67,7 @@ def draw(found: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     rungs = points[points["seed"].isna()].reset_index(drop=True)
     unmatched = unmatched_arms(found)
     names = [f"{arm} †" if arm in unmatched else arm for arm in rungs["arm"]]
-    figure, axes = arm_figure(names, style, share=_NAMES)
+    figure, axes = arm_figure(names, style, label_share=_NAMES)
     rows = points.assign(row=points["arm"].map({a: i for i, a in enumerate(rungs["arm"])}))
     draw_seeds(axes, rows[rows["seed"].notna()])
     means = rows[rows["seed"].isna() & rows["value"].notna()]

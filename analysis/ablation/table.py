@@ -169,12 +169,12 @@ def _require_columns(columns: Sequence[str] | None) -> None:
 
 
 def _column(head: str, table: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> Column:
-    return Column(head=head, cells=[Cell(text(row)) for row in table.to_dict("records")])
+    return Column(header=head, cells=[Cell(text(row)) for row in table.to_dict("records")])
 
 
 def _arms(found: Effects) -> Column:
     names = map(Cell, _marked(found, found.table["arm"]))
-    return Column(head="Arm", cells=[*names], numbers=False)
+    return Column(header="Arm", cells=[*names], is_numeric=False)
 
 
 def _levels(found: Effects) -> list[Column]:
@@ -182,9 +182,9 @@ def _levels(found: Effects) -> list[Column]:
     texts = [[str(level) for level in found.table[key]] for key in keys]
     return [
         Column(
-            head=key.removeprefix("level."),
+            header=key.removeprefix("level."),
             cells=[*map(Cell, texts[i] if i else _marked(found, texts[i]))],
-            numbers=False,
+            is_numeric=False,
         )
         for i, key in enumerate(keys)
     ]
@@ -208,11 +208,11 @@ def _metric(found: Effects) -> Column:
     cells = [
         Cell(
             row["state"] or spread(found.quantity, row["mean"], row["sd"]),
-            strong=row["arm"] == found.best,
+            bold=row["arm"] == found.best,
         )
         for row in found.table.to_dict("records")
     ]
-    return Column(head=found.quantity.label, cells=cells)
+    return Column(header=found.quantity.label, cells=cells)
 
 
 def spread(quantity: Quantity, mean: float, sd: float) -> str:
@@ -234,7 +234,7 @@ def _interval(found: Effects, head: str, key: str) -> Column:
 def _equivalence(found: Effects) -> Column:
     cells = [Cell(str(verdict)) for verdict in found.table["equivalence"]]
     margin = "" if found.margin is None else f" ±{found.margin:g}"
-    return Column(head=f"Within{margin}", cells=cells, numbers=False)
+    return Column(header=f"Within{margin}", cells=cells, is_numeric=False)
 
 
 def _cost_maker(found: Effects, key: str) -> Callable[[], Iterable[Column]]:
@@ -245,14 +245,14 @@ def _cost(table: pd.DataFrame, key: str) -> Column:
     """A cost in the unit that its largest value is best read in."""
     quantity = QUANTITIES[_COSTS[key]]
     values = table[quantity.key].astype("float64")
-    label, factor = quantity.scaled(values.abs().max())
+    label, factor = quantity.scaled_label(values.abs().max())
     unit = label.rpartition("(")[2].split(",")[0].rstrip(")") if factor != 1 else ""
     spec = replace(quantity, spec=_decimals(values.abs().max() / factor)) if unit else quantity
     cells = [
         Cell(spec.text(value / factor, noisy=bool(noisy)))
         for value, noisy in zip(values, table["noisy"], strict=True)
     ]
-    return Column(head=f"{_HEADS[key]} ({unit})" if unit else _HEADS[key], cells=cells)
+    return Column(header=f"{_HEADS[key]} ({unit})" if unit else _HEADS[key], cells=cells)
 
 
 def _decimals(largest: float) -> str:
@@ -277,7 +277,7 @@ def _front(
     shown = points[points["on_front"] | points["family"].ne("")]
     across, up = points.attrs["x"], points.attrs["y"]
     makers: dict[str, Callable[[], Column]] = {
-        "arm": lambda: Column(head="Network", cells=[*map(Cell, shown["label"])], numbers=False),
+        "arm": lambda: Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False),
         "n": lambda: _column("n", shown, lambda row: _seeds({**row, "missing": 0})),
         "metric": lambda: _column(
             up.label, shown, lambda row: spread(up, row[up.key], row.get(f"{up.key}_sd", math.nan))

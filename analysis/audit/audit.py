@@ -39,17 +39,17 @@ class Audit:
 
     Attributes:
         stage: that holds the longer trainings.
-        longer: what these are called, as `16 epochs`.
+        longer_label: what these are called, as `16 epochs`.
         fidelities: what is compared with them, from cheap to dear.
         trainings: one row each, failed ones included: the columns of `load`, `network` (what the
-            audit calls it), `way` (the fidelity's name), `longer` and `fresh` (whether it was
+            audit calls it), `way` (the fidelity's name), `longer_label` and `fresh` (whether it was
             trained for the audit).
         study: the study's own trials, of all networks.
         quantity: that the study decides by.
     """
 
     stage: StudyStage
-    longer: str
+    longer_label: str
     fidelities: tuple[Fidelity, ...]
     trainings: pd.DataFrame
     study: pd.DataFrame
@@ -142,7 +142,7 @@ def audit_from_trials(
     _require(folder, trainings, quantity)
     return Audit(
         stage=stages[name],
-        longer=longer,
+        longer_label=longer,
         fidelities=ways,
         trainings=trainings,
         study=study,
@@ -212,7 +212,7 @@ def proxy_agreement(audit: Audit) -> pd.DataFrame:
 
 
 def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
-    longer = audit.scores(audit.longer, target)
+    longer = audit.scores(audit.longer_label, target)
     reached = ranking.row_means(longer)
     macs = ranking.kendall_tau([(audit.cost("macs"), reached)])
 
@@ -224,7 +224,7 @@ def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
             **_told(own, ranking.kendall_tau([(scores[top], reached[top])])),
             "single": ranking.kendall_tau(ranking.cross_pairs(singles, longer)).value,
             "regret": ranking.regret(scores, reached),
-            **(_ends("over_macs", own.minus(macs)) if kind == "proxy" else {}),
+            **(_ends("over_macs", own.difference(macs)) if kind == "proxy" else {}),
         }
 
     found = [
@@ -232,7 +232,7 @@ def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
         for way in audit.fidelities
         for by in audit.quantities
     ]
-    ways = [*(way.name for way in audit.fidelities), audit.longer]
+    ways = [*(way.name for way in audit.fidelities), audit.longer_label]
     found += [_ceiling(audit, target, way, reached) for way in ways]
     for key, name in _COSTS.items():
         found.append(row(name, "", "cost", audit.cost(key), audit.cost(key)[:, None]))
@@ -282,7 +282,7 @@ def audited_networks(audit: Audit) -> pd.DataFrame:
         "macs": audit.cost("macs"),
         "params": audit.cost("params"),
         "quantity": key,
-        **_spread("longer", sign * audit.scores(audit.longer, audit.quantity)),
+        **_spread("longer", sign * audit.scores(audit.longer_label, audit.quantity)),
     }
     parts = []
     for way in audit.fidelities:
@@ -322,18 +322,18 @@ def _in_full(study: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     return study[study["state"].eq("done") & study[quantity.key].notna() & ~study["baseline"]]
 
 
-def network_ranks(audit: Audit, most: int = _MOST_RANKED) -> pd.DataFrame:
+def network_ranks(audit: Audit, max_rank: int = _MOST_RANKED) -> pd.DataFrame:
     """The ranks in the study of its front and its best networks, and which they could have.
 
     Args:
         audit: of the study.
-        most: so many of the best are told.
+        max_rank: so many of the best are told.
 
     Returns:
         `network`, `on_front`, the deciding quantity as `value` (mean over the study's own seeds),
         `n`, `rank`, `rank_low`, `rank_high` (see `rank_intervals`) and `of` (how many have a rank).
     """
-    return ranks_of(audit.study, audit.quantity, seed_noise(audit), most)
+    return ranks_of(audit.study, audit.quantity, seed_noise(audit), max_rank)
 
 
 def ranks_of(

@@ -121,8 +121,8 @@ def audit_artefact(
         return found, _artefact(found, choices | {"part": part}, part)
     find_style(style, width)
     drawing = Drawing(
-        draw=lambda look: draw(found.networks, audit.quantity, audit.longer, look),
-        shown=found.networks,
+        draw=lambda look: draw(found.networks, audit.quantity, audit.longer_label, look),
+        plot_data=found.networks,
         style=style,
         width=width,
     )

@@ -47,14 +47,14 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
     for index, (axes, way) in enumerate(zip(panels, ways, strict=True)):
         _draw_panel(axes, table[table["way"].eq(way)], quantity)
         axes.set_xlabel(f"after {way}".replace(", ", ",\n"))
-        set_ticks(axes.xaxis, most=max(2, 6 // len(ways)))
+        set_ticks(axes.xaxis, max_ticks=max(2, 6 // len(ways)))
         axes.set_ylabel("" if index else f"after {longer}")
         if index:
             axes.tick_params(labelleft=False)
     for axes in panels[1:]:
         axes.set_ylim(panels[0].get_ylim())
     figure.supxlabel(
-        f"{quantity.label} {_ARROW[quantity.better]}", fontsize=style.text, color=DARK_COLOR
+        f"{quantity.label} {_ARROW[quantity.better]}", fontsize=style.font_size, color=DARK_COLOR
     )
     draw_legend(figure, panels[0], style)
     return figure

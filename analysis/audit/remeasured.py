@@ -26,7 +26,7 @@ def remeasurement_table(
     new: Mapping[str, Measurement],
     *,
     condition: str = "",
-    limits: bool = True,
+    apply_measured_limits: bool = True,
 ) -> pd.DataFrame:
     """Old and new speeds of networks, one row for each that has both or a new one, fastest first.
 
@@ -36,7 +36,7 @@ def remeasurement_table(
         old: by digest the measurement that stood before.
         new: by digest the new one.
         condition: of the study that they were trained under.
-        limits: whether the study's limits on measured quantities hold for the new figures: they
+        apply_measured_limits: whether the study's limits on measured quantities hold for the new figures: they
             are about the study's own protocol.
 
     Returns:
@@ -51,7 +51,7 @@ def remeasurement_table(
         for digest, one in scaled_new.items()
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-2]])
-    frame = _frame(folder, networks, condition, limits=limits)
+    frame = _frame(folder, networks, condition, limits=apply_measured_limits)
     keys = {digest: networks[digest][1] for digest in scaled_new}
     known = [digest for digest in scaled_new if digest in scaled_old]
     raw = ({d: old[d] for d in known}, new)
@@ -74,7 +74,7 @@ def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
 
 
 def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> dict[str, Any]:
-    row: dict[str, Any] = {"label": label, "digest": digest, "marks": new.marked}
+    row: dict[str, Any] = {"label": label, "digest": digest, "marks": new.marks_text}
     for name, one in (("old", old), ("new", new)):
         row |= {
             f"{name}_img_s": one.throughput_img_s if one else math.nan,

@@ -21,11 +21,11 @@ class Sample:
 
     Attributes:
         digests: of the networks, by what they are called.
-        words: how they were chosen.
+        description: how they were chosen.
     """
 
     digests: dict[str, str]
-    words: str
+    description: str
 
 
 def choose_sample(

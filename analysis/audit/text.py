@@ -21,7 +21,7 @@ def format_agreement(audit: Audit, table: pd.DataFrame, target: Quantity) -> pd.
     rows = table[table["target"].eq(target.key)].to_dict("records")
     top = max(row["top_n"] for row in rows)
     texts = {
-        f"{target.label} after {audit.longer}, ranked by": [ranked_by(audit, row) for row in rows],
+        f"{target.label} after {audit.longer_label}, ranked by": [ranked_by(audit, row) for row in rows],
         "Networks": [f"{row['n']}" for row in rows],
         "τ [95 %]": [_interval(row, "tau") for row in rows],
         f"τ in the best third (n = {top})": [_interval(row, "top") for row in rows],
@@ -37,7 +37,7 @@ def ranked_by(audit: Audit, row: Row) -> str:
     if row["kind"] == "proxy":
         return f"{row['by']} after {row['ranked_by']}"
     if row["kind"] == "seeds":
-        ceiling = "" if row["ranked_by"] == audit.longer else " (ceiling)"
+        ceiling = "" if row["ranked_by"] == audit.longer_label else " (ceiling)"
         return f"two seeds of {row['ranked_by']}{ceiling}"
     return str(row["ranked_by"])
 
@@ -90,7 +90,7 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
     study = audit.study["study"].iloc[0]
     seeds = len(audit.stage.seeds)
     sentences = [
-        f"{target.label} of networks of {study} by short training, against {audit.longer} "
+        f"{target.label} of networks of {study} by short training, against {audit.longer_label} "
         f"({audit.stage.chosen}).",
         *(_sentence(audit, row, target) for row in rows if _drawn(row, target)),
         _beside(audit, rows),
@@ -115,7 +115,7 @@ def _sentence(audit: Audit, row: Row, target: Quantity) -> str:
     return (
         f"After {row['ranked_by']}: Kendall's τ-b {_interval(row, 'tau')} "
         f"({pluralize(row['n'], 'network')}){top}; the network chosen so lacks "
-        f"{_regret(row['regret'], target)} to the best after {audit.longer}."
+        f"{_regret(row['regret'], target)} to the best after {audit.longer_label}."
     )
 
 
@@ -130,7 +130,7 @@ def _beside(audit: Audit, rows: list[dict[Any, Any]]) -> str:
 
 def _rivals(audit: Audit, row: Row) -> str:
     """What is compared in a row that is no short training."""
-    rival = "" if row["kind"] == "seeds" else f" and {audit.longer}"
+    rival = "" if row["kind"] == "seeds" else f" and {audit.longer_label}"
     return ranked_by(audit, row) + rival
 
 

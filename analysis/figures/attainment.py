@@ -32,6 +32,6 @@ def attainment_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> Fig
         table=surfaces,
         readable=told,
         caption=caption,
-        drawn=surfaces.merge(points[columns], how="outer", on=[x.key, y.key], sort=False),
+        plot_data=surfaces.merge(points[columns], how="outer", on=[x.key, y.key], sort=False),
         draw=lambda look: draw_pareto(points, x, y, look, ParetoPlotOptions(surfaces=surfaces)),
     )

@@ -60,7 +60,7 @@ def axis_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpe
         table=table.assign(metric=quantity.key),
         readable=readable,
         caption=_caption(rows, quantity, len(chosen.columns)),
-        drawn=table,
+        plot_data=table,
         draw=partial(_draw, points, table, quantity),
     )
 
@@ -107,7 +107,7 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     names = zip(rows[first.to_numpy()] - 1, table.loc[first, "axis"], strict=True)
     for row, name in names:
         axes.text(-0.02, row + 0.1, elide(name), transform=axes.get_yaxis_transform(), ha="right",
-                  va="center", fontweight="bold", fontsize=style.small, color=DARK_COLOR)  # fmt: skip
+                  va="center", fontweight="bold", fontsize=style.small_font_size, color=DARK_COLOR)  # fmt: skip
     axes.set_ylim(rows.max() + 0.7, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")

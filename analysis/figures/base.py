@@ -37,10 +37,10 @@ class FigureRequest:
         """As the arguments of a query, those not given left out."""
         found = {key: value for key, value in asdict(self).items() if value is not None}
         if self.trials is not None:
-            found["trials"] = self.numbers()
+            found["trials"] = self.trial_numbers()
         return found
 
-    def numbers(self) -> list[int]:
+    def trial_numbers(self) -> list[int]:
         """The numbers of the trials asked for.
 
         Raises:
@@ -61,14 +61,14 @@ class FigureSpec:
         table: every figure behind it, tidy.
         readable: the part that a reader wants, as texts.
         caption: what a checklist asks of it, in sentences.
-        drawn: the numbers that the drawing shows, as its stamp carries them.
+        plot_data: the numbers that the drawing shows, as its stamp carries them.
         draw: draws it, to be called inside `style.drawing`.
     """
 
     table: pd.DataFrame
     readable: pd.DataFrame
     caption: str
-    drawn: pd.DataFrame
+    plot_data: pd.DataFrame
     draw: Callable[[Style], "Figure"]
 
 

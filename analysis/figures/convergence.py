@@ -80,7 +80,7 @@ def convergence_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> Fi
         table=table,
         readable=_readable(table),
         caption=_caption(frame, table, corner),
-        drawn=lines,
+        plot_data=lines,
         draw=partial(_draw, lines),
     )
 
@@ -228,7 +228,7 @@ def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        set_ticks(axes.xaxis, most=3 if style.width < _NARROW else 6)
+        set_ticks(axes.xaxis, max_ticks=3 if style.width < _NARROW else 6)
         set_ticks(axes.yaxis)
         axes.grid(visible=True)
     panels[0].set_ylabel("Hypervolume ↑")

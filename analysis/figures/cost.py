@@ -60,7 +60,7 @@ def cost_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpe
         table=table,
         readable=_readable(parts),
         caption=_caption(table),
-        drawn=table[["label", "block", "macs", "params"]],
+        plot_data=table[["label", "block", "macs", "params"]],
         draw=partial(_draw, table),
     )
 
@@ -69,7 +69,7 @@ def _chosen(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
     """One trial of each network shown."""
     first = frame.drop_duplicates(["folder", "digest"])
     if asked.trials:
-        numbers = asked.numbers()
+        numbers = asked.trial_numbers()
         absent = {*numbers} - {*frame["trial"]}
         if absent:
             raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
@@ -138,12 +138,12 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key in zip(panels, ("macs", "params"), strict=True):
-        label, factor = QUANTITIES[key].scaled(float(table.groupby("label")[key].sum().max()))
+        label, factor = QUANTITIES[key].scaled_label(float(table.groupby("label")[key].sum().max()))
         for row, name in enumerate(names):
             _draw_bar(axes, row, table[table["label"].eq(name)], key, factor)
         axes.set_xlabel(label.replace("Multiply–accumulates", "MACs"))
         axes.set_xlim(left=0)
-        set_ticks(axes.xaxis, most=4)
+        set_ticks(axes.xaxis, max_ticks=4)
         axes.grid(visible=True, axis="x")
     panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _LONGEST_NAME))
     panels[0].set_ylim(len(names) - 0.4, -0.6)

@@ -63,7 +63,7 @@ def edf_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec
         table=table,
         readable=_readable(table),
         caption=_caption(frame, searched, quantity),
-        drawn=table[["study", "error", "share", "low", "high"]],
+        plot_data=table[["study", "error", "share", "low", "high"]],
         draw=partial(_draw, table, quantity),
     )
 

@@ -24,7 +24,7 @@ class FlopsRanks:
     Attributes:
         tau: Kendall's tau-b between MACs and the time for an image; 1 where fewer are faster.
         networks: that have both.
-        sure: share of the pairs whose intervals of speed are apart that MACs order wrongly.
+        discordant_share: share of the pairs whose intervals of speed are apart that MACs order wrongly.
         pairs: the pairs that MACs order most wrongly, intervals apart, the worst first: `fewer` and
             `more` (what the networks are called), `macs_ratio` (of more to fewer, above 1) and
             `speed_ratio` (how much faster the one with more is, above 1).
@@ -32,7 +32,7 @@ class FlopsRanks:
 
     tau: KendallTau
     networks: int
-    sure: float
+    discordant_share: float
     pairs: pd.DataFrame
 
 
@@ -61,7 +61,7 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
     return FlopsRanks(
         tau=kendall_tau([(macs, 1 / speed)]),
         networks=networks,
-        sure=float(len(wrong) / apart) if apart else float("nan"),
+        discordant_share=float(len(wrong) / apart) if apart else float("nan"),
         pairs=_worst(rows, macs, speed, wrong, most_pairs),
     )
 

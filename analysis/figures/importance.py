@@ -54,7 +54,7 @@ def importance_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> Fig
         table=table.assign(metric=quantity.key, explained=explained),
         readable=readable,
         caption=_caption(rows, quantity, explained),
-        drawn=table,
+        plot_data=table,
         draw=partial(_draw, table, quantity),
     )
 
@@ -89,7 +89,7 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
-    set_ticks(axes.xaxis, most=5)
+    set_ticks(axes.xaxis, max_ticks=5)
     axes.set_xlabel(f"{quantity.name}: fall of held-out R²")
     return figure
 

@@ -106,6 +106,6 @@ def figure_artefact(
             ".csv": frame_to_csv(shown.table),
             ".md": f"{frame_to_markdown(shown.readable)}\n{shown.caption}\n",
         },
-        drawing=Drawing(draw=shown.draw, shown=shown.drawn, style=style, width=width),
+        drawing=Drawing(draw=shown.draw, plot_data=shown.plot_data, style=style, width=width),
     )
     return shown, artefact

@@ -61,7 +61,7 @@ def learning_curves_spec(folders: Sequence[Path], asked: FigureRequest) -> Figur
         table=table,
         readable=readable,
         caption=_caption(frame, table, quantity),
-        drawn=table[["label", "seed", "epoch", "value", "highlighted"]],
+        plot_data=table[["label", "seed", "epoch", "value", "highlighted"]],
         draw=partial(_draw, table, quantity),
     )
 
@@ -78,7 +78,7 @@ def _quantity(frame: pd.DataFrame, asked: FigureRequest) -> Quantity:
 def _named(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
     """The trials highlighted: those asked for, else of at most six members of the fronts."""
     if asked.trials:
-        numbers = asked.numbers()
+        numbers = asked.trial_numbers()
         absent = {*numbers} - {*frame["trial"]}
         if absent:
             raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")

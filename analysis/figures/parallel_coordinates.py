@@ -70,7 +70,7 @@ def parallel_coordinates_spec(folders: Sequence[Path], asked: FigureRequest) -> 
         table=table,
         readable=shown.assign(**texts).rename(columns={"label": ""}),
         caption=_caption(table, len(lines), axes, quantities),
-        drawn=lines.drop(columns=["study", "folder", "digest"]),
+        plot_data=lines.drop(columns=["study", "folder", "digest"]),
         draw=partial(_draw, lines, axes, quantities),
     )
 
@@ -164,14 +164,14 @@ def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> N
     """The names of levels above their places, shortened to the room that there is."""
     steps = max(len(levels) - 1, 1)
     inches = panel.get_window_extent().width / parent_figure(panel).dpi
-    room = characters_that_fit(inches, steps * style.small, _CHARACTER)
+    room = characters_that_fit(inches, steps * style.small_font_size, _CHARACTER)
     # the first and the last stand inside the axis, the others around their places
     room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
     for i, level in enumerate(distinct_labels(levels, max(4, int(room)))):
         side = "left" if i == 0 else "right" if i == steps else "center"
         at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
         panel.text(
-            at, row - 0.2, level, fontsize=style.small, color=DARK_COLOR,
+            at, row - 0.2, level, fontsize=style.small_font_size, color=DARK_COLOR,
             ha=side, va="bottom", zorder=5, bbox=_PAPER,
         )  # fmt: skip
 
@@ -181,5 +181,5 @@ def _write_ends(
 ) -> None:
     ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
     for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
-        panel.text(at, row - 0.2, format_significant(value), fontsize=style.small, color=DARK_COLOR, ha=side,
+        panel.text(at, row - 0.2, format_significant(value), fontsize=style.small_font_size, color=DARK_COLOR, ha=side,
                    va="bottom", zorder=5, bbox=_PAPER)  # fmt: skip

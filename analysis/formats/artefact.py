@@ -31,7 +31,7 @@ class Drawing:
     """A figure that can be drawn, and the numbers that it shows."""
 
     draw: Callable[[Style], "Figure"]
-    shown: pd.DataFrame
+    plot_data: pd.DataFrame
     style: StyleName = "cvpr"
     width: Width | None = None
 
@@ -68,7 +68,7 @@ class Artefact:
         if self.drawing is None:
             known = ", ".join(self.texts)
             raise UserError(f"{suffix or 'no suffix'}: {self.query.verb} is written as {known}")
-        shown = table_excerpt(self.drawing.shown)
+        shown = table_excerpt(self.drawing.plot_data)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix, shown=shown)
         told = stamp_metadata(stamp) if self.studies else {}
         with figure_style(self.drawing.style, self.drawing.width) as look:

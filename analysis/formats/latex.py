@@ -27,7 +27,7 @@ _NARROW = 80
 
 def to_latex(sheet: TextTable) -> str:
     r"""The sheet as a LaTeX table that compiles as is with `\usepackage{booktabs}`."""
-    form = "".join("r" if column.numbers else "l" for column in sheet.columns)
+    form = "".join("r" if column.is_numeric else "l" for column in sheet.columns)
     rows = [" & ".join(_latex_cell(column, cell) for column, cell in row) for row in sheet.rows]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.name).strip("-") or "table"
     wide = _characters(sheet) > _NARROW
@@ -59,7 +59,7 @@ def to_latex(sheet: TextTable) -> str:
 def _characters(sheet: TextTable) -> int:
     """About how many characters a row is wide."""
     return sum(
-        1 + max(map(len, (*_broken(c.head), *(cell.text for cell in c.cells))))
+        1 + max(map(len, (*_broken(c.header), *(cell.text for cell in c.cells))))
         for c in (sheet.columns)
     )
 
@@ -74,23 +74,23 @@ def _broken(head: str) -> list[str]:
 
 
 def _latex_head(column: Column) -> str:
-    lines = [escape_latex(line) for line in _broken(column.head)]
+    lines = [escape_latex(line) for line in _broken(column.header)]
     if len(lines) == 1:
         return lines[0]
-    side, stacked = "r" if column.numbers else "l", r" \\ ".join(lines)
+    side, stacked = "r" if column.is_numeric else "l", r" \\ ".join(lines)
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}"
 
 
 def _latex_cell(column: Column, cell: Cell) -> str:
-    if column.numbers and re.fullmatch(r"[~<+−]?\d.*", cell.text) and "(" not in cell.text:
+    if column.is_numeric and re.fullmatch(r"[~<+−]?\d.*", cell.text) and "(" not in cell.text:
         text = re.sub(r"(?<=\d),(?=\d{3})", "{,}", cell.text).replace(" [", r"\ [")
-        if cell.strong:
+        if cell.bold:
             text = _FIRST.sub(r"\\mathbf{\g<0>}", text, 1)
         for char, command in _MATH.items():
             text = text.replace(char, command)
         return f"${text}$"
     text = escape_latex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.strong else text
+    return rf"\textbf{{{text}}}" if cell.bold else text
 
 
 def escape_latex(text: str) -> str:

@@ -26,16 +26,16 @@ class Cell(NamedTuple):
     """One entry of a sheet; a strong one is printed bold up to its first space."""
 
     text: str
-    strong: bool = False
+    bold: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """A column of a sheet: what stands above it, and its entries; numbers stand to the right."""
 
-    head: str
+    header: str
     cells: Sequence[Cell]
-    numbers: bool = True
+    is_numeric: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +55,16 @@ class TextTable:
 
 def to_markdown(sheet: TextTable) -> str:
     """The sheet as a Markdown table (GitHub's), the caption below."""
-    heads = [_markdown_cell(column, Cell(column.head)) for column in sheet.columns]
+    heads = [_markdown_cell(column, Cell(column.header)) for column in sheet.columns]
     rows = [[_markdown_cell(column, cell) for column, cell in row] for row in sheet.rows]
     widths = [max(3, *map(len, column)) for column in zip(heads, *rows, strict=True)]
     rules = [
-        "-" * (width - 1) + ":" if column.numbers else "-" * width
+        "-" * (width - 1) + ":" if column.is_numeric else "-" * width
         for width, column in zip(widths, sheet.columns, strict=True)
     ]
     lines = [
         " | ".join(
-            cell.rjust(width) if column.numbers else cell.ljust(width)
+            cell.rjust(width) if column.is_numeric else cell.ljust(width)
             for cell, width, column in zip(line, widths, sheet.columns, strict=True)
         )
         for line in (heads, rules, *rows)
@@ -77,9 +77,9 @@ def to_markdown(sheet: TextTable) -> str:
 def _markdown_cell(column: Column, cell: Cell) -> str:
     """An entry; the brackets of an interval are no link, and stay as they are."""
     text = _markdown_text(cell.text)
-    if column.numbers:
+    if column.is_numeric:
         text = re.sub(r"\\([\[\]])", r"\1", text)
-    return _FIRST.sub(r"**\g<0>**", text, count=1) if cell.strong else text
+    return _FIRST.sub(r"**\g<0>**", text, count=1) if cell.bold else text
 
 
 def _markdown_text(text: str) -> str:
@@ -88,7 +88,7 @@ def _markdown_text(text: str) -> str:
 
 def to_html(sheet: TextTable) -> str:
     """The sheet as a web page of its own, without scripts or anything from elsewhere."""
-    heads = "".join(_html_cell("th", column, Cell(column.head)) for column in sheet.columns)
+    heads = "".join(_html_cell("th", column, Cell(column.header)) for column in sheet.columns)
     rows = [
         "<tr>" + "".join(_html_cell("td", column, cell) for column, cell in row) + "</tr>"
         for row in sheet.rows
@@ -115,9 +115,9 @@ def to_html(sheet: TextTable) -> str:
 
 
 def _html_cell(tag: str, column: Column, cell: Cell) -> str:
-    kind = ' class="n"' if column.numbers else ""
+    kind = ' class="n"' if column.is_numeric else ""
     text = _escaped(cell.text)
-    if cell.strong:
+    if cell.bold:
         text = _FIRST.sub(r"<strong>\g<0></strong>", text, 1)
     return f"<{tag}{kind}>{text}</{tag}>"
 
@@ -150,7 +150,7 @@ def table_from_rows(
     columns = [*zip(*rows, strict=True)] or [()] * len(heads)
     kinds = numbers.ljust(len(heads), "t")
     made = [
-        Column(head=head, cells=[Cell(one_line(text)) for text in texts], numbers=kind == "n")
+        Column(header=head, cells=[Cell(one_line(text)) for text in texts], is_numeric=kind == "n")
         for head, texts, kind in zip(heads, columns, kinds, strict=True)
     ]
     return TextTable(name=name, columns=made, caption=note)

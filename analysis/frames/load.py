@@ -99,7 +99,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
         study["reference_point"] = json.loads(meta.get("reference_point", "{}"))
         columns, arms = ledger.trial_columns(*_READ), _arms(ledger, study)
-        measurements, frozen = ledger.measured(), ledger.frozen()
+        measurements, frozen = ledger.measurement_table(), ledger.frozen_digests()
         warned = Counter(w.key for w in ledger.warnings())
     trials = _trials(columns)
     trials["warnings"] = [warned[key] for key in columns["key"]]
@@ -119,7 +119,7 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         if stage in stages:
             settings["recipe"] = stages[stage].recipe
         parts.append(_under(part, measurements, settings, timing))
-    table = pd.concat(parts or [_under(trials, MeasurementTable.of([]), {})]).sort_index()
+    table = pd.concat(parts or [_under(trials, MeasurementTable.from_records([]), {})]).sort_index()
     for arm in design.arms if design else ():
         if "epochs" in arm.recipe:
             table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]

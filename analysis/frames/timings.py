@@ -95,5 +95,5 @@ def _way(
         of_size = [place for place, size in enumerate(sizes) if resolution in (None, size)]
         if not of_size:
             return None
-        own = TimingSetup.like(measurements[of_size[-1]])
-    return own if timing is None else own.changed(timing)
+        own = TimingSetup.from_measurement(measurements[of_size[-1]])
+    return own if timing is None else own.with_overrides(timing)

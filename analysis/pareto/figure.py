@@ -151,7 +151,7 @@ def pareto_artefact(
         texts={".csv": frame_to_csv(table), ".md": _told(table, extras, caption)},
         drawing=Drawing(
             draw=lambda look: draw_pareto(table, across, up, look, extras),
-            shown=_shown(table, across, up, extras),
+            plot_data=_shown(table, across, up, extras),
             style=style,
             width=width,
         ),

@@ -92,7 +92,7 @@ def draw_pareto(
     axes.grid(visible=True)
     points, factors = _on_axes(axes, table, (x, y), extras)
     areas = compute_marker_areas(table, extras.size)
-    points = points.join(_looks(points, extras)).assign(area=areas.of)
+    points = points.join(_looks(points, extras)).assign(area=areas.values)
     _draw_protocol(figure, table, x, y, style)
     _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
     if extras.surfaces is None:
@@ -107,7 +107,7 @@ def draw_pareto(
             [], [], s=7, linewidths=0.5, **_ring(MUTED_COLOR), label="hollow: noisy timing"
         )
     draw_outlier_arrows(axes, points)
-    areas.draw_key(axes)
+    areas.draw_legend_entries(axes)
     draw_legend(figure, axes, style)
     fit_labels(figure)
     _draw_texts(axes, points, lines, _free_side(x, y), style, extras)
@@ -175,10 +175,10 @@ def _draw_protocol(
 ) -> None:
     """The line under the axis: on what, and how, measured quantities were measured."""
     ways = dict.fromkeys(way for q in (x, y) if (way := protocol_label(table, q)))
-    wide = int(characters_that_fit(style.width, style.small, _CHARACTER))
+    wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER))
     lines = [line for way in ways for line in textwrap.wrap(way, wide)]
     if lines:
-        figure.supxlabel("\n".join(lines), fontsize=style.small, color=DARK_COLOR)
+        figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
 
 def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
@@ -186,12 +186,12 @@ def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
         return
     crowded = len(cloud) > _CROWD
     plain = _SMALL if crowded else _DOMINATED
-    look: dict[str, Any] = {"linewidths": 0.5, "alpha": 0.5 if crowded or areas.shown else 0.7}
+    look: dict[str, Any] = {"linewidths": 0.5, "alpha": 0.5 if crowded or areas.has_quantity else 0.7}
     axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"dominated ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):
         axes.scatter(
-            rows["x"], rows["y"], s=rows["area"].fillna(plain) if areas.shown else plain, **look,
+            rows["x"], rows["y"], s=rows["area"].fillna(plain) if areas.has_quantity else plain, **look,
             **(_ring(MUTED_COLOR) if ring else {"color": MUTED_COLOR}),
             rasterized=len(cloud) > _MOST_VECTORS, zorder=2,
         )  # fmt: skip
@@ -266,7 +266,7 @@ def _draw_group(
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     faces = ["white" if noisy else colour for noisy in rows["noisy"]]
     look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": colour, "zorder": 5}
-    shade: dict[str, Any] = {"alpha": 0.75} if areas.shown else {}
+    shade: dict[str, Any] = {"alpha": 0.75} if areas.has_quantity else {}
     sizes = rows["area"].fillna(_MEMBER)
     axes.scatter(rows["x"], rows["y"], s=sizes, facecolors=faces, **look, **shade)
     # matplotlib's legend leaves out names that begin with an underscore

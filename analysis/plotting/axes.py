@@ -109,7 +109,7 @@ def configure_axis(
         UserError: a logarithmic scale is asked for values that are not above zero.
     """
     finite = values[np.isfinite(values)]
-    label, factor = quantity.scaled(float(np.abs(finite).max()))
+    label, factor = quantity.scaled_label(float(np.abs(finite).max()))
     if log is None:
         log = quantity.logarithmic and _spans_a_decade(finite)
     elif log:
@@ -156,13 +156,13 @@ def parent_figure(artist: "Artist") -> "Figure":
     return figure
 
 
-def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
+def set_ticks(axis: "Axis", *, log: bool = False, max_ticks: int = 6) -> None:
     """Ticks at round values, written without powers of ten.
 
     Args:
         axis: with its limits set.
         log: whether its scale is logarithmic.
-        most: about how many ticks a linear axis has.
+        max_ticks: about how many ticks a linear axis has.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -181,5 +181,5 @@ def set_ticks(axis: "Axis", *, log: bool = False, most: int = 6) -> None:
         axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         return
-    axis.set_major_locator(MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_locator(MaxNLocator(nbins=max_ticks, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))

@@ -46,7 +46,7 @@ def _room_of(handles: "Sequence[Artist]", style: Style) -> dict[str, Any]:
     from matplotlib.collections import PathCollection
 
     areas = [max(each.get_sizes()) for each in handles if isinstance(each, PathCollection)]
-    across = math.sqrt(max(areas, default=0.0)) / style.small
+    across = math.sqrt(max(areas, default=0.0)) / style.small_font_size
     return {name: max(usual, across) for name, usual in _HANDLE.items()}
 
 
@@ -99,7 +99,7 @@ def _allocate(
             y_scatter=crowd["y"].to_numpy(),
             x_lines=[x for x, _ in lines],
             y_lines=[y for _, y in lines],
-            textsize=style.small,
+            textsize=style.small_font_size,
             textcolor=texts["colour"].to_list(),
             linecolor=LEADER_COLOR,
             linewidth=0.4,

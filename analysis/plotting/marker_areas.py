@@ -28,25 +28,25 @@ class MarkerAreas:
     """Areas of the markers of a table's rows.
 
     Attributes:
-        of: each row's, in square points; NaN where the figure's usual size stands.
+        values: each row's, in square points; NaN where the figure's usual size stands.
         quantity: what they are in proportion to; None where they tell nothing.
         largest: its largest value.
     """
 
-    of: "pd.Series[float]"
+    values: "pd.Series[float]"
     quantity: Quantity | None = None
     largest: float = 0.0
 
     @property
-    def shown(self) -> bool:
+    def has_quantity(self) -> bool:
         """Whether areas tell something."""
         return self.quantity is not None
 
-    def draw_key(self, axes: "Axes") -> None:
+    def draw_legend_entries(self, axes: "Axes") -> None:
         """Adds entries to the legend: a few round values with the areas that they have."""
         if self.quantity is None:
             return
-        label, factor = self.quantity.scaled(self.largest)
+        label, factor = self.quantity.scaled_label(self.largest)
         for step in round_values(self.largest / factor):
             area = LARGEST * step * factor / self.largest
             look: dict[str, Any] = {
@@ -62,14 +62,14 @@ def compute_marker_areas(table: pd.DataFrame, quantity: Quantity | None) -> Mark
         UserError: it has no values, or some that no area can show.
     """
     if quantity is None:
-        return MarkerAreas(of=pd.Series(np.nan, index=table.index))
+        return MarkerAreas(values=pd.Series(np.nan, index=table.index))
     values = table[quantity.key].astype("float64")
     finite = values[np.isfinite(values)]
     if finite.empty or finite.min() < 0 or finite.max() <= 0:
         raise UserError(f"size {quantity.key}: an area shows values above zero, and there are none")
     largest = float(finite.max())
     areas = (LARGEST * values / largest).clip(lower=_LEAST).fillna(_LEAST)
-    return MarkerAreas(of=areas, quantity=quantity, largest=largest)
+    return MarkerAreas(values=areas, quantity=quantity, largest=largest)
 
 
 def round_values(largest: float) -> list[float]:

@@ -37,23 +37,23 @@ class Style:
 
     width: float
     height: float
-    text: float
-    small: float
+    font_size: float
+    small_font_size: float
     dpi: int = 300
 
 
 WIDTHS: dict[StyleName, dict[Width, Style]] = {
     "cvpr": {
-        "column": Style(width=3.25, height=2.6, text=8, small=6.5),
-        "page": Style(width=6.875, height=3.2, text=8, small=6.5),
+        "column": Style(width=3.25, height=2.6, font_size=8, small_font_size=6.5),
+        "page": Style(width=6.875, height=3.2, font_size=8, small_font_size=6.5),
     },
     "neurips": {
-        "page": Style(width=5.5, height=3.4, text=9, small=7.5),
-        "column": Style(width=2.7, height=2.4, text=8, small=6.5),
+        "page": Style(width=5.5, height=3.4, font_size=9, small_font_size=7.5),
+        "column": Style(width=2.7, height=2.4, font_size=8, small_font_size=6.5),
     },
     "slides": {
-        "page": Style(width=5.33, height=3.0, text=9, small=8, dpi=480),
-        "column": Style(width=2.6, height=2.6, text=9, small=7.5, dpi=480),
+        "page": Style(width=5.33, height=3.0, font_size=9, small_font_size=8, dpi=480),
+        "column": Style(width=2.6, height=2.6, font_size=9, small_font_size=7.5, dpi=480),
     },
 }
 """The widths of a venue, its usual one first.
@@ -122,8 +122,8 @@ def _settings(style: Style) -> dict[Any, Any]:
     return {
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same on every machine
-        "font.size": style.text,
-        "axes.labelsize": style.text,
+        "font.size": style.font_size,
+        "axes.labelsize": style.font_size,
         "axes.linewidth": 0.6,
         "axes.edgecolor": DARK_COLOR,
         "axes.labelcolor": DARK_COLOR,
@@ -132,8 +132,8 @@ def _settings(style: Style) -> dict[Any, Any]:
         "axes.axisbelow": True,
         "grid.color": "#e6e6e6",
         "grid.linewidth": 0.5,
-        "xtick.labelsize": style.small,
-        "ytick.labelsize": style.small,
+        "xtick.labelsize": style.small_font_size,
+        "ytick.labelsize": style.small_font_size,
         "xtick.color": DARK_COLOR,
         "ytick.color": DARK_COLOR,
         "xtick.major.width": 0.6,
@@ -144,7 +144,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "ytick.minor.width": 0.4,
         "xtick.minor.size": 1.5,
         "ytick.minor.size": 1.5,
-        "legend.fontsize": style.small,
+        "legend.fontsize": style.small_font_size,
         "legend.frameon": False,
         "savefig.dpi": style.dpi,
         "text.parse_math": False,  # names may hold a dollar sign

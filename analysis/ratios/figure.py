@@ -105,7 +105,7 @@ def ratio_artefact(
         },
         drawing=Drawing(
             draw=lambda look: draw(panels, look),
-            shown=pd.concat(shown)[columns],
+            plot_data=pd.concat(shown)[columns],
             style=style,
             width=width,
         ),

@@ -107,7 +107,7 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
         sketch(axes, table.assign(y=[rows.index(place) for place in places(table)]))
         _part_stages(axes, rows)
     for axes in grid[:, 0]:
-        _label_rows(axes, rows, every=math.ceil(style.small * _LINE / POINTS_PER_INCH / pitch))
+        _label_rows(axes, rows, every=math.ceil(style.small_font_size * _LINE / POINTS_PER_INCH / pitch))
     for axes in grid.flat:
         axes.set_visible(axes.has_data())
     return figure
@@ -115,7 +115,7 @@ def draw(panels: RatioPanels, style: Style) -> "Figure":
 
 def _labels(panels: RatioPanels, style: Style) -> list[str]:
     """What stands below each panel, on equally many lines."""
-    wide = characters_that_fit(_PANEL_SHARE * style.width, style.text)
+    wide = characters_that_fit(_PANEL_SHARE * style.width, style.font_size)
     texts = [f"({letter}) {_ALONG[name]}" for name, letter in panels.letters.items()]
     lines = [textwrap.wrap(text, int(wide)) for text in texts]
     most = max(map(len, lines))

@@ -113,7 +113,7 @@ def load_warnings(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.D
     if not warned:
         return _table([], columns)
     of = {row["key"]: _who(row) for row in _rows(Path(folder), frame)}
-    rows = [of[w.key] | {"epoch": w.epoch, "warning": w.sentence} for w in warned]
+    rows = [of[w.key] | {"epoch": w.epoch, "warning": w.message} for w in warned]
     return _table(rows, columns).sort_values(["trial", "epoch"], ignore_index=True)
 
 

@@ -34,13 +34,13 @@ class ProxyRanks:
     """The ranks of a study's networks by short training, and which they could have.
 
     Attributes:
-        head: of a column of them.
+        header: of a column of them.
         table: of all networks, as `analysis.audit.ranks` gives it, by what they are called.
         audit: that they are of.
         between_seeds: the deviation that decides which ranks can be told apart.
     """
 
-    head: str
+    header: str
     table: pd.DataFrame
     audit: Audit
     between_seeds: SeedNoise
@@ -56,7 +56,7 @@ class ProxyRanks:
         told = rank_note(shown, self.between_seeds, self.audit.quantity)
         return (_MARKED if self.between_seeds.degrees else "") + told
 
-    def open(self, networks: Iterable[str]) -> int:
+    def count_unresolved(self, networks: Iterable[str]) -> int:
         """How many of these networks could have another rank."""
         shown = self.table[self.table.index.isin([*networks])]
         return int(shown["rank_low"].ne(shown["rank_high"]).sum())
@@ -115,14 +115,14 @@ def _view(
         message = str(error).removeprefix(f"{folder}: ").capitalize()
         return AuditSection(condition=condition, heading=heading, message=message)
     agreed = proxy_agreement(audit)
-    table = network_ranks(audit, most=len(audit.study)).set_index("network")
+    table = network_ranks(audit, max_rank=len(audit.study)).set_index("network")
     head = f"Rank by {audit.quantity.name}"
     return AuditSection(
         condition=condition,
         heading=heading,
         sheets=[_agreement(audit, agreed, target.key) for target in audit.quantities],
         caption=audit_caption(audit, agreed),
-        ranks=ProxyRanks(head=head, table=table, audit=audit, between_seeds=seed_noise(audit)),
+        ranks=ProxyRanks(header=head, table=table, audit=audit, between_seeds=seed_noise(audit)),
     )
 
 
@@ -130,7 +130,7 @@ def _agreement(audit: Audit, agreed: pd.DataFrame, key: str) -> TextTable:
     target = next(each for each in audit.quantities if each.key == key)
     texts = format_agreement(audit, agreed, target)
     heads = ["Ranked by", *map(str, texts.columns[1:])]
-    name = f"Agreement with {target.label} after {audit.longer}"
+    name = f"Agreement with {target.label} after {audit.longer_label}"
     return table_from_rows(name, heads, texts.to_numpy().tolist(), "t".ljust(len(heads), "n"))
 
 

@@ -16,7 +16,7 @@ def reproduction_commands(
     effects: Sequence[EffectsSection],
     audits: Sequence[AuditSection],
     *,
-    learned: bool,
+    has_learned_ratios: bool,
 ) -> Commands:
     """Headings with the commands below each.
 
@@ -25,7 +25,7 @@ def reproduction_commands(
         fronts: that the report shows.
         effects: that the report shows.
         audits: that the report shows.
-        learned: whether ratios were learned.
+        has_learned_ratios: whether ratios were learned.
     """
     found: Commands = [("The study", ["partialnas run DIR/study.yaml --out ANOTHER_DIR"])]
     for front in fronts:
@@ -34,13 +34,13 @@ def reproduction_commands(
             under = _under(front.condition)
             file = f"{front.id}.pdf"
             found.append((front.heading, [f"partialnas pareto DIR {axes}{under} -o {file}"]))
-    if study.searches and any(front.figures for front in fronts):
+    if study.is_search and any(front.figures for front in fronts):
         lines = [f"partialnas table DIR{_under(each.condition)} -o front.tex" for each in fronts]
         found.append(("Table of the front", lines))
     for view in effects:
         if not view.message:
             found.append((view.heading, _of_effects(view)))
-    if learned:
+    if has_learned_ratios:
         found.append(("Learned ratios", ["partialnas ratios DIR -o ratios.pdf"]))
     for audit in audits:
         line = f"partialnas audit DIR --report{_under(audit.condition)} -o audit.pdf"

@@ -142,7 +142,7 @@ def _front(
     except UserError as error:  # a study that has no front yet is no mistake of the reader's
         return FrontSection(id=name, condition=condition, heading=heading, message=str(error))
     points = detailed_points(table, f"{name}-")
-    networks = details.of(points)
+    networks = details.describe(points)
     for place, text in zip(points["id"], _ranked(points, ranks), strict=True):
         networks[place]["facts"] += text
     return FrontSection(
@@ -167,7 +167,7 @@ def _front(
 def _ranked(points: pd.DataFrame, ranks: ProxyRanks | None) -> list[list[list[str]]]:
     """What is told of the rank of each point: name and text, or nothing."""
     texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
-    return [[[ranks.head, text]] if ranks and text else [] for text in texts]
+    return [[[ranks.header, text]] if ranks and text else [] for text in texts]
 
 
 def _crowd(number: int, points: pd.DataFrame) -> str:

@@ -76,8 +76,8 @@ def _figure(
         "frame": frame,
         "height": bottom + _FOOT,
         "bottom": bottom,
-        "zero": float(x.at([0.0])[0]),
-        "margin": None if found.margin is None else x.at([-found.margin, found.margin]).tolist(),
+        "zero": float(x.to_pixels([0.0])[0]),
+        "margin": None if found.margin is None else x.to_pixels([-found.margin, found.margin]).tolist(),
         "x": {"label": x.label, "ticks": x.ticks(frame.ticks)},
         "rows": rows,
         "better": "lower is better" if found.quantity.better == "min" else "higher is better",
@@ -98,10 +98,10 @@ def _row(
         "state": whole["state"],
         "y": round(middle, 1),
         "name_y": round(middle - 13 if frame.above else middle + 4, 1),
-        "at": float(x.at([whole["value"]])[0]) if known else None,
-        "bar": x.at([whole["low"], whole["high"]]).tolist() if bar else None,
+        "at": float(x.to_pixels([whole["value"]])[0]) if known else None,
+        "bar": x.to_pixels([whole["low"], whole["high"]]).tolist() if bar else None,
         "apart": bar and not whole["low"] <= 0 <= whole["high"],
-        "seeds": x.at(seeds).tolist(),
+        "seeds": x.to_pixels(seeds).tolist(),
     }
 
 

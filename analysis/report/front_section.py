@@ -91,7 +91,7 @@ def shape(series: int) -> str:
 def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: ScatterLayout) -> dict[str, Any]:
     x, y = _scales(table, points, frame)
     across, up = table.attrs["x"], table.attrs["y"]
-    at = points.assign(px=x.at(points[across.key]), py=y.at(points[up.key]))
+    at = points.assign(px=x.to_pixels(points[across.key]), py=y.to_pixels(points[up.key]))
     front = at[at["kind"].eq(FRONT)].sort_values("px", kind="stable")
     corners = _corners(front, across, up, x, y)
     crowd = table.drop(points.index)
@@ -100,7 +100,7 @@ def _figure(table: pd.DataFrame, points: pd.DataFrame, frame: ScatterLayout) -> 
         "frame": frame,
         "x": {"label": x.label, "ticks": x.ticks(frame.ticks)},
         "y": {"label": y.label, "ticks": y.ticks(frame.ticks)},
-        "crowd": _dots(x.at(crowd[across.key]), y.at(crowd[up.key])),
+        "crowd": _dots(x.to_pixels(crowd[across.key]), y.to_pixels(crowd[up.key])),
         "steps": _line(corners[:-1]),
         "area": f"{_line(corners)}Z" if corners else "",
         "chains": _chains(at),
@@ -194,7 +194,7 @@ def _bars(row: dict[Any, Any], x: Scale, y: Scale, across: Quantity, up: Quantit
         ends = [row[f"{quantity.key}_low"], row[f"{quantity.key}_high"]]
         if not all(map(math.isfinite, ends)) or ends[0] == ends[1]:
             continue
-        low, high = (scale.at(ends) - row["px" if way == "H" else "py"]).round(1).tolist()
+        low, high = (scale.to_pixels(ends) - row["px" if way == "H" else "py"]).round(1).tolist()
         parts.append(f"M{low:g} 0H{high:g}" if way == "H" else f"M0 {low:g}V{high:g}")
     return "".join(parts)
 

@@ -52,7 +52,7 @@ class NetworkDetails:
         self._frame = frame
         self._subjects = {row.digest: row for row in reversed(ledger.proposals())}
 
-    def of(self, points: pd.DataFrame) -> dict[str, Plain]:
+    def describe(self, points: pd.DataFrame) -> dict[str, Plain]:
         """By id what is told of each point, as plain data that JSON takes.
 
         Args:
@@ -65,7 +65,7 @@ class NetworkDetails:
         }
 
     @property
-    def learns(self) -> bool:
+    def has_learned_ratios(self) -> bool:
         """Whether any network learns its ratios."""
         return any('"learned"' in row.subject_json for row in self._subjects.values())
 

@@ -105,14 +105,14 @@ def _gathered(folder: Path) -> _Told:
         audits = audit_sections(folder, study.meta, frame)
         ranks = {each.condition: each.ranks for each in audits if each.ranks}
         fronts = front_sections(own, details, ranks)
-        learns = details.learns
+        learns = details.has_learned_ratios
     series = with_series(frame)
     warned = load_warnings(folder, series)
     return _Told(
         study=study,
         frame=frame,
         fronts=fronts,
-        effects=[] if study.searches else effects_sections(folder, own),
+        effects=[] if study.is_search else effects_sections(folder, own),
         ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
         stages=[*_stages(folder, study)],
         audits=audits,
@@ -163,7 +163,7 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
         "compute_note": _compute(study, frame),
         "environment": report_tables.environment_sheet(study),
         "commands": reproduction_commands(
-            study, told.fronts, told.effects, told.audits, learned=told.ratios is not None
+            study, told.fronts, told.effects, told.audits, has_learned_ratios=told.ratios is not None
         ),
         "data": {"networks": networks},
     }
@@ -172,17 +172,17 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
 def _state(study: StudyFacts) -> str:
     """How far the study is, and when it ran."""
     told = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
-    dates = [*dict.fromkeys(filter(None, map(format_date, (study.began, study.ended))))]
+    dates = [*dict.fromkeys(filter(None, map(format_date, (study.started_at, study.finished_at))))]
     return ". ".join(filter(None, [f"Trials: {told or 'none yet'}", " to ".join(dates)])) + "."
 
 
 def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
     banners = []
-    if study.rehearsal:
+    if study.is_dry_run:
         head, _, text = DRY_RUN_NOTICE.partition(" ")
         banners.append({"kind": "rehearsal", "head": head, "text": text.capitalize()})
-    if study.waiting:
-        text = f"{study.waiting:,} trials are planned or running; what follows is so far."
+    if study.unfinished:
+        text = f"{study.unfinished:,} trials are planned or running; what follows is so far."
         again = f" This page loads itself again every {refresh} seconds." if refresh else ""
         banners.append({"kind": "open", "head": "Not complete.", "text": text + again})
     return banners
@@ -201,7 +201,7 @@ def _numbers(told: _Told) -> list[tuple[str, str]]:
         (f"{frame['digest'].nunique():,}", "networks"),
         (f"{on_front:,}", "on the front"),
         (f"{seeds:,}", "seeds"),
-        (format_duration(sum(study.spent.hours.values())), "of computing"),
+        (format_duration(sum(study.usage.hours.values())), "of computing"),
     ]
     return [(value, what) for value, what in rows if value != "0" or what == "trials done"]
 
@@ -221,7 +221,7 @@ def _compute(study: StudyFacts, frame: pd.DataFrame) -> str:
     devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
     where = f"Trained on {devices}. " if devices else ""
     return (
-        f"{where}{study.spent.device_hours:.3g} device-hours: a device is a whole GPU, or all "
+        f"{where}{study.usage.device_hours:.3g} device-hours: a device is a whole GPU, or all "
         "cores of a machine."
     )
 

@@ -35,12 +35,12 @@ class StudyFacts:
         design: of an ablation.
         stages: later ones, by name.
         states: how many trials are in each state.
-        began: when its first trial was planned, ISO 8601 in UTC; empty before.
-        ended: when the last record came.
+        started_at: when its first trial was planned, ISO 8601 in UTC; empty before.
+        finished_at: when the last record came.
         environments: distinct ones of its trials, with how many each has, the most frequent first.
-        spent: hours.
+        usage: hours.
         replays: proposals that named a network again.
-        timed: networks that were timed, each once however often it was.
+        timed_networks: networks that were timed, each once however often it was.
     """
 
     name: str
@@ -50,25 +50,25 @@ class StudyFacts:
     design: Design | None
     stages: Mapping[str, StudyStage]
     states: Mapping[str, int]
-    began: str
-    ended: str
+    started_at: str
+    finished_at: str
     environments: Sequence[tuple[Plain, int]]
-    spent: ComputeUsage
+    usage: ComputeUsage
     replays: int
-    timed: int
+    timed_networks: int
 
     @property
-    def searches(self) -> bool:
+    def is_search(self) -> bool:
         """Whether it searches, so that named arms are baselines."""
         return self.frozen.get("search") is not None
 
     @property
-    def waiting(self) -> int:
+    def unfinished(self) -> int:
         """Trials that are planned or running."""
         return sum(self.states.get(state, 0) for state in ("planned", "running"))
 
     @property
-    def rehearsal(self) -> bool:
+    def is_dry_run(self) -> bool:
         """Whether its results are made up, to try the study out."""
         return is_dry_run(self.name)
 
@@ -82,7 +82,7 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
     """
     meta = ledger.meta
     frozen: Plain = json.loads(meta.get("frozen", "{}"))
-    ran, counts = ledger.ran(), ledger.counts()
+    ran, counts = ledger.environments(), ledger.state_counts()
     return StudyFacts(
         name=one_line(meta.get("study", name)),
         question=one_line(str(frozen.get("question") or "")),
@@ -91,12 +91,12 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
         design=design_of(meta),
         stages=stages_of(meta),
         states={state: counts[state] for state in TRIAL_STATES if counts[state]},
-        began=min((each.first for each in ran), default=""),
-        ended=max((each.last for each in ran if each.last), default=""),
+        started_at=min((each.first for each in ran), default=""),
+        finished_at=max((each.last for each in ran if each.last), default=""),
         environments=_environments(ran, meta),
-        spent=compute_usage(ledger.work(), DeviceShare.of(frozen)),
-        replays=ledger.replays(),
-        timed=ledger.timed(),
+        usage=compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen)),
+        replays=ledger.count_repeated_proposals(),
+        timed_networks=ledger.count_measured_networks(),
     )
 
 

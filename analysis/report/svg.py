@@ -45,7 +45,7 @@ class Scale:
     factor: float = 1.0
     log: bool = False
 
-    def at(self, values: Floats | Sequence[float]) -> Floats:
+    def to_pixels(self, values: Floats | Sequence[float]) -> Floats:
         """The pixels of values, to a tenth; those off the axis at its nearer end."""
         numbers = np.asarray(values, dtype=float)
         ends = np.array([self.low, self.high])
@@ -60,14 +60,14 @@ class Scale:
         """At most about so many ticks, at round values."""
         low, high = self.low / self.factor, self.high / self.factor
         values = _decades(low, high, most) if self.log else _even(low, high, most)
-        pixels = self.at([value * self.factor for value in values])
+        pixels = self.to_pixels([value * self.factor for value in values])
         return [Tick(float(p), f"{v:,.6g}") for p, v in zip(pixels, values, strict=True)]
 
 
 def quantity_scale(quantity: Quantity, values: Floats, start: float, end: float) -> Scale:
     """The axis of a quantity on which all finite values stand well inside."""
     finite = values[np.isfinite(values)]
-    label, factor = quantity.scaled(float(np.abs(finite).max()))
+    label, factor = quantity.scaled_label(float(np.abs(finite).max()))
     log = bool(quantity.logarithmic and finite.min() > 0 and finite.max() > _DECADE * finite.min())
     low, high = _room(finite, quantity.better == "min", log=log)
     text = f"{label} {_ARROW[quantity.better]}"

@@ -44,7 +44,7 @@ def front_sheet(points: pd.DataFrame, ranks: "ProxyRanks | None" = None) -> Text
     told = format_pareto_table(shown).rename(columns={"": "Network or arm"})
     told.insert(1, "On the front", ["yes" if each else "" for each in shown["on_front"]])
     if ranks:
-        told.insert(2, ranks.head, ranks.texts(shown["label"]))
+        told.insert(2, ranks.header, ranks.texts(shown["label"]))
     texts = {"Network or arm", "On the front", "Network", "Within limits"}
     heads = [str(column) for column in told]
     numbers = "".join("t" if head in texts else "n" for head in heads)
@@ -94,7 +94,7 @@ def _matched(arm: DesignArm) -> str:
     if found.problem:
         return f"not matched: {found.problem}"
     error = f"{100 * found.error:+.1f} %".replace("-", MINUS)
-    if not found.adjusted:
+    if not found.is_adjusted:
         return error
     before, after = ("-".join(map(str, width)) for width in found.width)
     return f"{error}, widths {before} → {after}"
@@ -193,17 +193,17 @@ def _left_out(number: int, noun: str) -> str:
 
 def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable:
     """Hours by what became of them."""
-    counts = {**facts.states, "measuring": facts.timed}
-    total = sum(facts.spent.hours.values())
+    counts = {**facts.states, "measuring": facts.timed_networks}
+    total = sum(facts.usage.hours.values())
     rows = [
         (
             kind,
             f"{number:,}",
-            format_duration(facts.spent.hours[kind]) if kind in facts.spent.hours else "",
-            f"{100 * facts.spent.hours[kind] / total:.1f} %" if kind in facts.spent.hours else "",
+            format_duration(facts.usage.hours[kind]) if kind in facts.usage.hours else "",
+            f"{100 * facts.usage.hours[kind] / total:.1f} %" if kind in facts.usage.hours else "",
         )
         for kind, number in counts.items()
-        if number or kind in facts.spent.hours
+        if number or kind in facts.usage.hours
     ]
     trials = f"{len(frame):,}"
     rows.append(("all", trials, format_duration(total), "100 %" if total else ""))

@@ -70,7 +70,7 @@ def _ranks(
     for front in fronts:
         ranks = known.get(front.condition)
         members = [net["label"] for net in front.networks.values() if net["kind"] == FRONT]
-        if ranks and (number := ranks.open(members)):
+        if ranks and (number := ranks.count_unresolved(members)):
             yield (
                 f"{front.heading}: the ranks of {number:,} of {len(members):,} networks on it are "
                 "not resolved by short training.",

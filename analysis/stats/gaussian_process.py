@@ -43,14 +43,14 @@ class ChoiceEncoder:
             2 if span else len(each.labels) + 1
             for span, each in zip(self._spans, choices, strict=True)
         ]
-        self.owners: Places = np.repeat(np.arange(len(widths)), widths)
+        self.choice_of_feature: Places = np.repeat(np.arange(len(widths)), widths)
         """Which choice each feature tells of."""
         self._starts = np.cumsum([0, *widths])
 
     def __call__(self, codes: Sequence[Sequence[float]]) -> Array:
         """One row of features for each code."""
         table = np.array(codes, dtype=float)
-        features = np.zeros((len(table), len(self.owners)))
+        features = np.zeros((len(table), len(self.choice_of_feature)))
         rows = np.arange(len(table))
         for column, (start, span) in enumerate(zip(self._starts, self._spans, strict=False)):
             at = table[:, column]
@@ -176,7 +176,7 @@ class Posterior:
         self._lower = cholesky(kernel, lower=True, check_finite=False)
         self._solved = cho_solve((self._lower, True), standard, check_finite=False)
 
-    def at(self, features: Array) -> tuple[Array, Array]:
+    def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, without noise, of networks with these features."""
         kernel, _ = _matern(_squares(self._known, features / self._reach))
         half = solve_triangular(self._lower, kernel, lower=True, check_finite=False)

@@ -42,7 +42,7 @@ class BlockFit:
     deviation: float
     largest: float
 
-    def contrast(self, arm: str, against: str) -> Reals | None:
+    def contrast_weights(self, arm: str, against: str) -> Reals | None:
         """The contrast as weights of the coefficients; None where the cells do not tell it."""
         if arm not in self.arms or against not in self.arms:
             return None
@@ -55,7 +55,7 @@ class BlockFit:
 
     def difference(self, arm: str, against: str) -> float:
         """The estimate of one arm minus another; NaN where the cells do not tell it."""
-        weights = self.contrast(arm, against)
+        weights = self.contrast_weights(arm, against)
         return math.nan if weights is None else self.estimate(weights)
 
     def estimate(self, weights: Reals) -> float:

@@ -173,7 +173,7 @@ def _common(values: Values, pair: Pair) -> int:
 def _dunnett(whole: BlockFit, spread: BlockFit, pairs: Sequence[Pair], level: float) -> _Verdicts:
     """Pooled deviation, and the exact distribution of the largest of the correlated t."""
     degrees, deviation = spread.degrees, spread.deviation
-    told = {pair: weights for pair in pairs if (weights := whole.contrast(*pair)) is not None}
+    told = {pair: weights for pair in pairs if (weights := whole.contrast_weights(*pair)) is not None}
     apart = [pair for pair in told if pair[0] != pair[1]]
     each = {pair: _Verdict(0.0, 0.0, degrees, deviation, 0.0, 1.0) for pair in told}
     critical = math.nan

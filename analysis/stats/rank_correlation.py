@@ -49,7 +49,7 @@ class KendallTau:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return float(low), float(high)
 
-    def minus(self, other: "KendallTau") -> "KendallTau":
+    def difference(self, other: "KendallTau") -> "KendallTau":
         """By how much it is greater than another one of the same networks, drawn alike."""
         n = min(self.n, other.n)
         return KendallTau(n, self.value - other.value, self.draws - other.draws)

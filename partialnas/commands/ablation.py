@@ -100,13 +100,13 @@ def _terminal(sheet: "TextTable", title: str) -> Table:
     table = plain_table(title)
     told = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
     for column in told:
-        head = column.head.replace(" ", "\n") if column.numbers else column.head
+        head = column.header.replace(" ", "\n") if column.is_numeric else column.header
         longest = max(len(text) for text in (*head.split("\n"), *(c.text for c in column.cells)))
         table.add_column(
             escape(head),
-            justify="right" if column.numbers else "left",
-            no_wrap=column.numbers,
-            min_width=longest if column.numbers else min(longest, _LEAST_WIDTH),
+            justify="right" if column.is_numeric else "left",
+            no_wrap=column.is_numeric,
+            min_width=longest if column.is_numeric else min(longest, _LEAST_WIDTH),
         )
     for row in zip(*(column.cells for column in told), strict=True):
         table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.strong else escape(c.text) for c in row))

@@ -39,7 +39,7 @@ def audit_study(
         folder,
         load_subjects(folder, found.digests, "audit"),
         longer=longer,
-        words=found.words,
+        selection=found.description,
         condition=condition,
         address=asked["address"],
     )
@@ -71,7 +71,7 @@ def _agreement(drawn: "AuditFigure", key: str) -> Table:
     audit = drawn.audit
     target = next(each for each in audit.quantities if each.key == key)
     texts = format_agreement(audit, drawn.agreement, target)
-    title = f"{target.label} after {audit.longer}: Kendall's τ-b of rankings by"
+    title = f"{target.label} after {audit.longer_label}: Kendall's τ-b of rankings by"
     short = texts.iloc[:, : len(_HEADS) + 1].set_axis(["", *_HEADS], axis=1)
     return _printed(short, title)
 

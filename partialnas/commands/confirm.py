@@ -28,7 +28,7 @@ def confirm_study(
         folder,
         load_subjects(folder, digests, "confirm"),
         seeds=seeds,
-        words=words,
+        selection=words,
         recipe=recipe,
         condition=condition,
         address=address,

@@ -107,9 +107,9 @@ def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -
 
 def _relative(m: "Measurement") -> tuple[str, ...]:
     if m.relative_throughput is None:
-        return "", "", str(m.rounds), m.marked
+        return "", "", str(m.rounds), m.marks_text
     interval = f"{m.relative_low:.3f}-{m.relative_high:.3f}"
-    return f"{m.relative_throughput:.3f}", interval, str(m.rounds), m.marked
+    return f"{m.relative_throughput:.3f}", interval, str(m.rounds), m.marks_text
 
 
 def _conditions(m: "Measurement") -> str:

@@ -39,7 +39,7 @@ def show_export(export: "ExportResult", *, onnx: bool) -> None:
 
 
 def _proved(export: "ExportResult") -> list[str]:
-    trial, proof = export.trial, export.proof
+    trial, proof = export.trial, export.verification
     became = f"{proof.digest} · {trial.architecture.summary()}"
     if trial.subject.learned:
         became = f"{proof.trained_digest}, its ratios frozen: {became}"
@@ -55,7 +55,7 @@ def _proved(export: "ExportResult") -> list[str]:
 
 
 def _onnx(export: "ExportResult") -> list[str]:
-    proof = export.proof.onnx
+    proof = export.verification.onnx
     if proof is None:
         return ["onnx: left out, its packages are missing: pip install 'partialnas[onnx]'"]
     return [
@@ -65,11 +65,11 @@ def _onnx(export: "ExportResult") -> list[str]:
 
 
 def _speed(export: "ExportResult") -> str:
-    speed = export.proof.speed
+    speed = export.verification.speed
     where = f"{speed.throughput_img_s:,.0f} img/s on {speed.device}, batch {speed.batch_size}"
     if not export.trial.subject.learned:
         return f"speed: {where}, deploy form"
-    noisy = f", {speed.marked}" if speed.marks else ""
+    noisy = f", {speed.marks_text}" if speed.num_marks else ""
     return (
         f"speed: {speed.relative_throughput:.3f} ({speed.relative_low:.3f}-"
         f"{speed.relative_high:.3f}{noisy}) times as fast as the static network of the same "

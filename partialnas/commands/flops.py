@@ -82,7 +82,7 @@ def _of_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any
     pairs = ranks.pairs.to_dict("records")
     return found | {
         "tau": ranks.tau.value, "low": low, "high": high, "networks": ranks.networks,
-        "ordered_wrongly": ranks.sure, "pairs": pairs,
+        "ordered_wrongly": ranks.discordant_share, "pairs": pairs,
     }  # fmt: skip
 
 
@@ -169,9 +169,9 @@ def _show_ranks(console: Console, ranks: "FlopsRanks") -> None:
         "networks)",
         markup=False, highlight=False,
     )  # fmt: skip
-    if ranks.sure == ranks.sure:
+    if ranks.discordant_share == ranks.discordant_share:
         console.print(
-            f"Of pairs whose intervals of speed are apart, MACs order {100 * ranks.sure:.0f} % "
+            f"Of pairs whose intervals of speed are apart, MACs order {100 * ranks.discordant_share:.0f} % "
             "wrongly.", markup=False, highlight=False,
         )  # fmt: skip
     for pair in ranks.pairs.itertuples():

@@ -120,7 +120,7 @@ def _told(timed: "TimedNetwork") -> str:
     m, label = timed.measurement, timed.network.label
     if m is None:
         return f"{label}: left out: {timed.problem}"
-    marks = f" ({m.marked})" if m.marks else ""
+    marks = f" ({m.marks_text})" if m.num_marks else ""
     how = "timed" if timed.fresh else "known"
     return f"{how} {label}: {m.throughput_img_s:,.0f} img/s{marks}"
 
@@ -182,7 +182,7 @@ def _show(
 
     size = (asked.task.resolution, asked.task.channels)
     of_size = [m for m in before if (m.resolution, m.in_chans) == size]
-    own = TimingSetup.of(asked.own)
+    own = TimingSetup.from_protocol(asked.own)
     at, first = study_machine(of_size, own), next(iter(new.values()))
     table = remeasurement_table(
         asked.folder,
@@ -190,7 +190,7 @@ def _show(
         {d: m for d, m in best_measurements(of_size, own).items() if d in new},
         new,
         condition=asked.condition,
-        limits=own.fits(first) and machine(first) == at,
+        apply_measured_limits=own.matches(first) and machine(first) == at,
     )
     if as_json:
         facts = {"tau": table.attrs["tau"], "networks": table.to_dict("records")}

@@ -33,8 +33,8 @@ def show_status(folder: Path) -> None:
 
     console = Console()
     with Ledger.open(folder) as ledger:
-        counts, replays = ledger.counts(), ledger.replays()
-        timed = ledger.timed()
+        counts, replays = ledger.state_counts(), ledger.count_repeated_proposals()
+        timed = ledger.count_measured_networks()
         name = ledger.meta.get("study", folder.name)
         stages, taken = stages_of(ledger.meta), usage_line(ledger)
     states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
@@ -67,7 +67,7 @@ def usage_line(ledger: "Ledger") -> str:
     from partialnas.runs.ledger.usage import DeviceShare, compute_usage
 
     frozen = json.loads(ledger.meta.get("frozen", "{}"))
-    line = compute_usage(ledger.work(), DeviceShare.of(frozen)).line()
+    line = compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen)).summary()
     limit = frozen.get("budget", {}).get("device_hours")
     return line if limit is None else f"{line} of {limit:g}"
 
@@ -190,7 +190,7 @@ class _Looks:
 
     def changed(self) -> bool:
         """Whether the ledger has been written since this was last asked."""
-        before, self._seen = self._seen, self._ledger.version()
+        before, self._seen = self._seen, self._ledger.data_version()
         return before != self._seen
 
     def driven(self) -> bool:
@@ -201,7 +201,7 @@ class _Looks:
 
     def line(self) -> str:
         """One line: trials by state, and what they took."""
-        counts = self._ledger.counts()
+        counts = self._ledger.state_counts()
         states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
         name = self._ledger.meta.get("study", self._folder.name)
         return f"{name}: {', '.join(states)}; {usage_line(self._ledger)}"

@@ -192,7 +192,7 @@ def merge(
     join = merge_studies(folders, out)
     for remark in join.remarks:
         typer.echo(f"note: {remark}")
-    final = sum(row.final for row in join.trials.values())
+    final = sum(row.is_final for row in join.trials.values())
     typer.echo(
         f"{out}: {len(join.trials)} trials ({final} finished), {len(join.proposals)} proposals and "
         f"{len(join.measurements)} measurements of {len(folders)} folders"

@@ -57,7 +57,7 @@ class CostMatch(Value):
     problem: str = ""
 
     @property
-    def adjusted(self) -> bool:
+    def is_adjusted(self) -> bool:
         """Whether the twin's widths are other than those that the factors make."""
         return self.width[0] != self.width[1] or self.mlp_ratio[0] != self.mlp_ratio[1]
 
@@ -180,7 +180,7 @@ class StudyStage(Value):
     condition: str = ""
     timed: bool = True
 
-    def grown(self, other: "StudyStage") -> "StudyStage":
+    def merged_with(self, other: "StudyStage") -> "StudyStage":
         """The other one, with the seeds and the arms of both, and how all of them were chosen."""
         words = dict.fromkeys([*self.chosen.split(_THEN), *other.chosen.split(_THEN)])
         both = {

@@ -59,7 +59,7 @@ class Quantity:
         """Whether it was read off a clock, and may be noisy."""
         return self.source == "measured" and self.unit != "bytes"
 
-    def scaled(self, largest: float) -> tuple[str, float]:
+    def scaled_label(self, largest: float) -> tuple[str, float]:
         """The label of an axis up to `largest`, and what values are divided by to stand on it."""
         if not self.count:
             return self.label, 1.0

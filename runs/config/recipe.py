@@ -84,21 +84,21 @@ class Recipe(Value):
             raise ValueError("mixup and cutmix need a batch_size of at least 2")
         return self
 
-    def identity(self, *, learns: bool) -> dict[str, Any]:
+    def identity(self, *, has_learned_ratios: bool) -> dict[str, Any]:
         """Plain data of all that a result depends on.
 
         Not of which weights are kept; and the epochs count as the trial's fidelity.
 
         Args:
-            learns: whether the network learns its ratios; when they are fixed matters only then.
+            has_learned_ratios: whether the network learns its ratios; when they are fixed matters only then.
         """
-        apart = {"epochs", "keep_weights"} | (set() if learns else {"ratio_freeze"})
+        apart = {"epochs", "keep_weights"} | (set() if has_learned_ratios else {"ratio_freeze"})
         apart |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
         shares = {"data_share": self.data_share, "width_share": self.width_share}
         apart |= {name for name, share in shares.items() if share == _WHOLE}
         return self.model_dump(mode="json", exclude=apart)
 
-    def trunk(self, epochs: int) -> int:
+    def trunk_epochs(self, epochs: int) -> int:
         """Epochs at the start that a training of `epochs` shares with every longer one."""
         return math.floor((1 - self.cool_down) * epochs) if self.schedule == "trapezoid" else 0
 

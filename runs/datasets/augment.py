@@ -66,14 +66,14 @@ class DeviceSplit:
         height, width, _ = self._shape
         return torch.from_numpy(np.tile(values.astype(np.float32), height * width)).to(device)
 
-    def starts(
+    def crop_offsets(
         self, index: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64]
     ) -> Tensor:
         """Where the runs of images `index` begin, `top` and `left` pixels into their border."""
         where = index * self._image + top * self._row + left * self._shape[2]
         return torch.from_numpy(where).to(self.labels.device, non_blocking=True)
 
-    def cut(self, starts: Tensor, mirrored: Tensor | None = None) -> Tensor:
+    def crop(self, starts: Tensor, mirrored: Tensor | None = None) -> Tensor:
         """Normalised images N x C x H x W in channels-last memory, from where their runs begin."""
         height, width, channels = self._shape
         rows = self._runs.index_select(0, starts).view(len(starts), height, -1, channels)
@@ -84,14 +84,14 @@ class DeviceSplit:
         floats.view(len(starts), -1).sub_(self._mean).mul_(self._scale)
         return floats.permute(0, 3, 1, 2)
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def sequential_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images and labels as they are, in batches."""
         index = np.arange(len(self))
         middle = np.full_like(index, self.border)
-        starts = self.starts(index, middle, middle)
+        starts = self.crop_offsets(index, middle, middle)
         for first in range(0, len(self), batch_size):
             part = slice(first, first + batch_size)
-            yield self.cut(starts[part]), self.labels[part]
+            yield self.crop(starts[part]), self.labels[part]
 
 
 class BatchMix(NamedTuple):
@@ -136,11 +136,11 @@ class Epoch:
     def batches(self, pool: DeviceSplit) -> Iterator[tuple[Tensor, Tensor, BatchMix]]:
         """Images, labels and how they were mixed, batch by batch."""
         device = pool.labels.device
-        starts = pool.starts(self.index, self.top, self.left)
+        starts = pool.crop_offsets(self.index, self.top, self.left)
         labels = pool.labels[torch.from_numpy(self.index).to(device, non_blocking=True)]
         mirrored = None if self.mirrored is None else torch.from_numpy(self.mirrored).to(device)
         for step, mix in enumerate(self.mixes):
-            images = pool.cut(starts[step], None if mirrored is None else mirrored[step])
+            images = pool.crop(starts[step], None if mirrored is None else mirrored[step])
             yield mix.images(images), labels[step], mix
 
 

@@ -42,12 +42,12 @@ class ExportResult:
 
     Attributes:
         trial: that it comes from.
-        proof: what was proved of it.
+        verification: what was proved of it.
         files: that were written.
     """
 
     trial: TrainedTrial
-    proof: ExportVerification
+    verification: ExportVerification
     files: tuple[Path, ...]
 
 

@@ -174,7 +174,7 @@ def _spread(of: Mapping[int, Metrics], key: str, spec: str) -> str:
 
 def _costs(trial: TrainedTrial, proof: ExportVerification) -> str:
     cost, speed, side = proof.cost, proof.speed, trial.task.resolution
-    noisy = f" ({speed.marked})" if speed.marks else ""
+    noisy = f" ({speed.marks_text})" if speed.num_marks else ""
     processor = speed.environment.get("processor", speed.device)
     where = processor if speed.device_kind == "cpu" else speed.device
     return (

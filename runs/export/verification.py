@@ -125,7 +125,7 @@ def verify_outputs(
     trained.eval()
     exported.eval()
     apart, largest, correct = torch.zeros(()), torch.zeros(()), 0
-    for x, y in pool.in_order(_BATCH):
+    for x, y in pool.sequential_batches(_BATCH):
         logits, others = trained(x), exported(x)
         # maximum, unlike max, hands a NaN on
         apart = torch.maximum(apart, (logits - others).abs().max())

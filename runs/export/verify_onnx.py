@@ -54,7 +54,7 @@ def _prove(name: str, content: bytes, network: Network, splits: Splits) -> OnnxC
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     apart = largest = 0.0
-    for images, _ in pool.in_order(_BATCH):
+    for images, _ in pool.sequential_batches(_BATCH):
         own = network(images).numpy()
         (other,) = session.run(["logits"], {"image": images.contiguous().numpy()})
         # maximum, unlike max, hands a NaN on

@@ -62,7 +62,7 @@ def _trials(rows: Sequence[tuple[Any, ...]]) -> Columns:
 
 def _measurements(rows: Sequence[tuple[Any, ...]]) -> Columns:
     told = [parse_measurement(row[_MEASUREMENT]) for row in rows]
-    return MeasurementTable.of(told).columns
+    return MeasurementTable.from_records(told).columns
 
 
 def _proposals(rows: Sequence[tuple[Any, ...]]) -> Columns:

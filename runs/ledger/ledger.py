@@ -168,13 +168,13 @@ class Ledger(LedgerReader):
     ) -> None:
         self.close()
 
-    def amend(self, meta: Mapping[str, str]) -> None:
+    def update_meta(self, meta: Mapping[str, str]) -> None:
         """Adds or replaces facts of the study, for one that has grown."""
         with self._transaction():
             for key, value in meta.items():
                 write_row(self._connection, "meta", (key, value))
 
-    def recover(self) -> int:
+    def requeue_running(self) -> int:
         """Plans anew what a driver that is gone left running; how many these were."""
         running = self._trials("WHERE state = 'running'")
         if running:
@@ -248,7 +248,7 @@ class Ledger(LedgerReader):
             self._write_trial(trial._replace(**facts, finished=utc_now()))
             self._write_epochs(record.key, record.curve, record.ratios)
 
-    def adopt(
+    def import_rows(
         self,
         proposals: Iterable[ProposalRow],
         trials: Iterable[ImportedTrial],
@@ -300,7 +300,7 @@ class Ledger(LedgerReader):
 
     def _unfinished(self, key: str) -> TrialRow:
         row = self._trial(key)
-        if row.final:
+        if row.is_final:
             raise ValueError(f"trial {row.number} ({key}) is {row.state} for good")
         return row
 

@@ -90,8 +90,8 @@ class LedgerMerge:
 
     def _believed(self, known: TrialRow, other: TrialRow, folder: Path) -> TrialRow:
         """Which of two rows of one trial is kept."""
-        if not (known.final and other.final):
-            return other if other.final else known
+        if not (known.is_final and other.is_final):
+            return other if other.is_final else known
         best = min(known, other, key=lambda row: (row.state != "done", row.finished or ""))
         if _result(known) != _result(other):
             kept = folder if best is other else self.owners[known.key]
@@ -102,7 +102,7 @@ class LedgerMerge:
             )
         return best
 
-    def settled(self) -> Iterator[ImportedTrial]:
+    def imported_trials(self) -> Iterator[ImportedTrial]:
         """Every trial with its curve and its learned ratios."""
         for folder in dict.fromkeys(self.owners.values()):
             with Ledger.open(folder) as ledger:
@@ -125,9 +125,9 @@ def write_merged(join: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         try:
             with Ledger.create(draft, meta) as ledger:
-                ledger.adopt(join.proposals, join.settled(), join.measurements.values())
+                ledger.import_rows(join.proposals, join.imported_trials(), join.measurements.values())
             for key, row in join.trials.items():
-                _copy(weights_path if row.final else checkpoint_path, key, join.owners[key], out)
+                _copy(weights_path if row.is_final else checkpoint_path, key, join.owners[key], out)
             (draft / LEDGER_FILE).replace(path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

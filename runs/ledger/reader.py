@@ -45,7 +45,7 @@ class LedgerReader:
         """Every answer of the source, in order."""
         return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
 
-    def asked(self) -> list[ProposalKey]:
+    def proposal_keys(self) -> list[ProposalKey]:
         """Every answer of the source without its network, in order."""
         names = ("number", "arm", "digest", "proposal")
         told = self._columns(volumes.PROPOSALS, *names)
@@ -61,19 +61,19 @@ class LedgerReader:
         rows = self._read("proposals", "WHERE arm IS NOT NULL ORDER BY number")
         return [ProposalRow(*columns) for columns in rows]
 
-    def check(self) -> None:
+    def verify_trials(self) -> None:
         """Reads every trial, so that a damaged one is told."""
         self._read("trials")
 
-    def timed(self) -> int:
+    def count_measured_networks(self) -> int:
         """How many networks have been measured."""
         return len({*self._columns(volumes.MEASUREMENTS, "digest")["digest"]})
 
-    def version(self) -> int:
+    def data_version(self) -> int:
         """A number that changes whenever somebody else has written to the ledger."""
         return self._one("PRAGMA data_version")
 
-    def replays(self) -> int:
+    def count_repeated_proposals(self) -> int:
         """How many proposals named a network that had been proposed before.
 
         Trained otherwise, in a later stage, on a higher rung, or for another seed alone, it is
@@ -101,7 +101,7 @@ class LedgerReader:
         """
         return self._columns(volumes.TRIALS, *names)
 
-    def ended(self) -> list[TrialResult]:
+    def trial_results(self) -> list[TrialResult]:
         """What came of every trial, in the order of planning; of one that runs nothing yet."""
         plain = ("key", "proposal", "seed", "state")
         told = self.trial_columns(*plain, "metrics", "cost")
@@ -130,7 +130,7 @@ class LedgerReader:
         rows = self._read("ratios", "WHERE key = ? ORDER BY epoch", key)
         return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
 
-    def learned(self) -> set[str]:
+    def learned_ratio_keys(self) -> set[str]:
         """Keys of the trials with learned ratios that have ended."""
         return {key for key, *_ in self._read("ratios", "GROUP BY key")}
 
@@ -150,20 +150,20 @@ class LedgerReader:
             for sentence in json.loads(text)["warnings"]
         ]
 
-    def frozen(self) -> dict[str, str]:
+    def frozen_digests(self) -> dict[str, str]:
         """By trial with learned ratios the digest of the static network that it has become."""
         rows = self._read("ratios", "WHERE json_extract(row, '$.frozen') IS NOT NULL")
         return {key: json.loads(text)["frozen"] for key, _, text in rows}
 
     def measurements(self) -> list[Measurement]:
         """Every measurement, in order."""
-        return [*self.measured()]
+        return [*self.measurement_table()]
 
-    def measured(self) -> MeasurementTable:
+    def measurement_table(self) -> MeasurementTable:
         """Every measurement, in order, column by column."""
         return MeasurementTable(self._columns(volumes.MEASUREMENTS, *Measurement.model_fields))
 
-    def work(self) -> list[UsageRow]:
+    def usage_rows(self) -> list[UsageRow]:
         """What finished trials and measurements have taken, summed over those that are alike."""
         with translate_errors(self.path):
             found = self._connection.execute(USAGE_QUERY).fetchall()
@@ -180,7 +180,7 @@ class LedgerReader:
         for (on_gpu, cores), each in seconds.items():
             yield UsageRow("measuring", on_gpu, cores, sum(each) if each else None)
 
-    def ran(self) -> list[EnvironmentTrials]:
+    def environments(self) -> list[EnvironmentTrials]:
         """In which environments trials ran, the one of most trials first."""
         query = (
             "SELECT environment, count(*), min(created), max(finished) FROM trials "
@@ -190,7 +190,7 @@ class LedgerReader:
             found = self._connection.execute(query).fetchall()
         return [EnvironmentTrials(json.loads(text), *rest) for text, *rest in found]
 
-    def counts(self) -> dict[TrialState, int]:
+    def state_counts(self) -> dict[TrialState, int]:
         """How many trials are in each state."""
         with translate_errors(self.path):
             found = self._connection.execute("SELECT state, count(*) FROM trials GROUP BY state")

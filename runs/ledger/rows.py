@@ -111,7 +111,7 @@ class TrialRow(NamedTuple):
     finished: str | None
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether the trial has its record."""
         return self.state in FINAL_STATES
 
@@ -140,12 +140,12 @@ class RatioWarning(NamedTuple):
     Attributes:
         key: of the trial.
         epoch: in which it was seen, from 1.
-        sentence: what was seen.
+        message: what was seen.
     """
 
     key: str
     epoch: int
-    sentence: str
+    message: str
 
 
 class ImportedTrial(NamedTuple):

@@ -32,7 +32,7 @@ class DeviceShare:
     threads: int = 1
 
     @classmethod
-    def of(cls, frozen: Mapping[str, Any]) -> "DeviceShare":
+    def from_study(cls, frozen: Mapping[str, Any]) -> "DeviceShare":
         """Those of a study, as its ledger keeps it."""
         executor, recipe = frozen.get("executor", {}), frozen.get("recipe", {})
         return cls(executor.get("gpus_per_trial", 1.0), recipe.get("threads", 1))
@@ -60,7 +60,7 @@ class ComputeUsage:
     hours: Mapping[str, float]
     device_hours: float
 
-    def line(self) -> str:
+    def summary(self) -> str:
         """One line for a reader."""
         parts = [f"{kind} {format_duration(hours)}" for kind, hours in self.hours.items()]
         return f"spent: {', '.join(parts)}; {self.device_hours:.3g} device-hours"

@@ -293,7 +293,7 @@ def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
     reference = subject_digest(parse_subject(json.loads(meta["reference"])))
     if result.reference.digest != reference:
         raise UserError(f"{path}: was timed beside another reference than the study's")
-    known = {row.digest for row in ledger.trials()} | set(ledger.frozen().values())
+    known = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())
     strange = [one.name for one in result.measurements if one.digest not in known | {reference}]
     if strange:
         raise UserError(f"{path}: the study has no network {', '.join(strange)}")

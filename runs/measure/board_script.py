@@ -123,7 +123,7 @@ def _measure(
     itself = network["digest"] == reference["digest"]
     runners = [_runner(each, asked, on_cpu) for each in [session, *([] if itself else [beside])]]
     began, busy, own = time.perf_counter(), _busy_s(), time.process_time()
-    rounds = time_interleaved(*runners, lap_s=LAP_S["cpu" if on_cpu else "other"], asked=asked)
+    rounds = time_interleaved(*runners, min_timing_s=LAP_S["cpu" if on_cpu else "other"], options=asked)
     foreign = _busy_s() - busy - (time.process_time() - own) - 0.01 * _cores()
     capacity = (time.perf_counter() - began) * _cores()
     told = summarize_rounds(rounds, asked.half_width)
@@ -178,15 +178,15 @@ def settled(rounds: list[Round], half_width: float) -> bool:
 
 
 def time_interleaved(
-    network: Runner, reference: Runner | None = None, *, lap_s: float, asked: argparse.Namespace
+    network: Runner, reference: Runner | None = None, *, min_timing_s: float, options: argparse.Namespace
 ) -> list[Round]:
     """Plays rounds until the speed is known as exactly as asked, or time is up."""
     start = time.perf_counter()
     gc.collect()
     gc.disable()
     try:
-        passes = _passes(network, lap_s)
-        others = _passes(reference, lap_s) if reference else 0
+        passes = _passes(network, min_timing_s)
+        others = _passes(reference, min_timing_s) if reference else 0
 
         def play() -> Round:
             if reference is None:
@@ -196,12 +196,12 @@ def time_interleaved(
             first, second = network(passes), network(passes)
             return _mean(first, second), _mean(before, reference(others))
 
-        _warm_up(play, start + WARM_UP_SHARE * asked.seconds)
+        _warm_up(play, start + WARM_UP_SHARE * options.seconds)
         rounds = [play()]
-        while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + asked.seconds:
+        while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + options.seconds:
             rounds.append(play())
             due = len(rounds) >= MIN_ROUNDS and len(rounds) % WINDOW == 0
-            if due and settled(rounds, asked.half_width):
+            if due and settled(rounds, options.half_width):
                 break
         return rounds
     finally:

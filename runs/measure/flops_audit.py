@@ -81,10 +81,10 @@ def describe_mixers(subject: Subject) -> str:
     if isinstance(subject, TimmModel):
         return f"timm:{subject.timm}"
     found = {
-        part.op for stage in subject.realised for block in stage for part in block.parts
+        part.op for stage in subject.realized for block in stage for part in block.parts
         if part.channels
     }  # fmt: skip
-    sp = any(block.pat_sp for stage in subject.realised for block in stage)
+    sp = any(block.pat_sp for stage in subject.realized for block in stage)
     learned = f", learned per {subject.learned.per}" if subject.learned is not None else ""
     return " + ".join([*sorted(found), *(["PAT_sp"] if sp else [])]) + learned
 

@@ -100,7 +100,7 @@ def time_interleaved(
     candidate: Runner,
     reference: Runner | None = None,
     *,
-    shortest_lap_s: float,
+    min_timing_s: float,
     max_seconds: float,
     target_half_width: float,
 ) -> list[Round]:
@@ -111,7 +111,7 @@ def time_interleaved(
     """
     start = time.perf_counter()
     with _no_garbage_collection():
-        play = _game(candidate, reference, shortest_lap_s)
+        play = _game(candidate, reference, min_timing_s)
         _warm_up(play, until=start + _WARM_UP_SHARE * max_seconds)
         rounds = [play()]
         while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + max_seconds:
@@ -144,20 +144,20 @@ def _passes(runner: Runner, shortest_lap_s: float) -> int:
     """Passes of a lap of the length asked for; a first pass, slow for its own reasons, is lost."""
     runner(1)
     passes = 1
-    while (seconds := runner(passes).own) * passes < shortest_lap_s:
+    while (seconds := runner(passes).primary) * passes < shortest_lap_s:
         passes = max(passes + 1, math.ceil(shortest_lap_s / max(seconds, shortest_lap_s / 1000)))
     return passes
 
 
 def _mean(one: Timing, two: Timing) -> Timing:
-    return Timing((one.own + two.own) / 2, (one.other + two.other) / 2)
+    return Timing((one.primary + two.primary) / 2, (one.secondary + two.secondary) / 2)
 
 
 def _warm_up(play: Callable[[], Round], until: float) -> None:
     """Plays until two medians that follow each other agree, or time is up."""
     seconds: list[float] = []
     while time.perf_counter() < until:
-        seconds.append(play().candidate.own)
+        seconds.append(play().candidate.primary)
         if len(seconds) % _WINDOW == 0 and len(seconds) > _WINDOW:
             before, now = median(seconds[-2 * _WINDOW : -_WINDOW]), median(seconds[-_WINDOW:])
             if abs(now / before - 1) < _AGREEMENT:

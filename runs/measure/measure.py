@@ -118,7 +118,7 @@ def _measure(
         watch = _watch(device)
         rounds = time_interleaved(
             *runners,
-            shortest_lap_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
+            min_timing_s=MIN_CPU_TIMING_S if device.type == "cpu" else MIN_GPU_TIMING_S,
             max_seconds=protocol.max_seconds,
             target_half_width=protocol.target_half_width,
         )
@@ -139,7 +139,7 @@ def _measure(
         **_speed(finding, protocol.batch_size),
         **_beside(finding, reference, candidate, protocol.batch_size),
         rounds=len(rounds),
-        wall_cpu_gap=finding.gap,
+        wall_cpu_gap=finding.clock_gap,
         noisy=finding.noisy,
         tainted=tainted,
         peak_memory_bytes=candidate.peak_memory_bytes,

@@ -122,7 +122,7 @@ def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
         splits = trained.splits
         which = np.arange(count) % len(splits.val_y)
         pool = DeviceSplit(splits.val_x[which], splits.val_y[which], splits, 0, torch.device("cpu"))
-        images = next(iter(pool.in_order(count)))[0]
+        images = next(iter(pool.sequential_batches(count)))[0]
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -131,7 +131,7 @@ def remeasure(
         UserError: the reference cannot be timed so.
         MachineError: the device is not there or out of memory, or the disk fails.
     """
-    way, here = TimingSetup.of(protocol), this_machine(protocol)
+    way, here = TimingSetup.from_protocol(protocol), this_machine(protocol)
     known = group_by_digest([] if again else _known(ledger, task, way, here))
     marked = []
     for network in networks:
@@ -140,7 +140,7 @@ def remeasure(
             yield TimedNetwork(network, stands)
             continue
         timed = _timed(ledger, network, task, protocol, reference)
-        if timed.measurement is not None and timed.measurement.marks and protocol.retries:
+        if timed.measurement is not None and timed.measurement.num_marks and protocol.retries:
             marked.append(timed)
         else:
             yield timed
@@ -166,7 +166,7 @@ def _known(ledger: Ledger, task: Task, way: TimingSetup, here: Machine) -> list[
     return [
         each
         for each in ledger.measurements()
-        if (each.resolution, each.in_chans) == size and way.fits(each) and machine(each) == here
+        if (each.resolution, each.in_chans) == size and way.matches(each) and machine(each) == here
     ]
 
 
@@ -177,9 +177,9 @@ def _better(
     for _ in range(protocol.retries):
         again = _timed(ledger, timed.network, task, protocol, reference)
         assert timed.measurement is not None
-        if again.measurement and again.measurement.marks <= timed.measurement.marks:
+        if again.measurement and again.measurement.num_marks <= timed.measurement.num_marks:
             timed = again
-        if timed.measurement is not None and not timed.measurement.marks:
+        if timed.measurement is not None and not timed.measurement.num_marks:
             break
     return timed
 

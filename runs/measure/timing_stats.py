@@ -19,12 +19,12 @@ class Timing(NamedTuple):
     """Seconds of one forward pass by two clocks.
 
     Attributes:
-        own: by the clock that decides, which counts what the device did for us.
-        other: by a second clock, which agrees with the first while the device is ours alone.
+        primary: by the clock that decides, which counts what the device did for us.
+        secondary: by a second clock, which agrees with the first while the device is ours alone.
     """
 
-    own: float
-    other: float
+    primary: float
+    secondary: float
 
 
 SECOND = Timing(1.0, 1.0)
@@ -57,13 +57,13 @@ class RoundSummary(NamedTuple):
     Attributes:
         speed: how many times as fast as the reference, by the clock that decides.
         reference_seconds: of one forward pass of the reference.
-        gap: share by which the speed differs on the other clock.
+        clock_gap: share by which the speed differs on the other clock.
         noisy: the clocks disagree, or the interval is wider than was asked for.
     """
 
     speed: Interval
     reference_seconds: float
-    gap: float
+    clock_gap: float
     noisy: bool
 
 
@@ -95,7 +95,7 @@ def _spared(count: int) -> int:
 
 def relative_speeds(rounds: Iterable[Round]) -> list[float]:
     """Speed of the candidate relative to the reference in each round, by the clock that decides."""
-    return [round_.reference.own / round_.candidate.own for round_ in rounds]
+    return [round_.reference.primary / round_.candidate.primary for round_ in rounds]
 
 
 def is_precise_enough(rounds: Sequence[Round], target_half_width: float) -> bool:
@@ -108,8 +108,8 @@ def is_precise_enough(rounds: Sequence[Round], target_half_width: float) -> bool
 def summarize_rounds(rounds: Sequence[Round], target_half_width: float) -> RoundSummary:
     """What the rounds (at least one) say."""
     speed = median_interval(relative_speeds(rounds))
-    by_other = median(round_.reference.other / round_.candidate.other for round_ in rounds)
+    by_other = median(round_.reference.secondary / round_.candidate.secondary for round_ in rounds)
     gap = abs(by_other / speed.median - 1)
     noisy = gap > MAX_CLOCK_GAP or not is_precise_enough(rounds, target_half_width)
-    reference_seconds = median(round_.reference.own for round_ in rounds)
+    reference_seconds = median(round_.reference.primary for round_ in rounds)
     return RoundSummary(speed, reference_seconds, gap, noisy)

@@ -14,7 +14,7 @@ _DISAGREE = 1e-3  # difference of logits over the largest logit
 
 def learning_warnings(learner: RatioLearner) -> list[str]:
     """What is wrong with the ratios at which learning ends."""
-    slots = learner.found
+    slots = learner.learned_blocks
     return [
         *_extreme(learner, slots),
         *_takes_all(learner, slots),
@@ -31,7 +31,7 @@ def gap_warnings(gap: float) -> list[str]:
 
 
 def _name(slot: LearnedBlock) -> str:
-    return f"stage {slot.place[0] + 1}, block {slot.place[1] + 1}"
+    return f"stage {slot.block_index[0] + 1}, block {slot.block_index[1] + 1}"
 
 
 def _extreme(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
@@ -40,37 +40,37 @@ def _extreme(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[s
     for word, end in (("smallest", 0), ("largest", -1)):
         if _forced(learner, slots, end):
             continue
-        if all(slot.learned(learner.sizes[slot.place]) == _ends(slot)[end] for slot in slots):
+        if all(slot.learned_sizes(learner.sizes[slot.block_index]) == _ends(slot)[end] for slot in slots):
             yield f"all layers have ended at their {word} ratio"
 
 
 def _ends(slot: LearnedBlock) -> list[tuple[float, ...]]:
     """The sizes of the learned parts of all options, in order."""
-    return sorted(map(slot.learned, slot.options))
+    return sorted(map(slot.learned_sizes, slot.options))
 
 
 def _forced(learner: RatioLearner, slots: Sequence[LearnedBlock], end: int) -> bool:
     """Whether the budget leaves no other choice, or is large enough for all that can be spent."""
-    if learner.allowed is None:
+    if learner.budget_macs is None:
         return False
     least, most = mac_range(slots)
     if end:
-        return learner.allowed >= most
+        return learner.budget_macs >= most
     steps = (
         min((cost - min(costs) for cost in costs if cost > min(costs)), default=0)
         for costs in (slot.costs.values() for slot in slots)
     )
-    return learner.allowed < least + min(filter(None, steps), default=1)
+    return learner.budget_macs < least + min(filter(None, steps), default=1)
 
 
 def _takes_all(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     if len(slots) < 3:
         return
-    used = {slot.place: mixer_macs(slot, learner.sizes[slot.place]) for slot in slots}
-    even = {slot.place: mixer_macs(slot, learner.start[slot.place]) for slot in slots}
+    used = {slot.block_index: mixer_macs(slot, learner.sizes[slot.block_index]) for slot in slots}
+    even = {slot.block_index: mixer_macs(slot, learner.initial_sizes[slot.block_index]) for slot in slots}
     for slot in slots:
-        share = used[slot.place] / (sum(used.values()) or 1)
-        common = even[slot.place] / (sum(even.values()) or 1)
+        share = used[slot.block_index] / (sum(used.values()) or 1)
+        common = even[slot.block_index] / (sum(even.values()) or 1)
         if share > _TAKES_ALL and share > _OVER_UNIFORM * common:
             yield f"{_name(slot)} takes {share:.0%} of what all learned layers use"
 
@@ -78,20 +78,20 @@ def _takes_all(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator
 def _still(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     if any(_forced(learner, slots, end) for end in (0, -1)):
         return
-    if all(learner.farthest[slot.place] <= _STILL * slot.learning.grain for slot in slots):
+    if all(learner.max_displacement[slot.block_index] <= _STILL * slot.learning.grain for slot in slots):
         yield "no ratio has moved from where it started"
 
 
 def _wandering(learner: RatioLearner, slots: Sequence[LearnedBlock]) -> Iterator[str]:
     for slot in slots:
-        before = learner.late.get(slot.place)
+        before = learner.late_sizes.get(slot.block_index)
         if before is None:
             continue
-        path = learner.paths[slot.place]
+        path = learner.path_lengths[slot.block_index]
         forward = sum(
             abs(a - b)
             for a, b in zip(
-                slot.learned(before), slot.learned(learner.sizes[slot.place]), strict=True
+                slot.learned_sizes(before), slot.learned_sizes(learner.sizes[slot.block_index]), strict=True
             )
         )
         if path > 2 * slot.learning.grain and path > _WANDERS * max(forward, 1.0):

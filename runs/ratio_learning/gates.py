@@ -31,43 +31,43 @@ class GateLearner(RatioLearner):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.gates = {
-            slot.place: [
+            slot.block_index: [
                 _GATE if option <= self._nearest(slot) else -_GATE
                 for option in range(1, len(slot.options))
             ]
-            for slot in self.found
+            for slot in self.learned_blocks
         }
 
     def _nearest(self, slot: LearnedBlock) -> int:
-        wanted = slot.learned(self.start[slot.place])[0]
-        sizes = [slot.learned(option)[0] for option in slot.options]
+        wanted = slot.learned_sizes(self.initial_sizes[slot.block_index])[0]
+        sizes = [slot.learned_sizes(option)[0] for option in slot.options]
         return min(range(len(sizes)), key=lambda index: abs(sizes[index] - wanted))
 
-    def _place(self, step: int) -> None:  # noqa: ARG002
-        for slot in self.found:
-            count = _open(self.gates[slot.place])
+    def _update_boundaries(self, step: int) -> None:  # noqa: ARG002
+        for slot in self.learned_blocks:
+            count = _open(self.gates[slot.block_index])
             now = slot.options[count]
             widest = slot.options[min(count + 1, len(slot.options) - 1)]
-            self.sizes[slot.place] = tuple(map(float, now))
-            self.mixers[slot.place].place(now, 0.0, widest, slot.options[0])
+            self.sizes[slot.block_index] = tuple(map(float, now))
+            self.mixers[slot.block_index].set_sizes(now, 0.0, widest, slot.options[0])
 
-    def learn(self, step: int, scale: float = 1.0) -> None:
+    def update_sizes(self, step: int, scale: float = 1.0) -> None:
         """See `RatioLearner.learn`; a gradient that is no number moves nothing."""
-        if self.fixed(step):
+        if self.is_frozen_at(step):
             return
         gradients = self._gradients()
         every = [value / scale for row in gradients.values() for value in row]
         usual = math.sqrt(fmean(value * value for value in every)) if every else 0.0
         if not math.isfinite(usual):
             return
-        self._note(every)
-        if self.allowed is not None:
-            pressure = self.multiplier + _GAIN * math.log(self.used() / self.allowed)
+        self._record_gradients(every)
+        if self.budget_macs is not None:
+            pressure = self.multiplier + _GAIN * math.log(self.used_macs() / self.budget_macs)
             self.multiplier = min(max(pressure, -_PRESSURE), _PRESSURE)
         fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
         rate = min(_TRAVEL / self.freeze_step, _FASTEST) * fading
-        for slot in self.found:
-            place = slot.place
+        for slot in self.learned_blocks:
+            place = slot.block_index
             forces = [
                 gradient / scale / (usual + 1e-12) + self.multiplier
                 for gradient in gradients[place]
@@ -77,22 +77,22 @@ class GateLearner(RatioLearner):
                 for gate, force in zip(self.gates[place], forces, strict=True)
             ]
             self.gates[place] = _in_order(moved)
-            self._move(slot, slot.options[_open(self.gates[place])], step)
+            self._set_sizes(slot, slot.options[_open(self.gates[place])], step)
 
     def _gradients(self) -> dict[BlockIndex, list[float]]:
         """Of the loss with respect to each gate of a block."""
-        rows = [self._row(slot) for slot in self.found]
+        rows = [self._row(slot) for slot in self.learned_blocks]
         values = torch.cat(rows).tolist()
         found: dict[BlockIndex, list[float]] = {}
-        for slot, row in zip(self.found, rows, strict=True):
-            found[slot.place] = self._of_gates(slot, values[: len(row)])
+        for slot, row in zip(self.learned_blocks, rows, strict=True):
+            found[slot.block_index] = self._of_gates(slot, values[: len(row)])
             values = values[len(row) :]
         return found
 
     def _row(self, slot: LearnedBlock) -> Tensor:
         """The gradient with respect to how far each channel lies before the boundary."""
         (position,) = slot.learning.parts
-        shares = self.mixers[slot.place].shares
+        shares = self.mixers[slot.block_index].shares
         whole = torch.zeros_like(shares) if shares.grad is None else shares.grad
         row: Tensor = whole[position]
         return row
@@ -101,21 +101,21 @@ class GateLearner(RatioLearner):
         (position,) = slot.learning.parts
         ends = [sum(option[: position + 1]) for option in slot.options]
         groups = [sum(row[low:high]) for low, high in pairwise(ends)]
-        gates = [gate > 0 for gate in self.gates[slot.place]]
+        gates = [gate > 0 for gate in self.gates[slot.block_index]]
         return [
             _through(groups, gates, index) if all(gates[:index]) else 0.0
             for index in range(len(gates))
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See `RatioLearner.state`."""
-        return super().state() | {
+        return super().state_dict() | {
             "gates": [[*place, *gates] for place, gates in self.gates.items()]
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `RatioLearner.restore`."""
-        super().restore(state)
+        super().load_state_dict(state)
         self.gates = {(row[0], row[1]): list(row[2:]) for row in state["gates"]}
 
 

@@ -24,23 +24,23 @@ class InputDependentLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._costs = {slot.place: self._option_costs(slot) for slot in self.found}
-        self._begin = {slot.place: self._first_shift(slot) for slot in self.found}
-        self._used = float(sum(slot.costs[self._start_of(slot)] for slot in self.found))
+        self._costs = {slot.block_index: self._option_costs(slot) for slot in self.learned_blocks}
+        self._begin = {slot.block_index: self._first_shift(slot) for slot in self.learned_blocks}
+        self._used = float(sum(slot.costs[self._start_of(slot)] for slot in self.learned_blocks))
         self._press(0.0)
 
     def _option_costs(self, slot: LearnedBlock) -> Tensor:
-        mixer: InputDependentMixer = self.mixers[slot.place]
+        mixer: InputDependentMixer = self.mixers[slot.block_index]
         costs = [float(slot.costs[option]) for option in mixer.options]
         return torch.tensor(costs, device=next(mixer.predictor.parameters()).device)
 
     def _start_of(self, slot: LearnedBlock) -> tuple[int, ...]:
-        return tuple(int(size) for size in self.start[slot.place])
+        return tuple(int(size) for size in self.initial_sizes[slot.block_index])
 
     def _first_shift(self, slot: LearnedBlock) -> float:
         """What added to nothing makes a predictor say the size to start from."""
-        sizes = [slot.learned(option)[0] for option in slot.options]
-        share = (slot.learned(self.start[slot.place])[0] - min(sizes)) / max(
+        sizes = [slot.learned_sizes(option)[0] for option in slot.options]
+        share = (slot.learned_sizes(self.initial_sizes[slot.block_index])[0] - min(sizes)) / max(
             max(sizes) - min(sizes), 1
         )
         share = min(max(share, 0.02), 0.98)
@@ -49,36 +49,36 @@ class InputDependentLearner(RatioLearner):
     def _press(self, multiplier: float) -> None:
         self.multiplier = multiplier
         for place, mixer in self.mixers.items():
-            mixer.shift = self._begin[place] - multiplier
+            mixer.logit_offset = self._begin[place] - multiplier
 
-    def _place(self, step: int) -> None:  # noqa: ARG002
+    def _update_boundaries(self, step: int) -> None:  # noqa: ARG002
         for mixer in self.mixers.values():
-            mixer.learns = True
+            mixer.predictor_trainable = True
 
-    def _settle(self) -> None:
+    def _freeze(self) -> None:
         """Fixes the predictors; from now on they only follow the budget."""
         for mixer in self.mixers.values():
-            mixer.learns = False
+            mixer.predictor_trainable = False
         self.settled = True
 
-    def learn(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
+    def update_sizes(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
         """See `RatioLearner.learn`; the optimiser has taken the scale off the gradients."""
-        macs = self._mean_macs({place: mixer.chosen for place, mixer in self.mixers.items()})
+        macs = self._mean_macs({place: mixer.option_indices for place, mixer in self.mixers.items()})
         gradients = [
             parameter.grad
             for mixer in self.mixers.values()
             for parameter in mixer.predictor.parameters()
             if parameter.grad is not None
         ]
-        if self.fixed(step) or not gradients:
+        if self.is_frozen_at(step) or not gradients:
             self._used = float(macs)
         else:
             norm = nn.utils.get_total_norm(gradients)
             self._used, steepness = torch.stack((macs, norm.to(macs))).tolist()
             if math.isfinite(steepness):
-                self._note([steepness])
-        if self.allowed is not None:
-            self._press(self.multiplier + _GAIN * math.log(self._used / self.allowed))
+                self._record_gradients([steepness])
+        if self.budget_macs is not None:
+            self._press(self.multiplier + _GAIN * math.log(self._used / self.budget_macs))
 
     def _mean_macs(self, chosen: OptionIndices) -> Tensor:
         means = [self._costs[place].to(own.device)[own].mean() for place, own in chosen.items()]
@@ -88,15 +88,15 @@ class InputDependentLearner(RatioLearner):
         """What the mixers cost on average with these sizes."""
         return float(self._mean_macs(chosen))
 
-    def watch(self, chosen: OptionIndices) -> None:
+    def record_sizes(self, chosen: OptionIndices) -> None:
         """Takes the mean sizes of these images for the present ones of the blocks."""
-        for slot in self.found:
-            mixer: InputDependentMixer = self.mixers[slot.place]
+        for slot in self.learned_blocks:
+            mixer: InputDependentMixer = self.mixers[slot.block_index]
             options = torch.tensor(mixer.options, dtype=torch.float64)
-            sizes: Sequence[float] = options[chosen[slot.place].cpu()].mean(0).tolist()
-            self._move(slot, sizes, 0)
+            sizes: Sequence[float] = options[chosen[slot.block_index].cpu()].mean(0).tolist()
+            self._set_sizes(slot, sizes, 0)
 
-    def used(self) -> float:
+    def used_macs(self) -> float:
         """Multiply-accumulates of the mixers that learn, on average over the last images."""
         return self._used
 
@@ -106,7 +106,7 @@ class InputDependentLearner(RatioLearner):
         Args:
             choose: runs the network over the images that count.
         """
-        if self.allowed is None:
+        if self.budget_macs is None:
             self._used = self.mean_macs(choose())
             return
         low, high = self.multiplier - _REACH, self.multiplier + _REACH
@@ -115,19 +115,19 @@ class InputDependentLearner(RatioLearner):
             middle = (low + high) / 2
             self._press(middle)
             used = self.mean_macs(choose())
-            if used > self.allowed:
+            if used > self.budget_macs:
                 low = middle
             else:
                 high, best = middle, (middle, used)
         self._press(best[0])
         self._used = self.mean_macs(choose())
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See `RatioLearner.state`."""
-        return super().state() | {"used": self._used}
+        return super().state_dict() | {"used": self._used}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `RatioLearner.restore`."""
-        super().restore(state)
+        super().load_state_dict(state)
         self._used = float(state["used"])
         self._press(self.multiplier)

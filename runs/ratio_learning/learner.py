@@ -23,49 +23,49 @@ class RatioLearner(ABC):
     """Moves the learned ratios of a network while it is trained.
 
     Attributes:
-        found: the blocks that learn.
-        allowed: multiply-accumulates that their mixers may cost together; None for no limit.
+        learned_blocks: the blocks that learn.
+        budget_macs: multiply-accumulates that their mixers may cost together; None for no limit.
         freeze_step: the first step with fixed ratios.
         sizes: by block the channels of each part at present.
         multiplier: pressure of the budget.
-        settled: whether the ratios are fixed.
-        farthest: by block the channels that a boundary has been away from its start at most.
-        late: the sizes with which the last fifth of learning began.
-        paths: channels that boundaries have gone since, there and back.
+        is_frozen: whether the ratios are fixed.
+        max_displacement: by block the channels that a boundary has been away from its start at most.
+        late_sizes: the sizes with which the last fifth of learning began.
+        path_lengths: channels that boundaries have gone since, there and back.
     """
 
     def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
         architecture = network.architecture
         shape = (resolution, network.in_chans, network.num_classes)
-        self.found = learned_blocks(architecture, resolution)
-        self.allowed = allowed_macs(architecture, *shape) or None  # parts that cost nothing
+        self.learned_blocks = learned_blocks(architecture, resolution)
+        self.budget_macs = allowed_macs(architecture, *shape) or None  # parts that cost nothing
         self.freeze_step = max(math.floor(freeze * steps), 1)
         self.mixers: dict[BlockIndex, Any] = learned_mixers(network)
-        self.start: dict[BlockIndex, tuple[float, ...]] = {
+        self.initial_sizes: dict[BlockIndex, tuple[float, ...]] = {
             place: tuple(map(float, sizes))
             for place, sizes in uniform_sizes(architecture, *shape).items()
         }
-        self.sizes = dict(self.start)
+        self.sizes = dict(self.initial_sizes)
         self.multiplier = 0.0
-        self.settled = False
-        self.farthest = dict.fromkeys(self.sizes, 0.0)
-        self.late: dict[BlockIndex, tuple[float, ...]] = {}
-        self.paths = dict.fromkeys(self.sizes, 0.0)
+        self.is_frozen = False
+        self.max_displacement = dict.fromkeys(self.sizes, 0.0)
+        self.late_sizes: dict[BlockIndex, tuple[float, ...]] = {}
+        self.path_lengths = dict.fromkeys(self.sizes, 0.0)
         self._squares: list[float] = []
 
-    def place(self, step: int) -> None:
+    def update_boundaries(self, step: int) -> None:
         """Puts the boundaries where they are for a step, counted from 0."""
-        if not self.fixed(step):
-            self._place(step)
-        elif not self.settled:
-            self._settle()
+        if not self.is_frozen_at(step):
+            self._update_boundaries(step)
+        elif not self.is_frozen:
+            self._freeze()
 
     @abstractmethod
-    def _place(self, step: int) -> None:
+    def _update_boundaries(self, step: int) -> None:
         """The same before the ratios are fixed."""
 
     @abstractmethod
-    def learn(self, step: int, scale: float = 1.0) -> None:
+    def update_sizes(self, step: int, scale: float = 1.0) -> None:
         """Moves the boundaries by the gradients of a step.
 
         Args:
@@ -73,69 +73,69 @@ class RatioLearner(ABC):
             scale: what the loss was multiplied by.
         """
 
-    def fixed(self, step: int) -> bool:
+    def is_frozen_at(self, step: int) -> bool:
         """Whether the ratios stay as they are from this step on."""
         return step >= self.freeze_step
 
-    def used(self) -> float:
+    def used_macs(self) -> float:
         """Multiply-accumulates of the mixers that learn, at present."""
-        return sum(mixer_macs(slot, self.sizes[slot.place]) for slot in self.found)
+        return sum(mixer_macs(slot, self.sizes[slot.block_index]) for slot in self.learned_blocks)
 
     def copy_to(self, network: nn.Module) -> None:
         """Puts the boundaries of another network with the same blocks where they are here."""
         for place, mixer in learned_mixers(network).items():
             mixer.set_extra_state(self.mixers[place].get_extra_state())
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that further learning depends on, as plain data."""
         return {
             "sizes": [[*place, *sizes] for place, sizes in self.sizes.items()],
-            "late": [[*place, *sizes] for place, sizes in self.late.items()],
-            "paths": [[*place, path] for place, path in self.paths.items()],
-            "farthest": [[*place, far] for place, far in self.farthest.items()],
+            "late": [[*place, *sizes] for place, sizes in self.late_sizes.items()],
+            "paths": [[*place, path] for place, path in self.path_lengths.items()],
+            "farthest": [[*place, far] for place, far in self.max_displacement.items()],
             "multiplier": self.multiplier,
-            "settled": self.settled,
+            "settled": self.is_frozen,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state` gave."""
         self.sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["sizes"]}
-        self.late = {(row[0], row[1]): tuple(row[2:]) for row in state["late"]}
-        self.paths = {(row[0], row[1]): row[2] for row in state["paths"]}
-        self.farthest = {(row[0], row[1]): row[2] for row in state["farthest"]}
-        self.multiplier, self.settled = state["multiplier"], state["settled"]
+        self.late_sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["late"]}
+        self.path_lengths = {(row[0], row[1]): row[2] for row in state["paths"]}
+        self.max_displacement = {(row[0], row[1]): row[2] for row in state["farthest"]}
+        self.multiplier, self.is_frozen = state["multiplier"], state["settled"]
 
-    def take_norm(self) -> float:
+    def pop_gradient_norm(self) -> float:
         """The root mean square of the gradients' norms since it was last asked for."""
         norm = math.sqrt(fmean(self._squares)) if self._squares else 0.0
         self._squares = []
         return norm
 
-    def _move(self, slot: LearnedBlock, sizes: Sequence[float], step: int) -> None:
+    def _set_sizes(self, slot: LearnedBlock, sizes: Sequence[float], step: int) -> None:
         """Takes up new sizes of a block."""
-        before, place = self.sizes[slot.place], slot.place
+        before, place = self.sizes[slot.block_index], slot.block_index
         if step >= _LATE * self.freeze_step:
-            self.late.setdefault(place, before)
-            self.paths[place] += sum(self._apart(slot, before, sizes))
+            self.late_sizes.setdefault(place, before)
+            self.path_lengths[place] += sum(self._apart(slot, before, sizes))
         self.sizes[place] = tuple(map(float, sizes))
-        away = max(self._apart(slot, self.start[place], sizes))
-        self.farthest[place] = max(self.farthest[place], away)
+        away = max(self._apart(slot, self.initial_sizes[place], sizes))
+        self.max_displacement[place] = max(self.max_displacement[place], away)
 
     def _apart(self, slot: LearnedBlock, one: Sequence[float], two: Sequence[float]) -> list[float]:
         """By how many channels the learned parts differ."""
-        return [abs(a - b) for a, b in zip(slot.learned(one), slot.learned(two), strict=True)]
+        return [abs(a - b) for a, b in zip(slot.learned_sizes(one), slot.learned_sizes(two), strict=True)]
 
-    def _note(self, gradients: Iterable[float]) -> None:
+    def _record_gradients(self, gradients: Iterable[float]) -> None:
         self._squares.append(sum(gradient * gradient for gradient in gradients))
 
-    def _settle(self) -> None:
+    def _freeze(self) -> None:
         """Fixes the ratios at legal sizes within the budget."""
-        wanted = [slot.learned(self.sizes[slot.place]) for slot in self.found]
-        settled = project_to_budget(self.found, wanted, self.allowed)
+        wanted = [slot.learned_sizes(self.sizes[slot.block_index]) for slot in self.learned_blocks]
+        settled = project_to_budget(self.learned_blocks, wanted, self.budget_macs)
         self.sizes = {place: tuple(map(float, sizes)) for place, sizes in settled.items()}
         for place, mixer in self.mixers.items():
-            mixer.place(self.sizes[place], 0.0)
-        self.settled = True
+            mixer.set_sizes(self.sizes[place], 0.0)
+        self.is_frozen = True
 
 
 def mixer_macs(slot: LearnedBlock, sizes: Sequence[float]) -> float:
@@ -145,7 +145,7 @@ def mixer_macs(slot: LearnedBlock, sizes: Sequence[float]) -> float:
 
 def cost_polynomials(slot: LearnedBlock) -> list[tuple[float, float]]:
     """Of each part the coefficients of its cost by its size, a polynomial of second degree."""
-    return [_polynomial(part, slot.places) for part in slot.block.parts]
+    return [_polynomial(part, slot.map_area) for part in slot.block.parts]
 
 
 def _polynomial(part: RealizedPart, places: int) -> tuple[float, float]:

@@ -35,51 +35,51 @@ class ThresholdLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._polynomials = {slot.place: cost_polynomials(slot) for slot in self.found}
-        self._momentum = [0.0 for slot in self.found for _ in slot.learning.parts]
+        self._polynomials = {slot.block_index: cost_polynomials(slot) for slot in self.learned_blocks}
+        self._momentum = [0.0 for slot in self.learned_blocks for _ in slot.learning.parts]
         self._scale = 0.0
         self._taken = 0
 
-    def _place(self, step: int) -> None:
-        for slot in self.found:
+    def _update_boundaries(self, step: int) -> None:
+        for slot in self.learned_blocks:
             ramp = self.ramp(step, slot.block.width)
-            self.mixers[slot.place].place(self.sizes[slot.place], ramp)
+            self.mixers[slot.block_index].set_sizes(self.sizes[slot.block_index], ramp)
 
     def ramp(self, step: int, width: int) -> float:
         """Channels over which a boundary is soft: from a quarter of the width down to one."""
         widest = max(_WIDEST_RAMP * width, 1.0)
         return float(widest ** (1 - step / self.freeze_step))
 
-    def learn(self, step: int, scale: float = 1.0) -> None:
+    def update_sizes(self, step: int, scale: float = 1.0) -> None:
         """See `RatioLearner.learn`; a gradient that is no number moves nothing."""
-        if self.fixed(step):
+        if self.is_frozen_at(step):
             return
         gradients = [gradient / scale for gradient in self._gradients()]
         if not all(map(math.isfinite, gradients)):
             return
-        self._note(gradients)
+        self._record_gradients(gradients)
         shares = [
             size / slot.block.width
-            for slot in self.found
-            for size in slot.learned(self.sizes[slot.place])
+            for slot in self.learned_blocks
+            for size in slot.learned_sizes(self.sizes[slot.block_index])
         ]
-        if self.allowed is not None:
+        if self.budget_macs is not None:
             slopes = self._slopes(shares)
-            price = -_across(gradients, slopes) * self.allowed
+            price = -_across(gradients, slopes) * self.budget_macs
             self.multiplier += (1 - _MOMENTUM) * (price - self.multiplier)
             gradients = _along(gradients, slopes)
         moves = self._moves(gradients, step)
         moved = [share - move for share, move in zip(shares, moves, strict=True)]
         for slot, sizes in self._divided(self._projected(moved)):
-            self._move(slot, sizes, step)
+            self._set_sizes(slot, sizes, step)
 
     def _gradients(self) -> list[float]:
         """Of the loss with respect to each learned share of a width."""
-        mixers: list[LearnedMixer] = [self.mixers[slot.place] for slot in self.found]
+        mixers: list[LearnedMixer] = [self.mixers[slot.block_index] for slot in self.learned_blocks]
         every = torch.cat([_gradient(mixer).flatten() for mixer in mixers]).tolist()
         rows: list[float] = []
         start = 0
-        for slot, mixer in zip(self.found, mixers, strict=True):
+        for slot, mixer in zip(self.learned_blocks, mixers, strict=True):
             ends = []
             for end in accumulate(mixer.sizes[:-1]):
                 low = max(math.floor(end - mixer.ramp / 2 - 0.5) + 1, 0)
@@ -106,12 +106,12 @@ class ThresholdLearner(RatioLearner):
     def _projected(self, shares: Sequence[float]) -> list[float]:
         """The shares moved along the gradient of the cost until they cost what is allowed."""
         inside = self._clipped(shares)
-        if self.allowed is None:
+        if self.budget_macs is None:
             return inside
         stuck = [False] * len(inside)
         for _ in range(_PROJECTIONS):
-            excess = self._spent(inside) - self.allowed
-            if abs(excess) <= _TOLERANCE * self.allowed:
+            excess = self._spent(inside) - self.budget_macs
+            if abs(excess) <= _TOLERANCE * self.budget_macs:
                 break
             slopes = self._slopes(inside)
             free = sum(s * s for s, held in zip(slopes, stuck, strict=True) if not held)
@@ -137,7 +137,7 @@ class ThresholdLearner(RatioLearner):
         """
         step = excess / sum(way * way for way in ways)
         tried = [share - step * way for share, way in zip(shares, ways, strict=True)]
-        bend = (self._spent(tried) - (self.allowed or 0)) / excess
+        bend = (self._spent(tried) - (self.budget_macs or 0)) / excess
         step *= 2 / (1 + math.sqrt(max(1 - 4 * bend, 0.0)))
         return [share - step * way for share, way in zip(shares, ways, strict=True)]
 
@@ -145,7 +145,7 @@ class ThresholdLearner(RatioLearner):
         """Shares within what is legal: at least the grain each, at most what is left together."""
         clipped: list[float] = []
         remaining = iter(shares)
-        for slot in self.found:
+        for slot in self.learned_blocks:
             width, grain = slot.block.width, slot.learning.grain
             own = [next(remaining) for _ in slot.learning.parts]
             fixed = sum(
@@ -159,7 +159,7 @@ class ThresholdLearner(RatioLearner):
 
     def _spent(self, shares: Sequence[float]) -> float:
         return sum(
-            evaluate_polynomials(self._polynomials[slot.place], sizes)
+            evaluate_polynomials(self._polynomials[slot.block_index], sizes)
             for slot, sizes in self._divided(shares)
         )
 
@@ -169,7 +169,7 @@ class ThresholdLearner(RatioLearner):
         for slot, sizes in self._divided(shares):
             by_size = [
                 2 * square * size + linear
-                for (square, linear), size in zip(self._polynomials[slot.place], sizes, strict=True)
+                for (square, linear), size in zip(self._polynomials[slot.block_index], sizes, strict=True)
             ]
             slopes += [
                 slot.block.width * (by_size[position] - by_size[-1])
@@ -179,21 +179,21 @@ class ThresholdLearner(RatioLearner):
 
     def _divided(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
         remaining = iter(shares)
-        for slot in self.found:
+        for slot in self.learned_blocks:
             sizes = [float(size) for size in slot.start]
             for position in slot.learning.parts:
                 sizes[position] = next(remaining) * slot.block.width
             sizes[-1] = max(slot.block.width - sum(sizes[:-1]), 0.0)
             yield slot, sizes
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """See `RatioLearner.state`."""
         moments = {"momentum": self._momentum, "scale": self._scale, "taken": self._taken}
-        return super().state() | moments
+        return super().state_dict() | moments
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `RatioLearner.restore`."""
-        super().restore(state)
+        super().load_state_dict(state)
         self._momentum, self._scale = list(state["momentum"]), state["scale"]
         self._taken = state["taken"]
 

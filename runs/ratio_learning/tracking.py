@@ -71,7 +71,7 @@ def ratio_epoch(
         facts = _by_input(learner, network, val, last=last)
     else:
         sizes = {b.name: learner.sizes[b[:2]][b.part] for b in boundaries}
-        facts = {"channels": sizes, "used_macs": learner.used()}
+        facts = {"channels": sizes, "used_macs": learner.used_macs()}
     widths = {b.name: network.architecture.widths[b.stage] for b in boundaries}
     warnings = learning_warnings(learner) if frozen else []
     gap = relative_logit_gap(network, val) if last else None
@@ -80,9 +80,9 @@ def ratio_epoch(
     return RatioEpoch(
         epoch=epoch,
         ratios={name: size / widths[name] for name, size in facts["channels"].items()},
-        budget_macs=learner.allowed,
+        budget_macs=learner.budget_macs,
         multiplier=learner.multiplier,
-        gradient_norm=learner.take_norm(),
+        gradient_norm=learner.pop_gradient_norm(),
         ramp=max(getattr(mixer, "ramp", 0.0) for mixer in learner.mixers.values()),
         warnings=tuple(warnings),
         gap=gap,
@@ -99,7 +99,7 @@ def relative_logit_gap(network: Network, val: DeviceSplit) -> float:
     with learned ratios and the static one that it freezes to, or, where every image has its own
     ratio, of masked images and of images grouped by size.
     """
-    images = next(iter(val.in_order(_BATCH)))[0]
+    images = next(iter(val.sequential_batches(_BATCH)))[0]
     network.eval()
     logits = network(images)
     if network.architecture.learned is not None and network.architecture.learned.per == "input":
@@ -140,12 +140,12 @@ def chosen_sizes(network: nn.Module, pool: DeviceSplit, kind: str = "clean") -> 
     mixers = learned_mixers(network)
     found: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
     network.eval()
-    for x, _ in pool.in_order(_BATCH):
+    for x, _ in pool.sequential_batches(_BATCH):
         network(_KINDS[kind](x))
         for place, mixer in mixers.items():
             assert isinstance(mixer, InputDependentMixer)
-            assert mixer.chosen is not None
-            found[place].append(mixer.chosen.cpu())
+            assert mixer.option_indices is not None
+            found[place].append(mixer.option_indices.cpu())
     return {place: torch.cat(batches) for place, batches in found.items()}
 
 
@@ -178,7 +178,7 @@ def _by_input(
     learner: InputDependentLearner, network: Network, val: DeviceSplit, *, last: bool
 ) -> dict[str, Any]:
     chosen = chosen_sizes(network, val)
-    learner.watch(chosen)
+    learner.record_sizes(chosen)
     boundaries = network.architecture.boundaries
     channels = {b.name: _channels(learner, b, chosen) for b in boundaries}
     labels = val.labels.cpu()

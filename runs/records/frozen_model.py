@@ -49,7 +49,7 @@ def frozen_sizes(
         )
     sizes = {
         boundary[:2]: [
-            part.channels for part in architecture.realised[boundary.stage][boundary.block].parts
+            part.channels for part in architecture.realized[boundary.stage][boundary.block].parts
         ]
         for boundary in architecture.boundaries
     }

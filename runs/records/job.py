@@ -35,7 +35,7 @@ class Job(Value):
     branches: bool = False
 
     @property
-    def keys(self) -> dict[int, str]:
+    def trial_keys(self) -> dict[int, str]:
         """The key of each seed's trial."""
         return {
             seed: trial_key(self.subject, self.task, self.recipe, self.fidelity, seed)
@@ -43,13 +43,13 @@ class Job(Value):
         }
 
     @property
-    def trunk(self) -> int:
+    def trunk_epochs(self) -> int:
         """Epochs at its start that it shares with longer trainings; 0 where it does not branch.
 
         When learned ratios are fixed depends on the length of the training from the start.
         """
         learns = isinstance(self.subject, Architecture) and self.subject.learned is not None
-        return self.recipe.trunk(self.fidelity) if self.branches and not learns else 0
+        return self.recipe.trunk_epochs(self.fidelity) if self.branches and not learns else 0
 
     def trunk_key(self, seed: int) -> str:
         """What is equal for trainings of different lengths that share their trunk."""
@@ -63,7 +63,7 @@ def trial_key(subject: Subject, task: Task, recipe: Recipe, fidelity: int, seed:
         {
             "subject": subject_digest(subject),
             "task": task.identity(),
-            "recipe": recipe.identity(learns=learns),
+            "recipe": recipe.identity(has_learned_ratios=learns),
             "fidelity": fidelity,
             "seed": seed,
         }

@@ -83,12 +83,12 @@ class Measurement(Value):
     seconds: float | None = None
 
     @property
-    def marks(self) -> int:
+    def num_marks(self) -> int:
         """How many marks there are against it: noisy, tainted."""
         return self.noisy + self.tainted
 
     @property
-    def marked(self) -> str:
+    def marks_text(self) -> str:
         """The marks against it in words, as `noisy, tainted`; empty for a quiet one."""
         return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
 
@@ -104,12 +104,12 @@ class Speed(NamedTuple):
     tainted: bool
 
     @classmethod
-    def of(cls, measurement: Measurement) -> Self:
+    def from_measurement(cls, measurement: Measurement) -> Self:
         """What this measurement found."""
         return cls._make(getattr(measurement, name) for name in cls._fields)
 
     @property
-    def marks(self) -> int:
+    def num_marks(self) -> int:
         """How many marks there are against it: noisy, tainted."""
         return self.noisy + self.tainted
 
@@ -155,7 +155,7 @@ class MeasurementTable:
         self.columns = columns
 
     @classmethod
-    def of(cls, measurements: Sequence[Mapping[str, Any]]) -> Self:
+    def from_records(cls, measurements: Sequence[Mapping[str, Any]]) -> Self:
         """Measurements that are told as plain data."""
         return cls({key: [m[key] for m in measurements] for key in Measurement.model_fields})
 
@@ -201,7 +201,7 @@ def to_common_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
     throughputs, and theirs follow from it: who is relatively faster has more images a second.
     Measurements without a reference stay as they are.
     """
-    scales = reference_scales(MeasurementTable.of([*map(vars, measurements)]))
+    scales = reference_scales(MeasurementTable.from_records([*map(vars, measurements)]))
     pairs = zip(measurements, scales, strict=True)
     return [one if scale is None else rescale(one, scale) for one, scale in pairs]
 

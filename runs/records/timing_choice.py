@@ -43,19 +43,19 @@ class TimingSetup:
     runtime: str = "auto"
 
     @classmethod
-    def of(cls, protocol: Protocol) -> "TimingSetup":
+    def from_protocol(cls, protocol: Protocol) -> "TimingSetup":
         """What a protocol asks for."""
         kind = protocol.device.partition(":")[0]
         asked = (protocol.threads, protocol.batch_size, protocol.precision)
         return cls(kind, *asked, protocol.form, protocol.runtime)
 
     @classmethod
-    def like(cls, m: Measurement) -> "TimingSetup":
+    def from_measurement(cls, m: Measurement) -> "TimingSetup":
         """How a measurement was taken."""
         runtime = "auto" if m.runtime in _OWN else m.runtime
         return cls(m.device_kind, m.threads, m.batch_size, m.precision, m.form, runtime)
 
-    def changed(self, text: str) -> "TimingSetup":
+    def with_overrides(self, text: str) -> "TimingSetup":
         """The same with settings replaced.
 
         Args:
@@ -78,7 +78,7 @@ class TimingSetup:
         validate_as(Protocol, told | {"device": "cuda"}, "--timing")
         return replace(self, **settings)
 
-    def fits(self, m: Measurement) -> bool:
+    def matches(self, m: Measurement) -> bool:
         """Whether a measurement was taken so.
 
         Where the deploy form is asked for, a network that has none answers in its training form.
@@ -105,7 +105,7 @@ def machine(m: Measurement) -> Machine:
 
 def study_machine(measurements: Iterable[Measurement], way: TimingSetup) -> Machine | None:
     """The machine of the first measurement that was taken so: the study's own."""
-    return next((machine(m) for m in measurements if way.fits(m)), None)
+    return next((machine(m) for m in measurements if way.matches(m)), None)
 
 
 def best_measurement(
@@ -121,13 +121,13 @@ def best_measurement(
         way: that is asked for.
         at: the machine that is preferred.
     """
-    fitting = [m for m in measurements if way.fits(m)]
+    fitting = [m for m in measurements if way.matches(m)]
     return max(reversed(fitting), key=_merit(way, at), default=None)
 
 
 def _merit(way: TimingSetup, at: Machine | None) -> Callable[[Measurement], tuple[object, ...]]:
     def merit(m: Measurement) -> tuple[object, ...]:
-        return machine(m) == at, m.form == way.form, m.runtime == "cuda_graph", -m.marks
+        return machine(m) == at, m.form == way.form, m.runtime == "cuda_graph", -m.num_marks
 
     return merit
 
@@ -136,10 +136,10 @@ def best_measurements(
     measurements: Sequence[Measurement], way: TimingSetup
 ) -> dict[str, Measurement]:
     """By digest the measurement that stands for each network; see `best`."""
-    measured = MeasurementTable.of([*map(vars, measurements)])
+    measured = MeasurementTable.from_records([*map(vars, measurements)])
     return {
         digest: measured[place]
-        for digest, place in select_measurements(measured, way).places.items()
+        for digest, place in select_measurements(measured, way).best_positions.items()
     }
 
 
@@ -148,11 +148,11 @@ class MeasurementSelection(NamedTuple):
 
     Attributes:
         fitting: places of all of them.
-        places: by digest the place of the one that stands for each network; see `best`.
+        best_positions: by digest the place of the one that stands for each network; see `best`.
     """
 
     fitting: list[int]
-    places: dict[str, int]
+    best_positions: dict[str, int]
 
 
 def select_measurements(
@@ -175,7 +175,7 @@ def select_measurements(
     samples: dict[tuple[object, ...], Measurement] = {}
     for kind in dict.fromkeys(kinds):
         sample = measured[kinds.index(kind)]
-        if way.fits(sample) and _is_of(size, sample):
+        if way.matches(sample) and _is_of(size, sample):
             samples[kind] = sample
     merit = _merit(way, at or study_machine(samples.values(), way))
     merits = {kind: merit(sample) for kind, sample in samples.items()}
@@ -211,4 +211,4 @@ def group_by_digest(measurements: Iterable[Measurement]) -> dict[str, list[Measu
 
 def study_timing_setup(measure: Mapping[str, Any]) -> TimingSetup:
     """What the `measure` settings of a frozen study ask for."""
-    return TimingSetup.of(Protocol.model_validate(dict(measure)))
+    return TimingSetup.from_protocol(Protocol.model_validate(dict(measure)))

@@ -41,7 +41,7 @@ class DeviceSplits:
     test: DeviceSplit
 
     @classmethod
-    def of(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "DeviceSplits":
+    def from_splits(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "DeviceSplits":
         """The splits on `device`, of the training images the recipe's share.
 
         These have room for its shifts.
@@ -63,7 +63,7 @@ class Training:
         recipe: how it is trained; its `epochs` play no part.
         epochs: over how many the schedule runs.
         seed: of all chances of the training.
-        pools: the images, on the device where it is trained.
+        data: the images, on the device where it is trained.
         micro_batches: in how many parts a batch goes through the network, their gradients added:
             less memory for the same step. Norms then see a part at a time, and ratios that depend
             on the image follow their budget by the last part.
@@ -79,7 +79,7 @@ class Training:
         *,
         micro_batches: int = 1,
     ) -> None:
-        self.recipe, self.epochs, self.seed, self.pools = recipe, epochs, seed, pools
+        self.recipe, self.epochs, self.seed, self.data = recipe, epochs, seed, pools
         self.micro_batches = micro_batches
         self.device = device = pools.train.labels.device
         self.network = network.to(device).to(memory_format=torch.channels_last)
@@ -91,13 +91,13 @@ class Training:
         self.curve: list[CurveRow] = []
         self.taken = 0
         self._steps = epoch_shape(len(pools.train), recipe.batch_size)[0]
-        self.ratios = make_ratio_learner(
+        self.ratio_learner = make_ratio_learner(
             network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
         )
         self.ratio_rows: list[RatioEpoch] = []
 
     @property
-    def result(self) -> nn.Module:
+    def evaluated_network(self) -> nn.Module:
         """The network that is evaluated and kept: the average of the weights if there is one."""
         return self.network if self.average is None else self.average.module
 
@@ -109,7 +109,7 @@ class Training:
         """
         return sum(row["seconds"] for row in self.curve[self.taken :])
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on, as tensors and plain data."""
         return {
             "micro_batches": self.micro_batches,
@@ -119,11 +119,11 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "curve": self.curve,
             "taken": self.taken,
-            "ratios": None if self.ratios is None else self.ratios.state(),
+            "ratios": None if self.ratio_learner is None else self.ratio_learner.state_dict(),
             "ratio_rows": [row.model_dump(mode="json") for row in self.ratio_rows],
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from what `state` gave.
 
         Raises:
@@ -137,17 +137,17 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         self.curve = [dict(row) for row in state["curve"]]
         self.taken = int(state["taken"])
-        if self.ratios is not None:
-            self.ratios.restore(state["ratios"])
+        if self.ratio_learner is not None:
+            self.ratio_learner.load_state_dict(state["ratios"])
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
 
-    def take_up(self, trunk: dict[str, Any]) -> None:
+    def resume_from_trunk(self, trunk: dict[str, Any]) -> None:
         """Continues from where a shorter training began to cool down.
 
         Raises:
             Exception: as `restore`.
         """
-        self.restore(trunk)
+        self.load_state_dict(trunk)
         self.taken = len(self.curve)
 
     def run_epoch(self, limit_s: float = math.inf) -> CurveRow:
@@ -164,9 +164,9 @@ class Training:
         with seeded(derive_seed(self.seed, epoch, "network"), self.device):
             train_nll = self._train(epoch, limit_s, started - self.seconds)
         last = epoch + 1 == self.epochs
-        if self.ratios is not None and last:
-            calibrate_to_budget(self.ratios, self.result, self.pools.val)
-        val_nll, val_accuracy = self._evaluate(self.pools.val)
+        if self.ratio_learner is not None and last:
+            calibrate_to_budget(self.ratio_learner, self.evaluated_network, self.data.val)
+        val_nll, val_accuracy = self._evaluate(self.data.val)
         if not math.isfinite(val_nll):
             reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
             raise TrialEndedError("failed", reason)
@@ -179,14 +179,14 @@ class Training:
             "seconds": time.perf_counter() - started,
         }
         self.curve.append(row)
-        if self.ratios is not None:
-            self._tell_ratios(self.ratios, epoch, last=last)
+        if self.ratio_learner is not None:
+            self._tell_ratios(self.ratio_learner, epoch, last=last)
         return row
 
     def _tell_ratios(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
-        assert isinstance(self.result, Network)  # no other network learns ratios
+        assert isinstance(self.evaluated_network, Network)  # no other network learns ratios
         frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
-        row = ratio_epoch(ratios, self.result, self.pools.val, epoch + 1, frozen=frozen, last=last)
+        row = ratio_epoch(ratios, self.evaluated_network, self.data.val, epoch + 1, frozen=frozen, last=last)
         self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:
@@ -194,7 +194,7 @@ class Training:
 
         `train_nll` is the last epoch's: of the batches as they were augmented, while it learned.
         """
-        test_nll, test_accuracy = self._evaluate(self.pools.test)
+        test_nll, test_accuracy = self._evaluate(self.data.test)
         last = self.curve[-1]
         kept = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
         return {
@@ -205,18 +205,18 @@ class Training:
         }
 
     def _ratio_metrics(self) -> dict[str, float]:
-        if self.ratios is None:
+        if self.ratio_learner is None:
             return {}
         last = self.ratio_rows[-1]
         assert last.gap is not None  # it was taken in the last epoch
         metrics = {"ratio_gap": last.gap}
-        if self.ratios.allowed is not None:
-            metrics["budget_error"] = last.used_macs / self.ratios.allowed - 1
+        if self.ratio_learner.budget_macs is not None:
+            metrics["budget_error"] = last.used_macs / self.ratio_learner.budget_macs - 1
         return metrics
 
     def _train(self, epoch: int, limit_s: float, began: float) -> float:
         """One pass over the training images; the mean negative log-likelihood of its steps."""
-        train = self.pools.train
+        train = self.data.train
         plan = draw_epoch(self.recipe, len(train), train.resolution, self.seed, epoch)
         steps = len(plan.mixes)
         losses: list[Tensor] = []
@@ -226,12 +226,12 @@ class Training:
                 self.optimizer, learning_rate(self.recipe, number, self.epochs * steps)
             )
             scale = 1.0
-            if self.ratios is not None:
-                self.ratios.place(number)
+            if self.ratio_learner is not None:
+                self.ratio_learner.update_boundaries(number)
                 scale = self.scaler.get_scale()
             losses.append(self._step(x, y, mix))
-            if self.ratios is not None:
-                self.ratios.learn(number, scale)
+            if self.ratio_learner is not None:
+                self.ratio_learner.update_sizes(number, scale)
             if self.average is not None:
                 self.average.update(self.network, step=number + 1)
             if len(losses) % _CHECK_EVERY == 0:
@@ -240,10 +240,10 @@ class Training:
                 where = f"epoch {epoch + 1} (step {len(losses)})"
                 raise TrialEndedError("timeout", f"time limit of {limit_s:g} s reached in {where}")
         _check(losses, epoch)
-        if self.ratios is not None:
-            self.ratios.place((epoch + 1) * steps)
+        if self.ratio_learner is not None:
+            self.ratio_learner.update_boundaries((epoch + 1) * steps)
             if self.average is not None:
-                self.ratios.copy_to(self.average.module)
+                self.ratio_learner.copy_to(self.average.module)
         return float(torch.stack(losses).double().mean())
 
     def _step(self, x: Tensor, y: Tensor, mix: BatchMix) -> Tensor:
@@ -285,7 +285,7 @@ class Training:
         return nll.detach() * share
 
     def _evaluate(self, pool: DeviceSplit) -> tuple[float, float]:
-        return evaluate(self.result, pool, self.recipe, self.micro_batches)
+        return evaluate(self.evaluated_network, pool, self.recipe, self.micro_batches)
 
 
 def evaluate(
@@ -298,7 +298,7 @@ def evaluate(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     network.eval()
     with torch.inference_mode(), _autocast(device, recipe.precision):
-        for x, y in pool.in_order(size):
+        for x, y in pool.sequential_batches(size):
             logits = network(x).float()
             nll += functional.cross_entropy(logits, y, reduction="sum")
             correct += (logits.argmax(1) == y).sum()

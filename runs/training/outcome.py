@@ -116,7 +116,7 @@ def make_record(
     """
     learned = learned or {"cost": cost_or_empty(job.subject, job), "environment": environment()}
     return Record(
-        key=job.keys[seed],
+        key=job.trial_keys[seed],
         digest=subject_digest(job.subject),
         name=subject_name(job.subject),
         seed=seed,

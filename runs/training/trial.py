@@ -55,7 +55,7 @@ def run_job(job: Job, context: Context) -> list[Record]:
         records = [_train_seed(job, seed, pools, context) for seed in job.seeds]
     # Not before: a job interrupted at its second seed need not train the first again.
     if context.folder:
-        for key in job.keys.values():
+        for key in job.trial_keys.values():
             remove_checkpoint(checkpoint_path(context.folder, key))
     return records
 
@@ -102,7 +102,7 @@ def _free_memory(context: Context) -> None:
 
 def _load(splits: Splits, job: Job, device: torch.device) -> DeviceSplits:
     try:
-        return DeviceSplits.of(splits, job.recipe, device)
+        return DeviceSplits.from_splits(splits, job.recipe, device)
     except torch.OutOfMemoryError:
         raise MachineError(
             f"device {device} has too little free memory for the images of {job.task.data} at "
@@ -119,32 +119,32 @@ def _begin(
     """
     training = _fresh(job, seed, pools, micro_batches)
     if context.folder and micro_batches == 1:
-        state = load_checkpoint(checkpoint_path(context.folder, job.keys[seed]))
+        state = load_checkpoint(checkpoint_path(context.folder, job.trial_keys[seed]))
         trunk = None if state is not None else _load_trunk(job, seed, context.folder)
         try:
             if state is not None:
-                training.restore(state)
+                training.load_state_dict(state)
             elif trunk is not None:
-                training.take_up(trunk)
+                training.resume_from_trunk(trunk)
         except Exception:  # of whatever kind: it is not this training's, and is not used
-            _LOG.warning("the checkpoint of trial %s does not fit: begun anew", job.keys[seed])
+            _LOG.warning("the checkpoint of trial %s does not fit: begun anew", job.trial_keys[seed])
             return _fresh(job, seed, pools, micro_batches)
     return training
 
 
 def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
     """What a shorter training has left to be continued; None where that is of no use."""
-    if not job.trunk:
+    if not job.trunk_epochs:
         return None
     trunk = load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
-    return trunk if trunk and len(trunk.get("curve", ())) <= job.trunk else None
+    return trunk if trunk and len(trunk.get("curve", ())) <= job.trunk_epochs else None
 
 
 def _leave_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
     """Keeps where longer trainings part from this one, or removes what the last has taken up."""
     path = trunk_path(folder, job.trunk_key(seed))
-    if job.rung and len(training.curve) == job.trunk:
-        save_checkpoint(path, training.state())
+    if job.rung and len(training.curve) == job.trunk_epochs:
+        save_checkpoint(path, training.state_dict())
     elif not job.rung and len(training.curve) == job.fidelity:
         remove_checkpoint(path)
 
@@ -167,20 +167,20 @@ def _build(job: Job, seed: int) -> nn.Module:
 
 def _train(training: Training, job: Job, seed: int, context: Context) -> dict[str, float]:
     """The epochs that are left, then the metrics of the result."""
-    key = job.keys[seed]
+    key = job.trial_keys[seed]
     limit = math.inf if context.time_limit_s is None else context.time_limit_s
     while len(training.curve) < job.fidelity:
         with shared_access(context.device):
             row = training.run_epoch(limit)
         if context.folder:
-            save_checkpoint(checkpoint_path(context.folder, key), training.state())
-            if job.trunk:
+            save_checkpoint(checkpoint_path(context.folder, key), training.state_dict())
+            if job.trunk_epochs:
                 _leave_trunk(training, job, seed, context.folder)
         _tell(context, key, row)
     with shared_access(context.device):
         metrics = training.metrics()
     if context.folder and _keeps_weights(job):
-        save_weights(weights_path(context.folder, key), training.result, job)
+        save_weights(weights_path(context.folder, key), training.evaluated_network, job)
     return metrics
 
 
@@ -213,10 +213,10 @@ def _learned(job: Job, training: Training | None) -> dict[str, Any] | None:
 def _cost(job: Job, training: Training) -> dict[str, int]:
     """Of the network that it has become; empty where its ratios are no numbers."""
     subject = job.subject
-    if not training.ratios or not isinstance(subject, Architecture):
+    if not training.ratio_learner or not isinstance(subject, Architecture):
         return cost_or_empty(subject, job)
     try:
-        frozen = frozen_architecture(training.ratios, subject)
+        frozen = frozen_architecture(training.ratio_learner, subject)
     except Exception:
         return {}
     return cost_or_empty(frozen or subject, job)
@@ -226,7 +226,7 @@ def _parts(training: Training) -> dict[str, str | int]:
     """What a record says of a batch that did not fit into memory as a whole."""
     if training.micro_batches == 1:
         return {}
-    size = epoch_shape(len(training.pools.train), training.recipe.batch_size)[1]
+    size = epoch_shape(len(training.data.train), training.recipe.batch_size)[1]
     part = -(-size // training.micro_batches)
     told = (
         f"out of memory with batch size {size}: trained in {training.micro_batches} parts of "

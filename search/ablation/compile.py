@@ -68,7 +68,7 @@ def compile_ablation(
         arms=arms,
         left_out=tuple(compiler.left_out),
         match=spec.match,
-        tolerance=spec.allowed,
+        tolerance=spec.effective_tolerance,
         within=spec.within,
         aliases=compiler.aliases,
         margin=spec.margin,
@@ -81,7 +81,7 @@ def compile_ablation(
 def _baseline(spec: AblationSpec, base: Plan) -> Variant:
     try:
         if not isinstance(spec.baseline, str):
-            return Variant(base).changed(spec.baseline)
+            return Variant(base).with_settings(spec.baseline)
         if spec.baseline not in PRESETS:
             raise UserError(f"no preset {spec.baseline!r}; there are {', '.join(PRESETS)}")
         return Variant(preset_plan(spec.baseline))
@@ -119,7 +119,7 @@ def _factor(
     same = []
     for label, settings in factor.values.items():
         try:
-            variant = baseline.changed(settings)
+            variant = baseline.with_settings(settings)
             if _identity(variant, recipe, label) == own:
                 same.append(label)
         except UserError as error:  # a level may fit with others only
@@ -149,7 +149,7 @@ def _identity(variant: Variant, recipe: Recipe, at: str) -> str:
     except UserError as error:
         raise UserError(f"{at}: {error}") from None
     how = override_recipe(recipe, variant.recipe)
-    told = how.identity(learns=network.learned is not None) | {"epochs": how.epochs}
+    told = how.identity(has_learned_ratios=network.learned is not None) | {"epochs": how.epochs}
     return digest([network.digest, told])
 
 
@@ -250,7 +250,7 @@ class _Compiler:
         for name, level in row.levels.items():
             factor = self._spec.factors[name]
             if level in factor.values:  # the baseline's own level changes nothing
-                variant = variant.changed(factor.values[level])
+                variant = variant.with_settings(factor.values[level])
         return _Built(row, variant, _identity(variant, self._recipe, row.name))
 
     def _arm(

@@ -86,8 +86,8 @@ def _matched(
     return variant.with_plan(after), CostMatch(
         quantity=quantity,
         target=target,
-        before=found.before,
-        reached=found.reached,
+        before=found.original_cost,
+        reached=found.final_cost,
         width=(before.widths, after.widths),
         mlp_ratio=(str(before.mlp_ratio), str(after.mlp_ratio)),
         problem=found.problem,

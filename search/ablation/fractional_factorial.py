@@ -36,29 +36,29 @@ class FractionalDesign:
         runs: the level (-1 or +1) of every factor, in the order of `factors`; the run of +1 alone
             is among them.
         generators: the factors that follow from others, such as `e = a*b*c*d`.
-        defining: the words that are +1 in every run, the shortest first; none in a full factorial.
+        defining_words: the words that are +1 in every run, the shortest first; none in a full factorial.
     """
 
     factors: tuple[str, ...]
     runs: tuple[tuple[int, ...], ...]
     generators: tuple[str, ...]
-    defining: tuple[Effect, ...]
+    defining_words: tuple[Effect, ...]
 
     @property
     def resolution(self) -> int | None:
         """Length of the shortest defining word; None for a full factorial: it aliases nothing."""
-        return len(self.defining[0]) if self.defining else None
+        return len(self.defining_words[0]) if self.defining_words else None
 
     @property
-    def word_lengths(self) -> tuple[int, ...]:
+    def word_length_pattern(self) -> tuple[int, ...]:
         """How many defining words have 3, 4, ... letters, up to as many as there are factors."""
-        lengths = [len(word) for word in self.defining]
+        lengths = [len(word) for word in self.defining_words]
         return tuple(lengths.count(length) for length in range(LOWEST, len(self.factors) + 1))
 
     @property
-    def classes(self) -> tuple[tuple[Effect, ...], ...]:
+    def alias_sets(self) -> tuple[tuple[Effect, ...], ...]:
         """Main effects and two-factor interactions, those that cannot be told apart together."""
-        words = [frozenset(word) for word in self.defining]
+        words = [frozenset(word) for word in self.defining_words]
         found: dict[frozenset[frozenset[str]], list[Effect]] = defaultdict(list)
         for size in (1, 2):
             for effect in combinations(self.factors, size):
@@ -69,13 +69,13 @@ class FractionalDesign:
     @property
     def aliases(self) -> tuple[str, ...]:
         """The classes of more than one effect, such as `parts = attention*ratio`."""
-        return tuple(" = ".join(map(effect_name, one)) for one in self.classes if len(one) > 1)
+        return tuple(" = ".join(map(effect_name, one)) for one in self.alias_sets if len(one) > 1)
 
     def aliases_of(self, effect: Sequence[str]) -> tuple[Effect, ...]:
         """The other main effects and two-factor interactions that this one cannot be told from."""
         own = tuple(sorted(effect, key=self.factors.index))
         return next(
-            tuple(other for other in one if other != own) for one in self.classes if own in one
+            tuple(other for other in one if other != own) for one in self.alias_sets if own in one
         )
 
     def __str__(self) -> str:

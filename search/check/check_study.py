@@ -113,7 +113,7 @@ def _power(prepared: ResolvedStudy, placement: Resources, pilot: int) -> Iterato
     deviation = study.ablation.deviation.get(study.decides) if study.ablation else None
     if pilot:
         name, subject = next(iter(prepared.arms.items()))
-        how = prepared.under(name, prepared.conditions[0])
+        how = prepared.arm_condition(name, prepared.conditions[0])
         values = pilot_values(subject, how, placement.device, pilot, study.decides)
         deviation = stdev(values)
         yield f"pilot: {name}, {pilot} seeds: {study.decides} {fmean(values):.4g} ± {deviation:.4g}"

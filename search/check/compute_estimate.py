@@ -21,12 +21,12 @@ class Price:
     """What a study takes, at least and at most, in hours.
 
     Attributes:
-        clock: from its beginning to its end, with so many workers at once.
+        wall_clock: from its beginning to its end, with so many workers at once.
         device: of whole devices (see `runs.spent`).
         measuring: of the clock's hours, those for measuring, when nothing is trained.
     """
 
-    clock: Interval
+    wall_clock: Interval
     device: Interval
     measuring: Interval
 
@@ -53,7 +53,7 @@ def estimate_compute(
     protocol = study.measure
     quickest = min(protocol.max_seconds, MIN_ROUNDS * _LAPS * MIN_CPU_TIMING_S)
     measuring = networks * quickest, networks * protocol.max_seconds
-    share = DeviceShare.of(study.frozen()).share(on_gpu=placement.device.startswith("cuda"))
+    share = DeviceShare.from_study(study.frozen()).share(on_gpu=placement.device.startswith("cuda"))
     clock = [t / placement.workers + m for t, m in zip(training, measuring, strict=True)]
     device = [share * (t + m) for t, m in zip(training, measuring, strict=True)]
     return Price(_hours(*clock), _hours(*device), _hours(*measuring))
@@ -64,10 +64,10 @@ def compute_lines(found: Price, prepared: ResolvedStudy) -> Iterator[str]:
     budget = prepared.study.budget
     low, high = found.device
     yield (
-        f"price: {_between(found.clock)} on the clock, of which {_between(found.measuring)} for "
+        f"price: {_between(found.wall_clock)} on the clock, of which {_between(found.measuring)} for "
         f"measuring; {low:.3g} to {high:.3g} device-hours"
     )
-    if budget.hours is not None and budget.hours < found.clock[1]:
+    if budget.hours is not None and budget.hours < found.wall_clock[1]:
         yield f"price: budget.hours of {budget.hours:g} may end it before all trials are done"
     if budget.device_hours is not None and budget.device_hours < high:
         shares = (min(1.0, budget.device_hours / end) for end in (high, low))

@@ -21,11 +21,11 @@ class Pilot:
 
     Attributes:
         seconds: of one trial with all its epochs.
-        start: seconds before its first epoch.
+        startup_seconds: seconds before its first epoch.
     """
 
     seconds: float
-    start: float
+    startup_seconds: float
 
 
 def time_trial(subject: Subject, condition: Condition, device: str) -> Pilot:

@@ -61,7 +61,7 @@ def estimate_trial_time(prepared: ResolvedStudy, device: str) -> TrialTimeEstima
     search, ways = prepared.study.search, prepared.conditions
     weights: Sequence[float] | None = None
     if prepared.rungs and search is not None:
-        ways = prepared.ladder
+        ways = prepared.all_rungs
         weights = rung_shares(len(prepared.rungs), search.promote, prepared.study.first_seeds)
     seconds = [_seconds(prepared, way, device) for way in ways]
     everyone = [each for trials in seconds for each in trials]
@@ -81,7 +81,7 @@ def _error(prepared: ResolvedStudy, condition: Condition, device: str) -> float:
     """By what share two pilots of one network differ; never less than a tenth."""
     piece = min(_pieces(prepared, condition), key=lambda each: each.work)
     one, other = (time_trial(piece.subject, piece.condition, device) for _ in range(2))
-    difference = abs((one.seconds + one.start) / (other.seconds + other.start) - 1)
+    difference = abs((one.seconds + one.startup_seconds) / (other.seconds + other.startup_seconds) - 1)
     return min(0.5, max(_LEAST_ERROR, difference))
 
 
@@ -89,7 +89,7 @@ def _seconds(prepared: ResolvedStudy, condition: Condition, device: str) -> list
     pieces = sorted(_pieces(prepared, condition), key=lambda piece: piece.work)
     chosen = {piece.work: piece for piece in (pieces[0], pieces[len(pieces) // 2], pieces[-1])}
     pilots = [time_trial(each.subject, each.condition, device) for each in chosen.values()]
-    timed = [pilot.seconds + pilot.start for pilot in pilots]
+    timed = [pilot.seconds + pilot.startup_seconds for pilot in pilots]
     between = partial(np.interp, xp=[*chosen], fp=timed)
     return [float(between(piece.work)) for piece in pieces]
 
@@ -103,7 +103,7 @@ def _pieces(prepared: ResolvedStudy, condition: Condition) -> Iterator[_Piece]:
             yield _Piece(network, condition, _work(network, condition))
         return
     for name, subject in prepared.arms.items():
-        how = prepared.under(name, condition)
+        how = prepared.arm_condition(name, condition)
         yield _Piece(subject, how, _work(subject, how))
 
 

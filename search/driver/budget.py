@@ -20,21 +20,21 @@ class ComputeBudget:
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self._limit = study.budget.device_hours
-        self._shares = DeviceShare.of(study.frozen())
+        self._shares = DeviceShare.from_study(study.frozen())
         self._begun: dict[int, float] = {}
         self._told = False
         self.device_hours = 0.0
         if self._limit is not None:
-            self.device_hours = compute_usage(ledger.work(), self._shares).device_hours
+            self.device_hours = compute_usage(ledger.usage_rows(), self._shares).device_hours
 
     @property
-    def over(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether the budget of device-hours is spent."""
         return self._limit is not None and self.device_hours >= self._limit
 
-    def told_once(self) -> str:
+    def exhaustion_message(self) -> str:
         """What a reader should know once the budget is spent, the first time it is asked for."""
-        if not self.over or self._told:
+        if not self.exhausted or self._told:
             return ""
         self._told = True
         return (
@@ -42,11 +42,11 @@ class ComputeBudget:
             "is under way ends, what is trained is measured, and nothing new is begun"
         )
 
-    def begin(self, item: Item) -> None:
+    def start_item(self, item: Item) -> None:
         """An item is handed out."""
         self._begun[id(item)] = monotonic()
 
-    def end(self, item: Item, outcome: ItemResult) -> ItemResult:
+    def finish_item(self, item: Item, outcome: ItemResult) -> ItemResult:
         """Counts what an item took; its outcome, with the seconds of what could not tell them.
 
         The record of a worker that died or hung does not say how long it had the device.

@@ -33,58 +33,58 @@ class Candidate:
     trained and what is timed are built when they are.
 
     Attributes:
-        told: what is trained, or what reads the plain data that it is built from.
+        subject_or_loader: what is trained, or what reads the plain data that it is built from.
         condition: how it is trained and timed: on which rung, where a search has several. The
             same network on another rung is another candidate.
-        wanted: seeds that it is to be trained with, and which proposal asked for each first.
-        waiting: the ledger's numbers of the proposals that have not been told its values.
-        seeds: seeds that are planned for it.
+        requested: seeds that it is to be trained with, and which proposal asked for each first.
+        pending_proposals: the ledger's numbers of the proposals that have not been told its values.
+        planned_seeds: seeds that are planned for it.
         results: metrics and cost by seed; None where the trial failed.
-        ends: by seed the key of the trial that is done, and its learned ratios at the end where it
+        finished: by seed the key of the trial that is done, and its learned ratios at the end where it
             has any.
         speeds: how fast these are, by seed; None where timing one was tried in vain.
-        concluded: whether its proposals have been told.
-        known: digest of what is trained, where that has been told.
+        reported: whether its proposals have been told.
+        cached_digest: digest of what is trained, where that has been told.
     """
 
-    told: Subject | Callable[[], Any]
+    subject_or_loader: Subject | Callable[[], Any]
     condition: Condition
-    wanted: dict[int, int] = field(default_factory=dict)
-    waiting: list[int] = field(default_factory=list)
-    seeds: set[int] = field(default_factory=set)
+    requested: dict[int, int] = field(default_factory=dict)
+    pending_proposals: list[int] = field(default_factory=list)
+    planned_seeds: set[int] = field(default_factory=set)
     results: dict[int, Metrics | None] = field(default_factory=dict)
-    ends: dict[int, tuple[str, RatioEpoch | None]] = field(default_factory=dict)
+    finished: dict[int, tuple[str, RatioEpoch | None]] = field(default_factory=dict)
     speeds: dict[int, Speed | None] = field(default_factory=dict)
-    concluded: bool = False
-    known: str = ""
+    reported: bool = False
+    cached_digest: str = ""
 
     @cached_property
     def subject(self) -> Subject:
         """What is trained."""
-        return parse_subject(self.told()) if callable(self.told) else self.told
+        return parse_subject(self.subject_or_loader()) if callable(self.subject_or_loader) else self.subject_or_loader
 
     @property
     def digest(self) -> str:
         """Of the network."""
-        if not self.known:
-            self.known = subject_digest(self.subject)
-        return self.known
+        if not self.cached_digest:
+            self.cached_digest = subject_digest(self.subject)
+        return self.cached_digest
 
     @property
     def learns(self) -> bool:
         """Whether it learns its ratios."""
         return isinstance(self.subject, Architecture) and self.subject.learned is not None
 
-    def want(self, seeds: Iterable[int], proposal: int) -> bool:
+    def request(self, seeds: Iterable[int], proposal: int) -> bool:
         """Has it trained with these seeds; whether it was not wanted with all of them already."""
-        new = [seed for seed in seeds if seed not in self.wanted]
-        self.wanted |= dict.fromkeys(new, proposal)
+        new = [seed for seed in seeds if seed not in self.requested]
+        self.requested |= dict.fromkeys(new, proposal)
         return bool(new)
 
     @property
-    def missing(self) -> list[int]:
+    def missing_seeds(self) -> list[int]:
         """Wanted seeds without a result."""
-        return [seed for seed in self.wanted if seed not in self.results]
+        return [seed for seed in self.requested if seed not in self.results]
 
     def job(self, seed: int) -> Job:
         """Its training with one seed."""
@@ -98,7 +98,7 @@ class Candidate:
             branches=self.condition.branches,
         )
 
-    def take(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
+    def add_result(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
         """Takes up what a trial has reached.
 
         Args:
@@ -109,40 +109,40 @@ class Candidate:
             self.results[record.seed] = None
             return
         self.results[record.seed] = record.results
-        self.ends[record.seed] = record.key, ratios
+        self.finished[record.seed] = record.key, ratios
 
-    def ended_with(self, seed: int) -> str:
+    def final_digest(self, seed: int) -> str:
         """Digest of what a training ended with: itself, or what its learned ratios froze to."""
-        _, ratios = self.ends[seed]
+        _, ratios = self.finished[seed]
         return ratios.frozen if ratios is not None and ratios.frozen is not None else self.digest
 
-    def timing(self, seed: int) -> TimingJob:
+    def timing_job(self, seed: int) -> TimingJob:
         """What is to be timed of a trial.
 
         Where every image has its own ratio the speed depends on the weights: those of the first
         trial that is done stand for all.
         """
-        _, ratios = self.ends[seed]
+        _, ratios = self.finished[seed]
         trained = None
         if ratios is not None and ratios.frozen is None:
-            trained, _ = next(iter(self.ends.values()))
-        how = self.condition.full or self.condition
+            trained, _ = next(iter(self.finished.values()))
+        how = self.condition.full_fidelity or self.condition
         subject = final_subject(self.subject, ratios)
-        return TimingJob(subject=subject, task=how.task, protocol=how.protocol, trained=trained)
+        return TimingJob(subject=subject, task=how.task, protocol=how.protocol, weights_trial_key=trained)
 
     @property
     def trained(self) -> bool:
         """Whether all planned trials have ended."""
-        return bool(self.seeds) and self.seeds <= self.results.keys()
+        return bool(self.planned_seeds) and self.planned_seeds <= self.results.keys()
 
     @property
-    def untimed(self) -> dict[int, TimingJob]:
+    def pending_timings(self) -> dict[int, TimingJob]:
         """By seed what is to be timed still: nothing before all its trials have ended."""
         if not self.trained:
             return {}
-        return {seed: self.timing(seed) for seed in self.ends if seed not in self.speeds}
+        return {seed: self.timing_job(seed) for seed in self.finished if seed not in self.speeds}
 
-    def reached(
+    def objective_values(
         self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
     ) -> ObjectiveValues | None:
         """The means over seeds; None where a trial failed, or an objective or limit is missing.
@@ -157,7 +157,7 @@ class Candidate:
         excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
         return ObjectiveValues(values, excess)
 
-    def figures(self, names: Iterable[str]) -> dict[str, float] | None:
+    def mean_values(self, names: Iterable[str]) -> dict[str, float] | None:
         """The means over seeds, speeds as they were timed; None where a trial failed, or one lacks.
 
         Speeds are taken from the measurements that there are.

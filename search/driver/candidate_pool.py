@@ -37,15 +37,15 @@ class CandidatePool:
 
     Attributes:
         candidates: by how they are trained and the digest of what is.
-        numbers: the ledger's number of every trial by its key.
-        proposals: how many there have been.
-        repeats: how many of them asked for nothing new.
-        trials: how many are planned or have ended.
-        left_out: how many were wanted that the budget does not allow.
+        trial_numbers: the ledger's number of every trial by its key.
+        proposal_count: how many there have been.
+        repeated_proposals: how many of them asked for nothing new.
+        trial_count: how many are planned or have ended.
+        skipped_trials: how many were wanted that the budget does not allow.
         arms: numbers of the proposals that are arms.
         sequential: how many seeds arms were given by rule, once that is decided.
-        news: networks that are wanted with further seeds since they were last looked at.
-        remarks: what the reader should know of arms that cannot be trained.
+        newly_requested: networks that are wanted with further seeds since they were last looked at.
+        messages: what the reader should know of arms that cannot be trained.
     """
 
     def __init__(self, prepared: ResolvedStudy, ledger: Ledger) -> None:
@@ -53,21 +53,21 @@ class CandidatePool:
         self._study = prepared.study
         self._ledger = ledger
         self.candidates: dict[tuple[Condition, str], Candidate] = {}
-        self.numbers: dict[str, int] = {}
-        self.proposals = 0
-        self.repeats = 0
-        self.trials = 0
-        self.left_out = 0
+        self.trial_numbers: dict[str, int] = {}
+        self.proposal_count = 0
+        self.repeated_proposals = 0
+        self.trial_count = 0
+        self.skipped_trials = 0
         self.arms: set[int] = set()
-        self.news: list[Candidate] = []
-        self.remarks: list[str] = []
+        self.newly_requested: list[Candidate] = []
+        self.messages: list[str] = []
         self.sequential = None if prepared.stage else sequential_of(ledger.meta)
         self._by_key: dict[str, Candidate] = {}
-        self._before = MeasurementTable.of([])
+        self._before = MeasurementTable.from_records([])
         self._places: dict[str, list[int]] = {}
         self._since: dict[str, list[Measurement]] = {}
         self._homes: dict[TimingSetup, Machine | None] = {
-            TimingSetup.of(condition.protocol): None for condition in prepared.conditions
+            TimingSetup.from_protocol(condition.protocol): None for condition in prepared.conditions
         }
         self._arms: dict[tuple[str, str], tuple[int, Candidate]] = {}
         self._following_arms: dict[str, dict[int, Candidate]] = {}
@@ -77,7 +77,7 @@ class CandidatePool:
 
     def propose(self, architecture: Subject, note: dict[str, Any]) -> Candidate:
         """The network that a source has proposed, new or known, wanted with all seeds."""
-        return self._admit(None, architecture, self._prepared.ladder[0], note)
+        return self._admit(None, architecture, self._prepared.all_rungs[0], note)
 
     def promote(self, promotion: Promotion) -> Candidate:
         """The network, wanted with all seeds of the rung that it goes to."""
@@ -89,7 +89,7 @@ class CandidatePool:
         for condition in self._prepared.conditions:
             for arm, subject in self._prepared.arms.items():
                 if (arm, condition.name) not in self._arms:
-                    how = self._prepared.under(arm, condition)
+                    how = self._prepared.arm_condition(arm, condition)
                     self._admit(arm, subject, how, self._note(arm, how))
 
     def _admit(
@@ -104,7 +104,7 @@ class CandidatePool:
         stage = self._prepared.stage
         note = {
             "condition": condition.name,
-            "recipe": self._prepared.recipe_of(arm),
+            "recipe": self._prepared.recipe_overrides(arm),
             "stage": stage.name if stage else "",
         }
         return {key: value for key, value in note.items() if value}
@@ -118,9 +118,9 @@ class CandidatePool:
         note: dict[str, Any],
     ) -> Candidate:
         """The network of a proposal, wanted with the seeds that the proposal is about."""
-        self.proposals = number
+        self.proposal_count = number
         candidate = self._candidate(subject, condition)
-        seeds = self._seeds(arm) if condition.full is None else [0]
+        seeds = self._seeds(arm) if condition.full_fidelity is None else [0]
         if arm is not None:
             self.arms.add(number)
             if "from" in note:
@@ -129,7 +129,7 @@ class CandidatePool:
                 self._following_arms.setdefault(arm, {})[note["seed"]] = candidate
             else:
                 self._arms[arm, condition.name] = number, candidate
-        self.repeats += not candidate.want(seeds, number)
+        self.repeated_proposals += not candidate.request(seeds, number)
         return candidate
 
     def _seeds(self, arm: str | None) -> Iterable[int]:
@@ -148,7 +148,7 @@ class CandidatePool:
             digest, told = subject_digest(subject), subject
         candidate = self.candidates.get((condition, digest))
         if candidate is None:
-            candidate = Candidate(told, condition, known=digest)
+            candidate = Candidate(told, condition, cached_digest=digest)
             self.candidates[condition, digest] = candidate
         return candidate
 
@@ -156,16 +156,16 @@ class CandidatePool:
 
     def jobs(self, candidate: Candidate) -> Iterator[Job]:
         """Jobs of a network's seeds that are wanted and not under way, while the budget lasts."""
-        for seed in candidate.missing:
+        for seed in candidate.missing_seeds:
             yield from self._job(candidate, seed)
 
-    def unfinished(self) -> Iterator[Job]:
+    def unfinished_jobs(self) -> Iterator[Job]:
         """Jobs of all networks that lack results: arms first, seed by seed."""
         lacking = [
             (number not in self.arms, seed if number in self.arms else 0, number, seed, candidate)
             for candidate in self.candidates.values()
-            for seed in candidate.missing
-            for number in [candidate.wanted[seed]]
+            for seed in candidate.missing_seeds
+            for number in [candidate.requested[seed]]
         ]
         for *_, seed, candidate in sorted(lacking, key=lambda row: row[:4]):
             yield from self._job(candidate, seed)
@@ -174,18 +174,18 @@ class CandidatePool:
         """The job of one seed; none where it is under way, or the budget is spent."""
         budget = self._study.budget.trials
         job = candidate.job(seed)
-        if job.keys[seed] in self._by_key:
+        if job.trial_keys[seed] in self._by_key:
             return
-        if seed not in candidate.seeds:
-            if budget is not None and self.trials >= budget:
-                self.left_out += 1
+        if seed not in candidate.planned_seeds:
+            if budget is not None and self.trial_count >= budget:
+                self.skipped_trials += 1
                 return
-            self.trials += 1
-            candidate.seeds.add(seed)
+            self.trial_count += 1
+            candidate.planned_seeds.add(seed)
         facts = {"digest": subject_digest(job.subject), "name": subject_name(job.subject)}
-        number = candidate.wanted[seed]
-        for row in self._ledger.plan(number, **facts, fidelity=job.fidelity, keys=job.keys):
-            self.numbers[row.key] = row.number
+        number = candidate.requested[seed]
+        for row in self._ledger.plan(number, **facts, fidelity=job.fidelity, keys=job.trial_keys):
+            self.trial_numbers[row.key] = row.number
             self._by_key[row.key] = candidate
         yield job
 
@@ -207,9 +207,9 @@ class CandidatePool:
         decided = decide_seed_counts(rule, quantity, self._values(quantity), pairs, self._same())
         seeds = {arm: max(n, before.get(arm, 0)) for arm, n in decided.seeds.items()}
         self.sequential = decided.model_copy(update={"seeds": seeds})
-        self._ledger.amend({"sequential": self.sequential.model_dump_json()})
+        self._ledger.update_meta({"sequential": self.sequential.model_dump_json()})
         for (arm, _), (number, candidate) in self._arms.items():
-            candidate.want(self._seeds(arm), number)
+            candidate.request(self._seeds(arm), number)
         return self.sequential
 
     def _same(self) -> dict[str, str]:
@@ -241,11 +241,11 @@ class CandidatePool:
 
     # What came of it.
 
-    def condition(self, key: str) -> Condition:
+    def trial_condition(self, key: str) -> Condition:
         """What the planned trial with this key is trained under."""
         return self._by_key[key].condition
 
-    def take(self, record: Record) -> Candidate:
+    def add_record(self, record: Record) -> Candidate:
         """Takes up the record of a trial; whose it is."""
         candidate = self._by_key[record.key]
         self._take(candidate, record, record.ratios[-1] if record.ratios else None)
@@ -254,11 +254,11 @@ class CandidatePool:
     def _take(
         self, candidate: Candidate, record: Record | TrialResult, ratios: RatioEpoch | None
     ) -> None:
-        candidate.take(record, ratios)
-        if candidate.condition.full is not None or not self._prepared.controls:
+        candidate.add_result(record, ratios)
+        if candidate.condition.full_fidelity is not None or not self._prepared.controls:
             return
         if record.state != "done":
-            self.remarks += [
+            self.messages += [
                 f"arms.{name} is left out for seed {record.seed}: the trial that its ratios "
                 f"come from is {record.state}"
                 for name in self._following(candidate.subject)
@@ -278,11 +278,11 @@ class CandidatePool:
             facts = (control, candidate.subject, ratios.channels, condition, record.seed)
             subject = control_network(name, *facts)
             note = {**self._note(name, condition), "from": record.key, "seed": record.seed}
-            repeats = self.repeats
-            self.news.append(self._admit(name, subject, condition, note))
-            if self.repeats > repeats:
+            repeats = self.repeated_proposals
+            self.newly_requested.append(self._admit(name, subject, condition, note))
+            if self.repeated_proposals > repeats:
                 same = "another arm trains the same network with this seed: trained once"
-                self.remarks.append(f"arms.{name}, seed {record.seed}: {same}")
+                self.messages.append(f"arms.{name}, seed {record.seed}: {same}")
 
     def _following(self, subject: Subject) -> Iterator[str]:
         """The arms whose ratios come from a network."""
@@ -293,19 +293,19 @@ class CandidatePool:
 
     # How an earlier sitting is taken up.
 
-    def recall(self) -> list[tuple[ProposalKey, Candidate]]:
+    def resume(self) -> list[tuple[ProposalKey, Candidate]]:
         """Takes up what the ledger knows; the proposals in order, each with its network."""
-        rows = self._ledger.asked()
+        rows = self._ledger.proposal_keys()
         recalled = [(row, self._recalled(row)) for row in rows if self._is_ours(row)]
-        self.proposals = len(rows)
+        self.proposal_count = len(rows)
         owners = {row.number: candidate for row, candidate in recalled}
-        learned = self._ledger.learned()
-        for trial in self._ledger.ended():
+        learned = self._ledger.learned_ratio_keys()
+        for trial in self._ledger.trial_results():
             if trial.proposal not in owners:
                 continue
             candidate = owners[trial.proposal]
-            candidate.seeds.add(trial.seed)
-            self.trials += 1
+            candidate.planned_seeds.add(trial.seed)
+            self.trial_count += 1
             if trial.state in FINAL_STATES:
                 last = self._ledger.last_ratios(trial.key) if trial.key in learned else None
                 self._take(candidate, trial, last)
@@ -314,27 +314,27 @@ class CandidatePool:
 
     def _recall_speeds(self) -> None:
         """Takes up how fast networks are."""
-        taken = self._before = self._ledger.measured()
+        taken = self._before = self._ledger.measurement_table()
         for number, digest in enumerate(taken.columns["digest"]):
             self._places.setdefault(digest, []).append(number)
         self._homes = {way: study_machine(taken, way) for way in self._homes}
         speeds = [*map(Speed._make, taken.rows(*Speed._fields))]
         stands: dict[Condition, dict[str, int]] = {}
         for candidate in self.candidates.values():
-            how = candidate.condition.full or candidate.condition
+            how = candidate.condition.full_fidelity or candidate.condition
             if how not in stands:
-                way, size = TimingSetup.of(how.protocol), (how.task.resolution, how.task.channels)
-                stands[how] = select_measurements(taken, way, size, self._homes.get(way)).places
-            for seed in candidate.ends:
-                if (place := stands[how].get(candidate.ended_with(seed))) is not None:
+                way, size = TimingSetup.from_protocol(how.protocol), (how.task.resolution, how.task.channels)
+                stands[how] = select_measurements(taken, way, size, self._homes.get(way)).best_positions
+            for seed in candidate.finished:
+                if (place := stands[how].get(candidate.final_digest(seed))) is not None:
                     candidate.speeds[seed] = speeds[place]
 
-    def measured(self, item: TimingJob) -> Measurement | None:
+    def measurement_for(self, item: TimingJob) -> Measurement | None:
         """The measurement that stands for what is to be timed, if it has been (see `timings`)."""
         return self._standing(subject_digest(item.subject), item.task, item.protocol)
 
     def _standing(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
-        way = TimingSetup.of(protocol)
+        way = TimingSetup.from_protocol(protocol)
         return best_measurement(self._taken(digest, task, protocol), way, self._homes.get(way))
 
     def _taken(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
@@ -345,30 +345,30 @@ class CandidatePool:
         yield from (self._before[place] for place in self._places.get(digest, ()))
         yield from self._since.get(digest, ())
 
-    def take_measurement(self, measurement: Measurement) -> None:
+    def add_measurement(self, measurement: Measurement) -> None:
         """Takes up how fast a network is; of several measurements the better one stands."""
         digest = measurement.digest
         fresh = digest not in self._places and digest not in self._since
         self._since.setdefault(digest, []).append(measurement)
         for way, at in self._homes.items():
-            if at is None and way.fits(measurement):
+            if at is None and way.matches(measurement):
                 self._homes[way] = machine(measurement)
         if fresh:
             return
         for candidate in self.candidates.values():
-            how = candidate.condition.full or candidate.condition
+            how = candidate.condition.full_fidelity or candidate.condition
             for seed in candidate.speeds:
-                if candidate.ended_with(seed) == digest:
+                if candidate.final_digest(seed) == digest:
                     stands = self._standing(digest, how.task, how.protocol)
-                    candidate.speeds[seed] = Speed.of(stands) if stands else None
+                    candidate.speeds[seed] = Speed.from_measurement(stands) if stands else None
 
-    def doubtful(self) -> list[TimingJob]:
+    def timings_to_retry(self) -> list[TimingJob]:
         """What should be timed again: noisy or tainted so far, with tries left."""
         marked = (
-            candidate.timing(seed)
+            candidate.timing_job(seed)
             for candidate in self.candidates.values()
             for seed, speed in candidate.speeds.items()
-            if candidate.condition.full is None and speed is not None and speed.marks
+            if candidate.condition.full_fidelity is None and speed is not None and speed.num_marks
         )
         items = {item.identity: item for item in marked}
         return [each for each in items.values() if self._tries(each) <= each.protocol.retries]
@@ -384,9 +384,9 @@ class CandidatePool:
     def _recalled(self, row: ProposalKey) -> Candidate:
         note = row.proposal if row.arm is not None else {}
         if row.arm is None:
-            how = self._prepared.ladder[rung_of(row) - 1]
+            how = self._prepared.all_rungs[rung_of(row) - 1]
         else:
             first, *_ = conditions = self._prepared.conditions
             named = (each for each in conditions if each.name == condition_of(row))
-            how = self._prepared.under(row.arm, next(named, first))
+            how = self._prepared.arm_condition(row.arm, next(named, first))
         return self._enter(row.number, row.arm, row, how, note)

@@ -43,9 +43,9 @@ class RunningFront:
 
     def add(self, candidate: Candidate) -> None:
         """A network has new results; what is below the last rung or beyond a limit stands aside."""
-        if candidate.condition.full is not None:
+        if candidate.condition.full_fidelity is not None:
             return
-        figures = candidate.figures((*self._objectives, *self._limits))
+        figures = candidate.mean_values((*self._objectives, *self._limits))
         if figures is None:
             return
         if any(limit.excess(figures[name]) > 0 for name, limit in self._limits.items()):
@@ -55,7 +55,7 @@ class RunningFront:
             self._candidates[id(candidate)] = candidate
         self._stale = True
 
-    def best(self) -> tuple[FrontPoint, ...]:
+    def leading_points(self) -> tuple[FrontPoint, ...]:
         """A few networks of the front, the best in the first objective before the others."""
         if self._stale and monotonic() - self._looked >= _EVERY_S:
             self._found = self._find()
@@ -92,7 +92,7 @@ def dominated_candidates(
 
     Those without all objectives are not judged.
     """
-    reached = [(c, each) for c in candidates if (each := c.reached(objectives, limits))]
+    reached = [(c, each) for c in candidates if (each := c.objective_values(objectives, limits))]
     beyond = [candidate for candidate, each in reached if each.violation]
     known = [(candidate, each.values) for candidate, each in reached if not each.violation]
     if not known:

@@ -49,7 +49,7 @@ class Scheduler:
     from another one's ratios is trained as soon as these are known.
 
     Attributes:
-        changed: networks with new results; who shows them takes them out.
+        updated_candidates: networks with new results; who shows them takes them out.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Scheduler:
         self._speeds: dict[Identity, Measurement | None] = {}
         self._owners: dict[Identity, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
-        self.changed: deque[Candidate] = deque()
+        self.updated_candidates: deque[Candidate] = deque()
         self._flying = 0
         self._spending = ComputeBudget(self._study, ledger)
         self._repeats = 0
@@ -77,38 +77,38 @@ class Scheduler:
             gc.freeze()  # what is remembered stays: later searches for garbage leave it out
 
     @property
-    def numbers(self) -> Mapping[str, int]:
+    def trial_numbers(self) -> Mapping[str, int]:
         """The ledger's number of every trial by its key."""
-        return self._roster.numbers
+        return self._roster.trial_numbers
 
-    def under(self, key: str) -> str:
+    def condition_label(self, key: str) -> str:
         """The condition or the rung of a trial, to be told behind its name."""
-        condition = self._roster.condition(key)
+        condition = self._roster.trial_condition(key)
         rung = f" on {condition.rung}" if condition.rung else ""
         return f" under {condition.name}" if condition.name else rung
 
     @property
-    def repeats(self) -> int:
+    def repeated_proposals(self) -> int:
         """Proposals that were answered from the ledger."""
-        return self._roster.repeats
+        return self._roster.repeated_proposals
 
     @property
     def running(self) -> int:
         """Items that are being worked on."""
         return self._flying
 
-    def dominated(self) -> list[str]:
+    def dominated_keys(self) -> list[str]:
         """Keys of the trials whose networks another dominates in the study's objectives.
 
         Those of all rungs below the last are among them.
         """
         everyone = self._roster.candidates.values()
-        behind = [c for c in everyone if c.condition.full is not None]
-        for condition in dict.fromkeys(c.condition for c in everyone if c.condition.full is None):
+        behind = [c for c in everyone if c.condition.full_fidelity is not None]
+        for condition in dict.fromkeys(c.condition for c in everyone if c.condition.full_fidelity is None):
             alike = [c for c in everyone if c.condition == condition]
             behind += dominated_candidates(alike, self._study.objectives, self._study.limits)
         return [
-            key for each in behind for seed in each.seeds for key in each.job(seed).keys.values()
+            key for each in behind for seed in each.planned_seeds for key in each.job(seed).trial_keys.values()
         ]
 
     # What the executor calls.
@@ -116,7 +116,7 @@ class Scheduler:
     def ask(self) -> Item | Wait | End:
         """The next item; WAIT while an answer may bring more, END when nothing will."""
         late = self._deadline is not None and monotonic() > self._deadline
-        late = late or self._spending.over
+        late = late or self._spending.exhausted
         if late:
             self._drop_trials()
         while not self._queue:
@@ -124,43 +124,43 @@ class Scheduler:
                 continue
             if self._flying:
                 return WAIT
-            if not late and (self._promote(self._rungs.next(closing=True)) or self._add_seeds()):
+            if not late and (self._promote(self._rungs.next_promotion(no_more_candidates=True)) or self._add_seeds()):
                 continue
             for candidate in self._roster.candidates.values() if self._times else ():
-                if candidate.condition.full is None:
+                if candidate.condition.full_fidelity is None:
                     self._time(candidate)
             if self._times and not late and not self._queue:
-                self._queue.extend(self._roster.doubtful())
+                self._queue.extend(self._roster.timings_to_retry())
             if not self._queue:
                 return self._end()
         item = self._queue.popleft()
         self._flying += 1
-        self._spending.begin(item)
+        self._spending.start_item(item)
         if isinstance(item, Job):
-            self._ledger.start(*item.keys.values())
+            self._ledger.start(*item.trial_keys.values())
         return item
 
     def tell(self, item: Item, outcome: ItemResult) -> None:
         """Write down what came of an item, and go on with its network."""
         self._flying -= 1
-        outcome = self._spending.end(item, outcome)
+        outcome = self._spending.finish_item(item, outcome)
         if isinstance(item, TimingJob):
             self._take_timing(item, outcome.measurement)
             return
         for record in outcome.records:
             self._ledger.finish(record)
             self._repeats = 0
-            candidate = self._roster.take(record)
+            candidate = self._roster.add_record(record)
             self._queue_news()
             self._go_on(candidate)
-            self.changed.append(candidate)
+            self.updated_candidates.append(candidate)
 
     def _end(self) -> End:
         if self._over:
             self._note("the search ends: it has nothing new to propose")
-        if self._roster.left_out:
+        if self._roster.skipped_trials:
             self._note(
-                f"{self._roster.left_out} trials are left out: raise the budget to have them "
+                f"{self._roster.skipped_trials} trials are left out: raise the budget to have them "
                 "trained"
             )
         return END
@@ -168,12 +168,12 @@ class Scheduler:
     # How a network goes through the house.
 
     def _go_on(self, candidate: Candidate) -> None:
-        if not candidate.trained or candidate.concluded:
+        if not candidate.trained or candidate.reported:
             return
         if self._times_early and self._time(candidate):
             return
-        candidate.concluded = True
-        self._rungs.conclude(candidate)
+        candidate.reported = True
+        self._rungs.report(candidate)
         self._tell_source(candidate)
 
     @cached_property
@@ -189,44 +189,44 @@ class Scheduler:
         """Write a measurement down; of several of one network the better one stands."""
         if measurement is not None:
             self._ledger.add_measurement(measurement)
-            self._roster.take_measurement(measurement)
-            measurement = self._roster.measured(item) or measurement
+            self._roster.add_measurement(measurement)
+            measurement = self._roster.measurement_for(item) or measurement
         elif self._speeds.get(item.identity) is not None:
             return
         self._speeds[item.identity] = measurement
         for candidate in self._owners.pop(item.identity, ()):
             self._go_on(candidate)
-            self.changed.append(candidate)
+            self.updated_candidates.append(candidate)
 
     def _time(self, candidate: Candidate) -> bool:
         """Have what a network ended with timed, each once; whether a speed is still awaited."""
-        for seed, item in candidate.untimed.items():
+        for seed, item in candidate.pending_timings.items():
             identity = item.identity
-            if identity not in self._speeds and (known := self._roster.measured(item)):
+            if identity not in self._speeds and (known := self._roster.measurement_for(item)):
                 self._speeds[identity] = known
             if identity in self._speeds:
                 found = self._speeds[identity]
-                candidate.speeds[seed] = Speed.of(found) if found else None
+                candidate.speeds[seed] = Speed.from_measurement(found) if found else None
                 continue
             if identity not in self._owners:
                 self._owners[identity] = []
                 self._queue.appendleft(item)
             if not any(owner is candidate for owner in self._owners[identity]):
                 self._owners[identity].append(candidate)
-        return bool(candidate.untimed)
+        return bool(candidate.pending_timings)
 
     def _tell_source(self, candidate: Candidate) -> None:
         """Answer the proposals that wait for this network."""
-        while candidate.waiting and self._source is not None:
-            number = candidate.waiting.pop(0)
+        while candidate.pending_proposals and self._source is not None:
+            number = candidate.pending_proposals.pop(0)
             self._source.tell(number, self._reached(candidate))
 
     def _reached(self, candidate: Candidate) -> ObjectiveValues | None:
-        return candidate.reached(self._study.objectives, self._study.limits)
+        return candidate.objective_values(self._study.objectives, self._study.limits)
 
     def _queue_news(self) -> None:
         """Queue the arms that follow from a trial before later seeds, which stay balanced so."""
-        for candidate in self._roster.news:
+        for candidate in self._roster.newly_requested:
             for job in self._roster.jobs(candidate):
                 later = (
                     index
@@ -234,20 +234,20 @@ class Scheduler:
                     if isinstance(item, Job) and item.seeds > job.seeds
                 )
                 self._queue.insert(next(later, len(self._queue)), job)
-        self._roster.news.clear()
-        while self._roster.remarks:
-            self._note(self._roster.remarks.pop(0))
+        self._roster.newly_requested.clear()
+        while self._roster.messages:
+            self._note(self._roster.messages.pop(0))
 
     # What is proposed.
 
     def _propose(self) -> bool:
         """Admit who goes on, or what the source proposes; False where there is none for now."""
-        if (promotion := self._rungs.next()) is not None:
+        if (promotion := self._rungs.next_promotion()) is not None:
             return self._promote(promotion)
         seeds = 1 if self._prepared.rungs else self._study.first_seeds
         if self._source is None or self._over or not self._affords(seeds):
             return False
-        number = self._roster.proposals + 1
+        number = self._roster.proposal_count + 1
         if self._repeats < _MOST_REPEATS:
             proposal = self._source.ask(number)
         else:
@@ -256,20 +256,20 @@ class Scheduler:
         if proposal is None:
             self._over = True
             return False
-        before = self._roster.repeats
+        before = self._roster.repeated_proposals
         candidate = self._roster.propose(proposal.architecture, proposal.note)
-        fresh = self._roster.repeats == before
+        fresh = self._roster.repeated_proposals == before
         self._repeats = 0 if fresh else self._repeats + 1
-        candidate.waiting.append(number)
+        candidate.pending_proposals.append(number)
         if fresh:
             self._queue.extend(self._roster.jobs(candidate))
-        elif candidate.concluded:
+        elif candidate.reported:
             self._tell_source(candidate)
         return True
 
     def _affords(self, trials: int) -> bool:
         budget = self._study.budget.trials
-        return budget is None or self._roster.trials + trials <= budget
+        return budget is None or self._roster.trial_count + trials <= budget
 
     def _promote(self, promotion: Promotion | None) -> bool:
         """Have a network that deserves it trained at the next fidelity, if there is one.
@@ -279,7 +279,7 @@ class Scheduler:
         """
         if promotion is None:
             return False
-        seeds = self._study.first_seeds if promotion.condition.full is None else 1
+        seeds = self._study.first_seeds if promotion.condition.full_fidelity is None else 1
         if not self._affords(seeds):
             return False
         candidate = self._roster.promote(promotion)
@@ -291,7 +291,7 @@ class Scheduler:
         decided = self._roster.decide_seeds()
         if decided is None:
             return False
-        self._queue.extend(self._roster.unfinished())
+        self._queue.extend(self._roster.unfinished_jobs())
         self._note(
             f"the first {decided.min} seeds differ by {decided.deviation:.4g} in "
             f"{decided.quantity}: up to {max(decided.seeds.values())} seeds for intervals of "
@@ -303,10 +303,10 @@ class Scheduler:
         """Leave planned trials for another sitting; networks half trained stay untold."""
         kept = [item for item in self._queue if isinstance(item, TimingJob)]
         waiting = len(self._queue) - len(kept)
-        if spent := self._spending.told_once():
+        if spent := self._spending.exhaustion_message():
             self._note(spent)
         if waiting:
-            hours = "device-hours are spent" if self._spending.over else "hours are over"
+            hours = "device-hours are spent" if self._spending.exhausted else "hours are over"
             self._note(f"the {hours}: {waiting} trials wait")
         self._queue = deque(kept)
 
@@ -314,32 +314,32 @@ class Scheduler:
 
     def _resume(self) -> None:
         """Rebuild networks, source and queue from the ledger."""
-        recalled = self._roster.recall()
+        recalled = self._roster.resume()
         proposed = [(row, own) for row, own in recalled if rung_of(row) == 1]
         self._repeats = _repeated(candidate for _, candidate in proposed)
         history = [self._remember(row, own) for row, own in proposed if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
         self._roster.admit_arms()
-        self._queue.extend(self._roster.unfinished())
-        self._roster.news.clear()  # their jobs are among these
+        self._queue.extend(self._roster.unfinished_jobs())
+        self._roster.newly_requested.clear()  # their jobs are among these
         self._queue_news()
         for candidate in [*self._roster.candidates.values()]:
             if candidate.results:
-                self.changed.append(candidate)
-            if candidate.concluded:
-                self._rungs.conclude(candidate)
+                self.updated_candidates.append(candidate)
+            if candidate.reported:
+                self._rungs.report(candidate)
             else:
                 self._go_on(candidate)
 
     def _remember(self, row: ProposalKey, candidate: Candidate) -> PastProposal:
-        waits = not candidate.trained or (self._times_early and bool(candidate.untimed))
+        waits = not candidate.trained or (self._times_early and bool(candidate.pending_timings))
         if waits:
-            candidate.waiting.append(row.number)
-        candidate.concluded = not waits
+            candidate.pending_proposals.append(row.number)
+        candidate.reported = not waits
         reached = None if waits else self._reached(candidate)
         note = ProposalNote(row.proposal_json)
-        return PastProposal(row.number, note, reached, open=waits, digest=row.digest)
+        return PastProposal(row.number, note, reached, is_open=waits, digest=row.digest)
 
 
 def _repeated(owners: Iterable[Candidate]) -> int:

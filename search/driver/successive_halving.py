@@ -83,7 +83,7 @@ class _Rung:
         standings = {
             digest: self._standing(candidate, reached)
             for digest, candidate in self._ended.items()
-            if (reached := candidate.reached(self._study.objectives, self._study.limits))
+            if (reached := candidate.objective_values(self._study.objectives, self._study.limits))
         }
         place = rank_and_crowding(sorted(standings.values(), key=lambda each: each.number))
         order = {digest: (place[each.number], each.number) for digest, each in standings.items()}
@@ -91,7 +91,7 @@ class _Rung:
 
     def _standing(self, candidate: Candidate, reached: ObjectiveValues) -> _Standing:
         losses = to_losses(reached, self._study.objectives)
-        return _Standing(min(candidate.wanted.values()), losses, reached.violation)
+        return _Standing(min(candidate.requested.values()), losses, reached.violation)
 
 
 class SuccessiveHalving:
@@ -108,25 +108,25 @@ class SuccessiveHalving:
     """
 
     def __init__(self, prepared: ResolvedStudy, known: Container[tuple[Condition, str]]) -> None:
-        self._ladder = prepared.ladder
+        self._ladder = prepared.all_rungs
         self._rungs = {
             how: _Rung(prepared, self._ladder[number:], known)
             for number, how in enumerate(prepared.rungs, start=1)
         }
 
-    def conclude(self, candidate: Candidate) -> None:
+    def report(self, candidate: Candidate) -> None:
         """A network has ended on a rung."""
         if (rung := self._rungs.get(candidate.condition)) is not None:
             rung.conclude(candidate)
 
-    def next(self, *, closing: bool = False) -> Promotion | None:
+    def next_promotion(self, *, no_more_candidates: bool = False) -> Promotion | None:
         """Who goes on now; None where nobody deserves it yet.
 
         Args:
-            closing: whether no more networks will come: of every rung at least the best goes on.
+            no_more_candidates: whether no more networks will come: of every rung at least the best goes on.
         """
         for number in range(len(self._rungs), 0, -1):
-            candidate = self._rungs[self._ladder[number - 1]].promotable(int(closing))
+            candidate = self._rungs[self._ladder[number - 1]].promotable(int(no_more_candidates))
             if candidate is not None:
                 return Promotion(candidate, number + 1, self._ladder[number])
         return None

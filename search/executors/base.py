@@ -132,14 +132,14 @@ def failed_result(item: Value, reason: str, state: TrialState = "failed") -> Ite
                 state=state,
                 reason=reason,
             )
-            for seed, key in item.keys.items()
+            for seed, key in item.trial_keys.items()
         )
     )
 
 
 def describe_item(item: Value) -> str:
     """An item in a line of a log: its kind, and the keys of a job's trials."""
-    keys = item.keys.values() if isinstance(item, Job) else ()
+    keys = item.trial_keys.values() if isinstance(item, Job) else ()
     return " ".join([type(item).__name__.lower(), *keys])
 
 

@@ -341,7 +341,7 @@ class _Worker(tune.Trainable):
 
     def _answer(self) -> ItemResult | Exception:
         try:
-            return self._watchdog.attempt(self._work, self._item)
+            return self._watchdog.run_item(self._work, self._item)
         except (UserError, MachineError) as error:
             return error
         except OSError as error:  # of the watchdog's own files

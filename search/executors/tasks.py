@@ -36,18 +36,18 @@ class TimingJob(Value):
         subject: what is timed.
         task: gives the images.
         protocol: how it is timed.
-        trained: key of the trial whose weights it has, where its speed depends on them.
+        weights_trial_key: key of the trial whose weights it has, where its speed depends on them.
     """
 
     subject: Subject
     task: Task
     protocol: Protocol
-    trained: str | None = None
+    weights_trial_key: str | None = None
 
     @property
     def identity(self) -> tuple[str, Task, Protocol, str | None]:
         """What is equal where one measurement answers for two items."""
-        return subject_digest(self.subject), self.task, self.protocol, self.trained
+        return subject_digest(self.subject), self.task, self.protocol, self.weights_trial_key
 
     @property
     def label(self) -> str:
@@ -58,7 +58,7 @@ class TimingJob(Value):
 def matches_measurement(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
     """Whether a measurement was taken on a task's images, by the protocol."""
     taken = (measurement.resolution, measurement.in_chans)
-    return (task.resolution, task.channels) == taken and TimingSetup.of(protocol).fits(measurement)
+    return (task.resolution, task.channels) == taken and TimingSetup.from_protocol(protocol).matches(measurement)
 
 
 Item = Job | TimingJob
@@ -73,16 +73,16 @@ class TaskRunner:
         splits: the data of each task.
         reference: what throughput is relative to.
         function: `module:function` that stands in for training.
-        required: metrics that the function must return.
-        path: where else modules are looked for (the study's folder).
+        required_metrics: metrics that the function must return.
+        module_dir: where else modules are looked for (the study's folder).
     """
 
     context: Context
     splits: "Mapping[Task, Splits]"
     reference: Subject
     function: str | None = None
-    required: tuple[str, ...] = ()
-    path: Path | None = None
+    required_metrics: tuple[str, ...] = ()
+    module_dir: Path | None = None
 
     def __call__(self, item: Item) -> ItemResult:
         """What came of the item; what a network did wrong is in the record, never raised."""
@@ -90,8 +90,8 @@ class TaskRunner:
             return self._time(item)
         if self.function is None:
             return self._train(item)
-        evaluate = import_function(self.function, self.path)
-        return ItemResult(records=tuple(run_function(item, evaluate, self.context, self.required)))
+        evaluate = import_function(self.function, self.module_dir)
+        return ItemResult(records=tuple(run_function(item, evaluate, self.context, self.required_metrics)))
 
     def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory
@@ -104,7 +104,7 @@ class TaskRunner:
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
-        trained = self._trained(item.task, item.trained) if item.trained else None
+        trained = self._trained(item.task, item.weights_trial_key) if item.weights_trial_key else None
         try:
             taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
         except UserError as error:  # of this network alone: the reference has been rehearsed

@@ -36,11 +36,11 @@ class Watchdog:
     marks: Path
     limit_s: float | None = None
 
-    def attempt(self, work: ItemFunction[ItemT], item: ItemT) -> ItemResult:
+    def run_item(self, work: ItemFunction[ItemT], item: ItemT) -> ItemResult:
         """See `executor.attempt`."""
         if self.limit_s is None:
             return run_item(work, item, self.log)
-        mark = self.mark(item)
+        mark = self.hang_file(item)
         if mark.exists() and (stacks := mark.read_text(encoding="utf-8")):
             mark.unlink()
             append_log(
@@ -50,7 +50,7 @@ class Watchdog:
         with _watched(mark, self.limit_s):
             return run_item(work, item, self.log)
 
-    def mark(self, item: Value) -> Path:
+    def hang_file(self, item: Value) -> Path:
         """Where an item's mark would be."""
         return self.marks / digest(item.model_dump(mode="json"))
 

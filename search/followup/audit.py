@@ -65,7 +65,7 @@ class LongerTraining:
     seeds: int = 2
     repeats: int = 1
 
-    def target(self, own: Recipe) -> Recipe:
+    def longer_recipe(self, own: Recipe) -> Recipe:
         """How networks are trained longer.
 
         Raises:
@@ -86,7 +86,7 @@ def audit(
     chosen: Mapping[str, Subject],
     *,
     longer: LongerTraining,
-    words: str,
+    selection: str,
     condition: str = "",
     beside: Path = Path(),
     address: str | None = None,
@@ -98,7 +98,7 @@ def audit(
         folder: the study's.
         chosen: the sample, by what each network is called.
         longer: how, and how often.
-        words: how it was chosen.
+        selection: how it was chosen.
         condition: of the study that it is trained under.
         beside: folder that the study's relative paths start from.
         address: a Ray cluster to join.
@@ -114,7 +114,7 @@ def audit(
     """
     with Ledger.open(folder) as ledger:
         meta = ledger.meta
-    stage = _longer_stage(meta, chosen, longer, words, condition)
+    stage = _longer_stage(meta, chosen, longer, selection, condition)
     for each, task in [(stage, None), *_repeats(meta, stage, longer)]:
         with Ledger.open(folder) as ledger:  # which knows the stage before by now
             prepared = resolve_stage(ledger.meta, each, chosen, task)
@@ -129,7 +129,7 @@ def _longer_stage(
     words: str,
     condition: str,
 ) -> StudyStage:
-    recipe = longer.target(recipe_under(meta, condition)).model_dump(mode="json")
+    recipe = longer.longer_recipe(recipe_under(meta, condition)).model_dump(mode="json")
     name = longer_audit_name(meta, recipe, condition)
     audits = [*longer_audit_stages(meta)]
     number = audits.index(name) if name in audits else len(audits)

@@ -24,7 +24,7 @@ def confirm(
     chosen: Mapping[str, Subject],
     *,
     seeds: int,
-    words: str,
+    selection: str,
     recipe: str | None = None,
     condition: str = "",
     beside: Path = Path(),
@@ -37,7 +37,7 @@ def confirm(
         folder: the study's.
         chosen: what is trained, by what it is called.
         seeds: how many each.
-        words: how they were chosen.
+        selection: how they were chosen.
         recipe: a named recipe in the place of the study's.
         condition: of the study that they are trained under.
         beside: folder that the study's relative paths start from.
@@ -57,7 +57,7 @@ def confirm(
         name="confirm" if named == own else f"confirm-{recipe}",
         recipe=named.model_dump(mode="json"),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
-        chosen=words,
+        chosen=selection,
         origins={name: subject_digest(subject) for name, subject in chosen.items()},
         condition=condition,
     )

@@ -151,7 +151,7 @@ def _most(one: Any, two: Any) -> Any:
 def _joined_stages(old: dict[str, StudyStage], new: dict[str, StudyStage]) -> dict[str, StudyStage]:
     joined = old | new
     for name in old.keys() & new.keys():
-        joined[name] = old[name].grown(new[name])
+        joined[name] = old[name].merged_with(new[name])
         may_grow = joined[name].model_dump(include={"seeds", "origins", "chosen"})
         before = old[name].model_copy(update=may_grow).model_dump(mode="json")
         _refuse(differences(before, joined[name].model_dump(mode="json"), f"stages.{name}"))

@@ -81,4 +81,4 @@ def _joined(before: StudyStage | None, now: StudyStage) -> StudyStage:
             f"--condition: the stage {now.name} was begun under {before.condition}: choose that "
             "one, or name another --recipe"
         )
-    return before.grown(now)
+    return before.merged_with(now)

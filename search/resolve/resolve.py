@@ -141,7 +141,7 @@ def _ablation(
     spec = study.ablation
     if spec is None:
         return None
-    match = make_matcher(spec.match, spec.allowed, condition)
+    match = make_matcher(spec.match, spec.effective_tolerance, condition)
     design, networks = compile_ablation(spec, study.base, study.recipe, match, known)
     for arm in design.arms:
         _check_network(arm, networks[arm.name], condition.task, space)
@@ -183,7 +183,7 @@ def _with_rungs(prepared: ResolvedStudy, folder: Path) -> ResolvedStudy:
             raise UserError(f"{number}: task.resolution: the last rung has {full.task.resolution}")
         _macs(prepared.space.architecture(prepared.space.sample(random.Random(0))), task)
         told = f"rung {number} of {len(study.search.rungs) + 1}"
-        rungs.append(replace(full, task=task, recipe=recipe, rung=told, full=full))
+        rungs.append(replace(full, task=task, recipe=recipe, rung=told, full_fidelity=full))
     return replace(prepared, conditions=(full,), rungs=tuple(rungs))
 
 

@@ -43,7 +43,7 @@ class ResolvedStudy:
     rungs: tuple[Condition, ...] = ()
 
     @property
-    def ladder(self) -> tuple[Condition, ...]:
+    def all_rungs(self) -> tuple[Condition, ...]:
         """All rungs of a search, the last one included; one alone where it has no others."""
         return (*self.rungs, self.conditions[0])
 
@@ -55,7 +55,7 @@ class ResolvedStudy:
         everyone = [*self.arms, *self.controls]  # none in a search alone
         return tuple((arm, everyone[0]) for arm in everyone[1:])
 
-    def recipe_of(self, arm: str) -> PlainData:
+    def recipe_overrides(self, arm: str) -> PlainData:
         """The settings of the recipe that an arm has in the study's place.
 
         An arm that follows from another is trained as that one is.
@@ -64,9 +64,9 @@ class ResolvedStudy:
         own = self.design.arm(origin) if self.design else None
         return own.recipe if own else {}
 
-    def under(self, arm: str, condition: Condition) -> Condition:
+    def arm_condition(self, arm: str, condition: Condition) -> Condition:
         """How an arm is trained and timed under a condition."""
-        recipe = override_recipe(condition.recipe, self.recipe_of(arm))
+        recipe = override_recipe(condition.recipe, self.recipe_overrides(arm))
         return replace(condition, recipe=recipe)
 
 
@@ -89,7 +89,7 @@ def expected_trials(prepared: ResolvedStudy) -> int | None:
 def count_arm_trials(prepared: ResolvedStudy) -> int:
     """Trials of arms with their first seeds; what several arms train alike is trained once."""
     trained = {
-        (subject_digest(subject), prepared.under(name, condition))
+        (subject_digest(subject), prepared.arm_condition(name, condition))
         for name, subject in prepared.arms.items()
         for condition in prepared.conditions
     }
@@ -102,7 +102,7 @@ def duplicate_arm_messages(prepared: ResolvedStudy) -> list[str]:
     first: dict[tuple[str, Condition], str] = {}
     lines = []
     for name, arm in prepared.arms.items():
-        trained = prepared.under(name, prepared.conditions[0])
+        trained = prepared.arm_condition(name, prepared.conditions[0])
         other = first.setdefault((subject_digest(arm), trained), name)
         if other != name:
             lines.append(f"arms.{name} builds the same network as arms.{other}: trained once")

@@ -82,15 +82,15 @@ class PastProposal(NamedTuple):
     Attributes:
         number: the ledger's number of the proposal.
         note: what the source wrote down with it.
-        reached: what came of it; None where it failed.
-        open: whether its trials have not ended yet.
+        result: what came of it; None where it failed.
+        is_open: whether its trials have not ended yet.
         digest: of the network, where the ledger tells it.
     """
 
     number: int
     note: Mapping[str, Any]
-    reached: ObjectiveValues | None
-    open: bool = False
+    result: ObjectiveValues | None
+    is_open: bool = False
     digest: str = ""
 
 

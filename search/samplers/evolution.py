@@ -122,7 +122,7 @@ class Evolution(ABC):
         self._exhausted: set[int] = set()
 
     @abstractmethod
-    def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
+    def iter_parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """Whose neighbours are proposed, in the order in which they are tried.
 
         Args:
@@ -135,7 +135,7 @@ class Evolution(ABC):
         rng = proposal_rng(self._spec.seed, number)
         told = [self._told[each] for each in sorted(self._told)]
         if len(told) >= self._spec.population:
-            for parent in self.parents(told, rng):
+            for parent in self.iter_parents(told, rng):
                 point = self._child(parent, number)
                 if point is not None:
                     return self._proposal(number, point, parent.number)
@@ -147,7 +147,7 @@ class Evolution(ABC):
             return None
         # its own randomness, so that which parents are passed over leaves the others as they are
         rng = proposal_rng(self._spec.seed, number, parent.number)
-        for point in self._space.neighbours(parent.point, rng):
+        for point in self._space.neighbors(parent.point, rng):
             if self._space.architecture(point).digest not in self._proposed:
                 return point
         self._exhausted.add(parent.number)
@@ -181,8 +181,8 @@ class Evolution(ABC):
             point = Point(each.note["point"])
             self._points[each.number] = point
             self._proposed.add(each.digest or self._space.architecture(point).digest)
-            if not each.open:
-                self.tell(each.number, each.reached)
+            if not each.is_open:
+                self.tell(each.number, each.result)
 
 
 class AgingEvolution(Evolution):
@@ -194,14 +194,14 @@ class AgingEvolution(Evolution):
     its front, then a random one.
     """
 
-    def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
+    def iter_parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """The winners of a tournament, from the first to the last, then the rest at random."""
         population = list(told[-self._spec.population :])
         place = rank_and_crowding(population)
         rng.shuffle(population)
-        entrants = population[: self._spec.entrants]
+        entrants = population[: self._spec.tournament_size]
         yield from sorted(entrants, key=lambda member: place[member.number])
-        yield from population[self._spec.entrants :]
+        yield from population[self._spec.tournament_size :]
 
 
 class FrontEvolution(Evolution):
@@ -211,7 +211,7 @@ class FrontEvolution(Evolution):
     front (see `ranked`).
     """
 
-    def parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
+    def iter_parents(self, told: Sequence[Member], rng: random.Random) -> Iterator[Member]:
         """The members of the front in random order, then those of the front behind it."""
         ranks = {
             member.number: rank for member, rank in zip(told, constrained_ranks(told), strict=True)

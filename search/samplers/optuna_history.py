@@ -36,7 +36,7 @@ class FrozenTrialFactory:
         self._kinds = kinds
         self._made: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
 
-    def trial(
+    def create_trial(
         self,
         note: Mapping[str, Any],
         state: TrialState,
@@ -96,7 +96,7 @@ class CommonSearchSpace:
         self._names = {*names} if self._names is None else self._names.intersection(names)
         self._keys = [f'"{name}":' for name in self._names]
 
-    def remember(self, note: Mapping[str, Any]) -> None:
+    def add_note(self, note: Mapping[str, Any]) -> None:
         """Takes in what a complete trial of an earlier sitting has chosen, as its note tells.
 
         A note whose text has all that is common so far changes nothing: most do, and are not read.

@@ -165,7 +165,7 @@ class OptunaSource:
         return self._study.ask()
 
     def _draw(self, number: int, point: Point) -> Proposal:
-        self._study.enqueue_trial(self._space.params_of(point))
+        self._study.enqueue_trial(self._space.optuna_params(point))
         trial = self._ask()
         return self._proposal(number, trial, self._space.suggest(trial))
 
@@ -252,13 +252,13 @@ class OptunaSource:
         kept, looks = self._looked_at(history, noted), self._spec.sampler not in _BLIND
         number = len(self._study.get_trials(deepcopy=False))
         for remembered in history:
-            if looks and remembered.reached is not None and not remembered.open:
-                self._common.remember(remembered.note)
-            if remembered.number not in kept and not remembered.open:
+            if looks and remembered.result is not None and not remembered.is_open:
+                self._common.add_note(remembered.note)
+            if remembered.number not in kept and not remembered.is_open:
                 continue
             self._storage.create_new_trial(study, self._frozen(remembered, trials))
             self._numbers[number] = remembered.number
-            if remembered.open:
+            if remembered.is_open:
                 self._trials[remembered.number] = number
             number += 1
         self._asked = self._places(history)
@@ -316,11 +316,11 @@ class OptunaSource:
             self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
     def _frozen(self, remembered: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
-        reached = remembered.reached
+        reached = remembered.result
         state = TrialState.FAIL if reached is None else TrialState.COMPLETE
-        return trials.trial(
+        return trials.create_trial(
             remembered.note,
-            TrialState.RUNNING if remembered.open else state,
+            TrialState.RUNNING if remembered.is_open else state,
             None if reached is None else self._in_order(reached),
             reached.excess if reached else {},
         )

@@ -133,11 +133,11 @@ class SurrogateSearch(FrontEvolution):
     def _near(self, told: Sequence[Member], rng: random.Random) -> list[Point]:
         """Neighbours of the best networks, as many of each, and random points."""
         front = min(max(constrained_ranks(told).count(0), _FEWEST), _NEAR // 2)
-        parents = [*islice(self.parents(told, rng), front)]
+        parents = [*islice(self.iter_parents(told, rng), front)]
         share = _NEAR // len(parents)
         found: dict[Point, None] = {}
         for member in parents:
-            found |= dict.fromkeys(islice(self._space.neighbours(member.point, rng), share))
+            found |= dict.fromkeys(islice(self._space.neighbors(member.point, rng), share))
         return [*found | dict.fromkeys(self._space.sample(rng) for _ in range(_FAR))]
 
     def _around(
@@ -145,7 +145,7 @@ class SurrogateSearch(FrontEvolution):
     ) -> list[Point]:
         """Neighbours of the best points that are not known."""
         seen = dict.fromkeys(known)
-        found = (islice(self._space.neighbours(point, rng), _AROUND) for point in best)
+        found = (islice(self._space.neighbors(point, rng), _AROUND) for point in best)
         return [*dict.fromkeys(p for points in found for p in points if p not in seen)]
 
     # What the model expects.
@@ -170,13 +170,13 @@ class SurrogateSearch(FrontEvolution):
 
         def hope(points: Sequence[Point]) -> Array:
             features = self._features(points)
-            expected = [model.at(features) for model in models]
+            expected = [model.predict(features) for model in models]
             best = np.stack([mean - optimism * deviation for mean, deviation in expected], axis=1)
             scaled, steps = (best - low) / extent, (front - low) / extent
             gains = hypervolume_improvement(steps, scaled, reference) if within.any() else 1.0
             chance = np.ones(len(points))
             for limit in limits:
-                excess, deviation = limit.at(features)
+                excess, deviation = limit.predict(features)
                 chance *= ndtr(-excess / deviation)
             # where nothing is gained, what comes nearest to the front goes first
             short = (scaled[:, None] - steps).max(axis=2).min(axis=1)
@@ -204,12 +204,12 @@ class SurrogateSearch(FrontEvolution):
         features = self._features([*(member.point for member in known), *failed])
         values = np.array([value(member) for member in known])
         values = np.append(values, np.full(len(failed), values.max()))
-        scales, owners = self._fitted(name, told, value), self._embed.owners
+        scales, owners = self._fitted(name, told, value), self._embed.choice_of_feature
         model = Posterior(features, owners, values, scales)
         if not self._points:
             return model
         waiting = self._features([self._points[each] for each in sorted(self._points)])
-        believed = np.append(values, model.at(waiting)[0])
+        believed = np.append(values, model.predict(waiting)[0])
         return Posterior(np.vstack([features, waiting]), owners, believed, scales)
 
     def _fitted(self, name: str, told: Sequence[Member], value: Value) -> Hyperparameters:
@@ -220,7 +220,7 @@ class SurrogateSearch(FrontEvolution):
             known = _best(first)
             features = self._features([member.point for member in known])
             values = np.array([value(member) for member in known])
-            self._scales[name] = numbers, fit_hyperparameters(features, self._embed.owners, values)
+            self._scales[name] = numbers, fit_hyperparameters(features, self._embed.choice_of_feature, values)
         return self._scales[name][1]
 
     def _features(self, points: Sequence[Point]) -> Array:

@@ -43,13 +43,13 @@ def as_dry_run(study: Study) -> Study:
     return study.model_copy(update=changes)
 
 
-def check_folder(study: Study, folder: Path, *, rehearsal: bool) -> None:
+def check_folder(study: Study, folder: Path, *, dry_run: bool) -> None:
     """Refuses to rehearse into a real study's folder, and to run in a rehearsal's.
 
     Raises:
         UserError: the folder holds the other kind, or a real study has a rehearsal's name.
     """
-    if not rehearsal and is_dry_run(study.study):
+    if not dry_run and is_dry_run(study.study):
         raise UserError(
             f"study: {study.study} is a rehearsal's name; call the study something else"
         )
@@ -57,12 +57,12 @@ def check_folder(study: Study, folder: Path, *, rehearsal: bool) -> None:
         return
     with Ledger.open(folder) as ledger:
         found = is_dry_run(ledger.meta.get("study", ""))
-    if found and not rehearsal:
+    if found and not dry_run:
         raise UserError(
             f"{folder} holds a rehearsal, whose results are made up; run the study in another "
             "folder with --out, or remove this one"
         )
-    if rehearsal and not found:
+    if dry_run and not found:
         raise UserError(f"{folder} holds a real study; rehearse in another folder with --out")
 
 
@@ -89,16 +89,16 @@ class DryRunWorker:
         curve = _curve(job, seed, cost)
         subject, last = job.subject, curve[-1]
         metrics = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
-        draw = _drawn("test", job.keys[seed])
+        draw = _drawn("test", job.trial_keys[seed])
         metrics["test_nll"] = metrics["val_nll"] * (1.02 + 0.01 * draw)
         metrics["test_accuracy"] = _accuracy(metrics["test_nll"])
         metrics |= {name: _anything(name, job, seed) for name in self.required}
         ratios: tuple[RatioEpoch, ...] = ()
         if isinstance(subject, Architecture) and subject.learned is not None:
-            ratios = simulate_ratios(subject, job.task, job.fidelity, _seed(job.keys[seed]))
+            ratios = simulate_ratios(subject, job.task, job.fidelity, _seed(job.trial_keys[seed]))
             metrics |= _ratio_metrics(ratios[-1])
         return Record(
-            key=job.keys[seed],
+            key=job.trial_keys[seed],
             digest=subject_digest(subject),
             name=subject_name(subject),
             seed=seed,
@@ -155,7 +155,7 @@ def _curve(job: Job, seed: int, cost: Mapping[str, int]) -> tuple[dict[str, floa
     network = _drawn(
         "network", subject_digest(job.subject), digest(job.recipe.model_dump(mode="json"))
     )
-    noise = _drawn("seed", job.keys[seed])
+    noise = _drawn("seed", job.trial_keys[seed])
     share = 0.05 + 0.35 * (1 + cost["macs"] / 1e5) ** -0.25 + 0.015 * network
     reached = chance * max(0.01, share + 0.006 * noise)
     seconds = _STEPS_MACS * cost["macs"] * 5000 / _MACS_PER_S
@@ -194,7 +194,7 @@ def _ratio_metrics(last: RatioEpoch) -> dict[str, float]:
 def _anything(name: str, job: Job, seed: int) -> float:
     """A positive number for a metric that only the study's own function knows."""
     network = _drawn(name, subject_digest(job.subject))
-    return math.exp(0.3 * network + 0.02 * _drawn(name, job.keys[seed]))
+    return math.exp(0.3 * network + 0.02 * _drawn(name, job.trial_keys[seed]))
 
 
 def _drawn(*words: str) -> float:

@@ -23,7 +23,7 @@ def simulate_ratios(
     found = learned_blocks(architecture, task.resolution)
     allowed = allowed_macs(architecture, task.resolution, task.channels, task.classes)
     ends = _settled(found, allowed, random.Random(seed))
-    starts = {slot.place: slot.start for slot in found}
+    starts = {slot.block_index: slot.start for slot in found}
     rows = []
     for epoch in range(1, epochs + 1):
         last = epoch == epochs
@@ -31,7 +31,7 @@ def simulate_ratios(
         sizes: dict[BlockIndex, tuple[float, ...]] = {
             place: end if last else _between(starts[place], end, way) for place, end in ends.items()
         }
-        used = sum(slot.macs([round(size) for size in sizes[slot.place]]) for slot in found)
+        used = sum(slot.macs([round(size) for size in sizes[slot.block_index]]) for slot in found)
         rows.append(_row(architecture, task, sizes, epoch, float(used), allowed, last=last))
     return tuple(rows)
 
@@ -40,7 +40,7 @@ def _settled(
     found: tuple[LearnedBlock, ...] | list[LearnedBlock], allowed: int | None, rng: random.Random
 ) -> dict[BlockIndex, PartSizes]:
     wanted = [
-        [size * math.exp(rng.gauss(0, _SPREAD)) for size in slot.learned(slot.start)]
+        [size * math.exp(rng.gauss(0, _SPREAD)) for size in slot.learned_sizes(slot.start)]
         for slot in found
     ]
     return project_to_budget(found, wanted, allowed)

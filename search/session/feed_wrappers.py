@@ -25,7 +25,7 @@ class ProgressFeed:
         self._feed = feed
         self._progress = progress
         self._objectives = prepared.study.objectives
-        counts = ledger.counts()
+        counts = ledger.state_counts()
         failed, early = counts["failed"] + counts["timeout"], counts["early"]
         self._tally = Tally(_expected(prepared, ledger), counts["done"], failed, early)
         self._front = RunningFront(prepared.study)
@@ -52,7 +52,7 @@ class ProgressFeed:
             for each in record.ratios:
                 self._tally.warnings += each.warnings
         if (taken := outcome.measurement) is not None:
-            self._tell(_speed(taken), warns=bool(taken.marks))
+            self._tell(_speed(taken), warns=bool(taken.num_marks))
         elif isinstance(item, TimingJob):
             name = subject_name(item.subject)
             self._tell(f"{name}: could not be timed; see workers.log", warns=True)
@@ -66,23 +66,23 @@ class ProgressFeed:
 
     def _take_changes(self) -> None:
         """Takes up the new results of networks."""
-        while self._feed.changed:
-            candidate = self._feed.changed.popleft()
+        while self._feed.updated_candidates:
+            candidate = self._feed.updated_candidates.popleft()
             self._front.add(candidate)
-            if candidate.condition.full is not None:
+            if candidate.condition.full_fidelity is not None:
                 continue
             for metrics in candidate.results.values():
                 self._improve(metrics or {})
 
     def _show(self) -> None:
         self._tally.running = self._feed.running
-        self._tally.repeats = self._feed.repeats
-        if self._progress.live:
-            self._tally.front = self._front.best()
+        self._tally.repeats = self._feed.repeated_proposals
+        if self._progress.is_live:
+            self._tally.front = self._front.leading_points()
         self._progress.update(self._tally)
 
     def _count(self, record: Record) -> None:
-        self._tally.fresh += 1
+        self._tally.ended_this_session += 1
         if record.state == "early":
             self._tally.early += 1
             return
@@ -100,9 +100,9 @@ class ProgressFeed:
                 )
 
     def _line(self, record: Record) -> str:
-        number = self._feed.numbers[record.key]
+        number = self._feed.trial_numbers[record.key]
         head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
-        head += f" {record.name or record.digest} seed {record.seed}{self._feed.under(record.key)}"
+        head += f" {record.name or record.digest} seed {record.seed}{self._feed.condition_label(record.key)}"
         if record.state not in ("done", "early"):
             return f"{head}: {record.state}: {record.reason}"
         shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
@@ -114,7 +114,7 @@ class ProgressFeed:
 
 def _expected(prepared: ResolvedStudy, ledger: Ledger) -> int | None:
     """Trials that the ledger will have, those of other stages included."""
-    planned = sum(ledger.counts().values())
+    planned = sum(ledger.state_counts().values())
     if (stage := prepared.stage) is not None:
         own = {row.number for row in ledger.arms() if stage_of(row) == stage.name}
         begun = sum(row.proposal in own for row in ledger.trials())
@@ -125,7 +125,7 @@ def _expected(prepared: ResolvedStudy, ledger: Ledger) -> int | None:
 
 def _speed(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
-    marks = f" ({m.marked})" if m.marks else ""
+    marks = f" ({m.marks_text})" if m.num_marks else ""
     return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"
 
 
@@ -133,19 +133,19 @@ class StoppableFeed(Feed[ItemT]):
     """Passes items and outcomes on until somebody asks the run to end.
 
     Attributes:
-        cut: whether the feed was ended before its time.
+        stopped_early: whether the feed was ended before its time.
     """
 
     def __init__(self, feed: Feed[ItemT], stop: StopRequest) -> None:
         self._feed = feed
         self._stop = stop
-        self.cut = False
+        self.stopped_early = False
 
     def ask(self) -> ItemT | Wait | End:
         """The feed's next item, while nobody has asked the run to end."""
-        if not self._stop.asked:
+        if not self._stop.requested:
             return self._feed.ask()
-        self.cut = True
+        self.stopped_early = True
         return END
 
     def tell(self, item: ItemT, outcome: ItemResult) -> None:

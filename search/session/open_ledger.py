@@ -33,12 +33,12 @@ def open_ledger(prepared: ResolvedStudy, folder: Path, progress: Progress) -> Le
         _check_named(ledger, prepared)
         told = {"frozen": frozen, **amendment_meta(meta, lines), **_design(prepared)}
         changed = {key: value for key, value in told.items() if meta.get(key) != value}
-        if changed or ledger.counts()["running"]:
-            ledger.check()  # a damaged ledger is told before anything is written to it
+        if changed or ledger.state_counts()["running"]:
+            ledger.verify_trials()  # a damaged ledger is told before anything is written to it
         for line in lines:
             progress.event(f"the study goes on with {line}")
         if changed:
-            ledger.amend(changed)
+            ledger.update_meta(changed)
     except BaseException:
         ledger.close()
         raise

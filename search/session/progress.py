@@ -35,7 +35,7 @@ class Tally:
         best: the best value of each objective so far.
         front: networks of the front so far, a few of them.
         warnings: the last of what a reader should look at.
-        fresh: trials that ended in this sitting.
+        ended_this_session: trials that ended in this sitting.
         began: when this sitting began (monotonic seconds).
     """
 
@@ -48,7 +48,7 @@ class Tally:
     best: dict[str, float] = field(default_factory=dict)
     front: Sequence[FrontPoint] = ()
     warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_WARNINGS))
-    fresh: int = 0
+    ended_this_session: int = 0
     began: float = field(default_factory=monotonic)
 
     @property
@@ -68,9 +68,9 @@ class Tally:
 
     def _times(self) -> list[str]:
         elapsed = monotonic() - self.began
-        if self.fresh < _TIMEFUL:
+        if self.ended_this_session < _TIMEFUL:
             return []
-        rate = self.fresh / elapsed
+        rate = self.ended_this_session / elapsed
         left = [] if self.total is None else [self.total - self.ended]
         return [f"{rate * 60:.1f} trials/min", *(f"{clock(n / rate)} left" for n in left)]
 
@@ -110,12 +110,12 @@ class Progress:
         self._live: Live | None = None
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         """Whether there is a live view to be kept up to date."""
         return self._live is not None
 
     @contextmanager
-    def showing(self) -> Iterator[None]:
+    def live_display(self) -> Iterator[None]:
         """Keep the live line on the terminal for as long as the study runs."""
         if not self._console.is_terminal:
             yield

@@ -67,7 +67,7 @@ def run_study(
         Terminated: SIGTERM or SIGUSR1; the same.
     """
     progress = Progress(console or Console(stderr=True))
-    check_folder(study, folder, rehearsal=False)
+    check_folder(study, folder, dry_run=False)
     placement = resolve_resources(study, address)
     prepared = resolve_study(study, beside, recorded_design(folder))
     work = _work(prepared, placement, beside)
@@ -79,7 +79,7 @@ def run_study(
         executor = _executor(study, placement, shared, beside)
         feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
         if study.recipe.keep_weights == "front":
-            delete_weights(folder, feed.dominated())
+            delete_weights(folder, feed.dominated_keys())
         if study.recipe.keep_weights != "all":
             delete_trunk_checkpoints(folder)
 
@@ -101,11 +101,11 @@ def rehearse_study(
     """
     progress = Progress(console or Console(stderr=True))
     played = as_dry_run(study)
-    check_folder(played, folder, rehearsal=True)
+    check_folder(played, folder, dry_run=True)
     prepared = resolve_study(played, beside, recorded_design(folder))
     progress.event(DRY_RUN_NOTICE)
     with open_ledger(prepared, folder, progress) as ledger:
-        ledger.amend({"rehearsal": "yes"})
+        ledger.update_meta({"rehearsal": "yes"})
         write_file(folder / "study.yaml", to_yaml(played))
         own = _required(study) if study.trial else ()
         work = DryRunWorker(prepared.reference, own)
@@ -144,7 +144,7 @@ def run_stage(
     with Ledger.open(folder, write=True) as ledger:
         stages = stages_of(ledger.meta) | {stage.name: stage}
         told = {name: each.model_dump(mode="json") for name, each in stages.items()}
-        ledger.amend({"stages": json.dumps(told)})
+        ledger.update_meta({"stages": json.dumps(told)})
         shared = shared_folder(folder, prepared.study.executor.shared)
         executor = _executor(prepared.study, placement, shared, beside)
         _drive(prepared, ledger, _placed(work, shared), executor, progress)
@@ -159,20 +159,20 @@ def _drive(
 ) -> Scheduler:
     """Has everything done that the study asks for; what decided about it."""
     reference = parse_subject(json.loads(ledger.meta["reference"]))
-    ledger.recover()
+    ledger.requeue_running()
     feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
     watched: Feed[Item] = ProgressFeed(feed, prepared, ledger, progress)
     log = ledger.path.with_name("workers.log")
     first: Feed[Item] = FailFastFeed(watched, prepared.study.executor.pilot, log)
     try:
-        with progress.showing(), handle_signals(progress.event) as stop:
+        with progress.live_display(), handle_signals(progress.event) as stop:
             stoppable: StoppableFeed[Item] = StoppableFeed(first, stop)
             executor.run(stoppable, replace(work, reference=reference))
-            if stoppable.cut:
+            if stoppable.stopped_early:
                 raise KeyboardInterrupt
     finally:
         with suppress(Exception):
-            ledger.recover()
+            ledger.requeue_running()
     return feed
 
 
@@ -188,8 +188,8 @@ def _work(prepared: ResolvedStudy, placement: Resources, beside: Path) -> TaskRu
         splits={} if study.trial else _splits(prepared),
         reference=prepared.reference,
         function=study.trial,
-        required=_required(study),
-        path=beside.resolve(),
+        required_metrics=_required(study),
+        module_dir=beside.resolve(),
     )
 
 

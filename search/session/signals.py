@@ -32,21 +32,21 @@ class StopRequest:
     """Whether somebody has asked a run to end.
 
     Attributes:
-        asked: by a first Ctrl-C.
+        requested: by a first Ctrl-C.
         number: of the signal that ends it now, if one does.
         heard: set when there is something to tell the reader, or nothing more to come.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.number: signal.Signals | None = None
         self.heard = threading.Event()
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
         """Answers SIGINT."""
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         self.heard.set()
 
     def terminate(self, number: int, _frame: FrameType | None) -> None:
@@ -91,5 +91,5 @@ def handle_signals(tell: Callable[[str], None]) -> Iterator[StopRequest]:
 
 def _tell(stop: StopRequest, tell: Callable[[str], None]) -> None:
     stop.heard.wait()
-    if stop.asked:
+    if stop.requested:
         tell(_LAST_WORDS)

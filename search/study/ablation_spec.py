@@ -149,7 +149,7 @@ class AblationSpec(Value):
     deviation: dict[str, float] = Field(default_factory=dict)
 
     @property
-    def allowed(self) -> float:
+    def effective_tolerance(self) -> float:
         """The tolerance, stated or not."""
         return self.tolerance or _TOLERANCE.get(self.match, _EXACT)
 

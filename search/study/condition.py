@@ -20,7 +20,7 @@ class Condition:
         rung: of a search in several fidelities, what records say of the rung below the last that
             this is; empty where what is reached is final.
         branches: whether trainings of other lengths share the trunk of these.
-        full: the last rung, of one below it: there its networks are timed.
+        full_fidelity: the last rung, of one below it: there its networks are timed.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Condition:
     protocol: Protocol
     rung: str = ""
     branches: bool = False
-    full: "Condition | None" = None
+    full_fidelity: "Condition | None" = None
 
     @cached_property
     def _hash(self) -> int:
         values = (self.name, self.task, self.recipe, self.protocol, self.rung, self.branches)
-        return hash((*values, self.full))
+        return hash((*values, self.full_fidelity))
 
     def __hash__(self) -> int:
         return self._hash  # asked for once a network, and its values hash all of their fields

@@ -32,7 +32,7 @@ def resolve_rung(rung: PlainData, recipe: Recipe, task: TaskSpec) -> tuple[Recip
     return changed, validate_as(TaskSpec, {**task.model_dump(), **side}, "no task")
 
 
-def resolve_scheme(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> PromotionScheme:
+def resolve_scheme(search: SearchSpec, recipe: Recipe, *, has_user_function: bool) -> PromotionScheme:
     """How networks that go on to the next rung are trained there.
 
     Unless the search says so or not, they continue their shorter training wherever they can: the
@@ -41,16 +41,16 @@ def resolve_scheme(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> Pr
     Args:
         search: that may have rungs.
         recipe: of the last rung.
-        stands_in: whether a function stands in for training.
+        has_user_function: whether a function stands in for training.
     """
     if search.scheme is not None:
         return search.scheme
-    alike = recipe.schedule == "trapezoid" and not stands_in and not _beside_epochs(search)
+    alike = recipe.schedule == "trapezoid" and not has_user_function and not _beside_epochs(search)
     return "cool-down" if search.rungs and alike else "restart"
 
 
 def rung_errors(
-    search: SearchSpec, recipe: Recipe, task: TaskSpec, *, stands_in: bool
+    search: SearchSpec, recipe: Recipe, task: TaskSpec, *, has_user_function: bool
 ) -> list[str]:
     """What is wrong with the rungs of a search, one sentence each.
 
@@ -58,9 +58,9 @@ def rung_errors(
         search: with rungs.
         recipe: of the last rung.
         task: of the last rung.
-        stands_in: whether a function stands in for training, which is told epochs alone.
+        has_user_function: whether a function stands in for training, which is told epochs alone.
     """
-    told = _by_epochs(search, recipe, stands_in=stands_in)
+    told = _by_epochs(search, recipe, stands_in=has_user_function)
     costs: dict[str, dict[str, float | Fraction]] = {}
     for number, rung in enumerate((*search.rungs, {}), start=1):
         name = f"rungs: {number}" if rung else "the study's own"

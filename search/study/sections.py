@@ -87,7 +87,7 @@ class SearchSpec(Value):
         return self
 
     @property
-    def entrants(self) -> int:
+    def tournament_size(self) -> int:
         """Networks that meet in a tournament."""
         return self.tournament or max(2, self.population // 4)
 

@@ -197,7 +197,7 @@ class Study(Value):
             raise ValueError("recipe: width_share is for search.rungs: it trains other networks")
         if self.search is not None and self.search.rungs:
             stands_in = self.trial is not None
-            told = rung_errors(self.search, self.recipe, self.task, stands_in=stands_in)
+            told = rung_errors(self.search, self.recipe, self.task, has_user_function=stands_in)
             if told:
                 raise ValueError("; ".join(f"search: {each}" for each in told))
         return self
@@ -339,7 +339,7 @@ class Study(Value):
         """How networks that go on to the next rung are trained there; None without a search."""
         if self.search is None:
             return None
-        return resolve_scheme(self.search, self.recipe, stands_in=self.trial is not None)
+        return resolve_scheme(self.search, self.recipe, has_user_function=self.trial is not None)
 
     def frozen(self) -> PlainData:
         """The study as plain JSON data, as the ledger keeps it: what it leaves open is decided."""

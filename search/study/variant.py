@@ -134,7 +134,7 @@ class Variant:
     inside: Inside = ()
     recipe: PlainData = field(default_factory=dict)
 
-    def changed(self, settings: Mapping[str, Any]) -> "Variant":
+    def with_settings(self, settings: Mapping[str, Any]) -> "Variant":
         """The variant with other settings, later ones in the place of earlier ones.
 
         Raises:

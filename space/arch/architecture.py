@@ -90,7 +90,7 @@ class Block(Value):
         ratios = (part.ratio for part in self.parts)
         return next((ratio for ratio in ratios if isinstance(ratio, LearnedRatio)), None)
 
-    def realise(self, width: int) -> RealizedBlock:
+    def realize(self, width: int) -> RealizedBlock:
         """The block as it is built at `width` channels.
 
         Raises:
@@ -127,11 +127,11 @@ class Stage(Value):
 
     @model_validator(mode="after")
     def _every_block_can_be_built(self) -> Self:
-        _ = self.realised
+        _ = self.realized
         return self
 
     @cached_property
-    def realised(self) -> tuple[RealizedBlock, ...]:
+    def realized(self) -> tuple[RealizedBlock, ...]:
         """The stage's blocks as they are built.
 
         Raises:
@@ -140,7 +140,7 @@ class Stage(Value):
         built = []
         for index, block in enumerate(self.blocks):
             try:
-                built.append(block.realise(self.width))
+                built.append(block.realize(self.width))
             except ValueError as error:
                 raise ValueError(f"blocks[{index}]: {error}") from None
         return tuple(built)
@@ -187,7 +187,7 @@ class Architecture(Value):
         """The learned ratios, from input to output."""
         return tuple(
             Boundary(stage, block, position)
-            for stage, blocks in enumerate(self.realised)
+            for stage, blocks in enumerate(self.realized)
             for block, built in enumerate(blocks)
             for position in (built.learning.parts if built.learning else ())
         )
@@ -210,7 +210,7 @@ class Architecture(Value):
                         if built.learning
                         else block
                         for j, (block, built) in enumerate(
-                            zip(stage.blocks, self.realised[i], strict=True)
+                            zip(stage.blocks, self.realized[i], strict=True)
                         )
                     )
                 }
@@ -227,14 +227,14 @@ class Architecture(Value):
         return sizes[place]
 
     @cached_property
-    def realised(self) -> tuple[tuple[RealizedBlock, ...], ...]:
+    def realized(self) -> tuple[tuple[RealizedBlock, ...], ...]:
         """Per stage the blocks as they are built; the network is made from this alone."""
-        return tuple(stage.realised for stage in self.stages)
+        return tuple(stage.realized for stage in self.stages)
 
     @cached_property
     def digest(self) -> str:
         """Identity of the network that is built: blind to the name and to dead switches."""
-        blocks = [[block.identity for block in blocks] for blocks in self.realised]
+        blocks = [[block.identity for block in blocks] for blocks in self.realized]
         return digest([self.stem_stride, self.activation, self.head_width, blocks])
 
     @property
@@ -313,7 +313,7 @@ class Architecture(Value):
     def summary(self) -> str:
         """One line that tells architectures apart: widths, depths, mixers."""
         widths, depths = (_run_lengths(values) for values in (self.widths, self.depths))
-        mixers = [_mixer(block) for blocks in self.realised for block in blocks]
+        mixers = [_mixer(block) for blocks in self.realized for block in blocks]
         return f"s{self.stem_stride} widths {widths} depths {depths}: " + _run_lengths(mixers)
 
 

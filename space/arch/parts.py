@@ -84,7 +84,7 @@ class LearningSettings(NamedTuple):
     budget: str | None
 
     @property
-    def limit(self) -> MacBudget:
+    def parsed_budget(self) -> MacBudget:
         """The budget as a value."""
         return LearnedRatio.model_validate({"budget": self.budget}).budget
 
@@ -111,7 +111,7 @@ def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
     if not ratios:
         return None
     first = ratios[0]
-    if any((r.terms, r.grain) != (first.terms, first.grain) for r in ratios):
+    if any((r.shared_settings, r.grain) != (first.shared_settings, first.grain) for r in ratios):
         raise ValueError("learned ratios of one block must have equal method, per, grain, budget")
     if len(ratios) > 1 and (first.method == "gates" or first.per == "input"):
         what = "method gates" if first.method == "gates" else "per input"

@@ -243,7 +243,7 @@ class Plan(Value):
         where = f"stage {stage + 1}, block {index + 1}"
         try:
             block = BlockSettings(**{**self.settings(stage), **changes}).block()
-            block.realise(width)
+            block.realize(width)
         except ValidationError as error:
             raise UserError(f"{where}: " + "; ".join(validation_messages(error))) from None
         except ValueError as error:

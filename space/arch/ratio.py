@@ -63,7 +63,7 @@ class LearnedRatio(Value):
     start: Share = Field(default=Fraction(1, 4), gt=0, lt=1)
 
     @property
-    def terms(self) -> tuple[LearningMethod, Granularity, Fraction | int | str | None]:
+    def shared_settings(self) -> tuple[LearningMethod, Granularity, Fraction | int | str | None]:
         """What all learned ratios of one network have in common."""
         return self.method, self.per, self.budget
 
@@ -109,7 +109,7 @@ Ratio = Annotated[
 
 def learned_ratio_conflict(ratios: Iterable[LearnedRatio]) -> str | None:
     """What learned ratios of one network that cannot be learned together have; None if they can."""
-    terms = {str(ratio.terms): ratio for ratio in ratios}
+    terms = {str(ratio.shared_settings): ratio for ratio in ratios}
     if len(terms) < 2:
         return None
     told = " and ".join(map(str, terms.values()))

@@ -24,14 +24,14 @@ class Twin:
 
     Attributes:
         plan: the twin; the plan itself where it was within the tolerance already.
-        before: what the plan costs.
-        reached: what the twin costs.
+        original_cost: what the plan costs.
+        final_cost: what the twin costs.
         problem: why the twin is not within the tolerance but only the nearest; empty where it is.
     """
 
     plan: Plan
-    before: float
-    reached: float
+    original_cost: float
+    final_cost: float
     problem: str = ""
 
 
@@ -73,11 +73,11 @@ class BuildableWidths:
     def __init__(self, architecture: Architecture) -> None:
         self._blocks = [set(stage.blocks) for stage in architecture.stages]
 
-    def builds(self, stage: int, width: int) -> bool:
+    def is_buildable(self, stage: int, width: int) -> bool:
         """Whether the stage (from 0) can be built with this width."""
         try:
             for block in self._blocks[stage]:
-                block.realise(width)
+                block.realize(width)
         except ValueError:
             return False
         return True
@@ -86,7 +86,7 @@ class BuildableWidths:
         """The nearest width that can be built; there is one: the network's own."""
         middle = max(round(width), 1)
         outwards = (middle + sign * away for away in count() for sign in (-1, 1))
-        return next(w for w in outwards if w > 0 and self.builds(stage, w))
+        return next(w for w in outwards if w > 0 and self.is_buildable(stage, w))
 
 
 class GridOffset(NamedTuple):
@@ -118,7 +118,7 @@ class WidthGrid:
     def allows(self, steps: GridOffset, radius: float) -> bool:
         """Whether there is such a plan, with no larger a change than `radius`."""
         widths, ratio = self._widths(steps), self._mlp_ratio(steps)
-        if min(widths) < 1 or ratio <= 0 or not all(map(self._builder.builds, _STAGES, widths)):
+        if min(widths) < 1 or ratio <= 0 or not all(map(self._builder.is_buildable, _STAGES, widths)):
             return False
         return _change(widths, ratio, self._plan.widths, self._plan.mlp_ratio) <= radius
 
@@ -146,7 +146,7 @@ class WidthGrid:
             steps = more
         return steps
 
-    def fewer(self, steps: GridOffset, radius: float) -> Iterator[GridOffset]:
+    def smaller_changes(self, steps: GridOffset, radius: float) -> Iterator[GridOffset]:
         """One number after the other taken back by as little as can be, the most changed first."""
         order = sorted(_STAGES, key=lambda s: -steps.widths[s] / self._plan.widths[s])
         for stage in order:

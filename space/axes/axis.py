@@ -38,17 +38,17 @@ class Axis:
         return GRANULARITIES.index(self.per)
 
     @cached_property
-    def number(self) -> int:
+    def part_number(self) -> int:
         """The part that a ratio or an operation belongs to, counted from 1."""
         return int(self.name.rpartition("_")[2]) if self.name[-1].isdigit() else 1
 
     @cached_property
-    def droppable(self) -> bool:
+    def can_be_unused(self) -> bool:
         """Whether a block may have no use for it: then it is inactive there."""
         return self.name in ("attention", "heads", "ratio") or self.name[-1].isdigit()
 
     @cached_property
-    def placed(self) -> bool:
+    def has_stage_values(self) -> bool:
         """Whether its values are four, one for each stage."""
         return self.per == "network" and self.name in ("width", "depths", "attention", "pat_sp")
 
@@ -57,7 +57,7 @@ class Axis:
         """The labels of its levels."""
         return tuple(level.label for level in self.levels)
 
-    def find(self, raw: object) -> Level | None:
+    def find_level(self, raw: object) -> Level | None:
         """The level with this label or this value, if there is one."""
         for level in self.levels:
             if level.label == raw and isinstance(level.label, bool) == isinstance(raw, bool):
@@ -68,12 +68,12 @@ class Axis:
             return None
         return next((level for level in self.levels if level.value == value), None)
 
-    def needs(self) -> set[str]:
+    def dependencies(self) -> set[str]:
         """Names of the axes that decide where this one is active."""
         names = set(self.when)
-        if self.droppable or self.per == "block":
+        if self.can_be_unused or self.per == "block":
             names |= {"depth", "depths"}
-        if self.droppable:
+        if self.can_be_unused:
             names.add("parts")
         if self.name in ("attention", "heads"):
             names |= {"operations", *(name for name in AXES if name.startswith("operation_"))}
@@ -91,7 +91,7 @@ def evaluation_order(axes: Iterable[Axis]) -> tuple[Axis, ...]:
     waiting = {axis.name: axis for axis in sorted(axes, key=lambda a: AXES.index(a.name))}
     ordered: list[Axis] = []
     while waiting:
-        free = (axis for axis in waiting.values() if not axis.needs() & waiting.keys())
+        free = (axis for axis in waiting.values() if not axis.dependencies() & waiting.keys())
         axis = next(free, None)
         if axis is None:
             circle = ", ".join(_circle(waiting))
@@ -104,7 +104,7 @@ def _circle(waiting: Mapping[str, Axis]) -> list[str]:
     """The axes of one circle among axes that all wait for another."""
     path = [next(iter(waiting))]
     while True:
-        after = min(waiting[path[-1]].needs() & waiting.keys(), key=AXES.index)
+        after = min(waiting[path[-1]].dependencies() & waiting.keys(), key=AXES.index)
         if after in path:
             return path[path.index(after) :]
         path.append(after)

@@ -46,21 +46,21 @@ class ChoiceTree:
     """
 
     def __init__(self, scheme: Decoder) -> None:
-        self.scheme = scheme
+        self.decoder = scheme
         self.choices = tuple(
             Choice(axis, scope)
             for axis in scheme.axes.values()
             for scope in _scopes(scheme, axis.rank)
         )
 
-    def active(self, choice: Choice, chosen: Assignment) -> bool:
+    def is_active(self, choice: Choice, chosen: Assignment) -> bool:
         """Whether a choice is to be made, given those before it."""
-        (axis, scope), scheme = choice, self.scheme
+        (axis, scope), scheme = choice, self.decoder
         if axis.rank == 2 and scope[1] >= scheme.depth(scope[0], chosen):
             return False
         if not scheme.condition_holds(axis, scope, chosen):
             return False
-        if not axis.droppable:
+        if not axis.can_be_unused:
             return True
         return any(scheme.uses(axis, block, chosen) for block in scheme.blocks(scope, chosen))
 
@@ -68,11 +68,11 @@ class ChoiceTree:
         """Makes every active choice in order, each by `pick` from what is chosen so far."""
         chosen: dict[tuple[str, Scope], Level] = {}
         for choice in self.choices:
-            if self.active(choice, chosen):
+            if self.is_active(choice, chosen):
                 chosen[choice.key] = pick(choice, chosen)
         return chosen
 
-    def walks(
+    def enumerate_assignments(
         self, options: Callable[[Choice, Assignment], Sequence[Level]]
     ) -> Iterator[Assignment]:
         """Every way to make all active choices with the levels that `options` admits."""
@@ -81,7 +81,7 @@ class ChoiceTree:
             start, chosen = waiting.pop()
             for index in range(start, len(self.choices)):
                 choice = self.choices[index]
-                if not self.active(choice, chosen):
+                if not self.is_active(choice, chosen):
                     continue
                 levels = options(choice, chosen)
                 if len(levels) == 1:
@@ -93,13 +93,13 @@ class ChoiceTree:
             else:
                 yield chosen
 
-    def changes(self, chosen: Assignment, choice: Choice, level: Level) -> Iterator[Assignment]:
+    def variations(self, chosen: Assignment, choice: Choice, level: Level) -> Iterator[Assignment]:
         """Every way to make one choice differently, the others staying as they are.
 
         Choices that become active by it take the level of the block before, or else the base's,
         or else the first; the other levels follow.
         """
-        if not self.scheme.steers(choice.axis):
+        if not self.decoder.affects_activity(choice.axis):
             return iter([{**chosen, choice.key: level}])
 
         def options(other: Choice, so_far: Assignment) -> Sequence[Level]:
@@ -109,12 +109,12 @@ class ChoiceTree:
                 return [chosen[other.key]]
             return self._by_preference(other, so_far)
 
-        return self.walks(options)
+        return self.enumerate_assignments(options)
 
     def _by_preference(self, choice: Choice, chosen: Assignment) -> list[Level]:
         axis, scope = choice
         before = chosen.get((axis.name, (*scope[:-1], scope[-1] - 1))) if axis.rank == 2 else None
-        first = before or self.scheme.base_level(axis, scope)
+        first = before or self.decoder.base_level(axis, scope)
         return sorted(axis.levels, key=lambda level: level != first)
 
 
@@ -123,7 +123,7 @@ def _scopes(scheme: Decoder, rank: int) -> list[Scope]:
         return [()]
     if rank == 1:
         return [(stage,) for stage in range(NUM_STAGES)]
-    return [(stage, n) for stage in range(NUM_STAGES) for n in range(scheme.most_blocks(stage))]
+    return [(stage, n) for stage in range(NUM_STAGES) for n in range(scheme.max_blocks(stage))]
 
 
 class Point(Mapping[str, Label]):

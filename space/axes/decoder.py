@@ -35,7 +35,7 @@ class Decoder:
         self._certain = {axis.name: self._certainty(axis) for axis in axes}
 
     @property
-    def may_clash(self) -> bool:
+    def may_conflict(self) -> bool:
         """Whether learned ratios may disagree, or have a budget that a network cannot meet."""
         axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
         levels = [_listed(level.value) for axis in axes for level in axis.levels]
@@ -53,19 +53,19 @@ class Decoder:
         level = self.level(name, scope, chosen)
         if level is None:
             return self._base[scope[0]][name]
-        return level.value[scope[0]] if self.axes[name].placed else level.value
+        return level.value[scope[0]] if self.axes[name].has_stage_values else level.value
 
     def depth(self, stage: int, chosen: Assignment) -> int:
         """How many blocks a stage has."""
         name = "depths" if "depths" in self.axes else "depth"
         return int(self.setting(name, (stage,), chosen))
 
-    def most_blocks(self, stage: int) -> int:
+    def max_blocks(self, stage: int) -> int:
         """How many blocks a stage can have."""
         depths = [self._base[stage]["depth"]]
         for name in self.axes.keys() & {"depth", "depths"}:
             axis = self.axes[name]
-            depths += [v.value[stage] if axis.placed else v.value for v in axis.levels]
+            depths += [v.value[stage] if axis.has_stage_values else v.value for v in axis.levels]
         return int(max(depths))
 
     def blocks(self, scope: Scope, chosen: Assignment) -> Iterator[Scope]:
@@ -88,7 +88,7 @@ class Decoder:
             operations.append(stated[index] if level is None else level.value)
         return tuple(operations)
 
-    def resolved(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
+    def resolved_operations(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
         """`operations`, with the block's attention in the place of `attention`."""
         kind = self.setting("attention", scope, chosen)
         attention = "identity" if kind == "none" else kind
@@ -101,29 +101,29 @@ class Decoder:
         if axis.name == "attention":
             return "attention" in self.operations(scope, chosen)
         if axis.name == "heads":
-            return "self" in self.resolved(scope, chosen)
-        if axis.droppable:
+            return "self" in self.resolved_operations(scope, chosen)
+        if axis.can_be_unused:
             parts = self.setting("parts", scope, chosen)
-            return bool(parts >= axis.number + axis.name.startswith("ratio"))
+            return bool(parts >= axis.part_number + axis.name.startswith("ratio"))
         return True
 
-    def steers(self, axis: Axis) -> bool:
+    def affects_activity(self, axis: Axis) -> bool:
         """Whether other choices are active or not by what is chosen on an axis."""
         kind = axis.name.partition("_")[0]
         if kind in ("parts", "depth", "depths", "attention", "operation", "operations"):
             return True
         return any(axis.name in other.when for other in self.axes.values())
 
-    def surely_uses(self, axis: Axis) -> bool | None:
+    def static_usage(self, axis: Axis) -> bool | None:
         """Whether every block has a use for an axis, or none has; None where that depends."""
         return self._certain[axis.name]
 
     def _certainty(self, axis: Axis) -> bool | None:
-        if not axis.droppable:
+        if not axis.can_be_unused:
             return True
         if axis.name in ("attention", "heads"):
             return None
-        number = axis.number + axis.name.startswith("ratio")
+        number = axis.part_number + axis.name.startswith("ratio")
         by = self.axes.get("parts")
         parts = [level.value for level in by.levels] if by else []
         if by is None or by.when:
@@ -174,7 +174,7 @@ class Decoder:
             shares[number - 1 : number] = [level.value]
         return fill_start_ratios(shares, base)
 
-    def invalid(self, chosen: Assignment) -> Iterator[tuple[Scope, str]]:
+    def invalid_blocks(self, chosen: Assignment) -> Iterator[tuple[Scope, str]]:
         """The blocks that cannot be built, or not beside those before them, and why."""
         before: LearnedRatio | None = None
         for scope in self.blocks((), chosen):
@@ -218,7 +218,7 @@ class Decoder:
         """The level that is the base's own value, if the axis has it."""
         stages = scope[:1] or range(NUM_STAGES)
         for level in axis.levels:
-            values = level.value if axis.placed else [level.value] * NUM_STAGES
+            values = level.value if axis.has_stage_values else [level.value] * NUM_STAGES
             if all(self._is_base(axis.name, stage, values[stage]) for stage in stages):
                 return level
         return None
@@ -253,7 +253,7 @@ def _build(width: int, settings: tuple[tuple[str, Any], ...]) -> Block | str:
     """The block, or why it cannot be built at this width."""
     try:
         block = BlockSettings(**dict(settings)).block()
-        block.realise(width)
+        block.realize(width)
     except ValidationError as error:
         return "; ".join(validation_messages(error))
     except ValueError as error:

@@ -60,7 +60,7 @@ class AxisSpec(Value):
             values=values if named else tuple(values.values()), per=axis.per, when=dict(axis.when)
         )
 
-    def axis(self, name: str) -> Axis:
+    def to_axis(self, name: str) -> Axis:
         """The axis of this name."""
         if isinstance(self.values, dict):
             items = self.values.items()
@@ -212,7 +212,7 @@ class _Reader:
         if named.rank > axis.rank:
             coarse = " or ".join(GRANULARITIES[: axis.rank + 1])
             raise ValueError(f"is per {named.per}; a condition of this axis is per {coarse}")
-        found = [(raw, named.find(raw)) for raw in listed]
+        found = [(raw, named.find_level(raw)) for raw in listed]
         unknown = [repr(raw) for raw, level in found if level is None]
         if unknown or not found:
             known = ", ".join(map(str, named.labels))
@@ -227,7 +227,7 @@ class _Reader:
             clashes += [(n, "operations") for n in parts if n.startswith("operation_")]
         longest = max((len(v.value) for v in self._levels_of("ratio")), default=1)
         clashes += [
-            (n, "ratio") for n in parts if n.startswith("ratio_") and self.axes[n].number <= longest
+            (n, "ratio") for n in parts if n.startswith("ratio_") and self.axes[n].part_number <= longest
         ]
         for name, other in clashes:
             self.fault((name,), f"sets what {other} sets too: leave one of them out")

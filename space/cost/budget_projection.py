@@ -68,7 +68,7 @@ def project_to_budget(
         for slot, want in zip(found, wanted, strict=True)
     ]
     taken = _taken(layers, mac_range(found), allowed)
-    return {slot.place: slot.options[index] for slot, index in zip(found, taken, strict=True)}
+    return {slot.block_index: slot.options[index] for slot, index in zip(found, taken, strict=True)}
 
 
 @lru_cache(maxsize=256)
@@ -182,7 +182,7 @@ def uniform_allocation(
     parted = [tuple(part / sum(parts) for part in parts) for parts in proportions]
     # layers that are alike, wherever they are, are asked once
     alike = Counter(
-        (replace(slot, place=(0, 0)), parts) for slot, parts in zip(found, parted, strict=True)
+        (replace(slot, block_index=(0, 0)), parts) for slot, parts in zip(found, parted, strict=True)
     )
 
     def spent(shares: NDArray[np.float64]) -> NDArray[np.int64]:

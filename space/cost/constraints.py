@@ -112,7 +112,7 @@ class Constraints(Value):
             for distance in bounds.distances(getattr(cost, name))
         )
 
-    def excess(self, cost: Cost) -> float:
+    def total_violation(self, cost: Cost) -> float:
         """How far a cost is from meeting all bounds: 0 where it does."""
         return sum(max(0.0, distance) for distance in self.distances(cost))
 

@@ -24,16 +24,16 @@ class LearnedBlock:
     """A block that learns its ratios, on the map of a network's input.
 
     Attributes:
-        place: where it is.
+        block_index: where it is.
         block: as it is built.
         learning: how it learns.
-        places: positions of its map (height x width).
+        map_area: positions of its map (height x width).
     """
 
-    place: BlockIndex
+    block_index: BlockIndex
     block: RealizedBlock
     learning: LearningSettings
-    places: int
+    map_area: int
 
     @property
     def options(self) -> tuple[PartSizes, ...]:
@@ -43,7 +43,7 @@ class LearnedBlock:
     @property
     def costs(self) -> Mapping[PartSizes, int]:
         """What its mixer costs with each of them, in the order of `options`."""
-        return _costs(self.block, self.learning, self.places)
+        return _costs(self.block, self.learning, self.map_area)
 
     @property
     def start(self) -> PartSizes:
@@ -51,15 +51,15 @@ class LearnedBlock:
         return tuple(part.channels for part in self.block.parts)
 
     @property
-    def dense(self) -> int:
+    def dense_macs(self) -> int:
         """What a 3x3 convolution over all channels costs."""
-        return 9 * self.block.width**2 * self.places
+        return 9 * self.block.width**2 * self.map_area
 
     def macs(self, sizes: Sequence[int]) -> int:
         """What its mixer costs with these channels for each part."""
-        return mixer_cost(resized(self.block, sizes), self.places).macs
+        return mixer_cost(resized(self.block, sizes), self.map_area).macs
 
-    def learned(self, sizes: Sequence[float]) -> tuple[float, ...]:
+    def learned_sizes(self, sizes: Sequence[float]) -> tuple[float, ...]:
         """The sizes of the parts that learn, out of those of all parts."""
         return tuple(sizes[position] for position in self.learning.parts)
 
@@ -98,7 +98,7 @@ def blocks_with_sizes(
             resized(block, sizes[stage, index]) if (stage, index) in sizes else block
             for index, block in enumerate(blocks)
         ]
-        for stage, blocks in enumerate(architecture.realised)
+        for stage, blocks in enumerate(architecture.realized)
     ]
 
 
@@ -111,7 +111,7 @@ def learned_blocks(
     return tuple(
         LearnedBlock((stage, index), block, block.learning, height * width)
         for stage, (blocks, (height, width)) in enumerate(
-            zip(architecture.realised, architecture.map_sizes(resolution), strict=True)
+            zip(architecture.realized, architecture.map_sizes(resolution), strict=True)
         )
         for index, block in enumerate(blocks)
         if block.learning is not None

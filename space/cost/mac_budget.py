@@ -20,37 +20,37 @@ class BudgetLimits:
     Attributes:
         budget: as it was stated.
         allowed: what they may cost together.
-        least: the least that they can cost.
-        most: the most that they can cost.
+        min_macs: the least that they can cost.
+        max_macs: the most that they can cost.
         dense: what they would cost as 3x3 convolutions over all channels.
         fixed: what the rest of the network costs.
     """
 
     budget: Fraction | int | str
     allowed: int
-    least: int
-    most: int
+    min_macs: int
+    max_macs: int
     dense: int
     fixed: int
 
     @property
-    def beyond(self) -> float:
+    def relative_gap(self) -> float:
         """How far, relatively, the budget is out of reach; 0 where it is in reach.
 
         A share above all that can be spent is in reach: it is spent as far as possible.
         """
-        if self.allowed < self.least:
-            return self.least / max(self.allowed, 1) - 1
+        if self.allowed < self.min_macs:
+            return self.min_macs / max(self.allowed, 1) - 1
         shared = isinstance(self.budget, Fraction)
-        return 0.0 if shared else max(self.allowed / max(self.most, 1) - 1, 0.0)
+        return 0.0 if shared else max(self.allowed / max(self.max_macs, 1) - 1, 0.0)
 
     def __str__(self) -> str:
         """The budgets that are in reach."""
         everything = (
-            f"a whole number from {self.fixed + self.least:,} to {self.fixed + self.most:,} "
+            f"a whole number from {self.fixed + self.min_macs:,} to {self.fixed + self.max_macs:,} "
             "multiply-accumulates of the network"
         )
-        share = Fraction(ceil(Fraction(1000 * self.least, self.dense)), 1000)
+        share = Fraction(ceil(Fraction(1000 * self.min_macs, self.dense)), 1000)
         if share >= 1:
             return everything
         return (
@@ -66,11 +66,11 @@ def budget_limits(
 ) -> BudgetLimits | None:
     """What the budget of the learned ratios allows; None without learned ratios or a budget."""
     found = learned_blocks(architecture, resolution)
-    budget = found[0].learning.limit if found else None
+    budget = found[0].learning.parsed_budget if found else None
     if budget is None:
         return None
-    dense, start = sum(slot.dense for slot in found), sum(slot.macs(slot.start) for slot in found)
-    built = cost_rows(architecture, architecture.realised, resolution, in_chans, num_classes)
+    dense, start = sum(slot.dense_macs for slot in found), sum(slot.macs(slot.start) for slot in found)
+    built = cost_rows(architecture, architecture.realized, resolution, in_chans, num_classes)
     fixed = sum_costs(built).macs - start
     if isinstance(budget, str):
         allowed = start
@@ -93,7 +93,7 @@ def allowed_macs(
     found = budget_limits(architecture, resolution, in_chans, num_classes)
     if found is None:
         return None
-    if found.beyond:
+    if found.relative_gap:
         raise UserError(
             f"budget {found.budget} of the learned ratios is out of reach: expected {found}"
         )
@@ -116,7 +116,7 @@ def uniform_sizes(
     found = learned_blocks(architecture, resolution)
     allowed = allowed_macs(architecture, resolution, in_chans, num_classes)
     if allowed is None or found[0].learning.budget == "static":
-        return {slot.place: slot.start for slot in found}
+        return {slot.block_index: slot.start for slot in found}
     from partialnas.space.cost.budget_projection import (
         uniform_allocation,  # takes numpy, which other spaces need not load
     )

@@ -129,7 +129,7 @@ class _Search:
     def _taken_back(self, steps: GridOffset, radius: float) -> GridOffset:
         """With fewer steps, until the price is no longer beyond the tolerance, if possible."""
         while self._reaches(steps) and not self._within(steps):
-            less = (other for other in self._grid.fewer(steps, radius) if self._reaches(other))
+            less = (other for other in self._grid.smaller_changes(steps, radius) if self._reaches(other))
             found = next(less, None)
             if found is None:
                 break

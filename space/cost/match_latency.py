@@ -29,7 +29,7 @@ def latency_matched_twin(
     target: float,
     measure: Callable[[Plan], float],
     tolerance: float = 0.03,
-    most: int = 8,
+    max_measurements: int = 8,
     build: Callable[[Plan], Architecture] = Plan.architecture,
 ) -> Twin:
     """The plan, its widths all scaled by one factor, that measures within the tolerance.
@@ -43,12 +43,12 @@ def latency_matched_twin(
         target: the measurement to be reached, above 0.
         measure: one measurement of a plan; about rises with its widths.
         tolerance: how far, relatively, the mean may be from the target.
-        most: measurements at most.
+        max_measurements: measurements at most.
         build: what makes a network of a plan, where single blocks have settings of their own.
     """
     readings = _Readings(plan, target, BuildableWidths(build(plan)))
     factor: float | None = 1.0
-    for _ in range(most):
+    for _ in range(max_measurements):
         if factor is None:
             break
         reading = readings.add(factor, measure)
@@ -56,7 +56,7 @@ def latency_matched_twin(
             factor = readings.guess()
         elif len(reading.values) > 1:
             break
-    return readings.twin(tolerance, most)
+    return readings.twin(tolerance, max_measurements)
 
 
 @dataclass(frozen=True)

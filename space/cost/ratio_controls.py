@@ -41,9 +41,9 @@ def control_sizes(
     """
     found = [_any_size(slot) for slot in learned_blocks(architecture, resolution)]
     if kind == "learned":
-        return {slot.place: tuple(sizes[slot.place]) for slot in found}
-    spent = sum(slot.macs(sizes[slot.place]) for slot in found)
-    shares = [_shares(slot, sizes[slot.place]) for slot in found]
+        return {slot.block_index: tuple(sizes[slot.block_index]) for slot in found}
+    spent = sum(slot.macs(sizes[slot.block_index]) for slot in found)
+    shares = [_shares(slot, sizes[slot.block_index]) for slot in found]
     if kind == "uniform":
         return uniform_allocation(found, _means(found, shares), spent)
     moved = _moved(found, shares, None if kind == "reversed" else random.Random(seed))
@@ -59,7 +59,7 @@ def _any_size(slot: LearnedBlock) -> LearnedBlock:
 
 
 def _shares(slot: LearnedBlock, sizes: Sequence[int]) -> Shares:
-    return tuple(size / slot.block.width for size in slot.learned(sizes))
+    return tuple(size / slot.block.width for size in slot.learned_sizes(sizes))
 
 
 def _groups(found: Sequence[LearnedBlock]) -> Iterator[list[int]]:

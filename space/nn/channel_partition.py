@@ -70,7 +70,7 @@ class ChannelPartition:
         held = [segment for task in self._tasks for segment in task.segments]
         self._shared = [held.count(segment) > 1 for segment in range(len(self._lengths))]
 
-    def mixed(
+    def mix(
         self, parts: Sequence[nn.Module] | nn.ModuleList, x: Tensor, shares: Tensor, ramp: float
     ) -> Tensor:
         """The maps, each part working on its span; where spans overlap, the sum of what they make.
@@ -115,7 +115,7 @@ def _worked_on(
     """What a part makes of its segments."""
     x = own[0] if len(own) == 1 else torch.cat(own, 1)
     if task.kernel is not None and isinstance(part, nn.Conv2d):
-        maps = functional.conv2d(x, task.kernel.of(part, shares), padding=1)
+        maps = functional.conv2d(x, task.kernel.mixed_weight(part, shares), padding=1)
     else:
         maps = forward_sliced(part, x, task.span, SoftMask(_member(shares, task), ramp))
     return [maps] if len(own) == 1 else torch.split(maps, [piece.shape[1] for piece in own], dim=1)

@@ -56,26 +56,26 @@ class LearnedMixer(DividedMixer):
         super().__init__(parts, operations)
         self.register_buffer("shares", torch.empty(len(parts) - 1, self.width), persistent=False)
         self._planned: tuple[Any, Any] = None, None
-        self.place([float(part.channels) for part in parts], ramp=0.0)
+        self.set_sizes([float(part.channels) for part in parts], ramp=0.0)
 
-    def place(
+    def set_sizes(
         self,
         sizes: Sequence[float],
         ramp: float,
-        widest: Sequence[float] | None = None,
-        narrowest: Sequence[float] | None = None,
+        largest_sizes: Sequence[float] | None = None,
+        smallest_sizes: Sequence[float] | None = None,
     ) -> None:
         """Moves the boundaries.
 
         Args:
             sizes: channels of each part.
             ramp: channels over which a boundary is soft.
-            widest: where hard boundaries (ramp 0) still learn: sizes up to which their gradients
+            largest_sizes: where hard boundaries (ramp 0) still learn: sizes up to which their gradients
                 are to be known.
-            narrowest: the same, sizes from which on.
+            smallest_sizes: the same, sizes from which on.
         """
         self.sizes, self.ramp = tuple(map(float, sizes)), ramp
-        self.fixed = ramp == 0 and widest is None and narrowest is None
+        self.fixed = ramp == 0 and largest_sizes is None and smallest_sizes is None
         ends = _ends(self.sizes)
         self.shares = torch.tensor(
             [_before(end, ramp, self.width) for end in ends],
@@ -83,7 +83,7 @@ class LearnedMixer(DividedMixer):
             device=self.shares.device,
             requires_grad=not self.fixed,
         )
-        reached = [ends, *(_ends(far) for far in (widest, narrowest) if far is not None)]
+        reached = [ends, *(_ends(far) for far in (largest_sizes, smallest_sizes) if far is not None)]
         lows = [max(math.floor(min(own) - ramp / 2), 0) for own in zip(*reached, strict=True)]
         highs = [math.ceil(max(own) + ramp / 2) for own in zip(*reached, strict=True)]
         edges = zip([0, *lows], [*highs, self.width], strict=True)
@@ -105,13 +105,13 @@ class LearnedMixer(DividedMixer):
     def set_extra_state(self, state: Tensor) -> None:
         """Takes up a stored ramp and sizes."""
         ramp, *sizes = state.tolist()
-        self.place(sizes, ramp)
+        self.set_sizes(sizes, ramp)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W maps, each part of their channels worked on by its operation."""
         if self.fixed:
             return self.divided(x, [int(size) for size in self.sizes])
-        return self._division().mixed(self.parts, x, self.shares, self.ramp)
+        return self._division().mix(self.parts, x, self.shares, self.ramp)
 
 
 class InputDependentMixer(DividedMixer):
@@ -121,12 +121,12 @@ class InputDependentMixer(DividedMixer):
     by size, so that less is computed where less is used.
 
     Attributes:
-        shift: added to what the predictor says; holds the budget.
-        learns: whether the predictor gets gradients.
-        chosen: of each image of the last batch the position of its sizes among `options`.
+        logit_offset: added to what the predictor says; holds the budget.
+        predictor_trainable: whether the predictor gets gradients.
+        option_indices: of each image of the last batch the position of its sizes among `options`.
     """
 
-    chosen: Tensor | None
+    option_indices: Tensor | None
 
     def __init__(
         self,
@@ -141,27 +141,27 @@ class InputDependentMixer(DividedMixer):
         self.predictor = nn.Sequential(
             nn.Linear(self.width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 1, bias=False)
         )
-        self.shift = 0.0
-        self.learns = True
-        self.chosen = None
+        self.logit_offset = 0.0
+        self.predictor_trainable = True
+        self.option_indices = None
 
     def _learned(self, sizes: Sequence[int]) -> int:
         return sizes[self.position]
 
     def get_extra_state(self) -> Tensor:
         """The shift, and whether the predictor still learns."""
-        return torch.tensor([self.shift, float(self.learns)], dtype=torch.float64)
+        return torch.tensor([self.logit_offset, float(self.predictor_trainable)], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes up a stored shift."""
-        self.shift, learns = state.tolist()
-        self.learns = bool(learns)
+        self.logit_offset, learns = state.tolist()
+        self.predictor_trainable = bool(learns)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W maps, each image's channels divided by its own sizes."""
         size = self._predicted(x)
         table = torch.tensor([self._learned(o) for o in self.options], device=x.device)
-        self.chosen = chosen = (size.detach()[:, None] - table).abs().argmin(1)
+        self.option_indices = chosen = (size.detach()[:, None] - table).abs().argmin(1)
         if not self.training:
             return self._grouped(x, chosen)
         return self._masked(x, size, chosen)
@@ -169,10 +169,10 @@ class InputDependentMixer(DividedMixer):
     def _predicted(self, x: Tensor) -> Tensor:
         """N sizes, not yet legal ones, between the least and the most."""
         pooled = x.mean((2, 3))
-        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(self.predictor_trainable and torch.is_grad_enabled()):
             said = self.predictor(pooled)[:, 0]
         least, most = (self._learned(self.options[end]) for end in (0, -1))
-        return least + (most - least) * torch.sigmoid(said.float() + self.shift)
+        return least + (most - least) * torch.sigmoid(said.float() + self.logit_offset)
 
     def _grouped(self, x: Tensor, chosen: Tensor) -> Tensor:
         groups = sorted(set(chosen.tolist()))
@@ -188,7 +188,7 @@ class InputDependentMixer(DividedMixer):
         """The same by masks over all images at once; gradients reach the predictor by a ramp."""
         sizes = torch.tensor(self.options, dtype=torch.float32, device=x.device)[chosen]
         ends = sizes.cumsum(1)[:, :-1]
-        moved = (size - size.detach())[:, None] if self.learns else 0.0
+        moved = (size - size.detach())[:, None] if self.predictor_trainable else 0.0
         ramp = max(self.width / 8, 1.0)
         channels = torch.arange(self.width, device=x.device) + 0.5
         hard = (channels < ends[:, :, None]).float()
@@ -198,11 +198,11 @@ class InputDependentMixer(DividedMixer):
         shares = hard + slope - slope.detach()
         most = [int(end) for end in ends.amax(0).tolist()]
         least = [int(end) for end in ends.amin(0).tolist()]
-        reach = ramp / 2 if self.learns else 0.0
+        reach = ramp / 2 if self.predictor_trainable else 0.0
         lows = [0, *(max(math.floor(end - reach), 0) for end in least)]
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
         spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
-        return ChannelPartition(self.parts, spans).mixed(self.parts, x, shares, 0.0)
+        return ChannelPartition(self.parts, spans).mix(self.parts, x, shares, 0.0)
 
 
 def _before(end: float, ramp: float, width: int) -> list[float]:

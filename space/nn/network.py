@@ -88,7 +88,7 @@ class Network(nn.Module):
             *(
                 NetworkStage(blocks, before, act, rates, attention_dropout)
                 for blocks, before, rates in zip(
-                    architecture.realised,
+                    architecture.realized,
                     (None, *widths[:-1]),
                     _drop_path_rates(architecture.depths, drop_path_rate),
                     strict=True,

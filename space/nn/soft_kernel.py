@@ -92,7 +92,7 @@ class SoftKernel(NamedTuple):
     entries: ShareSum
     kept: ShareSum | None
 
-    def of(self, conv: nn.Conv2d, shares: Tensor) -> Tensor:
+    def mixed_weight(self, conv: nn.Conv2d, shares: Tensor) -> Tensor:
         """The weight for (P - 1) x C shares."""
         weight: Tensor = _MixedWeight.apply(conv.weight, shares, self)
         return weight

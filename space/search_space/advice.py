@@ -28,7 +28,7 @@ def space_warnings(space: "Space") -> list[str]:
     """
     rng = random.Random(0)
     sample_feasible(space, rng)
-    drawn = [repair(space.layout, sample_assignment(space.layout, rng), rng) for _ in range(_DRAWS)]
+    drawn = [repair(space.choice_tree, sample_assignment(space.choice_tree, rng), rng) for _ in range(_DRAWS)]
     buildable = [chosen for chosen in drawn if chosen is not None]
     return [
         *_single_levels(space),
@@ -41,14 +41,14 @@ def space_warnings(space: "Space") -> list[str]:
 
 
 def _single_levels(space: "Space") -> Iterator[str]:
-    for axis in space.scheme.axes.values():
+    for axis in space.decoder.axes.values():
         if len(axis.levels) == 1:
             yield f"space.axes.{axis.name}: has one level only, so that it varies nothing"
 
 
 def _never_active(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     met = {name for chosen in drawn for name, _ in chosen}
-    for axis in space.scheme.axes.values():
+    for axis in space.decoder.axes.values():
         if axis.name not in met:
             yield (
                 f"space.axes.{axis.name}: cannot matter, as far as looked: in none of "
@@ -63,14 +63,14 @@ def _use(axis: Axis) -> str:
         return f"is there self-attention{condition}"
     if axis.name == "attention":
         return f"does a part take the block's attention{condition}"
-    if axis.droppable:
-        parts = axis.number + axis.name.startswith("ratio")
+    if axis.can_be_unused:
+        parts = axis.part_number + axis.name.startswith("ratio")
         return f"has a block {parts} parts{condition}"
     return "does its condition hold"
 
 
 def _never_chosen(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
-    for axis in space.scheme.axes.values():
+    for axis in space.decoder.axes.values():
         labels = [level.label for c in drawn for (name, _), level in c.items() if name == axis.name]
         for label in axis.labels if len(labels) >= _EXPECTED * len(axis.levels) else ():
             if label not in labels:
@@ -81,7 +81,7 @@ def _never_chosen(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
 
 
 def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
-    for axis in space.scheme.axes.values():
+    for axis in space.decoder.axes.values():
         changes = list(_changes(space, axis, drawn))
         if changes and not any(changes):
             yield (
@@ -93,13 +93,13 @@ def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
 def _changes(space: "Space", axis: Axis, drawn: list[Assignment]) -> Iterator[bool]:
     """For changes of one level of an axis whether another network follows, up to the first."""
     changed = (
-        space.scheme.architecture(near).digest != space.scheme.architecture(chosen).digest
+        space.decoder.architecture(near).digest != space.decoder.architecture(chosen).digest
         for chosen in drawn
         for choice in [c for c in space.choices if c.axis is axis and c.key in chosen][:1]
         for level in axis.levels
         if level != chosen[choice.key]
-        for near in islice(space.layout.changes(chosen, choice, level), 1)
-        if not any(space.scheme.invalid(near))
+        for near in islice(space.choice_tree.variations(chosen, choice, level), 1)
+        if not any(space.decoder.invalid_blocks(near))
     )
     for differs in islice(changed, _TRIES):
         yield differs
@@ -110,7 +110,7 @@ def _changes(space: "Space", axis: Axis, drawn: list[Assignment]) -> Iterator[bo
 def _single_tokens(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     met: set[tuple[int, int]] = set()
     for chosen in drawn:
-        architecture = space.scheme.architecture(chosen)
+        architecture = space.decoder.architecture(chosen)
         met |= {(architecture.stem_stride, stage) for stage in _attending(space, architecture)}
     for stride, stage in sorted(met):
         yield (
@@ -122,16 +122,16 @@ def _single_tokens(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
 def _attending(space: "Space", architecture: Architecture) -> Iterator[int]:
     """The stages, counted from 1, with self-attention on a single position."""
     sizes = architecture.map_sizes(space.resolution)
-    for stage, (size, blocks) in enumerate(zip(sizes, architecture.realised, strict=True), 1):
+    for stage, (size, blocks) in enumerate(zip(sizes, architecture.realized, strict=True), 1):
         if size == (1, 1) and any(block.double_residual for block in blocks):
             yield stage
 
 
 def _invalid_share(space: "Space") -> Iterator[str]:
     rng = random.Random(1)
-    drawn = [sample_assignment(space.layout, rng) for _ in range(_DRAWS)]
-    broken = [found for chosen in drawn for found in islice(space.scheme.invalid(chosen), 1)]
-    counted = count_points(space.scheme)
+    drawn = [sample_assignment(space.choice_tree, rng) for _ in range(_DRAWS)]
+    broken = [found for chosen in drawn for found in islice(space.decoder.invalid_blocks(chosen), 1)]
+    counted = count_points(space.decoder)
     share = 1 - counted[0] / counted[1] if counted else len(broken) / len(drawn)
     if share > _HIGH and broken:
         (stage, block), reason = broken[0]

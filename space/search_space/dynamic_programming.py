@@ -34,19 +34,19 @@ class EvaluationAlgebra(ABC, Generic[T]):
         """The levels worth trying, given what is chosen so far."""
 
     @abstractmethod
-    def item(self, scope: Scope, chosen: Assignment) -> T | None:
+    def evaluate(self, scope: Scope, chosen: Assignment) -> T | None:
         """What is known of the choices made at a scope; None to leave the alternative out."""
 
     @abstractmethod
-    def either(self, one: T, other: T) -> T:
+    def combine_alternatives(self, one: T, other: T) -> T:
         """What is known of two alternatives."""
 
     @abstractmethod
-    def both(self, one: T, other: T) -> T:
+    def combine_independent(self, one: T, other: T) -> T:
         """What is known of two independent pieces together."""
 
     @abstractmethod
-    def place(self, scope: Scope) -> object:
+    def memo_key(self, scope: Scope) -> object:
         """What tells blocks apart beyond what is chosen for them."""
 
 
@@ -57,21 +57,21 @@ class WitnessAlgebra(EvaluationAlgebra[Assignment]):
     def admits(self, scope: Scope, chosen: Assignment) -> bool:
         """Whether what is chosen for a scope can be part of a witness."""
 
-    def place(self, scope: Scope) -> object:
+    def memo_key(self, scope: Scope) -> object:
         """Each scope has choices of its own."""
         return scope
 
-    def item(self, scope: Scope, chosen: Assignment) -> Assignment | None:
+    def evaluate(self, scope: Scope, chosen: Assignment) -> Assignment | None:
         """The choices made at this very scope."""
         if not self.admits(scope, chosen):
             return None
         return {key: level for key, level in chosen.items() if key[1] == scope}
 
-    def either(self, one: Assignment, other: Assignment) -> Assignment:  # noqa: ARG002
+    def combine_alternatives(self, one: Assignment, other: Assignment) -> Assignment:  # noqa: ARG002
         """The first of them."""
         return one
 
-    def both(self, one: Assignment, other: Assignment) -> Assignment:
+    def combine_independent(self, one: Assignment, other: Assignment) -> Assignment:
         """The choices of both."""
         return {**one, **other}
 
@@ -85,7 +85,7 @@ class DynamicProgram(Generic[T]):
         self._scheme = scheme
         self._algebra = algebra
         self._steps = steps
-        axes = [axis for axis in scheme.axes.values() if scheme.surely_uses(axis) is not False]
+        axes = [axis for axis in scheme.axes.values() if scheme.static_usage(axis) is not False]
         self._at_rank = [[axis for axis in axes if axis.rank == rank] for rank in range(3)]
         open_ones = [axis for axis in axes if self._decided_further_down(axis)]
         self._bits = {axis.name: 1 << index for index, axis in enumerate(open_ones)}
@@ -95,9 +95,9 @@ class DynamicProgram(Generic[T]):
 
     def _decided_further_down(self, axis: Axis) -> bool:
         """Whether choices of a finer granularity decide if blocks have a use for an axis."""
-        names = axis.needs() - axis.when.keys() - {"depth", "depths"}
+        names = axis.dependencies() - axis.when.keys() - {"depth", "depths"}
         deciding = (self._scheme.axes[name] for name in names & self._scheme.axes.keys())
-        undecided = self._scheme.surely_uses(axis) is None
+        undecided = self._scheme.static_usage(axis) is None
         return undecided and any(other.rank > axis.rank for other in deciding)
 
     def _outside_of(self, rank: int) -> list[Axis]:
@@ -106,7 +106,7 @@ class DynamicProgram(Generic[T]):
         dead = {"depth", "depths"} - self._named_in_conditions if rank == 2 else set()
         return [axis for axis in axes if axis.name not in dead]
 
-    def total(self) -> T | None:
+    def solve(self) -> T | None:
         """What is known of the whole space; None if nothing is in it.
 
         Raises:
@@ -116,7 +116,7 @@ class DynamicProgram(Generic[T]):
 
     def _table(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         """What is within a scope, given what is chosen outside of it."""
-        key = (len(scope), self._algebra.place(scope), self._reads(scope, chosen))
+        key = (len(scope), self._algebra.memo_key(scope), self._reads(scope, chosen))
         if key not in self._memo:
             self._memo[key] = self._fill(scope, chosen)
         return self._memo[key]
@@ -131,7 +131,7 @@ class DynamicProgram(Generic[T]):
             level
             and (
                 level.value[scope[0]]
-                if axis.placed and axis.name not in self._named_in_conditions
+                if axis.has_stage_values and axis.name not in self._named_in_conditions
                 else level.label
             )
             for axis, level in levels
@@ -172,14 +172,14 @@ class DynamicProgram(Generic[T]):
     def _may_be_active(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
         if not self._scheme.condition_holds(axis, scope, chosen):
             return False
-        if axis.name in self._bits or self._scheme.surely_uses(axis):
+        if axis.name in self._bits or self._scheme.static_usage(axis):
             return True
         blocks = [(*scope, 0)[:2]] if scope else [(stage, 0) for stage in range(NUM_STAGES)]
         return any(self._scheme.uses(axis, block, chosen) for block in blocks)
 
     def _inside(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         """What is inside a scope whose own choices are all made."""
-        item = self._algebra.item(scope, chosen)
+        item = self._algebra.evaluate(scope, chosen)
         if item is None:
             return {}
         if len(scope) == 2:
@@ -207,11 +207,11 @@ class DynamicProgram(Generic[T]):
         for a, left in one.items():
             for b, right in other.items():
                 self._step()
-                self._add(table, a | b, self._algebra.both(left, right))
+                self._add(table, a | b, self._algebra.combine_independent(left, right))
         return table
 
     def _add(self, table: _Table[T], used: int, item: T) -> None:
-        table[used] = self._algebra.either(table[used], item) if used in table else item
+        table[used] = self._algebra.combine_alternatives(table[used], item) if used in table else item
 
     def _step(self) -> None:
         if self._steps is not None:
@@ -230,13 +230,13 @@ class _Count(EvaluationAlgebra[tuple[int, int]]):
         self._scheme = scheme
         self._alike = _alike(scheme)
 
-    def place(self, scope: Scope) -> object:
+    def memo_key(self, scope: Scope) -> object:
         return scope[:1]
 
     def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:  # noqa: ARG002
         return axis.levels[:1] if axis.name in self._alike else axis.levels
 
-    def item(self, scope: Scope, chosen: Assignment) -> tuple[int, int]:
+    def evaluate(self, scope: Scope, chosen: Assignment) -> tuple[int, int]:
         ways = math.prod(n for name, n in self._alike.items() if (name, scope) in chosen)
         try:
             if len(scope) == 2:
@@ -245,10 +245,10 @@ class _Count(EvaluationAlgebra[tuple[int, int]]):
             return 0, ways
         return ways, ways
 
-    def either(self, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    def combine_alternatives(self, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
         return one[0] + other[0], one[1] + other[1]
 
-    def both(self, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    def combine_independent(self, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
         return one[0] * other[0], one[1] * other[1]
 
 
@@ -271,12 +271,12 @@ def _values(scheme: Decoder, name: str, base: Sequence[Any]) -> Iterator[Any]:
     """The base's values of a setting and those of its axis."""
     yield from base
     for level in scheme.axes[name].levels if name in scheme.axes else ():
-        yield from level.value if scheme.axes[name].placed else [level.value]
+        yield from level.value if scheme.axes[name].has_stage_values else [level.value]
 
 
 def count_points(scheme: Decoder, steps: int = _STEPS) -> tuple[int, int] | None:
     """Ways of choosing that can be built, and all; None if counting takes too many steps."""
     try:
-        return DynamicProgram(scheme, _Count(scheme), steps).total() or (0, 0)
+        return DynamicProgram(scheme, _Count(scheme), steps).solve() or (0, 0)
     except StepLimitError:
         return None

@@ -19,7 +19,7 @@ def locate(scheme: Decoder, architecture: Architecture) -> Assignment | None:
     """The choices that build this network, or None; constraints are not looked at."""
     if len(architecture.stages) != NUM_STAGES:
         return None
-    return DynamicProgram(scheme, _Match(scheme, architecture)).total()
+    return DynamicProgram(scheme, _Match(scheme, architecture)).solve()
 
 
 class _Match(WitnessAlgebra):
@@ -47,7 +47,7 @@ class _Match(WitnessAlgebra):
 
     def _block(self, scope: Scope) -> RealizedBlock:
         stage, block = scope
-        return self._target.realised[stage][block]
+        return self._target.realized[stage][block]
 
     def _is_network(self, _scope: Scope, chosen: Assignment) -> bool:
         return all(
@@ -65,7 +65,7 @@ class _Match(WitnessAlgebra):
     def _is_block(self, scope: Scope, chosen: Assignment) -> bool:
         width = self._target.widths[scope[0]]
         try:
-            return self._scheme.block(scope, chosen).realise(width) == self._block(scope)
+            return self._scheme.block(scope, chosen).realize(width) == self._block(scope)
         except ValueError:
             return False
 
@@ -75,14 +75,14 @@ class _Match(WitnessAlgebra):
             return bool(level.value == getattr(self._target, axis.name))
         return all(
             self._fits(
-                axis.name, level.value[place[0]] if axis.placed else level.value, place[0], block
+                axis.name, level.value[place[0]] if axis.has_stage_values else level.value, place[0], block
             )
             for place, block in self._blocks(scope)
         )
 
     def _blocks(self, scope: Scope) -> Iterator[tuple[Scope, RealizedBlock]]:
         """The architecture's blocks within a scope."""
-        for stage, blocks in enumerate(self._target.realised):
+        for stage, blocks in enumerate(self._target.realized):
             for index, block in enumerate(blocks):
                 if (stage, index)[: len(scope)] == scope:
                     yield (stage, index), block
@@ -121,7 +121,7 @@ class _Match(WitnessAlgebra):
     ) -> tuple[list[str], bool]:
         """The operations decided so far, up to the first that is not, and whether that is all."""
         named = self._scheme.operations(place, chosen)
-        resolved = self._scheme.resolved(place, chosen)
+        resolved = self._scheme.resolved_operations(place, chosen)
         for index in range(self._scheme.setting("parts", place, chosen)):
             own = f"operation_{index + 1}"
             deciding = {"parts", own if own in self._scheme.axes else "operations"}
@@ -134,7 +134,7 @@ class _Match(WitnessAlgebra):
     def _ends(self, later: set[str], place: Scope, chosen: Assignment) -> list[int]:
         """The channels at which the parts decided so far end; self-attention may move them."""
         stage, block = place
-        target = self._target.realised[stage][block]
+        target = self._target.realized[stage][block]
         if {"parts", "ratio"} & later or target.double_residual or target.learning:
             return []
         parts = self._scheme.setting("parts", place, chosen)

@@ -45,9 +45,9 @@ def repair(layout: ChoiceTree, chosen: Assignment, rng: "Rng") -> Assignment | N
     Rejecting whole networks instead would be hopeless where blocks are drawn one by one: with 13
     blocks, of which each can be built with probability 1/2, one network in 8000 could.
     """
-    ranks = sorted({axis.rank for axis in layout.scheme.axes.values()}, reverse=True)
+    ranks = sorted({axis.rank for axis in layout.decoder.axes.values()}, reverse=True)
     for attempt in range(1, _REPAIRS + 1):
-        broken = [scope for scope, _ in layout.scheme.invalid(chosen)]
+        broken = [scope for scope, _ in layout.decoder.invalid_blocks(chosen)]
         if not broken:
             return chosen
         if ranks:
@@ -100,7 +100,7 @@ def sample_feasible(space: "Space", rng: "Rng") -> Assignment:
     if all(candidate.excess for candidate in candidates):
         everywhere = _is_small(space)
         if everywhere:
-            walks = space.layout.walks(lambda choice, _: choice.axis.levels)
+            walks = space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
             candidates = [*_buildable(space, walks)]
         else:
             candidates = candidates or _rare(space, rng) or _drawn(space, rng, _DRAWS)
@@ -115,7 +115,7 @@ def sample_feasible(space: "Space", rng: "Rng") -> Assignment:
 
 
 def _candidate(space: "Space", chosen: Assignment) -> _Candidate:
-    return _Candidate(space.excess(space.scheme.architecture(chosen)), chosen)
+    return _Candidate(space.total_violation(space.decoder.architecture(chosen)), chosen)
 
 
 def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
@@ -125,7 +125,7 @@ def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
     """
     candidates: list[_Candidate] = []
     for attempt in range(_DRAWS):
-        chosen = repair(space.layout, sample_assignment(space.layout, rng), rng)
+        chosen = repair(space.choice_tree, sample_assignment(space.choice_tree, rng), rng)
         if chosen is not None:
             candidates.append(_candidate(space, chosen))
             if not candidates[-1].excess:
@@ -160,16 +160,16 @@ class _Buildable(WitnessAlgebra):
 def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
     """What can be built where random choices never can, if it is found in reasonable time."""
     try:
-        chosen = DynamicProgram(space.scheme, _Buildable(space.scheme, rng), _STEPS).total()
+        chosen = DynamicProgram(space.decoder, _Buildable(space.decoder, rng), _STEPS).solve()
     except StepLimitError:
         return []
-    if chosen is None or any(space.scheme.invalid(chosen)):
+    if chosen is None or any(space.decoder.invalid_blocks(chosen)):
         return []
     return [_candidate(space, chosen)]
 
 
 def _is_small(space: "Space") -> bool:
-    counted = count_points(space.scheme, 10 * _ENUMERATED)
+    counted = count_points(space.decoder, 10 * _ENUMERATED)
     return counted is not None and counted[1] <= _ENUMERATED
 
 
@@ -196,7 +196,7 @@ def _descend(space: "Space", lead: _Candidate, budget: Iterator[int], rng: "Rng"
     """Goes through the choices in random order, each set to its best, until none gets better."""
     while True:
         start = lead.excess
-        choices = [choice for choice in space.layout.choices if choice.key in lead.chosen]
+        choices = [choice for choice in space.choice_tree.choices if choice.key in lead.chosen]
         for index in range(len(choices), 0, -1):
             choice = choices.pop(random_index(rng, index))
             lead = min([lead, *_moves(space, lead, choice, budget)], key=lambda c: c.excess)
@@ -212,12 +212,12 @@ def _moves(
     current = lead.chosen.get(choice.key)
     for level in choice.axis.levels if current else ():
         if level != current and next(budget, None) is not None:
-            ways = islice(space.layout.changes(lead.chosen, choice, level), _WAYS)
+            ways = islice(space.choice_tree.variations(lead.chosen, choice, level), _WAYS)
             yield from islice(_buildable(space, ways), 1)
 
 
 def _nothing_builds(space: "Space", rng: "Rng") -> str:
-    (stage, block), reason = next(space.scheme.invalid(sample_assignment(space.layout, rng)))
+    (stage, block), reason = next(space.decoder.invalid_blocks(sample_assignment(space.choice_tree, rng)))
     return (
         "no network of this space can be built, as far as looked; for one, "
         f"stage {stage + 1}, block {block + 1}: {reason}"
@@ -225,7 +225,7 @@ def _nothing_builds(space: "Space", rng: "Rng") -> str:
 
 
 def _out_of_reach(space: "Space", nearest: Assignment, *, everywhere: bool) -> str:
-    lines = space.constraints.violations(space.cost(space.scheme.architecture(nearest)))
+    lines = space.constraints.violations(space.cost(space.decoder.architecture(nearest)))
     where = "of this space" if everywhere else "found in this space"
     return (
         f"constraints: no network {where} satisfies them; the nearest has {'; '.join(lines)}. "

@@ -55,7 +55,7 @@ def _number(count: int) -> str:
 
 def space_size(space: "Space") -> SpaceSize:
     """The size of a space: counted by recursion, enumerated if small, or else estimated."""
-    counted = count_points(space.scheme)
+    counted = count_points(space.decoder)
     if counted and counted[1] <= ENUMERATED:
         return _enumerated(space, counted[1])
     if counted and not space.constrained:
@@ -66,8 +66,8 @@ def space_size(space: "Space") -> SpaceSize:
 def _enumerated(space: "Space", combinations: int) -> SpaceSize:
     digests = [
         architecture.digest
-        for chosen in space.layout.walks(lambda choice, _: choice.axis.levels)
-        if (architecture := space.admitted(chosen)) is not None
+        for chosen in space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
+        if (architecture := space.feasible_architecture(chosen)) is not None
     ]
     return SpaceSize(len(digests), combinations, len(set(digests)))
 
@@ -82,10 +82,10 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> SpaceSize:
     drawn = (
         _buildable(space, rng)
         if counted
-        else [sample_assignment(space.layout, rng) for _ in range(_DRAWS)]
+        else [sample_assignment(space.choice_tree, rng) for _ in range(_DRAWS)]
     )
-    weights = [math.prod(len(space.scheme.axes[name].levels) for name, _ in one) for one in drawn]
-    hits = [w if space.admitted(one) else 0 for w, one in zip(weights, drawn, strict=True)]
+    weights = [math.prod(len(space.decoder.axes[name].levels) for name, _ in one) for one in drawn]
+    hits = [w if space.feasible_architecture(one) else 0 for w, one in zip(weights, drawn, strict=True)]
     weight, hit = sum(weights), sum(hits)
     if not hit:
         return SpaceSize(0, counted[1] if counted else weight // _DRAWS, exact=False)
@@ -104,7 +104,7 @@ def _buildable(space: "Space", rng: random.Random) -> list[Assignment]:
     found: list[Assignment] = []
     failures = 0
     while len(found) < _DRAWS and failures < _FAILURES:
-        chosen = repair(space.layout, sample_assignment(space.layout, rng), rng)
+        chosen = repair(space.choice_tree, sample_assignment(space.choice_tree, rng), rng)
         if chosen is None:
             failures += 1
         else:

@@ -71,16 +71,16 @@ class Space:
     ) -> None:
         if faults := space_errors(base, spec, resolution):
             raise UserError("not a space:\n  " + "\n  ".join(faults))
-        axes = [axis.axis(name) for name, axis in spec.axes.items()]
+        axes = [axis.to_axis(name) for name, axis in spec.axes.items()]
         self.base = base
         self.spec = spec
         self.resolution = resolution
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.constraints = spec.constraints
-        self.scheme = Decoder(base, evaluation_order(axes))
-        self.layout = ChoiceTree(self.scheme)
-        self.constrained = any(self.constraints.stated()) or self.scheme.may_clash
+        self.decoder = Decoder(base, evaluation_order(axes))
+        self.choice_tree = ChoiceTree(self.decoder)
+        self.constrained = any(self.constraints.stated()) or self.decoder.may_conflict
 
     @classmethod
     def from_data(
@@ -108,7 +108,7 @@ class Space:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """All choices, active or not, in the order in which they are made and encoded."""
-        return self.layout.choices
+        return self.choice_tree.choices
 
     def cost(self, architecture: Architecture) -> NetworkCost:
         """What an architecture costs at the space's input and number of classes.
@@ -118,25 +118,25 @@ class Space:
         """
         return cost(architecture, self.resolution, self.in_chans, self.num_classes)
 
-    def admitted(self, chosen: Assignment) -> Architecture | None:
+    def feasible_architecture(self, chosen: Assignment) -> Architecture | None:
         """The architecture of these choices, if it can be built and satisfies the constraints."""
         try:
-            architecture = self.scheme.architecture(chosen)
+            architecture = self.decoder.architecture(chosen)
         except UserError:
             return None
         return architecture if self._satisfies(architecture) else None
 
     def _satisfies(self, architecture: Architecture) -> bool:
-        return not self.constrained or not self.excess(architecture)
+        return not self.constrained or not self.total_violation(architecture)
 
-    def excess(self, architecture: Architecture) -> float:
+    def total_violation(self, architecture: Architecture) -> float:
         """How far an architecture is from the constraints and its budget's reach: 0 where in."""
         shape = (self.resolution, self.in_chans, self.num_classes)
         budget = budget_limits(architecture, *shape)
-        if budget is not None and budget.beyond:
-            return _NO_COST + budget.beyond
+        if budget is not None and budget.relative_gap:
+            return _NO_COST + budget.relative_gap
         bounded = any(self.constraints.stated())
-        return self.constraints.excess(cost(architecture, *shape)) if bounded else 0.0
+        return self.constraints.total_violation(cost(architecture, *shape)) if bounded else 0.0
 
     def architecture(self, point: Mapping[str, Label]) -> Architecture:
         """The architecture that a point builds.
@@ -144,7 +144,7 @@ class Space:
         Raises:
             UserError: not a point of this space's choices, or a block that cannot be built.
         """
-        return self.scheme.architecture(self._chosen(point))
+        return self.decoder.architecture(self._chosen(point))
 
     def point(self, settings: Mapping[str, Any]) -> Point:
         """The point of these settings: by choice, or by axis for all of its choices.
@@ -158,7 +158,7 @@ class Space:
         return _point(self._chosen(settings, from_base=True))
 
     def _chosen(self, settings: Mapping[str, Any], *, from_base: bool = False) -> Assignment:
-        known = self.scheme.axes.keys() | {choice.name for choice in self.choices}
+        known = self.decoder.axes.keys() | {choice.name for choice in self.choices}
         if unknown := [name for name in settings if name not in known]:
             raise UserError(f"the space has no choice {', '.join(unknown)}")
 
@@ -166,12 +166,12 @@ class Space:
             for name in (choice.name, choice.axis.name):
                 if name in settings:
                     return _level(choice, settings[name])
-            level = self.scheme.base_level(*choice) if from_base else None
+            level = self.decoder.base_level(*choice) if from_base else None
             if level is None:
                 raise UserError(f"{choice.name}: missing, expected one of {_known(choice)}")
             return level
 
-        return self.layout.walk(pick)
+        return self.choice_tree.walk(pick)
 
     def sample(self, rng: "Rng") -> Point:
         """A random point, each level of each choice equally likely as far as the space allows.
@@ -184,11 +184,11 @@ class Space:
         """
         return _point(sample_feasible(self, rng))
 
-    def refusal(self, point: Mapping[str, Label]) -> str | None:
+    def infeasibility_reason(self, point: Mapping[str, Label]) -> str | None:
         """Why a point is not in the space; None if it is."""
         try:
             chosen = self._chosen(point)
-            spent = self.cost(self.scheme.architecture(chosen))
+            spent = self.cost(self.decoder.architecture(chosen))
         except UserError as error:
             return str(error)
         if extra := [name for name in point if name not in _point(chosen)]:
@@ -199,16 +199,16 @@ class Space:
         """Whether an architecture can be built by a point of the space, or a point is in it."""
         if isinstance(item, Architecture):
             return self.locate(item) is not None
-        return self.refusal(item) is None
+        return self.infeasibility_reason(item) is None
 
     def locate(self, architecture: Architecture) -> Point | None:
         """A point that builds exactly this network; None if the space does not hold it."""
-        chosen = locate(self.scheme, architecture)
+        chosen = locate(self.decoder, architecture)
         if chosen is None or not self._satisfies(architecture):
             return None
-        return _point(self.layout.walk(lambda choice, _: chosen[choice.key]))
+        return _point(self.choice_tree.walk(lambda choice, _: chosen[choice.key]))
 
-    def change(self, point: Mapping[str, Label], choice: str, label: Label) -> Point | None:
+    def with_choice(self, point: Mapping[str, Label], choice: str, label: Label) -> Point | None:
         """The point with one choice made differently; None if that leaves the space.
 
         Choices that become active by it take the level of the block before, or else the base's,
@@ -227,19 +227,19 @@ class Space:
     def _changed(
         self, chosen: Assignment, choice: Choice, level: Level
     ) -> tuple[Assignment, Architecture] | None:
-        for near in islice(self.layout.changes(chosen, choice, level), _WAYS):
-            architecture = self.admitted(near)
+        for near in islice(self.choice_tree.variations(chosen, choice, level), _WAYS):
+            architecture = self.feasible_architecture(near)
             if architecture is not None:
                 return near, architecture
         return None
 
-    def neighbours(self, point: Mapping[str, Label], rng: "Rng | None" = None) -> Iterator[Point]:
+    def neighbors(self, point: Mapping[str, Label], rng: "Rng | None" = None) -> Iterator[Point]:
         """The points of the space that are one change away, each another network, as asked for.
 
         In the order of the choices, or in random order where a generator is given.
         """
         chosen = self._chosen(point)
-        seen = {self.scheme.architecture(chosen).digest}
+        seen = {self.decoder.architecture(chosen).digest}
         alternatives = list(self._alternatives(chosen))
         if rng is not None:
             rng.shuffle(alternatives)
@@ -266,12 +266,12 @@ class Space:
         Raises:
             UserError: more than `limit` combinations would have to be tried.
         """
-        counted = count_points(self.scheme, 10 * limit)
+        counted = count_points(self.decoder, 10 * limit)
         if counted is None or counted[1] > limit:
             raise UserError(f"too large to enumerate (limit {limit:,}): {self.size()}")
         points: dict[str, Point] = {}
-        for chosen in self.layout.walks(lambda choice, _: choice.axis.levels):
-            architecture = self.admitted(chosen)
+        for chosen in self.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels):
+            architecture = self.feasible_architecture(chosen)
             if architecture is not None:
                 points.setdefault(architecture.digest, _point(chosen))
         return tuple(points.values())
@@ -290,7 +290,7 @@ class Space:
             last = len(choice.axis.levels) - 1
             return choice.axis.levels[min(max(round(positions[choice.key]), 0), last)]
 
-        return _point(self.layout.walk(pick))
+        return _point(self.choice_tree.walk(pick))
 
     def suggest(self, trial: OptunaTrial) -> Point:
         """The point that an Optuna trial suggests, asked for its active choices only.
@@ -298,14 +298,14 @@ class Space:
         It may be one that cannot be built or violates the constraints: see `refusal`.
         """
         return _point(
-            self.layout.walk(
+            self.choice_tree.walk(
                 lambda choice, _: _level(
                     choice, trial.suggest_categorical(choice.name, choice.labels)
                 )
             )
         )
 
-    def params_of(self, item: Architecture | Mapping[str, Label]) -> dict[str, Label]:
+    def optuna_params(self, item: Architecture | Mapping[str, Label]) -> dict[str, Label]:
         """The parameters with which Optuna's `enqueue_trial` proposes an architecture or point.
 
         Raises:
@@ -327,7 +327,7 @@ def _point(chosen: Assignment) -> Point:
 
 
 def _level(choice: Choice, raw: object) -> Level:
-    level = choice.axis.find(raw)
+    level = choice.axis.find_level(raw)
     if level is None:
         raise UserError(f"{choice.name}: expected one of {_known(choice)}, got {raw!r}")
     return level

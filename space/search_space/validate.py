@@ -10,7 +10,7 @@ from partialnas.space.axes.spec import SpaceSpec
 
 def space_errors(base: Plan, spec: SpaceSpec, resolution: int | tuple[int, int]) -> list[str]:
     """What is wrong with a space beyond its own values, one line per mistake with its path."""
-    axes = {name: axis.axis(name) for name, axis in spec.axes.items()}
+    axes = {name: axis.to_axis(name) for name, axis in spec.axes.items()}
     return [
         *_too_small(base, axes, resolution),
         *_unstated_shares(base, axes),
@@ -40,8 +40,8 @@ def _unstated_shares(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
     listed = [len(level.value) for level in axes["ratio"].levels] if "ratio" in axes else [1]
     stated = max(len(base.ratio), min(listed))
     for name, axis in axes.items():
-        before = f"ratio_{axis.number - 1}"
-        if name.startswith("ratio_") and axis.number - 1 > stated and before not in axes:
+        before = f"ratio_{axis.part_number - 1}"
+        if name.startswith("ratio_") and axis.part_number - 1 > stated and before not in axes:
             yield f"space.axes.{name}: needs {before}, as an axis or in the base's ratio"
 
 

@@ -38,7 +38,7 @@ def test_keys_carry_their_unit() -> None:
 def test_axes_are_scaled_to_what_stands_on_them(
     key: str, largest: float, label: str, factor: float
 ) -> None:
-    assert QUANTITIES[key].scaled(largest) == (label, factor)
+    assert QUANTITIES[key].scaled_label(largest) == (label, factor)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_limits_hold_for_the_studys_own_protocol_alone(folder: Path, tmp_path: P
     new = {digests[4]: measurement(4, 3.0), digests[8]: measurement(8, 1.2)}
     kept = remeasurement_table(limited, networks, old, new)
     assert dict(zip(kept["label"], kept["on_front"], strict=True)) == {"w4": True, "w8": False}
-    free = remeasurement_table(limited, networks, old, new, limits=False)
+    free = remeasurement_table(limited, networks, old, new, apply_measured_limits=False)
     assert free["on_front"].all()
     assert free.attrs["tau"] == 1.0
     assert remeasurement_table(folder, networks, old, new).attrs["decides"]

@@ -87,7 +87,7 @@ def learning_architectures(draw: st.DrawFn, most: int = 7, **terms: Any) -> Arch
 
 def _can_be_built(block: Block, width: int) -> bool:
     try:
-        block.realise(width)
+        block.realize(width)
     except ValueError:
         return False
     return True

@@ -73,7 +73,7 @@ class Written:
 
     def stages(self, *stages: StudyStage) -> None:
         told = {stage.name: stage.model_dump(mode="json") for stage in stages}
-        self.ledger.amend({"stages": json.dumps(told)})
+        self.ledger.update_meta({"stages": json.dumps(told)})
 
 
 def stage(name: str, networks: list[int], epochs: int, seeds: int = 2) -> StudyStage:
@@ -337,7 +337,7 @@ def test_the_sample_holds_the_front_and_is_spread_over_the_rest(tmp_path: Path) 
     assert values.iloc[0] == 0.1
     assert values.diff().max() <= 0.41
     assert values.max() >= 0.84
-    assert "12 of 40 networks" in sample.words
+    assert "12 of 40 networks" in sample.description
     assert not {f"{50:016x}", f"{99:016x}"} & set(sample.digests.values())
     everyone = choose_sample(written.folder, 100)
     assert len(everyone.digests) == 40

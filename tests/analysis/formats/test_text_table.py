@@ -19,10 +19,10 @@ NASTY = st.sampled_from(
 
 
 def sheet_of(*names: str, strong: int = -1) -> TextTable:
-    numbers = [Cell(f"{i}.50 ± 0.25", strong=i == strong) for i in range(len(names))]
-    arms = Column(head="Arm", cells=[*map(Cell, names)], numbers=False)
+    numbers = [Cell(f"{i}.50 ± 0.25", bold=i == strong) for i in range(len(names))]
+    arms = Column(header="Arm", cells=[*map(Cell, names)], is_numeric=False)
     return TextTable(
-        name="s", columns=[arms, Column(head="x (%)", cells=numbers)], caption="Of two."
+        name="s", columns=[arms, Column(header="x (%)", cells=numbers)], caption="Of two."
     )
 
 
@@ -111,7 +111,7 @@ def test_the_best_is_bold_and_its_deviation_is_not() -> None:
 
 def test_numbers_are_math_and_words_are_not() -> None:
     texts = ["1,234", "−0.50 [−1.00, +0.10]", "<0.001", "~3,000", "failed", "2 (1 failed)", ""]
-    column = Column(head="x", cells=[*map(Cell, texts)])
+    column = Column(header="x", cells=[*map(Cell, texts)])
     rows = to_latex(TextTable(name="s", columns=[column], caption="")).split("\\midrule\n")[1]
     assert [row.removesuffix(" \\\\") for row in rows.splitlines()[:7]] == [
         "$1{,}234$", r"$-0.50\ [-1.00, +0.10]$", "$<0.001$", r"${\sim}3{,}000$", "failed",
@@ -121,7 +121,7 @@ def test_numbers_are_math_and_words_are_not() -> None:
 
 def test_a_wide_table_spans_two_columns_and_a_long_head_two_lines() -> None:
     cells = [Cell("x" * 50)]
-    columns = [Column(head="Validation accuracy (%)", cells=cells) for _ in range(2)]
+    columns = [Column(header="Validation accuracy (%)", cells=cells) for _ in range(2)]
     text = to_latex(TextTable(name="a b", columns=columns, caption=""))
     assert text.count("{table*}") == 2
     assert r"Validation \\ accuracy (\%)\end{tabular}" in text

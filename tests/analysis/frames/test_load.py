@@ -30,7 +30,7 @@ def test_a_ledger_whose_rows_are_bound_gives_the_same_table(
     before = load(folder, stage=None)
     monkeypatch.setattr(volumes, "VOLUME_SIZE", 4)
     with Ledger.open(folder, write=True) as ledger:
-        ledger.amend({"note": "rows are bound when what has been written to is closed"})
+        ledger.update_meta({"note": "rows are bound when what has been written to is closed"})
     with sqlite3.connect(folder / "ledger.sqlite") as bound:
         assert bound.execute("SELECT count(*) FROM volumes").fetchone()[0] > 100
     after = load(folder, stage=None)

@@ -23,7 +23,7 @@ from partialnas.runs.records.timing_choice import TimingSetup, best_measurement,
 Ledgers = Callable[..., Path]
 Measure = Callable[..., Any]
 Learned = Callable[..., list[dict[str, Any]]]
-WAY = TimingSetup.of(Protocol())
+WAY = TimingSetup.from_protocol(Protocol())
 METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll", "score")
 COST = ("params", "macs", "macs_core", "activations")
 REAL = ("throughput_img_s", "latency_ms", "relative_throughput", "relative_low", "relative_high")
@@ -96,7 +96,7 @@ def expected(
     told = {"trial": row["number"], "trained_on": row["device"], "seconds": row["seconds"]}
     metrics, cost = json.loads(row["metrics"]), json.loads(row["cost"])
     own = {key: metrics.get(key) for key in METRICS} | {key: cost.get(key) for key in COST}
-    fitting = [m for m in taken if WAY.fits(m)]
+    fitting = [m for m in taken if WAY.matches(m)]
     network = frozen.get(row["key"], row["digest"])
     m = best_measurement(
         [m for m in fitting if m.digest == network], WAY, study_machine(fitting, WAY)
@@ -126,7 +126,7 @@ def test_columns_read_at_once_are_those_of_each_row(
     folder = ledgers(tmp_path / "study", trials, timings, study)
     frame = load(folder)
     with Ledger.open(folder) as ledger:
-        frozen = ledger.frozen()
+        frozen = ledger.frozen_digests()
     taken = [
         Measurement.model_validate_json(row["measurement"])
         for row in rows_of(folder, "measurements")

@@ -439,11 +439,11 @@ def test_an_axis_over_decades_is_logarithmic_and_tells_its_ticks_rightly(
 ) -> None:
     scale = quantity_scale(QUANTITIES["macs"], np.array(values), 60.0, 400.0)
     assert scale.log == (max(values) > 10 * min(values))
-    pixels = scale.at(values)
+    pixels = scale.to_pixels(values)
     assert ((pixels > 60) & (pixels < 400)).all()
     for tick in scale.ticks(7):
         told = float(tick.text.replace(",", "")) * scale.factor
-        assert float(scale.at([told])[0]) == pytest.approx(tick.at, abs=2)
+        assert float(scale.to_pixels([told])[0]) == pytest.approx(tick.at, abs=2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 300)), min_size=1, max_size=30))

@@ -91,7 +91,7 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     codes, others = RNG.integers(0, 5, (20, 3)), RNG.integers(0, 5, (7, 3))
     values = codes[:, 0] * 2.0 + np.sin(codes[:, 1]) + RNG.normal(0, 0.1, 20)
     scales = Hyperparameters(np.array([0.4, 0.8, 2.0]), 0.05)
-    mean, deviation = Posterior(embed(codes), embed.owners, values, scales).at(embed(others))
+    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(embed(others))
     kernel = Matern(scales.lengths, "fixed", nu=2.5) + WhiteKernel(scales.noise, "fixed")
     theirs = GaussianProcessRegressor(kernel, alpha=0, normalize_y=True).fit(codes / 4, values)
     their_mean, with_noise = theirs.predict(others / 4, return_std=True)
@@ -104,11 +104,11 @@ def test_fitted_scales_tell_the_choices_that_matter_from_the_others() -> None:
     embed = numbers(4)
     codes = RNG.integers(0, 5, (60, 4))
     values = np.sin(codes[:, 1] * 1.5) + 0.01 * RNG.normal(size=60)
-    scales = fit_hyperparameters(embed(codes), embed.owners, values)
+    scales = fit_hyperparameters(embed(codes), embed.choice_of_feature, values)
     others = np.delete(scales.lengths, 1)
     assert scales.lengths[1] < others.min() / 2
     fresh = RNG.integers(0, 5, (50, 4))
-    mean, _ = Posterior(embed(codes), embed.owners, values, scales).at(embed(fresh))
+    mean, _ = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(embed(fresh))
     assert np.corrcoef(mean, np.sin(fresh[:, 1] * 1.5))[0, 1] > 0.98
 
 
@@ -116,7 +116,7 @@ def test_values_that_are_all_the_same_are_expected_everywhere() -> None:
     embed = numbers(2)
     codes = RNG.integers(0, 5, (6, 2))
     values = np.full(6, 3.0)
-    scales = fit_hyperparameters(embed(codes), embed.owners, values)
-    mean, deviation = Posterior(embed(codes), embed.owners, values, scales).at(embed(codes))
+    scales = fit_hyperparameters(embed(codes), embed.choice_of_feature, values)
+    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(embed(codes))
     assert mean == pytest.approx(values)
     assert np.isfinite(deviation).all()

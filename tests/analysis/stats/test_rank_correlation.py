@@ -85,10 +85,10 @@ def test_a_difference_of_taus_is_drawn_in_pairs() -> None:
         ranking.kendall_tau([(good, truth)]),
         ranking.kendall_tau([(rng.standard_normal(15), truth)]),
     )
-    apart = better.minus(worse)
+    apart = better.difference(worse)
     assert apart.value == pytest.approx(better.value - worse.value)
     assert apart.draws == pytest.approx(better.draws - worse.draws)
-    assert better.minus(better).interval == (0, 0)
+    assert better.difference(better).interval == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_shift_follows_the_resolution_unless_it_is_stated() -> None:
 
 @given(st.integers(1, 1000), st.sampled_from(["all", "front", "none"]))
 def test_identity_knows_neither_epochs_nor_kept_weights(epochs: int, keep: Any) -> None:
-    assert Recipe(epochs=epochs, keep_weights=keep).identity(learns=True) == Recipe().identity(
-        learns=True
+    assert Recipe(epochs=epochs, keep_weights=keep).identity(has_learned_ratios=True) == Recipe().identity(
+        has_learned_ratios=True
     )
 
 
@@ -88,16 +88,16 @@ def test_identity_knows_everything_else(name: str) -> None:
         "width_share": 0.5,
     }
     value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
-    assert Recipe(**{name: value}).identity(learns=True) != Recipe().identity(learns=True)
+    assert Recipe(**{name: value}).identity(has_learned_ratios=True) != Recipe().identity(has_learned_ratios=True)
 
 
 def test_identity_knows_how_a_rate_rises_and_falls_where_it_does() -> None:
-    one_cycle = Recipe().identity(learns=True)
-    assert Recipe(warmup_steps=9, cool_down=0.5).identity(learns=True) == one_cycle
+    one_cycle = Recipe().identity(has_learned_ratios=True)
+    assert Recipe(warmup_steps=9, cool_down=0.5).identity(has_learned_ratios=True) == one_cycle
     assert not OF_TRAPEZOIDS & one_cycle.keys()
-    trapezoid = Recipe(schedule="trapezoid").identity(learns=True)
+    trapezoid = Recipe(schedule="trapezoid").identity(has_learned_ratios=True)
     for settings in ({"warmup_steps": 9}, {"cool_down": 0.5}):
         changed = Recipe.model_validate({"schedule": "trapezoid", **settings})
-        assert changed.identity(learns=True) != trapezoid
-    same = Recipe(schedule="trapezoid", warmup=0.5).identity(learns=True)
+        assert changed.identity(has_learned_ratios=True) != trapezoid
+    same = Recipe(schedule="trapezoid", warmup=0.5).identity(has_learned_ratios=True)
     assert same == trapezoid

@@ -27,7 +27,7 @@ def pool_of(count: int, channels: int, side: int, border: int, seed: int = 0) ->
 
 
 def originals(pool: DeviceSplit) -> Tensor:
-    return torch.cat([x for x, _ in pool.in_order(7)])
+    return torch.cat([x for x, _ in pool.sequential_batches(7)])
 
 
 @settings(deadline=None, max_examples=60)
@@ -40,7 +40,7 @@ def test_a_cut_is_the_padded_image_sliced(
     index = np.array(data.draw(st.lists(st.integers(0, 5), min_size=4, max_size=4)))
     top, left = (np.array(data.draw(offsets)) for _ in range(2))
     mirrored = torch.tensor(data.draw(st.lists(st.booleans(), min_size=4, max_size=4)))
-    found = pool.cut(pool.starts(index, top, left), mirrored)
+    found = pool.crop(pool.crop_offsets(index, top, left), mirrored)
 
     padded = functional.pad(originals(pool), [border] * 4, value=BLACK)
     for number, image in enumerate(found):
@@ -59,10 +59,10 @@ def test_images_are_normalised_and_channels_last() -> None:
     y = np.arange(50)
     splits = Splits(x, y, x, y, x, y, mean=mean.astype(np.float32), std=std.astype(np.float32))
     pool = DeviceSplit(x, y, splits, 2, CPU)
-    found = torch.cat([images for images, _ in pool.in_order(9)])
+    found = torch.cat([images for images, _ in pool.sequential_batches(9)])
     expected = (scaled - mean[:, None, None]) / std[:, None, None]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
-    (first, _), *_ = pool.in_order(50)
+    (first, _), *_ = pool.sequential_batches(50)
     assert first.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -104,9 +104,9 @@ def test_the_batches_are_those_that_were_drawn() -> None:
     assert len(batches) == 3
     for step, (x, y, _) in enumerate(batches):
         assert y.tolist() == plan.index[step].tolist()
-        starts = pool.starts(plan.index[step], plan.top[step], plan.left[step])
+        starts = pool.crop_offsets(plan.index[step], plan.top[step], plan.left[step])
         assert plan.mirrored is not None
-        assert torch.equal(x, pool.cut(starts, torch.from_numpy(plan.mirrored[step])))
+        assert torch.equal(x, pool.crop(starts, torch.from_numpy(plan.mirrored[step])))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.9])

@@ -96,7 +96,7 @@ def noted(ledger: Ledger, subject: Subject, record: Record | None = None, seed: 
     """The number of the trial, planned, and finished where there is a record."""
     digest = subject_digest(subject)
     proposal = ledger.add_proposal(None, digest, subject_data(subject), {})
-    keys = job_of(subject, seed).keys
+    keys = job_of(subject, seed).trial_keys
     name = subject_name(subject)
     (row,) = ledger.plan(proposal, digest=digest, name=name, fidelity=2, keys=keys)
     if record is not None:
@@ -106,7 +106,7 @@ def noted(ledger: Ledger, subject: Subject, record: Record | None = None, seed: 
 
 def record_of(subject: Subject, seed: int = 0, **facts: Any) -> Record:
     name, digest = subject_name(subject), subject_digest(subject)
-    key = job_of(subject, seed).keys[seed]
+    key = job_of(subject, seed).trial_keys[seed]
     usual = {"key": key, "digest": digest, "name": name, "seed": seed, "fidelity": 2}
     return Record.model_validate({**usual, "state": "done", **facts})
 
@@ -140,13 +140,13 @@ def exports(study: Path) -> dict[str, ExportResult]:
 def images() -> Tensor:
     splits = load_splits(TASK)
     pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
-    return next(iter(pool.in_order(len(pool))))[0]
+    return next(iter(pool.sequential_batches(len(pool))))[0]
 
 
 def trained_logits(study: Path, name: str, images: Tensor) -> Tensor:
     """What the network computes that the trial left, its learned mixers still in it."""
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
-    load_weights(weights_path(study, job_of(TRAINED[name]).keys[0]), network)
+    load_weights(weights_path(study, job_of(TRAINED[name]).trial_keys[0]), network)
     with torch.inference_mode():
         logits: Tensor = network.eval()(images)
     return logits
@@ -158,7 +158,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 @pytest.mark.parametrize("name", ["threshold", "gates"])
 def test_kept_weights_bring_the_learned_ratios_back(name: str, study: Path) -> None:
-    key = job_of(TRAINED[name]).keys[0]
+    key = job_of(TRAINED[name]).trial_keys[0]
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
     load_weights(weights_path(study, key), network)
     with Ledger.open(study) as ledger:
@@ -185,7 +185,7 @@ def test_the_folder_holds_a_static_network_that_computes_the_same(
         logits = network.eval()(images)
     assert close(trained_logits(study, name, images), logits)
     with Ledger.open(study) as ledger:
-        row, ratios = ledger.trial(NUMBERS[name]), ledger.ratios(job_of(TRAINED[name]).keys[0])
+        row, ratios = ledger.trial(NUMBERS[name]), ledger.ratios(job_of(TRAINED[name]).trial_keys[0])
     assert architecture.digest == (ratios[-1].frozen if ratios else TRAINED[name].digest)
     with torch.no_grad():
         flops = FlopCountAnalysis(network, torch.zeros(1, 1, 8, 8))
@@ -242,7 +242,7 @@ def test_the_proof_says_what_was_found(
 ) -> None:
     text = (study.parent / name / "proof.json").read_text()
     proof = ExportVerification.model_validate_json(text)
-    assert proof == exports[name].proof
+    assert proof == exports[name].verification
     with Ledger.open(study) as ledger:
         row = ledger.trial(NUMBERS[name])
     assert proof.outputs.images == len(images) == 180
@@ -260,8 +260,8 @@ def test_the_proof_says_what_was_found(
 def test_frozen_and_hand_specified_are_timed_in_turns(
     name: str, exports: dict[str, ExportResult]
 ) -> None:
-    speed: Measurement = exports[name].proof.speed
-    assert speed.reference_digest == exports[name].proof.digest
+    speed: Measurement = exports[name].verification.speed
+    assert speed.reference_digest == exports[name].verification.digest
     assert speed.form == speed.reference_form == "deploy"
     assert (speed.batch_size, speed.resolution, speed.device) == (4, 8, "cpu")
     assert speed.relative_throughput is not None
@@ -284,7 +284,7 @@ def kept_by_hand(folder: Path, subject: Architecture, network: Network) -> int:
         shares = {b.name: channels[b.name] / subject.widths[b.stage] for b in subject.boundaries}
         told = {"used_macs": 1, "budget_macs": None, "frozen": frozen.digest}
         ratios = [RatioEpoch(epoch=1, channels=channels, ratios=shares, **told)]
-    save_weights(weights_path(folder, job_of(subject).keys[0]), network, job_of(subject))
+    save_weights(weights_path(folder, job_of(subject).trial_keys[0]), network, job_of(subject))
     record = record_of(subject, ratios=ratios, cost=subject_cost(frozen, TASK))
     with begun(folder) as ledger:
         return noted(ledger, subject, record)
@@ -294,7 +294,7 @@ def shaken(subject: Architecture, seed: int) -> Network:
     """A network with random weights, statistics, and ratios among those that are legal."""
     network = Network(subject, in_chans=1, num_classes=10)
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    options = {slot.place: slot.options for slot in learned_blocks(subject, TASK.resolution)}
+    options = {slot.block_index: slot.options for slot in learned_blocks(subject, TASK.resolution)}
     for place, mixer in learned_mixers(network).items():
         mixer.place(rng.choice(options[place]), ramp=0.0)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -355,9 +355,9 @@ def test_the_onnx_file_computes_the_same(
     expected = trained_logits(study, name, images)
     apart = float((expected - logits).abs().max() / expected.abs().max())
     assert apart <= 1e-4
-    assert export.proof.onnx is not None
-    assert export.proof.onnx.difference == pytest.approx(apart, abs=2e-6)
-    assert export.proof.onnx.images == 180
+    assert export.verification.onnx is not None
+    assert export.verification.onnx.difference == pytest.approx(apart, abs=2e-6)
+    assert export.verification.onnx.images == 180
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`model.onnx` is its deploy form" in card
     export_model(study, NUMBERS[name], tmp_path / "out", max_seconds=0.1)
@@ -386,7 +386,7 @@ def test_without_the_packages_there_is_no_onnx_file(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     export = exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
-    assert export.proof.onnx is None
+    assert export.verification.onnx is None
     assert sorted(path.name for path in export.files) == FILES
 
 
@@ -472,7 +472,7 @@ def test_damaged_weights_are_a_failure_of_the_machine(
 def test_weights_of_another_network_are_refused(by_hand: tuple[Path, Network], study: Path) -> None:
     folder, network = by_hand
     (path,) = (folder / "weights").iterdir()
-    path.write_bytes(weights_path(study, job_of(TRAINED["static"]).keys[0]).read_bytes())
+    path.write_bytes(weights_path(study, job_of(TRAINED["static"]).trial_keys[0]).read_bytes())
     assert "belongs to another network" in refused(folder, 1)
     mixer = learned_mixers(network)[3, 0]
     first, *rest = mixer.sizes
@@ -537,7 +537,7 @@ def test_an_earlier_export_is_replaced_even_an_unfinished_one(
     by_hand: tuple[Path, Network], exports: dict[str, ExportResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = by_hand
-    speed = exports["threshold"].proof.speed
+    speed = exports["threshold"].verification.speed
     monkeypatch.setattr(exporting, "prove_speed", lambda *_: speed)
     write: Callable[[Path, bytes | str], Path] = exporting.write_file
 

@@ -125,7 +125,7 @@ def test_fresh_seeds_of_a_confirmation_stand_beside(written: Written) -> None:
         name="confirm", recipe=SEARCH["recipe"], seeds=(10_000, 10_001), chosen="the front",
         origins={"#1": NETWORK.digest},
     )  # fmt: skip
-    written.ledger.amend({"stages": json.dumps({"confirm": stage.model_dump(mode="json")})})
+    written.ledger.update_meta({"stages": json.dumps({"confirm": stage.model_dump(mode="json")})})
     card = card_of(written.folder, number)
     assert f"| Validation accuracy, % | 91.00 | 91.00 | {spread(FRESH)} |" in card
     assert "One seed: the spread is not known." in card

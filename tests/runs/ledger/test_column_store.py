@@ -102,9 +102,9 @@ def rows(ledger: Ledger) -> list[Any]:
 def told(ledger: Ledger) -> list[Any]:
     """What readers of volumes are told."""
     columns = ledger.trial_columns("number", "name", "reason", "seconds", "environment")
-    ended = [(e.key, e.proposal, e.seed, e.state, exact(e.results)) for e in ledger.ended()]
+    ended = [(e.key, e.proposal, e.seed, e.state, exact(e.results)) for e in ledger.trial_results()]
     return [
-        [tuple(row) for row in ledger.asked()],
+        [tuple(row) for row in ledger.proposal_keys()],
         ended,
         [*zip(*columns.values(), strict=True)],
         ledger.measurements(),
@@ -146,16 +146,16 @@ def test_a_damaged_volume_is_told(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as other:
         other.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
     with Ledger.open(folder) as ledger:
-        assert ledger.asked()
+        assert ledger.proposal_keys()
         with pytest.raises(MachineError, match=r"row trials of volumes differs .*newest copy"):
-            ledger.ended()
+            ledger.trial_results()
 
 
 def test_columns_that_an_older_version_did_not_know_have_their_defaults(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as other:
         other.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
     with Ledger.open(folder) as ledger:
-        columns = ledger.measured().columns
+        columns = ledger.measurement_table().columns
     assert columns["tainted"] == [False] * 8
     assert columns["rounds"] == [None] * 4 + [9] * 4
 

@@ -74,7 +74,7 @@ def measurement(digest: str = "a") -> Measurement:
 def test_a_trial_goes_from_planned_to_its_record(ledger: Ledger) -> None:
     (key,) = propose(ledger, "a")
     (planned,) = ledger.trials()
-    assert (planned.number, planned.state, planned.attempts, planned.final) == (
+    assert (planned.number, planned.state, planned.attempts, planned.is_final) == (
         *(1, "planned", 0),
         False,
     )
@@ -82,7 +82,7 @@ def test_a_trial_goes_from_planned_to_its_record(ledger: Ledger) -> None:
     assert ledger.trials()[0].state == "running"
     ledger.finish(record(key))
     row = ledger.trial(1)
-    assert (row.state, row.attempts, row.final) == ("done", 1, True)
+    assert (row.state, row.attempts, row.is_final) == ("done", 1, True)
     assert row.metrics == {"val_nll": 0.1 + 0.2}
     assert row.cost == {"params": 10, "macs": 2**40}
     assert row.environment == {"python": "3.11", "cores": 2}
@@ -104,8 +104,8 @@ def test_what_is_written_is_read_by_another_connection(ledger: Ledger, tmp_path:
         assert reader.proposals()[0].proposal == {"params": {"x": 0.5}}
         assert reader.trials() == ledger.trials()
         assert reader.measurements() == [measurement()]
-        assert reader.replays() == 1
-        assert reader.counts() == {
+        assert reader.count_repeated_proposals() == 1
+        assert reader.state_counts() == {
             **dict.fromkeys(("running", "done", "early", "timeout"), 0),
             "planned": 3,
             "failed": 1,
@@ -120,7 +120,7 @@ def test_replays_are_proposals_that_ask_for_the_same_once_more(ledger: Ledger) -
         for note in notes if digest == "b" else notes[:1]:
             ledger.add_proposal(None, digest, {}, note)
     apart = {("b", str(note)) for note in ({}, *notes[2:])}
-    assert ledger.replays() == len(ledger.proposals()) - 2 - len(apart) == 8
+    assert ledger.count_repeated_proposals() == len(ledger.proposals()) - 2 - len(apart) == 8
 
 
 def test_a_key_has_one_record_for_good(ledger: Ledger) -> None:
@@ -161,14 +161,14 @@ def test_recovery_plans_what_was_running_and_touches_nothing_else(
     done = ledger.trial(1)
     ledger.close()
     with Ledger.open(tmp_path, write=True) as again:
-        assert again.recover() == 1
+        assert again.requeue_running() == 1
         assert again.trial(1) == done
         assert [row.state for row in again.trials()] == ["done", "planned", "planned"]
-        assert again.recover() == 0
+        assert again.requeue_running() == 0
 
 
 def test_a_study_that_grows_amends_its_facts(ledger: Ledger) -> None:
-    ledger.amend({"frozen": '{"seeds": 3}', "grown": "seeds"})
+    ledger.update_meta({"frozen": '{"seeds": 3}', "grown": "seeds"})
     assert ledger.meta == META | {"frozen": '{"seeds": 3}', "grown": "seeds"}
 
 

@@ -145,7 +145,7 @@ def test_copies_are_kept_by_twos_and_only_of_what_is_new_and_in_order(
     with sqlite3.connect(path) as other:
         other.execute("UPDATE trials SET name = 'forged' WHERE number = 1")
     with Ledger.open(tmp_path, write=True) as again:
-        again.amend({"study": "other"})
+        again.update_meta({"study": "other"})
     assert sorted(copy.name for copy in (tmp_path / "backups").iterdir()) == names
 
 
@@ -218,7 +218,7 @@ def _measurement(digest: str) -> Measurement:
 def _everything(ledger: Ledger) -> list[Any]:
     trials = ledger.trials()
     curves = [(ledger.curve(row.key), ledger.ratios(row.key)) for row in trials]
-    again = [ledger.asked(), ledger.ended(), ledger.measurements()]
+    again = [ledger.proposal_keys(), ledger.trial_results(), ledger.measurements()]
     return [ledger.meta, trials, ledger.proposals(), curves, again]
 
 
@@ -246,8 +246,8 @@ def test_a_full_disk_is_told_and_nothing_is_lost(ledger: Ledger, tmp_path: Path)
     assert finished == done > 5
     assert "run the same command again" in message
     with Ledger.open(tmp_path, write=True) as again:
-        assert again.counts()["done"] == finished
-        again.recover()
+        assert again.state_counts()["done"] == finished
+        again.requeue_running()
         finish_one(again)
 
 
@@ -267,9 +267,9 @@ def test_a_disk_that_is_full_indeed(tiny_disk: Path) -> None:
     with Ledger.create(tiny_disk, {}) as ledger:
         with pytest.raises(MachineError, match="the disk is full; free space"):
             fill(ledger, finished)
-        assert ledger.counts()["done"] == len(finished) > 5
+        assert ledger.state_counts()["done"] == len(finished) > 5
     with Ledger.open(tiny_disk) as reader:
-        assert reader.counts()["done"] == len(finished)
+        assert reader.state_counts()["done"] == len(finished)
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_kill_9_loses_nothing_that_was_finished(ledger: Ledger, tmp_path: Path) 
             writer.send_signal(signal.SIGKILL)
             told += writer.stdout.read().split()
     with Ledger.open(tmp_path, write=True) as again:
-        again.recover()
+        again.requeue_running()
         trials = again.trials()
         done = {row.key for row in trials if row.state == "done"}
         assert done >= set(told)

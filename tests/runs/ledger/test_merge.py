@@ -255,7 +255,7 @@ def test_every_trial_is_there_once_and_final_where_any_ledger_has_it_final(
     for trials in ledgers:
         for key, final in trials.items():
             expected[key] = expected.get(key, False) or final
-    assert {row.key: row.final for row in rows} == expected
+    assert {row.key: row.is_final for row in rows} == expected
     assert len(rows) == len(expected)
     assert [row.number for row in rows] == [*range(1, len(rows) + 1)]
     assert all(proposals[row.proposal] == row.digest for row in rows)

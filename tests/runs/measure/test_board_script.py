@@ -51,7 +51,7 @@ def test_it_finds_what_this_stack_finds(laps: list[tuple[float, float]]) -> None
     there = board.summarize_rounds(pairs, 0.02)
     assert (there["relative"], there["low"], there["high"]) == tuple(here.speed)
     assert there["reference_seconds"] == here.reference_seconds
-    assert (there["clock_gap"], there["noisy"]) == (here.gap, here.noisy)
+    assert (there["clock_gap"], there["noisy"]) == (here.clock_gap, here.noisy)
 
 
 def timer(seconds: float, order: list[str], name: str) -> Callable[[int], board.BoardTiming]:
@@ -67,7 +67,7 @@ def test_networks_and_reference_run_in_turns(speed: float) -> None:
     order: list[str] = []
     asked = argparse.Namespace(seconds=60.0, half_width=0.01)
     runners = timer(0.2 / speed, order, "network"), timer(0.2, order, "reference")
-    played = board.time_interleaved(*runners, lap_s=0.001, asked=asked)
+    played = board.time_interleaved(*runners, min_timing_s=0.001, options=asked)
     assert len(played) == board.MIN_ROUNDS
     assert board.summarize_rounds(played, 0.01)["relative"] == pytest.approx(speed)
     assert order[-4:] == ["reference", "network", "network", "reference"]

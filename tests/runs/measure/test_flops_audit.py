@@ -56,7 +56,7 @@ def timed(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFr
 def test_ranks_agree_where_fewer_macs_are_always_faster() -> None:
     ranks = flops_ranks(timed([1, 2, 3, 4, 5, 6], [60.0, 50.0, 40.0, 30.0, 20.0, 10.0]))
     assert ranks.tau.value == pytest.approx(1)
-    assert (ranks.sure, len(ranks.pairs)) == (0, 0)
+    assert (ranks.discordant_share, len(ranks.pairs)) == (0, 0)
 
 
 def test_the_most_discordant_pair_stands_first_and_unsure_ones_do_not_count() -> None:
@@ -64,7 +64,7 @@ def test_the_most_discordant_pair_stands_first_and_unsure_ones_do_not_count() ->
     ranks = flops_ranks(frame)
     # of six pairs the one with 40.0 and 40.5 is unsure; the dearest is faster than three
     assert ranks.tau.value == pytest.approx((2 - 4) / 6)
-    assert ranks.sure == pytest.approx(3 / 5)
+    assert ranks.discordant_share == pytest.approx(3 / 5)
     first = ranks.pairs.iloc[0]
     assert (first["more"], first["fewer"]) == ("#4", "#2")
     assert (first["macs_ratio"], first["speed_ratio"]) == (5, 2)

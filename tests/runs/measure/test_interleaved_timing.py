@@ -45,7 +45,7 @@ def played(
     rounds = time_interleaved(
         candidate,
         reference,
-        shortest_lap_s=shortest_lap_s,
+        min_timing_s=shortest_lap_s,
         max_seconds=max_seconds,
         target_half_width=target,
     )
@@ -195,7 +195,7 @@ def test_a_network_is_as_fast_as_itself() -> None:
         rounds = time_interleaved(
             cpu_runner(forward, 1),
             cpu_runner(forward, 1),
-            shortest_lap_s=0.001,
+            min_timing_s=0.001,
             max_seconds=10,
             target_half_width=0.02,
         )
@@ -206,11 +206,11 @@ def test_a_network_is_as_fast_as_itself() -> None:
 
 def test_one_threads_clock_stands_still_while_it_waits() -> None:
     lap = cpu_runner(lambda: time.sleep(0.01), threads=1)(3)
-    assert lap.other >= 0.01
-    assert lap.own < lap.other / 3
+    assert lap.secondary >= 0.01
+    assert lap.primary < lap.secondary / 3
 
 
 def test_several_threads_are_timed_by_the_clock_on_the_wall() -> None:
     lap = cpu_runner(lambda: time.sleep(0.01), threads=2)(3)
-    assert lap.own >= 0.01
-    assert lap.other < lap.own / 3
+    assert lap.primary >= 0.01
+    assert lap.secondary < lap.primary / 3

@@ -118,7 +118,7 @@ def test_the_figures_of_a_finding_fit_together() -> None:
     found = summarize_rounds([Round(Timing(0.5, 0.51), Timing(2.0, 2.0))] * 10, 0.02)
     assert found.speed.median == 4.0
     assert found.reference_seconds == 2.0
-    assert found.gap == pytest.approx(1 - 0.5 / 0.51)
+    assert found.clock_gap == pytest.approx(1 - 0.5 / 0.51)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_clocks_that_disagree_make_it_noisy(wall: float, noisy: bool) -> None:
 
 
 def test_clocks_that_are_late_alike_agree() -> None:
-    assert summarize_rounds([Round(Timing(1.0, 3.0), Timing(2.0, 6.0))] * 20, 0.02).gap == 0
+    assert summarize_rounds([Round(Timing(1.0, 3.0), Timing(2.0, 6.0))] * 20, 0.02).clock_gap == 0
 
 
 @pytest.mark.parametrize(("width", "noisy"), [(0.01, False), (0.3, True)])

@@ -32,13 +32,13 @@ def learner_of(
 def run(learner: RatioLearner, gradients: Sequence[Sequence[float]]) -> list[str]:
     """Learning under these gradients, again and again, one for each layer."""
     for step in range(learner.freeze_step):
-        learner.place(step)
+        learner.update_boundaries(step)
         for mixer, gradient in zip(
             learner.mixers.values(), gradients[step % len(gradients)], strict=True
         ):
             mixer.shares.grad = torch.full_like(mixer.shares, gradient)
-        learner.learn(step)
-    learner.place(learner.freeze_step)
+        learner.update_sizes(step)
+    learner.update_boundaries(learner.freeze_step)
     return learning_warnings(learner)
 
 
@@ -76,18 +76,18 @@ def test_ratios_that_never_moved_are_told() -> None:
 
 def test_ratios_that_came_back_did_move() -> None:
     learner = learner_of(budget=0.2)
-    learner.place(learner.freeze_step)
-    learner.farthest[0, 0] = 1.5
+    learner.update_boundaries(learner.freeze_step)
+    learner.max_displacement[0, 0] = 1.5
     assert learning_warnings(learner) == []
 
 
 def wandered(path: float, forward: float) -> list[str]:
     learner = learner_of(budget=0.2)
-    learner.place(learner.freeze_step)
-    learner.farthest[1, 0] = 4.0
+    learner.update_boundaries(learner.freeze_step)
+    learner.max_displacement[1, 0] = 4.0
     size = learner.sizes[1, 0][0]
-    learner.late = {(1, 0): (size - forward, 32 - size + forward)}
-    learner.paths[1, 0] = path
+    learner.late_sizes = {(1, 0): (size - forward, 32 - size + forward)}
+    learner.path_lengths[1, 0] = path
     return learning_warnings(learner)
 
 

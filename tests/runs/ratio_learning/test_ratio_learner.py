@@ -59,10 +59,10 @@ def loss_of(built: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def push(learner: RatioLearner, step: int, gradients: list[float]) -> None:
     """A step in which every channel of a layer has the same gradient."""
-    learner.place(step)
+    learner.update_boundaries(step)
     for mixer, gradient in zip(learner.mixers.values(), gradients, strict=True):
         mixer.shares.grad = torch.full_like(mixer.shares, gradient)
-    learner.learn(step)
+    learner.update_sizes(step)
 
 
 def dense_macs(built: Network, sizes: dict[Any, Any]) -> tuple[int, int]:
@@ -89,25 +89,25 @@ def test_the_gradient_of_a_threshold_is_that_of_the_loss_by_its_ratio(step: int)
     """By central differences, at every width of the ramp."""
     built = one_block()
     learner = learner_of(built)
-    learner.place(step)
+    learner.update_boundaries(step)
     (mixer,) = learner.mixers.values()
     sizes, ramp = mixer.sizes, mixer.ramp
     loss_of(built, torch.float64).backward()  # type: ignore[no-untyped-call]
-    learner.learn(step)
+    learner.update_sizes(step)
     losses = []
     for moved in (1e-4, -1e-4):
         mixer.place((sizes[0] + moved, sizes[1] - moved), ramp)
         losses.append(float(loss_of(built, torch.float64).detach()))
     slope = 16 * (losses[0] - losses[1]) / 2e-4
-    assert learner.take_norm() == pytest.approx(abs(slope), rel=1e-3)
-    assert learner.take_norm() == 0
+    assert learner.pop_gradient_norm() == pytest.approx(abs(slope), rel=1e-3)
+    assert learner.pop_gradient_norm() == 0
 
 
 def test_without_a_budget_a_threshold_goes_where_the_loss_falls() -> None:
     built = one_block()
     for sign in (1.0, -1.0):
         learner = learner_of(built)
-        (before,) = (sizes[0] for sizes in learner.start.values())
+        (before,) = (sizes[0] for sizes in learner.initial_sizes.values())
         push(learner, 0, [sign])
         (after,) = (sizes[0] for sizes in learner.sizes.values())
         assert (after - before) * sign < 0
@@ -121,10 +121,10 @@ def test_a_scaled_loss_teaches_the_same(method: str) -> None:
         initialize(built, 0)
         learner = learner_of(built)
         for step in range(3):
-            learner.place(step)
+            learner.update_boundaries(step)
             (scale * loss_of(built)).backward()  # type: ignore[no-untyped-call]
-            learner.learn(step, scale)
-        states.append((learner.sizes, learner.multiplier, learner.take_norm()))
+            learner.update_sizes(step, scale)
+        states.append((learner.sizes, learner.multiplier, learner.pop_gradient_norm()))
     (sizes, *numbers), (others, *theirs) = states
     assert numbers == pytest.approx(theirs, rel=1e-4)
     for place, own in sizes.items():
@@ -136,11 +136,11 @@ def test_a_scaled_loss_teaches_the_same(method: str) -> None:
 def test_a_gradient_that_is_no_number_moves_nothing(broken: float, method: str) -> None:
     learner = learner_of(network(method=method))
     push(learner, 0, [0.1, -0.2, 0.3, 0.1, 0.2])
-    learner.take_norm()
-    before = learner.state()
+    learner.pop_gradient_norm()
+    before = learner.state_dict()
     push(learner, 1, [0.1, broken, 0.3, 0.1, 0.2])
-    assert learner.state() == before
-    assert learner.take_norm() == 0
+    assert learner.state_dict() == before
+    assert learner.pop_gradient_norm() == 0
 
 
 gradients = st.lists(st.floats(-100, 100), min_size=5, max_size=5)
@@ -159,13 +159,13 @@ def test_whatever_the_gradients_ratios_end_within_the_budget(
     learner = learner_of(built)
     for step, push_ in enumerate(pushes):
         push(learner, step, push_)
-        for slot in learner.found:
-            (size,) = slot.learned(learner.sizes[slot.place])
+        for slot in learner.learned_blocks:
+            (size,) = slot.learned_sizes(learner.sizes[slot.block_index])
             assert 2 - 1e-9 <= size <= slot.block.width + 1e-9
-    learner.place(learner.freeze_step)
+    learner.update_boundaries(learner.freeze_step)
     assert all(size == int(size) and size % 2 == 0 for size, _ in learner.sizes.values())
     used, dense = dense_macs(built, learner.sizes)
-    assert used == learner.used()
+    assert used == learner.used_macs()
     assert used <= budget * dense * (1 + 1e-9)
     assert used >= (0.95 if method == "threshold" else 0) * budget * dense
 
@@ -177,22 +177,22 @@ def test_thresholds_stay_on_the_budget_all_the_time(
     budget: float, pushes: list[list[float]]
 ) -> None:
     learner = learner_of(network(budget=budget))
-    assert learner.allowed is not None
+    assert learner.budget_macs is not None
     for step, push_ in enumerate(pushes):
         push(learner, step, push_)
-        assert learner.used() == pytest.approx(learner.allowed, rel=0.02)
+        assert learner.used_macs() == pytest.approx(learner.budget_macs, rel=0.02)
 
 
 def test_the_price_of_the_budget_is_what_more_of_it_would_save() -> None:
     """Of one layer that costs 9 c^2 HW: dL/dlog(cost) = dL/dc * c / 2."""
     built = one_block(budget=0.25)
     learner = learner_of(built)
-    learner.place(0)
+    learner.update_boundaries(0)
     (mixer,) = learner.mixers.values()
     mixer.shares.grad = torch.full_like(mixer.shares, 0.3)
     inside = int(((mixer.shares > 0) & (mixer.shares < 1)).sum())
     slope = 0.3 * inside / mixer.ramp * mixer.sizes[0] / 2
-    learner.learn(0)
+    learner.update_sizes(0)
     assert learner.multiplier == pytest.approx(-0.1 * slope, rel=1e-3)  # a tenth each step
 
 
@@ -213,13 +213,13 @@ def test_gates_give_way_to_the_budget() -> None:
     """Noise alone opens them and closes them; the budget is half of what they begin with."""
     built = network(method="gates", budget=0.25)
     learner = learner_of(built, 600)
-    assert learner.allowed is not None
-    learner.allowed //= 2
+    assert learner.budget_macs is not None
+    learner.budget_macs //= 2
     chance = np.random.default_rng(0)
     spent = []
     for step in range(300):
         push(learner, step, chance.normal(size=5).tolist())
-        spent.append(learner.used() / learner.allowed)
+        spent.append(learner.used_macs() / learner.budget_macs)
     assert spent[0] > 1.5
     assert 0.4 < np.median(spent[-100:]) < 1.5
 
@@ -229,7 +229,7 @@ def test_a_step_leaves_no_gradient_to_the_next() -> None:
     learner = learner_of(built)
     norms = []
     for _ in range(3):
-        learner.place(0)
+        learner.update_boundaries(0)
         loss_of(built).backward()  # type: ignore[no-untyped-call]
         norms.append([float(m.shares.grad.norm()) for m in learner.mixers.values()])
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
@@ -240,11 +240,11 @@ def test_fixed_ratios_have_no_gradients_and_stay() -> None:
     built = network()
     learner = learner_of(built)
     push(learner, 0, [0.1, -0.2, 0.3, 0.1, 0.2])
-    learner.place(learner.freeze_step)
+    learner.update_boundaries(learner.freeze_step)
     sizes = dict(learner.sizes)
     loss_of(built).backward()  # type: ignore[no-untyped-call]
-    learner.learn(learner.freeze_step)
-    learner.place(learner.freeze_step + 1)
+    learner.update_sizes(learner.freeze_step)
+    learner.update_boundaries(learner.freeze_step + 1)
     assert learner.sizes == sizes
     for mixer in learner.mixers.values():
         assert not mixer.shares.requires_grad
@@ -254,7 +254,7 @@ def test_fixed_ratios_have_no_gradients_and_stay() -> None:
 def test_networks_that_learn_are_evaluated_in_inference_mode() -> None:
     built = network()
     learner = learner_of(built)
-    learner.place(0)
+    learner.update_boundaries(0)
     x, _ = images()
     with torch.no_grad():
         expected = built.eval()(x)
@@ -267,11 +267,11 @@ def test_few_steps_are_enough_to_begin_and_to_end(steps: int) -> None:
     learner = learner_of(network(), steps)
     assert learner.freeze_step == 1
     push(learner, 0, [1.0] * 5)
-    assert not learner.state()["settled"]
-    learner.place(1)
-    assert learner.allowed is not None
-    assert learner.used() <= learner.allowed
-    assert learner.state()["settled"]
+    assert not learner.state_dict()["settled"]
+    learner.update_boundaries(1)
+    assert learner.budget_macs is not None
+    assert learner.used_macs() <= learner.budget_macs
+    assert learner.state_dict()["settled"]
 
 
 def test_predictors_are_not_decayed() -> None:
@@ -303,8 +303,8 @@ def test_a_calibrated_pressure_meets_the_budget_on_the_images() -> None:
         return {place: mixer.chosen for place, mixer in learner.mixers.items()}
 
     assert isinstance(learner, InputDependentLearner)
-    assert learner.allowed is not None
+    assert learner.budget_macs is not None
     learner.calibrate(choose)
     used = learner.mean_macs(choose())
-    assert used == learner.used()
-    assert 0.95 * learner.allowed <= used <= learner.allowed
+    assert used == learner.used_macs()
+    assert 0.95 * learner.budget_macs <= used <= learner.budget_macs

@@ -66,7 +66,7 @@ def begin(
     recipe = Recipe.model_validate(settings)
     network = Network(subject, 1, 10, drop_path_rate=0.1)
     initialize(network, weights)
-    return Training(network, recipe, epochs, 0, DeviceSplits.of(splits, recipe, CPU))
+    return Training(network, recipe, epochs, 0, DeviceSplits.from_splits(splits, recipe, CPU))
 
 
 def run(training: Training) -> Training:
@@ -78,7 +78,7 @@ def run(training: Training) -> Training:
 def stored(training: Training) -> dict[str, Any]:
     """The state after a way through a file."""
     buffer = io.BytesIO()
-    torch.save(training.state(), buffer)
+    torch.save(training.state_dict(), buffer)
     buffer.seek(0)
     state: dict[str, Any] = torch.load(buffer, weights_only=True)
     return state
@@ -105,7 +105,7 @@ def interrupted_everywhere(kind: str, splits: Splits, **settings: Any) -> None:
         states.append(stored(uninterrupted))
     for epoch, state in enumerate(states):
         continued = begin(subject, splits, weights=99, **settings)
-        continued.restore(state)
+        continued.load_state_dict(state)
         assert_same(run(continued), uninterrupted, tested=epoch == EPOCHS)
 
 
@@ -139,15 +139,15 @@ def test_trainings_that_take_turns_are_what_they_are_alone(few_digits: Splits) -
 def stepped(turns: list[tuple[int, Training]]) -> list[dict[str, Any]]:
     """The weights after these trainings took single steps in turns, without chance."""
     for step, training in turns:
-        assert training.ratios is not None
-        x, y = next(iter(training.pools.train.in_order(32)))
+        assert training.ratio_learner is not None
+        x, y = next(iter(training.data.train.sequential_batches(32)))
         training.network.train()
-        training.ratios.place(step)
+        training.ratio_learner.update_boundaries(step)
         loss = nn.functional.cross_entropy(training.network(x), y)
         training.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         training.optimizer.step()
-        training.ratios.learn(step)
+        training.ratio_learner.update_sizes(step)
     return [stored(training) for training in dict.fromkeys(t for _, t in turns)]
 
 
@@ -206,8 +206,8 @@ def test_an_average_of_weights_has_the_ratios_of_its_network(few_digits: Splits)
     training = begin(architecture(), few_digits, ema=0.9)
     for _ in range(EPOCHS):
         training.run_epoch()
-        own, averaged = (learned_mixers(n) for n in (training.network, training.result))
-        assert training.result is not training.network
+        own, averaged = (learned_mixers(n) for n in (training.network, training.evaluated_network))
+        assert training.evaluated_network is not training.network
         assert [m.get_extra_state().tolist() for m in own.values()] == [
             m.get_extra_state().tolist() for m in averaged.values()
         ]
@@ -237,10 +237,10 @@ FEW = ("channel", "three")
 def test_every_neighbour_and_every_boundary_is_learned(parts: str, few_digits: Splits) -> None:
     plan = {"attention": "none", "depths": (1, 1, 1, 1), "width": 16, **PARTS[parts]}
     training = run(begin(architecture(**plan), few_digits, epochs=1))
-    assert training.ratios is not None
+    assert training.ratio_learner is not None
     (row,) = training.ratio_rows
     assert len(row.channels) == (8 if parts == "three" else 4)
-    assert any(training.ratios.farthest.values())
+    assert any(training.ratio_learner.max_displacement.values())
     assert training.metrics()["ratio_gap"] < 1e-5
     assert training.metrics()["budget_error"] <= 0
 
@@ -349,9 +349,9 @@ def test_forms_that_compute_something_else_are_told_apart(few_digits: Splits) ->
     training = run(begin(architecture(), few_digits, epochs=1))
     network = training.network
     assert isinstance(network, Network)
-    assert relative_logit_gap(network, training.pools.val) < 1e-5
+    assert relative_logit_gap(network, training.data.val) < 1e-5
     network.classifier.register_forward_hook(lambda module, inputs, out: 1.1 * out)  # noqa: ARG005
-    assert relative_logit_gap(network, training.pools.val) > 1e-3
+    assert relative_logit_gap(network, training.data.val) > 1e-3
 
 
 @pytest.mark.slow

@@ -47,19 +47,19 @@ def test_both_learned_parts_of_three_get_their_channels(one: int, data: st.DataO
     names = [boundary.name for boundary in network(THREE).boundaries]
     frozen = frozen_subject(network(THREE), dict(zip(names, (one, two), strict=True)))
     expected = [("conv", one), ("channel", two), ("identity", 16 - one - two)]
-    assert [part[:2] for part in frozen.realised[0][0].parts] == expected
+    assert [part[:2] for part in frozen.realized[0][0].parts] == expected
 
 
 def test_parts_that_do_not_learn_keep_their_channels() -> None:
     architecture = network(parts(LEARNED, "channel", "identity", others="1/4"))
     frozen = frozen_subject(architecture, {"stage 1, block 1": 6})
     expected = [("conv", 6), ("channel", 4), ("identity", 6)]
-    assert [part[:2] for part in frozen.realised[0][0].parts] == expected
+    assert [part[:2] for part in frozen.realized[0][0].parts] == expected
 
 
 def test_a_part_that_gets_nothing_is_gone() -> None:
     frozen = frozen_subject(network(TWO), {"stage 1, block 1": 16})
-    assert [part[:2] for part in frozen.realised[0][0].parts] == [("conv", 16)]
+    assert [part[:2] for part in frozen.realized[0][0].parts] == [("conv", 16)]
 
 
 def test_blocks_that_do_not_learn_stay_as_they_are() -> None:

@@ -58,9 +58,9 @@ def test_when_ratios_are_fixed_matters_where_they_are_learned() -> None:
 def test_a_job_has_a_key_for_each_seed_and_survives_json() -> None:
     facts = {name: value for name, value in FACTS.items() if name != "seed"}
     job = Job(**facts, seeds=(0, 3))
-    assert job.keys == {seed: trial_key(**{**FACTS, "seed": seed}) for seed in (0, 3)}
+    assert job.trial_keys == {seed: trial_key(**{**FACTS, "seed": seed}) for seed in (0, 3)}
     again = Job.model_validate_json(job.model_dump_json())
-    assert (again, again.keys) == (job, job.keys)
+    assert (again, again.trial_keys) == (job, job.trial_keys)
     model = Job(**{**facts, "subject": OTHER["subject"]}, seeds=(0,))
     assert Job.model_validate_json(model.model_dump_json()) == model
 

@@ -16,7 +16,7 @@ from partialnas.runs.records.timing_choice import (
 )
 from partialnas.space.errors import UserError
 
-WAY = TimingSetup.of(Protocol())
+WAY = TimingSetup.from_protocol(Protocol())
 
 
 def taken(relative: float, **changes: Any) -> Measurement:
@@ -61,17 +61,17 @@ def test_the_best_measurement_by_the_protocol_stands(
 def test_what_was_measured_otherwise_stands_for_nothing() -> None:
     for other in ({"batch_size": 1}, {"device_kind": "cuda"}, {"runtime": "compiled"}):
         assert best_measurements([taken(1, **other)], WAY) == {}
-    trained = TimingSetup.of(Protocol(form="training"))
+    trained = TimingSetup.from_protocol(Protocol(form="training"))
     assert best_measurement([taken(1)], trained) is None
 
 
 def test_on_a_gpu_the_captured_graph_goes_first() -> None:
     card = {"device": "Card A", "device_kind": "cuda"}
     graph, plain = taken(1, **card, runtime="cuda_graph"), taken(2, **card)
-    way = TimingSetup.of(Protocol(device="cuda:1"))
+    way = TimingSetup.from_protocol(Protocol(device="cuda:1"))
     assert best_measurement([graph, plain], way) is graph
     assert best_measurement([plain], way) is plain
-    assert best_measurement([graph, plain], way.changed("runtime=eager")) is plain
+    assert best_measurement([graph, plain], way.with_overrides("runtime=eager")) is plain
 
 
 def test_home_is_where_the_study_measured_first() -> None:
@@ -93,9 +93,9 @@ def test_settings_choose_other_measurements() -> None:
         "batch_size=1, runtime=onnxruntime": 5,
         "device=Pi,batch_size=1,runtime=onnxruntime": 5,
     }.items():
-        (found,) = best_measurements(everything, WAY.changed(text)).values()
+        (found,) = best_measurements(everything, WAY.with_overrides(text)).values()
         assert found.relative_throughput == expected
-    assert best_measurements(everything, WAY.changed("device=Pi")) == {}
+    assert best_measurements(everything, WAY.with_overrides("device=Pi")) == {}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_settings_choose_other_measurements() -> None:
 )
 def test_settings_that_make_no_sense_are_told(text: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        WAY.changed(text)
+        WAY.with_overrides(text)
 
 
 def test_the_settings_of_a_frozen_study_tell_its_way() -> None:
@@ -128,7 +128,7 @@ KINDS = {
 SOME = st.builds(taken, st.just(1.0), **{key: st.sampled_from(of) for key, of in KINDS.items()})
 
 
-@given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.changed("form=training")]))
+@given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.with_overrides("form=training")]))
 def test_of_many_networks_the_same_stand_as_of_each_alone(
     everyone: list[Measurement], way: TimingSetup
 ) -> None:

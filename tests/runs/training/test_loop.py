@@ -73,7 +73,7 @@ def begin(
     splits: Splits, seed: int = 0, network: nn.Module | None = None, **settings: Any
 ) -> Training:
     recipe = Recipe(**settings)
-    pools = DeviceSplits.of(splits, recipe, CPU)
+    pools = DeviceSplits.from_splits(splits, recipe, CPU)
     return Training(network or small(), recipe, EPOCHS, seed, pools)
 
 
@@ -86,7 +86,7 @@ def run(training: Training) -> Training:
 def stored(training: Training) -> dict[str, Any]:
     """The state after a way through a file."""
     buffer = io.BytesIO()
-    torch.save(training.state(), buffer)
+    torch.save(training.state_dict(), buffer)
     buffer.seek(0)
     state: dict[str, Any] = torch.load(buffer, weights_only=True)
     return state
@@ -121,7 +121,7 @@ def test_interrupted_at_any_epoch_and_continued_is_uninterrupted_bit_for_bit(
         states.append(stored(uninterrupted))
     for state in states:
         continued = begin(splits, network=small(99), **settings)
-        continued.restore(state)
+        continued.load_state_dict(state)
         assert_same(run(continued), uninterrupted)
 
 
@@ -160,7 +160,7 @@ def test_an_epoch_is_what_plain_torch_computes(splits: Splits) -> None:
     torch.manual_seed(0)
     ours, theirs = Plain(), Plain()
     theirs.load_state_dict(ours.state_dict())
-    training = Training(ours, recipe, 1, 0, DeviceSplits.of(splits, recipe, CPU))
+    training = Training(ours, recipe, 1, 0, DeviceSplits.from_splits(splits, recipe, CPU))
     row = training.run_epoch()
 
     x = torch.from_numpy((splits.train_x / 255 - splits.mean.item()) / splits.std.item()).float()
@@ -215,10 +215,10 @@ def test_digits_are_learned_beyond_chance(splits: Splits) -> None:
 
 def test_an_average_of_weights_is_what_is_evaluated(splits: Splits) -> None:
     training = run(begin(splits, ema=0.9))
-    assert training.result is not training.network
-    averaged = evaluate(training.result, training.pools.val, training.recipe)
+    assert training.evaluated_network is not training.network
+    averaged = evaluate(training.evaluated_network, training.data.val, training.recipe)
     assert averaged == (training.curve[-1]["val_nll"], training.curve[-1]["val_accuracy"])
-    assert averaged != evaluate(training.network, training.pools.val, training.recipe)
+    assert averaged != evaluate(training.network, training.data.val, training.recipe)
 
 
 class Breaking(nn.Module):
@@ -269,13 +269,13 @@ def test_time_is_counted_over_all_epochs(splits: Splits) -> None:
 def test_a_state_of_another_network_is_refused(splits: Splits) -> None:
     other = begin(splits, network=Plain())
     with pytest.raises(RuntimeError):
-        begin(splits).restore(stored(other))
+        begin(splits).load_state_dict(stored(other))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_digits_are_learned_on_a_gpu(precision: str, splits: Splits) -> None:
     recipe = Recipe.model_validate({"precision": precision, **RICH})
-    pools = DeviceSplits.of(splits, recipe, torch.device("cuda"))
+    pools = DeviceSplits.from_splits(splits, recipe, torch.device("cuda"))
     training = run(Training(small(), recipe, EPOCHS, 0, pools))
     assert training.metrics()["test_accuracy"] > 25

@@ -111,7 +111,7 @@ def test_trapezoids_of_all_lengths_share_the_trunk(
     warmup_steps: int, cool_down: float, steps_per_epoch: int, epochs: int
 ) -> None:
     recipe = Recipe(schedule="trapezoid", warmup_steps=warmup_steps, cool_down=cool_down)
-    trunk = recipe.trunk(epochs) * steps_per_epoch
+    trunk = recipe.trunk_epochs(epochs) * steps_per_epoch
     for longer in (epochs + 1, 2 * epochs, 7 * epochs):
         for step in range(trunk):
             rate = learning_rate(recipe, step, epochs * steps_per_epoch)
@@ -119,6 +119,6 @@ def test_trapezoids_of_all_lengths_share_the_trunk(
 
 
 def test_other_schedules_have_no_trunk() -> None:
-    assert [Recipe(schedule=s).trunk(100) for s in ("one_cycle", "cosine", "constant")] == [0] * 3
-    assert Recipe(schedule="trapezoid", cool_down=0.2).trunk(10) == 8
-    assert Recipe(schedule="trapezoid", cool_down=0.25).trunk(3) == 2
+    assert [Recipe(schedule=s).trunk_epochs(100) for s in ("one_cycle", "cosine", "constant")] == [0] * 3
+    assert Recipe(schedule="trapezoid", cool_down=0.2).trunk_epochs(10) == 8
+    assert Recipe(schedule="trapezoid", cool_down=0.25).trunk_epochs(3) == 2

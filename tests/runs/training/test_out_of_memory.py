@@ -64,7 +64,7 @@ def job(**settings: Any) -> Job:
 
 def trained(splits: Splits, micro_batches: int, **settings: Any) -> Training:
     recipe = Recipe.model_validate(settings)
-    pools = DeviceSplits.of(splits, recipe, torch.device("cpu"))
+    pools = DeviceSplits.from_splits(splits, recipe, torch.device("cpu"))
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = Normless()
@@ -114,7 +114,7 @@ def test_a_trial_out_of_memory_is_trained_at_half_the_batch(
     record = run_limited(monkeypatch, context, most=32)
     assert (record.state, record.reason) == ("done", None)
     assert len(record.curve) == EPOCHS
-    assert record.key == job(batch_size=64).keys[0]
+    assert record.key == job(batch_size=64).trial_keys[0]
     assert record.environment["micro_batch"] == 32
     assert "BatchNorm saw 32 images at a time" in str(record.environment["memory"])
 

@@ -52,7 +52,7 @@ def test_a_record_says_what_came_of_it(context: Context) -> None:
     listening = replace(context, on_epoch=lambda key, row: told.append((key, row)))
     (record,) = run_job(asked, listening)
     assert (record.state, record.reason) == ("done", None)
-    assert (record.key, record.digest) == (asked.keys[0], SUBJECT.digest)
+    assert (record.key, record.digest) == (asked.trial_keys[0], SUBJECT.digest)
     assert (record.seed, record.fidelity, record.device) == (0, EPOCHS, "cpu")
     assert set(record.metrics) == METRICS
     assert told == [(record.key, row) for row in record.curve]
@@ -177,7 +177,7 @@ def test_a_job_killed_at_its_second_seed_does_not_train_the_first_again(
     told: list[str] = []
     again = replace(context, folder=tmp_path / "halves", on_epoch=lambda key, _: told.append(key))
     records = run_job(asked, again)
-    assert told == [asked.keys[1]] * (EPOCHS - 1)
+    assert told == [asked.trial_keys[1]] * (EPOCHS - 1)
     assert [timeless(record) for record in records] == [timeless(record) for record in whole]
     assert not [name for name in files(tmp_path / "halves") if "checkpoints" in name]
 
@@ -187,7 +187,7 @@ def interrupted(context: Context, asked: Job) -> Path:
     assert context.folder
     with pytest.raises(Stop):
         run_job(asked, replace(context, on_epoch=stop_at(1)))
-    return context.folder / "checkpoints" / f"{asked.keys[0]}.pt"
+    return context.folder / "checkpoints" / f"{asked.trial_keys[0]}.pt"
 
 
 @pytest.mark.parametrize("damage", ["torn", "garbage", "other network", "other content"])

@@ -74,7 +74,7 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
     epochs = trained(monkeypatch)
     there = replace(context, folder=tmp_path / "shared")
     rungs = ("rung 1 of 3", "rung 2 of 3", "")
-    trunks = [job(n, **settings).trunk for n in LENGTHS]
+    trunks = [job(n, **settings).trunk_epochs for n in LENGTHS]
     assert 0 < trunks[0] < trunks[1]
     begun = 0
     for n, rung, whole in zip(LENGTHS, rungs, alone, strict=True):
@@ -86,7 +86,7 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
         # the time of the trunk is in the record of the training that it was trained in
         own = sum(row["seconds"] for row in shared.curve[begun:])
         assert own <= shared.seconds < own + 5 * max(row["seconds"] for row in shared.curve)
-        begun = job(n, **settings).trunk
+        begun = job(n, **settings).trunk_epochs
     left = [str(file.relative_to(there.folder)) for file in there.folder.rglob("*.*")]  # type: ignore[union-attr]
     assert left == [f"weights/{alone[-1].key}.safetensors"]
     weights = [
@@ -121,14 +121,14 @@ def test_a_broken_trunk_is_not_used(
 
 def test_learned_ratios_begin_anew_at_every_length() -> None:
     learned = Plan.model_validate({**PLAN.model_dump(), "ratio": [{"learned": {"budget": "1/4"}}]})
-    assert job(4).trunk == 3
-    assert job(4, plan=learned).trunk == 0
-    assert job(4, schedule="one_cycle").trunk == 0
+    assert job(4).trunk_epochs == 3
+    assert job(4, plan=learned).trunk_epochs == 0
+    assert job(4, schedule="one_cycle").trunk_epochs == 0
 
 
 def test_lengths_and_rungs_are_no_part_of_what_a_trunk_is_of() -> None:
     assert len({job(n, rung).trunk_key(0) for n in LENGTHS for rung in ("", "rung 1 of 2")}) == 1
-    assert job(4).keys == job(4, "rung 1 of 2").keys
+    assert job(4).trial_keys == job(4, "rung 1 of 2").trial_keys
     assert job(4).trunk_key(0) != job(4).trunk_key(1)
     assert job(4).trunk_key(0) != job(4, lr=0.1).trunk_key(0)
 
@@ -147,7 +147,7 @@ def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
     assert widths == [4]
     assert (record.state, record.digest) == ("early", wide.architecture().digest)
     assert record.cost == subject_cost(wide.architecture(), TASK)
-    assert record.key not in (job(1).keys[0], job(1, plan=wide).keys[0])
+    assert record.key not in (job(1).trial_keys[0], job(1, plan=wide).trial_keys[0])
     assert not [*tmp_path.rglob("*.safetensors")]
 
 
@@ -158,4 +158,4 @@ def test_a_share_of_the_images_makes_shorter_epochs(context: Context) -> None:
     pools = [trial.Pools.of(context.splits, r, torch.device("cpu")) for r in (whole, share)]
     assert len(pools[1].train) == pytest.approx(len(pools[0].train) / 4, abs=10)
     assert len(pools[1].val) == len(pools[0].val)
-    assert job(1, data_share="1/4").keys != job(1).keys
+    assert job(1, data_share="1/4").trial_keys != job(1).trial_keys

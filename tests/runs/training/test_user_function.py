@@ -38,7 +38,7 @@ def test_a_function_stands_in_for_training() -> None:
     assert [record.metrics for record in records] == [
         {"val_nll": seed + 0.5, "val_accuracy": 7.0, "n": 3.0} for seed in (2, 5)
     ]
-    assert [record.key for record in records] == list(asked.keys.values())
+    assert [record.key for record in records] == list(asked.trial_keys.values())
     assert {record.state for record in records} == {"done"}
     assert records[0].cost == subject_cost(SUBJECT, TASK)
 

@@ -38,7 +38,7 @@ def spec(design: str, **changes: Any) -> AblationSpec:
 
 def compiled(design: str, **changes: Any) -> tuple[Design, dict[str, Architecture]]:
     stated = spec(design, **changes)
-    match = make_matcher(stated.match, stated.allowed, CONDITION)
+    match = make_matcher(stated.match, stated.effective_tolerance, CONDITION)
     return compile_ablation(stated, BASE, Recipe(), match)
 
 

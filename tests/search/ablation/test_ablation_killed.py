@@ -58,7 +58,7 @@ def ended(out: Path) -> int:
     if not (out / "ledger.sqlite").exists():
         return 0
     with Ledger.open(out) as ledger:
-        return sum(row.final for row in ledger.trials())
+        return sum(row.is_final for row in ledger.trials())
 
 
 def wait_for(count: int, out: Path, driver: "subprocess.Popen[bytes]") -> None:

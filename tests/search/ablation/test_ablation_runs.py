@@ -65,7 +65,7 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
     with ran(tmp_path, ablation=ablation) as ledger:
         assert Counter(row.fidelity for row in ledger.trials()) == {4: 6, 8: 6}
         assert len({row.digest for row in ledger.trials()}) == 2
-        assert ledger.replays() == 0
+        assert ledger.count_repeated_proposals() == 0
     frame = load(tmp_path)
     assert (frame["fidelity"] == frame["full_fidelity"]).all()
     run_study(Study.model_validate({**PLAIN, "ablation": ablation}), tmp_path, beside=HERE)
@@ -170,10 +170,10 @@ def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Pat
 
 def _confirmed(folder: Path, chosen: Any, **options: Any) -> str:
     try:
-        return confirm(folder, chosen, words="the best 1", beside=HERE, **options).name
+        return confirm(folder, chosen, selection="the best 1", beside=HERE, **options).name
     finally:
         with Ledger.open(folder) as ledger:
-            assert all(row.final for row in ledger.trials())
+            assert all(row.is_final for row in ledger.trials())
 
 
 def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
     ran(tmp_path, trial="simulated:tested").close()
     with Ledger.open(tmp_path) as ledger:
         subject = parse_subject(ledger.proposals()[0].subject)
-    confirm(tmp_path, {"baseline": subject}, seeds=4, words="one", beside=HERE)
+    confirm(tmp_path, {"baseline": subject}, seeds=4, selection="one", beside=HERE)
     (row,) = confirmation_table(tmp_path).to_dict("records")
     fresh = load(tmp_path, stage="confirm")["test_accuracy"]
     low, high = t.interval(0.95, 3, fresh.mean(), fresh.std() / 2)
@@ -235,7 +235,7 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
 
     def confirmed(words: str, condition: str) -> Any:
         chosen = {"baseline": subject}
-        confirm(tmp_path, chosen, seeds=1, words=words, condition=condition, beside=HERE)
+        confirm(tmp_path, chosen, seeds=1, selection=words, condition=condition, beside=HERE)
         with Ledger.open(tmp_path) as ledger:
             return stages_of(ledger.meta)["confirm"].chosen
 

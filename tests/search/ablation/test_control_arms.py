@@ -79,7 +79,7 @@ def test_controls_have_the_ratios_that_the_same_seed_has_learned(folder: Path) -
             frozen = frozen_subject(network(ledger, learned), channels)
             retrained = network(ledger, trials["retrained", seed])
             assert retrained.learned is None
-            assert retrained.digest == frozen.digest == ledger.frozen()[learned.key]
+            assert retrained.digest == frozen.digest == ledger.frozen_digests()[learned.key]
             assert learned.cost["macs"] == macs(frozen) == trials["retrained", seed].cost["macs"]
 
 
@@ -108,7 +108,7 @@ def test_seeds_stay_balanced(folder: Path) -> None:
 def test_what_was_frozen_is_timed_and_stands_in_the_table(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         timed = {m.digest for m in ledger.measurements()}
-        frozen = set(ledger.frozen().values())
+        frozen = set(ledger.frozen_digests().values())
         learned = {row.digest for (arm, _), row in by_arm(ledger).items() if arm == "dynamic"}
     assert frozen <= timed
     assert not timed & learned
@@ -146,8 +146,8 @@ def test_arms_are_trained_and_timed_under_every_condition(tmp_path: Path) -> Non
     }
     arms = {"static": {}, **{k: v for k, v in TINY["arms"].items() if k != "shuffled"}}
     with ran(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
-        assert len(ledger.trials()) == 6 == ledger.counts()["done"]
-        assert ledger.replays() == 0
+        assert len(ledger.trials()) == 6 == ledger.state_counts()["done"]
+        assert ledger.count_repeated_proposals() == 0
         sizes = {(m.resolution, m.batch_size) for m in ledger.measurements()}
     assert sizes == {(8, 4), (16, 2)}
     table = load(tmp_path)
@@ -167,7 +167,7 @@ def test_a_network_is_exported_for_the_images_of_its_condition(tmp_path: Path) -
     changes = {"arms": {"dynamic": TINY["arms"]["dynamic"]}, "conditions": conditions}
     with ran(tmp_path / "study", **changes, recipe=recipe, seeds=1):
         pass
-    proof = export_model(tmp_path / "study", 1, tmp_path / "out", max_seconds=0.1).proof
+    proof = export_model(tmp_path / "study", 1, tmp_path / "out", max_seconds=0.1).verification
     assert (proof.speed.resolution, proof.speed.batch_size) == (16, 2)
     assert proof.outputs.val_accuracy == pytest.approx(proof.outputs.recorded_val_accuracy)
 

@@ -62,7 +62,7 @@ def test_designs_are_the_published_ones(asked: tuple[int, int]) -> None:
     assert len(design.generators) == generated
     assert len(design.runs) == len(set(design.runs)) == 2 ** (count - generated)
     assert design.resolution == reached
-    assert list(design.word_lengths) == lengths
+    assert list(design.word_length_pattern) == lengths
 
 
 @pytest.mark.parametrize("asked", [asked for asked in PUBLISHED if asked[0] < 10])
@@ -70,7 +70,7 @@ def test_words_are_the_products_that_are_plus_one_in_all_runs(asked: tuple[int, 
     factors = LETTERS[: asked[0]]
     design = fractional_factorial(factors, asked[1])
     words = list(constant_products(design.runs, factors))
-    assert list(design.defining) == words
+    assert list(design.defining_words) == words
     assert len(words) == 2 ** len(design.generators) - 1
     for generator in design.generators:
         generated, letters = generator.split(" = ")
@@ -86,14 +86,14 @@ def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, asked
     for one, other in product(effects, effects):
         dot = sum(a * b for a, b in zip(columns[one], columns[other], strict=True))
         assert dot == (len(design.runs) if other in together[one] else 0)
-    assert sorted(effect for group in design.classes for effect in group) == sorted(effects)
+    assert sorted(effect for group in design.alias_sets for effect in group) == sorted(effects)
 
 
 @pytest.mark.parametrize("count", range(3, 7))
 @pytest.mark.parametrize("resolution", [3, 4, 5])
 def test_no_other_choice_of_generators_is_better(count: int, resolution: int) -> None:
     design = fractional_factorial(LETTERS[:count], resolution)
-    own = (len(design.runs), list(design.word_lengths))
+    own = (len(design.runs), list(design.word_length_pattern))
     others = [
         (2**basic, lengths)
         for basic in range(2, count)
@@ -120,7 +120,7 @@ def all_word_lengths(count: int, basic: int) -> Iterator[list[int]]:
 def test_the_chains_of_the_quarter_fraction_of_five() -> None:
     design = fractional_factorial(["parts", "ratio", "attention", "width", "mixup"], 3)
     assert design.generators == ("width = parts*ratio", "mixup = parts*attention")
-    assert design.defining[-1] == ("ratio", "attention", "width", "mixup")
+    assert design.defining_words[-1] == ("ratio", "attention", "width", "mixup")
     assert design.aliases == (
         "parts = ratio*width = attention*mixup",
         "ratio = parts*width",
@@ -170,7 +170,7 @@ def test_every_level_is_as_frequent_and_all_plus_is_a_run(count: int, resolution
 def test_where_no_fraction_will_do_the_full_factorial_comes_back(count: int, asked: int) -> None:
     design = fractional_factorial(LETTERS[:count], asked)
     assert sorted(design.runs) == sorted(product((-1, 1), repeat=count))
-    assert (design.resolution, design.generators, design.defining) == (None, (), ())
+    assert (design.resolution, design.generators, design.defining_words) == (None, (), ())
     assert design.aliases == ()
     assert str(design) == f"full factorial 2^{count}: {2**count} runs, nothing aliased"
 

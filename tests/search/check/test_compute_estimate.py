@@ -54,13 +54,13 @@ def test_a_spent_budget_ends_a_study_over_all_sittings(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     rehearse_study(Study.model_validate(PLAIN), whole)
     with Ledger.open(whole) as ledger:
-        every = compute_usage(ledger.work(), DeviceShare(threads=1)).device_hours
+        every = compute_usage(ledger.usage_rows(), DeviceShare(threads=1)).device_hours
     half = Study.model_validate(PLAIN | {"budget": {"trials": 12, "device_hours": every / 2}})
     part = tmp_path / "part"
     for _ in range(2):
         rehearse_study(half, part)
         with Ledger.open(part) as ledger:
-            counts, found = ledger.counts(), compute_usage(ledger.work(), DeviceShare(threads=1))
+            counts, found = ledger.state_counts(), compute_usage(ledger.usage_rows(), DeviceShare(threads=1))
             rows = ledger.trials()
         dearest = max(row.seconds for row in rows) / 3600
         assert 0 < counts["done"] < 12
@@ -68,7 +68,7 @@ def test_a_spent_budget_ends_a_study_over_all_sittings(tmp_path: Path) -> None:
         assert len(rows) == len({row.key for row in rows})
     rehearse_study(Study.model_validate(PLAIN), part)
     with Ledger.open(part) as ledger:
-        assert ledger.counts()["done"] == 12
+        assert ledger.state_counts()["done"] == 12
         assert [row.digest for row in ledger.trials()] == [row.digest for row in _trials(whole)]
 
 
@@ -83,9 +83,9 @@ def test_a_price_is_trainings_over_workers_and_measuring_one_by_one() -> None:
     each = TrialTimeEstimate(mean=100, low=50, high=200, lower=80, upper=120)
     found = estimate_compute(each, prepared, Resources("cuda", 4, 1, 0.5))
     assert found is not None
-    assert found.clock[1] == pytest.approx((12 * 120 / 4 + 6 * 30) / 3600)
+    assert found.wall_clock[1] == pytest.approx((12 * 120 / 4 + 6 * 30) / 3600)
     assert found.device[1] == pytest.approx((12 * 120 + 6 * 30) / 3600)
-    assert 12 * 80 / 4 / 3600 < found.clock[0] < found.clock[1]
+    assert 12 * 80 / 4 / 3600 < found.wall_clock[0] < found.wall_clock[1]
     told = compute_lines(
         found, resolve_study(_with(study, device_hours=found.device[1] / 2), Path())
     )

@@ -83,7 +83,7 @@ def feeding(study: Study, folder: Path) -> Iterator[Scheduler]:
     prepared = resolve_study(study, Path(__file__).parents[1])
     progress = Progress(Console(file=StringIO()))
     with open_ledger(prepared, folder, progress) as ledger:
-        ledger.recover()
+        ledger.requeue_running()
         yield Scheduler(prepared, ledger, make_source(prepared), progress.event)
 
 

@@ -78,7 +78,7 @@ def trained(job: Job, *_: object) -> list[Record]:
     facts = {"digest": subject_digest(job.subject), "fidelity": job.fidelity, "state": "done"}
     return [
         Record(key=key, seed=seed, name="", metrics={"val_nll": 1.0}, **facts)
-        for seed, key in job.keys.items()
+        for seed, key in job.trial_keys.items()
     ]
 
 

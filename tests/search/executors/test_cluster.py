@@ -132,7 +132,7 @@ def test_code_travels_to_the_workers_of_a_cluster(
     study = Study.model_validate(STUDY)
     run_study(study, tmp_path / "out", beside=beside, address=cluster.address)
     with Ledger.open(tmp_path / "out") as ledger:
-        assert ledger.counts()["done"] == 4
+        assert ledger.state_counts()["done"] == 4
     used = {path for line in mark.read_text().splitlines() for path in line.split()}
     assert all("runtime_resources/py_modules_files" in path for path in used), used
 

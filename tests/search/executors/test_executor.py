@@ -151,7 +151,7 @@ def test_waiting_for_nothing_is_a_defect_of_the_feed() -> None:
 def test_a_failure_has_a_record_for_each_seed() -> None:
     item = job("net", seeds=(0, 7))
     records = failed_result(item, "worker process died 3 times").records
-    assert {record.seed: record.key for record in records} == item.keys
+    assert {record.seed: record.key for record in records} == item.trial_keys
     assert {record.digest for record in records} == {subject_digest(item.subject)}
     assert {record.fidelity for record in records} == {3}
 
@@ -163,12 +163,12 @@ def test_a_log_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
 
 def test_the_mark_of_a_hung_process_becomes_a_timeout(tmp_path: Path) -> None:
     watchdog = Watchdog(tmp_path / "workers.log", tmp_path / "marks", limit_s=60)
-    (done,) = watchdog.attempt(work, job("net")).records
+    (done,) = watchdog.run_item(work, job("net")).records
     assert done.state == "done"
     assert list((tmp_path / "marks").iterdir()) == []
-    mark = watchdog.mark(job("net"))
+    mark = watchdog.hang_file(job("net"))
     mark.write_text("Thread 0x1 (most recent call first): hung here")
-    (late,) = watchdog.attempt(work, job("net")).records
+    (late,) = watchdog.run_item(work, job("net")).records
     assert (late.state, late.reason) == ("timeout", "no result after 60 s")
     assert "hung here" in (tmp_path / "workers.log").read_text()
     assert not mark.exists()

@@ -49,7 +49,7 @@ def audited(folder: Path, size: int = 6, condition: str = "", **longer: Any) -> 
     chosen = {name: known[digest] for name, digest in sample.digests.items()}
     console = Console(file=StringIO())
     return audit(
-        folder, chosen, longer=LongerTraining(**longer), words=sample.words, condition=condition,
+        folder, chosen, longer=LongerTraining(**longer), selection=sample.description, condition=condition,
         beside=HERE, console=console,
     )  # fmt: skip
 
@@ -81,8 +81,8 @@ def test_a_sample_is_trained_longer_and_again(tmp_path: Path) -> None:
     assert len(found["audit"]) == 3 * len(load_audit(folder).networks)
     assert audited(folder, length="2x", repeats=0) == "audit-2"
     assert {epochs for epochs, _ in trained(folder)["audit-2"]} == {8}
-    assert load_audit(folder).longer == "8 epochs"
-    assert load_audit(folder, "audit").longer == "16 epochs"
+    assert load_audit(folder).longer_label == "8 epochs"
+    assert load_audit(folder, "audit").longer_label == "16 epochs"
 
 
 def test_every_rung_is_trained_again_by_its_own_recipe(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_how_long_is_told_in_epochs_or_as_a_multiple(longer: dict[str, Any], epochs: int) -> None:
     own = Recipe(epochs=4, threads=3)
-    target = LongerTraining(**longer).target(own)
+    target = LongerTraining(**longer).longer_recipe(own)
     assert (target.epochs, target.threads, target.keep_weights) == (epochs, 3, "none")
     assert target.ema == (0.999 if "recipe" in longer else 0)
 
@@ -152,4 +152,4 @@ def test_how_long_is_told_in_epochs_or_as_a_multiple(longer: dict[str, Any], epo
 )
 def test_what_is_no_longer_training_is_refused(longer: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        LongerTraining(**longer).target(Recipe(epochs=4))
+        LongerTraining(**longer).longer_recipe(Recipe(epochs=4))

@@ -115,7 +115,7 @@ def test_parents_have_been_told_did_not_fail_and_are_one_change_away(
             assert parent is None
         if parent is not None:
             assert parent in told
-            near = {dict_of(each) for each in where.neighbours(proposals[parent].note["point"])}
+            near = {dict_of(each) for each in where.neighbors(proposals[parent].note["point"])}
             assert dict_of(proposal.note["point"]) in near
             if evolution is AgingEvolution:
                 assert parent in sorted(told)[-8:]
@@ -155,9 +155,9 @@ def test_the_tournament_is_won_by_the_best_that_entered() -> None:
     told = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
     of = AgingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
     best = min(told[-8:], key=lambda each: each.losses)
-    assert all(next(of.parents(told, random.Random(s))) == best for s in range(20))
+    assert all(next(of.iter_parents(told, random.Random(s))) == best for s in range(20))
     pairs = AgingEvolution(space(), spec(population=8, tournament=2), {"error": "min"})
-    winners = [next(pairs.parents(told, random.Random(s))).number for s in range(2000)]
+    winners = [next(pairs.iter_parents(told, random.Random(s))).number for s in range(2000)]
     # of two drawn without replacement, the worst of 8 never wins and the best wins with 2/8
     worst = max(told[-8:], key=lambda each: each.losses)
     assert worst.number not in winners
@@ -172,8 +172,8 @@ def test_what_violates_a_limit_is_a_parent_only_where_nothing_else_is(
     of = evolution(space(), spec(tournament=8), TWO)
     for seed in range(10):
         rng = random.Random(seed)
-        assert next(of.parents([*beyond, member(8, [9.0, 9.0])], rng)).number == 8
-        assert next(of.parents([*beyond, member(8, [9.0, 9.0], 5.0)], rng)).number == 1
+        assert next(of.iter_parents([*beyond, member(8, [9.0, 9.0])], rng)).number == 8
+        assert next(of.iter_parents([*beyond, member(8, [9.0, 9.0], 5.0)], rng)).number == 1
 
 
 @pytest.mark.parametrize("evolution", EVOLUTIONS)

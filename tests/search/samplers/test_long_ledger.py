@@ -93,7 +93,7 @@ def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: boo
 def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
     going, history = searched(25, sampler)
     waiting, *_ = going.ask(26), going.ask(27)
-    history.append(PastProposal(26, waiting.note, None, open=True))
+    history.append(PastProposal(26, waiting.note, None, is_open=True))
     history.append(PastProposal(27, {**waiting.note, "asked": 27}, None))
     resumed = source(sampler)
     resumed.rebuild([*map(as_the_ledger_has_it, history)])
@@ -109,7 +109,7 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
         "params": {"a": 1, "b": "y"},
         "system_attrs": {"mark": 7},
     }
-    made = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).trial(
+    made = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).create_trial(
         note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5}
     )
     theirs = create_trial(
@@ -137,6 +137,6 @@ def test_common_choices_are_those_that_optuna_finds() -> None:
         trial = create_trial(value=0.0, params=dict.fromkeys(each, 1), distributions=dict(kinds))
         study.add_trial(trial)
         ours.add(trial.params)
-        remembered.remember(ProposalNote(to_json({"params": trial.params, "asked": 1})))
+        remembered.add_note(ProposalNote(to_json({"params": trial.params, "asked": 1})))
         found = IntersectionSearchSpace().calculate(study)
         assert ours.calculate(study) == remembered.calculate(study) == found

@@ -59,7 +59,7 @@ def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> Proposa
 
 def reached(architecture: Architecture) -> ObjectiveValues | None:
     """What networks reach; some fail, the wide ones are beyond a limit."""
-    width, parts = architecture.widths[0], len(architecture.realised[0][0].parts)
+    width, parts = architecture.widths[0], len(architecture.realized[0][0].parts)
     if width == 12:
         return None
     values = {"nll": abs(width - 21) + parts, "speed": 100.0 / width}
@@ -83,7 +83,7 @@ def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Samp
     begun = asked(first, range(1, count + 1))
     second.rebuild(
         [
-            PastProposal(number, each.note, reached(each.architecture), open=False)
+            PastProposal(number, each.note, reached(each.architecture), is_open=False)
             for number, each in enumerate(begun, start=1)
         ]
     )
@@ -100,10 +100,10 @@ def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> No
     last = 14 if sampler == "gp" else 16
     flying = {number: first.ask(number) for number in range(13, last)}
     history = [
-        PastProposal(number, each.note, reached(each.architecture), open=False)
+        PastProposal(number, each.note, reached(each.architecture), is_open=False)
         for number, each in enumerate(begun, start=1)
     ]
-    pending = [PastProposal(n, each.note, None, open=True) for n, each in flying.items() if each]
+    pending = [PastProposal(n, each.note, None, is_open=True) for n, each in flying.items() if each]
     second.rebuild([*history, *pending])
     assert [each.number for each in pending] == [*flying]
     for of in (first, second):

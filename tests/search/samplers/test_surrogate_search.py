@@ -47,7 +47,7 @@ def values(architecture: Architecture) -> dict[str, float]:
     width = architecture.widths[0]
     hidden = [
         blocks[0].hidden / w
-        for blocks, w in zip(architecture.realised, architecture.widths, strict=True)
+        for blocks, w in zip(architecture.realized, architecture.widths, strict=True)
     ]
     error = 3 - 0.08 * width - 0.1 * (hidden[0] + hidden[2])
     return {"error": error, "speed": 100 / (width + 4 * sum(hidden))}
@@ -103,7 +103,7 @@ def test_its_start_is_more_even_than_chance() -> None:
         networks.append(proposal.architecture)
     widths = Counter(each.widths[0] // 6 for each in networks)
     assert max(widths.values()) - min(widths.values()) <= 2
-    assert 4 <= sum(each.realised[0][0].pat_sp for each in networks) <= 6
+    assert 4 <= sum(each.realized[0][0].pat_sp for each in networks) <= 6
 
 
 def test_networks_beyond_a_limit_are_avoided() -> None:
@@ -187,5 +187,5 @@ def test_a_study_trains_no_network_twice_and_answers_repeats_from_its_ledger(
         with Ledger.open(tmp_path / sampler) as ledger:
             asked = Counter(row.digest for row in ledger.proposals())
             assert len(asked) == 10
-            assert ledger.replays() == sum(asked.values()) - 10
+            assert ledger.count_repeated_proposals() == sum(asked.values()) - 10
             assert sampler != "hybrid" or max(asked.values()) == 1

@@ -25,7 +25,7 @@ def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> 
     study = load_study(STUDIES / f"{name}.yaml")
     rehearse_study(study, tmp_path / name, beside=STUDIES)
     with Ledger.open(tmp_path / name) as ledger:
-        counts, meta = ledger.counts(), ledger.meta
+        counts, meta = ledger.state_counts(), ledger.meta
     ended = counts["done"] + counts["early"]
     assert ended >= (expected_trials(resolve_study(study, STUDIES)) or 1)
     assert sum(counts.values()) == ended

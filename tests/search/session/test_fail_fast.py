@@ -57,7 +57,7 @@ class Feed:
 
     def tell(self, item: Job, outcome: ItemResult) -> None:
         (record,) = outcome.records
-        assert record.key == item.keys[record.seed]
+        assert record.key == item.trial_keys[record.seed]
         self.told.append(item)
 
     def work(self, item: Job) -> ItemResult:
@@ -192,7 +192,7 @@ def evaluate(architecture, seed, epochs):
 
 def counts(folder: Path) -> dict[str, int]:
     with Ledger.open(folder) as ledger:
-        return {state: count for state, count in ledger.counts().items() if count}
+        return {state: count for state, count in ledger.state_counts().items() if count}
 
 
 def test_a_study_in_a_broken_environment_fails_no_trial_and_carries_on_when_it_is_mended(

@@ -27,7 +27,7 @@ def study(**changes: object) -> Study:
 
 def candidate(number: int, *results: dict[str, float]) -> Candidate:
     seeds = dict(enumerate(results))
-    return Candidate(TimmModel(timm=f"m{number}"), HOW, seeds={*seeds}, results={**seeds})
+    return Candidate(TimmModel(timm=f"m{number}"), HOW, planned_seeds={*seeds}, results={**seeds})
 
 
 def test_the_front_is_what_no_other_network_is_better_than() -> None:
@@ -40,7 +40,7 @@ def test_the_front_is_what_no_other_network_is_better_than() -> None:
         for name, (loss, speed) in points.items()
         if not any(o <= loss and s >= speed for n, (o, s) in points.items() if n != name)
     }
-    shown = front.best()
+    shown = front.leading_points()
     assert {each.name for each in shown} <= best
     losses = [each.values["loss"] for each in shown]
     assert losses == sorted(losses)
@@ -51,7 +51,7 @@ def test_means_over_seeds_count_and_limits_are_kept() -> None:
     front = RunningFront(study(limits={"speed": {"max": 10}}))
     front.add(candidate(0, {"loss": 1.0, "speed": 4.0}, {"loss": 3.0, "speed": 6.0}))
     front.add(candidate(1, {"loss": 0.1, "speed": 11.0}))
-    assert front.best() == (FrontPoint("timm:m0", {"loss": 2.0, "speed": 5.0}),)
+    assert front.leading_points() == (FrontPoint("timm:m0", {"loss": 2.0, "speed": 5.0}),)
 
 
 def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
@@ -71,8 +71,8 @@ def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
 def test_events_stay_and_the_view_is_for_terminals(terminal: bool) -> None:
     out = io.StringIO()
     progress = Progress(Console(file=out, force_terminal=terminal, width=80))
-    with progress.showing():
-        assert progress.live == terminal
+    with progress.live_display():
+        assert progress.is_live == terminal
         progress.event("something happened")
         progress.update(Tally(total=9, done=3))
     assert "something happened" in out.getvalue()

@@ -60,14 +60,14 @@ def networks(ledger: Ledger) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("sampler", EACH)
 def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sampler: str) -> None:
     with ran(tmp_path, search={"sampler": sampler, "population": 4}) as ledger:
-        assert ledger.counts()["done"] == 12 == len(ledger.trials())
+        assert ledger.state_counts()["done"] == 12 == len(ledger.trials())
         assert max(Counter(networks(ledger)).values()) == 1
-        assert ledger.replays() == len(ledger.proposals()) - 12
+        assert ledger.count_repeated_proposals() == len(ledger.proposals()) - 12
 
 
 def test_an_exhausted_space_ends_the_search(tmp_path: Path) -> None:
     with ran(tmp_path, budget={"trials": 500}) as ledger:
-        assert ledger.counts()["done"] == 20 == len(set(networks(ledger)))
+        assert ledger.state_counts()["done"] == 20 == len(set(networks(ledger)))
 
 
 def test_arms_run_seed_by_seed_before_the_search(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def _finished(folder: Path) -> dict[str, Any]:
     if not folder.exists():
         return {}
     with Ledger.open(folder) as ledger:
-        return {row.key: row for row in ledger.trials() if row.final}
+        return {row.key: row for row in ledger.trials() if row.is_final}
 
 
 def test_what_a_network_does_wrong_is_a_row_with_a_reason(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_quick_settings_make_another_study(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({**PLAIN, "quick": {"budget.trials": 3}}))
     run_study(load_study(path, quick=True), tmp_path / "out", beside=HERE)
     with Ledger.open(tmp_path / "out") as ledger:
-        assert ledger.counts()["done"] == 3
+        assert ledger.state_counts()["done"] == 3
 
 
 def small_arms(folder: Path) -> dict[str, Any]:
@@ -282,9 +282,9 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) ->
 def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
     how = Condition("", resolve_task("digits"), Recipe(), Protocol())
-    judged = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
-    better = Candidate(digits, how, seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
-    unknown = Candidate(digits, how, seeds={0}, results={0: None})
+    judged = Candidate(digits, how, planned_seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
+    better = Candidate(digits, how, planned_seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
+    unknown = Candidate(digits, how, planned_seeds={0}, results={0: None})
     objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
     assert dominated_candidates([judged, better, unknown], objectives, {}) == [judged]
     assert dominated_candidates([unknown], objectives, {}) == []

@@ -63,7 +63,7 @@ def run(
 
 def test_the_first_ctrl_c_finishes_what_is_under_way_and_says_so() -> None:
     feed, said = Feed(), list[str]()
-    assert run(feed, signalled(signal.SIGINT), said).cut
+    assert run(feed, signalled(signal.SIGINT), said).stopped_early
     assert feed.told == [1, 2]
     assert feed.asked == 2
     (line,) = said
@@ -89,7 +89,7 @@ def test_a_batch_system_ends_a_run_now(number: int, code: int) -> None:
 
 def test_a_run_that_nobody_stops_says_nothing() -> None:
     feed, said = Feed(), list[str]()
-    assert not run(feed, lambda _: ItemResult(), said).cut
+    assert not run(feed, lambda _: ItemResult(), said).stopped_early
     assert feed.told == [1, 2, 3, 4, 5]
     assert said == []
 
@@ -113,7 +113,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread = threading.Thread(target=other)
     thread.start()
     thread.join()
-    assert [stop.asked for stop in stops] == [False]
+    assert [stop.requested for stop in stops] == [False]
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -142,7 +142,7 @@ def begin(folder: Path, executor: dict[str, Any], function: str) -> "subprocess.
 
 def counts(folder: Path) -> dict[str, int]:
     with Ledger.open(folder / "out") as ledger:
-        return {state: n for state, n in ledger.counts().items() if n}
+        return {state: n for state, n in ledger.state_counts().items() if n}
 
 
 def until_marked(folder: Path, times: int, driver: "subprocess.Popen[str]") -> None:

@@ -311,5 +311,5 @@ def test_a_limit_on_a_speed_has_networks_timed_before_the_sampler_is_told() -> N
 
 @pytest.mark.parametrize(("population", "entrants"), [(2, 2), (8, 2), (16, 4), (64, 16)])
 def test_a_quarter_of_the_population_meets_in_a_tournament(population: int, entrants: int) -> None:
-    assert SearchSpec(population=population).entrants == entrants
-    assert SearchSpec(population=population, tournament=2).entrants == 2
+    assert SearchSpec(population=population).tournament_size == entrants
+    assert SearchSpec(population=population, tournament=2).tournament_size == 2

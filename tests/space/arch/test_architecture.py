@@ -49,7 +49,7 @@ def test_json_gives_back_an_equal_value(architecture: Architecture) -> None:
 
 @given(architectures())
 def test_every_channel_belongs_to_exactly_one_part(architecture: Architecture) -> None:
-    for blocks in architecture.realised:
+    for blocks in architecture.realized:
         for block in blocks:
             assert sum(part.channels for part in block.parts) == block.width
             assert min(part.channels for part in block.parts) >= 1
@@ -93,10 +93,10 @@ def test_digest_tells_networks_apart() -> None:
 
 def test_boundaries_are_floors_of_cumulative_exact_shares() -> None:
     thirds = [Part(op=op, ratio="1/3") for op in ("conv", "pool")]
-    block = one_block(*thirds, Part(op="identity"), width=10).realised[0][0]
+    block = one_block(*thirds, Part(op="identity"), width=10).realized[0][0]
     assert [part.channels for part in block.parts] == [3, 3, 4]
     tenths = [Part(op=op, ratio=0.1) for op in ("conv", "pool", "conv", "pool", "conv", "pool")]
-    block = one_block(*tenths, Part(op="identity"), width=15).realised[0][0]
+    block = one_block(*tenths, Part(op="identity"), width=15).realized[0][0]
     assert [part.channels for part in block.parts] == [1, 2, 1, 2, 1, 2, 6]
 
 
@@ -114,7 +114,7 @@ def test_self_attention_keeps_a_multiple_of_its_heads(
 ) -> None:
     share = "1/4" if len(ops) == 2 else "1/3"
     parts = [Part(op=op, ratio=share) for op in ops[:-1]] + [Part(op=ops[-1])]
-    block = one_block(*parts, width=width).realised[0][0]
+    block = one_block(*parts, width=width).realized[0][0]
     assert tuple(part.channels for part in block.parts) == expected
 
 
@@ -178,5 +178,5 @@ def test_not_json_is_a_users_mistake() -> None:
 def test_copies_of_a_stage_are_built_anew() -> None:
     stage = preset("partialnet_t0").stages[0]
     wider = stage.model_copy(update={"width": 2 * stage.width})
-    assert [block.width for block in wider.realised] == [2 * stage.width] * len(stage.blocks)
-    assert stage.model_copy().realised == stage.realised
+    assert [block.width for block in wider.realized] == [2 * stage.width] * len(stage.blocks)
+    assert stage.model_copy().realized == stage.realized

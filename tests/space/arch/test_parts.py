@@ -70,7 +70,7 @@ def test_every_legal_division_is_listed(rows: list[tuple[bool, int, int]], grain
     ("width", "grain"), [(width, grain) for grain in (1, 4) for width in range(max(2, grain), 65)]
 )
 def test_gates_double_the_size_as_far_as_the_width_lets(width: int, grain: int) -> None:
-    built = block_of(["conv", "identity"], grain=grain, method="gates").realise(width)
+    built = block_of(["conv", "identity"], grain=grain, method="gates").realize(width)
     assert built.learning is not None
     sizes = [option[0] for option in legal_sizes(built.parts, built.learning)]
     assert sizes == sorted(set(sizes))
@@ -88,7 +88,7 @@ def test_gates_double_the_size_as_far_as_the_width_lets(width: int, grain: int) 
 
 def test_learning_starts_from_the_legal_sizes_next_to_the_share() -> None:
     def start(width: int, *ops: Op, **terms: Any) -> list[int]:
-        return [part.channels for part in block_of(ops, **terms).realise(width).parts]
+        return [part.channels for part in block_of(ops, **terms).realize(width).parts]
 
     assert start(20, "conv", "identity", grain=4, start="1/4") == [4, 16]
     assert start(20, "conv", "identity", grain=8, start="1/4") == [8, 12]
@@ -121,12 +121,12 @@ def test_what_cannot_be_learned_is_refused_with_what_works(
 ) -> None:
     named: Any = ops.split()
     with pytest.raises(ValueError, match=told):
-        block_of(named, **settings).realise(width)
+        block_of(named, **settings).realize(width)
 
 
 def test_the_grain_said_to_work_works() -> None:
-    assert block_of(["conv", "self"], grain=6).realise(8).parts[1].channels == 2
-    many = block_of(["conv", "pool", "conv", "pool", "conv"], (0, 1, 2, 3), grain=3).realise(64)
+    assert block_of(["conv", "self"], grain=6).realize(8).parts[1].channels == 2
+    many = block_of(["conv", "pool", "conv", "pool", "conv"], (0, 1, 2, 3), grain=3).realize(64)
     assert many.learning is not None
     assert 1 < len(legal_sizes(many.parts, many.learning)) <= MAX_SIZES
 
@@ -138,4 +138,4 @@ def test_learned_ratios_of_one_block_agree() -> None:
         Part(op="conv"),
     )
     with pytest.raises(ValueError, match="equal method, per, grain, budget"):
-        Block(parts=parts).realise(16)
+        Block(parts=parts).realize(16)

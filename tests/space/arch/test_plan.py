@@ -11,7 +11,7 @@ from partialnas.space.errors import UserError
 def mixers(plan: Plan) -> list[list[str]]:
     return [
         ["+".join(part.op for part in block.parts) for block in blocks]
-        for blocks in plan.architecture().realised
+        for blocks in plan.architecture().realized
     ]
 
 
@@ -33,7 +33,7 @@ def test_stages_count_from_one() -> None:
 @pytest.mark.parametrize("parts", range(1, 9))
 def test_parts_share_what_the_first_leaves(parts: int) -> None:
     block = Plan(parts=parts, width=64, ratio="1/8", attention="channel").architecture()
-    sizes = [part.channels for part in block.realised[0][0].parts]
+    sizes = [part.channels for part in block.realized[0][0].parts]
     assert len(sizes) == parts
     assert sum(sizes) == 64
     if parts > 1:
@@ -47,7 +47,7 @@ def test_one_part_is_a_full_convolution() -> None:
 
 def test_stated_operations_and_ratios() -> None:
     plan = Plan(parts=3, operations=("pool", "conv", "attention"), ratio=("1/2", "1/4"))
-    block = plan.architecture().realised[0][0]
+    block = plan.architecture().realized[0][0]
     assert [(part.op, part.channels) for part in block.parts] == [
         ("pool", 16),
         ("conv", 8),
@@ -59,9 +59,9 @@ def test_override_changes_single_blocks() -> None:
     plan = Plan(depths=(1, 2, 1, 1))
     override = {(1, 1): {"attention": "channel", "mlp_ratio": 3}}
     changed = plan.architecture(lambda stage, block: override.get((stage, block), {}))
-    assert changed.realised[1][1].hidden == 3 * 64
-    assert changed.realised[1][1].parts[1].op == "channel"
-    assert changed.realised[1][0] == plan.architecture().realised[1][0]
+    assert changed.realized[1][1].hidden == 3 * 64
+    assert changed.realized[1][1].parts[1].op == "channel"
+    assert changed.realized[1][0] == plan.architecture().realized[1][0]
 
 
 @pytest.mark.parametrize(

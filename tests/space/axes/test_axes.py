@@ -23,7 +23,7 @@ def spec(text: str) -> SpaceSpec:
 
 
 def labels(text: str) -> dict[str, tuple[Any, ...]]:
-    return {name: axis.axis(name).labels for name, axis in spec(text).axes.items()}
+    return {name: axis.to_axis(name).labels for name, axis in spec(text).axes.items()}
 
 
 def told(text: str) -> list[str]:
@@ -210,8 +210,8 @@ def test_what_is_no_quantity_is_refused(written: object) -> None:
 def test_constraints_tell_how_far_a_cost_is_off() -> None:
     bounds = Constraints(macs=Bounds(min=100, max=200), params=Bounds(max=50))
     assert bounds.distances(Cost(params=75, macs=150)) == (0.5, -0.5, -0.25)
-    assert bounds.excess(Cost(params=75, macs=150)) == 0.5
-    assert bounds.excess(Cost(params=50, macs=100)) == 0
+    assert bounds.total_violation(Cost(params=75, macs=150)) == 0.5
+    assert bounds.total_violation(Cost(params=50, macs=100)) == 0
     assert bounds.violations(Cost(params=50, macs=80)) == [
         "macs 80, asked for at least 100 and at most 200"
     ]

@@ -27,14 +27,14 @@ def layers(**changes: Any) -> tuple[LearnedBlock, ...]:
 
 
 def spent(found: Sequence[LearnedBlock], sizes: Any) -> int:
-    return sum(slot.macs(sizes[slot.place]) for slot in found)
+    return sum(slot.macs(sizes[slot.block_index]) for slot in found)
 
 
 def distance(found: Sequence[LearnedBlock], wanted: Sequence[Sequence[float]], sizes: Any) -> float:
     return sum(
         ((size - want) / slot.block.width) ** 2
         for slot, own in zip(found, wanted, strict=True)
-        for size, want in zip(slot.learned(sizes[slot.place]), own, strict=True)
+        for size, want in zip(slot.learned_sizes(sizes[slot.block_index]), own, strict=True)
     )
 
 
@@ -45,7 +45,7 @@ def assert_settled(
     sizes = project_to_budget(found, wanted, allowed)
     total = spent(found, sizes)
     assert total <= allowed
-    assert all(sizes[slot.place] in slot.options for slot in found)
+    assert all(sizes[slot.block_index] in slot.options for slot in found)
     sums = np.zeros(1, np.int64)
     for slot in found:
         sums = np.unique(np.add.outer(sums, list(slot.costs.values())))
@@ -54,7 +54,7 @@ def assert_settled(
     if len(found) == 1:
         (slot,), (own,) = found, wanted
         inside = [o for o in slot.options if 0.98 * allowed <= slot.costs[o] <= allowed]
-        nearest = [distance(found, [own], {slot.place: option}) for option in inside]
+        nearest = [distance(found, [own], {slot.block_index: option}) for option in inside]
         assert not inside or distance(found, [own], sizes) == pytest.approx(min(nearest))
 
 
@@ -85,7 +85,7 @@ def test_the_nearest_of_all_combinations_within_two_per_cent() -> None:
     found = layers(width=(8, 12, 16, 20), terms={"grain": 2})
     wanted = [[4.0], [6.5], [13.0], [8.0]]
     allowed = mac_range(found)[1] // 3
-    places = [slot.place for slot in found]
+    places = [slot.block_index for slot in found]
     every = [dict(zip(places, one, strict=True)) for one in product(*(s.options for s in found))]
     inside = [one for one in every if 0.98 * allowed <= spent(found, one) <= allowed]
     assert len(inside) > 10
@@ -96,7 +96,7 @@ def test_the_nearest_of_all_combinations_within_two_per_cent() -> None:
 def test_without_a_limit_the_nearest_are_taken() -> None:
     found = layers(terms={"grain": 4})
     sizes = project_to_budget(found, [[9.0], [2.0], [64.0], [61.0]], None)
-    assert [sizes[slot.place][0] for slot in found] == [8, 4, 64, 60]
+    assert [sizes[slot.block_index][0] for slot in found] == [8, 4, 64, 60]
 
 
 def test_more_than_can_be_spent_is_spent_as_far_as_possible() -> None:

@@ -38,7 +38,7 @@ def combinations(architecture: Architecture) -> list[int]:
     found = learned_blocks(architecture, 32)
     every = product(*(slot.options for slot in found))
     return [
-        macs(architecture, {s.place: sizes for s, sizes in zip(found, one, strict=True)})
+        macs(architecture, {s.block_index: sizes for s, sizes in zip(found, one, strict=True)})
         for one in every
     ]
 
@@ -54,7 +54,7 @@ def test_a_share_is_of_the_dense_convolutions() -> None:
 
 def test_a_whole_number_is_of_the_whole_network() -> None:
     architecture = learning(None)
-    start = {slot.place: slot.start for slot in learned_blocks(architecture, 32)}
+    start = {slot.block_index: slot.start for slot in learned_blocks(architecture, 32)}
     whole = macs(architecture, start)
     mixers = sum(slot.macs(slot.start) for slot in learned_blocks(architecture, 32))
     assert allowed_macs(learning(whole + 1000), 32) == mixers + 1000
@@ -65,7 +65,7 @@ def test_a_whole_number_is_of_the_whole_network() -> None:
 def test_static_is_what_the_start_costs() -> None:
     architecture = learning("static", attention="channel")
     assert uniform_sizes(architecture, 32) == {
-        slot.place: slot.start for slot in learned_blocks(architecture, 32)
+        slot.block_index: slot.start for slot in learned_blocks(architecture, 32)
     }
     assert cost(architecture, 32).macs == macs(architecture, {})
     found = budget_limits(architecture, 32)
@@ -81,8 +81,8 @@ def test_reach_is_that_of_all_combinations(attention: Any) -> None:
     found = budget_limits(architecture, 32)
     assert found is not None
     every = combinations(architecture)
-    assert (found.fixed + found.least, found.fixed + found.most) == (min(every), max(every))
-    assert mac_range(learned_blocks(architecture, 32)) == (found.least, found.most)
+    assert (found.fixed + found.min_macs, found.fixed + found.max_macs) == (min(every), max(every))
+    assert mac_range(learned_blocks(architecture, 32)) == (found.min_macs, found.max_macs)
 
 
 @pytest.mark.parametrize("budget", ["1/10000", 1000, 10**12])
@@ -123,9 +123,9 @@ def test_one_ratio_for_all_layers_spends_the_budget(budget: Any, attention: str)
     sizes = uniform_sizes(architecture, 32)
     found, allowed = learned_blocks(architecture, 32), allowed_macs(architecture, 32)
     assert allowed is not None
-    spent = sum(slot.macs(sizes[slot.place]) for slot in found)
+    spent = sum(slot.macs(sizes[slot.block_index]) for slot in found)
     assert 0.975 * allowed <= spent <= allowed
-    shares = [sizes[slot.place][0] / slot.block.width for slot in found]
+    shares = [sizes[slot.block_index][0] / slot.block.width for slot in found]
     assert max(shares) - min(shares) <= 2 / 32
     assert cost(architecture, 32).macs == macs(architecture, sizes)
 
@@ -140,7 +140,7 @@ def test_any_network_keeps_any_budget_in_reach(
     found = learned_blocks(free, resolution)
     least, most = mac_range(found)
     start = sum(slot.macs(slot.start) for slot in found)
-    fixed = sum_costs(cost_rows(free, free.realised, resolution, 3, 1000)).macs - start
+    fixed = sum_costs(cost_rows(free, free.realized, resolution, 3, 1000)).macs - start
     budget = fixed + least + int(where * (most - least))
     blocks = free.model_dump(mode="json")
     for stage in blocks["stages"]:

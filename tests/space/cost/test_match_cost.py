@@ -78,9 +78,9 @@ def twins(pairs: int) -> list[tuple[Plan, Plan, Cost, Twin]]:
 def test_random_pairs_have_twins_within_two_percent(pairs: int) -> None:
     for arm, baseline, cost_of, found in twins(pairs):
         assert found.problem == ""
-        assert found.before == cost_of(arm)
-        assert found.reached == cost_of(found.plan)
-        assert found.reached == pytest.approx(cost_of(baseline), rel=0.02)
+        assert found.original_cost == cost_of(arm)
+        assert found.final_cost == cost_of(found.plan)
+        assert found.final_cost == pytest.approx(cost_of(baseline), rel=0.02)
         sizes = {"width": found.plan.width, "mlp_ratio": found.plan.mlp_ratio}
         assert found.plan == arm.model_copy(update=sizes)
 
@@ -181,8 +181,8 @@ def test_coarse_steps_are_told() -> None:
     plan = small(width=8, parts=1, operations=("attention",), attention="self", heads=8)
     found = cost_matched_twin(plan, 0.9 * params(plan), params, tolerance=0.0001)
     assert "the next widths that can be built go beyond" in found.problem
-    assert f"the nearest costs {found.reached:,.0f}" in found.problem
-    assert found.reached == params(found.plan) != found.before
+    assert f"the nearest costs {found.final_cost:,.0f}" in found.problem
+    assert found.final_cost == params(found.plan) != found.original_cost
 
 
 @pytest.mark.parametrize(("target", "way"), [(1, "narrow"), (1e12, "wide")])
@@ -192,7 +192,7 @@ def test_targets_out_of_reach_are_told_with_the_nearest(target: float, way: str)
     assert f"no twin within 2.0% of {target:,.0f}" in found.problem
     assert f"as {way} as it can be built" in found.problem
     assert max(width_change(plan, found.plan), math.log(8)) == pytest.approx(math.log(8))
-    assert abs(math.log(found.reached / target)) < abs(math.log(found.before / target))
+    assert abs(math.log(found.final_cost / target)) < abs(math.log(found.original_cost / target))
 
 
 def test_prices_without_a_value_are_passed_over() -> None:
@@ -249,4 +249,4 @@ def test_a_budget_for_the_whole_network_is_told_to_leave_nothing_to_match() -> N
     plan = small(ratio={"learned": {"budget": 1_500_000}}, width=16)
     found = cost_matched_twin(plan, 1_000_000, macs)
     assert "no twin within 2.0% of 1,000,000" in found.problem
-    assert found.reached == pytest.approx(1_500_000, rel=0.02)
+    assert found.final_cost == pytest.approx(1_500_000, rel=0.02)

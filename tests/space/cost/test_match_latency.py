@@ -72,8 +72,8 @@ def test_an_exact_clock_is_met_exactly(true: Callable[[Plan], float], factor: fl
     clock = Clock(true, 0)
     found = latency_matched_twin(PLAN, factor * true(PLAN), clock)
     assert found.problem == ""
-    assert found.reached == true(found.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
-    assert found.before == true(PLAN)
+    assert found.final_cost == true(found.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
+    assert found.original_cost == true(PLAN)
     assert found.plan == PLAN.model_copy(update={"width": found.plan.width})
     assert clock.calls <= 8
 
@@ -82,7 +82,7 @@ def test_a_plan_as_fast_already_stays_as_it_is() -> None:
     clock = Clock(memory_bound, 0)
     found = latency_matched_twin(PLAN, 1.02 * memory_bound(PLAN), clock)
     assert found.plan is PLAN
-    assert found.reached == found.before == memory_bound(PLAN)
+    assert found.final_cost == found.original_cost == memory_bound(PLAN)
     assert clock.calls == 2
 
 
@@ -94,8 +94,8 @@ def test_a_lucky_measurement_does_not_make_a_twin() -> None:
 
     found = latency_matched_twin(PLAN, 1.0, measure)
     assert found.plan.widths != PLAN.widths
-    assert found.before == pytest.approx(1.1)
-    assert found.reached == pytest.approx(1.0, rel=0.03)
+    assert found.original_cost == pytest.approx(1.1)
+    assert found.final_cost == pytest.approx(1.0, rel=0.03)
 
 
 def test_a_gap_between_two_widths_is_told() -> None:
@@ -103,16 +103,16 @@ def test_a_gap_between_two_widths_is_told() -> None:
         return 2.0 if plan.widths[3] > PLAN.widths[3] else 1.0
 
     clock = Clock(jumping, 0)
-    found = latency_matched_twin(PLAN, 1.5, clock, most=50)
+    found = latency_matched_twin(PLAN, 1.5, clock, max_measurements=50)
     assert "no other widths are left to try" in found.problem
     assert "no twin within 3.0% of 1.5" in found.problem
-    assert found.reached == jumping(found.plan)
+    assert found.final_cost == jumping(found.plan)
     assert clock.calls < 50
 
 
 def test_the_nearest_is_told_where_measurements_run_out() -> None:
     clock = Clock(lambda plan: 1.0 + plan.widths[0] / 1e6, 0)
-    found = latency_matched_twin(PLAN, 3.0, clock, most=2)
+    found = latency_matched_twin(PLAN, 3.0, clock, max_measurements=2)
     assert "after 2 measurements" in found.problem
     assert "-66" in found.problem
     assert clock.calls == 2
@@ -120,7 +120,7 @@ def test_the_nearest_is_told_where_measurements_run_out() -> None:
 
 def test_targets_beyond_all_widths_end_the_search() -> None:
     clock = Clock(memory_bound, 0)
-    found = latency_matched_twin(PLAN, 100 * memory_bound(PLAN), clock, most=30)
+    found = latency_matched_twin(PLAN, 100 * memory_bound(PLAN), clock, max_measurements=30)
     assert found.problem
     assert found.plan.widths == tuple(8 * width for width in PLAN.widths)
     assert clock.calls < 30

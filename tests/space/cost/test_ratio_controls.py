@@ -32,7 +32,7 @@ LEARNED = [4, 30, 8, 12, 5, 20, 16, 28]
 
 
 def learned(architecture: Architecture) -> dict[Any, Any]:
-    places = [slot.place for slot in learned_blocks(architecture, 16)]
+    places = [slot.block_index for slot in learned_blocks(architecture, 16)]
     return {place: (size, 32 - size) for place, size in zip(places, LEARNED, strict=True)}
 
 
@@ -41,7 +41,7 @@ def learned(architecture: Architecture) -> dict[Any, Any]:
 def test_all_controls_cost_what_the_learned_ratios_cost(kind: ControlKind, attention: str) -> None:
     architecture = learning(attention=attention)
     sizes = learned(architecture)
-    mixers = sum(slot.macs(sizes[slot.place]) for slot in learned_blocks(architecture, 16))
+    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, 16))
     spared = macs(architecture, sizes) - macs(
         architecture, control_sizes(kind, architecture, sizes, 16)
     )
@@ -106,9 +106,9 @@ def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() 
 def test_gates_leave_their_controls_free(kind: ControlKind) -> None:
     architecture = learning(terms={"grain": 1, "method": "gates"})
     powers = [4, 16, 8, 8, 4, 16, 16, 2]
-    places = [slot.place for slot in learned_blocks(architecture, 16)]
+    places = [slot.block_index for slot in learned_blocks(architecture, 16)]
     sizes = {place: (size, 32 - size) for place, size in zip(places, powers, strict=True)}
-    mixers = sum(slot.macs(sizes[slot.place]) for slot in learned_blocks(architecture, 16))
+    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, 16))
     controls = control_sizes(kind, architecture, sizes, 16)
     assert 0 <= macs(architecture, sizes) - macs(architecture, controls) <= 0.025 * mixers
 
@@ -121,7 +121,7 @@ def test_any_network_has_controls_that_can_be_built(
     architecture: Architecture = data.draw(learning())
     resolution = 2 * architecture.smallest_resolution
     found = learned_blocks(architecture, resolution)
-    sizes = {slot.place: data.draw(st.sampled_from(slot.options)) for slot in found}
+    sizes = {slot.block_index: data.draw(st.sampled_from(slot.options)) for slot in found}
     controls = control_sizes(kind, architecture, sizes, resolution, seed)
     assert cost(architecture.frozen(controls), resolution).macs <= (
         cost(architecture.frozen(sizes), resolution).macs

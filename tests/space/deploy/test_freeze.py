@@ -29,9 +29,9 @@ def settled(architecture: Architecture, draw: st.DrawFn) -> Network:
     """A network whose boundaries lie at any legal sizes."""
     network = Network(architecture, num_classes=6, drop_path_rate=0.1)
     for slot in learned_blocks(architecture, architecture.smallest_resolution):
-        mixer = learned_mixers(network)[slot.place]
+        mixer = learned_mixers(network)[slot.block_index]
         assert isinstance(mixer, LearnedMixer)
-        mixer.place(draw(st.sampled_from(slot.options)), 0.0)
+        mixer.set_sizes(draw(st.sampled_from(slot.options)), 0.0)
     return network
 
 
@@ -73,10 +73,10 @@ def _same_cost(network: Network, extra: int) -> None:
     assert counted.macs_core == said.macs_core == static.macs_core
     assert counted.params == said.params == static.params
     found = learned_blocks(architecture, resolution)
-    moved = sum(slot.macs(sizes[slot.place]) - slot.macs(slot.start) for slot in found)
-    start = sum_costs(cost_rows(architecture, architecture.realised, resolution, 3, 6)).macs
+    moved = sum(slot.macs(sizes[slot.block_index]) - slot.macs(slot.start) for slot in found)
+    start = sum_costs(cost_rows(architecture, architecture.realized, resolution, 3, 6)).macs
     assert start + moved == counted.macs_raw
-    assert all(slot.costs[sizes[slot.place]] == slot.macs(sizes[slot.place]) for slot in found)
+    assert all(slot.costs[sizes[slot.block_index]] == slot.macs(sizes[slot.block_index]) for slot in found)
 
 
 @settings(max_examples=12, deadline=None)
@@ -110,9 +110,9 @@ def test_a_part_without_channels_is_gone() -> None:
     network = small(grain=1)
     for mixer in learned_mixers(network).values():
         assert isinstance(mixer, LearnedMixer)
-        mixer.place([mixer.width, 0], 0.0)
+        mixer.set_sizes([mixer.width, 0], 0.0)
     frozen = freeze(network)
-    parts = [block.parts for blocks in frozen.architecture.realised for block in blocks]
+    parts = [block.parts for blocks in frozen.architecture.realized for block in blocks]
     assert [(len(own), own[0].op, own[0].channels) for own in parts] == [
         (1, "conv", width) for width in (8, 16, 32, 64)
     ]
@@ -138,7 +138,7 @@ def test_what_is_not_fixed_is_not_frozen() -> None:
     network = small()
     mixer = learned_mixers(network)[2, 0]
     assert isinstance(mixer, LearnedMixer)
-    mixer.place([10.3, 21.7], 4.0)
+    mixer.set_sizes([10.3, 21.7], 4.0)
     with pytest.raises(UserError, match="still being learned"):
         freeze(network)
     with pytest.raises(UserError, match="per layer"):

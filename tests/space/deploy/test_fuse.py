@@ -120,4 +120,4 @@ def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
     x = torch.randn(16, 3, 16, 16, dtype=torch.float64)
     assert deviation(network, deployed, x) <= 1e-12
     mixers = [m for m in deployed.modules() if isinstance(m, InputDependentMixer)]
-    assert len({int(chosen) for m in mixers if m.chosen is not None for chosen in m.chosen}) > 1
+    assert len({int(chosen) for m in mixers if m.option_indices is not None for chosen in m.option_indices}) > 1

@@ -39,7 +39,7 @@ def block_of(*ops: Op, width: int = 12, positions: tuple[int, ...] = (0,), **ter
         )
         for i, op in enumerate(ops)
     ]
-    return Block(parts=tuple(parts)).realise(width)
+    return Block(parts=tuple(parts)).realize(width)
 
 
 def mixer_of(shake: Shake, *ops: Op, **settings: Any) -> Any:
@@ -59,7 +59,7 @@ def soften(network: Network, draw: st.DrawFn) -> None:
         count = len(mixer.sizes)
         weights = draw(st.lists(st.floats(0.3, 1), min_size=count, max_size=count))
         sizes = [mixer.width * weight / sum(weights) for weight in weights]
-        mixer.place(sizes, ramp=draw(st.floats(0.5, mixer.width / 2)))
+        mixer.set_sizes(sizes, ramp=draw(st.floats(0.5, mixer.width / 2)))
 
 
 def in_training(network: nn.Module) -> nn.Module:
@@ -98,7 +98,7 @@ def test_a_vanishing_ramp_is_the_division_by_whole_sizes(
         hard = network(x)
         for mixer in learned_mixers(network).values():
             assert isinstance(mixer, LearnedMixer)
-            mixer.place(mixer.sizes, ramp=1e-6)
+            mixer.set_sizes(mixer.sizes, ramp=1e-6)
             assert not mixer.fixed
         assert apart(network(x), hard) <= 1e-12
 
@@ -113,7 +113,7 @@ def test_a_soft_convolution_is_the_mixture_of_nested_ones(
     ops: list[Any] = ["conv"] * len(weights)
     mixer = mixer_of(shake, *ops, width=9, positions=tuple(range(len(ops) - 1)))
     shake(mixer, seed)
-    mixer.place([9 * weight / sum(weights) for weight in weights], ramp)
+    mixer.set_sizes([9 * weight / sum(weights) for weight in weights], ramp)
     x = torch.randn(2, 9, 5, 4, dtype=torch.float64)
     expected = torch.zeros_like(x)
     edges = [torch.ones(9), *(1 - row for row in mixer.shares.detach()), torch.zeros(9)]
@@ -163,7 +163,7 @@ def test_convolutions_and_idle_parts_are_what_masks_say_and_so_are_their_gradien
     mixer = mixer_of(shake, *ops, width=9, positions=tuple(range(len(ops) - 1)))
     shake(mixer, seed)
     own = weights[: len(ops)]
-    mixer.place([9 * weight / sum(own) for weight in own], ramp)
+    mixer.set_sizes([9 * weight / sum(own) for weight in own], ramp)
     assume(not tied(mixer.shares.detach()))
     x = torch.randn(2, 9, 5, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randn(2, 9, 5, 4, dtype=torch.float64)
@@ -193,7 +193,7 @@ def test_a_boundarys_gradient_is_the_slope_of_the_loss(
     target = torch.randn(3, 12, 4, 4, dtype=torch.float64)
 
     def loss(end: float) -> Tensor:
-        mixer.place([end, 12 - end], ramp=4.0)
+        mixer.set_sizes([end, 12 - end], ramp=4.0)
         out: Tensor = (mixer(x) - target).square().sum()
         return out
 
@@ -216,12 +216,12 @@ def test_hard_boundaries_that_learn_know_what_more_and_fewer_channels_bring(
     weights = torch.randn(3, 12, 4, 4, dtype=torch.float64)
 
     def loss(end: int) -> float:  # linear in what is made, so that differences are slopes
-        mixer.place([end, 12 - end], 0.0)
+        mixer.set_sizes([end, 12 - end], 0.0)
         with torch.no_grad():
             return float((mixer(x) * weights).sum())
 
     brings = [loss(channel + 1) - loss(channel) for channel in range(3, 9)]
-    mixer.place([6, 6], 0.0, widest=[9, 3], narrowest=[3, 9])
+    mixer.set_sizes([6, 6], 0.0, largest_sizes=[9, 3], smallest_sizes=[3, 9])
     (mixer(x) * weights).sum().backward()
     assert mixer.shares.grad[0, 3:9].tolist() == pytest.approx(brings, rel=1e-9)
 
@@ -235,7 +235,7 @@ def test_networks_do_not_share_their_boundaries() -> None:
         before = other(x)
         for sizes, ramp in (([7.5, 4.5], 2.0), ([8, 4], 0.0)):
             moved = one(x)
-            learned_mixers(one)[0, 0].place(sizes, ramp)  # type: ignore[operator]
+            learned_mixers(one)[0, 0].set_sizes(sizes, ramp)  # type: ignore[operator]
             assert not torch.equal(one(x), moved)
             assert torch.equal(other(x), before)
 
@@ -276,11 +276,11 @@ def test_images_masked_or_grouped_by_size_come_out_the_same(
     x = torch.randn(6, 3, 2 * smallest + 1, 2 * smallest)
     with torch.no_grad():
         masked = in_training(network)(x)
-        chosen = [mixer.chosen for mixer in learned_mixers(network).values()]  # type: ignore[union-attr]
+        chosen = [mixer.option_indices for mixer in learned_mixers(network).values()]  # type: ignore[union-attr]
         grouped = network.eval()(x)
     for before, mixer in zip(chosen, learned_mixers(network).values(), strict=True):
         assert isinstance(mixer, InputDependentMixer)
-        assert torch.equal(before, mixer.chosen)  # type: ignore[arg-type]
+        assert torch.equal(before, mixer.option_indices)  # type: ignore[arg-type]
     assert apart(masked, grouped) <= 1e-5
 
 
@@ -293,8 +293,8 @@ def test_grouped_images_cost_what_their_own_sizes_cost(shake: Shake) -> None:
     x = torch.randn(8, 16, 6, 6) + torch.randn(8, 16, 1, 1)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         mixer(x)
-    assert mixer.chosen is not None
-    sizes = [mixer.options[option] for option in mixer.chosen.tolist()]
+    assert mixer.option_indices is not None
+    sizes = [mixer.options[option] for option in mixer.option_indices.tolist()]
     assert len(set(sizes)) > 2
     predictor = 8 * (16 * 4 + 4)
     costs = [mixer_cost(one, 36) for one in (block, block._replace(learning=None))]
@@ -317,15 +317,15 @@ def test_the_predictor_learns_from_the_loss_and_stops_when_told(shake: Shake) ->
     mixer(x).square().sum().backward()
     weights = list(mixer.predictor.parameters())
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
-    mixer.learns = False
+    mixer.predictor_trainable = False
     mixer.zero_grad()
     mixer(x).square().sum().backward()
     assert all(weight.grad is None for weight in weights)
     restored = build_mixer(block_of("conv", "pool", width=16, per="input"), 0.0)
-    mixer.shift = 1.5
+    mixer.logit_offset = 1.5
     restored.load_state_dict(mixer.state_dict())
     assert isinstance(restored, InputDependentMixer)
-    assert (restored.shift, restored.learns) == (1.5, False)
+    assert (restored.logit_offset, restored.predictor_trainable) == (1.5, False)
 
 
 @settings(max_examples=12, deadline=None)

@@ -200,14 +200,14 @@ def named(space: Space, active: frozenset[Any]) -> dict[str, Any]:
     point = {}
     for (name, scope), index in active:
         place = ".".join(f"{k}{n + 1}" for k, n in zip(("stage", "block"), scope, strict=False))
-        point[f"{name}@{place}" if place else name] = space.scheme.axes[name].labels[index]
+        point[f"{name}@{place}" if place else name] = space.decoder.axes[name].labels[index]
     return point
 
 
 def check_sets(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
     built = {active: one for active, one in found.items() if one is not None}
     digests = {one.digest for one in built.values()}
-    assert count_points(space.scheme, 10**6) == (len(built), len(found))
+    assert count_points(space.decoder, 10**6) == (len(built), len(found))
     size = space.size()
     assert (size.points, size.combinations, size.networks) == (len(built), len(found), len(digests))
     listed = [space.architecture(point).digest for point in space.enumerate()]
@@ -261,7 +261,7 @@ def check_neighbours(space: Space, found: dict[frozenset[Any], Architecture | No
         origin = dict(active)
         expected = []
         for key, index in active:
-            for other in range(len(space.scheme.axes[key[0]].levels)):
+            for other in range(len(space.decoder.axes[key[0]].levels)):
                 near = (
                     {o.digest for o in one_change(built, origin, key, other)}
                     if other != index
@@ -269,7 +269,7 @@ def check_neighbours(space: Space, found: dict[frozenset[Any], Architecture | No
                 )
                 expected += [near] if near and near != {architecture.digest} else []
         digests = set()
-        for point in space.neighbours(named(space, active)):
+        for point in space.neighbors(named(space, active)):
             digests.add(by_name[frozenset(point.items())].digest)
         assert architecture.digest not in digests
         assert all(digests & near or architecture.digest in near for near in expected)

@@ -59,7 +59,7 @@ def test_every_sample_builds_and_learns(free: Space, seed: int) -> None:
     try:
         macs = sorted(free.cost(free.architecture(free.sample(rng))).macs for _ in range(5))
     except UserError:
-        counted = count_points(free.scheme, 10_000)
+        counted = count_points(free.decoder, 10_000)
         assert counted is None or not counted[0]
         assume(False)
     constraints = {"macs": {"min": macs[1], "max": macs[3]}}

@@ -51,9 +51,9 @@ def test_points_go_there_and_back(space: Space, seed: int) -> None:
     assert found is not None
     assert space.architecture(found).digest == architecture.digest
     assert space.decode(space.encode(point)) == point
-    fixed = optuna.trial.FixedTrial(space.params_of(architecture))
+    fixed = optuna.trial.FixedTrial(space.optuna_params(architecture))
     assert space.architecture(space.suggest(fixed)).digest == architecture.digest
-    near = list(space.neighbours(point))
+    near = list(space.neighbors(point))
     digests = {space.architecture(one).digest for one in near}
     assert len(digests) == len(near)
     assert architecture.digest not in digests
@@ -75,18 +75,18 @@ def test_a_learned_ratio_starts_from_the_bases() -> None:
     space = space_of({"ratio": ["1/2", {"learned": {"grain": 2}}]}, ratio="1/2")
     architecture = space.architecture({"ratio": "learned (grain 2)"})
     assert architecture.learned is not None
-    assert [block.parts[0].channels for (block, *_) in architecture.realised] == [4, 8, 16, 32]
+    assert [block.parts[0].channels for (block, *_) in architecture.realized] == [4, 8, 16, 32]
 
 
 def test_networks_whose_budget_is_out_of_reach_are_not_in_the_space() -> None:
     # at width 8 the grain leaves no less than 8.4 % of the dense cost
     space = space_of({"ratio": ["1/4", {"learned": {"budget": "1/20"}}], "width": [8, 32]})
     small, large = ({"ratio": "learned (budget 1/20)", "width": width} for width in (8, 32))
-    assert "budget 1/20 of the learned ratios is out of reach" in str(space.refusal(small))
-    assert space.refusal(large) is None
+    assert "budget 1/20 of the learned ratios is out of reach" in str(space.infeasibility_reason(small))
+    assert space.infeasibility_reason(large) is None
     assert not space.contains(small)
     assert space.locate(space.architecture(small)) is None
-    assert space.change({"ratio": "1/4", "width": 8}, "ratio", "learned (budget 1/20)") is None
+    assert space.with_choice({"ratio": "1/4", "width": 8}, "ratio", "learned (budget 1/20)") is None
     assert len(space.enumerate()) == 3
     assert space.size().points == 3
     drawn = [space.sample(random.Random(seed)) for seed in range(40)]
@@ -105,7 +105,7 @@ def test_budgets_that_disagree_are_not_in_the_space() -> None:
         parts=3,
     )
     clash = {"ratio": "learned (budget 1/4)", "ratio_2": "learned (budget 1/2)"}
-    assert "equal method, per, grain, budget" in str(space.refusal(clash))
+    assert "equal method, per, grain, budget" in str(space.infeasibility_reason(clash))
     assert len(space.enumerate()) == 5
     mixed = space_of(
         {"ratio": {"values": ["1/4", {"learned": {"budget": "1/2"}}], "per": "stage",

@@ -147,7 +147,7 @@ def test_a_point_of_settings_takes_the_rest_from_the_base() -> None:
     assert placed["attention"] == "channel: stages 1-3"
     one_part = space.point({"parts": 1})
     assert set(one_part) == {"activation", *(f"parts@stage{s}" for s in range(1, 5))}
-    mixers = [blocks[0].parts[0].op for blocks in space.architecture(one_part).realised]
+    mixers = [blocks[0].parts[0].op for blocks in space.architecture(one_part).realized]
     assert mixers == ["conv"] * 4
 
 
@@ -158,7 +158,7 @@ def test_conditions_decide_where_an_axis_is_active() -> None:
     )
     inactive = space.point({"attention": "self", "heads": 2})
     assert dict(inactive) == {"attention": "self", "heads": 2}
-    blocks = [block for stage in space.architecture(inactive).realised for block in stage]
+    blocks = [block for stage in space.architecture(inactive).realized for block in stage]
     assert {block.hidden // block.width for block in blocks} == {2}  # the base's
     with pytest.raises(UserError, match=r"mlp_ratio@stage1\.block1: missing"):
         space.architecture({"attention": "none"})
@@ -167,7 +167,7 @@ def test_conditions_decide_where_an_axis_is_active() -> None:
 
 def test_neighbours_are_one_change_away(paper: Space, points: list[Any]) -> None:
     for point in points[:3]:
-        near = list(paper.neighbours(point))
+        near = list(paper.neighbors(point))
         digests = [paper.architecture(other).digest for other in near]
         assert len(set(digests)) == len(near) > 5
         assert paper.architecture(point).digest not in digests
@@ -175,7 +175,7 @@ def test_neighbours_are_one_change_away(paper: Space, points: list[Any]) -> None
             assert paper.contains(other)
             shared = point.keys() & other.keys()
             assert sum(point[name] != other[name] for name in shared) == 1
-        shuffled = list(paper.neighbours(point, random.Random(0)))
+        shuffled = list(paper.neighbors(point, random.Random(0)))
         assert {paper.architecture(other).digest for other in shuffled} == set(digests)
 
 
@@ -183,33 +183,33 @@ def test_a_new_block_is_like_the_one_before() -> None:
     axes = "{depth: {values: [1, 2], per: stage}, mlp_ratio: {values: [1, 2], per: block}}"
     space = of_axes(axes, "{width: 8, depths: [1, 1, 1, 1]}")
     point = space.point({"mlp_ratio": 1})
-    deeper = space.change(point, "depth@stage2", 2)
+    deeper = space.with_choice(point, "depth@stage2", 2)
     assert deeper is not None
     assert deeper["mlp_ratio@stage2.block2"] == 1
-    assert space.change(deeper, "depth@stage2", 1) == point
+    assert space.with_choice(deeper, "depth@stage2", 1) == point
 
 
 def test_a_change_that_leaves_the_space_is_none() -> None:
     space = of_axes("{ratio: [1/8, 1/4], parts: [2, 3], ratio_2: [1/2, 7/8]}")
     point = space.point({"ratio": "1/4", "parts": 3, "ratio_2": "1/2"})
-    assert space.change(point, "ratio_2", "7/8") is None
+    assert space.with_choice(point, "ratio_2", "7/8") is None
     with pytest.raises(UserError, match="ratio: expected one of 1/8, 1/4, got '1/3'"):
-        space.change(point, "ratio", "1/3")
+        space.with_choice(point, "ratio", "1/3")
     with pytest.raises(UserError, match="no choice ratio@stage1, or it is not active"):
-        space.change(point, "ratio@stage1", "1/4")
+        space.with_choice(point, "ratio@stage1", "1/4")
 
 
 def test_what_is_not_in_the_space_is_told_why(paper: Space, points: list[Any]) -> None:
     point = dict(points[0])
-    assert paper.refusal(point) is None
-    assert paper.refusal({**point, "widht": 8}) == "the space has no choice widht"
-    assert "width: expected one of 8, 12, 16, got 9" in str(paper.refusal({**point, "width": 9}))
+    assert paper.infeasibility_reason(point) is None
+    assert paper.infeasibility_reason({**point, "widht": 8}) == "the space has no choice widht"
+    assert "width: expected one of 8, 12, 16, got 9" in str(paper.infeasibility_reason({**point, "width": 9}))
     no_depths = {name: label for name, label in point.items() if name != "depths"}
-    assert "depths: missing" in str(paper.refusal(no_depths))
+    assert "depths: missing" in str(paper.infeasibility_reason(no_depths))
     space = of_axes("{parts: [1, 2], ratio: [1/16, 1/4]}", rest=", constraints: {params: {max: 1}}")
-    assert "gets none of 8 channels" in str(space.refusal({"parts": 2, "ratio": "1/16"}))
-    assert "not active: ratio" in str(space.refusal({"parts": 1, "ratio": "1/4"}))
-    assert "asked for at most 1" in str(space.refusal({"parts": 1}))
+    assert "gets none of 8 channels" in str(space.infeasibility_reason({"parts": 2, "ratio": "1/16"}))
+    assert "not active: ratio" in str(space.infeasibility_reason({"parts": 1, "ratio": "1/4"}))
+    assert "asked for at most 1" in str(space.infeasibility_reason({"parts": 1}))
 
 
 def test_optuna_is_asked_for_active_choices_only(paper: Space) -> None:
@@ -217,14 +217,14 @@ def test_optuna_is_asked_for_active_choices_only(paper: Space) -> None:
     for _ in range(20):
         trial = study.ask()
         point = paper.suggest(trial)
-        assert trial.params == dict(point) == paper.params_of(point)
+        assert trial.params == dict(point) == paper.optuna_params(point)
         study.tell(trial, 0.0)
     wanted = paper.sample(random.Random(5))
-    study.enqueue_trial(paper.params_of(paper.architecture(wanted)))
+    study.enqueue_trial(paper.optuna_params(paper.architecture(wanted)))
     proposed = paper.architecture(paper.suggest(study.ask()))
     assert proposed.digest == paper.architecture(wanted).digest
     with pytest.raises(UserError, match="not in the space"):
-        paper.params_of(preset("fasternet_t0"))
+        paper.optuna_params(preset("fasternet_t0"))
 
 
 def test_optuna_tpe_learns_over_a_space() -> None:
@@ -320,7 +320,7 @@ def test_a_change_that_steers_nothing_walks_through_no_choices(
     parts = next(name for name in point if name.startswith("parts"))
     chosen = paper._chosen(point)
     asked: list[str] = []
-    active = ChoiceTree.active
+    active = ChoiceTree.is_active
 
     def noting(self: ChoiceTree, choice: Choice, so_far: Assignment) -> bool:
         asked.append(choice.name)
@@ -330,7 +330,7 @@ def test_a_change_that_steers_nothing_walks_through_no_choices(
     for name, walks in ((ratio, False), (parts, True)):
         choice = next(each for each in paper.choices if each.name == name)
         (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]
-        near = next(paper.layout.changes(chosen, choice, level))
+        near = next(paper.choice_tree.variations(chosen, choice, level))
         assert near[choice.key] == level
         assert bool(asked) == walks
 
@@ -347,7 +347,7 @@ def test_a_space_without_axes_is_its_base() -> None:
     assert dict(point) == {}
     assert space.size().points == space.size().networks == 1
     assert space.locate(space.architecture(point)) == point
-    assert list(space.neighbours(point)) == []
+    assert list(space.neighbors(point)) == []
 
 
 def test_choosing_building_and_pricing_is_fast(paper: Space) -> None:
