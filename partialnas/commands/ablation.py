@@ -109,7 +109,7 @@ def _terminal(sheet: "TextTable", title: str) -> Table:
             min_width=longest if column.is_numeric else min(longest, _LEAST_WIDTH),
         )
     for row in zip(*(column.cells for column in told), strict=True):
-        table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.strong else escape(c.text) for c in row))
+        table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.bold else escape(c.text) for c in row))
     return table
 
 
