@@ -228,7 +228,7 @@ def lose():
     print("lost", flush=True)
 threading.Thread(target=lose, daemon=True).start()
 try:
-    run_study(load_study(folder / "study.yaml"), folder / "out", beside=folder,
+    run_study(load_study(folder / "study.yaml"), folder / "out", base_dir=folder,
               address=cluster.address)
 finally:
     cluster.shutdown()

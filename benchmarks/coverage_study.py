@@ -51,7 +51,7 @@ def through_pipeline(simulated: Simulated, number: int) -> Numbers:
     )
     with tempfile.TemporaryDirectory(prefix="coverage-") as folder:
         place = Path(folder) / "study"
-        run_study(study, place, beside=Path(__file__).parent, console=Console(file=io.StringIO()))
+        run_study(study, place, base_dir=Path(__file__).parent, console=Console(file=io.StringIO()))
         trials = load(place)
     done = trials[trials["state"] == "done"]
     values: Numbers = {name(arm): {} for arm in range(simulated.arms)}

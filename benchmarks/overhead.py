@@ -210,7 +210,7 @@ def studying(sampler: str) -> Way:
         )
         told = Ends()
         console = Console(file=told, width=200)
-        run_study(study, folder, beside=Path(__file__).parent, console=console)
+        run_study(study, folder, base_dir=Path(__file__).parent, console=console)
         assert len(told.times) == len(jobs) + 1
         return told.times
 

@@ -49,7 +49,7 @@ def memory(trials: int, folder: Path) -> None:
             }
         )
         quiet = Console(file=io.StringIO())
-        run_study(study, folder, beside=Path(__file__).parent, console=quiet)
+        run_study(study, folder, base_dir=Path(__file__).parent, console=quiet)
         sizes.append(process.memory_info().rss / 1e6)
     grown = sizes[1] - sizes[0]
     print(f"memory: {sizes[1]:.0f} MB after {trials} trials, {grown:+.0f} MB (aim: {AIM_MB})")

@@ -50,9 +50,9 @@ def run(
     loaded = load_study(study, quick=quick, overrides=set_ or ())
     folder = out or default_folder(loaded.study, quick=quick, rehearsal=rehearse)
     if rehearse:
-        rehearse_study(loaded, folder, beside=study.parent)
+        rehearse_study(loaded, folder, base_dir=study.parent)
     else:
-        run_study(loaded, folder, beside=study.parent, address=address)
+        run_study(loaded, folder, base_dir=study.parent, address=address)
     status(folder)
 
 
@@ -84,7 +84,7 @@ def check(
     from partialnas.search.study.study_file import load_study
 
     loaded = load_study(study, quick=quick, overrides=set_ or ())
-    check_study(loaded, beside=study.parent, show=typer.echo, pilot=pilot)
+    check_study(loaded, base_dir=study.parent, show=typer.echo, pilot=pilot)
 
 
 def confirm(

@@ -23,12 +23,14 @@ from partialnas.search.study.study import Study
 from partialnas.space.search_space.advice import space_warnings
 
 
-def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilot: int = 0) -> None:
+def check_study(
+    study: Study, *, base_dir: Path, show: Callable[[str], None], pilot: int = 0
+) -> None:
     """Say what a study will do, and what about it makes no sense.
 
     Args:
         study: the study.
-        beside: folder that its relative paths start from.
+        base_dir: folder that its relative paths start from.
         show: is handed one line at a time.
         pilot: seeds that the first arm is trained with to learn how far they spread; 0 for none.
 
@@ -36,10 +38,10 @@ def check_study(study: Study, *, beside: Path, show: Callable[[str], None], pilo
         UserError: the study cannot run; names every mistake.
         MachineError: the device it asks for is not there.
     """
-    prepared = resolve_study(study, beside)
+    prepared = resolve_study(study, base_dir)
     placement = resolve_resources(study)
     if study.trial is not None:
-        import_function(study.trial, beside)
+        import_function(study.trial, base_dir)
     else:
         check_reference(prepared)
     for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
@@ -110,11 +112,11 @@ def _time(prepared: ResolvedStudy, placement: Resources) -> Iterator[str]:
 
 def _power(prepared: ResolvedStudy, placement: Resources, pilot: int) -> Iterator[str]:
     study = prepared.study
-    deviation = study.ablation.deviation.get(study.decides) if study.ablation else None
+    deviation = study.ablation.deviation.get(study.decision_quantity) if study.ablation else None
     if pilot:
         name, subject = next(iter(prepared.arms.items()))
         how = prepared.arm_condition(name, prepared.conditions[0])
-        values = pilot_values(subject, how, placement.device, pilot, study.decides)
+        values = pilot_values(subject, how, placement.device, pilot, study.decision_quantity)
         deviation = stdev(values)
-        yield f"pilot: {name}, {pilot} seeds: {study.decides} {fmean(values):.4g} ± {deviation:.4g}"
+        yield f"pilot: {name}, {pilot} seeds: {study.decision_quantity} {fmean(values):.4g} ± {deviation:.4g}"
     yield from power_lines(prepared, deviation)

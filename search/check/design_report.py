@@ -93,7 +93,7 @@ def power_lines(prepared: ResolvedStudy, deviation: float | None) -> Iterator[st
     pairs = len(prepared.contrasts)
     if not pairs or prepared.study.search is not None:
         return
-    seeds, quantity = prepared.study.first_seeds, prepared.study.decides
+    seeds, quantity = prepared.study.first_seeds, prepared.study.decision_quantity
     if seeds < 2:
         yield "power: none: with a single seed nothing can be concluded; set seeds: 3 or more"
         return

@@ -203,7 +203,7 @@ class CandidatePool:
         known = {arm for arm, _ in self._arms} <= before.keys()
         if self.sequential is not None and self.sequential.max == rule.max and known:
             return None
-        quantity, pairs = self._study.decides, self._prepared.contrasts
+        quantity, pairs = self._study.decision_quantity, self._prepared.contrasts
         decided = decide_seed_counts(rule, quantity, self._values(quantity), pairs, self._same())
         seeds = {arm: max(n, before.get(arm, 0)) for arm, n in decided.seeds.items()}
         self.sequential = decided.model_copy(update={"seeds": seeds})

@@ -183,7 +183,7 @@ class Scheduler:
 
     @cached_property
     def _times_early(self) -> bool:
-        return self._times and self._study.times_early
+        return self._times and self._study.measures_before_tell
 
     def _take_timing(self, item: TimingJob, measurement: Measurement | None) -> None:
         """Write a measurement down; of several of one network the better one stands."""

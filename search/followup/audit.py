@@ -88,7 +88,7 @@ def audit(
     longer: LongerTraining,
     selection: str,
     condition: str = "",
-    beside: Path = Path(),
+    base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> str:
@@ -100,7 +100,7 @@ def audit(
         longer: how, and how often.
         selection: how it was chosen.
         condition: of the study that it is trained under.
-        beside: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from.
         address: a Ray cluster to join.
         console: where progress goes; standard error unless given.
 
@@ -118,7 +118,7 @@ def audit(
     for each, task in [(stage, None), *_repeats(meta, stage, longer)]:
         with Ledger.open(folder) as ledger:  # which knows the stage before by now
             prepared = resolve_stage(ledger.meta, each, chosen, task)
-        run_stage(prepared, folder, beside=beside, address=address, console=console)
+        run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
     return stage.name
 
 

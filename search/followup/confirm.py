@@ -27,7 +27,7 @@ def confirm(
     selection: str,
     recipe: str | None = None,
     condition: str = "",
-    beside: Path = Path(),
+    base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> StudyStage:
@@ -40,7 +40,7 @@ def confirm(
         selection: how they were chosen.
         recipe: a named recipe in the place of the study's.
         condition: of the study that they are trained under.
-        beside: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from.
         address: a Ray cluster to join.
         console: where progress goes; standard error unless given.
 
@@ -62,5 +62,5 @@ def confirm(
         condition=condition,
     )
     prepared = resolve_stage(meta, stage, chosen)
-    run_stage(prepared, folder, beside=beside, address=address, console=console)
+    run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
     return stage

@@ -46,7 +46,7 @@ def run_study(
     study: Study,
     folder: Path,
     *,
-    beside: Path = Path(),
+    base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> None:
@@ -55,7 +55,7 @@ def run_study(
     Args:
         study: what to run.
         folder: where the ledger is, or will be.
-        beside: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from.
         address: a Ray cluster to join.
         console: where progress goes; standard error unless given.
 
@@ -69,14 +69,14 @@ def run_study(
     progress = Progress(console or Console(stderr=True))
     check_folder(study, folder, dry_run=False)
     placement = resolve_resources(study, address)
-    prepared = resolve_study(study, beside, recorded_design(folder))
-    work = _work(prepared, placement, beside)
+    prepared = resolve_study(study, base_dir, recorded_design(folder))
+    work = _work(prepared, placement, base_dir)
     for line in (*duplicate_arm_messages(prepared), *unmatched_arm_messages(prepared)):
         progress.event(f"note: {line}")
     with open_ledger(prepared, folder, progress) as ledger:
         write_file(folder / "study.yaml", to_yaml(study))
         shared = shared_folder(folder, study.executor.shared)
-        executor = _executor(study, placement, shared, beside)
+        executor = _executor(study, placement, shared, base_dir)
         feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
         if study.recipe.keep_weights == "front":
             delete_weights(folder, feed.dominated_keys())
@@ -85,14 +85,14 @@ def run_study(
 
 
 def rehearse_study(
-    study: Study, folder: Path, *, beside: Path = Path(), console: Console | None = None
+    study: Study, folder: Path, *, base_dir: Path = Path(), console: Console | None = None
 ) -> None:
     """Play a study in `folder` with made-up results, in this process (see `search.rehearsal`).
 
     Args:
         study: what to rehearse; its ledger has the name of a rehearsal.
         folder: where the ledger is, or will be.
-        beside: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from.
         console: where progress goes; standard error unless given.
 
     Raises:
@@ -102,7 +102,7 @@ def rehearse_study(
     progress = Progress(console or Console(stderr=True))
     played = as_dry_run(study)
     check_folder(played, folder, dry_run=True)
-    prepared = resolve_study(played, beside, recorded_design(folder))
+    prepared = resolve_study(played, base_dir, recorded_design(folder))
     progress.event(DRY_RUN_NOTICE)
     with open_ledger(prepared, folder, progress) as ledger:
         ledger.update_meta({"rehearsal": "yes"})
@@ -116,7 +116,7 @@ def run_stage(
     prepared: ResolvedStudy,
     folder: Path,
     *,
-    beside: Path = Path(),
+    base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> None:
@@ -125,7 +125,7 @@ def run_stage(
     Args:
         prepared: the study with the stage's arms and recipe.
         folder: where the ledger is.
-        beside: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from.
         address: a Ray cluster to join.
         console: where progress goes; standard error unless given.
 
@@ -140,13 +140,13 @@ def run_stage(
     assert stage is not None, "a stage is run"
     progress = Progress(console or Console(stderr=True))
     placement = resolve_resources(prepared.study, address)
-    work = _work(prepared, placement, beside)
+    work = _work(prepared, placement, base_dir)
     with Ledger.open(folder, write=True) as ledger:
         stages = stages_of(ledger.meta) | {stage.name: stage}
         told = {name: each.model_dump(mode="json") for name, each in stages.items()}
         ledger.update_meta({"stages": json.dumps(told)})
         shared = shared_folder(folder, prepared.study.executor.shared)
-        executor = _executor(prepared.study, placement, shared, beside)
+        executor = _executor(prepared.study, placement, shared, base_dir)
         _drive(prepared, ledger, _placed(work, shared), executor, progress)
 
 
@@ -176,11 +176,11 @@ def _drive(
     return feed
 
 
-def _work(prepared: ResolvedStudy, placement: Resources, beside: Path) -> TaskRunner:
+def _work(prepared: ResolvedStudy, placement: Resources, base_dir: Path) -> TaskRunner:
     """What workers do; the folder where they write is told later (see `_placed`)."""
     study = prepared.study
     if study.trial is not None:
-        import_function(study.trial, beside)
+        import_function(study.trial, base_dir)
     else:
         check_reference(prepared)
     return TaskRunner(
@@ -189,7 +189,7 @@ def _work(prepared: ResolvedStudy, placement: Resources, beside: Path) -> TaskRu
         reference=prepared.reference,
         function=study.trial,
         required_metrics=_required(study),
-        module_dir=beside.resolve(),
+        module_dir=base_dir.resolve(),
     )
 
 
@@ -211,7 +211,7 @@ def _placed(work: TaskRunner, folder: Path) -> TaskRunner:
     return replace(work, context=replace(work.context, folder=folder))
 
 
-def _executor(study: Study, placement: Resources, folder: Path, beside: Path) -> Executor:
+def _executor(study: Study, placement: Resources, folder: Path, base_dir: Path) -> Executor:
     if study.executor.kind == "in-process":
         return InProcess(folder / "workers.log")
     from partialnas.search.executors.ray_tune import RayTune
@@ -224,7 +224,7 @@ def _executor(study: Study, placement: Resources, folder: Path, beside: Path) ->
         gpus_per_trial=placement.gpus_per_trial,
         time_limit_s=_hard_limit(study.executor.time_limit_s),
         isolate=study.executor.isolate,
-        modules=user_modules(beside) if study.trial and placement.address else (),
+        modules=user_modules(base_dir) if study.trial and placement.address else (),
     )
 
 

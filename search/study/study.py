@@ -204,7 +204,7 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _what_a_search_must_know_is_measured_in_time(self) -> Self:
-        if self.search is None or not self.measured or self.measure.when != "after":
+        if self.search is None or not self.needs_measurement or self.measure.when != "after":
             return self
         if self.search.sampler in ("random", "quasi-random") and not self.search.rungs:
             return self
@@ -308,15 +308,15 @@ class Study(Value):
         return self
 
     @property
-    def measured(self) -> bool:
+    def needs_measurement(self) -> bool:
         """Whether the sampler must know a measured quantity before it goes on."""
         return any(name in MEASURED for name in (*self.objectives, *self.limits))
 
     @property
-    def times_early(self) -> bool:
+    def measures_before_tell(self) -> bool:
         """Whether a network is measured before the source is told of it."""
         when = self.measure.when
-        return self.measured if when == "auto" else when == "during"
+        return self.needs_measurement if when == "auto" else when == "during"
 
     @property
     def first_seeds(self) -> int:
@@ -324,7 +324,7 @@ class Study(Value):
         return self.seeds.min if isinstance(self.seeds, SeedRule) else self.seeds
 
     @property
-    def decides(self) -> str:
+    def decision_quantity(self) -> str:
         """The quantity that comparisons are made in: the first objective that is trained."""
         untrained = (*COUNTED, *MEASURED)
         return next((name for name in self.objectives if name not in untrained), "val_nll")

@@ -37,7 +37,7 @@ PLAIN: dict[str, Any] = {
 
 
 def ran(folder: Path, **changes: Any) -> Ledger:
-    run_study(Study.model_validate({**PLAIN, **changes}), folder, beside=HERE)
+    run_study(Study.model_validate({**PLAIN, **changes}), folder, base_dir=HERE)
     return Ledger.open(folder)
 
 
@@ -68,7 +68,7 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
         assert ledger.count_repeated_proposals() == 0
     frame = load(tmp_path)
     assert (frame["fidelity"] == frame["full_fidelity"]).all()
-    run_study(Study.model_validate({**PLAIN, "ablation": ablation}), tmp_path, beside=HERE)
+    run_study(Study.model_validate({**PLAIN, "ablation": ablation}), tmp_path, base_dir=HERE)
     assert len(load(tmp_path)) == 12
 
 
@@ -170,7 +170,7 @@ def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Pat
 
 def _confirmed(folder: Path, chosen: Any, **options: Any) -> str:
     try:
-        return confirm(folder, chosen, selection="the best 1", beside=HERE, **options).name
+        return confirm(folder, chosen, selection="the best 1", base_dir=HERE, **options).name
     finally:
         with Ledger.open(folder) as ledger:
             assert all(row.is_final for row in ledger.trials())
@@ -182,7 +182,7 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
     ran(tmp_path, trial="simulated:tested").close()
     with Ledger.open(tmp_path) as ledger:
         subject = parse_subject(ledger.proposals()[0].subject)
-    confirm(tmp_path, {"baseline": subject}, seeds=4, selection="one", beside=HERE)
+    confirm(tmp_path, {"baseline": subject}, seeds=4, selection="one", base_dir=HERE)
     (row,) = confirmation_table(tmp_path).to_dict("records")
     fresh = load(tmp_path, stage="confirm")["test_accuracy"]
     low, high = t.interval(0.95, 3, fresh.mean(), fresh.std() / 2)
@@ -235,7 +235,7 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
 
     def confirmed(words: str, condition: str) -> Any:
         chosen = {"baseline": subject}
-        confirm(tmp_path, chosen, seeds=1, selection=words, condition=condition, beside=HERE)
+        confirm(tmp_path, chosen, seeds=1, selection=words, condition=condition, base_dir=HERE)
         with Ledger.open(tmp_path) as ledger:
             return stages_of(ledger.meta)["confirm"].chosen
 

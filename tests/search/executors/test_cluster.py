@@ -130,7 +130,7 @@ def test_code_travels_to_the_workers_of_a_cluster(
     checkout = Path(__file__).parents[3]
     monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p).resolve() != checkout])
     study = Study.model_validate(STUDY)
-    run_study(study, tmp_path / "out", beside=beside, address=cluster.address)
+    run_study(study, tmp_path / "out", base_dir=beside, address=cluster.address)
     with Ledger.open(tmp_path / "out") as ledger:
         assert ledger.state_counts()["done"] == 4
     used = {path for line in mark.read_text().splitlines() for path in line.split()}

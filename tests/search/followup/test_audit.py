@@ -38,7 +38,7 @@ STUDY: dict[str, Any] = {
 
 def searched(folder: Path, **changes: Any) -> Path:
     study = Study.model_validate({**STUDY, **changes})
-    run_study(study, folder, beside=HERE, console=Console(file=StringIO()))
+    run_study(study, folder, base_dir=HERE, console=Console(file=StringIO()))
     return folder
 
 
@@ -50,7 +50,7 @@ def audited(folder: Path, size: int = 6, condition: str = "", **longer: Any) -> 
     console = Console(file=StringIO())
     return audit(
         folder, chosen, longer=LongerTraining(**longer), selection=sample.description, condition=condition,
-        beside=HERE, console=console,
+        base_dir=HERE, console=console,
     )  # fmt: skip
 
 

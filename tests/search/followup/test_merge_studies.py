@@ -47,7 +47,7 @@ FACTORS: dict[str, Any] = {
 
 
 def ran(folder: Path, plain: dict[str, Any], **changes: Any) -> Path:
-    run_study(Study.model_validate({**plain, **changes}), folder, beside=HERE)
+    run_study(Study.model_validate({**plain, **changes}), folder, base_dir=HERE)
     return folder
 
 
@@ -81,7 +81,7 @@ def test_searches_from_two_seeds_are_one_search_that_goes_on(tmp_path: Path, sam
     with Ledger.open(out) as ledger:
         before = {row.key: row for row in ledger.trials()}
     grown = load_study(out / "study.yaml", overrides=["budget.trials=18"])
-    run_study(grown, out, beside=HERE)
+    run_study(grown, out, base_dir=HERE)
     with Ledger.open(out) as ledger:
         after = {row.key: row for row in ledger.trials()}
         assert "joined" in ledger.meta["growth"]
@@ -101,7 +101,7 @@ def test_arms_and_seeds_of_two_places_are_one_ablation_that_lacks_little(tmp_pat
     assert joined.seeds == 3
     before = keys(out)
     assert before == keys(one) | keys(two)
-    run_study(joined, out, beside=HERE)
+    run_study(joined, out, base_dir=HERE)
     assert len(keys(out)) == 3 * 3
     with Ledger.open(out) as ledger:
         fresh = {(row.name, row.seed) for row in ledger.trials() if row.key not in before}

@@ -54,7 +54,7 @@ def test_a_study_that_grows_keeps_its_reference_point(tmp_path: Path) -> None:
     }
     for trials in (3, 5):
         study = Study.model_validate({**PLAIN, **changes, "budget": {"trials": trials}})
-        run_study(study, tmp_path, beside=HERE)
+        run_study(study, tmp_path, base_dir=HERE)
         frame = load(tmp_path)
         assert frame.attrs["reference_point"] == {"val_nll": math.log(10), "throughput_img_s": 0}
         points = frame[["val_nll", "throughput_img_s"]].to_numpy(float)

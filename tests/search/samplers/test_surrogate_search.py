@@ -177,7 +177,7 @@ def test_a_study_trains_no_network_twice_and_answers_repeats_from_its_ledger(
             "budget": {"trials": 20},
             "executor": {"kind": "in-process"},
         }
-        run_study(Study.model_validate(plain), tmp_path / sampler, beside=tmp_path)
+        run_study(Study.model_validate(plain), tmp_path / sampler, base_dir=tmp_path)
         trained = Counter(
             (digest, int(seed))
             for digest, seed in map(str.split, (tmp_path / "log").read_text().splitlines())

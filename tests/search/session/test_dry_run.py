@@ -23,7 +23,7 @@ EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for na
 @pytest.mark.parametrize("name", EACH)
 def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> None:
     study = load_study(STUDIES / f"{name}.yaml")
-    rehearse_study(study, tmp_path / name, beside=STUDIES)
+    rehearse_study(study, tmp_path / name, base_dir=STUDIES)
     with Ledger.open(tmp_path / name) as ledger:
         counts, meta = ledger.state_counts(), ledger.meta
     ended = counts["done"] + counts["early"]
@@ -42,7 +42,7 @@ def test_the_same_study_rehearses_the_same(tmp_path: Path) -> None:
     study = load_study(STUDIES / "ladder.yaml", quick=True)
     found = []
     for place in ("one", "other"):
-        rehearse_study(study, tmp_path / place, beside=STUDIES)
+        rehearse_study(study, tmp_path / place, base_dir=STUDIES)
         with Ledger.open(tmp_path / place) as ledger:
             found.append([(row.key, row.metrics, row.cost) for row in ledger.trials()])
     assert found[0] == found[1]
@@ -50,7 +50,7 @@ def test_the_same_study_rehearses_the_same(tmp_path: Path) -> None:
 
 def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> None:
     study = load_study(STUDIES / "ladder.yaml", quick=True)
-    rehearse_study(study, tmp_path, beside=STUDIES)
+    rehearse_study(study, tmp_path, base_dir=STUDIES)
     with Ledger.open(tmp_path) as ledger:
         rows = ledger.trials()
         curves = [ledger.curve(row.key) for row in rows]
@@ -62,19 +62,19 @@ def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> Non
 
 def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", quick=True)
-    rehearse_study(study, tmp_path / "played", beside=STUDIES)
+    rehearse_study(study, tmp_path / "played", base_dir=STUDIES)
     with pytest.raises(UserError, match="holds a rehearsal"):
-        run_study(study, tmp_path / "played", beside=STUDIES)
+        run_study(study, tmp_path / "played", base_dir=STUDIES)
     with Ledger.create(tmp_path / "real", {"study": study.study}):
         pass
     with pytest.raises(UserError, match="holds a real study"):
-        rehearse_study(study, tmp_path / "real", beside=STUDIES)
+        rehearse_study(study, tmp_path / "real", base_dir=STUDIES)
 
 
 def test_no_real_study_has_the_name_of_a_rehearsal(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", overrides=["study=mine-rehearsal"])
     with pytest.raises(UserError, match="rehearsal's name"):
-        run_study(study, tmp_path, beside=STUDIES)
+        run_study(study, tmp_path, base_dir=STUDIES)
 
 
 @pytest.mark.parametrize("length", [1, 54, 55, 64])

@@ -202,8 +202,8 @@ def test_a_study_in_a_broken_environment_fails_no_trial_and_carries_on_when_it_i
     (tmp_path / "needing_a_library.py").write_text(NEEDING.format(library="a_library"))
     study = validate_as(Study, STUDY, "no study")
     with pytest.raises(MachineError, match="ModuleNotFoundError: No module named 'a_library'"):
-        run_study(study, tmp_path / "out", beside=tmp_path)
+        run_study(study, tmp_path / "out", base_dir=tmp_path)
     assert counts(tmp_path / "out").keys() == {"planned"}
     (tmp_path / "a_library.py").write_text("from math import sqrt")
-    run_study(study, tmp_path / "out", beside=tmp_path)
+    run_study(study, tmp_path / "out", base_dir=tmp_path)
     assert counts(tmp_path / "out") == {"done": 6}

@@ -49,7 +49,7 @@ def study(**changes: Any) -> Study:
 
 
 def ran(folder: Path, **changes: Any) -> Ledger:
-    run_study(study(**changes), folder, beside=HERE)
+    run_study(study(**changes), folder, base_dir=HERE)
     return Ledger.open(folder)
 
 
@@ -160,9 +160,9 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
     with ran(tmp_path, budget={"trials": 2}):
         pass
     with pytest.raises(UserError, match="holds the study 'plain'"):
-        run_study(study(study="other"), tmp_path, beside=HERE)
+        run_study(study(study="other"), tmp_path, base_dir=HERE)
     with pytest.raises(UserError, match=r"task\.data"):
-        run_study(study(task={"data": "mnist5k"}, budget={"trials": 3}), tmp_path, beside=HERE)
+        run_study(study(task={"data": "mnist5k"}, budget={"trials": 3}), tmp_path, base_dir=HERE)
 
 
 @pytest.mark.parametrize(
@@ -185,25 +185,25 @@ def test_what_cannot_run_is_refused_before_anything_runs(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UserError, match=told):
-        run_study(study(**changes), tmp_path / "out", beside=HERE)
+        run_study(study(**changes), tmp_path / "out", base_dir=HERE)
     assert not (tmp_path / "out" / "ledger.sqlite").exists()
 
 
 def test_a_stand_in_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken_stand_in.py").write_text("def told(:\n")
     with pytest.raises(UserError, match="cannot import broken_stand_in:told: SyntaxError"):
-        run_study(study(trial="broken_stand_in:told"), tmp_path / "out", beside=tmp_path)
+        run_study(study(trial="broken_stand_in:told"), tmp_path / "out", base_dir=tmp_path)
 
 
 def test_a_device_that_is_not_there_is_the_machines_fault(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no GPU"):
-        run_study(study(executor={"kind": "in-process", "device": "cuda"}), tmp_path, beside=HERE)
+        run_study(study(executor={"kind": "in-process", "device": "cuda"}), tmp_path, base_dir=HERE)
 
 
 def test_quick_settings_make_another_study(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({**PLAIN, "quick": {"budget.trials": 3}}))
-    run_study(load_study(path, quick=True), tmp_path / "out", beside=HERE)
+    run_study(load_study(path, quick=True), tmp_path / "out", base_dir=HERE)
     with Ledger.open(tmp_path / "out") as ledger:
         assert ledger.state_counts()["done"] == 3
 
@@ -221,7 +221,7 @@ def test_a_file_that_changed_since_the_study_began_is_refused(tmp_path: Path) ->
     other = Plan(stem_stride=1, width=12, head_width=16).architecture()
     (tmp_path / "net.json").write_text(other.to_json())
     with pytest.raises(UserError, match=r"arms\.named: \w{16} -> \w{16}"):
-        run_study(study(**changes), tmp_path / "out", beside=HERE)
+        run_study(study(**changes), tmp_path / "out", base_dir=HERE)
 
 
 def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> 
         pass
     (tmp_path / "images" / "a" / "0.png").unlink()
     with pytest.raises(UserError, match=r"task\.content"):
-        run_study(study(budget={"trials": 3}, **changes), tmp_path / "out", beside=HERE)
+        run_study(study(budget={"trials": 3}, **changes), tmp_path / "out", base_dir=HERE)
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe", "evolution", "front-evolution"])
@@ -275,7 +275,7 @@ def test_arms_come_before_further_seeds_when_the_budget_is_short(
 def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
     changes = {"trial": None, "reference": "timm:vit_tiny_patch16_224"}
     with pytest.raises(UserError, match="vit_tiny"):
-        run_study(study(**changes), tmp_path, beside=HERE)
+        run_study(study(**changes), tmp_path, base_dir=HERE)
     assert not (tmp_path / "ledger.sqlite").exists()
 
 

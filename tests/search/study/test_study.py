@@ -305,8 +305,8 @@ def test_limits_and_tournaments_without_meaning_are_refused(
 
 def test_a_limit_on_a_speed_has_networks_timed_before_the_sampler_is_told() -> None:
     plain = {**PLAIN, "objectives": {"val_nll": "min", "params": "min"}}
-    assert not Study.model_validate(plain).measured
-    assert Study.model_validate({**plain, "limits": {"latency_ms": {"max": 5}}}).measured
+    assert not Study.model_validate(plain).needs_measurement
+    assert Study.model_validate({**plain, "limits": {"latency_ms": {"max": 5}}}).needs_measurement
 
 
 @pytest.mark.parametrize(("population", "entrants"), [(2, 2), (8, 2), (16, 4), (64, 16)])
