@@ -118,7 +118,7 @@ def test_step_line_bounds_exactly_what_the_front_dominates(frames: Frames, x: st
     rng = np.random.default_rng(0)
     spots = rng.uniform(*np.transpose([axes.get_xlim(), axes.get_ylim()]), (400, 2))
     members = table.loc[table["on_front"], ["macs", "val_nll"]].to_numpy(float)
-    factor = table.attrs["x"].scaled(float(table["macs"].max()))[1]
+    factor = table.attrs["x"].scaled_label(float(table["macs"].max()))[1]
     sign = np.array([1 if key.endswith("min") else -1 for key in (x, y)])
     ahead = (sign * members / [factor, 1])[:, None] <= sign * spots
     expected = ahead.all(axis=2).any(axis=0)
