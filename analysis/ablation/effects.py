@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import ArmRows, arm_rows
+from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.seed_means import FAILED_STATES, require_trials
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.stats.anova import anova
 from partialnas.analysis.stats.multiple_comparisons import Comparison, Contrast, compare
 from partialnas.runs.config.design import Design
-from partialnas.runs.config.quantities import Quantity, differs_by_seed, find_quantity
+from partialnas.runs.config.quantities import Quantity, differs_by_seed
 from partialnas.space.errors import UserError
 
 Pair = tuple[str, str]

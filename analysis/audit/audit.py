@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.audit.sample import front_names, trial_rungs
+from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.stats import rank_correlation as ranking
 from partialnas.analysis.stats.rank_intervals import SeedNoise, pooled_seed_noise, rank_intervals
 from partialnas.runs.config.design import StudyStage
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, find_quantity, network_names
+from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import (
     Fidelity,

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.frames.arms import load_arm_trials
+from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.design import design_of, stages_of
-from partialnas.runs.config.quantities import find_quantity, network_names
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import require_trials
 from partialnas.analysis.frames.selection import default_axes, select_condition
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.stats.rank_correlation import MIN_NETWORKS
-from partialnas.runs.config.quantities import Quantity, find_quantity, network_names
+from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
 

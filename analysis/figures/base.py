@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.selection import default_axes, select_condition
 from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import Style
-from partialnas.runs.config.quantities import Quantity, find_quantity, network_names
+from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:

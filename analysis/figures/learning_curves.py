@@ -15,11 +15,12 @@ from partialnas.analysis.figures.base import (
     requested_metric,
 )
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
+from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
 from partialnas.analysis.plotting.style import FAMILY_STYLES, MUTED_COLOR, SERIES_COLORS, Style
-from partialnas.runs.config.quantities import Quantity, find_quantity
+from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 

@@ -17,6 +17,7 @@ from partialnas.analysis.figures.base import (
 )
 from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
+from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.plotting.axes import parent_figure
@@ -28,7 +29,7 @@ from partialnas.analysis.plotting.style import (
     Style,
     characters_that_fit,
 )
-from partialnas.runs.config.quantities import Quantity, find_quantity, format_significant
+from partialnas.runs.config.quantities import Quantity, format_significant
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:

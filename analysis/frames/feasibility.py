@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.frames.columns import network_names
 from partialnas.runs.config.metric_limits import Limit
-from partialnas.runs.config.quantities import network_names
 
 Limits = Mapping[str, Mapping[str, Any]]
 """By the folder of each study the limits that it states, as plain data."""

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Objectives
+from partialnas.analysis.frames.columns import find_quantity, known_quantities
 from partialnas.analysis.frames.feasibility import add_feasible_column
-from partialnas.runs.config.quantities import differs_by_seed, find_quantity, known_quantities
+from partialnas.runs.config.quantities import differs_by_seed
 from partialnas.space.errors import UserError
 
 FAILED_STATES = ("failed", "timeout")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
+from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.frames.seed_means import require_trials
 from partialnas.analysis.frames.selection import select_condition
@@ -23,7 +24,7 @@ from partialnas.analysis.pareto.table import (
     plot_columns,
 )
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
-from partialnas.runs.config.quantities import Quantity, find_quantity
+from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
 _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}

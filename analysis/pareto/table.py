@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
+from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import feasible_points, finite_mask, non_dominated
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, find_quantity, network_names
+from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.space.errors import UserError
 
 _SIZE = re.compile(r"[-_ ](t\d*|x*s|m|x*l|b\d+|\d+)$", re.IGNORECASE)

@@ -1,17 +1,6 @@
-from collections.abc import Callable
-
-import pandas as pd
 import pytest
 
-from partialnas.runs.config.quantities import (
-    QUANTITIES,
-    find_quantity,
-    format_significant,
-    known_quantities,
-)
-from partialnas.space.errors import UserError
-
-Frames = Callable[..., pd.DataFrame]
+from partialnas.runs.config.quantities import QUANTITIES, format_significant
 
 
 def test_keys_carry_their_unit() -> None:
@@ -52,20 +41,3 @@ def test_numbers_are_written_without_powers_of_ten(value: float, text: str) -> N
 def test_missing_values_are_written_as_nothing() -> None:
     assert QUANTITIES["val_nll"].text(float("nan")) == ""
     assert QUANTITIES["params"].text(3486160) == "3,486,160"
-
-
-def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
-    frame = frames(3).assign(score=1.0)
-    assert "score" in known_quantities(frame)
-    with pytest.raises(UserError, match="score:min or score:max"):
-        find_quantity("score", frame)
-    assert find_quantity("score:max", frame).better == "max"
-    frame.attrs["objectives"] = {"score": "min"}
-    assert find_quantity("score", frame).better == "min"
-
-
-def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
-    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*they have val_accuracy"):
-        find_quantity("throughput", frames(3))
-    with pytest.raises(UserError, match="no such quantity"):
-        find_quantity("seed", frames(3))

@@ -1,0 +1,59 @@
+"""Columns of trial tables: which of them are quantities, and the names of networks."""
+
+import difflib
+from dataclasses import replace
+from typing import cast
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from partialnas.runs.config.quantities import QUANTITIES, Direction, Quantity
+from partialnas.space.errors import UserError
+
+_NOT_QUANTITIES = frozenset(
+    (
+        *("trial", "seed", "fidelity", "full_fidelity", "threads", "batch_size", "resolution"),
+        *("relative_low", "relative_high", "noisy", "tainted", "baseline", "warnings"),
+        "feasible",
+    )
+)
+
+
+def find_quantity(name: str, frame: pd.DataFrame) -> Quantity:
+    """The quantity that `name` asks for: `KEY`, or `KEY:min` / `KEY:max` to say what is better.
+
+    A user's own metric is a quantity too; its direction is told in `name` or was stated by the
+    study's objectives (`frame.attrs["objectives"]`).
+
+    Raises:
+        UserError: the frame has no such numbers, or nobody said which direction is better.
+    """
+    key, _, direction = name.partition(":")
+    if key not in known_quantities(frame):
+        raise UserError(_unknown(key, known_quantities(frame)))
+    registered = QUANTITIES.get(key)
+    if not direction:
+        stated = frame.attrs.get("objectives", {}).get(key, "")
+        direction = registered.better if registered else stated
+    if direction not in ("min", "max"):
+        raise UserError(f"{name}: which is better? Write {key}:min or {key}:max")
+    plain = registered or Quantity(key=key, name=key, better="min")
+    return replace(plain, better=cast(Direction, direction))
+
+
+def known_quantities(frame: pd.DataFrame) -> list[str]:
+    """The quantities that `frame` has columns of: registered ones, then users' own metrics."""
+    numeric = [str(key) for key, kind in frame.dtypes.items() if is_numeric_dtype(kind)]
+    own = [key for key in numeric if key not in QUANTITIES and key not in _NOT_QUANTITIES]
+    return [key for key in QUANTITIES if key in numeric] + own
+
+
+def _unknown(name: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{name}: these trials have no such quantity; {hint}they have {', '.join(choices)}"
+
+
+def network_names(rows: pd.DataFrame) -> "pd.Series[str]":
+    """The name of each arm; `#7`, the number of its first trial, of a network that is none."""
+    return rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))

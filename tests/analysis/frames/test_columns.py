@@ -1,0 +1,26 @@
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from partialnas.analysis.frames.columns import find_quantity, known_quantities
+from partialnas.space.errors import UserError
+
+Frames = Callable[..., pd.DataFrame]
+
+
+def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
+    frame = frames(3).assign(score=1.0)
+    assert "score" in known_quantities(frame)
+    with pytest.raises(UserError, match="score:min or score:max"):
+        find_quantity("score", frame)
+    assert find_quantity("score:max", frame).better == "max"
+    frame.attrs["objectives"] = {"score": "min"}
+    assert find_quantity("score", frame).better == "min"
+
+
+def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
+    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*they have val_accuracy"):
+        find_quantity("throughput", frames(3))
+    with pytest.raises(UserError, match="no such quantity"):
+        find_quantity("seed", frames(3))
