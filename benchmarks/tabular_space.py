@@ -61,9 +61,7 @@ class Table:
         self.task: Task = resolve_task(**self.data["task"])
         self.space = Space.from_data(
             {key: self.data[key] for key in ("base", "space")},
-            resolution=self.task.resolution,
-            in_chans=self.task.channels,
-            num_classes=self.task.classes,
+            self.task.input_spec,
         )
         self.points: tuple[Point, ...] = self.space.enumerate()
 

@@ -95,7 +95,7 @@ def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
             network = final_subject(subject, ledger.last_ratios(row.key))
             if isinstance(network, Architecture):
                 task = task_under(tasks, str(condition))
-                counted = cost(network, task.resolution, task.channels, task.classes)
+                counted = cost(network, task.input_spec)
                 rows += [
                     (study, str(folder), row.number, label, each.name, _part(each.name),
                      each.params, each.macs, each.macs_core, each.activations)

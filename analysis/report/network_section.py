@@ -175,9 +175,8 @@ def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
     """The rows of a network from input to output; none where its inside is not known."""
     if not isinstance(subject, Architecture) or task is None:
         return []
-    shape = (task.resolution, task.channels, task.classes)
     try:
-        counted, sizes = cost(subject, *shape), uniform_sizes(subject, *shape)
+        counted, sizes = cost(subject, task.input_spec), uniform_sizes(subject, task.input_spec)
     except UserError:
         return []
     return _rows(counted, blocks_with_sizes(subject, sizes))

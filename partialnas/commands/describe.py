@@ -9,6 +9,7 @@ from rich.console import Console
 
 from partialnas.commands.terminal import plain_table
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import NetworkCost
 from partialnas.space.cost.learned_blocks import blocks_with_sizes
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
     from partialnas.runs.records.measurement import Measurement
 
 
-def show_architecture(
-    architecture: Architecture, resolution: int, in_chans: int, classes: int, *, as_json: bool
-) -> None:
+def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_json: bool) -> None:
     """Print what an architecture costs, per block and in all."""
-    shape = (resolution, in_chans, classes)
-    counted, mixers = cost(architecture, *shape), _mixers(architecture, *shape)
+    counted, mixers = cost(architecture, input_spec), _mixers(architecture, input_spec)
     if as_json:
-        print(json.dumps(_described(architecture, resolution, counted, mixers), indent=2))
+        print(json.dumps(_described(architecture, input_spec, counted, mixers), indent=2))
         return
     table = plain_table(_title(architecture))
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
@@ -37,8 +35,8 @@ def show_architecture(
         name = row.name.removeprefix("stage ").replace(", block ", ".")
         table.add_row(name, size, parts, f"{row.params:,}", f"{row.macs:,}")
     table.add_section()
-    total = ("total", f"{resolution}x{resolution}", "", f"{counted.params:,}", f"{counted.macs:,}")
-    table.add_row(*total)
+    size = f"{input_spec.height}x{input_spec.width}"
+    table.add_row("total", size, "", f"{counted.params:,}", f"{counted.macs:,}")
     console = Console()
     console.print(table)
     core = f"{counted.macs_core:,} of them in convolutions and matrix products"
@@ -54,10 +52,8 @@ def _title(architecture: Architecture) -> str:
     return f"{name} · {architecture.digest} · {stem} · {architecture.activation}"
 
 
-def _mixers(
-    architecture: Architecture, resolution: int, in_chans: int, classes: int
-) -> dict[str, str]:
-    sizes = uniform_sizes(architecture, resolution, in_chans, classes)
+def _mixers(architecture: Architecture, input_spec: InputSpec) -> dict[str, str]:
+    sizes = uniform_sizes(architecture, input_spec)
     return {
         f"stage {stage}, block {index}": _mixer(block)
         for stage, blocks in enumerate(blocks_with_sizes(architecture, sizes), start=1)
@@ -76,13 +72,14 @@ def _mixer(block: RealizedBlock) -> str:
 
 
 def _described(
-    architecture: Architecture, resolution: int, counted: NetworkCost, mixers: dict[str, str]
+    architecture: Architecture, input_spec: InputSpec, counted: NetworkCost, mixers: dict[str, str]
 ) -> dict[str, Any]:
     blocks = [asdict(row) | {"parts": mixers.get(row.name, "")} for row in counted.rows]
     totals = {k: v for k, v in asdict(counted).items() if k != "rows"}
-    head = {"name": architecture.name, "digest": architecture.digest, "resolution": resolution}
     return {
-        **head,
+        "name": architecture.name,
+        "digest": architecture.digest,
+        "resolution": input_spec.height,
         **totals,
         "blocks": blocks,
         "architecture": architecture.model_dump(mode="json"),

@@ -31,9 +31,11 @@ def describe(
     """
     from partialnas.commands.describe import show_architecture
     from partialnas.commands.names import find_architecture
+    from partialnas.space.arch.input_spec import InputSpec
 
     found = find_architecture(architecture)
-    show_architecture(found, resolution, in_chans, classes, as_json=json)
+    input_spec = InputSpec.square(resolution, in_chans, classes)
+    show_architecture(found, input_spec, as_json=json)
 
 
 def measure(

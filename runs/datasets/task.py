@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from partialnas.runs.datasets.cifar import check_archive
 from partialnas.runs.datasets.image_folder import fingerprint, infer_image_shape, list_folder
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
 from partialnas.space.validation import validation_messages
 from partialnas.space.values import Value
@@ -41,6 +42,11 @@ class Task(Value):
     def path(self) -> Path:
         """Where the data set lies on disk; meaningless for those that wheels ship."""
         return Path(self.data.partition(":")[2])
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Shape of the images and number of classes, as cost formulas take them."""
+        return InputSpec.square(self.resolution, self.channels, self.classes)
 
     def identity(self) -> dict[str, Any]:
         """Plain data of all that a result depends on: what is learned, not where it lies."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.datasets.task import Task
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import DROP_PATH_RATES, preset
 from partialnas.space.cost.cost import cost
 from partialnas.space.values import canonical_json
@@ -44,7 +45,7 @@ def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
     side = task.resolution
     facts = {
         "input_size": [task.channels, side, side],
-        "pool_size": list(architecture.map_sizes(side)[-1]),
+        "pool_size": list(architecture.map_sizes(side, side)[-1]),
         "num_classes": task.classes,
         "crop_pct": 1.0,
         "interpolation": "bilinear",
@@ -66,10 +67,10 @@ def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
 
 def nearest_preset(architecture: Architecture) -> str:
     """The published network whose number of parameters is nearest, by ratio."""
-    params = cost(architecture, _side(architecture), _CHANNELS, _CLASSES).params
+    params = cost(architecture, InputSpec.square(_side(architecture), _CHANNELS, _CLASSES)).params
 
     def apart(name: str) -> float:
-        published = cost(preset(name), _SIZE, _CHANNELS, _CLASSES).params
+        published = cost(preset(name), InputSpec.square(_SIZE, _CHANNELS, _CLASSES)).params
         return abs(math.log(published / params))
 
     return min(_RECIPES, key=apart)
@@ -90,7 +91,7 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
     size = nearest_preset(architecture)
     recipe = _RECIPES[size]
     side = _side(architecture)
-    macs = cost(architecture, side, _CHANNELS, _CLASSES).macs
+    macs = cost(architecture, InputSpec.square(side, _CHANNELS, _CLASSES)).macs
     augment = f" --aa rand-m{recipe.rand_augment}-mstd0.5-inc1" if recipe.rand_augment else ""
     return _SCRIPT.format(
         size=size,

@@ -154,8 +154,8 @@ def verify_cost(trial: TrainedTrial, exported: Network) -> CostCheck:
         MachineError: they are not equal.
     """
     task = trial.task
-    formula = cost(trial.architecture, task.resolution, task.channels, task.classes)
-    counted = count_ops(exported, task.resolution, task.channels)
+    formula = cost(trial.architecture, task.input_spec)
+    counted = count_ops(exported, task.input_spec)
     recorded = trial.row.cost
     proof = CostCheck(
         macs=formula.macs,

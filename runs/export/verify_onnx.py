@@ -10,6 +10,7 @@ import torch
 from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.export.verification import OnnxCheck
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.deploy.onnx_export import OPSET, export_onnx
 from partialnas.space.errors import MachineError
@@ -41,7 +42,7 @@ def export_verified_onnx(name: str, network: Network, splits: Splits) -> tuple[b
     _, channels, height, width = splits.val_x.shape
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(deploy(network), path, (height, width), channels)
+        export_onnx(deploy(network), path, InputSpec(channels, height, width, network.num_classes))
         content = path.read_bytes()
     proof = _prove(name, content, network, splits)
     return content, proof

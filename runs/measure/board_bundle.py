@@ -139,7 +139,7 @@ def _export(
     path = folder / f"{digest}.onnx"
     if not path.exists():
         try:
-            export_onnx(module, path, task.resolution, task.channels)
+            export_onnx(module, path, task.input_spec)
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
             told = str(error).strip().splitlines()[0]
             raise UserError(f"it cannot be written as ONNX: {told}") from error
@@ -284,21 +284,16 @@ def read_result(path: Path, ledger: Ledger) -> list[Measurement]:
 
 
 def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
-    meta = ledger.meta
-    if result.study != study_identity(meta):
+    study = ledger.study
+    if result.study != study.identity:
         raise UserError(
             f"{path}: is of the study {result.study.get('name')}, or of another state of it, not "
-            f"of {meta.get('study')}; import it where its bundle was made"
+            f"of {study.name}; import it where its bundle was made"
         )
-    reference = subject_digest(parse_subject(json.loads(meta["reference"])))
+    reference = subject_digest(study.reference)
     if result.reference.digest != reference:
         raise UserError(f"{path}: was timed beside another reference than the study's")
     known = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())
     strange = [one.name for one in result.measurements if one.digest not in known | {reference}]
     if strange:
         raise UserError(f"{path}: the study has no network {', '.join(strange)}")
-
-
-def study_identity(meta: dict[str, str]) -> dict[str, str]:
-    """What a bundle and its results say of their study."""
-    return {"name": meta.get("study", ""), "digest": meta.get("study_digest", "")}

@@ -59,10 +59,10 @@ def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
     static = _static(subject, task)
     formula = None
     if isinstance(static, Architecture):
-        formula = cost(static, task.resolution, task.channels, task.classes)
+        formula = cost(static, task.input_spec)
     with torch.random.fork_rng(devices=[]):
         network = build_network(static, task).eval().requires_grad_(False)
-        training = count_ops(network, task.resolution, task.channels)
+        training = count_ops(network, task.input_spec)
         deployed, reason = _deployed(network, task)
     return FlopsAudit(
         name=subject_name(subject),
@@ -91,7 +91,7 @@ def describe_mixers(subject: Subject) -> str:
 
 def _static(subject: Subject, task: Task) -> Subject:
     if isinstance(subject, Architecture) and subject.learned is not None:
-        sizes = uniform_sizes(subject, task.resolution, task.channels, task.classes)
+        sizes = uniform_sizes(subject, task.input_spec)
         return subject.frozen(sizes)
     return subject
 
@@ -101,7 +101,7 @@ def _deployed(network: nn.Module, task: Task) -> tuple[OpCounts | None, str]:
         module = _in_deploy_form(network, task)
     except UnfusableError as error:
         return None, str(error)
-    return count_ops(module, task.resolution, task.channels), ""
+    return count_ops(module, task.input_spec), ""
 
 
 def _in_deploy_form(network: nn.Module, task: Task) -> nn.Module:

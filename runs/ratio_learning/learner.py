@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.cost.budget_projection import project_to_budget
 from partialnas.space.cost.formulas import part_cost
@@ -36,14 +37,14 @@ class RatioLearner(ABC):
 
     def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
         architecture = network.architecture
-        shape = (resolution, network.in_chans, network.num_classes)
-        self.learned_blocks = learned_blocks(architecture, resolution)
-        self.budget_macs = allowed_macs(architecture, *shape) or None  # parts that cost nothing
+        input_spec = InputSpec.square(resolution, network.in_chans, network.num_classes)
+        self.learned_blocks = learned_blocks(architecture, input_spec)
+        self.budget_macs = allowed_macs(architecture, input_spec) or None  # parts that cost nothing
         self.freeze_step = max(math.floor(freeze * steps), 1)
         self.mixers: dict[BlockIndex, Any] = learned_mixers(network)
         self.initial_sizes: dict[BlockIndex, tuple[float, ...]] = {
             place: tuple(map(float, sizes))
-            for place, sizes in uniform_sizes(architecture, *shape).items()
+            for place, sizes in uniform_sizes(architecture, input_spec).items()
         }
         self.sizes = dict(self.initial_sizes)
         self.multiplier = 0.0

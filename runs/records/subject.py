@@ -121,7 +121,7 @@ def build_network(subject: Subject, task: Task, recipe: Recipe | None = None) ->
         return _build_timm(subject, task, recipe.drop_path if recipe else 0.0)
     from partialnas.space.nn.network import Network
 
-    subject.map_sizes(task.resolution)
+    subject.map_sizes(task.resolution, task.resolution)
     shape = (task.channels, task.classes)
     rates = (recipe.drop_path, recipe.dropout) if recipe else ()
     return Network(subject, *shape, *rates)
@@ -169,7 +169,7 @@ def subject_cost(subject: Subject, task: Task) -> dict[str, int]:
     """
     if isinstance(subject, TimmModel):
         return dict(_counted(subject, task))
-    whole = cost(subject, task.resolution, task.channels, task.classes)
+    whole = cost(subject, task.input_spec)
     return _figures(whole)
 
 
@@ -180,7 +180,7 @@ def _counted(model: TimmModel, task: Task) -> dict[str, int]:
     from partialnas.space.nn.op_counter import count_ops
 
     with torch.random.fork_rng(devices=[]):
-        return _figures(count_ops(build_network(model, task), task.resolution, task.channels))
+        return _figures(count_ops(build_network(model, task), task.input_spec))
 
 
 def _figures(counted: Any) -> dict[str, int]:

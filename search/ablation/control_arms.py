@@ -79,5 +79,5 @@ def control_network(
     )  # `parse_control_arm` refuses others
     task = condition.task
     sizes = frozen_sizes(origin, channels)
-    chosen = control_sizes(control.ratios, origin, sizes, task.resolution, seed)
+    chosen = control_sizes(control.ratios, origin, sizes, task.input_spec, seed)
     return origin.frozen(chosen).model_copy(update={"name": name})

@@ -50,7 +50,7 @@ class _Counted:
 
     def _price(self, network: Architecture) -> float:
         task = self.condition.task
-        return formula_cost(network, self.quantity, task.resolution, task.channels, task.classes)
+        return formula_cost(network, self.quantity, task.input_spec)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _row(prepared: ResolvedStudy, design: Design, arm: DesignArm) -> tuple[str, 
 def _cost(prepared: ResolvedStudy, name: str) -> tuple[int, int]:
     network, task = prepared.arms[name], prepared.conditions[0].task
     assert isinstance(network, Architecture), "a design's arms are made of settings"
-    counted = cost(network, task.resolution, task.channels, task.classes)
+    counted = cost(network, task.input_spec)
     return counted.params, counted.macs
 
 

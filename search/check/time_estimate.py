@@ -112,5 +112,5 @@ def _work(subject: Subject, condition: Condition) -> float:
     if not isinstance(subject, Architecture):
         return 0.0
     task = condition.task
-    macs = cost(subject, task.resolution, task.channels, task.classes).macs
+    macs = cost(subject, task.input_spec).macs
     return float(macs * condition.recipe.epochs)

@@ -47,4 +47,4 @@ def _networks(prepared: ResolvedStudy) -> list[Architecture]:
 
 def _cost(prepared: ResolvedStudy, network: Architecture) -> NetworkCost:
     task = prepared.conditions[0].task
-    return cost(network, task.resolution, task.channels, task.classes)
+    return cost(network, task.input_spec)

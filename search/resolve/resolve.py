@@ -194,13 +194,7 @@ def _beside(data: str, folder: Path) -> str:
 
 
 def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
-    space = Space(
-        base,
-        spec,
-        resolution=task.resolution,
-        in_chans=task.channels,
-        num_classes=task.classes,
-    )
+    space = Space(base, spec, task.input_spec)
     space.sample(random.Random(0))
     return space
 
@@ -276,7 +270,7 @@ def fasternet_near(macs: float, base: Plan, task: Task) -> Architecture:
 
 
 def _macs(architecture: Architecture, task: Task) -> int:
-    return cost(architecture, task.resolution, task.channels, task.classes).macs
+    return cost(architecture, task.input_spec).macs
 
 
 def check_reference(prepared: ResolvedStudy) -> None:

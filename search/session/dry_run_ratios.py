@@ -20,8 +20,8 @@ def simulate_ratios(
     architecture: Architecture, task: Task, epochs: int, seed: int
 ) -> tuple[RatioEpoch, ...]:
     """The learned ratios epoch by epoch, from where they start to some that the budget allows."""
-    found = learned_blocks(architecture, task.resolution)
-    allowed = allowed_macs(architecture, task.resolution, task.channels, task.classes)
+    found = learned_blocks(architecture, task.input_spec)
+    allowed = allowed_macs(architecture, task.input_spec)
     ends = _settled(found, allowed, random.Random(seed))
     starts = {slot.block_index: slot.start for slot in found}
     rows = []

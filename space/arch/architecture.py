@@ -96,7 +96,7 @@ class Block(Value):
         Raises:
             ValueError: a part gets no channel, or too few for its heads.
         """
-        return _realise(self, width)
+        return _realized(self, width)
 
     def frozen(self, width: int, sizes: Sequence[int]) -> "Block":
         """The block with these channels for each part; parts that get none are gone."""
@@ -108,7 +108,7 @@ class Block(Value):
 
 
 @lru_cache(maxsize=4096)
-def _realise(block: Block, width: int) -> RealizedBlock:
+def _realized(block: Block, width: int) -> RealizedBlock:
     """Equal blocks are built once: networks repeat theirs."""
     if block.pat_sp and width < 2:
         raise ValueError("pat_sp needs at least 2 channels")
@@ -252,13 +252,12 @@ class Architecture(Value):
         """The smallest side, in pixels, of an input that leaves the last stage a 1x1 map."""
         return int(self.stem_stride * 2 ** (len(self.stages) - 1))
 
-    def map_sizes(self, resolution: int | tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        """Height and width of each stage's maps for an input of `resolution` pixels.
+    def map_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """Return the height and width of each stage's maps for an input of this size in pixels.
 
         Raises:
             UserError: the input is too small for the strides.
         """
-        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
         if min(height, width) < self.smallest_resolution:
             raise UserError(
                 f"an input of {height}x{width} pixels is too small for a stem of stride "

@@ -8,6 +8,7 @@ are of the training form in evaluation mode, for one image.
 """
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.formulas import (
     NetworkCost,
     cost_rows,
@@ -17,13 +18,8 @@ from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 
 
-def cost(
-    architecture: Architecture,
-    resolution: int | tuple[int, int],
-    in_chans: int = 3,
-    num_classes: int = 1000,
-) -> NetworkCost:
-    """The cost of a network for one image of `resolution` pixels (side, or height and width).
+def cost(architecture: Architecture, input_spec: InputSpec) -> NetworkCost:
+    """Return the cost of a network for one image.
 
     With learned ratios: of the network that spends their budget with one ratio for all layers, or
     without a budget of the one that learning starts from.
@@ -32,8 +28,8 @@ def cost(
         UserError: the input is too small for the architecture's strides, or the budget of learned
             ratios is out of reach.
     """
-    sizes = uniform_sizes(architecture, resolution, in_chans, num_classes)
+    sizes = uniform_sizes(architecture, input_spec)
     blocks = blocks_with_sizes(architecture, sizes)
-    counted = tuple(cost_rows(architecture, blocks, resolution, in_chans, num_classes))
+    counted = tuple(cost_rows(architecture, blocks, input_spec))
     whole = sum_costs(counted)
     return NetworkCost(whole.params, whole.macs, whole.macs_core, whole.activations, counted)

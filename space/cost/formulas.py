@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import Op, RealizedPart
 
 POSITIONS = 81
@@ -153,19 +154,17 @@ def _predictor(width: int, places: int) -> Cost:
     return Cost(macs=width * places) + layers
 
 
-def _head(architecture: Architecture, places: int, num_classes: int) -> Cost:
+def _head(architecture: Architecture, places: int, classes: int) -> Cost:
     channels, features = architecture.widths[-1], architecture.head_width
     pooling = Cost(macs=channels * places)
-    linear = _convolution(features, num_classes, 1, 1) + Cost(params=num_classes)
+    linear = _convolution(features, classes, 1, 1) + Cost(params=classes)
     return pooling + _convolution(channels, features, 1, 1) + linear
 
 
 def cost_rows(
     architecture: Architecture,
     blocks_of: Sequence[Sequence[RealizedBlock]],
-    resolution: int | tuple[int, int],
-    in_chans: int,
-    num_classes: int,
+    input_spec: InputSpec,
 ) -> Iterator[BlockCost]:
     """The rows of a network from input to output, its stages made of these blocks."""
 
@@ -173,8 +172,8 @@ def cost_rows(
         counts = (piece.params, piece.macs, piece.macs_core, piece.activations)
         return BlockCost(*counts, name, height, width, channels)
 
-    inputs, kernel, name = in_chans, architecture.stem_stride**2, "stem"
-    sizes = architecture.map_sizes(resolution)
+    inputs, kernel, name = input_spec.channels, architecture.stem_stride**2, "stem"
+    sizes = architecture.map_sizes(input_spec.height, input_spec.width)
     for stage, (blocks, (height, width)) in enumerate(zip(blocks_of, sizes, strict=True), start=1):
         places, channels = height * width, blocks[0].width
         entry = _convolution(inputs, channels, kernel, places) + _batch_norm(channels, places)
@@ -182,4 +181,4 @@ def cost_rows(
         for index, block in enumerate(blocks, start=1):
             yield row(f"stage {stage}, block {index}", channels, block_cost(block, places))
         inputs, kernel, name = channels, 4, f"merge {stage}"
-    yield row("head", inputs, _head(architecture, places, num_classes))
+    yield row("head", inputs, _head(architecture, places, input_spec.classes))

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import LearningSettings, legal_sizes
 from partialnas.space.cost.formulas import mixer_cost, part_cost
 
@@ -102,16 +103,15 @@ def blocks_with_sizes(
     ]
 
 
-def learned_blocks(
-    architecture: Architecture, resolution: int | tuple[int, int]
-) -> tuple[LearnedBlock, ...]:
+def learned_blocks(architecture: Architecture, input_spec: InputSpec) -> tuple[LearnedBlock, ...]:
     """The blocks that learn their ratios, from input to output."""
     if architecture.learned is None:
         return ()
+    sizes = architecture.map_sizes(input_spec.height, input_spec.width)
     return tuple(
         LearnedBlock((stage, index), block, block.learning, height * width)
         for stage, (blocks, (height, width)) in enumerate(
-            zip(architecture.realized, architecture.map_sizes(resolution), strict=True)
+            zip(architecture.realized, sizes, strict=True)
         )
         for index, block in enumerate(blocks)
         if block.learning is not None

@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.formulas import cost_rows, sum_costs
 from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes, learned_blocks, mac_range
 from partialnas.space.errors import UserError
@@ -58,19 +59,14 @@ class BudgetLimits:
         )
 
 
-def budget_limits(
-    architecture: Architecture,
-    resolution: int | tuple[int, int],
-    in_chans: int = 3,
-    num_classes: int = 1000,
-) -> BudgetLimits | None:
+def budget_limits(architecture: Architecture, input_spec: InputSpec) -> BudgetLimits | None:
     """What the budget of the learned ratios allows; None without learned ratios or a budget."""
-    found = learned_blocks(architecture, resolution)
+    found = learned_blocks(architecture, input_spec)
     budget = found[0].learning.parsed_budget if found else None
     if budget is None:
         return None
     dense, start = sum(slot.dense_macs for slot in found), sum(slot.macs(slot.start) for slot in found)
-    built = cost_rows(architecture, architecture.realized, resolution, in_chans, num_classes)
+    built = cost_rows(architecture, architecture.realized, input_spec)
     fixed = sum_costs(built).macs - start
     if isinstance(budget, str):
         allowed = start
@@ -79,18 +75,13 @@ def budget_limits(
     return BudgetLimits(budget, allowed, *mac_range(found), dense, fixed)
 
 
-def allowed_macs(
-    architecture: Architecture,
-    resolution: int | tuple[int, int],
-    in_chans: int = 3,
-    num_classes: int = 1000,
-) -> int | None:
+def allowed_macs(architecture: Architecture, input_spec: InputSpec) -> int | None:
     """What the mixers with learned ratios may cost together; None without a budget.
 
     Raises:
         UserError: the budget is out of reach; tells the range that is not.
     """
-    found = budget_limits(architecture, resolution, in_chans, num_classes)
+    found = budget_limits(architecture, input_spec)
     if found is None:
         return None
     if found.relative_gap:
@@ -100,12 +91,7 @@ def allowed_macs(
     return found.allowed
 
 
-def uniform_sizes(
-    architecture: Architecture,
-    resolution: int | tuple[int, int],
-    in_chans: int = 3,
-    num_classes: int = 1000,
-) -> dict[BlockIndex, PartSizes]:
+def uniform_sizes(architecture: Architecture, input_spec: InputSpec) -> dict[BlockIndex, PartSizes]:
     """The sizes that spend the budget with the same ratio in all layers, as far as the grain lets.
 
     Without a budget, or with a static one, those that learning starts from.
@@ -113,8 +99,8 @@ def uniform_sizes(
     Raises:
         UserError: the budget is out of reach.
     """
-    found = learned_blocks(architecture, resolution)
-    allowed = allowed_macs(architecture, resolution, in_chans, num_classes)
+    found = learned_blocks(architecture, input_spec)
+    allowed = allowed_macs(architecture, input_spec)
     if allowed is None or found[0].learning.budget == "static":
         return {slot.block_index: slot.start for slot in found}
     from partialnas.space.cost.budget_projection import (

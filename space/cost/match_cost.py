@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import (
     MAX_WIDTH_FACTOR,
@@ -30,16 +31,14 @@ _TRIES = 32
 def formula_cost(
     architecture: Architecture,
     quantity: Literal["macs", "params"],
-    resolution: int | tuple[int, int],
-    in_chans: int = 3,
-    num_classes: int = 1000,
+    input_spec: InputSpec,
 ) -> float:
     """What a network costs by formula: with learned ratios, at their budget.
 
     Raises:
         UserError: the input is too small, or the budget is out of reach.
     """
-    counted = cost(architecture, resolution, in_chans, num_classes)
+    counted = cost(architecture, input_spec)
     return float(counted.macs if quantity == "macs" else counted.params)
 
 

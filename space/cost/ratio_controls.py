@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.budget_projection import project_to_budget, uniform_allocation
 from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartSizes, learned_blocks
 
@@ -24,7 +25,7 @@ def control_sizes(
     kind: ControlKind,
     architecture: Architecture,
     sizes: Mapping[BlockIndex, Sequence[int]],
-    resolution: int | tuple[int, int],
+    input_spec: InputSpec,
     seed: int = 0,
 ) -> dict[BlockIndex, PartSizes]:
     """The sizes of a control, which cost at most what the learned ones cost, and nearly that.
@@ -36,10 +37,10 @@ def control_sizes(
         kind: which control.
         architecture: with the learned ratios.
         sizes: what they have become: the channels of every part.
-        resolution: side of the images in pixels, or their height and width.
+        input_spec: shape of the input.
         seed: of the order of `shuffled`, which differs from the learned one if any other does.
     """
-    found = [_any_size(slot) for slot in learned_blocks(architecture, resolution)]
+    found = [_any_size(slot) for slot in learned_blocks(architecture, input_spec)]
     if kind == "learned":
         return {slot.block_index: tuple(sizes[slot.block_index]) for slot in found}
     spent = sum(slot.macs(sizes[slot.block_index]) for slot in found)

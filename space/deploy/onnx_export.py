@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
 from partialnas.space.nn.eval_mode import blank_images, evaluating
 
@@ -14,23 +15,19 @@ OPSET = 20
 """Version of the ONNX operators that files are written in (the first with GELU)."""
 
 
-def export_program(
-    network: nn.Module, resolution: int | tuple[int, int], in_chans: int = 3
-) -> ExportedProgram:
+def export_program(network: nn.Module, input_spec: InputSpec) -> ExportedProgram:
     """The network in evaluation mode as a `torch.export` program for any batch of its images.
 
     The network itself is left as it is, its mode included. Exporting `deploy(network)` gives a
     program without norms.
     """
     # Two images: a batch of one would be taken for a fixed size.
-    images = blank_images(network, resolution, in_chans, batch=2)
+    images = blank_images(network, input_spec, batch=2)
     with evaluating(network):
         return torch.export.export(network, (images,), dynamic_shapes=({0: Dim("batch")},))
 
 
-def export_onnx(
-    network: nn.Module, path: Path, resolution: int | tuple[int, int], in_chans: int = 3
-) -> None:
+def export_onnx(network: nn.Module, path: Path, input_spec: InputSpec) -> None:
     """Writes the network in evaluation mode as an ONNX file (`image` in, `logits` out).
 
     Raises:
@@ -41,7 +38,7 @@ def export_onnx(
         raise UserError(
             f"writing ONNX needs {' and '.join(missing)}: pip install 'partialnas[onnx]'"
         )
-    program = export_program(network, resolution, in_chans)
+    program = export_program(network, input_spec)
     temporary = path.with_name(path.name + ".part")
     try:
         torch.onnx.export(

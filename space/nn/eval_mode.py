@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from partialnas.space.arch.input_spec import InputSpec
+
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
@@ -18,9 +20,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def blank_images(
-    network: nn.Module, resolution: int | tuple[int, int], in_chans: int, batch: int = 1
-) -> Tensor:
-    """N x C x H x W zeros of `resolution` pixels, where the network is and in its precision."""
-    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
-    return next(network.parameters()).new_zeros(batch, in_chans, height, width)
+def blank_images(network: nn.Module, input_spec: InputSpec, batch: int = 1) -> Tensor:
+    """N x C x H x W zeros, where the network is and in its precision."""
+    return next(network.parameters()).new_zeros(batch, *input_spec.image_shape)

@@ -119,7 +119,7 @@ class Network(nn.Module):
             UserError: the images are too small for the strides; names the smallest that works.
         """
         height, width = x.shape[-2:]
-        self.architecture.map_sizes((height, width))
+        self.architecture.map_sizes(height, width)
         out: Tensor = self.stages(self.stem(x))
         return out
 

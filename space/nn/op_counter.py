@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.nn.eval_mode import blank_images, evaluating
 
 with warnings.catch_warnings():
@@ -46,9 +47,9 @@ class OpCounts:
     skipped: dict[str, int]
 
 
-def count_ops(network: nn.Module, resolution: int | tuple[int, int], in_chans: int = 3) -> OpCounts:
-    """Counts a network on one image of `resolution` pixels; leaves the network as it is."""
-    image = blank_images(network, resolution, in_chans)
+def count_ops(network: nn.Module, input_spec: InputSpec) -> OpCounts:
+    """Counts a network on one image; leaves the network as it is."""
+    image = blank_images(network, input_spec)
     with evaluating(network), torch.no_grad(), _explicit_attention():
         flops = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
         activations = _quiet(ActivationCountAnalysis(network, image))

@@ -115,13 +115,13 @@ def _single_tokens(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     for stride, stage in sorted(met):
         yield (
             f"self-attention in stage {stage} with stem stride {stride} cannot matter: it works "
-            f"on a 1x1 map at this resolution ({space.resolution}), where it is constant"
+            f"on a 1x1 map at this resolution ({space.input_spec.height}x{space.input_spec.width}), where it is constant"
         )
 
 
 def _attending(space: "Space", architecture: Architecture) -> Iterator[int]:
     """The stages, counted from 1, with self-attention on a single position."""
-    sizes = architecture.map_sizes(space.resolution)
+    sizes = architecture.map_sizes(space.input_spec.height, space.input_spec.width)
     for stage, (size, blocks) in enumerate(zip(sizes, architecture.realized, strict=True), 1):
         if size == (1, 1) and any(block.double_residual for block in blocks):
             yield stage

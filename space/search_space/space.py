@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.axis import Level, evaluation_order
 from partialnas.space.axes.choices import Choice, ChoiceTree, Point, choice_name
@@ -49,9 +50,7 @@ class Space:
     Args:
         base: the plan whose settings hold where no axis says otherwise.
         spec: axes and constraints.
-        resolution: side of the input in pixels, or its height and width.
-        in_chans: channels of the input.
-        num_classes: outputs of the classifier.
+        input_spec: shape of the images and number of classes, on which costs depend.
 
     Attributes:
         constrained: whether more is asked of a network than that each of its blocks can be built.
@@ -60,50 +59,27 @@ class Space:
         UserError: with every mistake and its path.
     """
 
-    def __init__(
-        self,
-        base: Plan,
-        spec: SpaceSpec,
-        *,
-        resolution: int | tuple[int, int],
-        in_chans: int = 3,
-        num_classes: int = 1000,
-    ) -> None:
-        if faults := space_errors(base, spec, resolution):
+    def __init__(self, base: Plan, spec: SpaceSpec, input_spec: InputSpec) -> None:
+        if faults := space_errors(base, spec, input_spec):
             raise UserError("not a space:\n  " + "\n  ".join(faults))
         axes = [axis.to_axis(name) for name, axis in spec.axes.items()]
         self.base = base
         self.spec = spec
-        self.resolution = resolution
-        self.in_chans = in_chans
-        self.num_classes = num_classes
+        self.input_spec = input_spec
         self.constraints = spec.constraints
         self.decoder = Decoder(base, evaluation_order(axes))
         self.choice_tree = ChoiceTree(self.decoder)
         self.constrained = any(self.constraints.stated()) or self.decoder.may_conflict
 
     @classmethod
-    def from_data(
-        cls,
-        data: Mapping[str, Any],
-        *,
-        resolution: int | tuple[int, int],
-        in_chans: int = 3,
-        num_classes: int = 1000,
-    ) -> "Space":
-        """The space that plain data with the keys `base` and `space` describe.
+    def from_data(cls, data: Mapping[str, Any], input_spec: InputSpec) -> "Space":
+        """Return the space that plain data with the keys `base` and `space` describe.
 
         Raises:
             UserError: with every mistake and its path.
         """
         both = validate_as(_Document, data, "not a space")
-        return cls(
-            both.base,
-            both.space,
-            resolution=resolution,
-            in_chans=in_chans,
-            num_classes=num_classes,
-        )
+        return cls(both.base, both.space, input_spec)
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -116,7 +92,7 @@ class Space:
         Raises:
             UserError: the budget of its learned ratios is out of reach.
         """
-        return cost(architecture, self.resolution, self.in_chans, self.num_classes)
+        return cost(architecture, self.input_spec)
 
     def feasible_architecture(self, chosen: Assignment) -> Architecture | None:
         """The architecture of these choices, if it can be built and satisfies the constraints."""
@@ -131,12 +107,11 @@ class Space:
 
     def total_violation(self, architecture: Architecture) -> float:
         """How far an architecture is from the constraints and its budget's reach: 0 where in."""
-        shape = (self.resolution, self.in_chans, self.num_classes)
-        budget = budget_limits(architecture, *shape)
+        budget = budget_limits(architecture, self.input_spec)
         if budget is not None and budget.relative_gap:
             return _NO_COST + budget.relative_gap
         bounded = any(self.constraints.stated())
-        return self.constraints.total_violation(cost(architecture, *shape)) if bounded else 0.0
+        return self.constraints.total_violation(cost(architecture, self.input_spec)) if bounded else 0.0
 
     def architecture(self, point: Mapping[str, Label]) -> Architecture:
         """The architecture that a point builds.

@@ -2,27 +2,26 @@
 
 from collections.abc import Iterator
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import NUM_STAGES, Plan
 from partialnas.space.arch.ratio import LearnedRatio, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis
 from partialnas.space.axes.spec import SpaceSpec
 
 
-def space_errors(base: Plan, spec: SpaceSpec, resolution: int | tuple[int, int]) -> list[str]:
+def space_errors(base: Plan, spec: SpaceSpec, input_spec: InputSpec) -> list[str]:
     """What is wrong with a space beyond its own values, one line per mistake with its path."""
     axes = {name: axis.to_axis(name) for name, axis in spec.axes.items()}
     return [
-        *_too_small(base, axes, resolution),
+        *_too_small(base, axes, input_spec),
         *_unstated_shares(base, axes),
         *_mixed_terms(axes),
         *(_unstated_budgets(base, axes) if spec.constraints.macs is not None else ()),
     ]
 
 
-def _too_small(
-    base: Plan, axes: dict[str, Axis], resolution: int | tuple[int, int]
-) -> Iterator[str]:
-    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+def _too_small(base: Plan, axes: dict[str, Axis], input_spec: InputSpec) -> Iterator[str]:
+    height, width = input_spec.height, input_spec.width
     axis = axes.get("stem_stride")
     strides = [("space.axes.stem_stride", level.value) for level in (axis.levels if axis else ())]
     if axis is None or axis.when:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from partialnas.cli import main
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.cost.cost import cost
@@ -91,7 +92,7 @@ def test_learned_ratios_are_described_with_what_their_budget_allows(
     assert "conv ~8 + " in told
     assert "~ learned: shown and counted with one ratio" in told
     static = plan.model_copy(update={"ratio": (Fraction(1, 2),)}).architecture()
-    assert f"{cost(static, 32).macs:,}" in told
+    assert f"{cost(static, InputSpec.square(32)).macs:,}" in told
 
 
 def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

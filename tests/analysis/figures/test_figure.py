@@ -15,6 +15,7 @@ from partialnas.analysis.plotting.clipping import clip_outliers
 from partialnas.analysis.plotting.style import DEFAULT_STYLES, WIDTHS, StyleName, Width, find_style
 from partialnas.analysis.verification import verify
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
@@ -32,7 +33,7 @@ def records(number: int, random: int = 0, **changes: Any) -> list[dict[str, Any]
     for i in range(number):
         width = int(rng.choice([8, 12, 16, 24]))
         network = Plan.model_validate({**SETTINGS, "width": width}).architecture()
-        counted = cost(network, 28, 1, 10)
+        counted = cost(network, InputSpec.square(28, 1, 10))
         nll = float(8 / width + rng.uniform(0, 0.2))
         keys = ("params", "macs", "macs_core", "activations")
         found.append(

@@ -17,6 +17,7 @@ from partialnas.analysis.stats.gaussian_process import (
     is_ordinal,
     log_marginal_likelihood,
 )
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.search_space.space import INACTIVE, Space
 
 RNG = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def space() -> Space:
             }
         },
     }
-    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
+    return Space.from_data(data, InputSpec.square(8, 1, 10))
 
 
 def numbers(count: int) -> ChoiceEncoder:

@@ -294,7 +294,7 @@ def shaken(subject: Architecture, seed: int) -> Network:
     """A network with random weights, statistics, and ratios among those that are legal."""
     network = Network(subject, in_chans=1, num_classes=10)
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    options = {slot.block_index: slot.options for slot in learned_blocks(subject, TASK.resolution)}
+    options = {slot.block_index: slot.options for slot in learned_blocks(subject, TASK.input_spec)}
     for place, mixer in learned_mixers(network).items():
         mixer.place(rng.choice(options[place]), ramp=0.0)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}

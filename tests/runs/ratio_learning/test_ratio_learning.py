@@ -277,7 +277,7 @@ def test_a_record_tells_of_the_network_that_was_frozen(kind: str, few_digits: Sp
     first, last = record.ratios
     frozen = frozen_subject(subject, last.channels)
     assert (first.frozen, last.frozen) == (None, frozen.digest)
-    counted = count_ops(Network(frozen, 1, 10).eval(), TASK.resolution, 1)
+    counted = count_ops(Network(frozen, 1, 10).eval(), TASK.input_spec)
     assert record.cost["macs"] == counted.macs
     assert record.cost["params"] == counted.params
     assert last.budget_macs is not None

@@ -23,6 +23,7 @@ from partialnas.runs.records.subject import (
     subject_name,
 )
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import preset
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
@@ -132,7 +133,7 @@ def test_too_small_images_are_refused_with_what_works() -> None:
 
 
 def test_an_architecture_costs_what_the_formula_says() -> None:
-    whole = cost(FASTERNET, 32, 3, 7)
+    whole = cost(FASTERNET, InputSpec.square(32, 3, 7))
     assert subject_cost(FASTERNET, PHOTOS) == {
         "params": whole.params,
         "macs": whole.macs,

@@ -48,7 +48,7 @@ def network(**changes: Any) -> str:
 
 def macs(architecture: Architecture) -> int:
     task = CONDITION.task
-    return cost(architecture, task.resolution, task.channels, task.classes).macs
+    return cost(architecture, task.input_spec).macs
 
 
 ON = {"parts": 3, "pat_sp": True, "attention": {"channel": "stages 1-3"}}
@@ -174,7 +174,7 @@ def test_every_arm_costs_what_its_baseline_costs(quantity: str) -> None:
     design, networks = compiled("factorial", factors=factors, match=quantity)
     task = CONDITION.task
     costs = {
-        name: getattr(cost(each, task.resolution, task.channels, task.classes), quantity)
+        name: getattr(cost(each, task.input_spec), quantity)
         for name, each in networks.items()
     }
     base = costs[design.arms[0].name]

@@ -16,6 +16,7 @@ from partialnas.runs.records.subject import parse_subject
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
 
@@ -58,7 +59,7 @@ def network(ledger: Ledger, trial: TrialRow) -> Architecture:
 
 
 def macs(architecture: Architecture) -> int:
-    return cost(architecture, 8, 1, 10).macs
+    return cost(architecture, InputSpec.square(8, 1, 10)).macs
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from partialnas.search.resolve.reference_point import reference_point
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
+from partialnas.space.arch.input_spec import InputSpec
 
 HERE = Path(__file__).parents[1]
 
@@ -33,7 +34,7 @@ def test_the_worst_is_guessing_and_a_tenth_more_than_the_dearest() -> None:
     from partialnas.space.arch.plan import Plan
     from partialnas.space.cost.cost import cost
 
-    dearest = cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), 8, 1, 10).macs
+    dearest = cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), InputSpec.square(8, 1, 10)).macs
     assert point() == {"val_nll": math.log(10), "macs": pytest.approx(1.1 * dearest)}
     accuracy = {"val_accuracy": "max", "throughput_img_s": "max"}
     assert point(objectives=accuracy) == {"val_accuracy": 0, "throughput_img_s": 0}

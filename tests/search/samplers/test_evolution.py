@@ -22,6 +22,7 @@ from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
@@ -42,7 +43,7 @@ def space() -> Space:
             }
         },
     }
-    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
+    return Space.from_data(data, InputSpec.square(8, 1, 10))
 
 
 def spec(**changes: Any) -> SearchSpec:

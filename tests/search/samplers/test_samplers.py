@@ -21,6 +21,7 @@ from partialnas.search.samplers.surrogate_search import SurrogateSearch
 from partialnas.search.study.sections import Sampler, SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 from partialnas.space.values import digest
@@ -44,7 +45,7 @@ TWO: dict[str, Direction] = {"nll": "min", "speed": "max"}
 
 
 def space_of(data: Mapping[str, Any] = SPACE) -> Space:
-    return Space.from_data(data, resolution=8, in_chans=1, num_classes=10)
+    return Space.from_data(data, InputSpec.square(8, 1, 10))
 
 
 def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> ProposalSource:

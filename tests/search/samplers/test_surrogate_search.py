@@ -16,6 +16,7 @@ from partialnas.search.session.run_study import run_study
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction, Study
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.search_space.space import Space
 
 TWO: dict[str, Direction] = {"error": "min", "speed": "max"}
@@ -33,7 +34,7 @@ DATA: dict[str, Any] = {
 
 
 def space() -> Space:
-    return Space.from_data(DATA, resolution=8, in_chans=1, num_classes=10)
+    return Space.from_data(DATA, InputSpec.square(8, 1, 10))
 
 
 def hybrid(over: Space | None = None, **spec: Any) -> SurrogateSearch:
@@ -87,7 +88,7 @@ def test_no_network_is_proposed_twice_until_the_space_is_used_up() -> None:
         "space": {"axes": {"width": [8, 10, 12, 14], "parts": [2, 3], "pat_sp": [0, 1]}},
     }
     small["space"]["axes"]["pat_sp"] = [False, True]
-    over = Space.from_data(small, resolution=8, in_chans=1, num_classes=10)
+    over = Space.from_data(small, InputSpec.square(8, 1, 10))
     of = hybrid(over, population=4)
     digests = {each.digest for each in searched(of, 16)}
     assert len(digests) == 16 == over.size().networks

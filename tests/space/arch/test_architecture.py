@@ -166,8 +166,8 @@ def test_parts_that_cannot_be_built_are_refused(parts: list[dict[str, object]]) 
 
 def test_too_small_an_input_is_refused_with_the_smallest_that_works() -> None:
     with pytest.raises(UserError, match="32x32"):
-        preset("partialnet_t0").map_sizes(31)
-    assert preset("partialnet_t0").map_sizes((32, 65)) == ((8, 16), (4, 8), (2, 4), (1, 2))
+        preset("partialnet_t0").map_sizes(31, 31)
+    assert preset("partialnet_t0").map_sizes(32, 65) == ((8, 16), (4, 8), (2, 4), (1, 2))
 
 
 def test_not_json_is_a_users_mistake() -> None:

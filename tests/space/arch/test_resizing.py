@@ -3,6 +3,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import narrow_architecture
 from partialnas.space.cost.cost import cost
@@ -24,7 +25,7 @@ def test_widths_are_the_share_and_all_else_stays(
     except UserError:  # cannot be built at this width
         return
     less = narrow_architecture(whole, share)
-    cost(less, 32, 3, 10)  # can be built
+    cost(less, InputSpec.square(32, 3, 10))  # can be built
     for stage, narrow in zip(whole.stages, less.stages, strict=True):
         assert narrow.blocks == stage.blocks
         assert 1 <= narrow.width <= stage.width

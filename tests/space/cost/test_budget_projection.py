@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.budget_projection import project_to_budget, uniform_allocation
 from partialnas.space.cost.learned_blocks import LearnedBlock, learned_blocks, mac_range
@@ -23,7 +24,7 @@ def layers(**changes: Any) -> tuple[LearnedBlock, ...]:
     plan = {"width": 16, "depths": [1, 1, 1, 1], "stem_stride": 2, **changes}
     learned = {"learned": terms}
     ratio = [learned] * (plan.get("parts", 2) - 1)
-    return learned_blocks(Plan.model_validate({**plan, "ratio": ratio}).architecture(), 32)
+    return learned_blocks(Plan.model_validate({**plan, "ratio": ratio}).architecture(), InputSpec.square(32))
 
 
 def spent(found: Sequence[LearnedBlock], sizes: Any) -> int:
@@ -64,7 +65,7 @@ def test_as_much_as_any_combination_spends(
     learning: Strategies, data: st.DataObject, where: float
 ) -> None:
     architecture = data.draw(learning())
-    found = learned_blocks(architecture, 2 * architecture.smallest_resolution + 3)
+    found = learned_blocks(architecture, InputSpec.square(2 * architecture.smallest_resolution + 3))
     least, most = mac_range(found)
     shares = st.floats(0, 1)
     wanted = [[data.draw(shares) * s.block.width for _ in s.learning.parts] for s in found]

@@ -4,6 +4,7 @@ import pytest
 
 from partialnas.space.arch import architecture
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
 from partialnas.space.cost import formulas
@@ -26,22 +27,22 @@ COUNTED = {
 @pytest.mark.parametrize("pat_sp", [False, True])
 def test_partialnets_cost_what_was_counted(name: str, pat_sp: bool) -> None:
     plan = Plan.model_validate({**preset_plan(name).model_dump(), "pat_sp": pat_sp})
-    counted = cost(plan.architecture(), 224)
+    counted = cost(plan.architecture(), InputSpec.square(224))
     assert (counted.params, counted.macs) == COUNTED[name][pat_sp]
 
 
 def test_equal_blocks_are_built_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[object] = []
     counted: list[object] = []
-    realise, mixer_cost = architecture.realise, formulas.mixer_cost
-    architecture._realise.cache_clear()
+    realize, mixer_cost = architecture.realize, formulas.mixer_cost
+    architecture._realized.cache_clear()
     formulas.block_cost.cache_clear()
-    monkeypatch.setattr(architecture, "realise", lambda *a: (built.append(a), realise(*a))[1])
+    monkeypatch.setattr(architecture, "realize", lambda *a: (built.append(a), realize(*a))[1])
     monkeypatch.setattr(formulas, "mixer_cost", lambda *a: (counted.append(a), mixer_cost(*a))[1])
     for _ in range(2):
         read = Architecture.from_json(preset("partialnet_l").to_json())
         assert sum(read.depths) == 29
-        assert cost(read, 224).params == COUNTED["partialnet_l"][0][0]
+        assert cost(read, InputSpec.square(224)).params == COUNTED["partialnet_l"][0][0]
     assert len(built) == len(counted) == len(read.stages) == 4
 
 
@@ -58,12 +59,12 @@ def test_parameters_follow_the_closed_form(name: str) -> None:
             block += width**2 // 4 + width // 2 + 2 * width
         expected += depth * block
         expected += 4 * plan.widths[stage - 1] * width + 2 * width if stage else 0
-    assert cost(plan.architecture(), 224).params == expected
+    assert cost(plan.architecture(), InputSpec.square(224)).params == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_rows_add_up_to_the_whole(name: str) -> None:
-    counted = cost(preset(name), 224)
+    counted = cost(preset(name), InputSpec.square(224))
     assert len(counted.rows) == sum(preset(name).depths) + 5
     whole = sum_costs(counted.rows)
     assert (whole.params, whole.macs) == (counted.params, counted.macs)
@@ -73,4 +74,4 @@ def test_rows_add_up_to_the_whole(name: str) -> None:
 
 def test_too_small_an_input_is_refused() -> None:
     with pytest.raises(UserError, match="the smallest that works is 32x32"):
-        cost(preset("partialnet_t0"), 28)
+        cost(preset("partialnet_t0"), InputSpec.square(28))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.cost.cost import cost
@@ -30,12 +31,12 @@ def learning(budget: Any, **changes: Any) -> Architecture:
 
 def macs(architecture: Architecture, sizes: Any, resolution: int = 32) -> int:
     blocks = blocks_with_sizes(architecture, sizes)
-    return sum_costs(cost_rows(architecture, blocks, resolution, 3, 1000)).macs
+    return sum_costs(cost_rows(architecture, blocks, InputSpec.square(resolution, 3, 1000))).macs
 
 
 def combinations(architecture: Architecture) -> list[int]:
     """What each combination of legal sizes costs, the whole network."""
-    found = learned_blocks(architecture, 32)
+    found = learned_blocks(architecture, InputSpec.square(32))
     every = product(*(slot.options for slot in found))
     return [
         macs(architecture, {s.block_index: sizes for s, sizes in zip(found, one, strict=True)})
@@ -46,29 +47,29 @@ def combinations(architecture: Architecture) -> list[int]:
 def test_a_share_is_of_the_dense_convolutions() -> None:
     maps = [(8, 16), (16, 8), (32, 4), (64, 2)]
     dense = sum(9 * width**2 * side**2 for width, side in maps)
-    assert allowed_macs(learning("1/3"), 32) == dense // 3
-    assert allowed_macs(learning(0.05, grain=1), 32) == dense // 20
-    assert allowed_macs(learning(None), 32) is None
-    assert allowed_macs(learning("1/3").frozen(uniform_sizes(learning("1/3"), 32)), 32) is None
+    assert allowed_macs(learning("1/3"), InputSpec.square(32)) == dense // 3
+    assert allowed_macs(learning(0.05, grain=1), InputSpec.square(32)) == dense // 20
+    assert allowed_macs(learning(None), InputSpec.square(32)) is None
+    assert allowed_macs(learning("1/3").frozen(uniform_sizes(learning("1/3"), InputSpec.square(32))), InputSpec.square(32)) is None
 
 
 def test_a_whole_number_is_of_the_whole_network() -> None:
     architecture = learning(None)
-    start = {slot.block_index: slot.start for slot in learned_blocks(architecture, 32)}
+    start = {slot.block_index: slot.start for slot in learned_blocks(architecture, InputSpec.square(32))}
     whole = macs(architecture, start)
-    mixers = sum(slot.macs(slot.start) for slot in learned_blocks(architecture, 32))
-    assert allowed_macs(learning(whole + 1000), 32) == mixers + 1000
-    other = allowed_macs(learning(whole + 1000), 32, num_classes=999)
+    mixers = sum(slot.macs(slot.start) for slot in learned_blocks(architecture, InputSpec.square(32)))
+    assert allowed_macs(learning(whole + 1000), InputSpec.square(32)) == mixers + 1000
+    other = allowed_macs(learning(whole + 1000), InputSpec.square(32, classes=999))
     assert other == mixers + 1000 + 1280
 
 
 def test_static_is_what_the_start_costs() -> None:
     architecture = learning("static", attention="channel")
-    assert uniform_sizes(architecture, 32) == {
-        slot.block_index: slot.start for slot in learned_blocks(architecture, 32)
+    assert uniform_sizes(architecture, InputSpec.square(32)) == {
+        slot.block_index: slot.start for slot in learned_blocks(architecture, InputSpec.square(32))
     }
-    assert cost(architecture, 32).macs == macs(architecture, {})
-    found = budget_limits(architecture, 32)
+    assert cost(architecture, InputSpec.square(32)).macs == macs(architecture, {})
+    found = budget_limits(architecture, InputSpec.square(32))
     assert found is not None
     assert found.fixed + found.allowed == macs(architecture, {})
 
@@ -78,11 +79,11 @@ def test_static_is_what_the_start_costs() -> None:
 )
 def test_reach_is_that_of_all_combinations(attention: Any) -> None:
     architecture = learning("9/10", attention=attention, grain=16, width=(16, 32, 32, 64))
-    found = budget_limits(architecture, 32)
+    found = budget_limits(architecture, InputSpec.square(32))
     assert found is not None
     every = combinations(architecture)
     assert (found.fixed + found.min_macs, found.fixed + found.max_macs) == (min(every), max(every))
-    assert mac_range(learned_blocks(architecture, 32)) == (found.min_macs, found.max_macs)
+    assert mac_range(learned_blocks(architecture, InputSpec.square(32))) == (found.min_macs, found.max_macs)
 
 
 @pytest.mark.parametrize("budget", ["1/10000", 1000, 10**12])
@@ -90,44 +91,44 @@ def test_reach_is_that_of_all_combinations(attention: Any) -> None:
 def test_a_budget_out_of_reach_is_refused_with_those_that_work(budget: Any, attention: str) -> None:
     settings = {"attention": attention, "width": 16}
     with pytest.raises(UserError, match=r"budget .* is out of reach: expected") as error:
-        allowed_macs(learning(budget, **settings), 32)
+        allowed_macs(learning(budget, **settings), InputSpec.square(32))
     with pytest.raises(UserError, match="is out of reach"):
-        cost(learning(budget, **settings), 32)
+        cost(learning(budget, **settings), InputSpec.square(32))
     told = str(error.value)
     low, high = (int(n.replace(",", "")) for n in re.findall(r"from ([\d,]+) to ([\d,]+)", told)[0])
     for limit in (low, high):
-        assert cost(learning(limit, **settings), 32).macs <= limit
-        assert allowed_macs(learning(limit, **settings), 32) is not None
+        assert cost(learning(limit, **settings), InputSpec.square(32)).macs <= limit
+        assert allowed_macs(learning(limit, **settings), InputSpec.square(32)) is not None
     for beyond in (low - 1, high + 1):
         with pytest.raises(UserError, match="out of reach"):
-            allowed_macs(learning(beyond, **settings), 32)
+            allowed_macs(learning(beyond, **settings), InputSpec.square(32))
     for share in re.findall(r"a share from (0\.\d+) to below 1", told):
-        assert allowed_macs(learning(share, **settings), 32) is not None
+        assert allowed_macs(learning(share, **settings), InputSpec.square(32)) is not None
         with pytest.raises(UserError, match="out of reach"):
-            allowed_macs(learning(Fraction(share) - Fraction(1, 1000), **settings), 32)
+            allowed_macs(learning(Fraction(share) - Fraction(1, 1000), **settings), InputSpec.square(32))
 
 
 def test_no_share_is_told_where_none_works() -> None:
     settings = {"attention": "self", "stem_stride": 1, "width": 16, "depths": (1, 1, 1, 1)}
     with pytest.raises(UserError) as error:
-        allowed_macs(learning("1/2", **settings), 64)
+        allowed_macs(learning("1/2", **settings), InputSpec.square(64))
     assert "a share" not in str(error.value)
     limit = int(re.findall(r"from ([\d,]+)", str(error.value))[0].replace(",", ""))
-    assert allowed_macs(learning(limit, **settings), 64) is not None
+    assert allowed_macs(learning(limit, **settings), InputSpec.square(64)) is not None
 
 
 @pytest.mark.parametrize("budget", [0.05, 0.1, "1/4", "1/2", 0.75, 0.9])
 @pytest.mark.parametrize("attention", ["none", "channel"])
 def test_one_ratio_for_all_layers_spends_the_budget(budget: Any, attention: str) -> None:
     architecture = learning(budget, grain=1, width=32, depths=(1, 2, 2, 1), attention=attention)
-    sizes = uniform_sizes(architecture, 32)
-    found, allowed = learned_blocks(architecture, 32), allowed_macs(architecture, 32)
+    sizes = uniform_sizes(architecture, InputSpec.square(32))
+    found, allowed = learned_blocks(architecture, InputSpec.square(32)), allowed_macs(architecture, InputSpec.square(32))
     assert allowed is not None
     spent = sum(slot.macs(sizes[slot.block_index]) for slot in found)
     assert 0.975 * allowed <= spent <= allowed
     shares = [sizes[slot.block_index][0] / slot.block.width for slot in found]
     assert max(shares) - min(shares) <= 2 / 32
-    assert cost(architecture, 32).macs == macs(architecture, sizes)
+    assert cost(architecture, InputSpec.square(32)).macs == macs(architecture, sizes)
 
 
 @settings(max_examples=15, deadline=None)
@@ -137,10 +138,10 @@ def test_any_network_keeps_any_budget_in_reach(
 ) -> None:
     free = data.draw(learning())
     resolution = 2 * free.smallest_resolution
-    found = learned_blocks(free, resolution)
+    found = learned_blocks(free, InputSpec.square(resolution))
     least, most = mac_range(found)
     start = sum(slot.macs(slot.start) for slot in found)
-    fixed = sum_costs(cost_rows(free, free.realized, resolution, 3, 1000)).macs - start
+    fixed = sum_costs(cost_rows(free, free.realized, InputSpec.square(resolution, 3, 1000))).macs - start
     budget = fixed + least + int(where * (most - least))
     blocks = free.model_dump(mode="json")
     for stage in blocks["stages"]:
@@ -148,8 +149,8 @@ def test_any_network_keeps_any_budget_in_reach(
             if isinstance(part.get("ratio"), dict):
                 part["ratio"]["learned"]["budget"] = budget
     architecture = Architecture.from_data(blocks)
-    assert allowed_macs(architecture, resolution) == budget - fixed
-    assert cost(architecture, resolution).macs <= budget
+    assert allowed_macs(architecture, InputSpec.square(resolution)) == budget - fixed
+    assert cost(architecture, InputSpec.square(resolution)).macs <= budget
 
 
 def test_a_budget_of_parts_that_cost_nothing_is_nothing_and_in_reach() -> None:
@@ -157,10 +158,10 @@ def test_a_budget_of_parts_that_cost_nothing_is_nothing_and_in_reach() -> None:
     plan = Plan.model_validate(
         {"width": 4, "depths": (1, 1, 1, 1), "operations": ("pool", "identity"), "ratio": static}
     )
-    whole = cost(plan.architecture(), 32).macs
+    whole = cost(plan.architecture(), InputSpec.square(32)).macs
     stated = plan.model_copy(
         update={"ratio": (LearnedRatio(budget=whole, grain=1),)}
     ).architecture()
     for architecture in (plan.architecture(), stated):
-        assert allowed_macs(architecture, 32) == 0
-        assert cost(architecture, 32).macs == whole
+        assert allowed_macs(architecture, InputSpec.square(32)) == 0
+        assert cost(architecture, InputSpec.square(32)).macs == whole

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin, width_change
 from partialnas.space.cost.cost import cost
@@ -32,11 +33,11 @@ ATTENTIONS = [
 
 
 def macs(plan: Plan) -> float:
-    return formula_cost(plan.architecture(), "macs", RESOLUTION, 1, 10)
+    return formula_cost(plan.architecture(), "macs", InputSpec.square(RESOLUTION, 1, 10))
 
 
 def params(plan: Plan) -> float:
-    return formula_cost(plan.architecture(), "params", RESOLUTION, 1, 10)
+    return formula_cost(plan.architecture(), "params", InputSpec.square(RESOLUTION, 1, 10))
 
 
 def small(**settings: Any) -> Plan:
@@ -113,7 +114,7 @@ def test_built_networks_of_twins_have_as_many_parameters() -> None:
 @pytest.mark.slow
 def test_built_networks_of_twins_do_as_many_multiplications() -> None:
     def counted(plan: Plan) -> int:
-        return count_ops(Network(plan.architecture(), 1, 10), RESOLUTION, 1).macs
+        return count_ops(Network(plan.architecture(), 1, 10), InputSpec.square(RESOLUTION, 1)).macs
 
     for _, baseline, cost_of, found in twins(20):
         if cost_of is macs:
@@ -218,7 +219,7 @@ def test_settings_of_single_blocks_decide_what_can_be_built() -> None:
         return other.architecture(lambda stage, _: changes if stage == 3 else {})
 
     def weights(other: Plan) -> float:
-        return cost(build(other), RESOLUTION, 1, 10).params
+        return cost(build(other), InputSpec.square(RESOLUTION, 1, 10)).params
 
     for factor in (0.7, 0.8, 1.3, 1.6):
         found = cost_matched_twin(plan, factor * weights(plan), weights, build=build)

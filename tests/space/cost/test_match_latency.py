@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin
 from partialnas.space.cost.match_cost import formula_cost
@@ -16,7 +17,7 @@ PLAN = Plan(stem_stride=2, width=16, depths=(1, 1, 2, 1), head_width=256, parts=
 
 def overhead_and_work(plan: Plan) -> float:
     """Milliseconds: half of one for the calls, and the rest in proportion to the work."""
-    return 0.5 + formula_cost(plan.architecture(), "macs", 28, 1, 10) / 2e6
+    return 0.5 + formula_cost(plan.architecture(), "macs", InputSpec.square(28, 1, 10)) / 2e6
 
 
 def memory_bound(plan: Plan) -> float:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.learned_blocks import learned_blocks
@@ -25,14 +26,14 @@ def learning(**changes: Any) -> Architecture:
 
 
 def macs(architecture: Architecture, sizes: Mapping[Any, Any]) -> int:
-    return cost(architecture.frozen(sizes), 16).macs
+    return cost(architecture.frozen(sizes), InputSpec.square(16)).macs
 
 
 LEARNED = [4, 30, 8, 12, 5, 20, 16, 28]
 
 
 def learned(architecture: Architecture) -> dict[Any, Any]:
-    places = [slot.block_index for slot in learned_blocks(architecture, 16)]
+    places = [slot.block_index for slot in learned_blocks(architecture, InputSpec.square(16))]
     return {place: (size, 32 - size) for place, size in zip(places, LEARNED, strict=True)}
 
 
@@ -41,9 +42,9 @@ def learned(architecture: Architecture) -> dict[Any, Any]:
 def test_all_controls_cost_what_the_learned_ratios_cost(kind: ControlKind, attention: str) -> None:
     architecture = learning(attention=attention)
     sizes = learned(architecture)
-    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, 16))
+    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, InputSpec.square(16)))
     spared = macs(architecture, sizes) - macs(
-        architecture, control_sizes(kind, architecture, sizes, 16)
+        architecture, control_sizes(kind, architecture, sizes, InputSpec.square(16))
     )
     assert 0 <= spared <= 0.025 * mixers
     assert kind != "learned" or spared == 0
@@ -56,7 +57,7 @@ def test_the_orders_are_those_of_their_names() -> None:
     sizes = learned(architecture)
 
     def firsts(kind: ControlKind, seed: int = 0) -> list[int]:
-        found = control_sizes(kind, architecture, sizes, 16, seed)
+        found = control_sizes(kind, architecture, sizes, InputSpec.square(16), seed)
         assert list(found) == list(sizes)
         return [own[0] for own in found.values()]
 
@@ -75,12 +76,12 @@ def test_a_shuffle_is_another_order_wherever_there_is_one(seed: int) -> None:
     blocks = learning().stages[0].blocks[:1] * 2
     architecture = Architecture(stages=({"width": 32, "blocks": blocks},))  # type: ignore[arg-type]
     two = {(0, 0): (8, 24), (0, 1): (16, 16)}
-    assert control_sizes("shuffled", architecture, two, 16, seed=seed) == {
+    assert control_sizes("shuffled", architecture, two, InputSpec.square(16), seed=seed) == {
         (0, 0): (16, 16),
         (0, 1): (8, 24),
     }
     same = {(0, 0): (8, 24), (0, 1): (8, 24)}
-    assert control_sizes("shuffled", architecture, same, 16, seed=seed) == same
+    assert control_sizes("shuffled", architecture, same, InputSpec.square(16), seed=seed) == same
 
 
 def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() -> None:
@@ -90,13 +91,13 @@ def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() 
     stage = {"width": 32, "blocks": [three, two, three, two]}
     architecture = Architecture.from_data({"stages": [stage]})
     sizes = {(0, 0): (4, 12, 16), (0, 1): (8, 24), (0, 2): (16, 8, 8), (0, 3): (24, 8)}
-    assert control_sizes("reversed", architecture, sizes, 16) == {
+    assert control_sizes("reversed", architecture, sizes, InputSpec.square(16)) == {
         (0, 0): (16, 8, 8),
         (0, 1): (24, 8),
         (0, 2): (4, 12, 16),
         (0, 3): (8, 24),
     }
-    uniform = control_sizes("uniform", architecture, sizes, 16)
+    uniform = control_sizes("uniform", architecture, sizes, InputSpec.square(16))
     first, second = uniform[0, 0][:2]
     assert abs(first - second) <= 2  # 10 and 10 channels in the mean
     assert uniform[0, 1] == uniform[0, 3]
@@ -106,10 +107,10 @@ def test_shares_of_one_block_travel_together_among_blocks_with_the_same_parts() 
 def test_gates_leave_their_controls_free(kind: ControlKind) -> None:
     architecture = learning(terms={"grain": 1, "method": "gates"})
     powers = [4, 16, 8, 8, 4, 16, 16, 2]
-    places = [slot.block_index for slot in learned_blocks(architecture, 16)]
+    places = [slot.block_index for slot in learned_blocks(architecture, InputSpec.square(16))]
     sizes = {place: (size, 32 - size) for place, size in zip(places, powers, strict=True)}
-    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, 16))
-    controls = control_sizes(kind, architecture, sizes, 16)
+    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, InputSpec.square(16)))
+    controls = control_sizes(kind, architecture, sizes, InputSpec.square(16))
     assert 0 <= macs(architecture, sizes) - macs(architecture, controls) <= 0.025 * mixers
 
 
@@ -120,9 +121,9 @@ def test_any_network_has_controls_that_can_be_built(
 ) -> None:
     architecture: Architecture = data.draw(learning())
     resolution = 2 * architecture.smallest_resolution
-    found = learned_blocks(architecture, resolution)
+    found = learned_blocks(architecture, InputSpec.square(resolution))
     sizes = {slot.block_index: data.draw(st.sampled_from(slot.options)) for slot in found}
-    controls = control_sizes(kind, architecture, sizes, resolution, seed)
-    assert cost(architecture.frozen(controls), resolution).macs <= (
-        cost(architecture.frozen(sizes), resolution).macs
+    controls = control_sizes(kind, architecture, sizes, InputSpec.square(resolution), seed)
+    assert cost(architecture.frozen(controls), InputSpec.square(resolution)).macs <= (
+        cost(architecture.frozen(sizes), InputSpec.square(resolution)).macs
     )

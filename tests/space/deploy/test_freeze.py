@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import cost
 from partialnas.space.cost.formulas import cost_rows, sum_costs
@@ -28,7 +29,7 @@ Strategies = Callable[..., st.SearchStrategy[Architecture]]
 def settled(architecture: Architecture, draw: st.DrawFn) -> Network:
     """A network whose boundaries lie at any legal sizes."""
     network = Network(architecture, num_classes=6, drop_path_rate=0.1)
-    for slot in learned_blocks(architecture, architecture.smallest_resolution):
+    for slot in learned_blocks(architecture, InputSpec.square(architecture.smallest_resolution)):
         mixer = learned_mixers(network)[slot.block_index]
         assert isinstance(mixer, LearnedMixer)
         mixer.set_sizes(draw(st.sampled_from(slot.options)), 0.0)
@@ -64,17 +65,17 @@ def _same_cost(network: Network, extra: int) -> None:
     architecture, sizes = network.architecture, learned_sizes(network)
     resolution = 2 * architecture.smallest_resolution + extra
     frozen = freeze(network)
-    counted = count_ops(frozen, resolution)
+    counted = count_ops(frozen, InputSpec.square(resolution))
     said = sum_costs(
-        cost_rows(architecture, blocks_with_sizes(architecture, sizes), resolution, 3, 6)
+        cost_rows(architecture, blocks_with_sizes(architecture, sizes), InputSpec.square(resolution, 3, 6))
     )
-    static = cost(frozen.architecture, resolution, num_classes=6)
+    static = cost(frozen.architecture, InputSpec.square(resolution, classes=6))
     assert counted.macs_raw == said.macs == static.macs
     assert counted.macs_core == said.macs_core == static.macs_core
     assert counted.params == said.params == static.params
-    found = learned_blocks(architecture, resolution)
+    found = learned_blocks(architecture, InputSpec.square(resolution))
     moved = sum(slot.macs(sizes[slot.block_index]) - slot.macs(slot.start) for slot in found)
-    start = sum_costs(cost_rows(architecture, architecture.realized, resolution, 3, 6)).macs
+    start = sum_costs(cost_rows(architecture, architecture.realized, InputSpec.square(resolution, 3, 6))).macs
     assert start + moved == counted.macs_raw
     assert all(slot.costs[sizes[slot.block_index]] == slot.macs(sizes[slot.block_index]) for slot in found)
 

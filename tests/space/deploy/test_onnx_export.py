@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import Part
 from partialnas.space.arch.presets import preset
 from partialnas.space.deploy.fuse import deploy
@@ -18,6 +19,7 @@ from partialnas.space.nn.network import Network
 
 Shake = Callable[[nn.Module, int], None]
 SIZE = (8, 12)
+SPEC = InputSpec(1, *SIZE, classes=10)
 
 
 @pytest.fixture
@@ -58,14 +60,14 @@ def onnx_runtime(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def test_programs_take_any_batch(network: Network) -> None:
-    program = export_program(network, SIZE, in_chans=1)
+    program = export_program(network, SPEC)
     assert network.training
     assert agree(network.eval(), program.module(), 1, *SIZE)
 
 
 def test_onnx_files_take_any_batch(network: Network, tmp_path: Path) -> None:
     deployed = deploy(network)
-    export_onnx(deployed, tmp_path / "network.onnx", SIZE, in_chans=1)
+    export_onnx(deployed, tmp_path / "network.onnx", SPEC)
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
     assert agree(deployed, onnx_runtime(tmp_path / "network.onnx"), 1, *SIZE)
 
@@ -77,7 +79,7 @@ def test_presets_go_to_onnx(shake: Shake, tmp_path: Path, name: str, form: str) 
     network: nn.Module = Network(preset(name))
     shake(network, 0)
     network = deploy(network) if form == "deploy" else network.eval()
-    export_onnx(network, tmp_path / "network.onnx", 64)
+    export_onnx(network, tmp_path / "network.onnx", InputSpec.square(64))
     assert agree(network, onnx_runtime(tmp_path / "network.onnx"), 3, 64, 64)
 
 
@@ -86,4 +88,4 @@ def test_the_extra_is_named_where_it_is_missing(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UserError, match=r"partialnas\[onnx\]"):
-        export_onnx(network, tmp_path / "network.onnx", SIZE, in_chans=1)
+        export_onnx(network, tmp_path / "network.onnx", SPEC)

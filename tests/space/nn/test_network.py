@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.parts import Op, Part
+from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.arch.parts import Part
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
@@ -33,7 +34,7 @@ FROM_TIMM = {
 }
 
 
-def tiny(*ops: Op, width: int = 12, ratio: str = "1/3", name: str = "") -> Architecture:
+def tiny(*ops: str, width: int = 12, ratio: str = "1/3", name: str = "") -> Architecture:
     """Three blocks of these operations, each but the last on `ratio` of the channels."""
     parts = [Part(op=op, ratio=Fraction(ratio)) for op in ops[:-1]]
     block = Block(parts=(*parts, Part(op=ops[-1])))
@@ -152,7 +153,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 def test_fasternets_have_timms_parameters(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name)
-    assert cost(preset(name), 224).params == sum(p.numel() for p in model.parameters())
+    assert cost(preset(name), InputSpec.square(224)).params == sum(p.numel() for p in model.parameters())
 
 
 _FAST = ("fasternet_t0", "fasternet_t2")

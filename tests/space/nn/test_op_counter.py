@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
 from partialnas.space.cost.cost import cost
@@ -38,8 +39,8 @@ def plan_of(row: dict[str, str]) -> Plan:
     return Plan.model_validate({**plan.model_dump(), "pat_sp": row["pat_sp"] == "on"})
 
 
-def assert_formula(architecture: Architecture, counted: OpCounts, *where: object) -> None:
-    formula = cost(architecture, *where)
+def assert_formula(architecture: Architecture, counted: OpCounts, input_spec: InputSpec) -> None:
+    formula = cost(architecture, input_spec)
     for figure in ("params", "macs", "macs_core", "activations"):
         assert getattr(formula, figure) == getattr(counted, figure), figure
     assert {name.removeprefix("aten::") for name in counted.skipped} <= FREE
@@ -47,7 +48,7 @@ def assert_formula(architecture: Architecture, counted: OpCounts, *where: object
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
 def test_golden_figures(row: dict[str, str]) -> None:
-    formula = cost(plan_of(row).architecture(), 224)
+    formula = cost(plan_of(row).architecture(), InputSpec.square(224))
     assert (formula.params, formula.macs) == (int(row["params"]), int(row["macs"]))
     assert formula.macs_core == int(row["macs_core"])
 
@@ -65,21 +66,21 @@ def test_golden_figures_are_the_published_ones(row: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["partialnet_t0", "partialnet_t2", "fasternet_t0"])
 def test_presets_cost_what_is_counted(name: str) -> None:
-    assert_formula(preset(name), count_ops(Network(preset(name)), 224), 224)
+    assert_formula(preset(name), count_ops(Network(preset(name)), InputSpec.square(224)), InputSpec.square(224))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
 def test_every_published_network_costs_what_is_counted(row: dict[str, str]) -> None:
     architecture = plan_of(row).architecture()
-    assert_formula(architecture, count_ops(Network(architecture), 224), 224)
+    assert_formula(architecture, count_ops(Network(architecture), InputSpec.square(224)), InputSpec.square(224))
 
 
 def _random(architecture: Architecture, extra: tuple[int, int], in_chans: int) -> None:
     smallest = architecture.smallest_resolution
-    size = (smallest + extra[0], 2 * smallest + extra[1])
-    counted = count_ops(Network(architecture, in_chans, num_classes=10), size, in_chans)
-    assert_formula(architecture, counted, size, in_chans, 10)
+    spec = InputSpec(in_chans, smallest + extra[0], 2 * smallest + extra[1], 10)
+    counted = count_ops(Network(architecture, in_chans, num_classes=10), spec)
+    assert_formula(architecture, counted, spec)
 
 
 RANDOM = (
@@ -111,7 +112,7 @@ def test_200_random_architectures_cost_what_is_counted(
     [n if n.endswith("t0") else pytest.param(n, marks=pytest.mark.slow) for n in PRESETS[6:]],
 )
 def test_timms_fasternets_count_as_ours(name: str) -> None:
-    assert_formula(preset(name), count_ops(timm.create_model(name), 224), 224)
+    assert_formula(preset(name), count_ops(timm.create_model(name), InputSpec.square(224)), InputSpec.square(224))
 
 
 class Attention(nn.Module):
@@ -135,7 +136,7 @@ class Attention(nn.Module):
 
 def test_fused_attention_counts_as_its_two_products() -> None:
     explicit, fused, multihead = (
-        count_ops(Attention(kind), 4, in_chans=8) for kind in ("explicit", "fused", "multihead")
+        count_ops(Attention(kind), InputSpec.square(4, channels=8)) for kind in ("explicit", "fused", "multihead")
     )
     products = 2 * 16 * 16 * 8
     assert explicit.macs == explicit.macs_raw == explicit.macs_core == products
@@ -151,6 +152,6 @@ def test_counting_leaves_the_network_as_it_is_and_says_nothing() -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        count_ops(network, 64)
+        count_ops(network, InputSpec.square(64))
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(tensor, before[n]) for n, tensor in network.state_dict().items())

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import Part
 from partialnas.space.arch.plan import BlockSettings, Plan
 from partialnas.space.axes.spec import SpaceSpec
@@ -189,7 +190,7 @@ def small_spaces(draw: st.DrawFn) -> tuple[Space, Enumeration]:
         listed = draw(st.lists(st.sampled_from(axes[other]["values"]), min_size=1, max_size=2))
         axes[name]["when"] = {other: listed}
     try:
-        return Space(base, SpaceSpec(axes=axes), resolution=32), Enumeration(base, axes)
+        return Space(base, SpaceSpec(axes=axes), InputSpec.square(32)), Enumeration(base, axes)
     except (UserError, ValueError):  # conditions in a circle, two axes for one setting
         assume(False)
         raise

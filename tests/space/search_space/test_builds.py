@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
@@ -49,7 +50,7 @@ def spaces(draw: st.DrawFn) -> Space:
             axes.setdefault("ratio_3", {"values": ["1/8"]})
     base = Plan(width=6, depths=(1, 1, 2, 1), stem_stride=2, head_width=8, heads=2,
                 parts=draw(st.integers(1, 3)), attention=draw(st.sampled_from(KINDS)))  # fmt: skip
-    return Space(base, SpaceSpec(axes=axes), resolution=32, in_chans=1, num_classes=3)
+    return Space(base, SpaceSpec(axes=axes), InputSpec.square(32, 1, 3))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,7 +65,7 @@ def test_every_sample_builds_and_learns(free: Space, seed: int) -> None:
         assume(False)
     constraints = {"macs": {"min": macs[1], "max": macs[3]}}
     spec = SpaceSpec(axes=free.spec.axes, constraints=constraints)
-    space = Space(free.base, spec, resolution=32, in_chans=1, num_classes=3)
+    space = Space(free.base, spec, InputSpec.square(32, 1, 3))
     point = space.sample(rng)
     architecture = space.architecture(point)
     cost = space.cost(architecture)

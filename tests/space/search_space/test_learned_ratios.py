@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
@@ -20,7 +21,7 @@ LEARNED = {"learned": {"budget": "1/4"}}
 def space_of(axes: dict[str, Any], constraints: Any = None, **base: Any) -> Space:
     plan = {"width": 8, "depths": (1, 1, 2, 1), "stem_stride": 2, "head_width": 8, **base}
     spec = SpaceSpec.model_validate({"axes": axes, "constraints": constraints or {}})
-    return Space(Plan.model_validate(plan), spec, resolution=32, num_classes=10)
+    return Space(Plan.model_validate(plan), spec, InputSpec.square(32, classes=10))
 
 
 @st.composite

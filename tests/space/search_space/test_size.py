@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
@@ -13,7 +14,7 @@ from partialnas.space.search_space.space import Space
 
 def space(axes: object, constraints: object = None, **base: object) -> Space:
     spec = SpaceSpec(axes=axes, constraints=constraints or {})
-    return Space(Plan(**{"width": 32, **base}), spec, resolution=32)
+    return Space(Plan(**{"width": 32, **base}), spec, InputSpec.square(32))
 
 
 def per_block(*values: object) -> dict[str, object]:

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
 from partialnas.space.axes.choices import Choice, ChoiceTree
@@ -51,7 +52,7 @@ space:
 
 
 def space_of(text: str, resolution: int = 28) -> Space:
-    return Space.from_data(yaml.safe_load(text), resolution=resolution, in_chans=1, num_classes=10)
+    return Space.from_data(yaml.safe_load(text), InputSpec.square(resolution, 1, 10))
 
 
 def of_axes(axes: str, base: str = "{width: 8, depths: [1, 1, 2, 1]}", rest: str = "") -> Space:

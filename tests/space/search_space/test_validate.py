@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.errors import UserError
@@ -13,7 +14,7 @@ from partialnas.space.search_space.space import Space
 def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
     spec = SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load(constraints))
     plan = Plan(**{"width": 16, "depths": (1, 1, 2, 1), **base})
-    return space_warnings(Space(plan, spec, resolution=resolution))
+    return space_warnings(Space(plan, spec, InputSpec.square(resolution)))
 
 
 def test_a_sound_space_has_no_remarks() -> None:
@@ -112,7 +113,7 @@ def test_a_macs_constraint_needs_a_budget(axes: str, base: dict[str, object], pa
     Space(
         Plan.model_validate({"width": 16, "depths": (1, 1, 2, 1), **base}),
         SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load("{params: {max: 20M}}")),
-        resolution=64,
+        InputSpec.square(64),
     )
 
 
@@ -132,7 +133,7 @@ def test_one_axis_within_a_network_has_one_budget() -> None:
 def test_an_unknown_key_under_learned_is_told_with_its_path() -> None:
     axes = {"ratio": ["1/4", {"learned": {"budgets": "1/4"}}]}
     with pytest.raises(UserError, match=r"space\.axes\.ratio\[1\]: learned\.budgets: unknown key"):
-        Space.from_data({"space": {"axes": axes}}, resolution=32)
+        Space.from_data({"space": {"axes": axes}}, InputSpec.square(32))
 
 
 def test_a_budget_that_no_network_can_meet_is_an_error() -> None:
