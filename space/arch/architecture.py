@@ -42,7 +42,7 @@ class RealizedBlock(NamedTuple):
     @property
     def double_residual(self) -> bool:
         """Whether the mixer has a residual of its own, as blocks with self-attention do."""
-        return any(part.op == "self" for part in self.parts)
+        return any(part.heads for part in self.parts)
 
 
 class Boundary(NamedTuple):

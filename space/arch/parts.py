@@ -5,10 +5,11 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate, combinations, pairwise
 from math import comb
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_serializer, model_validator
 
+from partialnas.space.arch.operations import OPERATIONS, OperationName
 from partialnas.space.arch.ratio import (
     Granularity,
     LearnedRatio,
@@ -19,14 +20,8 @@ from partialnas.space.arch.ratio import (
 )
 from partialnas.space.values import Value
 
-Op = Literal["conv", "channel", "spatial", "self", "pool", "identity"]
-"""What is done to a part of the channels: 3x3 convolution, channel attention, spatial attention,
-self-attention, 3x3 average pooling, nothing."""
-
 MAX_PARTS = 8
 DEFAULT_HEADS = 4
-PARAMETER_FREE = ("pool", "identity")
-"""Operations without weights: neighbouring parts that share one are one part."""
 
 MAX_SIZES = 10_000
 """So many ways to divide a block's channels are listed; beyond, its learned ratios are refused."""
@@ -38,13 +33,13 @@ class Part(Value):
     The last part of a block states no ratio: it takes the channels that are left.
     """
 
-    op: Op
+    op: OperationName
     ratio: Ratio | None = None
     heads: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _heads_belong_to_self_attention(self) -> Self:
-        if self.heads is not None and self.op != "self":
+        if self.heads is not None and not OPERATIONS[self.op].has_heads:
             raise ValueError(f"heads belong to a self-attention part, not to {self.op!r}")
         return self
 
@@ -61,7 +56,7 @@ class Part(Value):
 class RealizedPart(NamedTuple):
     """A part as it is built: its operation over so many channels (heads: 0 unless attention)."""
 
-    op: Op
+    op: str
     channels: int
     heads: int
 
@@ -118,7 +113,7 @@ def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
         raise ValueError(f"learned with {what}: one ratio of a block, got {len(ratios)}")
     if first.method == "gates" and first.per == "input":
         raise ValueError("learned per input: method threshold only, got gates")
-    if any(a.op == b.op and a.op in PARAMETER_FREE for a, b in pairwise(parts)):
+    if any(a.op == b.op and not OPERATIONS[a.op].has_weights for a, b in pairwise(parts)):
         raise ValueError(
             "a block with learned ratios must not have the same of pool or identity twice in a row"
         )
@@ -183,7 +178,7 @@ def _divisions(
 
 
 def _fits(part: RealizedPart, channels: int) -> bool:
-    return part.op != "self" or (channels > 0 and channels % part.heads == 0)
+    return not part.heads or (channels > 0 and channels % part.heads == 0)
 
 
 def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
@@ -193,7 +188,7 @@ def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
     if grain > width:
         works = _other_grain(parts, learning, range(width, 0, -1))
         return f"grain {grain} is larger than the {width} channels of the block; {works}"
-    heads = [str(part.heads) for part in parts if part.op == "self"]
+    heads = [str(part.heads) for part in parts if part.heads]
     told = f" and self-attention a multiple of its {' and '.join(heads)} heads" if heads else ""
     return (
         f"grain {grain}: no size of the learned parts is a multiple of it{told} "
@@ -239,7 +234,7 @@ def _channels(parts: Sequence[Part], width: int) -> list[int]:
             continue
         if sizes[index] < 1:
             raise ValueError(f"parts[{index}] ({part.op}) gets none of {width} channels")
-        if part.op == "self":
+        if OPERATIONS[part.op].has_heads:
             _snap(parts, sizes, index)
     return _nearest(parts, sizes) if learned else sizes
 
@@ -263,33 +258,31 @@ def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[Realize
 
 
 def _heads(part: Part) -> int:
-    return (part.heads or DEFAULT_HEADS) if part.op == "self" else 0
+    return (part.heads or DEFAULT_HEADS) if OPERATIONS[part.op].has_heads else 0
 
 
 def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
+    """Move the channels beyond a multiple of a part's heads to the nearest part without heads."""
     heads = _heads(parts[index])
     spare = sizes[index] % heads
+    channels = f"parts[{index}] ({parts[index].op}) gets {sizes[index]} channels"
     if sizes[index] < heads:
-        raise ValueError(
-            f"parts[{index}] (self) gets {sizes[index]} channels, too few for {heads} heads"
-        )
+        raise ValueError(f"{channels}, too few for {heads} heads")
     if not spare:
         return
-    others = [i for i, part in enumerate(parts) if part.op != "self"]
+    others = [i for i, part in enumerate(parts) if not OPERATIONS[part.op].has_heads]
     if not others:
-        raise ValueError(
-            f"parts[{index}] (self) gets {sizes[index]} channels, not a multiple of {heads} heads"
-        )
-    neighbour = min(others, key=lambda i: (abs(i - index), i))
+        raise ValueError(f"{channels}, not a multiple of {heads} heads")
+    neighbor = min(others, key=lambda i: (abs(i - index), i))
     sizes[index] -= spare
-    sizes[neighbour] += spare
+    sizes[neighbor] += spare
 
 
 def _merge(parts: Sequence[RealizedPart]) -> tuple[RealizedPart, ...]:
     """Parts as built: neighbours with the same parameter-free operation are one part."""
     merged: list[RealizedPart] = []
     for part in parts:
-        if merged and part.op in PARAMETER_FREE and merged[-1].op == part.op:
+        if merged and merged[-1].op == part.op and not OPERATIONS[part.op].has_weights:
             merged[-1] = part._replace(channels=merged[-1].channels + part.channels)
         else:
             merged.append(part)

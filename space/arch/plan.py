@@ -7,20 +7,24 @@ from it lists every block. Spaces vary the settings of a plan, per network, stag
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
-from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Op, Part
+from partialnas.space.arch.operations import (
+    BLOCK_ATTENTION,
+    NO_ATTENTION,
+    OPERATIONS,
+    AttentionName,
+    ListedOperation,
+    attention_names,
+)
+from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Part
 from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
 from partialnas.space.errors import UserError
 from partialnas.space.validation import validation_messages
 from partialnas.space.values import Share, Value
-
-Attention = Literal["none", "channel", "spatial", "self"]
-
-ATTENTIONS: tuple[str, ...] = get_args(Attention)
 
 NUM_STAGES = 4
 DEFAULT_OPERATIONS: tuple[str, ...] = ("conv", "attention", "pool", "identity")
@@ -72,8 +76,8 @@ def parse_attention(value: object) -> tuple[str, ...]:
 
 def _kind(name: object) -> str:
     """Told here once, not by each stage that it would be in."""
-    if name not in ATTENTIONS:
-        raise ValueError(f"expected one of {', '.join(ATTENTIONS)}, got {name!r}")
+    if name not in attention_names():
+        raise ValueError(f"expected one of {', '.join(attention_names())}, got {name!r}")
     return str(name)
 
 
@@ -89,6 +93,13 @@ def parse_pat_sp(value: object) -> tuple[bool, ...]:
 
 def _parse_ratio(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
+
+
+def block_operation(name: str, attention: str) -> str:
+    """Return the operation that a listed name stands for in a block with this attention."""
+    if name != BLOCK_ATTENTION:
+        return name
+    return "identity" if attention == NO_ATTENTION else attention
 
 
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_parse_ratio)]
@@ -114,8 +125,8 @@ class BlockSettings(Value):
 
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
     ratio: Ratios = (Fraction(1, 4),)
-    operations: tuple[Op | Literal["attention"], ...] | None = None
-    attention: Attention = "none"
+    operations: tuple[ListedOperation, ...] | None = None
+    attention: AttentionName = NO_ATTENTION
     heads: int = Field(default=DEFAULT_HEADS, ge=1)
     mlp_ratio: Share = Field(default=Fraction(2), gt=0)
     pat_sp: bool = False
@@ -143,9 +154,8 @@ class BlockSettings(Value):
         if index >= len(operations):
             raise ValueError(f"operations: {len(operations)} for {self.parts} parts")
         named = operations[index]
-        attention = "identity" if self.attention == "none" else self.attention
-        op: Any = attention if named == "attention" else named
-        return Part(op=op, ratio=share, heads=self.heads if op == "self" else None)
+        op = block_operation(named, self.attention)
+        return Part(op=op, ratio=share, heads=self.heads if OPERATIONS[op].has_heads else None)
 
 
 BLOCK_SETTINGS = tuple(BlockSettings.model_fields)
@@ -182,9 +192,10 @@ class Plan(Value):
     depths: tuple[int, int, int, int] = (1, 2, 8, 2)
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
     ratio: Ratios = (Fraction(1, 4),)
-    operations: tuple[Op | Literal["attention"], ...] | None = None
+    operations: tuple[ListedOperation, ...] | None = None
     attention: Annotated[
-        tuple[Attention, Attention, Attention, Attention], BeforeValidator(parse_attention)
+        tuple[AttentionName, AttentionName, AttentionName, AttentionName],
+        BeforeValidator(parse_attention),
     ] = ("none", "none", "none", "none")
     pat_sp: Annotated[tuple[bool, bool, bool, bool], BeforeValidator(parse_pat_sp)] = (
         False,

@@ -9,7 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.plan import DEFAULT_OPERATIONS, NUM_STAGES, BlockSettings, Plan
+from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS
+from partialnas.space.arch.plan import (
+    DEFAULT_OPERATIONS,
+    NUM_STAGES,
+    BlockSettings,
+    Plan,
+    block_operation,
+)
 from partialnas.space.arch.ratio import LearnedRatio, fill_start_ratios, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis, Level
 from partialnas.space.errors import UserError
@@ -91,17 +98,15 @@ class Decoder:
     def resolved_operations(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
         """`operations`, with the block's attention in the place of `attention`."""
         kind = self.setting("attention", scope, chosen)
-        attention = "identity" if kind == "none" else kind
-        return tuple(
-            attention if name == "attention" else name for name in self.operations(scope, chosen)
-        )
+        return tuple(block_operation(name, kind) for name in self.operations(scope, chosen))
 
     def uses(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
         """Whether a block has a use for an axis, given what else is chosen for it."""
         if axis.name == "attention":
-            return "attention" in self.operations(scope, chosen)
+            return BLOCK_ATTENTION in self.operations(scope, chosen)
         if axis.name == "heads":
-            return "self" in self.resolved_operations(scope, chosen)
+            operations = self.resolved_operations(scope, chosen)
+            return any(OPERATIONS[operation].has_heads for operation in operations)
         if axis.can_be_unused:
             parts = self.setting("parts", scope, chosen)
             return bool(parts >= axis.part_number + axis.name.startswith("ratio"))

@@ -1,15 +1,20 @@
 """Levels: what the values of each axis are, how they are read, written and called."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from partialnas.space.arch.architecture import Activation
-from partialnas.space.arch.parts import MAX_PARTS, Op
-from partialnas.space.arch.plan import NUM_STAGES, Attention, parse_attention, parse_pat_sp
+from partialnas.space.arch.operations import (
+    NO_ATTENTION,
+    attention_names,
+    listed_operation_names,
+)
+from partialnas.space.arch.parts import MAX_PARTS
+from partialnas.space.arch.plan import NUM_STAGES, parse_attention, parse_pat_sp
 from partialnas.space.arch.ratio import LearnedRatio, dump_ratio, parse_ratio, start_ratio
 from partialnas.space.validation import validation_messages
 from partialnas.space.values import parse_fraction
@@ -35,12 +40,12 @@ def _parts(raw: object) -> int:
     return _whole(raw, MAX_PARTS)
 
 
-def _one_of(*options: object) -> _Parser:
+def _one_of(options: Callable[[], Sequence[object]]) -> _Parser:
     def parse(raw: object) -> object:
-        for option in options:
+        for option in options():
             if option == raw and not isinstance(raw, bool):
                 return option
-        raise ValueError(f"expected one of {', '.join(map(str, options))}, got {raw!r}")
+        raise ValueError(f"expected one of {', '.join(map(str, options()))}, got {raw!r}")
 
     return parse
 
@@ -94,8 +99,8 @@ def _positive(raw: object) -> Fraction:
     return value
 
 
-_operation = _one_of(*get_args(Op), "attention")
-_attention = _one_of(*get_args(Attention))
+_operation = _one_of(listed_operation_names)
+_attention = _one_of(attention_names)
 
 
 def _operations(raw: object) -> tuple[str, ...]:
@@ -123,8 +128,8 @@ def _at_every_grain(parse: _Parser) -> dict[AxisGranularity, _Parser]:
 
 
 _PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
-    "stem_stride": {"network": _one_of(1, 2, 4)},
-    "activation": {"network": _one_of(*get_args(Activation))},
+    "stem_stride": {"network": _one_of(lambda: (1, 2, 4))},
+    "activation": {"network": _one_of(lambda: get_args(Activation))},
     "head_width": {"network": _whole},
     "width": {"network": _widths, "stage": _whole},
     "depths": {"network": _four},
@@ -186,7 +191,7 @@ def dump_value(name: str, value: Any) -> Any:
 def _plain_placement(placed: tuple[Any, ...]) -> Any:
     if len(set(placed)) == 1:
         return placed[0]
-    kinds = [kind for kind in dict.fromkeys(placed) if kind not in (False, "none")]
+    kinds = [kind for kind in dict.fromkeys(placed) if kind not in (False, NO_ATTENTION)]
     where = {kind: _stages([s for s, k in enumerate(placed, 1) if k == kind]) for kind in kinds}
     return where.get(True, where)
 

@@ -1,12 +1,13 @@
 """Formulas: what every piece of a network costs, by its numbers alone (see `cost`)."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.arch.parts import Op, RealizedPart
+from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.arch.parts import RealizedPart
 
 POSITIONS = 81
 """Entries of a head's table of relative positions (buckets 0..80)."""
@@ -72,20 +73,24 @@ def _batch_norm(channels: int, places: int) -> Cost:
     return Cost(params=2 * channels, macs=2 * channels * places)
 
 
-def _conv_part(part: RealizedPart, places: int) -> Cost:
+def conv_cost(part: RealizedPart, places: int) -> Cost:
+    """Return the cost of a 3x3 convolution."""
     return _convolution(part.channels, part.channels, 9, places)
 
 
-def _channel_part(part: RealizedPart, places: int) -> Cost:
+def channel_cost(part: RealizedPart, places: int) -> Cost:
+    """Return the cost of channel attention."""
     gate = _convolution(part.channels, part.channels, 2, 1) + _batch_norm(part.channels, 1)
     return gate + _batch_norm(part.channels, places)
 
 
-def _spatial_part(part: RealizedPart, places: int) -> Cost:
+def spatial_cost(part: RealizedPart, places: int) -> Cost:
+    """Return the cost of spatial attention."""
     return _convolution(part.channels, 1, 1, places) + _batch_norm(part.channels, places)
 
 
-def _self_part(part: RealizedPart, places: int) -> Cost:
+def self_cost(part: RealizedPart, places: int) -> Cost:
+    """Return the cost of self-attention."""
     channels = part.channels
     norm = Cost(params=2 * channels, macs=5 * channels * places)
     qkv = _convolution(channels, 3 * channels, 1, places)
@@ -95,18 +100,9 @@ def _self_part(part: RealizedPart, places: int) -> Cost:
     return norm + qkv + scores + values + projection + Cost(params=POSITIONS * part.heads)
 
 
-def _free_part(_part: RealizedPart, _places: int) -> Cost:
+def free_cost(_part: RealizedPart, _places: int) -> Cost:
+    """Return the cost of pooling and of the identity, which is counted as nothing."""
     return Cost()
-
-
-_PARTS: dict[Op, Callable[[RealizedPart, int], Cost]] = {
-    "conv": _conv_part,
-    "channel": _channel_part,
-    "spatial": _spatial_part,
-    "self": _self_part,
-    "pool": _free_part,
-    "identity": _free_part,
-}
 
 
 def _mlp(block: RealizedBlock, places: int) -> Cost:
@@ -140,7 +136,10 @@ def mixer_cost(block: RealizedBlock, places: int) -> Cost:
 
 def part_cost(part: RealizedPart, places: int) -> Cost:
     """The cost of one part on a map of `places` positions; nothing for a part without channels."""
-    return _PARTS[part.op](part, places) if part.channels else Cost()
+    if not part.channels:
+        return Cost()
+    cost: Cost = OPERATIONS[part.op].cost_formula(part, places)
+    return cost
 
 
 def predictor_width(width: int) -> int:

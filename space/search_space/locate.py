@@ -5,7 +5,8 @@ from itertools import accumulate, groupby, takewhile
 from typing import Any
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
-from partialnas.space.arch.parts import PARAMETER_FREE, RealizedPart
+from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS
+from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.arch.plan import NUM_STAGES
 from partialnas.space.arch.ratio import LearnedRatio, start_ratio
 from partialnas.space.axes.axis import Axis, Level
@@ -75,7 +76,10 @@ class _Match(WitnessAlgebra):
             return bool(level.value == getattr(self._target, axis.name))
         return all(
             self._fits(
-                axis.name, level.value[place[0]] if axis.has_stage_values else level.value, place[0], block
+                axis.name,
+                level.value[place[0]] if axis.has_stage_values else level.value,
+                place[0],
+                block,
             )
             for place, block in self._blocks(scope)
         )
@@ -125,7 +129,7 @@ class _Match(WitnessAlgebra):
         for index in range(self._scheme.setting("parts", place, chosen)):
             own = f"operation_{index + 1}"
             deciding = {"parts", own if own in self._scheme.axes else "operations"}
-            if index < len(named) and named[index] == "attention":
+            if index < len(named) and named[index] == BLOCK_ATTENTION:
                 deciding.add("attention")
             if deciding & later:
                 return list(resolved[:index]), False
@@ -150,7 +154,7 @@ def _may_follow(operations: list[str], everything: bool, parts: Sequence[Realize
     """Whether operations in this order (the first ones, or all) can be those of the parts."""
     merged: list[str] = []
     for operation, run in groupby(operations):
-        merged += [operation] if operation in PARAMETER_FREE else list(run)
+        merged += list(run) if OPERATIONS[operation].has_weights else [operation]
     wanted = [part.op for part in parts]
     return merged == (wanted if everything else wanted[: len(merged)])
 
@@ -161,7 +165,8 @@ def _may_end(ends: list[int], parts: Sequence[RealizedPart]) -> bool:
     spans = list(zip(parts, last, strict=True))
     return all(
         any(
-            end == stop or (part.op in PARAMETER_FREE and stop - part.channels < end < stop)
+            end == stop
+            or (not OPERATIONS[part.op].has_weights and stop - part.channels < end < stop)
             for part, stop in spans
         )
         for end in ends

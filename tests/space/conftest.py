@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.parts import PARAMETER_FREE, Part
+from partialnas.space.arch.parts import Part
 from partialnas.space.arch.ratio import LearnedRatio
 
 OPS = ("conv", "channel", "spatial", "self", "pool", "identity")
@@ -57,7 +57,7 @@ def learning_blocks(draw: st.DrawFn, width: int, terms: dict[str, Any], most: in
     count = draw(st.integers(2, min(8, width)))
     ops: list[Any] = []
     for _ in range(count):
-        taken = ops[-1] if ops and ops[-1] in PARAMETER_FREE else None
+        taken = ops[-1] if ops and ops[-1] in ("pool", "identity") else None
         ops.append(draw(st.sampled_from([op for op in OPS if op != taken])))
     learned = draw(st.sets(st.integers(0, count - 2), min_size=1, max_size=min(most, count - 1)))
     ratio = LearnedRatio(**{"grain": draw(st.integers(1, 3)), "start": Fraction(1, count), **terms})

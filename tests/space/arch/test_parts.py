@@ -14,7 +14,6 @@ from partialnas.space.arch.architecture import Block
 from partialnas.space.arch.parts import (
     MAX_SIZES,
     LearningSettings,
-    Op,
     Part,
     RealizedPart,
     legal_sizes,
@@ -22,7 +21,7 @@ from partialnas.space.arch.parts import (
 from partialnas.space.arch.ratio import LearnedRatio
 
 
-def block_of(ops: Sequence[Op], positions: Sequence[int] = (0,), **terms: Any) -> Block:
+def block_of(ops: Sequence[str], positions: Sequence[int] = (0,), **terms: Any) -> Block:
     share = Fraction(1, len(ops))
     learned = LearnedRatio(**{"grain": 1, "start": share, **terms})
     parts = [
@@ -87,7 +86,7 @@ def test_gates_double_the_size_as_far_as_the_width_lets(width: int, grain: int) 
 
 
 def test_learning_starts_from_the_legal_sizes_next_to_the_share() -> None:
-    def start(width: int, *ops: Op, **terms: Any) -> list[int]:
+    def start(width: int, *ops: str, **terms: Any) -> list[int]:
         return [part.channels for part in block_of(ops, **terms).realize(width).parts]
 
     assert start(20, "conv", "identity", grain=4, start="1/4") == [4, 16]

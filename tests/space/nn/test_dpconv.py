@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.parts import Op, Part
+from partialnas.space.arch.parts import Part
 from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.cost.formulas import mixer_cost
 from partialnas.space.deploy.freeze import learned_mixers
@@ -27,7 +27,7 @@ Shake = Callable[[nn.Module, int], None]
 Strategies = Callable[..., st.SearchStrategy[Architecture]]
 
 
-def block_of(*ops: Op, width: int = 12, positions: tuple[int, ...] = (0,), **terms: Any) -> Any:
+def block_of(*ops: str, width: int = 12, positions: tuple[int, ...] = (0,), **terms: Any) -> Any:
     """A block as built: equal parts, those at these positions learned."""
     share = Fraction(1, len(ops))
     learned = LearnedRatio(**{"grain": 1, "start": share, **terms})
@@ -42,7 +42,7 @@ def block_of(*ops: Op, width: int = 12, positions: tuple[int, ...] = (0,), **ter
     return Block(parts=tuple(parts)).realize(width)
 
 
-def mixer_of(shake: Shake, *ops: Op, **settings: Any) -> Any:
+def mixer_of(shake: Shake, *ops: str, **settings: Any) -> Any:
     mixer = build_mixer(block_of(*ops, **settings), dropout=0.0)
     shake(mixer, 0)
     return mixer.double().eval()
@@ -159,7 +159,7 @@ def tied(shares: Tensor) -> bool:
 def test_convolutions_and_idle_parts_are_what_masks_say_and_so_are_their_gradients(
     shake: Shake, kinds: str, weights: list[float], ramp: float, seed: int
 ) -> None:
-    ops: list[Op] = ["conv" if kind == "c" else "identity" for kind in kinds]
+    ops: list[str] = ["conv" if kind == "c" else "identity" for kind in kinds]
     mixer = mixer_of(shake, *ops, width=9, positions=tuple(range(len(ops) - 1)))
     shake(mixer, seed)
     own = weights[: len(ops)]
@@ -180,13 +180,13 @@ def test_convolutions_and_idle_parts_are_what_masks_say_and_so_are_their_gradien
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-OPS: list[Op] = ["conv", "channel", "spatial", "self", "pool", "identity"]
+OPS: list[str] = ["conv", "channel", "spatial", "self", "pool", "identity"]
 
 
 @pytest.mark.parametrize("neighbour", OPS)
 @pytest.mark.parametrize("own", ["conv", "self"])
 def test_a_boundarys_gradient_is_the_slope_of_the_loss(
-    shake: Shake, own: Op, neighbour: Op
+    shake: Shake, own: str, neighbour: str
 ) -> None:
     mixer = mixer_of(shake, own, neighbour)
     x = torch.randn(3, 12, 4, 4, dtype=torch.float64)
@@ -209,7 +209,7 @@ def test_a_boundarys_gradient_is_the_slope_of_the_loss(
 
 @pytest.mark.parametrize("ops", [("conv", "identity"), ("identity", "conv"), ("conv", "conv")])
 def test_hard_boundaries_that_learn_know_what_more_and_fewer_channels_bring(
-    shake: Shake, ops: tuple[Op, ...]
+    shake: Shake, ops: tuple[str, ...]
 ) -> None:
     mixer = mixer_of(shake, *ops)
     x = torch.randn(3, 12, 4, 4, dtype=torch.float64)
