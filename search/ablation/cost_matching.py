@@ -10,7 +10,8 @@ from partialnas.search.study.variant import Variant
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin
-from partialnas.space.cost.match_cost import cost_matched_twin, formula_cost
+from partialnas.space.cost.cost import formula_cost
+from partialnas.space.cost.match_cost import cost_matched_twin
 from partialnas.space.cost.match_latency import latency_matched_twin
 
 

@@ -7,13 +7,11 @@ nothing. `macs` counts all of that, `macs_core` only convolutions and matrix pro
 are of the training form in evaluation mode, for one image.
 """
 
+from typing import Literal
+
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.cost.formulas import (
-    NetworkCost,
-    cost_rows,
-    sum_costs,
-)
+from partialnas.space.cost.formulas import NetworkCost, cost_rows, sum_costs
 from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 
@@ -33,3 +31,15 @@ def cost(architecture: Architecture, input_spec: InputSpec) -> NetworkCost:
     counted = tuple(cost_rows(architecture, blocks, input_spec))
     whole = sum_costs(counted)
     return NetworkCost(whole.params, whole.macs, whole.macs_core, whole.activations, counted)
+
+
+def formula_cost(
+    architecture: Architecture, quantity: Literal["macs", "params"], input_spec: InputSpec
+) -> float:
+    """Return one quantity of a network's cost.
+
+    Raises:
+        UserError: the input is too small, or the budget is out of reach.
+    """
+    counted = cost(architecture, input_spec)
+    return float(counted.macs if quantity == "macs" else counted.params)

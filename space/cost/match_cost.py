@@ -9,10 +9,8 @@ whole channels let it, and leaves the MLP ratio as it is unless channels are too
 import math
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Literal
 
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import (
     MAX_WIDTH_FACTOR,
@@ -22,24 +20,9 @@ from partialnas.space.arch.resizing import (
     WidthGrid,
     within_tolerance,
 )
-from partialnas.space.cost.cost import cost
 from partialnas.space.errors import UserError
 
 _TRIES = 32
-
-
-def formula_cost(
-    architecture: Architecture,
-    quantity: Literal["macs", "params"],
-    input_spec: InputSpec,
-) -> float:
-    """What a network costs by formula: with learned ratios, at their budget.
-
-    Raises:
-        UserError: the input is too small, or the budget is out of reach.
-    """
-    counted = cost(architecture, input_spec)
-    return float(counted.macs if quantity == "macs" else counted.params)
 
 
 def cost_matched_twin(

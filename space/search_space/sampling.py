@@ -16,6 +16,7 @@ from partialnas.space.search_space.dynamic_programming import (
     WitnessAlgebra,
     count_points,
 )
+from partialnas.space.search_space.feasible import FeasibleSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +68,6 @@ def _redraw(layout: ChoiceTree, chosen: Assignment, scopes: set[Scope], rng: "Rn
     return layout.walk(lambda choice, _: kept.get(choice.key) or _any_level(choice, rng))
 
 
-if TYPE_CHECKING:
-    from partialnas.space.search_space.space import Space
-
 _DRAWS = 64
 _HOPELESS = 5
 _LEADS = 3
@@ -86,7 +84,7 @@ class _Candidate(NamedTuple):
     chosen: Assignment
 
 
-def sample_feasible(space: "Space", rng: "Rng") -> Assignment:
+def sample_feasible(space: FeasibleSet, rng: "Rng") -> Assignment:
     """Random choices that are in the space.
 
     Draws at random; where none of many draws satisfies the constraints, walks from the nearest
@@ -114,11 +112,11 @@ def sample_feasible(space: "Space", rng: "Rng") -> Assignment:
     return nearest[random_index(rng, len(nearest))]
 
 
-def _candidate(space: "Space", chosen: Assignment) -> _Candidate:
+def _candidate(space: FeasibleSet, chosen: Assignment) -> _Candidate:
     return _Candidate(space.total_violation(space.decoder.architecture(chosen)), chosen)
 
 
-def _drawn(space: "Space", rng: "Rng", patience: int) -> list[_Candidate]:
+def _drawn(space: FeasibleSet, rng: "Rng", patience: int) -> list[_Candidate]:
     """Random candidates: the first that satisfies the constraints, or else many that do not.
 
     Gives up where none of the first `patience` draws can be made one that builds.
@@ -157,7 +155,7 @@ class _Buildable(WitnessAlgebra):
         return True
 
 
-def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
+def _rare(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
     """What can be built where random choices never can, if it is found in reasonable time."""
     try:
         chosen = DynamicProgram(space.decoder, _Buildable(space.decoder, rng), _STEPS).solve()
@@ -168,19 +166,19 @@ def _rare(space: "Space", rng: "Rng") -> list[_Candidate]:
     return [_candidate(space, chosen)]
 
 
-def _is_small(space: "Space") -> bool:
+def _is_small(space: FeasibleSet) -> bool:
     counted = count_points(space.decoder, 10 * _ENUMERATED)
     return counted is not None and counted[1] <= _ENUMERATED
 
 
-def _buildable(space: "Space", ways: Iterable[Assignment]) -> Iterator[_Candidate]:
+def _buildable(space: FeasibleSet, ways: Iterable[Assignment]) -> Iterator[_Candidate]:
     """Those of these choices that can be built."""
     for chosen in ways:
         with suppress(UserError):
             yield _candidate(space, chosen)
 
 
-def _approach(space: "Space", candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
+def _approach(space: FeasibleSet, candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
     """The nearest candidates, each moved closer to the constraints while that is possible."""
     leads = sorted(candidates, key=lambda candidate: candidate.excess)[:_LEADS]
     budget = iter(range(_EVALUATIONS))
@@ -192,7 +190,7 @@ def _approach(space: "Space", candidates: list[_Candidate], rng: "Rng") -> list[
     return reached
 
 
-def _descend(space: "Space", lead: _Candidate, budget: Iterator[int], rng: "Rng") -> _Candidate:
+def _descend(space: FeasibleSet, lead: _Candidate, budget: Iterator[int], rng: "Rng") -> _Candidate:
     """Goes through the choices in random order, each set to its best, until none gets better."""
     while True:
         start = lead.excess
@@ -207,7 +205,7 @@ def _descend(space: "Space", lead: _Candidate, budget: Iterator[int], rng: "Rng"
 
 
 def _moves(
-    space: "Space", lead: _Candidate, choice: Choice, budget: Iterator[int]
+    space: FeasibleSet, lead: _Candidate, choice: Choice, budget: Iterator[int]
 ) -> Iterator[_Candidate]:
     current = lead.chosen.get(choice.key)
     for level in choice.axis.levels if current else ():
@@ -216,7 +214,7 @@ def _moves(
             yield from islice(_buildable(space, ways), 1)
 
 
-def _nothing_builds(space: "Space", rng: "Rng") -> str:
+def _nothing_builds(space: FeasibleSet, rng: "Rng") -> str:
     (stage, block), reason = next(space.decoder.invalid_blocks(sample_assignment(space.choice_tree, rng)))
     return (
         "no network of this space can be built, as far as looked; for one, "
@@ -224,7 +222,7 @@ def _nothing_builds(space: "Space", rng: "Rng") -> str:
     )
 
 
-def _out_of_reach(space: "Space", nearest: Assignment, *, everywhere: bool) -> str:
+def _out_of_reach(space: FeasibleSet, nearest: Assignment, *, everywhere: bool) -> str:
     lines = space.constraints.violations(space.cost(space.decoder.architecture(nearest)))
     where = "of this space" if everywhere else "found in this space"
     return (

@@ -4,14 +4,11 @@ import math
 import random
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from partialnas.space.axes.decoder import Assignment
 from partialnas.space.search_space.dynamic_programming import count_points
+from partialnas.space.search_space.feasible import FeasibleSet
 from partialnas.space.search_space.sampling import repair, sample_assignment
-
-if TYPE_CHECKING:
-    from partialnas.space.search_space.space import Space
 
 ENUMERATED = 1000
 """Up to so many combinations are enumerated to count distinct networks."""
@@ -53,7 +50,7 @@ def _number(count: int) -> str:
     return f"{count:,}" if count < 10**9 else f"{Decimal(count):.3g}"
 
 
-def space_size(space: "Space") -> SpaceSize:
+def space_size(space: FeasibleSet) -> SpaceSize:
     """The size of a space: counted by recursion, enumerated if small, or else estimated."""
     counted = count_points(space.decoder)
     if counted and counted[1] <= ENUMERATED:
@@ -63,7 +60,7 @@ def space_size(space: "Space") -> SpaceSize:
     return _estimated(space, counted)
 
 
-def _enumerated(space: "Space", combinations: int) -> SpaceSize:
+def _enumerated(space: FeasibleSet, combinations: int) -> SpaceSize:
     digests = [
         architecture.digest
         for chosen in space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
@@ -72,7 +69,7 @@ def _enumerated(space: "Space", combinations: int) -> SpaceSize:
     return SpaceSize(len(digests), combinations, len(set(digests)))
 
 
-def _estimated(space: "Space", counted: tuple[int, int] | None) -> SpaceSize:
+def _estimated(space: FeasibleSet, counted: tuple[int, int] | None) -> SpaceSize:
     """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
 
     Where the buildable ways are counted, only the share of them within the constraints is open;
@@ -99,7 +96,7 @@ def _estimated(space: "Space", counted: tuple[int, int] | None) -> SpaceSize:
     return SpaceSize(counted[0] * hit // weight, counted[1], exact=False, error=error)
 
 
-def _buildable(space: "Space", rng: random.Random) -> list[Assignment]:
+def _buildable(space: FeasibleSet, rng: random.Random) -> list[Assignment]:
     """Random ways of choosing that can be built, fewer of them where these are hard to find."""
     found: list[Assignment] = []
     failures = 0

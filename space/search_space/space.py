@@ -8,16 +8,13 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.axis import Level, evaluation_order
-from partialnas.space.axes.choices import Choice, ChoiceTree, Point, choice_name
+from partialnas.space.axes.choices import Choice, Point, choice_name
 from partialnas.space.axes.decoder import Assignment, Decoder
 from partialnas.space.axes.levels import Label
 from partialnas.space.axes.spec import Base, SpaceSpec
-from partialnas.space.cost.cost import cost
-from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.mac_budget import budget_limits
 from partialnas.space.errors import UserError
 from partialnas.space.search_space.dynamic_programming import count_points
-from partialnas.space.search_space.feasible import _NO_COST
+from partialnas.space.search_space.feasible import FeasibleSet
 from partialnas.space.search_space.locate import locate
 from partialnas.space.search_space.sampling import sample_feasible
 from partialnas.space.search_space.size import SpaceSize, space_size
@@ -40,7 +37,7 @@ class OptunaTrial(Protocol):
         """One of the choices."""
 
 
-class Space:
+class Space(FeasibleSet):
     """A set of architectures: those that the choices on its axes build, within its constraints.
 
     A *choice* is one dimension (an axis at one scope, such as `ratio@stage2`); a *point* names
@@ -65,11 +62,7 @@ class Space:
         axes = [axis.to_axis(name) for name, axis in spec.axes.items()]
         self.base = base
         self.spec = spec
-        self.input_spec = input_spec
-        self.constraints = spec.constraints
-        self.decoder = Decoder(base, evaluation_order(axes))
-        self.choice_tree = ChoiceTree(self.decoder)
-        self.constrained = any(self.constraints.stated()) or self.decoder.may_conflict
+        super().__init__(Decoder(base, evaluation_order(axes)), spec.constraints, input_spec)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], input_spec: InputSpec) -> "Space":
@@ -80,38 +73,6 @@ class Space:
         """
         both = validate_as(_Document, data, "not a space")
         return cls(both.base, both.space, input_spec)
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """All choices, active or not, in the order in which they are made and encoded."""
-        return self.choice_tree.choices
-
-    def cost(self, architecture: Architecture) -> NetworkCost:
-        """What an architecture costs at the space's input and number of classes.
-
-        Raises:
-            UserError: the budget of its learned ratios is out of reach.
-        """
-        return cost(architecture, self.input_spec)
-
-    def feasible_architecture(self, chosen: Assignment) -> Architecture | None:
-        """The architecture of these choices, if it can be built and satisfies the constraints."""
-        try:
-            architecture = self.decoder.architecture(chosen)
-        except UserError:
-            return None
-        return architecture if self._satisfies(architecture) else None
-
-    def _satisfies(self, architecture: Architecture) -> bool:
-        return not self.constrained or not self.total_violation(architecture)
-
-    def total_violation(self, architecture: Architecture) -> float:
-        """How far an architecture is from the constraints and its budget's reach: 0 where in."""
-        budget = budget_limits(architecture, self.input_spec)
-        if budget is not None and budget.relative_gap:
-            return _NO_COST + budget.relative_gap
-        bounded = any(self.constraints.stated())
-        return self.constraints.total_violation(cost(architecture, self.input_spec)) if bounded else 0.0
 
     def architecture(self, point: Mapping[str, Label]) -> Architecture:
         """The architecture that a point builds.
@@ -179,7 +140,7 @@ class Space:
     def locate(self, architecture: Architecture) -> Point | None:
         """A point that builds exactly this network; None if the space does not hold it."""
         chosen = locate(self.decoder, architecture)
-        if chosen is None or not self._satisfies(architecture):
+        if chosen is None or not self.satisfies(architecture):
             return None
         return _point(self.choice_tree.walk(lambda choice, _: chosen[choice.key]))
 

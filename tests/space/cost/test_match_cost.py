@@ -16,8 +16,8 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin, width_change
-from partialnas.space.cost.cost import cost
-from partialnas.space.cost.match_cost import cost_matched_twin, formula_cost
+from partialnas.space.cost.cost import cost, formula_cost
+from partialnas.space.cost.match_cost import cost_matched_twin
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
 from partialnas.space.nn.op_counter import count_ops

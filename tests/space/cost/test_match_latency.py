@@ -9,7 +9,7 @@ import pytest
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin
-from partialnas.space.cost.match_cost import formula_cost
+from partialnas.space.cost.cost import formula_cost
 from partialnas.space.cost.match_latency import latency_matched_twin
 
 PLAN = Plan(stem_stride=2, width=16, depths=(1, 1, 2, 1), head_width=256, parts=3)

@@ -327,7 +327,7 @@ def test_a_change_that_steers_nothing_walks_through_no_choices(
         asked.append(choice.name)
         return active(self, choice, so_far)
 
-    monkeypatch.setattr(ChoiceTree, "active", noting)
+    monkeypatch.setattr(ChoiceTree, "is_active", noting)
     for name, walks in ((ratio, False), (parts, True)):
         choice = next(each for each in paper.choices if each.name == name)
         (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]
