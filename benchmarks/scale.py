@@ -69,7 +69,7 @@ def long_ledger(folder: Path) -> None:
     """What a study of many trials takes to carry on, and to be looked at."""
     progress, total = Progress(Console(file=io.StringIO())), list[float]()
     with Ledger.open(folder) as ledger:
-        study = Study.model_validate_json(ledger.meta["frozen"])
+        study = Study.model_validate(ledger.study.frozen)
     prepared = resolve_study(study, Path())
     with timed("open the ledger to write", total):
         ledger = open_ledger(prepared, folder, progress)

@@ -1,6 +1,5 @@
 """The trials of a study by arm, with its design: what effects are computed from."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ import pandas as pd
 from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.provenance import StudyId
 from partialnas.analysis.frames.selection import select_condition
-from partialnas.runs.config.design import Design, SequentialSeeds, design_of, sequential_of
+from partialnas.runs.config.design import Design, SequentialSeeds
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import settings_under
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 
 
@@ -48,9 +47,7 @@ class _Study:
     """A ledger's trials by arm and what it knows of itself."""
 
     frame: pd.DataFrame
-    frozen: dict[str, Any]
-    design: Design | None
-    sequential: SequentialSeeds | None
+    recorded: RecordedStudy
 
 
 def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None = None) -> ArmRows:
@@ -74,16 +71,15 @@ def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None =
 def is_search(folder: Path) -> bool:
     """Whether a study searches, so that its named arms are baselines beside a front."""
     with Ledger.open(folder) as ledger:
-        return json.loads(ledger.meta.get("frozen", "{}")).get("search") is not None
+        return ledger.study.is_search
 
 
 def _study(folder: Path, condition: str | None) -> _Study:
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
+        recorded = ledger.study
     frame = select_condition(load_arm_trials(folder), condition)
     _require_one_condition(folder, frame)
-    frozen = json.loads(meta.get("frozen", "{}"))
-    return _Study(frame, frozen, design_of(meta), sequential_of(meta))
+    return _Study(frame, recorded)
 
 
 def _require_one_condition(folder: Path, frame: pd.DataFrame) -> None:
@@ -98,7 +94,7 @@ def _require_one_condition(folder: Path, frame: pd.DataFrame) -> None:
 def _require_alike(paths: Sequence[Path | str], studies: Sequence[_Study], condition: str) -> None:
     """Refuses studies that were not trained alike, with what differs."""
     parts = [
-        {part: settings_under(study.frozen, condition)[part] for part in ("task", "recipe")}
+        {part: study.recorded.settings(condition)[part] for part in ("task", "recipe")}
         for study in studies
     ]
     first = _flat(parts[0])
@@ -127,25 +123,25 @@ def _flat(settings: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 
 def _one(study: _Study) -> ArmRows:
     own = study.frame
-    planned = [arm.name for arm in study.design.arms] if study.design else []
-    arms = tuple(dict.fromkeys([*planned, *study.frozen.get("arms", {}), *own["arm"]]))
+    planned = [arm.name for arm in study.recorded.design.arms] if study.recorded.design else []
+    arms = tuple(dict.fromkeys([*planned, *study.recorded.frozen.get("arms", {}), *own["arm"]]))
     if not arms:
         raise UserError("no arms: nothing to compare; `partialnas pareto` draws what was searched")
     return ArmRows(
         frame=own,
         arms=arms,
-        design=study.design,
+        design=study.recorded.design,
         studies=own.attrs["studies"],
         seeds=_seeds(study, arms),
-        sequential=study.sequential,
+        sequential=study.recorded.sequential,
     )
 
 
 def _seeds(study: _Study, arms: Sequence[str]) -> dict[str, int]:
     """How many seeds each arm should have, by the study or by the rule that added some."""
-    if study.sequential is not None:
-        return study.sequential.seeds
-    stated = study.frozen.get("seeds", 0)
+    if study.recorded.sequential is not None:
+        return study.recorded.sequential.seeds
+    stated = study.recorded.frozen.get("seeds", 0)
     number = stated["min"] if isinstance(stated, Mapping) else stated
     return dict.fromkeys(arms, int(number))
 

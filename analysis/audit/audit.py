@@ -1,6 +1,6 @@
 """How far a study's short trainings can be trusted: what its audit found, as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,7 @@ from partialnas.analysis.stats.rank_intervals import SeedNoise, pooled_seed_nois
 from partialnas.runs.config.design import StudyStage
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import (
-    Fidelity,
-    fidelities,
-    format_epochs,
-    longer_audit_stages,
-)
+from partialnas.runs.ledger.study_meta import Fidelity, RecordedStudy, format_epochs
 from partialnas.space.errors import UserError
 
 Floats = ranking.Floats
@@ -113,20 +108,20 @@ def load_audit(folder: str | Path, stage: str | None = None, *, metric: str | No
     """
     folder = Path(folder)
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-    return audit_from_trials(folder, meta, load(folder, stage=None), stage, metric=metric)
+        study = ledger.study
+    return audit_from_trials(folder, study, load(folder, stage=None), stage, metric=metric)
 
 
 def audit_from_trials(
     folder: Path,
-    meta: Mapping[str, str],
+    recorded: RecordedStudy,
     whole: pd.DataFrame,
     stage: str | None = None,
     *,
     metric: str | None = None,
 ) -> Audit:
     """The same of a study whose trials have been loaded, those of all stages."""
-    stages = longer_audit_stages(meta)
+    stages = recorded.longer_audit_stages
     name = stage or next(reversed(stages), "")
     if name not in stages:
         there = f"; there are {', '.join(stages)}" if stages else ""
@@ -134,7 +129,7 @@ def audit_from_trials(
         raise UserError(f"{folder}: has {told}; see `partialnas audit --help`")
     frame = whole[whole["condition"].eq(stages[name].condition)]
     frame.attrs = whole.attrs
-    ways = fidelities(meta, stages[name].condition)
+    ways = recorded.fidelities(stages[name].condition)
     longer = format_epochs(int(stages[name].recipe["epochs"]))
     study = frame[frame["stage"].eq("")]
     study.attrs = whole.attrs
@@ -346,11 +341,13 @@ def ranks_of(
     rows = aggregate(trials, {quantity.key: quantity.better})
     sign = 1.0 if quantity.better == "max" else -1.0
     scores = sign * rows[quantity.key].to_numpy(float)
-    found = rank_intervals(scores, rows["n"].to_numpy(float), between_seeds).set_index(rows.index)
+    ranks = rank_intervals(scores, rows["n"].to_numpy(float), between_seeds)
     names = network_names(rows)
     members = front_names(trials, quantity)
     facts = {"network": names, "on_front": names.isin(members), "value": rows[quantity.key]}
-    table = pd.DataFrame({**facts, "n": rows["n"]}).join(found)
+    intervals = {"rank": ranks.rank, "rank_low": ranks.low, "rank_high": ranks.high}
+    table = pd.DataFrame({**facts, "n": rows["n"], **intervals})
+    table = table.astype(dict.fromkeys(intervals, "Int64"))
     table["of"] = int(table["rank"].notna().sum())
     shown = table[table["rank"].notna() & (table["on_front"] | table["rank"].le(most))]
     return shown.sort_values("rank", kind="stable").reset_index(drop=True)

@@ -13,7 +13,6 @@ from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.analysis.frames.selection import default_axes
 from partialnas.analysis.pareto.front import front
-from partialnas.runs.config.design import design_of, stages_of
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -70,7 +69,7 @@ def _ranked(frame: pd.DataFrame, top: str) -> pd.DataFrame:
 def _baselines(folder: str | Path, frame: pd.DataFrame, chosen: dict[str, str]) -> dict[str, str]:
     """What chosen arms of an ablation are compared with."""
     with Ledger.open(Path(folder)) as ledger:
-        design = design_of(ledger.meta)
+        design = ledger.study.design
     against = [arm.against for arm in design.arms if arm.name in chosen] if design else []
     digests = dict(zip(frame["arm"], frame["digest"], strict=True))
     return {name: digests[name] for name in against if name is not None and name in digests}
@@ -90,7 +89,7 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> pd.DataFra
         UserError: the study has no such stage.
     """
     with Ledger.open(Path(folder)) as ledger:
-        stages = stages_of(ledger.meta)
+        stages = ledger.study.stages
     if stage not in stages:
         there = f"; there are {', '.join(stages)}" if stages else ""
         raise UserError(f"{folder}: has no stage {stage!r}{there}; see `partialnas confirm --help`")

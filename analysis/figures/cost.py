@@ -1,6 +1,5 @@
 """What each block of a network costs: stacked bars of multiply-accumulates and parameters."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,10 @@ from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
 from partialnas.analysis.plotting.style import MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import task_under
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,15 +85,15 @@ def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
     own = zip(*(trials[key] for key in ("trial", "condition", "study", "label")), strict=True)
     rows = []
     with Ledger.open(folder) as ledger:
-        tasks = json.loads(ledger.meta["task"])
+        tasks = ledger.study.tasks
         proposals = {row.number: row for row in ledger.proposals()}
         for number, condition, study, label in own:
             row = ledger.trial(int(number))
             subject = parse_subject(proposals[row.proposal].subject)
             network = final_subject(subject, ledger.last_ratios(row.key))
             if isinstance(network, Architecture):
-                task = task_under(tasks, str(condition))
-                counted = cost(network, task.input_spec)
+                task = tasks[str(condition)]
+                counted = compute_cost(network, task.input_spec)
                 rows += [
                     (study, str(folder), row.number, label, each.name, _part(each.name),
                      each.params, each.macs, each.macs_core, each.activations)

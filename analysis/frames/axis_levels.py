@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.runs.config.design import design_of
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow
 from partialnas.space.errors import UserError
@@ -46,7 +45,7 @@ def load_axis_levels(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFram
 
 def _of_study(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     with Ledger.open(folder) as ledger:
-        design = design_of(ledger.meta)
+        design = ledger.study.design
         proposal = {trial.number: trial.proposal for trial in ledger.trials()}
         wanted = {proposal[number] for number in rows["trial"]}
         noted = _points(ledger.proposals(), wanted)

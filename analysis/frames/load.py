@@ -1,6 +1,5 @@
 """Ledgers in, one tidy table of trials out."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from partialnas.analysis.frames import timings as measured
-from partialnas.analysis.frames.provenance import study_id
-from partialnas.runs.config.design import design_of, stages_of
+from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.column_store import columns_of_kind
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
+from partialnas.runs.ledger.study_meta import condition_of, stage_of
 from partialnas.runs.records.measurement import Columns, MeasurementTable
 from partialnas.runs.system.allocator import gc_paused
 from partialnas.space.errors import UserError
@@ -40,27 +38,42 @@ _WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 def load(
     paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
 ) -> pd.DataFrame:
-    """The trials of one or several studies as a tidy table: one row a trial, failed ones included.
+    """Return the trials of one or several studies as a tidy frame, one row per trial.
 
-    Costs are those of the network (see `quantities` for units), measured columns are those of its
-    measurement by the study's protocol (see `measured`), with learned ratios of the static network
-    that they froze to. `baseline` marks the named arms beside a search; `condition` is the one of
-    the study's conditions that a trial was run under, empty where it has none; `full_fidelity` is
-    the number of epochs that a trial is trained in full. `attrs["objectives"]`
-    tells the directions that the first study states, `attrs["reference_point"]` the corner of the
-    hypervolume that it has stored, `attrs["limits"]` by folder the limits that each study states,
-    `attrs["studies"]` which studies they are.
-    `warnings` counts the signs of failure that learned ratios showed (see `partialnas status`).
+    Failed trials are included. Costs are those of the network (see `QUANTITIES` for units);
+    measured columns hold the measurement of the network under the study's protocol, for learned
+    ratios that of the static network that they froze to. `baseline` marks the named arms of a
+    search; `condition` is the study's condition that a trial ran under, or empty; `full_fidelity`
+    is the number of epochs of a full training; `warnings` counts the failure signs of learned
+    ratios (see `partialnas status`).
+
+    The frame is plain data. Functions that need objectives, limits or the reference point of the
+    studies read them from the ledgers that the column `folder` names; `load_trials` returns the
+    trials with these settings.
 
     Args:
-        paths: the studies' folders.
-        stage: the later stage (`partialnas confirm`) whose trials are wanted; without one those of
-            the studies themselves, with None all.
-        timing: which measurements count in the place of those by the study's protocol: settings
-            that replace its own, such as `batch_size=1,device=H100` (see `runs.timings.Way`).
+        paths: folders of the studies.
+        stage: later stage (`partialnas confirm`) whose trials are returned; empty for those of
+            the studies themselves, None for all.
+        timing: settings that replace those of the study's measuring protocol, such as
+            `batch_size=1,device=H100` (see `TimingSetup`). The column `timing_setup` then
+            repeats them.
 
     Raises:
-        UserError: no folder given, one holds no ledger, or `timing` makes no sense.
+        UserError: no folder given, one holds no ledger, or `timing` is invalid.
+        MachineError: a ledger is damaged or cannot be read.
+    """
+    trials = load_trials(paths, stage=stage, timing=timing)
+    return trials.frame if timing is None else trials.frame.assign(**{TIMING_COLUMN: timing})
+
+
+def load_trials(
+    paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
+) -> Trials:
+    """Return the trials of `load` with the settings of their studies.
+
+    Raises:
+        UserError: no folder given, one holds no ledger, or `timing` is invalid.
         MachineError: a ledger is damaged or cannot be read.
     """
     named = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -69,22 +82,12 @@ def load(
     folders = [*dict.fromkeys(map(Path, named))]
     with gc_paused():
         studies = [_study(folder, timing) for folder in folders]
-    frame = pd.concat([trials for trials, _ in studies], ignore_index=True)
+    frame = pd.concat(studies, ignore_index=True)
     if stage is not None:
         frame = frame[frame["stage"].eq(stage)].reset_index(drop=True)
-    own = [key for key in frame.columns if key not in TRIAL_COLUMNS]
-    frame = cast_columns(frame[[*TRIAL_COLUMNS, *own]])
-    frame.attrs = {
-        "objectives": studies[0][1].get("objectives", {}),
-        "reference_point": studies[0][1].get("reference_point", {}),
-        "limits": {
-            str(folder): _limits(study, timing)
-            for folder, (_, study) in zip(folders, studies, strict=True)
-        },
-        "studies": [study_id(folder) for folder in folders],
-        "timing": timing,
-    }
-    return frame
+    metrics = [key for key in frame.columns if key not in TRIAL_COLUMNS]
+    frame = cast_columns(frame[[*TRIAL_COLUMNS, *metrics]])
+    return Trials.of_studies(frame, folders, timing)
 
 
 def empty_trials() -> pd.DataFrame:
@@ -92,13 +95,11 @@ def empty_trials() -> pd.DataFrame:
     return cast_columns(pd.DataFrame({key: pd.Series(dtype=object) for key in TRIAL_COLUMNS}))
 
 
-def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _study(folder: Path, timing: str | None) -> pd.DataFrame:
     """The trials of one ledger, and the study's frozen settings."""
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-        study: dict[str, Any] = json.loads(meta.get("frozen", "{}"))
-        study["reference_point"] = json.loads(meta.get("reference_point", "{}"))
-        columns, arms = ledger.trial_columns(*_READ), _arms(ledger, study)
+        study = ledger.study
+        columns, arms = ledger.trial_columns(*_READ), _arms(ledger)
         measurements, frozen = ledger.measurement_table(), ledger.frozen_digests()
         warned = Counter(w.key for w in ledger.warnings())
     trials = _trials(columns)
@@ -108,22 +109,21 @@ def _study(folder: Path, timing: str | None) -> tuple[pd.DataFrame, dict[str, An
         trials[field] = [each[place] for each in named]
     trials["measured"] = [*map(frozen.get, columns["key"], columns["digest"])]
     trials = trials.assign(
-        study=meta.get("study", folder.name),
+        study=study.name or folder.name,
         folder=str(folder),
-        baseline=trials["arm"].ne("") & (study.get("search") is not None),
+        baseline=trials["arm"].ne("") & study.is_search,
     )
-    stages, design = stages_of(meta), design_of(meta)
     parts = []
     for (condition, stage), part in trials.groupby(["condition", "stage"], sort=False):
-        settings = settings_under(study, str(condition))
-        if stage in stages:
-            settings["recipe"] = stages[stage].recipe
+        settings = study.settings(str(condition))
+        if stage in study.stages:
+            settings["recipe"] = study.stages[str(stage)].recipe
         parts.append(_under(part, measurements, settings, timing))
     table = pd.concat(parts or [_under(trials, MeasurementTable.from_records([]), {})]).sort_index()
-    for arm in design.arms if design else ():
+    for arm in study.design.arms if study.design else ():
         if "epochs" in arm.recipe:
             table.loc[table["arm"].eq(arm.name), "full_fidelity"] = arm.recipe["epochs"]
-    return table, study
+    return table
 
 
 def _under(
@@ -153,14 +153,6 @@ def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns=[*told])
 
 
-def _limits(study: dict[str, Any], timing: str | None) -> dict[str, Any]:
-    """The limits of a study; those on speeds are about its own way of measuring alone."""
-    limits: dict[str, Any] = study.get("limits", {})
-    if timing is None:
-        return limits
-    return {k: v for k, v in limits.items() if k not in QUANTITIES or not QUANTITIES[k].timed}
-
-
 class Named(NamedTuple):
     """What a trial was run for: its arm, under which condition, in which stage; empty for none."""
 
@@ -183,9 +175,10 @@ class _Arms(NamedTuple):
         return self.by_proposal.get(proposal) or self.by_digest.get(digest, _NOTHING)
 
 
-def _arms(ledger: Ledger, study: dict[str, Any]) -> _Arms:
+def _arms(ledger: Ledger) -> _Arms:
     """The arms of a study; not read where it names none."""
-    if study.get("search") is not None and not study.get("arms") and not stages_of(ledger.meta):
+    study = ledger.study
+    if study.is_search and not study.frozen.get("arms") and not study.stages:
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
     named = {row.number: Named(str(row.arm), condition_of(row), stage_of(row)) for row in rows}

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 from partialnas.space.values import digest
 
@@ -92,17 +93,22 @@ class Stamp:
         return _MARK + text.translate(_ESCAPED).replace("--", "-\\u002d")
 
 
+def identify_study(study: RecordedStudy, folder: Path) -> StudyId:
+    """Return name and digest of a recorded study."""
+    name = study.name or folder.name
+    frozen = study.meta.get("frozen", "")
+    return StudyId(name, study.identity["digest"] or digest([name, frozen]))
+
+
 def study_id(folder: Path) -> StudyId:
-    """The study of a ledger.
+    """Return the study of a folder.
 
     Raises:
         UserError: there is no ledger in the folder.
         MachineError: it is damaged or cannot be read.
     """
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-    name = meta.get("study", folder.name)
-    return StudyId(name, meta.get("study_digest") or digest([name, meta.get("frozen", "")]))
+        return identify_study(ledger.study, folder)
 
 
 def table_excerpt(table: pd.DataFrame) -> dict[str, Any]:

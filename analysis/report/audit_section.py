@@ -17,7 +17,8 @@ from partialnas.analysis.audit.audit import (
 from partialnas.analysis.audit.text import audit_caption, format_agreement, rank_note
 from partialnas.analysis.formats.text_table import TextTable, one_line, table_from_rows
 from partialnas.analysis.stats.rank_intervals import SeedNoise
-from partialnas.runs.ledger.study_meta import fidelities, longer_audit_stages
+from partialnas.analysis.frames.trials import Trials
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 
 UNRESOLVED_MARK = "≈"
@@ -83,39 +84,39 @@ class AuditSection:
     ranks: ProxyRanks | None = None
 
 
-def audit_stages(meta: Mapping[str, str]) -> set[str]:
+def audit_stages(study: RecordedStudy) -> set[str]:
     """The stages of a study that belong to its audits."""
-    longer = longer_audit_stages(meta)
+    longer = study.longer_audit_stages
     conditions = {stage.condition for stage in longer.values()}
-    repeats = {way.stage for each in conditions for way in fidelities(meta, each)}
+    repeats = {way.stage for each in conditions for way in study.fidelities(each)}
     return {*longer} | repeats
 
 
 def audit_sections(
-    folder: Path, meta: Mapping[str, str], frame: pd.DataFrame
+    folder: Path, study: RecordedStudy, trials: Trials
 ) -> list[AuditSection]:
     """The latest audit under each condition that has one.
 
     Args:
         folder: of the study.
-        meta: what its ledger knows of it.
-        frame: its trials, those of all stages, as `load` gives them.
+        study: as its ledger records it.
+        trials: its trials of all stages.
     """
-    latest = {stage.condition: name for name, stage in longer_audit_stages(meta).items()}
-    return [_view(folder, meta, frame, *each) for each in latest.items()]
+    latest = {stage.condition: name for name, stage in study.longer_audit_stages.items()}
+    return [_view(folder, study, trials, *each) for each in latest.items()]
 
 
 def _view(
-    folder: Path, meta: Mapping[str, str], frame: pd.DataFrame, condition: str, stage: str
+    folder: Path, study: RecordedStudy, trials: Trials, condition: str, stage: str
 ) -> AuditSection:
     heading = one_line(f"Short training under {condition}" if condition else "Short training")
     try:
-        audit = audit_from_trials(folder, meta, frame, stage)
+        audit = audit_from_trials(folder, study, trials, stage)
     except UserError as error:  # an audit that has only begun is no mistake of the reader's
         message = str(error).removeprefix(f"{folder}: ").capitalize()
         return AuditSection(condition=condition, heading=heading, message=message)
     agreed = proxy_agreement(audit)
-    table = network_ranks(audit, max_rank=len(audit.study)).set_index("network")
+    table = network_ranks(audit, max_rank=len(audit.study.frame)).set_index("network")
     head = f"Rank by {audit.quantity.name}"
     return AuditSection(
         condition=condition,

@@ -11,16 +11,15 @@ from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import task_under
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.formulas import NetworkCost
 from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
-from partialnas.space.errors import UserError
+from partialnas.space.errors import MachineError, UserError
 
 MOST_TRIALS = 12
 """Trials of one network that are listed."""
@@ -42,23 +41,20 @@ class NetworkDetails:
 
     Args:
         ledger: of the study.
-        tasks: what its `meta` says under `task`: one, or one for each condition.
         frame: its trials, as `load` gives them.
     """
 
-    def __init__(self, ledger: Ledger, tasks: Plain, frame: pd.DataFrame) -> None:
+    def __init__(self, ledger: Ledger, frame: pd.DataFrame) -> None:
         self._ledger = ledger
-        self._tasks = tasks
         self._frame = frame
         self._subjects = {row.digest: row for row in reversed(ledger.proposals())}
 
-    def describe(self, points: pd.DataFrame) -> dict[str, Plain]:
+    def describe(self, points: pd.DataFrame, x: Quantity, y: Quantity) -> dict[str, Plain]:
         """By id what is told of each point, as plain data that JSON takes.
 
         Args:
             points: as `told_points` gives them, all of one condition.
         """
-        x, y = points.attrs["x"], points.attrs["y"]
         trials = _by_network(self._frame, points, y)
         return {
             row["id"]: self._one(row, trials[row["id"]], x, y) for row in points.to_dict("records")
@@ -100,8 +96,8 @@ class NetworkDetails:
 
     def _task(self, condition: str) -> Task | None:
         try:
-            return task_under(self._tasks, condition)
-        except (ValueError, KeyError):
+            return self._ledger.study.tasks[condition]
+        except (ValueError, KeyError, MachineError):
             return None
 
     def _curves(self, trials: Sequence[Row], y: Quantity) -> Plain:
@@ -176,7 +172,7 @@ def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
     if not isinstance(subject, Architecture) or task is None:
         return []
     try:
-        counted, sizes = cost(subject, task.input_spec), uniform_sizes(subject, task.input_spec)
+        counted, sizes = compute_cost(subject, task.input_spec), uniform_sizes(subject, task.input_spec)
     except UserError:
         return []
     return _rows(counted, blocks_with_sizes(subject, sizes))

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from markupsafe import Markup, escape
 
 from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.formats.text_table import TextTable
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.ratios.tables import load_ratios, load_warnings, with_series
 from partialnas.analysis.report import tables as report_tables
 from partialnas.analysis.report.audit_section import AuditSection, audit_sections, audit_stages
@@ -57,7 +57,7 @@ def report_artefact(folder: Path | str, *, refresh: int | None = None) -> Artefa
     """
     told = _gathered(Path(folder))
     return Artefact(
-        studies=told.frame.attrs["studies"],
+        studies=told.trials.studies,
         query=Query(verb="report", arguments={}),
         texts={".html": render_page(_context(told, refresh))},
     )
@@ -86,7 +86,7 @@ class _Told(NamedTuple):
     """All that a report tells of a study, out of its ledger."""
 
     study: StudyFacts
-    frame: pd.DataFrame
+    trials: Trials
     fronts: list[FrontSection]
     effects: list[EffectsSection]
     ratios: TextTable | None
@@ -96,13 +96,13 @@ class _Told(NamedTuple):
 
 
 def _gathered(folder: Path) -> _Told:
-    frame = load(folder, stage=None)
-    own = frame[frame["stage"].eq("")]
-    own.attrs = frame.attrs
+    trials = load_trials(folder, stage=None)
+    frame = trials.frame
+    own = trials.where(frame["stage"].eq(""))
     with Ledger.open(folder) as ledger:
         study = study_facts(ledger, folder.name)
-        details = NetworkDetails(ledger, json.loads(study.meta.get("task", "{}")), own)
-        audits = audit_sections(folder, study.meta, frame)
+        details = NetworkDetails(ledger, own.frame)
+        audits = audit_sections(folder, study.recorded, trials)
         ranks = {each.condition: each.ranks for each in audits if each.ranks}
         fronts = front_sections(own, details, ranks)
         learns = details.has_learned_ratios
@@ -110,9 +110,9 @@ def _gathered(folder: Path) -> _Told:
     warned = load_warnings(folder, series)
     return _Told(
         study=study,
-        frame=frame,
+        trials=trials,
         fronts=fronts,
-        effects=[] if study.is_search else effects_sections(folder, own),
+        effects=[] if study.is_search else effects_sections(folder, own.frame),
         ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
         stages=[*_stages(folder, study)],
         audits=audits,
@@ -121,7 +121,7 @@ def _gathered(folder: Path) -> _Told:
 
 
 def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
-    of_audits = audit_stages(study.meta)
+    of_audits = audit_stages(study.recorded)
     for name in study.stages:
         if name in of_audits:
             continue
@@ -132,7 +132,7 @@ def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
 
 
 def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
-    study, frame = told.study, told.frame
+    study, frame = told.study, told.trials.frame
     design = study.design
     tables = [
         report_tables.arms_sheet(design) if design else None,
@@ -142,7 +142,7 @@ def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
     networks = {key: value for view in told.fronts for key, value in view.networks.items()}
     return {
         "study": study,
-        "digest": frame.attrs["studies"][0].digest,
+        "digest": told.trials.studies[0].digest,
         "refresh": refresh,
         "state": _state(study),
         "banners": _banners(study, refresh),
@@ -190,7 +190,7 @@ def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
 
 def _numbers(told: _Told) -> list[tuple[str, str]]:
     """The figures at the top: what, and how many."""
-    study, frame = told.study, told.frame
+    study, frame = told.study, told.trials.frame
     bad = sum(study.states.get(state, 0) for state in ("failed", "timeout"))
     on_front = sum(view.on_front for view in told.fronts)
     seeds = frame.loc[frame["state"].eq("done"), "seed"].nunique()

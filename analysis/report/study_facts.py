@@ -1,6 +1,5 @@
 """What a ledger knows of its study, as a reader of the report wants it."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +8,10 @@ import yaml
 
 from partialnas.analysis.formats.caption_sentences import hide_path
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.runs.config.design import Design, StudyStage, design_of, stages_of
+from partialnas.runs.config.design import Design, StudyStage
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TRIAL_STATES, EnvironmentTrials
-from partialnas.runs.ledger.study_meta import is_dry_run
+from partialnas.runs.ledger.study_meta import RecordedStudy, is_dry_run
 from partialnas.runs.ledger.usage import ComputeUsage, DeviceShare, compute_usage
 
 Plain = dict[str, Any]
@@ -31,7 +30,7 @@ class StudyFacts:
         name: of the study.
         question: that it asks; empty where it asks none.
         frozen: its settings.
-        meta: everything that the ledger knows of it.
+        recorded: the study as its ledger records it.
         design: of an ablation.
         stages: later ones, by name.
         states: how many trials are in each state.
@@ -46,7 +45,7 @@ class StudyFacts:
     name: str
     question: str
     frozen: Plain
-    meta: Mapping[str, str]
+    recorded: RecordedStudy
     design: Design | None
     stages: Mapping[str, StudyStage]
     states: Mapping[str, int]
@@ -80,33 +79,32 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
         ledger: of the study.
         name: of a study whose ledger does not tell it.
     """
-    meta = ledger.meta
-    frozen: Plain = json.loads(meta.get("frozen", "{}"))
+    study = ledger.study
     ran, counts = ledger.environments(), ledger.state_counts()
     return StudyFacts(
-        name=one_line(meta.get("study", name)),
-        question=one_line(str(frozen.get("question") or "")),
-        frozen=frozen,
-        meta=meta,
-        design=design_of(meta),
-        stages=stages_of(meta),
+        name=one_line(study.name or name),
+        question=one_line(str(study.frozen.get("question") or "")),
+        frozen=study.frozen,
+        recorded=study,
+        design=study.design,
+        stages=study.stages,
         states={state: counts[state] for state in TRIAL_STATES if counts[state]},
         started_at=min((each.first for each in ran), default=""),
         finished_at=max((each.last for each in ran if each.last), default=""),
-        environments=_environments(ran, meta),
-        usage=compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen)),
+        environments=_environments(ran, study),
+        usage=compute_usage(ledger.usage_rows(), DeviceShare.from_study(study.frozen)),
         replays=ledger.count_repeated_proposals(),
         timed_networks=ledger.count_measured_networks(),
     )
 
 
 def _environments(
-    ran: Sequence[EnvironmentTrials], meta: Mapping[str, str]
+    ran: Sequence[EnvironmentTrials], study: RecordedStudy
 ) -> list[tuple[Plain, int]]:
     """Those of the trials; before the first has ended that of the driver."""
     known: list[tuple[Plain, int]] = [(each.environment, each.trials) for each in ran]
     told = [pair for pair in known if pair[0]]
-    return told or ([(json.loads(meta["environment"]), 0)] if "environment" in meta else [])
+    return told or ([(study.environment, 0)] if study.environment else [])
 
 
 def format_date(stamp: str) -> str:
@@ -147,7 +145,7 @@ def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     yield "Budget", _listed(frozen.get("budget") or "")
     for stage in facts.stages.values():
         yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_listed([*stage.seeds])}"
-    for grown in json.loads(facts.meta.get("growth", "[]")):
+    for grown in facts.recorded.amendments:
         yield f"Grown on {format_date(grown['when'])}", "; ".join(map(str, grown["lines"]))
 
 

@@ -82,7 +82,7 @@ def _fill(folder: Path, storage: "BaseStorage") -> int:
     with Ledger.open(folder) as ledger:
         copy = _Copy.of(folder, ledger)
         directions = [_DIRECTIONS[each] for each in copy.goals.values()]
-        name = ledger.meta.get("study", folder.name)
+        name = ledger.study.name or folder.name
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -109,12 +109,11 @@ class _Copy:
     @classmethod
     def of(cls, folder: Path, ledger: "Ledger") -> "_Copy":
         from partialnas.analysis import load
-        from partialnas.runs.config.design import design_of
 
         frame = load(folder, stage=None)
         goals = frame.attrs["objectives"]
         values = frame.reindex(columns=[*goals]).astype("float64").to_numpy().tolist()
-        design = design_of(ledger.meta)
+        design = ledger.study.design
         choices = {}
         for row in ledger.proposals():
             arm = design.arm(row.arm) if design and row.arm else None

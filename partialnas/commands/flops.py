@@ -89,14 +89,13 @@ def _of_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any
 def _representatives(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]":
     """One network of each kind that a study has, the first proposed, and how many there are."""
     from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.ledger.study_meta import task_under
     from partialnas.runs.measure.flops_audit import describe_mixers
     from partialnas.runs.records.subject import parse_subject
 
     first: dict[str, Subject] = {}
     known: dict[str, set[str]] = {}
     with Ledger.open(folder) as ledger:
-        tasks = json.loads(ledger.meta["task"])
+        tasks = ledger.study.tasks
         for row in ledger.proposals():
             subject = parse_subject(row.subject)
             kind = describe_mixers(subject)
@@ -105,7 +104,7 @@ def _representatives(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]"
     if not first:
         raise UserError(f"{folder}: no network has been proposed yet")
     # of several tasks the first: kinds are compared with one another, not tasks
-    task = task_under(tasks, "" if "data" in tasks else next(iter(tasks)))
+    task = next(iter(tasks.values()))
     audits = [_audit(subject, task) for subject in first.values()]
     return audits, [len(known[kind]) for kind in first], task
 

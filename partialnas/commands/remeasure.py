@@ -14,9 +14,8 @@ from partialnas.commands.terminal import plain_table
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import settings_under, task_under
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.runs.records.subject import Subject
 from partialnas.runs.records.timing_choice import (
     TimingSetup,
     best_measurements,
@@ -49,25 +48,22 @@ class _Asked:
 
 
 def _asked(folder: Path, condition: str, settings: Mapping[str, Any]) -> _Asked:
-    from partialnas.runs.measure.board_bundle import study_identity
-
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-    frozen = json.loads(meta["frozen"])
-    if frozen.get("trial"):
-        raise UserError(f"{folder}: {frozen['trial']} stands in for its networks: none to be timed")
-    _check_condition(condition, frozen.get("conditions", {}))
-    own = Protocol.model_validate(settings_under(frozen, condition)["measure"])
+        study = ledger.study
+    if function := study.frozen.get("trial"):
+        raise UserError(f"{folder}: {function} stands in for its networks: none to be timed")
+    _check_condition(condition, study.conditions)
+    task, _, own = study.under(condition)
     return _Asked(
         folder=folder,
         condition=condition,
-        task=task_under(json.loads(meta["task"]), condition),
+        task=task,
         own=own,
         protocol=validate_as(
             Protocol, {**own.model_dump(), **settings}, "it cannot be measured so"
         ),
-        reference=parse_subject(json.loads(meta["reference"])),
-        study=study_identity(meta),
+        reference=study.reference,
+        study=study.identity,
     )
 
 

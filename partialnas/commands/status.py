@@ -1,6 +1,5 @@
 """What the verbs print: tables for readers, JSON for programs."""
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ def show_status(folder: Path) -> None:
     from partialnas.analysis import load
     from partialnas.analysis.frames.selection import select_condition
     from partialnas.analysis.ratios.tables import load_warnings
-    from partialnas.runs.config.design import stages_of
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 
@@ -35,8 +33,8 @@ def show_status(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         counts, replays = ledger.state_counts(), ledger.count_repeated_proposals()
         timed = ledger.count_measured_networks()
-        name = ledger.meta.get("study", folder.name)
-        stages, taken = stages_of(ledger.meta), usage_line(ledger)
+        name = ledger.study.name or folder.name
+        stages, taken = ledger.study.stages, usage_line(ledger)
     states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
     extra = [f"{replays} repeated"] if replays else []
     console.print(f"{name}: " + ", ".join([*states, *extra, f"{timed} networks timed"]))
@@ -66,7 +64,7 @@ def usage_line(ledger: "Ledger") -> str:
     """What a study has spent, by what became of it, and what of its device-hours."""
     from partialnas.runs.ledger.usage import DeviceShare, compute_usage
 
-    frozen = json.loads(ledger.meta.get("frozen", "{}"))
+    frozen = ledger.study.frozen
     line = compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen)).summary()
     limit = frozen.get("budget", {}).get("device_hours")
     return line if limit is None else f"{line} of {limit:g}"
@@ -203,7 +201,7 @@ class _Looks:
         """One line: trials by state, and what they took."""
         counts = self._ledger.state_counts()
         states = [f"{n} {state}" for state, n in counts.items() if n] or ["no trials yet"]
-        name = self._ledger.meta.get("study", self._folder.name)
+        name = self._ledger.study.name or self._folder.name
         return f"{name}: {', '.join(states)}; {usage_line(self._ledger)}"
 
     def view(self) -> RenderableType:

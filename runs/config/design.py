@@ -3,8 +3,6 @@
 Plain values, no torch. `search.ablation` compiles them from a study; analysis reads them.
 """
 
-import json
-from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -12,10 +10,16 @@ from pydantic import Field
 from partialnas.runs.config.overrides import PlainData
 from partialnas.space.values import Value
 
-Kind = Literal[
-    "one-factor", "leave-one-out", "add-one-in", "factorial", "fractional", "ladder", "arms"
+DesignKind = Literal[
+    "one-factor", "leave-one-out", "add-one-in", "factorial", "fractional", "ladder"
 ]
-"""How arms are made of factors; `arms` is a plain list of named networks without factors."""
+"""Designs of an ablation; `search.ablation.designs` has the layout of each."""
+
+Kind = Literal[DesignKind, "arms"]
+"""How arms follow from factors; `arms` is a plain list of named networks without factors."""
+
+CROSSED_DESIGNS: tuple[DesignKind, ...] = ("factorial", "fractional")
+"""Designs that combine the levels of all factors, so that main effects can be estimated."""
 
 MatchCriterion = Literal["macs", "params", "latency", "none"]
 """What an arm's twin has in common with the network that it is compared with."""
@@ -189,20 +193,3 @@ class StudyStage(Value):
             "chosen": _THEN.join(words),
         }
         return other.model_copy(update=both)
-
-
-def sequential_of(meta: Mapping[str, str]) -> SequentialSeeds | None:
-    """What a ledger knows of seeds that were added by rule; None where none were."""
-    known = meta.get("sequential")
-    return SequentialSeeds.model_validate_json(known) if known else None
-
-
-def stages_of(meta: Mapping[str, str]) -> dict[str, StudyStage]:
-    """The later stages of a study, by name."""
-    stages = json.loads(meta.get("stages", "{}"))
-    return {name: StudyStage.model_validate(stage) for name, stage in stages.items()}
-
-
-def design_of(meta: Mapping[str, str]) -> Design | None:
-    """The design in what a ledger knows of its study; None where it has none."""
-    return Design.model_validate_json(meta["design"]) if "design" in meta else None

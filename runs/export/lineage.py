@@ -1,14 +1,13 @@
 """Where an exported network comes from: its study, how it was trained, and its other seeds."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from partialnas.runs.config.design import StudyStage, design_of, stages_of
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.export.trained_trial import TrainedTrial
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow, TrialRow
-from partialnas.runs.ledger.study_meta import condition_of, settings_under, stage_of
+from partialnas.runs.ledger.study_meta import RecordedStudy, condition_of, stage_of
 
 Metrics = dict[str, float]
 
@@ -53,20 +52,19 @@ def trace_lineage(trial: TrainedTrial) -> Lineage:
         MachineError: the ledger is damaged.
     """
     with Ledger.open(trial.folder) as ledger:
-        meta, rows = ledger.meta, ledger.trials()
+        study, rows = ledger.study, ledger.trials()
         proposals = {row.number: row for row in ledger.proposals()}
     proposal = proposals[trial.row.proposal]
     condition, stage = condition_of(proposal), stage_of(proposal)
-    frozen = json.loads(meta.get("frozen", "{}"))
     own = [row for row in rows if not stage_of(proposals[row.proposal])]
     return Lineage(
-        study=meta.get("study", trial.folder.name),
-        question=str(frozen.get("question") or ""),
-        frozen=frozen,
+        study=study.name or trial.folder.name,
+        question=str(study.frozen.get("question") or ""),
+        frozen=study.frozen,
         arm=proposal.arm or "",
         condition=condition,
-        stage=stages_of(meta).get(stage),
-        recipe=_recipe(trial, meta, proposal),
+        stage=study.stages.get(stage),
+        recipe=_recipe(trial, study, proposal),
         trials=_states(own),
         networks=len({row.digest for row in own}),
         seeds=_replicates(trial, rows, proposals, (condition, stage)),
@@ -74,13 +72,11 @@ def trace_lineage(trial: TrainedTrial) -> Lineage:
     )
 
 
-def _recipe(trial: TrainedTrial, meta: dict[str, str], proposal: ProposalRow) -> dict[str, Any]:
+def _recipe(trial: TrainedTrial, study: RecordedStudy, proposal: ProposalRow) -> dict[str, Any]:
     """How the trial was trained: by the study, its condition, its arm or its stage."""
-    stage = stages_of(meta).get(stage_of(proposal))
-    study = json.loads(meta.get("frozen", "{}"))
-    settings = settings_under(study, condition_of(proposal))["recipe"]
-    design = design_of(meta)
-    arm = design.arm(proposal.arm or "") if design else None
+    stage = study.stages.get(stage_of(proposal))
+    settings = study.settings(condition_of(proposal))["recipe"]
+    arm = study.design.arm(proposal.arm or "") if study.design else None
     own = arm.recipe if arm else {}
     return {**(stage.recipe if stage else settings), **own, "epochs": trial.row.fidelity}
 

@@ -1,6 +1,5 @@
 """Trained networks that a study has kept, found by the number of their trial."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
-from partialnas.runs.ledger.study_meta import condition_of, settings_under, task_under
+from partialnas.runs.ledger.study_meta import condition_of
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
 from partialnas.runs.system.files import weights_path
@@ -57,10 +56,10 @@ def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
         MachineError: the ledger is damaged.
     """
     with Ledger.open(folder) as ledger:
-        row, meta = ledger.trial(number), ledger.meta
+        row, study = ledger.trial(number), ledger.study
         proposal = next(p for p in ledger.proposals() if p.number == row.proposal)
         last = ledger.last_ratios(row.key)
-    name, study = f"{folder}:{number}", json.loads(meta.get("frozen", "{}"))
+    name = f"{folder}:{number}"
     _check_done(name, row)
     subject = _check_ours(name, parse_subject(proposal.subject))
     if subject.learned is not None and subject.learned.per == "input":
@@ -69,15 +68,13 @@ def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
             "learn them per layer (learned: {per: layer}) to freeze them"
         )
     if not weights_path(folder, row.key).is_file():
-        raise UserError(f"{name}: its weights were not kept; {_how_to_keep(study)}")
-    if "task" not in meta or (subject.learned is not None and last is None):
+        raise UserError(f"{name}: its weights were not kept; {_how_to_keep(study.frozen)}")
+    if "task" not in study.meta or (subject.learned is not None and last is None):
         raise MachineError(f"{folder}: the ledger has lost facts of its trials: put a copy there")
     architecture = frozen_subject(subject, last.channels) if last else subject
     if last and last.frozen != architecture.digest:
         raise MachineError(f"{name}: the ledger contradicts itself in the ratios that it learned")
-    condition = condition_of(proposal)
-    task = task_under(json.loads(meta["task"]), condition)
-    protocol = Protocol.model_validate(settings_under(study, condition)["measure"])
+    task, _, protocol = study.under(condition_of(proposal))
     return TrainedTrial(folder, row, subject, architecture, task, protocol)
 
 

@@ -125,7 +125,9 @@ def write_merged(join: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         try:
             with Ledger.create(draft, meta) as ledger:
-                ledger.import_rows(join.proposals, join.imported_trials(), join.measurements.values())
+                ledger.import_rows(
+                    join.proposals, join.imported_trials(), join.measurements.values()
+                )
             for key, row in join.trials.items():
                 _copy(weights_path if row.is_final else checkpoint_path, key, join.owners[key], out)
             (draft / LEDGER_FILE).replace(path)

@@ -20,6 +20,7 @@ from partialnas.runs.ledger.rows import (
     trial_rows,
 )
 from partialnas.runs.ledger.schema import USAGE_QUERY, read_rows
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
 from partialnas.runs.records.record import RatioEpoch, TrialState
 from partialnas.space.errors import UserError
@@ -35,11 +36,20 @@ class LedgerReader:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._study = RecordedStudy({})
 
     @property
     def meta(self) -> dict[str, str]:
         """Facts of the study: its name, frozen text, versions, reference."""
         return dict(self._read("meta"))
+
+    @property
+    def study(self) -> RecordedStudy:
+        """The study as the ledger records it now."""
+        meta = self.meta
+        if meta != self._study.meta:
+            self._study = RecordedStudy(meta)
+        return self._study
 
     def proposals(self) -> list[ProposalRow]:
         """Every answer of the source, in order."""

@@ -1,61 +1,31 @@
-"""The conditions of a study, as its ledger remembers them: plain data, no torch."""
+"""The study as its ledger records it: settings, tasks, design, later stages."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from partialnas.runs.config.design import StudyStage, stages_of
-from partialnas.runs.config.overrides import apply_overrides
+from partialnas.runs.config.design import Design, SequentialSeeds, StudyStage
+from partialnas.runs.config.overrides import PlainData, apply_overrides
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.rows import ProposalKey, ProposalRow
-
-
-def condition_of(proposal: ProposalRow | ProposalKey) -> str:
-    """The condition that the trials of a proposal run under; empty where there is none."""
-    return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
-
-
-def stage_of(proposal: ProposalRow | ProposalKey) -> str:
-    """The later stage of a study that a proposal belongs to; empty for the study itself."""
-    return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
-
-
-def rung_of(proposal: ProposalRow | ProposalKey) -> int:
-    """The rung that a searched network is to be trained on, from 1: where it is not promoted, 1."""
-    if proposal.arm is not None or '"rung"' not in proposal.proposal_json:
-        return 1
-    return int(proposal.proposal.get("rung", 1))
-
-
-def settings_under(study: dict[str, Any], condition: str) -> dict[str, dict[str, Any]]:
-    """A frozen study's `task`, `recipe` and `measure`, those of a condition in their place."""
-    own = {part: study.get(part) or {} for part in ("task", "recipe", "measure")}
-    return apply_overrides(own, study.get("conditions", {}).get(condition, {}))
-
-
-def task_under(task: dict[str, Any], condition: str) -> Task:
-    """The task of a condition, out of what a ledger says under `task`: one, or one for each."""
-    return Task.model_validate(task[condition] if condition else task)
-
-
-def task_identities(tasks: dict[str, Any]) -> dict[str, Any]:
-    """The tasks of a ledger, one or one for each condition, without where their data lie."""
-    if isinstance(tasks.get("data"), str):
-        return Task.model_validate(tasks).identity()
-    return {name: Task.model_validate(task).identity() for name, task in tasks.items()}
-
+from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.space.errors import MachineError
 
 _AUDIT = "audit"
 _REPEAT = "audit-proxy"
 
 
 class Fidelity(NamedTuple):
-    """One way in which a study trains networks.
+    """One of the trainings that a study gives its networks.
 
     Attributes:
-        rung: of its search, from 1; 0 for the study's own, which is the last.
-        name: what it is called, as `4 epochs`.
-        stage: the stage that holds further trainings by it for an audit.
+        rung: rung of the search, from 1; 0 for the study's own recipe, which is the last.
+        name: label, such as `4 epochs`.
+        stage: name of the stage with an audit's further trainings at this fidelity.
     """
 
     rung: int
@@ -63,69 +33,217 @@ class Fidelity(NamedTuple):
     stage: str
 
 
-def fidelities(meta: Mapping[str, str], condition: str) -> tuple[Fidelity, ...]:
-    """How a study trains networks, from cheap to dear."""
-    study = json.loads(meta.get("frozen", "{}"))
-    rungs = ((study.get("search") or {}).get("rungs") or ()) if not condition else ()
-    own = int(settings_under(study, condition)["recipe"].get("epochs", 1))
-    below = [
-        Fidelity(rung, _told(settings, own), f"{_REPEAT}-rung-{rung}")
-        for rung, settings in enumerate(rungs, start=1)
-    ]
-    last = f"{_REPEAT}-{condition}" if condition else _REPEAT
-    return (*below, Fidelity(0, format_epochs(own), last))
+class RecordedCondition(NamedTuple):
+    """How a study trains and times its networks under one condition."""
+
+    task: Task
+    recipe: Recipe
+    protocol: Protocol
 
 
-def _told(settings: Mapping[str, Any], own: int) -> str:
-    """A rung in words, as `1 epoch, data_share 1/4`."""
+@dataclass(frozen=True)
+class RecordedStudy:
+    """A study as its ledger records it. Each property is parsed on first use.
+
+    A property raises MachineError if the ledger has lost the metadata that it needs.
+
+    Attributes:
+        meta: metadata by key, as text; the ledger's table `meta`.
+    """
+
+    meta: Mapping[str, str]
+
+    def _parsed(self, key: str, default: Any = None) -> Any:
+        """Return the JSON value of a key, or the default if the ledger does not have the key."""
+        if key in self.meta:
+            return json.loads(self.meta[key])
+        if default is None:
+            raise MachineError(
+                f"ledger metadata is missing ({key}); restore the ledger from a backup"
+            )
+        return default
+
+    @property
+    def name(self) -> str:
+        """Name of the study; empty if the ledger does not record it."""
+        return self.meta.get("study", "")
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name and digest of the study, as bundles and their results state them."""
+        return {"name": self.name, "digest": self.meta.get("study_digest", "")}
+
+    @cached_property
+    def frozen(self) -> PlainData:
+        """Settings of the study as plain data (not to be modified); empty if not recorded."""
+        frozen: PlainData = self._parsed("frozen", {})
+        return frozen
+
+    @property
+    def conditions(self) -> dict[str, PlainData]:
+        """Settings by condition; empty for a study without conditions."""
+        conditions: dict[str, PlainData] = self.frozen.get("conditions", {})
+        return conditions
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the study searches, so that its named arms are baselines."""
+        return self.frozen.get("search") is not None
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Task by condition; `""` is the key in a study without conditions."""
+        recorded = self._parsed("task")
+        tasks = {"": recorded} if isinstance(recorded.get("data"), str) else recorded
+        return {name: Task.model_validate(task) for name, task in tasks.items()}
+
+    @cached_property
+    def reference(self) -> Subject:
+        """Network that throughput is relative to."""
+        return parse_subject(self._parsed("reference"))
+
+    @property
+    def reference_point(self) -> dict[str, float]:
+        """Worst value of each objective, for the hypervolume; empty if not recorded."""
+        return dict(self._parsed("reference_point", {}))
+
+    @cached_property
+    def design(self) -> Design | None:
+        """Design of the ablation, or None for a study without one."""
+        return Design.model_validate_json(self.meta["design"]) if "design" in self.meta else None
+
+    @cached_property
+    def stages(self) -> dict[str, StudyStage]:
+        """Later stages of the study by name, oldest first."""
+        stages = self._parsed("stages", {})
+        return {name: StudyStage.model_validate(stage) for name, stage in stages.items()}
+
+    @cached_property
+    def sequential(self) -> SequentialSeeds | None:
+        """Decision of the seed rule, or None if the study has no rule or has not decided yet."""
+        text = self.meta.get("sequential")
+        return SequentialSeeds.model_validate_json(text) if text else None
+
+    @property
+    def amendments(self) -> list[dict[str, Any]]:
+        """Changes of the study since its start, oldest first, each with `when` and `lines`."""
+        return list(self._parsed("growth", []))
+
+    @property
+    def environment(self) -> dict[str, str | int]:
+        """Environment of the driver that created the ledger; empty if not recorded."""
+        return dict(self._parsed("environment", {}))
+
+    def settings(self, condition: str) -> dict[str, PlainData]:
+        """Return the plain `task`, `recipe` and `measure` sections under a condition."""
+        sections = {part: self.frozen.get(part) or {} for part in ("task", "recipe", "measure")}
+        return apply_overrides(sections, self.conditions.get(condition, {}))
+
+    def recipe(self, condition: str) -> Recipe:
+        """Return the recipe under a condition."""
+        return Recipe.model_validate(self.settings(condition)["recipe"])
+
+    def protocol(self, condition: str) -> Protocol:
+        """Return the measurement protocol under a condition."""
+        return Protocol.model_validate(self.settings(condition)["measure"])
+
+    def under(self, condition: str) -> RecordedCondition:
+        """Return task, recipe and protocol under a condition (`""` in a study without any)."""
+        return RecordedCondition(
+            self.tasks[condition], self.recipe(condition), self.protocol(condition)
+        )
+
+    def task_identities(self) -> dict[str, Any]:
+        """Return what identifies the tasks: that of the one task, or one for each condition."""
+        return task_identities(self.tasks)
+
+    def fidelities(self, condition: str) -> tuple[Fidelity, ...]:
+        """Return the trainings that the study gives its networks, cheapest first."""
+        search = self.frozen.get("search") or {}
+        rungs = (search.get("rungs") or ()) if not condition else ()
+        epochs = int(self.settings(condition)["recipe"].get("epochs", 1))
+        lower = [
+            Fidelity(rung, _rung_label(settings, epochs), f"{_REPEAT}-rung-{rung}")
+            for rung, settings in enumerate(rungs, start=1)
+        ]
+        last = f"{_REPEAT}-{condition}" if condition else _REPEAT
+        return (*lower, Fidelity(0, format_epochs(epochs), last))
+
+    @property
+    def longer_audit_stages(self) -> dict[str, StudyStage]:
+        """Stages by name in which an audit trained networks longer than the study does."""
+        return {
+            name: stage
+            for name, stage in self.stages.items()
+            if name.partition("-")[0] == _AUDIT and not name.startswith(_REPEAT)
+        }
+
+    def longer_audit_name(self, recipe: Mapping[str, Any], condition: str) -> str:
+        """Return the name of the audit stage with this recipe: a recorded one or a new one."""
+        audits = self.longer_audit_stages
+        for name, stage in audits.items():
+            # which weights are kept does not change the training
+            same = {**stage.recipe, "keep_weights": ""} == {**recipe, "keep_weights": ""}
+            if stage.condition == condition and same:
+                return name
+        return f"{_AUDIT}-{len(audits) + 1}" if audits else _AUDIT
+
+
+def task_identities(tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """Return what identifies tasks by condition; that of a single task if there are none."""
+    identities = {name: task.identity() for name, task in tasks.items()}
+    return identities.get("", identities)
+
+
+def stages_meta(stages: Mapping[str, StudyStage]) -> dict[str, str]:
+    """Return the metadata that record later stages."""
+    plain = {name: stage.model_dump(mode="json") for name, stage in stages.items()}
+    return {"stages": json.dumps(plain)}
+
+
+def condition_of(proposal: ProposalRow | ProposalKey) -> str:
+    """Return the condition of a proposal's trials; empty in a study without conditions."""
+    return str(proposal.proposal.get("condition", "")) if proposal.arm is not None else ""
+
+
+def stage_of(proposal: ProposalRow | ProposalKey) -> str:
+    """Return the later stage that a proposal belongs to; empty for the study itself."""
+    return str(proposal.proposal.get("stage", "")) if proposal.arm is not None else ""
+
+
+def rung_of(proposal: ProposalRow | ProposalKey) -> int:
+    """Return the rung that a proposed network is trained on, from 1; 1 unless promoted."""
+    if proposal.arm is not None or '"rung"' not in proposal.proposal_json:
+        return 1
+    return int(proposal.proposal.get("rung", 1))
+
+
+def _rung_label(settings: Mapping[str, Any], epochs: int) -> str:
+    """Return a rung's label, such as `1 epoch, data_share 1/4`."""
     others = [f"{key.split('.')[-1]} {value}" for key, value in settings.items()]
-    others = [told for told in others if not told.startswith("epochs ")]
-    return ", ".join([format_epochs(int(settings.get("recipe.epochs", own))), *others])
+    others = [label for label in others if not label.startswith("epochs ")]
+    return ", ".join([format_epochs(int(settings.get("recipe.epochs", epochs))), *others])
 
 
 def format_epochs(epochs: int) -> str:
-    """A length of training, as `1 epoch`."""
+    """Return a training length in words, such as `1 epoch`."""
     return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 
-def longer_audit_stages(meta: Mapping[str, str]) -> dict[str, StudyStage]:
-    """The stages of a study whose networks were trained longer for an audit, by name."""
-    found = stages_of(meta)
-    return {
-        name: stage
-        for name, stage in found.items()
-        if name.partition("-")[0] == _AUDIT and not name.startswith(_REPEAT)
-    }
-
-
-def longer_audit_name(meta: Mapping[str, str], recipe: Mapping[str, Any], condition: str) -> str:
-    """What the stage with this recipe is called: that of an earlier sitting, or a new name."""
-    known = longer_audit_stages(meta)
-    for name, stage in known.items():
-        if stage.condition == condition and _alike(stage.recipe, recipe):
-            return name
-    return f"{_AUDIT}-{len(known) + 1}" if known else _AUDIT
-
-
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two recipes train alike, whichever weights are kept."""
-    return {**one, "keep_weights": ""} == {**other, "keep_weights": ""}
-
-
 SUFFIX = "-rehearsal"
-"""How the name of every rehearsal ends, and of no other study."""
+"""Ending of every dry run's name, and of no other study's."""
 
 DRY_RUN_NOTICE = "Rehearsal: made-up results, nothing was trained or measured."
-"""What captions and tables of a rehearsal say."""
+"""Notice in the captions and tables of a dry run."""
 
 _LONGEST = 64
 
 
 def dry_run_name(study: str) -> str:
-    """The name of a study's rehearsal."""
+    """Return the name of a study's dry run."""
     return study[: _LONGEST - len(SUFFIX)] + SUFFIX
 
 
 def is_dry_run(study: str) -> bool:
-    """Whether a study of this name is a rehearsal."""
+    """Return whether the study of this name is a dry run."""
     return study.endswith(SUFFIX)

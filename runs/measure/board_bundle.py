@@ -25,7 +25,6 @@ from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import (
     Subject,
     build_network,
-    parse_subject,
     subject_digest,
     subject_name,
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from partialnas.runs.config.design import SequentialSeeds, sequential_of
+from partialnas.runs.config.design import SequentialSeeds
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -28,7 +28,7 @@ from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.successive_halving import Promotion
 from partialnas.search.executors.tasks import TimingJob, matches_measurement
 from partialnas.search.resolve.resolved_study import ResolvedStudy
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.sections import SeedRule
 
 
@@ -61,7 +61,7 @@ class CandidatePool:
         self.arms: set[int] = set()
         self.newly_requested: list[Candidate] = []
         self.messages: list[str] = []
-        self.sequential = None if prepared.stage else sequential_of(ledger.meta)
+        self.sequential = None if prepared.stage else ledger.study.sequential
         self._by_key: dict[str, Candidate] = {}
         self._before = MeasurementTable.from_records([])
         self._places: dict[str, list[int]] = {}

@@ -5,7 +5,6 @@ sample is trained longer with seeds of its own, and with further seeds by every 
 study has: their differences are the noise that no ranking can see through.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,22 +16,12 @@ from partialnas.runs.config.design import StudyStage
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import (
-    Fidelity,
-    fidelities,
-    longer_audit_name,
-    longer_audit_stages,
-    task_under,
-)
+from partialnas.runs.ledger.study_meta import Fidelity, RecordedStudy
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.search.followup.stages import (
-    named_recipe,
-    recipe_under,
-    resolve_stage,
-    study_from_meta,
-)
+from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
 from partialnas.search.study.fidelity import resolve_rung
+from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
 
 FIRST_SEED = 20_000
@@ -113,25 +102,25 @@ def audit(
         KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
     """
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-    stage = _longer_stage(meta, chosen, longer, selection, condition)
-    for each, task in [(stage, None), *_repeats(meta, stage, longer)]:
+        study = ledger.study
+    stage = _longer_stage(study, chosen, longer, selection, condition)
+    for each, task in [(stage, None), *_repeats(study, stage, longer)]:
         with Ledger.open(folder) as ledger:  # which knows the stage before by now
-            prepared = resolve_stage(ledger.meta, each, chosen, task)
+            prepared = resolve_stage(ledger.study, each, chosen, task)
         run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
     return stage.name
 
 
 def _longer_stage(
-    meta: Mapping[str, str],
+    study: RecordedStudy,
     chosen: Mapping[str, Subject],
     longer: LongerTraining,
     words: str,
     condition: str,
 ) -> StudyStage:
-    recipe = longer.longer_recipe(recipe_under(meta, condition)).model_dump(mode="json")
-    name = longer_audit_name(meta, recipe, condition)
-    audits = [*longer_audit_stages(meta)]
+    recipe = longer.longer_recipe(study.recipe(condition)).model_dump(mode="json")
+    name = study.longer_audit_name(recipe, condition)
+    audits = [*study.longer_audit_stages]
     number = audits.index(name) if name in audits else len(audits)
     return StudyStage(
         name=name,
@@ -145,16 +134,16 @@ def _longer_stage(
 
 
 def _repeats(
-    meta: Mapping[str, str], longer: StudyStage, how: LongerTraining
+    study: RecordedStudy, longer: StudyStage, how: LongerTraining
 ) -> Iterator[tuple[StudyStage, Task | None]]:
     """The stages of further trainings by the study's own fidelities, from cheap to dear."""
-    ways = fidelities(meta, longer.condition) if how.repeats else ()
-    conditions = sorted(study_from_meta(meta).conditions)
+    ways = study.fidelities(longer.condition) if how.repeats else ()
+    conditions = sorted(study.conditions)
     number = conditions.index(longer.condition) if longer.condition else 0
     for fidelity in ways:
         # few of a sample were trained in full by a search that has rungs
         seldom = len(ways) > 1 and not fidelity.rung
-        recipe, task = _trained(meta, fidelity, longer.condition)
+        recipe, task = _trained(study, fidelity, longer.condition)
         changes = {
             "name": fidelity.stage,
             "recipe": _unkept(recipe).model_dump(mode="json"),
@@ -164,14 +153,14 @@ def _repeats(
 
 
 def _trained(
-    meta: Mapping[str, str], fidelity: Fidelity, condition: str
+    recorded: RecordedStudy, fidelity: Fidelity, condition: str
 ) -> tuple[Recipe, Task | None]:
     """The recipe of a fidelity, and its task where that is another than the condition's."""
-    study = study_from_meta(meta)
+    study = Study.model_validate(recorded.frozen)
     if not fidelity.rung or study.search is None:
-        return recipe_under(meta, condition), None
+        return recorded.recipe(condition), None
     recipe, spec = resolve_rung(study.search.rungs[fidelity.rung - 1], study.recipe, study.task)
-    task = task_under(json.loads(meta["task"]), condition)
+    task = recorded.tasks[condition]
     side = {"resolution": spec.resolution} if spec.resolution else {}
     return recipe, task.model_copy(update=side)
 

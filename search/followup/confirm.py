@@ -12,7 +12,7 @@ from rich.console import Console
 from partialnas.runs.config.design import StudyStage
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.search.followup.stages import named_recipe, recipe_under, resolve_stage
+from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
 
 FIRST_SEED = 10_000
@@ -50,8 +50,8 @@ def confirm(
         KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
     """
     with Ledger.open(folder) as ledger:
-        meta = ledger.meta
-    own = recipe_under(meta, condition)
+        study = ledger.study
+    own = study.recipe(condition)
     named = own if recipe is None else named_recipe(recipe, own)
     stage = StudyStage(
         name="confirm" if named == own else f"confirm-{recipe}",
@@ -61,6 +61,6 @@ def confirm(
         origins={name: subject_digest(subject) for name, subject in chosen.items()},
         condition=condition,
     )
-    prepared = resolve_stage(meta, stage, chosen)
+    prepared = resolve_stage(study, stage, chosen)
     run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
     return stage

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.config.design import StudyStage, sequential_of, stages_of
+from partialnas.runs.config.design import StudyStage
 from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.merge import LedgerMerge, write_merged
-from partialnas.runs.ledger.study_meta import task_identities
+from partialnas.runs.ledger.study_meta import RecordedStudy, stages_meta
 from partialnas.runs.system.files import write_file
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.study import Study, immutable_settings
@@ -37,7 +37,7 @@ def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
         join.add(folder)
     meta = _joined_meta(metas)
     write_merged(join, meta, out)
-    write_file(out / "study.yaml", to_yaml(Study.model_validate_json(meta["frozen"])))
+    write_file(out / "study.yaml", to_yaml(Study.model_validate(RecordedStudy(meta).frozen)))
     return join
 
 
@@ -56,9 +56,10 @@ def _joined_meta(metas: Mapping[Path, dict[str, str]]) -> dict[str, str]:
     meta = dict(metas[first])
     for folder in others:
         meta = _with(meta, metas[folder], first, folder)
-    study = Study.model_validate_json(meta["frozen"])
+    recorded = RecordedStudy(meta)
+    study = Study.model_validate(recorded.frozen)
     line = f"the trials of {', '.join(folder.name for folder in metas)} joined"
-    return {**meta, "study_digest": study.digest, **amendment_meta(meta, [line])}
+    return {**meta, "study_digest": study.digest, **amendment_meta(recorded, [line])}
 
 
 def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path) -> dict[str, str]:
@@ -66,11 +67,11 @@ def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path
     apart = {*_JOINED, *_FREE}
     one, two = ({k: v for k, v in m.items() if k not in apart} for m in (meta, other))
     lines = differences(one, two)
-    before, after = (task_identities(json.loads(each["task"])) for each in (meta, other))
-    lines += differences(before, after, "task")
+    old, new = RecordedStudy(meta), RecordedStudy(other)
+    lines += differences(old.task_identities(), new.task_identities(), "task")
     try:
-        frozen, grown = _joined_study(*(json.loads(each["frozen"]) for each in (meta, other)))
-        stages = _joined_stages(stages_of(meta), stages_of(other))
+        frozen, grown = _joined_study(old.frozen, new.frozen)
+        stages = _joined_stages(old.stages, new.stages)
     except UserError as error:
         lines.append(str(error))
     if lines:
@@ -82,12 +83,10 @@ def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path
     if grown and "design" in other:
         joined["design"] = other["design"]
     if stages:
-        told = {name: each.model_dump(mode="json") for name, each in stages.items()}
-        joined["stages"] = json.dumps(told)
-    notes = [*json.loads(meta.get("growth", "[]")), *json.loads(other.get("growth", "[]"))]
-    if notes:
+        joined |= stages_meta(stages)
+    if notes := [*old.amendments, *new.amendments]:
         joined["growth"] = json.dumps(sorted(notes, key=lambda note: str(note["when"])))
-    return joined | _joined_rule(meta, other)
+    return joined | _joined_rule(old, new)
 
 
 def _joined_study(old: PlainData, new: PlainData) -> tuple[PlainData, bool]:
@@ -158,9 +157,9 @@ def _joined_stages(old: dict[str, StudyStage], new: dict[str, StudyStage]) -> di
     return joined
 
 
-def _joined_rule(meta: dict[str, str], other: dict[str, str]) -> dict[str, str]:
+def _joined_rule(old: RecordedStudy, new: RecordedStudy) -> dict[str, str]:
     """What the seed rule has decided: of each arm the most seeds."""
-    one, two = sequential_of(meta), sequential_of(other)
+    one, two = old.sequential, new.sequential
     known = one or two
     if known is None:
         return {}

@@ -56,7 +56,7 @@ def check_folder(study: Study, folder: Path, *, dry_run: bool) -> None:
     if not (folder / LEDGER_FILE).exists():
         return
     with Ledger.open(folder) as ledger:
-        found = is_dry_run(ledger.meta.get("study", ""))
+        found = is_dry_run(ledger.study.name)
     if found and not dry_run:
         raise UserError(
             f"{folder} holds a rehearsal, whose results are made up; run the study in another "

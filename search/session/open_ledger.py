@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.config.design import Design, design_of
+from partialnas.runs.config.design import Design
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import stage_of, task_identities
-from partialnas.runs.records.subject import parse_subject, subject_data, subject_digest
+from partialnas.runs.records.subject import subject_data, subject_digest
 from partialnas.runs.system.environment import environment
 from partialnas.search.resolve.reference_point import reference_point
 from partialnas.search.resolve.resolved_study import ResolvedStudy
@@ -26,13 +26,13 @@ def open_ledger(prepared: ResolvedStudy, folder: Path, progress: Progress) -> Le
     ledger = Ledger.open(folder, write=True, wait=False)
     try:
         _check_name(ledger, prepared, folder)
-        meta = ledger.meta
+        recorded = ledger.study
         lines = find_amendments(
-            Study.model_validate_json(meta["frozen"]).frozen(), prepared.study.frozen()
+            Study.model_validate(recorded.frozen).frozen(), prepared.study.frozen()
         )
         _check_named(ledger, prepared)
-        told = {"frozen": frozen, **amendment_meta(meta, lines), **_design(prepared)}
-        changed = {key: value for key, value in told.items() if meta.get(key) != value}
+        told = {"frozen": frozen, **amendment_meta(recorded, lines), **_design(prepared)}
+        changed = {key: value for key, value in told.items() if recorded.meta.get(key) != value}
         if changed or ledger.state_counts()["running"]:
             ledger.verify_trials()  # a damaged ledger is told before anything is written to it
         for line in lines:
@@ -62,16 +62,15 @@ def _check_name(ledger: Ledger, prepared: ResolvedStudy, folder: Path) -> None:
 
 def _check_named(ledger: Ledger, prepared: ResolvedStudy) -> None:
     """Refuse a ledger whose study names data, arms or a reference that have changed since."""
-    meta = ledger.meta
-    before, after = task_identities(json.loads(meta["task"])), task_identities(_tasks(prepared))
-    changed = differences(before, after, "task")
+    tasks = {each.name: each.task for each in prepared.conditions}
+    changed = differences(ledger.study.task_identities(), task_identities(tasks), "task")
     own = [row for row in ledger.arms() if not stage_of(row)]
     arms = {str(row.arm): row.digest for row in own if row.arm not in prepared.controls}
     for name, digest in arms.items():
         now = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
         if digest != now:
             changed.append(f"arms.{name}: {digest} -> {now}")
-    reference = subject_digest(parse_subject(json.loads(meta["reference"])))
+    reference = subject_digest(ledger.study.reference)
     if prepared.study.reference and reference != subject_digest(prepared.reference):
         changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
     if changed:
@@ -104,7 +103,7 @@ def recorded_design(folder: Path) -> Design | None:
     if not (folder / LEDGER_FILE).exists():
         return None
     with Ledger.open(folder) as ledger:
-        return design_of(ledger.meta)
+        return ledger.study.design
 
 
 def _tasks(prepared: ResolvedStudy) -> dict[str, Any]:

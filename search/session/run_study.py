@@ -1,6 +1,5 @@
 """Run a study: the driver, and the only writer of its ledger."""
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from partialnas.runs.config.design import stages_of
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE
-from partialnas.runs.records.subject import parse_subject
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, stages_meta
 from partialnas.runs.system.files import write_file
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function
@@ -142,9 +139,7 @@ def run_stage(
     placement = resolve_resources(prepared.study, address)
     work = _work(prepared, placement, base_dir)
     with Ledger.open(folder, write=True) as ledger:
-        stages = stages_of(ledger.meta) | {stage.name: stage}
-        told = {name: each.model_dump(mode="json") for name, each in stages.items()}
-        ledger.update_meta({"stages": json.dumps(told)})
+        ledger.update_meta(stages_meta(ledger.study.stages | {stage.name: stage}))
         shared = shared_folder(folder, prepared.study.executor.shared)
         executor = _executor(prepared.study, placement, shared, base_dir)
         _drive(prepared, ledger, _placed(work, shared), executor, progress)
@@ -158,7 +153,7 @@ def _drive(
     progress: Progress,
 ) -> Scheduler:
     """Has everything done that the study asks for; what decided about it."""
-    reference = parse_subject(json.loads(ledger.meta["reference"]))
+    reference = ledger.study.reference
     ledger.requeue_running()
     feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
     watched: Feed[Item] = ProgressFeed(feed, prepared, ledger, progress)

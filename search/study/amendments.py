@@ -1,95 +1,104 @@
-"""What may become of a study that has begun, and what else has changed about it."""
+"""Compare a study with the one that its ledger was created for: allowed amendments, or an error."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.system.environment import utc_now
 from partialnas.search.study.study import immutable_settings
 from partialnas.space.errors import UserError
 
 
 def find_amendments(old: PlainData, new: PlainData) -> list[str]:
-    """What has been appended to a begun study, one line each; a smaller budget is told as such.
+    """Return the allowed changes to a study, one line each; a smaller budget is marked.
+
+    Args:
+        old: the frozen study in the ledger.
+        new: the frozen study to continue with.
 
     Raises:
-        UserError: something else than budget, seeds, executor and further arms has changed.
+        UserError: something else than the budget, seeds, executor or additional arms, factors and
+            levels has changed.
     """
-    refused = [*differences(immutable_settings(old), immutable_settings(new))]
-    refused += _seeds(old["seeds"], new["seeds"])
+    errors = [*differences(immutable_settings(old), immutable_settings(new))]
+    errors += _seed_errors(old["seeds"], new["seeds"])
     for name, arm in old["arms"].items():
         if new["arms"].get(name) != arm:
-            refused.append(f"arms.{name}: changed or removed (arms may only be added)")
-    refused += _factors(old.get("ablation"), new["ablation"])
-    if refused:
+            errors.append(f"arms.{name}: changed or removed (arms may only be added)")
+    errors += _ablation_errors(old.get("ablation"), new["ablation"])
+    if errors:
         raise UserError(
-            "the study has changed since it was begun; only budget, seeds, executor, further "
-            "arms, factors and levels may grow:\n  "
-            + "\n  ".join(refused)
-            + "\nUse another --out for a new study."
+            "the study has changed since its ledger was created; only the budget, seeds and "
+            "executor may change, and arms, factors and levels may be added:\n  "
+            + "\n  ".join(errors)
+            + "\nUndo these changes, or start a new study in another folder with --out."
         )
-    grown = ("budget", "seeds", "executor", "arms", "ablation")
-    lines = differences({k: old.get(k) for k in grown}, {k: new[k] for k in grown})
-    smaller = {f"budget.{key}:" for key in old["budget"] if _less(new, old, key)}
-    return [f"{line} (shrunk)" if line.split()[0] in smaller else line for line in lines]
+    amendable = ("budget", "seeds", "executor", "arms", "ablation")
+    lines = differences({k: old.get(k) for k in amendable}, {k: new[k] for k in amendable})
+    smaller = {f"budget.{key}:" for key in old["budget"] if _is_smaller(new, old, key)}
+    return [f"{line} (reduced)" if line.split()[0] in smaller else line for line in lines]
 
 
-def _seeds(old: Any, new: Any) -> list[str]:
-    """What is wrong with a study's new seeds: a number may grow, of a rule only its `max`."""
+def _seed_errors(old: Any, new: Any) -> list[str]:
+    """Return the errors in new seeds: a number may grow; in a rule, only `max` may grow."""
     if isinstance(old, int) and isinstance(new, int):
         return [f"seeds: {old} -> {new} (may only grow)"] if new < old else []
     if not isinstance(old, dict) or not isinstance(new, dict):
-        return [] if old == new else [f"seeds: {old} -> {new} (a rule stays a rule)"]
+        message = f"seeds: {old} -> {new} (a number and a rule cannot replace each other)"
+        return [] if old == new else [message]
     lines = differences(old | {"max": 0}, new | {"max": 0}, "seeds")
     if new["max"] < old["max"]:
         lines.append(f"seeds.max: {old['max']} -> {new['max']} (may only grow)")
     return lines
 
 
-def _factors(old: PlainData | None, new: PlainData | None) -> list[str]:
-    """What is wrong with a study's new ablation: factors and levels may only be added."""
+def _ablation_errors(old: PlainData | None, new: PlainData | None) -> list[str]:
+    """Return the errors in a new ablation: factors and levels may only be added."""
     if old is None or new is None:
         return differences(old, new, "ablation")
-    stays = ("design", "baseline", "match", "tolerance", "within", "resolution")
-    lines = differences({k: old[k] for k in stays}, {k: new[k] for k in stays}, "ablation")
+    fixed = ("design", "baseline", "match", "tolerance", "within", "resolution")
+    lines = differences({k: old[k] for k in fixed}, {k: new[k] for k in fixed}, "ablation")
     for name, factor in old["factors"].items():
         values = new["factors"].get(name, {}).get("values", {})
         for label, settings in factor["values"].items():
             if values.get(label) != settings:
-                lines.append(f"ablation.factors.{name}.{label}: changed or removed")
+                lines.append(
+                    f"ablation.factors.{name}.{label}: changed or removed "
+                    "(levels may only be added)"
+                )
     return lines
 
 
-def _less(new: PlainData, old: PlainData, key: str) -> bool:
-    """Whether a study has less of a budget than another; what is not stated is without end."""
-    less, more = (study["budget"][key] for study in (new, old))
-    return less is not None and (more is None or less < more)
+def _is_smaller(new: PlainData, old: PlainData, key: str) -> bool:
+    """Return whether one limit of a budget is smaller than before; None is unlimited."""
+    after, before = new["budget"][key], old["budget"][key]
+    return after is not None and (before is None or after < before)
 
 
-def amendment_meta(meta: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
-    """What the ledger is to remember of a study's growth: when, and what, oldest first.
+def amendment_meta(study: RecordedStudy, lines: Sequence[str]) -> dict[str, str]:
+    """Return the ledger metadata that records amendments with their time, oldest first.
 
     Args:
-        meta: what the ledger knows of its study.
-        lines: what has changed now.
+        study: the study as recorded in the ledger.
+        lines: the new amendments.
     """
     if not lines:
         return {}
-    earlier = json.loads(meta.get("growth", "[]"))
-    return {"growth": json.dumps([*earlier, {"when": utc_now(), "lines": [*lines]}])}
+    return {"growth": json.dumps([*study.amendments, {"when": utc_now(), "lines": [*lines]}])}
 
 
-def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """`path: old -> new` for every place where two plain data differ."""
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return `path: old -> new` for every place where two nested values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
-        nested = [differences(old.get(k), new.get(k), f"{at}.{k}" if at else k) for k in keys]
+        nested = [differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys]
         return [line for lines in nested for line in lines]
     if old == new or (_is_nan(old) and _is_nan(new)):
         return []
-    return [f"{at}: {old!r} -> {new!r}"]
+    return [f"{path}: {old!r} -> {new!r}"]
 
 
 def _is_nan(value: object) -> bool:

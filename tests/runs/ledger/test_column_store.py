@@ -167,7 +167,7 @@ def test_rows_that_cannot_be_bound_are_read_one_by_one(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(volumes, "write", full)
+        patch.setattr(volumes, "write_row", full)
         with Ledger.create(tmp_path, {"study": "tiny"}) as ledger:
             fill(ledger, [DONE] * 8, [])
     assert bound(ledger.path) == 0

@@ -11,7 +11,6 @@ from partialnas.analysis.audit.confirmation import confirmation_table, select_ne
 from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.stats.multiple_comparisons import compare, seeds_needed
-from partialnas.runs.config.design import design_of, sequential_of, stages_of
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import parse_subject
 from partialnas.search.followup.confirm import FIRST_SEED, confirm
@@ -87,7 +86,7 @@ def test_levels_and_factors_may_be_added_and_nothing_else_changed(tmp_path: Path
     ran(tmp_path).close()
     with ran(tmp_path, ablation=factors(parts=[2, 3, 4], mlp_ratio=[2, 1])) as ledger:
         assert len(ledger.trials()) == 21
-        design = design_of(ledger.meta)
+        design = ledger.study.design
     assert design is not None
     assert len(design.arms) == 7
     for changed in (
@@ -110,9 +109,9 @@ def test_a_factor_more_in_a_factorial_design_is_another_study(tmp_path: Path) ->
 def test_seeds_are_added_until_intervals_are_as_narrow_as_asked(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
     with ran(tmp_path, seeds=rule) as ledger:
-        decided = sequential_of(ledger.meta)
+        decided = ledger.study.sequential
         trials = ledger.trials()
-        design = design_of(ledger.meta)
+        design = ledger.study.design
     assert decided is not None
     assert design is not None
     seeds = Counter(row.name for row in trials)
@@ -164,7 +163,7 @@ def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Pat
     assert load(tmp_path).equals(before)
     assert len(load(tmp_path, stage=None)) == len(before) + 8 + 4
     with ran(tmp_path, seeds=4) as ledger:
-        assert set(stages_of(ledger.meta)) == {"confirm", "confirm-standard"}
+        assert set(ledger.study.stages) == {"confirm", "confirm-standard"}
     assert len(load(tmp_path)) == 20
 
 
@@ -206,9 +205,9 @@ def test_a_wish_that_chooses_nothing_is_refused(tmp_path: Path, top: str, told: 
 def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
     with ran(tmp_path / "alone", seeds=rule) as ledger:
-        alone = sequential_of(ledger.meta)
+        alone = ledger.study.sequential
     with ran(tmp_path / "beside", seeds=rule, arms={"by hand": {"parts": 3}}) as ledger:
-        beside = sequential_of(ledger.meta)
+        beside = ledger.study.sequential
     assert alone is not None
     assert beside is not None
     assert beside.degrees == alone.degrees == 8
@@ -237,7 +236,7 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
         chosen = {"baseline": subject}
         confirm(tmp_path, chosen, seeds=1, selection=words, condition=condition, base_dir=HERE)
         with Ledger.open(tmp_path) as ledger:
-            return stages_of(ledger.meta)["confirm"].chosen
+            return ledger.study.stages["confirm"].chosen
 
     assert confirmed("the best 1", "a") == "the best 1"
     assert confirmed("all arms", "a") == "the best 1, then all arms"

@@ -10,10 +10,8 @@ from rich.console import Console
 from partialnas.analysis import load
 from partialnas.analysis.audit.audit import load_audit
 from partialnas.analysis.audit.sample import choose_sample
-from partialnas.runs.config.design import stages_of
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import longer_audit_stages
 from partialnas.runs.records.subject import parse_subject
 from partialnas.search.followup.audit import LongerTraining, audit
 from partialnas.search.session.run_study import run_study
@@ -123,8 +121,8 @@ def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
     folder = searched(tmp_path / "study")
     audited(folder)
     with Ledger.open(folder) as ledger:
-        assert not any(stage.timed for stage in stages_of(ledger.meta).values())
-        assert [*longer_audit_stages(ledger.meta)] == ["audit"]
+        assert not any(stage.timed for stage in ledger.study.stages.values())
+        assert [*ledger.study.longer_audit_stages] == ["audit"]
         assert not ledger.measurements()
 
 

@@ -1,6 +1,5 @@
 """Studies from beginning to end, in this process: sources, repeats, budgets, resumption."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.session.run_study import run_study
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.sections import Sampler
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
@@ -298,7 +297,7 @@ def test_what_a_study_grew_by_is_told_and_noted(
     for trials in (2, 3, 3, 2):
         ran(tmp_path, budget={"trials": trials}).close()
     with Ledger.open(tmp_path) as ledger:
-        noted = json.loads(ledger.meta["growth"])
+        noted = ledger.study.amendments
     lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (shrunk)"]
     assert [each["lines"] for each in noted] == [[line] for line in lines]
     told = capsys.readouterr().err

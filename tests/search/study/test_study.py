@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.search.resolve.resources import resolve_resources as placed
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.sections import SearchSpec
@@ -177,9 +178,9 @@ def test_a_budget_that_shrinks_is_told_as_such(
 
 def test_growth_is_noted_beside_what_was_noted_before() -> None:
     meta = {"study": "plain"}
-    assert amendment_meta(meta, []) == {}
+    assert amendment_meta(RecordedStudy(meta), []) == {}
     for lines in (["seeds: 1 -> 2"], ["arms.b: None -> {}", "seeds: 2 -> 3"]):
-        meta |= amendment_meta(meta, lines)
+        meta |= amendment_meta(RecordedStudy(meta), lines)
     told = json.loads(meta["growth"])
     assert [each["lines"] for each in told] == [
         ["seeds: 1 -> 2"],
