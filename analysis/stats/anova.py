@@ -1,4 +1,4 @@
-"""Main effects and two-factor interactions of factorial designs, with seeds as blocks."""
+"""Analysis of variance of factorial designs: main effects and two-factor interactions."""
 
 import itertools
 import warnings
@@ -12,23 +12,23 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.runs.config.design import Factor
 
-_APART = 1e-9
+_RANK_TOLERANCE = 1e-9
 
 COLUMNS = (
     *("term", "also", "squares", "degrees", "f", "p", "partial_eta_squared"),
     *("effect", "low", "high"),
 )
-"""The columns of `anova`."""
+"""Columns of the table that `anova` returns."""
 
 
 @dataclass(frozen=True)
 class _Term:
-    """A main effect or an interaction: its columns of the design, and its aliases."""
+    """A main effect or an interaction, with its columns of the design matrix and its aliases."""
 
     name: str
     factors: frozenset[str]
     columns: Floats
-    also: list[str] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
 
 
 def anova(
@@ -37,143 +37,152 @@ def anova(
     factors: Sequence[Factor],
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """One row per main effect and two-factor interaction, then one for the residual.
+    """Return one row per main effect and two-factor interaction, and one for the residual.
 
     The model is value = seed + main effects + two-factor interactions + residual, fitted by least
-    squares; each sum of squares is what an effect explains beyond all effects that do not contain
-    it (type II), so that missing arms and seeds are allowed. `also` names the effects that a
-    fractional design cannot tell from this one. `effect`, with its interval, is of two-level
-    factors: the mean at the second level minus that at the first, for an interaction half the
-    difference of such effects. The intervals hold one by one, not together.
+    squares. Sums of squares are of type II: what an effect explains beyond all effects that do not
+    contain it. Missing arms and seeds are allowed. `also` lists the aliases: effects that a
+    fractional design cannot separate from this one. `effect` and its interval exist for two-level
+    factors only: the mean at the second level minus the mean at the first, and for an interaction
+    half the difference of two such effects. The intervals are not simultaneous.
 
     Args:
-        values: by arm and seed.
-        levels: the level of each factor, by arm.
-        factors: of the design.
-        level: of the intervals.
+        values: values by arm and seed.
+        levels: level of each factor, by arm.
+        factors: factors of the design.
+        level: confidence level of the intervals.
 
     Raises:
-        ValueError: an arm has no levels.
+        KeyError: `levels` lacks an arm.
     """
     cells = [(arm, seed) for arm, seeds in values.items() for seed in seeds]
     y = np.array([values[arm][seed] for arm, seed in cells])
     rows = [levels[arm] for arm, _ in cells]
-    blocks = _blocks([seed for _, seed in cells])
-    terms = _estimable(blocks, _terms(rows, factors))
+    blocks = _block_columns([seed for _, seed in cells])
+    terms = _estimable_terms(blocks, _terms(rows, factors))
     table = [_row(y, blocks, terms, term, level) for term in terms]
     squares, degrees = _residual(y, blocks, terms)
-    rest = {"term": "residual", "also": "", "squares": squares, "degrees": degrees}
-    return pd.DataFrame([*table, rest], columns=[*COLUMNS]).astype({"degrees": "int64"})
+    residual = {"term": "residual", "also": "", "squares": squares, "degrees": degrees}
+    return pd.DataFrame([*table, residual], columns=[*COLUMNS]).astype({"degrees": "int64"})
 
 
-def _blocks(seeds: Sequence[int]) -> Floats:
-    """The intercept, and a column for each seed but the first."""
+def _block_columns(seeds: Sequence[int]) -> Floats:
+    """Return the intercept and one indicator column for each seed but the first."""
     later = sorted(set(seeds))[1:]
     columns = [[1.0] * len(seeds), *([float(s == seed) for s in seeds] for seed in later)]
     return np.array(columns).T
 
 
 def _terms(rows: Sequence[Mapping[str, str]], factors: Sequence[Factor]) -> list[_Term]:
-    """All main effects, then all two-factor interactions."""
-    chosen = {each: [row.get(each.name, each.baseline) for row in rows] for each in factors}
-    mains = {each.name: _coded(levels, each.levels) for each, levels in chosen.items()}
-    pairs = itertools.combinations(mains, 2)
-    alone = [_Term(name, frozenset([name]), columns) for name, columns in mains.items()]
-    both = [
-        _Term(" × ".join(pair), frozenset(pair), 2 * _products(mains[pair[0]], mains[pair[1]]))
-        for pair in pairs
+    """Return all main effects, followed by all two-factor interactions."""
+    main = {
+        factor.name: _sum_coding(
+            [row.get(factor.name, factor.baseline) for row in rows], factor.levels
+        )
+        for factor in factors
+    }
+    return [
+        *(_Term(name, frozenset([name]), columns) for name, columns in main.items()),
+        *(
+            _Term(" × ".join(pair), frozenset(pair), 2 * _products(main[pair[0]], main[pair[1]]))
+            for pair in itertools.combinations(main, 2)
+        ),
     ]
-    return [*alone, *both]
 
 
-def _coded(chosen: Sequence[str], levels: Sequence[str]) -> Floats:
-    """Columns that sum to zero over the levels: -1/2 and 1/2 where there are two."""
-    used = [level for level in levels if level in chosen]
-    first = np.array([level == used[0] for level in chosen], dtype=float)
-    columns = [np.array([c == level for c in chosen], dtype=float) - first for level in used[1:]]
-    return np.array(columns).T.reshape(len(chosen), len(columns)) / 2
+def _sum_coding(labels: Sequence[str], levels: Sequence[str]) -> Floats:
+    """Return columns that sum to zero over the levels: -1/2 and 1/2 for two levels."""
+    used = [level for level in levels if level in labels]
+    first = np.array([label == used[0] for label in labels], dtype=float)
+    columns = [np.array([c == level for c in labels], dtype=float) - first for level in used[1:]]
+    return np.array(columns).T.reshape(len(labels), len(columns)) / 2
 
 
-def _products(one: Floats, other: Floats) -> Floats:
-    columns = one[:, :, None] * other[:, None, :]
-    return columns.reshape(len(one), -1)
+def _products(left: Floats, right: Floats) -> Floats:
+    columns = left[:, :, None] * right[:, None, :]
+    return columns.reshape(len(left), -1)
 
 
-def _estimable(blocks: Floats, terms: Sequence[_Term]) -> list[_Term]:
-    """The terms that add something to those before them; the others become their aliases."""
+def _estimable_terms(blocks: Floats, terms: Sequence[_Term]) -> list[_Term]:
+    """Return the terms that raise the rank of the design; record the others as their aliases."""
     kept: list[_Term] = []
     for term in terms:
-        basis = np.hstack([blocks, *(each.columns for each in kept)])
-        if _rank(np.hstack([basis, term.columns])) > _rank(basis):
+        basis = _design(blocks, kept)
+        if _rank(basis, term.columns) > _rank(basis):
             kept.append(term)
         elif term.columns.any():
-            _note_alias(blocks, kept, term)
+            _record_alias(blocks, kept, term)
     return kept
 
 
-def _note_alias(blocks: Floats, kept: Sequence[_Term], term: _Term) -> None:
-    """Names a term beside the first one that cannot be told from it."""
+def _record_alias(blocks: Floats, kept: Sequence[_Term], term: _Term) -> None:
+    """Add a term to the aliases of the first kept term with the same column space."""
     rank = _rank(blocks)
     for other in kept:
-        both = _rank(np.hstack([blocks, other.columns, term.columns]))
-        if both == _rank(np.hstack([blocks, other.columns])) > rank:
-            other.also.append(term.name)
+        if _rank(blocks, other.columns, term.columns) == _rank(blocks, other.columns) > rank:
+            other.aliases.append(term.name)
             return
 
 
-def _rank(matrix: Floats) -> int:
-    return int(np.linalg.matrix_rank(matrix, tol=_APART * max(matrix.shape)))
+def _design(blocks: Floats, terms: Sequence[_Term]) -> Floats:
+    return np.hstack([blocks, *(term.columns for term in terms)])
+
+
+def _rank(*columns: Floats) -> int:
+    matrix = np.hstack(columns)
+    return int(np.linalg.matrix_rank(matrix, tol=_RANK_TOLERANCE * max(matrix.shape)))
 
 
 def _row(
     y: Floats, blocks: Floats, terms: Sequence[_Term], term: _Term, level: float
 ) -> dict[str, Any]:
-    """A term's sum of squares, its test, and its effect where it has one column."""
+    """Return the sum of squares and the F test of a term, and its effect if it has one column."""
     from scipy.special import fdtrc
 
-    others = [each for each in terms if not term.factors <= each.factors]
-    without, with_it = (_fit(y, blocks, part) for part in (others, [*others, term]))
-    squares, degrees = without.ssr - with_it.ssr, round(without.df_resid - with_it.df_resid)
-    rest, free = _residual(y, blocks, terms)
-    f = (squares / degrees) / (rest / free) if free and rest > 0 else np.nan
-    facts = {
+    others = [other for other in terms if not term.factors <= other.factors]
+    reduced, full = (_fit(y, blocks, part) for part in (others, [*others, term]))
+    squares, degrees = reduced.ssr - full.ssr, round(reduced.df_resid - full.df_resid)
+    residual, free = _residual(y, blocks, terms)
+    f = (squares / degrees) / (residual / free) if free and residual > 0 else np.nan
+    total = squares + residual
+    row = {
         "term": term.name,
-        "also": ", ".join(term.also),
+        "also": ", ".join(term.aliases),
         "squares": squares,
         "degrees": degrees,
         "f": f,
         "p": float(fdtrc(degrees, free, f)) if free else np.nan,
-        "partial_eta_squared": squares / (squares + rest) if squares + rest > 0 else np.nan,
+        "partial_eta_squared": squares / total if total > 0 else np.nan,
     }
-    return facts | _effect(y, blocks, terms, term, level)
+    return row | _effect(y, blocks, terms, term, level)
 
 
 def _effect(
     y: Floats, blocks: Floats, terms: Sequence[_Term], term: _Term, level: float
 ) -> dict[str, float]:
-    others = [each for each in terms if each is not term]
-    basis = np.hstack([blocks, *(each.columns for each in others)])
-    estimable = _rank(np.hstack([basis, term.columns])) > _rank(basis)
-    if term.columns.shape[1] != 1 or not estimable:
+    others = [other for other in terms if other is not term]
+    basis = _design(blocks, others)
+    if term.columns.shape[1] != 1 or _rank(basis, term.columns) == _rank(basis):
         return {}
     fitted = _fit(y, blocks, [term, *others])
-    at = blocks.shape[1]
-    effect = {"effect": float(fitted.params[at])}
+    index = blocks.shape[1]
+    effect = {"effect": float(fitted.params[index])}
     if fitted.df_resid < 1:
         return effect
-    low, high = fitted.conf_int(1 - level)[at]
+    low, high = fitted.conf_int(1 - level)[index]
     return effect | {"low": float(low), "high": float(high)}
 
 
 def _residual(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> tuple[float, int]:
-    whole = _fit(y, blocks, terms)
-    return float(whole.ssr), round(whole.df_resid)
+    """Return the sum of squares and the degrees of freedom of the residual."""
+    fitted = _fit(y, blocks, terms)
+    return float(fitted.ssr), round(fitted.df_resid)
 
 
 def _fit(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> Any:
     from statsmodels.regression.linear_model import OLS
 
     with warnings.catch_warnings():
-        # where cells are empty the rank tells the degrees of freedom, and that is meant
+        # empty cells make the design singular; the degrees of freedom follow from its rank
         warnings.simplefilter("ignore")
-        return OLS(y, np.hstack([blocks, *(term.columns for term in terms)])).fit()
+        return OLS(y, _design(blocks, terms)).fit()

@@ -1,4 +1,4 @@
-"""The largest of several correlated t statistics: simultaneous critical values and p-values."""
+"""Simultaneous critical values and p-values of several correlated t statistics."""
 
 import math
 from functools import lru_cache
@@ -8,70 +8,73 @@ import numpy.typing as npt
 
 Reals = npt.NDArray[np.float64]
 Correlation = tuple[tuple[float, ...], ...]
-"""A correlation matrix by rows, hashable."""
+"""A correlation matrix as a hashable tuple of rows."""
 
-_POINTS = 2**18
-_AT_ONCE = 2**15
-_BINS = 2048
+_NUM_DIRECTIONS = 2**18
+_CHUNK = 2**15
+_NUM_BINS = 2048
 
 
 def as_correlation(covariance: Reals) -> Correlation:
-    """The correlation matrix that belongs to a covariance matrix."""
+    """Return the correlation matrix of a covariance matrix."""
     scale = np.sqrt(np.diag(covariance))
-    # Rounded, so that the same design has the same key whatever the last bit of its fit.
+    # rounded, so that equal designs have equal cache keys despite rounding errors of their fits
     return tuple(tuple(row) for row in np.round(covariance / np.outer(scale, scale), 10).tolist())
 
 
 @lru_cache(maxsize=256)
 def critical_value(level: float, degrees: int, correlation: Correlation) -> float:
-    """The value that all |T_i| together stay below with probability `level`.
+    """Return the value that all |T_i| stay below simultaneously with probability `level`.
 
-    T is multivariate t: normals of that correlation (it may be singular) over one independent
-    standard deviation with `degrees` of freedom.
+    T has a multivariate t distribution: correlated normals over one independent standard deviation
+    with `degrees` degrees of freedom. The correlation matrix may be singular.
     """
     from scipy.optimize import brentq
-    from scipy.special import stdtrit
 
-    alone = float(stdtrit(degrees, (1 + level) / 2))
-    bonferroni = float(stdtrit(degrees, 1 - (1 - level) / (2 * len(correlation))))
+    single, bonferroni = _bounds(level, degrees, len(correlation))
 
     def excess(value: float) -> float:
-        return float(exceedance_probability(np.array([value]), degrees, correlation)[0]) - (
-            1 - level
-        )
+        sizes = np.array([value])
+        return float(exceedance_probability(sizes, degrees, correlation)[0]) - (1 - level)
 
-    if len(correlation) == 1 or excess(alone) <= 0:
-        return alone
-    # Wider than the bound itself, for directions are not quite exact.
-    return float(brentq(excess, alone, 1.2 * bonferroni, xtol=1e-9))
+    if len(correlation) == 1 or excess(single) <= 0:
+        return single
+    # beyond the Bonferroni bound, because the average over directions is approximate
+    return float(brentq(excess, single, 1.2 * bonferroni, xtol=1e-9))
 
 
 @lru_cache(maxsize=64)
 def dunnett_critical_value(level: float, degrees: int, count: int) -> float:
-    """The critical value of `count` contrasts with one and the same, as often replicated (Dunnett).
+    """Return Dunnett's critical value of `count` contrasts with one equally replicated baseline.
 
-    That of `critical_value` where all correlations are a half, for any number of contrasts.
+    Equal to `critical_value` with all correlations one half, for any number of contrasts.
     """
     from scipy.optimize import brentq
-    from scipy.special import stdtrit
 
-    alone = float(stdtrit(degrees, (1 + level) / 2))
-    if count == 1:
-        return alone
-    bonferroni = float(stdtrit(degrees, 1 - (1 - level) / (2 * count)))
+    single, bonferroni = _bounds(level, degrees, count)
 
     def excess(value: float) -> float:
         sizes = np.array([value])
-        return float(_exceeded_by_equals(sizes, degrees, count, 0.5)[0]) - (1 - level)
+        return float(_exceedance_equicorrelated(sizes, degrees, count, 0.5)[0]) - (1 - level)
 
-    return float(brentq(excess, 0.99 * alone, 1.2 * bonferroni, xtol=1e-9))
+    if count == 1:
+        return single
+    return float(brentq(excess, 0.99 * single, 1.2 * bonferroni, xtol=1e-9))
+
+
+def _bounds(level: float, degrees: int, count: int) -> tuple[float, float]:
+    """Return the critical value of one contrast and Bonferroni's for `count` contrasts."""
+    from scipy.special import stdtrit
+
+    single = float(stdtrit(degrees, (1 + level) / 2))
+    return single, float(stdtrit(degrees, 1 - (1 - level) / (2 * count)))
 
 
 def exceedance_probability(values: Reals, degrees: int, correlation: Correlation) -> Reals:
-    """For each value, the probability that the largest |T_i| is greater.
+    """Return, for each value, the probability that the largest |T_i| is greater.
 
-    Exact quadrature where all correlations are equal, as those of contrasts with one baseline in a
-    balanced design (Dunnett); else the radial integral over a fixed set of directions, right to
+    Equal correlations, as of contrasts with one baseline in a balanced design (Dunnett), use exact
+    quadrature. Others use a radial integral over a fixed set of directions, which is accurate to
     about 0.001 in a critical value.
     """
     from scipy.special import stdtr
@@ -79,49 +82,52 @@ def exceedance_probability(values: Reals, degrees: int, correlation: Correlation
     sizes = np.abs(values)
     if len(correlation) == 1:
         return np.asarray(2 * stdtr(degrees, -sizes))
-    common = _common(correlation)
+    common = _common_correlation(correlation)
     if common is not None:
-        return _exceeded_by_equals(sizes, degrees, len(correlation), common)
-    return _exceeded_by_directions(sizes, degrees, correlation)
+        return _exceedance_equicorrelated(sizes, degrees, len(correlation), common)
+    return _exceedance_over_directions(sizes, degrees, correlation)
 
 
 def two_sided_power(shift: float, critical: float, degrees: int) -> float:
-    """The probability that one |T| is greater than `critical` where T's normal has mean `shift`."""
+    """Return P(|T| > critical) for the noncentral t statistic T with noncentrality `shift`."""
     from scipy.special import ndtr
 
-    scale, weight = _deviations(degrees)
-    # scipy's own noncentral t gives NaN for large shifts and few degrees of freedom.
+    scale, weight = _deviation_quadrature(degrees)
+    # scipy.stats.nct returns NaN for large shifts and few degrees of freedom
     return float((ndtr(shift - critical * scale) + ndtr(-shift - critical * scale)) @ weight)
 
 
-def _common(correlation: Correlation) -> float | None:
-    """The one correlation of all pairs, if the quadrature can take it."""
+def _common_correlation(correlation: Correlation) -> float | None:
+    """Return the correlation shared by all pairs, or None if the quadrature does not apply."""
     off = [r for i, row in enumerate(correlation) for r in row[:i]]
     usable = max(off) - min(off) < 1e-8 and 0 <= off[0] < 0.9
     return off[0] if usable else None
 
 
-def _exceeded_by_equals(sizes: Reals, degrees: int, count: int, common: float) -> Reals:
-    """T_i = (sqrt(r) U + sqrt(1 - r) Z_i) / S: given U and S, the T_i are independent."""
+def _exceedance_equicorrelated(sizes: Reals, degrees: int, count: int, common: float) -> Reals:
+    """Integrate over U and S in T_i = (sqrt(r) U + sqrt(1 - r) Z_i) / S.
+
+    Given U and S, the T_i are independent.
+    """
     from scipy.special import ndtr
 
-    scale, weight = _deviations(degrees)
-    shared = np.linspace(0, 8.5, 51)  # the other half is the same: sizes know no sign
+    scale, weight = _deviation_quadrature(degrees)
+    shared = np.linspace(0, 8.5, 51)  # symmetric: half of the range suffices
     density = math.sqrt(2 / math.pi) * np.exp(-(shared**2) / 2) * (shared[1] - shared[0])
     density[0] /= 2
-    rest = math.sqrt(1 - common)
-    centre = math.sqrt(common) * shared[:, None] / rest
+    residual = math.sqrt(1 - common)
+    center = math.sqrt(common) * shared[:, None] / residual
 
     def inside(size: float) -> float:
-        reach = size * scale / rest
-        each = ndtr(centre + reach) - ndtr(centre - reach)
-        return float(density @ (each**count) @ weight)
+        bound = size * scale / residual
+        probability = ndtr(center + bound) - ndtr(center - bound)
+        return float(density @ (probability**count) @ weight)
 
     return np.clip([1 - inside(size) if math.isfinite(size) else 0.0 for size in sizes], 0, 1)
 
 
-def _deviations(degrees: int) -> tuple[Reals, Reals]:
-    """Nodes and weights of S = sqrt(chi-squared / degrees), spaced evenly in its logarithm."""
+def _deviation_quadrature(degrees: int) -> tuple[Reals, Reals]:
+    """Return nodes, equidistant in log S, and weights of S = sqrt(chi-squared / degrees)."""
     from scipy.special import gammainccinv, gammaincinv, gammaln
 
     half = degrees / 2
@@ -133,40 +139,40 @@ def _deviations(degrees: int) -> tuple[Reals, Reals]:
     return np.sqrt(chi / half), weight
 
 
-def _exceeded_by_directions(sizes: Reals, degrees: int, correlation: Correlation) -> Reals:
-    """The normals are a direction times a length, and length² / S² follows Fisher's F."""
+def _exceedance_over_directions(sizes: Reals, degrees: int, correlation: Correlation) -> Reals:
+    """Average over directions of the normals, where length² / S² has an F distribution."""
     from scipy.special import fdtrc
 
-    reach, rank = _reaches(correlation)
-    ratio = sizes[:, None] ** 2 / (rank * reach**2)
+    extent, rank = _directional_maxima(correlation)
+    ratio = sizes[:, None] ** 2 / (rank * extent**2)
     return np.asarray(fdtrc(rank, degrees, ratio).mean(axis=1))
 
 
 @lru_cache(maxsize=64)
-def _reaches(correlation: Correlation) -> tuple[Reals, int]:
-    """How far the largest |T_i| lies out in directions spread evenly, and the rank."""
-    factor = _factor(np.array(correlation))
+def _directional_maxima(correlation: Correlation) -> tuple[Reals, int]:
+    """Return the largest |T_i| for unit vectors spread evenly over all directions, and the rank."""
+    factor = _cholesky_factor(np.array(correlation))
     rank = factor.shape[1]
     parts = [
         np.abs(_directions(first, rank) @ factor.T).max(axis=1)
-        for first in range(1, _POINTS + 1, _AT_ONCE)
+        for first in range(1, _NUM_DIRECTIONS + 1, _CHUNK)
     ]
-    reach = np.sort(np.concatenate(parts))
-    return reach.reshape(_BINS, -1).mean(axis=1), rank
+    maxima = np.sort(np.concatenate(parts))
+    return maxima.reshape(_NUM_BINS, -1).mean(axis=1), rank
 
 
 def _directions(first: int, rank: int) -> Reals:
-    """Points of Richtmyer's lattice, made normal and then of length one."""
+    """Return points of a Richtmyer lattice, mapped to normals and scaled to length one."""
     from scipy.special import ndtri
 
-    lattice = (np.arange(first, first + _AT_ONCE)[:, None] * np.sqrt(_primes(rank))) % 1
-    # The tent makes the integrand periodic, for which a lattice is at its best.
+    lattice = (np.arange(first, first + _CHUNK)[:, None] * np.sqrt(_primes(rank))) % 1
+    # the tent map makes the integrand periodic, which suits a lattice
     normal = ndtri(np.clip(np.abs(2 * lattice - 1), 1e-12, 1 - 1e-12))
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True))
 
 
-def _factor(correlation: Reals) -> Reals:
-    """The Cholesky factor without its empty columns, of a matrix that may be singular."""
+def _cholesky_factor(correlation: Reals) -> Reals:
+    """Return the Cholesky factor of a possibly singular matrix, without zero columns."""
     columns: list[Reals] = []
     rest = correlation.copy()
     for i in range(len(rest)):
@@ -177,10 +183,10 @@ def _factor(correlation: Reals) -> Reals:
 
 
 def _primes(count: int) -> list[int]:
-    found: list[int] = []
+    primes: list[int] = []
     number = 2
-    while len(found) < count:
-        if all(number % prime for prime in found):
-            found.append(number)
+    while len(primes) < count:
+        if all(number % prime for prime in primes):
+            primes.append(number)
         number += 1
-    return found
+    return primes

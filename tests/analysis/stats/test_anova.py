@@ -42,7 +42,7 @@ def by_statsmodels(values: Values, levels: Levels) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("lost", [0, 1, 4])
-def test_sums_of_squares_and_tests_are_those_of_statsmodels(lost: int) -> None:
+def test_sums_of_squares_and_f_tests_match_statsmodels(lost: int) -> None:
     values, levels = study(PARTS, ATTENTION, RATIO)
     for arm in [*values][:lost]:  # unbalanced, as where trials failed
         del values[arm][lost % 3]
@@ -57,33 +57,33 @@ def test_sums_of_squares_and_tests_are_those_of_statsmodels(lost: int) -> None:
     assert ours["partial_eta_squared"].to_numpy()[:-1] == pytest.approx(eta.to_numpy()[:-1])
 
 
-def test_effects_of_two_levels_are_differences_of_means() -> None:
+def test_two_level_effects_are_differences_of_means() -> None:
     two = Factor(name="parts", levels=("2", "3"), baseline="2")
     values, levels = study(two, ATTENTION)
-    found = anova(values, levels, (two, ATTENTION)).set_index("term")
+    table = anova(values, levels, (two, ATTENTION)).set_index("term")
     mean = {arm: np.mean([*of.values()]) for arm, of in values.items()}
     parts = (mean["3 none"] + mean["3 channel"] - mean["2 none"] - mean["2 channel"]) / 2
     both = (mean["3 channel"] - mean["2 channel"] - mean["3 none"] + mean["2 none"]) / 2
-    assert found.loc["parts", "effect"] == pytest.approx(parts)
-    assert found.loc["parts × attention", "effect"] == pytest.approx(both)
+    assert table.loc["parts", "effect"] == pytest.approx(parts)
+    assert table.loc["parts × attention", "effect"] == pytest.approx(both)
     # 12 values less intercept, 2 seeds, 2 factors, 1 interaction; t(6) at 97.5 % is 2.446912
-    half = 2.446912 * np.sqrt(found.loc["residual", "squares"] / 6 / 12 * 4)
-    assert found.loc["residual", "degrees"] == 6
-    assert found.loc["parts", "high"] - parts == pytest.approx(half, rel=1e-5)
-    assert parts - found.loc["parts", "low"] == pytest.approx(half, rel=1e-5)
+    half = 2.446912 * np.sqrt(table.loc["residual", "squares"] / 6 / 12 * 4)
+    assert table.loc["residual", "degrees"] == 6
+    assert table.loc["parts", "high"] - parts == pytest.approx(half, rel=1e-5)
+    assert parts - table.loc["parts", "low"] == pytest.approx(half, rel=1e-5)
 
 
-def test_aliases_of_a_half_fraction_are_named() -> None:
+def test_a_half_fraction_lists_its_aliases() -> None:
     two = Factor(name="parts", levels=("2", "3"), baseline="2")
     values, levels = study(two, ATTENTION, RATIO)
     signs = {name: {f.levels[0]: -1, f.levels[1]: 1} for name, f in (
         ("parts", two), ("attention", ATTENTION), ("ratio", RATIO)
     )}  # fmt: skip
     half = [a for a, of in levels.items() if np.prod([signs[n][v] for n, v in of.items()]) == 1]
-    found = anova({arm: values[arm] for arm in half}, levels, (two, ATTENTION, RATIO))
-    told = dict(zip(found["term"], found["also"], strict=True))
+    table = anova({arm: values[arm] for arm in half}, levels, (two, ATTENTION, RATIO))
+    aliases = dict(zip(table["term"], table["also"], strict=True))
     # I = ABC, so that each main effect is the interaction of the two other factors
-    assert told == {
+    assert aliases == {
         "parts": "attention × ratio",
         "attention": "parts × ratio",
         "ratio": "parts × attention",
@@ -91,16 +91,16 @@ def test_aliases_of_a_half_fraction_are_named() -> None:
     }
 
 
-def test_an_empty_cell_costs_a_degree_of_freedom_and_no_more() -> None:
+def test_an_empty_cell_costs_one_degree_of_freedom() -> None:
     values, levels = study(PARTS, ATTENTION)
     del values["4 channel"]
-    found = anova(values, levels, (PARTS, ATTENTION)).set_index("term")
-    assert found.loc["parts × attention", "degrees"] == 1
-    assert found["p"].iloc[:-1].between(0, 1).all()
+    table = anova(values, levels, (PARTS, ATTENTION)).set_index("term")
+    assert table.loc["parts × attention", "degrees"] == 1
+    assert table["p"].iloc[:-1].between(0, 1).all()
 
 
-def test_one_seed_of_every_arm_leaves_nothing_to_test() -> None:
+def test_a_saturated_design_has_no_tests() -> None:
     values, levels = study(PARTS, ATTENTION, seeds=1)
-    found = anova(values, levels, (PARTS, ATTENTION))
-    assert found["degrees"].iloc[-1] == 0
-    assert found[["f", "p", "low"]].isna().all(axis=None)
+    table = anova(values, levels, (PARTS, ATTENTION))
+    assert table["degrees"].iloc[-1] == 0
+    assert table[["f", "p", "low"]].isna().all(axis=None)

@@ -45,54 +45,56 @@ def numbers(count: int) -> ChoiceEncoder:
     return ChoiceEncoder([cast(Any, Variable)] * count)
 
 
-def test_choices_of_numbers_are_ordered_and_named_ones_are_not() -> None:
-    found = {choice.name: is_ordinal(choice) for choice in space().choices}
-    assert found["width"]
-    assert found["ratio"]
-    assert not found["attention"]
+def test_numeric_choices_are_ordinal_and_named_ones_are_not() -> None:
+    ordinal = {choice.name: is_ordinal(choice) for choice in space().choices}
+    assert ordinal["width"]
+    assert ordinal["ratio"]
+    assert not ordinal["attention"]
 
 
-def test_features_are_apart_by_steps_in_order_and_by_one_otherwise() -> None:
+def test_distances_follow_the_order_of_numeric_choices_and_are_one_otherwise() -> None:
     choices = space().choices
     embed = ChoiceEncoder(choices)
     names = [choice.name for choice in choices]
 
-    def apart(name: str, left: float, right: float) -> float:
+    def distance(name: str, left: float, right: float) -> float:
         codes = np.zeros((2, len(names)))
         codes[:, names.index(name)] = left, right
         return float(cdist(*(row[None] for row in embed(codes)))[0, 0])
 
-    assert apart("width", 0, 3) == pytest.approx(1)
-    assert apart("width", 1, 2) == pytest.approx(1 / 3)
-    assert apart("attention", 0, 1) == pytest.approx(1)
-    assert apart("attention", INACTIVE, 1) == pytest.approx(1)
-    assert 0.8 < apart("ratio", INACTIVE, 0) <= 1
-    assert 0.8 < apart("ratio", INACTIVE, 2) <= 1
+    assert distance("width", 0, 3) == pytest.approx(1)
+    assert distance("width", 1, 2) == pytest.approx(1 / 3)
+    assert distance("attention", 0, 1) == pytest.approx(1)
+    assert distance("attention", INACTIVE, 1) == pytest.approx(1)
+    assert 0.8 < distance("ratio", INACTIVE, 0) <= 1
+    assert 0.8 < distance("ratio", INACTIVE, 2) <= 1
 
 
-def test_the_gradient_of_the_evidence_is_that_of_differences() -> None:
+def test_the_gradient_of_the_likelihood_matches_finite_differences() -> None:
     squares = RNG.uniform(0, 1, (3, 12, 12))
     squares += squares.transpose(0, 2, 1)
     points = RNG.uniform(0, 1, (12, 3))
     squares = np.stack([cdist(c[:, None], c[:, None]) ** 2 for c in points.T])
     values = RNG.normal(size=12)
 
-    def told(theta: np.ndarray) -> float:
+    def likelihood(theta: np.ndarray) -> float:
         return log_marginal_likelihood(theta, squares, values)[0]
 
-    def slope(theta: np.ndarray) -> np.ndarray:
+    def gradient(theta: np.ndarray) -> np.ndarray:
         return log_marginal_likelihood(theta, squares, values)[1]
 
     for theta in (np.zeros(4), np.array([-1.0, 0.5, 1.0, -3.0])):
-        assert check_grad(told, slope, theta) < 1e-4
+        assert check_grad(likelihood, gradient, theta) < 1e-4
 
 
-def test_the_posterior_is_that_of_scikit_learn() -> None:
+def test_the_posterior_matches_scikit_learn() -> None:
     embed = numbers(3)
     codes, others = RNG.integers(0, 5, (20, 3)), RNG.integers(0, 5, (7, 3))
     values = codes[:, 0] * 2.0 + np.sin(codes[:, 1]) + RNG.normal(0, 0.1, 20)
     scales = Hyperparameters(np.array([0.4, 0.8, 2.0]), 0.05)
-    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(embed(others))
+    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(
+        embed(others)
+    )
     kernel = Matern(scales.lengths, "fixed", nu=2.5) + WhiteKernel(scales.noise, "fixed")
     theirs = GaussianProcessRegressor(kernel, alpha=0, normalize_y=True).fit(codes / 4, values)
     their_mean, with_noise = theirs.predict(others / 4, return_std=True)
@@ -101,7 +103,7 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     assert deviation**2 + noise == pytest.approx(with_noise**2, rel=1e-4)
 
 
-def test_fitted_scales_tell_the_choices_that_matter_from_the_others() -> None:
+def test_fitted_length_scales_are_short_for_relevant_choices() -> None:
     embed = numbers(4)
     codes = RNG.integers(0, 5, (60, 4))
     values = np.sin(codes[:, 1] * 1.5) + 0.01 * RNG.normal(size=60)
@@ -113,11 +115,13 @@ def test_fitted_scales_tell_the_choices_that_matter_from_the_others() -> None:
     assert np.corrcoef(mean, np.sin(fresh[:, 1] * 1.5))[0, 1] > 0.98
 
 
-def test_values_that_are_all_the_same_are_expected_everywhere() -> None:
+def test_constant_values_are_predicted_everywhere() -> None:
     embed = numbers(2)
     codes = RNG.integers(0, 5, (6, 2))
     values = np.full(6, 3.0)
     scales = fit_hyperparameters(embed(codes), embed.choice_of_feature, values)
-    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(embed(codes))
+    mean, deviation = Posterior(embed(codes), embed.choice_of_feature, values, scales).predict(
+        embed(codes)
+    )
     assert mean == pytest.approx(values)
     assert np.isfinite(deviation).all()

@@ -1,4 +1,4 @@
-"""Statistics of arms against published tables, scipy, statsmodels and simulations of our own."""
+"""Comparisons of arms against published tables, scipy, statsmodels and simulations."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(("level", "degrees"), PUBLISHED)
-def test_critical_values_are_those_of_dunnetts_table(level: float, degrees: int) -> None:
+def test_critical_values_match_dunnetts_table(level: float, degrees: int) -> None:
     ours = [critical_value(level, degrees, equal(count)) for count in range(1, 10)]
     assert ours == pytest.approx(PUBLISHED[level, degrees], abs=0.0095)  # some are rounded up
 
@@ -81,7 +81,7 @@ def test_all_pairs_have_the_critical_value_of_the_studentized_range(
 
 
 @pytest.mark.parametrize("degrees", [3, 22])
-def test_p_values_are_those_of_scipys_multivariate_t(degrees: int) -> None:
+def test_p_values_match_scipys_multivariate_t(degrees: int) -> None:
     rng = np.random.default_rng(0)
     factor = rng.normal(size=(6, 4))
     for correlation in (equal(4), as_correlation(factor.T @ factor)):
@@ -90,11 +90,11 @@ def test_p_values_are_those_of_scipys_multivariate_t(degrees: int) -> None:
             inside = stats.multivariate_t.cdf(
                 box, shape=correlation, df=degrees, lower_limit=-box, random_state=1
             )
-            found = exceedance_probability(np.array([size]), degrees, correlation)
-            assert found == pytest.approx(1 - inside, abs=5e-4)
+            outside = exceedance_probability(np.array([size]), degrees, correlation)
+            assert outside == pytest.approx(1 - inside, abs=5e-4)
 
 
-def test_one_contrast_is_students_t() -> None:
+def test_one_contrast_has_students_t_distribution() -> None:
     assert critical_value(0.9, 7, ((1.0,),)) == pytest.approx(stats.t.ppf(0.95, 7))
     assert exceedance_probability(np.array([2.5]), 1, ((1.0,),)) == pytest.approx(
         2 * stats.t.sf(2.5, 1)
@@ -111,14 +111,14 @@ def ordinary_least_squares(values: Numbers) -> Any:
     arms, seeds = list(values), sorted({seed for cells in values.values() for seed in cells})
     rows = [(arm, seed) for arm in arms for seed in values[arm]]
     design = [
-        [*(arm == each for each in arms), *(seed == each for each in seeds[1:])]
+        [*(arm == other for other in arms), *(seed == other for other in seeds[1:])]
         for arm, seed in rows
     ]
-    told = [values[arm][seed] for arm, seed in rows]
-    return sm.OLS(np.array(told), np.array(design, dtype=float)).fit()
+    cells = [values[arm][seed] for arm, seed in rows]
+    return sm.OLS(np.array(cells), np.array(design, dtype=float)).fit()
 
 
-def test_differences_and_their_errors_are_those_of_least_squares_with_missing_cells() -> None:
+def test_differences_and_errors_match_least_squares_with_missing_cells() -> None:
     values = with_holes()
     comparison = compare(values, against_first(values))
     model = ordinary_least_squares(values)
@@ -137,7 +137,7 @@ def test_differences_and_their_errors_are_those_of_least_squares_with_missing_ce
     assert [contrast.n for contrast in comparison.contrasts] == [3, 3, 1, 3]
 
 
-def test_two_arms_are_compared_as_a_paired_t_test_does() -> None:
+def test_two_arms_match_a_paired_t_test() -> None:
     values = drawn(2, 5)
     arm, base = (list(values[name].values()) for name in ("a1", "a0"))
     (contrast,) = compare(values, [("a1", "a0")], margin=1.5).contrasts
@@ -152,7 +152,7 @@ def test_two_arms_are_compared_as_a_paired_t_test_does() -> None:
     assert contrast.effect == pytest.approx(contrast.difference / deviation * hedges)
 
 
-def test_several_baselines_are_judged_together_by_their_true_correlations() -> None:
+def test_several_baselines_share_one_critical_value_from_their_correlations() -> None:
     values = drawn(6, 3)
     pairs = [("a1", "a0"), ("a2", "a0"), ("a4", "a3"), ("a5", "a3")]
     comparison = compare(values, pairs)
@@ -169,7 +169,7 @@ def unequal() -> Numbers:
     return drawn(4, 8, a3=30)
 
 
-def test_unequal_variances_are_paired_with_holm_and_bonferroni() -> None:
+def test_unequal_variances_use_paired_tests_with_holm_and_bonferroni() -> None:
     values = unequal()
     del values["a2"][0]
     comparison = compare(values, against_first(values), margin=2.0)
@@ -200,14 +200,14 @@ def around_medians(noise: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(("arms", "seeds", "wide"), [(4, 3, 4.0), (5, 6, 2.0)])
-def test_the_check_of_variances_is_levenes_against_its_own_null(
+def test_the_equal_variances_test_is_levenes_with_a_simulated_null(
     arms: int, seeds: int, wide: float
 ) -> None:
     values = drawn(arms, seeds, a1=wide)
-    found = stats.levene(*around_medians(table(values)), center="median").statistic
+    statistic = stats.levene(*around_medians(table(values)), center="median").statistic
     noise = np.random.default_rng(5).normal(size=(500, arms, seeds))
-    null = [stats.levene(*each, center="median").statistic for each in around_medians(noise)]
-    expected = np.mean(np.array(null) >= found)
+    null = [stats.levene(*rows, center="median").statistic for rows in around_medians(noise)]
+    expected = np.mean(np.array(null) >= statistic)
     assert equal_variances_p(fit(values)) == pytest.approx(expected, abs=0.065)
 
 
@@ -216,26 +216,24 @@ def table(values: Numbers) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(3, 3), (4, 3), (12, 3)])
-def test_the_check_of_variances_gives_false_alarms_as_often_as_it_says(
-    arms: int, seeds: int
-) -> None:
+def test_the_equal_variances_test_has_its_nominal_level(arms: int, seeds: int) -> None:
     p = np.array([equal_variances_p(fit(drawn(arms, seeds, number))) for number in range(400)])
     assert 0.001 <= (p < 0.02).mean() <= 0.045
     assert 0.14 <= (p < 0.2).mean() <= 0.26
 
 
-def test_variances_of_two_arms_or_two_seeds_cannot_be_told_apart() -> None:
+def test_variances_of_two_arms_or_two_seeds_are_not_tested() -> None:
     for values in (drawn(2, 8, a1=9), drawn(6, 2, a1=9)):
         comparison = compare(values, against_first(values))
         assert math.isnan(comparison.variance_p)
         assert comparison.method == "dunnett"
 
 
-def test_a_single_seed_concludes_nothing() -> None:
+def test_a_single_seed_allows_no_test() -> None:
     comparison = compare({"a": {3: 1.0}, "b": {3: 2.0}}, [("b", "a")], margin=1)
     (contrast,) = comparison.contrasts
     assert comparison.method == "none"
-    assert comparison.note == "Nothing can be concluded about differences: one seed."
+    assert comparison.note == "Differences cannot be tested: only one seed."
     assert (contrast.n, contrast.difference) == (1, pytest.approx(1.0))
     unknown = (contrast.low, contrast.high, contrast.p, contrast.effect, contrast.equivalent_p)
     assert all(map(math.isnan, (*unknown, comparison.critical, comparison.deviation)))
@@ -243,7 +241,7 @@ def test_a_single_seed_concludes_nothing() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"a": {}}, {"a": {}, "b": {0: 1.0}}])
-def test_nothing_measured_concludes_nothing(values: Numbers) -> None:
+def test_no_values_allow_no_test(values: Numbers) -> None:
     comparison = compare(values, [("a", "b")])
     assert comparison.method == "none"
     assert comparison.contrasts[0].n == 0
@@ -251,14 +249,14 @@ def test_nothing_measured_concludes_nothing(values: Numbers) -> None:
 
 
 @pytest.mark.parametrize("values", [drawn(3, 3), drawn(4, 8, a3=30)])
-def test_without_pairs_there_is_still_a_deviation(values: Numbers) -> None:
+def test_no_pairs_still_give_a_deviation(values: Numbers) -> None:
     comparison = compare(values, [])
     assert comparison.contrasts == ()
     assert comparison.deviation > 0
     assert seeds_needed(comparison, 1.0, 9) == {}
 
 
-def test_an_arm_without_values_leaves_the_others_as_they_are() -> None:
+def test_an_arm_without_values_does_not_change_the_others() -> None:
     values = drawn(4, 3)
     whole = compare(values, against_first(values))
     more = compare({**values, "failed": {}}, [*against_first(values), ("failed", "a0")])
@@ -269,14 +267,14 @@ def test_an_arm_without_values_leaves_the_others_as_they_are() -> None:
     assert seeds_needed(more, 0.5, 30)["failed"] == 3
 
 
-def test_arms_without_a_seed_in_common_are_not_compared() -> None:
+def test_arms_without_a_common_seed_are_not_compared() -> None:
     values: Numbers = {"a": {0: 1.0, 1: 2.0}, "b": {0: 1.5, 1: 2.0}, "c": {2: 5.0, 3: 6.0}}
     first, apart = compare(values, [("b", "a"), ("c", "a")]).contrasts
     assert first.difference == pytest.approx(0.25)
     assert math.isnan(apart.difference)
 
 
-def test_an_arm_that_shares_trainings_counts_once() -> None:
+def test_arms_that_share_trials_count_once() -> None:
     values = drawn(4, 3)
     doubled = {**values, "twin": values["a1"], "copy": values["a0"]}
     same = {"twin": "a1", "copy": "a0"}
@@ -290,7 +288,7 @@ def test_an_arm_that_shares_trainings_counts_once() -> None:
     assert (copy.difference, copy.low, copy.high, copy.p) == (0, 0, 0, 1)
 
 
-def test_values_without_any_noise_are_told_apart_exactly() -> None:
+def test_noise_free_values_give_exact_results() -> None:
     values = {"a": {s: 90.1 + s for s in range(3)}, "c": {s: 91.1 + s for s in range(3)}}
     values["b"] = dict(values["a"])
     equal, other = compare(values, [("b", "a"), ("c", "a")], margin=0.5).contrasts
@@ -310,12 +308,12 @@ def test_values_without_any_noise_are_told_apart_exactly() -> None:
     scale=st.floats(0.01, 100),
     shifts=st.lists(st.floats(-50, 50), min_size=5, max_size=5),
 )
-def test_the_unit_of_values_and_what_a_seed_adds_to_all_arms_change_nothing(
+def test_results_do_not_depend_on_the_unit_or_on_seed_effects(
     number: int, arms: int, seeds: int, scale: float, shifts: list[float]
 ) -> None:
     values = drawn(arms, seeds, number)
     moved = {a: {s: scale * (v + shifts[s]) for s, v in c.items()} for a, c in values.items()}
-    before, after = (compare(each, against_first(each)) for each in (values, moved))
+    before, after = (compare(v, against_first(v)) for v in (values, moved))
     assert after.method == before.method
     for old, new in zip(before.contrasts, after.contrasts, strict=True):
         assert new.p == pytest.approx(old.p, rel=1e-4, abs=1e-7)
@@ -325,7 +323,7 @@ def test_the_unit_of_values_and_what_a_seed_adds_to_all_arms_change_nothing(
 
 @settings(max_examples=30, deadline=None)
 @given(number=st.integers(0, 10**6), holes=st.sets(st.integers(0, 11), max_size=4))
-def test_an_interval_leaves_out_zero_exactly_where_its_p_value_is_small(
+def test_an_interval_excludes_zero_if_and_only_if_the_p_value_is_small(
     number: int, holes: set[int]
 ) -> None:
     values = drawn(4, 3, number, a1=2)
@@ -340,7 +338,7 @@ def test_an_interval_leaves_out_zero_exactly_where_its_p_value_is_small(
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(4, 3), (12, 5)])
-def test_the_detectable_difference_is_found_with_its_power(arms: int, seeds: int) -> None:
+def test_the_detectable_difference_is_detected_with_the_stated_power(arms: int, seeds: int) -> None:
     step = detectable(0.7, arms - 1, arms, seeds)
     degrees = (arms - 1) * (seeds - 1)
     error = math.sqrt(2 / seeds)
@@ -351,7 +349,7 @@ def test_the_detectable_difference_is_found_with_its_power(arms: int, seeds: int
     assert np.mean(np.abs(normal / spread) > limit) == pytest.approx(0.8, abs=0.008)
 
 
-def test_the_detectable_difference_of_two_arms_is_that_of_the_noncentral_t() -> None:
+def test_the_detectable_difference_of_two_arms_matches_the_noncentral_t() -> None:
     step = detectable(1.0, 1, 2, 9, power=0.9)
     power = stats.nct.sf(stats.t.ppf(0.975, 8), 8, step / math.sqrt(2 / 9))
     assert power == pytest.approx(0.9, abs=1e-6)
@@ -363,32 +361,32 @@ def test_nothing_is_detectable_with_one_seed() -> None:
 
 
 def half_width(comparison: Comparison) -> float:
-    return max((each.high - each.low) / 2 for each in comparison.contrasts)
+    return max((c.high - c.low) / 2 for c in comparison.contrasts)
 
 
-def test_as_many_seeds_as_needed_make_the_interval_as_narrow_as_asked_and_no_more() -> None:
+def test_seeds_needed_is_the_smallest_number_that_reaches_the_width() -> None:
     longest, pairs = drawn(4, 40), against_first(drawn(4, 3))
-    begun = compare({arm: dict(list(c.items())[:3]) for arm, c in longest.items()}, pairs)
-    needed = seeds_needed(begun, 1.0, 40)
+    initial = compare({arm: dict(list(c.items())[:3]) for arm, c in longest.items()}, pairs)
+    needed = seeds_needed(initial, 1.0, 40)
     (count,) = set(needed.values())
     assert 3 < count < 40
     for seeds, narrow in ((count, True), (count - 1, False)):
         values = {arm: {s: v for s, v in c.items() if s < seeds} for arm, c in longest.items()}
         staged = compare(values, pairs, first_stage=range(3))
         assert (half_width(staged) <= 1.0) is narrow
-        assert (staged.deviation, staged.degrees) == (begun.deviation, begun.degrees)
+        assert (staged.deviation, staged.degrees) == (initial.deviation, initial.degrees)
         means = {arm: np.mean(list(cells.values())) for arm, cells in values.items()}
         for contrast in staged.contrasts:
             assert contrast.difference == pytest.approx(means[contrast.arm] - means["a0"])
-    assert seeds_needed(begun, 1.0, count - 1) == dict.fromkeys(needed, count - 1)
-    assert set(seeds_needed(begun, 100.0, 40).values()) == {3}
+    assert seeds_needed(initial, 1.0, count - 1) == dict.fromkeys(needed, count - 1)
+    assert set(seeds_needed(initial, 100.0, 40).values()) == {3}
 
 
-def test_unequal_variances_ask_for_seeds_by_contrast() -> None:
+def test_unequal_variances_need_different_seeds_per_contrast() -> None:
     values = unequal()
-    begun = compare(values, against_first(values))
-    assert begun.method == "paired"
-    needed = seeds_needed(begun, 3.0, 10_000)
+    initial = compare(values, against_first(values))
+    assert initial.method == "paired"
+    needed = seeds_needed(initial, 3.0, 10_000)
     assert needed["a0"] == needed["a3"] > 100 > needed["a1"]
     more = drawn(4, needed["a0"], a3=30)
     for arm in values:
@@ -400,7 +398,7 @@ def test_unequal_variances_ask_for_seeds_by_contrast() -> None:
 
 @pytest.fixture
 def coverage(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The study of coverage, under a name that no package has."""
+    """The coverage study of the benchmarks."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import coverage_study
 
@@ -408,17 +406,17 @@ def coverage(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("noise", ["normal", "val_accuracy", "val_nll"])
-def test_intervals_cover_and_errors_and_power_are_as_stated(coverage: Any, noise: str) -> None:
+def test_coverage_error_rate_and_power_are_as_stated(coverage: Any, noise: str) -> None:
     simulated = coverage.Simulated(noise, 4, 3)
     outcomes = [coverage.by_numbers(simulated, number) for number in range(150)]
     row = coverage.Row("", simulated, outcomes)
-    # Aims of the whole study: 95, at most 5, 80; here with room for 150 draws (three deviations).
+    # targets of the full study: 95 %, at most 5 %, 80 %; widened by three standard errors
     assert 0.895 <= row.estimate("all")[0] <= 0.99
     assert row.estimate("false")[0] <= 0.09
     assert 0.72 <= row.estimate("power")[0] <= 0.88
 
 
-def test_intervals_after_sequential_seeds_cover_and_are_as_narrow_as_asked(coverage: Any) -> None:
+def test_intervals_after_sequential_seeds_keep_coverage_and_width(coverage: Any) -> None:
     simulated = coverage.Simulated("normal", 4, 3)
     outcomes = [coverage.sequential(simulated, number) for number in range(100)]
     assert np.mean([outcome.all for outcome in outcomes]) >= 0.88
@@ -427,7 +425,7 @@ def test_intervals_after_sequential_seeds_cover_and_are_as_narrow_as_asked(cover
 
 
 @pytest.mark.slow
-def test_a_study_gives_through_the_whole_pipeline_what_its_numbers_give(coverage: Any) -> None:
+def test_the_whole_pipeline_gives_the_results_of_the_plain_numbers(coverage: Any) -> None:
     simulated = coverage.Simulated("val_accuracy", 4, 3)
     outcomes = [coverage.by_pipeline(simulated, number) for number in range(40)]
     assert outcomes == [coverage.by_numbers(simulated, number) for number in range(40)]
