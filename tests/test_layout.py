@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("space", "runs", "analysis", "search")
 
 ORDER = [
+    "lazy",
     "space.errors",
     "space.validation",
     "space.values",

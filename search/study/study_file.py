@@ -1,6 +1,6 @@
-"""Study files: YAML in, a study that can run out, every mistake told with its path."""
+"""Read and write study files (YAML)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +12,50 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
 
 
-def load_study(path: Path, *, quick: bool = False, overrides: Sequence[str] = ()) -> Study:
-    """The study in a YAML file, `quick:` applied on demand, then `KEY=VALUE` overrides.
+def load_study(
+    source: str | Path | Mapping[str, Any], *, quick: bool = False, overrides: Sequence[str] = ()
+) -> Study:
+    """Read and validate a study.
+
+    Args:
+        source: path of a YAML file, or its content as plain data.
+        quick: whether to apply the settings under `quick:`.
+        overrides: `KEY=VALUE` settings, applied last.
 
     Raises:
-        UserError: no such file, not YAML, or not a study; names every mistake with its path.
+        UserError: the file is missing, not YAML, or not a valid study; the message lists every
+            mistake with its path.
     """
-    data = _read(path)
+    data, name = (
+        (dict(source), "") if isinstance(source, Mapping) else (_read(Path(source)), f" {source}")
+    )
     stated = dict(_parse_override(text) for text in overrides)
-    small = {str(key): value for key, value in _mapping(data.get("quick")).items()}
+    section = data.get("quick")
+    small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
     study = validate_as(
-        Study,
-        apply_overrides(data, (small if quick else {}) | stated),
-        f"{path} is not a study that can run",
+        Study, apply_overrides(data, (small if quick else {}) | stated), f"invalid study{name}"
     )
     if not quick:
-        with_quick = f"{path} is not a study that can run with its quick settings"
-        validate_as(Study, apply_overrides(data, small | stated), with_quick)
+        quick_data = apply_overrides(data, small | stated)
+        validate_as(Study, quick_data, f"invalid study{name} with its quick settings (--quick)")
     return study
 
 
 def to_yaml(study: Study) -> str:
-    """A study as a file, every setting stated."""
-    head = "# The study as it was run, every setting stated.\n"
+    """Return the text of a study file with every setting stated."""
+    head = "# The study as it was run, with every setting stated.\n"
     return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key that stands twice."""
+    """PyYAML's safe loader, which also rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for (key, _), value in zip(node.value, keys, strict=True):
-            if keys.count(value) > 1 and value != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {value!r} stands twice", key.start_mark
-                )
+        keys = [key for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key.value != "<<" and key.value in (other.value for other in keys[:position]):
+                message = f"duplicate key {key.value!r} in line {key.start_mark.line + 1}"
+                raise yaml.constructor.ConstructorError(problem=message)
         return super().construct_mapping(node, deep)
 
 
@@ -59,14 +67,10 @@ def _read(path: Path) -> PlainData:
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file; expected a study in YAML") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from None
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected keys such as `study:` and `search:`")
+        raise UserError(f"{path}: expected a mapping with keys such as `study:` and `search:`")
     return data
-
-
-def _mapping(value: object) -> PlainData:
-    return value if isinstance(value, dict) else {}
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -76,4 +80,4 @@ def _parse_override(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
-        raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+        raise UserError(f"--set {text}: {value!r} is not valid YAML") from None
