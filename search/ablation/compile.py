@@ -1,4 +1,4 @@
-"""The design compiler: an ablation as a study states it becomes arms that can be trained."""
+"""Compile the ablation of a study into the arms of a design and their networks."""
 
 import itertools
 from collections import Counter
@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.config.recipe import Recipe
-from partialnas.search.ablation.designs import DesignRow, design_matrix
-from partialnas.search.study.ablation_spec import (
-    INGREDIENT_DESIGNS,
-    WITH,
-    WITHOUT,
-    AblationSpec,
-    FactorSpec,
-)
+from partialnas.search.ablation.designs import DESIGNS, DesignRow, design_matrix
+from partialnas.search.study.ablation_spec import WITH, WITHOUT, AblationSpec, FactorSpec
 from partialnas.search.study.variant import Variant, level_label, override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
@@ -23,16 +17,16 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import digest, validate_as
 
 Matcher = Callable[[Variant, Variant], tuple[Variant, CostMatch]]
-"""Finds the twin of a variant that costs what another, its baseline, costs."""
+"""Returns the twin of a variant that costs as much as another variant, its baseline."""
 
 
-_JOIN = "\n  ablation: "
-"""Between two mistakes; the first is told with its path by whoever asked."""
+_SEPARATOR = "\n  ablation: "
+"""Joins errors; the caller puts the path `ablation` before the first."""
 
 
 @dataclass(frozen=True)
-class _Built:
-    """A combination of levels that makes a network."""
+class _Candidate:
+    """A combination of levels with the variant that it makes."""
 
     row: DesignRow
     variant: Variant
@@ -44,23 +38,23 @@ def compile_ablation(
     base: Plan,
     recipe: Recipe,
     match: Matcher | None,
-    known: Design | None = None,
+    recorded: Design | None = None,
 ) -> tuple[Design, dict[str, Architecture]]:
-    """The design of an ablation, and the networks of its arms by their names.
+    """Return the design of an ablation and the networks of its arms by name.
 
     Args:
-        spec: what the study says of it.
+        spec: the study's ablation.
         base: the study's base.
         recipe: the study's recipe, which levels may change.
-        match: finds twins; None where arms stay as the factors make them.
-        known: the design as the ledger has it, whose twins stay as they were found.
+        match: finds cost-matched twins, or None to keep the arms as they are.
+        recorded: the design in the ledger, if any; its twins are kept.
 
     Raises:
-        UserError: baseline, levels or design make no sense; names every mistake.
+        UserError: the baseline, levels or design are invalid; the message lists every mistake.
     """
     baseline = _baseline(spec, base)
     factors = _factors(spec, baseline, recipe)
-    compiler = _Compiler(spec, baseline, factors, recipe, match, known)
+    compiler = _Compiler(spec, baseline, factors, recipe, match, recorded)
     arms, networks = compiler.arms()
     design = Design(
         kind=spec.design,
@@ -83,7 +77,9 @@ def _baseline(spec: AblationSpec, base: Plan) -> Variant:
         if not isinstance(spec.baseline, str):
             return Variant(base).with_settings(spec.baseline)
         if spec.baseline not in PRESETS:
-            raise UserError(f"no preset {spec.baseline!r}; there are {', '.join(PRESETS)}")
+            raise UserError(
+                f"unknown preset {spec.baseline!r}; expected one of {', '.join(PRESETS)}"
+            )
         return Variant(preset_plan(spec.baseline))
     except UserError as error:
         raise UserError(f"baseline: {error}") from None
@@ -91,81 +87,92 @@ def _baseline(spec: AblationSpec, base: Plan) -> Variant:
 
 def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Factor, ...]:
     problems: list[str] = []
-    found = []
-    own = _identity(baseline, recipe, "baseline")
+    factors = []
+    identity = _identity(baseline, recipe, "baseline")
     for name, factor in spec.factors.items():
         try:
-            found.append(_factor(name, factor, baseline, own, recipe, spec))
+            factors.append(_factor(name, factor, baseline, identity, recipe, spec))
         except UserError as error:
             problems.append(f"factors.{name}: {error}")
-    levels = {factor.name: factor.levels for factor in found}
+    levels = {factor.name: factor.levels for factor in factors}
     problems += [
-        f"factors.{name}.when: {other} has no level {label}; there are {', '.join(levels[other])}"
+        f"factors.{name}.when: unknown level {label!r} of {other}; expected one of "
+        f"{', '.join(levels[other])}"
         for name, factor in spec.factors.items()
         for other, labels in factor.when.items()
         for label in labels
         if other in levels and label not in levels[other]
     ]
     if problems:
-        raise UserError(_JOIN.join(problems))
-    return tuple(found)
+        raise UserError(_SEPARATOR.join(problems))
+    return tuple(factors)
 
 
 def _factor(
-    name: str, factor: FactorSpec, baseline: Variant, own: str, recipe: Recipe, spec: AblationSpec
+    name: str,
+    factor: FactorSpec,
+    baseline: Variant,
+    identity: str,
+    recipe: Recipe,
+    spec: AblationSpec,
 ) -> Factor:
-    """A factor with the level that the baseline has, found among its levels or put before them."""
+    """Return a factor with the baseline's level, which is added if it is not among the levels."""
     labels = tuple(factor.values)
     same = []
     for label, settings in factor.values.items():
         try:
             variant = baseline.with_settings(settings)
-            if _identity(variant, recipe, label) == own:
+            if _identity(variant, recipe, label) == identity:
                 same.append(label)
-        except UserError as error:  # a level may fit with others only
+        except UserError as error:  # this level may be valid together with other factors' levels
             if len(factor.values) == 1:
                 raise UserError(f"{label}: {error}") from None
-    if spec.design in INGREDIENT_DESIGNS and name not in spec.within and len(labels) == 2:
+    if DESIGNS[spec.design].has_ingredients and name not in spec.within and len(labels) == 2:
         return Factor(name=name, levels=labels, baseline=labels[0])
     if same or name in spec.within:
         return Factor(name=name, levels=labels, baseline=(same or labels)[0])
-    label = WITHOUT if labels == (WITH,) else _label_of(name, baseline)
+    label = WITHOUT if labels == (WITH,) else _baseline_label(name, baseline)
     if label in labels:
         label = "baseline"
     return Factor(name=name, levels=(label, *labels), baseline=label)
 
 
-def _label_of(name: str, baseline: Variant) -> str:
-    """What the baseline's own level of a factor is called."""
+def _baseline_label(name: str, baseline: Variant) -> str:
+    """Return the label of the baseline's level of a factor."""
     if name in Plan.model_fields:
         return level_label(name, getattr(baseline.plan, name))
     return "baseline"
 
 
-def _identity(variant: Variant, recipe: Recipe, at: str) -> str:
-    """What is equal where two variants are trained alike."""
+def _identity(variant: Variant, recipe: Recipe, path: str) -> str:
+    """Return a digest that is equal for variants that are trained alike."""
     try:
         network = variant.architecture()
     except UserError as error:
-        raise UserError(f"{at}: {error}") from None
-    how = override_recipe(recipe, variant.recipe)
-    told = how.identity(has_learned_ratios=network.learned is not None) | {"epochs": how.epochs}
-    return digest([network.digest, told])
+        raise UserError(f"{path}: {error}") from None
+    changed = override_recipe(recipe, variant.recipe)
+    training = changed.identity(has_learned_ratios=network.learned is not None)
+    return digest([network.digest, training | {"epochs": changed.epochs}])
 
 
 def override_recipe(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
-    """A recipe with the settings of an arm in the place of its own.
+    """Return a recipe with settings of an arm replaced.
 
     Raises:
-        UserError: no recipe has such settings.
+        UserError: the settings are invalid.
     """
     if not settings:
         return recipe
-    return validate_as(Recipe, {**recipe.model_dump(), **settings}, "no recipe")
+    return validate_as(Recipe, {**recipe.model_dump(), **settings}, "invalid recipe")
 
 
 class _Compiler:
-    """Goes through the combinations of a design, each stratum from its own baseline."""
+    """Builds the arms of a design, stratum by stratum.
+
+    Attributes:
+        left_out: combinations without an arm, with reasons.
+        aliases: alias structure of a fractional design.
+    """
 
     def __init__(
         self,
@@ -174,16 +181,16 @@ class _Compiler:
         factors: tuple[Factor, ...],
         recipe: Recipe,
         match: Matcher | None,
-        known: Design | None,
+        recorded: Design | None,
     ) -> None:
         self._spec, self._baseline, self._recipe = spec, baseline, recipe
         self._factors = {factor.name: factor for factor in factors}
-        self._match, self._known = match, known
+        self._match, self._recorded = match, recorded
         self.left_out: list[ExcludedCombination] = []
         self.aliases: tuple[str, ...] = ()
 
     def arms(self) -> tuple[tuple[DesignArm, ...], dict[str, Architecture]]:
-        """The arms in order, and what they train."""
+        """Return the arms in order, and their networks by name."""
         arms: list[DesignArm] = []
         networks: dict[str, Architecture] = {}
         for stratum in self._strata():
@@ -198,44 +205,44 @@ class _Compiler:
             yield dict(zip(self._spec.within, levels, strict=True))
 
     def _stratum(self, stratum: dict[str, str]) -> Iterator[tuple[DesignArm, Architecture]]:
-        """The arms of one level of the factors that others are compared within."""
+        """Yield the arms of one stratum, its baseline first."""
         free = [f for name, f in self._factors.items() if name not in stratum]
-        plan = design_matrix(self._spec.design, free, self._spec.resolution)
-        self.aliases = plan.aliases
+        matrix = design_matrix(self._spec.design, free, self._spec.resolution)
+        self.aliases = matrix.aliases
         head = "".join(f"{name}={level}, " for name, level in stratum.items())
         first, *rest = (
             DesignRow(f"{head}{row.name}", self._in_order(stratum | row.levels))
-            for row in plan.rows
+            for row in matrix.rows
         )
-        reference = self._built(first)  # without it there is nothing to compare with
+        reference = self._build(first)  # an invalid baseline is an error
         seen = {reference.identity: first.name}
         trained = dict(seen)
         levels, variant = first.levels, reference.variant
         arm = DesignArm(name=first.name, levels=levels, recipe=variant.recipe)
         yield arm, variant.architecture()
         for row in rest:
-            built = self._sensible(row, seen)
-            arm_and_network = self._arm(built, reference, trained) if built else None
+            candidate = self._new_candidate(row, seen)
+            arm_and_network = self._arm(candidate, reference, trained) if candidate else None
             if arm_and_network is not None:
                 yield arm_and_network
 
     def _in_order(self, levels: Mapping[str, str]) -> dict[str, str]:
         return {name: levels[name] for name in self._factors}
 
-    def _sensible(self, row: DesignRow, seen: dict[str, str]) -> _Built | None:
-        """A combination, unless it makes no sense or what it makes is there already."""
+    def _new_candidate(self, row: DesignRow, seen: dict[str, str]) -> _Candidate | None:
+        """Return a combination, or None if it is invalid or repeats another one."""
         try:
             self._check_when(row)
-            built = self._built(row)
+            candidate = self._build(row)
         except UserError as error:
             self.left_out.append(ExcludedCombination(levels=row.levels, reason=str(error)))
             return None
-        other = seen.setdefault(built.identity, row.name)
+        other = seen.setdefault(candidate.identity, row.name)
         if other != row.name:
             reason = f"builds and trains the same network as {other}"
             self.left_out.append(ExcludedCombination(levels=row.levels, reason=reason))
             return None
-        return built
+        return candidate
 
     def _check_when(self, row: DesignRow) -> None:
         for name, level in row.levels.items():
@@ -243,24 +250,24 @@ class _Compiler:
                 continue
             for other, labels in self._spec.factors[name].when.items():
                 if row.levels[other] not in labels:
-                    raise UserError(f"{name} varies only where {other} is {' or '.join(labels)}")
+                    raise UserError(f"{name} varies only if {other} is {' or '.join(labels)}")
 
-    def _built(self, row: DesignRow) -> _Built:
+    def _build(self, row: DesignRow) -> _Candidate:
         variant = self._baseline
         for name, level in row.levels.items():
             factor = self._spec.factors[name]
-            if level in factor.values:  # the baseline's own level changes nothing
+            if level in factor.values:  # an added baseline level has no settings
                 variant = variant.with_settings(factor.values[level])
-        return _Built(row, variant, _identity(variant, self._recipe, row.name))
+        return _Candidate(row, variant, _identity(variant, self._recipe, row.name))
 
     def _arm(
-        self, built: _Built, reference: _Built, trained: dict[str, str]
+        self, candidate: _Candidate, reference: _Candidate, trained: dict[str, str]
     ) -> tuple[DesignArm, Architecture] | None:
-        """An arm and its network; none where its twin is another arm's network."""
-        name, levels = built.row.name, built.row.levels
-        variant, matched = built.variant, None
+        """Return an arm and its network, or None if its twin is the network of another arm."""
+        name, levels = candidate.row.name, candidate.row.levels
+        variant, matched = candidate.variant, None
         if self._match is not None:
-            variant, matched = self._twin(built, reference.variant, self._match)
+            variant, matched = self._twin(candidate, reference.variant, self._match)
         other = trained.setdefault(_identity(variant, self._recipe, name), name)
         if other != name:
             reason = f"at equal {self._spec.match} it is the same network as {other}"
@@ -272,45 +279,47 @@ class _Compiler:
         )
         return arm, variant.architecture()
 
-    def _twin(self, built: _Built, reference: Variant, match: Matcher) -> tuple[Variant, CostMatch]:
-        """The twin of an arm: as the ledger has it, or found now."""
-        known = self._known.arm(built.row.name) if self._known else None
-        if known is None or known.matched is None:
-            return match(built.variant, reference)
-        width, ratio = known.matched.width[1], known.matched.mlp_ratio[1]
-        plan = override_plan(built.variant.plan, {"width": width, "mlp_ratio": ratio})
-        return built.variant.with_plan(plan), known.matched
+    def _twin(
+        self, candidate: _Candidate, reference: Variant, match: Matcher
+    ) -> tuple[Variant, CostMatch]:
+        """Return the twin of an arm: the recorded one, or a new one."""
+        arm = self._recorded.arm(candidate.row.name) if self._recorded else None
+        if arm is None or arm.matched is None:
+            return match(candidate.variant, reference)
+        width, ratio = arm.matched.width[1], arm.matched.mlp_ratio[1]
+        plan = override_plan(candidate.variant.plan, {"width": width, "mlp_ratio": ratio})
+        return candidate.variant.with_plan(plan), arm.matched
 
 
 def _check_names(design: Design) -> None:
-    """Refuses arms that are called alike, which names of factors and levels can bring about.
+    """Check that the names of factors and levels give every arm a unique name.
 
     Raises:
-        UserError: names each of them.
+        UserError: the message lists the duplicate names.
     """
     count = Counter(arm.name for arm in design.arms)
-    if twice := [name for name, times in count.items() if times > 1]:
-        raise UserError(f"two arms are called {' and '.join(twice)}: rename a factor or a level")
+    if duplicates := [name for name, times in count.items() if times > 1]:
+        raise UserError(f"duplicate arm name {' and '.join(duplicates)}: rename a factor or level")
 
 
 def _check_factors(design: Design) -> None:
-    """Refuses factors that no arm differs in.
+    """Check that arms differ in every factor.
 
     Raises:
-        UserError: names each of them.
+        UserError: the message lists the factors without effect.
     """
-    idle = [
-        f"factors.{factor.name}: changes nothing: "
-        + ("; ".join(dict.fromkeys(_reasons(design, factor))) or "its one level is the baseline's")
+    problems = [
+        f"factors.{factor.name}: has no effect: "
+        + ("; ".join(dict.fromkeys(_reasons(design, factor))) or "its only level is the baseline's")
         for factor in design.factors
         if factor.name not in design.within
         and len({arm.levels[factor.name] for arm in design.arms}) < 2
     ]
-    if idle:
-        raise UserError(_JOIN.join(idle))
+    if problems:
+        raise UserError(_SEPARATOR.join(problems))
 
 
 def _reasons(design: Design, factor: Factor) -> Iterator[str]:
-    for each in design.left_out:
-        if each.levels[factor.name] != factor.baseline:
-            yield f"{each.levels[factor.name]}: {each.reason}"
+    for combination in design.left_out:
+        if combination.levels[factor.name] != factor.baseline:
+            yield f"{combination.levels[factor.name]}: {combination.reason}"

@@ -1,11 +1,11 @@
-"""Arms that follow from what others have learned: static networks with the ratios of a DPConv."""
+"""Control arms: static networks with the ratios that another arm's DPConv layers learned."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from partialnas.runs.records.frozen_model import frozen_sizes
 from partialnas.runs.records.subject import Subject, subject_name
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.ratio_controls import ControlKind, control_sizes
 from partialnas.space.errors import UserError
@@ -13,11 +13,11 @@ from partialnas.space.values import Value, validate_as
 
 
 class ControlArm(Value):
-    """An arm whose ratios come from the trial of another arm with the same seed.
+    """An arm with the ratios that another arm learned with the same seed.
 
     Attributes:
-        origin: the arm that learns ratios; written `from`.
-        ratios: what becomes of them.
+        origin: name of the arm that learns ratios; written `from`.
+        ratios: how the learned ratios are used.
     """
 
     origin: str
@@ -25,33 +25,34 @@ class ControlArm(Value):
 
 
 def is_control(arm: object) -> bool:
-    """Whether an arm of a study follows from another one."""
+    """Return whether an arm of a study is a control arm."""
     return isinstance(arm, Mapping) and "from" in arm
 
 
 def parse_control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> ControlArm:
-    """The control that an arm of a study describes.
+    """Parse a control arm of a study.
 
     Args:
-        arm: as the study has it.
-        arms: those that are no controls, by name.
+        arm: the arm as written in the study.
+        arms: the arms that are not controls, by name.
 
     Raises:
-        UserError: it names no arm that learns one ratio per layer, or no such control.
+        UserError: `from` is not an arm that learns one ratio per layer, or a key is invalid.
     """
     data = {"origin" if key == "from" else key: value for key, value in arm.items()}
-    control = validate_as(ControlArm, data, "no control")
+    control = validate_as(ControlArm, data, "invalid control arm")
     origin = arms.get(control.origin)
     learned = origin.learned if isinstance(origin, Architecture) else None
     if learned is None or learned.per != "layer":
-        able = [
+        eligible = [
             name
             for name, other in arms.items()
             if isinstance(other, Architecture) and other.learned and other.learned.per == "layer"
         ]
-        there = f"; there are {', '.join(able)}" if able else ""
+        choice = f"one of {', '.join(eligible)}" if eligible else "but the study has no such arm"
         raise UserError(
-            f"from: expected an arm that learns a ratio per layer, got {control.origin!r}{there}"
+            f"from: expected an arm that learns one ratio per layer ({choice}), "
+            f"got {control.origin!r}"
         )
     return control
 
@@ -64,20 +65,18 @@ def control_network(
     condition: Condition,
     seed: int,
 ) -> Architecture:
-    """The static network of a control.
+    """Return the static network of a control arm.
 
     Args:
-        name: of its arm.
-        control: what becomes of the ratios.
-        origin: the network that has learned them.
-        channels: of each learned part, by boundary, as its record tells them.
-        condition: that it was trained under.
-        seed: that it was trained with.
+        name: name of the control arm.
+        control: how the learned ratios are used.
+        origin: the network that learned them.
+        channels: learned channels of each part, by boundary, as recorded.
+        condition: the condition that `origin` was trained under.
+        seed: the seed that `origin` was trained with.
     """
-    assert isinstance(origin, Architecture), subject_name(
-        origin
-    )  # `parse_control_arm` refuses others
+    assert isinstance(origin, Architecture), subject_name(origin)  # see `parse_control_arm`
     task = condition.task
-    sizes = frozen_sizes(origin, channels)
-    chosen = control_sizes(control.ratios, origin, sizes, task.input_spec, seed)
-    return origin.frozen(chosen).model_copy(update={"name": name})
+    learned = frozen_sizes(origin, channels)
+    sizes = control_sizes(control.ratios, origin, learned, task.input_spec, seed)
+    return origin.frozen(sizes).model_copy(update={"name": name})

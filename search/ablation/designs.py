@@ -1,21 +1,20 @@
-"""Layouts: which combinations of levels each kind of ablation design has, and their names."""
+"""The table of ablation designs: which combinations of levels each design has.
+
+To add a design, add its name to `DesignKind` in `runs.config.design` and its layout to `DESIGNS`.
+"""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from partialnas.runs.config.design import Factor
+from partialnas.runs.config.design import DesignKind, Factor
 from partialnas.search.ablation.fractional_factorial import fractional_factorial
-from partialnas.search.study.ablation_spec import INGREDIENT_DESIGNS, DesignKind
 from partialnas.space.errors import UserError
-
-Levels = Mapping[str, str]
-"""The label of each factor's level."""
 
 
 @dataclass(frozen=True)
 class DesignRow:
-    """One combination of a design: what it is called, and the level of each factor."""
+    """A named combination of one level of each factor."""
 
     name: str
     levels: dict[str, str]
@@ -23,40 +22,62 @@ class DesignRow:
 
 @dataclass(frozen=True)
 class DesignMatrix:
-    """The combinations of a design, the one that others are compared with first.
+    """The combinations of a design.
 
     Attributes:
-        rows: its combinations.
-        aliases: of a fraction, which it is, and which effects it cannot tell apart, a line each.
+        rows: the combinations; the first is the baseline of the others.
+        aliases: for a fractional design, its notation and then each set of effects that cannot be
+            distinguished.
     """
 
     rows: tuple[DesignRow, ...]
     aliases: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class DesignLayout:
+    """How a design combines the levels of its factors.
+
+    Attributes:
+        combine: returns the combinations of factors at a minimum resolution.
+        two_level: whether each factor must have exactly two levels.
+        has_ingredients: whether the first of two levels means without the ingredient and the
+            second means with it, whatever the baseline has.
+    """
+
+    combine: Callable[[Sequence[Factor], int], DesignMatrix]
+    two_level: bool = False
+    has_ingredients: bool = False
+
+
 def design_matrix(kind: DesignKind, factors: Sequence[Factor], resolution: int) -> DesignMatrix:
-    """The combinations that a design has of its factors.
+    """Return the combinations of a design.
+
+    Args:
+        kind: name of the design.
+        factors: the factors to combine.
+        resolution: minimum resolution of a fractional design.
 
     Raises:
-        UserError: a factor has not the two levels that the design needs, or there is no fraction of
+        UserError: a factor does not have two levels as the design requires, or no fraction has
             this resolution.
     """
-    if kind in INGREDIENT_DESIGNS or kind == "fractional":
-        for factor in factors:
-            if len(factor.levels) != 2:
-                told = ", ".join(factor.levels)
-                raise UserError(f"factors.{factor.name}: {kind} needs two levels, got {told}")
-    if kind == "fractional":
-        return _fractional(factors, resolution)
-    return DesignMatrix(tuple(_ROWS[kind](factors)))
+    layout = DESIGNS[kind]
+    for factor in factors if layout.two_level else ():
+        if len(factor.levels) != 2:
+            levels = ", ".join(factor.levels)
+            raise UserError(
+                f"factors.{factor.name}: a {kind} design needs exactly two levels, got {levels}"
+            )
+    return layout.combine(factors, resolution)
 
 
-def _base(factors: Sequence[Factor]) -> dict[str, str]:
+def _baseline_levels(factors: Sequence[Factor]) -> dict[str, str]:
     return {factor.name: factor.baseline for factor in factors}
 
 
 def _one_factor(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    base = _base(factors)
+    base = _baseline_levels(factors)
     yield DesignRow("baseline", base)
     for factor in factors:
         for level in factor.levels:
@@ -87,40 +108,44 @@ def _ladder(factors: Sequence[Factor]) -> Iterator[DesignRow]:
 
 
 def _factorial(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    """All combinations, that of the baselines first."""
+    """Yield all combinations, the one of all baseline levels first."""
     for levels in itertools.product(*map(_baseline_first, factors)):
-        yield _combined(dict(zip(_base(factors), levels, strict=True)))
+        yield _combination(dict(zip(_baseline_levels(factors), levels, strict=True)))
 
 
 def _baseline_first(factor: Factor) -> list[str]:
     return [factor.baseline, *(level for level in factor.levels if level != factor.baseline)]
 
 
-def _combined(levels: dict[str, str]) -> DesignRow:
+def _combination(levels: dict[str, str]) -> DesignRow:
     return DesignRow(", ".join(f"{name}={level}" for name, level in levels.items()), levels)
 
 
 def _fractional(factors: Sequence[Factor], resolution: int) -> DesignMatrix:
-    """Of the principal fraction +1 is a factor's baseline, which puts the baseline into it."""
+    """Return the principal fraction; +1 is the baseline level, so that it contains the baseline."""
     fraction = fractional_factorial([factor.name for factor in factors], resolution)
     rows = []
     for run in sorted(fraction.runs, reverse=True):
-        chosen = {
-            factor.name: factor.baseline if sign > 0 else _other(factor)
+        levels = {
+            factor.name: _baseline_first(factor)[0 if sign > 0 else 1]
             for factor, sign in zip(factors, run, strict=True)
         }
-        rows.append(_combined(chosen))
+        rows.append(_combination(levels))
     return DesignMatrix(tuple(rows), (str(fraction), *fraction.aliases))
 
 
-def _other(factor: Factor) -> str:
-    return next(level for level in factor.levels if level != factor.baseline)
+def _matrix_of(
+    rows: Callable[[Sequence[Factor]], Iterator[DesignRow]],
+) -> Callable[[Sequence[Factor], int], DesignMatrix]:
+    return lambda factors, _resolution: DesignMatrix(tuple(rows(factors)))
 
 
-_ROWS = {
-    "one-factor": _one_factor,
-    "leave-one-out": _leave_one_out,
-    "add-one-in": _add_one_in,
-    "ladder": _ladder,
-    "factorial": _factorial,
+DESIGNS: dict[DesignKind, DesignLayout] = {
+    "one-factor": DesignLayout(_matrix_of(_one_factor)),
+    "leave-one-out": DesignLayout(_matrix_of(_leave_one_out), two_level=True, has_ingredients=True),
+    "add-one-in": DesignLayout(_matrix_of(_add_one_in), two_level=True, has_ingredients=True),
+    "factorial": DesignLayout(_matrix_of(_factorial)),
+    "fractional": DesignLayout(_fractional, two_level=True),
+    "ladder": DesignLayout(_matrix_of(_ladder), two_level=True, has_ingredients=True),
 }
+"""Every design by name."""

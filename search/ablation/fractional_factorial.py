@@ -1,9 +1,10 @@
-"""Two-level fractional factorial designs, and which of their effects cannot be told apart.
+"""Two-level fractional factorial designs and their alias structure.
 
-A design of 2^(k-p) runs varies k - p factors in all combinations; each of the other p factors has
-the sign of a product of those (its generator). Products of factors that are +1 in every run are the
-defining words; the shortest gives the resolution. Of all designs with as many runs the one with
-the fewest short words is taken (minimum aberration: Fries and Hunter, Technometrics 1980).
+A 2^(k-p) design varies k - p basic factors in all combinations. Each of the other p factors is the
+product of some basic factors (its generator). Products of factors that are +1 in every run are the
+defining words; the length of the shortest is the resolution. Among all designs of the same size,
+the one with minimum aberration is used: the fewest short words (Fries and Hunter, Technometrics
+1980).
 """
 
 from collections import defaultdict
@@ -15,14 +16,13 @@ from math import prod
 
 from partialnas.space.errors import UserError
 
-FEWEST, MOST = 2, 11
-"""Factors of a design."""
+MIN_FACTORS, MAX_FACTORS = 2, 11
 
-LOWEST = 3
-"""Of lower resolution main effects could not be told from each other."""
+MIN_RESOLUTION = 3
+"""At a lower resolution, main effects are aliased with each other."""
 
 Effect = tuple[str, ...]
-"""The factors whose product an effect is the contrast of: one for a main effect."""
+"""The factors of an effect: one for a main effect, two for a two-factor interaction."""
 
 _NUMERALS = ("III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI")
 
@@ -32,11 +32,12 @@ class FractionalDesign:
     """A two-level design.
 
     Attributes:
-        factors: their names.
-        runs: the level (-1 or +1) of every factor, in the order of `factors`; the run of +1 alone
-            is among them.
-        generators: the factors that follow from others, such as `e = a*b*c*d`.
-        defining_words: the words that are +1 in every run, the shortest first; none in a full factorial.
+        factors: names of the factors.
+        runs: level (-1 or +1) of every factor in each run, in the order of `factors`; the run with
+            all factors at +1 is included.
+        generators: definitions of the generated factors, such as `e = a*b*c*d`.
+        defining_words: products that are +1 in every run, the shortest first; empty for a full
+            factorial design.
     """
 
     factors: tuple[str, ...]
@@ -46,91 +47,88 @@ class FractionalDesign:
 
     @property
     def resolution(self) -> int | None:
-        """Length of the shortest defining word; None for a full factorial: it aliases nothing."""
+        """Length of the shortest defining word, or None for a full factorial design."""
         return len(self.defining_words[0]) if self.defining_words else None
 
     @property
     def word_length_pattern(self) -> tuple[int, ...]:
-        """How many defining words have 3, 4, ... letters, up to as many as there are factors."""
+        """Number of defining words of length 3, 4, ..., up to the number of factors."""
         lengths = [len(word) for word in self.defining_words]
-        return tuple(lengths.count(length) for length in range(LOWEST, len(self.factors) + 1))
+        return tuple(map(lengths.count, range(MIN_RESOLUTION, len(self.factors) + 1)))
 
     @property
     def alias_sets(self) -> tuple[tuple[Effect, ...], ...]:
-        """Main effects and two-factor interactions, those that cannot be told apart together."""
+        """Main effects and two-factor interactions, grouped by what cannot be distinguished."""
         words = [frozenset(word) for word in self.defining_words]
-        found: dict[frozenset[frozenset[str]], list[Effect]] = defaultdict(list)
+        sets: dict[frozenset[frozenset[str]], list[Effect]] = defaultdict(list)
         for size in (1, 2):
             for effect in combinations(self.factors, size):
-                own = frozenset(effect)
-                found[frozenset([own, *(own ^ word for word in words)])].append(effect)
-        return tuple(map(tuple, found.values()))
+                letters = frozenset(effect)
+                sets[frozenset([letters, *(letters ^ word for word in words)])].append(effect)
+        return tuple(map(tuple, sets.values()))
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """The classes of more than one effect, such as `parts = attention*ratio`."""
+        """Alias sets of more than one effect, such as `parts = attention*ratio`."""
         return tuple(" = ".join(map(effect_name, one)) for one in self.alias_sets if len(one) > 1)
 
     def aliases_of(self, effect: Sequence[str]) -> tuple[Effect, ...]:
-        """The other main effects and two-factor interactions that this one cannot be told from."""
-        own = tuple(sorted(effect, key=self.factors.index))
+        """Return the other main effects and two-factor interactions aliased with an effect."""
+        key = tuple(sorted(effect, key=self.factors.index))
         return next(
-            tuple(other for other in one if other != own) for one in self.alias_sets if own in one
+            tuple(other for other in one if other != key) for one in self.alias_sets if key in one
         )
 
     def __str__(self) -> str:
         count, runs = len(self.factors), len(self.runs)
         if self.resolution is None:
             return f"full factorial 2^{count}: {runs} runs, nothing aliased"
-        notation = f"2^({count}-{len(self.generators)})"
-        told = (
-            f"fractional factorial {notation}, resolution {numeral(self.resolution)}: {runs} runs"
-        )
-        return f"{told}, {', '.join(self.generators)}"
+        notation = f"2^({count}-{len(self.generators)}), resolution {numeral(self.resolution)}"
+        return f"fractional factorial {notation}: {runs} runs, {', '.join(self.generators)}"
 
 
 def fractional_factorial(factors: Sequence[str], resolution: int) -> FractionalDesign:
-    """The two-level design with the fewest runs that has at least this resolution.
+    """Return the smallest two-level design that has at least a given resolution.
 
-    Where no fraction has it, the full factorial.
+    If no fraction has it, this is the full factorial design.
 
     Raises:
-        UserError: too few or too many factors, one twice, or a resolution below III.
+        UserError: too few, too many or duplicate factors, or a resolution below III.
     """
     count = len(factors)
-    if not FEWEST <= count <= MOST:
+    if not MIN_FACTORS <= count <= MAX_FACTORS:
         raise UserError(
-            f"a fractional design has {FEWEST} to {MOST} factors, got {count}"
-            + ("; leave some out, or use one-factor" if count > MOST else "")
+            f"a fractional design needs {MIN_FACTORS} to {MAX_FACTORS} factors, got {count}"
+            + ("; remove some factors, or use design: one-factor" if count > MAX_FACTORS else "")
         )
     if len(set(factors)) < count:
-        raise UserError(f"factors must differ, got {', '.join(factors)}")
-    if resolution < LOWEST:
+        raise UserError(f"duplicate factor names: {', '.join(factors)}")
+    if resolution < MIN_RESOLUTION:
         raise UserError(
-            f"resolution {resolution} is impossible: main effects could not be told from each "
-            f"other; with {count} factors expected {_possible(count)}"
+            f"invalid resolution {resolution}: main effects would be aliased with each other; with "
+            f"{count} factors, choose {_available(count)}"
         )
     return _design(tuple(factors), _generators(count, resolution))
 
 
 def numeral(resolution: int) -> str:
-    """A resolution as it is written, such as IV."""
-    return _NUMERALS[resolution - LOWEST]
+    """Return a resolution as a Roman numeral, such as IV."""
+    return _NUMERALS[resolution - MIN_RESOLUTION]
 
 
 def effect_name(effect: Effect) -> str:
-    """An effect in the words of its factors: `parts`, `attention*ratio`."""
+    """Return the name of an effect: `parts`, `attention*ratio`."""
     return "*".join(effect)
 
 
-def _possible(count: int) -> str:
-    """The resolutions that designs of so many factors have."""
-    found: dict[int, str] = {}
-    for asked in range(LOWEST, count + 1):
-        design = fractional_factorial([str(index) for index in range(count)], asked)
+def _available(count: int) -> str:
+    """Return the resolutions of designs with `count` factors, as text."""
+    options: dict[int, str] = {}
+    for resolution in range(MIN_RESOLUTION, count + 1):
+        design = fractional_factorial([str(index) for index in range(count)], resolution)
         if design.resolution is not None:
-            found[design.resolution] = f"{numeral(design.resolution)} ({len(design.runs)} runs)"
-    return " or ".join([*found.values(), f"the full factorial ({2**count} runs)"])
+            options[design.resolution] = f"{numeral(design.resolution)} ({len(design.runs)} runs)"
+    return " or ".join([*options.values(), f"the full factorial ({2**count} runs)"])
 
 
 def _design(factors: tuple[str, ...], generators: Sequence[int]) -> FractionalDesign:
@@ -139,52 +137,51 @@ def _design(factors: tuple[str, ...], generators: Sequence[int]) -> FractionalDe
         [index for index in range(basic) if generator >> index & 1] for generator in generators
     ]
     runs = (
-        (*signs, *(prod(signs[index] for index in chosen) for chosen in letters))
+        (*signs, *(prod(signs[index] for index in indices) for indices in letters))
         for signs in product((-1, 1), repeat=basic)
     )
     words = [
         tuple(factor for index, factor in enumerate(factors) if word >> index & 1)
         for word in _words(generators, basic)
     ]
-    told = [
-        f"{factor} = {effect_name(tuple(factors[index] for index in chosen))}"
-        for factor, chosen in zip(factors[basic:], letters, strict=True)
+    definitions = [
+        f"{factor} = {effect_name(tuple(factors[index] for index in indices))}"
+        for factor, indices in zip(factors[basic:], letters, strict=True)
     ]
     order = {factor: index for index, factor in enumerate(factors)}
     words.sort(key=lambda word: (len(word), [order[factor] for factor in word]))
-    return FractionalDesign(factors, tuple(runs), tuple(told), tuple(words))
+    return FractionalDesign(factors, tuple(runs), tuple(definitions), tuple(words))
 
 
 def _words(generators: Sequence[int], basic: int) -> list[int]:
-    """All defining words of generators, factors as bits."""
+    """Return all defining words of generators, as bit masks of factors."""
     words = [0]
     for index, generator in enumerate(generators):
-        own = generator | 1 << basic + index
-        words += [word ^ own for word in words]
+        defining = generator | 1 << basic + index
+        words += [word ^ defining for word in words]
     return words[1:]
 
 
 @lru_cache
 def _generators(count: int, resolution: int) -> tuple[int, ...]:
-    """The generators of the best design with the fewest runs, as bits of the factors before."""
-    for basic in range(FEWEST, count):
-        found = _Search(count, basic, resolution).best
-        if found is not None:
-            return found
+    """Return the generators of the best smallest design, as bit masks of basic factors."""
+    for basic in range(MIN_FACTORS, count):
+        best = _Search(count, basic, resolution).best
+        if best is not None:
+            return best
     return ()
 
 
 class _Search:
-    """Goes through all sets of generators, leaving out what cannot become the best.
+    """Branch-and-bound search over sets of generators.
 
     Attributes:
-        best: the first set whose words are the fewest in the order of their lengths; None where
-            no set has the resolution.
+        best: the first set with minimum aberration, or None if no set has the resolution.
     """
 
     def __init__(self, count: int, basic: int, resolution: int) -> None:
         self.best: tuple[int, ...] | None = None
-        self._pattern: list[int] = []
+        self._best_pattern: list[int] = []
         self._count = count
         self._basic = basic
         self._resolution = resolution
@@ -193,26 +190,26 @@ class _Search:
     def _extend(
         self, chosen: tuple[int, ...], words: list[int], candidates: list[int], pattern: list[int]
     ) -> None:
-        """Adds one more generator to those chosen; a pattern counts words by their length."""
-        if self.best is not None and pattern >= self._pattern:
+        """Try each further generator; `pattern` counts the words by length."""
+        if self.best is not None and pattern >= self._best_pattern:
             return  # more generators only add words
         missing = self._count - self._basic - len(chosen)
         if not missing:
-            self.best, self._pattern = chosen, pattern
+            self.best, self._best_pattern = chosen, pattern
             return
         for index, candidate in enumerate(candidates[: len(candidates) - missing + 1]):
-            own = candidate | 1 << self._basic + len(chosen)
-            new = [word ^ own for word in words]
+            defining = candidate | 1 << self._basic + len(chosen)
+            new = [word ^ defining for word in words]
             if min(map(int.bit_count, new)) >= self._resolution:
-                counted = pattern.copy()
+                counts = pattern.copy()
                 for word in new:
-                    counted[word.bit_count()] += 1
+                    counts[word.bit_count()] += 1
                 rest = candidates[index + 1 :]
-                self._extend((*chosen, candidate), words + new, rest, counted)
+                self._extend((*chosen, candidate), words + new, rest, counts)
 
 
 def _candidates(basic: int, resolution: int) -> Iterator[int]:
-    """Products of basic factors that are long enough to be generators, the shortest first."""
+    """Yield products of basic factors that are long enough to be generators, shortest first."""
     for size in range(resolution - 1, basic + 1):
         for letters in combinations(range(basic), size):
             yield sum(1 << letter for letter in letters)

@@ -1,8 +1,9 @@
-"""Sequential seeds: as many as the differences of a study need, decided once (Stein 1945).
+"""Two-stage choice of the number of seeds (Stein 1945).
 
-The first seeds of all arms tell how far seeds spread; from that alone follows how many are needed
-for the intervals to be as narrow as is wanted. Intervals that keep this first spread with the means
-of all seeds cover what they promise, which those of a rule that looks again and again do not.
+The first seeds of all arms estimate the spread between seeds. From this estimate alone follows how
+many seeds are needed for confidence intervals of a given width. Intervals that use the first-stage
+spread and the means of all seeds have their nominal coverage. A rule that tests repeatedly while
+seeds are added does not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +22,31 @@ def decide_seed_counts(
     pairs: Sequence[tuple[str, str]],
     same: Mapping[str, str],
 ) -> SequentialSeeds:
-    """How many seeds each arm needs.
+    """Return the number of seeds that each arm needs.
 
     Args:
-        rule: what is wanted.
-        quantity: that is compared.
-        values: of the trials that are done, by arm and seed.
-        pairs: each arm with the one that it is compared with.
-        same: arms that share the trainings of another arm, which then count once.
+        rule: the study's seed rule.
+        quantity: the quantity that is compared.
+        values: values of the finished trials, by arm and seed.
+        pairs: each arm and the arm that it is compared with.
+        same: arms that share the trainings of another arm, by name; these count once.
     """
     first = range(rule.min)
     stage = {
         arm: {seed: value for seed, value in cells.items() if seed in first}
         for arm, cells in values.items()
     }
-    found = compare(stage, pairs, same=same)
-    needed = seeds_needed(found, rule.until, rule.max)
+    comparison = compare(stage, pairs, same=same)
+    needed = seeds_needed(comparison, rule.until, rule.max)
     return SequentialSeeds(
         quantity=quantity,
         min=rule.min,
         max=rule.max,
         until=rule.until,
         first_stage=tuple(first),
-        deviation=found.deviation,
-        degrees=found.degrees,
-        critical=found.critical,
-        method=found.method,
+        deviation=comparison.deviation,
+        degrees=comparison.degrees,
+        critical=comparison.critical,
+        method=comparison.method,
         seeds={arm: max(rule.min, needed.get(arm, rule.min)) for arm in values},
     )

@@ -1,40 +1,34 @@
-"""Ablations as a study states them: a baseline, factors with their levels, a design."""
+"""The `ablation:` section of a study: a baseline, factors with their levels, and a design."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from partialnas.runs.config.design import MatchCriterion
+from partialnas.runs.config.design import DesignKind, MatchCriterion
 from partialnas.runs.config.overrides import PlainData
 from partialnas.search.study.variant import check_setting, is_setting, level_label, parse_settings
 from partialnas.space.values import Value
 
-DesignKind = Literal[
-    "one-factor", "leave-one-out", "add-one-in", "factorial", "fractional", "ladder"
-]
-
-INGREDIENT_DESIGNS: tuple[DesignKind, ...] = ("leave-one-out", "add-one-in", "ladder")
-"""Designs whose factors are ingredients: without, and with."""
-
 WITH, WITHOUT = "with", "without"
-"""The levels of an ingredient."""
+"""Labels of an ingredient's levels."""
 
 _TOLERANCE = {"latency": 0.03}
-_EXACT = 0.02
+_DEFAULT_TOLERANCE = 0.02
 
 
 class FactorSpec(Value):
-    """What a study says of one factor.
+    """A factor and its levels.
 
-    Written as a list of values, where the factor is named like the setting that it varies; as named
-    levels, each a value or a mapping of settings (`{mixup: {recipe.mixup: 0.2}}`); or as
-    `{values: ..., when: ...}` with either. An ingredient that is there or not is written as its
-    settings alone (`PAT_sp: {pat_sp: true}`).
+    Written in one of these forms: a list of values, if the factor is named like the setting that
+    it varies; named levels, each a value or a mapping of settings (`{mixup: {recipe.mixup:
+    0.2}}`); or `{values: ..., when: ...}` with either. An ingredient that is present or absent is
+    written as its settings (`PAT_sp: {pat_sp: true}`).
 
     Attributes:
-        values: the settings of each level, by its label.
-        when: labels of other factors, where alone the factor may leave its baseline.
+        values: settings of each level by label.
+        when: levels of other factors, by factor; the factor leaves its baseline level only
+            together with these.
     """
 
     values: dict[str, PlainData] = Field(min_length=1)
@@ -42,71 +36,76 @@ class FactorSpec(Value):
 
     @classmethod
     def read(cls, name: str, raw: object) -> "FactorSpec":
-        """The factor of this name from what a study says of it.
+        """Parse a factor as written in the study.
 
         Raises:
-            ValueError: no levels, or one of them is none.
+            ValueError: there are no levels, or a level is invalid.
         """
         if isinstance(raw, FactorSpec):
             return raw
         values, when = raw, {}
         if isinstance(raw, Mapping) and "values" in raw:
-            values, when = raw["values"], _conditions(raw)
+            values, when = raw["values"], _parse_conditions(raw)
         if _is_ingredient(name, values):
-            levels = {WITH: _level(name, values)}
+            levels = {WITH: _parse_level(name, values)}
         elif isinstance(values, Mapping):
-            levels = {_text(label): _level(name, value) for label, value in values.items()}
+            levels = {_label(label): _parse_level(name, value) for label, value in values.items()}
         elif isinstance(values, list | tuple):
-            levels = _listed(name, values)
+            levels = _parse_list(name, values)
         else:
-            raise ValueError(f"expected a list of levels, or levels by name, got {values!r}")
+            raise ValueError(
+                f"expected a list of levels or a mapping of named levels, got {values!r}"
+            )
         if not levels:
             raise ValueError("expected at least one level")
         if not name.strip() or not all(label.strip() for label in levels):
-            raise ValueError("expected a name for the factor and each of its levels")
+            raise ValueError("the names of a factor and its levels must not be empty")
         return cls(values=levels, when=when)
 
 
 def _is_ingredient(name: str, values: object) -> bool:
-    """Whether a factor states the settings of its one level in the place of levels by name."""
+    """Return whether a factor is written as the settings of its only level."""
     if not isinstance(values, Mapping) or is_setting(name):
         return False
     return bool(values) and all(is_setting(str(key)) for key in values)
 
 
-def _conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _parse_conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     if unknown := raw.keys() - {"values", "when"}:
-        raise ValueError(f"expected `values` and `when`, got {', '.join(map(str, unknown))}")
+        raise ValueError(
+            f"unknown key {', '.join(map(repr, unknown))}; a factor with `values` may only have "
+            "`when` beside it"
+        )
     when = raw.get("when") or {}
     if not isinstance(when, Mapping):
-        raise ValueError(f"when: expected levels of other factors by name, got {when!r}")
+        raise ValueError(f"when: expected a mapping of factors to levels, got {when!r}")
     return {
-        str(name): tuple(map(_text, labels if isinstance(labels, list | tuple) else [labels]))
+        str(name): tuple(map(_label, labels if isinstance(labels, list | tuple) else [labels]))
         for name, labels in when.items()
     }
 
 
-def _listed(name: str, values: list[object] | tuple[object, ...]) -> dict[str, PlainData]:
+def _parse_list(name: str, values: list[object] | tuple[object, ...]) -> dict[str, PlainData]:
     levels: dict[str, PlainData] = {}
     for value in values:
         try:
             check_setting(name)
         except ValueError as error:
             raise ValueError(
-                f"a list of values needs a factor named like a setting: {error}; or name the "
-                "levels: {LEVEL: {SETTING: VALUE}}"
+                f"a factor with a list of values must be named like a setting: {error}. To use "
+                "another name, write named levels: {LEVEL: {SETTING: VALUE}}"
             ) from None
         label = level_label(name, value)
         if label in levels:
-            raise ValueError(f"the level {label} stands twice")
+            raise ValueError(f"duplicate level {label}")
         levels[label] = parse_settings({name: value})
     return levels
 
 
-def _level(name: str, value: object) -> PlainData:
-    """The settings of a named level: stated as such, or the value of the factor's own setting."""
+def _parse_level(name: str, value: object) -> PlainData:
+    """Return the settings of a named level: a mapping, or a value of the factor's own setting."""
     if isinstance(value, Mapping) and (value or not is_setting(name)):
-        settings = {str(key): each for key, each in value.items()}
+        settings = {str(key): item for key, item in value.items()}
         if all(map(is_setting, settings)):
             return parse_settings(settings)
     if not is_setting(name):
@@ -116,26 +115,29 @@ def _level(name: str, value: object) -> PlainData:
     return parse_settings({name: value})
 
 
-def _text(label: object) -> str:
-    return str(label).lower() if isinstance(label, bool) else str(label)
+def _label(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class AblationSpec(Value):
-    """What a study says under `ablation:`.
+    """An ablation study: which networks are compared with which baseline.
 
     Attributes:
-        design: how arms are made of the factors.
-        baseline: a preset's name, or settings that replace those of the study's base.
-        factors: what varies, by name. The ingredients of `leave-one-out`, `add-one-in` and `ladder`
-            have two levels: without, then with; one level alone is with, the baseline's without.
-        within: factors whose levels are compared with a baseline of the same level, so that the
-            design is repeated for each of their levels.
-        match: what every arm has in common with its baseline, by a twin of adjusted widths.
-        tolerance: by which share at most it differs; 2 %, of a measured latency 3 %.
-        resolution: of a fractional design, at least (3, 4, 5).
-        margin: differences that make no difference, by quantity, for equivalence tests.
-        deviation: between seeds, by quantity, as far as it is known beforehand: `check` tells with
-            it which differences the design can find.
+        design: which combinations of levels become arms.
+        baseline: name of a preset, or settings that replace those of the study's base.
+        factors: what varies, by name. In `leave-one-out`, `add-one-in` and `ladder` designs, each
+            factor is an ingredient with two levels, first without and then with it; a single
+            level means with, and the baseline's level means without.
+        within: factors that define strata. Arms are compared with the baseline of their own
+            stratum, and the design is repeated for each level of these factors.
+        match: cost that every arm has in common with its baseline. Arms are replaced by twins with
+            adjusted widths.
+        tolerance: largest relative difference in the matched cost; default: 0.02, for latency
+            0.03.
+        resolution: minimum resolution of a fractional design (3, 4, 5, ...).
+        margin: largest difference that counts as equivalent, by quantity, for equivalence tests.
+        deviation: standard deviation between seeds, by quantity, if known beforehand; `check`
+            reports which differences the design can detect with it.
     """
 
     design: DesignKind
@@ -150,50 +152,51 @@ class AblationSpec(Value):
 
     @property
     def effective_tolerance(self) -> float:
-        """The tolerance, stated or not."""
-        return self.tolerance or _TOLERANCE.get(self.match, _EXACT)
+        """The stated tolerance, or the default of the matched cost."""
+        return self.tolerance or _TOLERANCE.get(self.match, _DEFAULT_TOLERANCE)
 
     @field_validator("baseline")
     @classmethod
-    def _baseline_has_settings(cls, value: str | PlainData) -> str | PlainData:
+    def _check_baseline(cls, value: str | PlainData) -> str | PlainData:
         return value if isinstance(value, str) else parse_settings(value)
 
     @field_validator("factors", mode="before")
     @classmethod
-    def _every_factor_is_read(cls, value: object) -> object:
+    def _parse_factors(cls, value: object) -> object:
         if not isinstance(value, Mapping):
-            raise ValueError(f"expected factors by name, such as parts: [2, 3], got {value!r}")
-        found, problems = {}, []
+            raise ValueError(f"expected a mapping such as {{parts: [2, 3]}}, got {value!r}")
+        factors, problems = {}, []
         for name, raw in value.items():
             try:
-                found[str(name)] = FactorSpec.read(str(name), raw)
+                factors[str(name)] = FactorSpec.read(str(name), raw)
             except ValueError as error:
-                told = str(error)
-                problems.append(told if told.startswith(f"{name}: ") else f"{name}: {told}")
+                message, prefix = str(error), f"{name}: "
+                problems.append(message if message.startswith(prefix) else prefix + message)
         if problems:
             raise ValueError("; ".join(problems))
-        return found
+        return factors
 
     @field_validator("margin", "deviation")
     @classmethod
-    def _sizes_are_positive(cls, value: dict[str, float]) -> dict[str, float]:
+    def _check_positive(cls, value: dict[str, float]) -> dict[str, float]:
         for name, size in value.items():
             if not 0 < size < float("inf"):
                 raise ValueError(f"{name}: expected a number above 0, got {size}")
         return value
 
     @model_validator(mode="after")
-    def _names_are_factors(self) -> Self:
+    def _check_factor_names(self) -> Self:
         for name in self.within:
             if name not in self.factors:
-                raise ValueError(f"within: {name!r} is no factor; there are {self._names()}")
+                raise ValueError(
+                    f"within: unknown factor {name!r}; expected one of {', '.join(self.factors)}"
+                )
         if len(self.within) == len(self.factors):
-            raise ValueError("within: leaves no factor to vary")
+            raise ValueError("within: at least one factor must not be listed, so that it can vary")
         for name, factor in self.factors.items():
             for other in factor.when:
                 if other not in self.factors or other == name:
-                    raise ValueError(f"factors.{name}.when: {other!r} is no other factor")
+                    raise ValueError(
+                        f"factors.{name}.when: expected the name of another factor, got {other!r}"
+                    )
         return self
-
-    def _names(self) -> str:
-        return ", ".join(self.factors)

@@ -1,107 +1,146 @@
-"""Fidelities: in what the rungs of a search differ, and whether they go from cheap to dear."""
+"""Training conditions and rungs: the task, recipe and protocol that networks are trained under."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 
 from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import Task
 from partialnas.search.study.sections import FIDELITIES, PromotionScheme, SearchSpec, TaskSpec
 from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
 
 _EPOCHS, _DATA, _WIDTH, _RESOLUTION = FIDELITIES
-_IN_RECIPE = "recipe."
+_RECIPE = "recipe."
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How networks are trained and timed; a study without `conditions` has exactly one.
+
+    Attributes:
+        name: the key in the study; empty for the only condition of a study without `conditions`.
+        task: what is learned.
+        recipe: how it is trained.
+        protocol: how its speed is measured.
+        rung: for a rung below the last, its description in the records; else empty.
+        branches: whether trainings of other lengths share the trunk of these trainings.
+        full_fidelity: for a rung below the last, the last rung, where networks are timed.
+    """
+
+    name: str
+    task: Task
+    recipe: Recipe
+    protocol: Protocol
+    rung: str = ""
+    branches: bool = False
+    full_fidelity: "Condition | None" = None
+
+    @cached_property
+    def _hash(self) -> int:
+        values = (self.name, self.task, self.recipe, self.protocol, self.rung, self.branches)
+        return hash((*values, self.full_fidelity))
+
+    def __hash__(self) -> int:
+        return self._hash  # cached: it hashes every field of the task, recipe and protocol
 
 
 def resolve_rung(rung: PlainData, recipe: Recipe, task: TaskSpec) -> tuple[Recipe, TaskSpec]:
-    """The recipe and the task of a rung.
+    """Return the recipe and the task of a rung.
 
     Args:
-        rung: its settings, as a search states them.
-        recipe: of the study, which is that of the last rung.
-        task: likewise.
+        rung: settings of the rung, as listed in the study.
+        recipe: the study's recipe.
+        task: the study's task.
 
     Raises:
-        UserError: no recipe has such settings.
+        UserError: the settings are not valid in a recipe or task.
     """
-    changes = {k.removeprefix(_IN_RECIPE): v for k, v in rung.items() if k.startswith(_IN_RECIPE)}
-    changed = validate_as(Recipe, {**recipe.model_dump(), **changes}, "no recipe")
+    changes = {k.removeprefix(_RECIPE): v for k, v in rung.items() if k.startswith(_RECIPE)}
+    changed = validate_as(Recipe, {**recipe.model_dump(), **changes}, "invalid recipe")
     side = {"resolution": rung[_RESOLUTION]} if _RESOLUTION in rung else {}
-    return changed, validate_as(TaskSpec, {**task.model_dump(), **side}, "no task")
+    return changed, validate_as(TaskSpec, {**task.model_dump(), **side}, "invalid task")
 
 
-def resolve_scheme(search: SearchSpec, recipe: Recipe, *, has_user_function: bool) -> PromotionScheme:
-    """How networks that go on to the next rung are trained there.
+def resolve_scheme(
+    search: SearchSpec, recipe: Recipe, *, has_user_function: bool
+) -> PromotionScheme:
+    """Return how promoted networks are trained on the next rung.
 
-    Unless the search says so or not, they continue their shorter training wherever they can: the
-    result is the same.
+    Unless the study states a scheme, training continues from the shorter training wherever
+    possible, because the result is the same.
 
     Args:
-        search: that may have rungs.
-        recipe: of the last rung.
-        has_user_function: whether a function stands in for training.
+        search: the study's search.
+        recipe: the study's recipe.
+        has_user_function: whether a user function replaces training.
     """
     if search.scheme is not None:
         return search.scheme
-    alike = recipe.schedule == "trapezoid" and not has_user_function and not _beside_epochs(search)
-    return "cool-down" if search.rungs and alike else "restart"
+    trunk = recipe.schedule == "trapezoid" and not has_user_function and not _other_keys(search)
+    return "cool-down" if search.rungs and trunk else "restart"
 
 
 def rung_errors(
     search: SearchSpec, recipe: Recipe, task: TaskSpec, *, has_user_function: bool
 ) -> list[str]:
-    """What is wrong with the rungs of a search, one sentence each.
+    """Return the errors in the rungs of a search, one sentence each.
 
     Args:
-        search: with rungs.
-        recipe: of the last rung.
-        task: of the last rung.
-        has_user_function: whether a function stands in for training, which is told epochs alone.
+        search: a search with rungs.
+        recipe: the study's recipe.
+        task: the study's task.
+        has_user_function: whether a user function replaces training; it only receives epochs.
     """
-    told = _by_epochs(search, recipe, stands_in=has_user_function)
+    messages = _scheme_errors(search, recipe, has_user_function=has_user_function)
     costs: dict[str, dict[str, float | Fraction]] = {}
     for number, rung in enumerate((*search.rungs, {}), start=1):
-        name = f"rungs: {number}" if rung else "the study's own"
+        name = f"rungs: {number}" if rung else "the study's own settings"
         try:
             costs[name] = _costs(*resolve_rung(rung, recipe, task))
         except UserError as error:
-            told.append(f"{name}: {error}")
-    return told + [told for low, high in pairwise(costs) for told in _cheaper(low, high, costs)]
+            messages.append(f"{name}: {error}")
+    return messages + [line for low, high in pairwise(costs) for line in _compare(low, high, costs)]
 
 
-def _cheaper(
-    name: str, above: str, costs: Mapping[str, Mapping[str, float | Fraction]]
+def _compare(
+    name: str, next_name: str, costs: Mapping[str, Mapping[str, float | Fraction]]
 ) -> Iterator[str]:
-    """What is wrong with a rung beside the next one."""
-    low, high = costs[name], costs[above]
+    """Yield what makes a rung no cheaper than the next one."""
+    low, high = costs[name], costs[next_name]
     for key in low:
         if low[key] > high[key]:
-            yield f"{name}: {key}: {low[key]} is more than {high[key]} of {above}"
+            yield f"{name}: {key}: {low[key]} is more than {high[key]} in {next_name}"
     if low == high:
-        yield f"{name}: trains as {above} does"
+        yield f"{name}: same fidelity as {next_name}; reduce one of {', '.join(FIDELITIES)}"
 
 
-def _by_epochs(search: SearchSpec, recipe: Recipe, *, stands_in: bool) -> list[str]:
-    """What is wrong where rungs may differ in epochs alone."""
-    told = []
+def _scheme_errors(search: SearchSpec, recipe: Recipe, *, has_user_function: bool) -> list[str]:
+    """Return what conflicts with a cool-down scheme or a user function."""
+    messages = []
     if search.scheme == "cool-down" and recipe.schedule != "trapezoid":
-        told.append("scheme: cool-down needs recipe.schedule: trapezoid")
-    why = "scheme: cool-down" if search.scheme == "cool-down" else "a trial function"
-    if search.scheme == "cool-down" or stands_in:
-        others = _beside_epochs(search)
-        told += [f"rungs: {key}: with {why} rungs differ in {_EPOCHS} alone" for key in others]
-    return told
+        messages.append("scheme: cool-down needs recipe.schedule: trapezoid")
+    reason = "scheme: cool-down" if search.scheme == "cool-down" else "a trial function"
+    if search.scheme == "cool-down" or has_user_function:
+        messages += [
+            f"rungs: {key}: with {reason}, rungs may only differ in {_EPOCHS}"
+            for key in _other_keys(search)
+        ]
+    return messages
 
 
-def _beside_epochs(search: SearchSpec) -> list[str]:
-    """In what else than epochs the rungs of a search differ."""
+def _other_keys(search: SearchSpec) -> list[str]:
+    """Return the keys other than epochs that the rungs of a search set."""
     return sorted({key for rung in search.rungs for key in rung} - {_EPOCHS})
 
 
 def _costs(recipe: Recipe, task: TaskSpec) -> dict[str, float | Fraction]:
-    """All that a rung may have less of; a resolution that is not stated is the data's own."""
+    """Return the value of each fidelity; the data set's own resolution counts as infinite."""
     return {
         _EPOCHS: recipe.epochs,
         _DATA: recipe.data_share,
@@ -111,12 +150,12 @@ def _costs(recipe: Recipe, task: TaskSpec) -> dict[str, float | Fraction]:
 
 
 def min_trials_per_rung(rungs: int, promote: Fraction, seeds: int) -> list[int]:
-    """Trainings on each rung, the last included, until a first network is trained in full.
+    """Return the trials on each rung, the last included, until one network is trained in full.
 
     Args:
-        rungs: how many there are below the last.
-        promote: share of a rung's networks that go on.
-        seeds: trainings of a network on the last rung.
+        rungs: number of rungs below the last.
+        promote: share of a rung's networks that are promoted.
+        seeds: number of seeds on the last rung.
     """
     needed = [1]
     for _ in range(rungs):
@@ -125,7 +164,7 @@ def min_trials_per_rung(rungs: int, promote: Fraction, seeds: int) -> list[int]:
 
 
 def rung_shares(rungs: int, promote: Fraction, seeds: int) -> Sequence[float]:
-    """The share of all trainings that each rung has in the long run, the last one's included."""
+    """Return the long-run share of all trials that each rung has, the last included."""
     weights = [float(promote) ** rung for rung in range(rungs)]
     weights.append(float(promote) ** rungs * seeds)
     return [weight / sum(weights) for weight in weights]

@@ -1,4 +1,4 @@
-"""Parts of a study: task, search, budget, executor, seed rule. Plain validated values."""
+"""Sections of a study file: task, search, budget, executor and seed rule."""
 
 from fractions import Fraction
 from typing import Literal, Self
@@ -16,15 +16,15 @@ Sampler = Literal[
 PromotionScheme = Literal["restart", "cool-down"]
 
 FIDELITIES = ("recipe.epochs", "recipe.data_share", "recipe.width_share", "task.resolution")
-"""What the rungs of a search may have less of than the study."""
+"""Settings that a rung may reduce."""
 
 
 class TaskSpec(Value):
-    """The data set by name, and the side in pixels that images are resized to.
+    """The data set and the resolution of its images.
 
     Attributes:
         data: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH` or `folder:PATH`.
-        resolution: the side in pixels; without one that of the data set.
+        resolution: side in pixels that images are resized to; default: the data set's own.
     """
 
     data: str = "mnist5k"
@@ -32,31 +32,33 @@ class TaskSpec(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _a_name_is_a_data_set(cls, value: object) -> object:
+    def _expand_data_name(cls, value: object) -> object:
         return {"data": value} if isinstance(value, str) else value
 
 
 class SearchSpec(Value):
-    """Which sampler proposes architectures, and the seed of its proposals.
+    """The sampler that proposes architectures, and its successive halving.
 
     Attributes:
-        sampler: `hybrid` asks a model which neighbours of the front to try (see `search.hybrid`);
-            `random`, `quasi-random` (a scrambled Sobol sequence), `tpe`, `nsga2` and `gp` are
-            Optuna's; `evolution` is ageing evolution, `front-evolution` mutates the current front
-            (see `search.evolution`).
-        seed: of all proposals.
-        population: networks of a generation (`nsga2`), among which tournaments are held
-            (`evolution`), or that are drawn at random first (`front-evolution`; `hybrid`: 10 of
-            them at most).
-        tournament: networks that meet to be the parent in `evolution`; without it a quarter of
-            the population, at least 2.
-        rungs: what is trained first, from cheap to dear: settings of `recipe` and `task` by name,
-            keys written with dots. The study's own are the last rung, which is not listed.
-        promote: share of a rung's networks that go on to the next one.
-        scheme: `restart` trains anew on every rung, `cool-down` goes on from where the shorter
-            training began to cool down (see `Recipe.schedule`, `trapezoid`). Without one it is
-            `cool-down` where that can be: with that schedule, and rungs that differ in epochs
-            alone.
+        sampler: `hybrid` fits a surrogate model to choose among neighbors of the front (see
+            `search.samplers.surrogate_search`); `random`, `quasi-random` (scrambled Sobol
+            sequence), `tpe`, `nsga2` and `gp` are Optuna's samplers; `evolution` is aging
+            evolution and `front-evolution` mutates the current front (see
+            `search.samplers.evolution`).
+        seed: random seed of the sampler.
+        population: number of networks in a generation (`nsga2`), in the population that
+            tournaments draw from (`evolution`), or drawn at random first (`front-evolution`;
+            `hybrid`: at most 10).
+        tournament: number of networks that compete to become a parent in `evolution`; default: a
+            quarter of the population, at least 2.
+        rungs: reduced fidelities to train first, from cheapest to most expensive: settings of
+            `recipe` and `task` with dotted keys. The study's own settings are the last rung and
+            are not listed.
+        promote: share of a rung's networks that are promoted to the next rung.
+        scheme: `restart` trains from scratch on every rung; `cool-down` continues from the point
+            where the shorter training started its cool-down (see `Recipe.schedule`,
+            `trapezoid`). Default: `cool-down` with the trapezoid schedule and rungs that differ
+            in epochs only, else `restart`.
     """
 
     sampler: Sampler = "hybrid"
@@ -69,38 +71,40 @@ class SearchSpec(Value):
 
     @field_validator("rungs")
     @classmethod
-    def _rungs_change_fidelities(cls, rungs: tuple[PlainData, ...]) -> tuple[PlainData, ...]:
+    def _check_rung_keys(cls, rungs: tuple[PlainData, ...]) -> tuple[PlainData, ...]:
         for number, rung in enumerate(rungs, start=1):
             for key in rung:
                 if key not in FIDELITIES:
-                    there = ", ".join(FIDELITIES)
-                    raise ValueError(f"rung {number}: {key}: expected some of {there}")
+                    raise ValueError(
+                        f"rung {number}: unknown key {key!r}; expected one of "
+                        f"{', '.join(FIDELITIES)}"
+                    )
         return rungs
 
     @model_validator(mode="after")
-    def _a_tournament_is_of_the_population(self) -> Self:
+    def _check_tournament(self) -> Self:
         if self.tournament is not None and self.tournament > self.population:
             raise ValueError(
-                f"tournament: expected at most the population, {self.population}, "
+                f"tournament: expected at most the population size, {self.population}, "
                 f"got {self.tournament}"
             )
         return self
 
     @property
     def tournament_size(self) -> int:
-        """Networks that meet in a tournament."""
+        """Number of networks in a tournament."""
         return self.tournament or max(2, self.population // 4)
 
 
 class Budget(Value):
-    """When no more trainings are begun; what is trained by then is measured still.
+    """When to stop starting new trials; networks trained by then are still measured.
 
     Attributes:
-        trials: after so many trainings.
-        hours: after so many hours of one sitting.
-        device_hours: after so many hours of a whole device in all sittings, measuring included. A
-            trial on a GPU has the share `executor.gpus_per_trial` of it, on a CPU `recipe.threads`
-            of the machine's cores (see `runs.spent`).
+        trials: number of trials.
+        hours: wall-clock hours of one session (each call of `run` is a session).
+        device_hours: hours of a whole device, summed over all sessions and including measuring. A
+            trial on a GPU uses the share `executor.gpus_per_trial` of a device; a trial on a CPU
+            uses `recipe.threads` of the machine's cores (see `runs.ledger.usage`).
     """
 
     trials: int | None = Field(default=None, ge=1)
@@ -109,21 +113,25 @@ class Budget(Value):
 
 
 class ExecutorSpec(Value):
-    """Where trials run.
+    """Where and how trials are executed.
 
     Attributes:
-        kind: `ray` (several worker processes, or a cluster) or `in-process` (one after another).
-        workers: trials at once; `auto` fills the device: cores over threads, or the GPUs.
-        device: `auto` (CUDA where there is one), `cpu` or `cuda`.
-        gpus_per_trial: share of a GPU that a trial takes.
-        time_limit_s: seconds of training after which a trial ends as `timeout`; under Ray, a worker
-            that does not answer is ended after half as much again and a minute.
-        isolate: a fresh process for each trial, which costs seconds each, where trials must not
-            meet what another one left in a process.
-        shared: on a cluster, a folder that all machines mount: checkpoints, weights and the log of
-            the workers go there, and the ledger stays on the driver's disk.
-        pilot: trials at the start of a sitting that must not all fail for one reason: a broken
-            environment ends the run so, with nothing recorded. 0 records every failure.
+        kind: `ray` (parallel worker processes, on one machine or a cluster) or `in-process` (one
+            trial after another in the driver's process).
+        workers: number of trials that run in parallel; `auto` fills the device: one worker per
+            `recipe.threads` cores, or as many as fit on the GPUs.
+        device: `auto` (CUDA if available), `cpu` or `cuda`.
+        gpus_per_trial: share of a GPU that a trial reserves.
+        time_limit_s: training time in seconds after which a trial ends with state `timeout`.
+            Under Ray, a worker that does not respond is killed after 1.5 times this limit plus 60
+            seconds.
+        isolate: start a fresh process for each trial (adds seconds to each), for trials that must
+            not share a process.
+        shared: on a cluster, a folder mounted by all machines for checkpoints, weights and the
+            workers' log; the ledger stays on the driver's disk.
+        pilot: number of first trials in a session that must not all fail for the same reason. If
+            they do, the run stops without recording them, because the environment is broken. 0
+            records every failure.
     """
 
     kind: Literal["ray", "in-process"] = "ray"
@@ -136,27 +144,33 @@ class ExecutorSpec(Value):
     pilot: int = Field(default=3, ge=0)
 
     @model_validator(mode="after")
-    def _only_processes_can_be_fresh(self) -> Self:
+    def _check_isolate(self) -> Self:
         if self.isolate and self.kind != "ray":
-            raise ValueError("isolate: in-process has one process for all trials; expected false")
+            raise ValueError(
+                "isolate: in-process runs all trials in one process; set isolate: false or "
+                "kind: ray"
+            )
         return self
 
     @field_validator("workers")
     @classmethod
-    def _at_least_one(cls, value: int | str) -> int | str:
+    def _check_workers(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
-            raise ValueError(f"expected at least 1 worker, or auto, got {value}")
+            raise ValueError(f"expected auto or at least 1, got {value}")
         return value
 
 
 class SeedRule(Value):
-    """How many seeds, decided by what the first of them show (see `search.sequential`).
+    """Number of seeds, chosen from the spread of the first ones.
+
+    See `search.ablation.sequential_seeds`.
 
     Attributes:
-        min: seeds of every arm, from whose spread the rest is decided.
-        max: seeds at most.
-        until: half the width of the simultaneous interval that is wanted of every difference, in
-            the unit of what the study decides by.
+        min: number of seeds that every arm is trained with first; their spread decides how many
+            more are needed.
+        max: upper bound on the number of seeds.
+        until: target half-width of the simultaneous confidence interval of every difference, in
+            the unit of the decision quantity (the first objective that is trained).
     """
 
     min: int = Field(default=3, ge=2)
@@ -164,7 +178,7 @@ class SeedRule(Value):
     until: float = Field(gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _least_is_below_most(self) -> Self:
+    def _check_min_below_max(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min: expected at most max, {self.max}, got {self.min}")
         return self

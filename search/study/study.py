@@ -1,4 +1,4 @@
-"""Studies: one YAML file that says what is searched or compared, how, and within what budget."""
+"""The study: one YAML file that states what is searched or compared, how, and with which budget."""
 
 import math
 import re
@@ -39,7 +39,7 @@ OBJECTIVES: dict[str, Direction] = {
     "macs_core": "min",
     "activations": "min",
 }
-"""What a study may optimise, and the direction that makes sense. Test figures are not in it."""
+"""Quantities that a study may optimize and their natural directions; no test metrics."""
 
 
 def _accuracy_and_speed() -> dict[str, Direction]:
@@ -47,58 +47,58 @@ def _accuracy_and_speed() -> dict[str, Direction]:
 
 
 MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
-"""Objectives that need the network on the device."""
+"""Objectives that are measured on a device."""
 
+TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
+"""Quantities that come from training and differ between seeds."""
+
+COUNTED = ("params", "macs", "macs_core", "activations")
+"""Objectives that are computed by formula, before any training."""
 
 _SAME_FOR_ALL = (
     *("recipe.threads", "measure.device", "measure.threads"),
     *("measure.when", "measure.retries"),
 )
 
-TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
-"""What a training tells of a network, that differs between seeds."""
-
-
-COUNTED = ("params", "macs", "macs_core", "activations")
-"""Objectives that are known by formula, before anything is trained."""
-
 
 class Study(Value):
-    """Everything that a study is, validated; `search.prepare` turns it into things that run.
+    """A complete, validated study; `search.resolve` turns it into objects that run.
 
     Attributes:
-        schema_version: version of this format; written `schema`.
-        study: its name, which becomes the folder's.
-        question: what the study asks; stands in its report.
-        task: the data set, and the side of its images.
-        base: a preset's plan with settings replaced (`preset`, `width`, ...), or plain settings.
-        space: axes and constraints that the search varies the base by.
+        schema_version: version of this file format; written `schema`.
+        study: name of the study and of its results folder.
+        question: the question that the study answers, shown in its report.
+        task: the data set and the resolution of its images.
+        base: the network that arms and axes start from: a preset with settings replaced
+            (`preset`, `width`, ...), or settings only.
+        space: axes and constraints of the networks that a search may propose.
         recipe: how networks are trained: settings, or the name of a recipe (`use: short`).
-        arms: named architectures that are trained whatever the search does: a preset's name,
-            `timm:NAME`, `file.json`, settings that replace the base's, or `{from: ARM, ratios:
-            learned}`: a static network with the ratios that another arm has learned with the same
-            seed, or with `uniform`, `reversed` or `shuffled` ones of equal cost.
+        arms: named networks that are always trained: the name of a preset, `timm:NAME`,
+            `file.json`, settings that replace those of the base, or `{from: ARM, ratios:
+            learned}` for a static network with the ratios that another arm learned with the same
+            seed (`uniform`, `reversed` or `shuffled`: other ratios of equal cost).
         ablation: a baseline, factors and a design, from which further arms are compiled.
-        search: which sampler proposes networks of the space.
-        seeds: how often every network is trained, or `{min: 3, max: 10, until: 0.3}`: as often as
-            the differences of an ablation need.
-        conditions: under each of which every arm is trained and timed: settings of `task`, `recipe`
-            and `measure` by name, keys written with dots.
-        objectives: what is traded off, and each direction.
-        limits: the least or most that networks of the front may reach in what is trained or
-            measured, such as `{latency_ms: {max: 5.0}}`. Means over seeds count, for speeds the
-            figures as they were timed (ms of a batch, img/s), not those relative to the reference.
-            Samplers avoid what is beyond; it is trained and kept, but never on the front. Bounds on
-            what is known by formula are the `constraints` of `space`.
-        reference_point: a worst value of each objective, for the hypervolume; by default what
-            guessing reaches, no throughput, and a tenth more than the dearest networks.
+        search: the sampler that proposes networks from the space.
+        seeds: number of seeds for every network, or a rule such as `{min: 3, max: 10, until:
+            0.3}` that trains as many as the differences of an ablation need.
+        conditions: alternative settings of `task`, `recipe` and `measure` by name, with dotted
+            keys. Every arm is trained and timed under each condition.
+        objectives: quantities to optimize, each with its direction.
+        limits: bounds on trained or measured quantities that networks on the front must meet,
+            such as `{latency_ms: {max: 5.0}}`. They apply to means over seeds; speeds are
+            compared as timed (ms per batch, img/s), not relative to the reference. Samplers avoid
+            networks beyond the limits; these are trained and recorded but never on the front. Use
+            the `constraints` of `space` to bound quantities that are computed by formula.
+        reference_point: worst value of each objective, for the hypervolume; default: the
+            log-likelihood of guessing, zero throughput, and 1.1 times the most expensive
+            networks.
         measure: how speed and memory are measured.
-        reference: the network that throughput is relative to; by default a FasterNet near the
-            space's median cost.
-        budget: when no more trainings are begun.
-        executor: where trials run, and how many at once.
-        trial: `module:function` that stands in for training.
-        quick: settings that `--quick` puts in place, keys written with dots.
+        reference: network that throughput is relative to; default: a FasterNet near the median
+            cost of the space.
+        budget: when to stop starting new trials.
+        executor: where trials run, and how many in parallel.
+        trial: `module:function`, a user function that replaces training.
+        quick: settings that `--quick` applies, with dotted keys.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -125,125 +125,133 @@ class Study(Value):
 
     @field_validator("study")
     @classmethod
-    def _name_can_be_a_folder(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(
-                "expected a name of at most 64 letters, digits, '-', '_' or '.', "
-                f"got {name!r}: it becomes a folder's name"
+                f"invalid name {name!r}; a study's name is also the name of its folder: use at "
+                "most 64 letters, digits, '-', '_' or '.', starting with a letter or digit"
             )
         return name
 
     @field_validator("recipe", mode="before")
     @classmethod
-    def _recipe_by_name(cls, value: object) -> object:
+    def _expand_named_recipe(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"use": value}
         if not isinstance(value, Mapping) or "use" not in value:
             return value
         name = value["use"]
         if not isinstance(name, str) or name not in RECIPES:
-            raise ValueError(f"use: there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+            raise ValueError(f"use: unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
         changes = {key: item for key, item in value.items() if key != "use"}
         return {**RECIPES[name].model_dump(), **changes}
 
     @field_validator("arms", mode="before")
     @classmethod
-    def _an_arm_is_a_name_or_settings(cls, value: object) -> object:
+    def _check_arms(cls, value: object) -> object:
         for name, arm in value.items() if isinstance(value, Mapping) else ():
             if not isinstance(arm, str | Mapping):
-                raise ValueError(f"{name}: expected a preset, timm:NAME or settings, got {arm!r}")
+                raise ValueError(
+                    f"{name}: expected a preset, timm:NAME, FILE.json or settings, got {arm!r}"
+                )
         return value
 
     @field_validator("conditions")
     @classmethod
-    def _conditions_change_how_arms_are_trained(
-        cls, value: dict[str, PlainData]
-    ) -> dict[str, PlainData]:
+    def _check_condition_keys(cls, value: dict[str, PlainData]) -> dict[str, PlainData]:
         for name, settings in value.items():
             if not name.strip():
-                raise ValueError("expected a name for each condition")
+                raise ValueError("the name of a condition must not be empty")
             for key in settings:
                 if key.partition(".")[0] not in ("task", "recipe", "measure") or "." not in key:
                     raise ValueError(
-                        f"{name}: {key}: expected keys such as task.resolution, recipe.batch_size "
-                        "or measure.batch_size"
+                        f"{name}: invalid key {key!r}; expected dotted keys of task, recipe or "
+                        "measure, such as task.resolution or recipe.batch_size"
                     )
                 if key in _SAME_FOR_ALL:
-                    raise ValueError(f"{name}: {key} is the same for the whole study")
+                    raise ValueError(f"{name}: {key} must be the same for the whole study")
         return value
 
     @field_validator("trial")
     @classmethod
-    def _names_a_function(cls, value: str | None) -> str | None:
+    def _check_trial(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[\w.]+:\w+", value):
             raise ValueError(f"expected module:function, got {value!r}")
         return value
 
     @model_validator(mode="after")
-    def _something_happens(self) -> Self:
+    def _check_search_or_comparison(self) -> Self:
         if self.search is None and not self.arms and self.ablation is None:
-            raise ValueError("nothing to do: a study needs `search`, `ablation`, `arms`")
+            raise ValueError("nothing to run: add `search`, `ablation` or `arms` to the study")
         if self.search is not None and self.ablation is not None:
-            raise ValueError("ablation: a study searches, or it compares; make two of it")
+            raise ValueError(
+                "ablation: cannot be combined with `search`; write two studies instead"
+            )
         if self.search is not None and (self.space is None or not self.space.axes):
             raise ValueError("search: needs at least one axis under `space.axes`")
         if self.search is not None and self.budget == Budget():
-            raise ValueError("budget: a search needs `trials`, `hours` or `device_hours` to end")
+            raise ValueError("budget: a search needs `trials`, `hours` or `device_hours`")
         return self
 
     @model_validator(mode="after")
-    def _rungs_can_run(self) -> Self:
+    def _check_rungs(self) -> Self:
         if self.recipe.width_share != 1:
-            raise ValueError("recipe: width_share is for search.rungs: it trains other networks")
+            raise ValueError(
+                "recipe: width_share is only allowed in search.rungs, because it changes the "
+                "networks"
+            )
         if self.search is not None and self.search.rungs:
-            stands_in = self.trial is not None
-            told = rung_errors(self.search, self.recipe, self.task, has_user_function=stands_in)
-            if told:
-                raise ValueError("; ".join(f"search: {each}" for each in told))
+            messages = rung_errors(
+                self.search, self.recipe, self.task, has_user_function=self.trial is not None
+            )
+            if messages:
+                raise ValueError("; ".join(f"search: {message}" for message in messages))
         return self
 
     @model_validator(mode="after")
-    def _what_a_search_must_know_is_measured_in_time(self) -> Self:
+    def _check_measure_when(self) -> Self:
         if self.search is None or not self.needs_measurement or self.measure.when != "after":
             return self
         if self.search.sampler in ("random", "quasi-random") and not self.search.rungs:
             return self
-        asked = next(name for name in (*self.objectives, *self.limits) if name in MEASURED)
+        name = next(name for name in (*self.objectives, *self.limits) if name in MEASURED)
         raise ValueError(
-            f"measure.when: after: the search decides by {asked}, so that it must be measured "
-            "during the search; expected auto or during"
+            f"measure.when: the search uses {name}, so it must be measured during the search; "
+            "expected auto or during, got after"
         )
 
     @model_validator(mode="after")
-    def _seeds_can_be_decided(self) -> Self:
+    def _check_seed_rule(self) -> Self:
         if isinstance(self.seeds, SeedRule):
             if self.search is not None:
-                raise ValueError("seeds: a rule is for ablations and arms; a search has a number")
+                raise ValueError("seeds: a search needs a fixed number of seeds, not a rule")
             if self.conditions:
-                raise ValueError("seeds: a rule is for one task and recipe; state a number")
+                raise ValueError(
+                    "seeds: a study with conditions needs a fixed number of seeds, not a rule"
+                )
         return self
 
     @model_validator(mode="after")
-    def _conditions_can_run(self) -> Self:
+    def _check_conditions(self) -> Self:
         if self.conditions and self.search is not None:
-            raise ValueError("conditions: for arms only; a search has one task and one recipe")
+            raise ValueError("conditions: cannot be combined with `search`; only arms can use them")
         trained: dict[str, str] = {}
         for name in self.conditions:
             try:
-                under = self.under(name)
+                plain = self.under(name).frozen()
             except ValidationError as error:
                 raise ValueError(
                     "; ".join(validation_messages(error, f"conditions.{name}", Study))
                 ) from None
-            other = trained.setdefault(
-                digest([under.frozen()[k] for k in ("task", "recipe")]), name
-            )
+            other = trained.setdefault(digest([plain[k] for k in ("task", "recipe")]), name)
             if other != name:
-                raise ValueError(f"conditions.{name}: its task and recipe are those of {other}")
+                raise ValueError(
+                    f"conditions.{name}: has the same task and recipe as condition {other}"
+                )
         return self
 
     @model_validator(mode="after")
-    def _conditions_leave_factors_alone(self) -> Self:
+    def _check_conditions_against_factors(self) -> Self:
         factors = self.ablation.factors if self.ablation else {}
         varied = {
             key: name
@@ -253,23 +261,26 @@ class Study(Value):
         }
         for name, settings in self.conditions.items():
             for key in settings.keys() & varied.keys():
-                raise ValueError(f"conditions.{name}: {key} is what factor {varied[key]} varies")
+                raise ValueError(
+                    f"conditions.{name}: {key} is already varied by factor {varied[key]}"
+                )
         return self
 
     @model_validator(mode="after")
-    def _sizes_are_of_trained_quantities(self) -> Self:
-        """A study's own function may tell other quantities than a training."""
+    def _check_margin_and_deviation(self) -> Self:
         if self.ablation is None or self.trial is not None:
-            return self
-        for at in ("margin", "deviation"):
-            for key in getattr(self.ablation, at):
+            return self  # a user function may return other quantities
+        for section in ("margin", "deviation"):
+            for key in getattr(self.ablation, section):
                 if key not in TRAINED:
-                    known = ", ".join(TRAINED)
-                    raise ValueError(f"ablation.{at}: {key!r} is not trained; there are {known}")
+                    raise ValueError(
+                        f"ablation.{section}: {key!r} is not a trained quantity; expected one of "
+                        f"{', '.join(TRAINED)}"
+                    )
         return self
 
     @model_validator(mode="after")
-    def _objectives_are_known(self) -> Self:
+    def _check_objectives(self) -> Self:
         if not self.objectives:
             raise ValueError("objectives: expected at least one, such as {val_nll: min}")
         for name in self.objectives:
@@ -277,72 +288,83 @@ class Study(Value):
         return self
 
     @model_validator(mode="after")
-    def _limits_are_known(self) -> Self:
+    def _check_limits(self) -> Self:
         for name in self.limits:
             self._check_quantity(name, "limits")
             if name in COUNTED:
                 raise ValueError(
-                    f"limits: {name} is known before anything is trained: bound it under "
-                    f"space.constraints"
+                    f"limits: {name} is computed before training; move this bound to "
+                    "space.constraints"
                 )
         return self
 
-    def _check_quantity(self, name: str, where: str) -> None:
-        """Refuses what a search cannot choose by."""
+    def _check_quantity(self, name: str, section: str) -> None:
+        """Check that a search can select by a quantity."""
         if name.startswith("test_"):
-            raise ValueError(f"{where}: {name}: the test split is never used to choose")
+            raise ValueError(
+                f"{section}: {name}: the test split is never used to choose networks; use a "
+                "quantity of the validation split"
+            )
         if self.trial is not None:
             return
         if name not in OBJECTIVES:
-            raise ValueError(f"{where}: {name!r} is not known; there are {', '.join(OBJECTIVES)}")
+            raise ValueError(
+                f"{section}: unknown quantity {name!r}; expected one of {', '.join(OBJECTIVES)}"
+            )
         if name == "peak_memory_bytes" and self.measure.device == "cpu":
-            raise ValueError(f"{where}: peak_memory_bytes is measured on a GPU only")
+            raise ValueError(
+                f"{section}: peak_memory_bytes can only be measured on a GPU, but measure.device "
+                "is cpu"
+            )
 
     @model_validator(mode="after")
-    def _the_point_is_of_objectives(self) -> Self:
+    def _check_reference_point(self) -> Self:
         for name, value in self.reference_point.items():
             if name not in self.objectives:
-                raise ValueError(f"reference_point: {name} is no objective of the study")
+                raise ValueError(
+                    f"reference_point: {name} is not an objective of the study; expected one of "
+                    f"{', '.join(self.objectives)}"
+                )
             if not math.isfinite(value):
                 raise ValueError(f"reference_point: {name}: expected a finite number, got {value}")
         return self
 
     @property
     def needs_measurement(self) -> bool:
-        """Whether the sampler must know a measured quantity before it goes on."""
+        """Whether an objective or a limit is a measured quantity."""
         return any(name in MEASURED for name in (*self.objectives, *self.limits))
 
     @property
     def measures_before_tell(self) -> bool:
-        """Whether a network is measured before the source is told of it."""
+        """Whether a network is measured before its result is passed to the sampler."""
         when = self.measure.when
         return self.needs_measurement if when == "auto" else when == "during"
 
     @property
     def first_seeds(self) -> int:
-        """Seeds that every network is trained with, whatever they show."""
+        """Number of seeds that every network is trained with first."""
         return self.seeds.min if isinstance(self.seeds, SeedRule) else self.seeds
 
     @property
     def decision_quantity(self) -> str:
-        """The quantity that comparisons are made in: the first objective that is trained."""
+        """Quantity that comparisons are based on: the first objective that is trained."""
         untrained = (*COUNTED, *MEASURED)
         return next((name for name in self.objectives if name not in untrained), "val_nll")
 
     def under(self, condition: str) -> "Study":
-        """The study as if the settings of one of its conditions were its own."""
+        """Return the study with the settings of one of its conditions applied."""
         plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
         return Study.model_validate(apply_overrides(plain, self.conditions[condition]))
 
     @property
     def scheme(self) -> PromotionScheme | None:
-        """How networks that go on to the next rung are trained there; None without a search."""
+        """How promoted networks are trained on the next rung, or None without a search."""
         if self.search is None:
             return None
         return resolve_scheme(self.search, self.recipe, has_user_function=self.trial is not None)
 
     def frozen(self) -> PlainData:
-        """The study as plain JSON data, as the ledger keeps it: what it leaves open is decided."""
+        """Return the study as plain JSON data for the ledger, with defaults resolved."""
         plain = self.model_dump(mode="json", by_alias=True)
         if self.search is not None:
             plain["search"]["scheme"] = self.scheme
@@ -350,13 +372,13 @@ class Study(Value):
 
     @property
     def digest(self) -> str:
-        """Identity of what must not change while a study goes on."""
+        """Digest of the settings that must not change while a study continues."""
         return digest(immutable_settings(self.frozen()))
 
 
-_MAY_GROW = ("budget", "executor", "seeds", "quick", "question", "arms", "ablation")
+_MUTABLE = ("budget", "executor", "seeds", "quick", "question", "arms", "ablation")
 
 
 def immutable_settings(frozen: PlainData) -> PlainData:
-    """The part of a frozen study that must not change once it has begun."""
-    return {key: value for key, value in frozen.items() if key not in _MAY_GROW}
+    """Return the settings of a frozen study that must not change once its ledger exists."""
+    return {key: value for key, value in frozen.items() if key not in _MUTABLE}

@@ -1,7 +1,7 @@
-"""Variants: a network and a recipe as settings that replace those of a base.
+"""Variants of a network and its recipe: settings that replace those of a base.
 
-Settings are named as studies write them: `parts` (of the network), `stages 1-2.parts` (of the
-blocks of these stages), `recipe.mixup` (of the training).
+Settings are named as in study files: `parts` (of the network), `stages 1-2.parts` (of the blocks
+in these stages), `recipe.mixup` (of the training).
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ from partialnas.space.values import validate_as
 
 _RECIPE = "recipe."
 _SAME_FOR_ALL = ("threads", "keep_weights", "width_share")
-_OF_PLANS = tuple(key for key in Plan.model_fields if key in AXES)
+_PLAN_SETTINGS = tuple(key for key in Plan.model_fields if key in AXES)
 
-Inside = tuple[tuple[tuple[int, ...], PlainData], ...]
-"""Settings of the blocks of some stages (from 0), later ones in the place of earlier ones."""
+StageSettings = tuple[tuple[tuple[int, ...], PlainData], ...]
+"""Stages (counted from 0) and settings of their blocks; later entries override earlier ones."""
 
 
 def is_setting(key: str) -> bool:
-    """Whether a key names a setting of a network, of some of its stages, or of the recipe."""
+    """Return whether a key names a setting of a network, of some stages or of the recipe."""
     try:
         check_setting(key)
     except ValueError:
@@ -44,46 +44,51 @@ def is_setting(key: str) -> bool:
 
 
 def check_setting(key: str) -> None:
-    """Refuses a key that names no setting.
+    """Raise an error if a key names no setting.
 
     Raises:
-        ValueError: tells which there are.
+        ValueError: the key is unknown; the message lists the valid ones.
     """
-    _place(key)
+    _split_key(key)
 
 
-def _place(key: str) -> tuple[str, tuple[int, ...]]:
-    """The setting that a key names, and the stages (from 0) that it is of; none for all.
+def _split_key(key: str) -> tuple[str, tuple[int, ...]]:
+    """Return the setting that a key names and its stages (counted from 0; empty for all).
 
     Raises:
         ValueError: there is no such setting.
     """
-    where, dot, name = key.rpartition(".")
+    prefix, dot, name = key.rpartition(".")
     if key.startswith(_RECIPE):
-        if name not in Recipe.model_fields or name in _SAME_FOR_ALL:
-            raise ValueError(f"{key}: the recipe has no such setting that arms may differ in")
+        if name not in Recipe.model_fields:
+            raise ValueError(f"{key}: the recipe has no such setting")
+        if name in _SAME_FOR_ALL:
+            raise ValueError(f"{key}: this setting must be the same for all arms")
         return name, ()
     if dot:
         if name not in BLOCK_SETTINGS:
-            raise ValueError(f"{key}: a stage's blocks have {', '.join(BLOCK_SETTINGS)}")
-        return name, tuple(parse_stages(where))
-    if key not in _OF_PLANS:
-        there = ", ".join((*_OF_PLANS, "stages A-B.SETTING", "recipe.SETTING"))
-        raise ValueError(f"there is no setting {key!r}; there are {there}")
+            raise ValueError(
+                f"{key}: stages have no setting {name!r}; expected one of "
+                f"{', '.join(BLOCK_SETTINGS)}"
+            )
+        return name, tuple(parse_stages(prefix))
+    if key not in _PLAN_SETTINGS:
+        valid = ", ".join((*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING"))
+        raise ValueError(f"unknown setting {key!r}; expected one of {valid}")
     return key, ()
 
 
 def parse_settings(settings: Mapping[str, Any]) -> PlainData:
-    """Settings in their one canonical form.
+    """Return settings in canonical form.
 
     Raises:
-        ValueError: a setting that is not there, or a value that it cannot have.
+        ValueError: a setting is unknown or has an invalid value.
     """
-    return {key: _read(key, value) for key, value in settings.items()}
+    return {key: _parse(key, value) for key, value in settings.items()}
 
 
-def _read(key: str, value: Any) -> Any:
-    name, stages = _place(key)
+def _parse(key: str, value: Any) -> Any:
+    name, stages = _split_key(key)
     if key.startswith(_RECIPE):
         _check_recipe(name, value)
         return value
@@ -94,10 +99,10 @@ def _read(key: str, value: Any) -> Any:
 
 
 def _check_recipe(name: str, value: Any) -> None:
-    """Refuses a value that no recipe can have; what fits together is known of whole recipes only.
+    """Check one setting of a recipe by itself; complete recipes are validated later.
 
     Raises:
-        ValueError: names the setting.
+        ValueError: the value is invalid.
     """
     try:
         Recipe.model_validate({name: value})
@@ -106,18 +111,17 @@ def _check_recipe(name: str, value: Any) -> None:
 
 
 def level_label(key: str, value: object) -> str:
-    """What a value of a setting is called where it has no name of its own.
+    """Return the label of a level that is written as a plain value.
 
     Raises:
-        ValueError: a value that the setting cannot have.
+        ValueError: the value is invalid for the setting.
     """
-    name, stages = _place(key)
-    if key.startswith(_RECIPE):
-        told: object = value
-    else:
+    name, stages = _split_key(key)
+    label = value
+    if not key.startswith(_RECIPE):
         per: AxisGranularity = "stage" if stages and "stage" in granularities(name) else "network"
-        told = default_label(name, parse_value(name, per, value))
-    return str(told).lower() if isinstance(told, bool) else str(told)
+        label = default_label(name, parse_value(name, per, value))
+    return str(label).lower() if isinstance(label, bool) else str(label)
 
 
 @dataclass(frozen=True)
@@ -125,59 +129,59 @@ class Variant:
     """A network and the settings of its recipe.
 
     Attributes:
-        plan: the network's settings.
-        inside: settings of some stages' blocks in the plan's place.
-        recipe: settings of the recipe in the study's place.
+        plan: settings of the network.
+        stage_settings: settings of some stages' blocks that replace those of the plan.
+        recipe: settings that replace those of the study's recipe.
     """
 
     plan: Plan
-    inside: Inside = ()
+    stage_settings: StageSettings = ()
     recipe: PlainData = field(default_factory=dict)
 
     def with_settings(self, settings: Mapping[str, Any]) -> "Variant":
-        """The variant with other settings, later ones in the place of earlier ones.
+        """Return the variant with settings replaced; later ones override earlier ones.
 
         Raises:
-            UserError: a network cannot have them.
+            UserError: the settings are not valid for a network.
         """
-        whole: PlainData = {}
-        inside, recipe = [*self.inside], dict(self.recipe)
+        plan_changes: PlainData = {}
+        stage_settings, recipe = [*self.stage_settings], dict(self.recipe)
         for key, value in settings.items():
-            name, stages = _place(key)
+            name, stages = _split_key(key)
             if key.startswith(_RECIPE):
                 recipe[name] = value
             elif stages:
-                inside.append((stages, {name: value}))
+                stage_settings.append((stages, {name: value}))
             else:
-                whole[name] = value
-        plan = override_plan(self.plan, whole) if whole else self.plan
-        return Variant(plan, tuple(inside), recipe)
+                plan_changes[name] = value
+        plan = override_plan(self.plan, plan_changes) if plan_changes else self.plan
+        return Variant(plan, tuple(stage_settings), recipe)
 
     def with_plan(self, plan: Plan) -> "Variant":
-        """The same with another plan, for a twin."""
+        """Return the variant with another plan."""
         return replace(self, plan=plan)
 
     def architecture(self) -> Architecture:
-        """The network.
+        """Build the network's architecture.
 
         Raises:
-            UserError: it cannot be built; names the stage and block.
+            UserError: it cannot be built; the message names the stage and block.
         """
-        return self.plan.architecture(self._override if self.inside else None)
+        return self.plan.architecture(self._override if self.stage_settings else None)
 
     def _override(self, stage: int, _block: int) -> PlainData:
         settings: PlainData = {}
-        for stages, changes in self.inside:
+        for stages, changes in self.stage_settings:
             if stage in stages:
                 settings |= changes
         return settings
 
 
 def override_plan(base: Plan, changes: Mapping[str, Any]) -> Plan:
-    """A plan with other settings; a learned ratio starts from the one whose place it takes.
+    """Return a plan with settings replaced; a learned ratio starts from the ratio it replaces.
 
     Raises:
-        UserError: no network has such settings.
+        UserError: the settings are not valid for a network.
     """
-    plan = validate_as(Plan, {**base.model_dump(), **changes}, "no network")
+    plan = validate_as(Plan, {**base.model_dump(), **changes}, "invalid network")
     return plan.model_copy(update={"ratio": fill_start_ratios(plan.ratio, base.ratio)})

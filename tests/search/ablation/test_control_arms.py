@@ -17,7 +17,7 @@ from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 
 TINY: dict[str, Any] = {
@@ -59,7 +59,7 @@ def network(ledger: Ledger, trial: TrialRow) -> Architecture:
 
 
 def macs(architecture: Architecture) -> int:
-    return cost(architecture, InputSpec.square(8, 1, 10)).macs
+    return compute_cost(architecture, InputSpec.square(8, 1, 10)).macs
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_a_control_of_a_failed_trial_is_told(
         (trial,) = ledger.trials()
     assert trial.state == "failed"
     told = " ".join(capsys.readouterr().err.split())
-    assert "arms.retrained is left out for seed 0" in told
+    assert "arms.retrained is skipped for seed 0" in told
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Fractional designs against published ones, and against the columns of their own contrasts."""
+"""Fractional designs compared with published designs and with their own contrast columns."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
@@ -13,8 +13,8 @@ from partialnas.space.errors import UserError
 
 LETTERS = "ABCDEFGHJKL"
 
-# Factors and resolution asked for; then, of the published design of minimum aberration, factors
-# that are generated, its resolution and how many words of 3, 4, ... letters it has
+# (number of factors, requested resolution): (number of generated factors, resolution, number of
+# defining words of length 3, 4, ...) of the published minimum aberration design
 # (Chen, Sun and Wu, International Statistical Review 1993; Box, Hunter and Hunter 2005).
 PUBLISHED = {
     (3, 3): (1, 3, [1]),
@@ -42,22 +42,22 @@ PUBLISHED = {
 
 
 def column(design: FractionalDesign, effect: Sequence[str]) -> list[int]:
-    """The contrast of an effect: the product of its factors, run by run."""
+    """Return the contrast of an effect: the product of its factors in each run."""
     return [prod(run[design.factors.index(name)] for name in effect) for run in design.runs]
 
 
 def constant_products(runs: Sequence[Sequence[int]], factors: str) -> Iterator[tuple[str, ...]]:
-    """Every product of factors that is +1 in all runs."""
+    """Yield every product of factors that is +1 in all runs."""
     for size in range(1, len(factors) + 1):
         for chosen in combinations(range(len(factors)), size):
             if all(prod(run[index] for index in chosen) == 1 for run in runs):
                 yield tuple(factors[index] for index in chosen)
 
 
-@pytest.mark.parametrize("asked", PUBLISHED)
-def test_designs_are_the_published_ones(asked: tuple[int, int]) -> None:
-    count, resolution = asked
-    generated, reached, lengths = PUBLISHED[asked]
+@pytest.mark.parametrize("case", PUBLISHED)
+def test_designs_are_the_published_ones(case: tuple[int, int]) -> None:
+    count, resolution = case
+    generated, reached, lengths = PUBLISHED[case]
     design = fractional_factorial(LETTERS[:count], resolution)
     assert len(design.generators) == generated
     assert len(design.runs) == len(set(design.runs)) == 2 ** (count - generated)
@@ -65,10 +65,12 @@ def test_designs_are_the_published_ones(asked: tuple[int, int]) -> None:
     assert list(design.word_length_pattern) == lengths
 
 
-@pytest.mark.parametrize("asked", [asked for asked in PUBLISHED if asked[0] < 10])
-def test_words_are_the_products_that_are_plus_one_in_all_runs(asked: tuple[int, int]) -> None:
-    factors = LETTERS[: asked[0]]
-    design = fractional_factorial(factors, asked[1])
+@pytest.mark.parametrize("case", [case for case in PUBLISHED if case[0] < 10])
+def test_defining_words_are_the_products_that_are_plus_one_in_all_runs(
+    case: tuple[int, int],
+) -> None:
+    factors = LETTERS[: case[0]]
+    design = fractional_factorial(factors, case[1])
     words = list(constant_products(design.runs, factors))
     assert list(design.defining_words) == words
     assert len(words) == 2 ** len(design.generators) - 1
@@ -78,8 +80,8 @@ def test_words_are_the_products_that_are_plus_one_in_all_runs(asked: tuple[int, 
 
 
 @given(st.integers(2, 8), st.integers(3, 6))
-def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, asked: int) -> None:
-    design = fractional_factorial(LETTERS[:count], asked)
+def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, resolution: int) -> None:
+    design = fractional_factorial(LETTERS[:count], resolution)
     effects = [effect for size in (1, 2) for effect in combinations(design.factors, size)]
     columns = {effect: column(design, effect) for effect in effects}
     together = {effect: {effect, *design.aliases_of(effect)} for effect in effects}
@@ -93,18 +95,18 @@ def test_aliased_contrasts_are_equal_and_all_others_orthogonal(count: int, asked
 @pytest.mark.parametrize("resolution", [3, 4, 5])
 def test_no_other_choice_of_generators_is_better(count: int, resolution: int) -> None:
     design = fractional_factorial(LETTERS[:count], resolution)
-    own = (len(design.runs), list(design.word_length_pattern))
+    expected = (len(design.runs), list(design.word_length_pattern))
     others = [
         (2**basic, lengths)
         for basic in range(2, count)
         for lengths in all_word_lengths(count, basic)
         if not any(lengths[: resolution - 3])
     ]
-    assert own == min([*others, (2**count, [0] * (count - 2))])
+    assert expected == min([*others, (2**count, [0] * (count - 2))])
 
 
 def all_word_lengths(count: int, basic: int) -> Iterator[list[int]]:
-    """Of every regular design whose main effects are not aliased, by its runs alone."""
+    """Yield the word lengths of every regular design without aliased main effects."""
     products = [
         letters for size in range(2, basic + 1) for letters in combinations(range(basic), size)
     ]
@@ -117,7 +119,7 @@ def all_word_lengths(count: int, basic: int) -> Iterator[list[int]]:
         yield [lengths.count(length) for length in range(3, count + 1)]
 
 
-def test_the_chains_of_the_quarter_fraction_of_five() -> None:
+def test_aliases_of_the_quarter_fraction_of_five_factors() -> None:
     design = fractional_factorial(["parts", "ratio", "attention", "width", "mixup"], 3)
     assert design.generators == ("width = parts*ratio", "mixup = parts*attention")
     assert design.defining_words[-1] == ("ratio", "attention", "width", "mixup")
@@ -137,7 +139,7 @@ def test_the_chains_of_the_quarter_fraction_of_five() -> None:
     assert design.aliases_of(["mixup", "attention"]) == (("parts",), ("ratio", "width"))
 
 
-def test_the_chains_of_the_saturated_design_of_seven() -> None:
+def test_aliases_of_the_saturated_design_of_seven_factors() -> None:
     design = fractional_factorial("ABCDEFG", 3)
     assert design.generators == ("D = A*B", "E = A*C", "F = B*C", "G = A*B*C")
     assert design.aliases == (
@@ -151,7 +153,7 @@ def test_the_chains_of_the_saturated_design_of_seven() -> None:
     )
 
 
-def test_resolution_four_keeps_main_effects_free_of_pairs() -> None:
+def test_resolution_four_does_not_alias_main_effects_with_interactions() -> None:
     design = fractional_factorial("ABCDEFGH", 4)
     assert all(design.aliases_of([factor]) == () for factor in design.factors)
     assert len(design.aliases) == 7
@@ -160,15 +162,17 @@ def test_resolution_four_keeps_main_effects_free_of_pairs() -> None:
 
 
 @given(st.integers(2, 11), st.integers(3, 4))
-def test_every_level_is_as_frequent_and_all_plus_is_a_run(count: int, resolution: int) -> None:
+def test_levels_are_balanced_and_the_all_plus_run_is_included(count: int, resolution: int) -> None:
     design = fractional_factorial(LETTERS[:count], resolution)
     assert (1,) * count in design.runs
     assert all(sum(levels) == 0 for levels in zip(*design.runs, strict=True))
 
 
-@pytest.mark.parametrize(("count", "asked"), [(2, 3), (2, 5), (3, 4), (4, 5), (6, 7)])
-def test_where_no_fraction_will_do_the_full_factorial_comes_back(count: int, asked: int) -> None:
-    design = fractional_factorial(LETTERS[:count], asked)
+@pytest.mark.parametrize(("count", "resolution"), [(2, 3), (2, 5), (3, 4), (4, 5), (6, 7)])
+def test_the_full_factorial_is_returned_if_no_fraction_has_the_resolution(
+    count: int, resolution: int
+) -> None:
+    design = fractional_factorial(LETTERS[:count], resolution)
     assert sorted(design.runs) == sorted(product((-1, 1), repeat=count))
     assert (design.resolution, design.generators, design.defining_words) == (None, (), ())
     assert design.aliases == ()
@@ -176,19 +180,19 @@ def test_where_no_fraction_will_do_the_full_factorial_comes_back(count: int, ask
 
 
 @pytest.mark.parametrize(
-    ("factors", "resolution", "told"),
+    ("factors", "resolution", "message"),
     [
         (
             "ABCDEFG",
             2,
             r"III \(8 runs\) or IV \(16 runs\) or VII \(64 runs\) or the full factorial",
         ),
-        ("AB", 1, r"with 2 factors expected the full factorial \(4 runs\)"),
+        ("AB", 1, r"with 2 factors, choose the full factorial \(4 runs\)"),
         ("A", 3, "2 to 11 factors, got 1$"),
-        ("ABCDEFGHJKLM", 3, "2 to 11 factors, got 12; leave some out"),
-        ("ABA", 3, "factors must differ, got A, B, A"),
+        ("ABCDEFGHJKLM", 3, "2 to 11 factors, got 12; remove some factors"),
+        ("ABA", 3, "duplicate factor names: A, B, A"),
     ],
 )
-def test_impossible_designs_are_told(factors: str, resolution: int, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_impossible_designs_are_rejected(factors: str, resolution: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         fractional_factorial(factors, resolution)

@@ -17,6 +17,7 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.rows import TrialResult
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.session.run_study import run_study
@@ -281,9 +282,10 @@ def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) ->
 def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
     how = Condition("", resolve_task("digits"), Recipe(), Protocol())
-    judged = Candidate(digits, how, planned_seeds={0}, results={0: {"val_nll": 1.0, "params": 2.0}})
-    better = Candidate(digits, how, planned_seeds={0}, results={0: {"val_nll": 0.5, "params": 2.0}})
-    unknown = Candidate(digits, how, planned_seeds={0}, results={0: None})
+    judged, better, unknown = (Candidate(digits, how, digits.digest) for _ in range(3))
+    judged.add_result(TrialResult("a", 1, 0, "done", {"val_nll": 1.0, "params": 2.0}), None)
+    better.add_result(TrialResult("b", 2, 0, "done", {"val_nll": 0.5, "params": 2.0}), None)
+    unknown.add_result(TrialResult("c", 3, 0, "failed", {}), None)
     objectives = study(objectives={"val_nll": "min", "params": "min"}).objectives
     assert dominated_candidates([judged, better, unknown], objectives, {}) == [judged]
     assert dominated_candidates([unknown], objectives, {}) == []
@@ -298,7 +300,7 @@ def test_what_a_study_grew_by_is_told_and_noted(
         ran(tmp_path, budget={"trials": trials}).close()
     with Ledger.open(tmp_path) as ledger:
         noted = ledger.study.amendments
-    lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (shrunk)"]
+    lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (reduced)"]
     assert [each["lines"] for each in noted] == [[line] for line in lines]
     told = capsys.readouterr().err
     assert all(f"the study goes on with {line}" in told for line in lines)

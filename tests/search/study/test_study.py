@@ -1,4 +1,4 @@
-"""Study files: what is read, what is refused and how it is told, what may grow."""
+"""Study files: reading, validation messages and amendments."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from partialnas.runs.ledger.study_meta import RecordedStudy
-from partialnas.search.resolve.resources import resolve_resources as placed
+from partialnas.search.resolve.resources import resolve_resources
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Study
@@ -31,13 +31,13 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def written(folder: Path, **changes: Any) -> Path:
+def write_study(folder: Path, **changes: Any) -> Path:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**PLAIN, **changes}))
     return path
 
 
-def told(path: Path, *overrides: str) -> str:
+def load_error(path: Path, *overrides: str) -> str:
     with pytest.raises(UserError) as caught:
         load_study(path, overrides=overrides)
     return str(caught.value)
@@ -49,8 +49,8 @@ def test_shipped_studies_are_valid(path: Path, quick: bool) -> None:
     assert load_study(path, quick=quick).study == path.stem
 
 
-def test_quick_and_overrides_apply_in_order(tmp_path: Path) -> None:
-    path = written(tmp_path)
+def test_quick_settings_and_overrides_are_applied_in_order(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
     assert load_study(path).budget.trials == 4
     assert load_study(path).recipe.epochs == 4
     assert load_study(path, quick=True).recipe.epochs == 1
@@ -58,28 +58,28 @@ def test_quick_and_overrides_apply_in_order(tmp_path: Path) -> None:
     assert (study.budget.trials, study.recipe.lr, study.recipe.epochs) == (9, 0.5, 1)
 
 
-def test_a_recipe_is_a_named_one_with_changes(tmp_path: Path) -> None:
-    standard = load_study(written(tmp_path, recipe="standard")).recipe
-    changed = load_study(written(tmp_path, recipe={"use": "standard", "epochs": 2})).recipe
+def test_a_named_recipe_can_be_changed(tmp_path: Path) -> None:
+    standard = load_study(write_study(tmp_path, recipe="standard")).recipe
+    changed = load_study(write_study(tmp_path, recipe={"use": "standard", "epochs": 2})).recipe
     assert changed == standard.model_copy(update={"epochs": 2})
     assert (
-        load_study(written(tmp_path, recipe="standard"), overrides=["recipe.epochs=2"]).recipe
+        load_study(write_study(tmp_path, recipe="standard"), overrides=["recipe.epochs=2"]).recipe
         == changed
     )
 
 
-def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
-    path = written(
+def test_all_errors_are_reported_with_their_paths(tmp_path: Path) -> None:
+    path = write_study(
         tmp_path,
-        colour="red",
+        color="red",
         seeds=0,
         recipe={"use": "short", "lr": "fast"},
         executor={"workers": -1},
         space={"axes": {"width": []}},
         search={"sampler": "guess"},
     )
-    message = told(path)
-    for place in ("colour", "seeds", "recipe.lr", "executor.workers", "width", "search.sampler"):
+    message = load_error(path)
+    for place in ("color", "seeds", "recipe.lr", "executor.workers", "width", "search.sampler"):
         assert place in message
     assert str(path) in message
 
@@ -89,7 +89,7 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
     [
         ({"study": "../escape"}, "study"),
         ({"study": ""}, "study"),
-        ({"search": None}, "nothing to do"),
+        ({"search": None}, "nothing to run"),
         ({"budget": {}}, "budget"),
         ({"objectives": {}}, "objectives"),
         ({"objectives": {"test_accuracy": "max"}}, "never used to choose"),
@@ -107,40 +107,42 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
         ({"task": {"data": "digits", "resolution": 0}}, "task.resolution"),
     ],
 )
-def test_what_cannot_run_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
-    assert expected in told(written(tmp_path, **changes))
+def test_invalid_studies_are_rejected(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    assert expected in load_error(write_study(tmp_path, **changes))
 
 
 @pytest.mark.parametrize("override", ["seeds", "=3", "seeds=[", "study.name=3", "nothing.like=1"])
-def test_overrides_that_do_not_fit_are_refused(tmp_path: Path, override: str) -> None:
-    assert override.split("=")[0].split(".")[0] in told(written(tmp_path), override)
+def test_invalid_overrides_are_rejected(tmp_path: Path, override: str) -> None:
+    assert override.split("=")[0].split(".")[0] in load_error(write_study(tmp_path), override)
 
 
 @pytest.mark.parametrize("content", ["{", "- 1", "", "\0"])
-def test_files_that_are_no_studies_are_refused(tmp_path: Path, content: str) -> None:
+def test_files_without_a_study_are_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(content)
-    assert "study.yaml" in told(path)
-    assert "cannot read" in told(tmp_path / "absent.yaml")
+    assert "study.yaml" in load_error(path)
+    assert "cannot read" in load_error(tmp_path / "absent.yaml")
 
 
-def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_duplicate_keys_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("study: a\nseeds: 2\nseeds: 3\n")
-    assert "'seeds' stands twice" in told(path)
+    assert "duplicate key 'seeds' in line 3" in load_error(path)
 
 
 def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("study: !!python/object/apply:os.getcwd []")
-    assert "not YAML" in told(path)
+    assert "not valid YAML" in load_error(path)
 
 
 def frozen(**changes: Any) -> dict[str, Any]:
     return Study.model_validate({**PLAIN, **changes}).frozen()
 
 
-def test_budget_seeds_executor_and_arms_may_grow() -> None:
+def test_budget_seeds_executor_and_arms_may_be_amended() -> None:
     arms = {"a": {"width": 8}}
     old = frozen(arms=arms)
     new = frozen(
@@ -159,7 +161,7 @@ def test_budget_seeds_executor_and_arms_may_grow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "shrunk"),
+    ("before", "after", "reduced"),
     [
         ({"trials": 4}, {"trials": 5}, False),
         ({"trials": 5}, {"trials": 4}, True),
@@ -168,15 +170,15 @@ def test_budget_seeds_executor_and_arms_may_grow() -> None:
         ({"trials": 4, "hours": 1.0}, {"trials": 4}, False),
     ],
 )
-def test_a_budget_that_shrinks_is_told_as_such(
-    before: dict[str, Any], after: dict[str, Any], shrunk: bool
+def test_a_smaller_budget_is_marked(
+    before: dict[str, Any], after: dict[str, Any], reduced: bool
 ) -> None:
     (line,) = find_amendments(frozen(budget=before), frozen(budget=after))
     assert line.startswith("budget.")
-    assert line.endswith("(shrunk)") == shrunk
+    assert line.endswith("(reduced)") == reduced
 
 
-def test_growth_is_noted_beside_what_was_noted_before() -> None:
+def test_amendments_are_appended_to_earlier_ones() -> None:
     meta = {"study": "plain"}
     assert amendment_meta(RecordedStudy(meta), []) == {}
     for lines in (["seeds: 1 -> 2"], ["arms.b: None -> {}", "seeds: 2 -> 3"]):
@@ -194,12 +196,12 @@ def test_growth_is_noted_beside_what_was_noted_before() -> None:
 def test_a_study_in_this_process_runs_one_trial_at_a_time(workers: Any) -> None:
     executor = {"kind": "in-process", "workers": workers, "device": "cpu"}
     inside = Study.model_validate({**PLAIN, "executor": executor})
-    assert placed(inside).workers == 1
+    assert resolve_resources(inside).workers == 1
     with pytest.raises(UserError, match="--address joins a Ray cluster"):
-        placed(inside, "ray://head:10001")
+        resolve_resources(inside, "ray://head:10001")
     if workers != "auto":
         spread = Study.model_validate({**PLAIN, "executor": {**executor, "kind": "ray"}})
-        assert placed(spread, "ray://head:10001").workers == workers
+        assert resolve_resources(spread, "ray://head:10001").workers == workers
 
 
 @pytest.mark.parametrize(
@@ -212,16 +214,16 @@ def test_a_study_in_this_process_runs_one_trial_at_a_time(workers: Any) -> None:
         ({"seeds": 1}, "seeds"),
     ],
 )
-def test_any_other_change_is_refused_with_the_difference(
+def test_other_changes_are_rejected_with_their_differences(
     changes: dict[str, Any], place: str
 ) -> None:
     old = frozen(arms={"a": {"width": 12}}, seeds=2)
-    with pytest.raises(UserError, match="changed since it was begun") as caught:
+    with pytest.raises(UserError, match="changed since its ledger was created") as caught:
         find_amendments(old, frozen(**{"arms": {"a": {"width": 12}}, "seeds": 2, **changes}))
     assert place in str(caught.value)
 
 
-def test_digest_is_blind_to_what_may_grow() -> None:
+def test_digest_ignores_settings_that_may_be_amended() -> None:
     study = Study.model_validate(PLAIN)
     grown = Study.model_validate({**PLAIN, "budget": {"trials": 9}, "seeds": 2})
     other = Study.model_validate({**PLAIN, "task": {"data": "mnist5k"}})
@@ -231,7 +233,7 @@ def test_digest_is_blind_to_what_may_grow() -> None:
 ARMS: dict[str, Any] = {"arms": {"a": {}}, "search": None}
 
 
-def test_a_condition_is_the_study_with_its_settings() -> None:
+def test_a_condition_overrides_settings_of_the_study() -> None:
     conditions = {"small": {"task.resolution": 4, "recipe.batch_size": 8, "measure.batch_size": 2}}
     study = Study.model_validate({**PLAIN, **ARMS, "conditions": conditions})
     under = study.under("small")
@@ -243,36 +245,42 @@ def test_a_condition_is_the_study_with_its_settings() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"conditions": {"a": {"recipe.batch_size": 8}}}, "conditions: for arms only"),
-        ({**ARMS, "conditions": {"a": {"seeds": 8}}}, "a: seeds: expected keys such as"),
-        ({**ARMS, "conditions": {"a": {"task": "digits"}}}, "a: task: expected keys such as"),
-        ({**ARMS, "conditions": {" ": {}}}, "expected a name"),
+        (
+            {"conditions": {"a": {"recipe.batch_size": 8}}},
+            "conditions: cannot be combined with `search`",
+        ),
+        ({**ARMS, "conditions": {"a": {"seeds": 8}}}, "a: invalid key 'seeds'"),
+        ({**ARMS, "conditions": {"a": {"task": "digits"}}}, "a: invalid key 'task'"),
+        ({**ARMS, "conditions": {" ": {}}}, "the name of a condition must not be empty"),
         ({**ARMS, "conditions": {"a": {"recipe.lr": "fast"}}}, "conditions.a.recipe.lr"),
-        ({**ARMS, "conditions": {"a": {"recipe.threads": 2}}}, "the same for the whole study"),
+        (
+            {**ARMS, "conditions": {"a": {"recipe.threads": 2}}},
+            "must be the same for the whole study",
+        ),
         (
             {**ARMS, "conditions": {"a": {}, "b": {"measure.batch_size": 4}}},
-            "conditions.b: its task and recipe are those of a",
+            "conditions.b: has the same task and recipe as condition a",
         ),
     ],
 )
-def test_conditions_that_make_no_sense_are_refused(
+def test_invalid_conditions_are_rejected(
     tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
-    assert expected in told(written(tmp_path, **changes))
+    assert expected in load_error(write_study(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"margin": {"val_nl": 1}}, "ablation.margin: 'val_nl' is not trained; there are"),
-        ({"deviation": {"macs": 1}}, "ablation.deviation: 'macs' is not trained"),
+        ({"margin": {"val_nl": 1}}, "ablation.margin: 'val_nl' is not a trained quantity"),
+        ({"deviation": {"macs": 1}}, "ablation.deviation: 'macs' is not a trained quantity"),
         (
             {"factors": {"long": {"no": {}, "yes": {"recipe.epochs": 8}}}},
-            "conditions.a: recipe.epochs is what factor long varies",
+            "conditions.a: recipe.epochs is already varied by factor long",
         ),
     ],
 )
-def test_ablations_that_do_not_fit_their_study_are_refused(
+def test_ablations_in_conflict_with_their_study_are_rejected(
     changes: dict[str, Any], expected: str
 ) -> None:
     ablation = {"design": "one-factor", "factors": {"parts": [2, 3]}, **changes}
@@ -281,36 +289,34 @@ def test_ablations_that_do_not_fit_their_study_are_refused(
         Study.model_validate(plain)
 
 
-def test_differences_name_every_place() -> None:
+def test_differences_list_every_path() -> None:
     old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 2, "c": [1]}, "e": 3}
     assert differences(old, new) == ["a.b: 1 -> 2", "d: 2 -> None", "e: None -> 3"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"limits": {"params": {"max": 1e6}}}, "space.constraints"),
         ({"limits": {"test_accuracy": {"min": 90}}}, "never used to choose"),
         ({"limits": {"speed": {"min": 90}}}, "latency_ms"),
         ({"limits": {"latency_ms": {}}}, "expected min, max or both"),
-        ({"limits": {"peak_memory_bytes": {"max": 1}}}, "on a GPU only"),
+        ({"limits": {"peak_memory_bytes": {"max": 1}}}, "only be measured on a GPU"),
         ({"search": {"sampler": "evolution", "population": 4, "tournament": 5}}, "at most the pop"),
     ],
 )
-def test_limits_and_tournaments_without_meaning_are_refused(
-    changes: dict[str, Any], told: str
-) -> None:
-    with pytest.raises(ValidationError, match=re.escape(told)):
+def test_invalid_limits_and_tournaments_are_rejected(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
         Study.model_validate({**PLAIN, **changes})
 
 
-def test_a_limit_on_a_speed_has_networks_timed_before_the_sampler_is_told() -> None:
+def test_a_latency_limit_needs_measurement() -> None:
     plain = {**PLAIN, "objectives": {"val_nll": "min", "params": "min"}}
     assert not Study.model_validate(plain).needs_measurement
     assert Study.model_validate({**plain, "limits": {"latency_ms": {"max": 5}}}).needs_measurement
 
 
-@pytest.mark.parametrize(("population", "entrants"), [(2, 2), (8, 2), (16, 4), (64, 16)])
-def test_a_quarter_of_the_population_meets_in_a_tournament(population: int, entrants: int) -> None:
-    assert SearchSpec(population=population).tournament_size == entrants
+@pytest.mark.parametrize(("population", "size"), [(2, 2), (8, 2), (16, 4), (64, 16)])
+def test_a_tournament_is_a_quarter_of_the_population_by_default(population: int, size: int) -> None:
+    assert SearchSpec(population=population).tournament_size == size
     assert SearchSpec(population=population, tournament=2).tournament_size == 2
