@@ -57,7 +57,7 @@ def fill(ledger: Ledger, finished: list[str]) -> None:
 
 def python(code: str, *arguments: Path) -> "subprocess.Popen[str]":
     """A process that may import this module."""
-    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+    here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     return subprocess.Popen(
         [sys.executable, "-c", here + code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -234,7 +234,7 @@ with Ledger.open(pathlib.Path(sys.argv[1]), write=True) as ledger:
     try:
         fill(ledger, finished)
     except MachineError as error:
-        print(json.dumps([len(finished), ledger.counts()["done"], str(error)]))
+        print(json.dumps([len(finished), ledger.state_counts()["done"], str(error)]))
 """
 
 
@@ -306,7 +306,7 @@ _WRITER = """
 import pathlib, sys
 from test_ledger_faults import Ledger, finish_one
 with Ledger.open(pathlib.Path(sys.argv[1]), write=True) as ledger:
-    ledger.recover()
+    ledger.requeue_running()
     while True:
         print(finish_one(ledger), flush=True)
 """

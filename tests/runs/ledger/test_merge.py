@@ -176,7 +176,7 @@ def test_two_records_of_one_trial_leave_one_and_a_remark_where_they_differ(
 ) -> None:
     for name, facts, time in (("earlier", earlier, "T08"), ("later", later, "T09")):
         monkeypatch.setattr(
-            "partialnas.runs.ledger.ledger.now", lambda time=time: f"2026-01-01{time}"
+            "partialnas.runs.ledger.ledger.utc_now", lambda time=time: f"2026-01-01{time}"
         )
         with ledger(tmp_path / name, ["a-0"]) as made:
             made.finish(record("a-0", **facts))

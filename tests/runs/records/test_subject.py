@@ -25,7 +25,7 @@ from partialnas.runs.records.subject import (
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import preset
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 
 DIGITS = Task(data="digits", resolution=8, channels=1, classes=10)
@@ -133,7 +133,7 @@ def test_too_small_images_are_refused_with_what_works() -> None:
 
 
 def test_an_architecture_costs_what_the_formula_says() -> None:
-    whole = cost(FASTERNET, InputSpec.square(32, 3, 7))
+    whole = compute_cost(FASTERNET, InputSpec.square(32, 3, 7))
     assert subject_cost(FASTERNET, PHOTOS) == {
         "params": whole.params,
         "macs": whole.macs,
@@ -175,8 +175,8 @@ def test_subjects_are_told_without_torch() -> None:
     program = (
         "import sys; from partialnas.runs.records.subject import *;"
         "from partialnas.space.arch.presets import preset;"
-        "s = [subject_from('timm:resnet18'), preset('partialnet_t0')];"
-        "[(subject_from(subject_data(x)), subject_digest(x), subject_name(x)) for x in s];"
+        "s = [parse_subject('timm:resnet18'), preset('partialnet_t0')];"
+        "[(parse_subject(subject_data(x)), subject_digest(x), subject_name(x)) for x in s];"
         "assert not {'torch', 'timm', 'fvcore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -42,7 +42,7 @@ def held_elsewhere(verb: str, device: str = "cpu") -> "subprocess.Popen[str]":
 
 @pytest.fixture
 def measurer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
-    child = held_elsewhere("measuring")
+    child = held_elsewhere("exclusive_access")
     with child:
         yield child
         child.kill()
@@ -50,7 +50,7 @@ def measurer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.fixture
 def sharer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
-    child = held_elsewhere("sharing")
+    child = held_elsewhere("shared_access")
     with child:
         yield child
         child.kill()
@@ -141,7 +141,7 @@ def test_a_patience_that_ends_lets_sharing_in_again() -> None:
             pass
 
 
-@pytest.mark.parametrize("verb", ["measuring", "sharing"])
+@pytest.mark.parametrize("verb", ["exclusive_access", "shared_access"])
 def test_a_killed_holder_frees_the_device(verb: str) -> None:
     child = held_elsewhere(verb)
     assert not free()
@@ -153,7 +153,7 @@ def test_a_killed_holder_frees_the_device(verb: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("verb", ["measuring", "sharing"])
+@pytest.mark.parametrize("verb", ["exclusive_access", "shared_access"])
 def test_ctrl_c_ends_the_wait(measurer_elsewhere: "subprocess.Popen[str]", verb: str) -> None:
     # a shell that started the tests in the background has had Ctrl-C ignored
     asks = "print('asks')\nwith "
@@ -239,7 +239,7 @@ def test_a_wait_to_measure_is_told_once_and_no_wait_is_not(
 ) -> None:
     if stopped:
         sharer_elsewhere.send_signal(signal.SIGSTOP)
-    program = HOLDER.format(verb="measuring", device="cpu").replace("time.sleep(60)", "pass")
+    program = HOLDER.format(verb="exclusive_access", device="cpu").replace("time.sleep(60)", "pass")
     with subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True
     ) as waiting:
