@@ -1,8 +1,8 @@
-"""Candidates: networks on their way through training and measuring, and what they reach."""
+"""Candidates of a study: networks with their seeds, results, speeds and state."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from enum import Enum
 from functools import cached_property
 from statistics import fmean
 from types import MappingProxyType
@@ -14,80 +14,168 @@ from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Speed
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.records.subject import Subject, parse_subject, subject_digest
+from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.search.executors.tasks import TimingJob
 from partialnas.search.samplers.base import ObjectiveValues
-from partialnas.search.study.condition import Condition
-from partialnas.space.arch.architecture import Architecture
+from partialnas.search.study.fidelity import Condition
 
 Metrics = Mapping[str, float]
 
 _NO_LIMITS: Mapping[str, Limit] = MappingProxyType({})
 
 
-@dataclass
+class CandidateState(Enum):
+    """How far a candidate has come, from its first request to its report."""
+
+    REQUESTED = "requested"
+    """Seeds are requested; no trial is planned."""
+
+    PLANNED = "planned"
+    """At least one planned trial has no result."""
+
+    TRAINED = "trained"
+    """All planned trials have ended; at least one finished trial has not been timed."""
+
+    TIMED = "timed"
+    """All finished trials have been timed, or timing them has failed."""
+
+    REPORTED = "reported"
+    """The sampler may be told its values. Seeds requested later do not change this state."""
+
+
 class Candidate:
     """One distinct network of a study, under one of its conditions.
 
-    Of a hundred thousand networks that a ledger remembers hardly any is asked for again: what is
-    trained and what is timed are built when they are.
+    The same network under another condition, or on another rung, is another candidate. A candidate
+    changes only through its methods: `request`, `plan`, `add_result`, `set_speed`, `report`.
 
-    Attributes:
-        subject_or_loader: what is trained, or what reads the plain data that it is built from.
-        condition: how it is trained and timed: on which rung, where a search has several. The
-            same network on another rung is another candidate.
-        requested: seeds that it is to be trained with, and which proposal asked for each first.
-        pending_proposals: the ledger's numbers of the proposals that have not been told its values.
-        planned_seeds: seeds that are planned for it.
-        results: metrics and cost by seed; None where the trial failed.
-        finished: by seed the key of the trial that is done, and its learned ratios at the end where it
-            has any.
-        speeds: how fast these are, by seed; None where timing one was tried in vain.
-        reported: whether its proposals have been told.
-        cached_digest: digest of what is trained, where that has been told.
+    Args:
+        subject: the network, or a function that reads its plain data. A resumed search has up to a
+            hundred thousand networks, most of which are never built again.
+        condition: how the network is trained and timed.
+        digest: digest of the network.
     """
 
-    subject_or_loader: Subject | Callable[[], Any]
-    condition: Condition
-    requested: dict[int, int] = field(default_factory=dict)
-    pending_proposals: list[int] = field(default_factory=list)
-    planned_seeds: set[int] = field(default_factory=set)
-    results: dict[int, Metrics | None] = field(default_factory=dict)
-    finished: dict[int, tuple[str, RatioEpoch | None]] = field(default_factory=dict)
-    speeds: dict[int, Speed | None] = field(default_factory=dict)
-    reported: bool = False
-    cached_digest: str = ""
+    def __init__(
+        self, subject: Subject | Callable[[], Any], condition: Condition, digest: str
+    ) -> None:
+        self.condition = condition
+        self.digest = digest
+        self._subject = subject
+        self._requested: dict[int, int] = {}
+        self._planned: set[int] = set()
+        self._results: dict[int, Metrics | None] = {}
+        self._finished: dict[int, tuple[str, RatioEpoch | None]] = {}
+        self._speeds: dict[int, Speed | None] = {}
+        self._pending_proposals: list[int] = []
+        self._reported = False
 
-    @cached_property
-    def subject(self) -> Subject:
-        """What is trained."""
-        return parse_subject(self.subject_or_loader()) if callable(self.subject_or_loader) else self.subject_or_loader
-
-    @property
-    def digest(self) -> str:
-        """Of the network."""
-        if not self.cached_digest:
-            self.cached_digest = subject_digest(self.subject)
-        return self.cached_digest
+    # State.
 
     @property
-    def learns(self) -> bool:
-        """Whether it learns its ratios."""
-        return isinstance(self.subject, Architecture) and self.subject.learned is not None
+    def state(self) -> CandidateState:
+        """How far the candidate has come."""
+        if self._reported:
+            return CandidateState.REPORTED
+        if not self._planned:
+            return CandidateState.REQUESTED
+        if not self.trained:
+            return CandidateState.PLANNED
+        timed = self._finished.keys() <= self._speeds.keys()
+        return CandidateState.TIMED if timed else CandidateState.TRAINED
 
-    def request(self, seeds: Iterable[int], proposal: int) -> bool:
-        """Has it trained with these seeds; whether it was not wanted with all of them already."""
-        new = [seed for seed in seeds if seed not in self.requested]
-        self.requested |= dict.fromkeys(new, proposal)
-        return bool(new)
+    @property
+    def trained(self) -> bool:
+        """Whether all planned trials have ended, before or after the report."""
+        return bool(self._planned) and self._planned <= self._results.keys()
+
+    @property
+    def requested(self) -> Mapping[int, int]:
+        """Requested seeds, each with the number of the first proposal that requested it."""
+        return self._requested
+
+    @property
+    def planned_seeds(self) -> Set[int]:
+        """Seeds whose trials are planned or have ended."""
+        return self._planned
 
     @property
     def missing_seeds(self) -> list[int]:
-        """Wanted seeds without a result."""
-        return [seed for seed in self.requested if seed not in self.results]
+        """Requested seeds without a result."""
+        return [seed for seed in self._requested if seed not in self._results]
+
+    @property
+    def results(self) -> Mapping[int, Metrics | None]:
+        """Metrics and cost by seed; None where the trial failed."""
+        return self._results
+
+    @property
+    def speeds(self) -> Mapping[int, Speed | None]:
+        """Speed by seed; None where timing failed."""
+        return self._speeds
+
+    # Transitions.
+
+    def request(self, seeds: Iterable[int], proposal: int) -> bool:
+        """Request trials with these seeds; return whether any of them is new."""
+        new = [seed for seed in seeds if seed not in self._requested]
+        self._requested |= dict.fromkeys(new, proposal)
+        return bool(new)
+
+    def plan(self, seed: int) -> None:
+        """Plan the trial of a seed."""
+        self._planned.add(seed)
+
+    def add_result(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
+        """Store the result of a trial that has ended.
+
+        Args:
+            record: the trial's record.
+            ratios: learned ratios of its last epoch, or None if it learns none.
+        """
+        if record.state not in ("done", "early"):
+            self._results[record.seed] = None
+            return
+        self._results[record.seed] = record.results
+        self._finished[record.seed] = record.key, ratios
+
+    def set_speed(self, seed: int, speed: Speed | None) -> None:
+        """Store the speed of a finished trial, or None if timing failed."""
+        self._speeds[seed] = speed
+
+    def report(self) -> None:
+        """Mark the candidate as reported; its planned trials must have ended."""
+        assert self.trained, "a candidate is reported after its planned trials have ended"
+        self._reported = True
+
+    def add_pending_proposal(self, number: int) -> None:
+        """Add a proposal that is to be answered once the candidate is reported."""
+        self._pending_proposals.append(number)
+
+    def pop_pending_proposals(self) -> list[int]:
+        """Return the numbers of the proposals to answer now, and forget them."""
+        numbers, self._pending_proposals = self._pending_proposals, []
+        return numbers
+
+    # What is trained and timed.
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The network as plain data."""
+        return parse_subject(self._subject()) if callable(self._subject) else self._subject
+
+    @property
+    def at_full_fidelity(self) -> bool:
+        """Whether the candidate is trained as the study says, not on a lower rung."""
+        return self.condition.full_fidelity is None
+
+    @property
+    def timing_condition(self) -> Condition:
+        """The condition under which the network is timed: that of the last rung."""
+        return self.condition.full_fidelity or self.condition
 
     def job(self, seed: int) -> Job:
-        """Its training with one seed."""
+        """Return the training job of one seed."""
         return Job(
             subject=self.subject,
             task=self.condition.task,
@@ -98,105 +186,101 @@ class Candidate:
             branches=self.condition.branches,
         )
 
-    def add_result(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
-        """Takes up what a trial has reached.
+    def trial_keys(self) -> Iterator[str]:
+        """Yield the keys of all planned trials."""
+        for seed in self._planned:
+            yield from self.job(seed).trial_keys.values()
 
-        Args:
-            record: of the trial.
-            ratios: its learned ratios at the end, where it has any.
+    def final_digests(self) -> dict[int, str]:
+        """Return by seed the digest of the network that each finished trial ended with.
+
+        It is the candidate's own digest, or that of the static network of its learned ratios.
         """
-        if record.state not in ("done", "early"):
-            self.results[record.seed] = None
-            return
-        self.results[record.seed] = record.results
-        self.finished[record.seed] = record.key, ratios
-
-    def final_digest(self, seed: int) -> str:
-        """Digest of what a training ended with: itself, or what its learned ratios froze to."""
-        _, ratios = self.finished[seed]
-        return ratios.frozen if ratios is not None and ratios.frozen is not None else self.digest
+        return {
+            seed: self.digest if ratios is None or ratios.frozen is None else ratios.frozen
+            for seed, (_, ratios) in self._finished.items()
+        }
 
     def timing_job(self, seed: int) -> TimingJob:
-        """What is to be timed of a trial.
+        """Return the timing job of a finished trial.
 
-        Where every image has its own ratio the speed depends on the weights: those of the first
-        trial that is done stand for all.
+        If ratios depend on the input, the speed depends on the weights: those of the first finished
+        trial are used for all seeds.
         """
-        _, ratios = self.finished[seed]
-        trained = None
+        _, ratios = self._finished[seed]
+        trial_key = None
         if ratios is not None and ratios.frozen is None:
-            trained, _ = next(iter(self.finished.values()))
-        how = self.condition.full_fidelity or self.condition
-        subject = final_subject(self.subject, ratios)
-        return TimingJob(subject=subject, task=how.task, protocol=how.protocol, weights_trial_key=trained)
-
-    @property
-    def trained(self) -> bool:
-        """Whether all planned trials have ended."""
-        return bool(self.planned_seeds) and self.planned_seeds <= self.results.keys()
+            trial_key, _ = next(iter(self._finished.values()))
+        return TimingJob(
+            subject=final_subject(self.subject, ratios),
+            task=self.timing_condition.task,
+            protocol=self.timing_condition.protocol,
+            weights_trial_key=trial_key,
+        )
 
     @property
     def pending_timings(self) -> dict[int, TimingJob]:
-        """By seed what is to be timed still: nothing before all its trials have ended."""
+        """Timing jobs by seed; empty until all planned trials have ended."""
         if not self.trained:
             return {}
-        return {seed: self.timing_job(seed) for seed in self.finished if seed not in self.speeds}
+        return {seed: self.timing_job(seed) for seed in self._finished if seed not in self._speeds}
+
+    # Means over seeds.
 
     def objective_values(
         self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
     ) -> ObjectiveValues | None:
-        """The means over seeds; None where a trial failed, or an objective or limit is missing.
+        """Return means over seeds, or None if a trial failed or a quantity is missing.
 
-        Measured objectives are relative to the study's reference, so that the drift of a machine
-        does not reach the sampler; limits are about the figures as they were timed.
+        Measured objectives are relative to the study's reference, so that the sampler does not see
+        the drift of a machine. Limits apply to absolute values.
         """
-        values = self._means(objectives, _relative)
-        figures = self._means(limits, _timed) if limits else {}
-        if values is None or figures is None:
+        values = self._means(objectives, _relative_speed)
+        absolute = self._means(limits, _absolute_speed) if limits else {}
+        if values is None or absolute is None:
             return None
-        excess = {name: limit.excess(figures[name]) for name, limit in limits.items()}
+        excess = {name: limit.excess(absolute[name]) for name, limit in limits.items()}
         return ObjectiveValues(values, excess)
 
     def mean_values(self, names: Iterable[str]) -> dict[str, float] | None:
-        """The means over seeds, speeds as they were timed; None where a trial failed, or one lacks.
+        """Return means over seeds with absolute speeds, or None as `objective_values` does.
 
-        Speeds are taken from the measurements that there are.
+        The mean of a speed covers the seeds that have been timed.
         """
-        return self._means(names, _timed)
+        return self._means(names, _absolute_speed)
 
     def _means(
-        self, names: Iterable[str], speed: Callable[[Speed], dict[str, float]]
+        self, names: Iterable[str], to_metrics: Callable[[Speed], dict[str, float]]
     ) -> dict[str, float] | None:
-        """The means of these quantities, speeds in one unit or the other; None where one lacks."""
-        results = []
-        for seed, metrics in self.results.items():
+        rows = []
+        for seed, metrics in self._results.items():
             if metrics is None:
                 return None
-            timing = self.speeds.get(seed)
-            results.append({**metrics, **speed(timing)} if timing else metrics)
-        if len(results) == 1:  # as a rule, and where a long search goes on a hundred thousand times
-            values = {name: float(results[0].get(name, math.nan)) for name in names}
+            speed = self._speeds.get(seed)
+            rows.append({**metrics, **to_metrics(speed)} if speed else metrics)
+        if len(rows) == 1:  # the common case, reached a hundred thousand times in a long search
+            values = {name: float(rows[0].get(name, math.nan)) for name in names}
         else:
-            values = {name: _mean([e[name] for e in results if name in e]) for name in names}
-        return values if results and all(map(math.isfinite, values.values())) else None
+            values = {name: _mean([row[name] for row in rows if name in row]) for name in names}
+        return values if rows and all(map(math.isfinite, values.values())) else None
 
 
 def _mean(values: list[float]) -> float:
-    """NaN of none."""
+    """Return the mean, or NaN of an empty list."""
     return fmean(values) if values else math.nan
 
 
-def _relative(speed: Speed) -> dict[str, float]:
+def _relative_speed(speed: Speed) -> dict[str, float]:
     relative = speed.relative_throughput or speed.throughput_img_s
-    return _named(relative, 1 / relative, speed)
+    return _speed_metrics(relative, 1 / relative, speed)
 
 
-def _timed(speed: Speed) -> dict[str, float]:
-    return _named(speed.throughput_img_s, speed.latency_ms, speed)
+def _absolute_speed(speed: Speed) -> dict[str, float]:
+    return _speed_metrics(speed.throughput_img_s, speed.latency_ms, speed)
 
 
-def _named(throughput: float, latency: float, speed: Speed) -> dict[str, float]:
-    values = {"throughput_img_s": throughput, "latency_ms": latency}
+def _speed_metrics(throughput: float, latency: float, speed: Speed) -> dict[str, float]:
+    metrics = {"throughput_img_s": throughput, "latency_ms": latency}
     if speed.peak_memory_bytes is not None:
-        values["peak_memory_bytes"] = float(speed.peak_memory_bytes)
-    return values
+        metrics["peak_memory_bytes"] = float(speed.peak_memory_bytes)
+    return metrics

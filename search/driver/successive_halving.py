@@ -8,7 +8,7 @@ from partialnas.search.driver.candidate import Candidate
 from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.search.samplers.base import ObjectiveValues
 from partialnas.search.samplers.evolution import rank_and_crowding, to_losses
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.measure.measure import measure
+from partialnas.runs.measure import measure
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record

@@ -9,11 +9,12 @@ from rich.console import Console
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.records.subject import TimmModel
+from partialnas.runs.ledger.rows import TrialResult
+from partialnas.runs.records.subject import TimmModel, subject_digest
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import FrontPoint, RunningFront
 from partialnas.search.session.progress import Progress, Tally, render
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.study import Study
 
 TASK = Task(data="digits", resolution=8, channels=1, classes=10)
@@ -26,8 +27,12 @@ def study(**changes: object) -> Study:
 
 
 def candidate(number: int, *results: dict[str, float]) -> Candidate:
-    seeds = dict(enumerate(results))
-    return Candidate(TimmModel(timm=f"m{number}"), HOW, planned_seeds={*seeds}, results={**seeds})
+    subject = TimmModel(timm=f"m{number}")
+    new = Candidate(subject, HOW, subject_digest(subject))
+    for seed, metrics in enumerate(results):
+        new.plan(seed)
+        new.add_result(TrialResult(f"key{seed}", 1, seed, "done", metrics), None)
+    return new
 
 
 def test_the_front_is_what_no_other_network_is_better_than() -> None:
