@@ -1,9 +1,9 @@
-"""The two errors that a reader meets; everything else is a defect of partialnas."""
+"""Errors that are reported to the user without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake in what was asked: says what was wrong, where, and what would be right (exit 2)."""
+    """Invalid input. The message says what is wrong, where, and what to do (exit code 2)."""
 
 
 class MachineError(Exception):
-    """A machine that cannot do what is right to ask: disk, device, permissions (exit 1)."""
+    """Failure of the machine on valid input: disk, device, permissions (exit code 1)."""

@@ -1,4 +1,4 @@
-"""Mistakes in plain data: each in one line, with its path, what was wrong, and what would work."""
+"""One-line error messages for invalid plain data, and strict validation of numbers."""
 
 import difflib
 import re
@@ -11,59 +11,59 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
 _TAG = re.compile(r"(literal|tuple|list|dict|set|is-instance|lax-or-strict|function-\w+)\[.*\]")
-"""How pydantic names an alternative of a union in the path of a mistake."""
+"""Pydantic's name of a union's alternative in the path of an error."""
 
 _PLAIN_TAGS = ("int", "float", "str", "bool")
 
-_WANTED = {
+_EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
     "whole_number": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
-    "string_type": "a text",
+    "string_type": "a string",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
     "list_type": "a list",
-    "dict_type": "keys with values",
+    "dict_type": "a mapping",
 }
-"""What was expected, by pydantic's kind of mistake."""
+"""Expectation by pydantic's error type."""
 
-_LISTED = 2
-"""So many of a value's keys are named as examples."""
+_EXAMPLE_KEYS = 2
+"""Number of a model's keys that a message names as examples."""
 
 
 class _Mistake(NamedTuple):
-    """One mistake at the path of a key that a reader has written."""
+    """One error, at the path of a key in the user's data."""
 
     path: tuple[str | int, ...]
     kind: str
-    wanted: str
+    expected: str
     message: str
-    found: Any
+    value: Any
 
 
 def validation_messages(
     error: ValidationError, at: str = "", model: type[BaseModel] | None = None
 ) -> list[str]:
-    """One line per mistake: the path of the key, what was wrong, what was found or would work.
+    """Return one line per error: the path of the key, what is wrong, and what was expected.
 
     Args:
-        error: as pydantic tells it.
-        at: path of the data that were read.
-        model: what they were to be; with it, unknown keys are answered with the known ones.
+        error: pydantic's error.
+        at: path of the validated data, put before the paths of keys.
+        model: model of the validated data; messages then suggest the model's keys for unknown ones.
     """
-    raw = [dict(each) for each in error.errors(include_url=False)]
-    found = [_mistake(each, raw, model) for each in raw]
-    kept = [each for each in found if not _follows(each, found)]
-    lines = [_line([*group], at) for _, group in groupby(kept, key=lambda each: each.path)]
+    raw = [dict(item) for item in error.errors(include_url=False)]
+    mistakes = [_mistake(item, raw, model) for item in raw]
+    kept = [mistake for mistake in mistakes if not _is_consequence(mistake, mistakes)]
+    lines = [_line([*group], at) for _, group in groupby(kept, key=lambda mistake: mistake.path)]
     return list(dict.fromkeys(lines))
 
 
 def join_path(keys: Iterable[str | int]) -> str:
-    """`stages[2].blocks[0].op` from its keys and positions."""
+    """Join keys and positions into a path such as `stages[2].blocks[0].op`."""
     path = ""
     for key in keys:
         if isinstance(key, int):
@@ -81,18 +81,18 @@ def _mistake(
     path = tuple(key for i, key in enumerate(loc) if i not in tagged)
     message = str(error["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        message = "unknown key" + _instead(str(path[-1]), _keys(model, path[:-1]))
-    wanted = _WANTED.get(kind, "")
+        message = "unknown key" + _suggestion(str(path[-1]), _keys(model, path[:-1]))
+    expected = _EXPECTED.get(kind, "")
     if kind == "literal_error":
-        wanted = error["ctx"]["expected"]
+        expected = error["ctx"]["expected"]
     elif kind == "model_type":
-        keys = _keys(model, path)[:_LISTED]
-        wanted = f"keys such as {' and '.join(keys)}" if keys else "keys with values"
-    return _Mistake(path, kind, wanted, message, error["input"])
+        keys = _keys(model, path)[:_EXAMPLE_KEYS]
+        expected = f"a mapping with keys such as {' and '.join(keys)}" if keys else "a mapping"
+    return _Mistake(path, kind, expected, message, error["input"])
 
 
 def _is_tag(loc: Sequence[str | int], index: int, errors: Sequence[dict[str, Any]]) -> bool:
-    """Whether a step of a path names an alternative that was tried, and no key."""
+    """Return whether a step of a path is a union's alternative rather than a key."""
     key, before = loc[index], tuple(loc[:index])
     if not isinstance(key, str):
         return False
@@ -102,64 +102,64 @@ def _is_tag(loc: Sequence[str | int], index: int, errors: Sequence[dict[str, Any
     return key in _PLAIN_TAGS and any(isinstance(o, str) and _TAG.fullmatch(o) for o in others)
 
 
-def _follows(mistake: _Mistake, others: Sequence[_Mistake]) -> bool:
-    """Whether it says no more than that something within it was refused."""
-    if mistake.kind != "too_short" and not mistake.wanted:
+def _is_consequence(mistake: _Mistake, others: Sequence[_Mistake]) -> bool:
+    """Return whether an error only repeats that a key below it is invalid."""
+    if mistake.kind != "too_short" and not mistake.expected:
         return False
     depth = len(mistake.path)
     return any(len(o.path) > depth and o.path[:depth] == mistake.path for o in others)
 
 
 def _line(group: Sequence[_Mistake], at: str) -> str:
-    """The line of one key: of a union, all that it may be."""
+    """Return the message for one key; for a union, name all alternatives."""
     first, path = group[0], join_path([at, *group[0].path])
-    if all(each.wanted for each in group):
-        return f"{path}: expected {_either(group)}, got {first.found!r}"
-    first = next(each for each in group if not each.wanted)
+    if all(mistake.expected for mistake in group):
+        return f"{path}: expected {_either(group)}, got {first.value!r}"
+    first = next(mistake for mistake in group if not mistake.expected)
     if first.kind == "missing":
         return f"{path}: missing"
     if first.kind in ("value_error", "assertion_error", "extra_forbidden"):
         return f"{path}: {first.message}" if path else first.message
-    return f"{path}: {first.message[:1].lower()}{first.message[1:]}, got {first.found!r}"
+    return f"{path}: {first.message[:1].lower()}{first.message[1:]}, got {first.value!r}"
 
 
 def _either(group: Sequence[_Mistake]) -> str:
-    """What a key may be: `a whole number, a list or 'auto'`."""
-    listed = ", ".join(dict.fromkeys(each.wanted for each in group)).replace(" or ", ", ")
+    """Return the alternatives of a key, such as `a whole number, a list or 'auto'`."""
+    listed = ", ".join(dict.fromkeys(mistake.expected for mistake in group)).replace(" or ", ", ")
     *others, last = listed.split(", ")
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _instead(key: str, known: Sequence[str]) -> str:
-    """What may have been meant by an unknown key."""
-    if near := difflib.get_close_matches(key, known, n=1):
+def _suggestion(key: str, valid: Sequence[str]) -> str:
+    """Return a hint at the valid key nearest to an unknown one, or at all valid keys."""
+    if near := difflib.get_close_matches(key, valid, n=1):
         return f"; did you mean {near[0]}?"
-    return f"; expected one of {', '.join(known)}" if known else ""
+    return f"; expected one of {', '.join(valid)}" if valid else ""
 
 
 def _keys(model: Any, path: Sequence[str | int]) -> list[str]:
-    """The keys of what stands at a path below a model; none where that has no fixed keys."""
+    """Return the valid keys at a path below a model, or an empty list if any key is valid."""
     for key in path:
         model = _inside(model, key)
-    found = [each for each in _alternatives(model) if _is_model(each)]
-    if not found:
+    nested = next(filter(_is_model, _alternatives(model)), None)
+    if nested is None:
         return []
-    fields = found[0].model_fields
-    return [*getattr(found[0], "shorthands", ()), *(f.alias or n for n, f in fields.items())]
+    fields = nested.model_fields
+    return [*getattr(nested, "shorthands", ()), *(f.alias or n for n, f in fields.items())]
 
 
 def _inside(annotation: Any, key: str | int) -> Any:
-    """The type of what stands at a key, or position, of a type; None where it is not told."""
-    for each in _alternatives(annotation):
-        arguments = get_args(each)
-        if _is_model(each):
-            for name, field in each.model_fields.items():
+    """Return the type at a key or position of a type, or None if it is not annotated."""
+    for alternative in _alternatives(annotation):
+        arguments = get_args(alternative)
+        if _is_model(alternative):
+            for name, field in alternative.model_fields.items():
                 if key in (name, field.alias):
                     return field.annotation
         elif isinstance(key, int) and arguments:
             varied = Ellipsis not in arguments and key < len(arguments)
             return arguments[key if varied else 0]
-        elif get_origin(each) is dict:
+        elif get_origin(alternative) is dict:
             return arguments[1]
     return None
 
@@ -168,7 +168,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [each for part in get_args(annotation) for each in _alternatives(part)]
+        return [inner for part in get_args(annotation) for inner in _alternatives(part)]
     return [annotation]
 
 
@@ -177,18 +177,18 @@ def _is_model(annotation: Any) -> bool:
 
 
 _NESTED = ("schema", "choices", "items_schema", "keys_schema", "values_schema", "steps")
-"""Where pydantic keeps the schemas that a schema is made of, beside `fields`."""
+"""Keys of a pydantic schema that hold nested schemas, besides `fields`."""
 
 
 def strict_numbers(schema: Any) -> Any:
-    """A schema of pydantic's with numbers that take nothing else for one.
+    """Return a pydantic schema with strict numbers.
 
-    Whole numbers refuse `true` and `1.0`, other numbers `true`. Text is read as before: YAML takes
-    `1e-2` for a text.
+    Integers reject `true` and `1.0`; floats reject `true`. Strings are still parsed, because YAML
+    reads `1e-2` as a string.
     """
     if isinstance(schema, list):
-        return [strict_numbers(each) for each in schema]
-    if not isinstance(schema, dict) or _is_exacting(schema):
+        return [strict_numbers(item) for item in schema]
+    if not isinstance(schema, dict) or _is_strict(schema):
         return schema
     inner = {key: strict_numbers(schema[key]) for key in _NESTED if key in schema}
     if "fields" in schema:
@@ -202,7 +202,7 @@ def strict_numbers(schema: Any) -> Any:
     return schema
 
 
-def _is_exacting(schema: Mapping[str, Any]) -> bool:
+def _is_strict(schema: Mapping[str, Any]) -> bool:
     function = schema.get("function")
     return isinstance(function, dict) and function["function"] in (_whole_number, _number)
 

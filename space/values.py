@@ -1,4 +1,4 @@
-"""Values: frozen, validated plain data, their digests, and how their mistakes are told."""
+"""Base class of immutable validated values, exact fractions, and digests of plain data."""
 
 import hashlib
 import json
@@ -21,22 +21,22 @@ from partialnas.space.validation import strict_numbers, validation_messages
 
 
 class Value(BaseModel):
-    """Base of all values: immutable, compared by content, unknown keys refused.
+    """Base of all values: immutable, compared by content, without unknown keys.
 
-    Where a whole number is asked for, `true` and `1.0` are refused; where a number is, `true` is.
+    Integer fields reject `true` and `1.0`; float fields reject `true`.
 
     Attributes:
-        shorthands: keys that are read before the fields, such as a preset's name.
+        shorthands: keys accepted in plain data besides the fields, such as a preset's name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     shorthands: ClassVar[tuple[str, ...]] = ()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields replaced; what was derived from the old ones is derived anew."""
+        """Return a copy with some fields replaced and without cached properties."""
         copy = super().model_copy(update=update, deep=deep)
-        for derived in copy.__dict__.keys() - type(self).model_fields.keys():
-            del copy.__dict__[derived]
+        for cached in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[cached]
         return copy
 
     @classmethod
@@ -48,10 +48,10 @@ class Value(BaseModel):
 
 
 def parse_fraction(value: object) -> Fraction:
-    """The exact fraction that `1/4`, `0.25`, `2` or a `Fraction` stands for.
+    """Return the exact fraction given as `1/4`, `0.25`, `2` or a `Fraction`.
 
     Raises:
-        ValueError: the value is not a finite number or a quotient of whole numbers.
+        ValueError: the value is not a finite number or a quotient of integers.
     """
     if isinstance(value, Fraction):
         return value
@@ -68,12 +68,12 @@ Share = Annotated[Fraction, BeforeValidator(parse_fraction), PlainSerializer(str
 
 
 def canonical_json(data: Any) -> str:
-    """JSON with sorted keys and no spaces: equal data give equal text."""
+    """Return JSON with sorted keys and no spaces, so that equal data give equal text."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(data: Any) -> str:
-    """The identity of plain data: the first 16 hex digits of the SHA-256 of its canonical JSON."""
+    """Return the first 16 hex digits of the SHA-256 of plain data's canonical JSON."""
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()[:16]
 
 
@@ -81,10 +81,11 @@ Model = TypeVar("Model", bound=Value)
 
 
 def validate_as(model: type[Model], data: Any, what: str) -> Model:
-    """The value that plain data describe.
+    """Return the value that plain data describe.
 
     Raises:
-        UserError: they do not; `what` was to be read, and every mistake has its path.
+        UserError: The data are invalid. The message starts with `what` and lists every error with
+            its path.
     """
     try:
         return model.model_validate(data)

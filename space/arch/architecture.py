@@ -26,7 +26,7 @@ Activation = Literal["gelu", "relu", "silu", "hardswish"]
 
 
 class RealizedBlock(NamedTuple):
-    """A block as it is built, after integer division and without dead switches."""
+    """A block as it is built: channels instead of shares, no settings without effect."""
 
     width: int
     parts: tuple[RealizedPart, ...]
@@ -36,17 +36,17 @@ class RealizedBlock(NamedTuple):
 
     @property
     def identity(self) -> list[Any]:
-        """Plain data of what is built; that nothing is learned is not mentioned."""
+        """Plain data for the digest, without `learning` if nothing is learned."""
         return [*self] if self.learning else [*self[:-1]]
 
     @property
     def double_residual(self) -> bool:
-        """Whether the mixer has a residual of its own, as blocks with self-attention do."""
+        """Whether the mixer has its own residual, as blocks with self-attention do."""
         return any(part.heads for part in self.parts)
 
 
 class Boundary(NamedTuple):
-    """A learned ratio: which part of which block, all counted from 0."""
+    """Position of a learned ratio: stage, block and part, all counted from 0."""
 
     stage: int
     block: int
@@ -54,17 +54,17 @@ class Boundary(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As in tables, counted from 1: `stage 2, block 1`; a part beyond the first is named."""
+        """Label counted from 1: `stage 2, block 1`, with the part if it is not the first."""
         part = f", part {self.part + 1}" if self.part else ""
         return f"stage {self.stage + 1}, block {self.block + 1}{part}"
 
 
 class Block(Value):
-    """A partial-channel mixer followed by an MLP, each block's own residual around them.
+    """A partial-channel mixer followed by an MLP, with a residual connection around them.
 
     Attributes:
-        parts: the channel parts in order, 1 to 8 of them.
-        mlp_ratio: hidden width of the MLP over the block's width.
+        parts: 1 to 8 channel parts, in order.
+        mlp_ratio: hidden width of the MLP divided by the block's width.
         pat_sp: whether spatial attention (PAT_sp) follows the MLP's second 1x1 convolution.
     """
 
@@ -73,33 +73,33 @@ class Block(Value):
     pat_sp: bool = False
 
     @model_validator(mode="after")
-    def _every_part_but_the_last_states_its_ratio(self) -> Self:
+    def _check_ratios(self) -> Self:
         *stated, last = self.parts
         for index, part in enumerate(stated):
             if part.ratio is None:
-                raise ValueError(f"parts[{index}].ratio: missing; only the last part has none")
+                raise ValueError(f"parts[{index}].ratio: missing; only the last part may omit it")
         if last.ratio is not None:
-            raise ValueError("the last part takes what is left: leave out its ratio")
+            raise ValueError("the last part takes the remaining channels: remove its ratio")
         if sum(part.start for part in stated) >= 1:
             raise ValueError("the ratios of the parts before the last must add up to less than 1")
         return self
 
     @property
     def learned(self) -> LearnedRatio | None:
-        """The first of its learned ratios; the others share its terms."""
+        """The first learned ratio, or None; the others have the same settings."""
         ratios = (part.ratio for part in self.parts)
         return next((ratio for ratio in ratios if isinstance(ratio, LearnedRatio)), None)
 
     def realize(self, width: int) -> RealizedBlock:
-        """The block as it is built at `width` channels.
+        """Return the block as it is built at `width` channels.
 
         Raises:
-            ValueError: a part gets no channel, or too few for its heads.
+            ValueError: A part gets no channels, or too few for its heads.
         """
         return _realized(self, width)
 
     def frozen(self, width: int, sizes: Sequence[int]) -> "Block":
-        """The block with these channels for each part; parts that get none are gone."""
+        """Return the block with these channels for each part, without parts of 0 channels."""
         shares = [Fraction(size, width) for size in sizes]
         kept = [(part, share) for part, share in zip(self.parts, shares, strict=True) if share]
         plain = [part.model_copy(update={"ratio": share}) for part, share in kept[:-1]]
@@ -109,33 +109,33 @@ class Block(Value):
 
 @lru_cache(maxsize=4096)
 def _realized(block: Block, width: int) -> RealizedBlock:
-    """Equal blocks are built once: networks repeat theirs."""
+    """Cached, because networks repeat their blocks."""
     if block.pat_sp and width < 2:
         raise ValueError("pat_sp needs at least 2 channels")
     hidden = int(width * block.mlp_ratio)
     if hidden < 1:
-        raise ValueError(f"mlp_ratio {block.mlp_ratio} of {width} channels leaves none hidden")
+        raise ValueError(f"mlp_ratio {block.mlp_ratio} of {width} channels gives no channels")
     parts = realize(block.parts, width)
     return RealizedBlock(width, parts, hidden, block.pat_sp, learning_settings(block.parts))
 
 
 class Stage(Value):
-    """Blocks of one width on one map size."""
+    """Blocks of one width on feature maps of one size."""
 
     width: int = Field(ge=1)
     blocks: tuple[Block, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _every_block_can_be_built(self) -> Self:
+    def _check_blocks(self) -> Self:
         _ = self.realized
         return self
 
     @cached_property
     def realized(self) -> tuple[RealizedBlock, ...]:
-        """The stage's blocks as they are built.
+        """The blocks as they are built.
 
         Raises:
-            ValueError: one of them cannot be built; names its position.
+            ValueError: A block cannot be built; the message names its position.
         """
         built = []
         for index, block in enumerate(self.blocks):
@@ -147,7 +147,7 @@ class Stage(Value):
 
 
 class Architecture(Value):
-    """An immutable description of one network (arXiv 2502.01303, and its generalisation).
+    """An immutable description of one network (arXiv 2502.01303, generalized).
 
     A stem of stride `stem_stride`, stages with a stride-2 merge before each but the first, and a
     head: pooling, 1x1 convolution to `head_width`, activation, linear.
@@ -160,18 +160,18 @@ class Architecture(Value):
     head_width: int = Field(default=1280, ge=1)
 
     @model_validator(mode="after")
-    def _learned_ratios_go_together(self) -> Self:
+    def _check_learned_ratios(self) -> Self:
         self.check_learned()
         return self
 
     def check_learned(self) -> None:
-        """Refuses learned ratios that have no common method, granularity or budget.
+        """Check that all learned ratios have the same method, granularity and budget.
 
         Raises:
-            ValueError: they have none.
+            ValueError: They differ.
         """
-        if told := learned_ratio_conflict(self._learned_ratios()):
-            raise ValueError(told)
+        if conflict := learned_ratio_conflict(self._learned_ratios()):
+            raise ValueError(conflict)
 
     def _learned_ratios(self) -> Iterator[LearnedRatio]:
         blocks = (block.learned for stage in self.stages for block in stage.blocks)
@@ -179,12 +179,12 @@ class Architecture(Value):
 
     @cached_property
     def learned(self) -> LearnedRatio | None:
-        """What its learned ratios have in common (grain and start are the first one's)."""
+        """The first learned ratio, or None; the others share its method, granularity and budget."""
         return next(self._learned_ratios(), None)
 
     @cached_property
     def boundaries(self) -> tuple[Boundary, ...]:
-        """The learned ratios, from input to output."""
+        """Positions of the learned ratios, from input to output."""
         return tuple(
             Boundary(stage, block, position)
             for stage, blocks in enumerate(self.realized)
@@ -193,14 +193,14 @@ class Architecture(Value):
         )
 
     def frozen(self, sizes: Mapping[tuple[int, int], Sequence[int]]) -> "Architecture":
-        """The architecture with plain ratios in the place of learned ones.
+        """Return the architecture with fixed ratios in place of learned ones.
 
         Args:
-            sizes: by stage and block (from 0) the channels of every part, for each block that
-                learns.
+            sizes: channels of every part of each block with learned ratios, by stage and block
+                (from 0).
 
         Raises:
-            UserError: a block that learns has no sizes.
+            UserError: The sizes of a block with learned ratios are missing.
         """
         stages = [
             stage.model_copy(
@@ -228,55 +228,55 @@ class Architecture(Value):
 
     @cached_property
     def realized(self) -> tuple[tuple[RealizedBlock, ...], ...]:
-        """Per stage the blocks as they are built; the network is made from this alone."""
+        """The blocks of each stage as they are built; they define the network."""
         return tuple(stage.realized for stage in self.stages)
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the network that is built: blind to the name and to dead switches."""
+        """Digest of what is built; the name and settings without effect do not change it."""
         blocks = [[block.identity for block in blocks] for blocks in self.realized]
         return digest([self.stem_stride, self.activation, self.head_width, blocks])
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
+        """Width of each stage, in channels."""
         return tuple(stage.width for stage in self.stages)
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """Blocks of each stage."""
+        """Number of blocks of each stage."""
         return tuple(len(stage.blocks) for stage in self.stages)
 
     @property
     def smallest_resolution(self) -> int:
-        """The smallest side, in pixels, of an input that leaves the last stage a 1x1 map."""
+        """Smallest input size, in pixels, that gives the last stage a 1x1 map."""
         return int(self.stem_stride * 2 ** (len(self.stages) - 1))
 
     def map_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """Return the height and width of each stage's maps for an input of this size in pixels.
 
         Raises:
-            UserError: the input is too small for the strides.
+            UserError: The input is too small for the strides.
         """
         if min(height, width) < self.smallest_resolution:
             raise UserError(
                 f"an input of {height}x{width} pixels is too small for a stem of stride "
-                f"{self.stem_stride} and {len(self.stages)} stages: the smallest that works is "
+                f"{self.stem_stride} and {len(self.stages)} stages: the smallest valid input is "
                 f"{self.smallest_resolution}x{self.smallest_resolution}"
             )
         strides = [self.stem_stride * 2**index for index in range(len(self.stages))]
         return tuple((height // stride, width // stride) for stride in strides)
 
     def to_json(self, indent: int | None = None) -> str:
-        """The architecture as JSON text; `from_json` reads it back to an equal value."""
+        """Return the architecture as JSON; `from_json` reads it back."""
         return self.model_dump_json(indent=indent)
 
     @classmethod
     def from_json(cls, text: str) -> "Architecture":
-        """The architecture that JSON `text` describes.
+        """Read an architecture from JSON.
 
         Raises:
-            UserError: not JSON, or not an architecture; names the path of every mistake.
+            UserError: The text is not JSON or not an architecture; lists every error with its path.
         """
         try:
             return cls.from_data(json.loads(text))
@@ -285,32 +285,32 @@ class Architecture(Value):
 
     @classmethod
     def from_file(cls, path: Path) -> "Architecture":
-        """The architecture that the JSON file at `path` describes.
+        """Read an architecture from a JSON file.
 
         Raises:
-            UserError: the file cannot be read, or is no architecture; names it and every mistake.
+            UserError: The file cannot be read or is not an architecture; lists every error.
         """
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            told = f"{path} is not a text file; expected an architecture in JSON"
-            raise UserError(told) from None
+            message = f"{path} is not a text file; expected an architecture in JSON"
+            raise UserError(message) from None
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
     @classmethod
     def from_data(cls, data: Any) -> "Architecture":
-        """The architecture that plain data (parsed JSON or YAML) describe.
+        """Read an architecture from plain data (parsed JSON or YAML).
 
         Raises:
-            UserError: not an architecture; names the path of every mistake.
+            UserError: The data are not an architecture; lists every error with its path.
         """
         return validate_as(cls, data, "not an architecture")
 
     def summary(self) -> str:
-        """One line that tells architectures apart: widths, depths, mixers."""
+        """Return a one-line description: stem stride, widths, depths, mixers."""
         widths, depths = (_run_lengths(values) for values in (self.widths, self.depths))
         mixers = [_mixer(block) for blocks in self.realized for block in blocks]
         return f"s{self.stem_stride} widths {widths} depths {depths}: " + _run_lengths(mixers)

@@ -1,4 +1,4 @@
-"""Parts: shares of a block's channels, and how many channels each of them gets."""
+"""Parts of a block, and the division of the block's channels among them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -24,13 +24,13 @@ MAX_PARTS = 8
 DEFAULT_HEADS = 4
 
 MAX_SIZES = 10_000
-"""So many ways to divide a block's channels are listed; beyond, its learned ratios are refused."""
+"""Most divisions of a block's channels that learned ratios may choose from."""
 
 
 class Part(Value):
-    """A share of a block's channels and the operation that works on it.
+    """A share of a block's channels and the operation applied to it.
 
-    The last part of a block states no ratio: it takes the channels that are left.
+    The last part of a block has no ratio: it takes the remaining channels.
     """
 
     op: OperationName
@@ -38,23 +38,23 @@ class Part(Value):
     heads: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _heads_belong_to_self_attention(self) -> Self:
+    def _check_heads(self) -> Self:
         if self.heads is not None and not OPERATIONS[self.op].has_heads:
-            raise ValueError(f"heads belong to a self-attention part, not to {self.op!r}")
+            raise ValueError(f"heads is only valid for self-attention, not for {self.op!r}")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_blanks(self, handler: Any) -> dict[str, Any]:
+    def _omit_none(self, handler: Any) -> dict[str, Any]:
         return {key: value for key, value in handler(self).items() if value is not None}
 
     @property
     def start(self) -> Fraction:
-        """The share that it has before anything is learned; 0 for what is left over."""
+        """Share before anything is learned; 0 for the last part of a block."""
         return start_ratio(self.ratio)
 
 
 class RealizedPart(NamedTuple):
-    """A part as it is built: its operation over so many channels (heads: 0 unless attention)."""
+    """A part as it is built: operation, channels, and heads (0 without self-attention)."""
 
     op: str
     channels: int
@@ -62,13 +62,13 @@ class RealizedPart(NamedTuple):
 
 
 class LearningSettings(NamedTuple):
-    """How the ratios of a block as it is built are learned.
+    """How the ratios of a built block are learned.
 
     Attributes:
-        parts: positions of the parts whose sizes are learned.
-        grain: channels that each of these sizes is a multiple of.
-        method: how they are found.
-        per: one size for the layer, or one for every image.
+        parts: positions of the parts with a learned size.
+        grain: number of channels that each learned size is a multiple of.
+        method: learning method.
+        per: whether the layer has one size, or one for every image.
         budget: as `LearnedRatio.budget`, written as text.
     """
 
@@ -80,42 +80,45 @@ class LearningSettings(NamedTuple):
 
     @property
     def parsed_budget(self) -> MacBudget:
-        """The budget as a value."""
+        """Budget as a value."""
         return LearnedRatio.model_validate({"budget": self.budget}).budget
 
 
 def realize(parts: Sequence[Part], width: int) -> tuple[RealizedPart, ...]:
-    """The parts as they are built at `width` channels: neighbours that are one part are merged.
+    """Return the parts as they are built at `width` channels.
 
-    Learned ratios have the size that they start from; where a part learns, all parts are kept.
+    Neighboring parts with the same operation without weights are merged, unless a ratio of the
+    block is learned. Learned parts have their starting size.
 
     Raises:
-        ValueError: a part gets no channel, or too few for its heads.
+        ValueError: A part gets no channels, or too few for its heads.
     """
     built = _with_channels(parts, _channels(parts, width))
     return built if _positions(parts) else _merge(built)
 
 
 def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
-    """How the ratios of these parts are learned; None where none is.
+    """Return how the ratios of these parts are learned, or None if no ratio is learned.
 
     Raises:
-        ValueError: they cannot be learned together.
+        ValueError: The ratios cannot be learned together.
     """
     ratios = [part.ratio for part in parts if isinstance(part.ratio, LearnedRatio)]
     if not ratios:
         return None
     first = ratios[0]
     if any((r.shared_settings, r.grain) != (first.shared_settings, first.grain) for r in ratios):
-        raise ValueError("learned ratios of one block must have equal method, per, grain, budget")
+        raise ValueError(
+            "learned ratios of one block must have the same method, per, grain and budget"
+        )
     if len(ratios) > 1 and (first.method == "gates" or first.per == "input"):
-        what = "method gates" if first.method == "gates" else "per input"
-        raise ValueError(f"learned with {what}: one ratio of a block, got {len(ratios)}")
+        setting = "method gates" if first.method == "gates" else "per input"
+        raise ValueError(f"with {setting}, one ratio per block can be learned, got {len(ratios)}")
     if first.method == "gates" and first.per == "input":
-        raise ValueError("learned per input: method threshold only, got gates")
+        raise ValueError("ratios learned per input require method threshold, got gates")
     if any(a.op == b.op and not OPERATIONS[a.op].has_weights for a, b in pairwise(parts)):
         raise ValueError(
-            "a block with learned ratios must not have the same of pool or identity twice in a row"
+            "a block with learned ratios must not have pool or identity twice in a row"
         )
     budget = None if first.budget is None else str(first.budget)
     return LearningSettings(_positions(parts), first.grain, first.method, first.per, budget)
@@ -125,20 +128,22 @@ def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
 def legal_sizes(
     parts: tuple[RealizedPart, ...], learning: LearningSettings
 ) -> tuple[tuple[int, ...], ...]:
-    """Every way to divide a block's channels that its learned ratios may end with.
+    """Return every division of a block's channels that its learned ratios may end with.
 
-    Each learned size is a multiple of the grain, the other parts keep theirs, and the last takes
-    what is left: nothing, if need be, unless it is self-attention, whose residual would go with it.
-    Gates choose among halvings of the width, each at the nearest divisor.
+    Each learned size is a multiple of the grain, the other parts keep their sizes, and the last
+    part takes the remaining channels. It may get none unless it is self-attention, because its
+    residual would go with it. Gates choose among halvings of the width, each rounded to the nearest
+    divisor.
 
     Raises:
-        ValueError: there is none, or too many to list; tells a grain that works.
+        ValueError: There are no divisions or too many; the message names a valid grain.
     """
     width = sum(part.channels for part in parts)
     if _ways(parts, learning) > MAX_SIZES:
+        hint = _other_grain(parts, learning, range(learning.grain, width + 1))
         raise ValueError(
-            f"grain {learning.grain}: too many ways to learn {len(learning.parts)} ratios of "
-            f"{width} channels; {_other_grain(parts, learning, range(learning.grain, width + 1))}"
+            f"grain {learning.grain}: too many possible sizes for {len(learning.parts)} learned "
+            f"ratios of {width} channels; {hint}"
         )
     sizes = tuple(_divisions(parts, learning))
     if not sizes:
@@ -152,14 +157,14 @@ def legal_sizes(
 
 
 def _steps(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
-    """How many times the grain fits into what the parts that do not learn leave."""
+    """Return how many times the grain fits into the channels that the fixed parts leave."""
     fixed = sum(part.channels for i, part in enumerate(parts[:-1]) if i not in learning.parts)
     room = sum(part.channels for part in parts) - fixed - parts[-1].heads
     return max(room // learning.grain, 0)
 
 
 def _ways(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
-    """How many ways to divide the channels there are, those that fit no heads counted in."""
+    """Return the number of divisions, including those that do not fit the heads."""
     return comb(_steps(parts, learning), len(learning.parts))
 
 
@@ -182,33 +187,33 @@ def _fits(part: RealizedPart, channels: int) -> bool:
 
 
 def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
-    """Why the learned parts have no legal size, and what would work."""
+    """Explain why the learned parts have no legal size, and suggest a grain."""
     width, grain = sum(part.channels for part in parts), learning.grain
-    works = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
+    hint = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
     if grain > width:
-        works = _other_grain(parts, learning, range(width, 0, -1))
-        return f"grain {grain} is larger than the {width} channels of the block; {works}"
+        hint = _other_grain(parts, learning, range(width, 0, -1))
+        return f"grain {grain} is larger than the {width} channels of the block; {hint}"
     heads = [str(part.heads) for part in parts if part.heads]
-    told = f" and self-attention a multiple of its {' and '.join(heads)} heads" if heads else ""
+    other = f" while self-attention gets a multiple of its {' and '.join(heads)} heads"
     return (
-        f"grain {grain}: no size of the learned parts is a multiple of it{told} "
-        f"within {width} channels; {works}"
+        f"grain {grain}: no division of {width} channels gives the learned parts a multiple of it"
+        f"{other if heads else ''}; {hint}"
     )
 
 
 def _other_grain(
     parts: Sequence[RealizedPart], learning: LearningSettings, candidates: Iterable[int]
 ) -> str:
-    """The first of these grains with which the block can learn."""
+    """Return a hint at the first of these grains that is valid for the block."""
     for grain in candidates:
         other = learning._replace(grain=grain)
         if _ways(parts, other) <= MAX_SIZES and any(_divisions(parts, other)):
-            return f"the nearest that works is {grain}"
-    return "no grain works: learn fewer of its ratios, or make it wider"
+            return f"the nearest valid grain is {grain}"
+    return "no grain is valid: learn fewer of its ratios, or make it wider"
 
 
 def _divisor(width: int, wanted: float) -> int:
-    """The divisor of `width` nearest to a number; the smaller of two."""
+    """Return the divisor of `width` nearest to a number, the smaller one in a tie."""
     divisors = [d for d in range(1, width + 1) if width % d == 0]
     return min(divisors, key=lambda d: abs(d - wanted))
 
@@ -218,11 +223,11 @@ def _positions(parts: Sequence[Part]) -> tuple[int, ...]:
 
 
 def _channels(parts: Sequence[Part], width: int) -> list[int]:
-    """Channels of each part: boundaries at the floor of the cumulative exact shares.
+    """Return the channels of each part, with boundaries at the floor of the cumulative shares.
 
-    A self-attention part keeps a multiple of its heads; what it gives up goes to the nearest part
-    that is no self-attention, the one before it first. A block that learns starts from the legal
-    sizes next to its shares.
+    A self-attention part keeps a multiple of its heads; the surplus goes to the nearest part
+    without heads, the preceding one in a tie. A block with learned ratios starts from the legal
+    sizes nearest to its shares.
     """
     ends = [int(end * width) for end in accumulate(part.start for part in parts)]
     ends[-1] = width
@@ -233,23 +238,23 @@ def _channels(parts: Sequence[Part], width: int) -> list[int]:
         if index in movable:
             continue
         if sizes[index] < 1:
-            raise ValueError(f"parts[{index}] ({part.op}) gets none of {width} channels")
+            raise ValueError(f"parts[{index}] ({part.op}) gets none of the {width} channels")
         if OPERATIONS[part.op].has_heads:
             _snap(parts, sizes, index)
     return _nearest(parts, sizes) if learned else sizes
 
 
 def _nearest(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
-    """The legal sizes nearest to those that the shares give, with channels for all if possible."""
+    """Return the legal sizes nearest to these sizes, with channels for all parts if possible."""
     first = next(part.ratio for part in parts if isinstance(part.ratio, LearnedRatio))
     positions = _positions(parts)
-    # several ratios are refused for gates later, by `learning_settings`
+    # `learning_settings` refuses several ratios with gates later
     method = first.method if len(positions) == 1 else "threshold"
     how = LearningSettings(positions, first.grain, method, first.per, None)
     options = legal_sizes(_with_channels(parts, sizes), how)
     whole = [option for option in options if min(option) > 0] or options
-    apart = [(sum(abs(a - b) for a, b in zip(o, sizes, strict=True)), o) for o in whole]
-    return list(min(apart)[1])
+    distances = [(sum(abs(a - b) for a, b in zip(o, sizes, strict=True)), o) for o in whole]
+    return list(min(distances)[1])
 
 
 def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealizedPart, ...]:
@@ -262,7 +267,7 @@ def _heads(part: Part) -> int:
 
 
 def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
-    """Move the channels beyond a multiple of a part's heads to the nearest part without heads."""
+    """Move a part's surplus over a multiple of its heads to the nearest part without heads."""
     heads = _heads(parts[index])
     spare = sizes[index] % heads
     channels = f"parts[{index}] ({parts[index].op}) gets {sizes[index]} channels"
@@ -279,7 +284,7 @@ def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
 
 
 def _merge(parts: Sequence[RealizedPart]) -> tuple[RealizedPart, ...]:
-    """Parts as built: neighbours with the same parameter-free operation are one part."""
+    """Merge neighboring parts with the same operation without weights."""
     merged: list[RealizedPart] = []
     for part in parts:
         if merged and merged[-1].op == part.op and not OPERATIONS[part.op].has_weights:

@@ -1,7 +1,7 @@
-"""Plans: a network in the words of papers, from which an architecture is made.
+"""Plans: compact descriptions of networks, as in papers, that expand into architectures.
 
-A plan says width 32, ratio 1/4, channel attention in stages 1-3; the architecture that follows
-from it lists every block. Spaces vary the settings of a plan, per network, stage or block.
+A plan states settings such as width 32, ratio 1/4, channel attention in stages 1-3; the
+architecture lists every block. Spaces vary the settings of a plan per network, stage or block.
 """
 
 import re
@@ -28,16 +28,16 @@ from partialnas.space.values import Share, Value
 
 NUM_STAGES = 4
 DEFAULT_OPERATIONS: tuple[str, ...] = ("conv", "attention", "pool", "identity")
-"""What the parts of a block do unless told: in this order, and again from the start."""
+"""Default operations of a block's parts, repeated from the start."""
 
 _STAGES = re.compile(r"stages?\s+(\d+)(?:\s*-\s*(\d+))?")
 
 
 def parse_stages(text: object) -> list[int]:
-    """The stages (from 0) that `stage 4`, `stages 1-3` or `stages 1-2, 4` name, counted from 1.
+    """Return the stages, counted from 0, given as `stage 4`, `stages 1-3` or `stages 1-2, 4`.
 
     Raises:
-        ValueError: the text names no stage, or one that is not there.
+        ValueError: The text names no stage, or one that does not exist.
     """
     stages: list[int] = []
     if isinstance(text, str):
@@ -54,10 +54,10 @@ def parse_stages(text: object) -> list[int]:
 
 
 def parse_attention(value: object) -> tuple[str, ...]:
-    """Each stage's attention from `none`, `channel`, `{channel: stages 1-3, self: stage 4}`.
+    """Return each stage's attention from `none`, `channel`, `{channel: stages 1-3, self: stage 4}`.
 
     Raises:
-        ValueError: not a placement, or two kinds of attention in one stage.
+        ValueError: Not a placement, or two kinds of attention in one stage.
     """
     if value is None or isinstance(value, str):
         return (_kind(value or "none"),) * NUM_STAGES
@@ -75,14 +75,14 @@ def parse_attention(value: object) -> tuple[str, ...]:
 
 
 def _kind(name: object) -> str:
-    """Told here once, not by each stage that it would be in."""
+    """Check a kind of attention once, not in each of its stages."""
     if name not in attention_names():
         raise ValueError(f"expected one of {', '.join(attention_names())}, got {name!r}")
     return str(name)
 
 
 def parse_pat_sp(value: object) -> tuple[bool, ...]:
-    """Each stage's PAT_sp switch from `true`, `false` or `stages 1-3`."""
+    """Return each stage's PAT_sp switch from `true`, `false` or `stages 1-3`."""
     if isinstance(value, bool):
         return (value,) * NUM_STAGES
     if isinstance(value, list | tuple):
@@ -103,23 +103,23 @@ def block_operation(name: str, attention: str) -> str:
 
 
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_parse_ratio)]
-"""The first part's share, or the shares of all parts but the last."""
+"""Share of the first part, or of all parts but the last."""
 
 
 class BlockSettings(Value):
     """The settings of one block, any of which a space may vary block by block.
 
     Attributes:
-        parts: how many parts the channels are split into.
+        parts: number of parts that the channels are split into.
         ratio: share of the first part, or of all parts but the last; parts without a stated share
-            divide the rest equally. `{learned: {budget: 1/4}}` in the place of a share has
-            training find it.
-        operations: what the parts do, in order; `attention` stands for the block's attention
-            (identity where there is none). Unless given: conv, attention, pool, identity, and
-            again from the start. With one part the first operation works on all channels.
-        attention: the block's kind of attention.
-        heads: heads of self-attention.
-        mlp_ratio: hidden width of the MLP over the width.
+            divide the rest equally. `{learned: {budget: 1/4}}` in place of a share learns it during
+            training.
+        operations: operations of the parts, in order; `attention` stands for the block's attention
+            (identity for `none`). Default: conv, attention, pool, identity, repeated. With one part
+            the first operation works on all channels.
+        attention: kind of attention.
+        heads: number of heads of self-attention.
+        mlp_ratio: hidden width of the MLP divided by the width.
         pat_sp: whether PAT_sp follows the MLP.
     """
 
@@ -132,10 +132,10 @@ class BlockSettings(Value):
     pat_sp: bool = False
 
     def block(self) -> Block:
-        """The block that these settings describe.
+        """Return the block with these settings.
 
         Raises:
-            ValueError: fewer operations than parts, or shares that leave nothing.
+            ValueError: Fewer operations than parts, or shares that leave nothing for other parts.
         """
         shares: list[Fraction | LearnedRatio | None] = [*self._shares(), None]
         parts = [self._part(index, share) for index, share in enumerate(shares)]
@@ -145,42 +145,42 @@ class BlockSettings(Value):
         stated = list(self.ratio[: self.parts - 1])
         rest = 1 - sum(map(start_ratio, stated), Fraction(0))
         if rest <= 0:
-            raise ValueError(f"ratio: shares {', '.join(map(str, stated))} leave nothing")
+            shares = ", ".join(map(str, stated))
+            raise ValueError(f"ratio: shares {shares} leave nothing for the other parts")
         unstated = self.parts - len(stated)
         return stated + [rest / unstated] * (unstated - 1)
 
     def _part(self, index: int, share: Fraction | LearnedRatio | None) -> Part:
         operations = self.operations or DEFAULT_OPERATIONS * 2
         if index >= len(operations):
-            raise ValueError(f"operations: {len(operations)} for {self.parts} parts")
-        named = operations[index]
-        op = block_operation(named, self.attention)
+            raise ValueError(f"operations: got {len(operations)} for {self.parts} parts")
+        op = block_operation(operations[index], self.attention)
         return Part(op=op, ratio=share, heads=self.heads if OPERATIONS[op].has_heads else None)
 
 
 BLOCK_SETTINGS = tuple(BlockSettings.model_fields)
 
 Override = Callable[[int, int], Mapping[str, Any]]
-"""Settings that take the plan's place, by stage and block, both from 0."""
+"""Settings that override the plan's, by stage and block, both counted from 0."""
 
 
 class Plan(Value):
-    """A network of four stages in the words of papers.
+    """A compact description of a network with four stages.
 
     Attributes:
-        name: what the network is called.
-        stem_stride: side of the patches that the stem takes together.
-        width: channels of the first stage, doubled from stage to stage; or of each stage.
-        depths: blocks of each stage.
-        attention: each stage's attention; written `none`, `channel`, or
+        name: name of the network.
+        stem_stride: stride and kernel size of the stem, in pixels.
+        width: channels of the first stage, doubled from stage to stage, or channels of each stage.
+        depths: number of blocks of each stage.
+        attention: attention of each stage; written `none`, `channel`, or
             `{channel: stages 1-3, self: stage 4}`.
-        pat_sp: where PAT_sp is; written `true`, `false` or `stages 1-3`.
-        ratio: share of the first part (or the list of all parts' but the last).
-        parts: how many parts the channels of a block are split into.
-        operations: what the parts do, in order; see `BlockSettings`.
-        mlp_ratio: hidden width of the MLPs over the width.
-        activation: of the MLPs and of the head.
-        heads: heads of self-attention.
+        pat_sp: stages with PAT_sp; written `true`, `false` or `stages 1-3`.
+        ratio: share of the first part, or of all parts but the last.
+        parts: number of parts that the channels of a block are split into.
+        operations: operations of the parts, in order; see `BlockSettings`.
+        mlp_ratio: hidden width of the MLPs divided by the width.
+        activation: activation of the MLPs and of the head.
+        heads: number of heads of self-attention.
         head_width: channels of the head, before the classifier.
     """
 
@@ -209,30 +209,30 @@ class Plan(Value):
     head_width: int = Field(default=1280, ge=1)
 
     @model_validator(mode="after")
-    def _widths_and_depths_are_positive(self) -> Self:
+    def _check_widths_and_depths(self) -> Self:
         if min(self.widths) < 1:
             raise ValueError(f"width: expected at least 1 channel, got {self.width}")
         if min(self.depths) < 1:
-            raise ValueError(f"depths: expected at least 1 block a stage, got {self.depths}")
+            raise ValueError(f"depths: expected at least 1 block per stage, got {self.depths}")
         return self
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
+        """Width of each stage, in channels."""
         if isinstance(self.width, tuple):
             return self.width
         return tuple(self.width * 2**stage for stage in range(NUM_STAGES))
 
     def settings(self, stage: int) -> dict[str, Any]:
-        """The block settings of a stage (from 0)."""
+        """Return the block settings of a stage, counted from 0."""
         values = {key: getattr(self, key) for key in BLOCK_SETTINGS}
         return values | {"attention": self.attention[stage], "pat_sp": self.pat_sp[stage]}
 
     def architecture(self, override: Override | None = None) -> Architecture:
-        """The architecture that follows, with `override`'s settings in the plan's place.
+        """Return the plan's architecture, with the settings of `override` where it has any.
 
         Raises:
-            UserError: a block cannot be built; names the stage and block (counted from 1).
+            UserError: A block cannot be built; the message names its stage and block from 1.
         """
         stages = tuple(
             Stage.model_construct(

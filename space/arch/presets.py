@@ -1,4 +1,4 @@
-"""The published networks: PartialNet (arXiv 2502.01303) and its parent FasterNet (2303.03667)."""
+"""Published networks: PartialNet (arXiv 2502.01303) and its parent FasterNet (2303.03667)."""
 
 import difflib
 from typing import Any
@@ -36,26 +36,26 @@ DROP_PATH_RATES: dict[str, float] = {
     "partialnet_m": 0.2,
     "partialnet_l": 0.3,
 }
-"""Published drop-path rate of each PartialNet: part of its recipe, not of its architecture."""
+"""Published drop-path rate of each PartialNet, a part of its recipe."""
 
 
 def preset_plan(name: str) -> Plan:
-    """The plan of a published network.
+    """Return the plan of a published network.
 
     Raises:
-        UserError: no such preset; names the closest.
+        UserError: Unknown preset; the message suggests the closest ones.
     """
     if name not in _SETTINGS:
         near = difflib.get_close_matches(name, PRESETS, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(PRESETS)}"
-        raise UserError(f"there is no preset {name!r}; {hint}")
+        hint = f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(PRESETS)}"
+        raise UserError(f"unknown preset {name!r}; {hint}")
     return Plan(name=name, **_SETTINGS[name])
 
 
 def preset(name: str) -> Architecture:
-    """The architecture of a published network.
+    """Return the architecture of a published network.
 
     Raises:
-        UserError: no such preset; names the closest.
+        UserError: Unknown preset; the message suggests the closest ones.
     """
     return preset_plan(name).architecture()

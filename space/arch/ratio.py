@@ -1,4 +1,4 @@
-"""Ratios: a part's share of the channels, stated or learned (DPConv, arXiv 2502.01303)."""
+"""Ratios: a part's share of the channels, fixed or learned (DPConv, arXiv 2502.01303)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -9,14 +9,14 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from partialnas.space.values import Share, Value, parse_fraction
 
 LearningMethod = Literal["threshold", "gates"]
-"""How a ratio is learned: one continuous boundary, or the published construction of gates."""
+"""How a ratio is learned: by one continuous boundary, or by the published gates."""
 
 Granularity = Literal["layer", "input"]
-"""Whether a layer has one ratio, or one for every image that a predictor chooses."""
+"""One ratio per layer, or one per image that a predictor chooses."""
 
 
 def parse_budget(value: object) -> object:
-    """`static`, a share of the dense cost (below 1), or multiply-accumulates (1 and above)."""
+    """Parse `static`, a share of the dense cost (below 1) or multiply-accumulates (from 1)."""
     if value is None or value == "static":
         return value
     try:
@@ -31,29 +31,29 @@ def parse_budget(value: object) -> object:
     return int(amount) if amount >= 1 else amount
 
 
-def _written_budget(value: Any) -> Any:
+def _dump_budget(value: Any) -> Any:
     return str(value) if isinstance(value, Fraction) else value
 
 
 MacBudget = Annotated[
     Fraction | int | Literal["static"] | None,
     BeforeValidator(parse_budget),
-    PlainSerializer(_written_budget),
+    PlainSerializer(_dump_budget),
 ]
-"""What learned ratios may cost."""
+"""Cost that learned ratios may reach: see `LearnedRatio.budget`."""
 
 
 class LearnedRatio(Value):
-    """A ratio that training finds.
+    """A ratio that is learned during training.
 
     Attributes:
-        method: how it is found.
-        per: one ratio for the layer, or one for every image.
-        grain: channels that the learned size is a multiple of, so that kernels stay efficient.
-        budget: multiply-accumulates that the network ends with. Below 1: this share of what the
-            layers with learned ratios would cost as dense 3x3 convolutions. A whole number: of the
-            whole network. `static`: what their `start` costs. None: as many as training likes.
-        start: the static ratio that learning starts from.
+        method: learning method.
+        per: whether the layer has one ratio, or one for every image.
+        grain: number of channels that the learned size is a multiple of, for efficient kernels.
+        budget: multiply-accumulates after learning. Below 1: share of the cost of the layers with
+            learned ratios as dense 3x3 convolutions. A whole number: cost of the whole network.
+            `static`: cost of the `start` ratios. None: no limit.
+        start: ratio that learning starts from.
     """
 
     method: LearningMethod = "threshold"
@@ -64,20 +64,20 @@ class LearnedRatio(Value):
 
     @property
     def shared_settings(self) -> tuple[LearningMethod, Granularity, Fraction | int | str | None]:
-        """What all learned ratios of one network have in common."""
+        """Settings that all learned ratios of one network share."""
         return self.method, self.per, self.budget
 
     def __str__(self) -> str:
         stated = self.model_dump(mode="json", exclude_defaults=True)
-        told = ", ".join(f"{key} {value}" for key, value in stated.items())
-        return f"learned ({told})" if told else "learned"
+        settings = ", ".join(f"{key} {value}" for key, value in stated.items())
+        return f"learned ({settings})" if settings else "learned"
 
 
 def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
-    """A share above 0 and below 1, or what `{learned: {...}}` says.
+    """Parse a share above 0 and below 1, or `{learned: {...}}`.
 
     Raises:
-        ValueError: neither.
+        ValueError: The value is neither.
     """
     if value is None or isinstance(value, LearnedRatio):
         return value
@@ -95,7 +95,10 @@ def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
 
 
 def dump_ratio(ratio: Fraction | LearnedRatio | None) -> Any:
-    """Plain data that `parse_ratio` reads back: what was stated, so that a base's start holds."""
+    """Return plain data for `parse_ratio`, with explicitly set fields only.
+
+    A start that is not set is taken from the base again.
+    """
     if isinstance(ratio, LearnedRatio):
         return {"learned": ratio.model_dump(mode="json", exclude_unset=True)}
     return None if ratio is None else str(ratio)
@@ -108,19 +111,18 @@ Ratio = Annotated[
 
 
 def learned_ratio_conflict(ratios: Iterable[LearnedRatio]) -> str | None:
-    """What learned ratios of one network that cannot be learned together have; None if they can."""
+    """Return why these ratios cannot be learned in one network, or None if they can."""
     terms = {str(ratio.shared_settings): ratio for ratio in ratios}
     if len(terms) < 2:
         return None
-    told = " and ".join(map(str, terms.values()))
     return (
-        f"learned ratios of one network share method, per and budget; there are {told}: "
-        "give all of them the same"
+        "learned ratios of one network must have the same method, per and budget, got "
+        + " and ".join(map(str, terms.values()))
     )
 
 
 def start_ratio(ratio: Fraction | LearnedRatio | None) -> Fraction:
-    """The share that a part has before anything is learned; 0 for what is left over."""
+    """Return a part's share before anything is learned; 0 for the last part of a block."""
     if isinstance(ratio, LearnedRatio):
         return ratio.start
     return ratio or Fraction(0)
@@ -129,7 +131,7 @@ def start_ratio(ratio: Fraction | LearnedRatio | None) -> Fraction:
 def fill_start_ratios(
     ratios: Sequence[Fraction | LearnedRatio], base: Sequence[Fraction | LearnedRatio]
 ) -> tuple[Fraction | LearnedRatio, ...]:
-    """The ratios, learned ones that state no start beginning at the base's static ratio."""
+    """Return the ratios; learned ones without a start begin at the base's ratio."""
     filled = list(ratios)
     for index, (ratio, other) in enumerate(zip(ratios, base, strict=False)):
         if isinstance(ratio, LearnedRatio) and "start" not in ratio.model_fields_set:

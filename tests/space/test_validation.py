@@ -1,4 +1,4 @@
-"""How mistakes in plain data are told: one line a key, by the path that was written."""
+"""Error messages for invalid plain data: one line per key, with its path."""
 
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ class Outer(Value):
     share: Annotated[float | None, Field(gt=0)] = None
 
 
-def told(model: type[Value], data: dict[str, Any]) -> list[str]:
+def messages(model: type[Value], data: dict[str, Any]) -> list[str]:
     with pytest.raises(UserError) as caught:
         validate_as(model, data, "wrong")
     head, *lines = str(caught.value).splitlines()
@@ -45,10 +45,13 @@ def told(model: type[Value], data: dict[str, Any]) -> list[str]:
         ({"width": [8]}, "width[1]: missing"),
         ({"workers": "many"}, "workers: expected a whole number or 'auto', got 'many'"),
         ({"kinds": ["a", "d"]}, "kinds[1]: expected 'a', 'b' or 'c', got 'd'"),
-        ({"inner": 5}, "inner: expected keys such as rate and count, got 5"),
-        ({"several": 5}, "several: expected keys with values, got 5"),
-        ({"several": {"x": 5}}, "several.x: expected keys such as rate and count, got 5"),
-        ({"arms": {"str": 5}}, "arms.str: expected a text or keys with values, got 5"),
+        ({"inner": 5}, "inner: expected a mapping with keys such as rate and count, got 5"),
+        ({"several": 5}, "several: expected a mapping, got 5"),
+        (
+            {"several": {"x": 5}},
+            "several.x: expected a mapping with keys such as rate and count, got 5",
+        ),
+        ({"arms": {"str": 5}}, "arms.str: expected a string or a mapping, got 5"),
         ({"flag": "maybe"}, "flag: expected true or false, got 'maybe'"),
         ({"share": "much"}, "share: expected a number, got 'much'"),
         ({"share": 0}, "share: input should be greater than 0, got 0"),
@@ -60,36 +63,40 @@ def told(model: type[Value], data: dict[str, Any]) -> list[str]:
         ),
     ],
 )
-def test_a_mistake_is_one_line_by_the_key_that_was_written(data: dict[str, Any], line: str) -> None:
-    assert told(Outer, data) == [line]
+def test_an_error_is_one_line_with_its_path(data: dict[str, Any], line: str) -> None:
+    assert messages(Outer, data) == [line]
 
 
-def test_mistakes_of_several_keys_are_all_told() -> None:
+def test_all_errors_are_reported() -> None:
     data = {"width": "abc", "workers": "many", "inner": {"rate": True, "count": 0}}
     places = ["width", "workers", "inner.rate", "inner.count"]
-    assert [line.partition(":")[0] for line in told(Outer, data)] == places
+    assert [line.partition(":")[0] for line in messages(Outer, data)] == places
 
 
 @given(st.booleans() | st.integers(1, 2).map(float))
-def test_only_whole_numbers_are_whole_numbers(value: bool | float) -> None:
+def test_integers_reject_floats_and_booleans(value: bool | float) -> None:
     for data in ({"version": value}, {"width": value}, {"width": [1, value]}, {"workers": value}):
-        (line,) = told(Outer, data)
+        (line,) = messages(Outer, data)
         assert "expected a whole number" in line
         assert line.endswith(f"got {value!r}")
-    assert told(Outer, {"inner": {"count": value}})[0].startswith("inner.count: expected a whole")
+    assert messages(Outer, {"inner": {"count": value}})[0].startswith(
+        "inner.count: expected a whole"
+    )
 
 
-def test_numbers_may_be_whole_and_text_as_yaml_reads_them_but_no_switch() -> None:
+def test_floats_accept_integers_and_strings_but_no_booleans() -> None:
     for value in (1, 1.0, "1e-2"):
         assert validate_as(Inner, {"rate": value}, "").rate == float(value)
-    assert told(Inner, {"rate": True}) == ["rate: expected a number, got True"]
+    assert messages(Inner, {"rate": True}) == ["rate: expected a number, got True"]
 
 
 @pytest.mark.parametrize("attention", ["chanel", {"chanel": "stages 1-3", "self": "stage 4"}])
-def test_an_unknown_attention_is_told_once(attention: Any) -> None:
+def test_an_unknown_attention_is_reported_once(attention: Any) -> None:
     expected = "attention: expected one of none, channel, spatial, self, got 'chanel'"
-    assert told(Plan, {"attention": attention}) == [expected]
+    assert messages(Plan, {"attention": attention}) == [expected]
 
 
-def test_keys_that_stand_for_others_are_known() -> None:
-    assert told(Plan, {"prest": "partialnet_t0"}) == ["prest: unknown key; did you mean preset?"]
+def test_shorthand_keys_are_suggested() -> None:
+    assert messages(Plan, {"prest": "partialnet_t0"}) == [
+        "prest: unknown key; did you mean preset?"
+    ]

@@ -100,7 +100,7 @@ def test_images_too_small_for_the_network_are_a_record_with_a_reason(context: Co
     large = PLAN.model_copy(update={"stem_stride": 4}).architecture()
     (record,) = run_job(job(large), context)
     assert record.state == "failed"
-    assert "the smallest that works is 32x32" in str(record.reason)
+    assert "the smallest valid input is 32x32" in str(record.reason)
 
 
 def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(

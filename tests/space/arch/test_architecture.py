@@ -1,4 +1,4 @@
-"""Architectures: JSON, digests, integer division, refusals."""
+"""Architectures: JSON, digests, integer division, validation."""
 
 import json
 from fractions import Fraction
@@ -41,7 +41,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 @given(architectures())
-def test_json_gives_back_an_equal_value(architecture: Architecture) -> None:
+def test_json_round_trip(architecture: Architecture) -> None:
     again = Architecture.from_json(architecture.to_json())
     assert again == architecture
     assert again.digest == architecture.digest
@@ -56,12 +56,12 @@ def test_every_channel_belongs_to_exactly_one_part(architecture: Architecture) -
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_survive_json_and_differ(name: str) -> None:
+def test_presets_round_trip_and_differ(name: str) -> None:
     assert Architecture.from_json(preset(name).to_json()) == preset(name)
     assert sum(preset(other).digest == preset(name).digest for other in PRESETS) == 1
 
 
-def test_digest_ignores_names_and_dead_switches() -> None:
+def test_digest_ignores_names_and_settings_without_effect() -> None:
     conv = Part(op="conv", ratio="1/4")
     plain = one_block(conv, Part(op="identity"))
     assert plain.model_copy(update={"name": "other"}).digest == plain.digest
@@ -71,10 +71,10 @@ def test_digest_ignores_names_and_dead_switches() -> None:
     assert one_block(conv, Part(op="identity"), mlp_ratio="2.1").digest == plain.digest
 
 
-def test_digest_tells_networks_apart() -> None:
+def test_different_networks_have_different_digests() -> None:
     conv, rest = Part(op="conv", ratio="1/4"), Part(op="identity")
     plain = one_block(conv, rest)
-    assert plain.digest  # derived once, and not carried over into changed copies
+    assert plain.digest  # cached, and not copied into changed copies
     others = [
         one_block(Part(op="identity", ratio="3/4"), Part(op="conv")),
         one_block(Part(op="conv", ratio="1/2"), rest),
@@ -127,13 +127,13 @@ def test_self_attention_keeps_a_multiple_of_its_heads(
         ({"stages": []}, "stages"),
     ],
 )
-def test_mistakes_are_told_with_their_path(change: dict[str, object], path: str) -> None:
+def test_errors_name_their_path(change: dict[str, object], path: str) -> None:
     data = json.loads(preset("partialnet_t0").to_json()) | change
     with pytest.raises(UserError, match=path.replace(".", r"\.")):
         Architecture.from_json(json.dumps(data))
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     data = json.loads(preset("partialnet_t0").to_json())
     data["stages"][0]["blocks"][0]["parts"][0] = {"op": "wave", "ratio": "5/4"}
     data["head_width"] = 0
@@ -159,23 +159,23 @@ def test_every_mistake_is_told_at_once() -> None:
         [],
     ],
 )
-def test_parts_that_cannot_be_built_are_refused(parts: list[dict[str, object]]) -> None:
+def test_invalid_parts_are_rejected(parts: list[dict[str, object]]) -> None:
     with pytest.raises(UserError):
         Architecture.from_data({"stages": [{"width": 8, "blocks": [{"parts": parts}]}]})
 
 
-def test_too_small_an_input_is_refused_with_the_smallest_that_works() -> None:
+def test_too_small_an_input_is_rejected() -> None:
     with pytest.raises(UserError, match="32x32"):
         preset("partialnet_t0").map_sizes(31, 31)
     assert preset("partialnet_t0").map_sizes(32, 65) == ((8, 16), (4, 8), (2, 4), (1, 2))
 
 
-def test_not_json_is_a_users_mistake() -> None:
+def test_invalid_json_is_a_user_error() -> None:
     with pytest.raises(UserError, match="not JSON"):
         Architecture.from_json("{")
 
 
-def test_copies_of_a_stage_are_built_anew() -> None:
+def test_copies_of_a_stage_are_realized_again() -> None:
     stage = preset("partialnet_t0").stages[0]
     wider = stage.model_copy(update={"width": 2 * stage.width})
     assert [block.width for block in wider.realized] == [2 * stage.width] * len(stage.blocks)

@@ -61,14 +61,14 @@ def test_every_legal_division_is_listed(rows: list[tuple[bool, int, int]], grain
         assert len(listed) == len(set(listed))
         assert set(listed) == expected
     else:
-        with pytest.raises(ValueError, match=r"no size of the learned parts|is larger than"):
+        with pytest.raises(ValueError, match=r"no division of|is larger than"):
             legal_sizes(parts, learning)
 
 
 @pytest.mark.parametrize(
     ("width", "grain"), [(width, grain) for grain in (1, 4) for width in range(max(2, grain), 65)]
 )
-def test_gates_double_the_size_as_far_as_the_width_lets(width: int, grain: int) -> None:
+def test_gates_choose_halvings_of_the_width(width: int, grain: int) -> None:
     built = block_of(["conv", "identity"], grain=grain, method="gates").realize(width)
     assert built.learning is not None
     sizes = [option[0] for option in legal_sizes(built.parts, built.learning)]
@@ -85,7 +85,7 @@ def test_gates_double_the_size_as_far_as_the_width_lets(width: int, grain: int) 
     assert [part.channels for part in built.parts] in [[s, width - s] for s in sizes]
 
 
-def test_learning_starts_from_the_legal_sizes_next_to_the_share() -> None:
+def test_learning_starts_from_the_nearest_legal_sizes() -> None:
     def start(width: int, *ops: str, **terms: Any) -> list[int]:
         return [part.channels for part in block_of(ops, **terms).realize(width).parts]
 
@@ -99,42 +99,43 @@ def test_learning_starts_from_the_legal_sizes_next_to_the_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ops", "settings", "width", "told"),
+    ("ops", "settings", "width", "message"),
     [
         ("conv identity", {"grain": 16}, 8,
-         "grain 16 is larger than the 8 channels of the block; the nearest that works is 8"),
-        ("conv self", {"grain": 8}, 8, "multiple of its 2 heads within 8 channels; the nearest "
-         "that works is 6"),
-        ("conv self", {"grain": 1}, 2, "no grain works"),
-        ("conv pool pool", {}, 12, "must not have the same of pool or identity twice in a row"),
-        ("conv pool conv", {"method": "gates", "positions": (0, 1)}, 12, "one ratio of a block"),
-        ("conv pool conv", {"per": "input", "positions": (0, 1)}, 12, "one ratio of a block"),
-        ("conv pool", {"per": "input", "method": "gates"}, 12, "threshold only"),
+         "grain 16 is larger than the 8 channels of the block; the nearest valid grain is 8"),
+        ("conv self", {"grain": 8}, 8, "a multiple of its 2 heads; the nearest valid grain is 6"),
+        ("conv self", {"grain": 1}, 2, "no grain is valid"),
+        ("conv pool pool", {}, 12, "must not have pool or identity twice in a row"),
+        ("conv pool conv", {"method": "gates", "positions": (0, 1)}, 12, "one ratio per block"),
+        ("conv pool conv", {"per": "input", "positions": (0, 1)}, 12, "one ratio per block"),
+        ("conv pool", {"per": "input", "method": "gates"}, 12, "require method threshold"),
         ("conv pool conv pool conv", {"positions": (0, 1, 2, 3)}, 64,
-         "grain 1: too many ways to learn 4 ratios of 64 channels; the nearest that works is 3"),
-        ("conv identity pool conv", {"positions": (0,)}, 2, r"parts\[2\] \(pool\) gets none of 2"),
+         "grain 1: too many possible sizes for 4 learned ratios of 64 channels; "
+         "the nearest valid grain is 3"),
+        ("conv identity pool conv", {"positions": (0,)}, 2,
+         r"parts\[2\] \(pool\) gets none of the 2"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learned_is_refused_with_what_works(
-    ops: str, settings: dict[str, Any], width: int, told: str
+def test_invalid_learned_ratios_are_rejected_with_a_hint(
+    ops: str, settings: dict[str, Any], width: int, message: str
 ) -> None:
     named: Any = ops.split()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         block_of(named, **settings).realize(width)
 
 
-def test_the_grain_said_to_work_works() -> None:
+def test_the_suggested_grain_is_valid() -> None:
     assert block_of(["conv", "self"], grain=6).realize(8).parts[1].channels == 2
     many = block_of(["conv", "pool", "conv", "pool", "conv"], (0, 1, 2, 3), grain=3).realize(64)
     assert many.learning is not None
     assert 1 < len(legal_sizes(many.parts, many.learning)) <= MAX_SIZES
 
 
-def test_learned_ratios_of_one_block_agree() -> None:
+def test_learned_ratios_of_one_block_must_agree() -> None:
     parts = (
         Part(op="conv", ratio=LearnedRatio(grain=2)),
         Part(op="pool", ratio=LearnedRatio(grain=4)),
         Part(op="conv"),
     )
-    with pytest.raises(ValueError, match="equal method, per, grain, budget"):
+    with pytest.raises(ValueError, match="the same method, per, grain and budget"):
         Block(parts=parts).realize(16)

@@ -1,4 +1,4 @@
-"""Plans: papers' words, per-block settings, refusals."""
+"""Plans: notation of papers, per-block settings, validation."""
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ def mixers(plan: Plan) -> list[list[str]]:
     ]
 
 
-def test_placement_as_papers_write_it() -> None:
+def test_attention_placement() -> None:
     plan = Plan(attention={"channel": "stages 1-3", "self": "stage 4"}, depths=(1, 1, 2, 1))
     assert mixers(plan) == [["conv+channel"]] * 2 + [["conv+channel"] * 2, ["conv+self"]]
     assert mixers(Plan(attention="none", depths=(1, 1, 1, 1))) == [["conv+identity"]] * 4
@@ -31,7 +31,7 @@ def test_stages_count_from_one() -> None:
 
 
 @pytest.mark.parametrize("parts", range(1, 9))
-def test_parts_share_what_the_first_leaves(parts: int) -> None:
+def test_other_parts_share_the_rest_equally(parts: int) -> None:
     block = Plan(parts=parts, width=64, ratio="1/8", attention="channel").architecture()
     sizes = [part.channels for part in block.realized[0][0].parts]
     assert len(sizes) == parts
@@ -55,7 +55,7 @@ def test_stated_operations_and_ratios() -> None:
     ]
 
 
-def test_override_changes_single_blocks() -> None:
+def test_overrides_change_single_blocks() -> None:
     plan = Plan(depths=(1, 2, 1, 1))
     override = {(1, 1): {"attention": "channel", "mlp_ratio": 3}}
     changed = plan.architecture(lambda stage, block: override.get((stage, block), {}))
@@ -65,16 +65,16 @@ def test_override_changes_single_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"width": 3}, "stage 1, block 1"),
         ({"parts": 3, "ratio": ("1/2", "1/2")}, "leave nothing"),
-        ({"parts": 3, "operations": ("conv", "pool")}, "2 for 3 parts"),
+        ({"parts": 3, "operations": ("conv", "pool")}, "got 2 for 3 parts"),
         ({"attention": "self", "width": 8, "heads": 7}, "stage 1, block 1"),
     ],
 )
-def test_what_cannot_be_built_names_its_block(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_errors_name_the_block(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Plan.model_validate(settings).architecture()
 
 
@@ -90,12 +90,12 @@ def test_what_cannot_be_built_names_its_block(settings: dict[str, object], told:
         {"colour": "red"},
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_rejected(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Plan.model_validate(settings)
 
 
-def test_an_unknown_preset_names_the_closest() -> None:
+def test_an_unknown_preset_suggests_the_closest() -> None:
     with pytest.raises(UserError, match="partialnet_t0"):
         preset("partialnet_t9")
     assert all(preset(name) == preset_plan(name).architecture() for name in PRESETS)

@@ -1,4 +1,4 @@
-"""Ratios as values: how they are written, read back, and refused."""
+"""Ratios as values: parsing, serialization, validation."""
 
 from fractions import Fraction
 from typing import Any
@@ -41,7 +41,7 @@ def plan_with(ratio: Any, **changes: Any) -> Architecture:
 
 
 @given(LEARNED)
-def test_a_learned_ratio_is_read_back_as_written(learned: LearnedRatio) -> None:
+def test_learned_ratios_round_trip(learned: LearnedRatio) -> None:
     assert parse_ratio(dump_ratio(learned)) == learned
     assert LearnedRatio.model_validate_json(learned.model_dump_json()) == learned
 
@@ -64,7 +64,7 @@ def test_budgets(written: Any, budget: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "told"),
+    ("ratio", "message"),
     [
         ({"learned": {"budgets": 1}}, "learned.budgets|ratio.*budgets: unknown key"),
         ({"learned": {"budget": 0}}, "expected static, a share of the dense cost such as 1/4"),
@@ -79,12 +79,12 @@ def test_budgets(written: Any, budget: Any) -> None:
         (1.5, "expected a share between 0 and 1"),
     ],
 )
-def test_a_wrong_ratio_is_told_with_its_path(ratio: Any, told: str) -> None:
+def test_an_invalid_ratio_is_reported_with_its_path(ratio: Any, message: str) -> None:
     block = {"parts": [{"op": "conv", "ratio": ratio}, {"op": "identity"}]}
     with pytest.raises(UserError, match=r"stages\[0\]\.blocks\[0\]\.parts\[0\]\.ratio") as error:
         Architecture.from_data({"stages": [{"width": 8, "blocks": [block]}]})
     assert len(str(error.value).splitlines()) == 2
-    with pytest.raises(UserError, match=told.replace("{", r"\{").replace("}", r"\}")):
+    with pytest.raises(UserError, match=message.replace("{", r"\{").replace("}", r"\}")):
         Architecture.from_data({"stages": [{"width": 8, "blocks": [block]}]})
 
 
@@ -92,12 +92,12 @@ def test_a_wrong_ratio_is_told_with_its_path(ratio: Any, told: str) -> None:
     "other", [{"budget": "1/2"}, {"budget": "1/4", "method": "gates"},
               {"budget": "1/4", "per": "input"}, {}],
 )  # fmt: skip
-def test_learned_ratios_of_one_network_agree(other: dict[str, Any]) -> None:
+def test_learned_ratios_of_one_network_must_agree(other: dict[str, Any]) -> None:
     blocks = [
         {"parts": [{"op": "conv", "ratio": {"learned": terms}}, {"op": "identity"}]}
         for terms in ({"budget": "1/4"}, other)
     ]
-    with pytest.raises(UserError, match="share method, per and budget") as error:
+    with pytest.raises(UserError, match="the same method, per and budget") as error:
         Architecture.from_data({"stages": [{"width": 16, "blocks": blocks}]})
     assert "learned (budget 1/4)" in str(error.value)
     blocks[1]["parts"][0]["ratio"] = {"learned": {"budget": "1/4", "grain": 2, "start": "1/2"}}  # type: ignore[index]
@@ -109,7 +109,7 @@ def test_learned_ratios_of_one_network_agree(other: dict[str, Any]) -> None:
     assert learned_ratio_conflict([]) is None
 
 
-def test_a_start_that_is_not_stated_is_the_bases() -> None:
+def test_a_missing_start_is_taken_from_the_base() -> None:
     base = (Fraction(1, 8), Fraction(1, 2))
     ratios = fill_start_ratios((LearnedRatio(), LearnedRatio(start=Fraction(1, 3))), base)
     assert [ratio.start for ratio in ratios if isinstance(ratio, LearnedRatio)] == [
@@ -119,7 +119,7 @@ def test_a_start_that_is_not_stated_is_the_bases() -> None:
     assert fill_start_ratios((Fraction(1, 5),), base) == (Fraction(1, 5),)
 
 
-def test_what_learns_has_another_digest_and_what_does_not_keeps_its_own() -> None:
+def test_learned_ratios_change_the_digest_and_frozen_ones_do_not() -> None:
     assert preset("partialnet_t0").digest == "9df203511d5c61a7"
     static = plan_with("1/4")
     digests = {

@@ -1,3 +1,5 @@
+"""Narrowed architectures."""
+
 from fractions import Fraction
 
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import narrow_architecture
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 
 
@@ -16,7 +18,7 @@ from partialnas.space.errors import UserError
     parts=st.integers(1, 3),
     attention=st.sampled_from(["none", "channel", "self"]),
 )
-def test_widths_are_the_share_and_all_else_stays(
+def test_narrowing_changes_only_the_widths(
     width: int, share: Fraction, parts: int, attention: str
 ) -> None:
     settings = {"width": width, "parts": parts, "attention": attention, "depths": [1, 1, 1, 1]}
@@ -25,7 +27,7 @@ def test_widths_are_the_share_and_all_else_stays(
     except UserError:  # cannot be built at this width
         return
     less = narrow_architecture(whole, share)
-    cost(less, InputSpec.square(32, 3, 10))  # can be built
+    compute_cost(less, InputSpec.square(32, 3, 10))  # can be built
     for stage, narrow in zip(whole.stages, less.stages, strict=True):
         assert narrow.blocks == stage.blocks
         assert 1 <= narrow.width <= stage.width
@@ -34,13 +36,13 @@ def test_widths_are_the_share_and_all_else_stays(
     assert (less.stem_stride, less.head_width) == (whole.stem_stride, whole.head_width)
 
 
-def test_a_share_that_divides_the_widths_is_exact() -> None:
+def test_narrowing_is_exact_where_the_share_divides_the_widths() -> None:
     whole = Plan(width=16).architecture()
     assert narrow_architecture(whole, Fraction(1, 2)) == Plan(width=8).architecture()
     assert narrow_architecture(whole, Fraction(1)) is whole
 
 
-def test_learned_ratios_stay_at_their_widths() -> None:
+def test_architectures_with_learned_ratios_are_not_narrowed() -> None:
     learned = Plan.model_validate({"width": 16, "ratio": [{"learned": {"budget": "1/4"}}]})
     architecture = learned.architecture()
     assert narrow_architecture(architecture, Fraction(1, 2)) is architecture

@@ -226,7 +226,7 @@ def test_a_base_is_a_preset_with_settings_replaced() -> None:
     assert adapter.validate_python({"preset": "fasternet_s"}) == preset_plan("fasternet_s")
     assert adapter.validate_python({"width": 8}).width == 8
     for wrong, line in (
-        ({"preset": "partialnet_t9"}, "base: there is no preset 'partialnet_t9'; did you mean"),
+        ({"preset": "partialnet_t9"}, "base: unknown preset 'partialnet_t9'; did you mean"),
         ({"preset": "partialnet_t0", "wdith": 8}, "base.wdith: unknown key"),
     ):
         with pytest.raises(ValidationError) as caught:

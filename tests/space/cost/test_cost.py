@@ -8,7 +8,7 @@ from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
 from partialnas.space.cost import formulas
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.formulas import sum_costs
 from partialnas.space.errors import UserError
 
@@ -27,7 +27,7 @@ COUNTED = {
 @pytest.mark.parametrize("pat_sp", [False, True])
 def test_partialnets_cost_what_was_counted(name: str, pat_sp: bool) -> None:
     plan = Plan.model_validate({**preset_plan(name).model_dump(), "pat_sp": pat_sp})
-    counted = cost(plan.architecture(), InputSpec.square(224))
+    counted = compute_cost(plan.architecture(), InputSpec.square(224))
     assert (counted.params, counted.macs) == COUNTED[name][pat_sp]
 
 
@@ -42,7 +42,7 @@ def test_equal_blocks_are_built_and_counted_once(monkeypatch: pytest.MonkeyPatch
     for _ in range(2):
         read = Architecture.from_json(preset("partialnet_l").to_json())
         assert sum(read.depths) == 29
-        assert cost(read, InputSpec.square(224)).params == COUNTED["partialnet_l"][0][0]
+        assert compute_cost(read, InputSpec.square(224)).params == COUNTED["partialnet_l"][0][0]
     assert len(built) == len(counted) == len(read.stages) == 4
 
 
@@ -59,12 +59,12 @@ def test_parameters_follow_the_closed_form(name: str) -> None:
             block += width**2 // 4 + width // 2 + 2 * width
         expected += depth * block
         expected += 4 * plan.widths[stage - 1] * width + 2 * width if stage else 0
-    assert cost(plan.architecture(), InputSpec.square(224)).params == expected
+    assert compute_cost(plan.architecture(), InputSpec.square(224)).params == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_rows_add_up_to_the_whole(name: str) -> None:
-    counted = cost(preset(name), InputSpec.square(224))
+    counted = compute_cost(preset(name), InputSpec.square(224))
     assert len(counted.rows) == sum(preset(name).depths) + 5
     whole = sum_costs(counted.rows)
     assert (whole.params, whole.macs) == (counted.params, counted.macs)
@@ -73,5 +73,5 @@ def test_rows_add_up_to_the_whole(name: str) -> None:
 
 
 def test_too_small_an_input_is_refused() -> None:
-    with pytest.raises(UserError, match="the smallest that works is 32x32"):
-        cost(preset("partialnet_t0"), InputSpec.square(28))
+    with pytest.raises(UserError, match="the smallest valid input is 32x32"):
+        compute_cost(preset("partialnet_t0"), InputSpec.square(28))

@@ -106,7 +106,7 @@ def test_budgets_that_disagree_are_not_in_the_space() -> None:
         parts=3,
     )
     clash = {"ratio": "learned (budget 1/4)", "ratio_2": "learned (budget 1/2)"}
-    assert "equal method, per, grain, budget" in str(space.infeasibility_reason(clash))
+    assert "the same method, per, grain and budget" in str(space.infeasibility_reason(clash))
     assert len(space.enumerate()) == 5
     mixed = space_of(
         {"ratio": {"values": ["1/4", {"learned": {"budget": "1/2"}}], "per": "stage",

@@ -208,7 +208,7 @@ def test_what_is_not_in_the_space_is_told_why(paper: Space, points: list[Any]) -
     no_depths = {name: label for name, label in point.items() if name != "depths"}
     assert "depths: missing" in str(paper.infeasibility_reason(no_depths))
     space = of_axes("{parts: [1, 2], ratio: [1/16, 1/4]}", rest=", constraints: {params: {max: 1}}")
-    assert "gets none of 8 channels" in str(space.infeasibility_reason({"parts": 2, "ratio": "1/16"}))
+    assert "gets none of the 8 channels" in str(space.infeasibility_reason({"parts": 2, "ratio": "1/16"}))
     assert "not active: ratio" in str(space.infeasibility_reason({"parts": 1, "ratio": "1/4"}))
     assert "asked for at most 1" in str(space.infeasibility_reason({"parts": 1}))
 
@@ -257,7 +257,7 @@ def test_mistakes_of_base_and_space_are_told_together() -> None:
         "space.axes.stem_stride: an input of 28x28 pixels is too small for a stem of stride 4"
         in text
     )
-    assert "the smallest that works is 32x32" in text
+    assert "the smallest valid input is 32x32" in text
     assert "space.axes.ratio_3: needs ratio_2, as an axis or in the base's ratio" in text
     with pytest.raises(UserError, match=r"base\.stem_stride: an input of 28x28"):
         space_of("{base: {width: 8}, space: {axes: {}}}")
@@ -338,7 +338,7 @@ def test_a_change_that_steers_nothing_walks_through_no_choices(
 
 def test_a_space_that_cannot_be_built_says_why() -> None:
     space = of_axes("{parts: [7, 8], activation: [gelu, relu]}", "{width: 4}")
-    with pytest.raises(UserError, match=r"no network of this space can be built.*gets none of 4"):
+    with pytest.raises(UserError, match=r"no network of this space can be built.*gets none of the 4"):
         space.sample(random.Random(0))
 
 

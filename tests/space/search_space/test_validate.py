@@ -124,7 +124,7 @@ def test_a_learned_base_that_an_axis_replaces_needs_no_budget() -> None:
 
 def test_one_axis_within_a_network_has_one_budget() -> None:
     values = "[1/4, {learned: {budget: 1/4}}, {learned: {budget: 1/2}}]"
-    with pytest.raises(UserError, match=r"space\.axes\.ratio: learned ratios .* share") as error:
+    with pytest.raises(UserError, match=r"space\.axes\.ratio: learned ratios .* the same method") as error:
         remarks(f"{{ratio: {{values: {values}, per: stage}}}}")
     assert "vary per network" in str(error.value)
     assert remarks(f"{{ratio: {values}}}") == []
