@@ -58,7 +58,9 @@ class TimingJob(Value):
 def matches_measurement(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
     """Whether a measurement was taken on a task's images, by the protocol."""
     taken = (measurement.resolution, measurement.in_chans)
-    return (task.resolution, task.channels) == taken and TimingSetup.from_protocol(protocol).matches(measurement)
+    return (task.resolution, task.channels) == taken and TimingSetup.from_protocol(
+        protocol
+    ).matches(measurement)
 
 
 Item = Job | TimingJob
@@ -91,7 +93,9 @@ class TaskRunner:
         if self.function is None:
             return self._train(item)
         evaluate = import_function(self.function, self.module_dir)
-        return ItemResult(records=tuple(run_function(item, evaluate, self.context, self.required_metrics)))
+        return ItemResult(
+            records=tuple(run_function(item, evaluate, self.context, self.required_metrics))
+        )
 
     def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory
@@ -104,7 +108,9 @@ class TaskRunner:
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
-        trained = self._trained(item.task, item.weights_trial_key) if item.weights_trial_key else None
+        trained = (
+            self._trained(item.task, item.weights_trial_key) if item.weights_trial_key else None
+        )
         try:
             taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
         except UserError as error:  # of this network alone: the reference has been rehearsed

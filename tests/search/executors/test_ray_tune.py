@@ -237,7 +237,7 @@ def test_an_error_of_the_feed_ends_the_run(rays: Any, tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_told(rays: Any, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="1000 GPU, and Ray sees"):
+    with pytest.raises(MachineError, match="requires 1000 GPU, but Ray finds"):
         rays(folder=tmp_path, gpus_per_trial=1000).run(Listed(["one"]), quick)
 
 
@@ -305,7 +305,7 @@ def work(item):
         file.write("started\\n")
     started = len((folder / "started").read_text().splitlines())
     time.sleep(600 if started > 2 else 0)
-    return Outcome()
+    return ItemResult()
 
 RayTune(folder=folder, workers=2).run(Feed(), work)
 """
