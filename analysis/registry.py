@@ -1,7 +1,7 @@
-"""The one registry of what can be exported: from a verb and its arguments to an artefact."""
+"""The registry of exports: from a query to the artefact that it makes of studies."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from inspect import BoundArguments, signature
 from pathlib import Path
 from typing import Any
 
@@ -10,68 +10,71 @@ from partialnas.analysis.ablation.table import table_artefact
 from partialnas.analysis.audit.figure import audit_artefact
 from partialnas.analysis.figures.kinds import figure_artefact
 from partialnas.analysis.formats.artefact import Artefact
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.pareto.figure import ParetoOptions, pareto_artefact
+from partialnas.analysis.plotting.style import StyleName, Width
 from partialnas.analysis.ratios.figure import ratio_artefact
 from partialnas.analysis.report.report import report_artefact
 from partialnas.space.errors import UserError
 
-Maker = Callable[..., Artefact]
+
+def build_pareto(
+    folders: Sequence[Path],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    condition: str | None = None,
+    style: StyleName = "cvpr",
+    width: Width | None = None,
+    timing: str | None = None,
+    **options: Any,
+) -> tuple[Any, ...]:
+    """Return the Pareto figure of studies, see `pareto_artefact`; `options` are `ParetoOptions`."""
+    chosen = ParetoOptions(**_bind("pareto", ParetoOptions, **options).kwargs)
+    trials = load_trials(folders, timing=timing)
+    return pareto_artefact(
+        trials, x=x, y=y, condition=condition, style=style, width=width, options=chosen
+    )
 
 
-def _pareto(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    names = {field.name for field in fields(ParetoOptions)}
-    options = ParetoOptions(**{key: arguments.pop(key) for key in names & arguments.keys()})
-    frame = load(folders, timing=arguments.pop("timing", None))
-    return pareto_artefact(frame, **arguments, options=options)[2]
-
-
-def _effects(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return effects_artefact(folders, **arguments)[2]
-
-
-def _ratios(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return ratio_artefact(folders[0], **arguments)[1]
-
-
-def _audit(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return audit_artefact(folders[0], **arguments)[1]
-
-
-def _figure(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return figure_artefact(folders, **arguments)[1]
-
-
-def _report(folders: Sequence[Path], **arguments: Any) -> Artefact:
-    return report_artefact(folders[0], **arguments)
-
-
-MAKERS: dict[str, Maker] = {
+_STUDIES: dict[str, Callable[..., Artefact | tuple[Any, ...]]] = {
     "table": table_artefact,
-    "effects": _effects,
-    "pareto": _pareto,
-    "figure": _figure,
-    "ratios": _ratios,
-    "report": _report,
-    "audit": _audit,
+    "effects": effects_artefact,
+    "pareto": build_pareto,
+    "figure": figure_artefact,
 }
-"""By verb what makes its artefact from the studies' folders and the arguments."""
+"""Builders that take the folders of several studies, by verb."""
+
+_ONE_STUDY: dict[str, Callable[..., Artefact | tuple[Any, ...]]] = {
+    "ratios": ratio_artefact,
+    "report": report_artefact,
+    "audit": audit_artefact,
+}
+"""Builders that take the folder of one study, by verb."""
 
 
 def build_artefact(folders: Sequence[Path], query: Query) -> Artefact:
-    """What a query makes of studies.
+    """Return the artefact that a query makes of studies.
 
     Raises:
-        UserError: the verb or an argument is not known, or whatever the verb refuses.
+        UserError: unknown verb or argument, or an error of the verb itself.
         MachineError: a ledger cannot be read.
     """
-    maker = MAKERS.get(query.verb)
-    if maker is None:
-        raise UserError(f"{query.verb}: no such verb; there are {', '.join(MAKERS)}")
+    builders = _STUDIES | _ONE_STUDY
+    builder = builders.get(query.verb)
+    if builder is None:
+        raise UserError(f"{query.verb}: unknown verb; expected one of {', '.join(builders)}")
+    source = folders[0] if query.verb in _ONE_STUDY else folders
+    bound = _bind(query.verb, builder, source, **query.arguments)
+    result = builder(*bound.args, **bound.kwargs)
+    return result if isinstance(result, Artefact) else result[-1]
+
+
+def _bind(verb: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> BoundArguments:
     try:
-        return maker(folders, **query.arguments)
+        return signature(function).bind(*args, **kwargs)
     except TypeError as error:
         raise UserError(
-            f"{query.verb}: this version does not know the query {dict(query.arguments)} ({error})"
+            f"{verb}: this version of partialnas does not support the query {kwargs} ({error})"
         ) from None

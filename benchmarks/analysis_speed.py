@@ -15,7 +15,7 @@ from large_ledger import build
 from rich.console import Console
 from rich.table import Table
 
-from partialnas.analysis import front, load, pareto_figure, pareto_table
+from partialnas.analysis import front, load, load_trials, pareto_figure, pareto_table
 from partialnas.analysis.report.report import write_report
 from partialnas.runs.system.environment import load_average as load_of_machine
 
@@ -35,8 +35,8 @@ def timed(repeats: int, step: Callable[[], Any]) -> tuple[float, float]:
 
 def measure(folders: list[Path], repeats: int, place: Path) -> None:
     """Print the table; files are written to `place`."""
-    frame = load(folders)
-    objectives = frame.attrs["objectives"]
+    trials = load_trials(folders)
+    frame, objectives = trials.frame, trials.objectives
     table = Table(title=f"{len(frame):,} trials, load of the machine {load_of_machine()} before")
     for head in ("step", "processor (s)", "clock (s)", "aim (s)"):
         table.add_column(head, justify="left" if head == "step" else "right")

@@ -7,31 +7,31 @@ from partialnas.analysis.figures.base import FigureRequest, FigureSpec, load_req
 from partialnas.analysis.formats.caption_sentences import compute_sentence
 from partialnas.analysis.pareto.attainment import attainment_surfaces
 from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
-from partialnas.analysis.pareto.table import pareto_table, plot_columns
+from partialnas.analysis.pareto.table import make_pareto_table, plot_columns
 
 
-def attainment_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def attainment_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """The surfaces that repeated searches attain, drawn over the trials of all of them.
 
     The axes are those of the Pareto figure, with `metric` upwards. `partialnas pareto --attainment`
     draws the same with every option of that figure; this one's table is that of the surfaces.
     """
-    frame = load_requested_trials(folders, asked)
-    points = pareto_table(frame, y=asked.metric)
-    x, y = points.attrs["x"], points.attrs["y"]
-    surfaces = attainment_surfaces(frame, {x.key: x.better, y.key: y.better})
+    trials = load_requested_trials(folders, request)
+    table = make_pareto_table(trials, y=request.metric)
+    x, y = table.x, table.y
+    surfaces = attainment_surfaces(trials, table.objectives)
     told = surfaces.assign(
         **{q.key: [q.text(value) for value in surfaces[q.key]] for q in (x, y)}
     ).rename(columns={x.key: x.label, y.key: y.label, "share": "Attained by (%)"})
     caption = (
         f"{y.label} against {x.label}: what 25, 50 and 75 % of repeated searches attain (empirical "
-        f"attainment function of the fronts of seed means). {compute_sentence(frame)}"
+        f"attainment function of the fronts of seed means). {compute_sentence(trials.frame)}"
     )
     columns = plot_columns(x, y)
     return FigureSpec(
         table=surfaces,
         readable=told,
         caption=caption,
-        plot_data=surfaces.merge(points[columns], how="outer", on=[x.key, y.key], sort=False),
-        draw=lambda look: draw_pareto(points, x, y, look, ParetoPlotOptions(surfaces=surfaces)),
+        plot_data=surfaces.merge(table.rows[columns], how="outer", on=[x.key, y.key], sort=False),
+        draw=lambda look: draw_pareto(table, look, ParetoPlotOptions(surfaces=surfaces)),
     )

@@ -31,11 +31,11 @@ _WIDE = 0.32
 _MOST_DOTS = 300
 
 
-def axis_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """One quantity of all architectures by their level on each axis."""
-    frame = load_requested_trials(folders, asked)
-    quantity = requested_metric(frame, asked)
-    rows = architectures_with(frame, quantity)
+    trials = load_requested_trials(folders, request)
+    quantity = requested_metric(trials, request)
+    rows = architectures_with(trials, quantity)
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     values = rows[quantity.key].astype("float64")

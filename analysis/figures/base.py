@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from partialnas.analysis.frames.columns import find_quantity, network_names
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
-from partialnas.analysis.frames.selection import default_axes, select_condition
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import Style
 from partialnas.runs.config.quantities import Quantity
@@ -73,37 +73,39 @@ class FigureSpec:
     draw: Callable[[Style], "Figure"]
 
 
-def load_requested_trials(folders: Sequence[Path], asked: FigureRequest) -> pd.DataFrame:
+def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Trials:
     """The trials of studies under the condition asked for.
 
     Raises:
         UserError: there are none, or a study has several conditions and none was chosen.
     """
-    frame = select_condition(load(folders), asked.condition)
-    require_trials(frame)
-    for folder, trials in frame.groupby("folder", sort=False):
-        names = trials["condition"].unique()
+    trials = load_trials(folders).under(request.condition)
+    require_trials(trials.frame)
+    for folder, rows in trials.frame.groupby("folder", sort=False):
+        names = rows["condition"].unique()
         if len(names) > 1:
-            told = ", ".join(names)
-            raise UserError(f"{folder} was run under several conditions: choose one of {told}")
-    return frame
+            raise UserError(
+                f"{folder} was run under several conditions: choose one of {', '.join(names)} "
+                "with --condition"
+            )
+    return trials
 
 
-def requested_metric(frame: pd.DataFrame, asked: FigureRequest) -> Quantity:
-    """The quantity asked for, or the study's first trained objective."""
-    return find_quantity(asked.metric or default_axes(frame)[1], frame)
+def requested_metric(trials: Trials, request: FigureRequest) -> Quantity:
+    """Return the requested quantity; the study's first trained objective by default."""
+    return trials.quantity(request.metric or trials.default_axes()[1])
 
 
-def architectures_with(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
-    """One row per architecture that has the quantity.
+def architectures_with(trials: Trials, quantity: Quantity) -> pd.DataFrame:
+    """Return one row per architecture that has the quantity.
 
     Raises:
-        UserError: none has.
+        UserError: no architecture has it.
     """
-    rows = aggregate(frame, {quantity.key: quantity.better})
+    rows = aggregate(trials, {quantity.key: quantity.better})
     rows = rows[rows[quantity.key].notna()]
     if rows.empty:
-        raise UserError(empty_figure_message(frame, quantity.key))
+        raise UserError(empty_figure_message(trials.frame, quantity.key))
     return rows
 
 

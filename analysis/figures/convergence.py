@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import moocore
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,17 +17,19 @@ from partialnas.analysis.figures.base import (
     load_requested_trials,
 )
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
-from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
+from partialnas.analysis.frames.arrays import Floats, Mask
 from partialnas.analysis.frames.seed_means import (
     FAILED_STATES,
     aggregate,
     architecture_codes,
     completed_mask,
 )
-from partialnas.analysis.pareto.front import finite_mask, front
+from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.front import front, reference_point
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
 from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
+from partialnas.analysis.stats.dominance import dominated_hypervolume, finite_mask
 from partialnas.runs.config.quantities import differs_by_seed, format_significant
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -48,30 +49,26 @@ _NARROW = 4.0
 _COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
 
 
-def convergence_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def convergence_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """The hypervolume of the front over finished trials and over device hours.
 
     Folders of one study's name are repeats: their median and quartiles, as far as the shortest
     went. All are measured from one reference point, that of the first study.
     """
-    frame = load_requested_trials(folders, asked)
-    objectives: Objectives = frame.attrs["objectives"]
+    trials = load_requested_trials(folders, request)
+    objectives = trials.objectives
     if not objectives:
         raise UserError("convergence needs objectives; the study states none")
-    frame = frame[~frame["baseline"]]
+    trials = trials.where(~trials.frame["baseline"])
+    frame = trials.frame
     if frame.empty:
-        raise UserError("nothing to draw: no architecture was searched, there are baselines alone")
-    frame.attrs["objectives"] = objectives
-    rows = front(frame, objectives)
-    corner = {
-        **rows.attrs["reference_point"],
-        **load_requested_trials(folders, asked).attrs["reference_point"],
-    }
+        raise UserError("nothing to draw: the study has baselines and no searched architecture")
+    rows = front(trials, objectives)
     if not rows["on_front"].any():
         raise UserError(empty_figure_message(frame, " and ".join(objectives)))
-    corner = {key: float(corner[key]) for key in objectives}
+    corner = reference_point(trials, rows, objectives)
     histories = [
-        _history(folder, frame[frame["folder"].eq(str(folder))], objectives, corner)
+        _history(folder, trials.where(frame["folder"].eq(str(folder))), corner)
         for folder in dict.fromkeys(folders)
     ]
     table = pd.concat(histories, ignore_index=True)
@@ -85,17 +82,16 @@ def convergence_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> Fi
     )
 
 
-def _history(
-    folder: Path, frame: pd.DataFrame, objectives: Objectives, corner: dict[str, float]
-) -> pd.DataFrame:
-    """The hypervolume after each of at most 200 numbers of finished trials."""
+def _history(folder: Path, trials: Trials, corner: dict[str, float]) -> pd.DataFrame:
+    """Return the hypervolume at up to 200 numbers of finished trials."""
+    frame = trials.frame
     with Ledger.open(folder) as ledger:
         finished = {row.number: row.finished for row in ledger.trials() if row.finished}
     ended = frame[frame["trial"].isin(finished)]
     ended = ended.iloc[np.argsort(ended["trial"].map(finished).to_numpy(str), kind="stable")]
     steps = np.unique(np.linspace(1, len(ended), min(len(ended), _MOST_STEPS)).round().astype(int))
     hours = ended["seconds"].fillna(0).cumsum().to_numpy() / _SECONDS_PER_HOUR
-    covered = _covered(ended, steps, objectives, corner)
+    covered = _covered(trials.with_frame(ended), steps, corner)
     return pd.DataFrame(
         {
             "study": frame["study"].iloc[0] if len(frame) else folder.name,
@@ -107,29 +103,29 @@ def _history(
     )
 
 
-def _covered(
-    ended: pd.DataFrame, steps: Integers, objectives: Objectives, corner: dict[str, float]
-) -> list[float]:
+def _covered(trials: Trials, steps: Integers, corner: dict[str, float]) -> list[float]:
+    ended, objectives = trials.frame, trials.objectives
     keys = [*objectives]
     counts = completed_mask(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
     code = architecture_codes(ended).to_numpy()
     values = ended[keys].to_numpy(float, copy=True)
-    usable = counts & finite_mask(values) & _feasible(ended, objectives)
-    found = []
+    usable = counts & finite_mask(values) & _feasible(trials)
+    reference = [corner[key] for key in keys]
+    volumes = []
     for step in steps:
         chosen = usable[:step]
         means = _means(values[:step][chosen], code[:step][chosen])
-        found.append(hypervolume_of_points(means, objectives, corner))
-    return found
+        volumes.append(dominated_hypervolume(means, reference, objectives))
+    return volumes
 
 
-def _feasible(ended: pd.DataFrame, objectives: Objectives) -> Mask:
-    """Of each trial whether its network satisfies the study's limits."""
-    rows = aggregate(ended, objectives)
+def _feasible(trials: Trials) -> Mask:
+    """Return for each trial whether its network satisfies the study's limits."""
+    rows = aggregate(trials, trials.objectives)
     if "feasible" not in rows:
-        return np.ones(len(ended), dtype=bool)
-    known = dict(zip(rows["digest"], rows["feasible"], strict=True))
-    return np.array([known.get(digest, False) for digest in ended["digest"]], dtype=bool)
+        return np.ones(len(trials.frame), dtype=bool)
+    feasible = dict(zip(rows["digest"], rows["feasible"], strict=True))
+    return np.array([feasible.get(digest, False) for digest in trials.frame["digest"]], dtype=bool)
 
 
 def _means(values: Floats, code: Integers) -> Floats:
@@ -140,19 +136,6 @@ def _means(values: Floats, code: Integers) -> Floats:
     number = np.bincount(place)
     columns = [np.bincount(place, weights=column) / number for column in values.T]
     return np.column_stack(columns)
-
-
-def hypervolume_of_points(
-    points: Floats, objectives: Objectives, corner: dict[str, float]
-) -> float:
-    """The volume between points and a corner; of one objective the length."""
-    if not len(points):
-        return 0.0
-    sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
-    at = np.array([corner[key] for key in objectives]) * sign
-    if len(sign) == 1:
-        return float(max(0.0, at[0] - (points * sign).min()))
-    return float(moocore.hypervolume(points * sign, ref=at))
 
 
 def _lines(table: pd.DataFrame, by: str) -> pd.DataFrame:

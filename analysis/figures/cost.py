@@ -13,6 +13,7 @@ from partialnas.analysis.figures.base import (
     load_requested_trials,
     network_labels,
 )
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
@@ -39,14 +40,13 @@ _COLOURS = dict(
 )  # fmt: skip
 
 
-def cost_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """What the blocks of chosen networks cost, by closed formula; without a choice, of the front.
 
     A trial with learned ratios stands for the static network that it has become. Models of timm
     are left out: their inside is not known.
     """
-    frame = load_requested_trials(folders, asked)
-    chosen = _chosen(frame, asked)
+    chosen = _chosen(load_requested_trials(folders, request), request)
     chosen = chosen.assign(label=network_labels(chosen))
     studies = chosen.groupby("folder", sort=False)
     table = pd.concat([_of_study(Path(str(folder)), own) for folder, own in studies])
@@ -63,17 +63,18 @@ def cost_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpe
     )
 
 
-def _chosen(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
-    """One trial of each network shown."""
+def _chosen(trials: Trials, request: FigureRequest) -> pd.DataFrame:
+    """Return one trial of each network that the figure shows."""
+    frame = trials.frame
     first = frame.drop_duplicates(["folder", "digest"])
-    if asked.trials:
-        numbers = asked.trial_numbers()
+    if request.trials:
+        numbers = request.trial_numbers()
         absent = {*numbers} - {*frame["trial"]}
         if absent:
             raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
         return frame[frame["trial"].isin(numbers)].drop_duplicates(["folder", "digest"])
     try:
-        points = pareto_table(frame)
+        points = pareto_table(trials)
     except UserError:  # no front: the first networks that there are
         return first.head(_MOST_NETWORKS)
     wanted = points[points["on_front"] | points["family"].ne("")].head(_MOST_NETWORKS)

@@ -37,16 +37,16 @@ _MOST_STEPS = 400
 _COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
 
 
-def edf_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """The empirical distribution of errors, a line for each study, with bootstrap bands.
 
     An accuracy in percent stands as its error, 100 less it; of a quantity that is better large the
     share that is at least so large is shown. Architectures of the search count, once each, with
     the means over their seeds; baselines do not.
     """
-    frame = load_requested_trials(folders, asked)
-    quantity = requested_metric(frame, asked)
-    rows = architectures_with(frame, quantity)
+    trials = load_requested_trials(folders, request)
+    quantity = requested_metric(trials, request)
+    rows = architectures_with(trials, quantity)
     searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
     errors = _error(searched[quantity.key].to_numpy(float), quantity)
     table = pd.concat(
@@ -62,7 +62,7 @@ def edf_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec
     return FigureSpec(
         table=table,
         readable=_readable(table),
-        caption=_caption(frame, searched, quantity),
+        caption=_caption(trials.frame, searched, quantity),
         plot_data=table[["study", "error", "share", "low", "high"]],
         draw=partial(_draw, table, quantity),
     )

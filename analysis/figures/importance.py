@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 _ROW, _AROUND = 0.24, 0.75
 
 
-def importance_figure_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """How much each axis matters for one quantity, see `analysis.importance`."""
-    frame = load_requested_trials(folders, asked)
-    quantity = requested_metric(frame, asked)
-    rows = architectures_with(frame, quantity)
+    trials = load_requested_trials(folders, request)
+    quantity = requested_metric(trials, request)
+    rows = architectures_with(trials, quantity)
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
-    table = permutation_importance(encode_levels(chosen), rows[quantity.key].to_numpy(float))
-    explained = table.attrs["explained"]
+    levels, values = encode_levels(chosen), rows[quantity.key].to_numpy(float)
+    table, explained = permutation_importance(levels, values)
     table.insert(1, "levels", [chosen[axis].nunique() for axis in table["axis"]])
     interval = zip(table["low"], table["high"], strict=True)
     readable = pd.DataFrame(
@@ -104,7 +104,9 @@ _SHUFFLES = 3
 _MOST_ROWS = 4000
 
 
-def permutation_importance(levels: pd.DataFrame, values: Floats, *, seed: int = 0) -> pd.DataFrame:
+def permutation_importance(
+    levels: pd.DataFrame, values: Floats, *, seed: int = 0
+) -> tuple[pd.DataFrame, float]:
     """The share of held-out variance that a forest no longer explains when an axis is shuffled.
 
     A random forest (Breiman 2001) learns the values from the levels of four fifths of the
@@ -118,8 +120,8 @@ def permutation_importance(levels: pd.DataFrame, values: Floats, *, seed: int = 
         seed: of everything drawn.
 
     Returns:
-        `axis`, `permutation_importance` (mean over the repeats), `low` and `high` (2.5 and 97.5 percent of
-        them), the most important first. `attrs["explained"]` is the mean held-out R².
+        The table with `axis`, `importance` (mean over the repeats), `low` and `high` (their 2.5
+        and 97.5 percentiles), the most important axis first; and the mean held-out R².
 
     Raises:
         UserError: fewer than 12 architectures, or values that are all the same.
@@ -142,8 +144,7 @@ def permutation_importance(levels: pd.DataFrame, values: Floats, *, seed: int = 
         {"axis": [*levels.columns], "importance": drops.mean(axis=0), "low": low, "high": high}
     )
     table = table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
-    table.attrs["explained"] = float(np.mean([explained for _, explained in repeats]))
-    return table
+    return table, float(np.mean([explained for _, explained in repeats]))
 
 
 def _once(data: Floats, values: Floats, generator: np.random.Generator) -> tuple[Floats, float]:

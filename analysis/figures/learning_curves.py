@@ -15,7 +15,7 @@ from partialnas.analysis.figures.base import (
     requested_metric,
 )
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
-from partialnas.analysis.frames.columns import find_quantity
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
@@ -33,11 +33,12 @@ _COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES))
 _KEYS = ("val_nll", "val_accuracy", "train_nll")
 
 
-def learning_curves_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """One quantity after every epoch; trials that failed end where they failed."""
-    frame = load_requested_trials(folders, asked)
-    quantity = _quantity(frame, asked)
-    named = _named(frame, asked)
+    requested = load_requested_trials(folders, request)
+    frame = requested.frame
+    quantity = _quantity(requested, request)
+    named = _named(requested, request)
     others = frame[~frame["key"].isin(named["key"])]
     others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
     labels = network_labels(frame)
@@ -67,25 +68,28 @@ def learning_curves_spec(folders: Sequence[Path], asked: FigureRequest) -> Figur
     )
 
 
-def _quantity(frame: pd.DataFrame, asked: FigureRequest) -> Quantity:
-    found = requested_metric(frame, asked)
-    if found.key in _KEYS:
-        return found
-    if asked.metric:
-        raise UserError(f"{found.key}: has no curve, there are those of {', '.join(_KEYS)}")
-    return find_quantity("val_nll", frame)
+def _quantity(trials: Trials, request: FigureRequest) -> Quantity:
+    quantity = requested_metric(trials, request)
+    if quantity.key in _KEYS:
+        return quantity
+    if request.metric:
+        raise UserError(
+            f"{quantity.key}: no learning curves; they are recorded for {', '.join(_KEYS)}"
+        )
+    return trials.quantity("val_nll")
 
 
-def _named(frame: pd.DataFrame, asked: FigureRequest) -> pd.DataFrame:
+def _named(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     """The trials highlighted: those asked for, else of at most six members of the fronts."""
-    if asked.trials:
-        numbers = asked.trial_numbers()
+    frame = trials.frame
+    if request.trials:
+        numbers = request.trial_numbers()
         absent = {*numbers} - {*frame["trial"]}
         if absent:
             raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
         return frame[frame["trial"].isin(numbers)]
     try:
-        points = pareto_table(frame)
+        points = pareto_table(trials)
     except UserError:
         return frame[:0]
     members = points[points["on_front"]].head(_MOST_NAMED)

@@ -17,8 +17,7 @@ from partialnas.analysis.figures.base import (
 )
 from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
-from partialnas.analysis.frames.columns import find_quantity
-from partialnas.analysis.frames.selection import default_axes
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels, elide
@@ -43,19 +42,19 @@ _PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
 _CHARACTER = 0.62
 
 
-def parallel_coordinates_spec(folders: Sequence[Path], asked: FigureRequest) -> FigureSpec:
+def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """The choices and the objectives of architectures, a line for each.
 
     Axes stand one below the other, so that names and levels have room in a column. The objectives
     are the study's; with `metric` it stands in the place of its trained ones.
     """
-    frame = load_requested_trials(folders, asked)
-    quantities = _objectives(frame, asked)
+    trials = load_requested_trials(folders, request)
+    quantities = _objectives(trials, request)
     objectives = {quantity.key: quantity.better for quantity in quantities}
-    rows = front(frame, objectives)
+    rows = front(trials, objectives)
     rows = rows[~rows["baseline"] & rows["rank"].notna()]
     if rows.empty:
-        raise UserError(empty_figure_message(frame, " and ".join(objectives)))
+        raise UserError(empty_figure_message(trials.frame, " and ".join(objectives)))
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     named = rows.assign(label=network_labels(rows))[
@@ -76,12 +75,12 @@ def parallel_coordinates_spec(folders: Sequence[Path], asked: FigureRequest) -> 
     )
 
 
-def _objectives(frame: pd.DataFrame, asked: FigureRequest) -> list[Quantity]:
-    across, up = default_axes(frame)
-    keys = [*frame.attrs["objectives"]] or [across, up]
-    if asked.metric:
-        keys = [across, asked.metric]
-    return [find_quantity(key, frame) for key in dict.fromkeys(keys)]
+def _objectives(trials: Trials, request: FigureRequest) -> list[Quantity]:
+    across, up = trials.default_axes()
+    keys = [*trials.objectives] or [across, up]
+    if request.metric:
+        keys = [across, request.metric]
+    return [trials.quantity(key) for key in dict.fromkeys(keys)]
 
 
 def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials
+from partialnas.analysis.frames.trials import Trials
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalRow
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
@@ -25,7 +26,7 @@ class _Asked(NamedTuple):
     seed: int | None
 
 
-def load_arm_trials(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
+def load_arm_trials(folder: str | Path, *, stage: str = "") -> Trials:
     """One row per arm and seed, with the columns of `load`.
 
     Two arms that train the same network alike are trained once: their trials stand here under both.
@@ -40,7 +41,8 @@ def load_arm_trials(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
         MachineError: it is damaged.
     """
     folder = Path(folder)
-    frame = load(folder, stage=stage)
+    trials = load_trials(folder, stage=stage)
+    frame = trials.frame
     with Ledger.open(folder) as ledger:
         asked = [
             _asked(row)
@@ -55,9 +57,7 @@ def load_arm_trials(folder: str | Path, *, stage: str = "") -> pd.DataFrame:
     order = {arm: index for index, arm in enumerate(dict.fromkeys(taken.values()))}
     position = rows["arm"].map(order)
     rows = rows.assign(_at=position).sort_values(["_at", "condition", "seed"], kind="stable")
-    rows = rows.drop(columns="_at").reset_index(drop=True)
-    rows.attrs = frame.attrs
-    return rows
+    return trials.with_frame(rows.drop(columns="_at").reset_index(drop=True))
 
 
 def _asked(row: ProposalRow) -> _Asked:

@@ -1,6 +1,7 @@
 """Columns of trial tables: which of them are quantities, and the names of networks."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -19,22 +20,22 @@ _NOT_QUANTITIES = frozenset(
 )
 
 
-def find_quantity(name: str, frame: pd.DataFrame) -> Quantity:
-    """The quantity that `name` asks for: `KEY`, or `KEY:min` / `KEY:max` to say what is better.
+def find_quantity(
+    name: str, frame: pd.DataFrame, objectives: Mapping[str, Direction] | None = None
+) -> Quantity:
+    """Return the quantity that `name` asks for: `KEY`, or `KEY:min` / `KEY:max` for a direction.
 
-    A user's own metric is a quantity too; its direction is told in `name` or was stated by the
-    study's objectives (`frame.attrs["objectives"]`).
+    A user's own metric is a quantity too; `name` or the study's objectives state its direction.
 
     Raises:
-        UserError: the frame has no such numbers, or nobody said which direction is better.
+        UserError: the frame has no such numbers, or nothing states which direction is better.
     """
     key, _, direction = name.partition(":")
     if key not in known_quantities(frame):
         raise UserError(_unknown(key, known_quantities(frame)))
     registered = QUANTITIES.get(key)
     if not direction:
-        stated = frame.attrs.get("objectives", {}).get(key, "")
-        direction = registered.better if registered else stated
+        direction = registered.better if registered else (objectives or {}).get(key, "")
     if direction not in ("min", "max"):
         raise UserError(f"{name}: which is better? Write {key}:min or {key}:max")
     plain = registered or Quantity(key=key, name=key, better="min")

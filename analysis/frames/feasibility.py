@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.trials import Limits
 from partialnas.runs.config.metric_limits import Limit
-
-Limits = Mapping[str, Mapping[str, Any]]
-"""By the folder of each study the limits that it states, as plain data."""
 
 
 def add_feasible_column(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity, known_quantities
 from partialnas.analysis.frames.feasibility import add_feasible_column
+from partialnas.analysis.frames.trials import Trials, as_trials
 from partialnas.runs.config.quantities import differs_by_seed
 from partialnas.space.errors import UserError
 
@@ -18,7 +19,7 @@ FAILED_STATES = ("failed", "timeout")
 _PER_TRIAL = ("key", "seed", "state", "reason", "warnings")
 
 
-def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     """One row per architecture of each study and condition, in the order of their first trials.
 
     The networks of one arm make one row, also where each seed has its own (learned ratios, and what
@@ -34,8 +35,9 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     Raises:
         UserError: there are no trials, or an objective is unknown.
     """
-    require_trials(frame)
-    frame = frame[frame["state"].ne("early")]
+    trials = as_trials(trials)
+    require_trials(trials.frame)
+    frame = trials.frame[trials.frame["state"].ne("early")]
     if frame.empty:
         raise UserError("no network has been trained in full yet: let the search go on")
     if not objectives:
@@ -47,14 +49,15 @@ def aggregate(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
     values = frame[trained].astype(float).where(counts).groupby(code)
     facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore")
     if len(code) == code.max() + 1:  # one trial each: nothing to put together
-        return _of_single_trials(frame, facts, counts, trained)
+        rows = _of_single_trials(frame, facts, counts, trained)
+        return add_feasible_column(rows, trials.limits)
     facts = facts.groupby(code).first()
     for key in _averaged(frame, trained):
         facts[key] = _mean(frame[key], code)
     n = counts.groupby(code).sum().rename("n")
     failed = frame["state"].isin(FAILED_STATES).groupby(code).sum().rename("failed")
     rows = pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
-    return add_feasible_column(rows, frame.attrs.get("limits", {}))
+    return add_feasible_column(rows, trials.limits)
 
 
 def _of_single_trials(
@@ -65,8 +68,7 @@ def _of_single_trials(
     n = counts.astype("int64").rename("n")
     failed = frame["state"].isin(FAILED_STATES).astype("int64").rename("failed")
     spreads = pd.DataFrame(np.nan, index=frame.index, columns=[f"{key}_sd" for key in trained])
-    rows = pd.concat([facts, n, failed, values, spreads], axis=1).reset_index(drop=True)
-    return add_feasible_column(rows, frame.attrs.get("limits", {}))
+    return pd.concat([facts, n, failed, values, spreads], axis=1).reset_index(drop=True)
 
 
 def architecture_codes(frame: pd.DataFrame) -> "pd.Series[int]":

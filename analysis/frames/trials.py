@@ -92,9 +92,7 @@ class Trials:
         trials = self.where(self.frame["condition"].eq(condition))
         if trials.frame.empty:
             names = ", ".join(filter(None, self.frame["condition"].unique())) or "none"
-            raise UserError(
-                f"no trial was run under condition {condition!r}; conditions: {names}"
-            )
+            raise UserError(f"no trial was run under condition {condition!r}; conditions: {names}")
         return trials
 
     def default_axes(self) -> tuple[str, str]:

@@ -8,7 +8,7 @@
 # %%
 from pathlib import Path
 
-from partialnas.analysis import export, front, hypervolume, load, pareto_table
+from partialnas.analysis import export, front, hypervolume, load, load_trials, pareto_table
 from partialnas.analysis.figures.kinds import study_figure
 
 try:
@@ -49,7 +49,7 @@ print(failed[["trial", "name", "reason"]].to_string(index=False) if len(failed) 
 # machine with other work, so that its speeds are marked.
 
 # %%
-objectives = trials.attrs["objectives"]
+objectives = load_trials(STUDY).objectives
 found = front(trials, objectives)
 best = found[found["on_front"]].sort_values("throughput_img_s")
 print(best[["name", "arm", *objectives, "macs", "noisy"]].to_string(index=False))

@@ -6,7 +6,9 @@ import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.front import feasible_points, finite_mask
+from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.stats.dominance import finite_mask
 from partialnas.space.errors import UserError
 
 SHARES = (25, 50, 75)
@@ -15,7 +17,7 @@ SHARES = (25, 50, 75)
 _FEWEST = 2
 
 
-def attainment_surfaces(frame: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+def attainment_surfaces(trials: Trials, objectives: Objectives) -> pd.DataFrame:
     """The surfaces that a share of repeated searches attains (empirical attainment function).
 
     The folders of one study's name are its repeats. A search attains a point that one of its
@@ -23,7 +25,7 @@ def attainment_surfaces(frame: pd.DataFrame, objectives: Objectives) -> pd.DataF
     count. Of n searches the surface of 50 % is what at least half of them attain.
 
     Args:
-        frame: the trials of the repeats, as `load` gives them.
+        trials: trials of the repeats.
         objectives: two quantities, and which way each is better.
 
     Returns:
@@ -33,7 +35,7 @@ def attainment_surfaces(frame: pd.DataFrame, objectives: Objectives) -> pd.DataF
     Raises:
         UserError: a study has no repeats, or nothing that has both objectives.
     """
-    rows = aggregate(frame, objectives)
+    rows = aggregate(trials, objectives)
     rows = rows[~rows["baseline"]]
     parts = [
         _surfaces(study, rows[rows["study"].eq(study)], objectives)

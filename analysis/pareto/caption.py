@@ -11,8 +11,9 @@ from partialnas.analysis.formats.caption_sentences import (
 )
 from partialnas.analysis.frames.feasibility import feasibility_sentence
 from partialnas.analysis.frames.seed_means import architecture_codes
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front_probability import front_probability_sentence
-from partialnas.analysis.pareto.table import NOISE_NOTE
+from partialnas.analysis.pareto.table import NOISE_NOTE, ParetoTable
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.runs.config.quantities import Quantity
 
@@ -20,40 +21,38 @@ if TYPE_CHECKING:
     from partialnas.analysis.pareto.plot import ParetoPlotOptions
 
 
-def pareto_caption(
-    frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity, extras: "ParetoPlotOptions"
-) -> str:
-    """The caption of a Pareto figure: everything that a paper's checklist asks of it.
+def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOptions") -> str:
+    """Return the caption of a Pareto figure, with what checklists of conferences ask for.
 
     Args:
-        frame: the trials that the figure was made from, reference families included.
-        table: their Pareto table.
-        x: the quantity across.
-        y: the quantity upwards.
-        extras: what else the figure shows.
+        trials: trials that the figure was made from, reference families included.
+        points: their Pareto table.
+        options: what the figure shows besides points and fronts.
     """
-    own, trials = table[table["folder"].ne("")], frame[frame["folder"].ne("")]
+    table, x, y = points.rows, points.x, points.y
+    own, frame = table[table["folder"].ne("")], trials.frame[trials.frame["folder"].ne("")]
     sources = (x.source, y.source)
     sentences = [
         _subject(own, x, y) if len(own) else f"{y.label} against {x.label}.",
         _references(table),
         _seeds(own, "point") if len(own) and "trained" in sources else "",
         _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
-        feasibility_sentence(own, frame.attrs.get("limits", {})),
-        _surfaces(extras.surfaces),
-        _chances(table, measured="measured" in sources, asked=extras.probability),
-        _area(table, extras.size),
+        feasibility_sentence(own, trials.limits),
+        _surfaces(options.surfaces),
+        _chances(table, measured="measured" in sources, requested=options.probability),
+        _area(table, options.size),
         *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
-        "Arrows on the edge: dominated architectures far off the rest." if extras.clip else "",
+        "Arrows on the edge: dominated architectures far off the rest." if options.clip else "",
         *(_device(table, q) for q in (x, y)),
-        _absent(frame, table),
-        compute_sentence(trials) if len(trials) else "",
+        _absent(trials.frame, table),
+        compute_sentence(frame) if len(frame) else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
-    """The caption of a table of the front, see `pareto_caption`: it has rows, and no bars."""
+def front_caption(trials: Trials, points: ParetoTable) -> str:
+    """Return the caption of a table of the front, see `pareto_caption`."""
+    table, x, y = points.rows, points.x, points.y
     sources = (x.source, y.source)
     spread = f"{y.key}_sd" in table and table[f"{y.key}_sd"].notna().any()
     sentences = [
@@ -61,11 +60,11 @@ def front_caption(frame: pd.DataFrame, table: pd.DataFrame, x: Quantity, y: Quan
         _seeds(table, "row") if "trained" in sources else "",
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _marks(table, measured=False) if table["on_front"].any() else "",
-        feasibility_sentence(table, frame.attrs.get("limits", {})),
+        feasibility_sentence(table, trials.limits),
         NOISE_NOTE if table["noisy"].any() else "",
         *(_device(table, q) for q in (x, y)),
-        _absent(frame, table),
-        compute_sentence(frame),
+        _absent(trials.frame, table),
+        compute_sentence(trials.frame),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -103,11 +102,11 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     )
 
 
-def _chances(table: pd.DataFrame, *, measured: bool, asked: bool) -> str:
+def _chances(table: pd.DataFrame, *, measured: bool, requested: bool) -> str:
     if table["front_probability"].notna().any():
         return front_probability_sentence(measured=measured)
     unknown = "Probability of being on the front: not known, for no architecture has two seeds."
-    return unknown if asked else ""
+    return unknown if requested else ""
 
 
 def _area(table: pd.DataFrame, size: Quantity | None) -> str:

@@ -9,22 +9,21 @@ import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
-from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.selection import select_condition
+from partialnas.analysis.frames.trials import Trials, as_trials
 from partialnas.analysis.pareto.attainment import attainment_surfaces
 from partialnas.analysis.pareto.caption import pareto_caption
 from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
 from partialnas.analysis.pareto.references import load_reference_families, require_same_task
 from partialnas.analysis.pareto.table import (
     NOISE_NOTE,
+    ParetoTable,
     format_pareto_table,
-    pareto_table,
+    make_pareto_table,
     plot_columns,
 )
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
-from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
 _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
@@ -84,7 +83,7 @@ class ParetoOptions:
 
 
 def pareto_figure(
-    frame: pd.DataFrame,
+    trials: Trials | pd.DataFrame,
     path: Path | str,
     *,
     x: str | None = None,
@@ -100,8 +99,8 @@ def pareto_figure(
     and as Markdown, with front, baselines and caption.
 
     Args:
-        frame: the trials of one or several studies, as `load` gives them; of none for reference
-            families alone.
+        trials: trials of one or several studies, as `load` or `load_trials` returns them;
+            without rows for reference families alone.
         path: the figure's file.
         x: the quantity across, as `KEY` or `KEY:min` / `KEY:max`; see `default_axes`.
         y: the quantity upwards.
@@ -118,14 +117,14 @@ def pareto_figure(
     path = Path(path)
     check_suffix(path)
     table, caption, artefact = pareto_artefact(
-        frame, x=x, y=y, condition=condition, style=style, width=width, options=options
+        as_trials(trials), x=x, y=y, condition=condition, style=style, width=width, options=options
     )
     files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
-    return ParetoFigure(table=table, caption=caption, files=files)
+    return ParetoFigure(table=table.rows, caption=caption, files=files)
 
 
 def pareto_artefact(
-    frame: pd.DataFrame,
+    trials: Trials,
     *,
     x: str | None = None,
     y: str | None = None,
@@ -133,26 +132,30 @@ def pareto_artefact(
     style: StyleName = "cvpr",
     width: Width | None = None,
     options: ParetoOptions | None = None,
-) -> tuple[pd.DataFrame, str, Artefact]:
-    """The table, the caption, and the files of a Pareto figure; see `pareto_figure`."""
+) -> tuple[ParetoTable, str, Artefact]:
+    """Return the table, the caption and the files of a Pareto figure; see `pareto_figure`."""
     options = options or ParetoOptions()
     find_style(style, width)
-    timing = frame.attrs.get("timing")
-    arguments = drop_none(x=x, y=y, condition=condition, style=style, width=width, timing=timing)
-    frame = select_condition(frame, condition)
-    whole = _with_references(frame, options)
-    table = pareto_table(whole, x, y)
-    across, up = table.attrs["x"], table.attrs["y"]
-    require_same_task(frame, whole.iloc[len(frame) :], (across, up))
-    extras = _extras(frame, whole, (across, up), options)
-    caption = pareto_caption(whole, table, across, up, extras)
+    arguments = drop_none(
+        x=x, y=y, condition=condition, style=style, width=width, timing=trials.timing
+    )
+    trials = trials.under(condition)
+    everything = _with_references(trials, options)
+    table = make_pareto_table(everything, x, y)
+    references = everything.frame.iloc[len(trials.frame) :]
+    require_same_task(trials.frame, references, (table.x, table.y))
+    plot_options = _plot_options(trials, everything, table, options)
+    caption = pareto_caption(everything, table, plot_options)
     artefact = Artefact(
-        studies=frame.attrs.get("studies", ()),
+        studies=trials.studies,
         query=Query(verb="pareto", arguments=arguments | options.arguments()),
-        texts={".csv": frame_to_csv(table), ".md": _told(table, extras, caption)},
+        texts={
+            ".csv": frame_to_csv(table.rows),
+            ".md": _markdown(table, plot_options, caption),
+        },
         drawing=Drawing(
-            draw=lambda look: draw_pareto(table, across, up, look, extras),
-            plot_data=_shown(table, across, up, extras),
+            draw=lambda look: draw_pareto(table, look, plot_options),
+            plot_data=_plot_data(table, plot_options),
             style=style,
             width=width,
         ),
@@ -160,31 +163,26 @@ def pareto_artefact(
     return table, caption, artefact
 
 
-def _with_references(frame: pd.DataFrame, options: ParetoOptions) -> pd.DataFrame:
-    """The trials, and below them the reference families as rows of their own."""
+def _with_references(trials: Trials, options: ParetoOptions) -> Trials:
+    """Return the trials followed by the rows of the reference families."""
     if not (options.families or options.timm_results):
-        require_trials(frame)
-        return frame
-    more = load_reference_families(options.families, options.timm_results)
-    if frame.empty:
-        return more
-    whole = pd.concat([frame, more], ignore_index=True)
-    whole.attrs = frame.attrs
-    return whole
+        require_trials(trials.frame)
+        return trials
+    references = load_reference_families(options.families, options.timm_results)
+    if trials.frame.empty:
+        return Trials(frame=references)
+    return trials.with_frame(pd.concat([trials.frame, references], ignore_index=True))
 
 
-def _extras(
-    frame: pd.DataFrame,
-    whole: pd.DataFrame,
-    axes: tuple[Quantity, Quantity],
-    options: ParetoOptions,
+def _plot_options(
+    trials: Trials, everything: Trials, table: ParetoTable, options: ParetoOptions
 ) -> ParetoPlotOptions:
     surfaces = None
     if options.attainment:
-        require_trials(frame)
-        surfaces = attainment_surfaces(frame, {quantity.key: quantity.better for quantity in axes})
+        require_trials(trials.frame)
+        surfaces = attainment_surfaces(trials, table.objectives)
     return ParetoPlotOptions(
-        size=find_quantity(options.size, whole) if options.size else None,
+        size=everything.quantity(options.size) if options.size else None,
         log=options.scales(),
         clip=options.clip,
         probability=options.probability,
@@ -192,21 +190,20 @@ def _extras(
     )
 
 
-def _told(table: pd.DataFrame, extras: ParetoPlotOptions, caption: str) -> str:
+def _markdown(table: ParetoTable, options: ParetoPlotOptions, caption: str) -> str:
     shown = format_pareto_table(table)
     noise = [NOISE_NOTE] if "~" in shown.to_string() else []
-    surfaces = [] if extras.surfaces is None else [frame_to_markdown(extras.surfaces)]
-    return "\n".join(f"{each}\n" for each in [frame_to_markdown(shown), *noise, *surfaces, caption])
+    surfaces = [] if options.surfaces is None else [frame_to_markdown(options.surfaces)]
+    parts = [frame_to_markdown(shown), *noise, *surfaces, caption]
+    return "\n".join(f"{part}\n" for part in parts)
 
 
-def _shown(
-    table: pd.DataFrame, x: Quantity, y: Quantity, extras: ParetoPlotOptions
-) -> pd.DataFrame:
-    """The numbers that the figure shows: those of points, then those of surfaces."""
-    columns = plot_columns(x, y)
-    if extras.size and extras.size.key not in columns:
-        columns.append(extras.size.key)
-    points = table[columns]
-    if extras.surfaces is None:
+def _plot_data(table: ParetoTable, options: ParetoPlotOptions) -> pd.DataFrame:
+    """Return the numbers that the figure shows: those of points, then those of surfaces."""
+    columns = plot_columns(table.x, table.y)
+    if options.size and options.size.key not in columns:
+        columns.append(options.size.key)
+    points = table.rows[columns]
+    if options.surfaces is None:
         return points
-    return pd.concat([points, extras.surfaces], ignore_index=True)
+    return pd.concat([points, options.surfaces], ignore_index=True)

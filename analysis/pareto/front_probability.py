@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import moocore
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
 from partialnas.analysis.frames.seed_means import architecture_codes, completed_mask
-from partialnas.analysis.pareto.front import feasible_points, finite_mask
+from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import differs_by_seed
 
 DRAWS = 2000
@@ -91,7 +91,7 @@ def simulate_fronts(
     for _ in range(DRAWS):
         noise = generator.standard_normal((len(near), len(sign)))
         drawn = means[near] + np.einsum("nij,nj->ni", roots[near], noise)
-        hits += moocore.is_nondominated(drawn, keep_weakly=True)
+        hits += non_dominated(drawn)
     chances = np.zeros(len(points))
     chances[near] = hits / DRAWS
     return chances
@@ -107,8 +107,8 @@ def _roots(covariances: Floats) -> Floats:
 def _within_reach(means: Floats, spreads: Floats) -> Mask:
     """Which points might be on a front: at their best no rival at its worst beats them."""
     best, worst = means - _FAR * spreads, means + _FAR * spreads
-    edge = worst[moocore.is_nondominated(worst)]
-    near = np.ones(len(means), dtype=bool)
+    edge = worst[non_dominated(worst, keep_duplicates=False)]
+    near: Mask = np.ones(len(means), dtype=bool)
     for start in range(0, len(best), _BLOCK):
         part = best[start : start + _BLOCK, None, :]
         near[start : start + _BLOCK] = ~(edge[None] < part).all(axis=2).any(axis=1)

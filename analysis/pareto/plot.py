@@ -10,6 +10,7 @@ import pandas as pd
 
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
+from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.plotting.axes import (
     AxisName,
     configure_axis,
@@ -77,15 +78,12 @@ class ParetoPlotOptions:
 
 
 def draw_pareto(
-    table: pd.DataFrame,
-    x: Quantity,
-    y: Quantity,
-    style: Style,
-    extras: ParetoPlotOptions | None = None,
+    pareto: ParetoTable, style: Style, extras: ParetoPlotOptions | None = None
 ) -> "Figure":
-    """The figure of a Pareto table; to be called inside `style.drawing`."""
+    """Return the figure of a Pareto table; call it inside `figure_style`."""
     from matplotlib.figure import Figure
 
+    table, x, y = pareto.rows, pareto.x, pareto.y
     extras = extras or ParetoPlotOptions()
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
@@ -186,7 +184,10 @@ def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
         return
     crowded = len(cloud) > _CROWD
     plain = _SMALL if crowded else _DOMINATED
-    look: dict[str, Any] = {"linewidths": 0.5, "alpha": 0.5 if crowded or areas.has_quantity else 0.7}
+    look: dict[str, Any] = {
+        "linewidths": 0.5,
+        "alpha": 0.5 if crowded or areas.has_quantity else 0.7,
+    }
     axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"dominated ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):

@@ -1,16 +1,18 @@
 """The table of a Pareto figure: architectures with fronts, error bars and names."""
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
-from partialnas.analysis.frames.columns import find_quantity, network_names
+from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
-from partialnas.analysis.frames.selection import default_axes
-from partialnas.analysis.pareto.front import feasible_points, finite_mask, non_dominated
+from partialnas.analysis.frames.trials import Trials, as_trials
+from partialnas.analysis.pareto.front import feasible_points
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
+from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.space.errors import UserError
 
@@ -26,22 +28,56 @@ NOISE_NOTE = "~ before a timing: noisy, the machine was not quiet or its interva
 """What the mark in tables means."""
 
 
-def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None) -> pd.DataFrame:
-    """What the Pareto figure shows: one row per architecture, each study's front first.
+@dataclass(frozen=True)
+class ParetoTable:
+    """Architectures of a Pareto figure, and the quantities on its axes.
 
-    A baseline (a named arm beside a search) is compared with the front, never part of it; neither
-    is a network that violates a limit of its study, which the column `feasible` tells. `_low`
-    and `_high` are the ends of the error bars: one standard deviation over seeds for a trained
-    quantity, the 95 % interval for a measured one. `front_probability` is how sure a place on the
-    front is, see `analysis.front_probability`. `attrs` holds the quantities `x` and `y`.
+    Attributes:
+        rows: one row per architecture, see `pareto_table`.
+        x: quantity on the horizontal axis.
+        y: quantity on the vertical axis.
+    """
+
+    rows: pd.DataFrame
+    x: Quantity
+    y: Quantity
+
+    @property
+    def objectives(self) -> Objectives:
+        """Both quantities and their directions."""
+        return {self.x.key: self.x.better, self.y.key: self.y.better}
+
+
+def pareto_table(
+    trials: Trials | pd.DataFrame, x: str | None = None, y: str | None = None
+) -> pd.DataFrame:
+    """Return the table of a Pareto figure: one row per architecture, each study's front first.
+
+    A baseline (a named arm of a search) is compared with the front and never part of it; nor is a
+    network that violates a limit of its study (column `feasible`). `_low` and `_high` are the ends
+    of the error bars: one standard deviation over seeds for a trained quantity, the 95 % interval
+    for a measured one. `front_probability` is the probability of being on the front (see
+    `front_probability`).
+
+    Args:
+        trials: trials of one or several studies, as `load` or `load_trials` returns them.
+        x: quantity on the horizontal axis, as `KEY` or `KEY:min` / `KEY:max`; the default is
+            `Trials.default_axes`.
+        y: quantity on the vertical axis.
 
     Raises:
         UserError: nothing to draw, an unknown quantity, or several conditions of one study.
     """
+    return make_pareto_table(as_trials(trials), x, y).rows
+
+
+def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None) -> ParetoTable:
+    """Return the table of `pareto_table` with the quantities on its axes."""
+    frame = trials.frame
     _require_one_condition(frame)
-    across, up = _quantities(frame, x, y)
+    across, up = _quantities(trials, x, y)
     objectives = {across.key: across.better, up.key: up.better}
-    rows = aggregate(frame, objectives)
+    rows = aggregate(trials, objectives)
     rows = rows[finite_mask(rows[list(objectives)].to_numpy(float))]
     if rows.empty:
         raise UserError(_nothing(frame, across, up))
@@ -52,15 +88,14 @@ def pareto_table(frame: pd.DataFrame, x: str | None = None, y: str | None = None
     rows["front_probability"] = front_probability(frame, rows, objectives)
     studies = pd.factorize(rows["folder"])[0]
     order = np.lexsort((rows[across.key].to_numpy(float), studies, ~rows["on_front"]))
-    table = rows.iloc[order][_columns(rows, across, up)].reset_index(drop=True)
-    table.attrs = {"x": across, "y": up}
-    return table
+    rows = rows.iloc[order][_columns(rows, across, up)].reset_index(drop=True)
+    return ParetoTable(rows, across, up)
 
 
-def format_pareto_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The part of a Pareto table that a reader wants: fronts and baselines, as texts."""
-    shown = table[table["on_front"] | table["family"].ne("")]
-    across, up = table.attrs["x"], table.attrs["y"]
+def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
+    """Return the fronts and baselines of a Pareto table as text."""
+    rows, across, up = table.rows, table.x, table.y
+    shown = rows[rows["on_front"] | rows["family"].ne("")]
     keys = dict.fromkeys((across.key, up.key, *_READ))
     texts = {"": shown["label"].tolist()}
     if shown["name"].ne(shown["arm"]).any():
@@ -95,10 +130,10 @@ def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
     return [f"{v} ± {sd}" if sd else v for v, sd in zip(values, spreads, strict=True)]
 
 
-def _quantities(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[Quantity, Quantity]:
-    require_trials(frame)
-    default_x, default_y = default_axes(frame)
-    across, up = find_quantity(x or default_x, frame), find_quantity(y or default_y, frame)
+def _quantities(trials: Trials, x: str | None, y: str | None) -> tuple[Quantity, Quantity]:
+    require_trials(trials.frame)
+    default_x, default_y = trials.default_axes()
+    across, up = trials.quantity(x or default_x), trials.quantity(y or default_y)
     if across.key == up.key:
         raise UserError(f"{up.key} is on both axes; choose another quantity for one of them")
     return across, up

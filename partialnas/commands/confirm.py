@@ -3,9 +3,8 @@
 from collections.abc import Hashable, Mapping
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 
 from partialnas.commands.terminal import plain_table
@@ -13,6 +12,9 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from partialnas.analysis.audit.confirmation import Confirmation
 
 
 def confirm_study(
@@ -66,9 +68,9 @@ def _named(subject: Subject, name: str) -> Subject:
     return subject
 
 
-def show_confirmation(table: pd.DataFrame) -> None:
+def show_confirmation(confirmation: "Confirmation") -> None:
     """Print a confirmation, and how to read it."""
-    quantity, stage = table.attrs["quantity"], table.attrs["stage"]
+    table, quantity, stage = confirmation
     shown = plain_table(f"{stage.name}: {stage.chosen}, {len(stage.seeds)} fresh seeds")
     shown.add_column("")
     heads = ("when chosen", "confirmed", "shift", "test accuracy (%)", "test NLL (nats)", "seeds")

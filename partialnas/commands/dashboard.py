@@ -108,10 +108,10 @@ class _Copy:
 
     @classmethod
     def of(cls, folder: Path, ledger: "Ledger") -> "_Copy":
-        from partialnas.analysis import load
+        from partialnas.analysis.frames.load import load_trials
 
-        frame = load(folder, stage=None)
-        goals = frame.attrs["objectives"]
+        trials = load_trials(folder, stage=None)
+        frame, goals = trials.frame, trials.objectives
         values = frame.reindex(columns=[*goals]).astype("float64").to_numpy().tolist()
         design = ledger.study.design
         choices = {}

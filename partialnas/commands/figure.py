@@ -26,21 +26,20 @@ def draw_front(folders: list[Path], output: Path | None, asked: dict[str, Any]) 
         output: the figure; without it `front.pdf` in the first folder.
         asked: arguments of `pareto_figure`, those of its options, and `timing` (see `load`).
     """
-    from partialnas.analysis import ParetoOptions, load, pareto_figure
-    from partialnas.analysis.frames.load import empty_trials
-    from partialnas.analysis.frames.selection import select_condition
+    from partialnas.analysis import ParetoOptions, pareto_figure
+    from partialnas.analysis.frames.load import empty_trials, load_trials
+    from partialnas.analysis.frames.trials import as_trials
 
     timing = asked.pop("timing")
-    frame = load(folders, timing=timing) if folders or not asked["families"] else empty_trials()
+    families_alone = asked["families"] and not folders
+    trials = as_trials(empty_trials()) if families_alone else load_trials(folders, timing=timing)
     output = output or (folders[0] / "front.pdf" if folders else _ALONE)
     options = ParetoOptions(**{key: v for key, v in asked.items() if key not in _OF_FIGURE})
     figure = {key: asked[key] for key in _OF_FIGURE}
-    drawn = pareto_figure(frame, output, **figure, options=options)
+    drawn = pareto_figure(trials, output, **figure, options=options)
     console = Console()
     if folders:
-        console.print(
-            front_table(select_condition(frame, asked["condition"]), asked["x"], asked["y"])
-        )
+        console.print(front_table(trials.under(asked["condition"]), asked["x"], asked["y"]))
     _name_files(console, drawn.files)
 
 

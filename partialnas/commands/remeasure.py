@@ -26,8 +26,7 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from partialnas.analysis.audit.remeasured import Remeasurement
     from partialnas.runs.measure.remeasure import TimedNetwork, TrainedNetwork
 
 _CONFIRMED = 0.05
@@ -180,7 +179,7 @@ def _show(
     of_size = [m for m in before if (m.resolution, m.in_chans) == size]
     own = TimingSetup.from_protocol(asked.own)
     at, first = study_machine(of_size, own), next(iter(new.values()))
-    table = remeasurement_table(
+    remeasurement = remeasurement_table(
         asked.folder,
         {each.digest: (each.label, each.keys) for each in networks},
         {d: m for d, m in best_measurements(of_size, own).items() if d in new},
@@ -189,10 +188,11 @@ def _show(
         apply_measured_limits=own.matches(first) and machine(first) == at,
     )
     if as_json:
-        facts = {"tau": table.attrs["tau"], "networks": table.to_dict("records")}
+        networks_timed = remeasurement.table.to_dict("records")
+        facts = {"tau": remeasurement.tau, "networks": networks_timed}
         print(_json(facts))
         return
-    _print(table, first)
+    _print(remeasurement, first)
 
 
 def _json(facts: Any) -> str:
@@ -201,12 +201,12 @@ def _json(facts: Any) -> str:
     return json.dumps(plain, indent=2)
 
 
-def _print(table: "pd.DataFrame", first: Measurement) -> None:
+def _print(remeasurement: "Remeasurement", first: Measurement) -> None:
     shown = plain_table(_way(first))
     shown.add_column("")
     for head in ("img/s", "before", "now", "change", "front", ""):
         shown.add_column(head, justify="right", no_wrap=bool(head))
-    for row in table.to_dict("records"):
+    for row in remeasurement.table.to_dict("records"):
         shown.add_row(
             row["label"],
             f"{row['new_img_s']:,.0f}",
@@ -219,7 +219,7 @@ def _print(table: "pd.DataFrame", first: Measurement) -> None:
     console = Console()
     console.print(shown)
     console.print("before, now: throughput relative to the reference, with its 95 % interval")
-    for line in summary(table):
+    for line in summary(remeasurement):
         console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
@@ -239,8 +239,9 @@ def _front(row: Mapping[Any, Any]) -> str:
     return "yes" if row["on_front"] else ""
 
 
-def summary(table: "pd.DataFrame") -> list[str]:
+def summary(remeasurement: "Remeasurement") -> list[str]:
     """What a remeasured table says, in sentences."""
+    table, tau = remeasurement.table, remeasurement.tau
     both = table[table["change"].notna()]
     lines = []
     if len(both):
@@ -250,10 +251,10 @@ def summary(table: "pd.DataFrame") -> list[str]:
             f"relative throughput within {_CONFIRMED:.0%} of before: {within} of {len(both)}; "
             f"largest change {most['change']:+.1%} ({most['label']})"
         ]
-    if not isnan(table.attrs["tau"]):
-        tau = f"Kendall's tau {table.attrs['tau']:.3f} over {len(both)} networks"
-        lines += [f"rank agreement of throughput, before and now: {tau}"]
-    if not table.attrs["decides"]:
+    if not isnan(tau):
+        ranks = f"Kendall's tau {tau:.3f} over {len(both)} networks"
+        lines += [f"rank agreement of throughput, before and now: {ranks}"]
+    if not remeasurement.decides:
         return [*lines, "front: no objective or limit of the study is measured: it stays"]
     known = table[table["old_img_s"].notna()]
     leave = known.loc[known["was_on_front"] & ~known["on_front"], "label"]

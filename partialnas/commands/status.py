@@ -15,6 +15,7 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from partialnas.analysis.frames.trials import Trials
     from partialnas.runs.ledger.ledger import Ledger
 
 _SHOWN = ("val_accuracy", "params", "macs")
@@ -23,8 +24,7 @@ _SHOWN = ("val_accuracy", "params", "macs")
 
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and what failed and why."""
-    from partialnas.analysis import load
-    from partialnas.analysis.frames.selection import select_condition
+    from partialnas.analysis.frames.load import load, load_trials
     from partialnas.analysis.ratios.tables import load_warnings
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
@@ -41,9 +41,10 @@ def show_status(folder: Path) -> None:
     console.print(taken, markup=False, highlight=False)
     if is_dry_run(name):
         console.print(DRY_RUN_NOTICE, style="yellow")
-    frame = load(folder)
+    study = load_trials(folder)
+    frame = study.frame
     for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
-        trials = select_condition(frame, condition)
+        trials = study.under(condition)
         if condition:
             console.print(f"under {condition}:", markup=False)
         try:
@@ -70,15 +71,16 @@ def usage_line(ledger: "Ledger") -> str:
     return line if limit is None else f"{line} of {limit:g}"
 
 
-def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = None) -> Table:
+def front_table(trials: "Trials", x: str | None = None, y: str | None = None) -> Table:
     """The front of a study, and its baselines below it, as a table for the terminal."""
     from partialnas.analysis.frames.feasibility import infeasible_message
-    from partialnas.analysis.pareto.table import NOISE_NOTE, pareto_table
+    from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table
     from partialnas.runs.config.quantities import QUANTITIES
 
-    points = pareto_table(frame, x, y)
+    pareto = make_pareto_table(trials, x, y)
+    points = pareto.rows
     shown = points[points["on_front"] | points["arm"].ne("")]
-    axes = {quantity.key: quantity for quantity in (points.attrs["x"], points.attrs["y"])}
+    axes = {quantity.key: quantity for quantity in (pareto.x, pareto.y)}
     arms_alone = points["arm"].ne("").all() and not points["baseline"].any()
     table = plain_table(
         "arms, those on the front first" if arms_alone else "front, and baselines below it"
@@ -93,23 +95,23 @@ def front_table(frame: "pd.DataFrame", x: str | None = None, y: str | None = Non
         texts = [each.text(row[each.key], noisy=row["noisy"]) for each in quantities]
         marks = ["yes" if row[key] else "no" for key in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
-    told = [infeasible_message(points, frame.attrs.get("limits", {}))]
+    told = [infeasible_message(points, trials.limits)]
     if shown["noisy"].any() and any(each.timed for each in quantities):
         told.append(NOISE_NOTE)
     table.caption, table.caption_justify = "\n".join(filter(None, told)) or None, "left"
     return table
 
 
-def _hypervolume(frame: "pd.DataFrame") -> list[str]:
+def _hypervolume(trials: "Trials") -> list[str]:
     """How much the front of a search covers; nothing of arms alone, which look for no front."""
-    from partialnas.analysis import front, hypervolume
+    from partialnas.analysis.pareto.front import front, hypervolume, reference_point
     from partialnas.runs.config.quantities import format_significant
 
-    objectives = frame.attrs["objectives"]
-    searched = frame[~frame["baseline"] & frame["state"].ne("early")]
-    if len(objectives) < 2 or searched.empty or searched["arm"].ne("").all():
+    objectives, frame = trials.objectives, trials.frame
+    searched = trials.where(~frame["baseline"] & frame["state"].ne("early"))
+    if len(objectives) < 2 or searched.frame["arm"].ne("").all():
         return []
-    corner = front(searched, objectives).attrs["reference_point"]
+    corner = reference_point(searched, front(searched, objectives), objectives)
     told = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
     covered = format_significant(hypervolume(searched, objectives))
     return [f"hypervolume of the front: {covered}, up to {told}"]
@@ -206,12 +208,11 @@ class _Looks:
 
     def view(self) -> RenderableType:
         """The line, and the front below it."""
-        from partialnas.analysis import load
+        from partialnas.analysis.frames.load import load_trials
 
         parts: list[RenderableType] = [Text(self.line(), overflow="ellipsis")]
         try:
-            frame = load(self._folder)
-            parts.append(front_table(frame))
+            parts.append(front_table(load_trials(self._folder)))
         except UserError as error:  # there is no front yet
             parts.append(Text(f"no front: {error}"))
         return Group(*parts)

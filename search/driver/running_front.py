@@ -5,9 +5,9 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-import moocore
 import numpy as np
 
+from partialnas.analysis.stats.dominance import non_dominated
 from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.system.files import trunk_path, weights_path
@@ -66,9 +66,8 @@ class RunningFront:
         if not self._points:
             return ()
         known, points = [*self._points], np.array([*self._points.values()])
-        larger = np.array([direction == "max" for direction in self._objectives.values()])
-        chosen = np.flatnonzero(moocore.is_nondominated(points, maximise=larger))
-        first = points[chosen, 0] * (-1 if larger[0] else 1)
+        chosen = np.flatnonzero(non_dominated(points, self._objectives, keep_duplicates=False))
+        first = points[chosen, 0] * (-1 if next(iter(self._objectives.values())) == "max" else 1)
         return tuple(
             FrontPoint(
                 _name(self._candidates[known[index]]),
@@ -98,8 +97,7 @@ def dominated_candidates(
     if not known:
         return beyond
     points = np.array([[values[name] for name in objectives] for _, values in known])
-    better = np.array([direction == "max" for direction in objectives.values()])
-    best = moocore.is_nondominated(points, maximise=better, keep_weakly=True)
+    best = non_dominated(points, objectives)
     behind = [candidate for (candidate, _), good in zip(known, best, strict=True) if not good]
     return beyond + behind
 

@@ -6,9 +6,9 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import moocore
 import numpy as np
 
+from partialnas.analysis.stats.dominance import non_dominated_ranks
 from partialnas.search.samplers.base import (
     ObjectiveValues,
     PastProposal,
@@ -74,7 +74,7 @@ def constrained_ranks(members: Sequence[Rankable]) -> list[int]:
     ranks = np.zeros(len(members), dtype=int)
     last = -1
     if within.any():
-        ranks[within] = moocore.pareto_rank(losses[within])
+        ranks[within] = non_dominated_ranks(losses[within])
         last = int(ranks[within].max())
     beyond = sorted({member.violation for member in members} - {0.0})
     for place, violation in enumerate(beyond, start=last + 1):

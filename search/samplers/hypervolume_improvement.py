@@ -1,8 +1,9 @@
 """By how much points would enlarge the hypervolume of a front. All objectives are minimised."""
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
+
+from partialnas.analysis.stats.dominance import dominated_hypervolume
 
 Array = NDArray[np.float64]
 
@@ -21,10 +22,10 @@ def hypervolume_improvement(front: Array, points: Array, reference: Array) -> Ar
     if front.shape[1] == 2:
         return _by_strips(front, points, reference)
     gains = np.zeros(len(points))
-    reached = moocore.hypervolume(front, ref=reference)
+    reached = dominated_hypervolume(front, reference)
     for row, point in enumerate(points):
         if (point < reference).all() and not (front <= point).all(axis=1).any():
-            gains[row] = moocore.hypervolume(np.vstack([front, point]), ref=reference) - reached
+            gains[row] = dominated_hypervolume(np.vstack([front, point]), reference) - reached
     return gains
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
-import moocore
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import qmc
 
+from partialnas.analysis.stats.dominance import non_dominated
 from partialnas.analysis.stats.gaussian_process import (
     ChoiceEncoder,
     Hyperparameters,
@@ -162,7 +162,7 @@ class SurrogateSearch(FrontEvolution):
         losses = np.array([member.losses for member in told])
         within = np.array([member.violation == 0 for member in told])
         front = losses[within] if within.any() else losses
-        front = front[moocore.is_nondominated(front)]
+        front = front[non_dominated(front, keep_duplicates=False)]
         low, high = front.min(axis=0), front.max(axis=0)
         extent = np.where(high > low, high - low, nonzero_std(losses))
         least, most = _MARGINS

@@ -203,12 +203,12 @@ def test_limits_hold_for_the_studys_own_protocol_alone(folder: Path, tmp_path: P
     digests = {w: n.digest for w, n in NETWORKS.items()}
     old = {digests[w]: measurement(w, s) for w, s in SPEEDS.items()}
     new = {digests[4]: measurement(4, 3.0), digests[8]: measurement(8, 1.2)}
-    kept = remeasurement_table(limited, networks, old, new)
+    kept = remeasurement_table(limited, networks, old, new).table
     assert dict(zip(kept["label"], kept["on_front"], strict=True)) == {"w4": True, "w8": False}
     free = remeasurement_table(limited, networks, old, new, apply_measured_limits=False)
-    assert free["on_front"].all()
-    assert free.attrs["tau"] == 1.0
-    assert remeasurement_table(folder, networks, old, new).attrs["decides"]
+    assert free.table["on_front"].all()
+    assert free.tau == 1.0
+    assert remeasurement_table(folder, networks, old, new).decides
 
 
 def test_a_real_measurement_ends_in_the_ledger(folder: Path) -> None:

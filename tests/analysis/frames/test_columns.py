@@ -15,8 +15,7 @@ def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
     with pytest.raises(UserError, match="score:min or score:max"):
         find_quantity("score", frame)
     assert find_quantity("score:max", frame).better == "max"
-    frame.attrs["objectives"] = {"score": "min"}
-    assert find_quantity("score", frame).better == "min"
+    assert find_quantity("score", frame, {"score": "min"}).better == "min"
 
 
 def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partialnas.analysis import front, load, pareto_figure, pareto_table
+from partialnas.analysis import Trials, front, load, load_trials, pareto_figure, pareto_table
 from partialnas.analysis.audit.confirmation import select_networks
 from partialnas.analysis.frames.feasibility import feasibility_sentence, infeasible_message
 from partialnas.analysis.frames.seed_means import aggregate
@@ -66,7 +66,6 @@ def test_what_violates_a_limit_is_marked_and_not_on_the_front(
     rows = front(frame, TWO)
     assert rows["feasible"].tolist() == rows["on_front"].tolist() == [True, True, False, False]
     assert rows["rank"].isna().tolist() == [False, False, True, True]
-    assert rows.attrs["incomplete"] == 0
     table = pareto_table(frame, "params", "val_nll")
     assert table.loc[table["on_front"], "params"].tolist() == [30, 40]
     assert len(table) == 4
@@ -92,16 +91,17 @@ def test_the_network_that_comes_nearest_to_the_limits_is_named(
     limits = {"val_nll": {"max": 0.25}, "params": {"min": 20, "max": 30}}
     study = {**SIMPLE, "limits": limits}
     # means over the seeds: 0.55, 0.35, 1.05: beyond by 1.2 + 1/3, 0.4, 3.2 + 1/2
-    frame = load(ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study))
+    folder = ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study)
+    trials = load_trials(folder)
     told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
-    assert infeasible_message(front(frame, TWO), frame.attrs["limits"]) == (
-        f"{told}; #{frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
+    assert infeasible_message(front(trials, TWO), trials.limits) == (
+        f"{told}; #{trials.frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
     )
     with pytest.raises(UserError, match="no network is within the limits"):
-        select_networks(tmp_path / "s", "front")
-    assert "comes nearest" in str(front_table(frame).caption)
-    met = load(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
-    assert infeasible_message(front(met, TWO), met.attrs["limits"]) == ""
+        select_networks(folder, "front")
+    assert "comes nearest" in str(front_table(trials).caption)
+    met = load_trials(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
+    assert infeasible_message(front(met, TWO), met.limits) == ""
     assert front_table(met).caption is None
 
 
@@ -123,12 +123,12 @@ def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFram
     limits = {"throughput_img_s": {"min": raw.median()}, "latency_ms": {"max": 32e3 / raw.median()}}
     assert set(fast) == {True, False}
     for key, limit in limits.items():
-        frame.attrs["limits"] = {folder: {key: limit}}
-        rows = aggregate(frame, TWO)
+        limited = Trials(frame=frame, limits={folder: {key: limit}})
+        rows = aggregate(limited, TWO)
         assert rows["feasible"].tolist() == fast
         told = "Speeds are held against limits as they were timed, not on the common scale."
-        assert feasibility_sentence(rows, frame.attrs["limits"]).endswith(told)
+        assert feasibility_sentence(rows, limited.limits).endswith(told)
         rows["throughput_raw_img_s"] = rows["throughput_img_s"]
-        assert "timed" not in feasibility_sentence(rows, frame.attrs["limits"])
-    frame.attrs["limits"] = {folder: {"params": {"max": 10**9}}}
-    assert "timed" not in feasibility_sentence(aggregate(frame, TWO), frame.attrs["limits"])
+        assert "timed" not in feasibility_sentence(rows, limited.limits)
+    small = Trials(frame=frame, limits={folder: {"params": {"max": 10**9}}})
+    assert "timed" not in feasibility_sentence(aggregate(small, TWO), small.limits)

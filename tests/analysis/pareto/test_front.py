@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from partialnas.analysis import front, hypervolume
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.front import default_reference_point
+from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.front import default_reference_point, reference_point
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -56,7 +57,7 @@ def test_front_is_what_nothing_dominates(data: st.DataObject, size: int) -> None
     ]
     assert rows["on_front"].tolist() == expected
     assert rows["rank"].eq(1).fillna(value=False).tolist() == expected
-    assert rows.attrs["incomplete"] == len(points) - len(whole) == rows["rank"].isna().sum()
+    assert rows["rank"].isna().sum() == len(points) - len(whole)
 
 
 def test_ranks_peel_fronts_off() -> None:
@@ -131,8 +132,10 @@ def test_default_reference_is_the_worst_and_a_tenth_of_the_range() -> None:
     frame = trials([(1.0, 10.0), (2.0, 20.0), (float("nan"), 99.0)])
     objectives: Any = {"val_nll": "min", "macs": "max"}
     rows = front(frame, objectives)
-    assert rows.attrs["reference_point"] == pytest.approx({"val_nll": 2.1, "macs": 9.0})
-    assert default_reference_point(rows, objectives) == rows.attrs["reference_point"]
+    assert default_reference_point(rows, objectives) == pytest.approx({"val_nll": 2.1, "macs": 9.0})
+    stored = Trials(frame=frame, reference_point={"val_nll": 3.0, "params": 1.0})
+    corner = reference_point(stored, rows, objectives)
+    assert corner == pytest.approx({"val_nll": 3.0, "macs": 9.0})
     assert hypervolume(frame, objectives) == pytest.approx(1.1 * 1.0 + 0.1 * 10.0)
 
 
@@ -140,7 +143,7 @@ def test_without_any_result_there_is_no_front_and_no_volume(frames: Frames) -> N
     frame = frames(3, 1, failed=3)
     rows = front(frame, {"val_nll": "min", "macs": "min"})
     assert not rows["on_front"].any()
-    assert rows.attrs["incomplete"] == 3
+    assert rows["rank"].isna().all()
     assert hypervolume(frame, {"val_nll": "min", "macs": "min"}, {"val_nll": 1, "macs": 1}) == 0.0
 
 

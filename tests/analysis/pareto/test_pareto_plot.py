@@ -11,8 +11,9 @@ from matplotlib.path import Path as Polygon
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox, BboxBase
 
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.plot import draw_pareto
-from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.analysis.plotting.labels import distinct_labels, elide, study_names
 from partialnas.analysis.plotting.style import DEFAULT_STYLES, StyleName, figure_style
 
@@ -20,9 +21,9 @@ Frames = Callable[..., pd.DataFrame]
 
 
 def drawn(frame: pd.DataFrame, x: str, y: str, name: StyleName = "cvpr") -> tuple[Figure, Axes]:
-    table = pareto_table(frame, x, y)
+    table = make_pareto_table(Trials(frame=frame), x, y)
     with figure_style(name) as style:
-        figure = draw_pareto(table, table.attrs["x"], table.attrs["y"], style)
+        figure = draw_pareto(table, style)
         figure.draw_without_rendering()
     return figure, figure.axes[0]
 
@@ -111,14 +112,15 @@ def _within(box: Bbox, page: BboxBase) -> bool:
 @pytest.mark.parametrize("y", ["val_nll:min", "val_nll:max"])
 def test_step_line_bounds_exactly_what_the_front_dominates(frames: Frames, x: str, y: str) -> None:
     frame = frames(25, 1)
-    table = pareto_table(frame, x, y)
+    pareto = make_pareto_table(Trials(frame=frame), x, y)
+    table = pareto.rows
     _, axes = drawn(frame, x, y)
     corner = [axes.get_xlim()[x.endswith("min")], axes.get_ylim()[y.endswith("min")]]
     edge = np.vstack([axes.lines[0].get_xydata(), corner])
     rng = np.random.default_rng(0)
     spots = rng.uniform(*np.transpose([axes.get_xlim(), axes.get_ylim()]), (400, 2))
     members = table.loc[table["on_front"], ["macs", "val_nll"]].to_numpy(float)
-    factor = table.attrs["x"].scaled_label(float(table["macs"].max()))[1]
+    factor = pareto.x.scaled_label(float(table["macs"].max()))[1]
     sign = np.array([1 if key.endswith("min") else -1 for key in (x, y)])
     ahead = (sign * members / [factor, 1])[:, None] <= sign * spots
     expected = ahead.all(axis=2).any(axis=0)

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from partialnas.analysis import pareto_figure, pareto_table
+from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.commands.status import front_table
 from partialnas.space.errors import UserError
 
@@ -37,11 +39,11 @@ def test_table_holds_the_front_first_and_every_architecture_once(frames: Frames)
 
 def test_axes_default_to_the_objectives_of_the_study(frames: Frames) -> None:
     frame = frames(3, 1, failed=0)
-    assert [pareto_table(frame).attrs[axis].key for axis in "xy"] == ["throughput_img_s", "val_nll"]
-    frame.attrs["objectives"] = {"macs": "min", "val_accuracy": "max"}
-    assert [pareto_table(frame).attrs[axis].key for axis in "xy"] == ["macs", "val_accuracy"]
+    assert [*make_pareto_table(Trials(frame=frame)).objectives] == ["throughput_img_s", "val_nll"]
+    stated = Trials(frame=frame, objectives={"macs": "min", "val_accuracy": "max"})
+    assert [*make_pareto_table(stated).objectives] == ["macs", "val_accuracy"]
     unmeasured = frames(3, 1, failed=0).assign(throughput_img_s=np.nan)
-    assert pareto_table(unmeasured).attrs["x"].key == "macs"
+    assert make_pareto_table(Trials(frame=unmeasured)).x.key == "macs"
 
 
 def test_bars_are_one_deviation_of_seeds_and_the_interval_of_the_measurement(
@@ -148,7 +150,7 @@ def test_table_and_caption_stand_beside_the_figure(tmp_path: Path, frames: Frame
         "Throughput: AMD EPYC 9B14, 1 thread, batch 32, 28 px, float32, deploy form, timed in ",
         "marked as noisy (1)",
         "Compute: 42 trials, ",
-        "of which 3 failed",
+        "; 3 failed",
     ):
         assert words in result.caption
 
@@ -185,7 +187,7 @@ def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
     def told(frame: pd.DataFrame, *axes: str) -> str:
         console = Console(file=io.StringIO(), width=120)
         with console.capture() as captured:
-            console.print(front_table(frame, *axes))
+            console.print(front_table(Trials(frame=frame), *axes))
         return captured.get()
 
     frame = frames(5, 1, failed=0)

@@ -10,7 +10,7 @@ from partialnas.analysis.frames.load import empty_trials
 from partialnas.analysis.pareto.references import load_reference_families
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import preset
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]
@@ -21,7 +21,7 @@ def test_published_figures_are_those_of_the_networks_that_presets_build() -> Non
     table = load_reference_families(["partialnet", "fasternet"])
     assert len(table) == 12
     for row in table.itertuples():
-        counted = cost(preset(str(row.name)), InputSpec.square(224))
+        counted = compute_cost(preset(str(row.name)), InputSpec.square(224))
         assert (row.params, row.macs) == (counted.params, counted.macs), row.name
 
 

@@ -74,7 +74,7 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
 def test_an_arm_that_trains_what_another_trains_has_its_trials_too(tmp_path: Path) -> None:
     with ran(tmp_path, arms={"by hand": {"parts": 3}}, budget={"trials": 15}) as ledger:
         assert len(ledger.trials()) == 15
-    rows = load_arm_trials(tmp_path)
+    rows = load_arm_trials(tmp_path).frame
     assert Counter(rows["arm"]) == dict.fromkeys(
         ["baseline", "parts=3", "width=12", "width=16", "pat_sp=true", "by hand"], 3
     )
@@ -182,7 +182,7 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
     with Ledger.open(tmp_path) as ledger:
         subject = parse_subject(ledger.proposals()[0].subject)
     confirm(tmp_path, {"baseline": subject}, seeds=4, selection="one", base_dir=HERE)
-    (row,) = confirmation_table(tmp_path).to_dict("records")
+    (row,) = confirmation_table(tmp_path).table.to_dict("records")
     fresh = load(tmp_path, stage="confirm")["test_accuracy"]
     low, high = t.interval(0.95, 3, fresh.mean(), fresh.std() / 2)
     assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((low, high))
@@ -199,7 +199,7 @@ def test_a_wish_that_chooses_nothing_is_refused(tmp_path: Path, top: str, told: 
     ran(tmp_path, seeds=1).close()
     with pytest.raises(UserError, match=told):
         select_networks(tmp_path, top)
-    assert set(select_networks(tmp_path, "all")) == set(load_arm_trials(tmp_path)["arm"])
+    assert set(select_networks(tmp_path, "all")) == set(load_arm_trials(tmp_path).frame["arm"])
 
 
 def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: P
 def test_an_arm_that_is_added_has_the_seeds_that_the_rule_promises(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
     ran(tmp_path, seeds=rule).close()
-    before = Counter(load_arm_trials(tmp_path)["arm"])
+    before = Counter(load_arm_trials(tmp_path).frame["arm"])
     ran(tmp_path, seeds=rule, ablation=factors(parts=[2, 3, 4])).close()
-    rows = load_arm_trials(tmp_path)
+    rows = load_arm_trials(tmp_path).frame
     assert all(Counter(rows["arm"])[arm] >= seeds for arm, seeds in before.items())
     found = effects(tmp_path).table.dropna(subset=["low", "high"])
     assert len(found) == 5

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from partialnas.analysis import hypervolume, load
+from partialnas.analysis import hypervolume, load_trials
 from partialnas.search.resolve.reference_point import reference_point
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.session.run_study import run_study
@@ -32,9 +32,9 @@ def point(**changes: Any) -> dict[str, float]:
 
 def test_the_worst_is_guessing_and_a_tenth_more_than_the_dearest() -> None:
     from partialnas.space.arch.plan import Plan
-    from partialnas.space.cost.cost import cost
+    from partialnas.space.cost.cost import compute_cost
 
-    dearest = cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), InputSpec.square(8, 1, 10)).macs
+    dearest = compute_cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), InputSpec.square(8, 1, 10)).macs
     assert point() == {"val_nll": math.log(10), "macs": pytest.approx(1.1 * dearest)}
     accuracy = {"val_accuracy": "max", "throughput_img_s": "max"}
     assert point(objectives=accuracy) == {"val_accuracy": 0, "throughput_img_s": 0}
@@ -53,15 +53,15 @@ def test_a_study_that_grows_keeps_its_reference_point(tmp_path: Path) -> None:
         "trial": "simulated:plain",
         "objectives": {"val_nll": "min", "throughput_img_s": "max"},
     }
-    for trials in (3, 5):
-        study = Study.model_validate({**PLAIN, **changes, "budget": {"trials": trials}})
+    for number in (3, 5):
+        study = Study.model_validate({**PLAIN, **changes, "budget": {"trials": number}})
         run_study(study, tmp_path, base_dir=HERE)
-        frame = load(tmp_path)
-        assert frame.attrs["reference_point"] == {"val_nll": math.log(10), "throughput_img_s": 0}
-        points = frame[["val_nll", "throughput_img_s"]].to_numpy(float)
+        trials = load_trials(tmp_path)
+        assert trials.reference_point == {"val_nll": math.log(10), "throughput_img_s": 0}
+        points = trials.frame[["val_nll", "throughput_img_s"]].to_numpy(float)
         covered, least = 0.0, math.log(10)
         for nll, speed in sorted(points.tolist(), key=lambda each: -each[1]):
             covered += max(least - nll, 0) * speed
             least = min(least, nll)
-        found = hypervolume(frame, frame.attrs["objectives"])
+        found = hypervolume(trials, trials.objectives)
         assert found == pytest.approx(covered)
