@@ -1,13 +1,16 @@
-"""PartialNets in timm's registry; importing this module registers them.
+"""Register PartialNets with timm.
 
-`timm.create_model("partialnet_t0")` then builds a published one, with timm's usual arguments. There
-are no pretrained weights to download: `partialnas.space.deploy.released` reads the published
-checkpoints.
-`timm.create_model("partialnet", architecture="net.json")` builds any architecture, and
-`timm.create_model("local-dir:FOLDER", pretrained=True)` what `partialnas export-model` wrote.
+After `import partialnas.space.timm`:
 
-`python -m partialnas.space.timm train.py ...` runs a script, such as timm's own, that builds models
-by name.
+- `timm.create_model("partialnet_t0")` builds a published network, with timm's usual arguments.
+  There are no pretrained weights to download; `partialnas.space.deploy.released` loads the
+  published checkpoints.
+- `timm.create_model("partialnet", architecture="net.json")` builds any architecture.
+- `timm.create_model("local-dir:FOLDER", pretrained=True)` loads the output of
+  `partialnas export-model`.
+
+`python -m partialnas.space.timm train.py ...` runs a script that builds models by name, such as
+timm's training script, with these models registered.
 """
 
 import runpy
@@ -42,7 +45,7 @@ default_cfgs = generate_default_cfgs(
         for name in ("partialnet", *DROP_PATH_RATES)
     }
 )
-"""What timm knows of each network: image size, normalisation, test crop, names of layers."""
+"""timm's default configurations: image size, normalization, test crop, names of layers."""
 
 
 def _build(
@@ -61,8 +64,8 @@ def _build(
 
 
 def _create(name: str, pretrained: bool, **arguments: Any) -> nn.Module:
-    usual = {"architecture": preset(name), "drop_path_rate": DROP_PATH_RATES[name]}
-    return _build(name, pretrained, **{**usual, **arguments})
+    defaults = {"architecture": preset(name), "drop_path_rate": DROP_PATH_RATES[name]}
+    return _build(name, pretrained, **{**defaults, **arguments})
 
 
 @register_model
@@ -72,15 +75,15 @@ def partialnet(
     architecture: Architecture | Mapping[str, Any] | str | PathLike[str],
     **arguments: Any,
 ) -> nn.Module:
-    """Any architecture: a value, its plain data, or the JSON file that holds them.
+    """Build any architecture: an `Architecture`, its plain data, or the path of its JSON file.
 
     Raises:
-        UserError: not an architecture; names every mistake.
+        UserError: The architecture is invalid; the message lists all errors.
     """
     if isinstance(architecture, str | PathLike):
         architecture = Architecture.from_file(Path(architecture))
-    read = Architecture.from_data(architecture)
-    return _build("partialnet", pretrained, architecture=read, **arguments)
+    architecture = Architecture.from_data(architecture)
+    return _build("partialnet", pretrained, architecture=architecture, **arguments)
 
 
 @register_model

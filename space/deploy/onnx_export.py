@@ -1,4 +1,4 @@
-"""Networks for other runtimes: `torch.export` programs and ONNX files, of any batch size."""
+"""Export of networks as `torch.export` programs and ONNX files with a dynamic batch size."""
 
 import importlib.util
 from pathlib import Path
@@ -9,34 +9,33 @@ from torch.export import Dim, ExportedProgram
 
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
-from partialnas.space.nn.eval_mode import blank_images, evaluating
+from partialnas.space.nn.network import blank_images, evaluating
 
 OPSET = 20
-"""Version of the ONNX operators that files are written in (the first with GELU)."""
+"""ONNX operator set version (the first with GELU)."""
 
 
 def export_program(network: nn.Module, input_spec: InputSpec) -> ExportedProgram:
-    """The network in evaluation mode as a `torch.export` program for any batch of its images.
+    """Return the network in evaluation mode as a `torch.export` program for any batch size.
 
-    The network itself is left as it is, its mode included. Exporting `deploy(network)` gives a
-    program without norms.
+    The network itself does not change. Export `deploy(network)` for a program without norms.
     """
-    # Two images: a batch of one would be taken for a fixed size.
+    # Two images: a batch of one would be exported as a fixed size.
     images = blank_images(network, input_spec, batch=2)
     with evaluating(network):
         return torch.export.export(network, (images,), dynamic_shapes=({0: Dim("batch")},))
 
 
 def export_onnx(network: nn.Module, path: Path, input_spec: InputSpec) -> None:
-    """Writes the network in evaluation mode as an ONNX file (`image` in, `logits` out).
+    """Write the network in evaluation mode as an ONNX file (`image` in, `logits` out).
 
     Raises:
-        UserError: the packages that write ONNX are not installed.
+        UserError: The packages that write ONNX are not installed.
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"writing ONNX needs {' and '.join(missing)}: pip install 'partialnas[onnx]'"
+            f"ONNX export needs {' and '.join(missing)}: run pip install 'partialnas[onnx]'"
         )
     program = export_program(network, input_spec)
     temporary = path.with_name(path.name + ".part")

@@ -1,4 +1,4 @@
-"""Checkpoints of the released PartialNet code: their names translated, their network rebuilt."""
+"""Load checkpoints of the released PartialNet code (arXiv 2502.01303)."""
 
 import re
 from collections.abc import Mapping
@@ -44,16 +44,16 @@ def load_released(
     architecture: Architecture | None = None,
     activation: Activation | None = None,
 ) -> Network:
-    """The network whose weights a checkpoint of the released code holds.
+    """Return the network of a checkpoint of the released code, with its weights.
 
     Args:
         state_dict: tensors by the names of the released code.
-        architecture: what to build; read off the names and shapes unless given.
-        activation: the network's activation, which weights do not tell; needed only where neither
-            an architecture is given nor the widths and depths are those of a published network.
+        architecture: network to build; by default inferred from the names and shapes.
+        activation: activation of the network, which the weights do not determine. It is needed if
+            no architecture is given and no published network has these widths and depths.
 
     Raises:
-        UserError: the weights are not those of such a network, or of another than was given.
+        UserError: The checkpoint is not one of such a network, or does not fit the architecture.
     """
     names = {_our_name(name): name for name in state_dict}
     state = {ours: state_dict[name] for ours, name in names.items()}
@@ -61,7 +61,9 @@ def load_released(
     in_chans, classes = shapes["stem.conv.weight"][1], shapes["classifier.weight"][0]
     network = Network(architecture or _infer(shapes, activation), in_chans, classes)
     _check(network, shapes)
-    network.load_state_dict(state, strict=False)  # strict but for the norms' step counters
+    network.load_state_dict(
+        state, strict=False
+    )  # checked above; the norms' counters may be missing
     return network
 
 
@@ -78,19 +80,19 @@ def _our_name(name: str) -> str:
 
 
 class _Shapes(dict[str, tuple[int, ...]]):
-    """Shapes by our names; a missing one is told by the name it should have had."""
+    """Shapes by our names; a missing name raises a `UserError`."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], names: dict[str, str]) -> None:
         super().__init__(shapes)
         self.names = names
 
     def __missing__(self, name: str) -> tuple[int, ...]:
-        raise UserError(f"not a checkpoint of the released code: it has nothing for {name}")
+        raise UserError(f"not a checkpoint of the released code: it has no tensor for {name}")
 
     def count(self, pattern: str) -> int:
-        """How many numbers there are in the place of the pattern's group, counted from 0."""
-        found = [int(match[1]) for name in self if (match := re.match(pattern, name))]
-        return max(found, default=-1) + 1
+        """Return the largest number that the group of the pattern matches, plus 1."""
+        numbers = [int(match[1]) for name in self if (match := re.match(pattern, name))]
+        return max(numbers, default=-1) + 1
 
 
 def _infer(shapes: _Shapes, activation: Activation | None) -> Architecture:
@@ -98,9 +100,9 @@ def _infer(shapes: _Shapes, activation: Activation | None) -> Architecture:
     last = [block["parts"][-1]["op"] for stage in stages[-1:] for block in stage["blocks"]]
     if any(op != "self" for op in last):
         raise UserError(
-            "the last stage has no self-attention: the released code adds its mixer's input "
-            "twice there, FasterNet's code does not, and the weights do not tell which of them "
-            "they were trained with; for FasterNet's, give the architecture"
+            "the last stage has no self-attention. The released code adds the mixer's input twice "
+            "there, the code of FasterNet does not, and the weights do not show which of the two "
+            "trained them. For a FasterNet checkpoint, pass the architecture"
         )
     return Architecture.from_data(
         {
@@ -119,8 +121,8 @@ def _published_activation(stages: list[dict[str, Any]]) -> Activation:
         if shape == list(zip(published.widths, published.depths, strict=True)):
             return published.activation
     raise UserError(
-        f"no published network has widths and depths {shape}, and weights do not tell their "
-        "activation: give it (gelu, relu, silu or hardswish)"
+        f"no published network has widths and depths {shape}, and the weights do not determine "
+        "the activation: pass activation='gelu', 'relu', 'silu' or 'hardswish'"
     )
 
 
@@ -148,16 +150,18 @@ def _block(shapes: _Shapes, width: int, at: str) -> dict[str, Any]:
 
 
 def _check(network: Network, shapes: _Shapes) -> None:
-    """Refuses weights that are missing, of another shape, or of something the network lacks."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    """Check that the checkpoint has all weights of the network, in their shapes, and no others."""
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
     problems = [
-        f"{shapes.names[name]} is {shapes[name]} where {shape} is needed"
-        for name, shape in wanted.items()
+        f"{shapes.names[name]} has shape {shapes[name]}, expected {shape}"
+        for name, shape in expected.items()
         if name in shapes and shapes[name] != shape
     ]
-    problems += [f"{shapes.names[name]} has no place" for name in shapes if name not in wanted]
-    problems += [f"{name} is missing" for name in wanted if name not in counters | set(shapes)]
+    problems += [f"{shapes.names[name]} is unexpected" for name in shapes if name not in expected]
+    problems += [f"{name} is missing" for name in expected if name not in counters | set(shapes)]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError("the weights do not fit the network: " + "; ".join(problems[:5]) + more)
+        raise UserError(
+            "the checkpoint does not fit the network: " + "; ".join(problems[:5]) + more
+        )

@@ -1,24 +1,28 @@
-"""The attentions that work on a part of the channels (arXiv 2502.01303).
+"""Channel, spatial and self-attention on a part of the channels (arXiv 2502.01303).
 
-Each takes and returns N x C x H x W maps of its part, and ends in its own norm where it has one.
+Each takes and returns N x C x H x W maps of its part. Channel and spatial attention end in a norm.
 """
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.space.nn.layers import BatchNorm
+from partialnas.space.nn.norm_folding import fold_after, fold_output_norm
+from partialnas.space.nn.operations import PartOperation, SoftMask
+from partialnas.space.nn.soft_kernel import Span
 
 _LINEAR_REACH = 20
 _BUCKET_REACH = 40
 
 
-class ChannelAttention(nn.Module):
-    """Channel attention (PAT_ch): maps gated by a function of their means and deviations.
+class ChannelAttention(PartOperation):
+    """Channel attention (PAT_ch): each map is gated by the means and deviations of all maps.
 
-    `BN(x * hardsigmoid(BN(W_m mean(x) + W_s std(x))))`, the unbiased std over the map; both
+    `BN(x * hardsigmoid(BN(W_m mean(x) + W_s std(x))))` with the unbiased std over the map. Both
     matrices are one 1x2 convolution over [mean, std].
     """
 
@@ -29,19 +33,37 @@ class ChannelAttention(nn.Module):
         self.norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gates the maps."""
-        # On a map of its own size a convolution is a matrix product, and several times as slow.
+        """Gate N x C x H x W maps."""
+        # A convolution over a map of its kernel's size is a matrix product, but far slower.
         statistics, weight = mean_and_std(x).flatten(1), self.gate.weight.flatten(1)
         gate = functional.linear(statistics, weight, self.gate.bias)[:, :, None, None]
         out: Tensor = self.norm(x * functional.hardsigmoid(self.gate_norm(gate)))
         return out
 
+    def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
+        """Gate the maps of a span; see `PartOperation`."""
+        statistics = SoftMask.apply(mask, mean_and_std(x))
+        weight = self.gate.weight[span.slice, span.slice].flatten(1)
+        gate = functional.linear(statistics.flatten(1), weight)[:, :, None, None]
+        gate = functional.hardsigmoid(self.gate_norm.forward_sliced(gate, span))
+        return SoftMask.apply(mask, self.norm.forward_sliced(x * gate, span))
+
+    def sliced_state(self, span: Span) -> dict[str, Tensor]:
+        """Return the weights of a span; see `PartOperation`."""
+        gate = self.gate.weight[span.slice, span.slice]
+        return self._channel_state(span) | {"gate.weight": gate}
+
+    def fold_norms(self, *, keep_output: bool) -> tuple[Tensor, Tensor] | None:
+        """Fold both norms; see `PartOperation`."""
+        fold_after(self, self.gate, "gate_norm")
+        return fold_output_norm(self, self.norm, keep_output=keep_output)
+
 
 def mean_and_std(x: Tensor) -> Tensor:
-    """N x C x 1 x 2: mean and unbiased std of each map; the std of a 1x1 map is 0.
+    """Return N x C x 1 x 2: mean and unbiased std of each map; the std of a 1x1 map is 0.
 
     The norm of the deviations is several times faster than `torch.std` on a CPU, and its gradient
-    is 0 where all deviations are.
+    is 0 if all deviations are 0.
     """
     mean = x.mean((2, 3), keepdim=True)
     freedom = max(x.shape[2] * x.shape[3] - 1, 1)
@@ -49,7 +71,7 @@ def mean_and_std(x: Tensor) -> Tensor:
     return torch.cat((mean, std), dim=3)
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(PartOperation):
     """Spatial attention: `BN(x * hardsigmoid(conv1x1(x)))`, one gate per position."""
 
     def __init__(self, channels: int) -> None:
@@ -58,15 +80,29 @@ class SpatialAttention(nn.Module):
         self.norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gates the positions."""
+        """Gate the positions of N x C x H x W maps."""
         out: Tensor = self.norm(x * functional.hardsigmoid(self.gate(x)))
         return out
+
+    def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
+        """Gate the positions by the channels of a span; see `PartOperation`."""
+        gate = functional.conv2d(SoftMask.apply(mask, x), self.gate.weight[:, span.slice])
+        maps = self.norm.forward_sliced(x * functional.hardsigmoid(gate), span)
+        return SoftMask.apply(mask, maps)
+
+    def sliced_state(self, span: Span) -> dict[str, Tensor]:
+        """Return the weights of a span; see `PartOperation`."""
+        return self._channel_state(span) | {"gate.weight": self.gate.weight[:, span.slice]}
+
+    def fold_norms(self, *, keep_output: bool) -> tuple[Tensor, Tensor] | None:
+        """Fold the norm; see `PartOperation`."""
+        return fold_output_norm(self, self.norm, keep_output=keep_output)
 
 
 class PartialSpatialAttention(nn.Module):
     """PAT_sp: spatial attention on the first half of the channels, `conv1x1(BN(b))` on the last.
 
-    Of an odd number of channels, the first half has one more.
+    If the number of channels is odd, the first half has one more.
     """
 
     def __init__(self, channels: int) -> None:
@@ -78,29 +114,37 @@ class PartialSpatialAttention(nn.Module):
         self.conv = nn.Conv2d(last, last, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Works on both halves."""
+        """Apply both operations to N x C x H x W maps."""
         first, last = torch.split(x, self.sizes, dim=1)
         return torch.cat((self.attention(first), self.conv(self.norm(last))), dim=1)
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(PartOperation):
     """Multi-head self-attention (PAT_sf) over the positions of a map, after a layer norm.
 
-    Written with explicit matrix products, so that every counter sees them.
+    Uses explicit matrix products, so that every operation counter sees them. For a number of
+    channels that is no multiple of the heads, as blocks with learned ratios may have, the heads
+    have the channels of the next lower multiple.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        inner = channels - channels % heads
+        self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.position = PositionBias(heads)
         self.weights_dropout = nn.Dropout(dropout)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = nn.Linear(inner, channels)
         self.dropout = nn.Dropout(dropout)
 
+    @classmethod
+    def build(cls, channels: int, heads: int, dropout: float) -> Self:
+        """Return a new module; see `PartOperation`."""
+        return cls(channels, heads, dropout)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Mixes the positions; tokens are the positions in row-major order."""
+        """Mix the positions of N x C x H x W maps; tokens are positions in row-major order."""
         batch, channels, height, width = x.shape
         depth = channels // self.heads
         tokens = self.norm(x.flatten(2).transpose(1, 2))
@@ -111,24 +155,96 @@ class SelfAttention(nn.Module):
         out: Tensor = self.dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
         return out.transpose(1, 2).reshape(batch, channels, height, width)
 
+    def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
+        """Mix the positions of a span; see `PartOperation`.
+
+        Each head uses the first rows of those that it has for all channels.
+        """
+        batch, channels, height, width = x.shape
+        heads = self.heads
+        tokens = self._normalize_sliced(x.flatten(2).transpose(1, 2), span, mask)
+        rows = self._used_rows(channels, mask)
+        qkv = functional.linear(tokens, self._qkv_weight(rows)[:, span.slice])
+        parts = qkv.reshape(batch, height * width, 3, heads, rows).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)
+        if mask is None:
+            query = query * rows**-0.5
+        else:
+            depth = mask.size[:, None, None, None] / heads
+            share = _row_shares(depth, rows, mask.ramp / heads)
+            query, value = query * share * depth**-0.5, value * share
+        logits = query @ key.transpose(-2, -1) + self.position(height, width)
+        mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
+        mixed = functional.linear(
+            mixed.transpose(1, 2).flatten(2),
+            self._proj_weight(rows)[span.slice],
+            self.proj.bias[span.slice],
+        )
+        return SoftMask.apply(mask, self.dropout(mixed).transpose(1, 2).reshape(x.shape))
+
+    def sliced_state(self, span: Span) -> dict[str, Tensor]:
+        """Return the weights of a span; see `PartOperation`."""
+        rows = (span.high - span.low) // self.heads
+        return self._channel_state(span) | {
+            "qkv.weight": self._qkv_weight(rows)[:, span.slice],
+            "position.table": self.position.table,
+            "proj.weight": self._proj_weight(rows)[span.slice],
+        }
+
+    def _used_rows(self, channels: int, mask: SoftMask | None) -> int:
+        """Return the rows of each head that a span of so many channels uses at least in part."""
+        if mask is None:
+            return channels // self.heads
+        reached = math.ceil((channels + mask.ramp) / self.heads)
+        return min(self.proj.in_features // self.heads, reached)
+
+    def _qkv_weight(self, rows: int) -> Tensor:
+        """Return the query, key and value weights of the first rows of each head."""
+        weight = self.qkv.weight
+        by_head = weight.view(3, self.heads, -1, weight.shape[1])
+        return by_head[:, :, :rows].flatten(0, 2)
+
+    def _proj_weight(self, rows: int) -> Tensor:
+        """Return the projection weights of the first rows of each head."""
+        weight = self.proj.weight
+        return weight.view(weight.shape[0], self.heads, -1)[:, :, :rows].flatten(1)
+
+    def _normalize_sliced(self, tokens: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
+        """Apply the layer norm over the channels of a span, each counted by its weight."""
+        scale, shift = self.norm.weight[span.slice], self.norm.bias[span.slice]
+        if mask is None:
+            return functional.layer_norm(tokens, tokens.shape[-1:], scale, shift, self.norm.eps)
+        shares = mask.shares[:, None, :]
+        total = shares.sum(-1, keepdim=True)
+        mean = (tokens * shares).sum(-1, keepdim=True) / total
+        variance = ((tokens - mean).square() * shares).sum(-1, keepdim=True) / total
+        normalized = (tokens - mean) * torch.rsqrt(variance + self.norm.eps) * scale + shift
+        return normalized * shares
+
+
+def _row_shares(depth: Tensor, rows: int, ramp: float) -> Tensor:
+    """Return how much each row of a head is used, given the depth of the heads."""
+    places = torch.arange(rows, device=depth.device) + 0.5
+    return ((depth - places) / max(ramp, 1e-3) + 0.5).clamp(0, 1)
+
 
 class PositionBias(nn.Module):
-    """A learned bias per head and distance between two positions."""
+    """A learned bias for each head and distance between two positions."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(heads, 2 * _BUCKET_REACH + 1))
 
     def forward(self, height: int, width: int) -> Tensor:
-        """Heads x HW x HW, to be added to the logits of attention."""
+        """Return heads x HW x HW biases, to add to the attention logits."""
         return self.table[:, position_buckets(height, width, self.table.device)]
 
 
 def position_buckets(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """HW x HW entries of the position table, for every pair of positions of a map.
+    """Return the HW x HW entries of the position table for all pairs of positions of a map.
 
-    The distance, rounded, counts by itself up to 20 pixels and in logarithmic steps beyond, 40 at
-    most; the bucket is 40 more (the table has room for signed distances, of which none occur).
+    The rounded distance is used as it is up to 20 pixels and in logarithmic steps beyond, up to 40.
+    The bucket is 40 more: the table has room for negative distances, which do not occur.
     """
     y = torch.arange(height, device=device, dtype=torch.float32)
     x = torch.arange(width, device=device, dtype=torch.float32)
@@ -139,7 +255,7 @@ def position_buckets(height: int, width: int, device: torch.device | str = "cpu"
 
 
 def distance_bucket(distance: Tensor) -> Tensor:
-    """The entry of the position table for a distance in whole pixels."""
+    """Return the entry of the position table for a distance in whole pixels."""
     beyond = (distance / _LINEAR_REACH).clamp(min=1).log() / math.log(8)
     far = (_LINEAR_REACH * (1 + beyond)).round().clamp(max=_BUCKET_REACH)
     index = torch.where(distance <= _LINEAR_REACH, distance, far)

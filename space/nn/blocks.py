@@ -1,4 +1,4 @@
-"""Blocks: the partial-channel mixer, the MLP, and the residuals around them."""
+"""Blocks: a partial-channel mixer, an MLP, and the residuals around them."""
 
 import torch
 from timm.layers.drop import DropPath
@@ -6,16 +6,14 @@ from torch import Tensor, nn
 
 from partialnas.space.arch.architecture import Activation, RealizedBlock
 from partialnas.space.arch.parts import RealizedPart
-from partialnas.space.nn.attention import (
-    PartialSpatialAttention,
-)
+from partialnas.space.nn.attention import PartialSpatialAttention
 from partialnas.space.nn.dpconv import InputDependentMixer, LearnedMixer
 from partialnas.space.nn.layers import BatchNorm, make_activation
 from partialnas.space.nn.operations import build_part
 
 
 class Mixer(nn.Module):
-    """The partial-channel mixer: each part of the channels goes through its own operation."""
+    """The partial-channel mixer: each part of the channels goes through its operation."""
 
     def __init__(self, parts: tuple[RealizedPart, ...], dropout: float) -> None:
         super().__init__()
@@ -23,7 +21,7 @@ class Mixer(nn.Module):
         self.parts = nn.ModuleList(build_part(part, dropout) for part in parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Works on the parts and puts them back in their places."""
+        """Apply the operations to N x C x H x W maps and concatenate the results."""
         if len(self.sizes) == 1:
             whole: Tensor = self.parts[0](x)
             return whole
@@ -32,7 +30,7 @@ class Mixer(nn.Module):
 
 
 def build_mixer(block: RealizedBlock, dropout: float) -> Mixer | LearnedMixer | InputDependentMixer:
-    """The mixer of a block: with stated sizes, with learned ones, or with one for every image."""
+    """Return the mixer of a block: with fixed, learned or input-dependent sizes."""
     if block.learning is None:
         return Mixer(block.parts, dropout)
     operations = [build_part(part._replace(channels=block.width), dropout) for part in block.parts]
@@ -42,7 +40,7 @@ def build_mixer(block: RealizedBlock, dropout: float) -> Mixer | LearnedMixer | 
 
 
 class Mlp(nn.Module):
-    """Two 1x1 convolutions with a norm and an activation between them, then PAT_sp if asked."""
+    """Two 1x1 convolutions with a norm and an activation between them, and optional PAT_sp."""
 
     def __init__(self, width: int, hidden: int, act: Activation, pat_sp: bool) -> None:
         super().__init__()
@@ -53,14 +51,14 @@ class Mlp(nn.Module):
         self.pat_sp = PartialSpatialAttention(width) if pat_sp else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mixes the channels at every position."""
+        """Mix the channels of N x C x H x W maps at each position."""
         hidden = self.act(self.norm(self.expand(x)))
         out: Tensor = self.pat_sp(self.project(hidden))
         return out
 
 
 class NetworkBlock(nn.Module):
-    """`x + DropPath(MLP(mix(x)))`; with self-attention, the mixer has a residual of its own."""
+    """`x + DropPath(MLP(mix(x)))`; with self-attention also a residual around the mixer."""
 
     def __init__(
         self, block: RealizedBlock, act: Activation, drop_path: float, dropout: float
@@ -72,7 +70,7 @@ class NetworkBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape of the maps."""
+        """Return maps of the same shape."""
         mixed = self.mixer(x)
         if self.double_residual:
             x = mixed = x + mixed

@@ -1,32 +1,32 @@
-"""Which part of a block works on which channels while the boundaries between parts are soft.
+"""Assignment of a block's channels to its parts while the boundaries between them are soft.
 
-Around a soft boundary the channels belong to both of its parts, and the maps are the sum of what
-both make of them. Where one of the two would leave its channels as they are and the other is a
-convolution, that one does it for both, in the middle of its kernel: then no maps are to be added,
-and a block runs as a static one does.
+Channels near a soft boundary belong to both of its parts, and their maps are the sum of what both
+compute. If one of the two is the identity and the other a convolution, the convolution does both
+jobs, with the identity in the center of its kernel. Then no maps are added, and the block is as
+fast as a static one.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.space.nn.sliced_ops import SoftMask, forward_sliced
+from partialnas.space.nn.operations import Identity, PartialConv, SoftMask
 from partialnas.space.nn.soft_kernel import SoftKernel, Span, shallower_channels, share_sum
 
 
 class PartAssignment(NamedTuple):
-    """What a part has to do.
+    """The channels of one part.
 
     Attributes:
-        part: its position.
-        span: the channels that it works on.
+        part: position of the part.
+        span: channels that it works on.
         segments: positions of the segments of the channels that make up its span.
-        kernel: of a convolution that works on all images alike.
+        kernel: soft kernel of a convolution that divides all images alike, else None.
     """
 
     part: int
@@ -36,14 +36,14 @@ class PartAssignment(NamedTuple):
 
 
 class ChannelPartition:
-    """How the parts of a block share its channels.
+    """Assignment of a block's channels to its parts.
 
     Args:
         parts: operations with weights for all channels.
-        spans: of each part, together all channels; parts with an empty one are left out. Channels
-            in the span of one part alone belong to it wholly.
-        ends: where the parts but the last end, if all images are divided alike.
-        device: where their shares are.
+        spans: channels of each part, together all channels; parts with an empty span are left out.
+            Channels in the span of a single part belong to it fully.
+        ends: boundaries of the parts but the last, if all images are divided alike.
+        device: device of the shares.
     """
 
     def __init__(
@@ -53,81 +53,84 @@ class ChannelPartition:
         ends: Sequence[float] | None = None,
         device: torch.device | None = None,
     ) -> None:
-        kinds = [type(part) for part in parts]
-        self._idle = [issubclass(kind, nn.Identity) for kind in kinds]
-        kernels: list[SoftKernel | None] = [None] * len(kinds)
+        operations = list(parts)
+        self._idle = [isinstance(operation, Identity) for operation in operations]
+        kernels: list[SoftKernel | None] = [None] * len(operations)
         if ends is not None:
-            convs = [issubclass(kind, nn.Conv2d) for kind in kinds]
+            convs = [isinstance(operation, PartialConv) for operation in operations]
             kernels = list(_kernels(convs, self._idle, spans, ends, device))
-            spans = list(_relieved(convs, self._idle, spans))
+            spans = list(_spans_without_convs(convs, self._idle, spans))
         cuts = sorted({edge for span in spans if span.high > span.low for edge in span})
         self._lengths = [high - low for low, high in pairwise(cuts)]
-        self._tasks = [
+        self._assignments = [
             PartAssignment(index, span, range(cuts.index(span.low), cuts.index(span.high)), kernel)
             for index, (span, kernel) in enumerate(zip(spans, kernels, strict=True))
             if span.high > span.low
         ]
-        held = [segment for task in self._tasks for segment in task.segments]
-        self._shared = [held.count(segment) > 1 for segment in range(len(self._lengths))]
+        used = [segment for task in self._assignments for segment in task.segments]
+        self._shared = [used.count(segment) > 1 for segment in range(len(self._lengths))]
 
     def mix(
         self, parts: Sequence[nn.Module] | nn.ModuleList, x: Tensor, shares: Tensor, ramp: float
     ) -> Tensor:
-        """The maps, each part working on its span; where spans overlap, the sum of what they make.
+        """Apply each part to its span, and add up the results where spans overlap.
 
         Args:
-            parts: the operations.
+            parts: operations.
             x: N x C x H x W maps of all channels.
-            shares: N x (P - 1) x C, how far each channel lies before each boundary; (P - 1) x C
-                where all images are divided alike.
+            shares: N x (P - 1) x C, how far each channel lies before each boundary, from 0 to 1;
+                (P - 1) x C if all images are divided alike.
             ramp: channels over which boundaries are soft.
         """
         segments = torch.split(x, self._lengths, dim=1)
-        made: list[list[Tensor]] = [[] for _ in segments]
-        for task in self._tasks:
-            own = [segments[segment] for segment in task.segments]
+        outputs: list[list[Tensor]] = [[] for _ in segments]
+        for task in self._assignments:
+            inputs = [segments[segment] for segment in task.segments]
             if self._idle[task.part]:
-                pieces = self._as_they_are(task, own, shares)
+                pieces = self._scaled(task, inputs, shares)
             else:
-                pieces = _worked_on(parts[task.part], task, own, shares, ramp)
+                pieces = _operate(parts[task.part], task, inputs, shares, ramp)
             for segment, piece in zip(task.segments, pieces, strict=True):
-                made[segment].append(piece)
-        sums = [sum(pieces[1:], pieces[0]) for pieces in made]
+                outputs[segment].append(piece)
+        sums = [sum(pieces[1:], pieces[0]) for pieces in outputs]
         return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
-    def _as_they_are(
-        self, task: PartAssignment, own: list[Tensor], shares: Tensor
+    def _scaled(
+        self, task: PartAssignment, inputs: list[Tensor], shares: Tensor
     ) -> Sequence[Tensor]:
-        """Maps as far as they belong to an idle part; costs nothing where no boundary is near."""
+        """Return the maps of an identity part, scaled in shared segments only."""
         shared = [self._shared[segment] for segment in task.segments]
         if not any(shared):
-            return own
-        scales = torch.split(_member(shares, task), [piece.shape[1] for piece in own], dim=1)
+            return inputs
+        lengths = [piece.shape[1] for piece in inputs]
+        scales = torch.split(_part_shares(shares, task), lengths, dim=1)
         return [
-            piece * scale[:, :, None, None] if several else piece
-            for piece, scale, several in zip(own, scales, shared, strict=True)
+            piece * scale[:, :, None, None] if is_shared else piece
+            for piece, scale, is_shared in zip(inputs, scales, shared, strict=True)
         ]
 
 
-def _worked_on(
-    part: nn.Module, task: PartAssignment, own: list[Tensor], shares: Tensor, ramp: float
+def _operate(
+    part: Any, task: PartAssignment, inputs: list[Tensor], shares: Tensor, ramp: float
 ) -> Sequence[Tensor]:
-    """What a part makes of its segments."""
-    x = own[0] if len(own) == 1 else torch.cat(own, 1)
-    if task.kernel is not None and isinstance(part, nn.Conv2d):
+    """Apply a part to its segments."""
+    x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
+    if task.kernel is not None and isinstance(part, PartialConv):
         maps = functional.conv2d(x, task.kernel.mixed_weight(part, shares), padding=1)
     else:
-        maps = forward_sliced(part, x, task.span, SoftMask(_member(shares, task), ramp))
-    return [maps] if len(own) == 1 else torch.split(maps, [piece.shape[1] for piece in own], dim=1)
+        maps = part.forward_sliced(x, task.span, SoftMask(_part_shares(shares, task), ramp))
+    if len(inputs) == 1:
+        return [maps]
+    return torch.split(maps, [piece.shape[1] for piece in inputs], dim=1)
 
 
-def _member(shares: Tensor, task: PartAssignment) -> Tensor:
-    """B x span, how far the channels of a part belong to it."""
-    own = shares.reshape(-1, *shares.shape[-2:])[:, :, task.span.slice]
+def _part_shares(shares: Tensor, task: PartAssignment) -> Tensor:
+    """Return B x span, how far the channels of a part belong to it."""
+    span_shares = shares.reshape(-1, *shares.shape[-2:])[:, :, task.span.slice]
     before, last = task.part - 1, shares.shape[-2]
     if before < 0:
-        return own[:, 0]
-    return (own[:, task.part] if task.part < last else 1) - own[:, before]
+        return span_shares[:, 0]
+    return (span_shares[:, task.part] if task.part < last else 1) - span_shares[:, before]
 
 
 def _kernels(
@@ -137,10 +140,10 @@ def _kernels(
     ends: Sequence[float],
     device: torch.device | None,
 ) -> Iterator[SoftKernel | None]:
-    """Of each convolution its kernel; each channel is kept by the first that has it."""
+    """Yield the kernel of each convolution; the first one that has a channel passes it through."""
     shape = len(ends), spans[-1].high
-    still = [index for index, nothing in enumerate(idle) if nothing]
-    taken = 0
+    identities = [index for index, is_idle in enumerate(idle) if is_idle]
+    done = 0
     edges = [-math.inf, *ends, math.inf]
     for index, span in enumerate(spans):
         if not convs[index]:
@@ -149,14 +152,16 @@ def _kernels(
         entries = share_sum(
             [index], shallower_channels(span, edges[index], edges[index + 1]), shape, device
         )
-        last = torch.arange(max(span.low, taken), span.high)
-        kept = share_sum(still, last, shape, device) if still and len(last) else None
-        taken = span.high
+        last = torch.arange(max(span.low, done), span.high)
+        kept = share_sum(identities, last, shape, device) if identities and len(last) else None
+        done = span.high
         yield SoftKernel(span, entries, kept)
 
 
-def _relieved(convs: Sequence[bool], idle: Sequence[bool], spans: Sequence[Span]) -> Iterator[Span]:
-    """The spans, of idle parts without what convolutions do for them."""
+def _spans_without_convs(
+    convs: Sequence[bool], idle: Sequence[bool], spans: Sequence[Span]
+) -> Iterator[Span]:
+    """Yield the spans, those of identity parts without the channels of convolutions."""
     for index, span in enumerate(spans):
         before = [other.high for other, conv in zip(spans[:index], convs, strict=False) if conv]
         after = [

@@ -1,7 +1,7 @@
-"""Initial weights, drawn for each parameter by itself.
+"""Initial weights, drawn separately for each parameter.
 
-Two networks with the same seed have the same weights wherever a parameter of the same name and
-shape occurs in both, whatever else they are made of.
+Two networks with the same seed have the same initial value for each parameter that has the same
+name and shape in both.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ WEIGHT_STD = 0.02
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """Draws the weights of a network anew, each from its own generator.
+    """Initialize the weights of a network in place, each parameter from its own generator.
 
-    Weights of convolutions and linear layers are normal with std 0.02, biases 0, norms 1 and 0
-    with fresh running statistics, position tables 0. The device and the memory format of the
-    network do not matter.
+    Weights of convolutions and linear layers are normal with std 0.02. Biases and position tables
+    are 0. Norms have weight 1, bias 0 and fresh running statistics. The result does not depend on
+    the device or the memory format of the network.
     """
     for name, module in network.named_modules():
         match module:
@@ -32,7 +32,7 @@ def initialize(network: nn.Module, seed: int) -> None:
 
 
 def initialize_layer(layer: nn.Conv2d | nn.Linear, name: str, seed: int) -> None:
-    """Draws the weights of the layer called `name`; its bias becomes 0."""
+    """Initialize the weights of the layer called `name`; its bias becomes 0."""
     with torch.no_grad():
         layer.weight.copy_(_normal(layer.weight.shape, f"{name}.weight", seed))
     if layer.bias is not None:
@@ -40,12 +40,12 @@ def initialize_layer(layer: nn.Conv2d | nn.Linear, name: str, seed: int) -> None
 
 
 def fresh_seed() -> int:
-    """A seed from torch's global generator: follows `torch.manual_seed`, differs at every call."""
+    """Return a seed from torch's global generator, different at every call."""
     return int(torch.randint(2**62, (), device="cpu"))
 
 
 def _normal(shape: torch.Size, name: str, seed: int) -> Tensor:
-    # A truncation at +-2, a hundred standard deviations away, would never take place.
+    # Truncation at +-2, a hundred standard deviations away, would have no effect.
     key = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key[:8]))
     return torch.randn(shape, generator=generator, device="cpu") * WEIGHT_STD

@@ -1,5 +1,7 @@
-"""Networks: what is built from an architecture, with the interface that timm's users expect."""
+"""The network built from an architecture, with the model interface of timm."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
@@ -8,13 +10,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from partialnas.space.arch.architecture import Activation, Architecture, RealizedBlock
+from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.nn.blocks import NetworkBlock
 from partialnas.space.nn.init import fresh_seed, initialize, initialize_layer
 from partialnas.space.nn.layers import Downsample, make_activation
 
 
 class NetworkStage(nn.Module):
-    """Blocks of one width, after the merge that leads to it (none in the first stage)."""
+    """Blocks of one width, after a merge (except in the first stage)."""
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class NetworkStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halves the map (unless this is the first stage) and works on it."""
+        """Halve the map (except in the first stage) and apply the blocks."""
         x = self.merge(x)
         checkpointed = self.grad_checkpointing and self.training
         for block in self.blocks:
@@ -47,17 +50,17 @@ class NetworkStage(nn.Module):
 class Network(nn.Module):
     """The network of an architecture.
 
-    Built from `architecture.realised` alone, so that equal digests build equal networks. Its
-    weights are drawn by the rule of `initialize` with a seed from torch's global generator.
+    It is built from `architecture.realized` alone, so that equal digests give equal networks. Its
+    weights are drawn by `initialize` with a seed from torch's global generator.
 
     Args:
         architecture: what to build.
         in_chans: channels of the images.
-        num_classes: outputs of the classifier; 0 for none.
-        drop_path_rate: probability to drop the last block's residual, growing linearly from 0.
-        attention_dropout: dropout of self-attention, on its weights and after its projection.
-        drop_rate: dropout before the classifier.
-        global_pool: `avg`, `max`, or the empty text for none (a map of features comes out).
+        num_classes: outputs of the classifier; 0 for no classifier.
+        drop_path_rate: drop path rate of the last block; rates grow linearly from 0.
+        attention_dropout: dropout rate of self-attention, on its weights and after its projection.
+        drop_rate: dropout rate before the classifier.
+        global_pool: `avg`, `max`, or an empty string for no pooling.
     """
 
     def __init__(
@@ -105,18 +108,18 @@ class Network(nn.Module):
         return nn.Linear(self.head_hidden_size, num_classes) if num_classes > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x num_classes logits of N x C x H x W images.
+        """Return N x num_classes logits of N x C x H x W images.
 
         Raises:
-            UserError: the images are too small for the strides; names the smallest that works.
+            UserError: The images are too small for the strides.
         """
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The maps of the last stage.
+        """Return the maps of the last stage.
 
         Raises:
-            UserError: the images are too small for the strides; names the smallest that works.
+            UserError: The images are too small for the strides.
         """
         height, width = x.shape[-2:]
         self.architecture.map_sizes(height, width)
@@ -124,7 +127,7 @@ class Network(nn.Module):
         return out
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of the maps of the last stage, or what the classifier would work on."""
+        """Return logits of the maps of the last stage, or the input of the classifier."""
         x = self.head_act(self.head_conv(self.global_pool(x)))
         if self.global_pool.pool_type:
             x = x.flatten(1)
@@ -132,9 +135,10 @@ class Network(nn.Module):
         return x if pre_logits else self.classifier(x)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the matrices that are not to be decayed.
+        """Return the names of the matrices without weight decay.
 
-        The position tables, and the predictors of learned ratios, which decay would draw together.
+        These are the position tables and the predictors of learned ratios, the outputs of which
+        decay would make equal.
         """
         return {
             name
@@ -143,7 +147,7 @@ class Network(nn.Module):
         }
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """How timm groups parameters into layers, for layer-wise learning rates."""
+        """Return the pattern by which timm groups parameters into layers."""
         fine = [
             (r"^stages\.(\d+)\.merge", (0,)),
             (r"^stages\.(\d+)\.blocks\.(\d+)", None),
@@ -152,17 +156,17 @@ class Network(nn.Module):
         return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else fine}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Trades time for memory in training: keeps no activations inside of the blocks."""
+        """Recompute the activations inside blocks in training, to save memory."""
         for module in self.modules():
             if isinstance(module, NetworkStage):
                 module.grad_checkpointing = enable
 
     def get_classifier(self) -> nn.Module:
-        """The linear layer that gives the logits (the identity where there are no classes)."""
+        """Return the linear layer of the logits (the identity if there are no classes)."""
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Puts a fresh classifier in place, and another pooling if one is named."""
+        """Replace the classifier, and the pooling if one is given."""
         if global_pool is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.num_classes = num_classes
@@ -185,10 +189,27 @@ def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
 
 
 def _drop_path_rates(depths: tuple[int, ...], rate: float) -> list[list[float]]:
-    """Rates of each stage's blocks: from 0 in the first block of all to `rate` in the last."""
+    """Return the rates of the blocks of each stage, linear from 0 to `rate`."""
     steps = max(sum(depths) - 1, 1)
     starts = [sum(depths[:index]) for index in range(len(depths))]
     return [
         [rate * block / steps for block in range(start, start + depth)]
         for start, depth in zip(starts, depths, strict=True)
     ]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set evaluation mode; on exit each module returns to the mode that it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def blank_images(network: nn.Module, input_spec: InputSpec, batch: int = 1) -> Tensor:
+    """Return N x C x H x W zeros on the device and in the precision of a network."""
+    return next(network.parameters()).new_zeros(batch, *input_spec.image_shape)

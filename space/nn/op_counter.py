@@ -1,6 +1,7 @@
-"""What a network costs, counted by running it: the check on the closed formulas of `cost`.
+"""Cost of any module, counted by running it on one image.
 
-The formulas are faster and know nothing but our own networks; counting works on any module.
+This is the check on the closed formulas of `partialnas.space.cost.cost`, which are faster but
+cover our networks only.
 """
 
 import math
@@ -15,10 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.nn.eval_mode import blank_images, evaluating
+from partialnas.space.nn.network import blank_images, evaluating
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # importing it scripts functions nobody calls
+    warnings.simplefilter("ignore", FutureWarning)  # its import scripts unused functions
     from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
     from fvcore.nn.jit_handles import get_shape
 
@@ -27,16 +28,16 @@ _FUSED_ATTENTION = "aten::scaled_dot_product_attention"
 
 @dataclass(frozen=True)
 class OpCounts:
-    """What was counted of a network, in evaluation mode, for one image.
+    """Counts of a network in evaluation mode for one image.
 
     Attributes:
         params: learnable parameters.
-        macs: multiply-accumulates as fvcore counts them, norms and pooling by its own rule, and
-            fused attention (which fvcore leaves out) as the two matrix products that it is.
-        macs_raw: fvcore's own figure; differs from `macs` where attention is fused.
-        macs_core: half of what torch's `FlopCounterMode` counts: convolutions, matrix products.
+        macs: multiply-accumulates as fvcore counts them, norms and pooling included; fused
+            attention, which fvcore skips, is counted as its two matrix products.
+        macs_raw: multiply-accumulates that fvcore reports; below `macs` if attention is fused.
+        macs_core: half the count of torch's `FlopCounterMode`: convolutions and matrix products.
         activations: elements of the outputs of convolutions and matrix products (fvcore).
-        skipped: operators that fvcore met and counted as nothing, and how often they occur.
+        skipped: operators that fvcore does not count, with their number of calls.
     """
 
     params: int
@@ -48,12 +49,12 @@ class OpCounts:
 
 
 def count_ops(network: nn.Module, input_spec: InputSpec) -> OpCounts:
-    """Counts a network on one image; leaves the network as it is."""
+    """Count a network on one image; the network does not change."""
     image = blank_images(network, input_spec)
     with evaluating(network), torch.no_grad(), _explicit_attention():
         flops = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
         activations = _quiet(ActivationCountAnalysis(network, image))
-        with FlopCounterMode(display=False, custom_mapping=_BESIDE) as core:
+        with FlopCounterMode(display=False, custom_mapping=_EXTRA_COUNTERS) as core:
             network(image)
         by_operator = flops.by_operator()
         macs = int(sum(by_operator.values()))
@@ -73,7 +74,7 @@ def _quiet(analysis: Any) -> Any:
 
 
 def _fused(inputs: list[Any], _outputs: list[Any]) -> int:
-    """Multiply-accumulates of softmax(Q K') V: both products, over all heads and queries."""
+    """Return the multiply-accumulates of both products of softmax(Q K') V."""
     *batch, queries, depth = get_shape(inputs[0])
     *_, keys, value_depth = get_shape(inputs[2])
     products: int = math.prod(batch) * queries * keys * (depth + value_depth)
@@ -85,13 +86,13 @@ def _attention_on_cpu(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> i
     return flops
 
 
-_BESIDE = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu}
-"""Operators that not every version of torch counts by itself, and their operations by shape."""
+_EXTRA_COUNTERS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu}
+"""Counters of operators that some versions of torch do not count."""
 
 
 @contextmanager
 def _explicit_attention() -> Iterator[None]:
-    """`nn.MultiheadAttention` without its fused evaluation path, which no counter sees."""
+    """Disable the fused evaluation path of `nn.MultiheadAttention`, which is not counted."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

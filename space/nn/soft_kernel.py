@@ -1,9 +1,9 @@
-"""The kernel of a convolution on some of its channels, each to a degree, one function for all uses.
+"""The kernel of a convolution over a soft span of channels.
 
-An entry counts as far as both its channels belong to the part: as far as the one does that lies
-less deep inside of it. One convolution with such a kernel is the mixture of those over all nested
-spans. Where channels are shared with parts that leave them as they are, the middle of the kernel
-does that too.
+An entry of the kernel is weighted by the share of that of its two channels which lies less deep
+inside the part. One convolution with such a kernel equals the mixture of the convolutions over all
+nested spans. If channels are shared with identity parts, the center of the kernel passes them
+through.
 """
 
 import math
@@ -23,47 +23,47 @@ class Span(NamedTuple):
 
     @property
     def slice(self) -> slice:
-        """To be used as an index."""
+        """The channels as an index."""
         return slice(self.low, self.high)
 
 
 class ShareSum(NamedTuple):
-    """How far channels belong to some parts, as a sum over shares of boundaries.
+    """How far channels belong to some parts, as a signed sum of the shares of boundaries.
 
     Attributes:
-        constant: 1 with the last part among them, which no boundary ends; else 0.
-        terms: of each boundary of theirs a sign, and places among all shares laid flat.
+        constant: 1 if the last part, which has no boundary at its end, is one of them; else 0.
+        terms: sign and flat positions among all shares, for each boundary of the parts.
     """
 
     constant: int
     terms: list[tuple[int, Tensor]]
 
     def of(self, shares: Tensor) -> Tensor:
-        """The sums for these shares."""
-        (sign, places), *further = self.terms
-        total = shares.take(places)
+        """Return the sums for these shares."""
+        (sign, positions), *others = self.terms
+        total = shares.take(positions)
         if sign < 0:
             total.neg_()
-        for sign, places in further:
-            total.add_(shares.take(places), alpha=sign)
+        for sign, positions in others:
+            total.add_(shares.take(positions), alpha=sign)
         return total.add_(self.constant) if self.constant else total
 
     def spread(self, gradient: Tensor, onto: Tensor) -> None:
-        """Adds a gradient with respect to the sums to that of the shares, which is laid flat."""
-        for sign, places in self.terms:
-            onto.index_add_(0, places.flatten(), gradient.flatten(), alpha=sign)
+        """Add a gradient with respect to the sums to the flat gradient of the shares."""
+        for sign, positions in self.terms:
+            onto.index_add_(0, positions.flatten(), gradient.flatten(), alpha=sign)
 
 
 def share_sum(
     parts: Iterable[int], channels: Tensor, shape: tuple[int, int], device: torch.device | None
 ) -> ShareSum:
-    """How far channels belong to any of some parts.
+    """Return how far channels belong to any of some parts.
 
     Args:
-        parts: their positions, not all there are.
-        channels: in any shape.
-        shape: P - 1 and C, of the shares.
-        device: where they are.
+        parts: positions of the parts; not all parts of the block.
+        channels: channels, in any shape.
+        shape: shape of the shares, P - 1 and C.
+        device: device of the shares.
     """
     boundaries, width = shape
     ends: dict[int, int] = {}
@@ -79,13 +79,12 @@ def share_sum(
 
 
 class SoftKernel(NamedTuple):
-    """What a convolution's weight becomes where boundaries are soft.
+    """How soft boundaries change the weight of a convolution.
 
     Attributes:
-        span: the channels that it works on.
-        entries: span x span x 1 x 1, how far each entry counts.
-        kept: of the last channels of the span, how far each is left as it is as well; None for not
-            at all.
+        span: channels that it works on.
+        entries: span x span x 1 x 1, the weight of each entry.
+        kept: how far each of the last channels of the span is passed through, or None.
     """
 
     span: Span
@@ -93,70 +92,70 @@ class SoftKernel(NamedTuple):
     kept: ShareSum | None
 
     def mixed_weight(self, conv: nn.Conv2d, shares: Tensor) -> Tensor:
-        """The weight for (P - 1) x C shares."""
+        """Return the weight for (P - 1) x C shares."""
         weight: Tensor = _MixedWeight.apply(conv.weight, shares, self)
         return weight
 
 
 def shallower_channels(span: Span, start: float, end: float) -> Tensor:
-    """Which channel each entry among those of a span follows: the one that lies less deep.
+    """Return for each pair of channels of a span the one that lies less deep inside the part.
 
-    Where shares differ that is the lesser one. Of equal shares it is the one that the nearest
-    boundary comes to first, so that hard boundaries learn what it brings to add or to remove
-    channels: with one boundary exactly that, with two nearly.
+    If the shares differ, it is the channel with the smaller share. If they are equal, it is the one
+    that the nearest boundary reaches first. Hard boundaries then learn the effect of adding or
+    removing channels: exactly with one boundary, approximately with two.
 
     Args:
         span: the channels.
-        start: where the part begins; minus infinity where all channels do.
-        end: where it ends; infinity where they do.
+        start: boundary at the start of the part, or minus infinity.
+        end: boundary at the end of the part, or infinity.
     """
     channels = torch.arange(span.low, span.high)
     if math.isfinite(start + end):
         end = depth_threshold(start, end) - start
     depth = torch.minimum(channels + 0.5 - start, end - channels - 0.5)
-    own = channels[:, None].expand(-1, len(channels))
-    return torch.where(depth[:, None] < depth, own, own.T)[:, :, None, None]
+    rows = channels[:, None].expand(-1, len(channels))
+    return torch.where(depth[:, None] < depth, rows, rows.T)[:, :, None, None]
 
 
 def depth_threshold(start: float, end: float) -> float:
-    """What tells which of two channels at opposite ends of a part lies deeper.
+    """Return the threshold that orders two channels at opposite ends of a part by depth.
 
-    Their middles add up to less or to more than this; as they never add up to the same, parts with
-    equal turning points have the same order.
+    The sum of their centers is below or above it, and never equal to it. Parts with the same
+    threshold have the same order of channels.
     """
     return math.floor(start + end) + 0.5
 
 
 class _MixedWeight(torch.autograd.Function):
-    """What autograd would make of slices, a minimum and sums, in a fraction of the operations."""
+    """The mixed weight, with a gradient that needs far fewer operations than autograd's."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, shares: Tensor, kernel: SoftKernel) -> Tensor:
-        own = weight[kernel.span.slice, kernel.span.slice]
+        sliced = weight[kernel.span.slice, kernel.span.slice]
         mask = kernel.entries.of(shares)
-        ctx.save_for_backward(weight, shares, own, mask)
+        ctx.save_for_backward(weight, shares, sliced, mask)
         ctx.kernel = kernel
-        mixed = own * mask
+        mixed = sliced * mask
         if kernel.kept is not None:
             kept = kernel.kept.of(shares)
-            _middle(mixed, len(kept)).add_(kept)
+            _center(mixed, len(kept)).add_(kept)
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        weight, shares, own, mask = ctx.saved_tensors
+        weight, shares, sliced, mask = ctx.saved_tensors
         kernel: SoftKernel = ctx.kernel
         whole, slopes = torch.zeros_like(weight), torch.zeros_like(shares)
         torch.mul(gradient, mask, out=whole[kernel.span.slice, kernel.span.slice])
         flat = slopes.view(-1)
-        kernel.entries.spread((gradient * own).sum((2, 3)), flat)
+        kernel.entries.spread((gradient * sliced).sum((2, 3)), flat)
         if kernel.kept is not None:
-            (_, places), *_ = kernel.kept.terms
-            kernel.kept.spread(_middle(gradient, len(places)), flat)
+            (_, positions), *_ = kernel.kept.terms
+            kernel.kept.spread(_center(gradient, len(positions)), flat)
         return whole, slopes, None
 
 
-def _middle(weight: Tensor, count: int) -> Tensor:
-    """What a 3x3 convolution does to each of its last channels alone, at the same place."""
+def _center(weight: Tensor, count: int) -> Tensor:
+    """Return the center entries that map each of the last channels to itself."""
     return weight[:, :, 1, 1].diagonal()[-count:]

@@ -12,7 +12,7 @@ from torch import nn
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.formulas import cost_rows, sum_costs
 from partialnas.space.cost.learned_blocks import blocks_with_sizes, learned_blocks
 from partialnas.space.deploy.freeze import freeze, learned_mixers, learned_sizes
@@ -67,17 +67,23 @@ def _same_cost(network: Network, extra: int) -> None:
     frozen = freeze(network)
     counted = count_ops(frozen, InputSpec.square(resolution))
     said = sum_costs(
-        cost_rows(architecture, blocks_with_sizes(architecture, sizes), InputSpec.square(resolution, 3, 6))
+        cost_rows(
+            architecture, blocks_with_sizes(architecture, sizes), InputSpec.square(resolution, 3, 6)
+        )
     )
-    static = cost(frozen.architecture, InputSpec.square(resolution, classes=6))
+    static = compute_cost(frozen.architecture, InputSpec.square(resolution, classes=6))
     assert counted.macs_raw == said.macs == static.macs
     assert counted.macs_core == said.macs_core == static.macs_core
     assert counted.params == said.params == static.params
     found = learned_blocks(architecture, InputSpec.square(resolution))
     moved = sum(slot.macs(sizes[slot.block_index]) - slot.macs(slot.start) for slot in found)
-    start = sum_costs(cost_rows(architecture, architecture.realized, InputSpec.square(resolution, 3, 6))).macs
+    start = sum_costs(
+        cost_rows(architecture, architecture.realized, InputSpec.square(resolution, 3, 6))
+    ).macs
     assert start + moved == counted.macs_raw
-    assert all(slot.costs[sizes[slot.block_index]] == slot.macs(sizes[slot.block_index]) for slot in found)
+    assert all(
+        slot.costs[sizes[slot.block_index]] == slot.macs(sizes[slot.block_index]) for slot in found
+    )
 
 
 @settings(max_examples=12, deadline=None)

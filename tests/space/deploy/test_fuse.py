@@ -12,9 +12,10 @@ from torch import nn
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset
-from partialnas.space.deploy.fuse import Affine, deploy
+from partialnas.space.deploy.fuse import deploy
 from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
+from partialnas.space.nn.norm_folding import Affine
 
 Shake = Callable[[nn.Module, int], None]
 
@@ -120,4 +121,14 @@ def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
     x = torch.randn(16, 3, 16, 16, dtype=torch.float64)
     assert deviation(network, deployed, x) <= 1e-12
     mixers = [m for m in deployed.modules() if isinstance(m, InputDependentMixer)]
-    assert len({int(chosen) for m in mixers if m.option_indices is not None for chosen in m.option_indices}) > 1
+    assert (
+        len(
+            {
+                int(chosen)
+                for m in mixers
+                if m.option_indices is not None
+                for chosen in m.option_indices
+            }
+        )
+        > 1
+    )

@@ -32,7 +32,7 @@ def weights() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_are_those_of_the_released_code(case: str) -> None:
+def test_logits_match_the_released_code(case: str) -> None:
     network = load_released(checkpoint(case), activation=CASES[case]["act_layer"].lower()).eval()
     assert sum(p.numel() for p in network.parameters()) == CASES[case]["params"]
     assert network.architecture.depths == tuple(CASES[case]["depths"])
@@ -47,12 +47,12 @@ def test_logits_are_those_of_the_released_code(case: str) -> None:
 def test_a_given_architecture_must_fit(weights: dict[str, Tensor]) -> None:
     architecture = load_released(weights, activation="relu").architecture
     assert load_released(weights, architecture).architecture is architecture
-    with pytest.raises(UserError, match=r"patch_embed\.proj\.weight is \(16, 3, 4, 4\) where"):
+    with pytest.raises(UserError, match=r"patch_embed\.proj\.weight has shape \(16, 3, 4, 4\)"):
         load_released(weights, preset("partialnet_t0"))
 
 
 def released_shapes(e: int, depths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """What a released checkpoint with PAT_sp holds, as far as it tells the architecture."""
+    """Return the shapes of a released checkpoint with PAT_sp."""
     shapes: dict[str, tuple[int, ...]] = {
         "patch_embed.proj.weight": (e, 3, 4, 4),
         "avgpool_pre_head.1.weight": (1280, 8 * e, 1, 1),
@@ -101,28 +101,28 @@ def _norm(at: str, channels: int) -> dict[str, tuple[int, ...]]:
     return {f"{at}.{name}": (channels,) for name in names}
 
 
-def test_a_published_network_is_recognised() -> None:
+def test_a_published_network_is_recognized() -> None:
     shapes = released_shapes(48, (1, 2, 8, 2))
     network = load_released({name: torch.zeros(shape) for name, shape in shapes.items()})
     assert network.architecture.digest == preset("partialnet_t1").digest
 
 
-def test_the_activation_is_asked_for(weights: dict[str, Tensor]) -> None:
-    with pytest.raises(UserError, match="activation: give it"):
+def test_an_unknown_activation_must_be_given(weights: dict[str, Tensor]) -> None:
+    with pytest.raises(UserError, match="pass activation="):
         load_released(weights)
 
 
 @pytest.mark.parametrize(
     ("without", "more", "message"),
     [
-        ("patch_embed.proj", "", "nothing for stem.conv.weight"),
-        ("blocks.0.mlp.0", "", "nothing for stages.0.blocks.0.mlp.expand.weight"),
+        ("patch_embed.proj", "", "no tensor for stem.conv.weight"),
+        ("blocks.0.mlp.0", "", "no tensor for stages.0.blocks.0.mlp.expand.weight"),
         ("mlp.1.running_mean", "", "running_mean is missing"),
-        ("nothing", "stages.0.blocks.0.gates", "stages.0.blocks.0.gates has no place"),
+        ("nothing", "stages.0.blocks.0.gates", "stages.0.blocks.0.gates is unexpected"),
         ("stages.6.blocks.0.spatial_mixing.attn", "", "no self-attention"),
     ],
 )
-def test_other_weights_are_refused(
+def test_other_checkpoints_are_rejected(
     weights: dict[str, Tensor], without: str, more: str, message: str
 ) -> None:
     kept = {name: tensor for name, tensor in weights.items() if without not in name}

@@ -14,7 +14,7 @@ from partialnas.space.arch.architecture import Architecture, Block, Stage
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import Part
 from partialnas.space.arch.presets import PRESETS, preset
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 from partialnas.space.nn.init import initialize
 from partialnas.space.nn.network import Network
@@ -153,7 +153,9 @@ def test_checkpointing_changes_no_gradient() -> None:
 def test_fasternets_have_timms_parameters(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name)
-    assert cost(preset(name), InputSpec.square(224)).params == sum(p.numel() for p in model.parameters())
+    assert compute_cost(preset(name), InputSpec.square(224)).params == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 _FAST = ("fasternet_t0", "fasternet_t2")

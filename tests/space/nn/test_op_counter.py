@@ -15,7 +15,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.nn.network import Network
 from partialnas.space.nn.op_counter import OpCounts, count_ops
 
@@ -40,7 +40,7 @@ def plan_of(row: dict[str, str]) -> Plan:
 
 
 def assert_formula(architecture: Architecture, counted: OpCounts, input_spec: InputSpec) -> None:
-    formula = cost(architecture, input_spec)
+    formula = compute_cost(architecture, input_spec)
     for figure in ("params", "macs", "macs_core", "activations"):
         assert getattr(formula, figure) == getattr(counted, figure), figure
     assert {name.removeprefix("aten::") for name in counted.skipped} <= FREE
@@ -48,7 +48,7 @@ def assert_formula(architecture: Architecture, counted: OpCounts, input_spec: In
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
 def test_golden_figures(row: dict[str, str]) -> None:
-    formula = cost(plan_of(row).architecture(), InputSpec.square(224))
+    formula = compute_cost(plan_of(row).architecture(), InputSpec.square(224))
     assert (formula.params, formula.macs) == (int(row["params"]), int(row["macs"]))
     assert formula.macs_core == int(row["macs_core"])
 
@@ -66,14 +66,18 @@ def test_golden_figures_are_the_published_ones(row: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["partialnet_t0", "partialnet_t2", "fasternet_t0"])
 def test_presets_cost_what_is_counted(name: str) -> None:
-    assert_formula(preset(name), count_ops(Network(preset(name)), InputSpec.square(224)), InputSpec.square(224))
+    assert_formula(
+        preset(name), count_ops(Network(preset(name)), InputSpec.square(224)), InputSpec.square(224)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
 def test_every_published_network_costs_what_is_counted(row: dict[str, str]) -> None:
     architecture = plan_of(row).architecture()
-    assert_formula(architecture, count_ops(Network(architecture), InputSpec.square(224)), InputSpec.square(224))
+    assert_formula(
+        architecture, count_ops(Network(architecture), InputSpec.square(224)), InputSpec.square(224)
+    )
 
 
 def _random(architecture: Architecture, extra: tuple[int, int], in_chans: int) -> None:
@@ -112,7 +116,11 @@ def test_200_random_architectures_cost_what_is_counted(
     [n if n.endswith("t0") else pytest.param(n, marks=pytest.mark.slow) for n in PRESETS[6:]],
 )
 def test_timms_fasternets_count_as_ours(name: str) -> None:
-    assert_formula(preset(name), count_ops(timm.create_model(name), InputSpec.square(224)), InputSpec.square(224))
+    assert_formula(
+        preset(name),
+        count_ops(timm.create_model(name), InputSpec.square(224)),
+        InputSpec.square(224),
+    )
 
 
 class Attention(nn.Module):
@@ -136,7 +144,8 @@ class Attention(nn.Module):
 
 def test_fused_attention_counts_as_its_two_products() -> None:
     explicit, fused, multihead = (
-        count_ops(Attention(kind), InputSpec.square(4, channels=8)) for kind in ("explicit", "fused", "multihead")
+        count_ops(Attention(kind), InputSpec.square(4, channels=8))
+        for kind in ("explicit", "fused", "multihead")
     )
     products = 2 * 16 * 16 * 8
     assert explicit.macs == explicit.macs_raw == explicit.macs_core == products
