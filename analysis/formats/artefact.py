@@ -1,4 +1,4 @@
-"""Artefacts: what a query makes of a study, as the texts and the figure that are written."""
+"""Artefacts: the output of a query on studies, as texts and a figure in all their formats."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure that can be drawn, and the numbers that it shows."""
+    """A figure that can be drawn, with the data that it shows."""
 
     draw: Callable[[Style], "Figure"]
     plot_data: pd.DataFrame
@@ -38,13 +38,13 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Artefact:
-    """What a query makes of studies; the same ledgers give the same bytes.
+    """The output of a query on studies; the same ledgers give the same bytes.
 
     Attributes:
-        studies: that it was made of; without them (a table in memory) files carry no stamp.
-        query: how it was asked for.
-        texts: by the suffix of their format.
-        drawing: of a figure.
+        studies: studies that it was made from; without any (a table in memory), no file is stamped.
+        query: verb and arguments that produced it.
+        texts: texts by file suffix.
+        drawing: figure, or None for a table.
     """
 
     studies: Sequence[StudyId]
@@ -53,10 +53,10 @@ class Artefact:
     drawing: Drawing | None = None
 
     def content(self, suffix: str) -> bytes:
-        """The file of a format, with its stamp.
+        """Return the content of a file in the format of `suffix`, with its stamp.
 
         Raises:
-            UserError: there is no such format.
+            UserError: the format does not exist.
         """
         text = self.texts.get(suffix)
         if text is None:
@@ -66,24 +66,26 @@ class Artefact:
 
     def _figure(self, suffix: str) -> bytes:
         if self.drawing is None:
-            known = ", ".join(self.texts)
-            raise UserError(f"{suffix or 'no suffix'}: {self.query.verb} is written as {known}")
+            raise UserError(
+                f"cannot write {self.query.verb} to a file with {suffix or 'no suffix'}; choose "
+                f"{', '.join(self.texts)}"
+            )
         shown = table_excerpt(self.drawing.plot_data)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix, shown=shown)
-        told = stamp_metadata(stamp) if self.studies else {}
+        metadata = stamp_metadata(stamp) if self.studies else {}
         with figure_style(self.drawing.style, self.drawing.width) as look:
             figure = self.drawing.draw(look)
             fit_labels(figure)
             if any(is_dry_run(study.name) for study in self.studies):
-                _mark_rehearsal(figure)
-            return with_checksum(figure_bytes(figure, suffix, told))
+                _draw_watermark(figure)
+            return with_checksum(figure_bytes(figure, suffix, metadata))
 
     def write(self, *files: Path | str, format: str | None = None) -> tuple[Path, ...]:
-        """Writes files, each by its suffix or all in one format.
+        """Write files, each in the format of its suffix or all in one format.
 
         Raises:
-            UserError: a suffix that is not known, or a file or folder in the way.
-            MachineError: a place cannot be written.
+            UserError: a suffix is unknown, or a path is not usable for a file.
+            MachineError: a file cannot be written.
         """
         paths = [*map(Path, files)]
         for path in paths:
@@ -92,8 +94,8 @@ class Artefact:
         return tuple(write_file(path, data) for path, data in zip(paths, contents, strict=True))
 
 
-def _mark_rehearsal(figure: "Figure") -> None:
-    """Says across a figure that its numbers are made up."""
+def _draw_watermark(figure: "Figure") -> None:
+    """Mark a figure as one of made-up results."""
     figure.text(
         0.5, 0.5, "rehearsal", ha="center", va="center", rotation=20, fontsize=22, alpha=0.18
     )

@@ -1,4 +1,6 @@
-"""Sentences that several captions share."""
+"""Sentences and words that several captions share."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -6,23 +8,25 @@ from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 
 _SECONDS_PER_HOUR = 3600
+_MAX_LISTED = 8
 
 
 def compute_sentence(frame: pd.DataFrame) -> str:
-    """How much training the trials took, failed ones included; of a rehearsal a notice."""
+    """Return the training time of the trials, failed ones included; for a dry run a notice."""
     if any(map(is_dry_run, frame["study"].unique())):
         return DRY_RUN_NOTICE
     failed = frame["state"].isin(FAILED_STATES)
     hours = frame["seconds"].sum() / _SECONDS_PER_HOUR
     lost = frame.loc[failed, "seconds"].sum() / _SECONDS_PER_HOUR
     devices = ", ".join(sorted(filter(None, frame["trained_on"].dropna().unique())))
-    place = f" on {devices}" if devices else ""
-    part = f", of which {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
-    return f"Compute: {pluralize(len(frame), 'trial')}, {hours:.2g} h of training{place}{part}."
+    location = f" on {devices}" if devices else ""
+    failures = f"; {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
+    trials = pluralize(len(frame), "trial")
+    return f"Compute: {trials}, {hours:.2g} h of training{location}{failures}."
 
 
 def training_description(table: pd.DataFrame) -> str:
-    """On what, and for how long, the networks of a table were trained."""
+    """Return the data sets and numbers of epochs that the networks of a table were trained with."""
     settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
     return " and ".join(
         f"{hide_path(str(s['data']))} for {pluralize(s['full_fidelity'], 'epoch')}"
@@ -31,11 +35,19 @@ def training_description(table: pd.DataFrame) -> str:
 
 
 def hide_path(data: str) -> str:
-    """A data set without where it lies: `folder:/home/me/birds` as `folder:…/birds`."""
+    """Return the name of a data set without its location: `folder:…/birds`."""
     kind, colon, path = data.partition(":")
     return f"{kind}:…/{path.rstrip('/').rpartition('/')[2]}" if colon else data
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number of things, as `1 trial` or `1,200 trials`."""
+    """Return a number with a noun, such as `1 trial` or `1,200 trials`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def enumerate_names(names: Sequence[str], max_names: int = _MAX_LISTED) -> str:
+    """Return the distinct names as a list, with the number of those beyond `max_names`."""
+    distinct = [*dict.fromkeys(names)]
+    more = len(distinct) - max_names
+    separator = "; " if any(", " in name for name in distinct) else ", "
+    return separator.join(distinct[:max_names]) + (f" and {more} more" if more > 0 else "")

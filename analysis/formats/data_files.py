@@ -1,4 +1,4 @@
-"""Tables out: CSV, Parquet, xlsx and Markdown, safe to open in a spreadsheet."""
+"""Export of tables to CSV, Parquet, xlsx and Markdown, safe to open in a spreadsheet."""
 
 import io
 import re
@@ -19,30 +19,32 @@ LEADING_COLUMNS = (
     "trial", "digest", "seed", "state", "val_accuracy", "test_accuracy", "params", "macs",
     "throughput_img_s",
 )  # fmt: skip
-"""Columns that every export has, in this order before all others, empty where nothing is known."""
+"""The first columns of every export, in this order; empty if unavailable."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SPECIAL = re.compile('[#,"\n\r]')
-_LONGEST_CELL = 32_767
-_MOST_ROWS = 1_048_575
+_MAX_CELL_LENGTH = 32_767
+_MAX_XLSX_ROWS = 1_048_575
 
 
 def export(frame: pd.DataFrame, path: Path | str) -> Path:
-    """Writes the trials, one row each, as `.csv`, `.parquet` or `.xlsx` by suffix.
+    """Write the trials, one row each, as `.csv`, `.parquet` or `.xlsx`, depending on the suffix.
 
     Args:
-        frame: the trials, as `load` gives them.
-        path: the file; written whole, then renamed.
+        frame: trials, as returned by `load`.
+        path: file to write; it is written completely, then renamed.
 
     Raises:
-        UserError: no trials, an unknown suffix, a file or folder in the way, or a suffix whose
-            package is not installed.
-        MachineError: the place cannot be written.
+        UserError: there are no trials, the suffix is unknown, the path is not usable for a file, or
+            the package that writes the format is not installed.
+        MachineError: the file cannot be written.
     """
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
-        raise UserError(f"{path}: an export ends in {', '.join(_WRITERS)}")
+        raise UserError(
+            f"{path}: unknown export format; use a name that ends in {', '.join(_WRITERS)}"
+        )
     check_output_path(path)
     require_trials(frame)
     rest = [column for column in frame.columns if column not in LEADING_COLUMNS]
@@ -56,44 +58,44 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
 
 
 def frame_to_csv(table: pd.DataFrame) -> str:
-    """The table as CSV; text that a spreadsheet would run as a formula gets a quote before it.
+    """Return the table as CSV; text that a spreadsheet would run as a formula gets a leading quote.
 
-    Text with a `#` stands in quotes, so that readers may take `#` for the beginning of a comment.
+    Text with a `#` is quoted, so that readers may treat `#` as the start of a comment.
     """
-    # whole columns at once: pandas takes four times as long for a hundred thousand rows
-    columns = [_fields(table.iloc[:, place]) for place in range(len(table.columns))]
+    # column by column: `DataFrame.to_csv` takes four times as long for a hundred thousand rows
+    columns = [_fields(table.iloc[:, index]) for index in range(len(table.columns))]
     head = ",".join(_field(str(name)) for name in table.columns)
     lines = [head, *map(",".join, zip(*columns, strict=True))]
     return "\n".join(lines) + "\n"
 
 
 def _fields(column: "pd.Series[Any]") -> list[str]:
-    """The fields of a CSV's column; empty where nothing is known."""
+    """Return the CSV fields of a column; empty if missing."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
         return _numbers(column.tolist())
     if is_integer_dtype(column.dtype):
-        whole = column.astype(object).tolist()
-        return ["" if value is pd.NA else str(value) for value in whole]
+        integers = column.astype(object).tolist()
+        return ["" if value is pd.NA else str(value) for value in integers]
     values = column.astype(object).tolist()
-    known = {value: _field(value) for value in set(values)}
-    return [known[value] for value in values]
+    fields = {value: _field(value) for value in set(values)}
+    return [fields[value] for value in values]
 
 
 def _numbers(values: list[float]) -> list[str]:
-    """The shortest text that is read as each number; empty for NaN."""
-    # a sixth of the time of `repr`, which writes others as a power of ten
+    """Return the shortest exact text of each number; empty for NaN."""
+    # a sixth of the time of `repr`, which is needed for exponents only
     texts = to_json(values).decode()[1:-1].split(",")
     return [
         text if 1e-4 <= abs(value) < 1e15 else "" if value != value else repr(value)
-        for value, text in zip(values, texts, strict=False)  # of no value there is a text
+        for value, text in zip(values, texts, strict=False)  # no values still give one text
     ]
 
 
 def _field(value: Any) -> str:
-    """A field of a CSV, in quotes where it needs them; empty where nothing is known."""
+    """Return a CSV field, quoted if necessary; empty if missing."""
     if not isinstance(value, str):
         return "" if pd.isna(value) else str(value)
-    text = _disarm(value)
+    text = f"'{value}" if value.startswith(_FORMULA) else value
     if _SPECIAL.search(text) is None:
         return text
     doubled = text.replace('"', '""')
@@ -101,7 +103,7 @@ def _field(value: Any) -> str:
 
 
 def frame_to_markdown(table: pd.DataFrame) -> str:
-    """The table as Markdown, cells padded; a column of numbers is a column of their texts."""
+    """Return the table as Markdown with padded cells."""
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
@@ -110,16 +112,12 @@ def frame_to_markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def _disarm(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _with_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """The table with `change` applied to every text in it."""
+def _truncate_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with texts cut to the length that a cell of a spreadsheet can hold."""
     columns = [str(name) for name, kind in table.dtypes.items() if not is_numeric_dtype(kind)]
     for column in columns:
         texts = [cell for cell in table[column].unique() if isinstance(cell, str)]
-        changed = {text: new for text in texts if (new := change(text)) != text}
+        changed = {t: t[:_MAX_CELL_LENGTH] for t in texts if len(t) > _MAX_CELL_LENGTH}
         if changed:
             table = table.assign(**{column: table[column].replace(changed)})
     return table
@@ -132,13 +130,14 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 
 def _xlsx(table: pd.DataFrame) -> bytes:
-    if len(table) > _MOST_ROWS:
-        raise UserError(f"{len(table):,} trials do not fit in an xlsx sheet; export to .csv")
-    table = _with_text(table, lambda text: text[:_LONGEST_CELL])
+    if len(table) > _MAX_XLSX_ROWS:
+        raise UserError(f"{len(table):,} trials do not fit into an xlsx sheet; export to .csv")
     content = io.BytesIO()
-    plain = {"strings_to_formulas": False, "strings_to_urls": False}
-    with pd.ExcelWriter(content, "xlsxwriter", engine_kwargs={"options": plain}) as writer:
-        table.to_excel(writer, sheet_name="trials", index=False, freeze_panes=(1, 1))
+    options = {"strings_to_formulas": False, "strings_to_urls": False}
+    with pd.ExcelWriter(content, "xlsxwriter", engine_kwargs={"options": options}) as writer:
+        _truncate_texts(table).to_excel(
+            writer, sheet_name="trials", index=False, freeze_panes=(1, 1)
+        )
     return content.getvalue()
 
 

@@ -1,8 +1,16 @@
-"""Tables as LaTeX, with everything escaped."""
+"""Export of tables to LaTeX, with all text escaped."""
 
 import re
+from collections.abc import Sequence
 
-from partialnas.analysis.formats.text_table import _FIRST, Cell, Column, TextTable, one_line
+from partialnas.analysis.formats.text_table import (
+    FIRST_WORD,
+    Cell,
+    Column,
+    TextTable,
+    one_line,
+)
+from partialnas.analysis.plotting.labels import split_in_two
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -15,33 +23,30 @@ _LATEX = {
     "↓": r"$\downarrow$",
 }  # fmt: skip
 
-
 _MATH = {"−": "-", "±": r"\pm", "~": r"{\sim}", "<": "<", "%": r"\%"}
 
-
-_LONGEST_HEAD = 10
-
-
-_NARROW = 80
+_MAX_HEADER_LINE = 10
+_MAX_COLUMN_WIDTH = 80
+"""Characters of a row that fit into one column of a two-column page."""
 
 
 def to_latex(sheet: TextTable) -> str:
-    r"""The sheet as a LaTeX table that compiles as is with `\usepackage{booktabs}`."""
-    form = "".join("r" if column.is_numeric else "l" for column in sheet.columns)
+    r"""Return the table as LaTeX that compiles as is with `\usepackage{booktabs}`."""
+    alignment = "".join("r" if column.is_numeric else "l" for column in sheet.columns)
     rows = [" & ".join(_latex_cell(column, cell) for column, cell in row) for row in sheet.rows]
     label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.name).strip("-") or "table"
-    wide = _characters(sheet) > _NARROW
+    wide = _num_characters(sheet) > _MAX_COLUMN_WIDTH
     table = "table*" if wide else "table"
     return "\n".join(
         (
-            r"% needs \usepackage{booktabs}; with graphicx it shrinks to the line if it must",
+            r"% needs \usepackage{booktabs}; with graphicx, too wide a table is scaled down",
             rf"\begin{{{table}}}",
             r"\centering",
             r"\scriptsize" if wide else r"\footnotesize",
             r"\setlength{\tabcolsep}{3pt}",
-            rf"\sbox0{{\begin{{tabular}}{{@{{}}{form}@{{}}}}",
+            rf"\sbox0{{\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
             r"\toprule",
-            rf"{' & '.join(map(_latex_head, sheet.columns))} \\",
+            rf"{' & '.join(map(_latex_header, sheet.columns))} \\",
             r"\midrule",
             *(rf"{row} \\" for row in rows),
             r"\bottomrule",
@@ -56,25 +61,23 @@ def to_latex(sheet: TextTable) -> str:
     )
 
 
-def _characters(sheet: TextTable) -> int:
-    """About how many characters a row is wide."""
+def _num_characters(sheet: TextTable) -> int:
+    """Return the approximate width of a row in characters."""
     return sum(
-        1 + max(map(len, (*_broken(c.header), *(cell.text for cell in c.cells))))
-        for c in (sheet.columns)
+        1 + max(map(len, (*_header_lines(c.header), *(cell.text for cell in c.cells))))
+        for c in sheet.columns
     )
 
 
-def _broken(head: str) -> list[str]:
-    """A long head in two lines, broken where these come out the most alike."""
-    words = head.split()
-    if len(head) <= _LONGEST_HEAD or len(words) < 2:
-        return [head]
-    ways = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
-    return [*min(ways, key=lambda lines: max(map(len, lines)))]
+def _header_lines(header: str) -> Sequence[str]:
+    words = header.split()
+    if len(header) <= _MAX_HEADER_LINE or len(words) < 2:
+        return [header]
+    return split_in_two(words)
 
 
-def _latex_head(column: Column) -> str:
-    lines = [escape_latex(line) for line in _broken(column.header)]
+def _latex_header(column: Column) -> str:
+    lines = [escape_latex(line) for line in _header_lines(column.header)]
     if len(lines) == 1:
         return lines[0]
     side, stacked = "r" if column.is_numeric else "l", r" \\ ".join(lines)
@@ -85,7 +88,7 @@ def _latex_cell(column: Column, cell: Cell) -> str:
     if column.is_numeric and re.fullmatch(r"[~<+−]?\d.*", cell.text) and "(" not in cell.text:
         text = re.sub(r"(?<=\d),(?=\d{3})", "{,}", cell.text).replace(" [", r"\ [")
         if cell.bold:
-            text = _FIRST.sub(r"\\mathbf{\g<0>}", text, 1)
+            text = FIRST_WORD.sub(r"\\mathbf{\g<0>}", text, 1)
         for char, command in _MATH.items():
             text = text.replace(char, command)
         return f"${text}$"
@@ -94,5 +97,5 @@ def _latex_cell(column: Column, cell: Cell) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """A text for LaTeX: every character that it gives a meaning to is printed as it is."""
+    """Return the text with all special characters of LaTeX escaped."""
     return "".join(_LATEX.get(char, char) for char in one_line(text))

@@ -1,4 +1,4 @@
-"""Sheets: tables of texts as they are printed, written as LaTeX, Markdown or HTML."""
+"""Tables of formatted text for print, with export to Markdown and HTML."""
 
 import html
 import re
@@ -9,9 +9,8 @@ from typing import NamedTuple
 MINUS, PLUS_MINUS = "−", "±"
 
 _MARKDOWN = re.compile(r"([\\`*~|$\[\]]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|(?<![^\W_])_|_(?![^\W_]))")
-_FIRST = re.compile(r"[^ ]+")
-_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-
+FIRST_WORD = re.compile(r"[^ ]+")
+_LINE_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 _STYLE = (
     "body{font:14px/1.4 sans-serif;margin:2em;max-width:70em}"
@@ -23,7 +22,7 @@ _STYLE = (
 
 
 class Cell(NamedTuple):
-    """One entry of a sheet; a strong one is printed bold up to its first space."""
+    """One cell of a table; if bold, it is printed bold up to its first space."""
 
     text: str
     bold: bool = False
@@ -31,7 +30,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a sheet: what stands above it, and its entries; numbers stand to the right."""
+    """A column with its header and cells; numeric columns are right-aligned."""
 
     header: str
     cells: Sequence[Cell]
@@ -40,7 +39,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """A table of texts with its caption; the first column says what each row is of."""
+    """A table of texts with its caption; the first column names the rows."""
 
     name: str
     columns: Sequence[Column]
@@ -48,16 +47,16 @@ class TextTable:
 
     @property
     def rows(self) -> list[list[tuple[Column, Cell]]]:
-        """The entries of each row with their columns."""
+        """The cells of each row with their columns."""
         cells = zip(*(column.cells for column in self.columns), strict=True)
         return [[*zip(self.columns, row, strict=True)] for row in cells]
 
 
 def to_markdown(sheet: TextTable) -> str:
-    """The sheet as a Markdown table (GitHub's), the caption below."""
-    heads = [_markdown_cell(column, Cell(column.header)) for column in sheet.columns]
+    """Return the table in GitHub's Markdown, with the caption below."""
+    headers = [_markdown_cell(column, Cell(column.header)) for column in sheet.columns]
     rows = [[_markdown_cell(column, cell) for column, cell in row] for row in sheet.rows]
-    widths = [max(3, *map(len, column)) for column in zip(heads, *rows, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(headers, *rows, strict=True)]
     rules = [
         "-" * (width - 1) + ":" if column.is_numeric else "-" * width
         for width, column in zip(widths, sheet.columns, strict=True)
@@ -67,7 +66,7 @@ def to_markdown(sheet: TextTable) -> str:
             cell.rjust(width) if column.is_numeric else cell.ljust(width)
             for cell, width, column in zip(line, widths, sheet.columns, strict=True)
         )
-        for line in (heads, rules, *rows)
+        for line in (headers, rules, *rows)
     ]
     table = "".join(f"| {line} |\n" for line in lines)
     caption = re.sub(r"^([#>+=-])", r"\\\1", _markdown_text(sheet.caption))
@@ -75,11 +74,11 @@ def to_markdown(sheet: TextTable) -> str:
 
 
 def _markdown_cell(column: Column, cell: Cell) -> str:
-    """An entry; the brackets of an interval are no link, and stay as they are."""
+    """Return a cell; the brackets of a numeric interval cannot be a link and are not escaped."""
     text = _markdown_text(cell.text)
     if column.is_numeric:
         text = re.sub(r"\\([\[\]])", r"\1", text)
-    return _FIRST.sub(r"**\g<0>**", text, count=1) if cell.bold else text
+    return FIRST_WORD.sub(r"**\g<0>**", text, count=1) if cell.bold else text
 
 
 def _markdown_text(text: str) -> str:
@@ -87,8 +86,8 @@ def _markdown_text(text: str) -> str:
 
 
 def to_html(sheet: TextTable) -> str:
-    """The sheet as a web page of its own, without scripts or anything from elsewhere."""
-    heads = "".join(_html_cell("th", column, Cell(column.header)) for column in sheet.columns)
+    """Return the table as a self-contained web page without scripts or external resources."""
+    headers = "".join(_html_cell("th", column, Cell(column.header)) for column in sheet.columns)
     rows = [
         "<tr>" + "".join(_html_cell("td", column, cell) for column, cell in row) + "</tr>"
         for row in sheet.rows
@@ -102,7 +101,7 @@ def to_html(sheet: TextTable) -> str:
             "<body>",
             "<table>",
             f"<caption>{_escaped(sheet.caption)}</caption>",
-            f"<thead><tr>{heads}</tr></thead>",
+            f"<thead><tr>{headers}</tr></thead>",
             "<tbody>",
             *rows,
             "</tbody>",
@@ -115,11 +114,11 @@ def to_html(sheet: TextTable) -> str:
 
 
 def _html_cell(tag: str, column: Column, cell: Cell) -> str:
-    kind = ' class="n"' if column.is_numeric else ""
+    css_class = ' class="n"' if column.is_numeric else ""
     text = _escaped(cell.text)
     if cell.bold:
-        text = _FIRST.sub(r"<strong>\g<0></strong>", text, 1)
-    return f"<{tag}{kind}>{text}</{tag}>"
+        text = FIRST_WORD.sub(r"<strong>\g<0></strong>", text, 1)
+    return f"<{tag}{css_class}>{text}</{tag}>"
 
 
 def _escaped(text: str) -> str:
@@ -127,8 +126,13 @@ def _escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and control characters, a space in their place."""
-    return _BREAKS.sub(" ", text).strip()
+    """Return the text with line breaks and control characters replaced by spaces."""
+    return _LINE_BREAKS.sub(" ", text).strip()
+
+
+def format_interval(estimate: str, low: str, high: str) -> str:
+    """Return `estimate [low, high]` from formatted numbers, or the estimate if an end is empty."""
+    return f"{estimate} [{low}, {high}]" if low and high else estimate
 
 
 def table_from_rows(
@@ -138,19 +142,22 @@ def table_from_rows(
     numbers: str = "",
     note: str = "",
 ) -> TextTable:
-    """A sheet of texts.
+    """Return a table of the given texts.
 
     Args:
-        name: of the table, which stands above it.
-        heads: of its columns.
-        rows: a text for each column.
-        numbers: `n` for each column of numbers, another letter for one of words.
-        note: that stands below it.
+        name: title of the table.
+        heads: headers of the columns.
+        rows: one text per column.
+        numbers: one letter per column, `n` for numbers and any other for words.
+        note: caption below the table.
     """
     columns = [*zip(*rows, strict=True)] or [()] * len(heads)
     kinds = numbers.ljust(len(heads), "t")
-    made = [
-        Column(header=head, cells=[Cell(one_line(text)) for text in texts], is_numeric=kind == "n")
-        for head, texts, kind in zip(heads, columns, kinds, strict=True)
-    ]
-    return TextTable(name=name, columns=made, caption=note)
+    return TextTable(
+        name=name,
+        columns=[
+            Column(header=head, cells=[Cell(one_line(t)) for t in texts], is_numeric=kind == "n")
+            for head, texts, kind in zip(heads, columns, kinds, strict=True)
+        ],
+        caption=note,
+    )

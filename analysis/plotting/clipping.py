@@ -1,4 +1,4 @@
-"""Points far off the rest: drawn as arrows on the edge, so that they squash nothing."""
+"""Clipping of outliers: points far from the rest become arrows on the edge of the axes."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FENCE = 3.0
-"""Interquartile ranges beyond the quartiles, Tukey's limit of what is far out."""
+"""Number of interquartile ranges beyond the quartiles at which an outlier begins (Tukey)."""
 
 _MARKERS = {(-1, 0): "<", (1, 0): ">", (0, -1): "v", (0, 1): "^"}
 _INSET = 0.018
@@ -22,54 +22,54 @@ _INSET = 0.018
 def clip_outliers(
     values: Floats, movable: Mask, *, log: bool = False
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Values without those far out, and for each whether it is beyond the low (-1) or high end (1).
+    """Replace outliers by NaN and return on which side each is: low (-1), high (1) or none (0).
 
-    What is far out becomes NaN. Fronts and families (not `movable`) always stay, and what lies
-    between them and the rest is never far out.
+    Points that are not `movable` (fronts and families) are never outliers, nor is any point between
+    them and the rest.
 
     Args:
-        values: of all points.
-        movable: which may be left out.
-        log: whether distances are those of logarithms, where all values are above zero.
+        values: values of all points.
+        movable: which points may be clipped.
+        log: whether to compare logarithms, if all values are positive.
     """
     finite = np.isfinite(values)
     if not finite.any():
         return values, np.zeros(len(values), dtype=np.int64)
-    places = np.log(values) if log and values[finite].min() > 0 else values
-    low, high = np.quantile(places[finite], [0.25, 0.75])
-    kept = places[finite & ~movable]
-    reach = _FENCE * (high - low)
-    bottom = min(low - reach, kept.min(initial=np.inf))
-    top = max(high + reach, kept.max(initial=-np.inf))
-    side = np.where(places < bottom, -1, np.where(places > top, 1, 0)) * (movable & finite)
+    scaled = np.log(values) if log and values[finite].min() > 0 else values
+    low, high = np.quantile(scaled[finite], [0.25, 0.75])
+    kept = scaled[finite & ~movable]
+    distance = _FENCE * (high - low)
+    bottom = min(low - distance, kept.min(initial=np.inf))
+    top = max(high + distance, kept.max(initial=-np.inf))
+    side = np.where(scaled < bottom, -1, np.where(scaled > top, 1, 0)) * (movable & finite)
     return np.where(side != 0, np.nan, values), side.astype(np.int64)
 
 
 def draw_outlier_arrows(axes: "Axes", points: pd.DataFrame) -> None:
-    """The points beyond an axis, each on the edge at its value of the other."""
+    """Draw clipped points on the edge of the axes, each at its value on the other axis."""
     beyond = points[points["beyond_x"].ne(0) | points["beyond_y"].ne(0)]
     if beyond.empty:
         return
     for _, rows in beyond.groupby(["beyond_x", "beyond_y"]):
         across, up = (int(rows[side].iloc[0]) for side in ("beyond_x", "beyond_y"))
-        # a corner's arrow points along x
+        # in a corner the arrow points along x
         key = (across, 0) if across else (0, up)
-        at = {"x": _place(axes, "x", rows, across), "y": _place(axes, "y", rows, up)}
+        x, y = _axes_fractions(axes, "x", rows, across), _axes_fractions(axes, "y", rows, up)
         axes.scatter(
-            at["x"], at["y"], s=9, marker=_MARKERS[key], color=MUTED_COLOR, linewidths=0,
+            x, y, s=9, marker=_MARKERS[key], color=MUTED_COLOR, linewidths=0,
             transform=axes.transAxes, zorder=2, clip_on=False,
         )  # fmt: skip
     axes.scatter([], [], s=9, marker=">", color=MUTED_COLOR, linewidths=0,
                  label=f"beyond the axes ({len(beyond)})")  # fmt: skip
 
 
-def _place(axes: "Axes", which: str, rows: pd.DataFrame, side: int) -> Any:
-    """Places along one axis as shares of it: on the edge, or where the value is."""
+def _axes_fractions(axes: "Axes", which: str, rows: pd.DataFrame, side: int) -> Any:
+    """Return positions along one axis as fractions of it: on the edge, or at the values."""
     if side:
         return np.full(len(rows), _INSET if side < 0 else 1 - _INSET)
     values = rows[which].to_numpy(float)
     pairs = np.column_stack([values, np.full(len(values), axes.get_ylim()[0])])
     if which == "y":
         pairs = np.column_stack([np.full(len(values), axes.get_xlim()[0]), values])
-    shares = axes.transAxes.inverted().transform(axes.transData.transform(pairs))
-    return shares[:, 0 if which == "x" else 1]
+    fractions = axes.transAxes.inverted().transform(axes.transData.transform(pairs))
+    return fractions[:, 0 if which == "x" else 1]

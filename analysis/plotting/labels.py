@@ -1,4 +1,4 @@
-"""What is written into a figure: its legend, and labels of points that keep clear of everything."""
+"""Text in figures: the legend, labels of points that overlap nothing, and short names."""
 
 import io
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from partialnas.analysis.plotting.axes import Floats
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
 
 if TYPE_CHECKING:
@@ -18,36 +18,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Polyline = tuple[Floats, Floats]
-"""A polyline that is drawn: its x and its y coordinates."""
+"""The x and y coordinates of a line in a figure."""
 
-_MOST_COLUMNS = 8
-_WIDEST = 0.97  # of the figure
-_MOST_POINTS = 5000
-_LONGEST_NAME = 24
+_MAX_COLUMNS = 8
+_MAX_LEGEND_WIDTH = 0.97  # share of the figure's width
+_MAX_POINTS = 5000
+_MAX_NAME_LENGTH = 24
 _HANDLE = {"handlelength": 1.2, "handleheight": 0.7}
 
 
 def draw_legend(figure: "Figure", axes: "Axes", style: Style) -> None:
-    """The legend above the axes, in as many columns as fit."""
+    """Draw the legend above the axes, in as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
-    room = _room_of(handles, style)
-    for columns in range(min(_MOST_COLUMNS, len(names)), 0, -1):
+    sizes = _handle_sizes(handles, style)
+    width = _MAX_LEGEND_WIDTH * style.width * figure.dpi
+    for columns in range(min(_MAX_COLUMNS, len(names)), 0, -1):
         legend = figure.legend(
             handles, names, loc="outside upper center", ncols=columns, handletextpad=0.2,
-            columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=DARK_COLOR, **room,
+            columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=DARK_COLOR, **sizes,
         )  # fmt: skip
-        if columns == 1 or legend.get_window_extent().width < _WIDEST * style.width * figure.dpi:
+        if columns == 1 or legend.get_window_extent().width < width:
             return
         legend.remove()
 
 
-def _room_of(handles: "Sequence[Artist]", style: Style) -> dict[str, Any]:
-    """The room for what stands beside a text, in sizes of a letter: that of the largest marker."""
+def _handle_sizes(handles: "Sequence[Artist]", style: Style) -> dict[str, Any]:
+    """Return the size of legend handles in font sizes, large enough for the largest marker."""
     from matplotlib.collections import PathCollection
 
-    areas = [max(each.get_sizes()) for each in handles if isinstance(each, PathCollection)]
-    across = math.sqrt(max(areas, default=0.0)) / style.small_font_size
-    return {name: max(usual, across) for name, usual in _HANDLE.items()}
+    areas = [max(h.get_sizes()) for h in handles if isinstance(h, PathCollection)]
+    diameter = math.sqrt(max(areas, default=0.0)) / style.small_font_size
+    return {name: max(default, diameter) for name, default in _HANDLE.items()}
 
 
 def draw_labels(
@@ -59,20 +60,20 @@ def draw_labels(
     sides: list[str],
     style: Style,
 ) -> None:
-    """Places labels so that none covers a point, a line or another; what does not fit is left out.
+    """Place labels so that none covers a point, a line or another label; omit those without room.
 
-    Where none at all fits on the preferred sides, any side will do.
+    If no label fits on the preferred sides, all sides are allowed.
 
     Args:
-        axes: the axes, with limits and everything else drawn already.
-        texts: `label`, `colour` and the point (`x`, `y`) of each label, the most wanted first.
+        axes: axes with their limits set and everything else drawn.
+        texts: `label`, `colour` and point (`x`, `y`) of each label, in order of importance.
         points: `x` and `y` of all points.
-        lines: the lines to keep clear of.
-        sides: directions from its point in which a label may stand, the preferred first.
-        style: of the figure.
+        lines: lines that labels must not cover.
+        sides: allowed directions of a label from its point, the preferred one first.
+        style: style of the figure.
     """
     points = points.dropna(subset=["x", "y"])
-    crowd = points.iloc[:: 1 + len(points) // _MOST_POINTS]
+    crowd = points.iloc[:: 1 + len(points) // _MAX_POINTS]
     before = len(axes.texts)
     for where in ({"direction": sides}, {}):
         if len(axes.texts) == before:
@@ -89,7 +90,7 @@ def _allocate(
 ) -> None:
     import textalloc
 
-    with redirect_stdout(io.StringIO()):  # it prints where nothing fits
+    with redirect_stdout(io.StringIO()):  # textalloc prints if nothing fits
         textalloc.allocate(
             axes,
             texts["x"].to_numpy(),
@@ -116,15 +117,15 @@ def _allocate(
 
 
 def study_names(rows: pd.DataFrame) -> dict[str, str]:
-    """What studies are called, by their folders: their names, of repeats the ends of their paths.
+    """Return the names of studies by folder; studies with the same name get the end of their path.
 
-    As many parts of paths as tell them apart: where studies lie does not show in figures.
+    Paths are cut to as many parts as make them distinct, since figures should not reveal locations.
 
     Args:
-        rows: with `folder` and `study`.
+        rows: table with `folder` and `study`.
     """
-    once = rows.drop_duplicates("folder")
-    folders, names = once["folder"].tolist(), once["study"].tolist()
+    unique = rows.drop_duplicates("folder")
+    folders, names = unique["folder"].tolist(), unique["study"].tolist()
     paths = [Path(folder).absolute().parts for folder in folders]
     number = 0
     while len({*names}) < len(folders):
@@ -133,28 +134,39 @@ def study_names(rows: pd.DataFrame) -> dict[str, str]:
     return dict(zip(folders, names, strict=True))
 
 
-def elide(text: str, longest: int = _LONGEST_NAME) -> str:
-    """The text with its middle left out where it is longer than `longest` characters."""
+def elide(text: str, longest: int = _MAX_NAME_LENGTH) -> str:
+    """Return the text with its middle left out if it is longer than `longest` characters."""
     if len(text) <= longest:
         return text
     head = (longest - 1) // 2
     return f"{text[: longest - 1 - head]}…{text[-head:]}"
 
 
-def distinct_labels(names: Sequence[str], longest: int = _LONGEST_NAME) -> list[str]:
-    """Names as `elide` makes them; those that it makes alike without the beginning they share."""
-    alike: dict[str, list[str]] = {}
+def distinct_labels(names: Sequence[str], longest: int = _MAX_NAME_LENGTH) -> list[str]:
+    """Return elided names; names that elide to the same text lose their common prefix instead."""
+    groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        alike.setdefault(elide(name, longest), []).append(name)
-    told = {}
-    for short, group in alike.items():
-        shared = _shared(group) if len(group) > 1 else 0
+        groups.setdefault(elide(name, longest), []).append(name)
+    labels = {}
+    for short, group in groups.items():
+        prefix = _common_prefix_length(group) if len(group) > 1 else 0
         for name in group:
-            told[name] = f"…{elide(name[shared:], longest - 1)}" if shared else short
-    return [told[name] for name in names]
+            labels[name] = f"…{elide(name[prefix:], longest - 1)}" if prefix else short
+    return [labels[name] for name in names]
 
 
-def _shared(names: Sequence[str]) -> int:
-    """With how many letters names begin alike."""
-    letters = zip(*names, strict=False)
-    return next((at for at, each in enumerate(letters) if len({*each}) > 1), min(map(len, names)))
+def _common_prefix_length(names: Sequence[str]) -> int:
+    columns = zip(*names, strict=False)
+    return next((i for i, chars in enumerate(columns) if len({*chars}) > 1), min(map(len, names)))
+
+
+def split_in_two(words: Sequence[str], before: str = "") -> tuple[str, str]:
+    """Return two or more words on two lines of similar length.
+
+    Args:
+        words: words to put on two lines.
+        before: start of the word that begins the second line, if there is one.
+    """
+    splits = [(" ".join(words[:i]), " ".join(words[i:])) for i in range(1, len(words))]
+    preferred = [lines for lines in splits if lines[1].startswith(before)]
+    return min(preferred or splits, key=lambda lines: max(map(len, lines)))

@@ -1,4 +1,4 @@
-"""Areas of markers: a third quantity of a figure, and the key that tells its values."""
+"""Marker areas that show a third quantity of a figure, with their legend entries."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LARGEST = 110.0
-"""The area of the largest marker in square points."""
+"""Area of the largest marker in square points."""
 
-_LEAST = 2.0
-_STEPS = 2
-_RIM = 12
-_APART = 4.0
+_SMALLEST = 2.0
+_NUM_LEGEND_VALUES = 2
+_NUM_RIM_POINTS = 12
+_MIN_LEGEND_RATIO = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class MarkerAreas:
     """Areas of the markers of a table's rows.
 
     Attributes:
-        values: each row's, in square points; NaN where the figure's usual size stands.
-        quantity: what they are in proportion to; None where they tell nothing.
-        largest: its largest value.
+        values: area of each row in square points; NaN for the default size of the figure.
+        quantity: quantity that the areas are proportional to, or None if they show none.
+        largest: largest value of the quantity.
     """
 
     values: "pd.Series[float]"
@@ -39,11 +39,11 @@ class MarkerAreas:
 
     @property
     def has_quantity(self) -> bool:
-        """Whether areas tell something."""
+        """Whether the areas show a quantity."""
         return self.quantity is not None
 
     def draw_legend_entries(self, axes: "Axes") -> None:
-        """Adds entries to the legend: a few round values with the areas that they have."""
+        """Add entries to the legend: a few round values with their areas."""
         if self.quantity is None:
             return
         label, factor = self.quantity.scaled_label(self.largest)
@@ -56,40 +56,45 @@ class MarkerAreas:
 
 
 def compute_marker_areas(table: pd.DataFrame, quantity: Quantity | None) -> MarkerAreas:
-    """The areas that rows have where they are in proportion to a quantity.
+    """Return areas proportional to a quantity, or the default size without one.
 
     Raises:
-        UserError: it has no values, or some that no area can show.
+        UserError: the quantity has no positive value, or a negative one.
     """
     if quantity is None:
         return MarkerAreas(values=pd.Series(np.nan, index=table.index))
     values = table[quantity.key].astype("float64")
     finite = values[np.isfinite(values)]
     if finite.empty or finite.min() < 0 or finite.max() <= 0:
-        raise UserError(f"size {quantity.key}: an area shows values above zero, and there are none")
+        raise UserError(
+            f"size {quantity.key}: marker areas need positive values without negative ones; choose "
+            "another quantity"
+        )
     largest = float(finite.max())
-    areas = (LARGEST * values / largest).clip(lower=_LEAST).fillna(_LEAST)
+    areas = (LARGEST * values / largest).clip(lower=_SMALLEST).fillna(_SMALLEST)
     return MarkerAreas(values=areas, quantity=quantity, largest=largest)
 
 
 def round_values(largest: float) -> list[float]:
-    """Up to two round numbers, none above the largest, the small one first."""
-    found: list[float] = []
+    """Return up to two round numbers in ascending order, none above `largest`."""
+    values: list[float] = []
     power = 10.0 ** np.floor(np.log10(largest))
     for step in (5.0, 2.0, 1.0, 0.2):
         value = step * power
-        enough = not found or value <= found[-1] / _APART
-        if value <= largest and enough and len(found) < _STEPS:
-            found.append(float(f"{value:.6g}"))
-    return found[::-1]
+        distinct = not values or value <= values[-1] / _MIN_LEGEND_RATIO
+        if value <= largest and distinct and len(values) < _NUM_LEGEND_VALUES:
+            values.append(float(f"{value:.6g}"))
+    return values[::-1]
 
 
 def add_rim_points(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
-    """Points, and around each of the large markers places on its rim, for labels to keep clear of.
+    """Return the points with extra ones inside and on the rim of large markers.
+
+    Labels that cover no point then cover no large marker either.
 
     Args:
-        axes: with limits that will not change.
-        points: with `x`, `y`, `area` and `marker`.
+        axes: axes with their final limits.
+        points: table with `x`, `y`, `area` and `marker`.
     """
     large = points[points["area"].notna()]
     large = large[large["on_front"] | large["family"].ne("")]
@@ -98,12 +103,12 @@ def add_rim_points(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
     figure = parent_figure(axes)
     figure.draw_without_rendering()
     scale = figure.dpi / POINTS_PER_INCH
-    # the corners of squares and diamonds are as far out as half of their diagonal
-    reach = np.where(large["marker"].eq("o"), 0.5, np.sqrt(0.5))
-    radius = np.sqrt(large["area"].to_numpy(float)) * reach * scale
-    middle = axes.transData.transform(large[["x", "y"]].to_numpy(float))
-    turns = np.linspace(0, 2 * np.pi, _RIM, endpoint=False)
-    ways = np.column_stack([np.cos(turns), np.sin(turns)])
-    rims = [middle + share * radius[:, None] * way for way in ways for share in (0.5, 1.0)]
-    places = axes.transData.inverted().transform(np.concatenate(rims))
-    return pd.concat([points, pd.DataFrame(places, columns=["x", "y"])], ignore_index=True)
+    # half of the diagonal for markers with corners
+    extent = np.where(large["marker"].eq("o"), 0.5, np.sqrt(0.5))
+    radius = np.sqrt(large["area"].to_numpy(float)) * extent * scale
+    center = axes.transData.transform(large[["x", "y"]].to_numpy(float))
+    angles = np.linspace(0, 2 * np.pi, _NUM_RIM_POINTS, endpoint=False)
+    directions = np.column_stack([np.cos(angles), np.sin(angles)])
+    rims = [center + share * radius[:, None] * d for d in directions for share in (0.5, 1.0)]
+    added = axes.transData.inverted().transform(np.concatenate(rims))
+    return pd.concat([points, pd.DataFrame(added, columns=["x", "y"])], ignore_index=True)

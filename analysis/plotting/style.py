@@ -1,4 +1,4 @@
-"""How figures look in print: sizes, fonts, colours; the same data give the same bytes."""
+"""Style of figures for print: sizes, fonts and colors; the same data give the same bytes."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ Width = Literal["column", "page"]
 MUTED_COLOR = "#9a9a9a"
 DARK_COLOR = "#333333"
 LEADER_COLOR = "#777777"
-# Okabe and Ito's colours; yellow is left out: it fades on white paper.
+# the color-blind-safe palette of Okabe and Ito, without yellow, which is too pale on white
 SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 FAMILY_STYLES = (
     ("#d55e00", "s"),
@@ -28,12 +28,12 @@ FAMILY_STYLES = (
     ("#56b4e9", "P"),
     ("#000000", "X"),
 )
-"""Colour and marker of the reference families, in their order."""
+"""Color and marker of each reference family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """The size of a figure in inches, of its text in points, and the pixels an inch of a PNG."""
+    """Size of a figure in inches, its font sizes in points, and the resolution of a PNG in dpi."""
 
     width: float
     height: float
@@ -56,16 +56,16 @@ WIDTHS: dict[StyleName, dict[Width, Style]] = {
         "column": Style(width=2.6, height=2.6, font_size=9, small_font_size=7.5, dpi=480),
     },
 }
-"""The widths of a venue, its usual one first.
+"""Figure widths of each venue, the default one first.
 
-A CVPR page has two columns; a NeurIPS page has one, of which `column` is half. A figure for slides
-is drawn at two fifths of a slide's 13.3 inches and enlarged there: its text is then 20 points.
+A CVPR page has two columns. A NeurIPS page has one; `column` is half of it. A figure for slides is
+drawn at two fifths of the 13.3 inches of a slide and enlarged there to a font size of 20 points.
 """
 
 DEFAULT_STYLES: dict[StyleName, Style] = {
-    name: next(iter(of.values())) for name, of in WIDTHS.items()
+    name: next(iter(widths.values())) for name, widths in WIDTHS.items()
 }
-"""Each style in its usual width."""
+"""Each style in its default width."""
 
 _METADATA: dict[str, dict[str, Any]] = {
     ".pdf": {"CreationDate": None, "Producer": None, "Creator": "partialnas"},
@@ -77,23 +77,23 @@ SUFFIXES = tuple(_METADATA)
 POINTS_PER_INCH = 72
 
 
-def characters_that_fit(inches: float, size: float, wide: float = 0.58) -> float:
-    """How many letters stand side by side in so many inches.
+def characters_that_fit(inches: float, size: float, aspect: float = 0.58) -> float:
+    """Return how many characters fit side by side.
 
     Args:
-        inches: of room.
-        size: of the letters, in points.
-        wide: their usual width as a share of their size.
+        inches: available width.
+        size: font size in points.
+        aspect: average character width as a share of the font size.
     """
-    return inches * POINTS_PER_INCH / (size * wide)
+    return inches * POINTS_PER_INCH / (size * aspect)
 
 
 @contextmanager
 def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]:
-    """The settings under which a figure is made and saved; nothing of them stays behind.
+    """Apply the settings of a style while a figure is drawn and saved, and restore them.
 
     Raises:
-        UserError: there is no style of that name, or no such width.
+        UserError: the style or the width is unknown.
     """
     import matplotlib as mpl
 
@@ -105,23 +105,23 @@ def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]
 
 
 def find_style(name: StyleName, width: Width | None = None) -> Style:
-    """The style of a venue in one of its widths, without one in its usual one.
+    """Return the style of a venue in one of its widths, or in its default width.
 
     Raises:
-        UserError: there is no style of that name, or no such width.
+        UserError: the style or the width is unknown.
     """
     if name not in WIDTHS:
-        raise UserError(f"style {name!r}: unknown, there are {', '.join(WIDTHS)}")
+        raise UserError(f"unknown style {name!r}: choose {', '.join(WIDTHS)}")
     widths = WIDTHS[name]
     if width is not None and width not in widths:
-        raise UserError(f"width {width!r}: unknown, there are {', '.join(widths)}")
+        raise UserError(f"unknown width {width!r}: choose {', '.join(widths)}")
     return widths[width] if width else DEFAULT_STYLES[name]
 
 
 def _settings(style: Style) -> dict[Any, Any]:
     return {
         "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same on every machine
+        "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
         "font.size": style.font_size,
         "axes.labelsize": style.font_size,
         "axes.linewidth": 0.6,
@@ -147,7 +147,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "legend.fontsize": style.small_font_size,
         "legend.frameon": False,
         "savefig.dpi": style.dpi,
-        "text.parse_math": False,  # names may hold a dollar sign
+        "text.parse_math": False,  # names may contain a dollar sign
         "pdf.fonttype": 42,
         "svg.fonttype": "path",
         "svg.hashsalt": "partialnas",
@@ -155,24 +155,25 @@ def _settings(style: Style) -> dict[Any, Any]:
 
 
 def figure_bytes(figure: "Figure", suffix: str, metadata: Mapping[str, str]) -> bytes:
-    """The figure as PDF, SVG or PNG; to be called inside `figure_style`.
+    """Return the figure as PDF, SVG or PNG; call it inside `figure_style`.
 
     Args:
-        figure: the figure.
+        figure: figure to save.
         suffix: one of `SUFFIXES`.
-        metadata: what the file tells of itself, by the format's own names.
+        metadata: metadata of the file, under the keys of its format.
     """
     content = io.BytesIO()
-    told = {**_METADATA[suffix], **metadata}
-    figure.savefig(content, format=suffix[1:], metadata=told)
+    figure.savefig(content, format=suffix[1:], metadata={**_METADATA[suffix], **metadata})
     return content.getvalue()
 
 
 def check_suffix(path: Path) -> None:
-    """Refuses a figure's path whose suffix is not known, before anything is drawn.
+    """Check that a figure can be written to a path with this suffix.
 
     Raises:
-        UserError: always, for such a path.
+        UserError: the suffix is unknown.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: a figure ends in {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"{path}: unknown figure format; use a name that ends in {', '.join(SUFFIXES)}"
+        )

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.space.axes.choices import Choice
 from partialnas.space.search_space.space import INACTIVE
 
-Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 _LENGTH_PRIOR_SD, _NOISE_PRIOR_SD = 1.7, 2.0
@@ -48,7 +48,7 @@ class ChoiceEncoder:
         """Index of the choice that each feature belongs to."""
         self._starts = np.cumsum([0, *widths])
 
-    def __call__(self, codes: Sequence[Sequence[float]]) -> Array:
+    def __call__(self, codes: Sequence[Sequence[float]]) -> Floats:
         """Return one row of features per code."""
         table = np.array(codes, dtype=float)
         features = np.zeros((len(table), len(self.choice_of_feature)))
@@ -73,11 +73,11 @@ class Hyperparameters:
         noise: noise variance as a share of the signal variance.
     """
 
-    lengths: Array
+    lengths: Floats
     noise: float
 
 
-def fit_hyperparameters(features: Array, owners: Indices, values: Array) -> Hyperparameters:
+def fit_hyperparameters(features: Floats, owners: Indices, values: Floats) -> Hyperparameters:
     """Return the maximum a posteriori hyperparameters for the values of trained networks.
 
     The prior of the length scales grows with the square root of the number of choices, as in
@@ -95,7 +95,7 @@ def fit_hyperparameters(features: Array, owners: Indices, values: Array) -> Hype
     squares = np.stack([_squared_distances(features[:, owners == c]) for c in range(choices)])
     standard = _standardize(values)[0]
 
-    def loss(theta: Array) -> tuple[float, Array]:
+    def loss(theta: Floats) -> tuple[float, Floats]:
         likelihood, gradient = log_marginal_likelihood(theta, squares, standard)
         offset = (theta - start) / deviations
         return float(-likelihood + 0.5 * offset @ offset), -gradient + offset / deviations
@@ -106,7 +106,7 @@ def fit_hyperparameters(features: Array, owners: Indices, values: Array) -> Hype
     return Hyperparameters(np.exp(theta[:-1]), float(np.exp(theta[-1])) + _MIN_NOISE)
 
 
-def log_marginal_likelihood(theta: Array, squares: Array, values: Array) -> tuple[float, Array]:
+def log_marginal_likelihood(theta: Floats, squares: Floats, values: Floats) -> tuple[float, Floats]:
     """Return the log marginal likelihood, up to a constant, and its gradient.
 
     Args:
@@ -127,26 +127,26 @@ def log_marginal_likelihood(theta: Array, squares: Array, values: Array) -> tupl
     return float(likelihood), np.append(by_length, noise * np.trace(by_kernel))
 
 
-def nonzero_std(values: Array) -> Array:
+def nonzero_std(values: Floats) -> Floats:
     """Return the standard deviation of each column, or 1 if all its values are equal."""
     deviations = values.std(axis=0)
     return np.asarray(np.where(deviations > 0, deviations, 1.0))
 
 
-def _standardize(values: Array) -> tuple[Array, float, float]:
+def _standardize(values: Floats) -> tuple[Floats, float, float]:
     """Return the values with mean 0 and variance 1, their mean and their standard deviation."""
     mean, deviation = float(values.mean()), float(nonzero_std(values))
     return (values - mean) / deviation, mean, deviation
 
 
-def _matern(squared: Array) -> tuple[Array, Array]:
+def _matern(squared: Floats) -> tuple[Floats, Floats]:
     """Return the Matérn 5/2 kernel and its derivative with respect to the squared distance."""
     distance = np.sqrt(5 * squared)
     decay = np.exp(-distance)
     return (1 + distance + distance**2 / 3) * decay, -5 / 6 * (1 + distance) * decay
 
 
-def _squared_distances(left: Array, right: Array | None = None) -> Array:
+def _squared_distances(left: Floats, right: Floats | None = None) -> Floats:
     right = left if right is None else right
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
     return np.asarray(np.maximum(squares, 0.0))
@@ -163,7 +163,7 @@ class Posterior:
     """
 
     def __init__(
-        self, features: Array, owners: Indices, values: Array, scales: Hyperparameters
+        self, features: Floats, owners: Indices, values: Floats, scales: Hyperparameters
     ) -> None:
         self._lengths = scales.lengths[owners]
         self._observed = features / self._lengths
@@ -173,7 +173,7 @@ class Posterior:
         self._lower = cholesky(kernel, lower=True, check_finite=False)
         self._solved = cho_solve((self._lower, True), standard, check_finite=False)
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Return the mean and the noise-free standard deviation at the given features."""
         kernel, _ = _matern(_squared_distances(self._observed, features / self._lengths))
         half = solve_triangular(self._lower, kernel, lower=True, check_finite=False)

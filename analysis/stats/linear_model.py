@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
+from partialnas.analysis.frames.arrays import Floats
+
 Values = Mapping[str, Mapping[int, float]]
 """Values of finished trials: arm -> seed -> value."""
 
@@ -37,13 +38,13 @@ class BlockFit:
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     layout: Layout
-    coefficients: Reals
-    residuals: Reals
+    coefficients: Floats
+    residuals: Floats
     degrees: int
     deviation: float
     largest: float
 
-    def contrast_weights(self, arm: str, against: str) -> Reals | None:
+    def contrast_weights(self, arm: str, against: str) -> Floats | None:
         """Return the contrast as weights of the coefficients, or None if not estimable."""
         if arm not in self.arms or against not in self.arms:
             return None
@@ -59,12 +60,12 @@ class BlockFit:
         weights = self.contrast_weights(arm, against)
         return math.nan if weights is None else self.estimate(weights)
 
-    def estimate(self, weights: Reals) -> float:
+    def estimate(self, weights: Floats) -> float:
         """Return the estimate of a contrast; a value within rounding error becomes zero."""
         estimate = float(weights @ self.coefficients)
         return estimate if abs(estimate) > _ROUNDING * self.largest else 0.0
 
-    def covariance(self, contrasts: Reals) -> Reals:
+    def covariance(self, contrasts: Floats) -> Floats:
         """Return the covariance of contrasts (one per row) in units of the residual variance."""
         spread = contrasts @ _least_squares(self.layout)[1]
         return np.asarray(spread @ spread.T)
@@ -92,7 +93,7 @@ def fit(values: Values) -> BlockFit:
 
 
 @lru_cache(maxsize=64)
-def _least_squares(layout: Layout) -> tuple[Reals, Reals, int]:
+def _least_squares(layout: Layout) -> tuple[Floats, Floats, int]:
     """Return the design matrix (arms, then seeds), its pseudo-inverse and its rank."""
     arm, seed = np.array(layout).T
     design = np.concatenate([np.eye(arm.max() + 1)[arm], np.eye(seed.max() + 1)[seed]], axis=1)
@@ -119,7 +120,7 @@ def equal_variances_p(blocks: BlockFit) -> float:
 
 
 @lru_cache(maxsize=64)
-def _null_distribution(layout: Layout) -> Reals:
+def _null_distribution(layout: Layout) -> Floats:
     """Return draws of the statistic for normal residuals with equal variances."""
     design, inverse, _ = _least_squares(layout)
     # the stream of RandomState is the same in every version of numpy
@@ -134,7 +135,7 @@ def _cells_by(layout: Layout, column: int, min_cells: int = 1) -> list[npt.NDArr
     return [cells for cells in groups if len(cells) >= min_cells]
 
 
-def _brown_forsythe(residuals: Reals, layout: Layout) -> Reals:
+def _brown_forsythe(residuals: Floats, layout: Layout) -> Floats:
     """Return Levene's statistic around medians for each row of residuals."""
     centered = residuals.copy()
     for cells in _cells_by(layout, 1):

@@ -4,9 +4,9 @@ import math
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
+from partialnas.analysis.frames.arrays import Floats
+
 Correlation = tuple[tuple[float, ...], ...]
 """A correlation matrix as a hashable tuple of rows."""
 
@@ -15,7 +15,7 @@ _CHUNK = 2**15
 _NUM_BINS = 2048
 
 
-def as_correlation(covariance: Reals) -> Correlation:
+def as_correlation(covariance: Floats) -> Correlation:
     """Return the correlation matrix of a covariance matrix."""
     scale = np.sqrt(np.diag(covariance))
     # rounded, so that equal designs have equal cache keys despite rounding errors of their fits
@@ -70,7 +70,7 @@ def _bounds(level: float, degrees: int, count: int) -> tuple[float, float]:
     return single, float(stdtrit(degrees, 1 - (1 - level) / (2 * count)))
 
 
-def exceedance_probability(values: Reals, degrees: int, correlation: Correlation) -> Reals:
+def exceedance_probability(values: Floats, degrees: int, correlation: Correlation) -> Floats:
     """Return, for each value, the probability that the largest |T_i| is greater.
 
     Equal correlations, as of contrasts with one baseline in a balanced design (Dunnett), use exact
@@ -104,7 +104,7 @@ def _common_correlation(correlation: Correlation) -> float | None:
     return off[0] if usable else None
 
 
-def _exceedance_equicorrelated(sizes: Reals, degrees: int, count: int, common: float) -> Reals:
+def _exceedance_equicorrelated(sizes: Floats, degrees: int, count: int, common: float) -> Floats:
     """Integrate over U and S in T_i = (sqrt(r) U + sqrt(1 - r) Z_i) / S.
 
     Given U and S, the T_i are independent.
@@ -126,7 +126,7 @@ def _exceedance_equicorrelated(sizes: Reals, degrees: int, count: int, common: f
     return np.clip([1 - inside(size) if math.isfinite(size) else 0.0 for size in sizes], 0, 1)
 
 
-def _deviation_quadrature(degrees: int) -> tuple[Reals, Reals]:
+def _deviation_quadrature(degrees: int) -> tuple[Floats, Floats]:
     """Return nodes, equidistant in log S, and weights of S = sqrt(chi-squared / degrees)."""
     from scipy.special import gammainccinv, gammaincinv, gammaln
 
@@ -139,7 +139,7 @@ def _deviation_quadrature(degrees: int) -> tuple[Reals, Reals]:
     return np.sqrt(chi / half), weight
 
 
-def _exceedance_over_directions(sizes: Reals, degrees: int, correlation: Correlation) -> Reals:
+def _exceedance_over_directions(sizes: Floats, degrees: int, correlation: Correlation) -> Floats:
     """Average over directions of the normals, where length² / S² has an F distribution."""
     from scipy.special import fdtrc
 
@@ -149,7 +149,7 @@ def _exceedance_over_directions(sizes: Reals, degrees: int, correlation: Correla
 
 
 @lru_cache(maxsize=64)
-def _directional_maxima(correlation: Correlation) -> tuple[Reals, int]:
+def _directional_maxima(correlation: Correlation) -> tuple[Floats, int]:
     """Return the largest |T_i| for unit vectors spread evenly over all directions, and the rank."""
     factor = _cholesky_factor(np.array(correlation))
     rank = factor.shape[1]
@@ -161,7 +161,7 @@ def _directional_maxima(correlation: Correlation) -> tuple[Reals, int]:
     return maxima.reshape(_NUM_BINS, -1).mean(axis=1), rank
 
 
-def _directions(first: int, rank: int) -> Reals:
+def _directions(first: int, rank: int) -> Floats:
     """Return points of a Richtmyer lattice, mapped to normals and scaled to length one."""
     from scipy.special import ndtri
 
@@ -171,9 +171,9 @@ def _directions(first: int, rank: int) -> Reals:
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True))
 
 
-def _cholesky_factor(correlation: Reals) -> Reals:
+def _cholesky_factor(correlation: Floats) -> Floats:
     """Return the Cholesky factor of a possibly singular matrix, without zero columns."""
-    columns: list[Reals] = []
+    columns: list[Floats] = []
     rest = correlation.copy()
     for i in range(len(rest)):
         if rest[i, i] > 1e-8:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from partialnas.analysis.frames.arrays import Floats, Mask
+
 Pair = tuple[Floats, Floats]
 """Two scores of the same networks."""
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.stats.multivariate_t import dunnett_critical_value
 
-Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 LEVEL = 0.95

@@ -25,7 +25,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_what_is_written_is_what_is_read(tmp_path: Path, frames: Frames, suffix: str) -> None:
+def test_an_export_round_trips(tmp_path: Path, frames: Frames, suffix: str) -> None:
     frame = frames(6, 2)
     table = read(export(frame, tmp_path / f"trials{suffix}"))
     assert tuple(table.columns[: len(LEADING_COLUMNS)]) == LEADING_COLUMNS
@@ -35,12 +35,12 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, frames: Frames, suffix:
     pd.testing.assert_frame_equal(*both, check_dtype=False)
 
 
-def test_nothing_but_the_export_is_left_in_the_folder(tmp_path: Path, frames: Frames) -> None:
+def test_an_export_leaves_no_temporary_files(tmp_path: Path, frames: Frames) -> None:
     export(frames(2), tmp_path / "new" / "trials.csv")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["trials.csv"]
 
 
-def test_columns_are_there_where_nothing_was_measured(
+def test_exports_have_columns_of_measurements_that_were_not_made(
     tmp_path: Path, ledgers: Callable[..., Path]
 ) -> None:
     frame = load(ledgers(tmp_path / "study", [{}]))
@@ -48,14 +48,14 @@ def test_columns_are_there_where_nothing_was_measured(
     assert row.startswith("1,0000000000000000,0,planned,,,,,,")
 
 
-def test_whole_numbers_stay_whole(tmp_path: Path, frames: Frames) -> None:
+def test_integers_stay_integers(tmp_path: Path, frames: Frames) -> None:
     frame = frames(2, 1, failed=0).astype({"params": "Int64"})
     frame.loc[0, "params"] = pd.NA
     lines = export(frame, tmp_path / "t.csv").read_text().splitlines()
     assert lines[2].split(",")[6] == str(frame["params"][1])
 
 
-def test_a_spreadsheet_runs_nothing(tmp_path: Path, frames: Frames) -> None:
+def test_no_text_becomes_a_formula(tmp_path: Path, frames: Frames) -> None:
     frame = frames(6, 1, failed=0).assign(name=FORMULAS, **{"=cmd": 1.0})
     table = pd.read_csv(export(frame, tmp_path / "t.csv"))
     assert table["name"].tolist() == [*(f"'{text}" for text in FORMULAS[:-1]), "plain"]
@@ -67,7 +67,7 @@ def test_a_spreadsheet_runs_nothing(tmp_path: Path, frames: Frames) -> None:
 
 
 @given(st.lists(st.floats(), max_size=8))
-def test_numbers_are_written_as_python_writes_them(values: list[float]) -> None:
+def test_numbers_are_formatted_like_python(values: list[float]) -> None:
     written = frame_to_csv(pd.DataFrame({"x": pd.Series(values, dtype="float64")})).split("\n")[
         1:-1
     ]
@@ -75,14 +75,14 @@ def test_numbers_are_written_as_python_writes_them(values: list[float]) -> None:
 
 
 @given(st.lists(st.none() | st.integers(-9, 9) | st.text('=a,"#\n', max_size=4), max_size=8))
-def test_cells_are_read_back_as_they_were(cells: list[Any]) -> None:
+def test_csv_cells_round_trip(cells: list[Any]) -> None:
     column = pd.Series(cells, dtype=object)
     rows = [*reader(io.StringIO(frame_to_csv(pd.DataFrame({"x": column, "y": 1}))))][1:]
-    disarmed = [f"'{each}" if str(each)[:1] == "=" else each for each in cells]
-    assert rows == [["" if each is None else str(each), "1"] for each in disarmed]
+    disarmed = [f"'{cell}" if str(cell)[:1] == "=" else cell for cell in cells]
+    assert rows == [["" if cell is None else str(cell), "1"] for cell in disarmed]
 
 
-def test_negative_numbers_are_not_text(frames: Frames) -> None:
+def test_negative_numbers_are_not_quoted(frames: Frames) -> None:
     assert "-0.5" in frame_to_csv(frames(1, 1, failed=0).assign(val_nll=-0.5)).splitlines()[
         1
     ].split(",")
@@ -103,7 +103,7 @@ def test_a_missing_package_is_named(
     assert not path.exists()
 
 
-def test_wrong_exports_are_told(tmp_path: Path, frames: Frames) -> None:
+def test_invalid_exports_are_refused(tmp_path: Path, frames: Frames) -> None:
     with pytest.raises(UserError, match=r"ends in \.csv, \.parquet, \.xlsx"):
         export(frames(2), tmp_path / "t.json")
     with pytest.raises(UserError, match="no trials"):
@@ -116,7 +116,7 @@ def test_wrong_exports_are_told(tmp_path: Path, frames: Frames) -> None:
         export(frames(2), tmp_path / "folder.csv")
 
 
-def test_a_failed_write_leaves_what_was_there(
+def test_a_failed_write_keeps_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_file(tmp_path / "t.csv", "old")
@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("t.csv", "old")]
 
 
-def test_markdown_cells_hold_what_they_are_given() -> None:
+def test_markdown_cells_keep_their_text() -> None:
     text = frame_to_markdown(pd.DataFrame({"a|b": ["x\ny", "z"], "n": [1, 20]}))
     assert text.splitlines() == [
         "| a\\|b | n   |", "| ---- | --- |", "| x y  | 1   |", "| z    | 20  |",

@@ -27,7 +27,7 @@ def sheet_of(*names: str, strong: int = -1) -> TextTable:
 
 
 class Cells(HTMLParser):
-    """The texts of a page's cells, and every tag it has."""
+    """Parser that collects the cell texts and the tags of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("a_b & 50%", r"a\_b \& 50\%"),
         ("−1 ± 2", r"$-$1 $\pm$ 2"),
@@ -97,11 +97,11 @@ def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
         ("a\nb", "a b"),
     ],
 )
-def test_latex_prints_every_character_as_it_is(text: str, told: str) -> None:
-    assert escape_latex(text) == told
+def test_latex_prints_every_character_as_it_is(text: str, expected: str) -> None:
+    assert escape_latex(text) == expected
 
 
-def test_the_best_is_bold_and_its_deviation_is_not() -> None:
+def test_only_the_mean_of_the_best_arm_is_bold() -> None:
     sheet = sheet_of("one", "two", strong=1)
     assert r"two & $\mathbf{1.50} \pm 0.25$ \\" in to_latex(sheet)
     assert "| **1.50** ± 0.25 |" in to_markdown(sheet)
@@ -119,7 +119,7 @@ def test_numbers_are_math_and_words_are_not() -> None:
     ]  # fmt: skip
 
 
-def test_a_wide_table_spans_two_columns_and_a_long_head_two_lines() -> None:
+def test_a_wide_table_spans_two_columns_and_a_long_header_two_lines() -> None:
     cells = [Cell("x" * 50)]
     columns = [Column(header="Validation accuracy (%)", cells=cells) for _ in range(2)]
     text = to_latex(TextTable(name="a b", columns=columns, caption=""))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.stats import rank_correlation as ranking
-from partialnas.analysis.stats.rank_correlation import Floats
 
 SCORE = st.one_of(st.integers(0, 4).map(float), st.just(math.nan))
 
