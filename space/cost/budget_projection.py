@@ -1,4 +1,4 @@
-"""Settling: the legal sizes of learned parts that are nearest to wanted ones within a budget.
+"""Projection of learned sizes onto a budget: the nearest legal sizes that the budget allows.
 
 Distances are squared differences of shares of the width, summed over the learned parts.
 """
@@ -16,192 +16,209 @@ from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartS
 from partialnas.space.errors import UserError
 
 SLACK = 0.02
-"""Share of a budget that may stay unspent where that keeps the ratios nearer to the wanted."""
+"""Share of a budget that may stay unspent to keep the sizes nearer to their targets."""
 
 _UNITS = 1000
-"""Steps in which the knapsack tells costs apart."""
+"""Resolution of costs in the knapsack, in steps per budget."""
 
 _NEAREST = 8
-"""Options of a layer that the knapsack weighs first, beside the cheapest and the dearest."""
+"""Options per block in the first knapsack, besides the cheapest and the most expensive."""
 
-_SHARES = 32
-"""So many common shares are tried first, and the interval of the best is halved so often."""
-_HALVINGS = 8
+_SHARES, _HALVINGS = 32, 8
+"""Number of common shares tried first, and of bisections between the best and the next."""
 
-_POWERS = 24.0
-"""Powers of two between which the price of a multiply-accumulate is sought."""
-
-
-class _Layer(NamedTuple):
-    """How far each option of a layer is from the wanted sizes, and what it costs."""
-
-    distances: NDArray[np.float64]
-    macs: NDArray[np.int64]
+_MAX_LOG_PRICE = 24.0
+"""Largest |log2| of the relative price of a multiply-accumulate."""
 
 
-class _Ways(NamedTuple):
-    """Ways to choose an option for each of the first layers, and what they sum up to."""
+class _Options(NamedTuple):
+    """Distance from the target sizes and cost of each option of a block."""
 
     distances: NDArray[np.float64]
     macs: NDArray[np.int64]
-    taken: NDArray[np.int64]
+
+
+class _Selections(NamedTuple):
+    """Selections of an option for each of the first blocks, with their total distance and cost."""
+
+    distances: NDArray[np.float64]
+    macs: NDArray[np.int64]
+    indices: NDArray[np.int64]
 
 
 def project_to_budget(
-    found: Sequence[LearnedBlock], wanted: Sequence[Sequence[float]], allowed: float | None
+    blocks: Sequence[LearnedBlock], targets: Sequence[Sequence[float]], allowed: float | None
 ) -> dict[BlockIndex, PartSizes]:
-    """The legal sizes nearest to the wanted ones that cost at most what is allowed.
+    """Return the legal sizes nearest to target sizes whose cost is within a limit.
 
-    Of the sizes that spend all but 2 % of what is allowed the nearest are taken; where there are
-    none, those that spend the most.
+    Return the nearest of the sizes that spend at least 98 % of the limit; if there are none, those
+    that spend the most.
 
     Args:
-        found: the layers.
-        wanted: of each layer the sizes that its learned parts would have.
-        allowed: multiply-accumulates; None for no limit.
+        blocks: the blocks with learned ratios.
+        targets: target sizes of the learned parts of each block.
+        allowed: limit in multiply-accumulates, or None for no limit.
 
     Raises:
-        UserError: no legal sizes cost so little.
+        UserError: No legal sizes are within the limit.
     """
-    layers = [
-        _Layer(_distances(slot, want), _arrays(slot)[1])
-        for slot, want in zip(found, wanted, strict=True)
+    options = [
+        _Options(_distances(learned, sizes), _arrays(learned)[1])
+        for learned, sizes in zip(blocks, targets, strict=True)
     ]
-    taken = _taken(layers, mac_range(found), allowed)
-    return {slot.block_index: slot.options[index] for slot, index in zip(found, taken, strict=True)}
+    indices = _select(options, mac_range(blocks), allowed)
+    return {
+        learned.block_index: learned.options[index]
+        for learned, index in zip(blocks, indices, strict=True)
+    }
 
 
 @lru_cache(maxsize=256)
-def _arrays(slot: LearnedBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """By option the sizes of the parts that learn, and what it costs."""
-    sizes = np.array(slot.options, np.int64)[:, list(slot.learning.parts)]
-    return sizes, np.array(list(slot.costs.values()), np.int64)
+def _arrays(learned: LearnedBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the sizes of the learned parts and the cost of each option."""
+    sizes = np.array(learned.options, np.int64)[:, list(learned.learning.parts)]
+    return sizes, np.array(list(learned.costs.values()), np.int64)
 
 
 def _distances(
-    slot: LearnedBlock, wanted: Sequence[float] | NDArray[np.float64]
+    learned: LearnedBlock, targets: Sequence[float] | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """By option (last axis) how far it is from wanted sizes of the learned parts (last axis)."""
-    apart = (_arrays(slot)[0] - np.asarray(wanted)[..., None, :]) / slot.block.width
-    distances: NDArray[np.float64] = np.square(apart).sum(-1)
+    """Return the distance of each option (last axis) from target sizes of the learned parts."""
+    offsets = (_arrays(learned)[0] - np.asarray(targets)[..., None, :]) / learned.block.width
+    distances: NDArray[np.float64] = np.square(offsets).sum(-1)
     return distances
 
 
-def _taken(
-    layers: Sequence[_Layer], reached: tuple[int, int], allowed: float | None
+def _select(
+    blocks: Sequence[_Options], limits: tuple[int, int], allowed: float | None
 ) -> Sequence[int]:
-    """The position of each layer's option."""
-    least, most = reached
+    """Return the index of an option for each block."""
+    lowest, highest = limits
     if allowed is None:
-        return [int(layer.distances.argmin()) for layer in layers]
-    if allowed < least:
+        return [int(options.distances.argmin()) for options in blocks]
+    if allowed < lowest:
         raise UserError(
             f"no sizes of the learned parts cost at most {allowed:,.0f} multiply-accumulates: "
-            f"the least is {least:,}"
+            f"the minimum is {lowest:,}"
         )
     enough = (1 - SLACK) * allowed
-    if most <= enough:
-        # of the dearest options the nearest
-        return [int(np.lexsort((layer.distances, -layer.macs))[0]) for layer in layers]
-    price = _price(layers, allowed)
-    spent, taken = _packed(layers, [_promising(layer, price) for layer in layers], allowed)
+    if highest <= enough:
+        # the nearest of the most expensive options
+        return [int(np.lexsort((options.distances, -options.macs))[0]) for options in blocks]
+    price = _price(blocks, allowed)
+    candidates = [_best_at_price(options, price) for options in blocks]
+    spent, indices = _solve_knapsack(blocks, candidates, allowed)
     if spent < enough:
-        everything = [np.arange(len(layer.macs)) for layer in layers]
-        spent, taken = max((spent, taken), _packed(layers, everything, allowed))
-    return taken
+        candidates = [np.arange(len(options.macs)) for options in blocks]
+        spent, indices = max((spent, indices), _solve_knapsack(blocks, candidates, allowed))
+    return indices
 
 
-def _price(layers: Sequence[_Layer], allowed: float) -> float:
-    """The distance that a multiply-accumulate is worth where the budget is just kept (Lagrange).
+def _price(blocks: Sequence[_Options], allowed: float) -> float:
+    """Return the distance per multiply-accumulate at which the limit is just kept.
 
-    Below 0 where the wanted sizes cost less than what is allowed.
+    This is a Lagrange multiplier; it is negative if the target sizes cost less than the limit.
     """
 
     def kept(price: float) -> bool:
-        picks = ((layer, (layer.distances + price * layer.macs).argmin()) for layer in layers)
-        return sum(int(layer.macs[pick]) for layer, pick in picks) <= allowed
+        picks = (
+            (options, (options.distances + price * options.macs).argmin()) for options in blocks
+        )
+        return sum(int(options.macs[pick]) for options, pick in picks) <= allowed
 
     sign = -1 if kept(0.0) else 1
-    unit = max(allowed, 1)  # nothing at all may be allowed
-    low, high = -_POWERS, _POWERS
+    unit = max(allowed, 1)  # the limit may be 0
+    low, high = -_MAX_LOG_PRICE, _MAX_LOG_PRICE
     while high - low > 0.5:
         middle = (low + high) / 2
         low, high = (low, middle) if kept(sign * 2**middle / unit) == (sign > 0) else (middle, high)
     return float(sign * 2 ** (high if sign > 0 else low) / unit)
 
 
-def _promising(layer: _Layer, price: float) -> NDArray[np.int64]:
-    """The options that are best at a price, the cheapest and the dearest."""
-    ranked = np.argsort(layer.distances + price * layer.macs, kind="stable")
-    return np.unique([*ranked[:_NEAREST], layer.macs.argmin(), layer.macs.argmax()])
+def _best_at_price(options: _Options, price: float) -> NDArray[np.int64]:
+    """Return the best options at a price, the cheapest one and the most expensive one."""
+    ranked = np.argsort(options.distances + price * options.macs, kind="stable")
+    return np.unique([*ranked[:_NEAREST], options.macs.argmin(), options.macs.argmax()])
 
 
-def _packed(
-    layers: Sequence[_Layer], options: Sequence[NDArray[np.int64]], allowed: float
+def _solve_knapsack(
+    blocks: Sequence[_Options], candidates: Sequence[NDArray[np.int64]], allowed: float
 ) -> tuple[int, list[int]]:
-    """A knapsack over the layers: of ways that cost about the same the nearest is kept."""
-    rest = [int(layer.macs.min()) for layer in layers]
-    none = np.zeros(1, np.int64)
-    ways = _Ways(np.zeros(1), none, none[:, None][:, :0])
-    for index, (layer, chosen) in enumerate(zip(layers, options, strict=True)):
-        limit = allowed - sum(rest[index + 1 :])
-        ways = _extended(ways, layer, chosen, limit, max(allowed / _UNITS, 1.0))
-    spending = np.flatnonzero(ways.macs >= (1 - SLACK) * allowed)
-    nearest = spending[ways.distances[spending].argmin()] if len(spending) else ways.macs.argmax()
-    return int(ways.macs[nearest]), ways.taken[nearest].tolist()
+    """Return the cost and the options of the nearest selection within the limit.
+
+    Of selections with about the same cost, only the nearest is kept.
+    """
+    cheapest = [int(options.macs.min()) for options in blocks]
+    zero = np.zeros(1, np.int64)
+    selections = _Selections(np.zeros(1), zero, zero[:, None][:, :0])
+    for index, (options, indices) in enumerate(zip(blocks, candidates, strict=True)):
+        limit = allowed - sum(cheapest[index + 1 :])
+        selections = _extend(selections, options, indices, limit, max(allowed / _UNITS, 1.0))
+    enough = np.flatnonzero(selections.macs >= (1 - SLACK) * allowed)
+    best = (
+        enough[selections.distances[enough].argmin()] if len(enough) else selections.macs.argmax()
+    )
+    return int(selections.macs[best]), selections.indices[best].tolist()
 
 
-def _extended(
-    ways: _Ways, layer: _Layer, chosen: NDArray[np.int64], allowed: float, unit: float
-) -> _Ways:
-    """Every way so far with every chosen option of one more layer."""
-    macs = np.add.outer(ways.macs, layer.macs[chosen]).ravel()
-    distances = np.add.outer(ways.distances, layer.distances[chosen]).ravel()
+def _extend(
+    selections: _Selections,
+    options: _Options,
+    indices: NDArray[np.int64],
+    allowed: float,
+    unit: float,
+) -> _Selections:
+    """Combine every selection with every candidate option of one more block."""
+    macs = np.add.outer(selections.macs, options.macs[indices]).ravel()
+    distances = np.add.outer(selections.distances, options.distances[indices]).ravel()
     within = np.flatnonzero(macs <= allowed)
     steps = (macs[within] / unit).astype(np.int64)
     ranked = np.lexsort((macs[within], distances[within], steps))
     first = within[ranked[np.unique(steps[ranked], return_index=True)[1]]]
-    before, option = np.divmod(first, len(chosen))
-    taken = np.column_stack((ways.taken[before], chosen[option]))
-    return _Ways(distances[first], macs[first], taken)
+    before, option = np.divmod(first, len(indices))
+    extended = np.column_stack((selections.indices[before], indices[option]))
+    return _Selections(distances[first], macs[first], extended)
 
 
 def uniform_allocation(
-    found: Sequence[LearnedBlock], proportions: Sequence[Sequence[float]], allowed: float
+    blocks: Sequence[LearnedBlock], proportions: Sequence[Sequence[float]], allowed: float
 ) -> dict[BlockIndex, PartSizes]:
-    """Legal sizes with one common ratio that spend what is allowed, as far as the grain lets.
+    """Return legal sizes that spend a limit with one common ratio, up to the grain.
 
     Args:
-        found: the layers.
-        proportions: of each layer how its learned parts compare; they share what all of them get.
-        allowed: multiply-accumulates.
+        blocks: the blocks with learned ratios.
+        proportions: relative sizes of the learned parts of each block.
+        allowed: limit in multiply-accumulates.
 
     Raises:
-        UserError: no legal sizes cost so little.
+        UserError: No legal sizes are within the limit.
     """
-    parted = [tuple(part / sum(parts) for part in parts) for parts in proportions]
-    # layers that are alike, wherever they are, are asked once
-    alike = Counter(
-        (replace(slot, block_index=(0, 0)), parts) for slot, parts in zip(found, parted, strict=True)
+    fractions = [tuple(part / sum(parts) for part in parts) for parts in proportions]
+    # equal blocks, wherever they are, are evaluated once
+    distinct = Counter(
+        (replace(learned, block_index=(0, 0)), parts)
+        for learned, parts in zip(blocks, fractions, strict=True)
     )
 
     def spent(shares: NDArray[np.float64]) -> NDArray[np.int64]:
         total = np.zeros(len(shares), np.int64)
-        for (slot, parts), count in alike.items():
-            nearest = _distances(slot, np.outer(shares, parts) * slot.block.width).argmin(-1)
-            total += count * _arrays(slot)[1][nearest]
+        for (learned, parts), count in distinct.items():
+            nearest = _distances(learned, np.outer(shares, parts) * learned.block.width).argmin(-1)
+            total += count * _arrays(learned)[1][nearest]
         return total
 
-    share = _largest(spent, allowed)
-    wanted = [
-        [share * part * slot.block.width for part in parts]
-        for slot, parts in zip(found, parted, strict=True)
+    share = _largest_share(spent, allowed)
+    targets = [
+        [share * part * learned.block.width for part in parts]
+        for learned, parts in zip(blocks, fractions, strict=True)
     ]
-    return project_to_budget(found, wanted, allowed)
+    return project_to_budget(blocks, targets, allowed)
 
 
-def _largest(spent: Callable[[NDArray[np.float64]], NDArray[np.int64]], allowed: float) -> float:
-    """The share that spends the most of what is allowed; more may cost less, by a neighbour."""
+def _largest_share(
+    spent: Callable[[NDArray[np.float64]], NDArray[np.int64]], allowed: float
+) -> float:
+    """Return the share that spends the most within the limit; costs may not be monotonic."""
     shares = np.linspace(0, 1, _SHARES + 1)
     macs = spent(shares)
     if macs.min() > allowed:

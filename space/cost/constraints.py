@@ -1,4 +1,4 @@
-"""Constraints: bounds on what a network costs at the task's resolution, checked by formula."""
+"""Constraints on the parameters and multiply-accumulates of a network, checked by formula."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,10 +15,10 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
 
 
 def parse_count(raw: object) -> int:
-    """The whole number that `20000000`, `20e6`, `20M` or `1.5G` stands for.
+    """Parse a whole number written as `20000000`, `20e6`, `20M` or `1.5G`.
 
     Raises:
-        ValueError: the value is none of these, or not whole.
+        ValueError: The value is none of these, or not whole.
     """
     match = None if isinstance(raw, bool) else _QUANTITY.fullmatch(str(raw))
     number = Fraction(match[1]) * _SUFFIXES[match[2]] if match else Fraction(1, 2)
@@ -27,12 +27,12 @@ def parse_count(raw: object) -> int:
     return int(number)
 
 
-_DIGITS, _MOST_DIGITS = 4, 17
-"""So many significant digits tell a quantity, unless others read the same then."""
+_DIGITS, _MAX_DIGITS = 4, 17
+"""Significant digits of a count in messages; more if two counts would read the same."""
 
 
 def format_count(number: int, digits: int = _DIGITS) -> str:
-    """A quantity as people read it: `21.3M`."""
+    """Return a count with a suffix, such as `21.3M`."""
     for suffix in ("G", "M", "k"):
         if number >= _SUFFIXES[suffix]:
             return f"{number / _SUFFIXES[suffix]:.{digits}g}{suffix}"
@@ -40,72 +40,73 @@ def format_count(number: int, digits: int = _DIGITS) -> str:
 
 
 def _digits_apart(numbers: Iterable[int]) -> int:
-    """How many significant digits it takes for different quantities to read differently."""
+    """Return the number of significant digits with which different counts read differently."""
     different = {*numbers}
-    for digits in range(_DIGITS, _MOST_DIGITS):
+    for digits in range(_DIGITS, _MAX_DIGITS):
         if len({format_count(number, digits) for number in different}) == len(different):
             return digits
-    return _MOST_DIGITS
+    return _MAX_DIGITS
 
 
 Quantity = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
-"""A count, written `20M`, `20e6` or in full."""
+"""A count, written as `20M`, `20e6` or in full."""
 
 
 class Bounds(Value):
-    """The least and the most of a quantity, both allowed; at least one is stated.
+    """Inclusive bounds of a count; at least one of them is stated.
 
     Attributes:
-        min: the least, such as `20M`, `20e6` or in full.
-        max: the most.
+        min: lower bound, written as `20M`, `20e6` or in full; or None.
+        max: upper bound, or None.
     """
 
     min: Quantity | None = None
     max: Quantity | None = None
 
     @model_validator(mode="after")
-    def _can_be_met(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("expected min, max or both")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"contradictory: min {self.min} is above max {self.max}")
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
         return self
 
     def distances(self, number: int) -> tuple[float, ...]:
-        """Per stated bound how far, relatively, the number is beyond it; 0 or less where met."""
+        """Return the relative distance beyond each stated bound; 0 or less if it is met."""
         low = () if self.min is None else (1 - number / self.min,)
         high = () if self.max is None else (number / self.max - 1,)
         return low + high
 
     def missed_by(self, number: int) -> str:
-        """A quantity beside what was asked of it, in digits that tell them apart."""
+        """Describe a count next to the bounds, with enough digits to tell them apart."""
         stated = [bound for bound in (self.min, self.max) if bound is not None]
         digits = _digits_apart([number, *stated])
         low = [] if self.min is None else [f"at least {format_count(self.min, digits)}"]
         high = [] if self.max is None else [f"at most {format_count(self.max, digits)}"]
-        return f"{format_count(number, digits)}, asked for {' and '.join(low + high)}"
+        return f"{format_count(number, digits)}, expected {' and '.join(low + high)}"
 
 
 class Constraints(Value):
     """Bounds on parameters and multiply-accumulates.
 
     Attributes:
-        params: parameters.
-        macs: multiply-accumulates of one image at the task's resolution, as fvcore counts them.
+        params: bounds on parameters, or None.
+        macs: bounds on multiply-accumulates for one image of the task, as fvcore counts them, or
+            None.
     """
 
     params: Bounds | None = None
     macs: Bounds | None = None
 
     def stated(self) -> Iterator[tuple[str, Bounds]]:
-        """The quantities that are bounded."""
+        """Yield the name and bounds of each bounded quantity."""
         for name in type(self).model_fields:
             bounds = getattr(self, name)
             if bounds is not None:
                 yield name, bounds
 
     def distances(self, cost: Cost) -> tuple[float, ...]:
-        """Per stated bound how far, relatively, a cost is beyond it; 0 or less where met."""
+        """Return the relative distance of a cost beyond each stated bound; 0 or less if met."""
         return tuple(
             distance
             for name, bounds in self.stated()
@@ -113,11 +114,11 @@ class Constraints(Value):
         )
 
     def total_violation(self, cost: Cost) -> float:
-        """How far a cost is from meeting all bounds: 0 where it does."""
+        """Return the sum of the relative violations of all bounds; 0 if all are met."""
         return sum(max(0.0, distance) for distance in self.distances(cost))
 
     def violations(self, cost: Cost) -> list[str]:
-        """One line per quantity that is out of its bounds."""
+        """Return a message for each quantity outside its bounds."""
         return [
             f"{name} {bounds.missed_by(getattr(cost, name))}"
             for name, bounds in self.stated()

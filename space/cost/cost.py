@@ -1,10 +1,10 @@
-"""Parameters, multiply-accumulates and activations by closed formula, without building a network.
+"""Cost of a network by closed formula: parameters, multiply-accumulates, activations.
 
-Conventions (those of fvcore, which the literature reports as FLOPs): one multiply-accumulate is
-one; a batch norm in evaluation costs 2 per element, a layer norm 5, global pooling 1 per input
-element; activations, softmax, 3x3 average pooling, element-wise operations and biases cost
-nothing. `macs` counts all of that, `macs_core` only convolutions and matrix products. The counts
-are of the training form in evaluation mode, for one image.
+Conventions (those of fvcore, which the literature reports as FLOPs): a multiply-accumulate counts
+1; a batch norm in evaluation mode counts 2 per element, a layer norm 5, global pooling 1 per input
+element; activation functions, softmax, 3x3 average pooling, element-wise operations and biases
+count 0. `macs` includes all of these, `macs_core` only convolutions and matrix products. All counts
+are for one image and the training form in evaluation mode.
 """
 
 from typing import Literal
@@ -16,14 +16,14 @@ from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 
 
-def cost(architecture: Architecture, input_spec: InputSpec) -> NetworkCost:
+def compute_cost(architecture: Architecture, input_spec: InputSpec) -> NetworkCost:
     """Return the cost of a network for one image.
 
-    With learned ratios: of the network that spends their budget with one ratio for all layers, or
-    without a budget of the one that learning starts from.
+    Learned ratios are counted with one ratio for all layers that spends the budget, or with their
+    starting ratio if there is no budget.
 
     Raises:
-        UserError: the input is too small for the architecture's strides, or the budget of learned
+        UserError: The input is too small for the architecture's strides, or the budget of learned
             ratios is out of reach.
     """
     sizes = uniform_sizes(architecture, input_spec)
@@ -39,7 +39,7 @@ def formula_cost(
     """Return one quantity of a network's cost.
 
     Raises:
-        UserError: the input is too small, or the budget is out of reach.
+        UserError: See `compute_cost`.
     """
-    counted = cost(architecture, input_spec)
+    counted = compute_cost(architecture, input_spec)
     return float(counted.macs if quantity == "macs" else counted.params)

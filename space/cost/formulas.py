@@ -1,4 +1,4 @@
-"""Formulas: what every piece of a network costs, by its numbers alone (see `cost`)."""
+"""Cost formulas of the pieces of a network; see `cost` for the conventions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from partialnas.space.arch.operations import OPERATIONS
 from partialnas.space.arch.parts import RealizedPart
 
 POSITIONS = 81
-"""Entries of a head's table of relative positions (buckets 0..80)."""
+"""Number of relative positions in a head's bias table."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of a network costs for one image.
+    """Cost of a piece of a network for one image.
 
     Attributes:
         params: learnable parameters.
-        macs: multiply-accumulates as fvcore counts them, norms and pooling included.
-        macs_core: multiply-accumulates of convolutions and matrix products alone.
-        activations: elements of the outputs of convolutions and matrix products.
+        macs: multiply-accumulates as fvcore counts them, including norms and pooling.
+        macs_core: multiply-accumulates of convolutions and matrix products only.
+        activations: output elements of convolutions and matrix products.
     """
 
     params: int = 0
@@ -40,9 +40,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class BlockCost(Cost):
-    """The cost of one named row: stem, a merge, a block, or the head.
+    """Cost of one piece: the stem, a merge, a block, or the head.
 
-    `name` counts stages and blocks from 1 (`stage 2, block 1`); `height` and `width` are the map's.
+    Attributes:
+        name: name of the piece, such as `stage 2, block 1`, counted from 1.
+        height: height of its map.
+        width: width of its map.
+        channels: channels of its map.
     """
 
     name: str = ""
@@ -53,18 +57,18 @@ class BlockCost(Cost):
 
 @dataclass(frozen=True)
 class NetworkCost(Cost):
-    """The cost of a network in all, and of its rows from input to output."""
+    """Total cost of a network, and the cost of its pieces from input to output."""
 
     rows: tuple[BlockCost, ...] = ()
 
 
 def sum_costs(costs: Iterable[Cost]) -> Cost:
-    """The sum of costs."""
+    """Return the sum of costs."""
     return sum(costs, Cost())
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, places: int) -> Cost:
-    """A bias-free convolution, `kernel` positions wide, evaluated at `places` positions."""
+    """Return the cost of a convolution without bias, with `kernel` weights per channel pair."""
     macs = inputs * outputs * kernel * places
     return Cost(inputs * outputs * kernel, macs, macs, outputs * places)
 
@@ -119,23 +123,23 @@ def _pat_sp(block: RealizedBlock, places: int) -> Cost:
 
 @lru_cache(maxsize=4096)
 def block_cost(block: RealizedBlock, places: int) -> Cost:
-    """The cost of one block on a map of `places` positions (height x width).
+    """Return the cost of one block on a map of `places` positions (height x width).
 
-    Networks repeat their blocks, and spaces their networks': equal ones are counted once.
+    Cached, because networks repeat their blocks.
     """
     spatial = _pat_sp(block, places) if block.pat_sp else Cost()
     return mixer_cost(block, places) + _mlp(block, places) + spatial
 
 
 def mixer_cost(block: RealizedBlock, places: int) -> Cost:
-    """The cost of a block's mixer: of its parts, and of the predictor of its ratio if any."""
+    """Return the cost of a block's mixer: its parts, and the predictor of its ratio if any."""
     parts = sum_costs(part_cost(part, places) for part in block.parts)
     predicts = block.learning is not None and block.learning.per == "input"
     return parts + _predictor(block.width, places) if predicts else parts
 
 
 def part_cost(part: RealizedPart, places: int) -> Cost:
-    """The cost of one part on a map of `places` positions; nothing for a part without channels."""
+    """Return the cost of one part on a map of `places` positions."""
     if not part.channels:
         return Cost()
     cost: Cost = OPERATIONS[part.op].cost_formula(part, places)
@@ -143,7 +147,7 @@ def part_cost(part: RealizedPart, places: int) -> Cost:
 
 
 def predictor_width(width: int) -> int:
-    """Channels of the hidden layer of the predictor of an input-dependent ratio."""
+    """Return the hidden width of the predictor of an input-dependent ratio."""
     return max(width // 4, 4)
 
 
@@ -165,7 +169,7 @@ def cost_rows(
     blocks_of: Sequence[Sequence[RealizedBlock]],
     input_spec: InputSpec,
 ) -> Iterator[BlockCost]:
-    """The rows of a network from input to output, its stages made of these blocks."""
+    """Yield the costs of a network's pieces from input to output, with these blocks as stages."""
 
     def row(name: str, channels: int, piece: Cost) -> BlockCost:
         counts = (piece.params, piece.macs, piece.macs_core, piece.activations)

@@ -1,6 +1,6 @@
-"""Budgets of learned ratios: what they allow, and whether that is in reach.
+"""Budgets of learned ratios: the cost that they allow, and whether it can be reached.
 
-All counts are multiply-accumulates for one image, as fvcore counts them (see `formulas`).
+All costs are multiply-accumulates for one image; see `cost` for the conventions.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from partialnas.space.errors import UserError
 
 @dataclass(frozen=True)
 class BudgetLimits:
-    """What a budget allows the mixers with learned ratios, beside what they can cost.
+    """Cost that a budget allows the mixers with learned ratios, and the cost that they can have.
 
     Attributes:
-        budget: as it was stated.
-        allowed: what they may cost together.
-        min_macs: the least that they can cost.
-        max_macs: the most that they can cost.
-        dense: what they would cost as 3x3 convolutions over all channels.
-        fixed: what the rest of the network costs.
+        budget: budget as stated.
+        allowed: allowed cost of these mixers.
+        min_macs: lowest possible cost of these mixers.
+        max_macs: highest possible cost of these mixers.
+        dense: cost of 3x3 convolutions over all channels in their place.
+        fixed: cost of the rest of the network.
     """
 
     budget: Fraction | int | str
@@ -36,9 +36,9 @@ class BudgetLimits:
 
     @property
     def relative_gap(self) -> float:
-        """How far, relatively, the budget is out of reach; 0 where it is in reach.
+        """Relative distance of the budget from the possible costs; 0 if it can be reached.
 
-        A share above all that can be spent is in reach: it is spent as far as possible.
+        A share above the highest possible cost counts as reached.
         """
         if self.allowed < self.min_macs:
             return self.min_macs / max(self.allowed, 1) - 1
@@ -46,65 +46,64 @@ class BudgetLimits:
         return 0.0 if shared else max(self.allowed / max(self.max_macs, 1) - 1, 0.0)
 
     def __str__(self) -> str:
-        """The budgets that are in reach."""
-        everything = (
+        """Return the valid budgets, for messages."""
+        absolute = (
             f"a whole number from {self.fixed + self.min_macs:,} to {self.fixed + self.max_macs:,} "
             "multiply-accumulates of the network"
         )
         share = Fraction(ceil(Fraction(1000 * self.min_macs, self.dense)), 1000)
         if share >= 1:
-            return everything
-        return (
-            f"a share from {float(max(share, Fraction(1, 1000))):.3f} to below 1, or {everything}"
-        )
+            return absolute
+        return f"a share from {float(max(share, Fraction(1, 1000))):.3f} to below 1, or {absolute}"
 
 
 def budget_limits(architecture: Architecture, input_spec: InputSpec) -> BudgetLimits | None:
-    """What the budget of the learned ratios allows; None without learned ratios or a budget."""
-    found = learned_blocks(architecture, input_spec)
-    budget = found[0].learning.parsed_budget if found else None
+    """Return the limits of the learned ratios' budget, or None if there is no budget."""
+    blocks = learned_blocks(architecture, input_spec)
+    budget = blocks[0].learning.parsed_budget if blocks else None
     if budget is None:
         return None
-    dense, start = sum(slot.dense_macs for slot in found), sum(slot.macs(slot.start) for slot in found)
-    built = cost_rows(architecture, architecture.realized, input_spec)
-    fixed = sum_costs(built).macs - start
+    dense = sum(learned.dense_macs for learned in blocks)
+    start = sum(learned.macs(learned.start) for learned in blocks)
+    rows = cost_rows(architecture, architecture.realized, input_spec)
+    fixed = sum_costs(rows).macs - start
     if isinstance(budget, str):
         allowed = start
     else:
         allowed = int(budget * dense) if isinstance(budget, Fraction) else budget - fixed
-    return BudgetLimits(budget, allowed, *mac_range(found), dense, fixed)
+    return BudgetLimits(budget, allowed, *mac_range(blocks), dense, fixed)
 
 
 def allowed_macs(architecture: Architecture, input_spec: InputSpec) -> int | None:
-    """What the mixers with learned ratios may cost together; None without a budget.
+    """Return the allowed cost of the mixers with learned ratios, or None if there is no budget.
 
     Raises:
-        UserError: the budget is out of reach; tells the range that is not.
+        UserError: The budget cannot be reached; the message names the valid budgets.
     """
-    found = budget_limits(architecture, input_spec)
-    if found is None:
+    limits = budget_limits(architecture, input_spec)
+    if limits is None:
         return None
-    if found.relative_gap:
+    if limits.relative_gap:
         raise UserError(
-            f"budget {found.budget} of the learned ratios is out of reach: expected {found}"
+            f"budget {limits.budget} of the learned ratios is out of reach: expected {limits}"
         )
-    return found.allowed
+    return limits.allowed
 
 
 def uniform_sizes(architecture: Architecture, input_spec: InputSpec) -> dict[BlockIndex, PartSizes]:
-    """The sizes that spend the budget with the same ratio in all layers, as far as the grain lets.
+    """Return the sizes that spend the budget with one ratio for all layers, up to the grain.
 
-    Without a budget, or with a static one, those that learning starts from.
+    Without a budget, or with a static one, return the sizes that learning starts from.
 
     Raises:
-        UserError: the budget is out of reach.
+        UserError: The budget cannot be reached.
     """
-    found = learned_blocks(architecture, input_spec)
+    blocks = learned_blocks(architecture, input_spec)
     allowed = allowed_macs(architecture, input_spec)
-    if allowed is None or found[0].learning.budget == "static":
-        return {slot.block_index: slot.start for slot in found}
-    from partialnas.space.cost.budget_projection import (
-        uniform_allocation,  # takes numpy, which other spaces need not load
-    )
+    if allowed is None or blocks[0].learning.budget == "static":
+        return {learned.block_index: learned.start for learned in blocks}
+    # imports numpy, which spaces without learned ratios do not need
+    from partialnas.space.cost.budget_projection import uniform_allocation
 
-    return uniform_allocation(found, [[1.0] * len(slot.learning.parts) for slot in found], allowed)
+    weights = [[1.0] * len(learned.learning.parts) for learned in blocks]
+    return uniform_allocation(blocks, weights, allowed)

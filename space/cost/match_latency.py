@@ -1,4 +1,4 @@
-"""Twins by measurement: the widths with which a plan is as fast as another."""
+"""Twins matched by measurement: scale a plan's widths to reach a target latency."""
 
 import math
 from collections.abc import Callable
@@ -15,13 +15,12 @@ from partialnas.space.arch.resizing import (
     within_tolerance,
 )
 
-_RISE = 1.5
-"""Latency grows about with this power of the widths: memory-bound layers with the first,
-compute-bound ones with the second."""
+_EXPONENT = 1.5
+"""Assumed exponent of latency over width: 1 for memory-bound layers, 2 for compute-bound ones."""
 
-_RISES = (0.4, 2.5)
-_WITHIN = (0.1, 0.9)
-_FINE = 64
+_EXPONENTS = (0.4, 2.5)
+_INTERPOLATION = (0.1, 0.9)
+_SUBDIVISIONS = 64
 
 
 def latency_matched_twin(
@@ -32,19 +31,18 @@ def latency_matched_twin(
     max_measurements: int = 8,
     build: Callable[[Plan], Architecture] = Plan.architecture,
 ) -> Twin:
-    """The plan, its widths all scaled by one factor, that measures within the tolerance.
+    """Return the plan, with all widths scaled by one factor, whose latency is within the tolerance.
 
-    For latency, which is dear to measure and noisy: a plan that measures within the tolerance is
-    measured once more, and the mean decides, so that no lucky measurement does. The MLP ratio
-    stays.
+    Measuring latency is expensive and noisy. A plan within the tolerance is therefore measured
+    again, and the mean of both measurements decides. The MLP ratio does not change.
 
     Args:
-        plan: what is to be changed.
-        target: the measurement to be reached, above 0.
-        measure: one measurement of a plan; about rises with its widths.
-        tolerance: how far, relatively, the mean may be from the target.
-        max_measurements: measurements at most.
-        build: what makes a network of a plan, where single blocks have settings of their own.
+        plan: the plan to resize.
+        target: latency to reach, above 0.
+        measure: function that measures a plan once; latency roughly increases with the widths.
+        tolerance: allowed relative distance of the mean latency from the target.
+        max_measurements: maximum number of measurements.
+        build: function that builds a plan's network, for blocks with settings of their own.
     """
     readings = _Readings(plan, target, BuildableWidths(build(plan)))
     factor: float | None = 1.0
@@ -61,7 +59,7 @@ def latency_matched_twin(
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a plan measured."""
+    """Measurements of one plan."""
 
     plan: Plan
     position: float
@@ -73,74 +71,76 @@ class _Reading:
 
 
 class _Readings:
-    """What the plans of one search measured, by the factor of their widths."""
+    """Measurements of the plans of one search."""
 
     def __init__(self, plan: Plan, target: float, builder: BuildableWidths) -> None:
         self._plan = plan
         self._builder = builder
         self._target = target
-        self._found: dict[Plan, _Reading] = {}
+        self._readings: dict[Plan, _Reading] = {}
 
     def add(self, factor: float, measure: Callable[[Plan], float]) -> _Reading:
-        """Measure the plan at this factor, once more if need be."""
+        """Measure the plan at this factor and add the measurement to earlier ones of it."""
         plan = self._at(factor)
-        old = self._found.get(plan, _Reading(plan, math.log(factor), ()))
+        old = self._readings.get(plan, _Reading(plan, math.log(factor), ()))
         reading = _Reading(plan, old.position, (*old.values, measure(plan)))
-        self._found[plan] = reading
+        self._readings[plan] = reading
         return reading
 
     def guess(self) -> float | None:
-        """The factor to try next; None if there is no other between those that were tried."""
-        points = sorted((r.position, self._excess(r)) for r in self._found.values())
+        """Return the factor to try next, or None if no other widths are left."""
+        points = sorted((r.position, self._excess(r)) for r in self._readings.values())
         crossings = [(a, b) for a, b in pairwise(points) if a[1] * b[1] < 0]
         if crossings:
             return self._between(*min(crossings, key=lambda pair: pair[1][0] - pair[0][0]))
         return self._beyond(points)
 
-    def twin(self, tolerance: float, most: int) -> Twin:
-        """The nearest of all, and what stood in the way of a nearer one."""
-        before = self._found[self._plan].mean
-        best = min(self._found.values(), key=lambda r: (abs(self._excess(r)), abs(r.position)))
+    def twin(self, tolerance: float, max_measurements: int) -> Twin:
+        """Return the plan nearest to the target, and why there is no nearer one."""
+        original = self._readings[self._plan].mean
+        best = min(self._readings.values(), key=lambda r: (abs(self._excess(r)), abs(r.position)))
         if within_tolerance(best.mean, self._target, tolerance):
-            return Twin(best.plan, before, best.mean)
-        return Twin(best.plan, before, best.mean, self._problem(best, tolerance, most))
+            return Twin(best.plan, original, best.mean)
+        return Twin(
+            best.plan, original, best.mean, self._problem(best, tolerance, max_measurements)
+        )
 
     def _excess(self, reading: _Reading) -> float:
         return math.log(reading.mean / self._target)
 
     def _between(self, low: tuple[float, float], high: tuple[float, float]) -> float | None:
-        """On the line between two points, or else the nearest to it where a plan is new."""
+        """Return the factor on the line between two points, or the nearest one with a new plan."""
         share = low[1] / (low[1] - high[1])
-        share = min(max(share, _WITHIN[0]), _WITHIN[1])
-        shares = [share, *(step / _FINE for step in range(1, _FINE))]
+        share = min(max(share, _INTERPOLATION[0]), _INTERPOLATION[1])
+        shares = [share, *(step / _SUBDIVISIONS for step in range(1, _SUBDIVISIONS))]
         shares.sort(key=lambda other: abs(other - share))
         factors = (math.exp(low[0] + other * (high[0] - low[0])) for other in shares)
         return next((factor for factor in factors if self._is_new(factor)), None)
 
     def _beyond(self, points: list[tuple[float, float]]) -> float | None:
-        """Past the nearest point, along the line through the two nearest."""
+        """Return a factor beyond the nearest point, on the line through the two nearest points."""
         nearest, *others = sorted(points, key=lambda point: abs(point[1]))
-        rise = _RISE
+        exponent = _EXPONENT
         if others:
             (x, y), (u, v) = nearest, others[0]
-            rise = min(max((y - v) / (x - u), _RISES[0]), _RISES[1])
-        furthest = math.log(MAX_WIDTH_FACTOR)
-        step = -nearest[1] / rise
-        ends = (nearest[0] + step * more / 8 for more in range(8, 8 * _FINE))
-        factors = (math.exp(min(max(end, -furthest), furthest)) for end in ends)
+            exponent = min(max((y - v) / (x - u), _EXPONENTS[0]), _EXPONENTS[1])
+        limit = math.log(MAX_WIDTH_FACTOR)
+        step = -nearest[1] / exponent
+        ends = (nearest[0] + step * eighths / 8 for eighths in range(8, 8 * _SUBDIVISIONS))
+        factors = (math.exp(min(max(end, -limit), limit)) for end in ends)
         return next((factor for factor in factors if self._is_new(factor)), None)
 
     def _is_new(self, factor: float) -> bool:
-        return self._at(factor) not in self._found
+        return self._at(factor) not in self._readings
 
     def _at(self, factor: float) -> Plan:
         plan = scale_plan(self._plan, factor, self._builder)
         return self._plan if plan.widths == self._plan.widths else plan
 
-    def _problem(self, best: _Reading, tolerance: float, most: int) -> str:
-        spent = sum(len(reading.values) for reading in self._found.values())
-        way = f"after {spent} measurements" if spent >= most else "no other widths are left to try"
+    def _problem(self, best: _Reading, tolerance: float, limit: int) -> str:
+        spent = sum(len(reading.values) for reading in self._readings.values())
+        reason = f"after {spent} measurements" if spent >= limit else "no other widths are left"
         return (
             f"no twin within {tolerance:.1%} of {self._target:.4g}: the nearest measures "
-            f"{best.mean:.4g} ({best.mean / self._target - 1:+.1%}), {way}"
+            f"{best.mean:.4g} ({best.mean / self._target - 1:+.1%}), {reason}"
         )

@@ -1,7 +1,7 @@
-"""Controls: what belongs beside learned ratios, so that a study can tell what they are worth.
+"""Control networks for learned ratios.
 
-Networks that cost the same, whose ratios are the learned ones, or the same for all layers, or the
-learned ones in another order.
+They have the same cost; their ratios are the learned ones, one for all layers, or the learned ones
+in another order.
 """
 
 import random
@@ -15,10 +15,10 @@ from partialnas.space.cost.budget_projection import project_to_budget, uniform_a
 from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock, PartSizes, learned_blocks
 
 ControlKind = Literal["learned", "uniform", "reversed", "shuffled"]
-"""The learned ratios as they are, one for all layers, in reversed order of depth, in any other."""
+"""The learned ratios unchanged, one for all layers, in reversed order of depth, or shuffled."""
 
 Shares = tuple[float, ...]
-"""Of each learned part of a block its share of the width."""
+"""Share of the width of each learned part of a block."""
 
 
 def control_sizes(
@@ -28,51 +28,52 @@ def control_sizes(
     input_spec: InputSpec,
     seed: int = 0,
 ) -> dict[BlockIndex, PartSizes]:
-    """The sizes of a control, which cost at most what the learned ones cost, and nearly that.
+    """Return the sizes of a control network, with nearly the cost of the learned ones, never more.
 
-    Shares of the width move between blocks that learn the same parts; those of one block stay
-    together. Nothing but multiples of the grain is chosen, whatever the method of learning.
+    Shares of the width move between blocks that learn the same parts; the shares of one block stay
+    together. All learned sizes are multiples of the grain, whatever the learning method.
 
     Args:
-        kind: which control.
-        architecture: with the learned ratios.
-        sizes: what they have become: the channels of every part.
-        input_spec: shape of the input.
-        seed: of the order of `shuffled`, which differs from the learned one if any other does.
+        kind: kind of control.
+        architecture: architecture with learned ratios.
+        sizes: learned channels of every part, by block.
+        input_spec: shape of the images, on which costs depend.
+        seed: seed of `shuffled`; the new order differs from the learned one if possible.
     """
-    found = [_any_size(slot) for slot in learned_blocks(architecture, input_spec)]
+    blocks = [_with_all_sizes(learned) for learned in learned_blocks(architecture, input_spec)]
     if kind == "learned":
-        return {slot.block_index: tuple(sizes[slot.block_index]) for slot in found}
-    spent = sum(slot.macs(sizes[slot.block_index]) for slot in found)
-    shares = [_shares(slot, sizes[slot.block_index]) for slot in found]
+        return {learned.block_index: tuple(sizes[learned.block_index]) for learned in blocks}
+    spent = sum(learned.macs(sizes[learned.block_index]) for learned in blocks)
+    shares = [_shares(learned, sizes[learned.block_index]) for learned in blocks]
     if kind == "uniform":
-        return uniform_allocation(found, _means(found, shares), spent)
-    moved = _moved(found, shares, None if kind == "reversed" else random.Random(seed))
-    wanted = [
-        [share * slot.block.width for share in own] for slot, own in zip(found, moved, strict=True)
+        return uniform_allocation(blocks, _mean_shares(blocks, shares), spent)
+    reordered = _reorder(blocks, shares, None if kind == "reversed" else random.Random(seed))
+    targets = [
+        [share * learned.block.width for share in block_shares]
+        for learned, block_shares in zip(blocks, reordered, strict=True)
     ]
-    return project_to_budget(found, wanted, spent)
+    return project_to_budget(blocks, targets, spent)
 
 
-def _any_size(slot: LearnedBlock) -> LearnedBlock:
-    """The layer, free to take sizes that its method could not learn."""
-    return replace(slot, learning=slot.learning._replace(method="threshold"))
+def _with_all_sizes(learned: LearnedBlock) -> LearnedBlock:
+    """Return the block with all multiples of the grain as options, whatever its method."""
+    return replace(learned, learning=learned.learning._replace(method="threshold"))
 
 
-def _shares(slot: LearnedBlock, sizes: Sequence[int]) -> Shares:
-    return tuple(size / slot.block.width for size in slot.learned_sizes(sizes))
+def _shares(learned: LearnedBlock, sizes: Sequence[int]) -> Shares:
+    return tuple(size / learned.block.width for size in learned.learned_sizes(sizes))
 
 
-def _groups(found: Sequence[LearnedBlock]) -> Iterator[list[int]]:
-    """The layers, by their position, that can exchange their shares."""
-    for parts in dict.fromkeys(slot.learning.parts for slot in found):
-        yield [index for index, slot in enumerate(found) if slot.learning.parts == parts]
+def _groups(blocks: Sequence[LearnedBlock]) -> Iterator[list[int]]:
+    """Yield the positions of blocks that can exchange their shares."""
+    for parts in dict.fromkeys(learned.learning.parts for learned in blocks):
+        yield [index for index, learned in enumerate(blocks) if learned.learning.parts == parts]
 
 
-def _means(found: Sequence[LearnedBlock], shares: Sequence[Shares]) -> list[Shares]:
-    """Of each layer the mean shares of all that learn the same parts."""
+def _mean_shares(blocks: Sequence[LearnedBlock], shares: Sequence[Shares]) -> list[Shares]:
+    """Return for each block the mean shares of the blocks that learn the same parts."""
     means = list(shares)
-    for group in _groups(found):
+    for group in _groups(blocks):
         columns = zip(*(shares[index] for index in group), strict=True)
         mean = tuple(sum(column) / len(group) for column in columns)
         for index in group:
@@ -80,21 +81,21 @@ def _means(found: Sequence[LearnedBlock], shares: Sequence[Shares]) -> list[Shar
     return means
 
 
-def _moved(
-    found: Sequence[LearnedBlock], shares: Sequence[Shares], rng: random.Random | None
+def _reorder(
+    blocks: Sequence[LearnedBlock], shares: Sequence[Shares], rng: random.Random | None
 ) -> list[Shares]:
-    """The shares in reversed order, or in a random one."""
-    moved = list(shares)
-    for group in _groups(found):
-        own = [shares[index] for index in group]
-        order = own[::-1] if rng is None else _shuffled(own, rng)
+    """Return the shares in random order, or in reversed order without a generator."""
+    reordered = list(shares)
+    for group in _groups(blocks):
+        group_shares = [shares[index] for index in group]
+        order = group_shares[::-1] if rng is None else _shuffled(group_shares, rng)
         for index, other in zip(group, order, strict=True):
-            moved[index] = other
-    return moved
+            reordered[index] = other
+    return reordered
 
 
 def _shuffled(shares: list[Shares], rng: random.Random) -> list[Shares]:
-    """Another order of the shares, where there is any."""
+    """Return another order of the shares, if there is one."""
     order = list(shares)
     while order == shares and len(set(shares)) > 1:
         rng.shuffle(order)

@@ -5,7 +5,7 @@ from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.axes.choices import Choice, ChoiceTree
 from partialnas.space.axes.decoder import Assignment, Decoder
 from partialnas.space.cost.constraints import Constraints
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.formulas import NetworkCost
 from partialnas.space.cost.mac_budget import budget_limits
 from partialnas.space.errors import UserError
@@ -43,7 +43,7 @@ class FeasibleSet:
         Raises:
             UserError: the budget of its learned ratios is out of reach.
         """
-        return cost(architecture, self.input_spec)
+        return compute_cost(architecture, self.input_spec)
 
     def total_violation(self, architecture: Architecture) -> float:
         """Return how far an architecture is from the constraints and a reachable budget.

@@ -143,7 +143,7 @@ def test_every_mistake_is_told_with_its_path() -> None:
         "space.axes.heads.values[1]: expected a whole number from 1, got 1.5",
         "space.axes.mlp_ratio.values[0]: expected a number above 0",
         "space.constraints.params.max: expected a whole number such as",
-        "space.constraints.macs: contradictory: min 3 is above max 2",
+        "space.constraints.macs: min 3 is greater than max 2",
         "space.constraints.memory: unknown key",
         "space.extra: unknown key",
     ]
@@ -213,7 +213,7 @@ def test_constraints_tell_how_far_a_cost_is_off() -> None:
     assert bounds.total_violation(Cost(params=75, macs=150)) == 0.5
     assert bounds.total_violation(Cost(params=50, macs=100)) == 0
     assert bounds.violations(Cost(params=50, macs=80)) == [
-        "macs 80, asked for at least 100 and at most 200"
+        "macs 80, expected at least 100 and at most 200"
     ]
     assert format_count(21_300_000) == "21.3M"
 

@@ -1,4 +1,4 @@
-"""Capacity twins against counts of built networks, and against all smaller changes."""
+"""Twins matched by formula, compared with counts of built networks and with all smaller changes."""
 
 import math
 import random
@@ -16,7 +16,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.resizing import Twin, width_change
-from partialnas.space.cost.cost import cost, formula_cost
+from partialnas.space.cost.cost import compute_cost, formula_cost
 from partialnas.space.cost.match_cost import cost_matched_twin
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
@@ -76,23 +76,23 @@ def twins(pairs: int) -> list[tuple[Plan, Plan, Cost, Twin]]:
 
 
 @pytest.mark.parametrize("pairs", [20, pytest.param(200, marks=pytest.mark.slow)])
-def test_random_pairs_have_twins_within_two_percent(pairs: int) -> None:
-    for arm, baseline, cost_of, found in twins(pairs):
-        assert found.problem == ""
-        assert found.original_cost == cost_of(arm)
-        assert found.final_cost == cost_of(found.plan)
-        assert found.final_cost == pytest.approx(cost_of(baseline), rel=0.02)
-        sizes = {"width": found.plan.width, "mlp_ratio": found.plan.mlp_ratio}
-        assert found.plan == arm.model_copy(update=sizes)
+def test_twins_of_random_pairs_are_within_two_percent(pairs: int) -> None:
+    for arm, baseline, cost_of, twin in twins(pairs):
+        assert twin.problem == ""
+        assert twin.original_cost == cost_of(arm)
+        assert twin.final_cost == cost_of(twin.plan)
+        assert twin.final_cost == pytest.approx(cost_of(baseline), rel=0.02)
+        sizes = {"width": twin.plan.width, "mlp_ratio": twin.plan.mlp_ratio}
+        assert twin.plan == arm.model_copy(update=sizes)
 
 
-def test_stages_keep_their_proportions_and_the_mlp_its_ratio() -> None:
-    for arm, _, _, found in twins(20):
-        assert found.plan.mlp_ratio == arm.mlp_ratio
+def test_twins_keep_width_proportions_and_mlp_ratio() -> None:
+    for arm, _, _, twin in twins(20):
+        assert twin.plan.mlp_ratio == arm.mlp_ratio
         shares = [
             ((w - 1) / before, (w + 1) / before)
-            for stage, (w, before) in enumerate(zip(found.plan.widths, arm.widths, strict=True))
-            if buildable(narrowed(found.plan, stage))
+            for stage, (w, before) in enumerate(zip(twin.plan.widths, arm.widths, strict=True))
+            if buildable(narrowed(twin.plan, stage))
         ]
         assert max(low for low, _ in shares) <= min(high for _, high in shares)
 
@@ -102,23 +102,23 @@ def narrowed(plan: Plan, stage: int) -> Plan:
     return plan.model_copy(update={"width": tuple(widths)})
 
 
-def test_built_networks_of_twins_have_as_many_parameters() -> None:
+def test_built_twins_have_the_target_parameters() -> None:
     def counted(plan: Plan) -> int:
         return sum(weight.numel() for weight in Network(plan.architecture(), 1, 10).parameters())
 
-    for _, baseline, cost_of, found in twins(20):
+    for _, baseline, cost_of, twin in twins(20):
         if cost_of is params:
-            assert abs(counted(found.plan) / counted(baseline) - 1) <= 0.02
+            assert abs(counted(twin.plan) / counted(baseline) - 1) <= 0.02
 
 
 @pytest.mark.slow
-def test_built_networks_of_twins_do_as_many_multiplications() -> None:
+def test_built_twins_have_the_target_macs() -> None:
     def counted(plan: Plan) -> int:
         return count_ops(Network(plan.architecture(), 1, 10), InputSpec.square(RESOLUTION, 1)).macs
 
-    for _, baseline, cost_of, found in twins(20):
+    for _, baseline, cost_of, twin in twins(20):
         if cost_of is macs:
-            assert abs(counted(found.plan) / counted(baseline) - 1) <= 0.02
+            assert abs(counted(twin.plan) / counted(baseline) - 1) <= 0.02
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.005])
@@ -129,9 +129,9 @@ def test_no_smaller_change_is_within_the_tolerance(
 ) -> None:
     plan = small(width=8, depths=(1, 1, 1, 1), attention=attention, parts=3)
     target = factor * macs(plan)
-    found = cost_matched_twin(plan, target, macs, tolerance)
-    assert found.problem == ""
-    smaller = list(smaller_changes(plan, width_change(plan, found.plan)))
+    twin = cost_matched_twin(plan, target, macs, tolerance)
+    assert twin.problem == ""
+    smaller = list(smaller_changes(plan, width_change(plan, twin.plan)))
     assert len(smaller) > 1
     assert all(abs(macs(other) / target - 1) > tolerance for other in smaller)
 
@@ -162,41 +162,41 @@ def buildable(plan: Plan) -> bool:
 
 
 @given(st.floats(0.98, 1.02, exclude_min=True, exclude_max=True))
-def test_a_plan_within_the_tolerance_stays_as_it_is(share: float) -> None:
+def test_a_plan_within_the_tolerance_is_unchanged(share: float) -> None:
     plan = small(width=(9, 20, 31, 70), mlp_ratio="5/3")
-    found = cost_matched_twin(plan, macs(plan) / share, macs)
-    assert found == Twin(plan, macs(plan), macs(plan))
-    assert found.plan is plan
+    twin = cost_matched_twin(plan, macs(plan) / share, macs)
+    assert twin == Twin(plan, macs(plan), macs(plan))
+    assert twin.plan is plan
 
 
-def test_the_mlp_helps_where_channels_go_in_steps_of_heads() -> None:
+def test_the_mlp_ratio_changes_where_heads_make_width_steps_coarse() -> None:
     plan = small(width=8, parts=1, operations=("attention",), attention="self", heads=8)
-    found = cost_matched_twin(plan, 0.95 * params(plan), params)
-    assert found.problem == ""
-    assert found.plan.widths == plan.widths
-    assert found.plan.mlp_ratio < 2
-    assert all((w * found.plan.mlp_ratio).denominator == 1 for w in plan.widths)
+    twin = cost_matched_twin(plan, 0.95 * params(plan), params)
+    assert twin.problem == ""
+    assert twin.plan.widths == plan.widths
+    assert twin.plan.mlp_ratio < 2
+    assert all((w * twin.plan.mlp_ratio).denominator == 1 for w in plan.widths)
 
 
-def test_coarse_steps_are_told() -> None:
+def test_coarse_steps_are_reported() -> None:
     plan = small(width=8, parts=1, operations=("attention",), attention="self", heads=8)
-    found = cost_matched_twin(plan, 0.9 * params(plan), params, tolerance=0.0001)
-    assert "the next widths that can be built go beyond" in found.problem
-    assert f"the nearest costs {found.final_cost:,.0f}" in found.problem
-    assert found.final_cost == params(found.plan) != found.original_cost
+    twin = cost_matched_twin(plan, 0.9 * params(plan), params, tolerance=0.0001)
+    assert "the next valid widths overshoot" in twin.problem
+    assert f"the nearest costs {twin.final_cost:,.0f}" in twin.problem
+    assert twin.final_cost == params(twin.plan) != twin.original_cost
 
 
-@pytest.mark.parametrize(("target", "way"), [(1, "narrow"), (1e12, "wide")])
-def test_targets_out_of_reach_are_told_with_the_nearest(target: float, way: str) -> None:
+@pytest.mark.parametrize(("target", "limit"), [(1, "narrowest"), (1e12, "widest")])
+def test_unreachable_targets_are_reported_with_the_nearest_plan(target: float, limit: str) -> None:
     plan = small(width=16)
-    found = cost_matched_twin(plan, target, macs)
-    assert f"no twin within 2.0% of {target:,.0f}" in found.problem
-    assert f"as {way} as it can be built" in found.problem
-    assert max(width_change(plan, found.plan), math.log(8)) == pytest.approx(math.log(8))
-    assert abs(math.log(found.final_cost / target)) < abs(math.log(found.original_cost / target))
+    twin = cost_matched_twin(plan, target, macs)
+    assert f"no twin within 2.0% of {target:,.0f}" in twin.problem
+    assert f"at the {limit} valid widths" in twin.problem
+    assert max(width_change(plan, twin.plan), math.log(8)) == pytest.approx(math.log(8))
+    assert abs(math.log(twin.final_cost / target)) < abs(math.log(twin.original_cost / target))
 
 
-def test_prices_without_a_value_are_passed_over() -> None:
+def test_plans_without_a_cost_are_skipped() -> None:
     plan = small(width=16)
 
     def refusing(other: Plan) -> float:
@@ -204,14 +204,14 @@ def test_prices_without_a_value_are_passed_over() -> None:
             raise UserError("odd")
         return macs(other)
 
-    found = cost_matched_twin(plan, 1.3 * macs(plan), refusing)
-    assert found.problem == ""
-    assert found.plan.widths[3] % 2 == 0
+    twin = cost_matched_twin(plan, 1.3 * macs(plan), refusing)
+    assert twin.problem == ""
+    assert twin.plan.widths[3] % 2 == 0
     with pytest.raises(UserError, match="odd"):
         cost_matched_twin(small(width=(8, 8, 8, 9)), 1e6, refusing)
 
 
-def test_settings_of_single_blocks_decide_what_can_be_built() -> None:
+def test_settings_of_single_blocks_limit_the_widths() -> None:
     plan = small(width=8, depths=(1, 1, 1, 1))
     changes = {"parts": 1, "operations": ("attention",), "attention": "self", "heads": 4}
 
@@ -219,17 +219,17 @@ def test_settings_of_single_blocks_decide_what_can_be_built() -> None:
         return other.architecture(lambda stage, _: changes if stage == 3 else {})
 
     def weights(other: Plan) -> float:
-        return cost(build(other), InputSpec.square(RESOLUTION, 1, 10)).params
+        return compute_cost(build(other), InputSpec.square(RESOLUTION, 1, 10)).params
 
     for factor in (0.7, 0.8, 1.3, 1.6):
-        found = cost_matched_twin(plan, factor * weights(plan), weights, build=build)
-        assert found.problem == ""
-        assert found.plan.widths[3] % 4 == 0
-        assert weights(found.plan) == pytest.approx(factor * weights(plan), rel=0.02)
+        twin = cost_matched_twin(plan, factor * weights(plan), weights, build=build)
+        assert twin.problem == ""
+        assert twin.plan.widths[3] % 4 == 0
+        assert weights(twin.plan) == pytest.approx(factor * weights(plan), rel=0.02)
 
 
 @pytest.mark.parametrize("share", ["1/9", "1/4", "1/2"])
-def test_learned_ratios_cost_what_their_budget_allows(share: str) -> None:
+def test_learned_ratios_cost_their_budget(share: str) -> None:
     widths = {"width": 32, "depths": (1, 1, 1, 1)}
     learned = small(ratio={"learned": {"budget": share, "grain": 1}}, **widths)
     dense = sum(9 * w**2 * side**2 for w, side in zip(learned.widths, (14, 7, 3, 1), strict=True))
@@ -241,13 +241,13 @@ def test_learned_ratios_have_twins() -> None:
     learned = small(ratio={"learned": {"budget": "1/4"}}, width=16)
     static = small(width=16)
     assert macs(learned) > 1.2 * macs(static)
-    found = cost_matched_twin(learned, macs(static), macs)
-    assert found.problem == ""
-    assert macs(found.plan) == pytest.approx(macs(static), rel=0.02)
+    twin = cost_matched_twin(learned, macs(static), macs)
+    assert twin.problem == ""
+    assert macs(twin.plan) == pytest.approx(macs(static), rel=0.02)
 
 
-def test_a_budget_for_the_whole_network_is_told_to_leave_nothing_to_match() -> None:
+def test_a_budget_for_the_whole_network_cannot_be_matched() -> None:
     plan = small(ratio={"learned": {"budget": 1_500_000}}, width=16)
-    found = cost_matched_twin(plan, 1_000_000, macs)
-    assert "no twin within 2.0% of 1,000,000" in found.problem
-    assert found.final_cost == pytest.approx(1_500_000, rel=0.02)
+    twin = cost_matched_twin(plan, 1_000_000, macs)
+    assert "no twin within 2.0% of 1,000,000" in twin.problem
+    assert twin.final_cost == pytest.approx(1_500_000, rel=0.02)

@@ -1,4 +1,4 @@
-"""Twins by measurement, on simulated clocks whose true latency is known."""
+"""Twins matched by measurement, on simulated clocks with known latency."""
 
 import math
 import random
@@ -53,75 +53,77 @@ def matched(true: Callable[[Plan], float], factor: float, seed: int) -> tuple[Tw
 
 
 @pytest.mark.parametrize("true", CLOCKS)
-def test_twins_are_as_fast_under_noise(true: Callable[[Plan], float]) -> None:
+def test_twins_reach_the_target_under_noise(true: Callable[[Plan], float]) -> None:
     factors = [0.75, 0.9, 1.1, 1.4, 1.8] * 6
-    found = [matched(true, factor, seed) for seed, factor in enumerate(factors)]
+    result = [matched(true, factor, seed) for seed, factor in enumerate(factors)]
     errors = [
         true(twin.plan) / (factor * true(PLAN)) - 1
-        for (twin, _), factor in zip(found, factors, strict=True)
+        for (twin, _), factor in zip(result, factors, strict=True)
         if not twin.problem
     ]
     assert len(errors) >= 27
     # the mean of two measurements within 3 %, each off by 1.5 %: by 1.06 % in root mean square
     assert max(map(abs, errors)) < 0.03 + 3.5 * 0.0106
-    assert all(clock.calls <= 8 for _, clock in found)
+    assert all(clock.calls <= 8 for _, clock in result)
 
 
 @pytest.mark.parametrize("true", CLOCKS)
 @pytest.mark.parametrize("factor", [0.8, 1.25, 2.0])
-def test_an_exact_clock_is_met_exactly(true: Callable[[Plan], float], factor: float) -> None:
+def test_twins_without_noise_are_within_the_tolerance(
+    true: Callable[[Plan], float], factor: float
+) -> None:
     clock = Clock(true, 0)
-    found = latency_matched_twin(PLAN, factor * true(PLAN), clock)
-    assert found.problem == ""
-    assert found.final_cost == true(found.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
-    assert found.original_cost == true(PLAN)
-    assert found.plan == PLAN.model_copy(update={"width": found.plan.width})
+    result = latency_matched_twin(PLAN, factor * true(PLAN), clock)
+    assert result.problem == ""
+    assert result.final_cost == true(result.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
+    assert result.original_cost == true(PLAN)
+    assert result.plan == PLAN.model_copy(update={"width": result.plan.width})
     assert clock.calls <= 8
 
 
-def test_a_plan_as_fast_already_stays_as_it_is() -> None:
+def test_a_plan_within_the_tolerance_is_unchanged() -> None:
     clock = Clock(memory_bound, 0)
-    found = latency_matched_twin(PLAN, 1.02 * memory_bound(PLAN), clock)
-    assert found.plan is PLAN
-    assert found.final_cost == found.original_cost == memory_bound(PLAN)
+    result = latency_matched_twin(PLAN, 1.02 * memory_bound(PLAN), clock)
+    assert result.plan is PLAN
+    assert result.final_cost == result.original_cost == memory_bound(PLAN)
     assert clock.calls == 2
 
 
-def test_a_lucky_measurement_does_not_make_a_twin() -> None:
+def test_one_lucky_measurement_is_not_enough() -> None:
     values = iter([1.0, 1.2])
 
     def measure(plan: Plan) -> float:
         return next(values, None) or memory_bound(plan) / memory_bound(PLAN) * 1.1
 
-    found = latency_matched_twin(PLAN, 1.0, measure)
-    assert found.plan.widths != PLAN.widths
-    assert found.original_cost == pytest.approx(1.1)
-    assert found.final_cost == pytest.approx(1.0, rel=0.03)
+    result = latency_matched_twin(PLAN, 1.0, measure)
+    assert result.plan.widths != PLAN.widths
+    assert result.original_cost == pytest.approx(1.1)
+    assert result.final_cost == pytest.approx(1.0, rel=0.03)
 
 
-def test_a_gap_between_two_widths_is_told() -> None:
+def test_a_gap_between_two_widths_is_reported() -> None:
     def jumping(plan: Plan) -> float:
         return 2.0 if plan.widths[3] > PLAN.widths[3] else 1.0
 
     clock = Clock(jumping, 0)
-    found = latency_matched_twin(PLAN, 1.5, clock, max_measurements=50)
-    assert "no other widths are left to try" in found.problem
-    assert "no twin within 3.0% of 1.5" in found.problem
-    assert found.final_cost == jumping(found.plan)
+    result = latency_matched_twin(PLAN, 1.5, clock, max_measurements=50)
+    assert "no other widths are left" in result.problem
+    assert "no twin within 3.0% of 1.5" in result.problem
+    assert result.final_cost == jumping(result.plan)
     assert clock.calls < 50
 
 
-def test_the_nearest_is_told_where_measurements_run_out() -> None:
+def test_the_nearest_plan_is_reported_when_measurements_run_out() -> None:
     clock = Clock(lambda plan: 1.0 + plan.widths[0] / 1e6, 0)
-    found = latency_matched_twin(PLAN, 3.0, clock, max_measurements=2)
-    assert "after 2 measurements" in found.problem
-    assert "-66" in found.problem
+    result = latency_matched_twin(PLAN, 3.0, clock, max_measurements=2)
+    assert "after 2 measurements" in result.problem
+    assert "-66" in result.problem
     assert clock.calls == 2
 
 
-def test_targets_beyond_all_widths_end_the_search() -> None:
+def test_the_search_ends_at_the_largest_widths() -> None:
     clock = Clock(memory_bound, 0)
-    found = latency_matched_twin(PLAN, 100 * memory_bound(PLAN), clock, max_measurements=30)
-    assert found.problem
-    assert found.plan.widths == tuple(8 * width for width in PLAN.widths)
+    result = latency_matched_twin(PLAN, 100 * memory_bound(PLAN), clock, max_measurements=30)
+    assert result.problem
+    assert result.plan.widths == tuple(8 * width for width in PLAN.widths)
     assert clock.calls < 30

@@ -210,7 +210,7 @@ def test_what_is_not_in_the_space_is_told_why(paper: Space, points: list[Any]) -
     space = of_axes("{parts: [1, 2], ratio: [1/16, 1/4]}", rest=", constraints: {params: {max: 1}}")
     assert "gets none of the 8 channels" in str(space.infeasibility_reason({"parts": 2, "ratio": "1/16"}))
     assert "not active: ratio" in str(space.infeasibility_reason({"parts": 1, "ratio": "1/4"}))
-    assert "asked for at most 1" in str(space.infeasibility_reason({"parts": 1}))
+    assert "expected at most 1" in str(space.infeasibility_reason({"parts": 1}))
 
 
 def test_optuna_is_asked_for_active_choices_only(paper: Space) -> None:
@@ -278,9 +278,9 @@ def test_constraints_out_of_reach_are_told_with_the_nearest() -> None:
     least, most = min(c.macs for c in costs), max(c.params for c in costs)
     text = nearest_told(of_axes(axes, rest=", constraints: {macs: {max: 1000}}"))
     assert "no network of this space" in text
-    assert f"the nearest has macs {least / 1e3:.4g}k, asked for at most 1k" in text
+    assert f"the nearest has macs {least / 1e3:.4g}k, expected at most 1k" in text
     text = nearest_told(of_axes(axes, rest=", constraints: {params: {min: 1G}}"))
-    assert f"the nearest has params {most / 1e3:.4g}k, asked for at least 1G" in text
+    assert f"the nearest has params {most / 1e3:.4g}k, expected at least 1G" in text
 
 
 def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
@@ -292,7 +292,7 @@ def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
     free = of_axes(axes, base)
     least = free.cost(smallest.architecture()).macs
     text = nearest_told(of_axes(axes, base, ", constraints: {macs: {max: 1k}}"))
-    assert f"the nearest has macs {least / 1e3:.4g}k, asked for at most 1k" in text
+    assert f"the nearest has macs {least / 1e3:.4g}k, expected at most 1k" in text
     only = of_axes(axes, base, f", constraints: {{macs: {{max: {least}}}}}")
     assert only.architecture(only.sample(random.Random(0))).digest == smallest.architecture().digest
 
@@ -305,7 +305,7 @@ def test_bounds_are_told_apart_from_each_other_and_from_what_was_reached(
     (line,) = Constraints.model_validate({"macs": {"min": low, "max": high}}).violations(
         Cost(macs=reached)
     )
-    match = re.fullmatch(r"macs (\S+), asked for at least (\S+) and at most (\S+)", line)
+    match = re.fullmatch(r"macs (\S+), expected at least (\S+) and at most (\S+)", line)
     assert match is not None
     assert len({*match.groups()}) == len({reached, low, high})
     for text, number in zip(match.groups(), (reached, low, high), strict=True):
