@@ -23,6 +23,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
 
 
+def count_gpus() -> int:
+    """Return the number of GPUs that PyTorch can use on this machine."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def torch_device(name: str) -> torch.device:
     """The device that `cpu`, `cuda` or `cuda:1` names; a GPU always with its number.
 

@@ -49,10 +49,9 @@ def parse_control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> Co
             for name, other in arms.items()
             if isinstance(other, Architecture) and other.learned and other.learned.per == "layer"
         ]
-        choice = f"one of {', '.join(eligible)}" if eligible else "but the study has no such arm"
+        choice = f"choose one of {', '.join(eligible)}" if eligible else "the study has none"
         raise UserError(
-            f"from: expected an arm that learns one ratio per layer ({choice}), "
-            f"got {control.origin!r}"
+            f"from: {control.origin!r} is not an arm that learns one ratio per layer; {choice}"
         )
     return control
 

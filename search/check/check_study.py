@@ -1,4 +1,4 @@
-"""Check a study: validate it, count its trials, estimate its time; run none of them."""
+"""Check a study: validate it, count its trials and estimate its time, without running it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,97 +26,98 @@ from partialnas.space.search_space.advice import space_warnings
 def check_study(
     study: Study, *, base_dir: Path, show: Callable[[str], None], pilot: int = 0
 ) -> None:
-    """Say what a study will do, and what about it makes no sense.
+    """Report what a study will do, and warn about settings without effect.
 
     Args:
         study: the study.
-        base_dir: folder that its relative paths start from.
-        show: is handed one line at a time.
-        pilot: seeds that the first arm is trained with to learn how far they spread; 0 for none.
+        base_dir: folder that the study's relative paths start from.
+        show: called with one line of the report at a time.
+        pilot: number of seeds to train the first arm with, to estimate the standard deviation
+            between seeds; 0 for none.
 
     Raises:
-        UserError: the study cannot run; names every mistake.
-        MachineError: the device it asks for is not there.
+        UserError: the study cannot run; the message lists every mistake.
+        MachineError: the study needs a device that is not available.
     """
-    prepared = resolve_study(study, base_dir)
-    placement = resolve_resources(study)
+    resolved = resolve_study(study, base_dir)
+    resources = resolve_resources(study)
     if study.trial is not None:
         import_function(study.trial, base_dir)
     else:
-        check_reference(prepared)
-    for line in (*_plan(prepared), *_remarks(prepared), *_time(prepared, placement)):
+        check_reference(resolved)
+    for line in (*_plan(resolved), *_notes(resolved), *_time(resolved, resources)):
         show(line)
-    for line in _power(prepared, placement, pilot):
+    for line in _power(resolved, resources, pilot):
         show(line)
 
 
-def _plan(prepared: ResolvedStudy) -> Iterator[str]:
-    study = prepared.study
+def _plan(resolved: ResolvedStudy) -> Iterator[str]:
+    study = resolved.study
     yield f"study {study.study}: {study.question}" if study.question else f"study {study.study}"
-    for condition in prepared.conditions:
+    for condition in resolved.conditions:
         task = condition.task
         shape = f"{task.channels} x {task.resolution} x {task.resolution}, {task.classes} classes"
-        under = f" under {condition.name}" if condition.name else ""
-        yield f"task{under}: {task.data}, {shape}, batches of {condition.recipe.batch_size}"
-    if prepared.space is not None:
-        yield f"space: {prepared.space.size()}"
-    yield from design_lines(prepared)
-    apart = [name for name in prepared.arms if not prepared.design or not prepared.design.arm(name)]
-    if apart:
-        yield f"arms: {', '.join(apart)}"
-    for name, control in prepared.controls.items():
-        yield f"arm {name}: static, the ratios of {control.origin} as {control.ratios}"
-    yield f"reference: {subject_name(prepared.reference)}"
-    yield from _rungs(prepared)
-    trials, seeds = expected_trials(prepared), study.first_seeds
-    many = "as many as the hours allow" if trials is None else str(trials)
-    each = f"{seeds} seed{'s' * (seeds > 1)} for each network"
+        label = f" under {condition.name}" if condition.name else ""
+        yield f"task{label}: {task.data}, {shape}, batch size {condition.recipe.batch_size}"
+    if resolved.space is not None:
+        yield f"space: {resolved.space.size()}"
+    yield from design_lines(resolved)
+    other = [name for name in resolved.arms if not resolved.design or not resolved.design.arm(name)]
+    if other:
+        yield f"arms: {', '.join(other)}"
+    for name, control in resolved.controls.items():
+        yield f"arm {name}: static network with the ratios of {control.origin} ({control.ratios})"
+    yield f"reference: {subject_name(resolved.reference)}"
+    yield from _rungs(resolved)
+    trials, seeds = expected_trials(resolved), study.first_seeds
+    count = "as many as the budget of hours allows" if trials is None else str(trials)
+    per_network = f"{seeds} seed{'s' * (seeds > 1)} for each network"
     if isinstance(study.seeds, SeedRule):
-        each += f", up to {study.seeds.max} where intervals stay wider than ±{study.seeds.until:g}"
-    yield f"trials: {many} ({each})"
+        per_network += f", up to {study.seeds.max} until intervals are ±{study.seeds.until:g}"
+    yield f"trials: {count} ({per_network})"
 
 
-def _rungs(prepared: ResolvedStudy) -> Iterator[str]:
-    """What is trained on each rung of a search, if it has several."""
-    search = prepared.study.search
+def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield one line for each rung of a search below the last."""
+    search = resolved.study.search
     if search is None:
         return
-    how = "continue their training" if prepared.conditions[0].branches else "begin anew"
+    how = "continue training" if resolved.conditions[0].branches else "are trained from scratch"
     for number, rung in enumerate(search.rungs, start=1):
-        told = ", ".join(f"{key} {value}" for key, value in rung.items())
-        yield f"rung {number}: {told}; the best {search.promote} go on and {how}"
+        settings = ", ".join(f"{key} {value}" for key, value in rung.items())
+        yield f"rung {number}: {settings}; the best {search.promote} are promoted and {how}"
 
 
-def _remarks(prepared: ResolvedStudy) -> Iterator[str]:
-    lines = space_warnings(prepared.space) if prepared.space is not None else []
-    for line in (*lines, *duplicate_arm_messages(prepared), *unmatched_arm_messages(prepared)):
+def _notes(resolved: ResolvedStudy) -> Iterator[str]:
+    lines = space_warnings(resolved.space) if resolved.space is not None else []
+    for line in (*lines, *duplicate_arm_messages(resolved), *unmatched_arm_messages(resolved)):
         yield f"note: {line}"
 
 
-def _time(prepared: ResolvedStudy, placement: Resources) -> Iterator[str]:
-    study = prepared.study
+def _time(resolved: ResolvedStudy, resources: Resources) -> Iterator[str]:
+    study = resolved.study
     if study.trial is not None:
-        yield f"time: not estimated, {study.trial} stands in for training"
+        yield f"time: not estimated, because {study.trial} replaces training"
         return
-    each = estimate_trial_time(prepared, placement.device)
-    trials, workers = expected_trials(prepared), placement.workers
-    told = f"time: about {each.mean:.1f} s a trial on {placement.device}"
-    if each.high > each.low:
-        told += f" ({each.low:.1f} to {each.high:.1f})"
-    many = "" if trials is None else f"; {trials} trials"
-    yield f"{told}{many}, {workers} at a time"
-    found = estimate_compute(each, prepared, placement)
-    if found is not None:
-        yield from compute_lines(found, prepared)
+    trial_time = estimate_trial_time(resolved, resources.device)
+    line = f"time: about {trial_time.mean:.1f} s per trial on {resources.device}"
+    if trial_time.high > trial_time.low:
+        line += f" ({trial_time.low:.1f} to {trial_time.high:.1f})"
+    trials = expected_trials(resolved)
+    count = "" if trials is None else f"{trials} trials, "
+    yield f"{line}; {count}{resources.workers} in parallel"
+    estimate = estimate_compute(trial_time, resolved, resources)
+    if estimate is not None:
+        yield from compute_lines(estimate, resolved)
 
 
-def _power(prepared: ResolvedStudy, placement: Resources, pilot: int) -> Iterator[str]:
-    study = prepared.study
-    deviation = study.ablation.deviation.get(study.decision_quantity) if study.ablation else None
+def _power(resolved: ResolvedStudy, resources: Resources, pilot: int) -> Iterator[str]:
+    study, quantity = resolved.study, resolved.study.decision_quantity
+    deviation = study.ablation.deviation.get(quantity) if study.ablation else None
     if pilot:
-        name, subject = next(iter(prepared.arms.items()))
-        how = prepared.arm_condition(name, prepared.conditions[0])
-        values = pilot_values(subject, how, placement.device, pilot, study.decision_quantity)
+        name, subject = next(iter(resolved.arms.items()))
+        condition = resolved.arm_condition(name, resolved.conditions[0])
+        values = pilot_values(subject, condition, resources.device, pilot, quantity)
         deviation = stdev(values)
-        yield f"pilot: {name}, {pilot} seeds: {study.decision_quantity} {fmean(values):.4g} ± {deviation:.4g}"
-    yield from power_lines(prepared, deviation)
+        yield f"pilot: {name}, {pilot} seeds: {quantity} {fmean(values):.4g} ± {deviation:.4g}"
+    yield from power_lines(resolved, deviation)

@@ -1,4 +1,4 @@
-"""What `check` says of an ablation: its arms, their cost, and what they can show."""
+"""Report an ablation's design before it runs: arms, their cost and detectable differences."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -8,72 +8,71 @@ from partialnas.analysis.stats.multiple_comparisons import detectable
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
+
+_LISTED = 3
+"""Number of excluded combinations that are listed for each reason."""
 
 
-def design_lines(prepared: ResolvedStudy) -> Iterator[str]:
-    """The design of a study's ablation as a table, and what is left out of it."""
-    design = prepared.design
+def design_lines(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield the lines of a table of the design, and the combinations that it excludes."""
+    design = resolved.design
     if design is None:
         return
     matched = (
         "" if design.match == "none" else f", equal {design.match} ±{100 * design.tolerance:g}%"
     )
-    against = f", within {' and '.join(design.within)}" if design.within else ""
-    yield f"design: {design.kind}, {len(design.arms)} arms{matched}{against}"
-    rows: list[tuple[str, ...]] = [("arm", "params", "macs", "against", "to baseline", "twin")]
-    rows += [_row(prepared, design, arm) for arm in design.arms]
+    within = f", within {' and '.join(design.within)}" if design.within else ""
+    yield f"design: {design.kind}, {len(design.arms)} arms{matched}{within}"
+    rows: list[tuple[str, ...]] = [("arm", "params", "macs", "baseline", "difference", "twin")]
+    rows += [_row(resolved, design, arm) for arm in design.arms]
     yield from _aligned(rows)
     for line in design.aliases:
-        yield f"fraction: {line}"
-    why = attrgetter("reason")
-    for reason, left in groupby(sorted(design.left_out, key=why), why):
-        combinations = [*left]
-        told = "; ".join(_combination(each.levels) for each in combinations[:3])
-        more = f" and {len(combinations) - 3} more" if len(combinations) > 3 else ""
-        yield f"left out: {len(combinations)} ({told}{more}): {reason}"
+        yield f"aliases: {line}"
+    reason_of = attrgetter("reason")
+    for reason, group in groupby(sorted(design.left_out, key=reason_of), reason_of):
+        combinations = [", ".join(f"{f}={level}" for f, level in c.levels.items()) for c in group]
+        listed, more = "; ".join(combinations[:_LISTED]), len(combinations) - _LISTED
+        rest = f" and {more} more" if more > 0 else ""
+        yield f"excluded: {len(combinations)} ({listed}{rest}): {reason}"
 
 
-def _combination(levels: dict[str, str]) -> str:
-    return ", ".join(f"{name}={level}" for name, level in levels.items())
-
-
-def _row(prepared: ResolvedStudy, design: Design, arm: DesignArm) -> tuple[str, ...]:
-    params, macs = _cost(prepared, arm.name)
+def _row(resolved: ResolvedStudy, design: Design, arm: DesignArm) -> tuple[str, ...]:
+    params, macs = _cost(resolved, arm.name)
     if arm.against is None:
         return (arm.name, f"{params:,}", f"{macs:,}", "", "", "")
-    base = _cost(prepared, arm.against)
-    share = f"{(params / base[0] if design.match == 'params' else macs / base[1]) - 1:+.1%}"
+    base = _cost(resolved, arm.against)
+    difference = f"{(params / base[0] if design.match == 'params' else macs / base[1]) - 1:+.1%}"
     if arm.matched and design.match == "latency":
-        share = f"{arm.matched.error:+.1%}"
-    return (arm.name, f"{params:,}", f"{macs:,}", arm.against, share, _twin(arm))
+        difference = f"{arm.matched.error:+.1%}"
+    return (arm.name, f"{params:,}", f"{macs:,}", arm.against, difference, _twin(arm))
 
 
-def _cost(prepared: ResolvedStudy, name: str) -> tuple[int, int]:
-    network, task = prepared.arms[name], prepared.conditions[0].task
-    assert isinstance(network, Architecture), "a design's arms are made of settings"
-    counted = cost(network, task.input_spec)
-    return counted.params, counted.macs
+def _cost(resolved: ResolvedStudy, name: str) -> tuple[int, int]:
+    network, task = resolved.arms[name], resolved.conditions[0].task
+    assert isinstance(network, Architecture), "arms of a design are compiled from settings"
+    cost = compute_cost(network, task.input_spec)
+    return cost.params, cost.macs
 
 
 def _twin(arm: DesignArm) -> str:
-    """How an arm's widths were adjusted."""
-    found = arm.matched
-    if found is None:
+    """Return how the widths of an arm were adjusted."""
+    match = arm.matched
+    if match is None:
         return ""
-    if found.problem:
-        return f"unmatched: {found.problem}"
+    if match.problem:
+        return f"unmatched: {match.problem}"
     changes = []
-    if found.width[0] != found.width[1]:
-        before, after = ("-".join(map(str, widths)) for widths in found.width)
+    if match.width[0] != match.width[1]:
+        before, after = ("-".join(map(str, widths)) for widths in match.width)
         changes.append(f"width {before} -> {after}")
-    if found.mlp_ratio[0] != found.mlp_ratio[1]:
-        changes.append("mlp_ratio {} -> {}".format(*found.mlp_ratio))
-    return ", ".join(changes) or "as it is"
+    if match.mlp_ratio[0] != match.mlp_ratio[1]:
+        changes.append("mlp_ratio {} -> {}".format(*match.mlp_ratio))
+    return ", ".join(changes) or "unchanged"
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Rows with columns of one width, numbers to the right."""
+    """Yield rows as text with aligned columns, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -83,30 +82,31 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield ("  " + "  ".join(cells)).rstrip()
 
 
-def power_lines(prepared: ResolvedStudy, deviation: float | None) -> Iterator[str]:
-    """What the contrasts of a study can resolve with its seeds.
+def power_lines(resolved: ResolvedStudy, deviation: float | None) -> Iterator[str]:
+    """Yield what differences the contrasts of a study can detect with its seeds.
 
     Args:
-        prepared: the study.
-        deviation: between seeds, in what the study decides by; None where it is not known.
+        resolved: the study.
+        deviation: standard deviation of the decision quantity between seeds, or None if unknown.
     """
-    pairs = len(prepared.contrasts)
-    if not pairs or prepared.study.search is not None:
+    pairs = len(resolved.contrasts)
+    if not pairs or resolved.study.search is not None:
         return
-    seeds, quantity = prepared.study.first_seeds, prepared.study.decision_quantity
+    seeds, quantity = resolved.study.first_seeds, resolved.study.decision_quantity
     if seeds < 2:
-        yield "power: none: with a single seed nothing can be concluded; set seeds: 3 or more"
+        yield "power: none: a single seed allows no conclusions; use seeds: 3 or more"
         return
-    arms = len(prepared.arms) + len(prepared.controls)
+    arms = len(resolved.arms) + len(resolved.controls)
     unit = detectable(1.0, pairs, arms, seeds)
-    told = f"{unit:.2f} deviations between seeds"
+    size = f"{unit:.2f} standard deviations between seeds"
     if deviation is not None:
-        told = f"{unit * deviation:.4g} in {quantity} ({told} of {deviation:.4g})"
+        size = f"{unit * deviation:.4g} in {quantity} ({size} of {deviation:.4g})"
     yield (
-        f"power: with {seeds} seeds a difference of {told} is found with 80 % probability, all "
-        f"{pairs} intervals holding together at 95 %"
+        f"power: {seeds} seeds detect a difference of {size} with 80 % probability "
+        f"({pairs} simultaneous 95 % intervals)"
     )
     if deviation is None:
         yield (
-            f"power: state ablation.deviation: {{{quantity}: VALUE}}, or measure it with --pilot 5"
+            f"power: for a value in {quantity}, set ablation.deviation: {{{quantity}: VALUE}} or "
+            "estimate it with --pilot 5"
         )

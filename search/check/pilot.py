@@ -1,85 +1,104 @@
-"""Pilots: a few timed steps of one network, to tell how long a trial will take."""
+"""Pilot runs: time a few training steps, or train a few seeds, of one network."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from partialnas.runs.datasets.loaders import Splits, load_splits, subset
 from partialnas.runs.records.job import Job
+from partialnas.runs.records.record import Record
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.space.errors import UserError
 
 _SHORT, _LONG = 4, 12
-"""Steps of the two timed runs; their difference is free of what a start costs."""
+"""Numbers of steps of the two timed runs; their difference excludes the startup time."""
 
 
 @dataclass(frozen=True)
-class Pilot:
-    """What a trial takes, extrapolated from a few steps.
+class PilotTiming:
+    """Duration of a trial, extrapolated from a few steps.
 
     Attributes:
-        seconds: of one trial with all its epochs.
-        startup_seconds: seconds before its first epoch.
+        seconds: seconds of all epochs.
+        startup_seconds: seconds before the first epoch.
     """
 
     seconds: float
     startup_seconds: float
 
 
-def time_trial(subject: Subject, condition: Condition, device: str) -> Pilot:
+def time_trial(subject: Subject, condition: Condition, device: str) -> PilotTiming:
     """Time a few training steps and evaluations of `subject`, and extrapolate to a trial.
 
     Raises:
-        UserError: the network cannot be trained; says why.
+        UserError: the network cannot be trained; the message gives the reason.
     """
     recipe = condition.recipe
     splits = subset(load_splits(condition.task), recipe.data_share)
     condition = replace(condition, recipe=recipe.model_copy(update={"data_share": Fraction(1)}))
     steps = len(splits.train_y) // recipe.batch_size
     short, long = (
-        _epoch(subject, condition, _share(splits, count * recipe.batch_size), device)
+        _epoch_seconds(subject, condition, _head(splits, count * recipe.batch_size), device)
         for count in (_SHORT, _LONG)
     )
     step = max(long - short, 0.0) / (_LONG - _SHORT)
-    return Pilot(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
+    return PilotTiming(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
 
 
 def pilot_values(
     subject: Subject, condition: Condition, device: str, seeds: int, quantity: str
 ) -> list[float]:
-    """What whole trials of `subject` reach, one for each seed.
+    """Train `subject` with several seeds and return the values of a quantity.
 
     Raises:
-        UserError: fewer than two seeds, the network cannot be trained, or trials do not tell the
-            quantity.
+        UserError: fewer than two seeds, or a trial failed or did not return the quantity.
     """
     if seeds < 2:
-        raise UserError("--pilot: expected at least 2 seeds: one alone has no spread")
-    splits = load_splits(condition.task)
-    task, recipe = condition.task, condition.recipe
-    job = Job(
-        subject=subject, task=task, recipe=recipe, fidelity=recipe.epochs, seeds=(*range(seeds),)
+        raise UserError("--pilot: expected at least 2 seeds to estimate a standard deviation")
+    records = _train(
+        subject,
+        condition,
+        load_splits(condition.task),
+        device,
+        epochs=condition.recipe.epochs,
+        seeds=seeds,
     )
-    records = run_job(job, Context(device=device, splits=splits))
-    failed = next((record.reason for record in records if record.state != "done"), None)
-    if failed or any(quantity not in record.metrics for record in records):
-        raise UserError(f"a pilot trial failed: {failed or f'it tells no {quantity}'}")
+    if any(quantity not in record.metrics for record in records):
+        raise UserError(f"the pilot trials did not return the quantity {quantity}")
     return [record.metrics[quantity] for record in records]
 
 
-def _epoch(subject: Subject, condition: Condition, splits: Splits, device: str) -> float:
-    task, recipe = condition.task, condition.recipe
-    job = Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,))
-    (record,) = run_job(job, Context(device=device, splits=splits))
-    if record.state != "done":
-        raise UserError(f"a pilot trial failed: {record.reason}")
+def _epoch_seconds(subject: Subject, condition: Condition, splits: Splits, device: str) -> float:
+    (record,) = _train(subject, condition, splits, device, epochs=1, seeds=1)
     return record.seconds
 
 
-def _share(splits: Splits, count: int) -> Splits:
-    """The first `count` training images, and of the other splits as large a share."""
+def _train(
+    subject: Subject, condition: Condition, splits: Splits, device: str, *, epochs: int, seeds: int
+) -> list[Record]:
+    """Return the records of trials with the first seeds.
+
+    Raises:
+        UserError: a trial failed.
+    """
+    job = Job(
+        subject=subject,
+        task=condition.task,
+        recipe=condition.recipe,
+        fidelity=epochs,
+        seeds=tuple(range(seeds)),
+    )
+    records = [*run_job(job, Context(device=device, splits=splits))]
+    for record in records:
+        if record.state != "done":
+            raise UserError(f"a pilot trial failed: {record.reason}")
+    return records
+
+
+def _head(splits: Splits, count: int) -> Splits:
+    """Return the first `count` training images and an equal share of the other splits."""
     share = count / len(splits.train_y)
     val, test = (max(1, round(share * len(y))) for y in (splits.val_y, splits.test_y))
     return replace(

@@ -1,4 +1,4 @@
-"""From a study's values to the things that run: task, space, arms, reference."""
+"""Resolve a study: load its task and build its space, arms and reference network."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -16,118 +16,121 @@ from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
 from partialnas.search.ablation.cost_matching import make_matcher
 from partialnas.search.resolve.resolved_study import ResolvedStudy, count_arm_trials
-from partialnas.search.study.condition import Condition
-from partialnas.search.study.fidelity import min_trials_per_rung, resolve_rung
+from partialnas.search.study.fidelity import Condition, min_trials_per_rung, resolve_rung
 from partialnas.search.study.study import Study
 from partialnas.search.study.variant import override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset, preset_plan
 from partialnas.space.axes.spec import SpaceSpec
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 from partialnas.space.search_space.space import Space
 
 T = TypeVar("T")
 
 _REFERENCE_SAMPLE = 64
-_REFERENCE_WIDTHS = range(2, 257, 2)
+_REFERENCE_WIDTHS = range(4, 257, 2)
 
 
-def resolve_study(study: Study, folder: Path, known: Design | None = None) -> ResolvedStudy:
+def resolve_study(study: Study, base_dir: Path, recorded: Design | None = None) -> ResolvedStudy:
     """Resolve everything that a study names.
 
     Args:
         study: the study.
-        folder: where its relative paths start.
-        known: the design of its ablation as an earlier sitting compiled it.
+        base_dir: folder that the study's relative paths start from.
+        recorded: the design in the ledger of an earlier session, if any.
 
     Raises:
-        UserError: names every mistake with its path in the study.
+        UserError: the study cannot run; the message lists every mistake with its path.
     """
-    attempts = _Attempts()
-    found = [
-        attempts.make(
-            f"conditions.{name}" if name else "task", partial(_condition, study, name, folder)
+    errors = _ErrorCollector()
+    resolved_conditions = [
+        errors.collect(
+            f"conditions.{name}" if name else "task", partial(_condition, study, name, base_dir)
         )
         for name in study.conditions or ("",)
     ]
-    attempts.make("base", study.base.architecture)
-    attempts.end()
-    conditions = tuple(condition for condition in found if condition is not None)
+    errors.collect("base", study.base.architecture)
+    errors.raise_all()
+    conditions = tuple(condition for condition in resolved_conditions if condition is not None)
     task, spec = conditions[0].task, study.space
-    space = attempts.make("space", lambda: _space(study.base, spec, task)) if spec else None
-    compiled = attempts.make("ablation", lambda: _ablation(study, conditions[0], space, known))
+    space = errors.collect("space", lambda: _space(study.base, spec, task)) if spec else None
+    compiled = errors.collect("ablation", lambda: _ablation(study, conditions[0], space, recorded))
     design, networks = compiled or (None, {})
-    arms = networks | _stated(study, networks, conditions, folder, attempts)
-    controls = _controls(study, arms, attempts)
-    reference = attempts.make(
-        "reference", lambda: _reference(study, study.base, space, _tasks(conditions), folder)
+    arms = networks | _named_arms(study, networks, conditions, base_dir, errors)
+    controls = _controls(study, arms, errors)
+    reference = errors.collect(
+        "reference", lambda: _reference(study, study.base, space, _tasks(conditions), base_dir)
     )
-    attempts.end()
-    assert reference is not None, "or that was an end"
-    prepared = ResolvedStudy(
+    errors.raise_all()
+    assert reference is not None, "a missing reference is an error"
+    resolved = ResolvedStudy(
         study, conditions, study.base, space, arms, controls, reference, design
     )
-    prepared = attempts.make("search.rungs", lambda: _with_rungs(prepared, folder)) or prepared
-    attempts.make("budget.trials", lambda: _check_budget(prepared))
-    attempts.end()
-    return prepared
+    resolved = errors.collect("search.rungs", lambda: _with_rungs(resolved, base_dir)) or resolved
+    errors.collect("budget.trials", lambda: _check_budget(resolved))
+    errors.raise_all()
+    return resolved
 
 
-class _Attempts:
-    """Tries to make things, and keeps every mistake with its path in the study."""
+class _ErrorCollector:
+    """Collects the errors of several steps, each with its path in the study."""
 
     def __init__(self) -> None:
-        self._problems: list[str] = []
+        self._messages: list[str] = []
 
-    def make(self, at: str, make: Callable[[], T]) -> T | None:
-        """What is made at a place of the study; None where it was a mistake."""
+    def collect(self, path: str, step: Callable[[], T]) -> T | None:
+        """Return the result of a step, or None if it raised a UserError."""
         try:
-            return make()
+            return step()
         except UserError as error:
-            self.refuse(at, str(error))
+            self.add(path, str(error))
             return None
 
-    def refuse(self, at: str, told: str) -> None:
-        """Keeps a mistake."""
-        self._problems.append(told if told.startswith(at) else f"{at}: {told}")
+    def add(self, path: str, message: str) -> None:
+        """Add an error."""
+        self._messages.append(message if message.startswith(path) else f"{path}: {message}")
 
-    def end(self) -> None:
-        """Raises all mistakes, if there were any."""
-        if self._problems:
-            raise UserError("the study cannot run:\n  " + "\n  ".join(self._problems))
+    def raise_all(self) -> None:
+        """Raise one UserError with all errors so far, if any."""
+        if self._messages:
+            raise UserError("the study cannot run:\n  " + "\n  ".join(self._messages))
 
 
 def _tasks(conditions: tuple[Condition, ...]) -> tuple[Task, ...]:
     return tuple(condition.task for condition in conditions)
 
 
-def _stated(
+def _named_arms(
     study: Study,
     networks: Mapping[str, Subject],
     conditions: tuple[Condition, ...],
-    folder: Path,
-    attempts: _Attempts,
+    base_dir: Path,
+    errors: _ErrorCollector,
 ) -> dict[str, Subject]:
-    """The arms that a study names beside those of its ablation, without controls."""
-    stated = {name: arm for name, arm in study.arms.items() if not is_control(arm)}
-    for name in stated.keys() & networks.keys():
-        attempts.refuse(f"arms.{name}", "the ablation has an arm of this name")
+    """Return the subjects under `arms`, without control arms."""
+    arms = {name: arm for name, arm in study.arms.items() if not is_control(arm)}
+    for name in arms.keys() & networks.keys():
+        errors.add(
+            f"arms.{name}", "the ablation already has an arm of this name; choose another name"
+        )
     tasks = _tasks(conditions)
     subjects = {
-        name: attempts.make(f"arms.{name}", partial(_subject, arm, name, study.base, tasks, folder))
-        for name, arm in stated.items()
+        name: errors.collect(
+            f"arms.{name}", partial(_subject, arm, name, study.base, tasks, base_dir)
+        )
+        for name, arm in arms.items()
     }
     return {name: subject for name, subject in subjects.items() if subject is not None}
 
 
 def _controls(
-    study: Study, arms: Mapping[str, Subject], attempts: _Attempts
+    study: Study, arms: Mapping[str, Subject], errors: _ErrorCollector
 ) -> dict[str, ControlArm]:
-    """The arms that follow from what others have learned."""
+    """Return the control arms by name."""
     controls = {
-        name: attempts.make(f"arms.{name}", partial(parse_control_arm, arm, arms))
+        name: errors.collect(f"arms.{name}", partial(parse_control_arm, arm, arms))
         for name, arm in study.arms.items()
         if isinstance(arm, dict) and is_control(arm)
     }
@@ -135,62 +138,66 @@ def _controls(
 
 
 def _ablation(
-    study: Study, condition: Condition, space: Space | None, known: Design | None
+    study: Study, condition: Condition, space: Space | None, recorded: Design | None
 ) -> tuple[Design, dict[str, Subject]] | None:
-    """The design of a study's ablation and the networks of its arms; None without an ablation."""
+    """Return the design of a study's ablation and its networks, or None without an ablation."""
     spec = study.ablation
     if spec is None:
         return None
     match = make_matcher(spec.match, spec.effective_tolerance, condition)
-    design, networks = compile_ablation(spec, study.base, study.recipe, match, known)
+    design, networks = compile_ablation(spec, study.base, study.recipe, match, recorded)
     for arm in design.arms:
         _check_network(arm, networks[arm.name], condition.task, space)
     return design, {**networks}
 
 
 def _check_network(arm: DesignArm, network: Architecture, task: Task, space: Space | None) -> None:
-    """Refuses an arm that images are too small for, and a baseline that the space does not have."""
+    """Check that images are large enough for an arm, and that a baseline is in the space."""
     try:
         _macs(network, task)
         if arm.against is None and space is not None and not space.contains(network):
-            raise UserError("outside the study's space; widen its axes, or leave `space` out")
+            raise UserError("not in the study's space; extend its axes or remove `space`")
     except UserError as error:
         raise UserError(f"{arm.name}: {error}") from None
 
 
-def _condition(study: Study, name: str, folder: Path) -> Condition:
-    """The study's own task, recipe and protocol, or those under one of its conditions."""
+def _condition(study: Study, name: str, base_dir: Path) -> Condition:
+    """Return the task, recipe and protocol of the study or of one of its conditions."""
     changed = study.under(name) if name else study
-    task = resolve_task(_beside(changed.task.data, folder), changed.task.resolution)
+    task = resolve_task(_resolve_path(changed.task.data, base_dir), changed.task.resolution)
     return Condition(name, task, changed.recipe, changed.measure)
 
 
-def _with_rungs(prepared: ResolvedStudy, folder: Path) -> ResolvedStudy:
-    """The study with the conditions of the rungs that its search has below the last.
+def _with_rungs(resolved: ResolvedStudy, base_dir: Path) -> ResolvedStudy:
+    """Return the study with the rungs of its search below the last one.
 
     Raises:
-        UserError: a rung has larger images than the data, or smaller ones than networks take.
+        UserError: the images of a rung are larger than those of the last rung, or too small for
+            the networks.
     """
-    study, last = prepared.study, prepared.conditions[0]
-    if study.search is None or not study.search.rungs or prepared.space is None:
-        return prepared
+    study, last = resolved.study, resolved.conditions[0]
+    if study.search is None or not study.search.rungs or resolved.space is None:
+        return resolved
     full = replace(last, branches=study.scheme == "cool-down")
     rungs = []
     for number, settings in enumerate(study.search.rungs, start=1):
         recipe, spec = resolve_rung(settings, study.recipe, study.task)
-        task = resolve_task(_beside(spec.data, folder), spec.resolution)
+        task = resolve_task(_resolve_path(spec.data, base_dir), spec.resolution)
         if task.resolution > full.task.resolution:
-            raise UserError(f"{number}: task.resolution: the last rung has {full.task.resolution}")
-        _macs(prepared.space.architecture(prepared.space.sample(random.Random(0))), task)
-        told = f"rung {number} of {len(study.search.rungs) + 1}"
-        rungs.append(replace(full, task=task, recipe=recipe, rung=told, full_fidelity=full))
-    return replace(prepared, conditions=(full,), rungs=tuple(rungs))
+            raise UserError(
+                f"{number}: task.resolution: {task.resolution} is more than the last rung's "
+                f"{full.task.resolution}"
+            )
+        _macs(resolved.space.architecture(resolved.space.sample(random.Random(0))), task)
+        label = f"rung {number} of {len(study.search.rungs) + 1}"
+        rungs.append(replace(full, task=task, recipe=recipe, rung=label, full_fidelity=full))
+    return replace(resolved, conditions=(full,), rungs=tuple(rungs))
 
 
-def _beside(data: str, folder: Path) -> str:
-    """The data set's name, a relative path in it starting from `folder`."""
+def _resolve_path(data: str, base_dir: Path) -> str:
+    """Return a data set's name with its relative path, if any, below `base_dir`."""
     kind, colon, path = data.partition(":")
-    return f"{kind}:{folder / path}" if colon and path else data
+    return f"{kind}:{base_dir / path}" if colon and path else data
 
 
 def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
@@ -200,58 +207,57 @@ def _space(base: Plan, spec: SpaceSpec, task: Task) -> Space:
 
 
 def _subject(
-    arm: str | PlainData, name: str, base: Plan, tasks: tuple[Task, ...], folder: Path
+    arm: str | PlainData, name: str, base: Plan, tasks: tuple[Task, ...], base_dir: Path
 ) -> Subject:
-    subject = _named(arm, folder) if isinstance(arm, str) else _changed(base, arm)
+    subject = _named_subject(arm, base_dir) if isinstance(arm, str) else _changed_base(base, arm)
     if isinstance(subject, Architecture):
-        for task in tasks:  # refuses images too small for it, and budgets out of reach
+        for task in tasks:  # raises if images are too small or a budget is out of reach
             _macs(subject, task)
         return subject.model_copy(update={"name": name})
     check_subject(subject)
     return subject
 
 
-def _changed(base: Plan, arm: PlainData) -> Architecture:
+def _changed_base(base: Plan, arm: PlainData) -> Architecture:
     start = preset_plan(str(arm["preset"])) if "preset" in arm else base
     changes = {key: value for key, value in arm.items() if key != "preset"}
     return override_plan(start, changes).architecture()
 
 
-def _named(arm: str, folder: Path) -> Subject:
-    if arm in PRESETS:
-        return preset(arm)
-    if arm.endswith(".json"):
-        return Architecture.from_file(folder / arm)
-    if arm.startswith("timm:"):
-        return parse_subject(arm)
-    return preset(arm)
+def _named_subject(arm: str, base_dir: Path) -> Subject:
+    if arm not in PRESETS and arm.endswith(".json"):
+        return Architecture.from_file(base_dir / arm)
+    return parse_subject(arm) if arm.startswith("timm:") else preset(arm)
 
 
-def _check_budget(prepared: ResolvedStudy) -> None:
-    study, needed = prepared.study, count_arm_trials(prepared)
-    if study.budget.trials is not None and needed > study.budget.trials:
-        under = f" x {len(study.conditions)} conditions" if study.conditions else ""
+def _check_budget(resolved: ResolvedStudy) -> None:
+    study, needed = resolved.study, count_arm_trials(resolved)
+    trials, seeds = study.budget.trials, study.first_seeds
+    if trials is None:
+        return
+    if needed > trials:
+        conditions = f" x {len(study.conditions)} conditions" if study.conditions else ""
         raise UserError(
-            f"{study.budget.trials} is less than what the arms need: "
-            f"{len(prepared.arms) + len(prepared.controls)} arms{under} x {study.first_seeds} "
-            f"seeds = {needed} trials"
+            f"{trials} is too small for the arms, which need "
+            f"{len(resolved.arms) + len(resolved.controls)} arms{conditions} x {seeds} seeds = "
+            f"{needed} trials"
         )
-    if study.budget.trials is not None and prepared.rungs and study.search is not None:
-        each = min_trials_per_rung(len(prepared.rungs), study.search.promote, study.first_seeds)
-        if needed + sum(each) > study.budget.trials:
+    if resolved.rungs and study.search is not None:
+        counts = min_trials_per_rung(len(resolved.rungs), study.search.promote, seeds)
+        if needed + sum(counts) > trials:
             raise UserError(
-                f"{study.budget.trials} trains no network in full: until a first one has come "
-                f"through the rungs, there are {' + '.join(map(str, each))} trials"
-                + (f", and {needed} of arms" if needed else "")
+                f"{trials} is too small to train any network in full: the rungs need "
+                f"{' + '.join(map(str, counts))} trials for the first one"
+                + (f", and the arms {needed} more" if needed else "")
             )
 
 
 def _reference(
-    study: Study, base: Plan, space: Space | None, tasks: tuple[Task, ...], folder: Path
+    study: Study, base: Plan, space: Space | None, tasks: tuple[Task, ...], base_dir: Path
 ) -> Subject:
-    """The stated reference, or a FasterNet near the median cost of the space."""
+    """Return the stated reference, or a FasterNet near the median cost of the space."""
     if study.reference is not None:
-        return _subject(study.reference, "reference", base, tasks, folder)
+        return _subject(study.reference, "reference", base, tasks, base_dir)
     task, rng = tasks[0], random.Random(0)
     sampled = (
         [space.architecture(space.sample(rng)) for _ in range(_REFERENCE_SAMPLE)] if space else []
@@ -261,26 +267,26 @@ def _reference(
 
 
 def fasternet_near(macs: float, base: Plan, task: Task) -> Architecture:
-    """The FasterNet with the base's depths and stem whose MACs are nearest to `macs`."""
+    """Return the FasterNet with the base's depths and stem that is closest to a number of MACs."""
     plain = {"attention": "none", "pat_sp": False, "parts": 2, "operations": None}
     plain |= {"ratio": "1/4", "mlp_ratio": 2, "name": "fasternet_reference"}
     settings = {**base.model_dump(mode="json"), **plain}
-    plans = [Plan.model_validate({**settings, "width": w}) for w in _REFERENCE_WIDTHS if w >= 4]
+    plans = [Plan.model_validate({**settings, "width": w}) for w in _REFERENCE_WIDTHS]
     return min((p.architecture() for p in plans), key=lambda a: abs(_macs(a, task) - macs))
 
 
 def _macs(architecture: Architecture, task: Task) -> int:
-    return cost(architecture, task.input_spec).macs
+    return compute_cost(architecture, task.input_spec).macs
 
 
-def check_reference(prepared: ResolvedStudy) -> None:
-    """Run the reference once under each condition, to find out whether it can be measured so.
+def check_reference(resolved: ResolvedStudy) -> None:
+    """Run the reference once under each condition to check that it can be measured.
 
     Raises:
         UserError: it cannot run on the images of a task.
-        MachineError: the device is not there, or out of memory.
+        MachineError: the device is missing or out of memory.
     """
-    from partialnas.runs.measure.measure import check_measurable  # takes torch
+    from partialnas.runs.measure.measure import check_measurable  # imports torch
 
-    for condition in prepared.conditions:
-        check_measurable(prepared.reference, condition.task, condition.protocol)
+    for condition in resolved.conditions:
+        check_measurable(resolved.reference, condition.task, condition.protocol)

@@ -1,4 +1,4 @@
-"""Prepared studies: everything that a study names, resolved (see `search.prepare`)."""
+"""A resolved study: the objects that the names in a study file refer to."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.ablation.compile import override_recipe
 from partialnas.search.ablation.control_arms import ControlArm
-from partialnas.search.study.condition import Condition
+from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.study import Study
 from partialnas.space.arch.plan import Plan
 from partialnas.space.search_space.space import Space
@@ -15,20 +15,19 @@ from partialnas.space.search_space.space import Space
 
 @dataclass(frozen=True)
 class ResolvedStudy:
-    """A study whose names have been resolved.
+    """A study with all names resolved.
 
     Attributes:
         study: the study.
-        conditions: under each of which every arm is trained and timed; at least one.
+        conditions: conditions under which every arm is trained and timed; at least one.
         base: the plan that arms and axes start from.
-        space: what the search varies; None for a list of arms alone.
-        arms: named subjects, in the study's order, those of its ablation first.
-        design: the ablation that was compiled into arms, if there is one.
-        rungs: how a search trains networks first, from cheap to dear, before it trains the best of
-            them as the study says.
-        stage: the later stage that is run, in the place of the study itself.
-        controls: arms that follow from what others have learned, by name.
-        reference: what throughput is relative to.
+        space: the search space, or None for a study of arms only.
+        arms: subjects by name, in the study's order; those of an ablation come first.
+        controls: arms with the ratios that another arm learns, by name.
+        reference: the network that throughput is relative to.
+        design: the compiled ablation, or None for a study without one.
+        stage: the later stage to run instead of the study itself, if any.
+        rungs: reduced fidelities of a search, cheapest first, without the last rung.
     """
 
     study: Study
@@ -44,76 +43,78 @@ class ResolvedStudy:
 
     @property
     def all_rungs(self) -> tuple[Condition, ...]:
-        """All rungs of a search, the last one included; one alone where it has no others."""
+        """All rungs of a search, including the last; a single one without `search.rungs`."""
         return (*self.rungs, self.conditions[0])
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        """What tables compare: an ablation's arms with their baselines, or all with the first."""
+        """Pairs that are compared: arms with their baselines, or all arms with the first one."""
         if self.design is not None:
             return self.design.contrasts
-        everyone = [*self.arms, *self.controls]  # none in a search alone
-        return tuple((arm, everyone[0]) for arm in everyone[1:])
+        names = [*self.arms, *self.controls]  # empty in a search without arms
+        return tuple((arm, names[0]) for arm in names[1:])
 
     def recipe_overrides(self, arm: str) -> PlainData:
-        """The settings of the recipe that an arm has in the study's place.
+        """Return the recipe settings of an arm that differ from the study's.
 
-        An arm that follows from another is trained as that one is.
+        A control arm has the settings of the arm that it is derived from.
         """
         origin = self.controls[arm].origin if arm in self.controls else arm
-        own = self.design.arm(origin) if self.design else None
-        return own.recipe if own else {}
+        design_arm = self.design.arm(origin) if self.design else None
+        return design_arm.recipe if design_arm else {}
 
     def arm_condition(self, arm: str, condition: Condition) -> Condition:
-        """How an arm is trained and timed under a condition."""
+        """Return a condition with the recipe settings of an arm applied."""
         recipe = override_recipe(condition.recipe, self.recipe_overrides(arm))
         return replace(condition, recipe=recipe)
 
 
-def expected_trials(prepared: ResolvedStudy) -> int | None:
-    """How many trials a study will have; None where only hours bound it.
+def expected_trials(resolved: ResolvedStudy) -> int | None:
+    """Return the number of trials of a study, or None if only hours limit it.
 
-    A searched network is trained with all its seeds or not at all; where seeds are added by rule,
-    the trials of the first of them. A training on any rung is a trial.
+    A searched network is trained with all its seeds or not at all. With a seed rule, only the
+    first seeds count. A training on any rung counts as a trial.
     """
-    study = prepared.study
-    arms, seeds = count_arm_trials(prepared), study.first_seeds
+    study = resolved.study
+    arms, seeds = count_arm_trials(resolved), study.first_seeds
     if study.search is None:
         return arms
     budget = study.budget.trials
-    if budget is None or prepared.rungs:
+    if budget is None or resolved.rungs:
         return budget
     return arms + (budget - arms) // seeds * seeds
 
 
-def count_arm_trials(prepared: ResolvedStudy) -> int:
-    """Trials of arms with their first seeds; what several arms train alike is trained once."""
+def count_arm_trials(resolved: ResolvedStudy) -> int:
+    """Return the number of trials of the arms with their first seeds, duplicates counted once."""
     trained = {
-        (subject_digest(subject), prepared.arm_condition(name, condition))
-        for name, subject in prepared.arms.items()
-        for condition in prepared.conditions
+        (subject_digest(subject), resolved.arm_condition(name, condition))
+        for name, subject in resolved.arms.items()
+        for condition in resolved.conditions
     }
-    following = len(prepared.controls) * len(prepared.conditions)
-    return (len(trained) + following) * prepared.study.first_seeds
+    controls = len(resolved.controls) * len(resolved.conditions)
+    return (len(trained) + controls) * resolved.study.first_seeds
 
 
-def duplicate_arm_messages(prepared: ResolvedStudy) -> list[str]:
-    """Arms that build the same network as another, one line each."""
+def duplicate_arm_messages(resolved: ResolvedStudy) -> list[str]:
+    """Return one line for each arm that builds the same network as an earlier arm."""
     first: dict[tuple[str, Condition], str] = {}
     lines = []
-    for name, arm in prepared.arms.items():
-        trained = prepared.arm_condition(name, prepared.conditions[0])
-        other = first.setdefault((subject_digest(arm), trained), name)
+    for name, arm in resolved.arms.items():
+        condition = resolved.arm_condition(name, resolved.conditions[0])
+        other = first.setdefault((subject_digest(arm), condition), name)
         if other != name:
-            lines.append(f"arms.{name} builds the same network as arms.{other}: trained once")
+            lines.append(
+                f"arms.{name} builds the same network as arms.{other} and is trained only once"
+            )
     return lines
 
 
-def unmatched_arm_messages(prepared: ResolvedStudy) -> list[str]:
-    """Arms for which no twin of equal cost was found, one line each."""
-    arms = prepared.design.arms if prepared.design else ()
+def unmatched_arm_messages(resolved: ResolvedStudy) -> list[str]:
+    """Return one line for each arm without a cost-matched twin."""
+    arms = resolved.design.arms if resolved.design else ()
     return [
-        f"{arm.name} cannot be matched: {arm.matched.problem}"
+        f"arm {arm.name} has no cost-matched twin: {arm.matched.problem}"
         for arm in arms
         if arm.matched and arm.matched.problem
     ]

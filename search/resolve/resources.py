@@ -1,4 +1,4 @@
-"""Where a study's trials run: device, workers and their shares."""
+"""Choose the device, the number of workers and their resources."""
 
 import os
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from partialnas.space.errors import MachineError, UserError
 
 @dataclass(frozen=True)
 class Resources:
-    """Where trials run.
+    """Devices and workers that trials run on.
 
     Attributes:
-        device: that each trial trains on: `cpu` or `cuda`.
-        workers: trials at once.
-        cpus_per_trial: threads of each.
-        gpus_per_trial: share of a GPU of each; 0 on a CPU.
-        address: of a Ray cluster to join.
+        device: device of each trial: `cpu` or `cuda`.
+        workers: number of trials that run in parallel.
+        cpus_per_trial: CPU threads of each trial.
+        gpus_per_trial: share of a GPU that each trial reserves; 0 on a CPU.
+        address: address of a Ray cluster to join, if any.
     """
 
     device: str
@@ -27,53 +27,53 @@ class Resources:
 
 
 def resolve_resources(study: Study, address: str | None = None) -> Resources:
-    """Where the trials of a study run on this machine, or on the cluster at `address`.
+    """Return the resources for a study on this machine, or on the cluster at `address`.
 
     Raises:
-        UserError: an address, for a study that runs in this process; a GPU to measure on that
-            Ray's workers do not see.
-        MachineError: the study asks for a GPU that is not there.
+        UserError: an address was given for a study that runs in-process, or Ray's workers cannot
+            see the GPU to measure on.
+        MachineError: the study needs a GPU, and there is none.
     """
-    alone = study.executor.kind == "in-process"
-    if alone and address is not None:
+    in_process = study.executor.kind == "in-process"
+    if in_process and address is not None:
         raise UserError(
-            "--address joins a Ray cluster, but executor.kind is in-process: leave --address out, "
-            "or --set executor.kind=ray"
+            "--address joins a Ray cluster, but executor.kind is in-process; remove --address or "
+            "use --set executor.kind=ray"
         )
 
-    gpus = _gpus(study)
+    gpus = _count_gpus(study)
     spec = study.executor
     device = ("cuda" if gpus else "cpu") if spec.device == "auto" else spec.device
-    for place, wanted in (("executor", device), ("measure", study.measure.device)):
+    for section, wanted in (("executor", device), ("measure", study.measure.device)):
         if wanted.startswith("cuda") and not gpus and address is None:
             raise MachineError(
-                f"{place}.device is {wanted}, but this machine has no GPU that PyTorch can use; "
-                f"--set {place}.device=cpu runs on the processor"
+                f"{section}.device is {wanted}, but PyTorch finds no GPU on this machine; use "
+                f"--set {section}.device=cpu to run on the CPU"
             )
-    _check_measuring(study, device)
+    _check_measure_device(study, device)
     share = spec.gpus_per_trial if device == "cuda" else 0.0
     threads = study.recipe.threads
     fitting = int(gpus / share) if share else (os.cpu_count() or 1) // threads
     workers = max(1, fitting) if spec.workers == "auto" else spec.workers
-    return Resources(device, 1 if alone else workers, threads, share, address)
+    return Resources(device, 1 if in_process else workers, threads, share, address)
 
 
-def _gpus(study: Study) -> int:
-    """How many PyTorch can use here; it is not asked where all is to run on the processor."""
+def _count_gpus(study: Study) -> int:
+    """Return the number of GPUs, without importing torch if the study uses the CPU only."""
     if {study.executor.device, study.measure.device} == {"cpu"}:
         return 0
-    import torch
+    from partialnas.runs.system.device import count_gpus  # imports torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return count_gpus()
 
 
-def _check_measuring(study: Study, device: str) -> None:
-    """Refuses a GPU to measure on that a worker of Ray does not see: it sees those it trains on."""
+def _check_measure_device(study: Study, device: str) -> None:
+    """Check that Ray's workers see the GPU to measure on: they only see those they train on."""
     wanted = study.measure.device
-    seen = ("cpu", "cuda", "cuda:0") if device == "cuda" else ("cpu",)
-    if study.executor.kind == "ray" and study.trial is None and wanted not in seen:
+    visible = ("cpu", "cuda", "cuda:0") if device == "cuda" else ("cpu",)
+    if study.executor.kind == "ray" and study.trial is None and wanted not in visible:
         raise UserError(
-            f"measure.device: {wanted} is not what workers of Ray train on, and they see no other "
-            f"GPU; --set executor.kind=in-process does, or measure on {seen[-1]} and time the "
-            f"front afterwards with `partialnas remeasure DIR --device {wanted}`"
+            f"measure.device: Ray workers train on {device} and cannot see {wanted}; use --set "
+            f"executor.kind=in-process, or measure on {visible[-1]} and time the front afterwards "
+            f"with `partialnas remeasure DIR --device {wanted}`"
         )

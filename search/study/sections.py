@@ -4,14 +4,11 @@ from fractions import Fraction
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from partialnas.runs.config.overrides import PlainData
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.space.values import Share, Value
-
-Sampler = Literal[
-    "hybrid", "random", "quasi-random", "tpe", "nsga2", "gp", "evolution", "front-evolution"
-]
-
 
 PromotionScheme = Literal["restart", "cool-down"]
 
@@ -61,13 +58,22 @@ class SearchSpec(Value):
             in epochs only, else `restart`.
     """
 
-    sampler: Sampler = "hybrid"
+    sampler: str = "hybrid"
     seed: int = Field(default=0, ge=0)
     population: int = Field(default=16, ge=2)
     tournament: int | None = Field(default=None, ge=2)
     rungs: tuple[PlainData, ...] = ()
     promote: Share = Field(default=Fraction(1, 3), gt=0, lt=1)
     scheme: PromotionScheme | None = None
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _check_sampler(cls, value: object) -> object:
+        if value not in list(SAMPLERS):
+            *others, last = map(repr, SAMPLERS)
+            expected = {"expected": f"{', '.join(others)} or {last}"}
+            raise PydanticCustomError("literal_error", "Input should be {expected}", expected)
+        return value
 
     @field_validator("rungs")
     @classmethod

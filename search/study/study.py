@@ -11,6 +11,7 @@ from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import RECIPES, Recipe
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.ablation_spec import AblationSpec
 from partialnas.search.study.fidelity import resolve_scheme, rung_errors
 from partialnas.search.study.sections import (
@@ -212,7 +213,7 @@ class Study(Value):
     def _check_measure_when(self) -> Self:
         if self.search is None or not self.needs_measurement or self.measure.when != "after":
             return self
-        if self.search.sampler in ("random", "quasi-random") and not self.search.rungs:
+        if not SAMPLERS[self.search.sampler].uses_results and not self.search.rungs:
             return self
         name = next(name for name in (*self.objectives, *self.limits) if name in MEASURED)
         raise ValueError(

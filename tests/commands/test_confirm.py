@@ -51,9 +51,9 @@ def test_check_prints_the_design_and_what_it_can_resolve(
     told = capsys.readouterr().out
     assert "design: one-factor, 3 arms, equal macs ±2%" in told
     assert re.search(r"ratio=1/2 +[\d,]+ +[\d,]+  baseline +[+-][01]\.\d%  width", told)
-    assert re.search(r"augmentation=mixup .* \+0\.0%  as it is", told)
+    assert re.search(r"augmentation=mixup .* \+0\.0%  unchanged", told)
     assert "trials: 6 (2 seeds for each network)" in told
-    assert re.search(r"power: with 2 seeds a difference of [\d.]+ in val_nll", told)
+    assert re.search(r"power: 2 seeds detect a difference of [\d.]+ in val_nll", told)
 
 
 def test_a_pilot_measures_the_spread_over_seeds(

@@ -1,4 +1,4 @@
-"""Studies of learned ratios: conditions, arms that follow from others, what is timed."""
+"""Studies of learned ratios: conditions, control arms, and which networks are timed."""
 
 from collections import Counter
 from pathlib import Path
@@ -41,7 +41,7 @@ def tiny(**changes: Any) -> Study:
     return Study.model_validate({**TINY, **changes})
 
 
-def ran(folder: Path, **changes: Any) -> Ledger:
+def run_tiny(folder: Path, **changes: Any) -> Ledger:
     run_study(tiny(**changes), folder)
     return Ledger.open(folder)
 
@@ -65,11 +65,11 @@ def macs(architecture: Architecture) -> int:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    ran(folder).close()
+    run_tiny(folder).close()
     return folder
 
 
-def test_controls_have_the_ratios_that_the_same_seed_has_learned(folder: Path) -> None:
+def test_controls_have_the_ratios_learned_with_the_same_seed(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         trials = by_arm(ledger)
         assert {"dynamic", "retrained"} <= {arm for arm, _ in trials}
@@ -92,10 +92,10 @@ def test_a_control_costs_at_most_what_was_learned(folder: Path) -> None:
         assert [row.proposal["seed"] for row in shuffled] == [0, 1]
         for row in shuffled:
             retrained = trials["retrained", row.proposal["seed"]]
-            own = parse_subject(row.subject)
-            assert isinstance(own, Architecture)
-            assert own.learned is None
-            assert macs(own) <= retrained.cost["macs"]
+            shuffled_network = parse_subject(row.subject)
+            assert isinstance(shuffled_network, Architecture)
+            assert shuffled_network.learned is None
+            assert macs(shuffled_network) <= retrained.cost["macs"]
 
 
 def test_seeds_stay_balanced(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_seeds_stay_balanced(folder: Path) -> None:
     assert set(seeds) == {0, 1}
 
 
-def test_what_was_frozen_is_timed_and_stands_in_the_table(folder: Path) -> None:
+def test_frozen_networks_are_timed_and_listed_in_the_table(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         timed = {m.digest for m in ledger.measurements()}
         frozen = set(ledger.frozen_digests().values())
@@ -118,26 +118,26 @@ def test_what_was_frozen_is_timed_and_stands_in_the_table(folder: Path) -> None:
     assert set(table.loc[table["arm"].eq("retrained"), "seed"]) == {0, 1}
 
 
-def test_the_same_command_again_trains_nothing(folder: Path) -> None:
+def test_the_same_command_trains_nothing_again(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         before = ledger.trials(), len(ledger.proposals()), len(ledger.measurements())
-    with ran(folder) as ledger:
+    with run_tiny(folder) as ledger:
         assert (ledger.trials(), len(ledger.proposals()), len(ledger.measurements())) == before
 
 
-def test_a_study_that_stopped_after_what_controls_follow_from_goes_on(
+def test_a_study_interrupted_before_its_control_arms_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(volumes, "VOLUME_SIZE", 1)
     arms = {"dynamic": TINY["arms"]["dynamic"]}
-    with ran(tmp_path, arms=arms, seeds=1, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
+    with run_tiny(tmp_path, arms=arms, seeds=1, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
         (before,) = ledger.trials()
-    with ran(tmp_path, seeds=2, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
+    with run_tiny(tmp_path, seeds=2, recipe={**TINY["recipe"], "epochs": 1}) as ledger:
         trials = by_arm(ledger)
         assert trials["dynamic", 0] == before
         assert {arm for arm, _ in trials} >= {"dynamic", "retrained"}
-        wanted = [(row.arm, row.proposal["seed"]) for row in ledger.proposals() if row.proposal]
-    assert Counter(wanted) == {(a, s): 1 for a in ("retrained", "shuffled") for s in (0, 1)}
+        requested = [(row.arm, row.proposal["seed"]) for row in ledger.proposals() if row.proposal]
+    assert Counter(requested) == {(a, s): 1 for a in ("retrained", "shuffled") for s in (0, 1)}
 
 
 def test_arms_are_trained_and_timed_under_every_condition(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_arms_are_trained_and_timed_under_every_condition(tmp_path: Path) -> Non
         "large": {**FEW, "task.resolution": 16, "measure.batch_size": 2},
     }
     arms = {"static": {}, **{k: v for k, v in TINY["arms"].items() if k != "shuffled"}}
-    with ran(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
+    with run_tiny(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
         assert len(ledger.trials()) == 6 == ledger.state_counts()["done"]
         assert ledger.count_repeated_proposals() == 0
         sizes = {(m.resolution, m.batch_size) for m in ledger.measurements()}
@@ -158,7 +158,7 @@ def test_arms_are_trained_and_timed_under_every_condition(tmp_path: Path) -> Non
     assert set(large["batch_size"]) == {2}
     small = table[table["condition"].eq("small")].set_index("arm")
     assert (large.set_index("arm")["macs"] > small["macs"]).all()
-    with ran(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
+    with run_tiny(tmp_path, arms=arms, conditions=conditions, seeds=1) as ledger:
         assert len(ledger.trials()) == 6
 
 
@@ -166,17 +166,17 @@ def test_a_network_is_exported_for_the_images_of_its_condition(tmp_path: Path) -
     conditions = {"large": {**FEW, "task.resolution": 16, "measure.batch_size": 2}}
     recipe = {**TINY["recipe"], "keep_weights": "all"}
     changes = {"arms": {"dynamic": TINY["arms"]["dynamic"]}, "conditions": conditions}
-    with ran(tmp_path / "study", **changes, recipe=recipe, seeds=1):
+    with run_tiny(tmp_path / "study", **changes, recipe=recipe, seeds=1):
         pass
     proof = export_model(tmp_path / "study", 1, tmp_path / "out", max_seconds=0.1).verification
     assert (proof.speed.resolution, proof.speed.batch_size) == (16, 2)
     assert proof.outputs.val_accuracy == pytest.approx(proof.outputs.recorded_val_accuracy)
 
 
-def test_ratios_of_every_image_are_timed_with_trained_weights(tmp_path: Path) -> None:
+def test_input_dependent_ratios_are_timed_with_trained_weights(tmp_path: Path) -> None:
     arms = {"input": {"ratio": {"learned": {"budget": "1/4", "grain": 2, "per": "input"}}}}
     recipe = {**TINY["recipe"], "epochs": 1}
-    with ran(tmp_path, arms=arms, recipe=recipe) as ledger:
+    with run_tiny(tmp_path, arms=arms, recipe=recipe) as ledger:
         (measurement,) = ledger.measurements()
         (proposal,) = ledger.proposals()
     assert measurement.digest == proposal.digest
@@ -184,39 +184,39 @@ def test_ratios_of_every_image_are_timed_with_trained_weights(tmp_path: Path) ->
     assert load(tmp_path)["throughput_img_s"].notna().all()
 
 
-def test_a_control_of_a_failed_trial_is_told(
+def test_a_control_of_a_failed_trial_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = {**TINY["recipe"], "lr": 100.0, "optimizer": "sgd", "precision": "float32"}
-    with ran(tmp_path, recipe=recipe, seeds=1) as ledger:
+    with run_tiny(tmp_path, recipe=recipe, seeds=1) as ledger:
         (trial,) = ledger.trials()
     assert trial.state == "failed"
-    told = " ".join(capsys.readouterr().err.split())
-    assert "arms.retrained is skipped for seed 0" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "arms.retrained is skipped for seed 0" in output
 
 
 @pytest.mark.parametrize(
-    ("arm", "told"),
+    ("arm", "message"),
     [
-        ({"from": "absent"}, "there are dynamic"),
-        ({"from": "static"}, "an arm that learns a ratio per layer, got 'static'"),
-        ({"from": "input"}, "an arm that learns a ratio per layer, got 'input'"),
+        ({"from": "absent"}, "choose one of dynamic"),
+        ({"from": "static"}, "'static' is not an arm that learns one ratio per layer"),
+        ({"from": "input"}, "'input' is not an arm that learns one ratio per layer"),
         ({"from": "dynamic", "ratios": "mirrored"}, "ratios"),
         ({"from": "dynamic", "width": 8}, "width: unknown key"),
     ],
 )
-def test_a_control_that_follows_from_nothing_is_refused(
-    tmp_path: Path, arm: dict[str, Any], told: str
+def test_invalid_control_arms_are_rejected(
+    tmp_path: Path, arm: dict[str, Any], message: str
 ) -> None:
     learned = {"per": "input", "budget": "1/4"}
     others = {"static": {}, "input": {"ratio": {"learned": learned}}, "dynamic": {}}
     others["dynamic"] = TINY["arms"]["dynamic"]
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         run_study(tiny(arms={**others, "control": arm}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_budget_out_of_reach_is_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_an_unreachable_budget_is_rejected_before_anything_runs(tmp_path: Path) -> None:
     arms = {"dynamic": {"ratio": {"learned": {"budget": 1000}}}}
     with pytest.raises(UserError, match=r"arms\.dynamic: .*out of reach: expected .* from"):
         run_study(tiny(arms=arms), tmp_path / "out")

@@ -25,10 +25,9 @@ from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
 from partialnas.runs.training.user_function import run_function
 from partialnas.search.driver.running_front import delete_trunk_checkpoints
-from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import END, WAIT, FeedSignal, ItemResult
 from partialnas.search.resolve.resolve import resolve_study
-from partialnas.search.samplers.registry import make_source
 from partialnas.search.session.open_ledger import open_ledger
 from partialnas.search.session.progress import Progress
 from partialnas.search.study.fidelity import min_trials_per_rung, rung_shares
@@ -382,20 +381,20 @@ def test_the_source_is_told_what_the_lowest_rung_reached(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("search", "changes", "told"),
     [
-        ({"rungs": [{"recipe.lr": 0.1}]}, {}, "rung 1: recipe.lr: expected some of recipe.epochs"),
-        ({"rungs": [{"recipe.epochs": 9}]}, {}, "rungs: 1: trains as the study's own does"),
+        ({"rungs": [{"recipe.lr": 0.1}]}, {}, "rung 1: unknown key 'recipe.lr'; expected one of"),
+        ({"rungs": [{"recipe.epochs": 9}]}, {}, "rungs: 1: same fidelity as the study"),
         ({"rungs": [{"recipe.epochs": 12}]}, {}, "rungs: 1: recipe.epochs: 12 is more than 9"),
-        ({"rungs": [*ETA3][::-1]}, {}, "rungs: 1: recipe.epochs: 3 is more than 1 of rungs: 2"),
+        ({"rungs": [*ETA3][::-1]}, {}, "rungs: 1: recipe.epochs: 3 is more than 1 in rungs: 2"),
         ({"rungs": [{"recipe.epochs": 0}]}, {}, "epochs"),
-        ({"rungs": [{"recipe.data_share": "1/2"}]}, {}, "with a trial function rungs differ in"),
+        ({"rungs": [{"recipe.data_share": "1/2"}]}, {}, "with a trial function, rungs may only"),
         ({"scheme": "cool-down"}, {}, "cool-down needs recipe.schedule: trapezoid"),
         (
             {"scheme": "cool-down", "rungs": [{"recipe.width_share": "1/2"}]},
             {"recipe": {"schedule": "trapezoid"}, "trial": None},
-            "recipe.width_share: with scheme: cool-down rungs differ in recipe.epochs alone",
+            "recipe.width_share: with scheme: cool-down, rungs may only differ in recipe.epochs",
         ),
         ({"promote": 1}, {}, "less than 1"),
-        ({}, {"recipe": {"epochs": 9, "width_share": "1/2"}}, "width_share is for search.rungs"),
+        ({}, {"recipe": {"epochs": 9, "width_share": "1/2"}}, "width_share is only allowed"),
     ],
 )
 def test_rungs_that_make_no_sense_are_refused(

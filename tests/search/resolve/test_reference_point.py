@@ -1,3 +1,5 @@
+"""The reference point of a study's hypervolume."""
+
 import math
 from pathlib import Path
 from typing import Any
@@ -30,25 +32,27 @@ def point(**changes: Any) -> dict[str, float]:
     return reference_point(resolve_study(Study.model_validate({**PLAIN, **changes}), HERE))
 
 
-def test_the_worst_is_guessing_and_a_tenth_more_than_the_dearest() -> None:
+def test_defaults_are_guessing_and_a_tenth_above_the_most_expensive_network() -> None:
     from partialnas.space.arch.plan import Plan
     from partialnas.space.cost.cost import compute_cost
 
-    dearest = compute_cost(Plan(**PLAIN["base"] | {"width": 24}).architecture(), InputSpec.square(8, 1, 10)).macs
-    assert point() == {"val_nll": math.log(10), "macs": pytest.approx(1.1 * dearest)}
+    most_expensive = compute_cost(
+        Plan(**PLAIN["base"] | {"width": 24}).architecture(), InputSpec.square(8, 1, 10)
+    ).macs
+    assert point() == {"val_nll": math.log(10), "macs": pytest.approx(1.1 * most_expensive)}
     accuracy = {"val_accuracy": "max", "throughput_img_s": "max"}
     assert point(objectives=accuracy) == {"val_accuracy": 0, "throughput_img_s": 0}
 
 
-def test_what_a_study_states_comes_first() -> None:
+def test_stated_values_take_precedence() -> None:
     assert point(reference_point={"val_nll": 1.5, "latency_ms": 9})["val_nll"] == 1.5
-    with pytest.raises(ValidationError, match="params is no objective"):
+    with pytest.raises(ValidationError, match="params is not an objective"):
         point(reference_point={"params": 1})
     with pytest.raises(ValidationError, match="expected a finite number"):
         point(reference_point={"val_nll": math.inf})
 
 
-def test_a_study_that_grows_keeps_its_reference_point(tmp_path: Path) -> None:
+def test_an_amended_study_keeps_its_reference_point(tmp_path: Path) -> None:
     changes = {
         "trial": "simulated:plain",
         "objectives": {"val_nll": "min", "throughput_img_s": "max"},
@@ -60,8 +64,8 @@ def test_a_study_that_grows_keeps_its_reference_point(tmp_path: Path) -> None:
         assert trials.reference_point == {"val_nll": math.log(10), "throughput_img_s": 0}
         points = trials.frame[["val_nll", "throughput_img_s"]].to_numpy(float)
         covered, least = 0.0, math.log(10)
-        for nll, speed in sorted(points.tolist(), key=lambda each: -each[1]):
+        for nll, speed in sorted(points.tolist(), key=lambda point: -point[1]):
             covered += max(least - nll, 0) * speed
             least = min(least, nll)
-        found = hypervolume(trials, trials.objectives)
-        assert found == pytest.approx(covered)
+        area = hypervolume(trials, trials.objectives)
+        assert area == pytest.approx(covered)
