@@ -12,11 +12,14 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from partialnas.runs.datasets.carving import VAL_SHARE, LabeledImages, carve, check_memory
+from partialnas.runs.datasets.registry import DataSetFacts
+from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
 
 
-class _Layout(NamedTuple):
-    """How an archive is laid out: its folder, its files, and the key of the labels."""
+class _ArchiveLayout(NamedTuple):
+    """Layout of an archive: its folder, its files, and the key of the labels."""
 
     archive: str
     folder: str
@@ -26,20 +29,20 @@ class _Layout(NamedTuple):
 
 
 _LAYOUTS = {
-    "cifar10": _Layout(
+    "cifar10": _ArchiveLayout(
         "cifar-10-python.tar.gz",
         "cifar-10-batches-py",
         tuple(f"data_batch_{number}" for number in range(1, 6)),
         ("test_batch",),
         "labels",
     ),
-    "cifar100": _Layout(
+    "cifar100": _ArchiveLayout(
         "cifar-100-python.tar.gz", "cifar-100-python", ("train",), ("test",), "fine_labels"
     ),
 }
 
-# What unpacking a published file calls; taken from an array's own recipe, as numpy moved the first.
-_ADMITTED: dict[tuple[str, str], Any] = {
+# Names that unpickling a published file calls; numpy has moved the first, so an array provides it.
+_ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -48,47 +51,72 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Pixels, N x 3 x 32 x 32, and their labels."""
+"""Pixels N x 3 x 32 x 32 and labels."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Admits arrays and plain types; anything else in a file is refused before it can run."""
+    """Allows arrays and plain types; anything else is refused before it can run."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ADMITTED[module, name]
+            return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in it") from None
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed") from None
+
+
+def cifar10_facts(path: Path) -> DataSetFacts:
+    """Return the facts of CIFAR-10; see `check_archive` for errors."""
+    check_archive("cifar10", path)
+    return DataSetFacts(32, 3, 10)
+
+
+def cifar100_facts(path: Path) -> DataSetFacts:
+    """Return the facts of CIFAR-100; see `check_archive` for errors."""
+    check_archive("cifar100", path)
+    return DataSetFacts(32, 3, 100)
+
+
+def load_cifar(task: Task) -> dict[str, LabeledImages]:
+    """Load the published splits, and carve the validation split from the training images.
+
+    Raises:
+        UserError: The archive is missing, incomplete or corrupt.
+    """
+    published = read_archive(task.kind, task.path)
+    check_memory(task, sum(len(images) for images, _ in published.values()))
+    train, test = (LabeledImages(*published[name]) for name in ("train", "test"))
+    train, val = carve(train, round(VAL_SHARE * len(train.y)))
+    return {"train": train, "val": val, "test": test}
 
 
 def check_archive(kind: str, path: Path) -> None:
-    """Refuse a path that is neither a tar archive nor a folder, without reading it whole.
+    """Check that a path is a tar archive or a folder, without reading all of it.
 
     Raises:
-        UserError: nothing is there, or a file that is no archive.
+        UserError: The path does not exist or is no archive.
     """
     if not path.exists():
-        raise _unusable(kind, f"there is nothing at {path}")
+        raise _unusable(kind, f"{path} does not exist")
     if not path.is_dir() and not _is_archive(path):
-        raise _unusable(kind, f"{path} is no tar archive, or a broken one")
+        raise _unusable(kind, f"{path} is not a tar archive or is damaged")
 
 
 def _is_archive(path: Path) -> bool:
     try:
         return tarfile.is_tarfile(path)
-    except (EOFError, OSError, zlib.error):  # cut off within what is compressed, or unreadable
+    except (EOFError, OSError, zlib.error):  # truncated or unreadable
         return False
 
 
 def read_archive(kind: str, path: Path) -> dict[str, Images]:
-    """The published splits `train` and `test` of `cifar10` or `cifar100`.
+    """Return the published splits `train` and `test` of `cifar10` or `cifar100`.
 
     Args:
-        kind: which of the two.
-        path: the published tar archive, or the folder that it unpacks to.
+        kind: `cifar10` or `cifar100`.
+        path: published tar archive, or the folder that it unpacks to.
 
     Raises:
-        UserError: missing, incomplete or corrupt.
+        UserError: The archive is missing, incomplete or corrupt.
     """
     check_archive(kind, path)
     layout = _LAYOUTS[kind]
@@ -103,7 +131,7 @@ def read_archive(kind: str, path: Path) -> dict[str, Images]:
 
 @contextmanager
 def _reader(path: Path, folder: str) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """How to read one pickled file by its name, from the archive or from its folder."""
+    """Yield a function that reads a pickled file by its name, from the archive or its folder."""
     if path.is_dir():
         yield lambda name: _unpickle((path / name).open("rb"))
         return
@@ -113,7 +141,7 @@ def _reader(path: Path, folder: str) -> Iterator[Callable[[str], dict[str, Any]]
 
 def _unpickle(file: IO[bytes] | None) -> dict[str, Any]:
     if file is None:
-        raise ValueError("a folder stands where a file is expected")
+        raise ValueError("expected a file, found a folder")
     with file:
         data = _ArrayUnpickler(file, encoding="latin1").load()
     return dict(data)
@@ -132,6 +160,6 @@ def _joined(parts: list[Images]) -> Images:
 
 def _unusable(kind: str, what: str) -> UserError:
     return UserError(
-        f"task.data: {what}; {kind}:PATH names the published archive {_LAYOUTS[kind].archive} "
+        f"task.data: {what}; set {kind}:PATH to the published archive {_LAYOUTS[kind].archive} "
         "or the folder that it unpacks to"
     )

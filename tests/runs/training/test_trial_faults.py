@@ -155,7 +155,7 @@ def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> N
 
 def test_missing_data_are_told_and_not_recorded(tmp_path: Path) -> None:
     lost = TASK.model_copy(update={"data": f"cifar10:{tmp_path / 'lost'}"})
-    with pytest.raises(UserError, match="there is nothing at"):
+    with pytest.raises(UserError, match="does not exist"):
         run_job(job().model_copy(update={"task": lost}), Context())
 
 

@@ -1,0 +1,119 @@
+"""Data sets: an open table of their facts and readers.
+
+The table takes neither torch nor the readers; a reader is imported when it is first used.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
+
+from partialnas.space.errors import UserError
+
+
+class DataSetFacts(NamedTuple):
+    """Properties of a data set that are known without loading it.
+
+    Attributes:
+        resolution: side of the square images in pixels, or None if the images differ in size.
+        channels: 1 (gray) or 3 (RGB).
+        classes: number of classes.
+        content: digest of the content, for data sets that differ from user to user.
+    """
+
+    resolution: int | None
+    channels: int
+    classes: int
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that a task can name.
+
+    Attributes:
+        facts: facts of the data set, a function that returns them for its path, or the import path
+            `package.module:function` of that function. It must not import torch.
+        load: function of a `Task` that returns `LabeledImages` for `train`, `val` and `test`, or
+            its import path.
+        on_disk: whether the user states where it is on disk: `NAME:PATH`.
+    """
+
+    facts: DataSetFacts | Callable[[Path], DataSetFacts] | str
+    load: Callable[..., Any] | str
+    on_disk: bool = False
+
+    def find_facts(self, path: Path) -> DataSetFacts:
+        """Return the facts of the data set at a path."""
+        facts = resolve_name(self.facts) if isinstance(self.facts, str) else self.facts
+        result: DataSetFacts = facts(path) if callable(facts) else facts
+        return result
+
+    @property
+    def loader(self) -> Callable[..., Any]:
+        """The function that loads the data set."""
+        loader: Callable[..., Any]
+        loader = resolve_name(self.load) if isinstance(self.load, str) else self.load
+        return loader
+
+
+_HERE = "partialnas.runs.datasets"
+
+DATA_SETS: dict[str, DataSet] = {
+    "mnist5k": DataSet(DataSetFacts(28, 1, 10), f"{_HERE}.bundled:load_mnist5k"),
+    "digits": DataSet(DataSetFacts(8, 1, 10), f"{_HERE}.bundled:load_digits"),
+    "cifar10": DataSet(f"{_HERE}.cifar:cifar10_facts", f"{_HERE}.cifar:load_cifar", on_disk=True),
+    "cifar100": DataSet(f"{_HERE}.cifar:cifar100_facts", f"{_HERE}.cifar:load_cifar", on_disk=True),
+    "folder": DataSet(
+        f"{_HERE}.image_folder:folder_facts", f"{_HERE}.image_folder:load_folder", on_disk=True
+    ),
+}
+"""Data sets by name, with those added by `register_dataset`."""
+
+
+def register_dataset(
+    name: str,
+    *,
+    facts: DataSetFacts | Callable[[Path], DataSetFacts] | str,
+    load: Callable[..., Any] | str,
+    on_disk: bool = False,
+) -> None:
+    """Add a data set to the table; see `DataSet` for the arguments.
+
+    Every process that reads its tasks must register it first.
+
+    Raises:
+        UserError: The name is taken or not a lowercase identifier.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise UserError(f"data set {name!r}: expected a lowercase name such as 'svhn'")
+    if name in DATA_SETS:
+        raise UserError(f"data set {name!r} already exists: choose another name")
+    DATA_SETS[name] = DataSet(facts, load, on_disk)
+
+
+def unregister_dataset(name: str) -> None:
+    """Remove a data set that `register_dataset` added.
+
+    Raises:
+        KeyError: There is no such data set.
+    """
+    del DATA_SETS[name]
+
+
+def find_dataset(data: str) -> DataSet:
+    """Return the data set that `NAME` or `NAME:PATH` names.
+
+    Raises:
+        UserError: There is no such data set, or a path is missing or given in vain.
+    """
+    name, colon, path = data.partition(":")
+    dataset = DATA_SETS.get(name)
+    if dataset is None or not bool(colon) == bool(path) == dataset.on_disk:
+        *names, last = (f"{key}:PATH" if d.on_disk else key for key, d in DATA_SETS.items())
+        raise UserError(
+            f"task.data: there is no data set {data!r}; expected {', '.join(names)} or {last}"
+        )
+    return dataset

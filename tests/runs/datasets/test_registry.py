@@ -1,0 +1,67 @@
+"""Data sets registered from outside the package are used like those inside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from partialnas.runs.datasets.carving import LabeledImages, carve_all
+from partialnas.runs.datasets.loaders import load_splits
+from partialnas.runs.datasets.registry import (
+    DATA_SETS,
+    DataSetFacts,
+    register_dataset,
+    unregister_dataset,
+)
+from partialnas.runs.datasets.task import Task, resolve_task
+from partialnas.space.errors import UserError
+
+
+def stripes(task: Task) -> dict[str, LabeledImages]:
+    labels = np.arange(60, dtype=np.int64) % task.classes
+    images = np.zeros((60, task.channels, 4, 4), np.uint8)
+    images[labels == 1, :, ::2] = 255
+    return carve_all(LabeledImages(images, labels), val=10, test=20)
+
+
+def stripes_on_disk(path: Path) -> DataSetFacts:
+    return DataSetFacts(4, 1, 2, content=path.name)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    register_dataset("stripes", facts=DataSetFacts(4, 3, 2), load=stripes)
+    register_dataset("stripes-file", facts=stripes_on_disk, load=stripes, on_disk=True)
+    yield
+    unregister_dataset("stripes")
+    unregister_dataset("stripes-file")
+
+
+@pytest.mark.usefixtures("registered")
+def test_registered_data_sets_are_loaded(tmp_path: Path) -> None:
+    task = resolve_task("stripes")
+    assert task == Task(data="stripes", resolution=4, channels=3, classes=2)
+    splits = load_splits(task)
+    assert [len(y) for y in (splits.train_y, splits.val_y, splits.test_y)] == [30, 10, 20]
+    on_disk = resolve_task(f"stripes-file:{tmp_path}", resolution=8)
+    assert (on_disk.path, on_disk.content) == (tmp_path, tmp_path.name)
+    assert load_splits(on_disk).train_x.shape == (30, 1, 8, 8)
+
+
+def test_the_error_of_an_unknown_data_set_lists_registered_ones(registered: None) -> None:  # noqa: ARG001
+    with pytest.raises(UserError, match=r"folder:PATH, stripes or stripes-file:PATH$"):
+        resolve_task("stripes-file")
+
+
+def test_a_task_of_an_unregistered_data_set_is_rejected() -> None:
+    with pytest.raises(UserError, match="there is no data set 'stripes'"):
+        load_splits(Task(data="stripes", resolution=4, channels=3, classes=2))
+
+
+@pytest.mark.parametrize("name", ["digits", "Stripes", "a:b", ""])
+def test_taken_and_invalid_names_are_rejected(name: str) -> None:
+    before = dict(DATA_SETS)
+    with pytest.raises(UserError, match=r"choose another name|expected a lowercase name"):
+        register_dataset(name, facts=DataSetFacts(4, 3, 2), load=stripes)
+    assert before == DATA_SETS
