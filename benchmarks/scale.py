@@ -22,9 +22,8 @@ import partialnas.analysis  # noqa: F401 - else `status` imports it while it is 
 from partialnas.commands.status import show_status
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.system.environment import load_average
-from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.resolve.resolve import resolve_study
-from partialnas.search.samplers.registry import make_source
 from partialnas.search.session.open_ledger import open_ledger
 from partialnas.search.session.progress import Progress
 from partialnas.search.session.run_study import run_study

@@ -28,14 +28,14 @@ from partialnas.search.samplers.base import ObjectiveValues, ProposalSource
 from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.samplers.surrogate_search import SurrogateSearch
-from partialnas.search.study.sections import Sampler, SearchSpec
+from partialnas.search.study.sections import SearchSpec
 
 Array = NDArray[np.float64]
 
 SHOWN = (100, 200)
 _MOST_REPEATS = 20  # in a row, after which a study explores (search.feed)
 
-OURS: tuple[Sampler, ...] = (
+OURS: tuple[str, ...] = (
     "hybrid",
     "front-evolution",
     "evolution",
@@ -70,7 +70,7 @@ class Search(Protocol):
 class OurSearch:
     """A source as a study drives it: what is known is told again at once, and not evaluated."""
 
-    def __init__(self, sampler: Sampler, problem: Problem, seed: int) -> None:
+    def __init__(self, sampler: str, problem: Problem, seed: int) -> None:
         spec = SearchSpec(sampler=sampler, seed=seed)
         make = _EVOLUTIONS.get(sampler, OptunaSource)
         self._source: ProposalSource = make(problem.space, spec, problem.objectives)

@@ -48,6 +48,8 @@ ORDER = [
     "analysis.figures",
     "analysis.report",
     "analysis",
+    "search.samplers.base",
+    "search.samplers.registry",
     "search.study",
     "search.ablation",
     "search.resolve",

@@ -26,6 +26,7 @@ from partialnas.search.samplers.base import (
     ProposalNote,
     ProposalSource,
 )
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.fidelity import Condition
 
 _MAX_REPEATS = 20
@@ -33,6 +34,14 @@ _MAX_REPEATS = 20
 
 Identity = tuple[object, ...]
 """See `TimingJob.identity`."""
+
+
+def make_source(resolved: ResolvedStudy) -> ProposalSource | None:
+    """Create the study's sampler, or return None if it does not search."""
+    study = resolved.study
+    if study.search is None or resolved.space is None or resolved.stage is not None:
+        return None
+    return SAMPLERS[study.search.sampler].create(resolved.space, study.search, study.objectives)
 
 
 class Scheduler:

@@ -228,7 +228,7 @@ class _TuneListener(tune.Callback):
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
         if trial.error_file:
-            _, _, text = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")
+            text = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")[2]
             with _stopping_on_error():
                 append_log(self._log, f"a worker failed: {text}")
 

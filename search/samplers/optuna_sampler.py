@@ -28,6 +28,7 @@ from partialnas.search.samplers.base import (
     sample_unseen,
 )
 from partialnas.search.samplers.optuna_history import CommonSearchSpace, FrozenTrialFactory
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
@@ -39,10 +40,6 @@ _ATTEMPTS = 50
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _STUDY = "partialnas"
-
-_BLIND = ("random", "quasi-random")
-"""Samplers that look at no trial."""
-
 
 class _Knowing(BaseSampler):
     """A sampler that is handed the parameters that all trials so far have in common.
@@ -249,7 +246,7 @@ class OptunaSource:
             FrozenTrialFactory(self._kinds),
         )
         noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
-        kept, looks = self._looked_at(history, noted), self._spec.sampler not in _BLIND
+        kept, looks = self._looked_at(history, noted), SAMPLERS[self._spec.sampler].uses_results
         number = len(self._study.get_trials(deepcopy=False))
         for remembered in history:
             if looks and remembered.result is not None and not remembered.is_open:
@@ -289,7 +286,7 @@ class OptunaSource:
 
         A long search has a hundred thousand others.
         """
-        if self._spec.sampler in _BLIND:
+        if not SAMPLERS[self._spec.sampler].uses_results:
             return ()
         everyone = [each.number for each in history]
         if len(noted) < 2:

@@ -1,31 +1,84 @@
-"""Samplers by name."""
+"""The table of samplers: how each is created, and what a study needs to know of it.
+
+Study validation reads this table, so nothing heavy is imported until a sampler is created.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-from partialnas.search.resolve.resolved_study import ResolvedStudy
-from partialnas.search.samplers.base import (
-    ProposalSource,
-)
-from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
-from partialnas.search.samplers.optuna_sampler import _SAMPLERS, OptunaSource
-from partialnas.search.samplers.surrogate_search import SurrogateSearch
-from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
+from partialnas.runs.config.quantities import Direction
+from partialnas.search.samplers.base import ProposalSource
 from partialnas.space.search_space.space import Space
 
-
-def make_source(prepared: ResolvedStudy) -> ProposalSource | None:
-    """The source that a study searches with; None where it does not search."""
-    study = prepared.study
-    if study.search is None or prepared.space is None or prepared.stage is not None:
-        return None
-    make = _SOURCES[study.search.sampler]
-    return make(prepared.space, study.search, study.objectives)
+SamplerFactory = Callable[[Space, Any, Mapping[str, Direction]], ProposalSource]
+"""Creates a sampler from the space, the study's `search` section and its objectives."""
 
 
-_SOURCES: dict[str, Callable[[Space, SearchSpec, Mapping[str, Direction]], ProposalSource]] = {
-    **dict.fromkeys(_SAMPLERS, OptunaSource),
-    "evolution": AgingEvolution,
-    "front-evolution": FrontEvolution,
-    "hybrid": SurrogateSearch,
-}
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A registered sampler.
+
+    Attributes:
+        factory: creates the sampler; or `module:name` of a factory to import when it is needed.
+        uses_results: whether proposals depend on the results of earlier trials.
+        options: settings of `search` that the sampler uses in addition to `seed`.
+    """
+
+    factory: SamplerFactory | str
+    uses_results: bool = True
+    options: tuple[str, ...] = ()
+
+    def create(
+        self, space: Space, settings: Any, objectives: Mapping[str, Direction]
+    ) -> ProposalSource:
+        """Create the sampler of a study."""
+        factory = self.factory
+        if isinstance(factory, str):
+            module, _, name = factory.partition(":")
+            factory = getattr(import_module(module), name)
+        source: ProposalSource = factory(space, settings, objectives)
+        return source
+
+
+SAMPLERS: dict[str, SamplerEntry] = {}
+"""Samplers by the name that studies use; see `register_sampler`."""
+
+
+def register_sampler(
+    name: str,
+    factory: SamplerFactory | str,
+    *,
+    uses_results: bool = True,
+    options: tuple[str, ...] = (),
+) -> None:
+    """Add a sampler that studies can name as `search.sampler`.
+
+    Args:
+        name: name of the sampler in studies.
+        factory: see `SamplerEntry`.
+        uses_results: see `SamplerEntry`.
+        options: see `SamplerEntry`.
+
+    Raises:
+        ValueError: a sampler of this name is registered already.
+    """
+    if name in SAMPLERS:
+        raise ValueError(f"a sampler named {name!r} is registered already; choose another name")
+    SAMPLERS[name] = SamplerEntry(factory, uses_results, options)
+
+
+_HERE = "partialnas.search.samplers"
+_OPTUNA = f"{_HERE}.optuna_sampler:OptunaSource"
+
+register_sampler("hybrid", f"{_HERE}.surrogate_search:SurrogateSearch", options=("population",))
+register_sampler("random", _OPTUNA, uses_results=False)
+register_sampler("quasi-random", _OPTUNA, uses_results=False)
+register_sampler("tpe", _OPTUNA)
+register_sampler("nsga2", _OPTUNA, options=("population",))
+register_sampler("gp", _OPTUNA)
+register_sampler(
+    "evolution", f"{_HERE}.evolution:AgingEvolution", options=("population", "tournament")
+)
+register_sampler("front-evolution", f"{_HERE}.evolution:FrontEvolution", options=("population",))

@@ -14,7 +14,7 @@ from partialnas.runs.system.files import write_file
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function
 from partialnas.search.driver.running_front import delete_trunk_checkpoints, delete_weights
-from partialnas.search.driver.scheduler import Scheduler
+from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import Executor, Feed, InProcess
 from partialnas.search.executors.cluster_files import shared_folder, user_modules
 from partialnas.search.executors.tasks import Item, TaskRunner
@@ -25,7 +25,6 @@ from partialnas.search.resolve.resolved_study import (
     unmatched_arm_messages,
 )
 from partialnas.search.resolve.resources import Resources, resolve_resources
-from partialnas.search.samplers.registry import make_source
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.feed_wrappers import ProgressFeed, StoppableFeed

@@ -13,11 +13,11 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import TrialState, create_trial
 
 from partialnas.runs.ledger.rows import to_json
+from partialnas.search.driver.scheduler import make_source
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.samplers.base import ObjectiveValues, PastProposal, Proposal, ProposalNote
 from partialnas.search.samplers.optuna_history import CommonSearchSpace, FrozenTrialFactory
 from partialnas.search.samplers.optuna_sampler import OptunaSource
-from partialnas.search.samplers.registry import make_source
 from partialnas.search.study.study import Study
 
 PLAIN: dict[str, Any] = {

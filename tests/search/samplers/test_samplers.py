@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import pytest
@@ -14,11 +14,12 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from partialnas.search.samplers import registry
 from partialnas.search.samplers.base import ObjectiveValues, PastProposal, Proposal, ProposalSource
 from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.samplers.surrogate_search import SurrogateSearch
-from partialnas.search.study.sections import Sampler, SearchSpec
+from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
@@ -39,7 +40,7 @@ SPACE: dict[str, Any] = {
     },
 }
 CONSTRAINED = {**SPACE, "space": {**SPACE["space"], "constraints": {"params": {"max": "400k"}}}}
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+SAMPLERS = tuple(registry.SAMPLERS)
 EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in SAMPLERS]
 TWO: dict[str, Direction] = {"nll": "min", "speed": "max"}
 
@@ -48,7 +49,7 @@ def space_of(data: Mapping[str, Any] = SPACE) -> Space:
     return Space.from_data(data, InputSpec.square(8, 1, 10))
 
 
-def source(sampler: Sampler, space: Space | None = None, **spec: Any) -> ProposalSource:
+def source(sampler: str, space: Space | None = None, **spec: Any) -> ProposalSource:
     settings = SearchSpec.model_validate({"sampler": sampler, "population": 4, **spec})
     evolutions = {
         "evolution": AgingEvolution,
@@ -78,7 +79,7 @@ def asked(of: ProposalSource, numbers: range) -> list[Proposal]:
 
 
 @pytest.mark.parametrize("sampler", EACH)
-def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Sampler) -> None:
+def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: str) -> None:
     first, second = source(sampler), source(sampler)
     count = 12 if sampler == "gp" else 30
     begun = asked(first, range(1, count + 1))
@@ -95,7 +96,7 @@ def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: Samp
 
 
 @pytest.mark.parametrize("sampler", EACH)
-def test_proposals_under_way_are_taken_up_and_told_later(sampler: Sampler) -> None:
+def test_proposals_under_way_are_taken_up_and_told_later(sampler: str) -> None:
     first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
     begun = asked(first, range(1, 13))
     last = 14 if sampler == "gp" else 16
@@ -164,7 +165,7 @@ def gp(number: int) -> BaseSampler:
     [("tpe", tpe, 30), ("nsga2", nsga2, 30), pytest.param("gp", gp, 13, marks=pytest.mark.slow)],
 )
 def test_proposals_are_those_of_optuna_driven_directly(
-    sampler: Sampler, make: Any, count: int
+    sampler: str, make: Any, count: int
 ) -> None:
     ours = asked(source(sampler), range(1, count + 1))
     assert [each.architecture.digest for each in ours] == directly(make, count)
@@ -179,7 +180,7 @@ def test_the_quasi_random_sequence_is_that_of_optuna() -> None:
 
 
 def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
-    def imbalance(sampler: Sampler) -> int:
+    def imbalance(sampler: str) -> int:
         points = [each.architecture.widths[0] for each in asked(source(sampler), range(1, 65))]
         counts = Counter(points)
         return max(counts[width] for width in range(8, 40, 2)) - min(
@@ -192,7 +193,7 @@ def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
 @pytest.mark.parametrize("sampler", [each for each in SAMPLERS if each != "gp"])
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), failing=st.integers(2, 6))
-def test_every_proposal_is_in_the_space(sampler: Sampler, seed: int, failing: int) -> None:
+def test_every_proposal_is_in_the_space(sampler: str, seed: int, failing: int) -> None:
     space = space_of(CONSTRAINED)
     of = source(sampler, space, seed=seed)
     rng = random.Random(seed)
@@ -224,7 +225,7 @@ def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_a_late_proposal_copies_and_compares_no_more_than_an_early_one(
-    sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+    sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: Counter[str] = Counter()
     equal = CategoricalDistribution.__eq__

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -20,9 +20,9 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialResult
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import dominated_candidates
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.fidelity import Condition
-from partialnas.search.study.sections import Sampler
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.architecture import Architecture
@@ -30,7 +30,7 @@ from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import MachineError, UserError
 
 HERE = Path(__file__).parents[1]
-EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in get_args(Sampler)]
+EACH = [pytest.param(s, marks=pytest.mark.slow if s == "gp" else ()) for s in SAMPLERS]
 
 PLAIN: dict[str, Any] = {
     "study": "plain",
