@@ -1,7 +1,7 @@
-"""Copies of a ledger, each found in order when it was made, for the day that the file is damaged.
+"""Verified copies of a ledger, in `backups/` beside it.
 
-They lie in `backups/` beside the ledger; the two newest are kept. A copy that cannot be made does
-no harm to the study: its ledger has everything.
+The two newest copies are kept, and one from before each schema upgrade. A periodic copy that cannot
+be made does not stop the study.
 """
 
 import sqlite3
@@ -15,42 +15,60 @@ _KEPT = 2
 
 
 def back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Copies the ledger at `path`, as a whole or not at all; None where it could not be done."""
-    folder = path.parent / _FOLDER
-    draft = folder / f"{path.stem}.draft"
-    try:
-        folder.mkdir(exist_ok=True)
-        draft.unlink(missing_ok=True)
-        with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, wherever it is put
-        if not is_good(draft):
-            draft.unlink()
-            return None
-        made = _copies(path)
-        target = folder / f"{path.stem}-{_number(made[0]) + 1 if made else 1}{path.suffix}"
-        draft.replace(target)
-        for old in made[_KEPT - 1 :]:
-            old.unlink()
-    except (OSError, sqlite3.Error):
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    """Copy the ledger at `path` and return the copy, or None if it cannot be made."""
+    copies = _copies(path)
+    number = _number(copies[0]) + 1 if copies else 1
+    target = path.parent / _FOLDER / f"{path.stem}-{number}{path.suffix}"
+    if not _copy(connection, target):
         return None
+    with suppress(OSError):
+        for old in copies[_KEPT - 1 :]:
+            old.unlink()
     return target
 
 
+def back_up_before_upgrade(connection: sqlite3.Connection, path: Path, schema: int) -> bool:
+    """Copy the ledger at `path`, which has this schema, to a file that is never replaced later.
+
+    Returns:
+        Whether the copy was made.
+    """
+    target = path.parent / _FOLDER / f"{path.stem}.schema{schema}{path.suffix}"
+    return _copy(connection, target)
+
+
+def _copy(connection: sqlite3.Connection, target: Path) -> bool:
+    """Write a verified copy of an open ledger; return False and leave no file if that fails."""
+    draft = target.with_name(f"{target.stem}.draft")
+    try:
+        target.parent.mkdir(exist_ok=True)
+        draft.unlink(missing_ok=True)
+        with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # a single file, wherever it is moved
+        if is_good(draft):
+            draft.replace(target)
+            return True
+    except (OSError, sqlite3.Error):
+        pass
+    with suppress(OSError):
+        draft.unlink(missing_ok=True)
+    return False
+
+
 def newest_valid_backup(path: Path) -> Path | None:
-    """The newest copy of the ledger at `path` that is in order still."""
-    return next((copy for copy in _copies(path) if is_good(copy)), None)
+    """Return the newest intact copy of the ledger at `path`, or None if there is none."""
+    upgraded = sorted((path.parent / _FOLDER).glob(f"{path.stem}.schema*{path.suffix}"))
+    return next((copy for copy in (*_copies(path), *reversed(upgraded)) if is_good(copy)), None)
 
 
 def is_good(path: Path) -> bool:
-    """Whether a file is a ledger whose pages are sound and whose every row has its seal."""
+    """Return whether a file is a ledger with intact pages and a valid checksum in every row."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             (application,) = copy.execute("PRAGMA application_id").fetchone()
-            sound = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            if application != APPLICATION_ID or not sound:
+            intact = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            if application != APPLICATION_ID or not intact:
                 return False
             for table in LEDGER_COLUMNS:
                 read_rows(copy, table)
@@ -60,9 +78,9 @@ def is_good(path: Path) -> bool:
 
 
 def _copies(path: Path) -> list[Path]:
-    """The copies that there are, newest first."""
-    found = (path.parent / _FOLDER).glob(f"{path.stem}-*{path.suffix}")
-    return sorted((copy for copy in found if _number(copy)), key=_number, reverse=True)
+    """Return the periodic copies, newest first."""
+    files = (path.parent / _FOLDER).glob(f"{path.stem}-*{path.suffix}")
+    return sorted((copy for copy in files if _number(copy)), key=_number, reverse=True)
 
 
 def _number(copy: Path) -> int:

@@ -1,11 +1,10 @@
-"""The ledger of a study: one SQLite file, the single source of truth. Takes no torch.
+"""The ledger of a study: one SQLite file, the only source of truth.
 
-Its only writer is the study's driver; anybody may read at any time. Each finished trial is one
-commit that the disk has confirmed before the next trial is asked for, so that a study killed at any
-moment goes on where it was: `recover` turns what was running into planned, and that is all. What
-is cheap to do again, such as a proposal, does not wait for the disk. Against disks that damage what
-they have confirmed, copies are made every ten minutes and at the end (see `ledger_backup`). What
-has come to last is bound in volumes then, which long ledgers are read from (see `volumes`).
+The study's driver is the only writer; anyone may read at any time. Each finished trial is one
+commit that the disk confirms before the next trial starts, so that a study killed at any moment can
+resume: `requeue_running` plans again what was running. Writes that are cheap to repeat, such as
+proposals, do not wait for the disk. The ledger is copied every ten minutes and at the end (see
+`backup`); final rows are then archived by column, for fast reading (see `column_store`).
 """
 
 import sqlite3
@@ -17,8 +16,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from partialnas.runs.ledger import column_store as volumes
-from partialnas.runs.ledger.backup import back_up, newest_valid_backup
+from partialnas.runs.ledger import column_store
+from partialnas.runs.ledger.backup import back_up, back_up_before_upgrade, newest_valid_backup
 from partialnas.runs.ledger.file import (
     LEDGER_FILE,
     check_integrity,
@@ -38,7 +37,13 @@ from partialnas.runs.ledger.rows import (
     to_json,
     trial_columns,
 )
-from partialnas.runs.ledger.schema import transaction, upgrade, write_row
+from partialnas.runs.ledger.schema import (
+    SCHEMA_VERSION,
+    schema_version,
+    transaction,
+    upgrade,
+    write_row,
+)
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.system.environment import utc_now
@@ -46,33 +51,33 @@ from partialnas.runs.system.study_lock import lock_study, unlock_study
 from partialnas.space.errors import MachineError, UserError
 
 _BACKUP_EVERY_S = 600.0
-_BACKUP_REST = 50  # times as long as a copy takes, so that copies take 2 % of the time at most
+_BACKUP_REST = 50  # pause after a copy, in multiples of its duration: at most 2 % of the time
 
 
 class Ledger(LedgerReader):
     """The records of the study in one folder.
 
-    Made by `create` or `open`; a context manager. Its methods raise MachineError where the disk is
-    full or the file is damaged: nothing that was finished is lost then.
+    Obtained from `create` or `open`; a context manager. The methods raise MachineError if the disk
+    is full or the file is damaged; no finished trial is lost then.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: TextIO | None) -> None:
         super().__init__(path, connection)
         self._lock = lock
         self._check: Future[None] | None = None
-        self._grown = False
+        self._changed = False
         self._next_backup = monotonic() + _BACKUP_EVERY_S
 
     @classmethod
     def create(cls, folder: Path, meta: Mapping[str, str]) -> Self:
-        """Starts a ledger in `folder`, which is made if need be, and opens it for writing.
+        """Create a ledger, and its folder if necessary, and open it for writing.
 
         Raises:
-            UserError: there is a ledger already, or another driver works here.
-            MachineError: the folder cannot be written, or its ledger is gone and left copies.
+            UserError: the folder holds a ledger already, or another driver works in it.
+            MachineError: the folder cannot be written, or its ledger is missing but has copies.
         """
         path = folder / LEDGER_FILE
         with translate_errors(path):
@@ -80,8 +85,10 @@ class Ledger(LedgerReader):
         lock = lock_study(folder)
         try:
             if path.exists():
-                raise UserError(f"{folder}: holds a ledger already; choose another folder")
-            _refuse_lost(path)
+                raise UserError(
+                    f"{folder}: holds a ledger already; choose another folder with --out"
+                )
+            _check_not_lost(path)
             create_ledger_file(path, meta)
             ledger = cls(path, open_writer(path), lock)
             upgrade(ledger._connection)
@@ -92,21 +99,21 @@ class Ledger(LedgerReader):
 
     @classmethod
     def open(cls, folder: Path, *, write: bool = False, wait: bool = True) -> Self:
-        """Opens the ledger in `folder`: to read, or as the study's only driver.
+        """Open the ledger in a folder, for reading or as the study's only driver.
 
         Args:
-            folder: where it is.
-            write: whether it is going to be written; one that is damaged is refused then.
-            wait: whether that is found out at once, or beside reading; see `sound`.
+            folder: folder of the study.
+            write: whether to open for writing; the file is checked for damage then.
+            wait: whether to wait for the end of this check; see `ensure_checked`.
 
         Raises:
-            UserError: there is no ledger, it is none of ours or from a newer version, or another
-                driver works on it.
-            MachineError: it is damaged, or cannot be read or written.
+            UserError: there is no ledger, the file is not a ledger or needs a newer version of
+                partialnas, or another driver works on it.
+            MachineError: the ledger is damaged, or cannot be read or written.
         """
         path = folder / LEDGER_FILE
         if not path.exists():
-            _refuse_lost(path)
+            _check_not_lost(path)
             raise UserError(
                 f"{folder}: no ledger here ({LEDGER_FILE}); "
                 f"start one with `partialnas run STUDY --out {folder}`"
@@ -124,35 +131,47 @@ class Ledger(LedgerReader):
         thread.shutdown(wait=False)
         if wait:
             try:
-                ledger.sound()
+                ledger.ensure_checked()
             except BaseException:
-                ledger._let_go()
+                ledger._release()
                 raise
         return ledger
 
-    def sound(self) -> None:
-        """Waits until the file has been found in order; before that nothing is written to it.
+    def ensure_checked(self) -> None:
+        """Wait for the check of the file, then upgrade an older schema. Called before each write.
 
         Raises:
-            MachineError: it is damaged.
+            MachineError: the file is damaged, or cannot be copied before its upgrade.
         """
         if self._check is not None:
             self._check.result()
             with translate_errors(self.path):
-                upgrade(self._connection)
+                self._upgrade()
             self._check = None
 
+    def _upgrade(self) -> None:
+        schema = schema_version(self._connection)
+        copied = schema == SCHEMA_VERSION or back_up_before_upgrade(
+            self._connection, self.path, schema
+        )
+        if not copied:
+            raise MachineError(
+                f"{self.path}: cannot be copied before the upgrade from schema {schema} to "
+                f"{SCHEMA_VERSION}; free disk space and make {self.path.parent} writable"
+            )
+        upgrade(self._connection)
+
     def close(self) -> None:
-        """Closes the file and lets another driver in."""
+        """Close the file and release the study's lock."""
         try:
-            self.sound()
+            self.ensure_checked()
             with translate_errors(self.path):
                 if self._lock:
                     self._back_up()
         finally:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._connection.close()
         if self._lock:
             unlock_study(self._lock)
@@ -169,13 +188,13 @@ class Ledger(LedgerReader):
         self.close()
 
     def update_meta(self, meta: Mapping[str, str]) -> None:
-        """Adds or replaces facts of the study, for one that has grown."""
+        """Add or replace metadata of the study."""
         with self._transaction():
             for key, value in meta.items():
                 write_row(self._connection, "meta", (key, value))
 
     def requeue_running(self) -> int:
-        """Plans anew what a driver that is gone left running; how many these were."""
+        """Set running trials, left by an earlier driver, to planned; return their number."""
         running = self._trials("WHERE state = 'running'")
         if running:
             with self._transaction(synced=False):
@@ -184,13 +203,13 @@ class Ledger(LedgerReader):
         return len(running)
 
     def add_proposal(self, arm: str | None, digest: str, subject: Any, proposal: Any) -> int:
-        """Notes an answer of the source; its number.
+        """Record a proposal and return its number.
 
         Args:
-            arm: of an ablation; None in a search.
-            digest: of the network proposed.
+            arm: name of the arm, or None for a network proposed by a search.
+            digest: digest of the proposed network.
             subject: plain data that the network is built from.
-            proposal: plain data that the source is rebuilt from.
+            proposal: plain data that the sampler is rebuilt from.
         """
         with self._transaction(synced=False):
             number = self._next("proposals")
@@ -201,16 +220,16 @@ class Ledger(LedgerReader):
     def plan(
         self, proposal: int, *, digest: str, name: str, fidelity: int, keys: Mapping[int, str]
     ) -> list[TrialRow]:
-        """Plans the trials of one job; the rows of all of them, as the ledger has them then.
+        """Plan the trials of one job and return their rows.
 
-        A trial that is known already stays as it is: one that is final answers the proposal.
+        A trial with the same key stays as it is; if it is final, it answers the proposal.
 
         Args:
-            proposal: number of the proposal that asks for them.
-            digest: of the network.
-            name: of the network.
+            proposal: number of the proposal.
+            digest: digest of the network.
+            name: name of the network.
             fidelity: epochs.
-            keys: the key of each seed's trial.
+            keys: key of the trial by seed.
         """
         with self._transaction(synced=False):
             for seed, key in keys.items():
@@ -222,10 +241,10 @@ class Ledger(LedgerReader):
             return [self._trial(key) for key in keys.values()]
 
     def start(self, *keys: str) -> None:
-        """Marks planned trials as running.
+        """Set planned trials to running.
 
         Raises:
-            ValueError: one of them is final.
+            ValueError: a trial is final.
         """
         with self._transaction(synced=False):
             for key in keys:
@@ -233,13 +252,13 @@ class Ledger(LedgerReader):
                 self._write_trial(row._replace(state="running", attempts=row.attempts + 1))
 
     def finish(self, record: Record) -> None:
-        """Writes the record, the curve and the learned ratios of a trial, for good.
+        """Write the record, curve and learned ratios of a trial.
 
         Raises:
-            ValueError: the trial has its record already, or the state is not a final one.
+            ValueError: the trial is final already, or the record's state is not final.
         """
         if record.state not in FINAL_STATES:
-            raise ValueError(f"a record that is {record.state} finishes nothing")
+            raise ValueError(f"expected a final state, got {record.state}")
         facts = record.model_dump(
             include={"state", "reason", "metrics", "cost", "seconds", "device", "environment"}
         )
@@ -254,7 +273,7 @@ class Ledger(LedgerReader):
         trials: Iterable[ImportedTrial],
         measurements: Iterable[Measurement],
     ) -> None:
-        """Writes rows of other ledgers as they are: all, or none of them."""
+        """Write rows of other ledgers unchanged, in one transaction."""
         with self._transaction():
             for proposal in proposals:
                 write_row(self._connection, "proposals", proposal)
@@ -265,43 +284,40 @@ class Ledger(LedgerReader):
                 self._write_measurement(measurement)
 
     def add_measurement(self, measurement: Measurement) -> int:
-        """Notes a measurement; its number."""
+        """Record a measurement and return its number."""
         with self._transaction():
             return self._write_measurement(measurement)
 
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
-        self.sound()
+        self.ensure_checked()
         with translate_errors(self.path), transaction(self._connection, synced=synced):
             yield
-        self._grown = self._grown or synced
+        self._changed = self._changed or synced
         if monotonic() > self._next_backup:
             self._back_up()
 
     def _back_up(self) -> None:
-        """Binds and copies the ledger, where it has grown.
-
-        The next time waits long beside what this one takes.
-        """
-        if not self._grown:
+        """Archive final rows and copy the ledger, if anything was written since the last time."""
+        if not self._changed:
             return
         began = monotonic()
-        # rows that cannot be bound, as where the disk is full, are read one by one
+        # rows that cannot be archived, e.g. on a full disk, are read one by one
         with suppress(sqlite3.Error), transaction(self._connection, synced=False):
-            volumes.archive_rows(self._connection)
+            column_store.archive_rows(self._connection)
         back_up(self._connection, self.path)
-        self._grown = False
-        took = monotonic() - began
-        self._next_backup = monotonic() + max(_BACKUP_EVERY_S, _BACKUP_REST * took)
+        self._changed = False
+        duration_s = monotonic() - began
+        self._next_backup = monotonic() + max(_BACKUP_EVERY_S, _BACKUP_REST * duration_s)
 
     def _next(self, table: str) -> int:
-        """The number of the next row: what was planned keeps its number for good."""
+        """Return the number of a table's next row."""
         return self._one(f"SELECT ifnull(max(number), 0) + 1 FROM {table}")
 
     def _unfinished(self, key: str) -> TrialRow:
         row = self._trial(key)
         if row.is_final:
-            raise ValueError(f"trial {row.number} ({key}) is {row.state} for good")
+            raise ValueError(f"trial {row.number} ({key}) is already {row.state}")
         return row
 
     def _write_trial(self, row: TrialRow) -> None:
@@ -312,8 +328,8 @@ class Ledger(LedgerReader):
     ) -> None:
         for epoch, point in enumerate(curve, start=1):
             write_row(self._connection, "curves", (key, epoch, to_json(point)))
-        for each in ratios:
-            write_row(self._connection, "ratios", (key, each.epoch, each.model_dump_json()))
+        for row in ratios:
+            write_row(self._connection, "ratios", (key, row.epoch, row.model_dump_json()))
 
     def _write_measurement(self, m: Measurement) -> int:
         number = self._next("measurements")
@@ -323,7 +339,7 @@ class Ledger(LedgerReader):
         return number
 
 
-def _refuse_lost(path: Path) -> None:
-    """Refuse a folder whose ledger is gone while there are copies of it."""
+def _check_not_lost(path: Path) -> None:
+    """Refuse a folder whose ledger is missing although there are copies of it."""
     if newest_valid_backup(path) is not None:
-        raise MachineError(f"{path}: is gone; {recovery_advice(path)}")
+        raise MachineError(f"{path}: is missing; {recovery_advice(path)}")

@@ -1,4 +1,4 @@
-"""Ledgers of one study that ran in several places, joined into one."""
+"""Merge the ledgers of one study that ran in several places."""
 
 import shutil
 from collections import Counter
@@ -15,21 +15,21 @@ from partialnas.runs.system.files import checkpoint_path, temporary_path, weight
 from partialnas.space.errors import UserError
 
 _Identity = tuple[str | None, str, str, int]
-"""Of a proposal: arm, network, note, and how often its ledger had the like before."""
+"""Identity of a proposal: arm, digest, note, number of equal ones before it in its ledger."""
 
 
 @dataclass
 class LedgerMerge:
-    """Rows of several ledgers on their way into one.
+    """The merged rows of several ledgers.
 
-    What the first ledger has keeps its numbers; what others add is numbered on.
+    Rows of the first ledger keep their numbers; rows of the others are numbered after them.
 
     Attributes:
-        proposals: of all ledgers; arms that several have count once.
-        trials: by key, each as the ledger that is believed has it.
-        owners: by key the folder of that ledger.
-        measurements: of all ledgers, each once, by what is written of it.
-        remarks: what a reader should know.
+        proposals: distinct proposals of all ledgers.
+        trials: trial by key, from the ledger that is preferred for it.
+        owners: folder of that ledger by key.
+        measurements: distinct measurements of all ledgers by their JSON.
+        remarks: messages for the user.
     """
 
     proposals: list[ProposalRow] = field(default_factory=list)
@@ -37,73 +37,72 @@ class LedgerMerge:
     owners: dict[str, Path] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    _known: dict[_Identity, int] = field(default_factory=dict)
-    _asked: int = 0
+    _numbers: dict[_Identity, int] = field(default_factory=dict)
+    _last_asked: int = 0
 
     def add(self, folder: Path) -> None:
-        """Takes up the ledger in a folder."""
+        """Add the rows of the ledger in a folder."""
         with Ledger.open(folder) as ledger:
             proposals, trials = ledger.proposals(), ledger.trials()
-            self.measurements |= {each.model_dump_json(): each for each in ledger.measurements()}
+            self.measurements |= {m.model_dump_json(): m for m in ledger.measurements()}
         numbers: dict[int, int] = {}
-        before = self._asked
-        alike: Counter[tuple[str | None, str, str]] = Counter()
+        offset = self._last_asked
+        repeats: Counter[tuple[str | None, str, str]] = Counter()
         for row in proposals:
             facts = (row.arm, row.digest, row.proposal_json)
-            identity = (*facts, alike[facts])
-            alike[facts] += 1
-            if identity not in self._known:
-                self._known[identity] = self._propose(row, numbers, before)
-            numbers[row.number] = self._known[identity]
+            identity = (*facts, repeats[facts])
+            repeats[facts] += 1
+            if identity not in self._numbers:
+                self._numbers[identity] = self._add_proposal(row, numbers, offset)
+            numbers[row.number] = self._numbers[identity]
         for trial in trials:
-            self._take(trial._replace(proposal=numbers[trial.proposal]), folder)
+            self._add_trial(trial._replace(proposal=numbers[trial.proposal]), folder)
 
-    def _propose(self, row: ProposalRow, numbers: dict[int, int], before: int) -> int:
-        """The number of a proposal that no other ledger has had."""
+    def _add_proposal(self, row: ProposalRow, numbers: dict[int, int], offset: int) -> int:
+        """Add a proposal that no earlier ledger has, and return its new number."""
         number = len(self.proposals) + 1
-        note = row.proposal if row.arm is not None else self._noted(row, numbers, before)
+        note = row.proposal if row.arm is not None else self._renumbered(row, numbers, offset)
         self.proposals.append(row._replace(number=number, proposal_json=to_json(note)))
         return number
 
-    def _noted(self, row: ProposalRow, numbers: dict[int, int], before: int) -> dict[str, Any]:
-        """What a search remembers of a proposal, with the numbers that are right here."""
+    def _renumbered(self, row: ProposalRow, numbers: dict[int, int], offset: int) -> dict[str, Any]:
+        """Return a sampler's note of a proposal, with the numbers of the merged ledger."""
         note = dict(row.proposal)
         if note.get("parent") in numbers:
             note["parent"] = numbers[note["parent"]]
         if "asked" in note:
-            note["asked"] += before
-            self._asked = max(self._asked, note["asked"])
+            note["asked"] += offset
+            self._last_asked = max(self._last_asked, note["asked"])
         return note
 
-    def _take(self, row: TrialRow, folder: Path) -> None:
+    def _add_trial(self, row: TrialRow, folder: Path) -> None:
         if row.state == "running":
             row = row._replace(state="planned")
-        known = self.trials.get(row.key)
-        if known is None:
+        earlier = self.trials.get(row.key)
+        if earlier is None:
             self.trials[row.key] = row._replace(number=len(self.trials) + 1)
             self.owners[row.key] = folder
-            return
-        believed = self._believed(known, row, folder)
-        if believed is row:
-            self.trials[row.key] = row._replace(number=known.number, proposal=known.proposal)
+        elif self._preferred(earlier, row, folder) is row:
+            self.trials[row.key] = row._replace(number=earlier.number, proposal=earlier.proposal)
             self.owners[row.key] = folder
 
-    def _believed(self, known: TrialRow, other: TrialRow, folder: Path) -> TrialRow:
-        """Which of two rows of one trial is kept."""
-        if not (known.is_final and other.is_final):
-            return other if other.is_final else known
-        best = min(known, other, key=lambda row: (row.state != "done", row.finished or ""))
-        if _result(known) != _result(other):
-            kept = folder if best is other else self.owners[known.key]
+    def _preferred(self, earlier: TrialRow, other: TrialRow, folder: Path) -> TrialRow:
+        """Return the row to keep of one trial in two ledgers: finished, done, then earliest."""
+        if not (earlier.is_final and other.is_final):
+            return other if other.is_final else earlier
+        best = min(earlier, other, key=lambda row: (row.state != "done", row.finished or ""))
+        if _result(earlier) != _result(other):
+            owner = self.owners[earlier.key]
+            kept = folder if best is other else owner
             self.remarks.append(
-                f"trial {known.number} ({known.name or known.digest}, seed {known.seed}) ended "
-                f"differently in {self.owners[known.key]} ({_told(known)}) and in {folder} "
-                f"({_told(other)}): that of {kept} is kept"
+                f"trial {earlier.number} ({earlier.name or earlier.digest}, seed {earlier.seed}) "
+                f"has different results in {owner} ({_result_text(earlier)}) and in {folder} "
+                f"({_result_text(other)}); the result of {kept} is kept"
             )
         return best
 
     def imported_trials(self) -> Iterator[ImportedTrial]:
-        """Every trial with its curve and its learned ratios."""
+        """Yield every trial with its curve and its learned ratios."""
         for folder in dict.fromkeys(self.owners.values()):
             with Ledger.open(folder) as ledger:
                 for key, row in self.trials.items():
@@ -111,11 +110,11 @@ class LedgerMerge:
                         yield ImportedTrial(row, ledger.curve(key), ledger.ratios(key))
 
 
-def write_merged(join: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
-    """Writes what was joined as a study in `out`; its ledger comes last, as a whole.
+def write_merged(merged: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
+    """Write the merged study into `out`: weights and checkpoints first, then the ledger atomically.
 
     Raises:
-        UserError: there is a ledger in `out` already.
+        UserError: `out` holds a ledger already.
         MachineError: the disk is full or cannot be written, or a ledger is damaged.
     """
     path, draft = out / LEDGER_FILE, temporary_path(out / "merge")
@@ -125,18 +124,18 @@ def write_merged(join: LedgerMerge, meta: Mapping[str, str], out: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         try:
             with Ledger.create(draft, meta) as ledger:
-                ledger.import_rows(
-                    join.proposals, join.imported_trials(), join.measurements.values()
-                )
-            for key, row in join.trials.items():
-                _copy(weights_path if row.is_final else checkpoint_path, key, join.owners[key], out)
+                trials = merged.imported_trials()
+                ledger.import_rows(merged.proposals, trials, merged.measurements.values())
+            for key, row in merged.trials.items():
+                place = weights_path if row.is_final else checkpoint_path
+                _copy(place, key, merged.owners[key], out)
             (draft / LEDGER_FILE).replace(path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def _copy(place: Callable[[Path, str], Path], key: str, folder: Path, out: Path) -> None:
-    """Copies what a trial has left, where it has left anything."""
+    """Copy a trial's weights or checkpoint, if there are any."""
     source, target = place(folder, key), place(out, key)
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +147,7 @@ def _result(row: TrialRow) -> tuple[Any, ...]:
     return row.state, row.metrics, row.cost
 
 
-def _told(row: TrialRow) -> str:
+def _result_text(row: TrialRow) -> str:
     if row.state != "done":
         return f"{row.state}: {row.reason}"
     return ", ".join(f"{name} {value:.6g}" for name, value in row.metrics.items())

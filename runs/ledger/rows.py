@@ -1,8 +1,7 @@
-"""Rows of the ledger: what its tables hold, as plain values and as sealed columns of SQLite.
+"""Rows of the ledger's tables as plain values, and their conversion to SQLite columns.
 
-Every row carries a seal, the CRC-32 of its columns. A reader compares it with what it reads, so a
-damaged figure is told and never used. Rows are read by pydantic's parser, several times as fast as
-Python's: a long search has a hundred thousand.
+Every row carries the CRC-32 of its columns, so that a damaged value is detected and never used.
+JSON is read by pydantic's parser, which is several times as fast as Python's.
 """
 
 import json
@@ -16,25 +15,25 @@ from partialnas.runs.records.record import RatioEpoch, TrialState
 from partialnas.runs.system.environment import utc_now
 
 FINAL_STATES: frozenset[TrialState] = frozenset({"done", "early", "failed", "timeout"})
-"""States that a trial never leaves."""
+"""States in which a trial has ended for good."""
 
 SEPARATOR = "\x1f"
-"""Stands between the columns that a seal is of."""
+"""Separator of the columns in the text that a checksum is computed from."""
 
 TRIAL_STATES: tuple[TrialState, ...] = ("planned", "running", "done", "early", "failed", "timeout")
 """All states, in the order of a trial's life."""
 
 
 class ProposalRow(NamedTuple):
-    """One answer of the source.
+    """One proposal of a sampler or an ablation design.
 
     Attributes:
-        number: 1 for the first answer, without gaps.
-        arm: of an ablation; None in a search.
-        digest: of the network proposed.
-        subject_json: what `subject` is read from, when it is asked for: most never are.
-        proposal_json: what `proposal` is read from.
-        created: when, ISO 8601 in UTC.
+        number: number from 1, without gaps.
+        arm: name of the arm, or None for a network proposed by a search.
+        digest: digest of the proposed network.
+        subject_json: text that `subject` is parsed from on demand.
+        proposal_json: text that `proposal` is parsed from on demand.
+        created: time of the proposal, ISO 8601 in UTC.
     """
 
     number: int
@@ -51,12 +50,12 @@ class ProposalRow(NamedTuple):
 
     @property
     def proposal(self) -> Any:
-        """Plain data that the source is rebuilt from."""
+        """Plain data that the sampler is rebuilt from."""
         return from_json(self.proposal_json)
 
 
 class ProposalKey(NamedTuple):
-    """A proposal without the network; see `ProposalRow`."""
+    """A proposal without its network; see `ProposalRow`."""
 
     number: int
     arm: str | None
@@ -65,31 +64,31 @@ class ProposalKey(NamedTuple):
 
     @property
     def proposal(self) -> Any:
-        """Plain data that the source is rebuilt from."""
+        """Plain data that the sampler is rebuilt from."""
         return from_json(self.proposal_json)
 
 
 class TrialRow(NamedTuple):
-    """What is known of one trial.
+    """One trial.
 
     Attributes:
-        number: names the trial, as in `results/mine:7`.
-        key: of the trial.
-        proposal: number of the proposal that first asked for it.
-        digest: of the network.
-        name: of the network.
-        seed: of weights, data order and augmentation.
+        number: number that names the trial, as in `results/mine:7`.
+        key: identity of the trial.
+        proposal: number of the first proposal that requested it.
+        digest: digest of the network.
+        name: name of the network.
+        seed: seed of weights, data order and augmentation.
         fidelity: epochs.
-        state: of the trial.
-        reason: why it ended early, failed or ran out of time.
-        attempts: how often it was started.
-        metrics: accuracies in percent, negative log-likelihoods in nats; empty before the end.
+        state: state of the trial.
+        reason: why it stopped early, failed or timed out.
+        attempts: number of starts.
+        metrics: accuracies in percent, negative log-likelihoods in nats; empty until it ends.
         cost: params, macs, macs_core, activations.
-        seconds: that the last attempt took.
-        device: that it ran on.
+        seconds: duration of the last attempt.
+        device: device that it ran on.
         environment: machine, library versions and code.
-        created: when it was planned, ISO 8601 in UTC.
-        finished: when its record came.
+        created: time of planning, ISO 8601 in UTC.
+        finished: time of the record, or None until the trial ends.
     """
 
     number: int
@@ -112,19 +111,19 @@ class TrialRow(NamedTuple):
 
     @property
     def is_final(self) -> bool:
-        """Whether the trial has its record."""
+        """Whether the trial has ended for good."""
         return self.state in FINAL_STATES
 
 
 class TrialResult(NamedTuple):
-    """What came of a trial, as far as a search goes on from it; see `TrialRow`.
+    """Result of a trial, as a search needs it; see `TrialRow`.
 
     Attributes:
-        key: of the trial.
-        proposal: number of the proposal that first asked for it.
-        seed: of weights, data order and augmentation.
-        state: of the trial.
-        results: its metrics and cost.
+        key: identity of the trial.
+        proposal: number of the first proposal that requested it.
+        seed: seed of weights, data order and augmentation.
+        state: state of the trial.
+        results: metrics and cost.
     """
 
     key: str
@@ -135,12 +134,12 @@ class TrialResult(NamedTuple):
 
 
 class RatioWarning(NamedTuple):
-    """A sign of failure that a trial with learned ratios met.
+    """A failure sign of a trial with learned ratios.
 
     Attributes:
-        key: of the trial.
-        epoch: in which it was seen, from 1.
-        message: what was seen.
+        key: identity of the trial.
+        epoch: epoch of the warning, from 1.
+        message: text of the warning.
     """
 
     key: str
@@ -149,12 +148,12 @@ class RatioWarning(NamedTuple):
 
 
 class ImportedTrial(NamedTuple):
-    """A trial as another ledger knows it, with all that belongs to it.
+    """A trial of another ledger.
 
     Attributes:
-        row: of the trial.
-        curve: one row an epoch.
-        ratios: what it learned of its ratios, epoch by epoch.
+        row: row of the trial.
+        curve: one row per epoch.
+        ratios: learned ratios by epoch.
     """
 
     row: TrialRow
@@ -163,13 +162,13 @@ class ImportedTrial(NamedTuple):
 
 
 class UsageRow(NamedTuple):
-    """What some of a study's trials or measurements have taken together.
+    """Total time of a group of trials or measurements.
 
     Attributes:
-        kind: the state that the trials ended in, or `measuring`.
+        kind: final state of the trials, or `measuring`.
         on_gpu: whether they ran on a GPU.
-        cores: of their machine; None where the record does not tell.
-        seconds: all of theirs; None where none of the records tells.
+        cores: CPU cores of the machine, or None if not recorded.
+        seconds: total duration, or None if not recorded.
     """
 
     kind: str
@@ -182,10 +181,10 @@ class EnvironmentTrials(NamedTuple):
     """The trials that ran in one environment.
 
     Attributes:
-        environment: machine and versions; empty of trials that have not ended.
-        trials: how many.
-        first: when the first of them was planned, ISO 8601 in UTC.
-        last: when the last record of theirs came; None before the first.
+        environment: machine and versions; empty for trials that have not ended.
+        trials: number of trials.
+        first: time when the first of them was planned, ISO 8601 in UTC.
+        last: time of the last record, or None before the first.
     """
 
     environment: dict[str, str | int]
@@ -197,7 +196,7 @@ class EnvironmentTrials(NamedTuple):
 def planned_row(
     number: int, key: str, proposal: int, digest: str, name: str, seed: int, fidelity: int
 ) -> TrialRow:
-    """A trial that nothing is known of yet but what it is."""
+    """Return the row of a planned trial."""
     return TrialRow(
         number=number,
         key=key,
@@ -220,29 +219,29 @@ def planned_row(
 
 
 def checksum(columns: Sequence[object]) -> int:
-    """The CRC-32 of a row's columns: any single damaged byte changes it."""
+    """Return the CRC-32 of a row's columns."""
     return zlib.crc32(SEPARATOR.join(map(str, columns)).encode())
 
 
 def to_json(data: Any) -> str:
-    """Compact JSON that every reader takes."""
+    """Return compact, strictly valid JSON."""
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def trial_columns(row: TrialRow) -> tuple[object, ...]:
-    """The columns of a trial."""
+    """Return the SQLite columns of a trial."""
     plain = {"metrics": row.metrics, "cost": row.cost, "environment": row.environment}
     return tuple((row._asdict() | {name: to_json(data) for name, data in plain.items()}).values())
 
 
 def trial_rows(rows: Iterable[Sequence[Any]]) -> list[TrialRow]:
-    """Trials from their columns; those of one environment share it."""
+    """Return trials from their SQLite columns; equal environments share one dictionary."""
     environments: dict[str, dict[str, str | int]] = {}
-    found = []
+    trials = []
     for columns in rows:
-        *before, metrics, cost, seconds, device, told, created, finished = columns
-        if told not in environments:
-            environments[told] = from_json(told)
-        plain = (from_json(metrics), from_json(cost), seconds, device, environments[told])
-        found.append(TrialRow._make((*before, *plain, created, finished)))
-    return found
+        *before, metrics, cost, seconds, device, text, created, finished = columns
+        if text not in environments:
+            environments[text] = from_json(text)
+        plain = (from_json(metrics), from_json(cost), seconds, device, environments[text])
+        trials.append(TrialRow._make((*before, *plain, created, finished)))
+    return trials

@@ -1,4 +1,4 @@
-"""The ledger's tables in SQL: columns, schema, and how sealed rows are read and written."""
+"""SQL schema of the ledger, and rows with checksums: reading, writing, upgrading."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,15 @@ from zlib import crc32
 from partialnas.runs.ledger.rows import FINAL_STATES, SEPARATOR, TRIAL_STATES, checksum
 
 SCHEMA_VERSION = 3
+"""Schema that this version of partialnas writes, and the newest that it reads."""
 
-APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header: whose database it is
+SCHEMA_RELEASE = "0.1.0"
+"""First release of partialnas with this schema. Change both constants together."""
+
+REQUIRED_RELEASE = "required_partialnas"
+"""Metadata key of the first release that reads an upgraded ledger."""
+
+APPLICATION_ID = 0x504E4153  # "PNAS" in the file's header
 
 LEDGER_COLUMNS = {
     "meta": ("key", "value"),
@@ -28,7 +35,7 @@ LEDGER_COLUMNS = {
     ),
     "volumes": ("source", "first", "name", "data"),
 }
-"""Columns of each table, without the seal that ends every row."""
+"""Columns of each table, without the checksum (`seal`) that ends every row."""
 
 RATIOS = """
 CREATE TABLE ratios (
@@ -41,7 +48,7 @@ CREATE TABLE volumes (
     seal INTEGER NOT NULL, PRIMARY KEY (source, first, name));
 """
 ADDED_TABLES = {"ratios": (2, RATIOS), "volumes": (3, VOLUMES)}
-"""Tables that were not there from the first: the schema that brought each, and how it is made."""
+"""Tables added after schema 1: the schema that introduced each, and its SQL."""
 
 SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
@@ -74,18 +81,18 @@ USAGE_QUERY = f"""
 SELECT state, device LIKE 'cuda%', json_extract(environment, '$.cores'), sum(seconds)
 FROM trials WHERE state IN {tuple(sorted(FINAL_STATES))} GROUP BY 1, 2, 3;
 """
-"""Sums the seconds of what is finished, by what decides how large a share of a device it had."""
+"""Seconds of finished trials, summed by what decides their share of a device."""
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, *, synced: bool) -> Iterator[None]:
-    """All or nothing: what is written inside is kept as a whole at the end, or was never there.
+    """Commit all statements of the block, or none of them.
 
     Args:
-        connection: that may write.
-        synced: whether the disk confirms it, with all that was written before. Without, the death
-            of any process loses nothing, and the loss of power at most what came since the disk
-            last confirmed.
+        connection: connection that may write.
+        synced: whether to wait until the disk has confirmed this and all earlier commits. Without
+            it no commit is lost when a process dies; a power failure may lose the commits since
+            the last confirmed one.
     """
     connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
     connection.execute("BEGIN IMMEDIATE")
@@ -99,46 +106,51 @@ def transaction(connection: sqlite3.Connection, *, synced: bool) -> Iterator[Non
 
 
 def write_row(connection: sqlite3.Connection, table: str, columns: Sequence[object]) -> None:
-    """Writes one sealed row, in place of the one with the same key if there is one."""
+    """Write one row with its checksum; replace the row with the same key."""
     marks = ", ".join("?" * (len(columns) + 1))
     connection.execute(f"REPLACE INTO {table} VALUES ({marks})", (*columns, checksum(columns)))
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """The schema of a ledger."""
+    """Return the schema version of a ledger."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def read_rows(
     connection: sqlite3.Connection, table: str, where: str = "", *parameters: object
 ) -> list[tuple[Any, ...]]:
-    """The columns of the rows that `where` selects, each row compared with its seal.
+    """Return the columns of the rows that `where` selects, after verifying their checksums.
 
-    There are none where the ledger is older than the table.
+    Returns no rows if the ledger's schema is older than the table.
+
+    Raises:
+        sqlite3.DatabaseError: a row differs from its checksum; `sqlite_errorname` is
+            `SQLITE_CORRUPT`, as for a damaged page.
     """
     if table in ADDED_TABLES and schema_version(connection) < ADDED_TABLES[table][0]:
         return []
     names = LEDGER_COLUMNS[table]
     query = f"SELECT {', '.join(names)}, seal FROM {table} {where}"
     rows: list[tuple[Any, ...]] = connection.execute(query, parameters).fetchall()
-    # what `seal` puts together, for a hundred thousand rows in less time; the seal is left out
-    sealed = SEPARATOR.join(["%s"] * len(names)) + "%.0s"
+    # same text as in `checksum`, but faster for many rows; %.0s skips the checksum itself
+    template = SEPARATOR.join(["%s"] * len(names)) + "%.0s"
     for row in rows:
-        if crc32((sealed % row).encode()) != row[-1]:
-            error = sqlite3.DatabaseError(f"row {row[0]} of {table} differs from its seal")
-            error.sqlite_errorname = "SQLITE_CORRUPT"  # what SQLite says of a damaged page
+        if crc32((template % row).encode()) != row[-1]:
+            error = sqlite3.DatabaseError(f"row {row[0]} of {table} does not match its checksum")
+            error.sqlite_errorname = "SQLITE_CORRUPT"
             raise error
     return [row[:-1] for row in rows]
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """Has it written ahead, and brought up to this schema as a whole or not at all."""
+    """Switch to write-ahead logging and upgrade an older schema in one transaction."""
     connection.execute("PRAGMA journal_mode = WAL")
     before = schema_version(connection)
     if before == SCHEMA_VERSION:
         return
     with transaction(connection, synced=True):
-        for since, made in ADDED_TABLES.values():
-            if before < since:
-                connection.execute(made)
+        for introduced, sql in ADDED_TABLES.values():
+            if before < introduced:
+                connection.execute(sql)
+        write_row(connection, "meta", (REQUIRED_RELEASE, SCHEMA_RELEASE))
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,9 +1,8 @@
-"""What a study has spent: hours by what became of them, and device-hours. Takes no torch.
+"""Compute that a study has used: hours by kind, and device-hours.
 
-One device-hour is one device for an hour: a whole GPU, or all cores of a machine. A trial on a GPU
-has the share `executor.gpus_per_trial` of one, on a CPU as many cores as `recipe.threads`; a
-measurement has the share of the worker that takes it. What was lost with an interrupted sitting
-counts only as far as a trial went on from it.
+One device-hour is one hour of a whole GPU, or of all cores of a machine. A trial uses the share
+`executor.gpus_per_trial` of a GPU, or `recipe.threads` cores of a CPU; a measurement uses the share
+of its worker. Time lost with an interrupted session counts only as far as a trial resumed from it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,18 +13,25 @@ from partialnas.runs.ledger.rows import UsageRow
 from partialnas.runs.system.environment import environment
 
 USAGE_KINDS = ("done", "early", "failed", "timeout", "measuring")
-"""What hours go to: trials by the state that they ended in, and measuring."""
+"""Kinds of use: final states of trials, and measuring."""
 
+_LABELS = {
+    "done": "training",
+    "early": "in trials stopped early",
+    "failed": "in failed trials",
+    "timeout": "in trials that timed out",
+    "measuring": "measuring",
+}
 _SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True)
 class DeviceShare:
-    """The share of a device that one worker of a study has.
+    """Share of a device that one worker of a study uses.
 
     Attributes:
-        gpus: of one GPU, or several.
-        threads: cores, on a CPU.
+        gpus: GPUs per worker, a fraction or a number of them.
+        threads: CPU cores per worker.
     """
 
     gpus: float = 1.0
@@ -33,55 +39,66 @@ class DeviceShare:
 
     @classmethod
     def from_study(cls, frozen: Mapping[str, Any]) -> "DeviceShare":
-        """Those of a study, as its ledger keeps it."""
+        """Return the share that the settings of a frozen study state."""
         executor, recipe = frozen.get("executor", {}), frozen.get("recipe", {})
         return cls(executor.get("gpus_per_trial", 1.0), recipe.get("threads", 1))
 
     def share(self, *, on_gpu: bool, cores: int | None = None) -> float:
-        """Of the device that a worker runs on; of this machine where no cores are told."""
+        """Return the share of one device.
+
+        Args:
+            on_gpu: whether the worker runs on a GPU.
+            cores: CPU cores of its machine; those of this machine by default.
+        """
         if on_gpu:
             return self.gpus
         return min(1.0, self.threads / (cores or int(environment()["cores"])))
 
     def device_hours(self, seconds: float, *, on_gpu: bool, cores: int | None) -> float:
-        """What a worker that was busy for so many seconds has spent."""
+        """Return the device-hours of a worker that was busy for `seconds`."""
         return seconds / _SECONDS_PER_HOUR * self.share(on_gpu=on_gpu, cores=cores)
 
 
 @dataclass(frozen=True)
 class ComputeUsage:
-    """What a study has spent in all its sittings.
+    """Compute that a study has used in all its sessions.
 
     Attributes:
-        hours: that workers were busy, by kind (see `USAGE_KINDS`); kinds without any are left out.
-        device_hours: all of them, each times the share of a device that it had.
+        hours: hours that workers were busy, by kind (see `USAGE_KINDS`); kinds without any are
+            left out.
+        device_hours: their sum, weighted by the share of a device.
     """
 
     hours: Mapping[str, float]
     device_hours: float
 
-    def summary(self) -> str:
-        """One line for a reader."""
-        parts = [f"{kind} {format_duration(hours)}" for kind, hours in self.hours.items()]
-        return f"spent: {', '.join(parts)}; {self.device_hours:.3g} device-hours"
+    def summary(self, limit: float | None = None) -> str:
+        """Return one line such as `compute: 83 s training, 30 s measuring (0.016 device-hours)`.
+
+        Args:
+            limit: the budget in device-hours, if there is one.
+        """
+        parts = [f"{format_duration(hours)} {_LABELS[kind]}" for kind, hours in self.hours.items()]
+        total = f"{self.device_hours:.3g}" + ("" if limit is None else f" of {limit:g}")
+        return f"compute: {', '.join(parts) or 'none'} ({total} device-hours)"
 
 
-def compute_usage(work: Iterable[UsageRow], shares: DeviceShare) -> ComputeUsage:
-    """The sum of a ledger's work (see `Ledger.work`)."""
+def compute_usage(rows: Iterable[UsageRow], shares: DeviceShare) -> ComputeUsage:
+    """Return the sum of a ledger's usage (see `LedgerReader.usage_rows`)."""
     hours: dict[str, float] = {}
     device_hours = 0.0
-    for each in work:
-        seconds = each.seconds or 0.0
-        hours[each.kind] = hours.get(each.kind, 0.0) + seconds / _SECONDS_PER_HOUR
-        on_gpu = bool(each.on_gpu)
-        device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=each.cores)
+    for row in rows:
+        seconds = row.seconds or 0.0
+        hours[row.kind] = hours.get(row.kind, 0.0) + seconds / _SECONDS_PER_HOUR
+        on_gpu = bool(row.on_gpu)
+        device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=row.cores)
     return ComputeUsage(
         {kind: hours[kind] for kind in USAGE_KINDS if hours.get(kind)}, device_hours
     )
 
 
 def format_duration(hours: float) -> str:
-    """A time as a reader likes it: `43 s`, `12.5 min`, `3.1 h`."""
+    """Return a duration such as `43 s`, `12.5 min` or `3.1 h`."""
     seconds = hours * _SECONDS_PER_HOUR
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"

@@ -40,7 +40,7 @@ def _facts() -> dict[str, str | int]:
         "processor": _processor(Path("/proc/cpuinfo")),
         "cores": len(available_cores()),
     }
-    facts |= {library: _version(library) for library in _LIBRARIES}
+    facts |= {library: package_version(library) for library in _LIBRARIES}
     facts["code"] = code_version(Path(__file__).resolve().parents[2])
     gpus = _gpus()
     return facts | {"gpus": gpus} if gpus else facts
@@ -52,10 +52,10 @@ def code_version(root: Path) -> str:
         commit = command_output("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
         if commit:
             return commit
-    return _version("partialnas")
+    return package_version("partialnas")
 
 
-def _version(library: str) -> str:
+def package_version(library: str) -> str:
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:

@@ -17,7 +17,7 @@ from partialnas.search.study.study_file import to_yaml
 from partialnas.space.errors import UserError
 
 _JOINED = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
-_FREE = ("environment", "task")
+_FREE = ("environment", "task", "required_partialnas")
 
 
 def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:

@@ -32,7 +32,7 @@ def small() -> Iterator[None]:
     """Volumes of four rows, so that few rows make several."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(volumes, "VOLUME_SIZE", 4)
-        patch.setattr(volumes, "_FEW", 2)
+        patch.setattr(volumes, "_MAX_DISTINCT", 2)
         yield
 
 
@@ -147,7 +147,9 @@ def test_a_damaged_volume_is_told(folder: Path) -> None:
         other.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
     with Ledger.open(folder) as ledger:
         assert ledger.proposal_keys()
-        with pytest.raises(MachineError, match=r"row trials of volumes differs .*newest copy"):
+        with pytest.raises(
+            MachineError, match=r"row trials of volumes does not match .*newest intact copy"
+        ):
             ledger.trial_results()
 
 

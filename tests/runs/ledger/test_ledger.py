@@ -1,6 +1,7 @@
 """The ledger: what it keeps, for whom."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import checksum
+from partialnas.runs.ledger.schema import SCHEMA_RELEASE
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.space.errors import UserError
+from partialnas.space.errors import MachineError, UserError
 
 META = {"study": "tiny", "frozen": "{}"}
 CURVE = tuple({"epoch": float(e), "lr": 0.1, "val_nll": 1 / e} for e in (1, 2, 3))
@@ -127,9 +129,9 @@ def test_a_key_has_one_record_for_good(ledger: Ledger) -> None:
     (key,) = propose(ledger, "a")
     ledger.finish(record(key, state="timeout", reason="no result after 4 s", curve=()))
     before = ledger.trials()
-    with pytest.raises(ValueError, match="timeout for good"):
+    with pytest.raises(ValueError, match="is already timeout"):
         ledger.finish(record(key))
-    with pytest.raises(ValueError, match="timeout for good"):
+    with pytest.raises(ValueError, match="is already timeout"):
         ledger.start(key)
     assert ledger.trials() == before
     assert ledger.curve(key) == []
@@ -263,6 +265,35 @@ def test_a_ledger_from_before_learned_ratios_learns_to_hold_them(
     assert schema(path) == (3, 2)
     Ledger.open(tmp_path, write=True).close()
     assert schema(path) == (3, 2)
+
+
+def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_path: Path) -> None:
+    path = aged(ledger)
+    shutil.rmtree(tmp_path / "backups")
+    with Ledger.open(tmp_path) as reader:
+        before = reader.trials()
+    with Ledger.open(tmp_path, write=True) as upgraded:
+        assert upgraded.meta == META | {"required_partialnas": SCHEMA_RELEASE}
+    copy = tmp_path / "backups" / "ledger.schema1.sqlite"
+    assert [*copy.parent.iterdir()] == [copy]
+    assert (schema(copy), schema(path)) == ((1, 0), (3, 2))
+    for _ in range(3):  # later copies do not replace it
+        with Ledger.open(tmp_path, write=True) as again:
+            again.update_meta({"study": "tiny"})
+    assert copy.is_file()
+    shutil.copyfile(copy, path)
+    with Ledger.open(tmp_path) as restored:
+        assert restored.trials() == before
+
+
+def test_a_ledger_that_cannot_be_copied_is_not_upgraded(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = aged(ledger)
+    monkeypatch.setattr("partialnas.runs.ledger.backup.is_good", lambda _: False)
+    with pytest.raises(MachineError, match="cannot be copied before the upgrade from schema 1 to"):
+        Ledger.open(tmp_path, write=True)
+    assert schema(path) == (1, 0)
 
 
 _DIES_UPGRADING = """

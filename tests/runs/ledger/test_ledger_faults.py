@@ -95,17 +95,36 @@ def test_a_newer_schema_is_refused(ledger: Ledger, tmp_path: Path, write: bool) 
     ledger.close()
     with sqlite3.connect(ledger.path) as other:
         other.execute("PRAGMA user_version = 4")
-    with pytest.raises(UserError, match=r"newer partialnas \(schema 4; .* up to 3\); update"):
+    with pytest.raises(UserError, match=r"newer partialnas \(schema 4; .* schema 3\); update"):
         Ledger.open(tmp_path, write=write)
+
+
+def test_a_newer_schema_is_refused_with_the_release_that_reads_it(tmp_path: Path) -> None:
+    created = {"environment": json.dumps({"partialnas": "0.8"})}
+    for name, meta, release in (
+        ("created", created, "0.8"),
+        ("upgraded", created | {"required_partialnas": "0.9"}, "0.9"),
+    ):
+        Ledger.create(tmp_path / name, meta).close()
+        with sqlite3.connect(tmp_path / name / "ledger.sqlite") as other:
+            other.execute("PRAGMA user_version = 4")
+        with pytest.raises(UserError, match=rf"install partialnas {release} or newer to open it"):
+            Ledger.open(tmp_path / name)
+    with sqlite3.connect(tmp_path / "created" / "ledger.sqlite") as other:
+        other.execute("DROP TABLE meta")
+    with pytest.raises(UserError, match="update partialnas to open it"):
+        Ledger.open(tmp_path / "created")
 
 
 def test_a_truncated_file_is_told(ledger: Ledger, tmp_path: Path) -> None:
     path = _filled(ledger)
     _truncate(path)
-    with pytest.raises(MachineError, match=r"is damaged .* in order is .*/backups/ledger-1.sqlite"):
+    with pytest.raises(
+        MachineError, match=r"is damaged .* newest intact copy: cp .*/backups/ledger-1.sqlite"
+    ):
         Ledger.open(tmp_path, write=True)
     shutil.rmtree(tmp_path / "backups")
-    with pytest.raises(MachineError, match=r"is damaged .*; put a copy in its place"):
+    with pytest.raises(MachineError, match=r"is damaged .*; restore it from a copy"):
         Ledger.open(tmp_path, write=True)
 
 
@@ -124,7 +143,7 @@ def test_the_newest_copy_in_order_takes_the_place_of_a_damaged_ledger(
         finish_one(again)
     _truncate(tmp_path / "backups" / "ledger-2.sqlite")
     _truncate(path)
-    with pytest.raises(MachineError, match=r"backups/ledger-1.sqlite: put it in the ledger's pl"):
+    with pytest.raises(MachineError, match=r"cp .*/backups/ledger-1.sqlite .*/ledger.sqlite"):
         Ledger.open(tmp_path, write=True)
     shutil.copy(tmp_path / "backups" / "ledger-1.sqlite", path)
     with Ledger.open(tmp_path, write=True) as again:
@@ -154,7 +173,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
 ) -> None:
     _filled(ledger).unlink()
     for attempt in (Ledger.open, partial(Ledger.create, meta={})):
-        with pytest.raises(MachineError, match=r"is gone; .*/backups/ledger-1.sqlite"):
+        with pytest.raises(MachineError, match=r"is missing; .*/backups/ledger-1.sqlite"):
             attempt(tmp_path)
 
 
@@ -185,7 +204,9 @@ def test_nothing_is_written_before_the_file_is_found_in_order(
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("DELETE FROM proposals WHERE number = 30")
     before = path.read_bytes()
-    orphaned = partial(pytest.raises, MachineError, match="orphaned row of trials.*newest copy")
+    orphaned = partial(
+        pytest.raises, MachineError, match="orphaned row of trials.*newest intact copy"
+    )
     with orphaned():
         Ledger.open(tmp_path, write=True)
     found = Ledger.open(tmp_path, write=True, wait=False)

@@ -15,7 +15,10 @@ def test_trials_are_counted_by_environment_the_most_frequent_first(tmp_path: Pat
             environment = {"torch": torch}
             ended = {"state": "done", "environment": environment}
             ledger.finish(Record(key=keys[seed], seed=seed, **facts, **ended))
-        ran, finished = ledger.environments(), [row.finished for row in ledger.trials() if row.finished]
+        ran, finished = (
+            ledger.environments(),
+            [row.finished for row in ledger.trials() if row.finished],
+        )
     assert [(each.environment, each.trials) for each in ran[:1]] == [({"torch": "2.10"}, 2)]
     assert {each.trials for each in ran if each.environment != {"torch": "2.10"}} == {1}
     assert max(each.last for each in ran if each.last) == max(finished)

@@ -189,7 +189,7 @@ def test_two_records_of_one_trial_leave_one_and_a_remark_where_they_differ(
         assert found.trials() == source.trials()
     assert weights_path(tmp_path / "out", "a-0").read_text() == kept
     assert len(join.remarks) == said
-    assert all(f"that of {tmp_path / kept} is kept" in remark for remark in join.remarks)
+    assert all(f"the result of {tmp_path / kept} is kept" in remark for remark in join.remarks)
 
 
 def test_checkpoints_of_unfinished_trials_come_along(tmp_path: Path) -> None:
