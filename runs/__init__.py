@@ -23,7 +23,7 @@ _MODULES = {
     "RecordedStudy": "partialnas.runs.ledger.study_meta",
     "Task": "partialnas.runs.datasets.task",
     "TimmModel": "partialnas.runs.records.subject",
-    "build_network": "partialnas.runs.records.subject",
+    "build_network": "partialnas.runs.training.build",
     "export_model": "partialnas.runs.export.export_model",
     "measure_many": "partialnas.runs.measure.measure",
     "parse_subject": "partialnas.runs.records.subject",
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from partialnas.runs.records.measurement import Measurement as Measurement
     from partialnas.runs.records.record import Record as Record
     from partialnas.runs.records.subject import TimmModel as TimmModel
-    from partialnas.runs.records.subject import build_network as build_network
     from partialnas.runs.records.subject import parse_subject as parse_subject
+    from partialnas.runs.training.build import build_network as build_network
     from partialnas.runs.training.context import Context as Context
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

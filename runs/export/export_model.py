@@ -22,9 +22,9 @@ from partialnas.runs.export.verification import (
     verify_outputs,
 )
 from partialnas.runs.export.verify_onnx import export_verified_onnx, missing_packages
-from partialnas.runs.records.subject import build_network
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import check_output_path, write_file
+from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.deploy.freeze import freeze, learned_sizes

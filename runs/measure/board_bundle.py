@@ -22,12 +22,8 @@ from partialnas.runs.measure import board_script as board
 from partialnas.runs.measure.prepared_model import convert_to_form
 from partialnas.runs.measure.remeasure import TrainedNetwork
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.subject import (
-    Subject,
-    build_network,
-    subject_digest,
-    subject_name,
-)
+from partialnas.runs.records.subject import Subject, subject_digest, subject_name
+from partialnas.runs.training.build import build_network
 from partialnas.space.deploy.onnx_export import export_onnx
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value, validate_as

@@ -7,15 +7,10 @@ from torch import nn
 
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
-from partialnas.runs.records.subject import (
-    Subject,
-    TimmModel,
-    build_network,
-    subject_digest,
-    subject_name,
-)
+from partialnas.runs.records.subject import Subject, TimmModel, subject_digest, subject_name
+from partialnas.runs.training.build import build_network
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.mac_budget import uniform_sizes
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.nn.network import Network
@@ -59,7 +54,7 @@ def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
     static = _static(subject, task)
     formula = None
     if isinstance(static, Architecture):
-        formula = cost(static, task.input_spec)
+        formula = compute_cost(static, task.input_spec)
     with torch.random.fork_rng(devices=[]):
         network = build_network(static, task).eval().requires_grad_(False)
         training = count_ops(network, task.input_spec)

@@ -17,7 +17,8 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.runs.measure.torch_compile import compile_forward
-from partialnas.runs.records.subject import Subject, build_network, subject_digest, subject_name
+from partialnas.runs.records.subject import Subject, subject_digest, subject_name
+from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
 from partialnas.space.errors import MachineError, UserError

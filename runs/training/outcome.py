@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record, TrialState
-from partialnas.runs.records.subject import Subject, subject_cost, subject_digest, subject_name
+from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment
+from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.space.errors import MachineError, UserError
 

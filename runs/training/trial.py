@@ -15,12 +15,12 @@ from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.ratio_learning.tracking import frozen_architecture
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
-from partialnas.runs.records.subject import build_network
 from partialnas.runs.system.device import is_out_of_memory, torch_device
 from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
 from partialnas.runs.system.seeding import derive_seed, seeded, torch_threads
+from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import (
     load_checkpoint,
     remove_checkpoint,

@@ -11,7 +11,8 @@ from typing import TypeVar
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.datasets.task import Task, resolve_task
-from partialnas.runs.records.subject import Subject, check_subject, parse_subject
+from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.runs.training.build import check_subject
 from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
 from partialnas.search.ablation.cost_matching import make_matcher

@@ -35,12 +35,12 @@ from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.records.subject import (
     Subject,
     TimmModel,
-    subject_cost,
     subject_data,
     subject_digest,
     subject_name,
 )
 from partialnas.runs.system.files import weights_path
+from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.checkpoint import load_weights, save_weights
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job

@@ -14,14 +14,12 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import (
     Subject,
     TimmModel,
-    build_network,
-    check_subject,
     parse_subject,
-    subject_cost,
     subject_data,
     subject_digest,
     subject_name,
 )
+from partialnas.runs.training.build import build_network, check_subject, subject_cost
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import preset

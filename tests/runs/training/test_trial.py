@@ -13,8 +13,9 @@ from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import CurveRow, Record
-from partialnas.runs.records.subject import Subject, TimmModel, subject_cost
+from partialnas.runs.records.subject import Subject, TimmModel
 from partialnas.runs.training import trial
+from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import evaluate
 from partialnas.runs.training.trial import run_job

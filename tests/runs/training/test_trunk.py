@@ -12,8 +12,8 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import Record
-from partialnas.runs.records.subject import subject_cost
 from partialnas.runs.training import trial
+from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.trial import run_job
 from partialnas.space.arch.plan import Plan

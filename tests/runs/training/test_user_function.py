@@ -8,7 +8,8 @@ import torch
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.subject import Subject, subject_cost
+from partialnas.runs.records.subject import Subject
+from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import run_function
 from partialnas.space.arch.plan import Plan
