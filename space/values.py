@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -27,10 +27,12 @@ class Value(BaseModel):
 
     Attributes:
         shorthands: keys accepted in plain data besides the fields, such as a preset's name.
+        identity_fields: fields that `identity_data` always includes, or None for all fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     shorthands: ClassVar[tuple[str, ...]] = ()
+    identity_fields: ClassVar[frozenset[str] | None] = None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some fields replaced and without cached properties."""
@@ -39,12 +41,55 @@ class Value(BaseModel):
             del copy.__dict__[cached]
         return copy
 
+    def identity_data(
+        self, *, exclude: Iterable[str] = (), by_alias: bool = False
+    ) -> dict[str, Any]:
+        """Return plain data for digests and comparisons.
+
+        A field outside `identity_fields`, of this value or of one inside it, is left out while it
+        has its default. So a field added to a class later changes no existing identity.
+
+        Args:
+            exclude: fields that are left out as well.
+            by_alias: whether keys are the fields' aliases.
+        """
+        left_out = {**self._added_defaults(), **dict.fromkeys(exclude, True)}
+        return self.model_dump(mode="json", by_alias=by_alias, exclude=left_out)
+
+    def _added_defaults(self) -> dict[Any, Any]:
+        """Return the fields that identities leave out, in the form of pydantic's `exclude`."""
+        fields = type(self).model_fields
+        original = fields.keys() if self.identity_fields is None else self.identity_fields
+        left_out: dict[Any, Any] = {}
+        for name, value in vars(self).items():
+            if name not in fields:  # a cached property
+                continue
+            if name not in original and value == fields[name].get_default(
+                call_default_factory=True
+            ):
+                left_out[name] = True
+            elif isinstance(value, _COMPOSITE) and (inner := _added_defaults_inside(value)):
+                left_out[name] = inner
+        return left_out
+
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         schema: CoreSchema = strict_numbers(handler(source))
         return schema
+
+
+_COMPOSITE = (Value, tuple, list, dict)
+
+
+def _added_defaults_inside(value: object) -> dict[Any, Any]:
+    """Return what identities leave out of a value, or of the values in a tuple or dictionary."""
+    if isinstance(value, Value):
+        return value._added_defaults()
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, tuple | list) else items
+    return {key: inner for key, item in items if (inner := _added_defaults_inside(item))}
 
 
 def parse_fraction(value: object) -> Fraction:

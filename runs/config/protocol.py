@@ -1,6 +1,6 @@
 """How a network is measured: form, precision, runtime, device."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,13 @@ class Protocol(Value):
             training (`after`). `auto` measures during only where the search must know.
         retries: how often a noisy or tainted measurement is tried again, at the end of a run.
     """
+
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("device", "threads", "batch_size", "precision", "form", "runtime"),
+            *("max_seconds", "target_half_width", "when", "retries"),
+        )
+    )
 
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     threads: int = Field(default=1, ge=1)

@@ -52,6 +52,14 @@ class Recipe(Value):
     """
 
     shorthands: ClassVar[tuple[str, ...]] = ("use",)
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("epochs", "data_share", "width_share", "batch_size", "optimizer", "lr"),
+            *("weight_decay", "schedule", "warmup", "warmup_steps", "cool_down"),
+            *("label_smoothing", "mixup", "cutmix", "shift", "flip", "drop_path", "dropout"),
+            *("precision", "ema", "clip_grad", "ratio_freeze", "threads", "keep_weights"),
+        )
+    )
 
     epochs: int = Field(default=4, ge=1, le=100_000)
     data_share: Share = Field(default=_WHOLE, gt=0, le=1)
@@ -96,7 +104,7 @@ class Recipe(Value):
         apart |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
         shares = {"data_share": self.data_share, "width_share": self.width_share}
         apart |= {name for name, share in shares.items() if share == _WHOLE}
-        return self.model_dump(mode="json", exclude=apart)
+        return self.identity_data(exclude=apart)
 
     def trunk_epochs(self, epochs: int) -> int:
         """Epochs at the start that a training of `epochs` shares with every longer one."""

@@ -1,7 +1,7 @@
 """Tasks: a data set at a resolution, described without loading it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
 
@@ -23,6 +23,10 @@ class Task(Value):
         classes: number of classes.
         content: digest of an image folder's file names and sizes; empty for published data sets.
     """
+
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        ("data", "resolution", "channels", "classes", "content")
+    )
 
     data: str
     resolution: int = Field(ge=1, le=4096)
@@ -47,7 +51,7 @@ class Task(Value):
 
     def identity(self) -> dict[str, Any]:
         """Return the plain data that results depend on; the path is not part of it."""
-        return {**self.model_dump(mode="json", exclude={"data"}), "data": self.kind}
+        return {**self.identity_data(exclude=("data",)), "data": self.kind}
 
 
 def resolve_task(data: str, resolution: int | None = None) -> Task:

@@ -118,7 +118,7 @@ def _longer_stage(
     words: str,
     condition: str,
 ) -> StudyStage:
-    recipe = longer.longer_recipe(study.recipe(condition)).model_dump(mode="json")
+    recipe = longer.longer_recipe(study.recipe(condition)).identity_data()
     name = study.longer_audit_name(recipe, condition)
     audits = [*study.longer_audit_stages]
     number = audits.index(name) if name in audits else len(audits)
@@ -146,7 +146,7 @@ def _repeats(
         recipe, task = _trained(study, fidelity, longer.condition)
         changes = {
             "name": fidelity.stage,
-            "recipe": _unkept(recipe).model_dump(mode="json"),
+            "recipe": _unkept(recipe).identity_data(),
             "seeds": _seeds(FIRST_REPEAT, number, how.repeats + seldom),
         }
         yield longer.model_copy(update=changes), task

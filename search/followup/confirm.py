@@ -55,7 +55,7 @@ def confirm(
     named = own if recipe is None else named_recipe(recipe, own)
     stage = StudyStage(
         name="confirm" if named == own else f"confirm-{recipe}",
-        recipe=named.model_dump(mode="json"),
+        recipe=named.identity_data(),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
         chosen=selection,
         origins={name: subject_digest(subject) for name, subject in chosen.items()},

@@ -154,7 +154,7 @@ def _curve(job: Job, seed: int, cost: Mapping[str, int]) -> tuple[dict[str, floa
     """Epoch by epoch towards what a network of this cost reaches, the less the more it costs."""
     chance = math.log(job.task.classes)
     network = _drawn(
-        "network", subject_digest(job.subject), digest(job.recipe.model_dump(mode="json"))
+        "network", subject_digest(job.subject), digest(job.recipe.identity_data())
     )
     noise = _drawn("seed", job.trial_keys[seed])
     share = 0.05 + 0.35 * (1 + cost["macs"] / 1e5) ** -0.25 + 0.015 * network

@@ -1,7 +1,7 @@
 """Sections of a study file: task, search, budget, executor and seed rule."""
 
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,8 @@ class TaskSpec(Value):
         data: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH` or `folder:PATH`.
         resolution: side in pixels that images are resized to; default: the data set's own.
     """
+
+    identity_fields: ClassVar[frozenset[str]] = frozenset(("data", "resolution"))
 
     data: str = "mnist5k"
     resolution: int | None = Field(default=None, ge=1)
@@ -58,6 +60,10 @@ class SearchSpec(Value):
             in epochs only, else `restart`.
     """
 
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        ("sampler", "seed", "population", "tournament", "rungs", "promote", "scheme")
+    )
+
     sampler: str = "hybrid"
     seed: int = Field(default=0, ge=0)
     population: int = Field(default=16, ge=2)
@@ -81,9 +87,9 @@ class SearchSpec(Value):
         for number, rung in enumerate(rungs, start=1):
             for key in rung:
                 if key not in FIDELITIES:
+                    choices = ", ".join(FIDELITIES)
                     raise ValueError(
-                        f"rung {number}: unknown key {key!r}; expected one of "
-                        f"{', '.join(FIDELITIES)}"
+                        f"rung {number}: unknown key {key!r}; expected one of {choices}"
                     )
         return rungs
 
@@ -141,7 +147,7 @@ class ExecutorSpec(Value):
     """
 
     kind: Literal["ray", "in-process"] = "ray"
-    workers: int | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_trial: float = Field(default=1.0, gt=0, le=8)
     time_limit_s: float | None = Field(default=None, gt=0)
@@ -152,18 +158,8 @@ class ExecutorSpec(Value):
     @model_validator(mode="after")
     def _check_isolate(self) -> Self:
         if self.isolate and self.kind != "ray":
-            raise ValueError(
-                "isolate: in-process runs all trials in one process; set isolate: false or "
-                "kind: ray"
-            )
+            raise ValueError("isolate: in-process has a single process; set kind: ray")
         return self
-
-    @field_validator("workers")
-    @classmethod
-    def _check_workers(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"expected auto or at least 1, got {value}")
-        return value
 
 
 class SeedRule(Value):

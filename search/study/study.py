@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -102,6 +102,14 @@ class Study(Value):
         quick: settings that `--quick` applies, with dotted keys.
     """
 
+    identity_fields: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("schema_version", "study", "question", "task", "base", "space", "recipe", "seeds"),
+            *("ablation", "search", "arms", "conditions", "objectives", "limits"),
+            *("reference_point", "measure", "reference", "budget", "executor", "trial", "quick"),
+        )
+    )
+
     schema_version: Literal[1] = Field(default=1, alias="schema")
     study: str
     question: str = ""
@@ -185,9 +193,7 @@ class Study(Value):
         if self.search is None and not self.arms and self.ablation is None:
             raise ValueError("nothing to run: add `search`, `ablation` or `arms` to the study")
         if self.search is not None and self.ablation is not None:
-            raise ValueError(
-                "ablation: cannot be combined with `search`; write two studies instead"
-            )
+            raise ValueError("ablation: cannot be combined with `search`; write two studies")
         if self.search is not None and (self.space is None or not self.space.axes):
             raise ValueError("search: needs at least one axis under `space.axes`")
         if self.search is not None and self.budget == Budget():
@@ -197,15 +203,12 @@ class Study(Value):
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:
         if self.recipe.width_share != 1:
-            raise ValueError(
-                "recipe: width_share is only allowed in search.rungs, because it changes the "
-                "networks"
-            )
+            raise ValueError("recipe: width_share is only allowed in search.rungs")
         if self.search is not None and self.search.rungs:
-            messages = rung_errors(
-                self.search, self.recipe, self.task, has_user_function=self.trial is not None
-            )
-            if messages:
+            has_function = self.trial is not None
+            if messages := rung_errors(
+                self.search, self.recipe, self.task, has_user_function=has_function
+            ):
                 raise ValueError("; ".join(f"search: {message}" for message in messages))
         return self
 
@@ -223,13 +226,8 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _check_seed_rule(self) -> Self:
-        if isinstance(self.seeds, SeedRule):
-            if self.search is not None:
-                raise ValueError("seeds: a search needs a fixed number of seeds, not a rule")
-            if self.conditions:
-                raise ValueError(
-                    "seeds: a study with conditions needs a fixed number of seeds, not a rule"
-                )
+        if isinstance(self.seeds, SeedRule) and (self.search is not None or self.conditions):
+            raise ValueError("seeds: with `search` or `conditions`, expected a number, got a rule")
         return self
 
     @model_validator(mode="after")
@@ -246,13 +244,7 @@ class Study(Value):
                 ) from None
             other = trained.setdefault(digest([plain[k] for k in ("task", "recipe")]), name)
             if other != name:
-                raise ValueError(
-                    f"conditions.{name}: has the same task and recipe as condition {other}"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_conditions_against_factors(self) -> Self:
+                raise ValueError(f"conditions.{name}: has the same task and recipe as {other}")
         factors = self.ablation.factors if self.ablation else {}
         varied = {
             key: name
@@ -262,9 +254,7 @@ class Study(Value):
         }
         for name, settings in self.conditions.items():
             for key in settings.keys() & varied.keys():
-                raise ValueError(
-                    f"conditions.{name}: {key} is already varied by factor {varied[key]}"
-                )
+                raise ValueError(f"conditions.{name}: factor {varied[key]} already varies {key}")
         return self
 
     @model_validator(mode="after")
@@ -281,30 +271,22 @@ class Study(Value):
         return self
 
     @model_validator(mode="after")
-    def _check_objectives(self) -> Self:
+    def _check_objectives_and_limits(self) -> Self:
         if not self.objectives:
             raise ValueError("objectives: expected at least one, such as {val_nll: min}")
         for name in self.objectives:
             self._check_quantity(name, "objectives")
-        return self
-
-    @model_validator(mode="after")
-    def _check_limits(self) -> Self:
         for name in self.limits:
             self._check_quantity(name, "limits")
             if name in COUNTED:
-                raise ValueError(
-                    f"limits: {name} is computed before training; move this bound to "
-                    "space.constraints"
-                )
+                raise ValueError(f"limits: {name} is not measured; bound it in space.constraints")
         return self
 
     def _check_quantity(self, name: str, section: str) -> None:
         """Check that a search can select by a quantity."""
         if name.startswith("test_"):
             raise ValueError(
-                f"{section}: {name}: the test split is never used to choose networks; use a "
-                "quantity of the validation split"
+                f"{section}: {name}: the test split is never used to choose; use the validation split"
             )
         if self.trial is not None:
             return
@@ -313,19 +295,13 @@ class Study(Value):
                 f"{section}: unknown quantity {name!r}; expected one of {', '.join(OBJECTIVES)}"
             )
         if name == "peak_memory_bytes" and self.measure.device == "cpu":
-            raise ValueError(
-                f"{section}: peak_memory_bytes can only be measured on a GPU, but measure.device "
-                "is cpu"
-            )
+            raise ValueError(f"{section}: peak_memory_bytes needs a GPU, but measure.device is cpu")
 
     @model_validator(mode="after")
     def _check_reference_point(self) -> Self:
         for name, value in self.reference_point.items():
             if name not in self.objectives:
-                raise ValueError(
-                    f"reference_point: {name} is not an objective of the study; expected one of "
-                    f"{', '.join(self.objectives)}"
-                )
+                raise ValueError(f"reference_point: {name} is not an objective of the study")
             if not math.isfinite(value):
                 raise ValueError(f"reference_point: {name}: expected a finite number, got {value}")
         return self
@@ -366,7 +342,7 @@ class Study(Value):
 
     def frozen(self) -> PlainData:
         """Return the study as plain JSON data for the ledger, with defaults resolved."""
-        plain = self.model_dump(mode="json", by_alias=True)
+        plain = self.identity_data(by_alias=True)
         if self.search is not None:
             plain["search"]["scheme"] = self.scheme
         return plain
