@@ -1,4 +1,4 @@
-"""`python -m partialnas` is the command line."""
+"""Run the command line with `python -m partialnas`."""
 
 from partialnas.cli import main
 

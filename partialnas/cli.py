@@ -1,4 +1,4 @@
-"""The command line: the verbs, and how errors are told."""
+"""The command line: its verbs, and the message and exit code of each error."""
 
 import os
 import sys
@@ -18,90 +18,84 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Neural architecture search and ablations for partial-channel networks (PartialNet).",
-    epilog="Exit codes: 0 done, 1 a failure of the machine, 2 a mistake in what was asked, "
-    "130 interrupted (Ctrl-C), 143 ended by SIGTERM, 75 by SIGUSR1. Every finished trial is kept, "
-    "whatever happens, and the same command carries on.",
+    epilog="Exit codes: 0 success, 1 failure of the machine, 2 user error, 130 interrupted "
+    "(Ctrl-C), 143 ended by SIGTERM, 75 ended by SIGUSR1. Finished trials are always kept; run the "
+    "same command again to resume.",
 )
 
 _INTERRUPTED = 130
 
+_PANELS = {
+    "Studies": (
+        *(study.run, study.check, study.status, study.confirm, study.audit, study.merge),
+        study.dashboard,
+    ),
+    "Networks": (network.describe, network.measure, network.remeasure, network.flops),
+    "Tables and figures": (
+        *(analysis.pareto, analysis.table, analysis.effects, analysis.figure, analysis.ratios),
+        *(analysis.report, analysis.verify),
+    ),
+    "Export": (analysis.export, network.export_model),
+}
+"""The verbs, by the panel that shows them in `partialnas --help`."""
+
+for panel, verbs in _PANELS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(verb)
+
 
 @app.callback()
 def _common(
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
 ) -> None:
     """Options before the verb."""
 
 
-for verb in (
-    study.run,
-    study.check,
-    study.confirm,
-    study.audit,
-    study.merge,
-    study.status,
-    study.dashboard,
-    network.describe,
-    network.measure,
-    network.remeasure,
-    network.flops,
-    analysis.pareto,
-    analysis.figure,
-    analysis.table,
-    analysis.effects,
-    analysis.verify,
-    analysis.ratios,
-    analysis.export,
-    analysis.report,
-    network.export_model,
-):
-    app.command()(verb)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; turns errors into one message and an exit code."""
+    """Run the command line and exit; an error becomes one message and an exit code."""
     sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
 
 
 def _exit_code(arguments: list[str]) -> int:
     try:
         code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
-        if code == _INTERRUPTED:  # Ctrl-C, as typer tells it
+        if code == _INTERRUPTED:  # typer returns this code on Ctrl-C
             raise KeyboardInterrupt
         return code
-    except typer.TyperException as error:  # a word of the command line that does not fit
-        return _shown(error)
+    except typer.TyperException as error:  # invalid arguments
+        return _show_usage_error(error)
     except UserError as error:
-        return _told(f"error: {error}", arguments, 2)
+        return _report(f"error: {error}", arguments, 2)
     except MachineError as error:
-        return _told(f"error: {error}", arguments, 1)
+        return _report(f"error: {error}", arguments, 1)
     except (KeyboardInterrupt, typer.Abort) as error:
-        if isinstance(error.__cause__, EOFError):  # typer takes a file's sudden end for Ctrl-D
-            return _defect(error.__cause__, arguments)
-        return _told("interrupted; all that was finished is kept", arguments, _INTERRUPTED)
+        if isinstance(error.__cause__, EOFError):  # typer mistakes a truncated file for Ctrl-D
+            return _report_bug(error.__cause__, arguments)
+        return _report("interrupted; finished trials are kept", arguments, _INTERRUPTED)
     except Terminated as end:
-        told = f"ended by {end}; all that was finished is kept, and the same command carries on"
-        return _told(told, arguments, end.exit_code)
+        message = f"ended by {end}; finished trials are kept; run the same command again to resume"
+        return _report(message, arguments, end.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return _defect(error, arguments)
+        return _report_bug(error, arguments)
 
 
-def _defect(error: BaseException, arguments: list[str]) -> int:
-    text = f"error: {type(error).__name__}: {error}\n"
-    hint = "This is a defect of partialnas; --debug before the verb shows where it happened."
-    return _told(text + hint, arguments, 1)
-
-
-def _shown(error: Any) -> int:
+def _show_usage_error(error: Any) -> int:  # typer's base class does not declare `show`
     error.show()
     return int(error.exit_code)
 
 
-def _told(text: str, arguments: list[str], code: int) -> int:
+def _report_bug(error: BaseException, arguments: list[str]) -> int:
+    hint = "This may be a bug in partialnas; `partialnas --debug VERB ...` shows the traceback."
+    return _report(f"error: {type(error).__name__}: {error}\n{hint}", arguments, 1)
+
+
+def _report(message: str, arguments: list[str], code: int) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
-    print(text, file=sys.stderr)
+    print(message, file=sys.stderr)
     return code

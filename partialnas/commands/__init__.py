@@ -1,1 +1,1 @@
-"""What each verb of the command line does and prints."""
+"""What the verbs do and print."""

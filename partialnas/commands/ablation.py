@@ -1,4 +1,4 @@
-"""What the verbs `table`, `effects` and `verify` print and write."""
+"""The verbs `table`, `effects` and `verify`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,29 +8,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from partialnas.commands.terminal import plain_table
+from partialnas.commands.terminal import make_console, plain_table, print_files, print_lines
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
     from partialnas.analysis.formats.text_table import TextTable
 
-_SHOWN = ("n", "metric", "delta", "p", "effect", "equivalence")
-_SHOWN_OF_LADDERS = ("n", "metric", "step")
-_LEAST_WIDTH = 14
-_WIDEST = 1000
-_MOST_DIFFERENCES = 20
+_COLUMNS = ("n", "metric", "delta", "p", "effect", "equivalence")
+_LADDER_COLUMNS = ("n", "metric", "step")
+_MIN_TEXT_WIDTH = 14
+_MAX_WIDTH = 1000
+_MAX_DIFFERENCES = 20
 
 
 def write_table(
     folders: list[Path], output: Path | None, format: str | None, arguments: dict[str, Any]
 ) -> None:
-    """Write the table of studies into a file, or print it.
+    """Write a table of studies to a file, or print it.
 
     Args:
-        folders: of the studies.
-        output: the file; without it the table is printed.
-        format: one of `analysis.tables.FORMATS`; by default what the file's suffix says.
-        arguments: of `analysis.tables.table_artefact`.
+        folders: the studies' folders.
+        output: file to write, or None to print the table.
+        format: name of the format; by default that of the file's suffix.
+        arguments: arguments of `table_artefact`.
+
+    Raises:
+        UserError: unknown format or suffix, or the studies cannot be tabulated.
     """
     from partialnas.analysis.frames.provenance import Query
     from partialnas.analysis.registry import build_artefact
@@ -39,21 +42,21 @@ def write_table(
     artefact = build_artefact(folders, Query(verb="table", arguments=arguments))
     if output is None:
         print(artefact.content(suffix).decode(), end="")
-        return
-    for path in artefact.write(output, format=suffix):
-        _console().print(f"wrote {path}", soft_wrap=True, markup=False)
+    else:
+        print_files(make_console(), artefact.write(output, format=suffix))
 
 
 def _suffix(output: Path | None, format: str | None) -> str:
-    """The suffix of the format that is asked for."""
+    """Return the suffix of the requested format."""
     from partialnas.analysis.ablation.table import FORMATS
 
     if format is not None and format not in FORMATS:
-        raise UserError(f"--format {format}: expected {', '.join(FORMATS)}")
+        raise UserError(f"invalid --format {format!r}: expected {', '.join(FORMATS)}")
     if format is not None or output is None:
         return FORMATS[format or "markdown"]
     if output.suffix.lower() not in FORMATS.values():
-        raise UserError(f"{output}: a table ends in {', '.join(FORMATS.values())}; or say --format")
+        suffixes = ", ".join(FORMATS.values())
+        raise UserError(f"{output}: the file of a table ends in {suffixes}; or give --format")
     return output.suffix.lower()
 
 
@@ -63,79 +66,76 @@ def draw_effects(
     """Draw the effects of a study, print its table, and name the files written.
 
     Args:
-        folder: of the study.
-        kind: one of `effect`, `interaction` and `ladder`; by default what fits the design.
-        output: the figure's file; in the study's folder without it.
-        arguments: of `analysis.effects_figure`.
+        folder: the study's folder.
+        kind: `effect`, `interaction` or `ladder`; by default the one that fits the design.
+        output: file of the figure; by default in the study's folder.
+        arguments: arguments of `effects_figure`.
+
+    Raises:
+        UserError: unknown kind, or the kind does not fit the design.
     """
     from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
     from partialnas.analysis.ablation.table import effects_sheet, row_label_column
 
     kinds = ("effect", "interaction", "ladder")
     if kind not in (None, *kinds):
-        raise UserError(f"--kind {kind}: expected {', '.join(kinds)}")
+        raise UserError(f"invalid --kind {kind!r}: expected {', '.join(kinds)}")
     name = "effects" if kind in (None, "effect") else kind
-    path = output or folder / f"{name}.pdf"
-    drawn = effects_figure(folder, path, kind=cast(Any, kind), **arguments)
-    console = _console()
-    shown = _SHOWN_OF_LADDERS if drawn.effects.steps else _SHOWN
-    printed = effects_sheet(drawn.effects, [row_label_column(drawn.effects), *shown])
-    _print_whole(_terminal(printed, f"effects: {drawn.effects.quantity.label}"))
-    if drawn.effects.factorial is not None:
-        told = factorial_sheet(drawn.effects)
-        _print_whole(_terminal(told, "main effects and two-factor interactions"))
-    console.print(drawn.effects.comparison.note, markup=False)
-    for path in drawn.files:
-        console.print(f"wrote {path}", soft_wrap=True, markup=False)
+    figure = effects_figure(
+        folder, output or folder / f"{name}.pdf", kind=cast(Any, kind), **arguments
+    )
+    effects = figure.effects
+    columns = _LADDER_COLUMNS if effects.steps else _COLUMNS
+    sheet = effects_sheet(effects, [row_label_column(effects), *columns])
+    _print_wide(_terminal_table(sheet, f"effects: {effects.quantity.label}"))
+    if effects.factorial is not None:
+        title = "main effects and two-factor interactions"
+        _print_wide(_terminal_table(factorial_sheet(effects), title))
+    console = make_console()
+    console.print(effects.comparison.note, markup=False)
+    print_files(console, figure.files)
 
 
-def _print_whole(table: Table) -> None:
-    """Prints a table wider than the terminal where its numbers would be cut off otherwise."""
-    console = _console()
-    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
-    Console(highlight=False, width=max(console.width, least)).print(table)
+def _print_wide(table: Table) -> None:
+    """Print a table, beyond the width of the terminal if its numbers would be cut off."""
+    console = make_console()
+    width = console.measure(table, options=console.options.update(max_width=_MAX_WIDTH)).minimum
+    Console(highlight=False, width=max(console.width, width)).print(table)
 
 
-def _terminal(sheet: "TextTable", title: str) -> Table:
+def _terminal_table(sheet: "TextTable", title: str) -> Table:
     table = plain_table(title)
-    told = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
-    for column in told:
+    columns = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
+    for column in columns:
         head = column.header.replace(" ", "\n") if column.is_numeric else column.header
         longest = max(len(text) for text in (*head.split("\n"), *(c.text for c in column.cells)))
         table.add_column(
             escape(head),
             justify="right" if column.is_numeric else "left",
             no_wrap=column.is_numeric,
-            min_width=longest if column.is_numeric else min(longest, _LEAST_WIDTH),
+            min_width=longest if column.is_numeric else min(longest, _MIN_TEXT_WIDTH),
         )
-    for row in zip(*(column.cells for column in told), strict=True):
+    for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.bold else escape(c.text) for c in row))
     return table
 
 
 def show_verdict(path: Path, folders: Sequence[Path]) -> bool:
-    """Print what verifying a file came to; whether every number is equal."""
+    """Verify a file, print the differences, and return whether every number is equal."""
     from partialnas.analysis.verification import verify
 
-    found = verify(path, folders)
-    console = _console()
-    query = found.stamp.query
-    arguments = " ".join(f"{key}={value}" for key, value in sorted(query.arguments.items()))
-    asked = f"{query.verb} {arguments}".strip()
-    if not found.differences:
-        told = f"{path}: all {found.numbers:,} numbers are those of the ledger ({asked})"
-        console.print(told, soft_wrap=True, markup=False)
-        if found.note:
-            console.print(found.note, soft_wrap=True, markup=False)
+    verdict = verify(path, folders)
+    console = make_console()
+    arguments = verdict.stamp.query.arguments
+    pairs = (f"{key}={value}" for key, value in sorted(arguments.items()))
+    query = " ".join((verdict.stamp.query.verb, *pairs))
+    if not verdict.differences:
+        message = f"{path}: all {verdict.numbers:,} numbers agree with the ledger ({query})"
+        print_lines(console, message, *([verdict.note] if verdict.note else []))
         return True
-    number = len(found.differences)
-    head = f"{path}: {number} place{'s' * (number != 1)} differ{'s' * (number == 1)} ({asked})"
-    shown = [str(each) for each in found.differences[:_MOST_DIFFERENCES]]
-    more = [f"and {number - len(shown)} more"] if number > len(shown) else []
-    for line in (head, *(f"  {text}" for text in (*shown, *more))):
-        console.print(line, soft_wrap=True, markup=False)
+    count = len(verdict.differences)
+    print_lines(console, f"{path}: {count} difference{'s' * (count != 1)} ({query})")
+    print_lines(console, *(f"  {item}" for item in verdict.differences[:_MAX_DIFFERENCES]))
+    if count > _MAX_DIFFERENCES:
+        print_lines(console, f"  and {count - _MAX_DIFFERENCES} more")
     return False
-
-
-def _console() -> Console:
-    return Console(highlight=False)

@@ -1,16 +1,15 @@
-"""Show what an architecture costs, and how fast networks are."""
+"""The verbs `describe` and `measure`: cost and speed of networks."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from partialnas.commands.terminal import plain_table
+from partialnas.commands.names import find_subject
+from partialnas.commands.terminal import make_console, plain_table
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.cost.formulas import NetworkCost
 from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
@@ -20,36 +19,33 @@ if TYPE_CHECKING:
 
 
 def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_json: bool) -> None:
-    """Print what an architecture costs, per block and in all."""
-    counted, mixers = cost(architecture, input_spec), _mixers(architecture, input_spec)
+    """Print the cost of an architecture, by block and in total."""
+    total, mixers = compute_cost(architecture, input_spec), _mixers(architecture, input_spec)
     if as_json:
-        print(json.dumps(_described(architecture, input_spec, counted, mixers), indent=2))
+        print(json.dumps(_plain(architecture, input_spec, total, mixers), indent=2))
         return
-    table = plain_table(_title(architecture))
+    stem = f"stem stride {architecture.stem_stride}"
+    name = architecture.name or "architecture"
+    table = plain_table(f"{name} · {architecture.digest} · {stem} · {architecture.activation}")
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         number = column in ("params", "macs")
         table.add_column(column, justify="right" if number else "left", no_wrap=number)
-    for row in counted.rows:
+    for row in total.rows:
         parts = mixers.get(row.name, str(row.channels))
         size = f"{row.height}x{row.width}"
-        name = row.name.removeprefix("stage ").replace(", block ", ".")
-        table.add_row(name, size, parts, f"{row.params:,}", f"{row.macs:,}")
+        block = row.name.removeprefix("stage ").replace(", block ", ".")
+        table.add_row(block, size, parts, f"{row.params:,}", f"{row.macs:,}")
     table.add_section()
     size = f"{input_spec.height}x{input_spec.width}"
-    table.add_row("total", size, "", f"{counted.params:,}", f"{counted.macs:,}")
-    console = Console()
+    table.add_row("total", size, "", f"{total.params:,}", f"{total.macs:,}")
+    console = make_console()
     console.print(table)
-    core = f"{counted.macs_core:,} of them in convolutions and matrix products"
-    console.print(f"macs: multiply-accumulates as fvcore counts them; {core}", highlight=False)
+    console.print(
+        f"macs: multiply-accumulates as counted by fvcore, {total.macs_core:,} of them in "
+        "convolutions and matrix products"
+    )
     if architecture.learned is not None:
-        told = "~ learned: shown and counted with one ratio for all layers that spends the budget"
-        console.print(told, highlight=False)
-
-
-def _title(architecture: Architecture) -> str:
-    stem = f"stem stride {architecture.stem_stride}"
-    name = architecture.name or "architecture"
-    return f"{name} · {architecture.digest} · {stem} · {architecture.activation}"
+        console.print("~ learned ratio: shown with the uniform ratio that uses the whole budget")
 
 
 def _mixers(architecture: Architecture, input_spec: InputSpec) -> dict[str, str]:
@@ -71,11 +67,11 @@ def _mixer(block: RealizedBlock) -> str:
     return " + ".join(parts) + (" · pat_sp" if block.pat_sp else "")
 
 
-def _described(
-    architecture: Architecture, input_spec: InputSpec, counted: NetworkCost, mixers: dict[str, str]
+def _plain(
+    architecture: Architecture, input_spec: InputSpec, total: NetworkCost, mixers: dict[str, str]
 ) -> dict[str, Any]:
-    blocks = [asdict(row) | {"parts": mixers.get(row.name, "")} for row in counted.rows]
-    totals = {k: v for k, v in asdict(counted).items() if k != "rows"}
+    blocks = [asdict(row) | {"parts": mixers.get(row.name, "")} for row in total.rows]
+    totals = {k: v for k, v in asdict(total).items() if k != "rows"}
     return {
         "name": architecture.name,
         "digest": architecture.digest,
@@ -86,20 +82,41 @@ def _described(
     }
 
 
-def show_measurements(measurements: Iterable["Measurement"], *, as_json: bool) -> None:
-    """Print measurements as they come, the first network being the reference."""
+def measure_networks(
+    names: Sequence[str], resolution: int, settings: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Measure networks on a device, the first one as the reference, and print the results.
+
+    Args:
+        names: presets, JSON files, trials or timm models.
+        resolution: height and width of the input in pixels.
+        settings: settings of `Protocol`.
+        as_json: whether to print JSON instead of a table.
+
+    Raises:
+        UserError: an unknown network, or invalid settings.
+        MachineError: the device is not available.
+    """
+    from partialnas.runs.config.protocol import Protocol
+    from partialnas.runs.datasets.task import Task
+    from partialnas.runs.measure.measure import measure_many
+    from partialnas.space.values import validate_as
+
+    protocol = validate_as(Protocol, dict(settings), "invalid measuring settings")
+    subjects = [find_subject(name) for name in names]
+    task = Task(data="random", resolution=resolution, channels=3, classes=1000)
+    measurements = [*measure_many(subjects, task, protocol, subjects[0])]
     if as_json:
         print(json.dumps([m.model_dump(mode="json") for m in measurements], indent=2))
         return
-    taken = list(measurements)
-    first = taken[0]
-    table = plain_table(_conditions(first))
-    table.add_column("network")
-    for column in ("img/s", "ms/batch", "relative", "95 % interval", "rounds", ""):
-        table.add_column(column, justify="right")
-    for m in taken:
+    heads = ("network", "img/s", "ms/batch", "relative", "95 % interval", "rounds", "")
+    first = measurements[0]
+    shape = f"batch {first.batch_size} at {first.resolution}x{first.resolution}"
+    how = f"{shape} · {first.precision} · {first.form} form"
+    table = plain_table(f"{device_description(first)} · {how}", *heads)
+    for m in measurements:
         table.add_row(m.name, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _relative(m: "Measurement") -> tuple[str, ...]:
@@ -109,12 +126,7 @@ def _relative(m: "Measurement") -> tuple[str, ...]:
     return f"{m.relative_throughput:.3f}", interval, str(m.rounds), m.marks_text
 
 
-def _conditions(m: "Measurement") -> str:
-    shape = f"batch {m.batch_size} at {m.resolution}x{m.resolution}"
-    return f"{device_description(m)} · {shape} · {m.precision} · {m.form} form"
-
-
 def device_description(m: "Measurement") -> str:
-    """Where a network was measured: the processor's or the GPU's model, and the threads."""
+    """Return the processor or GPU of a measurement, and its number of threads."""
     device = m.environment.get("processor", m.device) if m.device_kind == "cpu" else m.device
     return f"{device} · {m.threads} thread" + "s" * (m.threads != 1)

@@ -1,8 +1,9 @@
-"""The audit of multiply-accumulates, as the command line prints it."""
+"""The verb `flops`: compare MAC counters, and MACs with measured speed."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from partialnas.commands.names import find_subject
-from partialnas.commands.terminal import plain_table
+from partialnas.commands.terminal import make_console, plain_table, print_lines
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,34 +20,34 @@ if TYPE_CHECKING:
     from partialnas.runs.measure.flops_audit import FlopsAudit
     from partialnas.runs.records.subject import Subject
 
-_NOTES = (
-    "formula: closed form, as `describe` tells it. fvcore: its raw figure, multiply-accumulates "
-    "with norms and pooling. torch: FlopCounterMode / 2, convolutions and matrix products alone. "
-    "deploy: the same counters on the network with its norms folded away.",
+_NOTE = (
+    "formula: closed form, as `describe` prints it. fvcore: its raw count, multiply-accumulates "
+    "with norms and pooling. torch: FlopCounterMode / 2, only convolutions and matrix products. "
+    "deploy: the same counters on the network with its batch norms folded."
 )
 
 
 def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
-    """Print what counters make of networks, and of studies where MACs and speed disagree.
+    """Print the counts of networks, and for studies how well MACs predict speed.
 
     Args:
-        names: folders of studies, or networks as `measure` takes them.
-        resolution: of the networks named; a study's own are counted for its own task.
-        as_json: plain data instead of tables.
+        names: folders of studies, or networks as `measure` accepts them.
+        resolution: input size of the given networks in pixels; those of a study use its task.
+        as_json: whether to print JSON instead of tables.
     """
-    told: list[dict[str, Any]] = []
-    console = Console()
+    results: list[dict[str, Any]] = []
+    console = make_console()
     networks = [name for name in names if not Path(name).is_dir()]
     if networks:
         audits = [_audit(find_subject(name), _task(resolution)) for name in networks]
         title = f"{resolution} px, 3 channels, 1000 classes, one image"
-        told.append({"audits": [*map(asdict, audits)]})
+        results.append({"audits": [*map(asdict, audits)]})
         if not as_json:
             _show_audits(console, title, audits)
     folders = [Path(name) for name in names if Path(name).is_dir()]
-    told += [_of_study(console, folder, as_json=as_json) for folder in folders]
+    results += [_audit_study(console, folder, as_json=as_json) for folder in folders]
     if as_json:
-        print(json.dumps(told, indent=2))
+        print(json.dumps(results, indent=2))
 
 
 def _task(resolution: int) -> "Task":
@@ -61,120 +62,116 @@ def _audit(subject: "Subject", task: "Task") -> "FlopsAudit":
     return audit_flops(subject, task)
 
 
-def _of_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any]:
+def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any]:
     from partialnas.analysis import load
     from partialnas.analysis.figures.flops_ranks import flops_ranks
 
-    audits, numbers, task = _representatives(folder)
-    found: dict[str, Any] = {"study": str(folder), "audits": [*map(asdict, audits)]}
+    audits, counts, task = _audit_kinds(folder)
+    result: dict[str, Any] = {"study": str(folder), "audits": [*map(asdict, audits)]}
     if not as_json:
         size = f"{task.resolution} px, {task.channels} channels, {task.classes} classes, one image"
-        _show_audits(console, f"{folder}: {size}", audits, numbers)
+        _show_audits(console, f"{folder}: {size}", audits, counts)
     try:
         ranks = flops_ranks(load(folder))
-    except UserError as error:  # a study that timed nothing is no mistake of the reader's
+    except UserError as error:  # the study has too few measurements
         if not as_json:
-            console.print(f"no ranking by speed: {error}", markup=False, soft_wrap=True)
-        return found
+            print_lines(console, f"no ranking by speed: {error}")
+        return result
     if not as_json:
         _show_ranks(console, ranks)
     low, high = ranks.tau.interval
     pairs = ranks.pairs.to_dict("records")
-    return found | {
+    return result | {
         "tau": ranks.tau.value, "low": low, "high": high, "networks": ranks.networks,
         "ordered_wrongly": ranks.discordant_share, "pairs": pairs,
     }  # fmt: skip
 
 
-def _representatives(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]":
-    """One network of each kind that a study has, the first proposed, and how many there are."""
+def _audit_kinds(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]":
+    """Audit the first network of each kind in a study, and count the networks of each kind."""
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.measure.flops_audit import describe_mixers
     from partialnas.runs.records.subject import parse_subject
 
     first: dict[str, Subject] = {}
-    known: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     with Ledger.open(folder) as ledger:
         tasks = ledger.study.tasks
         for row in ledger.proposals():
             subject = parse_subject(row.subject)
             kind = describe_mixers(subject)
             first.setdefault(kind, subject)
-            known.setdefault(kind, set()).add(row.digest)
+            digests.setdefault(kind, set()).add(row.digest)
     if not first:
-        raise UserError(f"{folder}: no network has been proposed yet")
-    # of several tasks the first: kinds are compared with one another, not tasks
-    task = next(iter(tasks.values()))
+        raise UserError(f"{folder}: the study has no networks yet")
+    task = next(iter(tasks.values()))  # one task is enough to compare kinds
     audits = [_audit(subject, task) for subject in first.values()]
-    return audits, [len(known[kind]) for kind in first], task
+    return audits, [len(digests[kind]) for kind in first], task
 
 
 def _show_audits(
-    console: Console, title: str, audits: "Sequence[FlopsAudit]", numbers: Sequence[int] = ()
+    console: Console, title: str, audits: "Sequence[FlopsAudit]", counts: Sequence[int] = ()
 ) -> None:
     table = plain_table(title)
     table.add_column("kind", min_width=14)
     heads = ("networks", "formula", "fvcore", "torch", "fvcore,\ndeploy", "torch,\ndeploy")
-    for head in heads if numbers else heads[1:]:
+    for head in heads if counts else heads[1:]:
         table.add_column(head, justify="right", no_wrap=True)
-    for place, each in enumerate(audits):
-        counts = [f"{numbers[place]:,}"] if numbers else []
-        deployed = each.deployed
-        figures = (
-            each.formula_macs,
-            each.training.macs_raw,
-            each.training.macs_core,
+    for index, audit in enumerate(audits):
+        deployed = audit.deployed
+        values = (
+            audit.formula_macs,
+            audit.training.macs_raw,
+            audit.training.macs_core,
             deployed.macs_raw if deployed else None,
             deployed.macs_core if deployed else None,
         )
-        name = each.kind if numbers else f"{each.name}: {each.kind}"
-        table.add_row(Text(name), *counts, *(_number(figure) for figure in figures))
+        name = audit.kind if counts else f"{audit.name}: {audit.kind}"
+        number = [f"{counts[index]:,}"] if counts else []
+        cells = ("" if value is None else f"{value:,}" for value in values)
+        table.add_row(Text(name), *number, *cells)
     console.print(table)
-    for line in (*_NOTES, *_remarks(audits)):
-        console.print(line, markup=False, highlight=False)
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
+    for line in (_NOTE, *_remarks(audits)):
+        console.print(line, markup=False)
 
 
 def _remarks(audits: "Sequence[FlopsAudit]") -> list[str]:
-    """What counters leave out, and where two that should agree do not."""
+    """Return sentences on what the counters skip, and where two counters disagree."""
     lines = []
     skipped: dict[str, None] = {}
-    for each in audits:
-        for operator in each.training.skipped:
+    for audit in audits:
+        for operator in audit.training.skipped:
             skipped.setdefault(operator.removeprefix("aten::"))
-        if each.formula_macs is not None and each.formula_macs != each.training.macs:
+        if audit.formula_macs is not None and audit.formula_macs != audit.training.macs:
             lines.append(
-                f"{each.name}: the closed form and fvcore differ by "
-                f"{each.formula_macs - each.training.macs:+,}"
+                f"{audit.name}: the closed form and fvcore differ by "
+                f"{audit.formula_macs - audit.training.macs:+,}"
             )
-        if each.training.macs != each.training.macs_raw:
-            fused = each.training.macs - each.training.macs_raw
-            lines.append(f"{each.name}: fvcore leaves out {fused:,} in fused attention")
-        if each.no_deploy_form:
-            lines.append(f"{each.name}: no deploy form ({each.no_deploy_form})")
-    counted = f"fvcore counts as nothing: {', '.join(skipped)}" if skipped else ""
-    return [*([counted] if counted else []), *lines]
+        if audit.training.macs != audit.training.macs_raw:
+            fused = audit.training.macs - audit.training.macs_raw
+            lines.append(f"{audit.name}: fvcore does not count {fused:,} in fused attention")
+        if audit.no_deploy_form:
+            lines.append(f"{audit.name}: no deploy form ({audit.no_deploy_form})")
+    return [f"fvcore does not count: {', '.join(skipped)}", *lines] if skipped else lines
 
 
 def _show_ranks(console: Console, ranks: "FlopsRanks") -> None:
     low, high = ranks.tau.interval
-    interval = f" [{low:.2f}, {high:.2f}]" if low == low else ""
-    console.print(
-        f"MACs against measured time of {ranks.networks} networks: Kendall tau-b "
+    interval = "" if isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    sentences = [
+        f"MACs and measured time of {ranks.networks} networks: Kendall's tau-b "
         f"{ranks.tau.value:.2f}{interval} (1: fewer MACs are always faster; 95 % bootstrap over "
-        "networks)",
-        markup=False, highlight=False,
-    )  # fmt: skip
-    if ranks.discordant_share == ranks.discordant_share:
-        console.print(
-            f"Of pairs whose intervals of speed are apart, MACs order {100 * ranks.discordant_share:.0f} % "
-            "wrongly.", markup=False, highlight=False,
-        )  # fmt: skip
-    for pair in ranks.pairs.itertuples():
-        console.print(
-            f"  {pair.more} has {pair.macs_ratio:.2f} times the MACs of {pair.fewer}, and is "
-            f"{pair.speed_ratio:.2f} times as fast", markup=False, highlight=False,
-        )  # fmt: skip
+        "networks)"
+    ]
+    if not isnan(ranks.discordant_share):
+        share = 100 * ranks.discordant_share
+        sentences.append(
+            f"Of the pairs with disjoint speed intervals, MACs rank {share:.0f} % wrongly."
+        )
+    sentences += [
+        f"  {pair.more} has {pair.macs_ratio:.2f} times the MACs of {pair.fewer}, but is "
+        f"{pair.speed_ratio:.2f} times as fast"
+        for pair in ranks.pairs.itertuples()
+    ]
+    for sentence in sentences:
+        console.print(sentence, markup=False)

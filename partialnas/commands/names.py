@@ -1,7 +1,6 @@
-"""What a word of the command line names: a preset, a JSON file, a trial `DIR:7`, `timm:NAME`."""
+"""Names of networks on the command line: a preset, a JSON file, a trial `DIR:7`, or `timm:NAME`."""
 
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,33 +9,30 @@ from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from partialnas.runs.config.protocol import Protocol
-    from partialnas.runs.records.measurement import Measurement
     from partialnas.runs.records.subject import Subject
 
-_CLASSES, _CHANNELS = 1000, 3
 _TRIAL = re.compile(r"(.+):(\d+)")
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture that `name` stands for.
+    """Return the architecture called `name`.
 
     Raises:
-        UserError: nothing of that name, or a timm model, whose inside is not known.
+        UserError: unknown name, or a timm model, which has no architecture.
     """
     subject = find_subject(name)
     if not isinstance(subject, Architecture):
-        raise UserError(f"{name} is a timm model; describe works on partialnas architectures")
+        raise UserError(f"{name} is a timm model; expected an architecture of partialnas")
     return subject
 
 
 def find_subject(name: str) -> "Subject":
-    """The architecture or timm model that `name` stands for.
+    """Return the architecture or timm model called `name`.
 
-    A trial with learned ratios stands for the static network that it has become.
+    A trial with learned ratios gives the static network that it froze to.
 
     Raises:
-        UserError: nothing of that name; says what would be understood.
+        UserError: unknown name; the message suggests similar ones.
     """
     if name in PRESETS:
         return preset(name)
@@ -47,16 +43,16 @@ def find_subject(name: str) -> "Subject":
     if name.endswith(".json"):
         return Architecture.from_file(Path(name))
     trial = parse_trial(name)
-    return _from_ledger(*trial) if trial else preset(name)
+    return _trial_subject(*trial) if trial else preset(name)
 
 
 def parse_trial(name: str) -> tuple[Path, int] | None:
-    """The folder and the number that `DIR:7` names; None where it names no trial."""
+    """Return the folder and the number in `DIR:7`, or None if `name` has another form."""
     match = _TRIAL.fullmatch(name)
     return (Path(match[1]), int(match[2])) if match else None
 
 
-def _from_ledger(folder: Path, number: int) -> "Subject":
+def _trial_subject(folder: Path, number: int) -> "Subject":
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.records.frozen_model import final_subject
     from partialnas.runs.records.subject import parse_subject
@@ -66,14 +62,3 @@ def _from_ledger(folder: Path, number: int) -> "Subject":
         proposals = {row.number: row for row in ledger.proposals()}
         last = ledger.last_ratios(trial.key)
     return final_subject(parse_subject(proposals[trial.proposal].subject), last)
-
-
-def measure_subjects(
-    subjects: Sequence["Subject"], resolution: int, protocol: "Protocol"
-) -> Iterator["Measurement"]:
-    """Measurements of the subjects in order, each beside the first, one at a time."""
-    from partialnas.runs.datasets.task import Task
-    from partialnas.runs.measure.measure import measure_many
-
-    task = Task(data="random", resolution=resolution, channels=_CHANNELS, classes=_CLASSES)
-    yield from measure_many(subjects, task, protocol, subjects[0])

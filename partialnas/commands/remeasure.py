@@ -1,4 +1,4 @@
-"""What `partialnas remeasure` does: choose, time anew, print what that changes."""
+"""The verb `remeasure`: measure networks of a study again, and print what changes."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,10 +7,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from partialnas.commands.describe import device_description
-from partialnas.commands.terminal import plain_table
+from partialnas.commands.terminal import make_console, plain_table, print_lines
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -29,56 +27,62 @@ if TYPE_CHECKING:
     from partialnas.analysis.audit.remeasured import Remeasurement
     from partialnas.runs.measure.remeasure import TimedNetwork, TrainedNetwork
 
-_CONFIRMED = 0.05
-"""So far a relative throughput may change and still be called confirmed."""
+_TOLERANCE = 0.05
+"""Largest relative change of a relative throughput that counts as unchanged."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A study, and how its networks are to be timed now."""
+class _MeasuringPlan:
+    """A study, and how its networks are measured again.
+
+    Attributes:
+        folder: the study's folder.
+        condition: the study's condition, or empty.
+        task: task of the condition.
+        study_protocol: measuring protocol of the study.
+        protocol: measuring protocol to use.
+        reference: network that throughput is relative to.
+        study: name and digest of the study.
+    """
 
     folder: Path
     condition: str
     task: Task
-    own: Protocol
+    study_protocol: Protocol
     protocol: Protocol
     reference: Subject
     study: dict[str, str]
 
 
-def _asked(folder: Path, condition: str, settings: Mapping[str, Any]) -> _Asked:
+def _make_plan(folder: Path, condition: str, settings: Mapping[str, Any]) -> _MeasuringPlan:
     with Ledger.open(folder) as ledger:
         study = ledger.study
     if function := study.frozen.get("trial"):
-        raise UserError(f"{folder}: {function} stands in for its networks: none to be timed")
-    _check_condition(condition, study.conditions)
-    task, _, own = study.under(condition)
-    return _Asked(
+        message = f"the study's trials are calls of {function}; it has no networks to measure"
+        raise UserError(f"{folder}: {message}")
+    if condition and not study.conditions:
+        raise UserError(f"--condition {condition}: the study has no conditions")
+    if study.conditions and condition not in study.conditions:
+        raise UserError(f"--condition: expected one of {', '.join(study.conditions)}")
+    task, _, protocol = study.under(condition)
+    changed = {**protocol.model_dump(), **settings}
+    return _MeasuringPlan(
         folder=folder,
         condition=condition,
         task=task,
-        own=own,
-        protocol=validate_as(
-            Protocol, {**own.model_dump(), **settings}, "it cannot be measured so"
-        ),
+        study_protocol=protocol,
+        protocol=validate_as(Protocol, changed, "invalid measuring settings"),
         reference=study.reference,
         study=study.identity,
     )
 
 
-def _check_condition(condition: str, there: Mapping[str, Any]) -> None:
-    if condition and not there:
-        raise UserError(f"--condition {condition}: the study has no conditions")
-    if there and condition not in there:
-        raise UserError(f"--condition: choose one of {', '.join(there)}")
-
-
-def _networks(asked: _Asked, ledger: Ledger, top: str) -> "list[TrainedNetwork]":
+def _select(plan: _MeasuringPlan, ledger: Ledger, top: str) -> "list[TrainedNetwork]":
     from partialnas.analysis.audit.confirmation import select_networks
     from partialnas.runs.measure.remeasure import trained_networks
 
-    chosen = select_networks(asked.folder, top, asked.condition)
-    return trained_networks(ledger, [*chosen.values()], [*chosen], asked.condition)
+    digests = select_networks(plan.folder, top, plan.condition)
+    return trained_networks(ledger, [*digests.values()], [*digests], plan.condition)
 
 
 def remeasure_study(
@@ -90,83 +94,102 @@ def remeasure_study(
     again: bool,
     as_json: bool,
 ) -> None:
-    """Time chosen networks of a study anew, and show what that changes."""
+    """Measure selected networks of a study again, and print what changes.
+
+    Args:
+        folder: the study's folder.
+        top: `front`, `all`, or the number of best networks.
+        condition: the study's condition, or empty.
+        settings: settings that replace those of the study's protocol.
+        again: whether to measure networks that this machine has already measured.
+        as_json: whether to print JSON instead of a table.
+
+    Raises:
+        UserError: invalid settings, or no network could be measured.
+        MachineError: the device is not available.
+    """
     from partialnas.runs.measure.remeasure import remeasure
 
-    asked = _asked(folder, condition, settings)
-    console = Console(stderr=True)
+    plan = _make_plan(folder, condition, settings)
+    console = make_console(stderr=True)
     with Ledger.open(folder, write=True) as ledger:
-        networks, before = _networks(asked, ledger, top), ledger.measurements()
-        done: list[TimedNetwork] = []
-        facts = (networks, asked.task, asked.protocol, asked.reference)
-        for timed in remeasure(ledger, *facts, again=again):
-            done.append(timed)
-            told = _told(timed)
-            console.print(f"[{len(done)}/{len(networks)}] {told}", markup=False, soft_wrap=True)
-    new = {each.network.digest: each.measurement for each in done if each.measurement}
+        networks, before = _select(plan, ledger, top), ledger.measurements()
+        results: list[TimedNetwork] = []
+        arguments = (networks, plan.task, plan.protocol, plan.reference)
+        for result in remeasure(ledger, *arguments, again=again):
+            results.append(result)
+            print_lines(console, f"[{len(results)}/{len(networks)}] {_progress(result)}")
+    new = {r.network.digest: r.measurement for r in results if r.measurement}
     if not new:
-        raise UserError("no network could be timed so; the reasons stand above")
-    _show(asked, networks, before, new, as_json=as_json)
-    if not any(each.fresh for each in done):
-        console.print("nothing was timed: all are known so from this machine; --again times them")
+        raise UserError("no network could be timed with these settings; see the errors above")
+    _show(plan, networks, before, new, as_json=as_json)
+    if not any(result.fresh for result in results):
+        print_lines(
+            console,
+            "nothing was measured: this machine has already measured all of these networks with "
+            "these settings; --again measures them anew",
+        )
 
 
-def _told(timed: "TimedNetwork") -> str:
-    m, label = timed.measurement, timed.network.label
+def _progress(result: "TimedNetwork") -> str:
+    m, label = result.measurement, result.network.label
     if m is None:
-        return f"{label}: left out: {timed.problem}"
+        return f"{label}: skipped: {result.problem}"
     marks = f" ({m.marks_text})" if m.num_marks else ""
-    how = "timed" if timed.fresh else "known"
-    return f"{how} {label}: {m.throughput_img_s:,.0f} img/s{marks}"
+    state = "measured" if result.fresh else "in the ledger"
+    return f"{label}: {m.throughput_img_s:,.0f} img/s{marks}, {state}"
 
 
 def bundle_study(
     folder: Path, top: str, condition: str, settings: Mapping[str, Any], output: Path
 ) -> None:
-    """Write a bundle of chosen networks of a study, and say what to do with it."""
+    """Write selected networks of a study as a bundle for a board, and print how to use it."""
     from partialnas.runs.measure.board_bundle import SCRIPT, write_bundle
 
-    asked = _asked(folder, condition, settings)
+    plan = _make_plan(folder, condition, settings)
     with Ledger.open(folder) as ledger:
-        networks = _networks(asked, ledger, top)
-    facts = (networks, asked.task, asked.protocol, asked.reference)
-    left_out = write_bundle(output, *facts, asked.study)
-    console = Console()
-    for label, reason in left_out.items():
-        console.print(f"note: {label} is left out: {reason}", markup=False, soft_wrap=True)
-    number = len(networks) - len(left_out)
-    console.print(
-        f"wrote {output}: {number} networks and the reference in {asked.protocol.form} form\n"
-        f"on the board: pip install numpy onnxruntime, python {SCRIPT}\n"
-        f"here again: partialnas remeasure {folder} --import result.json",
-        markup=False,
-        soft_wrap=True,
+        networks = _select(plan, ledger, top)
+    skipped = write_bundle(output, networks, plan.task, plan.protocol, plan.reference, plan.study)
+    number = len(networks) - len(skipped)
+    print_lines(
+        make_console(),
+        *(f"note: {label} is left out: {reason}" for label, reason in skipped.items()),
+        f"wrote {output}: {number} networks and the reference in {plan.protocol.form} form",
+        f"on the board: pip install numpy onnxruntime; python {SCRIPT}",
+        f"then here: partialnas remeasure {folder} --import result.json",
     )
 
 
 def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) -> None:
-    """Take what a board has measured into the ledger, and show what that changes."""
+    """Add a board's measurements to the ledger, and print what changes."""
     from partialnas.runs.measure.board_bundle import read_result
     from partialnas.runs.measure.remeasure import trained_networks
 
-    asked = _asked(folder, condition, {})
+    plan = _make_plan(folder, condition, {})
     with Ledger.open(folder, write=True) as ledger:
         before = ledger.measurements()
-        found = read_result(path, ledger)
-        known = {(each.digest, each.taken, each.throughput_img_s) for each in before}
-        fresh = [m for m in found if (m.digest, m.taken, m.throughput_img_s) not in known]
+        imported = read_result(path, ledger)
+        existing = {(m.digest, m.taken, m.throughput_img_s) for m in before}
+        fresh = [m for m in imported if (m.digest, m.taken, m.throughput_img_s) not in existing]
         for measurement in fresh:
             ledger.add_measurement(measurement)
         digests = {row.digest for row in ledger.trials()}
         networks = trained_networks(ledger, digests, (), condition)
-    new = {m.digest: m for m in found if m.digest in {each.digest for each in networks}}
-    _show(asked, networks, before, new, as_json=as_json)
-    twice = f"; {len(found) - len(fresh)} were there already" if len(fresh) < len(found) else ""
-    Console(stderr=True).print(f"{len(fresh)} measurements imported{twice}", soft_wrap=True)
+    trained = {network.digest for network in networks}
+    _show(
+        plan,
+        networks,
+        before,
+        {m.digest: m for m in imported if m.digest in trained},
+        as_json=as_json,
+    )
+    duplicates = len(imported) - len(fresh)
+    remark = f"; {duplicates} were already in the ledger" if duplicates else ""
+    print_lines(make_console(stderr=True), f"{len(fresh)} measurements imported{remark}")
 
 
 def _show(
-    asked: _Asked,
+    plan: _MeasuringPlan,
     networks: "Iterable[TrainedNetwork]",
     before: list[Measurement],
     new: Mapping[str, Measurement],
@@ -175,37 +198,33 @@ def _show(
 ) -> None:
     from partialnas.analysis.audit.remeasured import remeasurement_table
 
-    size = (asked.task.resolution, asked.task.channels)
+    size = (plan.task.resolution, plan.task.channels)
     of_size = [m for m in before if (m.resolution, m.in_chans) == size]
-    own = TimingSetup.from_protocol(asked.own)
-    at, first = study_machine(of_size, own), next(iter(new.values()))
+    setup = TimingSetup.from_protocol(plan.study_protocol)
+    study_device, first = study_machine(of_size, setup), next(iter(new.values()))
     remeasurement = remeasurement_table(
-        asked.folder,
-        {each.digest: (each.label, each.keys) for each in networks},
-        {d: m for d, m in best_measurements(of_size, own).items() if d in new},
+        plan.folder,
+        {network.digest: (network.label, network.keys) for network in networks},
+        {d: m for d, m in best_measurements(of_size, setup).items() if d in new},
         new,
-        condition=asked.condition,
-        apply_measured_limits=own.matches(first) and machine(first) == at,
+        condition=plan.condition,
+        apply_measured_limits=setup.matches(first) and machine(first) == study_device,
     )
     if as_json:
-        networks_timed = remeasurement.table.to_dict("records")
-        facts = {"tau": remeasurement.tau, "networks": networks_timed}
-        print(_json(facts))
-        return
-    _print(remeasurement, first)
-
-
-def _json(facts: Any) -> str:
-    """Plain data as JSON, null for what is missing."""
-    plain = json.loads(json.dumps(facts), parse_constant=lambda _: None)
-    return json.dumps(plain, indent=2)
+        rows = remeasurement.table.to_dict("records")
+        text = json.dumps({"tau": remeasurement.tau, "networks": rows})
+        print(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
+    else:
+        _print(remeasurement, first)
 
 
 def _print(remeasurement: "Remeasurement", first: Measurement) -> None:
-    shown = plain_table(_way(first))
-    shown.add_column("")
-    for head in ("img/s", "before", "now", "change", "front", ""):
-        shown.add_column(head, justify="right", no_wrap=bool(head))
+    how = f"batch {first.batch_size} · {first.precision} · {first.form} · {first.runtime}"
+    shown = plain_table(
+        f"{device_description(first)} · {how}",
+        *("", "img/s", "before", "now", "change", "front", ""),
+        no_wrap=True,
+    )
     for row in remeasurement.table.to_dict("records"):
         shown.add_row(
             row["label"],
@@ -213,19 +232,13 @@ def _print(remeasurement: "Remeasurement", first: Measurement) -> None:
             _interval(row, "old"),
             _interval(row, "new"),
             "" if isnan(row["change"]) else f"{row['change']:+.1%}",
-            _front(row),
+            _front_change(row),
             row["marks"],
         )
-    console = Console()
+    console = make_console()
     console.print(shown)
     console.print("before, now: throughput relative to the reference, with its 95 % interval")
-    for line in summary(remeasurement):
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
-
-
-def _way(m: Measurement) -> str:
-    how = f"batch {m.batch_size} · {m.precision} · {m.form} · {m.runtime}"
-    return f"{device_description(m)} · {how}"
+    print_lines(console, *_summary(remeasurement))
 
 
 def _interval(row: Mapping[Any, Any], which: str) -> str:
@@ -233,32 +246,38 @@ def _interval(row: Mapping[Any, Any], which: str) -> str:
     return "" if isnan(middle) else f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _front(row: Mapping[Any, Any]) -> str:
+def _front_change(row: Mapping[Any, Any]) -> str:
     if row["was_on_front"] != row["on_front"] and not isnan(row["old_img_s"]):
         return "enters" if row["on_front"] else "leaves"
     return "yes" if row["on_front"] else ""
 
 
-def summary(remeasurement: "Remeasurement") -> list[str]:
-    """What a remeasured table says, in sentences."""
+def _summary(remeasurement: "Remeasurement") -> list[str]:
+    """Return sentences on how throughput, ranks and the front changed."""
     table, tau = remeasurement.table, remeasurement.tau
     both = table[table["change"].notna()]
     lines = []
     if len(both):
-        most = both.iloc[int(both["change"].abs().argmax())]
-        within = int(both["change"].abs().le(_CONFIRMED).sum())
-        lines += [
-            f"relative throughput within {_CONFIRMED:.0%} of before: {within} of {len(both)}; "
-            f"largest change {most['change']:+.1%} ({most['label']})"
-        ]
+        largest = both.iloc[int(both["change"].abs().argmax())]
+        within = int(both["change"].abs().le(_TOLERANCE).sum())
+        lines.append(
+            f"relative throughput within {_TOLERANCE:.0%} of before: {within} of {len(both)}; "
+            f"largest change {largest['change']:+.1%} ({largest['label']})"
+        )
     if not isnan(tau):
         ranks = f"Kendall's tau {tau:.3f} over {len(both)} networks"
-        lines += [f"rank agreement of throughput, before and now: {ranks}"]
+        lines.append(f"rank agreement of throughput, before and now: {ranks}")
     if not remeasurement.decides:
-        return [*lines, "front: no objective or limit of the study is measured: it stays"]
-    known = table[table["old_img_s"].notna()]
-    leave = known.loc[known["was_on_front"] & ~known["on_front"], "label"]
-    enter = known.loc[~known["was_on_front"] & known["on_front"], "label"]
-    told = [f"{len(leave)} leave ({', '.join(leave)})" if len(leave) else "nobody leaves"]
-    told += [f"{len(enter)} enter ({', '.join(enter)})"] if len(enter) else []
-    return [*lines, f"front among these networks, with the new figures: {'; '.join(told)}"]
+        return [*lines, "front: unchanged; no objective or limit of the study is a measurement"]
+    paired = table[table["old_img_s"].notna()]
+    leaving = paired.loc[paired["was_on_front"] & ~paired["on_front"], "label"]
+    entering = paired.loc[~paired["was_on_front"] & paired["on_front"], "label"]
+    changes = [
+        f"{len(labels)} {verb} ({', '.join(labels)})"
+        for verb, labels in (("leave", leaving), ("enter", entering))
+        if len(labels)
+    ]
+    return [
+        *lines,
+        f"front of these networks with the new values: {'; '.join(changes) or 'unchanged'}",
+    ]

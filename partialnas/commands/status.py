@@ -38,7 +38,7 @@ def show_status(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         repeated = ledger.count_repeated_proposals()
         counts = [f"{repeated} repeated"] if repeated else []
-        counts.append(f"{ledger.count_measured_networks()} networks measured")
+        counts.append(f"{ledger.count_measured_networks()} networks timed")
         print_lines(console, ", ".join((_states_line(folder, ledger), *counts)))
         print_lines(console, usage_line(ledger))
         name, stages = ledger.study.name, ledger.study.stages
@@ -57,7 +57,7 @@ def show_status(folder: Path) -> None:
             print_lines(console, f"no front: {error}")
     for stage in stages.values():
         trials_of_stage = len(load(folder, stage=stage.name))
-        print_lines(console, f"stage {stage.name}: {trials_of_stage} trials; {stage.chosen}")
+        print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
     print_lines(console, *_failures(frame), *warning_lines(load_warnings(folder)))
     print_lines(console, f"ledger: {folder / 'ledger.sqlite'}")
 

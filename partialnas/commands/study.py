@@ -1,4 +1,4 @@
-"""The verbs `run`, `check` and `merge`, and the functions `partialnas.run` and `partialnas.check`."""
+"""The verbs `run`, `check` and `merge`; `partialnas.run` and `partialnas.check`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Signatures of the command line's verbs. Light to import."""
+"""Signatures and help texts of the verbs; light to import."""

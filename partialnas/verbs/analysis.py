@@ -1,4 +1,4 @@
-"""Verbs that turn ledgers into figures, tables and files. Heavy imports stay inside."""
+"""Verbs that turn ledgers into figures and tables. Heavy imports stay inside the functions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +8,11 @@ import typer
 from partialnas.verbs.options import (
     AgainstOption,
     ConditionOption,
+    FigureOption,
     MarginOption,
     MetricOption,
     StudyFolderArgument,
+    StudyFoldersArgument,
     StyleOption,
     WidthOption,
 )
@@ -18,13 +20,13 @@ from partialnas.verbs.options import (
 
 def pareto(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Folders of studies.")
+        list[Path] | None, typer.Argument(metavar="[DIR...]", help="Folders that `run` wrote.")
     ] = None,
     x: Annotated[
-        str | None, typer.Option("--x", "-x", metavar="KEY", help="Quantity along x.")
+        str | None, typer.Option("--x", "-x", metavar="KEY", help="Quantity on the x axis.")
     ] = None,
     y: Annotated[
-        str | None, typer.Option("--y", "-y", metavar="KEY", help="Quantity along y.")
+        str | None, typer.Option("--y", "-y", metavar="KEY", help="Quantity on the y axis.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -32,7 +34,7 @@ def pareto(
     ] = None,
     condition: ConditionOption = None,
     size: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Quantity that the area of markers shows.")
+        str | None, typer.Option(metavar="KEY", help="Quantity shown by the area of markers.")
     ] = None,
     family: Annotated[
         list[str] | None,
@@ -40,104 +42,107 @@ def pareto(
     ] = None,
     timm_results: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Results .csv of timm for families. Repeatable."),
+        typer.Option(metavar="FILE", help="timm results (.csv) of families. Repeatable."),
     ] = None,
     log: Annotated[
         str | None,
-        typer.Option(metavar="AXES", help="x, y, xy or none. Default: axes that span a decade."),
+        typer.Option(
+            metavar="AXES", help="Log axes: x, y, xy or none. Default: those that span a decade."
+        ),
     ] = None,
     clip: Annotated[
-        bool, typer.Option("--clip", help="Dominated points far off become arrows on the edge.")
+        bool, typer.Option("--clip", help="Show far dominated points as arrows at the edge.")
     ] = False,
     probability: Annotated[
-        bool, typer.Option("--probability", help="Labels tell the chance of being on the front.")
+        bool, typer.Option("--probability", help="Label networks with their front probability.")
     ] = False,
     attainment: Annotated[
-        bool, typer.Option("--attainment", help="Folders are repeats: median and quartiles.")
+        bool,
+        typer.Option("--attainment", help="Treat folders as repeats: draw median and quartiles."),
     ] = False,
     timing: Annotated[
         str | None,
-        typer.Option(metavar="KEY=VALUE,...", help="Measured otherwise: batch_size=1,device=H100."),
+        typer.Option(metavar="KEY=VALUE,...", help="Other measurements: batch_size=1,device=H100."),
     ] = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
 ) -> None:
-    """Draw the front of one or several studies, and write the table behind it.
+    """Draw the front of one or more studies, and write its table.
 
-    Axes are any two quantities, by default the study's objectives; `KEY:min` or `KEY:max` says
-    which way is better for one that is not known. Beside the figure stand its table (.csv) and its
-    readable form with the caption (.md). Where networks have several seeds the table tells the
-    probability that each is on the front.
+    The axes may be any two quantities; by default they are the study's objectives. For a quantity
+    that partialnas does not know, append the direction: `KEY:min` or `KEY:max`. The table (.csv)
+    and a version to read with the caption (.md) are written next to the figure. If networks have
+    several seeds, the table gives the probability that each is on the front.
 
-    Reference families stand alone (name no study) or beside studies of the same task. Speeds of
-    them on your own device come from timm: `benchmark.py --results-file FILE`.
+    Published families can be drawn alone (give no study) or with studies of the same task. To add
+    their speed on your device, use timm: `benchmark.py --results-file FILE`.
 
     Quantities: `val_accuracy`, `val_nll`, `test_accuracy`, `test_nll`, `throughput_img_s`,
     `latency_ms`, `relative_throughput`, `params`, `macs`, `macs_core`, `activations`,
-    `peak_memory_bytes`, `seconds`, and what a study's own trial function tells.
+    `peak_memory_bytes`, `seconds`, and the metrics of a study's own trial function.
 
     Example: `partialnas pareto results/quickstart -x params -y val_accuracy -o params.pdf`
     """
     from partialnas.commands.figure import draw_front
 
-    asked = {
+    arguments = {
         "x": x, "y": y, "condition": condition, "style": style, "width": width, "size": size,
         "log": log, "clip": clip, "probability": probability, "attainment": attainment,
         "families": family or [], "timm_results": [*map(str, timm_results or [])],
         "timing": timing,
     }  # fmt: skip
-    draw_front(folders or [], output, asked)
+    draw_front(folders or [], output, arguments)
 
 
 def figure(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which figure; see below.")],
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see below.")],
+    folders: StudyFoldersArgument,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/KIND.pdf."),
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="Quantity. Default: the study's first trained objective."),
-    ] = None,
+    metric: MetricOption = None,
     condition: ConditionOption = None,
     trials: Annotated[
-        str | None, typer.Option(metavar="1,7", help="Of cost and curves. Default: the front.")
+        str | None,
+        typer.Option(metavar="1,7", help="Trials of `cost` and `curves`. Default: the front."),
     ] = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
 ) -> None:
-    """Draw one of the other figures of a study, and write the table behind it.
+    """Draw another figure of a study, and write its table.
 
-    `convergence`: hypervolume over trials and device hours; repeats of a study as a band.
-    `attainment`: what the median and the quartiles of repeated searches attain.
-    `edf`: distribution of errors, with bootstrap bands, a line for each study.
-    `parallel`: axes and objectives side by side, the front highlighted.
-    `importance`: how much each axis of the space matters, by a random forest.
+    `convergence`: hypervolume over trials and device-hours, with a band for repeated searches.
+    `attainment`: median and quartiles of the fronts of repeated searches.
+    `edf`: distribution of errors with bootstrap bands, one line per study.
+    `parallel`: axes and objectives in parallel coordinates, the front highlighted.
+    `importance`: importance of each axis of the space, by a random forest.
     `axis`: a quantity against each axis of the space.
-    `curves`: learning curves. `cost`: what each block costs.
+    `curves`: learning curves. `cost`: cost of each block.
 
-    Beside the figure stand its table (.csv) and its readable form with the caption (.md). All
-    carry the study's digest and the query: `partialnas verify` recomputes them.
+    The table (.csv) and a version to read with the caption (.md) are written next to the figure.
+    All files carry the study's digest and the query: `partialnas verify` recomputes them.
 
     Example: `partialnas figure convergence results/quickstart -o convergence.pdf`
     """
     from partialnas.commands.figure import draw_figure
 
-    asked = {"metric": metric, "condition": condition, "style": style, "width": width}
-    draw_figure(kind, folders, output, _given(asked, trials=trials))
+    options = {"metric": metric, "condition": condition, "style": style, "width": width}
+    draw_figure(kind, folders, output, _arguments(options, trials=trials))
 
 
 def table(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of studies.")],
+    folders: StudyFoldersArgument,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File: .tex, .md, .csv or .html. Default: printed."),
+        typer.Option("-o", "--output", help="File: .tex, .md, .csv or .html. Default: print it."),
     ] = None,
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="NAME", help="latex, markdown, csv or html. Default: by suffix."
+            "--format",
+            metavar="NAME",
+            help="latex, markdown, csv or html. Default: by the file's suffix.",
         ),
     ] = None,
     metric: MetricOption = None,
@@ -145,18 +150,19 @@ def table(
     margin: MarginOption = None,
     condition: ConditionOption = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which columns, in this order.")
+        str | None, typer.Option(metavar="A,B", help="Columns, in this order.")
     ] = None,
 ) -> None:
-    """Write the table of an ablation: each arm beside its baseline, with intervals.
+    """Write the table of an ablation, or of a search's front.
 
-    One row per arm, failed and missing ones too: seeds, mean ± standard deviation, the difference
-    from the baseline with its simultaneous interval, adjusted p, effect size, parameters, MACs and
-    throughput; of a ladder also each step. Below it the caption that a checklist asks for. Bold is
-    an arm whose intervals against all others exclude zero, and nothing else. Of a search the table
-    holds the front and the baselines. Studies that were trained alike may stand in one table.
+    One row per arm, including failed and missing ones: seeds, mean ± standard deviation, the
+    difference from the baseline with its simultaneous interval, adjusted p, effect size,
+    parameters, MACs and throughput; for a ladder also each step. The caption states what a
+    reproducibility checklist asks for. An arm is bold only if its intervals against all other arms
+    exclude zero. For a search the table holds the front and the baselines. Studies with the same
+    training settings can share a table.
 
-    LaTeX compiles as is with `booktabs`; CSV has every figure and every seed. The file carries the
+    LaTeX output compiles with `booktabs`; CSV has every value and every seed. The file carries the
     study's digest and the query: `partialnas verify` recomputes it.
 
     Columns: `arm`, `levels`, `n`, `metric`, `delta`, `p`, `effect`, `equivalence`, `step`,
@@ -166,75 +172,74 @@ def table(
     """
     from partialnas.commands.ablation import write_table
 
-    asked = {"metric": metric, "against": against, "margin": margin, "condition": condition}
-    write_table(folders, output, format_, _given(asked, columns=columns))
+    options = {"metric": metric, "against": against, "margin": margin, "condition": condition}
+    write_table(folders, output, format_, _arguments(options, columns=columns))
 
 
 def effects(
     folder: StudyFolderArgument,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by design."),
+        typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by the design."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: in DIR."),
-    ] = None,
+    output: FigureOption = None,
     metric: MetricOption = None,
     against: AgainstOption = None,
     margin: MarginOption = None,
     condition: ConditionOption = None,
     factors: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of interaction: across, and lines.")
+        str | None,
+        typer.Option(metavar="A,B", help="Factors of `interaction`: on the x axis, and as lines."),
     ] = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
 ) -> None:
-    """Draw the effects of an ablation, and write the table behind the figure.
+    """Draw the effects of an ablation, and write their table.
 
-    Kinds: `effect` shows each arm's difference from its baseline, a dot for every seed, the mean
-    with its simultaneous interval, and the margin within which differences do not matter;
-    `interaction` shows one factor of a factorial design across, a line for each level of another;
-    `ladder` the value of each rung and what each step adds. Failed arms are named in their place.
+    Kinds: `effect` shows each arm's difference from its baseline: a dot per seed, the mean with its
+    simultaneous interval, and the equivalence margin. `interaction` shows one factor of a factorial
+    design on the x axis, with a line per level of another. `ladder` shows the value of each rung
+    and what each step adds. Failed arms are named in their place.
 
-    Prints the table, and of factorial designs main effects and two-factor interactions. Beside the
-    figure stand the table with every figure and seed (.csv) and its readable form with the caption
-    (.md). All carry the study's digest and the query: `partialnas verify` recomputes them.
+    Prints the table; for factorial designs also main effects and two-factor interactions. The table
+    with every value and seed (.csv) and a version to read with the caption (.md) are written next
+    to the figure. All files carry the study's digest and the query: `partialnas verify` recomputes
+    them.
 
     Example: `partialnas effects results/partitions --margin 0.2 -o effects.pdf`
     """
     from partialnas.commands.ablation import draw_effects
 
-    asked = {
+    options = {
         "metric": metric, "against": against, "margin": margin, "condition": condition,
         "style": style, "width": width,
     }  # fmt: skip
-    draw_effects(folder, kind, output, _given(asked, factors=factors))
+    draw_effects(folder, kind, output, _arguments(options, factors=factors))
 
 
-def _given(asked: dict[str, Any], **lists: str | None) -> dict[str, Any]:
-    """The arguments that were given; lists written with commas are taken apart."""
-    taken = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
-    return {key: value for key, value in asked.items() if value is not None} | taken
+def _arguments(options: dict[str, Any], **lists: str | None) -> dict[str, Any]:
+    """Return the options that are set; comma-separated lists are split."""
+    split = {key: [part.strip() for part in text.split(",")] for key, text in lists.items() if text}
+    return {key: value for key, value in options.items() if value is not None} | split
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A table or figure that was exported.")],
+    file: Annotated[Path, typer.Argument(help="Exported table or figure.")],
     against: Annotated[
         list[Path],
-        typer.Option("--against", metavar="DIR", help="The study's folder. Repeat for several."),
+        typer.Option("--against", metavar="DIR", help="Folder of the study. Repeatable."),
     ],
 ) -> None:
-    """Recompute an exported table or figure from the ledger, and compare every number.
+    """Recompute an exported table or figure from the ledger.
 
     Every file that `table`, `effects`, `pareto`, `figure` and `ratios` write carries the study's
-    digest and the query that made it, a figure also the numbers that it shows. This command asks
-    the ledger the same, and says for each number that differs its row, its column, and both
-    values. A figure that was changed after it was written is told, and so is one that was drawn
-    with other fonts, which is no difference.
+    digest and its query, a figure also the numbers that it shows. This command repeats the query
+    and lists each number that differs, with its row, its column and both values. A figure that was
+    edited is reported. A figure that was drawn with other fonts is reported too, but does not count
+    as a difference.
 
     Exit codes: 0 every number is equal, 1 something differs, 2 the file carries no stamp, cannot
-    be read, or is of another study.
+    be read, or belongs to another study.
 
     Example: `partialnas verify partitions.tex --against results/partitions`
     """
@@ -246,7 +251,8 @@ def verify(
 
 def ratios(
     name: Annotated[
-        str, typer.Argument(metavar="DIR[:TRIAL]", help="A study's folder, or a trial as DIR:7.")
+        str,
+        typer.Argument(metavar="DIR[:TRIAL]", help="Folder that `run` wrote, or a trial of it."),
     ],
     output: Annotated[
         Path | None,
@@ -254,21 +260,21 @@ def ratios(
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: beside the figure."),
+        typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: next to the figure."),
     ] = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
 ) -> None:
-    """Draw the ratios that networks have learned, and write the table behind it.
+    """Draw learned ratios, and write their table.
 
-    Panels: the ratios of one trial over its epochs (the trial named, or the first of the arm with
-    most seeds); those at the end, of each arm over its seeds, beside the static ratio; and, where
-    every image has its own ratio, the mean of each class and of each kind of input. Prints for
-    each arm how well the budget was met, how far the trained and the frozen form are apart, how
-    far seeds agree, when ratios came to rest, and every warning.
+    Panels: the ratios of one trial over its epochs (the given trial, or the first of the arm with
+    the most seeds); the final ratios of each arm over its seeds, next to the static ratio; and, for
+    input-dependent ratios, the mean for each class and each kind of input. Prints for each arm how
+    well the budget was met, the gap between the trained and the frozen form, the agreement of
+    seeds, when the ratios converged, and every warning.
 
-    Beside the figure stand its table (.csv: every trial, epoch and layer) and its readable form
-    with the caption (.md).
+    The table (.csv: every trial, epoch and layer) and a version to read with the caption (.md) are
+    written next to the figure.
 
     Example: `partialnas ratios results/static-vs-dynamic -o ratios.pdf`
     """
@@ -280,26 +286,23 @@ def ratios(
 def export(
     folder: StudyFolderArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="trials.csv, .parquet or .xlsx.")
+        Path, typer.Option("-o", "--output", help="File: .csv, .parquet or .xlsx.")
     ] = Path("trials.csv"),
 ) -> None:
-    """Write one row per trial, failed ones included, as CSV, Parquet or a spreadsheet.
+    """Write all trials as CSV, Parquet or a spreadsheet.
 
-    Columns: `trial`, `digest`, `seed`, `state`, `val_accuracy`, `test_accuracy`, `params`, `macs`,
-    `throughput_img_s`, then the study, arm and condition, the other metrics and costs, the one
-    measurement that stands for the network with its protocol (device, threads, batch, resolution,
-    precision, form), why a trial failed, and what a study's own trial function told. Curves,
-    ratios, proposals and repeated measurements stay in the ledger. Accuracies in percent,
-    log-likelihoods in nats, macs as fvcore counts them.
+    One row per trial, including failed ones. Columns: `trial`, `digest`, `seed`, `state`,
+    `val_accuracy`, `test_accuracy`, `params`, `macs`, `throughput_img_s`, then the study, arm and
+    condition, the other metrics and costs, the network's measurement with its protocol (device,
+    threads, batch size, resolution, precision, form), why a trial failed, and the metrics of a
+    study's own trial function. Learning curves, ratios, proposals and repeated measurements stay in
+    the ledger. Accuracies are in percent, log-likelihoods in nats, MACs as counted by fvcore.
 
     Example: `partialnas export results/quickstart -o trials.parquet`
     """
-    from partialnas.analysis import export as export_table
-    from partialnas.analysis import load
+    from partialnas.commands.export import export_trials
 
-    frame = load(folder, stage=None)
-    export_table(frame, output)
-    typer.echo(f"{len(frame)} trials in {output}")
+    export_trials(folder, output)
 
 
 def report(
@@ -309,19 +312,19 @@ def report(
         typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Write it again while the study runs, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Rewrite it while the study runs, until Ctrl-C.")
     ] = False,
-    every: Annotated[int, typer.Option(min=1, help="Seconds between two looks, of --watch.")] = 30,
+    every: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="Interval of --watch.")] = 30,
 ) -> None:
-    """Write a study as one page for a browser: figures, tables, warnings, and how it was made.
+    """Write a study as one self-contained HTML page.
 
-    The page needs nothing but itself: it opens offline, loads nothing, reads on a phone, in print,
-    in light and dark, and without scripts. Hovering over a point of the front tells the network;
-    clicking it, or Enter, shows its blocks, ratios and learning curves; arrow keys go through the
-    points. The same ledger gives the same bytes, and `partialnas verify` compares them.
+    The page holds figures, tables, warnings, and the settings and commands of the study. It opens
+    offline, loads nothing, and works on a phone, in print, in light and dark mode, and without
+    JavaScript. Point at a network of the front to see its name; click it, or press Enter, for its
+    blocks, ratios and learning curves; the arrow keys move between points. The same ledger gives
+    the same bytes, and `partialnas verify` compares them.
 
-    With `--watch` the page is written anew whenever the ledger has changed, and loads itself again
-    in the browser.
+    With `--watch` the page is rewritten whenever the ledger changes, and reloads in the browser.
 
     Example: `partialnas report results/quickstart -o quickstart.html`
     """

@@ -1,4 +1,4 @@
-"""Verbs about single networks. Heavy imports stay inside the verbs."""
+"""Verbs about single networks. Heavy imports stay inside the functions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,26 +6,27 @@ from typing import Annotated
 import typer
 
 from partialnas.verbs.options import (
+    ConditionOption,
+    DeviceOption,
     JsonOption,
     ResolutionOption,
-    SingleConditionOption,
     StudyFolderArgument,
 )
 
 
 def describe(
     architecture: Annotated[
-        str, typer.Argument(metavar="ARCH", help="A preset, a JSON file, or a trial as DIR:7.")
+        str, typer.Argument(metavar="ARCH", help="Preset, JSON file, or trial as DIR:7.")
     ],
     resolution: ResolutionOption = 224,
     in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
     json: JsonOption = False,
 ) -> None:
-    """Print an architecture's parameters and multiply-accumulates, per block and in all.
+    """Print an architecture's parameters and MACs by block.
 
-    By closed formula, without building the network. `macs` is what fvcore counts (norms and
-    pooling included), `macs_core` convolutions and matrix products alone.
+    Costs come from closed formulas; the network is not built. `macs` counts what fvcore counts
+    (norms and pooling included), `macs_core` only convolutions and matrix products.
 
     Example: `partialnas describe results/quickstart:7 --resolution 28 --in-chans 1 --classes 10`
     """
@@ -33,9 +34,8 @@ def describe(
     from partialnas.commands.names import find_architecture
     from partialnas.space.arch.input_spec import InputSpec
 
-    found = find_architecture(architecture)
     input_spec = InputSpec.square(resolution, in_chans, classes)
-    show_architecture(found, input_spec, as_json=json)
+    show_architecture(find_architecture(architecture), input_spec, as_json=json)
 
 
 def measure(
@@ -43,60 +43,52 @@ def measure(
         list[str],
         typer.Argument(metavar="ARCH...", help="Presets, JSON files, trials (DIR:7), timm:NAME."),
     ],
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
     resolution: ResolutionOption = 224,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     deploy: Annotated[
-        bool, typer.Option("--deploy", help="Fold the norms first, as for shipping.")
+        bool, typer.Option("--deploy", help="Fold batch norms first, as for deployment.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    device: DeviceOption = "cpu",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Longest time for each.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Maximum measuring time of each network.")
+    ] = 20.0,
     json: JsonOption = False,
 ) -> None:
-    """Measure throughput (img/s) and latency (ms per batch) on a device.
+    """Measure throughput (img/s) and latency (ms per batch).
 
-    The first network is the reference: every other is timed in turns with it, so that drift of
-    the machine cancels in `relative_throughput`. A figure is marked noisy where the wall clock and
-    the processor's time disagree, or where its interval stayed wide.
+    The first network is the reference: timings of every other network alternate with it, so that
+    drift of the machine cancels in `relative_throughput`. A result is marked noisy if wall-clock
+    time and CPU time disagree, or if its interval stayed wide.
 
     Example: `partialnas measure fasternet_t0 partialnet_t0 --batch-size 8 --deploy`
     """
-    from partialnas.commands.describe import show_measurements
-    from partialnas.commands.names import find_subject, measure_subjects
-    from partialnas.runs.config.protocol import Protocol
-    from partialnas.space.values import validate_as
+    from partialnas.commands.describe import measure_networks
 
-    protocol = validate_as(
-        Protocol,
-        {
-            "device": device,
-            "threads": threads,
-            "batch_size": batch_size,
-            "precision": precision,
-            "form": "deploy" if deploy else "training",
-            "max_seconds": seconds,
-        },
-        "it cannot be measured so",
-    )
-    subjects = [find_subject(name) for name in architectures]
-    show_measurements(measure_subjects(subjects, resolution, protocol), as_json=json)
+    settings = {
+        "device": device, "threads": threads, "batch_size": batch_size, "precision": precision,
+        "form": "deploy" if deploy else "training", "max_seconds": seconds,
+    }  # fmt: skip
+    measure_networks(architectures, resolution, settings, as_json=json)
 
 
 def flops(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:X."),
+        typer.Argument(
+            metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:NAME."
+        ),
     ],
     resolution: ResolutionOption = 224,
     json: JsonOption = False,
 ) -> None:
-    """Compare what counters make of networks, and MACs with measured speed.
+    """Compare MAC counters, and MACs with measured speed.
 
-    For each network, or for each kind of network that a study has: multiply-accumulates by closed
-    formula, by fvcore with the operators that it skips, by torch's own counter, in training and in
-    deploy form. Of a study also how far MACs and measured throughput rank its networks alike
-    (Kendall's tau with its interval), and the pairs that MACs order most wrongly.
+    For each network, or for each kind of network in a study: multiply-accumulates by closed
+    formula, by fvcore (with the operators that it skips) and by torch's own counter, in training
+    and in deploy form. For a study also how well MACs predict the ranking by measured throughput
+    (Kendall's tau with its interval), and the pairs that MACs rank most wrongly.
 
     Example: `partialnas flops results/quickstart`
     """
@@ -108,57 +100,56 @@ def flops(
 def remeasure(
     folder: StudyFolderArgument,
     top: Annotated[
-        str, typer.Option(metavar="front|all|N", help="Which networks: the front, all, the best N.")
+        str, typer.Option(metavar="front|all|N", help="Networks: the front, all, or the best N.")
     ] = "front",
-    condition: SingleConditionOption = "",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of one forward pass.")
-    ] = None,
+    condition: ConditionOption = None,
+    device: DeviceOption = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a forward pass.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     form: Annotated[str | None, typer.Option(help="deploy or training.")] = None,
     runtime: Annotated[str | None, typer.Option(help="eager, cuda_graph or compiled.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="Longest time for each.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Maximum measuring time of each network.")
+    ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Time also what this machine has timed so.")
+        bool, typer.Option("--again", help="Measure networks that this machine already measured.")
     ] = False,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write ONNX files and a script instead: .zip or folder."),
+        typer.Option(
+            metavar="OUT", help="Write ONNX files and a script to OUT (.zip or folder) instead."
+        ),
     ] = None,
     import_: Annotated[
         Path | None,
-        typer.Option("--import", metavar="FILE", help="Read what a bundle's script has written."),
+        typer.Option("--import", metavar="FILE", help="Import the result of a bundle's script."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Time networks of a study anew, on another device or in another way; trains nothing.
+    """Measure networks of a study on another device or setting.
 
-    What is not stated is as in the study. The measurements go into the same ledger, apart from the
-    study's own: figures and tables stay as they are (`pareto --timing` shows others). It prints the
-    relative throughput before and now with 95 % intervals, the rank agreement, and who leaves the
-    front under the new figures. The same command again times what is missing.
+    Trains nothing. Settings that are not given are those of the study. The measurements go into
+    the same ledger, separate from the study's own: figures and tables do not change
+    (`pareto --timing` shows the new ones). Prints the relative throughput before and now with 95 %
+    intervals, the rank agreement, and how the front changes. The same command measures what is
+    still missing.
 
     For a board that cannot run PyTorch, `--bundle` writes ONNX files and one script that needs
-    numpy and onnxruntime alone; `--import` reads its result back.
+    only numpy and onnxruntime; `--import` reads its result.
 
     Example: `partialnas remeasure results/quickstart --batch-size 1 --runtime compiled`
     """
     from partialnas.commands.remeasure import bundle_study, import_result, remeasure_study
 
-    given = {
-        "device": device,
-        "batch_size": batch_size,
-        "precision": precision,
-        "form": form,
-        "runtime": runtime,
-        "threads": threads,
-        "max_seconds": seconds,
-    }
-    settings = {key: value for key, value in given.items() if value is not None}
+    options = {
+        "device": device, "batch_size": batch_size, "precision": precision, "form": form,
+        "runtime": runtime, "threads": threads, "max_seconds": seconds,
+    }  # fmt: skip
+    settings = {key: value for key, value in options.items() if value is not None}
+    condition = condition or ""
     if bundle is not None and import_ is not None:
-        raise typer.BadParameter("--bundle and --import: one at a time")
+        raise typer.BadParameter("--bundle and --import cannot be combined")
     if bundle is not None:
         bundle_study(folder, top, condition, settings, bundle)
     elif import_ is not None:
@@ -168,41 +159,44 @@ def remeasure(
 
 
 def export_model(
-    trial: Annotated[str, typer.Argument(metavar="DIR:7", help="A trial of a study.")],
+    trial: Annotated[str, typer.Argument(metavar="DIR:7", help="Trial of a study.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the files go.")
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder of the files.")
     ],
     device: Annotated[
-        str | None, typer.Option(help="Measures on cpu, cuda or cuda:1. Default: the study's.")
+        str | None, typer.Option(help="Device to measure on. Default: that of the study.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Longest time to measure.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Maximum measuring time.")] = 20.0,
     onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write model.onnx too.")] = True,
     licence: Annotated[
-        str, typer.Option("--license", metavar="SPDX", help="Of the weights, for the model card.")
+        str,
+        typer.Option("--license", metavar="SPDX", help="License of the weights (model card)."),
     ] = "mit",
-    gpus: Annotated[int, typer.Option(min=1, help="Of the full training in train.sh.")] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step on each of them.")] = 256,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of the full training (train.sh).")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Batch size of each GPU (train.sh).")
+    ] = 256,
 ) -> None:
-    """Write a trial's trained network, learned ratios frozen, ready for timm.
+    """Write a trial's trained network for timm, ratios frozen.
 
-    Proves before it writes: that the static network computes what the trained one does (validation
-    images, at most 1e-5 of the largest logit), that it costs what formula, fvcore and record say,
-    and how fast it runs beside a hand-specified static network of the same ratios. The trial must
-    be done, its weights kept (`recipe.keep_weights: all`), its ratios static or learned per layer.
+    Verifies before it writes: the static network computes what the trained one does (on validation
+    images, within 1e-5 of the largest logit), its cost agrees between formula, fvcore and record,
+    and its speed is compared with that of a hand-specified static network of the same ratios. The
+    trial must be done, its weights kept (`recipe.keep_weights: all`), and its ratios static or
+    learned per layer.
 
     Writes `architecture.json` (plain ratios), `model.safetensors`, `config.json` (timm's),
-    `model.onnx` (deploy form, its logits compared; with the packages of `partialnas[onnx]`),
-    `README.md` (the model card: data, recipe, metrics with their spread over seeds, cost, licence,
-    limits), `train.sh` (a full training with timm's script by the published recipe, the learning
-    rate scaled to the images of a step) and `proof.json`.
+    `model.onnx` (deploy form, logits compared; needs the packages of `partialnas[onnx]`),
+    `README.md` (the model card: data, recipe, metrics with their deviation over seeds, cost,
+    license, limits), `train.sh` (a full training with timm's script and the published recipe, the
+    learning rate scaled to the total batch size) and `proof.json`.
 
     Example: `partialnas export-model results/static-vs-dynamic:7 -o dpconv`
     """
-    from partialnas.commands.export_model import require_trial, show_export
-    from partialnas.runs.export.export_model import export_model
+    from partialnas.commands.export import export_trained_model
 
-    found = export_model(
-        *require_trial(trial), output, device=device, max_seconds=seconds, onnx=onnx,
-        licence=licence, gpus=gpus, batch_size=batch_size,
-    )  # fmt: skip
-    show_export(found, onnx=onnx)
+    settings = {
+        "device": device, "max_seconds": seconds, "onnx": onnx, "licence": licence, "gpus": gpus,
+        "batch_size": batch_size,
+    }  # fmt: skip
+    export_trained_model(trial, output, settings)

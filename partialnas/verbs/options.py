@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs have."""
+"""Arguments and options that several verbs share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,9 +6,12 @@ from typing import Annotated
 import typer
 
 StudyFileArgument = Annotated[
-    Path, typer.Argument(help="A study in YAML, such as search/studies/quickstart.yaml.")
+    Path, typer.Argument(help="Study file (YAML), such as search/studies/quickstart.yaml.")
 ]
-StudyFolderArgument = Annotated[Path, typer.Argument(help="The folder that `run` wrote.")]
+StudyFolderArgument = Annotated[Path, typer.Argument(help="Folder that `run` wrote.")]
+StudyFoldersArgument = Annotated[
+    list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote.")
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results. Default: results/STUDY.")
 ]
@@ -16,36 +19,49 @@ QuickOption = Annotated[bool, typer.Option("--quick", help="Apply the study's `q
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace a setting, keys with dots. Repeatable."
+        "--set", metavar="KEY=VALUE", help="Replace a setting; KEY is dotted. Repeatable."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+FigureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", help="Figure: .pdf, .svg or .png. Default: named after the verb, in DIR."
+    ),
+]
 MetricOption = Annotated[
     str | None,
-    typer.Option(metavar="KEY", help="Trained quantity. Default: the study's first objective."),
+    typer.Option(metavar="KEY", help="Trained quantity. Default: the first trained objective."),
 ]
 AgainstOption = Annotated[
     str | None,
-    typer.Option(metavar="ARM", help="Compare with this arm, or none. Default: the baseline."),
+    typer.Option(metavar="ARM", help="Arm to compare with, or none. Default: the baseline."),
 ]
 MarginOption = Annotated[
-    float | None, typer.Option(metavar="X", help="Difference that makes none: tests equivalence.")
+    float | None,
+    typer.Option(metavar="X", help="Largest negligible difference, for the equivalence test."),
 ]
 ConditionOption = Annotated[
     str | None,
-    typer.Option("--condition", metavar="NAME", help="Of a study that has several conditions."),
+    typer.Option("--condition", metavar="NAME", help="Condition, if the study has several."),
 ]
 SingleConditionOption = Annotated[
-    str, typer.Option("--condition", metavar="NAME", help="Of a study that has several.")
+    str, typer.Option("--condition", metavar="NAME", help="Condition, if the study has several.")
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="NAME", help="A named recipe: short, standard.")
+    str | None, typer.Option("--recipe", metavar="NAME", help="Named recipe: short or standard.")
 ]
 AddressOption = Annotated[
-    str | None, typer.Option(help="Join a Ray cluster instead of starting one here.")
+    str | None, typer.Option(help="Address of a Ray cluster to join. Default: start Ray here.")
 ]
-StyleOption = Annotated[str, typer.Option("--style", help="cvpr, neurips or slides.")]
+StyleOption = Annotated[
+    str, typer.Option("--style", help="Style of the figure: cvpr, neurips or slides.")
+]
 WidthOption = Annotated[
-    str | None, typer.Option("--width", help="column or page. Default: what is usual there.")
+    str | None,
+    typer.Option("--width", help="Width: column or page. Default: that of the style."),
 ]
-ResolutionOption = Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")]
+ResolutionOption = Annotated[
+    int, typer.Option(min=1, help="Height and width of the input in pixels.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")]

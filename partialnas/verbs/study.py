@@ -1,4 +1,4 @@
-"""Verbs that run studies and tell how they stand. Heavy imports stay inside the verbs."""
+"""Verbs that run studies and show their state. Heavy imports stay inside the functions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,16 @@ import typer
 
 from partialnas.verbs.options import (
     AddressOption,
+    ConditionOption,
+    FigureOption,
     MetricOption,
     OutOption,
     QuickOption,
     RecipeOption,
     SetOption,
-    SingleConditionOption,
     StudyFileArgument,
     StudyFolderArgument,
+    StudyFoldersArgument,
     StyleOption,
     WidthOption,
 )
@@ -27,38 +29,31 @@ def run(
     set_: SetOption = None,
     address: AddressOption = None,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Play the study in seconds, with made-up results.")
+        bool, typer.Option("--rehearse", help="Dry run: simulate all results, in seconds.")
     ] = False,
 ) -> None:
-    """Run a study, or carry on with one that was interrupted.
+    """Run a study, or resume an interrupted one.
 
     Writes into the folder: `ledger.sqlite` (every trial, measurement and proposal; the single
-    source of truth), `study.yaml` (the study as it was run), `weights/` (final weights)
-    and `workers.log`. Running the same command again continues: finished trials stay,
-    interrupted ones continue from their last epoch, none runs twice. Ctrl-C once
-    finishes the trials under way, twice ends now; all that is finished is kept. A study that has
-    begun may grow (budget, seeds, executor, further arms); any other change is refused with the
-    difference shown. `--rehearse` trains and measures nothing: it plays
-    the whole study with made-up results into a folder of its own, results/STUDY-rehearsal, to see
-    before the first real hour what its tables and figures will look like.
+    source of truth), `study.yaml` (the study with every setting stated), `weights/` (final
+    weights) and `workers.log`.
+
+    The same command resumes the study: finished trials are kept, interrupted trials continue from
+    their last epoch, and no trial runs twice. The first Ctrl-C waits for the running trials, the
+    second stops at once; finished trials are kept either way. A study may be extended later
+    (budget, seeds, executor, further arms); any other change is rejected and the difference shown.
+
+    `--rehearse` trains and measures nothing. It runs the whole study with simulated results into
+    its own folder, `results/STUDY-rehearsal`, to show what its tables and figures will look like.
 
     Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
     """
-    from partialnas.search.session.run_study import rehearse_study, run_study
-    from partialnas.search.study.study_file import load_study
+    from partialnas.commands import study as command
 
-    loaded = load_study(study, quick=quick, overrides=set_ or ())
-    folder = out or default_folder(loaded.study, quick=quick, rehearsal=rehearse)
-    if rehearse:
-        rehearse_study(loaded, folder, base_dir=study.parent)
-    else:
-        run_study(loaded, folder, base_dir=study.parent, address=address)
+    folder = command.run(
+        study, out, quick=quick, overrides=set_ or (), address=address, rehearse=rehearse
+    )
     status(folder)
-
-
-def default_folder(study: str, *, quick: bool, rehearsal: bool = False) -> Path:
-    """Where results go unless told otherwise: quick and rehearsed ones apart from full ones."""
-    return Path("results") / (study + "-quick" * quick + "-rehearsal" * rehearsal)
 
 
 def check(
@@ -66,94 +61,102 @@ def check(
     quick: QuickOption = False,
     set_: SetOption = None,
     pilot: Annotated[
-        int, typer.Option(min=0, help="Train the first arm with so many seeds, for their spread.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Train the first arm with N seeds to estimate their deviation."
+        ),
     ] = 0,
 ) -> None:
-    """Validate a study, count its trials, estimate its time; run nothing.
+    """Validate a study and estimate its time; run nothing.
 
-    Names every mistake with its place in the file, the size of the space, axes that cannot
-    matter, and the time that the trials will take, from a few timed steps of cheap, typical and
-    dear networks. Of an ablation it prints the design: arms, the cost of each, how twins were
-    adjusted to cost what their baseline costs, what is left out and why, and the smallest
-    difference that its seeds can find (80 % power), from the deviation between seeds that the study
-    states or that `--pilot` measures.
+    Lists every mistake with its place in the file, the size of the space, axes that have no
+    effect, the number of trials, and the estimated time, from a few timed steps of cheap, typical
+    and expensive networks.
+
+    For an ablation it prints the design: the arms and their cost, how arms were adjusted to the
+    cost of their baseline, which combinations are left out and why, and the smallest difference
+    that the seeds can detect (80 % power), given the deviation between seeds that the study states
+    or that `--pilot` estimates.
 
     Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
-    from partialnas.search.check.check_study import check_study
-    from partialnas.search.study.study_file import load_study
+    from partialnas.commands import study as command
 
-    loaded = load_study(study, quick=quick, overrides=set_ or ())
-    check_study(loaded, base_dir=study.parent, show=typer.echo, pilot=pilot)
+    command.check(study, quick=quick, overrides=set_ or (), pilot=pilot, show=typer.echo)
 
 
 def confirm(
     folder: StudyFolderArgument,
     top: Annotated[
-        str, typer.Option(metavar="front|all|N", help="Which arms: the front, all, the best N.")
+        str, typer.Option(metavar="front|all|N", help="Arms: the front, all, or the best N.")
     ] = "front",
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds of each.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each arm.")] = 5,
     recipe: RecipeOption = None,
-    condition: SingleConditionOption = "",
+    condition: ConditionOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Train chosen arms of a study again with fresh seeds, and report the test split.
+    """Train selected arms again with fresh seeds; report test results.
 
-    What was chosen by its trials looks better in them than it is. A confirmation trains the front,
-    or the best N by what the study decides by (with the baselines that an ablation compares them
-    with), with seeds that the study never uses, by the study's recipe or a longer one, into the
-    same ledger as a stage of its own: fronts and tables of the study stay as they are. It prints
-    for each arm the deciding quantity when it was chosen, with fresh seeds, and the shift between
-    them; and the test split, which nothing was chosen by.
+    An arm that was selected by its own trials looks better in them than it is. This command trains
+    the front, or the best N arms by the study's deciding quantity (together with the baselines of
+    an ablation), with seeds that the study never uses, and with the study's recipe or a longer
+    one. The trials go into the same ledger as a separate stage; fronts and tables of the study do
+    not change.
 
-    The same command again carries on where it was interrupted, and adds seeds or arms.
+    Prints for each arm the deciding quantity at selection, with fresh seeds, and the shift between
+    them; and the results on the test split, which no selection has used.
+
+    The same command resumes an interrupted confirmation, and adds seeds or arms.
 
     Example: `partialnas confirm results/quickstart --top 3 --seeds 5`
     """
     from partialnas.commands.confirm import confirm_study
 
-    confirm_study(folder, top, seeds, recipe, condition, address)
+    confirm_study(folder, top, seeds, recipe, condition or "", address)
 
 
 def audit(
     folder: StudyFolderArgument,
     longer: Annotated[
         str | None,
-        typer.Option(metavar="4x|EPOCHS", help="How long. Default: 4x, or the recipe's epochs."),
+        typer.Option(
+            metavar="4x|EPOCHS", help="Length of training. Default: 4x, or the recipe's epochs."
+        ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=3, help="How many networks.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, max=999, help="Longer trainings of each.")] = 2,
+    sample: Annotated[int, typer.Option(min=3, help="Number of networks.")] = 20,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=999, help="Longer trainings of each network.")
+    ] = 2,
     repeats: Annotated[
         int,
-        typer.Option(min=0, max=998, help="Further trainings by every fidelity, for the noise."),
+        typer.Option(min=0, max=998, help="Further seeds at each fidelity, to estimate the noise."),
     ] = 1,
     recipe: RecipeOption = None,
-    condition: SingleConditionOption = "",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/audit.pdf."),
-    ] = None,
+    condition: ConditionOption = None,
+    output: FigureOption = None,
     metric: MetricOption = None,
     style: StyleOption = "cvpr",
     width: WidthOption = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Train nothing: report what was trained before.")
+        bool, typer.Option("--report", help="Train nothing; report an earlier audit.")
     ] = False,
     address: AddressOption = None,
 ) -> None:
-    """Train a sample of a study longer, and report how far its short trainings can be trusted.
+    """Test how well short trainings predict longer ones.
 
-    The sample has members of the front and networks spread evenly over the rest. It is trained
-    longer, with seeds of its own, and with further seeds by every fidelity of the study (the rungs
-    of a search too), into the same ledger as stages of their own. For each fidelity the report
-    tells Kendall's tau-b between its ranking and that of longer training, overall and within the
-    best third, with intervals, by log-likelihood and by accuracy; beside it the noise ceiling (one
-    seed against another), what MACs or parameters alone would give, and the regret of choosing so;
-    and which ranks of the study's best networks its noise leaves open.
+    Trains a sample of the study's networks longer. The sample holds members of the front and
+    networks spread evenly over the others. They are trained with seeds of their own, and with
+    further seeds at every fidelity of the study (the rungs of a search included). The trials go
+    into the same ledger as separate stages.
 
-    The same command again carries on where it was interrupted, and adds seeds or networks. Beside
-    the figure stand its tables (.csv) and their readable form (.md): `partialnas verify` recomputes
-    them.
+    For each fidelity the report gives Kendall's tau-b between its ranking and that of longer
+    training, overall and within the best third, with intervals, by log-likelihood and by accuracy.
+    For comparison it gives the noise ceiling (one seed against another), the agreement of MACs or
+    parameters alone, and the regret of selecting by the short training. It also shows which ranks
+    of the study's best networks the noise leaves unresolved.
+
+    The same command resumes an interrupted audit, and adds seeds or networks. The tables are
+    written next to the figure (.csv, and .md to read); `partialnas verify` recomputes them.
 
     Example: `partialnas audit results/quickstart --longer 4x --sample 20`
     """
@@ -163,83 +166,74 @@ def audit(
     if report:
         show_audit(folder, None, figure)
         return
-    asked = {
+    settings = {
         "length": longer, "recipe": recipe, "seeds": seeds, "repeats": repeats,
-        "condition": condition, "address": address,
+        "condition": condition or "", "address": address,
     }  # fmt: skip
-    audit_study(folder, asked, figure, sample=sample)
+    audit_study(folder, settings, figure, sample=sample)
 
 
 def merge(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote, two or more.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the joined study.")],
+    folders: StudyFoldersArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged study.")],
 ) -> None:
-    """Join what one study has done in several places into one folder.
+    """Merge the folders of a study that ran in several places.
 
-    The studies must be the same, but for what a study may grow by (seeds, arms, budget) and the
-    seed of the search; anything else is refused with the difference shown. Trials of the first
-    folder keep their numbers. A trial that several folders have counts once: one that is finished
-    before one that is not, and where two differ, one that is done before one that failed, else
-    the one that finished first. Weights, and the checkpoints of unfinished trials, are copied; the
-    folders themselves stay as they are. All verbs read the result, and `run` carries on with it.
+    The studies must agree in everything but what may be extended (seeds, arms, budget) and the
+    seed of the search; anything else is rejected and the difference shown. Trials of the first
+    folder keep their numbers. A trial that several folders hold counts once: a finished one before
+    an unfinished one, a successful one before a failed one, otherwise the one that finished first.
+    Weights, and checkpoints of unfinished trials, are copied; the folders are not changed. All
+    verbs read the result, and `run` resumes it.
 
     Example: `partialnas merge results/node1 results/node2 -o results/both`
     """
-    from partialnas.search.followup.merge_studies import merge_studies
+    from partialnas.commands import study as command
 
-    join = merge_studies(folders, out)
-    for remark in join.remarks:
-        typer.echo(f"note: {remark}")
-    final = sum(row.is_final for row in join.trials.values())
-    typer.echo(
-        f"{out}: {len(join.trials)} trials ({final} finished), {len(join.proposals)} proposals and "
-        f"{len(join.measurements)} measurements of {len(folders)} folders"
-    )
+    command.merge(folders, out)
 
 
 def status(
     folder: StudyFolderArgument,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it again and again while the study runs.")
+        bool, typer.Option("--watch", help="Refresh while the study runs, until Ctrl-C.")
     ] = False,
     every: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Between two looks of --watch.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Interval of --watch.")
     ] = 2.0,
 ) -> None:
-    """Show a study's trials by state, its front, what failed and why, and warnings.
+    """Show a study's trials, front, failures and warnings.
 
-    Reads the ledger only: safe at any time, also while the study runs. Columns are means over
-    seeds; the front is that of the study's objectives. Hours are those that workers were busy;
-    a device-hour is one whole GPU, or all cores of a machine, for an hour. `--watch` ends when no
-    driver works on the study any more, or with Ctrl-C.
+    Only reads the ledger: it is safe at any time, also while the study runs. Values are means over
+    seeds; the front is that of the study's objectives. Hours are the time that workers were busy;
+    a device-hour is one hour of one GPU, or of all cores of a machine. `--watch` ends when the
+    study no longer runs, or with Ctrl-C.
 
     Example: `partialnas status results/quickstart --watch`
     """
+    from partialnas.commands.status import show_status, watch_status
+
     if watch:
-        from partialnas.commands.status import watch_status
-
         watch_status(folder, every)
-        return
-    from partialnas.commands.status import show_status
-
-    show_status(folder)
+    else:
+        show_status(folder)
 
 
 def dashboard(
     folder: StudyFolderArgument,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine alone.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port; the page is served to this machine only.")
+    ] = 8080,
     export_only: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write Optuna's journal there and serve nothing."),
+        typer.Option(metavar="FILE", help="Write an Optuna journal to FILE and serve nothing."),
     ] = None,
 ) -> None:
-    """Show a study in optuna-dashboard, a web page with plots of its trials.
+    """Show a study in optuna-dashboard, a web page with plots.
 
-    Copies the ledger into an Optuna storage, which the page reads: done trials are complete, those
-    of lower rungs pruned, with their curves. It is a copy: what a running study does later is seen
-    after another start. Needs `pip install 'partialnas[dashboard]'`; `--export-only` does not.
+    Copies the ledger into an Optuna storage: done trials are complete, trials of lower rungs are
+    pruned, with their learning curves. The copy does not follow a running study; start the command
+    again to update it. Needs `pip install 'partialnas[dashboard]'`; `--export-only` does not.
 
     Example: `partialnas dashboard results/quickstart --port 8080`
     """
@@ -248,4 +242,4 @@ def dashboard(
     if export_only is None:
         serve_dashboard(folder, port)
     else:
-        typer.echo(f"wrote {export_journal(folder, export_only)} trials to {export_only}")
+        export_journal(folder, export_only)

@@ -71,7 +71,7 @@ def test_a_search_is_audited_drawn_and_verified(
         assert ran("verify", tmp_path / name, "--against", out) == 0
     capsys.readouterr()
     assert ran("status", out) == 0
-    assert "stage audit: 10 of the trials; 5 of" in capsys.readouterr().out
+    assert "stage audit: 10 trials (5 of" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_message_and_exit_code_2(

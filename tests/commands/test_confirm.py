@@ -94,7 +94,7 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
         assert len(ledger.trials()) == trials
     capsys.readouterr()
     assert ran("status", out) == 0
-    assert f"stage confirm: {len(fresh)} of the trials" in capsys.readouterr().out
+    assert f"stage confirm: {len(fresh)} trials" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_study_that_was_run_is_drawn_and_told(
     for word in ("dynamic", "budget %", "worst %", "gap", "val_accuracy", "Pearson", "Spearman"):
         assert word in told
     assert "\n static " not in told
-    assert "time of training" in told
+    assert "training time" in told
     table = pd.read_csv(folder / "ratios.csv", comment="#")
     assert len(table) == 2 * 2 * 4  # trials, epochs, blocks
     with Ledger.open(folder) as ledger:
@@ -143,9 +143,9 @@ def test_mistakes_are_one_message_each_that_says_what_would_work(
         ([f"{folder}:1"], "static has static ratios, so that this trial learned none; "
                                  "trials with ratios: #2, #3"),
         ([f"{folder}:99"], "has no trial 99 (it has 3 trials)"),
-        ([folder, "-o", "figure.docx"], "figure.docx: a figure ends in .pdf, .svg, .png"),
+        ([folder, "-o", "figure.docx"], "figure.docx: unknown figure format; use a name that ends in .pdf, .svg, .png"),
         ([folder, "--csv", "t.xlsx"], "t.xlsx: the table behind a figure ends in .csv"),
-        ([f"{folder}:seven"], f"expected a study's folder, or a trial of it such as {folder}:7"),
+        ([f"{folder}:seven"], f"expected a study's folder, or a trial such as {folder}:7"),
         (["nowhere"], "no ledger here"),
         (["nowhere:3"], "no ledger here"),
     ):  # fmt: skip

@@ -140,7 +140,7 @@ def test_it_times_the_front_by_the_protocol_and_keeps_the_studys_figures(
     tau = kendalltau([*SPEEDS.values()], [0.5, 2.04, 1.0]).statistic
     assert f"Kendall's tau {tau:.3f} over 3 networks" in told
     assert "within 5% of before: 2 of 3; largest change -83.3% (#1)" in told
-    assert "with the new figures: 1 leave (#1)" in told
+    assert "with the new values: 1 leave (#1)" in told
 
 
 def test_what_is_known_is_not_timed_again_unless_asked(
@@ -148,7 +148,7 @@ def test_what_is_known_is_not_timed_again_unless_asked(
 ) -> None:
     assert ran("remeasure", folder) == 0
     assert not clock
-    assert "--again times them" in capsys.readouterr().err
+    assert "--again measures them" in capsys.readouterr().err
     assert ran("remeasure", folder, "--batch-size", 2, "--top", 1) == 0
     assert ran("remeasure", folder, "--batch-size", 2) == 0
     assert len(clock) == 3

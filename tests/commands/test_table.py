@@ -97,11 +97,11 @@ def test_a_written_table_is_verified_until_a_digit_is_changed(
     assert f"wrote {path}" in capsys.readouterr().out
     assert ran("verify", path, "--against", folder) == 0
     told = capsys.readouterr().out
-    assert "numbers are those of the ledger (table columns=" in told
+    assert "numbers agree with the ledger (table columns=" in told
     path.write_text(path.read_text().replace("0.41", "0.42", 1))
     assert ran("verify", path, "--against", folder) == 1
     told = capsys.readouterr().out
-    assert "1 place differs" in told
+    assert "1 difference (" in told
     assert "row parts=3" in told
     assert "in the file" in told
 
@@ -137,15 +137,15 @@ def test_a_factorial_study_tells_main_effects_and_draws_interactions(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["table", "DIR", "--format", "word"], "--format word: expected latex, markdown, csv"),
-        (["table", "DIR", "-o", "t.docx"], "t.docx: a table ends in .tex, .md, .csv, .html"),
+        (["table", "DIR", "--format", "word"], "invalid --format 'word': expected latex, markdown, csv"),
+        (["table", "DIR", "-o", "t.docx"], "t.docx: the file of a table ends in .tex, .md, .csv, .html"),
         (["table", "DIR", "--columns", "speed"], "columns: no speed"),
         (["table", "DIR", "--metric", "val_nl"], "did you mean val_nll"),
         (["table", "DIR", "--against", "nobody"], "no such arm; there are base, parts=3"),
         (["table", "nowhere"], "no ledger here"),
-        (["effects", "DIR", "--kind", "pie"], "--kind pie: expected effect, interaction, ladder"),
+        (["effects", "DIR", "--kind", "pie"], "invalid --kind 'pie': expected effect, interaction, ladder"),
         (["effects", "DIR", "--kind", "ladder"], "not a ladder"),
-        (["effects", "DIR", "-o", "e.docx"], "e.docx: a figure ends in"),
+        (["effects", "DIR", "-o", "e.docx"], "e.docx: unknown figure format; use a name that ends in"),
         (["effects", "nowhere"], "no ledger here"),
         (["verify", "nowhere.tex", "--against", "DIR"], "nowhere.tex: cannot be read"),
         (["verify", __file__, "--against", "DIR"], "carries no stamp"),
