@@ -1,4 +1,4 @@
-"""What a sitting spends: the seconds of every item, and whether the budget is spent."""
+"""Count the device-hours that a study uses, and compare them with its budget."""
 
 from time import monotonic
 
@@ -12,62 +12,62 @@ from partialnas.search.study.study import Study
 
 
 class ComputeBudget:
-    """Adds up the device-hours of a study, those of earlier sittings included.
+    """Add up the device-hours of a study over all sessions.
 
     Attributes:
-        device_hours: spent so far; see `runs.spent` for what they are.
+        device_hours: device-hours used so far (see `runs.ledger.usage`).
     """
 
     def __init__(self, study: Study, ledger: Ledger) -> None:
         self._limit = study.budget.device_hours
         self._shares = DeviceShare.from_study(study.frozen())
-        self._begun: dict[int, float] = {}
-        self._told = False
+        self._started: dict[int, float] = {}
+        self._notified = False
         self.device_hours = 0.0
         if self._limit is not None:
             self.device_hours = compute_usage(ledger.usage_rows(), self._shares).device_hours
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget of device-hours is spent."""
+        """Whether the budget of device-hours is exhausted."""
         return self._limit is not None and self.device_hours >= self._limit
 
     def exhaustion_message(self) -> str:
-        """What a reader should know once the budget is spent, the first time it is asked for."""
-        if not self.exhausted or self._told:
+        """Return a message the first time the budget is exhausted, otherwise an empty string."""
+        if not self.exhausted or self._notified:
             return ""
-        self._told = True
+        self._notified = True
         return (
-            f"the budget of {self._limit:g} device-hours is spent ({self.device_hours:.3g}): what "
-            "is under way ends, what is trained is measured, and nothing new is begun"
+            f"device-hour budget exhausted ({self.device_hours:.3g} of {self._limit:g} used): "
+            "running trials finish and trained networks are measured; no new trial starts"
         )
 
     def start_item(self, item: Item) -> None:
-        """An item is handed out."""
-        self._begun[id(item)] = monotonic()
+        """Note the start of an item."""
+        self._started[id(item)] = monotonic()
 
     def finish_item(self, item: Item, outcome: ItemResult) -> ItemResult:
-        """Counts what an item took; its outcome, with the seconds of what could not tell them.
+        """Count the time of an item; return its result, with missing durations filled in.
 
-        The record of a worker that died or hung does not say how long it had the device.
+        The record of a worker that died or hung has no duration.
         """
-        began = self._begun.pop(id(item), None)
-        if began is not None and any(not record.seconds for record in outcome.records):
-            each = (monotonic() - began) / len(outcome.records)
-            records = tuple(_lasting(record, each) for record in outcome.records)
+        started = self._started.pop(id(item), None)
+        if started is not None and any(not record.seconds for record in outcome.records):
+            seconds = (monotonic() - started) / len(outcome.records)
+            records = tuple(
+                record if record.seconds else record.model_copy(update={"seconds": seconds})
+                for record in outcome.records
+            )
             outcome = outcome.model_copy(update={"records": records})
         for record in outcome.records:
             self._add(record, record.seconds, on_gpu=record.device.startswith("cuda"))
-        if (taken := outcome.measurement) is not None:
-            self._add(taken, taken.seconds or 0.0, on_gpu=taken.device_kind == "cuda")
+        if (measurement := outcome.measurement) is not None:
+            on_gpu = measurement.device_kind == "cuda"
+            self._add(measurement, measurement.seconds or 0.0, on_gpu=on_gpu)
         return outcome
 
-    def _add(self, told: Record | Measurement, seconds: float, *, on_gpu: bool) -> None:
-        cores = told.environment.get("cores")
-        own = int(cores) if cores else None
-        self.device_hours += self._shares.device_hours(seconds, on_gpu=on_gpu, cores=own)
-
-
-def _lasting(record: Record, seconds: float) -> Record:
-    """A record that says how long it took."""
-    return record if record.seconds else record.model_copy(update={"seconds": seconds})
+    def _add(self, source: Record | Measurement, seconds: float, *, on_gpu: bool) -> None:
+        cores = source.environment.get("cores")
+        self.device_hours += self._shares.device_hours(
+            seconds, on_gpu=on_gpu, cores=int(cores) if cores else None
+        )

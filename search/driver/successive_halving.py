@@ -1,4 +1,4 @@
-"""Rungs: asynchronous successive halving, where every rung is a complete training of its own."""
+"""Asynchronous successive halving (ASHA) in which every rung is a complete training."""
 
 import math
 from collections.abc import Container, Sequence
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.resolve.resolved_study import ResolvedStudy
-from partialnas.search.samplers.base import ObjectiveValues
 from partialnas.search.samplers.evolution import rank_and_crowding, to_losses
 from partialnas.search.study.fidelity import Condition
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A network that is to be trained at the next fidelity.
+    """A network to train on the next rung.
 
     Attributes:
-        candidate: the network, as it was on the rung that it leaves.
-        rung: number of the rung that it goes to, from 1 for the lowest.
-        condition: how it is trained there.
+        candidate: the network's candidate on the lower rung.
+        rung: number of the next rung, from 1 for the lowest.
+        condition: how the network is trained there.
     """
 
     candidate: Candidate
@@ -27,106 +26,111 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class _Standing:
+class _RankedPoint:
     number: int
     losses: tuple[float, ...]
     violation: float
 
 
 class _Rung:
-    """The networks that have ended on one rung below the last.
+    """The candidates that have ended on one rung below the last.
 
     Args:
-        prepared: the study, which searches.
-        above: the rungs above: an arm may be on the last one already.
-        known: every network of the study, on every rung.
+        resolved: a study with a search.
+        above: conditions of the rungs above; an arm may be on the last one already.
+        candidates: keys of the study's candidates on all rungs, read again at every call.
     """
 
     def __init__(
         self,
-        prepared: ResolvedStudy,
+        resolved: ResolvedStudy,
         above: Sequence[Condition],
-        known: Container[tuple[Condition, str]],
+        candidates: Container[tuple[Condition, str]],
     ) -> None:
-        assert prepared.study.search is not None, "rungs are those of a search"
-        self._study = prepared.study
-        self._share = prepared.study.search.promote
-        self._above, self._known = above, known
+        assert resolved.study.search is not None, "only a search has rungs"
+        self._study = resolved.study
+        self._share = resolved.study.search.promote
+        self._above, self._candidates = above, candidates
         self._ended: dict[str, Candidate] = {}
-        self._ranked: list[str] | None = None
-        self._gone: set[str] = set()
+        self._ranking: list[str] | None = None
+        self._promoted: set[str] = set()
 
-    def conclude(self, candidate: Candidate) -> None:
-        """One more has ended."""
+    def add(self, candidate: Candidate) -> None:
+        """Add a candidate that has ended, or failed."""
         self._ended[candidate.digest] = candidate
-        self._ranked = None
+        self._ranking = None
 
-    def promotable(self, least: int) -> Candidate | None:
-        """The best network among the share that goes on, `least` at least, that has not yet."""
-        quota = max(math.floor(self._share * len(self._ended)), least)
-        if self._ranked is None:
-            self._ranked = self._best_first()
-        staying = (digest for digest in self._ranked[:quota] if not self._has_gone_on(digest))
-        return self._ended.get(next(staying, ""))
+    def promotable(self, at_least: int) -> Candidate | None:
+        """Return the best candidate to promote, or None if there is none.
 
-    def _has_gone_on(self, digest: str) -> bool:
-        if digest not in self._gone and any((how, digest) in self._known for how in self._above):
-            self._gone.add(digest)
-        return digest in self._gone
-
-    def _best_first(self) -> list[str]:
-        """The digests of all that have not failed.
-
-        By domination, then by how alone they stand on their front, then the first proposed; those
-        that violate a limit come last, by how much they do.
+        Args:
+            at_least: minimum number of candidates to promote from this rung.
         """
-        standings = {
-            digest: self._standing(candidate, reached)
-            for digest, candidate in self._ended.items()
-            if (reached := candidate.objective_values(self._study.objectives, self._study.limits))
-        }
-        place = rank_and_crowding(sorted(standings.values(), key=lambda each: each.number))
-        order = {digest: (place[each.number], each.number) for digest, each in standings.items()}
-        return sorted(order, key=order.__getitem__)
+        quota = max(math.floor(self._share * len(self._ended)), at_least)
+        if self._ranking is None:
+            self._ranking = self._rank()
+        remaining = (digest for digest in self._ranking[:quota] if not self._is_promoted(digest))
+        return self._ended.get(next(remaining, ""))
 
-    def _standing(self, candidate: Candidate, reached: ObjectiveValues) -> _Standing:
-        losses = to_losses(reached, self._study.objectives)
-        return _Standing(min(candidate.requested.values()), losses, reached.violation)
+    def _is_promoted(self, digest: str) -> bool:
+        if digest not in self._promoted and any(
+            (condition, digest) in self._candidates for condition in self._above
+        ):
+            self._promoted.add(digest)
+        return digest in self._promoted
+
+    def _rank(self) -> list[str]:
+        """Return the digests of all candidates that have not failed, best first.
+
+        They are ranked by non-domination, then by crowding distance, then by age. Candidates that
+        violate a limit come last, by their violation.
+        """
+        objectives, limits = self._study.objectives, self._study.limits
+        points = {}
+        for digest, candidate in self._ended.items():
+            if (values := candidate.objective_values(objectives, limits)) is not None:
+                number, losses = min(candidate.requested.values()), to_losses(values, objectives)
+                points[digest] = _RankedPoint(number, losses, values.violation)
+        places = rank_and_crowding(sorted(points.values(), key=lambda point: point.number))
+        return sorted(points, key=lambda d: (places[points[d].number], points[d].number))
 
 
 class SuccessiveHalving:
-    """Knows which networks have ended on which rung, and which of them goes on next.
+    """Decide which candidate is promoted next.
 
-    From the highest rung down, the best network that is among the stated share of those that have
-    ended there, and that has not gone on yet (asynchronous successive halving, Li et al. 2020).
-    Nothing waits for a rung to be complete. A network that failed counts among those that have
-    ended, and never goes on.
+    From the highest rung down, the candidate is the best one within the stated share of those that
+    have ended on a rung, among those not promoted yet (asynchronous successive halving, Li et al.
+    2020). No rung has to be complete. A failed candidate counts among those that have ended, and
+    is never promoted.
 
     Args:
-        prepared: the study.
-        known: every network of the study, on every rung, as they come.
+        resolved: the study.
+        candidates: keys of the study's candidates on all rungs, read again at every call.
     """
 
-    def __init__(self, prepared: ResolvedStudy, known: Container[tuple[Condition, str]]) -> None:
-        self._ladder = prepared.all_rungs
+    def __init__(
+        self, resolved: ResolvedStudy, candidates: Container[tuple[Condition, str]]
+    ) -> None:
+        self._conditions = resolved.all_rungs
         self._rungs = {
-            how: _Rung(prepared, self._ladder[number:], known)
-            for number, how in enumerate(prepared.rungs, start=1)
+            condition: _Rung(resolved, self._conditions[number:], candidates)
+            for number, condition in enumerate(resolved.rungs, start=1)
         }
 
     def report(self, candidate: Candidate) -> None:
-        """A network has ended on a rung."""
+        """Note that a candidate has ended on its rung."""
         if (rung := self._rungs.get(candidate.condition)) is not None:
-            rung.conclude(candidate)
+            rung.add(candidate)
 
     def next_promotion(self, *, no_more_candidates: bool = False) -> Promotion | None:
-        """Who goes on now; None where nobody deserves it yet.
+        """Return the next promotion, or None if no candidate qualifies.
 
         Args:
-            no_more_candidates: whether no more networks will come: of every rung at least the best goes on.
+            no_more_candidates: whether no more candidates will come; then at least the best one of
+                every rung is promoted.
         """
         for number in range(len(self._rungs), 0, -1):
-            candidate = self._rungs[self._ladder[number - 1]].promotable(int(no_more_candidates))
-            if candidate is not None:
-                return Promotion(candidate, number + 1, self._ladder[number])
+            rung = self._rungs[self._conditions[number - 1]]
+            if (candidate := rung.promotable(int(no_more_candidates))) is not None:
+                return Promotion(candidate, number + 1, self._conditions[number])
         return None

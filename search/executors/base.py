@@ -1,7 +1,7 @@
-"""Executors: where the items of a study are worked on. One interface, no Ray in this module.
+"""The interface of executors, and the one that runs items in this process.
 
-An executor pulls. It asks a feed for the next item, has the work done on it, and tells the feed
-what came of it; several items may be under way at once.
+An executor pulls: it asks a feed for the next item, runs it, and tells the feed the result. Several
+items may be in flight at once. This module does not import Ray.
 """
 
 import traceback
@@ -20,17 +20,17 @@ from partialnas.space.values import Value
 
 
 class FeedSignal(Enum):
-    """What a feed answers instead of an item."""
+    """What a feed may return instead of an item."""
 
     WAIT = "wait"
     END = "end"
 
 
 WAIT: Final = FeedSignal.WAIT
-"""Nothing at the moment: ask again when something under way has ended."""
+"""No item at the moment: ask again when an item in flight has ended."""
 
 END: Final = FeedSignal.END
-"""Nothing more: do not ask again."""
+"""No more items: do not ask again."""
 
 Wait = Literal[FeedSignal.WAIT]
 End = Literal[FeedSignal.END]
@@ -39,11 +39,11 @@ ItemT = TypeVar("ItemT", bound=Value)
 
 
 class ItemResult(Value):
-    """What came of an item.
+    """The result of an item.
 
     Attributes:
-        records: one for each seed of a job.
-        measurement: of the network, where one was taken.
+        records: one record per seed of a job.
+        measurement: the measurement of a timing job, or None if there is none.
     """
 
     records: tuple[Record, ...] = ()
@@ -51,40 +51,40 @@ class ItemResult(Value):
 
 
 ItemFunction = Callable[[ItemT], ItemResult]
-"""Does one item. It reaches each worker process once, pickled: make it of plain data.
+"""Runs one item. It is pickled once per worker process, so it should consist of plain data.
 
-It answers for what a network did wrong with a record. A UserError or MachineError that it raises
-ends the run; any other exception is a failure of the item.
+Failures of a network are returned as records. A UserError or MachineError ends the run; any other
+exception is a failure of the item.
 """
 
 
 class Feed(Protocol[ItemT]):
-    """Knows what is to be done. Called by one thread, the one that runs the executor."""
+    """Source of items. Only the thread that runs the executor calls it."""
 
     def ask(self) -> ItemT | Wait | End:
-        """The next item, which counts as under way from now on."""
+        """Return the next item, which is in flight from now on."""
 
     def tell(self, item: ItemT, outcome: ItemResult) -> None:
-        """Hands in what came of an item: exactly once for each item, unless the run is ended."""
+        """Receive the result of an item, exactly once per item unless the run is aborted."""
 
 
 class Executor(Protocol):
-    """Has a feed's items worked on."""
+    """Runs the items of a feed."""
 
     def run(self, feed: Feed[ItemT], work: ItemFunction[ItemT]) -> None:
-        """Returns when the feed has ended and everything under way has been told.
+        """Run items until the feed has ended and has all results.
 
         Raises:
-            KeyboardInterrupt: on Ctrl-C, within 5 seconds; what was under way is not told.
+            KeyboardInterrupt: on Ctrl-C, within 5 seconds; results of items in flight are lost.
             UserError, MachineError: raised by the work or by the feed.
         """
 
 
 class InProcess:
-    """Does one item after the other in this process: for tests, debugging and small studies.
+    """Run one item after another in this process, for tests, debugging and small studies.
 
     Args:
-        log: file that tracebacks of failed items are appended to.
+        log: file to which tracebacks of failed items are appended.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -94,19 +94,19 @@ class InProcess:
         """See `Executor.run`.
 
         Raises:
-            RuntimeError: the feed wants to wait although nothing is under way.
+            RuntimeError: the feed waits although no item is in flight.
         """
         while (item := feed.ask()) is not END:
             if item is WAIT:
-                raise RuntimeError("the feed waits for items, and none is under way")
+                raise RuntimeError("the feed waits, but no item is in flight")
             feed.tell(item, run_item(work, item, self._log))
 
 
 def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemResult:
-    """The outcome of the work on an item, whatever exception it ends with.
+    """Run an item; return its result, a failure if it raises an exception.
 
     Raises:
-        UserError, MachineError: by the work; they are no fault of the item.
+        UserError, MachineError: raised by the work; they are not the item's fault.
     """
     try:
         return work(item)
@@ -118,7 +118,7 @@ def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemRe
 
 
 def failed_result(item: Value, reason: str, state: TrialState = "failed") -> ItemResult:
-    """The outcome of an item that did not end by itself: one record for each seed of a job."""
+    """Return the result of an item that failed: one record per seed of a job."""
     if not isinstance(item, Job):
         return ItemResult()
     return ItemResult(
@@ -138,16 +138,16 @@ def failed_result(item: Value, reason: str, state: TrialState = "failed") -> Ite
 
 
 def describe_item(item: Value) -> str:
-    """An item in a line of a log: its kind, and the keys of a job's trials."""
+    """Return how logs name an item: its kind and, for a job, the keys of its trials."""
     keys = item.trial_keys.values() if isinstance(item, Job) else ()
     return " ".join([type(item).__name__.lower(), *keys])
 
 
 def append_log(log: Path | None, text: str) -> None:
-    """Adds a dated entry to a log, if there is one.
+    """Append an entry with the current time to a log, or do nothing without a log.
 
     Raises:
-        MachineError: it cannot be written.
+        MachineError: the log cannot be written.
     """
     if log is None:
         return

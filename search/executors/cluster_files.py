@@ -1,4 +1,4 @@
-"""Code that travels to the workers of a cluster, where nothing of ours needs to be installed."""
+"""Files that cluster nodes share: code sent to the workers, and the shared results folder."""
 
 import shutil
 import uuid
@@ -11,59 +11,59 @@ from partialnas.space.errors import MachineError, UserError
 
 
 def user_modules(folder: Path) -> tuple[Path, ...]:
-    """The Python modules and packages in the folder of a study: what its trial function needs."""
-    found = (entry for entry in sorted(folder.resolve().iterdir()) if _is_module(entry))
-    return tuple(entry for entry in found if entry.stem != partialnas.__name__)
+    """Return the Python modules and packages in a study's folder, for its trial function."""
+    entries = sorted(folder.resolve().iterdir())
+    return tuple(e for e in entries if _is_module(e) and e.stem != partialnas.__name__)
 
 
 def copy_modules(modules: Iterable[Path], folder: Path) -> list[Path]:
-    """Copies of this package and of further modules, as Ray takes them: no links, nothing else."""
+    """Copy this package and further modules into a folder, without links, as Ray needs them."""
     (package,) = partialnas.__path__
-    return [_copied(Path(package), folder), *(_copied(module, folder) for module in modules)]
+    return [_copy(Path(package), folder), *(_copy(module, folder) for module in modules)]
 
 
 def _is_module(entry: Path) -> bool:
     return entry.suffix == ".py" or (entry / "__init__.py").is_file()
 
 
-def _copied(module: Path, folder: Path) -> Path:
-    place = folder / module.name
+def _copy(module: Path, folder: Path) -> Path:
+    target = folder / module.name
     if module.is_file():
-        return Path(shutil.copy(module, place))
-    return shutil.copytree(module, place, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        return Path(shutil.copy(module, target))
+    return shutil.copytree(module, target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
 
 
-_SHARED = ("checkpoints", "weights")
+_SHARED_FOLDERS = ("checkpoints", "weights")
 _LOG = "workers.log"
 
 
 def shared_folder(folder: Path, shared: str | None) -> Path:
-    """Where workers write checkpoints, weights and their log; links in `folder` lead there.
+    """Return the folder where workers write checkpoints, weights and their log.
 
     Args:
-        folder: of the study.
-        shared: a folder that all machines mount, in which the study gets one of its own; without
-            it workers write into `folder`.
+        folder: the study's folder; with `shared` it gets links to the shared files.
+        shared: a folder that all machines mount, in which a new folder is created for the study;
+            None lets workers write into `folder`.
 
     Raises:
-        UserError: the study has begun without `shared`.
-        MachineError: the folder cannot be made.
+        UserError: the study was started without `shared`.
+        MachineError: the folder cannot be created.
     """
     if shared is None:
         return folder.resolve()
-    first = folder / _SHARED[0]
+    first = folder / _SHARED_FOLDERS[0]
     if first.is_symlink():
         return first.resolve().parent
     place = Path(shared).expanduser().resolve() / f"{folder.name}-{uuid.uuid4().hex[:8]}"
-    if own := [name for name in (*_SHARED, _LOG) if (folder / name).exists()]:
+    if existing := [name for name in (*_SHARED_FOLDERS, _LOG) if (folder / name).exists()]:
         raise UserError(
-            f"executor.shared: {folder / own[0]} is there already: the study has begun without a "
-            "shared folder; leave executor.shared out, or use another --out"
+            f"executor.shared: {folder / existing[0]} exists already, because the study was "
+            "started without a shared folder; remove executor.shared, or use another folder with --out"
         )
     if blocking := blocking_file(place):
         raise UserError(f"executor.shared: {blocking} is a file, not a folder")
     try:
-        for name in _SHARED:
+        for name in _SHARED_FOLDERS:
             (place / name).mkdir(parents=True)
             (folder / name).symlink_to(place / name)
         (folder / _LOG).symlink_to(place / _LOG)

@@ -1,6 +1,6 @@
-"""The work of a study: what one worker does with one item, and the plain data it needs.
+"""The items of a study, and how a worker runs one of them.
 
-Torch is imported by what trains and measures: a study of a function may do without.
+Torch is imported only to train and measure, so a study of a user function does not need it.
 """
 
 import logging
@@ -30,13 +30,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class TimingJob(Value):
-    """An item of work: measure how fast a network is on the study's device.
+    """An item that measures the speed of a network on the study's device.
 
     Attributes:
-        subject: what is timed.
-        task: gives the images.
-        protocol: how it is timed.
-        weights_trial_key: key of the trial whose weights it has, where its speed depends on them.
+        subject: the network.
+        task: task that gives the shape of the images.
+        protocol: how the network is timed.
+        weights_trial_key: key of the trial that provides the weights, or None if the speed does
+            not depend on them.
     """
 
     subject: Subject
@@ -46,21 +47,20 @@ class TimingJob(Value):
 
     @property
     def identity(self) -> tuple[str, Task, Protocol, str | None]:
-        """What is equal where one measurement answers for two items."""
+        """A key that is equal for items that share one measurement."""
         return subject_digest(self.subject), self.task, self.protocol, self.weights_trial_key
 
     @property
     def label(self) -> str:
-        """What this item is called in logs."""
+        """Name of the item in logs."""
         return f"timing-{subject_digest(self.subject)}"
 
 
 def matches_measurement(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
-    """Whether a measurement was taken on a task's images, by the protocol."""
-    taken = (measurement.resolution, measurement.in_chans)
-    return (task.resolution, task.channels) == taken and TimingSetup.from_protocol(
-        protocol
-    ).matches(measurement)
+    """Return whether a measurement was taken with a task's image shape and a protocol."""
+    size = measurement.resolution, measurement.in_chans
+    setup = TimingSetup.from_protocol(protocol)
+    return (task.resolution, task.channels) == size and setup.matches(measurement)
 
 
 Item = Job | TimingJob
@@ -68,15 +68,15 @@ Item = Job | TimingJob
 
 @dataclass(frozen=True)
 class TaskRunner:
-    """Does one item; made of plain data, so that it reaches every worker.
+    """Run one item in a worker; made of plain data, so that it can be sent to workers.
 
     Attributes:
         context: device, folders and limits of trials.
-        splits: the data of each task.
-        reference: what throughput is relative to.
-        function: `module:function` that stands in for training.
-        required_metrics: metrics that the function must return.
-        module_dir: where else modules are looked for (the study's folder).
+        splits: data splits by task.
+        reference: network that throughput is relative to.
+        function: `module:function` of a user function that replaces training, or None.
+        required_metrics: metrics that the user function must return.
+        module_dir: folder that is searched for the user's modules (the study's folder).
     """
 
     context: Context
@@ -87,7 +87,7 @@ class TaskRunner:
     module_dir: Path | None = None
 
     def __call__(self, item: Item) -> ItemResult:
-        """What came of the item; what a network did wrong is in the record, never raised."""
+        """Return the item's result; failures of a network are in its records, never raised."""
         if isinstance(item, TimingJob):
             return self._time(item)
         if self.function is None:
@@ -108,21 +108,20 @@ class TaskRunner:
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
-        trained = (
-            self._trained(item.task, item.weights_trial_key) if item.weights_trial_key else None
-        )
+        key = item.weights_trial_key
+        inputs = self._timing_inputs(item.task, key) if key else None
         try:
-            taken = measure(item.subject, item.task, item.protocol, self.reference, trained)
-        except UserError as error:  # of this network alone: the reference has been rehearsed
+            measurement = measure(item.subject, item.task, item.protocol, self.reference, inputs)
+        except UserError as error:  # caused by this network: the reference was checked before
             _LOG.warning("%s", error)
             return ItemResult()
-        return ItemResult(measurement=taken)
+        return ItemResult(measurement=measurement)
 
-    def _trained(self, task: Task, key: str) -> "TimingInputs":
-        """The weights of a trial, and the validation images that they are timed on."""
+    def _timing_inputs(self, task: Task, key: str) -> "TimingInputs":
+        """Return the weights of a trial and the validation images to time them on."""
         from partialnas.runs.datasets.loaders import load_splits
         from partialnas.runs.measure.prepared_model import TimingInputs
 
-        assert self.context.folder is not None, "weights are kept in a study's folder"
+        assert self.context.folder is not None, "weights are stored in a study's folder"
         splits = self.splits.get(task) or load_splits(task)
         return TimingInputs(splits, weights_path(self.context.folder, key))

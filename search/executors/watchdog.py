@@ -1,4 +1,4 @@
-"""What guards the work in a worker process: a limit of time, and a log of what it prints."""
+"""Hard time limit and log of a worker process."""
 
 import faulthandler
 import os
@@ -21,15 +21,15 @@ from partialnas.space.values import Value, digest
 
 @dataclass(frozen=True)
 class Watchdog:
-    """Has items worked on in this process, and ends the process when one hangs.
+    """Run items in this process, and kill the process if an item hangs.
 
-    A process that hangs cannot say so. It leaves a mark, a file with the stacks of its threads, and
-    who is handed the item next finds it and answers `timeout`.
+    A hung process cannot report itself. It leaves a hang file with the stacks of its threads, and
+    the process that retries the item finds the file and returns a `timeout`.
 
     Attributes:
-        log: file for tracebacks and for what the process prints.
-        marks: folder of the marks; on a cluster, one that all nodes share.
-        limit_s: seconds after which an item is taken to hang; None lets it take its time.
+        log: file for tracebacks and everything that the process prints.
+        marks: folder of the hang files; on a cluster, one that all nodes share.
+        limit_s: seconds after which an item is considered hung; None disables the limit.
     """
 
     log: Path
@@ -37,25 +37,25 @@ class Watchdog:
     limit_s: float | None = None
 
     def run_item(self, work: ItemFunction[ItemT], item: ItemT) -> ItemResult:
-        """See `executor.attempt`."""
+        """Run an item; see `run_item` in `search.executors.base`."""
         if self.limit_s is None:
             return run_item(work, item, self.log)
-        mark = self.hang_file(item)
-        if mark.exists() and (stacks := mark.read_text(encoding="utf-8")):
-            mark.unlink()
+        file = self.hang_file(item)
+        if file.exists() and (stacks := file.read_text(encoding="utf-8")):
+            file.unlink()
             append_log(
                 self.log, f"{describe_item(item)}: no result after {self.limit_s:g} s\n{stacks}"
             )
             return failed_result(item, f"no result after {self.limit_s:g} s", "timeout")
-        with _watched(mark, self.limit_s):
+        with _time_limit(file, self.limit_s):
             return run_item(work, item, self.log)
 
     def hang_file(self, item: Value) -> Path:
-        """Where an item's mark would be."""
+        """Return the path of an item's hang file."""
         return self.marks / digest(item.model_dump(mode="json"))
 
     def redirect_output(self) -> None:
-        """Sends what this process prints to the log, with its stacks should it crash."""
+        """Redirect the output of this process to the log, with a stack dump if it crashes."""
         with self.log.open("ab") as file:
             for stream in (1, 2):
                 os.dup2(file.fileno(), stream)
@@ -63,13 +63,13 @@ class Watchdog:
 
 
 @contextmanager
-def _watched(mark: Path, limit_s: float) -> Iterator[None]:
-    """Ends this process after so many seconds, even if no thread of Python can run any more."""
-    mark.parent.mkdir(exist_ok=True)
-    with mark.open("w", encoding="utf-8") as file:
+def _time_limit(hang_file: Path, limit_s: float) -> Iterator[None]:
+    """Kill this process after `limit_s` seconds, even if no Python thread can run."""
+    hang_file.parent.mkdir(exist_ok=True)
+    with hang_file.open("w", encoding="utf-8") as file:
         faulthandler.dump_traceback_later(limit_s, exit=True, file=file)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            mark.unlink()
+            hang_file.unlink()

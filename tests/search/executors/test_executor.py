@@ -144,7 +144,7 @@ class Stubborn(Generations):
 
 
 def test_waiting_for_nothing_is_a_defect_of_the_feed() -> None:
-    with pytest.raises(RuntimeError, match="none is under way"):
+    with pytest.raises(RuntimeError, match="no item is in flight"):
         InProcess().run(Stubborn([]), work)
 
 

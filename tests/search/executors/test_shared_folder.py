@@ -59,6 +59,6 @@ def test_studies_of_one_name_do_not_meet_in_the_shared_folder(tmp_path: Path) ->
 
 def test_a_study_that_has_begun_without_a_shared_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "out" / "weights").mkdir(parents=True)
-    with pytest.raises(UserError, match="has begun without a shared folder"):
+    with pytest.raises(UserError, match="was started without a shared folder"):
         shared_folder(tmp_path / "out", str(tmp_path / "mounted"))
     assert shared_folder(tmp_path / "out", None) == (tmp_path / "out").resolve()

@@ -269,7 +269,7 @@ def test_arms_come_before_further_seeds_when_the_budget_is_short(
         counts = Counter(row.digest for row in ledger.trials())
     assert counts[wide] == 2
     assert sum(counts.values()) == 7
-    assert "3 trials are left out" in capsys.readouterr().err.replace("\n", " ")
+    assert "3 trials were skipped" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
