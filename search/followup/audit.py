@@ -1,8 +1,7 @@
-"""Audits: a sample of a study's networks, trained longer, and again as the study trained them.
+"""Audit a study's short trainings: train a sample of its networks longer, and repeat them.
 
-How far a short training ranks networks as a longer one does is seen only where both are known. The
-sample is trained longer with seeds of its own, and with further seeds by every fidelity that the
-study has: their differences are the noise that no ranking can see through.
+The longer trainings, with separate seeds, show how well short trainings rank networks. Repetitions
+of every fidelity of the study, with further seeds, estimate the noise that limits any ranking.
 """
 
 import re
@@ -25,28 +24,28 @@ from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
 
 FIRST_SEED = 20_000
-"""Of the longer trainings of a study's first audit: no study itself gets so far."""
+"""First seed of the longer trainings of a study's first audit, above the seeds of studies."""
 
 FIRST_REPEAT = 60_000
-"""Of further trainings by the study's own fidelities: other seeds than the longer ones."""
+"""First seed of the repetitions."""
 
-_APART = 1000
-"""Seeds from one audit to the next, and from one condition to the next."""
+_SEED_STEP = 1000
+"""Difference between the first seeds of two audits or two conditions."""
 
-_LONGER = re.compile(r"(\d+(?:\.\d+)?)x|(\d+)")
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)x|(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongerTraining:
-    """What an audit trains.
+    """Trainings of an audit.
 
     Attributes:
-        length: epochs, or how many times the study's, as `4x`; without it those of the recipe
-            named, or else four times the study's.
-        recipe: a named recipe in the place of the study's.
-        seeds: longer trainings of each network.
-        repeats: further trainings of each network by every fidelity of the study, and one more by
-            the last of several.
+        length: number of epochs, or a multiple of the study's such as `4x`; default: the epochs of
+            `recipe`, or `4x` without one.
+        recipe: name of a recipe that replaces the study's, if any.
+        seeds: number of longer trainings of each network.
+        repeats: number of repetitions of each network at every fidelity of the study; at the last
+            of several fidelities there is one more.
     """
 
     length: str | None = None
@@ -54,20 +53,21 @@ class LongerTraining:
     seeds: int = 2
     repeats: int = 1
 
-    def longer_recipe(self, own: Recipe) -> Recipe:
-        """How networks are trained longer.
+    def longer_recipe(self, study_recipe: Recipe) -> Recipe:
+        """Return the recipe of the longer trainings.
 
         Raises:
-            UserError: there is no such recipe or length, or it is no longer than the study's.
+            UserError: the recipe is unknown, the length is invalid, or the training is not longer
+                than the study's.
         """
-        named = own if self.recipe is None else named_recipe(self.recipe, own)
+        recipe = study_recipe if self.recipe is None else named_recipe(self.recipe, study_recipe)
         length = self.length or (None if self.recipe else "4x")
-        epochs = named.epochs if length is None else _epochs(length, own.epochs)
-        if epochs <= own.epochs:
+        epochs = recipe.epochs if length is None else _epochs(length, study_recipe.epochs)
+        if epochs <= study_recipe.epochs:
             raise UserError(
-                f"--longer: {epochs} epochs are no longer training than the study's {own.epochs}"
+                f"--longer: {epochs} epochs are not longer than the study's {study_recipe.epochs}"
             )
-        return _unkept(named.model_copy(update={"epochs": epochs}))
+        return _without_weights(recipe.model_copy(update={"epochs": epochs}))
 
 
 def audit(
@@ -81,41 +81,43 @@ def audit(
     address: str | None = None,
     console: Console | None = None,
 ) -> str:
-    """Train a sample longer, into the study's ledger; the same call again carries on.
+    """Train a sample of networks longer and record the trials in the study's ledger.
+
+    Call it again with the same arguments to resume.
 
     Args:
-        folder: the study's.
-        chosen: the sample, by what each network is called.
-        longer: how, and how often.
-        selection: how it was chosen.
-        condition: of the study that it is trained under.
+        folder: the study's folder.
+        chosen: the networks of the sample, by name.
+        longer: the trainings of the audit.
+        selection: description of how the sample was chosen.
+        condition: condition of the study to train under.
         base_dir: folder that the study's relative paths start from.
-        address: a Ray cluster to join.
-        console: where progress goes; standard error unless given.
+        address: address of a Ray cluster to join, if any.
+        console: where to print progress; default: standard error.
 
     Returns:
-        The name of the stage that holds the longer trainings.
+        The name of the stage with the longer trainings.
 
     Raises:
-        UserError: no such recipe or length, or another driver works on the study.
+        UserError: the recipe or length is invalid, or another process is running the study.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+        KeyboardInterrupt: Ctrl-C was pressed; all finished trials are in the ledger.
     """
     with Ledger.open(folder) as ledger:
         study = ledger.study
-    stage = _longer_stage(study, chosen, longer, selection, condition)
-    for each, task in [(stage, None), *_repeats(study, stage, longer)]:
-        with Ledger.open(folder) as ledger:  # which knows the stage before by now
-            prepared = resolve_stage(ledger.study, each, chosen, task)
-        run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
-    return stage.name
+    longer_stage = _longer_stage(study, chosen, longer, selection, condition)
+    for stage, task in [(longer_stage, None), *_repeats(study, longer_stage, longer)]:
+        with Ledger.open(folder) as ledger:  # reopened: it has recorded the previous stage
+            resolved = resolve_stage(ledger.study, stage, chosen, task)
+        run_stage(resolved, folder, base_dir=base_dir, address=address, console=console)
+    return longer_stage.name
 
 
 def _longer_stage(
     study: RecordedStudy,
     chosen: Mapping[str, Subject],
     longer: LongerTraining,
-    words: str,
+    selection: str,
     condition: str,
 ) -> StudyStage:
     recipe = longer.longer_recipe(study.recipe(condition)).identity_data()
@@ -126,7 +128,7 @@ def _longer_stage(
         name=name,
         recipe=recipe,
         seeds=_seeds(FIRST_SEED, number, longer.seeds),
-        chosen=words,
+        chosen=selection,
         origins={name: subject_digest(subject) for name, subject in chosen.items()},
         condition=condition,
         timed=False,
@@ -134,28 +136,28 @@ def _longer_stage(
 
 
 def _repeats(
-    study: RecordedStudy, longer: StudyStage, how: LongerTraining
+    study: RecordedStudy, longer_stage: StudyStage, longer: LongerTraining
 ) -> Iterator[tuple[StudyStage, Task | None]]:
-    """The stages of further trainings by the study's own fidelities, from cheap to dear."""
-    ways = study.fidelities(longer.condition) if how.repeats else ()
+    """Yield the stages that repeat the study's own fidelities, cheapest first."""
+    fidelities = study.fidelities(longer_stage.condition) if longer.repeats else ()
     conditions = sorted(study.conditions)
-    number = conditions.index(longer.condition) if longer.condition else 0
-    for fidelity in ways:
-        # few of a sample were trained in full by a search that has rungs
-        seldom = len(ways) > 1 and not fidelity.rung
-        recipe, task = _trained(study, fidelity, longer.condition)
+    number = conditions.index(longer_stage.condition) if longer_stage.condition else 0
+    for fidelity in fidelities:
+        # a search with rungs trains only few networks of the sample at full fidelity
+        extra = len(fidelities) > 1 and not fidelity.rung
+        recipe, task = _recipe_and_task(study, fidelity, longer_stage.condition)
         changes = {
             "name": fidelity.stage,
-            "recipe": _unkept(recipe).identity_data(),
-            "seeds": _seeds(FIRST_REPEAT, number, how.repeats + seldom),
+            "recipe": _without_weights(recipe).identity_data(),
+            "seeds": _seeds(FIRST_REPEAT, number, longer.repeats + extra),
         }
-        yield longer.model_copy(update=changes), task
+        yield longer_stage.model_copy(update=changes), task
 
 
-def _trained(
+def _recipe_and_task(
     recorded: RecordedStudy, fidelity: Fidelity, condition: str
 ) -> tuple[Recipe, Task | None]:
-    """The recipe of a fidelity, and its task where that is another than the condition's."""
+    """Return the recipe of a fidelity, and its task if it differs from the condition's."""
     study = Study.model_validate(recorded.frozen)
     if not fidelity.rung or study.search is None:
         return recorded.recipe(condition), None
@@ -166,18 +168,20 @@ def _trained(
 
 
 def _seeds(first: int, number: int, count: int) -> tuple[int, ...]:
-    """So many seeds, other ones for every number."""
-    start = first + _APART * number
+    """Return `count` seeds; each `number` has different ones."""
+    start = first + _SEED_STEP * number
     return tuple(range(start, start + count))
 
 
-def _epochs(length: str, own: int) -> int:
-    found = _LONGER.fullmatch(length)
-    if found is None:
-        raise UserError(f"--longer: expected epochs, as 40, or a multiple, as 4x; got {length!r}")
-    return int(found[2]) if found[2] else round(float(found[1]) * own)
+def _epochs(length: str, study_epochs: int) -> int:
+    match = _LENGTH.fullmatch(length)
+    if match is None:
+        raise UserError(
+            f"--longer: expected epochs such as 40 or a multiple such as 4x, got {length!r}"
+        )
+    return int(match[2]) if match[2] else round(float(match[1]) * study_epochs)
 
 
-def _unkept(recipe: Recipe) -> Recipe:
-    """The same, without weights on disk: nobody asks for those of an audit."""
+def _without_weights(recipe: Recipe) -> Recipe:
+    """Return the recipe without keeping weights, which an audit does not need."""
     return recipe.model_copy(update={"keep_weights": "none"})

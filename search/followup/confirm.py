@@ -1,7 +1,7 @@
-"""Confirmation: chosen arms of a study, trained again with fresh seeds, as a stage of their own.
+"""Confirm chosen arms: train them again with fresh seeds, as a separate stage of the study.
 
-What a search or a comparison chose looks better than it is, for it was chosen by the same trials
-that tell how good it is. Fresh seeds do not know of that choice.
+The values of networks that were chosen by their own trials are optimistic (selection bias). Trials
+with fresh seeds are independent of the choice.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
 
 FIRST_SEED = 10_000
-"""Of every confirmation: no study itself gets so far."""
+"""First seed of every confirmation, above the seeds of studies."""
 
 
 def confirm(
@@ -31,36 +31,41 @@ def confirm(
     address: str | None = None,
     console: Console | None = None,
 ) -> StudyStage:
-    """Train chosen arms with fresh seeds, into the study's ledger; the same call again carries on.
+    """Train chosen arms with fresh seeds and record them in the study's ledger.
+
+    Call it again with the same arguments to resume.
 
     Args:
-        folder: the study's.
-        chosen: what is trained, by what it is called.
-        seeds: how many each.
-        selection: how they were chosen.
-        recipe: a named recipe in the place of the study's.
-        condition: of the study that they are trained under.
+        folder: the study's folder.
+        chosen: the networks to train, by name.
+        seeds: number of seeds for each network.
+        selection: description of how the networks were chosen.
+        recipe: name of a recipe that replaces the study's, if any.
+        condition: condition of the study to train under.
         base_dir: folder that the study's relative paths start from.
-        address: a Ray cluster to join.
-        console: where progress goes; standard error unless given.
+        address: address of a Ray cluster to join, if any.
+        console: where to print progress; default: standard error.
+
+    Returns:
+        The stage with the new trials.
 
     Raises:
-        UserError: no such recipe, or another driver works on the study.
+        UserError: the recipe is unknown, or another process is running the study.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C; everything finished is in the ledger.
+        KeyboardInterrupt: Ctrl-C was pressed; all finished trials are in the ledger.
     """
     with Ledger.open(folder) as ledger:
         study = ledger.study
-    own = study.recipe(condition)
-    named = own if recipe is None else named_recipe(recipe, own)
+    study_recipe = study.recipe(condition)
+    stage_recipe = study_recipe if recipe is None else named_recipe(recipe, study_recipe)
     stage = StudyStage(
-        name="confirm" if named == own else f"confirm-{recipe}",
-        recipe=named.identity_data(),
+        name="confirm" if stage_recipe == study_recipe else f"confirm-{recipe}",
+        recipe=stage_recipe.identity_data(),
         seeds=tuple(range(FIRST_SEED, FIRST_SEED + seeds)),
         chosen=selection,
         origins={name: subject_digest(subject) for name, subject in chosen.items()},
         condition=condition,
     )
-    prepared = resolve_stage(study, stage, chosen)
-    run_stage(prepared, folder, base_dir=base_dir, address=address, console=console)
+    resolved = resolve_stage(study, stage, chosen)
+    run_stage(resolved, folder, base_dir=base_dir, address=address, console=console)
     return stage

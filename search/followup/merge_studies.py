@@ -1,4 +1,4 @@
-"""Joins what one study has done in several places: refuses different studies, adds up the rest."""
+"""Merge the ledgers of one study that ran in several places."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,99 +16,104 @@ from partialnas.search.study.study import Study, immutable_settings
 from partialnas.search.study.study_file import to_yaml
 from partialnas.space.errors import UserError
 
-_JOINED = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
-_FREE = ("environment", "task", "required_partialnas")
+_MERGED = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
+_MAY_DIFFER = ("environment", "task", "required_partialnas")
 
 
 def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
-    """Joins the ledgers in `folders` into one in `out`, with their weights; what was joined.
+    """Merge the ledgers and weights in `folders` into `out`.
+
+    Returns:
+        The merged ledgers.
 
     Raises:
-        UserError: fewer than two folders, one of them twice, different studies, or a ledger in
-            `out` already.
-        MachineError: a ledger is damaged, or the disk is full or cannot be written.
+        UserError: fewer than two folders, a duplicate folder, different studies, or `out` already
+            has a ledger.
+        MachineError: a ledger is damaged, or the disk is full or not writable.
     """
     _check_folders(folders)
-    join = LedgerMerge()
+    merge = LedgerMerge()
     metas: dict[Path, dict[str, str]] = {}
     for folder in folders:
         with Ledger.open(folder) as ledger:
             metas[folder] = ledger.meta
-        join.add(folder)
-    meta = _joined_meta(metas)
-    write_merged(join, meta, out)
+        merge.add(folder)
+    meta = _merged_meta(metas)
+    write_merged(merge, meta, out)
     write_file(out / "study.yaml", to_yaml(Study.model_validate(RecordedStudy(meta).frozen)))
-    return join
+    return merge
 
 
 def _check_folders(folders: Sequence[Path]) -> None:
     if len(folders) < 2:
-        raise UserError("merge: expected at least two folders that `run` has written")
-    places = [folder.resolve() for folder in folders]
+        raise UserError("merge: expected at least two result folders of a study")
+    paths = [folder.resolve() for folder in folders]
     for folder in folders:
-        if places.count(folder.resolve()) > 1:
-            raise UserError(f"merge: {folder} is named twice")
+        if paths.count(folder.resolve()) > 1:
+            raise UserError(f"merge: duplicate folder {folder}")
 
 
-def _joined_meta(metas: Mapping[Path, dict[str, str]]) -> dict[str, str]:
-    """What the joined ledger knows of its study."""
+def _merged_meta(metas: Mapping[Path, dict[str, str]]) -> dict[str, str]:
+    """Return the metadata of the merged ledger."""
     first, *others = metas
     meta = dict(metas[first])
     for folder in others:
-        meta = _with(meta, metas[folder], first, folder)
+        meta = _merge_meta(meta, metas[folder], first, folder)
     recorded = RecordedStudy(meta)
     study = Study.model_validate(recorded.frozen)
-    line = f"the trials of {', '.join(folder.name for folder in metas)} joined"
+    line = f"merged the trials of {', '.join(folder.name for folder in metas)}"
     return {**meta, "study_digest": study.digest, **amendment_meta(recorded, [line])}
 
 
-def _with(meta: dict[str, str], other: dict[str, str], first: Path, folder: Path) -> dict[str, str]:
-    """The facts of one ledger with those of another of the same study."""
-    apart = {*_JOINED, *_FREE}
-    one, two = ({k: v for k, v in m.items() if k not in apart} for m in (meta, other))
+def _merge_meta(
+    meta: dict[str, str], other: dict[str, str], first: Path, folder: Path
+) -> dict[str, str]:
+    """Return the metadata of one ledger merged with those of another one."""
+    ignored = {*_MERGED, *_MAY_DIFFER}
+    one, two = ({k: v for k, v in m.items() if k not in ignored} for m in (meta, other))
     lines = differences(one, two)
     old, new = RecordedStudy(meta), RecordedStudy(other)
     lines += differences(old.task_identities(), new.task_identities(), "task")
     try:
-        frozen, grown = _joined_study(old.frozen, new.frozen)
-        stages = _joined_stages(old.stages, new.stages)
+        frozen, is_extension = _merged_study(old.frozen, new.frozen)
+        stages = _merged_stages(old.stages, new.stages)
     except UserError as error:
         lines.append(str(error))
     if lines:
         raise UserError(
-            f"{first} and {folder} hold different studies, which are not joined:\n  "
+            f"{first} and {folder} have different studies and cannot be merged:\n  "
             + "\n  ".join(lines)
         )
-    joined = {**meta, "frozen": json.dumps(frozen, sort_keys=True)}
-    if grown and "design" in other:
-        joined["design"] = other["design"]
+    merged = {**meta, "frozen": json.dumps(frozen, sort_keys=True)}
+    if is_extension and "design" in other:
+        merged["design"] = other["design"]
     if stages:
-        joined |= stages_meta(stages)
+        merged |= stages_meta(stages)
     if notes := [*old.amendments, *new.amendments]:
-        joined["growth"] = json.dumps(sorted(notes, key=lambda note: str(note["when"])))
-    return joined | _joined_rule(old, new)
+        merged["growth"] = json.dumps(sorted(notes, key=lambda note: str(note["when"])))
+    return merged | _merged_sequential(old, new)
 
 
-def _joined_study(old: PlainData, new: PlainData) -> tuple[PlainData, bool]:
-    """Two frozen studies in one, and whether the second is the first with a larger design.
+def _merged_study(old: PlainData, new: PlainData) -> tuple[PlainData, bool]:
+    """Return two frozen studies merged, and whether the second extends the first's design.
 
-    They may differ by what a study may grow by, and by the seed that their samplers began with.
+    The studies may differ in settings that may be amended and in the seed of the sampler.
 
     Raises:
-        UserError: they differ otherwise.
+        UserError: there are other differences.
     """
-    common = _common(old, new)
+    common = _merged_settings(old, new)
     one, two = old | common, new | common
-    _refuse(differences(immutable_settings(one), immutable_settings(two)))
-    if _grows(one, two):
+    _check_equal(immutable_settings(one), immutable_settings(two))
+    if _is_amendment(one, two):
         return two, one != two
-    if not _grows(two, one):
+    if not _is_amendment(two, one):
         before, after = ({k: s[k] for k in ("ablation", "seeds")} for s in (one, two))
-        _refuse(differences(before, after))
+        _check_equal(before, after)
     return one, False
 
 
-def _grows(old: PlainData, new: PlainData) -> bool:
+def _is_amendment(old: PlainData, new: PlainData) -> bool:
     try:
         find_amendments(old, new)
     except UserError:
@@ -116,54 +121,53 @@ def _grows(old: PlainData, new: PlainData) -> bool:
     return True
 
 
-def _refuse(lines: Sequence[str]) -> None:
-    if lines:
+def _check_equal(old: Any, new: Any, path: str = "") -> None:
+    if lines := differences(old, new, path):
         raise UserError("\n  ".join(lines))
 
 
-def _common(old: PlainData, new: PlainData) -> PlainData:
-    """What two studies have together of everything that may differ between them."""
+def _merged_settings(old: PlainData, new: PlainData) -> PlainData:
+    """Return the merged values of the settings that may differ between two studies."""
     for name in old["arms"].keys() & new["arms"].keys():
-        _refuse(differences(old["arms"][name], new["arms"][name], f"arms.{name}"))
+        _check_equal(old["arms"][name], new["arms"][name], f"arms.{name}")
     common = {
         "arms": old["arms"] | new["arms"],
-        "budget": {key: _most(old["budget"][key], new["budget"][key]) for key in old["budget"]},
+        "budget": {key: _larger(old["budget"][key], new["budget"][key]) for key in old["budget"]},
         "task": old["task"],
         "search": old["search"],
         **{key: old[key] for key in ("executor", "quick", "question")},
     }
     if old["search"] and new["search"]:
         seed = {"seed": old["search"]["seed"]}
-        _refuse(differences(old["search"], new["search"] | seed, "search"))
+        _check_equal(old["search"], new["search"] | seed, "search")
     else:
-        _refuse(differences(old["search"], new["search"], "search"))
+        _check_equal(old["search"], new["search"], "search")
     if isinstance(old["seeds"], int) and isinstance(new["seeds"], int):
         common["seeds"] = max(old["seeds"], new["seeds"])
     return common
 
 
-def _most(one: Any, two: Any) -> Any:
-    """The larger of two budgets; what is not stated has no end."""
+def _larger(one: Any, two: Any) -> Any:
+    """Return the larger of two limits; None is unlimited."""
     return None if one is None or two is None else max(one, two)
 
 
-def _joined_stages(old: dict[str, StudyStage], new: dict[str, StudyStage]) -> dict[str, StudyStage]:
-    joined = old | new
+def _merged_stages(old: dict[str, StudyStage], new: dict[str, StudyStage]) -> dict[str, StudyStage]:
+    merged = old | new
     for name in old.keys() & new.keys():
-        joined[name] = old[name].merged_with(new[name])
-        may_grow = joined[name].model_dump(include={"seeds", "origins", "chosen"})
-        before = old[name].model_copy(update=may_grow).model_dump(mode="json")
-        _refuse(differences(before, joined[name].model_dump(mode="json"), f"stages.{name}"))
-    return joined
+        merged[name] = old[name].merged_with(new[name])
+        may_differ = merged[name].model_dump(include={"seeds", "origins", "chosen"})
+        before = old[name].model_copy(update=may_differ).model_dump(mode="json")
+        _check_equal(before, merged[name].model_dump(mode="json"), f"stages.{name}")
+    return merged
 
 
-def _joined_rule(old: RecordedStudy, new: RecordedStudy) -> dict[str, str]:
-    """What the seed rule has decided: of each arm the most seeds."""
-    one, two = old.sequential, new.sequential
-    known = one or two
-    if known is None:
+def _merged_sequential(old: RecordedStudy, new: RecordedStudy) -> dict[str, str]:
+    """Return the decisions of the seed rule merged: the larger number of seeds of each arm."""
+    decision = old.sequential or new.sequential
+    if decision is None:
         return {}
-    seeds = dict(known.seeds)
-    for arm, count in (two.seeds if two else {}).items():
+    seeds = dict(decision.seeds)
+    for arm, count in (new.sequential.seeds if new.sequential else {}).items():
         seeds[arm] = max(count, seeds.get(arm, 0))
-    return {"sequential": known.model_copy(update={"seeds": seeds}).model_dump_json()}
+    return {"sequential": decision.model_copy(update={"seeds": seeds}).model_dump_json()}

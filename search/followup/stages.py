@@ -1,4 +1,4 @@
-"""Later stages of a study: some of its networks, trained again otherwise, in the same ledger."""
+"""Later stages of a study: train some of its networks again, recorded in the same ledger."""
 
 from collections.abc import Mapping
 
@@ -14,15 +14,15 @@ from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
 
 
-def named_recipe(name: str, own: Recipe) -> Recipe:
-    """A named recipe, on as many threads as the study's.
+def named_recipe(name: str, study_recipe: Recipe) -> Recipe:
+    """Return a named recipe with the `threads` and `keep_weights` of the study's recipe.
 
     Raises:
-        UserError: there is no such recipe.
+        UserError: the name is unknown.
     """
     if name not in RECIPES:
-        raise UserError(f"--recipe: there is no recipe {name!r}; there are {', '.join(RECIPES)}")
-    kept = {"threads": own.threads, "keep_weights": own.keep_weights}
+        raise UserError(f"--recipe: unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+    kept = {"threads": study_recipe.threads, "keep_weights": study_recipe.keep_weights}
     return RECIPES[name].model_copy(update=kept)
 
 
@@ -32,42 +32,40 @@ def resolve_stage(
     chosen: Mapping[str, Subject],
     task: Task | None = None,
 ) -> ResolvedStudy:
-    """What `run_stage` takes: the study of a ledger with a stage's arms and recipe.
+    """Return a recorded study with the arms and the recipe of a stage, for `run_stage`.
 
     Args:
-        recorded: the study as its ledger records it.
-        stage: how the arms are trained; one that was begun keeps the arms and seeds that it has.
-        chosen: the arms, by what they are called.
-        task: in the place of the condition's.
+        recorded: the study as recorded in its ledger.
+        stage: how the arms are trained. A stage that is already recorded keeps its arms and seeds.
+        chosen: the arms by name.
+        task: task that replaces the one of the condition, if any.
 
     Raises:
-        UserError: the stage was begun under another condition.
+        UserError: the stage is already recorded under another condition.
     """
     study = Study.model_validate(recorded.frozen)
     recorded_task, _, protocol = recorded.under(stage.condition)
-    how = Condition(
-        stage.condition, task or recorded_task, Recipe.model_validate(stage.recipe), protocol
-    )
+    recipe = Recipe.model_validate(stage.recipe)
     return ResolvedStudy(
         study=study.model_copy(update={"budget": Budget()}),
-        conditions=(how,),
+        conditions=(Condition(stage.condition, task or recorded_task, recipe, protocol),),
         base=study.base,
         space=None,
         arms=dict(chosen),
         controls={},
         reference=recorded.reference,
         design=recorded.design,
-        stage=_joined(recorded.stages.get(stage.name), stage),
+        stage=_merged(recorded.stages.get(stage.name), stage),
     )
 
 
-def _joined(before: StudyStage | None, now: StudyStage) -> StudyStage:
-    """A stage that was begun with other arms or fewer seeds keeps what it has."""
-    if before is None:
-        return now
-    if before.condition != now.condition:
+def _merged(recorded: StudyStage | None, stage: StudyStage) -> StudyStage:
+    """Return a stage with the arms and seeds that the ledger already records for it."""
+    if recorded is None:
+        return stage
+    if recorded.condition != stage.condition:
         raise UserError(
-            f"--condition: the stage {now.name} was begun under {before.condition}: choose that "
-            "one, or name another --recipe"
+            f"--condition: the ledger has stage {stage.name} under condition "
+            f"{recorded.condition}; use this condition, or another --recipe"
         )
-    return before.merged_with(now)
+    return recorded.merged_with(stage)

@@ -72,10 +72,7 @@ def _is_ingredient(name: str, values: object) -> bool:
 
 def _parse_conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     if unknown := raw.keys() - {"values", "when"}:
-        raise ValueError(
-            f"unknown key {', '.join(map(repr, unknown))}; a factor with `values` may only have "
-            "`when` beside it"
-        )
+        raise ValueError(f"unknown key {', '.join(map(str, unknown))}; expected values and when")
     when = raw.get("when") or {}
     if not isinstance(when, Mapping):
         raise ValueError(f"when: expected a mapping of factors to levels, got {when!r}")
@@ -188,15 +185,12 @@ class AblationSpec(Value):
     def _check_factor_names(self) -> Self:
         for name in self.within:
             if name not in self.factors:
-                raise ValueError(
-                    f"within: unknown factor {name!r}; expected one of {', '.join(self.factors)}"
-                )
+                factors = ", ".join(self.factors)
+                raise ValueError(f"within: unknown factor {name!r}; expected one of {factors}")
         if len(self.within) == len(self.factors):
             raise ValueError("within: at least one factor must not be listed, so that it can vary")
         for name, factor in self.factors.items():
             for other in factor.when:
                 if other not in self.factors or other == name:
-                    raise ValueError(
-                        f"factors.{name}.when: expected the name of another factor, got {other!r}"
-                    )
+                    raise ValueError(f"factors.{name}.when: {other!r} is not another factor")
         return self

@@ -47,8 +47,7 @@ def _seed_errors(old: Any, new: Any) -> list[str]:
     if isinstance(old, int) and isinstance(new, int):
         return [f"seeds: {old} -> {new} (may only grow)"] if new < old else []
     if not isinstance(old, dict) or not isinstance(new, dict):
-        message = f"seeds: {old} -> {new} (a number and a rule cannot replace each other)"
-        return [] if old == new else [message]
+        return [] if old == new else [f"seeds: {old} -> {new} (a number or a rule must stay one)"]
     lines = differences(old | {"max": 0}, new | {"max": 0}, "seeds")
     if new["max"] < old["max"]:
         lines.append(f"seeds.max: {old['max']} -> {new['max']} (may only grow)")
@@ -65,10 +64,7 @@ def _ablation_errors(old: PlainData | None, new: PlainData | None) -> list[str]:
         values = new["factors"].get(name, {}).get("values", {})
         for label, settings in factor["values"].items():
             if values.get(label) != settings:
-                lines.append(
-                    f"ablation.factors.{name}.{label}: changed or removed "
-                    "(levels may only be added)"
-                )
+                lines.append(f"ablation.factors.{name}.{label}: changed or removed")
     return lines
 
 

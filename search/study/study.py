@@ -286,7 +286,7 @@ class Study(Value):
         """Check that a search can select by a quantity."""
         if name.startswith("test_"):
             raise ValueError(
-                f"{section}: {name}: the test split is never used to choose; use the validation split"
+                f"{section}: {name}: the test split is never used to choose; use a val_ metric"
             )
         if self.trial is not None:
             return

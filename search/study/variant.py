@@ -67,10 +67,7 @@ def _split_key(key: str) -> tuple[str, tuple[int, ...]]:
         return name, ()
     if dot:
         if name not in BLOCK_SETTINGS:
-            raise ValueError(
-                f"{key}: stages have no setting {name!r}; expected one of "
-                f"{', '.join(BLOCK_SETTINGS)}"
-            )
+            raise ValueError(f"{key}: expected a setting of blocks: {', '.join(BLOCK_SETTINGS)}")
         return name, tuple(parse_stages(prefix))
     if key not in _PLAN_SETTINGS:
         valid = ", ".join((*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING"))

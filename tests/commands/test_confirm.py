@@ -101,7 +101,7 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
     ("options", "told"),
     [
         (["--top", "best"], "expected front, all or a number from 1, got 'best'"),
-        (["--recipe", "long"], "there is no recipe 'long'; there are short, standard"),
+        (["--recipe", "long"], "unknown recipe 'long'; expected one of short, standard"),
         (["--condition", "warm"], "--condition"),
     ],
 )

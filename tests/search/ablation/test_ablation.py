@@ -253,7 +253,7 @@ def test_ablations_that_cannot_run_are_rejected(changes: dict[str, Any], message
         ({"within": [*FACTORS]}, "at least one factor must not be listed"),
         (
             {"factors": {"parts": {"values": [2], "when": {"x": [1]}}}},
-            "expected the name of another factor, got 'x'",
+            "'x' is not another factor",
         ),
         ({"margin": {"val_nll": 0}}, "expected a number above 0"),
         ({"design": "two-factor"}, "one-factor"),

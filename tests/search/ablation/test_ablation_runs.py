@@ -241,7 +241,7 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
     assert confirmed("the best 1", "a") == "the best 1"
     assert confirmed("all arms", "a") == "the best 1, then all arms"
     assert confirmed("the best 1", "a") == "the best 1, then all arms"
-    with pytest.raises(UserError, match="was begun under a"):
+    with pytest.raises(UserError, match="stage confirm under condition a"):
         confirmed("the best 1", "b")
     with pytest.raises(UserError, match="choose one of a, b"):
         select_networks(tmp_path, "1", "c")

@@ -1,4 +1,4 @@
-"""Audits of simulated studies: what is trained, once, and by which recipe."""
+"""Audits of simulated studies: which trials run, and with which recipes."""
 
 from io import StringIO
 from pathlib import Path
@@ -34,64 +34,69 @@ STUDY: dict[str, Any] = {
 }
 
 
-def searched(folder: Path, **changes: Any) -> Path:
+def run_search(folder: Path, **changes: Any) -> Path:
     study = Study.model_validate({**STUDY, **changes})
     run_study(study, folder, base_dir=HERE, console=Console(file=StringIO()))
     return folder
 
 
-def audited(folder: Path, size: int = 6, condition: str = "", **longer: Any) -> str:
+def run_audit(folder: Path, size: int = 6, condition: str = "", **longer: Any) -> str:
     sample = choose_sample(folder, size, condition=condition)
     with Ledger.open(folder) as ledger:
-        known = {row.digest: parse_subject(row.subject) for row in ledger.proposals()}
-    chosen = {name: known[digest] for name, digest in sample.digests.items()}
+        subjects = {row.digest: parse_subject(row.subject) for row in ledger.proposals()}
+    chosen = {name: subjects[digest] for name, digest in sample.digests.items()}
     console = Console(file=StringIO())
     return audit(
-        folder, chosen, longer=LongerTraining(**longer), selection=sample.description, condition=condition,
-        base_dir=HERE, console=console,
-    )  # fmt: skip
+        folder,
+        chosen,
+        longer=LongerTraining(**longer),
+        selection=sample.description,
+        condition=condition,
+        base_dir=HERE,
+        console=console,
+    )
 
 
 def trained(folder: Path) -> dict[str, list[tuple[int, int]]]:
-    """By stage the epochs and the seed of each training, in order."""
+    """Return epochs and seed of each training in order, by stage."""
     frame = load(folder, stage=None)
     rows = zip(frame["stage"], frame["fidelity"], frame["seed"], strict=True)
-    found: dict[str, list[tuple[int, int]]] = {}
+    stages: dict[str, list[tuple[int, int]]] = {}
     for stage, epochs, seed in rows:
-        found.setdefault(stage, []).append((epochs, seed))
-    return found
+        stages.setdefault(stage, []).append((epochs, seed))
+    return stages
 
 
-def test_a_sample_is_trained_longer_and_again(tmp_path: Path) -> None:
-    folder = searched(tmp_path / "study")
+def test_a_sample_is_trained_longer_and_repeated(tmp_path: Path) -> None:
+    folder = run_search(tmp_path / "study")
     before = load(folder)
-    assert audited(folder, length="4x") == "audit"
-    found = trained(folder)
-    assert found["audit"] == [(16, 20_000)] * 6 + [(16, 20_001)] * 6
-    assert found["audit-proxy"] == [(4, 60_000)] * 6
+    assert run_audit(folder, length="4x") == "audit"
+    stages = trained(folder)
+    assert stages["audit"] == [(16, 20_000)] * 6 + [(16, 20_001)] * 6
+    assert stages["audit-proxy"] == [(4, 60_000)] * 6
     assert load(folder).equals(before)
-    count = sum(map(len, found.values()))
-    assert audited(folder, length="16") == "audit"  # the same, in other words
+    count = sum(map(len, stages.values()))
+    assert run_audit(folder, length="16") == "audit"  # the same, in other words
     assert sum(map(len, trained(folder).values())) == count
-    assert audited(folder, size=8, length="4x", seeds=3, repeats=2) == "audit"
-    found = trained(folder)
-    assert {seed for _, seed in found["audit"]} == {20_000, 20_001, 20_002}
-    assert len(found["audit"]) == 3 * len(load_audit(folder).networks)
-    assert audited(folder, length="2x", repeats=0) == "audit-2"
+    assert run_audit(folder, size=8, length="4x", seeds=3, repeats=2) == "audit"
+    stages = trained(folder)
+    assert {seed for _, seed in stages["audit"]} == {20_000, 20_001, 20_002}
+    assert len(stages["audit"]) == 3 * len(load_audit(folder).networks)
+    assert run_audit(folder, length="2x", repeats=0) == "audit-2"
     assert {epochs for epochs, _ in trained(folder)["audit-2"]} == {8}
     assert load_audit(folder).longer_label == "8 epochs"
     assert load_audit(folder, "audit").longer_label == "16 epochs"
 
 
-def test_every_rung_is_trained_again_by_its_own_recipe(tmp_path: Path) -> None:
+def test_every_rung_is_repeated_with_its_own_recipe(tmp_path: Path) -> None:
     search = {"sampler": "random", "rungs": [{"recipe.epochs": 1}, {"recipe.epochs": 2}]}
-    folder = searched(tmp_path / "study", search=search, budget={"trials": 30})
-    audited(folder, size=6, seeds=1)
-    found = trained(folder)
-    assert found["audit"] == [(16, 20_000)] * 6
-    assert found["audit-proxy-rung-1"] == [(1, 60_000)] * 6
-    assert found["audit-proxy-rung-2"] == [(2, 60_000)] * 6
-    assert found["audit-proxy"] == [(4, 60_000)] * 6 + [(4, 60_001)] * 6
+    folder = run_search(tmp_path / "study", search=search, budget={"trials": 30})
+    run_audit(folder, size=6, seeds=1)
+    stages = trained(folder)
+    assert stages["audit"] == [(16, 20_000)] * 6
+    assert stages["audit-proxy-rung-1"] == [(1, 60_000)] * 6
+    assert stages["audit-proxy-rung-2"] == [(2, 60_000)] * 6
+    assert stages["audit-proxy"] == [(4, 60_000)] * 6 + [(4, 60_001)] * 6
     again = load(folder, stage="audit-proxy-rung-1")
     assert set(again["state"]) == {"done"}
     assert [way.name for way in load_audit(folder).fidelities] == [
@@ -101,25 +106,25 @@ def test_every_rung_is_trained_again_by_its_own_recipe(tmp_path: Path) -> None:
     ]
 
 
-def test_an_audit_under_a_condition_keeps_to_it(tmp_path: Path) -> None:
+def test_an_audit_can_be_limited_to_a_condition(tmp_path: Path) -> None:
     arms = {f"w{width}": {"width": width} for width in (4, 8, 12, 16)}
     conditions = {"short": {}, "long": {"recipe.epochs": 6}}
     none: dict[str, Any] = {"space": None, "search": None, "budget": {}}
-    folder = searched(tmp_path / "study", arms=arms, conditions=conditions, **none)
+    folder = run_search(tmp_path / "study", arms=arms, conditions=conditions, **none)
     with pytest.raises(UserError, match="choose one of short, long with --condition"):
-        audited(folder)
-    assert audited(folder, condition="long", length="2x", seeds=1) == "audit"
-    assert audited(folder, condition="short", length="12", seeds=1) == "audit-2"
-    found = trained(folder)
-    assert (found["audit"], found["audit-2"]) == ([(12, 20_000)] * 4, [(12, 21_000)] * 4)
-    assert found["audit-proxy-long"] == [(6, 60_000)] * 4
-    assert found["audit-proxy-short"] == [(4, 61_000)] * 4
+        run_audit(folder)
+    assert run_audit(folder, condition="long", length="2x", seeds=1) == "audit"
+    assert run_audit(folder, condition="short", length="12", seeds=1) == "audit-2"
+    stages = trained(folder)
+    assert (stages["audit"], stages["audit-2"]) == ([(12, 20_000)] * 4, [(12, 21_000)] * 4)
+    assert stages["audit-proxy-long"] == [(6, 60_000)] * 4
+    assert stages["audit-proxy-short"] == [(4, 61_000)] * 4
     assert load_audit(folder, "audit").networks == ["w16", "w12", "w8", "w4"]
 
 
 def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
-    folder = searched(tmp_path / "study")
-    audited(folder)
+    folder = run_search(tmp_path / "study")
+    run_audit(folder)
     with Ledger.open(folder) as ledger:
         assert not any(stage.timed for stage in ledger.study.stages.values())
         assert [*ledger.study.longer_audit_stages] == ["audit"]
@@ -131,23 +136,25 @@ def test_nothing_is_timed_in_an_audit(tmp_path: Path) -> None:
     [({}, 16), ({"length": "2x"}, 8), ({"length": "1.5x"}, 6), ({"length": "40"}, 40),
      ({"recipe": "standard"}, 30), ({"recipe": "standard", "length": "3x"}, 12)],
 )  # fmt: skip
-def test_how_long_is_told_in_epochs_or_as_a_multiple(longer: dict[str, Any], epochs: int) -> None:
-    own = Recipe(epochs=4, threads=3)
-    target = LongerTraining(**longer).longer_recipe(own)
+def test_the_length_is_a_number_of_epochs_or_a_multiple(
+    longer: dict[str, Any], epochs: int
+) -> None:
+    recipe = Recipe(epochs=4, threads=3)
+    target = LongerTraining(**longer).longer_recipe(recipe)
     assert (target.epochs, target.threads, target.keep_weights) == (epochs, 3, "none")
     assert target.ema == (0.999 if "recipe" in longer else 0)
 
 
 @pytest.mark.parametrize(
-    ("longer", "told"),
+    ("longer", "message"),
     [
-        ({"length": "4"}, "4 epochs are no longer training than the study's 4"),
-        ({"length": "0.5x"}, "2 epochs are no longer"),
-        ({"length": "long"}, "expected epochs, as 40, or a multiple, as 4x; got 'long'"),
+        ({"length": "4"}, "4 epochs are not longer than the study's 4"),
+        ({"length": "0.5x"}, "2 epochs are not longer"),
+        ({"length": "long"}, "expected epochs such as 40 or a multiple such as 4x, got 'long'"),
         ({"length": "-3"}, "expected epochs"),
-        ({"recipe": "mine"}, "there is no recipe 'mine'; there are short, standard"),
+        ({"recipe": "mine"}, "unknown recipe 'mine'; expected one of short, standard"),
     ],
 )
-def test_what_is_no_longer_training_is_refused(longer: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_trainings_that_are_not_longer_are_rejected(longer: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         LongerTraining(**longer).longer_recipe(Recipe(epochs=4))

@@ -1,4 +1,4 @@
-"""One study in several places, joined, looked at and carried on with."""
+"""Ledgers of one study that ran in several places: merged, loaded and continued."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ FACTORS: dict[str, Any] = {
 }
 
 
-def ran(folder: Path, plain: dict[str, Any], **changes: Any) -> Path:
+def run_plain(folder: Path, plain: dict[str, Any], **changes: Any) -> Path:
     run_study(Study.model_validate({**plain, **changes}), folder, base_dir=HERE)
     return folder
 
@@ -63,9 +63,11 @@ def keys(folder: Path) -> set[str]:
         *(pytest.param(s, marks=pytest.mark.slow) for s in ("quasi-random", "front-evolution")),
     ],
 )
-def test_searches_from_two_seeds_are_one_search_that_goes_on(tmp_path: Path, sampler: str) -> None:
+def test_searches_with_two_sampler_seeds_are_merged_and_continue(
+    tmp_path: Path, sampler: str
+) -> None:
     folders = [
-        ran(
+        run_plain(
             tmp_path / f"seed{seed}",
             SEARCH,
             search={"sampler": sampler, "population": 4, "seed": seed},
@@ -84,16 +86,16 @@ def test_searches_from_two_seeds_are_one_search_that_goes_on(tmp_path: Path, sam
     run_study(grown, out, base_dir=HERE)
     with Ledger.open(out) as ledger:
         after = {row.key: row for row in ledger.trials()}
-        assert "joined" in ledger.meta["growth"]
+        assert "merged the trials" in ledger.meta["growth"]
     assert len(after) == 18
     assert before.items() <= after.items()
     assert len({(row.digest, row.seed) for row in after.values()}) == 18
 
 
-def test_arms_and_seeds_of_two_places_are_one_ablation_that_lacks_little(tmp_path: Path) -> None:
+def test_a_merged_ablation_trains_only_missing_arms_and_seeds(tmp_path: Path) -> None:
     more = {"wide": {"width": 16}, "widest": {"width": 32}}
-    one = ran(tmp_path / "one", ARMS)
-    two = ran(tmp_path / "two", ARMS, arms=more, seeds=3)
+    one = run_plain(tmp_path / "one", ARMS)
+    two = run_plain(tmp_path / "two", ARMS, arms=more, seeds=3)
     out = tmp_path / "out"
     merge_studies([one, two], out)
     joined = load_study(out / "study.yaml")
@@ -110,9 +112,12 @@ def test_arms_and_seeds_of_two_places_are_one_ablation_that_lacks_little(tmp_pat
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_larger_of_two_designs_is_that_of_both(tmp_path: Path, turned: bool) -> None:
+def test_the_larger_of_two_designs_is_kept(tmp_path: Path, turned: bool) -> None:
     larger = {**FACTORS["ablation"], "factors": {"width": [8, 12, 16]}}
-    folders = [ran(tmp_path / "one", FACTORS), ran(tmp_path / "two", FACTORS, ablation=larger)]
+    folders = [
+        run_plain(tmp_path / "one", FACTORS),
+        run_plain(tmp_path / "two", FACTORS, ablation=larger),
+    ]
     merge_studies(folders[::-1] if turned else folders, tmp_path / "out")
     assert keys(tmp_path / "out") == keys(tmp_path / "two")
     joined = load_study(tmp_path / "out" / "study.yaml")
@@ -123,7 +128,7 @@ def test_the_larger_of_two_designs_is_that_of_both(tmp_path: Path, turned: bool)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"study": "other"}, "study: 'joined' -> 'other'"),
         ({"base": {**ARMS["base"], "head_width": 32}}, "base.head_width: 16 -> 32"),
@@ -133,26 +138,29 @@ def test_the_larger_of_two_designs_is_that_of_both(tmp_path: Path, turned: bool)
         ({"search": SEARCH["search"], "space": SEARCH["space"]}, "search"),
     ],
 )
-def test_different_studies_are_refused_with_the_difference(
-    tmp_path: Path, changes: dict[str, Any], told: str
+def test_different_studies_are_rejected_with_their_differences(
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    one = ran(tmp_path / "one", ARMS)
-    two = ran(tmp_path / "two", ARMS, budget={"trials": 4}, **changes)
-    with pytest.raises(UserError, match="hold different studies") as refused:
+    one = run_plain(tmp_path / "one", ARMS)
+    two = run_plain(tmp_path / "two", ARMS, budget={"trials": 4}, **changes)
+    with pytest.raises(UserError, match="have different studies") as error:
         merge_studies([one, two], tmp_path / "out")
-    assert told in str(refused.value)
+    assert message in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_different_designs_are_refused_with_the_difference(tmp_path: Path) -> None:
+def test_different_designs_are_rejected_with_their_differences(tmp_path: Path) -> None:
     apart = {**FACTORS["ablation"], "factors": {"width": [8, 16]}}
-    one, two = ran(tmp_path / "one", FACTORS), ran(tmp_path / "two", FACTORS, ablation=apart)
+    one, two = (
+        run_plain(tmp_path / "one", FACTORS),
+        run_plain(tmp_path / "two", FACTORS, ablation=apart),
+    )
     with pytest.raises(UserError, match=r"ablation\.factors\.width"):
         merge_studies([one, two], tmp_path / "out")
 
 
-def test_the_verb_joins_and_tells(tmp_path: Path) -> None:
-    one, two = ran(tmp_path / "one", ARMS), ran(tmp_path / "two", ARMS, seeds=3)
+def test_the_merge_command_reports_the_result(tmp_path: Path) -> None:
+    one, two = run_plain(tmp_path / "one", ARMS), run_plain(tmp_path / "two", ARMS, seeds=3)
     out = tmp_path / "out"
     result = CliRunner().invoke(app, ["merge", str(one), str(two), "-o", str(out)])
     assert result.exit_code == 0, result.output
@@ -160,7 +168,7 @@ def test_the_verb_joins_and_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "one"], ["one", "nowhere"]])
-def test_folders_that_cannot_be_joined_are_told(tmp_path: Path, names: list[str]) -> None:
-    ran(tmp_path / "one", ARMS)
-    with pytest.raises(UserError, match=r"at least two|named twice|no ledger here"):
+def test_invalid_folders_are_rejected(tmp_path: Path, names: list[str]) -> None:
+    run_plain(tmp_path / "one", ARMS)
+    with pytest.raises(UserError, match=r"at least two|duplicate folder|no ledger here"):
         merge_studies([tmp_path / name for name in names], tmp_path / "out")
