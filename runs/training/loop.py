@@ -186,7 +186,9 @@ class Training:
     def _tell_ratios(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
         assert isinstance(self.evaluated_network, Network)  # no other network learns ratios
         frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
-        row = ratio_epoch(ratios, self.evaluated_network, self.data.val, epoch + 1, frozen=frozen, last=last)
+        row = ratio_epoch(
+            ratios, self.evaluated_network, self.data.val, epoch + 1, frozen=frozen, last=last
+        )
         self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:

@@ -95,8 +95,8 @@ def test_added_gradients_are_those_of_the_whole_batch(
 def run_limited(
     monkeypatch: pytest.MonkeyPatch, context: Context, most: int, after: int = 0
 ) -> Record:
-    monkeypatch.setattr(trial, "build", lambda *_: Limited(most, after))
-    monkeypatch.setattr(trial, "initialise", lambda network, _: reset(network))
+    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(most, after))
+    monkeypatch.setattr(trial, "initialize", lambda network, _: reset(network))
     (record,) = run_job(job(batch_size=64), context)
     return record
 
@@ -170,7 +170,7 @@ def test_a_single_image_cannot_be_halved(
     few_digits: Splits, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = {f"{part}_{axis}": getattr(few_digits, f"{part}_{axis}")[:1] for part, axis in _AXES}
-    monkeypatch.setattr(trial, "build", lambda *_: Limited(0, 0))
+    monkeypatch.setattr(trial, "build_network", lambda *_: Limited(0, 0))
     (record,) = run_job(job(batch_size=1), replace(context, splits=replace(few_digits, **one)))
     assert record.reason == "out of memory on cpu with batch size 1"
 
@@ -204,7 +204,7 @@ task = resolve_task("digits")
 
 def trained(batch_size):
     recipe = Recipe(batch_size=batch_size)
-    (record,) = run_trial(Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,)),
+    (record,) = run_job(Job(subject=subject, task=task, recipe=recipe, fidelity=1, seeds=(0,)),
                           Context())
     return f"{record.state} {record.environment.get('micro_batch')} {record.reason}"
 

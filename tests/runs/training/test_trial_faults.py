@@ -86,7 +86,7 @@ def test_what_a_network_does_wrong_is_a_record_with_a_reason(
     fault: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, reason = FAULTS[fault]
-    monkeypatch.setattr(trial, "build", build)
+    monkeypatch.setattr(trial, "build_network", build)
     assert context.folder
     first, second = run_job(job(seeds=(0, 1)), context)
     for record in (first, second):
@@ -119,7 +119,7 @@ def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(
 def test_an_interrupt_passes_through(
     error: BaseException, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "build", raising(error))
+    monkeypatch.setattr(trial, "build_network", raising(error))
     threads = torch.get_num_threads()
     with pytest.raises(type(error)):
         run_job(job(threads=threads + 1), context)
@@ -140,7 +140,7 @@ def test_a_full_disk_is_no_fault_of_the_network(
 def test_a_broken_device_is_no_fault_of_the_network(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "build", raising(torch.AcceleratorError("gone")))
+    monkeypatch.setattr(trial, "build_network", raising(torch.AcceleratorError("gone")))
     with pytest.raises(MachineError, match="device cpu failed: gone"):
         run_job(job(), context)
 
@@ -149,7 +149,7 @@ def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> N
     def deaf(*_: Any) -> None:
         raise ValueError("deaf")
 
-    with pytest.raises(MachineError, match="could not be told: deaf"):
+    with pytest.raises(MachineError, match="cannot report the progress of .*: deaf"):
         run_job(job(), replace(context, on_epoch=deaf))
 
 
@@ -177,7 +177,7 @@ def test_training_shares_the_device_an_epoch_at_a_time(
         yield
         open_now.pop()
 
-    monkeypatch.setattr(trial, "sharing", sharing)
+    monkeypatch.setattr(trial, "shared_access", sharing)
     told: list[int] = []
     run_job(job(), replace(context, on_epoch=lambda *_: told.append(len(open_now))))
     assert held == ["cpu"] * (EPOCHS + 1)

@@ -137,9 +137,9 @@ def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
-    built = trial.build
+    built = trial.build_network
     monkeypatch.setattr(
-        trial, "build", lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a)
+        trial, "build_network", lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a)
     )
     wide = PLAN.model_copy(update={"width": 8})
     narrow = job(1, "rung 1 of 2", wide, width_share="1/2")
@@ -155,7 +155,7 @@ def test_a_share_of_the_images_makes_shorter_epochs(context: Context) -> None:
     whole = job(1).recipe
     share = job(1, data_share="1/4").recipe
     assert context.splits is not None
-    pools = [trial.Pools.of(context.splits, r, torch.device("cpu")) for r in (whole, share)]
+    pools = [trial.DeviceSplits.from_splits(context.splits, r, torch.device("cpu")) for r in (whole, share)]
     assert len(pools[1].train) == pytest.approx(len(pools[0].train) / 4, abs=10)
     assert len(pools[1].val) == len(pools[0].val)
     assert job(1, data_share="1/4").trial_keys != job(1).trial_keys
