@@ -1,224 +1,213 @@
-"""The caption of tables and figures of effects: everything that a paper's checklist asks."""
-
-from collections.abc import Sequence
+"""Captions of tables and figures of effects, with the facts that paper checklists ask for."""
 
 import pandas as pd
 
 from partialnas.analysis.ablation.effects import Effects
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
+    enumerate_names,
     pluralize,
     training_description,
 )
 from partialnas.analysis.plotting.axes import protocol_label
-from partialnas.runs.config.design import CostMatch
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.space.errors import UserError
 
-_MOST_NAMED = 8
 _PERCENT = 100
 
 
-def effects_caption(found: Effects) -> str:
-    """The caption of the effects of a study, one sentence for each thing that a reader needs."""
+def effects_caption(result: Effects) -> str:
+    """Return the caption of the effects of a study."""
     sentences = [
-        _subject(found),
-        _varies(found),
-        *_intervals(found),
-        _sequential(found),
-        _equivalence(found),
-        _best(found),
-        _matched(found),
-        _left_out(found),
-        *_aliases(found),
-        _absent(found.table),
-        device(found.rows.frame),
-        compute_sentence(found.rows.frame.drop_duplicates("key")),
-        _split(found),
+        _subject(result),
+        _randomness(result),
+        *_intervals(result),
+        _sequential(result),
+        _equivalence(result),
+        _best(result),
+        _matched(result),
+        _left_out(result),
+        _aliases(result),
+        _missing(result.table),
+        _throughput(result.rows.frame),
+        compute_sentence(result.rows.frame.drop_duplicates("key")),
+        _split(result),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def factorial_caption(found: Effects) -> str:
-    """The caption of the table of main effects and interactions."""
+def factorial_caption(result: Effects) -> str:
+    """Return the caption of the table of main effects and interactions."""
     return (
-        "Main effects and two-factor interactions of the model seed + factors + interactions + "
-        "residual by least squares, sums of squares of type II; effect: mean at the second level "
-        "minus mean at the first, with a "
-        f"{found.comparison.level:.0%} interval that is not adjusted for their number."
+        "Main effects and two-factor interactions from a least-squares fit of the model seed + "
+        "factors + interactions + residual, with type II sums of squares. Effect: mean at the "
+        f"second level minus mean at the first, with a {result.comparison.level:.0%} interval that "
+        "is not adjusted for multiple comparisons."
     )
 
 
-def device(frame: pd.DataFrame) -> str:
-    """On what throughput was measured; empty where it was not."""
+def _throughput(frame: pd.DataFrame) -> str:
+    """Return how throughput was measured, or "" if it was not."""
     timed = frame[frame["throughput_img_s"].notna()].assign(family="")
-    ways: dict[str, list[str]] = {}
+    arms_of: dict[str, list[str]] = {}
     for form, rows in timed.groupby("form", sort=False, dropna=False):
-        for way in _ways(rows):
-            ways.setdefault(way, []).extend(rows["arm"].unique() if form != "deploy" else ())
-    if not ways:
+        for protocol in _protocols(rows):
+            arms = rows["arm"].unique() if form != "deploy" else ()
+            arms_of.setdefault(protocol, []).extend(arms)
+    if not arms_of:
         return ""
-    alone = len(ways) == 1
     texts = [
-        way + (f" ({listed(arms)})" if arms and not alone else "") for way, arms in ways.items()
+        protocol + (f" ({enumerate_names(arms)})" if arms and len(arms_of) > 1 else "")
+        for protocol, arms in arms_of.items()
     ]
-    noisy = "; ~: noisy, the machine was not quiet" if timed["noisy"].any() else ""
+    noisy = "; ~: noisy, the machine was not idle" if timed["noisy"].any() else ""
     return f"Throughput: {'; '.join(texts)}{noisy}."
 
 
-def _ways(rows: pd.DataFrame) -> list[str]:
+def _protocols(rows: pd.DataFrame) -> list[str]:
     quantity = QUANTITIES["throughput_img_s"]
     try:
         return [protocol_label(rows, quantity)]
-    except UserError:  # on several devices: a table may tell them all, an axis may not
+    except UserError:  # several devices: they may share a table, but not an axis
         parts = rows.groupby(["device", "processor"], sort=False, dropna=False)
         return [*dict.fromkeys(protocol_label(part, quantity) for _, part in parts)]
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names one after another, the last of very many counted."""
-    shown = [*dict.fromkeys(names)]
-    more = len(shown) - _MOST_NAMED
-    between = "; " if any(", " in name for name in shown) else ", "
-    return between.join(shown[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _subject(found: Effects) -> str:
-    frame, quantity = found.rows.frame, found.quantity
-    design = found.design
+def _subject(result: Effects) -> str:
+    frame, quantity = result.rows.frame, result.quantity
+    design = result.design
     kind = f" ({design.kind} design)" if design else ""
-    studies = " and ".join(dict.fromkeys(study.name for study in found.rows.studies))
+    studies = " and ".join(dict.fromkeys(study.name for study in result.rows.studies))
     conditions = ", ".join(filter(None, frame["condition"].unique()))
     under = f" under {conditions}" if conditions else ""
     trained = f", trained on {training_description(frame)}" if len(frame) else ""
     better = "higher" if quantity.better == "max" else "lower"
     return (
-        f"{quantity.label} ({better} is better) of {pluralize(len(found.rows.arms), 'arm')} of "
+        f"{quantity.label} ({better} is better) of {pluralize(len(result.rows.arms), 'arm')} of "
         f"{studies}{kind}{under}{trained}: mean ± standard deviation (n − 1) over n seeds."
     )
 
 
-def _varies(found: Effects) -> str:
-    if len(found.comparison.seeds) < 2:
+def _randomness(result: Effects) -> str:
+    if len(result.comparison.seeds) < 2:
         return ""
     return (
-        "Between seeds initial weights, data order and augmentation vary; arms with the same seed "
-        "share them where they coincide."
+        "Seeds differ in initial weights, data order and augmentation; arms with the same seed "
+        "share those that both have."
     )
 
 
-def _intervals(found: Effects) -> list[str]:
-    compared = found.comparison
+def _intervals(result: Effects) -> list[str]:
+    compared = result.comparison
     if compared.method == "none":
         return [compared.note]
     if not compared.contrasts:
-        return ["No comparisons were asked for."]
-    baselines = listed([each.against for each in compared.contrasts])
-    steps = found.steps
+        return ["No comparisons were requested."]
+    baselines = enumerate_names([contrast.against for contrast in compared.contrasts])
+    contrasts = pluralize(len(compared.contrasts), "contrast")
+    steps = pluralize(len(result.steps.contrasts), "contrast") if result.steps else ""
     return [
-        f"Δ: difference from {baselines}, {pluralize(len(compared.contrasts), 'contrast')}, p adjusted "
-        "for all of them.",
+        f"Δ: difference from {baselines}; {contrasts}, with p adjusted for all of them.",
         compared.note,
-        _adjusted(found),
-        f"Step: difference from the arm before, {pluralize(len(steps.contrasts), 'contrast')} judged "
-        "together in the same way."
+        _adjusted(result),
+        f"Step: difference from the previous arm; {steps}, tested together in the same way."
         if steps
         else "",
-        "d: Δ over the residual deviation between seeds "
-        f"({found.quantity.text(compared.deviation)}), corrected after Hedges.",
+        "d: Δ divided by the residual standard deviation between seeds "
+        f"({result.quantity.text(compared.deviation)}), with Hedges' correction.",
     ]
 
 
-def _adjusted(found: Effects) -> str:
-    if all(len(values) == len(found.comparison.seeds) for values in found.values.values()):
+def _adjusted(result: Effects) -> str:
+    if all(len(values) == len(result.comparison.seeds) for values in result.values.values()):
         return ""
-    how = (
-        "uses the seeds that both arms have"
-        if found.comparison.method == "paired"
-        else "is adjusted for the seeds that an arm lacks"
+    method = (
+        "uses only the seeds that both arms have"
+        if result.comparison.method == "paired"
+        else "is adjusted for missing seeds"
     )
-    return f"Δ {how}, so it need not be the difference of the means."
+    return f"Δ {method}, so it may not equal the difference of the means."
 
 
-def _sequential(found: Effects) -> str:
-    rule = found.rows.sequential
+def _sequential(result: Effects) -> str:
+    rule = result.rows.sequential
     if rule is None:
         return ""
     return (
-        f"Seeds were added by rule (Stein's two stages): {rule.min} of every arm first, then as "
-        f"many as make intervals of {rule.quantity} at most ±{rule.until:g}, at most {rule.max}."
+        f"Number of seeds by Stein's two-stage rule: first {rule.min} per arm, then as many as "
+        f"needed for intervals of {rule.quantity} within ±{rule.until:g}, up to {rule.max}."
     )
 
 
-def _equivalence(found: Effects) -> str:
-    if found.margin is None or found.comparison.method == "none":
+def _equivalence(result: Effects) -> str:
+    if result.margin is None or result.comparison.method == "none":
         return ""
     return (
-        f"Equivalent: both one-sided tests reject a difference of {found.margin:g} or more at "
-        f"{1 - found.comparison.level:.0%}; “not shown” is no proof of a difference."
+        f"Equivalent: both one-sided tests reject a difference of {result.margin:g} or more at "
+        f"{1 - result.comparison.level:.0%}; “not shown” does not prove a difference."
     )
 
 
-def _best(found: Effects) -> str:
-    if found.comparison.method == "none":
+def _best(result: Effects) -> str:
+    if result.comparison.method == "none":
         return ""
-    rule = "its simultaneous intervals against every other arm exclude zero (Hsu)"
-    if found.best is None:
-        return f"Bold: none; no arm is the best in that {rule}."
-    return f"Bold: the best arm, where {rule}."
+    if result.best is None:
+        return (
+            "Bold: none; no arm is better than all others with simultaneous intervals that exclude "
+            "zero (Hsu)."
+        )
+    return (
+        "Bold: the best arm; its simultaneous intervals against all other arms exclude zero (Hsu)."
+    )
 
 
-def _matched(found: Effects) -> str:
-    design = found.design
+def _matched(result: Effects) -> str:
+    design = result.design
     if design is None or design.match == "none":
         return ""
     twins = {arm.name: arm.matched for arm in design.arms if arm.matched}
-    off = {name: each for name, each in twins.items() if each.problem}
-    kept = [each for name, each in twins.items() if name not in off]
-    errors = [abs(each.error) for each in kept]
-    adjusted = pluralize(sum(each.is_adjusted for each in kept), "arm")
-    closely = f" (largest difference {_PERCENT * max(errors):.2g} %)" if errors else ""
-    fitted = (
+    unmatched = {name: match for name, match in twins.items() if match.problem}
+    matched = [match for name, match in twins.items() if name not in unmatched]
+    errors = [abs(match.error) for match in matched]
+    adjusted = pluralize(sum(match.is_adjusted for match in matched), "arm")
+    largest = f" (largest difference {_PERCENT * max(errors):.2g} %)" if errors else ""
+    sentence = (
         f"Widths of {adjusted} were adjusted to equal {design.match} within "
-        f"{_PERCENT * design.tolerance:g} %{closely}."
+        f"{_PERCENT * design.tolerance:g} %{largest}."
     )
-    return fitted + (f" † Not matched: {_problems(off)}." if off else "")
-
-
-def _problems(off: dict[str, CostMatch]) -> str:
-    told = [
-        f"{name} ({_PERCENT * each.error:+.1f} %: {each.problem})" for name, each in off.items()
+    problems = [
+        f"{name} ({_PERCENT * match.error:+.1f} %: {match.problem})"
+        for name, match in unmatched.items()
     ]
-    return listed(told)
+    return sentence + (f" † Not matched: {enumerate_names(problems)}." if problems else "")
 
 
-def _left_out(found: Effects) -> str:
-    left_out = found.design.left_out if found.design else ()
+def _left_out(result: Effects) -> str:
+    left_out = result.design.left_out if result.design else ()
     if not left_out:
         return ""
-    reasons = listed([each.reason for each in left_out])
+    reasons = enumerate_names([combination.reason for combination in left_out])
     return f"Left out: {pluralize(len(left_out), 'combination')} of levels ({reasons})."
 
 
-def _aliases(found: Effects) -> list[str]:
-    if found.design is None or not found.design.aliases:
-        return []
-    return [f"Aliases: {listed(found.design.aliases)}."]
+def _aliases(result: Effects) -> str:
+    aliases = result.design.aliases if result.design else ()
+    return f"Aliases: {enumerate_names(aliases)}." if aliases else ""
 
 
-def _absent(table: pd.DataFrame) -> str:
+def _missing(table: pd.DataFrame) -> str:
     failed, missing = int(table["failed"].sum()), int(table["missing"].sum())
-    without = table.loc[table["n"].eq(0), "arm"].tolist()
+    empty = table.loc[table["n"].eq(0), "arm"].tolist()
     parts = [
         f"{pluralize(failed, 'trial')} failed" if failed else "",
         f"{pluralize(missing, 'trial')} not run yet" if missing else "",
-        f"without any result: {listed(without)}" if without else "",
+        f"arms without results: {enumerate_names(empty)}" if empty else "",
     ]
-    told = "; ".join(part for part in parts if part)
-    return f"Not in the means: {told}." if told else ""
+    text = "; ".join(part for part in parts if part)
+    return f"Not in the means: {text}." if text else ""
 
 
-def _split(found: Effects) -> str:
-    if found.quantity.key.startswith("test_"):
-        return "These are figures of the test split."
+def _split(result: Effects) -> str:
+    if result.quantity.key.startswith("test_"):
+        return "The results are those of the test split."
     return "The test split was not used."

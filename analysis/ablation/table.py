@@ -1,8 +1,9 @@
-"""Tables for print: of the effects of an ablation, or of the front of a search."""
+"""Tables for print: the effects of an ablation, or the front of a search."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +11,45 @@ import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import is_search
 from partialnas.analysis.ablation.caption import effects_caption
-from partialnas.analysis.ablation.effects import Effects, effects, unmatched_arms
-from partialnas.analysis.formats import text_table as sheet
+from partialnas.analysis.ablation.effects import Effects, effects, mark_unmatched
 from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.formats.data_files import frame_to_csv
 from partialnas.analysis.formats.latex import to_latex
-from partialnas.analysis.formats.text_table import MINUS, PLUS_MINUS, Cell, Column, TextTable
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.formats.text_table import (
+    MINUS,
+    PLUS_MINUS,
+    Cell,
+    Column,
+    TextTable,
+    format_interval,
+    to_html,
+    to_markdown,
+)
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, drop_none
-from partialnas.analysis.frames.selection import select_condition
 from partialnas.analysis.pareto.caption import front_caption
-from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.space.errors import UserError
 
 FORMATS = {"latex": ".tex", "markdown": ".md", "csv": ".csv", "html": ".html"}
-"""The suffix of each format."""
+"""File suffix of each format."""
 
 COLUMNS = (
     *("arm", "levels", "n", "metric", "delta", "p", "effect", "equivalence", "step"),
     *("params", "macs", "throughput", "latency"),
 )
-"""What `--columns` may name."""
+"""Values of `--columns`."""
 
-_USUAL = [key for key in COLUMNS if key not in ("arm", "levels", "latency")]
+_DEFAULT_COLUMNS = [key for key in COLUMNS if key not in ("arm", "levels", "latency")]
 _COSTS = {
     "params": "params",
     "macs": "macs",
     "throughput": "throughput_img_s",
     "latency": "latency_ms",
 }
-_HEADS = {"params": "Params", "macs": "MACs", "throughput": "img/s", "latency": "ms"}
-_SMALLEST_P = 0.001
+_COST_HEADERS = {"params": "Params", "macs": "MACs", "throughput": "img/s", "latency": "ms"}
+_MIN_P = 0.001
 
 
 def table_artefact(
@@ -53,102 +61,108 @@ def table_artefact(
     condition: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> Artefact:
-    """The table of a study in every format: of its arms, or of its front where it searched.
+    """Return the table of the arms of an ablation, or of the front of a search, in every format.
 
     Args:
-        folders: of the study; of several that were trained alike their arms stand together.
-        metric: the quantity that decides, see `effects`.
-        against: the arm that others are compared with, see `effects`.
-        margin: a difference that makes none, see `effects`.
-        condition: the one whose trials count, of a study that has several.
-        columns: some of `COLUMNS`, in their order; by default those that have something to tell.
+        folders: folder of the study; the arms of several studies with the same task and recipe are
+            combined.
+        metric: quantity under comparison, see `effects`.
+        against: baseline of all arms, see `effects`.
+        margin: largest negligible difference, see `effects`.
+        condition: condition to show, for a study with several.
+        columns: columns to show, from `COLUMNS`; by default those with any content.
 
     Raises:
-        UserError: nothing to tell, an unknown quantity, arm, condition or column, a choice to make,
-            or studies that were not trained alike.
+        UserError: there is nothing to show, a quantity, arm, condition or column is unknown, a
+            condition must be chosen, or the studies have different tasks or recipes.
         MachineError: a ledger cannot be read.
     """
-    asked = drop_none(
+    arguments = drop_none(
         metric=metric, against=against, margin=margin, condition=condition,
         columns=None if columns is None else [*columns],
     )  # fmt: skip
     _require_columns(columns)
     paths = [*map(Path, folders)]
     if any(map(is_search, paths)):
-        printed, rows, studies = _front(paths, metric, against or margin, condition, columns)
+        table, rows, studies = _front(paths, metric, against or margin, condition, columns)
     else:
-        found = effects(paths, metric, margin=margin, condition=condition, against=against)
-        printed, rows, studies = (
-            effects_sheet(found, columns),
-            full_table(found),
-            found.rows.studies,
-        )
+        result = effects(paths, metric, margin=margin, condition=condition, against=against)
+        table, rows = effects_sheet(result, columns), full_table(result)
+        studies = result.rows.studies
     return Artefact(
         studies=studies,
-        query=Query(verb="table", arguments=asked),
+        query=Query(verb="table", arguments=arguments),
         texts={
-            ".md": sheet.to_markdown(printed),
-            ".tex": to_latex(printed),
-            ".html": sheet.to_html(printed),
+            ".md": to_markdown(table),
+            ".tex": to_latex(table),
+            ".html": to_html(table),
             ".csv": frame_to_csv(rows),
         },
     )
 
 
-def effects_sheet(found: Effects, columns: Sequence[str] | None = None) -> TextTable:
-    """The effects of a study as a reader wants them."""
+def effects_sheet(result: Effects, columns: Sequence[str] | None = None) -> TextTable:
+    """Return the printed table of the effects of a study."""
+    table, level = result.table, result.comparison.level
     makers: dict[str, Callable[[], Iterable[Column]]] = {
-        "arm": lambda: [_arms(found)],
-        "levels": lambda: _levels(found),
-        "n": lambda: [_column("n", found.table, _seeds)],
-        "metric": lambda: [_metric(found)],
-        "delta": lambda: [_interval(found, f"Δ [{found.comparison.level:.0%}]", "difference")],
-        "p": lambda: [_column("p", found.table, lambda row: format_p_value(row["p"]))],
-        "effect": lambda: [
-            _column("d", found.table, lambda row: format_signed(row["effect"], ".2f"))
+        "arm": lambda: [_arms(result)],
+        "levels": lambda: _levels(result),
+        "n": lambda: [_column("n", table, _seed_counts)],
+        "metric": lambda: [_metric(result)],
+        "delta": lambda: [
+            _interval(result, f"Δ [{level:.0%}]", "difference", ends=("low", "high"))
         ],
-        "equivalence": lambda: [_equivalence(found)],
-        "step": lambda: [_interval(found, "Step", "step")] if found.steps else [],
+        "p": lambda: [_column("p", table, lambda row: format_p_value(row["p"]))],
+        "effect": lambda: [_column("d", table, lambda row: format_signed(row["effect"], ".2f"))],
+        "equivalence": lambda: [_equivalence(result)],
+        "step": lambda: (
+            [_interval(result, "Step", "step", ends=("step_low", "step_high"))]
+            if result.steps
+            else []
+        ),
     }
-    makers |= {key: _cost_maker(found, key) for key in _COSTS}
-    wanted = columns or [row_label_column(found), *_USUAL]
-    made = [column for key in wanted for column in makers[key]()]
-    told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
-    name = " and ".join(study.name for study in found.rows.studies)
-    return TextTable(name=name, columns=told, caption=effects_caption(found))
+    makers |= {key: partial(lambda key: [_cost(table, key)], key) for key in _COSTS}
+    selected = columns or [row_label_column(result), *_DEFAULT_COLUMNS]
+    return TextTable(
+        name=" and ".join(study.name for study in result.rows.studies),
+        columns=_non_empty([c for key in selected for c in makers[key]()], keep=bool(columns)),
+        caption=effects_caption(result),
+    )
 
 
-def row_label_column(found: Effects) -> str:
-    """The column that tells rows apart: levels in a factorial design, else the arm's name."""
-    by_levels = found.factorial is not None and not any(
-        column.cells[i].text == "" for column in _levels(found) for i in range(len(found.table))
+def _non_empty(columns: Sequence[Column], *, keep: bool) -> Sequence[Column]:
+    """Return the columns with any content, or all of them to `keep` a user's selection."""
+    return columns if keep else [c for c in columns if any(cell.text for cell in c.cells)]
+
+
+def row_label_column(result: Effects) -> str:
+    """Return the key of the column that names the rows: `levels` in factorial designs, or `arm`."""
+    by_levels = result.factorial is not None and not any(
+        column.cells[i].text == "" for column in _levels(result) for i in range(len(result.table))
     )
     return "levels" if by_levels else "arm"
 
 
-def full_table(found: Effects) -> pd.DataFrame:
-    """Every figure of every arm, and the value of every seed as `seed.N`.
+def full_table(result: Effects) -> pd.DataFrame:
+    """Return all statistics of every arm, and the value of every seed as `seed.N`.
 
-    Statistics have ten significant digits, beyond which machines differ.
+    Statistics are rounded to ten significant digits, since further digits depend on the machine.
     """
-    table = found.table.assign(best=found.table["arm"].eq(found.best or ""))
+    table = result.table.assign(best=result.table["arm"].eq(result.best or ""))
     for key in ("params", "macs"):
         if table[key].dropna().mod(1).eq(0).all():
             table[key] = table[key].astype("Int64")
-    seeds = sorted({seed for values in found.values.values() for seed in values})
+    seeds = sorted({seed for values in result.values.values() for seed in values})
     values = {
-        f"seed.{seed}": [found.values.get(arm, {}).get(seed, math.nan) for arm in table["arm"]]
+        f"seed.{seed}": [result.values.get(arm, {}).get(seed, math.nan) for arm in table["arm"]]
         for seed in seeds
     }
-    return table.rename(columns=_plain_name(found.quantity)).assign(**values)
-
-
-def _plain_name(quantity: Quantity) -> Mapping[str, str]:
-    return {"mean": quantity.key, "sd": f"{quantity.key}_sd"}
+    key = result.quantity.key
+    return table.rename(columns={"mean": key, "sd": f"{key}_sd"}).assign(**values)
 
 
 def format_signed(value: float, spec: str) -> str:
-    """A number with its sign, a true minus; nothing where there is none."""
+    """Return a number with its sign, using a true minus, or "" for NaN."""
     if math.isnan(value):
         return ""
     text = format(value, f"+z{spec}") if spec else f"{value:+z.4g}"
@@ -156,93 +170,79 @@ def format_signed(value: float, spec: str) -> str:
 
 
 def format_p_value(p: float) -> str:
-    """A p-value as papers write it."""
+    """Return a p-value with three decimals, or "" for NaN."""
     if math.isnan(p):
         return ""
-    return f"<{_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.3f}"
+    return f"<{_MIN_P}" if p < _MIN_P else f"{p:.3f}"
 
 
 def _require_columns(columns: Sequence[str] | None) -> None:
     unknown = [key for key in columns or () if key not in COLUMNS]
     if unknown:
-        raise UserError(f"columns: no {', '.join(unknown)}; there are {', '.join(COLUMNS)}")
+        raise UserError(f"unknown columns {', '.join(unknown)}: choose {', '.join(COLUMNS)}")
 
 
-def _column(head: str, table: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> Column:
-    return Column(header=head, cells=[Cell(text(row)) for row in table.to_dict("records")])
+def _column(header: str, table: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> Column:
+    return Column(header=header, cells=[Cell(text(row)) for row in table.to_dict("records")])
 
 
-def _arms(found: Effects) -> Column:
-    names = map(Cell, _marked(found, found.table["arm"]))
-    return Column(header="Arm", cells=[*names], is_numeric=False)
+def _arms(result: Effects) -> Column:
+    arms = result.table["arm"]
+    cells = [*map(Cell, mark_unmatched(result, arms, arms))]
+    return Column(header="Arm", cells=cells, is_numeric=False)
 
 
-def _levels(found: Effects) -> list[Column]:
-    keys = [str(key) for key in found.table if str(key).startswith("level.")]
-    texts = [[str(level) for level in found.table[key]] for key in keys]
+def _levels(result: Effects) -> list[Column]:
+    keys = [str(key) for key in result.table if str(key).startswith("level.")]
+    texts = [[str(level) for level in result.table[key]] for key in keys]
+    if texts:
+        texts[0] = mark_unmatched(result, texts[0], result.table["arm"])
     return [
-        Column(
-            header=key.removeprefix("level."),
-            cells=[*map(Cell, texts[i] if i else _marked(found, texts[i]))],
-            is_numeric=False,
-        )
-        for i, key in enumerate(keys)
+        Column(header=key.removeprefix("level."), cells=[*map(Cell, column)], is_numeric=False)
+        for key, column in zip(keys, texts, strict=True)
     ]
 
 
-def _marked(found: Effects, names: Iterable[str]) -> list[str]:
-    """The names of rows, a mark beside those of arms that could not be matched."""
-    unmatched = unmatched_arms(found)
-    pairs = zip(names, found.table["arm"], strict=True)
-    return [f"{name} †" if name and arm in unmatched else name for name, arm in pairs]
+def _seed_counts(row: dict[Any, Any]) -> str:
+    """Return the number of seeds, such as `3` or `2 (1 failed)`."""
+    others = ", ".join(f"{row[state]} {state}" for state in ("failed", "missing") if row[state])
+    return f"{row['n']} ({others})" if others else f"{row['n']}"
 
 
-def _seeds(row: dict[Any, Any]) -> str:
-    """`3`, or `2 (1 failed)`."""
-    amiss = {"failed": row["failed"], "missing": row["missing"]}
-    told = ", ".join(f"{number} {what}" for what, number in amiss.items() if number)
-    return f"{row['n']} ({told})" if told else f"{row['n']}"
-
-
-def _metric(found: Effects) -> Column:
+def _metric(result: Effects) -> Column:
     cells = [
         Cell(
-            row["state"] or spread(found.quantity, row["mean"], row["sd"]),
-            bold=row["arm"] == found.best,
+            row["state"] or spread(result.quantity, row["mean"], row["sd"]),
+            bold=row["arm"] == result.best,
         )
-        for row in found.table.to_dict("records")
+        for row in result.table.to_dict("records")
     ]
-    return Column(header=found.quantity.label, cells=cells)
+    return Column(header=result.quantity.label, cells=cells)
 
 
 def spread(quantity: Quantity, mean: float, sd: float) -> str:
-    """Mean and standard deviation of a quantity, the latter where it is known."""
+    """Return the mean of a quantity, with its standard deviation if available."""
     text = quantity.text(mean).replace("-", MINUS)
     return text if math.isnan(sd) else f"{text} {PLUS_MINUS} {quantity.text(sd)}"
 
 
-def _interval(found: Effects, head: str, key: str) -> Column:
-    ends = ("low", "high") if key == "difference" else (f"{key}_low", f"{key}_high")
+def _interval(result: Effects, header: str, key: str, ends: tuple[str, str]) -> Column:
+    spec = result.quantity.spec
 
     def text(row: dict[Any, Any]) -> str:
-        middle, low, high = (format_signed(row[name], found.quantity.spec) for name in (key, *ends))
-        return f"{middle} [{low}, {high}]" if low and high else middle
+        return format_interval(*(format_signed(row[name], spec) for name in (key, *ends)))
 
-    return _column(head, found.table, text)
-
-
-def _equivalence(found: Effects) -> Column:
-    cells = [Cell(str(verdict)) for verdict in found.table["equivalence"]]
-    margin = "" if found.margin is None else f" ±{found.margin:g}"
-    return Column(header=f"Within{margin}", cells=cells, is_numeric=False)
+    return _column(header, result.table, text)
 
 
-def _cost_maker(found: Effects, key: str) -> Callable[[], Iterable[Column]]:
-    return lambda: [_cost(found.table, key)]
+def _equivalence(result: Effects) -> Column:
+    cells = [Cell(str(verdict)) for verdict in result.table["equivalence"]]
+    margin = "" if result.margin is None else f" ±{result.margin:g}"
+    return Column(header=f"Equivalence{margin}", cells=cells, is_numeric=False)
 
 
 def _cost(table: pd.DataFrame, key: str) -> Column:
-    """A cost in the unit that its largest value is best read in."""
+    """Return a column of costs, scaled by a unit prefix that suits the largest one."""
     quantity = QUANTITIES[_COSTS[key]]
     values = table[quantity.key].astype("float64")
     label, factor = quantity.scaled_label(values.abs().max())
@@ -252,11 +252,12 @@ def _cost(table: pd.DataFrame, key: str) -> Column:
         Cell(spec.text(value / factor, noisy=bool(noisy)))
         for value, noisy in zip(values, table["noisy"], strict=True)
     ]
-    return Column(header=f"{_HEADS[key]} ({unit})" if unit else _HEADS[key], cells=cells)
+    header = _COST_HEADERS[key]
+    return Column(header=f"{header} ({unit})" if unit else header, cells=cells)
 
 
 def _decimals(largest: float) -> str:
-    """A format with four significant digits for the largest, the same for all of a column."""
+    """Return a format specification with four significant digits for the largest value."""
     return f".{3 - int(math.log10(largest))}f"
 
 
@@ -267,28 +268,33 @@ def _front(
     condition: str | None,
     columns: Sequence[str] | None,
 ) -> tuple[TextTable, pd.DataFrame, Any]:
-    """The front of a search and its baselines, as means over seeds without comparisons."""
+    """Return the front of a search and its baselines as means over seeds, without comparisons."""
     if compared:
         raise UserError(
-            "against, margin: a search has no arms to compare; `partialnas table` tells its front"
+            "against, margin: a search has no arms to compare; without these options `partialnas "
+            "table` shows its front"
         )
-    frame = select_condition(load(folders), condition)
-    points = pareto_table(frame, y=metric)
+    trials = load_trials(folders).under(condition)
+    table = make_pareto_table(trials, y=metric)
+    points, y = table.rows, table.y
     shown = points[points["on_front"] | points["family"].ne("")]
-    across, up = points.attrs["x"], points.attrs["y"]
-    makers: dict[str, Callable[[], Column]] = {
-        "arm": lambda: Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False),
-        "n": lambda: _column("n", shown, lambda row: _seeds({**row, "missing": 0})),
-        "metric": lambda: _column(
-            up.label, shown, lambda row: spread(up, row[up.key], row.get(f"{up.key}_sd", math.nan))
+    available = {
+        "arm": Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False),
+        "n": _column("n", shown, lambda row: _seed_counts({**row, "missing": 0})),
+        "metric": _column(
+            y.label, shown, lambda row: spread(y, row[y.key], row.get(f"{y.key}_sd", math.nan))
         ),
+        **{key: _cost(shown, key) for key in _COSTS},
     }
-    makers |= {key: lambda key=key: _cost(shown, key) for key in _COSTS}  # type: ignore[misc]
-    absent = [key for key in columns or () if key not in makers]
-    if absent:
-        raise UserError(f"columns: the front of a search has no {', '.join(absent)}")
-    made = [makers[key]() for key in columns or makers]
-    told = made if columns else [c for c in made if any(cell.text for cell in c.cells)]
-    caption = front_caption(frame, points, across, up)
-    name = " and ".join(points["study"].unique())
-    return TextTable(name=name, columns=told, caption=caption), points, frame.attrs["studies"]
+    unavailable = [key for key in columns or () if key not in available]
+    if unavailable:
+        raise UserError(
+            f"columns: the front of a search has no {', '.join(unavailable)}; choose "
+            f"{', '.join(available)}"
+        )
+    text_table = TextTable(
+        name=" and ".join(points["study"].unique()),
+        columns=_non_empty([available[key] for key in columns or available], keep=bool(columns)),
+        caption=front_caption(trials, table),
+    )
+    return text_table, points, trials.studies

@@ -49,7 +49,7 @@ def test_markdown_has_a_row_per_arm_with_marks_and_intervals(folder: Path) -> No
 
 
 def _adjusted() -> float:
-    """Of the arm that lacks a seed, by least squares with arms and seeds as columns."""
+    """Return the difference of the arm without one seed, from a least-squares fit."""
     cells = [
         (row, seed, value)
         for row, of in enumerate([*VALUES.values()][:3])
@@ -61,7 +61,7 @@ def _adjusted() -> float:
     return float(fitted[0][1])
 
 
-def test_csv_holds_every_figure_and_the_value_of_every_seed(folder: Path) -> None:
+def test_the_csv_has_all_statistics_and_the_value_of_every_seed(folder: Path) -> None:
     text = table_artefact([folder]).content(".csv").decode()
     table = pd.read_csv(io.StringIO(text), comment="#").set_index("arm")
     assert table.loc["#3 [x]*", ["seed.0", "seed.1", "seed.2"]].tolist() == [95.0, 96.2, 97.1]
@@ -74,16 +74,16 @@ def test_csv_holds_every_figure_and_the_value_of_every_seed(folder: Path) -> Non
     assert with_nothing_lost["val_accuracy"].tolist()[0] == 91.0
 
 
-def test_columns_are_chosen_and_stand_in_their_order(folder: Path) -> None:
+def test_selected_columns_keep_their_order(folder: Path) -> None:
     head = lines(folder, columns=["macs", "metric", "arm"])[0]
     assert [cell.strip() for cell in head.strip("|").split("|")] == [
         "MACs (M)", "Validation accuracy (%)", "Arm",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="columns: no speed; there are arm, levels, n"):
+    with pytest.raises(UserError, match="unknown columns speed: choose arm, levels, n"):
         table_artefact([folder], columns=["speed"])
 
 
-def test_rows_of_a_factorial_design_are_told_by_their_levels(
+def test_rows_of_a_factorial_design_are_named_by_levels(
     tmp_path: Path, ablations: Ablations
 ) -> None:
     factors = tuple(Factor(name=n, levels=("0", "1"), baseline="0") for n in ("a", "b"))
@@ -106,7 +106,7 @@ def test_rows_of_a_factorial_design_are_told_by_their_levels(
     assert [row[:2] for row in cells[2:]] == [["0", "0"], ["0", "1"], ["1", "0"], ["1 †", "1"]]
 
 
-def test_a_search_is_told_by_its_front(tmp_path: Path, ledgers: Callable[..., Path]) -> None:
+def test_a_search_gives_a_table_of_its_front(tmp_path: Path, ledgers: Callable[..., Path]) -> None:
     records = [
         {"state": "done", "digest": d * 16, "seed": seed, "metrics": {"val_nll": nll + seed / 10},
          "cost": {"params": p, "macs": p, "macs_core": p, "activations": p}}
@@ -134,10 +134,10 @@ def test_the_same_ledger_gives_the_same_bytes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0.004, "+0.00"), (-0.004, "+0.00"), (-1.5, "−1.50"), (float("nan"), "")]
+    ("value", "text"), [(0.004, "+0.00"), (-0.004, "+0.00"), (-1.5, "−1.50"), (float("nan"), "")]
 )
-def test_signs_are_true_minuses_and_zero_has_none(value: float, told: str) -> None:
-    assert format_signed(value, ".2f") == told
+def test_signs_are_true_minuses_and_zero_is_positive(value: float, text: str) -> None:
+    assert format_signed(value, ".2f") == text
 
 
 def test_small_p_values_are_bounded() -> None:

@@ -11,13 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from partialnas.analysis import Effects, effects, effects_figure
-from partialnas.analysis.ablation import (
-    difference_plot as effect_plot,
-)
-from partialnas.analysis.ablation import (
-    interaction_plot,
-    ladder_plot,
-)
+from partialnas.analysis.ablation import difference_plot, interaction_plot, ladder_plot
 from partialnas.analysis.plotting.style import StyleName, figure_style
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, Factor
 from partialnas.space.errors import UserError
@@ -33,22 +27,22 @@ VALUES: dict[str, dict[int, float | None]] = {
 }
 
 
-def drawn(plot: Any, found: Any, points: Any, style: StyleName = "cvpr") -> Figure:
+def drawn(plot: Any, result: Any, points: Any, style: StyleName = "cvpr") -> Figure:
     with figure_style(style) as look:
-        figure: Figure = plot.draw(found, points, look)
+        figure: Figure = plot.draw(result, points, look)
         figure.draw_without_rendering()
     return figure
 
 
 def texts_of(figure: Figure) -> list[Text]:
-    found = [*figure.texts]
+    texts = [*figure.texts]
     for axes in filter(Axes.get_visible, figure.axes):
-        found += [*_ticks(axes.xaxis), *_ticks(axes.yaxis), *axes.texts]
-        found += [axes.xaxis.label, axes.yaxis.label]
-        found += axes.get_legend().get_texts() if axes.get_legend() else []
+        texts += [*_ticks(axes.xaxis), *_ticks(axes.yaxis), *axes.texts]
+        texts += [axes.xaxis.label, axes.yaxis.label]
+        texts += axes.get_legend().get_texts() if axes.get_legend() else []
     for legend in figure.legends:
-        found += legend.get_texts()
-    return [text for text in found if text.get_text() and text.get_visible()]
+        texts += legend.get_texts()
+    return [text for text in texts if text.get_text() and text.get_visible()]
 
 
 def _ticks(axis: Axis) -> list[Text]:
@@ -72,9 +66,9 @@ def assert_readable(figure: Figure) -> None:
 
 
 def dots(axes: Axes, label: str) -> list[tuple[float, float]]:
-    for each in axes.collections:
-        if isinstance(each, PathCollection) and str(each.get_label()).startswith(label):
-            return [(float(x), float(y)) for x, y in each.get_offsets().tolist()]
+    for artist in axes.collections:
+        if isinstance(artist, PathCollection) and str(artist.get_label()).startswith(label):
+            return [(float(x), float(y)) for x, y in artist.get_offsets().tolist()]
     return []
 
 
@@ -86,10 +80,10 @@ def ladder_of(names: list[str]) -> Design:
 def grid_of(*factors: Factor) -> tuple[Design, dict[str, dict[int, float]]]:
     names = [factor.name for factor in factors]
     cells = [*itertools.product(*(factor.levels for factor in factors))]
-    called = [", ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True)) for cell in cells]
+    labels = [", ".join(f"{n}={v}" for n, v in zip(names, cell, strict=True)) for cell in cells]
     arms = tuple(
         DesignArm(
-            name=called[i],
+            name=labels[i],
             levels=dict(zip(names, cell, strict=True)),
             against=None
             if not i
@@ -116,11 +110,11 @@ def grid(tmp_path_factory: pytest.TempPathFactory, ablations: Ablations) -> Effe
 def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     tmp_path: Path, ablations: Ablations, style: StyleName
 ) -> None:
-    found = effects(ablations(tmp_path / "s", VALUES, study=ACCURACY), margin=0.5)
-    points = effect_plot.effect_points(found)
+    result = effects(ablations(tmp_path / "s", VALUES, study=ACCURACY), margin=0.5)
+    points = difference_plot.effect_points(result)
     seeds = points[points["seed"].notna() & points["arm"].eq("good")]
     assert seeds["value"].tolist() == pytest.approx([5.0, 5.2, 5.1])
-    figure = drawn(effect_plot, found, points, style)
+    figure = drawn(difference_plot, result, points, style)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["same", "good", "bad"]
     assert sorted(x for x, _ in dots(axes, "seed")) == pytest.approx(
@@ -129,11 +123,11 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     assert dots(axes, "mean") == [(pytest.approx(0, abs=1e-9), 0), (pytest.approx(5.1), 1)]
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("failed", 2)]
     assert figure.get_supxlabel() == "Δ Validation accuracy (percentage points) →\nfrom base"
-    assert "no difference (±0.5)" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "equivalence margin (±0.5)" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert_readable(figure)
 
 
-def test_rows_of_strata_are_told_apart_and_unmatched_arms_marked(
+def test_rows_of_strata_keep_full_names_and_unmatched_arms_are_marked(
     tmp_path: Path, ablations: Ablations
 ) -> None:
     matched = CostMatch(
@@ -153,19 +147,19 @@ def test_rows_of_strata_are_told_apart_and_unmatched_arms_marked(
     for index, arm in enumerate(arms):
         values[arm.name] = {seed: 90.0 + index + seed / 10 * (1 + index % 2) for seed in range(3)}
     design = Design(kind="one-factor", arms=tuple(arms), match="macs", within=("size",))
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
-    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
+    result = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+    figure = drawn(difference_plot, result, difference_plot.effect_points(result))
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert rows == [
         "size=a small one, parts=3", "size=a medium one, parts=3", "size=a large one, parts=3 †",
     ]  # fmt: skip
     title = figure.get_supxlabel()
-    assert "from the baseline of the same size" in title
+    assert "from the baseline with the same size" in title
     assert "†: macs not equal" in title
     assert_readable(figure)
 
 
-def test_long_names_stand_on_several_lines_in_full(tmp_path: Path, ablations: Ablations) -> None:
+def test_long_names_are_wrapped_in_full(tmp_path: Path, ablations: Ablations) -> None:
     names = ["base", *(f"without the {part} part of a long story about channels" for part in "xyz")]
     values = {name: {0: 90.0 + i, 1: 91.0 + i * i} for i, name in enumerate(names)}
     arms = tuple(
@@ -173,44 +167,44 @@ def test_long_names_stand_on_several_lines_in_full(tmp_path: Path, ablations: Ab
         for name in names
     )
     design = Design(kind="leave-one-out", arms=arms, factors=())
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
-    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
+    result = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+    figure = drawn(difference_plot, result, difference_plot.effect_points(result))
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert [row.replace("\n", " ") for row in rows] == names[1:]
     assert_readable(figure)
 
 
 def test_long_names_of_a_factorial_design_become_their_levels(grid: Effects) -> None:
-    found = grid
-    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
+    result = grid
+    figure = drawn(difference_plot, result, difference_plot.effect_points(result))
     assert figure.axes[0].get_yticklabels()[0].get_text() == "2 · none · 1/4"
     assert "rows: parts · attention_in_stage · ratio" in figure.get_supxlabel()
     assert_readable(figure)
 
 
-def test_one_seed_is_said_to_conclude_nothing(tmp_path: Path, ablations: Ablations) -> None:
+def test_one_seed_is_noted_in_the_figure(tmp_path: Path, ablations: Ablations) -> None:
     values = {arm: {0: of[0]} for arm, of in VALUES.items()}
-    found = effects(ablations(tmp_path / "s", values, study=ACCURACY))
-    figure = drawn(effect_plot, found, effect_plot.effect_points(found))
-    assert "one seed: nothing can be concluded" in figure.get_supxlabel()
+    result = effects(ablations(tmp_path / "s", values, study=ACCURACY))
+    figure = drawn(difference_plot, result, difference_plot.effect_points(result))
+    assert "too few seeds: differences cannot be tested" in figure.get_supxlabel()
     assert_readable(figure)
 
 
 @pytest.mark.parametrize("style", ["cvpr", pytest.param("neurips", marks=pytest.mark.slow)])
-def test_ladder_plot_shows_each_rung_and_what_its_step_adds(
+def test_ladder_plot_shows_each_rung_and_its_step(
     tmp_path: Path, ablations: Ablations, style: StyleName
 ) -> None:
     names = ["base", "a rung with a name that is long", "good", "bad"]
     values = dict(zip(names, VALUES.values(), strict=True))
-    found = effects(ablations(tmp_path / "s", values, ladder_of(names), study=ACCURACY))
-    points = ladder_plot.ladder_points(found)
-    figure = drawn(ladder_plot, found, points, style)
+    result = effects(ablations(tmp_path / "s", values, ladder_of(names), study=ACCURACY))
+    points = ladder_plot.ladder_points(result)
+    figure = drawn(ladder_plot, result, points, style)
     axes = figure.axes[0]
     assert [x for x, _ in dots(axes, "mean")] == pytest.approx([91, 91, 96.1])
     steps = [text.get_text() for text in axes.texts if "[" in text.get_text()]
     assert [step.split()[0] for step in steps] == ["+0.00", "+5.10"]
     rungs = points[points["seed"].isna()]
-    half = 2.776445 * found.comparison.deviation / 3**0.5  # t(4) at 97.5 %
+    half = 2.776445 * result.comparison.deviation / 3**0.5  # t(4) at 97.5 %
     assert (rungs["high"] - rungs["value"]).tolist()[:3] == pytest.approx([half] * 3, rel=1e-5)
     assert_readable(figure)
     plain = effects(ablations(tmp_path / "plain", values, study=ACCURACY))
@@ -219,8 +213,8 @@ def test_ladder_plot_shows_each_rung_and_what_its_step_adds(
 
 
 def test_interaction_plot_shows_the_means_of_pairs_of_levels(grid: Effects) -> None:
-    found = grid
-    points = interaction_plot.interaction_points(found)
+    result = grid
+    points = interaction_plot.interaction_points(result)
     pairs = points[["across", "lines"]].drop_duplicates().to_numpy().tolist()
     assert pairs == [
         ["parts", "attention_in_stage"], ["parts", "ratio"], ["attention_in_stage", "ratio"],
@@ -228,32 +222,32 @@ def test_interaction_plot_shows_the_means_of_pairs_of_levels(grid: Effects) -> N
     cell = points[points["lines"].eq("ratio") & points["x"].eq("3") & points["line"].eq("1/4")]
     assert cell["value"].tolist() == pytest.approx([(95 + 96.5 + 97 + 98.5) / 4])
     assert cell["n"].tolist() == [4]
-    assert_readable(drawn(interaction_plot, found, points))
-    chosen = interaction_plot.interaction_points(found, ["ratio", "parts"])
+    assert_readable(drawn(interaction_plot, result, points))
+    chosen = interaction_plot.interaction_points(result, ["ratio", "parts"])
     assert chosen["across"].unique().tolist() == ["ratio"]
-    assert len(drawn(interaction_plot, found, chosen).axes) == 1
+    assert len(drawn(interaction_plot, result, chosen).axes) == 1
 
 
 @pytest.mark.parametrize(
-    ("factors", "told"),
+    ("factors", "message"),
     [(["ratio"], "expected two of"), (["a", "ratio"], "such as --factors parts,attention")],
 )
-def test_factors_of_an_interaction_must_be_two_of_the_design(
-    grid: Effects, factors: list[str], told: str
+def test_an_interaction_needs_two_factors_of_the_design(
+    grid: Effects, factors: list[str], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         interaction_plot.interaction_points(grid, factors)
 
 
 def test_only_factorial_designs_have_interactions(tmp_path: Path, ablations: Ablations) -> None:
-    found = effects(ablations(tmp_path / "s", VALUES, study=ACCURACY))
+    result = effects(ablations(tmp_path / "s", VALUES, study=ACCURACY))
     with pytest.raises(UserError, match="no interactions"):
-        interaction_plot.interaction_points(found)
+        interaction_plot.interaction_points(result)
     with pytest.raises(UserError, match="no comparisons to draw"):
-        effect_plot.effect_points(effects(tmp_path / "s", against="none"))
+        difference_plot.effect_points(effects(tmp_path / "s", against="none"))
 
 
-def test_figures_follow_the_design_and_stand_beside_their_table(
+def test_the_default_figure_suits_the_design_and_is_written_with_its_table(
     tmp_path: Path, ablations: Ablations
 ) -> None:
     folder = ablations(tmp_path / "s", VALUES, ladder_of([*VALUES]), study=ACCURACY)

@@ -38,38 +38,36 @@ def design_of(*names: str, kind: Any = "one-factor", **settings: Any) -> Design:
     return Design(kind=kind, arms=tuple(arms), **settings)
 
 
-def test_each_arm_is_told_with_its_seeds_and_costs(plain: Path) -> None:
-    found = effects(plain)
-    table = found.table.set_index("arm")
+def test_the_table_has_the_seeds_and_costs_of_each_arm(plain: Path) -> None:
+    result = effects(plain)
+    table = result.table.set_index("arm")
     assert [*table.index] == ["base", "same", "good"]
     assert table["n"].tolist() == [3, 3, 3]
     assert table["mean"].tolist() == pytest.approx([91, 91, 96.1])
     assert table["sd"].tolist() == pytest.approx([1, 0.95393920, 1.05356537])
     assert table["params"].tolist() == [1000, 1001, 1002]
     assert table["throughput_img_s"].tolist() == pytest.approx([3000, 1500, 1000])
-    assert found.values["good"] == {0: 95.0, 1: 96.2, 2: 97.1}
-    assert found.quantity.key == "val_accuracy"
+    assert result.values["good"] == {0: 95.0, 1: 96.2, 2: 97.1}
+    assert result.quantity.key == "val_accuracy"
 
 
-def test_differences_are_those_of_blocks_with_one_deviation(plain: Path) -> None:
-    found = effects(plain, margin=0.5)
+def test_differences_come_from_the_block_model_with_pooled_deviation(plain: Path) -> None:
+    result = effects(plain, margin=0.5)
     data = np.array([[*of.values()] for of in VALUES.values()], dtype=float)
     rest = data - data.mean(0) - data.mean(1, keepdims=True) + data.mean()
     deviation = math.sqrt((rest**2).sum() / 4)
-    assert found.comparison.deviation == pytest.approx(deviation)
-    assert found.comparison.degrees == 4
-    table = found.table.set_index("arm")
+    assert result.comparison.deviation == pytest.approx(deviation)
+    assert result.comparison.degrees == 4
+    table = result.table.set_index("arm")
     assert table["against"].tolist() == ["", "base", "base"]
     assert table["difference"].tolist()[1:] == pytest.approx([0.0, 5.1])
-    half = found.comparison.critical * deviation * math.sqrt(2 / 3)
+    half = result.comparison.critical * deviation * math.sqrt(2 / 3)
     assert (table["high"] - table["difference"]).tolist()[1:] == pytest.approx([half, half])
     assert table["equivalence"].tolist() == ["", "equivalent", "not shown"]
-    assert 2.78 < found.comparison.critical < 3.5  # t(4) and its value after Bonferroni
+    assert 2.78 < result.comparison.critical < 3.5  # t(4) and its value after Bonferroni
 
 
-def test_design_decides_what_is_compared_and_in_which_order(
-    tmp_path: Path, ablations: Ablations
-) -> None:
+def test_the_design_determines_comparisons_and_order(tmp_path: Path, ablations: Ablations) -> None:
     design = design_of("good", "base", "same", "never")
     folder = ablations(tmp_path / "s", VALUES, design, study=ACCURACY)
     table = effects(folder).table.set_index("arm")
@@ -82,58 +80,57 @@ def test_design_decides_what_is_compared_and_in_which_order(
     assert not effects(folder, against="none").comparison.contrasts
 
 
-def test_failed_and_missing_trials_are_counted_and_told(
-    tmp_path: Path, ablations: Ablations
-) -> None:
+def test_failed_and_missing_trials_are_counted(tmp_path: Path, ablations: Ablations) -> None:
     values = VALUES | {"same": {0: 90.1, 1: None, 2: 92.0}, "bad": {0: None, 1: None, 2: None}}
-    found = effects(ablations(tmp_path / "s", values, study={**ACCURACY, "seeds": 4}))
-    table = found.table.set_index("arm")
+    result = effects(ablations(tmp_path / "s", values, study={**ACCURACY, "seeds": 4}))
+    table = result.table.set_index("arm")
     assert table["failed"].tolist() == [0, 1, 0, 3]
     assert table["missing"].tolist() == [1, 1, 1, 1]
     assert table["state"].tolist() == ["", "", "", "failed"]
-    caption = effects_caption(found)
-    assert "Not in the means: 4 trials failed; 4 trials not run yet; without any result: bad." in (
-        caption
+    caption = effects_caption(result)
+    assert (
+        "Not in the means: 4 trials failed; 4 trials not run yet; arms without results: bad."
+        in (caption)
     )
-    assert "of which 4 failed (0.04 h)" in caption
-    assert "adjusted for the seeds that an arm lacks" in caption
+    assert "; 4 failed (0.04 h)" in caption
+    assert "is adjusted for missing seeds" in caption
 
 
-def test_a_single_seed_concludes_nothing(tmp_path: Path, ablations: Ablations) -> None:
+def test_a_single_seed_allows_no_test(tmp_path: Path, ablations: Ablations) -> None:
     values = {arm: {0: of[0]} for arm, of in VALUES.items()}
-    found = effects(ablations(tmp_path / "s", values, study=ACCURACY))
-    assert found.comparison.method == "none"
-    assert found.table[["low", "high", "p"]].isna().all(axis=None)
-    assert found.best is None
-    caption = effects_caption(found)
-    assert "Nothing can be concluded about differences: one seed." in caption
+    result = effects(ablations(tmp_path / "s", values, study=ACCURACY))
+    assert result.comparison.method == "none"
+    assert result.table[["low", "high", "p"]].isna().all(axis=None)
+    assert result.best is None
+    caption = effects_caption(result)
+    assert "Differences cannot be tested: only one seed." in caption
     assert "Bold" not in caption
 
 
-def test_the_best_arm_must_be_clear_of_every_other(
+def test_the_best_arm_must_be_better_than_every_other(
     tmp_path: Path, plain: Path, ablations: Ablations
 ) -> None:
     assert effects(plain).best == "good"
     rival = {seed: value - 0.05 for seed, value in {0: 95.1, 1: 96.1, 2: 97.1}.items()}
     close = ablations(tmp_path / "close", VALUES | {"rival": rival}, study=ACCURACY)
-    found = effects(close)
-    assert found.best is None
-    assert "no arm is the best" in effects_caption(found)
-    assert found.table.set_index("arm").loc["good", "low"] > 0
+    result = effects(close)
+    assert result.best is None
+    assert "no arm is better than all others" in effects_caption(result)
+    assert result.table.set_index("arm").loc["good", "low"] > 0
     assert effects(plain, "val_accuracy:min").best is None  # base and same are too close
 
 
-def test_a_ladder_tells_each_step(tmp_path: Path, ablations: Ablations) -> None:
+def test_a_ladder_has_the_step_of_each_rung(tmp_path: Path, ablations: Ablations) -> None:
     design = design_of("base", "same", "good", kind="ladder")
-    found = effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY))
-    assert found.steps is not None
-    assert [(c.arm, c.against) for c in found.steps.contrasts] == [
+    result = effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY))
+    assert result.steps is not None
+    assert [(c.arm, c.against) for c in result.steps.contrasts] == [
         ("same", "base"),
         ("good", "same"),
     ]
-    assert found.table["step"].tolist()[1:] == pytest.approx([0.0, 5.1])
-    assert (found.table["step_low"] < found.table["step"])[1:].all()
-    assert math.isnan(found.table["step"][0])
+    assert result.table["step"].tolist()[1:] == pytest.approx([0.0, 5.1])
+    assert (result.table["step_low"] < result.table["step"])[1:].all()
+    assert math.isnan(result.table["step"][0])
 
 
 def test_arms_of_one_network_share_its_trials(tmp_path: Path, ledgers: Callable[..., Path]) -> None:
@@ -149,26 +146,28 @@ def test_arms_of_one_network_share_its_trials(tmp_path: Path, ledgers: Callable[
     folder = ledgers(tmp_path / "s", records, (), study)
     with Ledger.open(folder, write=True) as ledger:
         ledger.add_proposal("twin", "a" * 16, {}, {})
-    found = effects(folder)
-    assert found.table["n"].tolist() == [3, 3, 3]
-    assert found.values["twin"] == found.values["base"]
-    assert found.comparison.degrees == 2  # two networks with three seeds, counted once
-    assert "6 trials" in effects_caption(found)
+    result = effects(folder)
+    assert result.table["n"].tolist() == [3, 3, 3]
+    assert result.values["twin"] == result.values["base"]
+    assert result.comparison.degrees == 2  # two networks with three seeds, counted once
+    assert "6 trials" in effects_caption(result)
 
 
-def test_unequal_spreads_are_compared_by_pairs(tmp_path: Path, ablations: Ablations) -> None:
+def test_unequal_variances_use_paired_tests(tmp_path: Path, ablations: Ablations) -> None:
     rng = np.random.default_rng(3)
     data = {arm: rng.normal(90, sd, 30) for arm, sd in (("a", 0.1), ("b", 0.1), ("c", 5.0))}
     values = {arm: dict(enumerate(map(float, of))) for arm, of in data.items()}
-    found = effects(ablations(tmp_path / "s", values, study=ACCURACY))
-    assert found.comparison.method == "paired"
+    result = effects(ablations(tmp_path / "s", values, study=ACCURACY))
+    assert result.comparison.method == "paired"
     raw = [ttest_rel(data[arm], data["a"]).pvalue for arm in "bc"]
     least = min(1, 2 * min(raw))
-    assert sorted(found.table["p"].dropna()) == pytest.approx([least, max(least, max(raw))])
-    assert math.isnan(mean_half_width(found.comparison, 30))
+    assert sorted(result.table["p"].dropna()) == pytest.approx([least, max(least, max(raw))])
+    assert math.isnan(mean_half_width(result.comparison, 30))
 
 
-def test_caption_says_what_is_matched_and_left_out(tmp_path: Path, ablations: Ablations) -> None:
+def test_the_caption_names_matched_arms_and_excluded_combinations(
+    tmp_path: Path, ablations: Ablations
+) -> None:
     arms = (
         DesignArm(name="base"),
         DesignArm(name="same", against="base", matched=MATCHED),
@@ -179,13 +178,13 @@ def test_caption_says_what_is_matched_and_left_out(tmp_path: Path, ablations: Ab
     )  # fmt: skip
     out = ExcludedCombination(levels={"a": "1"}, reason="nothing to place")
     design = Design(kind="one-factor", arms=arms, match="macs", left_out=(out,))
-    found = effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY))
-    caption = effects_caption(found)
-    for told in (
+    result = effects(ablations(tmp_path / "s", VALUES, design, study=ACCURACY))
+    caption = effects_caption(result)
+    for sentence in (
         "Validation accuracy (%) (higher is better) of 3 arms of parts (one-factor design), "
         "trained on mnist5k for 4 epochs: mean ± standard deviation (n − 1) over n seeds.",
-        "Between seeds initial weights, data order and augmentation vary",
-        "Δ: difference from base, 2 contrasts, p adjusted for all of them.",
+        "Seeds differ in initial weights, data order and augmentation",
+        "Δ: difference from base; 2 contrasts, with p adjusted for all of them.",
         "4 degrees of freedom",
         "Brown-Forsythe p = ",
         "Widths of 1 arm were adjusted to equal macs within 2 % (largest difference 1 %).",
@@ -195,11 +194,11 @@ def test_caption_says_what_is_matched_and_left_out(tmp_path: Path, ablations: Ab
         "Compute: 9 trials, 0.09 h of training on cpu; none failed.",
         "The test split was not used.",
     ):
-        assert told in caption
-    assert effects_caption(found) == caption
+        assert sentence in caption
+    assert effects_caption(result) == caption
 
 
-def test_seeds_added_by_rule_keep_the_deviation_of_the_first_stage(
+def test_sequential_seeds_keep_the_deviation_of_the_first_stage(
     tmp_path: Path, plain: Path, ablations: Ablations
 ) -> None:
     more = {arm: {**of, 3: 93.0, 4: 80.0} for arm, of in VALUES.items()}
@@ -213,9 +212,7 @@ def test_seeds_added_by_rule_keep_the_deviation_of_the_first_stage(
     assert added.comparison.deviation == pytest.approx(first.comparison.deviation)
     assert added.comparison.degrees == first.comparison.degrees == 4
     assert added.table["missing"].tolist() == [1, 0, 0]
-    assert "Seeds were added by rule (Stein's two stages): 3 of every arm first" in (
-        effects_caption(added)
-    )
+    assert "Number of seeds by Stein's two-stage rule: first 3 per arm" in (effects_caption(added))
 
 
 def test_factorial_designs_have_main_effects(tmp_path: Path, ablations: Ablations) -> None:
@@ -227,30 +224,32 @@ def test_factorial_designs_have_main_effects(tmp_path: Path, ablations: Ablation
     )
     design = Design(kind="factorial", factors=factors, arms=arms)
     values = {name: dict(enumerate(of)) for name, of in names.items()}
-    found = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
-    assert found.factorial is not None
-    effect = found.factorial.set_index("term")["effect"]
+    result = effects(ablations(tmp_path / "s", values, design, study=ACCURACY))
+    assert result.factorial is not None
+    effect = result.factorial.set_index("term")["effect"]
     assert effect["a"] == pytest.approx((1.05 + 3.05 - 0.05 - 0.1) / 2)
-    assert found.table[["level.a", "level.b"]].to_numpy().tolist() == [[*n] for n in names]
+    assert result.table[["level.a", "level.b"]].to_numpy().tolist() == [[*n] for n in names]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"metric": "macs"}, "macs: does not differ between seeds"),
         ({"metric": "val_acuracy"}, "did you mean val_accuracy"),
-        ({"against": "nobody"}, "'nobody': no such arm; there are base, same, good, or none"),
-        ({"margin": -1.0}, "margin -1: expected a difference above 0"),
+        ({"against": "nobody"}, "unknown arm 'nobody': choose base, same, good, or none"),
+        ({"margin": -1.0}, "margin -1: expected a positive difference"),
         ({"margin": math.nan}, "margin nan"),
         ({"condition": "large"}, "no trial was run under condition 'large'"),
     ],
 )
-def test_a_mistake_is_told(plain: Path, arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_invalid_arguments_are_refused(
+    plain: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         effects(plain, **arguments)
 
 
-def test_studies_trained_alike_stand_together_and_others_are_refused(
+def test_studies_with_the_same_training_are_combined_and_others_are_refused(
     tmp_path: Path, ablations: Ablations
 ) -> None:
     one = ablations(tmp_path / "a", VALUES, study={**ACCURACY, "study": "a"})
@@ -264,26 +263,24 @@ def test_studies_trained_alike_stand_together_and_others_are_refused(
         effects([one, longer])
 
 
-def test_a_study_without_arms_is_referred_to_its_front(
-    tmp_path: Path, ledgers: Callable[..., Path]
-) -> None:
+def test_a_study_without_arms_is_refused(tmp_path: Path, ledgers: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="no arms"):
         effects(ledgers(tmp_path / "s", [{"state": "done"}], study={"arms": {}}))
 
 
-def test_costs_of_an_arm_that_learns_are_means_over_its_seeds(
+def test_costs_of_learned_ratios_are_means_over_seeds(
     tmp_path: Path, ledgers: Callable[..., Path], learned: Callable[..., list[dict[str, Any]]]
 ) -> None:
     params = {0: 1000, 1: 3000}
     records = [
-        {**each, "asked": "dynamic", "cost": {"params": params[each["seed"]], "macs": 10}}
-        for each in learned(seeds=2)
+        {**record, "asked": "dynamic", "cost": {"params": params[record["seed"]], "macs": 10}}
+        for record in learned(seeds=2)
     ]
-    found = effects(ledgers(tmp_path / "s", records, study={**ACCURACY, "arms": {"dynamic": {}}}))
-    assert found.table["params"].tolist() == [2000]
+    result = effects(ledgers(tmp_path / "s", records, study={**ACCURACY, "arms": {"dynamic": {}}}))
+    assert result.table["params"].tolist() == [2000]
 
 
-def test_two_folders_of_one_study_share_no_table(
+def test_two_folders_of_one_study_are_refused(
     tmp_path: Path, plain: Path, ablations: Ablations
 ) -> None:
     again = ablations(tmp_path / "again", VALUES, study=ACCURACY)
