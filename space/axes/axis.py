@@ -1,4 +1,4 @@
-"""Axes: the settings of a plan that a space varies, and the order in which they are chosen."""
+"""Axes: settings of a plan that a space varies, and the order in which they are chosen."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from partialnas.space.axes.levels import AXES, GRANULARITIES, AxisGranularity, L
 
 
 class Level(NamedTuple):
-    """One value of an axis, and what it is called."""
+    """One value of an axis, with its label."""
 
     label: Label
     value: Any
@@ -21,10 +21,10 @@ class Axis:
 
     Attributes:
         name: one of `AXES`.
-        per: whether the network, each stage or each block has a level of its own.
-        levels: the values it takes, at least one.
-        when: labels that other axes must have for this one to be active; elsewhere the base's
-            value holds.
+        per: whether there is one level per network, per stage or per block.
+        levels: values of the axis, at least one.
+        when: labels that other axes must have for this axis to be active; where it is inactive, the
+            base's value applies.
     """
 
     name: str
@@ -34,31 +34,31 @@ class Axis:
 
     @cached_property
     def rank(self) -> int:
-        """Length of its scopes: 0 per network, 1 per stage, 2 per block."""
+        """Length of the axis's scopes: 0 per network, 1 per stage, 2 per block."""
         return GRANULARITIES.index(self.per)
 
     @cached_property
     def part_number(self) -> int:
-        """The part that a ratio or an operation belongs to, counted from 1."""
+        """Part that a ratio or an operation belongs to, counted from 1."""
         return int(self.name.rpartition("_")[2]) if self.name[-1].isdigit() else 1
 
     @cached_property
     def can_be_unused(self) -> bool:
-        """Whether a block may have no use for it: then it is inactive there."""
+        """Whether a block may not use the axis, which is then inactive there."""
         return self.name in ("attention", "heads", "ratio") or self.name[-1].isdigit()
 
     @cached_property
     def has_stage_values(self) -> bool:
-        """Whether its values are four, one for each stage."""
+        """Whether its values are tuples of four, one item per stage."""
         return self.per == "network" and self.name in ("width", "depths", "attention", "pat_sp")
 
     @cached_property
     def labels(self) -> tuple[Label, ...]:
-        """The labels of its levels."""
+        """Labels of the levels."""
         return tuple(level.label for level in self.levels)
 
     def find_level(self, raw: object) -> Level | None:
-        """The level with this label or this value, if there is one."""
+        """Return the level with this label or value, or None."""
         for level in self.levels:
             if level.label == raw and isinstance(level.label, bool) == isinstance(raw, bool):
                 return level
@@ -69,7 +69,7 @@ class Axis:
         return next((level for level in self.levels if level.value == value), None)
 
     def dependencies(self) -> set[str]:
-        """Names of the axes that decide where this one is active."""
+        """Return the names of the axes that determine where this axis is active."""
         names = set(self.when)
         if self.can_be_unused or self.per == "block":
             names |= {"depth", "depths"}
@@ -83,10 +83,10 @@ class Axis:
 
 
 def evaluation_order(axes: Iterable[Axis]) -> tuple[Axis, ...]:
-    """The axes, each after those that decide where it is active.
+    """Return the axes, each after the axes that determine where it is active.
 
     Raises:
-        ValueError: conditions go round in a circle; names the axes of it.
+        ValueError: Conditions are circular; the message names the axes.
     """
     waiting = {axis.name: axis for axis in sorted(axes, key=lambda a: AXES.index(a.name))}
     ordered: list[Axis] = []
@@ -94,14 +94,14 @@ def evaluation_order(axes: Iterable[Axis]) -> tuple[Axis, ...]:
         free = (axis for axis in waiting.values() if not axis.dependencies() & waiting.keys())
         axis = next(free, None)
         if axis is None:
-            circle = ", ".join(_circle(waiting))
-            raise ValueError(f"conditions go round in a circle: {circle} depend on each other")
+            cycle = ", ".join(_find_cycle(waiting))
+            raise ValueError(f"circular conditions: {cycle} depend on each other")
         ordered.append(waiting.pop(axis.name))
     return tuple(ordered)
 
 
-def _circle(waiting: Mapping[str, Axis]) -> list[str]:
-    """The axes of one circle among axes that all wait for another."""
+def _find_cycle(waiting: Mapping[str, Axis]) -> list[str]:
+    """Return the axes of one cycle among axes that all depend on others."""
     path = [next(iter(waiting))]
     while True:
         after = min(waiting[path[-1]].dependencies() & waiting.keys(), key=AXES.index)

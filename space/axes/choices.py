@@ -1,4 +1,4 @@
-"""Layouts: the choices of a space, where each is active, and every way to make them."""
+"""Choices of a space: where each is active, and all combinations of them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from partialnas.space.axes.levels import Label
 
 
 def choice_name(axis: str, scope: Scope) -> str:
-    """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`: stages and blocks from 1."""
+    """Return a name such as `ratio@stage2` or `mlp_ratio@stage3.block2`, counted from 1."""
     places = [f"{kind}{n + 1}" for kind, n in zip(("stage", "block"), scope, strict=False)]
     return f"{axis}@{'.'.join(places)}" if places else axis
 
@@ -23,49 +23,49 @@ class Choice(NamedTuple):
 
     @property
     def key(self) -> tuple[str, Scope]:
-        """The choice as a key of what is chosen."""
+        """Key of the choice in an assignment."""
         return self.axis.name, self.scope
 
     @property
     def name(self) -> str:
-        """`width`, `ratio@stage2`, `mlp_ratio@stage3.block2`."""
+        """Name of the choice, such as `width` or `ratio@stage2`."""
         return choice_name(self.axis.name, self.scope)
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """The labels to choose from."""
+        """Labels to choose from."""
         return self.axis.labels
 
 
 class ChoiceTree:
-    """The choices that a scheme has, axis by axis, in the order in which they are made.
+    """The choices of a space, axis by axis, in the order in which they are made.
 
-    A choice is active where its condition holds and some block has a use for it: there are none
-    for blocks beyond the depth, for a ratio or operation of a part that is not there, for
-    attention where no part takes it, for heads without self-attention.
+    A choice is active if its condition holds and a block uses it. Inactive are choices for blocks
+    beyond the depth, for a ratio or operation of a part that does not exist, for attention that no
+    part uses, and for heads without self-attention.
     """
 
-    def __init__(self, scheme: Decoder) -> None:
-        self.decoder = scheme
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
         self.choices = tuple(
             Choice(axis, scope)
-            for axis in scheme.axes.values()
-            for scope in _scopes(scheme, axis.rank)
+            for axis in decoder.axes.values()
+            for scope in _scopes(decoder, axis.rank)
         )
 
     def is_active(self, choice: Choice, chosen: Assignment) -> bool:
-        """Whether a choice is to be made, given those before it."""
-        (axis, scope), scheme = choice, self.decoder
-        if axis.rank == 2 and scope[1] >= scheme.depth(scope[0], chosen):
+        """Return whether a choice is active, given the choices before it."""
+        (axis, scope), decoder = choice, self.decoder
+        if axis.rank == 2 and scope[1] >= decoder.depth(scope[0], chosen):
             return False
-        if not scheme.condition_holds(axis, scope, chosen):
+        if not decoder.condition_holds(axis, scope, chosen):
             return False
         if not axis.can_be_unused:
             return True
-        return any(scheme.uses(axis, block, chosen) for block in scheme.blocks(scope, chosen))
+        return any(decoder.uses(axis, block, chosen) for block in decoder.blocks(scope, chosen))
 
     def walk(self, pick: Callable[[Choice, Assignment], Level]) -> Assignment:
-        """Makes every active choice in order, each by `pick` from what is chosen so far."""
+        """Make every active choice in order, with `pick(choice, chosen so far)`."""
         chosen: dict[tuple[str, Scope], Level] = {}
         for choice in self.choices:
             if self.is_active(choice, chosen):
@@ -75,7 +75,7 @@ class ChoiceTree:
     def enumerate_assignments(
         self, options: Callable[[Choice, Assignment], Sequence[Level]]
     ) -> Iterator[Assignment]:
-        """Every way to make all active choices with the levels that `options` admits."""
+        """Yield every assignment whose levels are among `options(choice, chosen so far)`."""
         waiting: list[tuple[int, dict[tuple[str, Scope], Level]]] = [(0, {})]
         while waiting:
             start, chosen = waiting.pop()
@@ -94,10 +94,10 @@ class ChoiceTree:
                 yield chosen
 
     def variations(self, chosen: Assignment, choice: Choice, level: Level) -> Iterator[Assignment]:
-        """Every way to make one choice differently, the others staying as they are.
+        """Yield the assignments with one choice changed and the others kept.
 
-        Choices that become active by it take the level of the block before, or else the base's,
-        or else the first; the other levels follow.
+        Choices that become active take the level of the previous block, the base's level or the
+        first level, in this order of preference; assignments with other levels follow.
         """
         if not self.decoder.affects_activity(choice.axis):
             return iter([{**chosen, choice.key: level}])
@@ -118,18 +118,18 @@ class ChoiceTree:
         return sorted(axis.levels, key=lambda level: level != first)
 
 
-def _scopes(scheme: Decoder, rank: int) -> list[Scope]:
+def _scopes(decoder: Decoder, rank: int) -> list[Scope]:
     if rank == 0:
         return [()]
     if rank == 1:
         return [(stage,) for stage in range(NUM_STAGES)]
-    return [(stage, n) for stage in range(NUM_STAGES) for n in range(scheme.max_blocks(stage))]
+    return [(stage, n) for stage in range(NUM_STAGES) for n in range(decoder.max_blocks(stage))]
 
 
 class Point(Mapping[str, Label]):
-    """An immutable mapping from the names of the active choices to the labels of their levels.
+    """An immutable mapping from the names of active choices to labels.
 
-    `dict(point)` is plain data, for JSON and for samplers; points are equal where these are.
+    `dict(point)` is plain data for JSON and samplers. Points are equal if these are equal.
     """
 
     __slots__ = ("_labels",)

@@ -1,4 +1,4 @@
-"""Schemes: what chosen levels mean, block by block, and the architecture that follows."""
+"""Decoder of chosen levels into the blocks of an architecture."""
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -23,27 +23,27 @@ from partialnas.space.errors import UserError
 from partialnas.space.validation import validation_messages
 
 Scope = tuple[int, ...]
-"""What a level holds for: () the network, (stage,), or (stage, block), counted from 0."""
+"""Scope of a level: () for the network, (stage,) or (stage, block), counted from 0."""
 
 Assignment = Mapping[tuple[str, Scope], Level]
-"""The levels chosen so far, each by its axis and scope."""
+"""Chosen levels by axis and scope."""
 
 _NETWORK_SETTINGS = ("stem_stride", "activation", "head_width")
 
 
 class Decoder:
-    """A base and its axes: where no level is chosen, the base's value holds."""
+    """Decodes chosen levels; settings without a chosen level have the base's value."""
 
     def __init__(self, base: Plan, axes: tuple[Axis, ...]) -> None:
         self.base = base
         self.axes = {axis.name: axis for axis in axes}
         self._base = [_base_settings(base, stage) for stage in range(NUM_STAGES)]
-        self._built = lru_cache(maxsize=4096)(_build)
-        self._certain = {axis.name: self._certainty(axis) for axis in axes}
+        self._cached_build = lru_cache(maxsize=4096)(_build)
+        self._usage = {axis.name: self._static_usage(axis) for axis in axes}
 
     @property
     def may_conflict(self) -> bool:
-        """Whether learned ratios may disagree, or have a budget that a network cannot meet."""
+        """Whether learned ratios may be inconsistent or have a budget that cannot be reached."""
         axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
         levels = [_listed(level.value) for axis in axes for level in axis.levels]
         ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, LearnedRatio)]
@@ -51,24 +51,24 @@ class Decoder:
         return budgeted or learned_ratio_conflict(ratios) is not None
 
     def level(self, name: str, scope: Scope, chosen: Assignment) -> Level | None:
-        """The level that an axis has at a scope, if it is one and active there."""
+        """Return the level of an axis at a scope, or None if there is none."""
         axis = self.axes.get(name)
         return None if axis is None else chosen.get((name, scope[: axis.rank]))
 
     def setting(self, name: str, scope: Scope, chosen: Assignment) -> Any:
-        """The value of a setting in a stage or block: its axis's, or else the base's."""
+        """Return the value of a setting in a stage or block: the axis's, or else the base's."""
         level = self.level(name, scope, chosen)
         if level is None:
             return self._base[scope[0]][name]
         return level.value[scope[0]] if self.axes[name].has_stage_values else level.value
 
     def depth(self, stage: int, chosen: Assignment) -> int:
-        """How many blocks a stage has."""
+        """Return the number of blocks of a stage."""
         name = "depths" if "depths" in self.axes else "depth"
         return int(self.setting(name, (stage,), chosen))
 
     def max_blocks(self, stage: int) -> int:
-        """How many blocks a stage can have."""
+        """Return the largest possible number of blocks of a stage."""
         depths = [self._base[stage]["depth"]]
         for name in self.axes.keys() & {"depth", "depths"}:
             axis = self.axes[name]
@@ -76,7 +76,7 @@ class Decoder:
         return int(max(depths))
 
     def blocks(self, scope: Scope, chosen: Assignment) -> Iterator[Scope]:
-        """The blocks within a scope."""
+        """Yield the blocks within a scope."""
         if len(scope) == 2:
             yield scope
             return
@@ -85,7 +85,7 @@ class Decoder:
                 yield stage, block
 
     def operations(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
-        """What a block's parts do; fewer than its parts where too few are stated."""
+        """Return the operations of a block's parts; fewer than the parts if too few are stated."""
         stated = self.setting("operations", scope, chosen)
         operations: list[str] = []
         for index in range(self.setting("parts", scope, chosen)):
@@ -96,12 +96,12 @@ class Decoder:
         return tuple(operations)
 
     def resolved_operations(self, scope: Scope, chosen: Assignment) -> tuple[str, ...]:
-        """`operations`, with the block's attention in the place of `attention`."""
+        """Return `operations` with `attention` replaced by the block's attention."""
         kind = self.setting("attention", scope, chosen)
         return tuple(block_operation(name, kind) for name in self.operations(scope, chosen))
 
     def uses(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
-        """Whether a block has a use for an axis, given what else is chosen for it."""
+        """Return whether a block uses an axis, given the other levels chosen for it."""
         if axis.name == "attention":
             return BLOCK_ATTENTION in self.operations(scope, chosen)
         if axis.name == "heads":
@@ -113,30 +113,30 @@ class Decoder:
         return True
 
     def affects_activity(self, axis: Axis) -> bool:
-        """Whether other choices are active or not by what is chosen on an axis."""
+        """Return whether the levels of an axis determine which other choices are active."""
         kind = axis.name.partition("_")[0]
         if kind in ("parts", "depth", "depths", "attention", "operation", "operations"):
             return True
         return any(axis.name in other.when for other in self.axes.values())
 
     def static_usage(self, axis: Axis) -> bool | None:
-        """Whether every block has a use for an axis, or none has; None where that depends."""
-        return self._certain[axis.name]
+        """Return whether all or no blocks use an axis, or None if that depends on choices."""
+        return self._usage[axis.name]
 
-    def _certainty(self, axis: Axis) -> bool | None:
+    def _static_usage(self, axis: Axis) -> bool | None:
         if not axis.can_be_unused:
             return True
         if axis.name in ("attention", "heads"):
             return None
         number = axis.part_number + axis.name.startswith("ratio")
-        by = self.axes.get("parts")
-        parts = [level.value for level in by.levels] if by else []
-        if by is None or by.when:
+        axis_of_parts = self.axes.get("parts")
+        parts = [level.value for level in axis_of_parts.levels] if axis_of_parts else []
+        if axis_of_parts is None or axis_of_parts.when:
             parts.append(self.base.parts)
         return min(parts) >= number if (min(parts) >= number) == (max(parts) >= number) else None
 
     def condition_holds(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
-        """Whether the axes that `when` names have the levels that it asks for."""
+        """Return whether the axes named by `when` have the required levels."""
         for name, labels in axis.when.items():
             level = self.level(name, scope, chosen)
             if level is None or level.label not in labels:
@@ -144,16 +144,16 @@ class Decoder:
         return True
 
     def block(self, scope: Scope, chosen: Assignment) -> Block:
-        """A block as it is chosen.
+        """Return the block with the chosen levels.
 
         Raises:
-            ValueError: it cannot be built; says why.
+            ValueError: The block cannot be built.
         """
         names = ("parts", "attention", "heads", "mlp_ratio", "pat_sp")
         settings = {name: self.setting(name, scope, chosen) for name in names}
         settings["operations"] = self.operations(scope, chosen)
         settings["ratio"] = self.shares(scope, chosen, settings["parts"])
-        built = self._built(self.setting("width", scope, chosen), tuple(settings.items()))
+        built = self._cached_build(self.setting("width", scope, chosen), tuple(settings.items()))
         if isinstance(built, str):
             raise ValueError(built)
         return built
@@ -161,10 +161,10 @@ class Decoder:
     def shares(
         self, scope: Scope, chosen: Assignment, parts: int
     ) -> tuple[Fraction | LearnedRatio, ...]:
-        """The shares that are stated for a block's parts, from the first on.
+        """Return the stated shares of a block's parts, from the first part.
 
         Raises:
-            ValueError: a part's share is stated but not the one before it.
+            ValueError: A part's share is stated but that of the part before it is not.
         """
         base = self._base[scope[0]]["ratio"]
         level = self.level("ratio", scope, chosen)
@@ -180,7 +180,7 @@ class Decoder:
         return fill_start_ratios(shares, base)
 
     def invalid_blocks(self, chosen: Assignment) -> Iterator[tuple[Scope, str]]:
-        """The blocks that cannot be built, or not beside those before them, and why."""
+        """Yield the blocks that cannot be built or conflict with previous blocks, and why."""
         before: LearnedRatio | None = None
         for scope in self.blocks((), chosen):
             try:
@@ -190,14 +190,14 @@ class Decoder:
                 continue
             if block.learned is not None:
                 before = before or block.learned
-                if told := learned_ratio_conflict((before, block.learned)):
-                    yield scope, told
+                if conflict := learned_ratio_conflict((before, block.learned)):
+                    yield scope, conflict
 
     def architecture(self, chosen: Assignment) -> Architecture:
-        """The architecture that follows.
+        """Return the architecture with the chosen levels.
 
         Raises:
-            UserError: a block cannot be built; names the stage and block (counted from 1).
+            UserError: A block cannot be built; the message names its stage and block from 1.
         """
         stages = tuple(self._stage(stage, chosen) for stage in range(NUM_STAGES))
         network = {name: self.setting(name, (0,), chosen) for name in _NETWORK_SETTINGS}
@@ -220,7 +220,7 @@ class Decoder:
         return Stage.model_construct(width=width, blocks=tuple(blocks))
 
     def base_level(self, axis: Axis, scope: Scope) -> Level | None:
-        """The level that is the base's own value, if the axis has it."""
+        """Return the level with the base's value, or None if the axis has none."""
         stages = scope[:1] or range(NUM_STAGES)
         for level in axis.levels:
             values = level.value if axis.has_stage_values else [level.value] * NUM_STAGES
@@ -255,7 +255,7 @@ def _base_settings(base: Plan, stage: int) -> dict[str, Any]:
 
 
 def _build(width: int, settings: tuple[tuple[str, Any], ...]) -> Block | str:
-    """The block, or why it cannot be built at this width."""
+    """Return the block, or the reason why it cannot be built at this width."""
     try:
         block = BlockSettings(**dict(settings)).block()
         block.realize(width)

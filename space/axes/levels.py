@@ -1,4 +1,4 @@
-"""Levels: what the values of each axis are, how they are read, written and called."""
+"""Values of each axis: parsing, serialization and default labels."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -20,18 +20,18 @@ from partialnas.space.validation import validation_messages
 from partialnas.space.values import parse_fraction
 
 AxisGranularity = Literal["network", "stage", "block"]
-"""Granularity: one value for the network, one for each stage, one for each block."""
+"""One value for the network, for each stage, or for each block."""
 
 Label = bool | int | str
-"""What a level is called in points, samplers and tables: plain data."""
+"""Name of a level in points, samplers and tables."""
 
 GRANULARITIES: tuple[AxisGranularity, ...] = get_args(AxisGranularity)
 _Parser = Callable[[object], Any]
 
 
-def _whole(raw: object, most: int | None = None) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1 or (most and raw > most):
-        limits = f"from 1 to {most}" if most else "from 1"
+def _whole(raw: object, upper: int | None = None) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1 or (upper and raw > upper):
+        limits = f"from 1 to {upper}" if upper else "from 1"
         raise ValueError(f"expected a whole number {limits}, got {raw!r}")
     return raw
 
@@ -123,7 +123,7 @@ def _switches(raw: object) -> tuple[bool, ...]:
     return tuple(_flag(switch) for switch in placed)
 
 
-def _at_every_grain(parse: _Parser) -> dict[AxisGranularity, _Parser]:
+def _at_every_granularity(parse: _Parser) -> dict[AxisGranularity, _Parser]:
     return dict.fromkeys(GRANULARITIES, parse)
 
 
@@ -134,45 +134,45 @@ _PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
     "width": {"network": _widths, "stage": _whole},
     "depths": {"network": _four},
     "depth": {"network": _whole, "stage": _whole},
-    "parts": _at_every_grain(_parts),
-    "operations": _at_every_grain(_operations),
-    **{f"operation_{k}": _at_every_grain(_operation) for k in range(1, MAX_PARTS + 1)},
+    "parts": _at_every_granularity(_parts),
+    "operations": _at_every_granularity(_operations),
+    **{f"operation_{k}": _at_every_granularity(_operation) for k in range(1, MAX_PARTS + 1)},
     "attention": {"network": _placement, "stage": _attention, "block": _attention},
-    "heads": _at_every_grain(_whole),
-    "ratio": _at_every_grain(_ratios),
-    **{f"ratio_{k}": _at_every_grain(_ratio) for k in range(2, MAX_PARTS)},
-    "mlp_ratio": _at_every_grain(_positive),
+    "heads": _at_every_granularity(_whole),
+    "ratio": _at_every_granularity(_ratios),
+    **{f"ratio_{k}": _at_every_granularity(_ratio) for k in range(2, MAX_PARTS)},
+    "mlp_ratio": _at_every_granularity(_positive),
     "pat_sp": {"network": _switches, "stage": _flag, "block": _flag},
 }
 
 AXES: tuple[str, ...] = tuple(_PARSERS)
-"""Names of all axes, in the order in which their levels are chosen."""
+"""Names of all axes, in the default order of evaluation."""
 
 
 def granularities(name: str) -> tuple[AxisGranularity, ...]:
-    """The granularities that the axis `name` admits.
+    """Return the granularities that the axis `name` may have.
 
     Raises:
-        ValueError: there is no such axis; names the closest.
+        ValueError: The axis does not exist; the message suggests the closest ones.
     """
     if name not in _PARSERS:
         near = difflib.get_close_matches(str(name), AXES, n=2)
-        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(AXES)}"
-        raise ValueError(f"there is no axis of this name; {known}")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(AXES)}"
+        raise ValueError(f"unknown axis; {hint}")
     return tuple(_PARSERS[name])
 
 
 def parse_value(name: str, per: AxisGranularity, raw: object) -> Any:
-    """The value of an axis that plain data stand for.
+    """Parse a value of an axis from plain data.
 
     Raises:
-        ValueError: says what was expected.
+        ValueError: The data are not a value of this axis.
     """
     return _PARSERS[name][per](raw)
 
 
 def dump_value(name: str, value: Any) -> Any:
-    """Plain data that `parse_value` reads back: the one way in which a value is written."""
+    """Return canonical plain data for a value; `parse_value` reads them back."""
     if isinstance(value, LearnedRatio):
         return dump_ratio(value)
     if isinstance(value, Fraction):
@@ -197,7 +197,7 @@ def _plain_placement(placed: tuple[Any, ...]) -> Any:
 
 
 def _stages(stages: list[int]) -> str:
-    """`stages 1-2, 4` from stages counted from 1."""
+    """Format stages, counted from 1, as `stages 1-2, 4`."""
     runs: list[list[int]] = []
     for stage in stages:
         if runs and runs[-1][-1] == stage - 1:
@@ -209,7 +209,7 @@ def _stages(stages: list[int]) -> str:
 
 
 def default_label(name: str, value: Any) -> Label:
-    """What a value without a name of its own is called: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
+    """Return the label of an unnamed value: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
     if name.startswith("ratio"):
         return "+".join(map(str, value if isinstance(value, tuple) else [value]))
     data = dump_value(name, value)

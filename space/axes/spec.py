@@ -1,4 +1,4 @@
-"""Specifications of spaces: what a study says under `base:` and `space:`, as values."""
+"""Specification of a space: the `base` and `space` sections of a study."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -36,16 +36,17 @@ def _parse_base(raw: object) -> object:
 
 
 Base = Annotated[Plan, BeforeValidator(_parse_base)]
-"""The plan that a space starts from: `{preset: partialnet_t0, width: 16}`, or a plan's settings."""
+"""Base plan of a space: `{preset: partialnet_t0, width: 16}`, or a plan's settings."""
 
 
 class AxisSpec(Value):
-    """What a study says of one axis, every value in its one canonical form.
+    """Specification of one axis, with values in canonical form.
 
     Attributes:
-        values: the levels, as a list or by name.
-        per: the granularity.
-        when: labels of other axes, of the same or a coarser granularity, where it is active.
+        values: levels, as a list or by name.
+        per: granularity.
+        when: labels that other axes, of the same or a coarser granularity, must have for the axis
+            to be active.
     """
 
     values: tuple[Any, ...] | dict[str, Any]
@@ -54,14 +55,14 @@ class AxisSpec(Value):
 
     @classmethod
     def of(cls, axis: Axis, *, named: bool) -> "AxisSpec":
-        """The specification of an axis, its levels by name or as a list."""
+        """Return the specification of an axis, with levels by name or as a list."""
         values = {str(level.label): dump_value(axis.name, level.value) for level in axis.levels}
         return cls(
             values=values if named else tuple(values.values()), per=axis.per, when=dict(axis.when)
         )
 
     def to_axis(self, name: str) -> Axis:
-        """The axis of this name."""
+        """Return the axis with this name."""
         if isinstance(self.values, dict):
             items = self.values.items()
             levels = [Level(key, parse_value(name, self.per, raw)) for key, raw in items]
@@ -80,15 +81,15 @@ class AxisSpec(Value):
 
 
 class SpaceSpec(Value):
-    """What a study says of its space: axes by name, and constraints.
+    """Specification of a space: axes by name, and constraints.
 
     An axis is written as a list of values (per network), as named levels
     (`{none: {}, channel: {channel: stages 1-3}}`), or as `{values: ..., per: stage, when: ...}`
     with either.
 
     Attributes:
-        axes: what varies: a setting of the base, with its levels.
-        constraints: bounds on what a network costs; the others are never proposed.
+        axes: settings of the base that vary, with their levels.
+        constraints: bounds on the cost of networks; networks outside them are never proposed.
     """
 
     axes: dict[str, AxisSpec] = Field(default_factory=dict)
@@ -96,7 +97,7 @@ class SpaceSpec(Value):
 
     @field_validator("axes", mode="before")
     @classmethod
-    def _every_mistake_at_once(cls, raw: Any) -> Any:
+    def _validate_axes(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             raise ValueError(f"expected axes by name, such as width: [8, 16], got {raw!r}")
         named, axes = read_axes(
@@ -109,17 +110,17 @@ _KEYS = ("values", "per", "when")
 
 
 def read_axes(raw: Mapping[Any, Any]) -> tuple[set[str], dict[str, Axis]]:
-    """The names of the axes whose levels are named, and all axes, from plain data.
+    """Return the names of the axes with named levels, and all axes, read from plain data.
 
     Raises:
-        ValidationError: with every mistake and its path below the mapping.
+        ValidationError: Some axes are invalid; contains every error with its path.
     """
     reader = _Reader()
     for name, entry in raw.items():
         reader.read(name, entry)
     for name in list(reader.axes):
         reader.resolve_conditions(name)
-    reader.check_pairs()
+    reader.check_conflicts()
     if not reader.faults:
         reader.check_order()
     if reader.faults:
@@ -128,7 +129,7 @@ def read_axes(raw: Mapping[Any, Any]) -> tuple[set[str], dict[str, Axis]]:
 
 
 class _Reader:
-    """Axes read so far, and the mistakes met on the way."""
+    """Axes read so far, and the errors found."""
 
     def __init__(self) -> None:
         self.faults: list[InitErrorDetails] = []
@@ -137,15 +138,15 @@ class _Reader:
         self.refused: set[str] = set()
 
     def fault(self, loc: tuple[Any, ...], reason: str) -> None:
-        """Notes a mistake at a path."""
+        """Record an error at a path."""
         kind = PydanticCustomError("value_error", "{reason}", {"reason": reason})
         self.faults.append(InitErrorDetails(type=kind, loc=loc, input=None))
 
     def read(self, name: Any, entry: object) -> None:
-        """Reads one axis; its conditions stay as they are written."""
+        """Read one axis; its conditions keep the values as written."""
         count = len(self.faults)
         try:
-            admitted = granularities(name)
+            allowed = granularities(name)
         except ValueError as error:
             self.fault((name,), str(error))
             return
@@ -153,8 +154,8 @@ class _Reader:
         for key in keys.keys() - set(_KEYS):
             self.fault((name, key), f"unknown key, expected {', '.join(_KEYS)}")
         per = keys.get("per", "network")
-        if per not in admitted:
-            self.fault((name, "per"), f"expected {' or '.join(admitted)}, got {per!r}")
+        if per not in allowed:
+            self.fault((name, "per"), f"expected {' or '.join(allowed)}, got {per!r}")
             per = "network"
         inside = (name, "values") if keys is entry else (name,)
         levels = self._levels(name, per, keys.get("values"), inside)
@@ -175,7 +176,7 @@ class _Reader:
         for key, item in raw.items() if isinstance(raw, Mapping) else enumerate(raw):
             try:
                 level = _level(name, per, key if named else None, item)
-                _refuse_twice(level, levels)
+                _check_duplicate(level, levels)
                 levels.append(level)
             except ValueError as error:
                 self.fault((*at, str(key) if named else key), str(error))
@@ -185,7 +186,9 @@ class _Reader:
 
     def _when(self, name: str, raw: object) -> dict[str, tuple[Any, ...]]:
         if not isinstance(raw, Mapping):
-            self.fault((name, "when"), f"expected levels of axes by name, got {raw!r}")
+            self.fault(
+                (name, "when"), f"expected axes with levels, such as {{parts: [2, 3]}}, got {raw!r}"
+            )
             return {}
         return {
             other: tuple(listed) if isinstance(listed, list | tuple) else (listed,)
@@ -193,7 +196,7 @@ class _Reader:
         }
 
     def resolve_conditions(self, name: str) -> None:
-        """Replaces the values in an axis's conditions by the labels of the axes they name."""
+        """Replace the values in an axis's conditions by labels of the axes that they name."""
         axis = self.axes[name]
         when: dict[str, tuple[Label, ...]] = {}
         for other, listed in axis.when.items():
@@ -211,32 +214,36 @@ class _Reader:
             raise ValueError("expected the name of another axis of this space")
         if named.rank > axis.rank:
             coarse = " or ".join(GRANULARITIES[: axis.rank + 1])
-            raise ValueError(f"is per {named.per}; a condition of this axis is per {coarse}")
-        found = [(raw, named.find_level(raw)) for raw in listed]
-        unknown = [repr(raw) for raw, level in found if level is None]
-        if unknown or not found:
-            known = ", ".join(map(str, named.labels))
-            raise ValueError(f"expected levels among {known}; got {', '.join(unknown) or 'none'}")
-        return tuple(level.label for _, level in found if level is not None)
+            raise ValueError(
+                f"varies per {named.per}; a condition of this axis must vary per {coarse}"
+            )
+        levels = [(raw, named.find_level(raw)) for raw in listed]
+        unknown = [repr(raw) for raw, level in levels if level is None]
+        if unknown or not levels:
+            labels = ", ".join(map(str, named.labels))
+            raise ValueError(f"expected levels among {labels}; got {', '.join(unknown) or 'none'}")
+        return tuple(level.label for _, level in levels if level is not None)
 
-    def check_pairs(self) -> None:
-        """Refuses two axes that set the same thing."""
+    def check_conflicts(self) -> None:
+        """Check that no two axes set the same setting."""
         parts = [n for n in self.axes if n.startswith(("operation_", "ratio_"))]
-        clashes = [("depth", "depths")] if {"depth", "depths"} <= self.axes.keys() else []
+        conflicts = [("depth", "depths")] if {"depth", "depths"} <= self.axes.keys() else []
         if "operations" in self.axes:
-            clashes += [(n, "operations") for n in parts if n.startswith("operation_")]
+            conflicts += [(n, "operations") for n in parts if n.startswith("operation_")]
         longest = max((len(v.value) for v in self._levels_of("ratio")), default=1)
-        clashes += [
-            (n, "ratio") for n in parts if n.startswith("ratio_") and self.axes[n].part_number <= longest
+        conflicts += [
+            (n, "ratio")
+            for n in parts
+            if n.startswith("ratio_") and self.axes[n].part_number <= longest
         ]
-        for name, other in clashes:
-            self.fault((name,), f"sets what {other} sets too: leave one of them out")
+        for name, other in conflicts:
+            self.fault((name,), f"conflicts with {other}, which sets the same: remove one of them")
 
     def _levels_of(self, name: str) -> tuple[Level, ...]:
         return self.axes[name].levels if name in self.axes else ()
 
     def check_order(self) -> None:
-        """Refuses conditions that go round in a circle."""
+        """Check that conditions are not circular."""
         try:
             evaluation_order(self.axes.values())
         except ValueError as error:
@@ -244,7 +251,7 @@ class _Reader:
 
 
 def _spread(entry: object) -> Mapping[Any, Any]:
-    """An axis in its long form: lists and named levels are the values of a short one."""
+    """Return an axis's long form; a list or named levels become its `values`."""
     if isinstance(entry, Mapping) and any(key in entry for key in _KEYS):
         return entry
     return {"values": entry}
@@ -255,13 +262,15 @@ def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
     if key is None:
         return Level(default_label(name, value), value)
     if not isinstance(key, str) or not key:
-        raise ValueError(f"expected a name (numbers, yes, no, on, off in quotes), got {key!r}")
+        raise ValueError(
+            f"expected a string as name (quote numbers, yes, no, on and off), got {key!r}"
+        )
     if key in _KEYS:
-        raise ValueError(f"a level cannot be called {key}, which is a key of axes")
+        raise ValueError(f"a level must not be named {key}, which is a key of axes")
     return Level(key, value)
 
 
-def _refuse_twice(level: Level, levels: list[Level]) -> None:
+def _check_duplicate(level: Level, levels: list[Level]) -> None:
     for earlier in levels:
         if earlier.value == level.value:
-            raise ValueError(f"the same as {earlier.label}, which is there already")
+            raise ValueError(f"duplicate of {earlier.label}")

@@ -1,4 +1,4 @@
-"""Locating an architecture in a space: which choices, if any, build exactly this network."""
+"""Search for the choices of a space that build a given architecture."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby, takewhile
@@ -16,20 +16,20 @@ from partialnas.space.search_space.dynamic_programming import DynamicProgram, Wi
 _MIXING = ("parts", "operation", "attention", "ratio")
 
 
-def locate(scheme: Decoder, architecture: Architecture) -> Assignment | None:
-    """The choices that build this network, or None; constraints are not looked at."""
+def locate(decoder: Decoder, architecture: Architecture) -> Assignment | None:
+    """Return choices that build this network, or None; constraints are ignored."""
     if len(architecture.stages) != NUM_STAGES:
         return None
-    return DynamicProgram(scheme, _Match(scheme, architecture)).solve()
+    return DynamicProgram(decoder, _Match(decoder, architecture)).solve()
 
 
 class _Match(WitnessAlgebra):
-    """Admits what builds the stages and blocks of an architecture."""
+    """Admits choices that build the stages and blocks of an architecture."""
 
-    def __init__(self, scheme: Decoder, target: Architecture) -> None:
-        self._scheme = scheme
+    def __init__(self, decoder: Decoder, target: Architecture) -> None:
+        self._decoder = decoder
         self._target = target
-        ranked = sorted(scheme.axes.values(), key=lambda axis: axis.rank)
+        ranked = sorted(decoder.axes.values(), key=lambda axis: axis.rank)
         names = [axis.name for axis in ranked]
         self._later = {name: set(names[index + 1 :]) for index, name in enumerate(names)}
 
@@ -40,7 +40,7 @@ class _Match(WitnessAlgebra):
         return [
             level
             for level in fitting
-            if self._may_lead_there(axis, scope, {**chosen, (axis.name, scope): level})
+            if self._is_compatible(axis, scope, {**chosen, (axis.name, scope): level})
         ]
 
     def admits(self, scope: Scope, chosen: Assignment) -> bool:
@@ -52,13 +52,13 @@ class _Match(WitnessAlgebra):
 
     def _is_network(self, _scope: Scope, chosen: Assignment) -> bool:
         return all(
-            self._scheme.setting(name, (0,), chosen) == getattr(self._target, name)
+            self._decoder.setting(name, (0,), chosen) == getattr(self._target, name)
             for name in ("stem_stride", "activation", "head_width")
         )
 
     def _is_stage(self, scope: Scope, chosen: Assignment) -> bool:
-        width = self._scheme.setting("width", scope, chosen)
-        depth = self._scheme.depth(scope[0], chosen)
+        width = self._decoder.setting("width", scope, chosen)
+        depth = self._decoder.depth(scope[0], chosen)
         return bool(
             width == self._target.widths[scope[0]] and depth == self._target.depths[scope[0]]
         )
@@ -66,12 +66,12 @@ class _Match(WitnessAlgebra):
     def _is_block(self, scope: Scope, chosen: Assignment) -> bool:
         width = self._target.widths[scope[0]]
         try:
-            return self._scheme.block(scope, chosen).realize(width) == self._block(scope)
+            return self._decoder.block(scope, chosen).realize(width) == self._block(scope)
         except ValueError:
             return False
 
     def _can_occur(self, axis: Axis, scope: Scope, level: Level) -> bool:
-        """Whether a level can occur in the architecture; spares most of the search."""
+        """Return whether a level can occur in the architecture, to prune the search."""
         if axis.name in ("stem_stride", "activation", "head_width"):
             return bool(level.value == getattr(self._target, axis.name))
         return all(
@@ -85,7 +85,7 @@ class _Match(WitnessAlgebra):
         )
 
     def _blocks(self, scope: Scope) -> Iterator[tuple[Scope, RealizedBlock]]:
-        """The architecture's blocks within a scope."""
+        """Yield the architecture's blocks within a scope."""
         for stage, blocks in enumerate(self._target.realized):
             for index, block in enumerate(blocks):
                 if (stage, index)[: len(scope)] == scope:
@@ -104,11 +104,11 @@ class _Match(WitnessAlgebra):
             return bool(value == getattr(block, name))
         return True
 
-    def _may_lead_there(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
-        """Whether what is decided once `axis` is can still build the architecture's mixers.
+    def _is_compatible(self, axis: Axis, scope: Scope, chosen: Assignment) -> bool:
+        """Return whether the choices up to `axis` can still build the architecture's mixers.
 
-        Without this, blocks of many parts would take a search through all their operations and
-        shares; with it, each part is matched in turn.
+        This matches the parts of a block one by one instead of searching through all combinations
+        of their operations and shares.
         """
         later = self._later[axis.name]
         try:
@@ -123,12 +123,12 @@ class _Match(WitnessAlgebra):
     def _operations(
         self, later: set[str], place: Scope, chosen: Assignment
     ) -> tuple[list[str], bool]:
-        """The operations decided so far, up to the first that is not, and whether that is all."""
-        named = self._scheme.operations(place, chosen)
-        resolved = self._scheme.resolved_operations(place, chosen)
-        for index in range(self._scheme.setting("parts", place, chosen)):
-            own = f"operation_{index + 1}"
-            deciding = {"parts", own if own in self._scheme.axes else "operations"}
+        """Return the operations decided so far, and whether these are all."""
+        named = self._decoder.operations(place, chosen)
+        resolved = self._decoder.resolved_operations(place, chosen)
+        for index in range(self._decoder.setting("parts", place, chosen)):
+            axis = f"operation_{index + 1}"
+            deciding = {"parts", axis if axis in self._decoder.axes else "operations"}
             if index < len(named) and named[index] == BLOCK_ATTENTION:
                 deciding.add("attention")
             if deciding & later:
@@ -136,13 +136,16 @@ class _Match(WitnessAlgebra):
         return list(resolved), True
 
     def _ends(self, later: set[str], place: Scope, chosen: Assignment) -> list[int]:
-        """The channels at which the parts decided so far end; self-attention may move them."""
+        """Return the channels at which the parts decided so far end.
+
+        Empty if they are not fixed yet, as with self-attention.
+        """
         stage, block = place
         target = self._target.realized[stage][block]
         if {"parts", "ratio"} & later or target.double_residual or target.learning:
             return []
-        parts = self._scheme.setting("parts", place, chosen)
-        shares = self._scheme.shares(place, chosen, parts)[: parts - 1]
+        parts = self._decoder.setting("parts", place, chosen)
+        shares = self._decoder.shares(place, chosen, parts)[: parts - 1]
         if any(isinstance(share, LearnedRatio) for share in shares):
             return []
         decided = takewhile(lambda n: f"ratio_{n}" not in later, range(1, len(shares) + 1))
@@ -151,7 +154,7 @@ class _Match(WitnessAlgebra):
 
 
 def _may_follow(operations: list[str], everything: bool, parts: Sequence[RealizedPart]) -> bool:
-    """Whether operations in this order (the first ones, or all) can be those of the parts."""
+    """Return whether these operations, the first ones or all, can be those of the parts."""
     merged: list[str] = []
     for operation, run in groupby(operations):
         merged += list(run) if OPERATIONS[operation].has_weights else [operation]
@@ -160,7 +163,7 @@ def _may_follow(operations: list[str], everything: bool, parts: Sequence[Realize
 
 
 def _may_end(ends: list[int], parts: Sequence[RealizedPart]) -> bool:
-    """Whether parts can end at these channels: where one ends, or inside a merged one."""
+    """Return whether parts can end at these channels: at an end, or inside a merged part."""
     last = list(accumulate(part.channels for part in parts))
     spans = list(zip(parts, last, strict=True))
     return all(

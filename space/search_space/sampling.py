@@ -1,4 +1,4 @@
-"""Sampling: random choices, and those among them that can be built."""
+"""Random points of a space: sampling, repair, and search for feasible points."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,10 +24,17 @@ if TYPE_CHECKING:
     Rng = random.Random | np.random.Generator
 
 _REPAIRS = 48
+_DRAWS = 64
+_EARLY_STOP = 5
+_LEADS = 3
+_EVALUATIONS = 300
+_MAX_ENUMERATED = 300
+_STEPS = 40_000
+_MAX_VARIATIONS = 8
 
 
 def random_index(rng: "Rng", count: int) -> int:
-    """A random whole number from 0, below `count`."""
+    """Return a random integer from 0 to `count - 1`."""
     return rng.randrange(count) if isinstance(rng, random.Random) else int(rng.integers(count))
 
 
@@ -35,80 +42,70 @@ def _any_level(choice: Choice, rng: "Rng") -> Level:
     return choice.axis.levels[random_index(rng, len(choice.axis.levels))]
 
 
-def sample_assignment(layout: ChoiceTree, rng: "Rng") -> Assignment:
-    """Makes every active choice at random, each level of it equally likely."""
-    return layout.walk(lambda choice, _: _any_level(choice, rng))
+def sample_assignment(tree: ChoiceTree, rng: "Rng") -> Assignment:
+    """Make every active choice at random, with uniformly drawn levels."""
+    return tree.walk(lambda choice, _: _any_level(choice, rng))
 
 
-def repair(layout: ChoiceTree, chosen: Assignment, rng: "Rng") -> Assignment | None:
-    """Draws again what is chosen for blocks that cannot be built, the finest choices first.
+def repair(tree: ChoiceTree, chosen: Assignment, rng: "Rng") -> Assignment | None:
+    """Redraw the choices of blocks that cannot be built, or return None if that fails.
 
-    Rejecting whole networks instead would be hopeless where blocks are drawn one by one: with 13
-    blocks, of which each can be built with probability 1/2, one network in 8000 could.
+    The finest choices are redrawn first. Rejecting whole networks would fail for choices per block:
+    with 13 blocks that can be built with probability 1/2 each, one network in 8000 can be built.
     """
-    ranks = sorted({axis.rank for axis in layout.decoder.axes.values()}, reverse=True)
+    ranks = sorted({axis.rank for axis in tree.decoder.axes.values()}, reverse=True)
     for attempt in range(1, _REPAIRS + 1):
-        broken = [scope for scope, _ in layout.decoder.invalid_blocks(chosen)]
-        if not broken:
+        invalid = [scope for scope, _ in tree.decoder.invalid_blocks(chosen)]
+        if not invalid:
             return chosen
         if ranks:
             coarser = 0 if attempt % 2 else 1 if attempt % 16 else 2
             rank = ranks[min(coarser, len(ranks) - 1)]
-            chosen = _redraw(layout, chosen, {scope[:rank] for scope in broken}, rng)
+            chosen = _redraw(tree, chosen, {scope[:rank] for scope in invalid}, rng)
     return None
 
 
-def _redraw(layout: ChoiceTree, chosen: Assignment, scopes: set[Scope], rng: "Rng") -> Assignment:
-    """Draws again all that is chosen at these scopes and within them."""
+def _redraw(tree: ChoiceTree, chosen: Assignment, scopes: set[Scope], rng: "Rng") -> Assignment:
+    """Redraw all choices at and within these scopes."""
     kept = {
         key: level
         for key, level in chosen.items()
         if not any(key[1][: len(scope)] == scope for scope in scopes)
     }
-    return layout.walk(lambda choice, _: kept.get(choice.key) or _any_level(choice, rng))
-
-
-_DRAWS = 64
-_HOPELESS = 5
-_LEADS = 3
-_EVALUATIONS = 300
-_ENUMERATED = 300
-_STEPS = 40_000
-_WAYS = 8
+    return tree.walk(lambda choice, _: kept.get(choice.key) or _any_level(choice, rng))
 
 
 class _Candidate(NamedTuple):
-    """Choices that can be built, and how far they are from satisfying the constraints."""
+    """A buildable assignment and its violation of the constraints."""
 
-    excess: float
+    violation: float
     chosen: Assignment
 
 
 def sample_feasible(space: FeasibleSet, rng: "Rng") -> Assignment:
-    """Random choices that are in the space.
+    """Return a random feasible assignment.
 
-    Draws at random; where none of many draws satisfies the constraints, walks from the nearest
-    ones towards them, one choice at a time, so that rare networks are found too. Small spaces are
-    enumerated instead.
+    If none of the random draws is feasible, improve the nearest ones by changing one choice at a
+    time. Small spaces are enumerated instead.
 
     Raises:
-        UserError: nothing is in the space, as far as looked; tells the nearest there is.
+        UserError: No feasible assignment was found; the message describes the nearest one.
     """
-    candidates, everywhere = _drawn(space, rng, _HOPELESS), False
-    if all(candidate.excess for candidate in candidates):
-        everywhere = _is_small(space)
-        if everywhere:
-            walks = space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
-            candidates = [*_buildable(space, walks)]
+    candidates, exhaustive = _draw(space, rng, _EARLY_STOP), False
+    if all(candidate.violation for candidate in candidates):
+        exhaustive = _is_small(space)
+        if exhaustive:
+            every = space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
+            candidates = [*_buildable(space, every)]
         else:
-            candidates = candidates or _rare(space, rng) or _drawn(space, rng, _DRAWS)
-            candidates = _approach(space, candidates, rng)
+            candidates = candidates or _search_buildable(space, rng) or _draw(space, rng, _DRAWS)
+            candidates = _improve(space, candidates, rng)
     if not candidates:
-        raise UserError(_nothing_builds(space, rng))
-    least = min(candidate.excess for candidate in candidates)
-    nearest = [chosen for excess, chosen in candidates if excess == least]
-    if least > 0:
-        raise UserError(_out_of_reach(space, nearest[0], everywhere=everywhere))
+        raise UserError(_explain_unbuildable(space, rng))
+    lowest = min(candidate.violation for candidate in candidates)
+    nearest = [chosen for violation, chosen in candidates if violation == lowest]
+    if lowest > 0:
+        raise UserError(_explain_infeasible(space, nearest[0], exhaustive=exhaustive))
     return nearest[random_index(rng, len(nearest))]
 
 
@@ -116,17 +113,17 @@ def _candidate(space: FeasibleSet, chosen: Assignment) -> _Candidate:
     return _Candidate(space.total_violation(space.decoder.architecture(chosen)), chosen)
 
 
-def _drawn(space: FeasibleSet, rng: "Rng", patience: int) -> list[_Candidate]:
-    """Random candidates: the first that satisfies the constraints, or else many that do not.
+def _draw(space: FeasibleSet, rng: "Rng", patience: int) -> list[_Candidate]:
+    """Draw candidates; return the first feasible one alone, or else all infeasible ones.
 
-    Gives up where none of the first `patience` draws can be made one that builds.
+    Stop early if none of the first `patience` draws can be repaired.
     """
     candidates: list[_Candidate] = []
     for attempt in range(_DRAWS):
         chosen = repair(space.choice_tree, sample_assignment(space.choice_tree, rng), rng)
         if chosen is not None:
             candidates.append(_candidate(space, chosen))
-            if not candidates[-1].excess:
+            if not candidates[-1].violation:
                 return candidates[-1:]
         elif attempt >= patience and not candidates:
             break
@@ -134,10 +131,10 @@ def _drawn(space: FeasibleSet, rng: "Rng", patience: int) -> list[_Candidate]:
 
 
 class _Buildable(WitnessAlgebra):
-    """Admits what can be built, the levels in random order."""
+    """Admits buildable blocks, with levels in random order."""
 
-    def __init__(self, scheme: Decoder, rng: "Rng") -> None:
-        self._scheme = scheme
+    def __init__(self, decoder: Decoder, rng: "Rng") -> None:
+        self._decoder = decoder
         self._rng = rng
 
     def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:  # noqa: ARG002
@@ -149,14 +146,14 @@ class _Buildable(WitnessAlgebra):
         if len(scope) < 2:
             return True
         try:
-            self._scheme.block(scope, chosen)
+            self._decoder.block(scope, chosen)
         except ValueError:
             return False
         return True
 
 
-def _rare(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
-    """What can be built where random choices never can, if it is found in reasonable time."""
+def _search_buildable(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
+    """Search for a buildable assignment within a limited number of steps."""
     try:
         chosen = DynamicProgram(space.decoder, _Buildable(space.decoder, rng), _STEPS).solve()
     except StepLimitError:
@@ -167,40 +164,40 @@ def _rare(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
 
 
 def _is_small(space: FeasibleSet) -> bool:
-    counted = count_points(space.decoder, 10 * _ENUMERATED)
-    return counted is not None and counted[1] <= _ENUMERATED
+    counted = count_points(space.decoder, 10 * _MAX_ENUMERATED)
+    return counted is not None and counted[1] <= _MAX_ENUMERATED
 
 
-def _buildable(space: FeasibleSet, ways: Iterable[Assignment]) -> Iterator[_Candidate]:
-    """Those of these choices that can be built."""
-    for chosen in ways:
+def _buildable(space: FeasibleSet, assignments: Iterable[Assignment]) -> Iterator[_Candidate]:
+    """Yield the buildable ones of these assignments."""
+    for chosen in assignments:
         with suppress(UserError):
             yield _candidate(space, chosen)
 
 
-def _approach(space: FeasibleSet, candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
-    """The nearest candidates, each moved closer to the constraints while that is possible."""
-    leads = sorted(candidates, key=lambda candidate: candidate.excess)[:_LEADS]
+def _improve(space: FeasibleSet, candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
+    """Reduce the violation of the nearest candidates; stop at the first feasible one."""
+    leads = sorted(candidates, key=lambda candidate: candidate.violation)[:_LEADS]
     budget = iter(range(_EVALUATIONS))
-    reached: list[_Candidate] = []
+    improved: list[_Candidate] = []
     for lead in leads:
-        reached.append(_descend(space, lead, budget, rng))
-        if not reached[-1].excess:
+        improved.append(_descend(space, lead, budget, rng))
+        if not improved[-1].violation:
             break
-    return reached
+    return improved
 
 
 def _descend(space: FeasibleSet, lead: _Candidate, budget: Iterator[int], rng: "Rng") -> _Candidate:
-    """Goes through the choices in random order, each set to its best, until none gets better."""
+    """Set each choice to its best level, in random order, until none improves."""
     while True:
-        start = lead.excess
+        start = lead.violation
         choices = [choice for choice in space.choice_tree.choices if choice.key in lead.chosen]
         for index in range(len(choices), 0, -1):
             choice = choices.pop(random_index(rng, index))
-            lead = min([lead, *_moves(space, lead, choice, budget)], key=lambda c: c.excess)
-            if not lead.excess:
+            lead = min([lead, *_moves(space, lead, choice, budget)], key=lambda c: c.violation)
+            if not lead.violation:
                 return lead
-        if lead.excess == start or next(budget, None) is None:
+        if lead.violation == start or next(budget, None) is None:
             return lead
 
 
@@ -210,22 +207,23 @@ def _moves(
     current = lead.chosen.get(choice.key)
     for level in choice.axis.levels if current else ():
         if level != current and next(budget, None) is not None:
-            ways = islice(space.choice_tree.variations(lead.chosen, choice, level), _WAYS)
-            yield from islice(_buildable(space, ways), 1)
+            variations = space.choice_tree.variations(lead.chosen, choice, level)
+            yield from islice(_buildable(space, islice(variations, _MAX_VARIATIONS)), 1)
 
 
-def _nothing_builds(space: FeasibleSet, rng: "Rng") -> str:
-    (stage, block), reason = next(space.decoder.invalid_blocks(sample_assignment(space.choice_tree, rng)))
+def _explain_unbuildable(space: FeasibleSet, rng: "Rng") -> str:
+    chosen = sample_assignment(space.choice_tree, rng)
+    (stage, block), reason = next(space.decoder.invalid_blocks(chosen))
     return (
-        "no network of this space can be built, as far as looked; for one, "
+        "no network of this space could be built; for example, "
         f"stage {stage + 1}, block {block + 1}: {reason}"
     )
 
 
-def _out_of_reach(space: FeasibleSet, nearest: Assignment, *, everywhere: bool) -> str:
+def _explain_infeasible(space: FeasibleSet, nearest: Assignment, *, exhaustive: bool) -> str:
     lines = space.constraints.violations(space.cost(space.decoder.architecture(nearest)))
-    where = "of this space" if everywhere else "found in this space"
+    networks = "network of this space" if exhaustive else "sampled network"
     return (
-        f"constraints: no network {where} satisfies them; the nearest has {'; '.join(lines)}. "
-        "Loosen the constraints, or add levels that reach them"
+        f"constraints: no {networks} satisfies them; the nearest has {'; '.join(lines)}. "
+        "Relax the constraints, or add levels that satisfy them"
     )

@@ -1,4 +1,4 @@
-"""Sizes of spaces: how many ways of choosing there are, and how many distinct networks."""
+"""Size of a space: number of points, combinations and distinct networks."""
 
 import math
 import random
@@ -10,23 +10,22 @@ from partialnas.space.search_space.dynamic_programming import count_points
 from partialnas.space.search_space.feasible import FeasibleSet
 from partialnas.space.search_space.sampling import repair, sample_assignment
 
-ENUMERATED = 1000
-"""Up to so many combinations are enumerated to count distinct networks."""
+MAX_ENUMERATED = 1000
+"""Largest number of combinations that are enumerated to count distinct networks."""
 
 _DRAWS = 256
-_FAILURES = 10
+_MAX_FAILURES = 10
 
 
 @dataclass(frozen=True)
 class SpaceSize:
-    """How large a space is.
+    """Size of a space.
 
     Attributes:
-        points: ways of choosing that are in the space: buildable, within the constraints.
-        combinations: ways of choosing before both are asked.
-        networks: distinct networks among them (by digest), where they were enumerated; there are
-            never more than `points`.
-        exact: whether `points` was counted; else it is an estimate.
+        points: number of feasible points.
+        combinations: number of combinations of levels, infeasible ones included.
+        networks: number of distinct networks (by digest), or None if they were not enumerated.
+        exact: whether `points` is a count rather than an estimate.
         error: relative standard error of an estimate.
     """
 
@@ -38,7 +37,7 @@ class SpaceSize:
 
     def __str__(self) -> str:
         if not self.exact and not self.points:
-            return "unknown: none of many random combinations is in the space"
+            return "unknown: none of the sampled combinations is in the space"
         if not self.exact:
             return f"about {Decimal(self.points):.2g} points (estimated, ±{self.error:.0%})"
         if self.networks is None:
@@ -51,9 +50,9 @@ def _number(count: int) -> str:
 
 
 def space_size(space: FeasibleSet) -> SpaceSize:
-    """The size of a space: counted by recursion, enumerated if small, or else estimated."""
+    """Return the size of a space: counted, enumerated if small, or else estimated."""
     counted = count_points(space.decoder)
-    if counted and counted[1] <= ENUMERATED:
+    if counted and counted[1] <= MAX_ENUMERATED:
         return _enumerated(space, counted[1])
     if counted and not space.constrained:
         return SpaceSize(counted[0], counted[1])
@@ -70,40 +69,43 @@ def _enumerated(space: FeasibleSet, combinations: int) -> SpaceSize:
 
 
 def _estimated(space: FeasibleSet, counted: tuple[int, int] | None) -> SpaceSize:
-    """From random ways of choosing, each weighed by the ways that it stands for (Knuth 1975).
+    """Estimate the size from random combinations, weighted by inverse probability (Knuth 1975).
 
-    Where the buildable ways are counted, only the share of them within the constraints is open;
-    its error is that of as many equal draws as these weigh (Kish), a hit and a miss added.
+    If the buildable combinations are counted, only the feasible share of them is estimated; its
+    error uses Kish's effective sample size, with one hit and one miss added.
     """
     rng = random.Random(0)
-    drawn = (
-        _buildable(space, rng)
+    sample = (
+        _sample_buildable(space, rng)
         if counted
         else [sample_assignment(space.choice_tree, rng) for _ in range(_DRAWS)]
     )
-    weights = [math.prod(len(space.decoder.axes[name].levels) for name, _ in one) for one in drawn]
-    hits = [w if space.feasible_architecture(one) else 0 for w, one in zip(weights, drawn, strict=True)]
-    weight, hit = sum(weights), sum(hits)
+    weights = [math.prod(len(space.decoder.axes[name].levels) for name, _ in one) for one in sample]
+    hits = [
+        weight if space.feasible_architecture(one) else 0
+        for weight, one in zip(weights, sample, strict=True)
+    ]
+    total, hit = sum(weights), sum(hits)
     if not hit:
-        return SpaceSize(0, counted[1] if counted else weight // _DRAWS, exact=False)
+        return SpaceSize(0, counted[1] if counted else total // _DRAWS, exact=False)
     if counted is None:
         error = math.sqrt(sum((h / hit - 1 / _DRAWS) ** 2 for h in hits))
-        return SpaceSize(hit // _DRAWS, weight // _DRAWS, exact=False, error=error)
-    share = hit / weight
-    effective = weight**2 / sum(w**2 for w in weights)
+        return SpaceSize(hit // _DRAWS, total // _DRAWS, exact=False, error=error)
+    share = hit / total
+    effective = total**2 / sum(w**2 for w in weights)
     cautious = (share * effective + 1) / (effective + 2)
     error = math.sqrt((1 - cautious) / (cautious * effective))
-    return SpaceSize(counted[0] * hit // weight, counted[1], exact=False, error=error)
+    return SpaceSize(counted[0] * hit // total, counted[1], exact=False, error=error)
 
 
-def _buildable(space: FeasibleSet, rng: random.Random) -> list[Assignment]:
-    """Random ways of choosing that can be built, fewer of them where these are hard to find."""
-    found: list[Assignment] = []
+def _sample_buildable(space: FeasibleSet, rng: random.Random) -> list[Assignment]:
+    """Return random buildable combinations, fewer of them if these are hard to find."""
+    buildable: list[Assignment] = []
     failures = 0
-    while len(found) < _DRAWS and failures < _FAILURES:
+    while len(buildable) < _DRAWS and failures < _MAX_FAILURES:
         chosen = repair(space.choice_tree, sample_assignment(space.choice_tree, rng), rng)
         if chosen is None:
             failures += 1
         else:
-            found.append(chosen)
-    return found
+            buildable.append(chosen)
+    return buildable

@@ -1,4 +1,4 @@
-"""Spaces: sets of architectures, given by a base, axes, conditions and constraints."""
+"""Search spaces: sets of architectures given by a base, axes, conditions and constraints."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -25,40 +25,37 @@ if TYPE_CHECKING:
     from partialnas.space.search_space.sampling import Rng
 
 INACTIVE = -1.0
-"""What an encoding has in the place of a choice that is not active."""
+"""Code of an inactive choice."""
 
-_WAYS = 32
+_MAX_VARIATIONS = 32
 
 
 class OptunaTrial(Protocol):
-    """What `suggest` needs of an Optuna trial."""
+    """The part of an Optuna trial that `Space.suggest` uses."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
-        """One of the choices."""
+        """Return one of the choices."""
 
 
 class Space(FeasibleSet):
-    """A set of architectures: those that the choices on its axes build, within its constraints.
+    """The architectures that the choices of a space build and its constraints allow.
 
-    A *choice* is one dimension (an axis at one scope, such as `ratio@stage2`); a *point* names
-    what is chosen, for the active choices only. Every point builds one network; several points
-    may build the same one.
+    A *choice* is one dimension: an axis at one scope, such as `ratio@stage2`. A *point* gives the
+    label of each active choice. Every point builds one network; several points may build the same
+    network.
 
     Args:
-        base: the plan whose settings hold where no axis says otherwise.
+        base: plan with the settings that no axis varies.
         spec: axes and constraints.
         input_spec: shape of the images and number of classes, on which costs depend.
 
-    Attributes:
-        constrained: whether more is asked of a network than that each of its blocks can be built.
-
     Raises:
-        UserError: with every mistake and its path.
+        UserError: The space is invalid; lists every error with its path.
     """
 
     def __init__(self, base: Plan, spec: SpaceSpec, input_spec: InputSpec) -> None:
-        if faults := space_errors(base, spec, input_spec):
-            raise UserError("not a space:\n  " + "\n  ".join(faults))
+        if errors := space_errors(base, spec, input_spec):
+            raise UserError("not a valid space:\n  " + "\n  ".join(errors))
         axes = [axis.to_axis(name) for name, axis in spec.axes.items()]
         self.base = base
         self.spec = spec
@@ -66,37 +63,37 @@ class Space(FeasibleSet):
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], input_spec: InputSpec) -> "Space":
-        """Return the space that plain data with the keys `base` and `space` describe.
+        """Read a space from plain data with the keys `base` and `space`.
 
         Raises:
-            UserError: with every mistake and its path.
+            UserError: The space is invalid; lists every error with its path.
         """
-        both = validate_as(_Document, data, "not a space")
-        return cls(both.base, both.space, input_spec)
+        document = validate_as(_Document, data, "not a valid space")
+        return cls(document.base, document.space, input_spec)
 
     def architecture(self, point: Mapping[str, Label]) -> Architecture:
-        """The architecture that a point builds.
+        """Return the architecture of a point.
 
         Raises:
-            UserError: not a point of this space's choices, or a block that cannot be built.
+            UserError: Not a point of this space, or a block cannot be built.
         """
         return self.decoder.architecture(self._chosen(point))
 
     def point(self, settings: Mapping[str, Any]) -> Point:
-        """The point of these settings: by choice, or by axis for all of its choices.
+        """Return the point with these settings, given by choice, or by axis for all its choices.
 
-        A setting is a label or a value. What is not set is the base's; what is not active is
-        left out. Whether the point is in the space is for `contains` to say.
+        A setting is a label or a value. Other choices have the base's value; inactive choices are
+        left out. The point may violate the constraints; see `contains`.
 
         Raises:
-            UserError: an unknown choice or level, or the base's value is none of the levels.
+            UserError: Unknown choice or level, or the base's value is not among the levels.
         """
         return _point(self._chosen(settings, from_base=True))
 
     def _chosen(self, settings: Mapping[str, Any], *, from_base: bool = False) -> Assignment:
-        known = self.decoder.axes.keys() | {choice.name for choice in self.choices}
-        if unknown := [name for name in settings if name not in known]:
-            raise UserError(f"the space has no choice {', '.join(unknown)}")
+        names = self.decoder.axes.keys() | {choice.name for choice in self.choices}
+        if unknown := [name for name in settings if name not in names]:
+            raise UserError(f"the space has no choice named {', '.join(unknown)}")
 
         def pick(choice: Choice, _: Assignment) -> Level:
             for name in (choice.name, choice.axis.name):
@@ -104,75 +101,77 @@ class Space(FeasibleSet):
                     return _level(choice, settings[name])
             level = self.decoder.base_level(*choice) if from_base else None
             if level is None:
-                raise UserError(f"{choice.name}: missing, expected one of {_known(choice)}")
+                raise UserError(f"{choice.name}: missing, expected one of {_labels(choice)}")
             return level
 
         return self.choice_tree.walk(pick)
 
     def sample(self, rng: "Rng") -> Point:
-        """A random point, each level of each choice equally likely as far as the space allows.
+        """Return a random point, with uniformly drawn levels as far as the space allows.
 
-        Blocks that cannot be built are drawn again. Where the constraints admit few networks, a
-        point is drawn at random and then moved towards them.
+        Blocks that cannot be built are drawn again. If the constraints allow few networks, a random
+        point is moved towards them.
 
         Raises:
-            UserError: nothing satisfies the constraints; tells the nearest value reached.
+            UserError: No point satisfies the constraints; the message gives the nearest cost.
         """
         return _point(sample_feasible(self, rng))
 
     def infeasibility_reason(self, point: Mapping[str, Label]) -> str | None:
-        """Why a point is not in the space; None if it is."""
+        """Return why a point is not in the space, or None if it is."""
         try:
             chosen = self._chosen(point)
-            spent = self.cost(self.decoder.architecture(chosen))
+            total = self.cost(self.decoder.architecture(chosen))
         except UserError as error:
             return str(error)
         if extra := [name for name in point if name not in _point(chosen)]:
-            return f"not active: {', '.join(extra)}"
-        return "; ".join(self.constraints.violations(spent)) or None
+            return f"inactive choices: {', '.join(extra)}"
+        return "; ".join(self.constraints.violations(total)) or None
 
     def contains(self, item: Architecture | Mapping[str, Label]) -> bool:
-        """Whether an architecture can be built by a point of the space, or a point is in it."""
+        """Return whether an architecture or a point is in the space."""
         if isinstance(item, Architecture):
             return self.locate(item) is not None
         return self.infeasibility_reason(item) is None
 
     def locate(self, architecture: Architecture) -> Point | None:
-        """A point that builds exactly this network; None if the space does not hold it."""
+        """Return a point that builds exactly this network, or None if there is none."""
         chosen = locate(self.decoder, architecture)
         if chosen is None or not self.satisfies(architecture):
             return None
         return _point(self.choice_tree.walk(lambda choice, _: chosen[choice.key]))
 
     def with_choice(self, point: Mapping[str, Label], choice: str, label: Label) -> Point | None:
-        """The point with one choice made differently; None if that leaves the space.
+        """Return the point with one choice changed, or None if that leaves the space.
 
-        Choices that become active by it take the level of the block before, or else the base's,
-        or else the first, as long as that leads to a point of the space.
+        Choices that become active take the level of the previous block, the base's level or the
+        first level, in this order of preference, if that gives a point of the space.
 
         Raises:
-            UserError: the choice is not active, or has no such level.
+            UserError: The choice is inactive, or has no such level.
         """
         chosen = self._chosen(point)
         changed = next((c for c in self.choices if c.name == choice and c.key in chosen), None)
         if changed is None:
-            raise UserError(f"the point has no choice {choice}, or it is not active")
-        near = self._changed(chosen, changed, _level(changed, label))
-        return None if near is None else _point(near[0])
+            raise UserError(f"the point has no active choice named {choice}")
+        variation = self._vary(chosen, changed, _level(changed, label))
+        return None if variation is None else _point(variation[0])
 
-    def _changed(
+    def _vary(
         self, chosen: Assignment, choice: Choice, level: Level
     ) -> tuple[Assignment, Architecture] | None:
-        for near in islice(self.choice_tree.variations(chosen, choice, level), _WAYS):
-            architecture = self.feasible_architecture(near)
+        for variation in islice(
+            self.choice_tree.variations(chosen, choice, level), _MAX_VARIATIONS
+        ):
+            architecture = self.feasible_architecture(variation)
             if architecture is not None:
-                return near, architecture
+                return variation, architecture
         return None
 
     def neighbors(self, point: Mapping[str, Label], rng: "Rng | None" = None) -> Iterator[Point]:
-        """The points of the space that are one change away, each another network, as asked for.
+        """Yield the points one change away that build different networks.
 
-        In the order of the choices, or in random order where a generator is given.
+        In the order of the choices, or in random order if a generator is given.
         """
         chosen = self._chosen(point)
         seen = {self.decoder.architecture(chosen).digest}
@@ -180,10 +179,10 @@ class Space(FeasibleSet):
         if rng is not None:
             rng.shuffle(alternatives)
         for choice, level in alternatives:
-            near = self._changed(chosen, choice, level)
-            if near is not None and near[1].digest not in seen:
-                seen.add(near[1].digest)
-                yield _point(near[0])
+            variation = self._vary(chosen, choice, level)
+            if variation is not None and variation[1].digest not in seen:
+                seen.add(variation[1].digest)
+                yield _point(variation[0])
 
     def _alternatives(self, chosen: Assignment) -> Iterator[tuple[Choice, Level]]:
         for choice in self.choices:
@@ -193,14 +192,14 @@ class Space(FeasibleSet):
                     yield choice, level
 
     def size(self) -> SpaceSize:
-        """How many points the space has, and how many distinct networks where these are few."""
+        """Return the number of points, and of distinct networks if these are few."""
         return space_size(self)
 
     def enumerate(self, limit: int = 10_000) -> tuple[Point, ...]:
-        """One point for each distinct network of the space.
+        """Return one point for each distinct network of the space.
 
         Raises:
-            UserError: more than `limit` combinations would have to be tried.
+            UserError: The space has more than `limit` combinations.
         """
         counted = count_points(self.decoder, 10 * limit)
         if counted is None or counted[1] > limit:
@@ -213,13 +212,15 @@ class Space(FeasibleSet):
         return tuple(points.values())
 
     def encode(self, point: Mapping[str, Label]) -> tuple[float, ...]:
-        """Per choice the position of its level, counted from 0; -1 where it is not active."""
+        """Return the index of each choice's level, counted from 0; -1 for inactive choices."""
         chosen = self._chosen(point)
         levels = [(choice.axis.levels, chosen.get(choice.key)) for choice in self.choices]
-        return tuple(INACTIVE if one is None else float(of.index(one)) for of, one in levels)
+        return tuple(
+            INACTIVE if level is None else float(options.index(level)) for options, level in levels
+        )
 
     def decode(self, code: Sequence[float]) -> Point:
-        """The point whose encoding is nearest to `code`, level by level."""
+        """Return the point with the encoding nearest to `code`, level by level."""
         positions = dict(zip((choice.key for choice in self.choices), code, strict=True))
 
         def pick(choice: Choice, _: Assignment) -> Level:
@@ -229,9 +230,9 @@ class Space(FeasibleSet):
         return _point(self.choice_tree.walk(pick))
 
     def suggest(self, trial: OptunaTrial) -> Point:
-        """The point that an Optuna trial suggests, asked for its active choices only.
+        """Return the point that an Optuna trial suggests; only active choices are suggested.
 
-        It may be one that cannot be built or violates the constraints: see `refusal`.
+        The point may be infeasible; see `infeasibility_reason`.
         """
         return _point(
             self.choice_tree.walk(
@@ -242,10 +243,10 @@ class Space(FeasibleSet):
         )
 
     def optuna_params(self, item: Architecture | Mapping[str, Label]) -> dict[str, Label]:
-        """The parameters with which Optuna's `enqueue_trial` proposes an architecture or point.
+        """Return the parameters for Optuna's `enqueue_trial` of an architecture or point.
 
         Raises:
-            UserError: the space does not hold it.
+            UserError: The architecture is not in the space.
         """
         point = self.locate(item) if isinstance(item, Architecture) else item
         if point is None:
@@ -265,9 +266,9 @@ def _point(chosen: Assignment) -> Point:
 def _level(choice: Choice, raw: object) -> Level:
     level = choice.axis.find_level(raw)
     if level is None:
-        raise UserError(f"{choice.name}: expected one of {_known(choice)}, got {raw!r}")
+        raise UserError(f"{choice.name}: expected one of {_labels(choice)}, got {raw!r}")
     return level
 
 
-def _known(choice: Choice) -> str:
+def _labels(choice: Choice) -> str:
     return ", ".join(map(str, choice.labels))

@@ -1,4 +1,4 @@
-"""Axes and constraints as a study writes them: what is accepted, how it is kept, what is told."""
+"""Specifications of axes and constraints: parsing, canonical form, error messages."""
 
 import json
 from fractions import Fraction
@@ -26,7 +26,7 @@ def labels(text: str) -> dict[str, tuple[Any, ...]]:
     return {name: axis.to_axis(name).labels for name, axis in spec(text).axes.items()}
 
 
-def told(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         spec(text)
     return validation_messages(caught.value, "space")
@@ -48,7 +48,7 @@ axes:
 """
 
 
-def test_levels_are_called_by_their_value_or_name() -> None:
+def test_labels() -> None:
     assert labels(EVERY_FORM) == {
         "width": (8, 12, "8-16-32-65"),
         "depths": ("1-1-2-1", "1-2-4-2"),
@@ -66,7 +66,7 @@ def test_levels_are_called_by_their_value_or_name() -> None:
     assert labels(placements)["attention"] == ("none", "channel: stages 1-3, self: stage 4", "self")
 
 
-def test_a_specification_is_json_and_back() -> None:
+def test_specifications_round_trip() -> None:
     whole = spec(EVERY_FORM + "constraints: {macs: {min: 1M, max: 20e6}, params: {max: 1.5G}}")
     assert SpaceSpec.model_validate_json(whole.model_dump_json()) == whole
     assert SpaceSpec.model_validate(whole.model_dump()) == whole
@@ -77,7 +77,7 @@ def test_a_specification_is_json_and_back() -> None:
     }
 
 
-def test_one_meaning_has_one_specification() -> None:
+def test_equivalent_specifications_are_equal() -> None:
     one = spec("axes: {ratio: [1/4, 1/2], attention: [channel], width: [8], pat_sp: [stage 1]}")
     other = spec(
         "axes: {ratio: {values: [0.25, 2/4], per: network}, attention: [{channel: stages 1-4}],"
@@ -89,25 +89,25 @@ def test_one_meaning_has_one_specification() -> None:
 
 
 @given(st.lists(st.sampled_from(["none", "channel", "spatial", "self"]), min_size=4, max_size=4))
-def test_a_placement_is_written_as_it_is_read(placed: list[str]) -> None:
+def test_placements_round_trip(placed: list[str]) -> None:
     value = parse_value("attention", "network", placed)
     assert parse_value("attention", "network", dump_value("attention", value)) == tuple(placed)
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4))
-def test_switches_are_written_as_they_are_read(placed: list[bool]) -> None:
+def test_switches_round_trip(placed: list[bool]) -> None:
     value = parse_value("pat_sp", "network", placed)
     assert parse_value("pat_sp", "network", dump_value("pat_sp", value)) == tuple(placed)
 
 
 @given(st.fractions(min_value=0.001, max_value=9))
-def test_fractions_are_written_as_they_are_read(ratio: Fraction) -> None:
+def test_fractions_round_trip(ratio: Fraction) -> None:
     assert parse_value("mlp_ratio", "block", dump_value("mlp_ratio", ratio)) == ratio
     assert isinstance(default_label("mlp_ratio", ratio), int) == (ratio.denominator == 1)
 
 
-def test_every_mistake_is_told_with_its_path() -> None:
-    lines = told("""
+def test_all_errors_are_reported_with_their_paths() -> None:
+    lines = messages("""
         axes:
           widht: [8]
           depths: [[1, 2]]
@@ -125,7 +125,7 @@ def test_every_mistake_is_told_with_its_path() -> None:
         extra: 1
     """)
     expected = [
-        "space.axes.widht: there is no axis of this name; did you mean width?",
+        "space.axes.widht: unknown axis; did you mean width?",
         "space.axes.depths[0]: expected 4 whole numbers",
         "space.axes.width.value: unknown key",
         "space.axes.width.per: expected network or stage, got 'block'",
@@ -134,10 +134,10 @@ def test_every_mistake_is_told_with_its_path() -> None:
         "space.axes.operation_3: expected at least one value, as a list or by name, got 5",
         "space.axes.ratio.values[0]: expected a share between 0 and 1",
         "space.axes.ratio.values[1]: expected a fraction such as 1/4",
-        "space.axes.ratio.values[3]: the same as 1/4",
+        "space.axes.ratio.values[3]: duplicate of 1/4",
         "space.axes.attention.channel: expected one of none, channel, spatial, self, got 'chanel'",
-        "space.axes.attention.False: expected a name",
-        "space.axes.activation.values.per: a level cannot be called per",
+        "space.axes.attention.False: expected a string as name",
+        "space.axes.activation.values.per: a level must not be named per",
         "space.axes.stem_stride[0]: expected one of 1, 2, 4, got 3",
         "space.axes.stem_stride[1]: expected one of 1, 2, 4, got True",
         "space.axes.heads.values[1]: expected a whole number from 1, got 1.5",
@@ -155,33 +155,33 @@ def test_every_mistake_is_told_with_its_path() -> None:
 @pytest.mark.parametrize(
     ("axes", "line"),
     [
-        ("{depth: [1], depths: [[1, 1, 1, 1]]}", "depth: sets what depths sets too"),
-        ("{operations: [[conv]], operation_1: [pool]}", "operation_1: sets what operations sets"),
-        ("{ratio: [[1/4, 1/4]], ratio_2: [1/8]}", "ratio_2: sets what ratio sets too"),
+        ("{depth: [1], depths: [[1, 1, 1, 1]]}", "depth: conflicts with depths"),
+        ("{operations: [[conv]], operation_1: [pool]}", "operation_1: conflicts with operations"),
+        ("{ratio: [[1/4, 1/4]], ratio_2: [1/8]}", "ratio_2: conflicts with ratio"),
         ("{heads: {values: [1], when: {parts: [2]}}}", "heads.when.parts: expected the name of an"),
         ("{heads: {values: [1], when: {heads: [1]}}}", "heads.when.heads: expected the name of an"),
-        ("{heads: {values: [1], when: 3}}", "heads.when: expected levels of axes by name, got 3"),
+        ("{heads: {values: [1], when: 3}}", "heads.when: expected axes with levels, such as"),
         (
             "{parts: [2, 3], heads: {values: [1], when: {parts: [3, 4]}}}",
             "heads.when.parts: expected levels among 2, 3; got 4",
         ),
         (
             "{parts: {values: [2, 3], per: stage}, heads: {values: [1], when: {parts: [3]}}}",
-            "heads.when.parts: is per stage; a condition of this axis is per network",
+            "heads.when.parts: varies per stage; a condition of this axis must vary per network",
         ),
         (
             "{parts: {values: [2, 3], when: {attention: none}}, attention: [none, self]}",
-            ": conditions go round in a circle: parts, attention depend on each other",
+            ": circular conditions: parts, attention depend on each other",
         ),
         ("[width]", ": expected axes by name, such as width: [8, 16], got ['width']"),
     ],
 )
-def test_axes_that_contradict_each_other_are_refused(axes: str, line: str) -> None:
-    (only,) = told(f"axes: {axes}")
+def test_conflicting_axes_are_rejected(axes: str, line: str) -> None:
+    (only,) = messages(f"axes: {axes}")
     assert only.removeprefix("space.axes").removeprefix(".").startswith(line)
 
 
-def test_each_axis_admits_its_granularities() -> None:
+def test_granularities() -> None:
     for name in AXES:
         for per in granularities(name):
             assert per in ("network", "stage", "block")
@@ -193,21 +193,21 @@ def test_each_axis_admits_its_granularities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("written", "value"),
     [("20M", 20_000_000), ("1.5G", 1_500_000_000), ("300k", 300_000), ("20e6", 20_000_000),
      (20_000_000, 20_000_000), (2.0e7, 20_000_000), ("7", 7)],
 )  # fmt: skip
-def test_quantities(written: object, meant: int) -> None:
-    assert parse_count(written) == meant
+def test_counts(written: object, value: int) -> None:
+    assert parse_count(written) == value
 
 
 @pytest.mark.parametrize("written", [1.5, "20 m", "1.2345k", True, None, "-3", "M", [1], 0, -1])
-def test_what_is_no_quantity_is_refused(written: object) -> None:
+def test_invalid_counts_are_rejected(written: object) -> None:
     with pytest.raises(ValidationError):
         Bounds(max=written)
 
 
-def test_constraints_tell_how_far_a_cost_is_off() -> None:
+def test_violations_of_constraints() -> None:
     bounds = Constraints(macs=Bounds(min=100, max=200), params=Bounds(max=50))
     assert bounds.distances(Cost(params=75, macs=150)) == (0.5, -0.5, -0.25)
     assert bounds.total_violation(Cost(params=75, macs=150)) == 0.5
@@ -218,7 +218,7 @@ def test_constraints_tell_how_far_a_cost_is_off() -> None:
     assert format_count(21_300_000) == "21.3M"
 
 
-def test_a_base_is_a_preset_with_settings_replaced() -> None:
+def test_a_base_is_a_preset_with_changed_settings() -> None:
     adapter = TypeAdapter(Base)
     base = adapter.validate_python({"preset": "partialnet_t0", "stem_stride": 2, "width": 16})
     original = preset_plan("partialnet_t0")
@@ -234,6 +234,6 @@ def test_a_base_is_a_preset_with_settings_replaced() -> None:
         assert validation_messages(caught.value, "base")[0].startswith(line)
 
 
-def test_an_axis_can_be_made_in_python() -> None:
+def test_axes_from_python() -> None:
     one = SpaceSpec(axes={"ratio": AxisSpec(values=(0.25, "1/2"), per="stage"), "width": [8]})
     assert one == spec("axes: {ratio: {values: [1/4, 1/2], per: stage}, width: [8]}")

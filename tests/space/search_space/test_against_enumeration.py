@@ -1,7 +1,7 @@
-"""Small random spaces against an enumeration that shares no code with them.
+"""Small random spaces compared with an enumeration that shares no code with them.
 
-The enumeration goes through the plain product of all levels at all scopes, decides by its own few
-lines what is active, and builds each network through the settings of its blocks.
+The enumeration takes the plain product of all levels at all scopes, determines in a few own lines
+what is active, and builds each network through the settings of its blocks.
 """
 
 from collections.abc import Iterator
@@ -81,13 +81,13 @@ class Enumeration:
 
     def canonical(self) -> dict[frozenset[Any], Architecture | None]:
         """By what is chosen where that is active: the network, or None if it cannot be built."""
-        found: dict[frozenset[Any], Architecture | None] = {}
+        enumerated: dict[frozenset[Any], Architecture | None] = {}
         for way in self.ways():
             reading = Reading(self, way)
             active = frozenset((key, way[key]) for key in self.keys if reading.active(*key))
-            if active not in found:
-                found[active] = reading.architecture()
-        return found
+            if active not in enumerated:
+                enumerated[active] = reading.architecture()
+        return enumerated
 
 
 class Reading:
@@ -98,7 +98,7 @@ class Reading:
         self.active = cache(self.active)  # type: ignore[method-assign]
 
     def chosen(self, name: str, scope: tuple[int, ...]) -> Any:
-        """The value chosen for an axis at a scope, in a list of one; nothing if not active."""
+        """Return the value chosen for an axis at a scope as a list of one, empty if inactive."""
         if name not in self.axes:
             return []
         scope = scope[: RANKS[self.axes[name]["per"]]]
@@ -205,19 +205,23 @@ def named(space: Space, active: frozenset[Any]) -> dict[str, Any]:
     return point
 
 
-def check_sets(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
-    built = {active: one for active, one in found.items() if one is not None}
+def check_sets(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
+    built = {active: one for active, one in enumerated.items() if one is not None}
     digests = {one.digest for one in built.values()}
-    assert count_points(space.decoder, 10**6) == (len(built), len(found))
+    assert count_points(space.decoder, 10**6) == (len(built), len(enumerated))
     size = space.size()
-    assert (size.points, size.combinations, size.networks) == (len(built), len(found), len(digests))
+    assert (size.points, size.combinations, size.networks) == (
+        len(built),
+        len(enumerated),
+        len(digests),
+    )
     listed = [space.architecture(point).digest for point in space.enumerate()]
     assert len(listed) == len(set(listed))
     assert set(listed) == digests
 
 
-def check_points(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
-    for active, architecture in islice(found.items(), 40):
+def check_points(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
+    for active, architecture in islice(enumerated.items(), 40):
         point = named(space, active)
         assert space.contains(point) == (architecture is not None)
         assert dict(space.decode(space.encode(point))) == point
@@ -228,9 +232,9 @@ def check_points(space: Space, found: dict[frozenset[Any], Architecture | None])
             assert space.architecture(located).digest == architecture.digest
 
 
-def check_strangers(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
+def check_strangers(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
     """Networks that differ in one setting are in the space just where they are enumerated."""
-    built = [one for one in found.values() if one is not None]
+    built = [one for one in enumerated.values() if one is not None]
     digests = {one.digest for one in built}
     for architecture in built[:3]:
         for changed in variations(architecture):
@@ -255,8 +259,8 @@ def variations(architecture: Architecture) -> Iterator[Architecture]:
                 yield Architecture(**network, activation=architecture.activation, stages=stages)
 
 
-def check_neighbours(space: Space, found: dict[frozenset[Any], Architecture | None]) -> None:
-    built = {active: one for active, one in found.items() if one is not None}
+def check_neighbors(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
+    built = {active: one for active, one in enumerated.items() if one is not None}
     by_name = {frozenset(named(space, active).items()): one for active, one in built.items()}
     for active, architecture in islice(built.items(), 3):
         origin = dict(active)
@@ -288,10 +292,10 @@ def one_change(built: dict[Any, Any], origin: dict[Any, int], key: Any, level: i
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(small_spaces())
-def test_a_space_is_what_its_enumeration_says(case: tuple[Space, Enumeration]) -> None:
+def test_spaces_match_their_enumeration(case: tuple[Space, Enumeration]) -> None:
     space, enumeration = case
-    found = enumeration.canonical()
-    check_sets(space, found)
-    check_points(space, found)
-    check_strangers(space, found)
-    check_neighbours(space, found)
+    enumerated = enumeration.canonical()
+    check_sets(space, enumerated)
+    check_points(space, enumerated)
+    check_strangers(space, enumerated)
+    check_neighbors(space, enumerated)

@@ -1,4 +1,4 @@
-"""Whatever a random space yields builds, runs forward and backward, and keeps the constraints."""
+"""Samples of random spaces: they build, train and satisfy the constraints."""
 
 import random
 from typing import Any
@@ -55,7 +55,7 @@ def spaces(draw: st.DrawFn) -> Space:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spaces(), st.integers(0, 2**32))
-def test_every_sample_builds_and_learns(free: Space, seed: int) -> None:
+def test_samples_build_and_train(free: Space, seed: int) -> None:
     rng = random.Random(seed)
     try:
         macs = sorted(free.cost(free.architecture(free.sample(rng))).macs for _ in range(5))

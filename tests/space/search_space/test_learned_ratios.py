@@ -1,4 +1,4 @@
-"""Spaces with learned ratios: all that spaces do, at every granularity."""
+"""Spaces with learned ratios, at every granularity."""
 
 import random
 from typing import Any
@@ -42,15 +42,15 @@ def spaces(draw: st.DrawFn) -> Space:
 
 @settings(max_examples=25, deadline=None)
 @given(spaces(), st.integers(0, 2**32))
-def test_points_go_there_and_back(space: Space, seed: int) -> None:
+def test_points_round_trip(space: Space, seed: int) -> None:
     rng = random.Random(seed)
     point = space.sample(rng)
     architecture = space.architecture(point)
     assert space.contains(point)
     assert Architecture.from_json(architecture.to_json()).digest == architecture.digest
-    found = space.locate(architecture)
-    assert found is not None
-    assert space.architecture(found).digest == architecture.digest
+    located = space.locate(architecture)
+    assert located is not None
+    assert space.architecture(located).digest == architecture.digest
     assert space.decode(space.encode(point)) == point
     fixed = optuna.trial.FixedTrial(space.optuna_params(architecture))
     assert space.architecture(space.suggest(fixed)).digest == architecture.digest
@@ -63,7 +63,7 @@ def test_points_go_there_and_back(space: Space, seed: int) -> None:
     assert bool(learns) == (architecture.learned is not None)
 
 
-def test_every_network_of_a_small_space_is_found() -> None:
+def test_all_networks_of_a_small_space_are_enumerated() -> None:
     space = space_of({"ratio": {"values": ["1/4", LEARNED], "per": "stage"}})
     points = space.enumerate()
     assert len(points) == 16
@@ -72,18 +72,20 @@ def test_every_network_of_a_small_space_is_found() -> None:
     assert sum(terms is not None for terms in learned) == 15
 
 
-def test_a_learned_ratio_starts_from_the_bases() -> None:
+def test_a_learned_ratio_starts_from_the_ratio_of_the_base() -> None:
     space = space_of({"ratio": ["1/2", {"learned": {"grain": 2}}]}, ratio="1/2")
     architecture = space.architecture({"ratio": "learned (grain 2)"})
     assert architecture.learned is not None
     assert [block.parts[0].channels for (block, *_) in architecture.realized] == [4, 8, 16, 32]
 
 
-def test_networks_whose_budget_is_out_of_reach_are_not_in_the_space() -> None:
+def test_networks_with_an_unreachable_budget_are_infeasible() -> None:
     # at width 8 the grain leaves no less than 8.4 % of the dense cost
     space = space_of({"ratio": ["1/4", {"learned": {"budget": "1/20"}}], "width": [8, 32]})
     small, large = ({"ratio": "learned (budget 1/20)", "width": width} for width in (8, 32))
-    assert "budget 1/20 of the learned ratios is out of reach" in str(space.infeasibility_reason(small))
+    assert "budget 1/20 of the learned ratios is out of reach" in str(
+        space.infeasibility_reason(small)
+    )
     assert space.infeasibility_reason(large) is None
     assert not space.contains(small)
     assert space.locate(space.architecture(small)) is None
@@ -97,7 +99,7 @@ def test_networks_whose_budget_is_out_of_reach_are_not_in_the_space() -> None:
         space.cost(space.architecture(small))
 
 
-def test_budgets_that_disagree_are_not_in_the_space() -> None:
+def test_networks_with_different_budgets_are_infeasible() -> None:
     space = space_of(
         {
             "ratio": ["1/4", LEARNED],

@@ -1,4 +1,4 @@
-"""Sizes against closed forms and against enumeration; enumeration against its limit."""
+"""Sizes compared with closed forms and enumeration, and the limit of enumeration."""
 
 import random
 
@@ -33,12 +33,12 @@ def test_independent_choices_multiply() -> None:
     assert "distinct networks" in str(large.size())
 
 
-def test_depths_decide_how_many_choices_there_are() -> None:
+def test_depths_determine_the_number_of_choices() -> None:
     deep = space({"depth": per_stage(1, 2, 3), "mlp_ratio": per_block(1, 2)})
     assert deep.size().points == (2 + 4 + 8) ** 4
 
 
-def test_a_ratio_exists_only_where_its_part_does() -> None:
+def test_a_ratio_is_active_only_if_its_part_exists() -> None:
     split = space(
         {
             "parts": per_block(1, 2, 3),
@@ -49,20 +49,20 @@ def test_a_ratio_exists_only_where_its_part_does() -> None:
     assert split.size().points == (1 + 2 + 2 * 3) ** 13
 
 
-def test_a_coarse_choice_exists_where_any_block_uses_it() -> None:
+def test_a_coarse_choice_is_active_if_a_block_uses_it() -> None:
     heads = space({"attention": per_block("none", "self"), "heads": [1, 2, 4]})
     assert heads.size().points == 3 * (2**13 - 1) + 1
     ratio = space({"parts": per_stage(1, 2), "ratio": ["1/8", "1/4", "1/2"]})
     assert ratio.size().points == 3 * (2**4 - 1) + 1
 
 
-def test_what_cannot_be_built_is_not_counted() -> None:
+def test_invalid_combinations_are_not_counted() -> None:
     narrow = space({"ratio": per_block("1/16", "1/4")}, width=8, depths=(1, 2, 3, 4))
     # 1/16 of 8 channels is none; of 16 or more it is one at least
     assert narrow.size() == SpaceSize(points=2 ** (2 + 3 + 4), combinations=2**10)
 
 
-def test_conditions_count() -> None:
+def test_conditions_are_counted() -> None:
     conditional = space({
         "attention": ["none", "channel", "self"],
         "mlp_ratio": {"values": [1, 3], "per": "block", "when": {"attention": ["self"]}},
@@ -70,7 +70,7 @@ def test_conditions_count() -> None:
     assert conditional.size().points == 2 + 2**13
 
 
-def test_small_spaces_know_their_distinct_networks() -> None:
+def test_distinct_networks_of_small_spaces_are_counted() -> None:
     # without attention in it, the last stage's mixer does not depend on the placement
     placed = space(
         {"attention": ["none", "self"], "operations": [["conv", "identity"], ["conv", "attention"]]}
@@ -80,7 +80,7 @@ def test_small_spaces_know_their_distinct_networks() -> None:
     assert len(placed.enumerate()) == 2
 
 
-def test_an_estimate_says_so_and_is_near() -> None:
+def test_estimates_are_marked_and_close() -> None:
     axes, base = {"mlp_ratio": per_block(1, 2)}, {"width": 4, "depths": (2, 3, 3, 2)}
     free = space(axes, **base)
     costs = sorted(free.cost(free.architecture(point)).macs for point in free.enumerate())
@@ -105,7 +105,7 @@ def test_an_uncountable_space_is_estimated() -> None:
     assert abs(size.points / truth - 1) < 4 * max(size.error, 0.01)
 
 
-def test_enumeration_is_refused_beyond_its_limit() -> None:
+def test_enumeration_is_limited() -> None:
     large = space({"mlp_ratio": per_block(1, 2)})
     with pytest.raises(UserError, match=r"too large to enumerate \(limit 100\): 8,192 points"):
         large.enumerate(limit=100)
@@ -113,7 +113,7 @@ def test_enumeration_is_refused_beyond_its_limit() -> None:
     assert len(small.enumerate(limit=16)) == 16
 
 
-def test_constraints_hold_for_all_that_is_enumerated() -> None:
+def test_enumerated_points_satisfy_the_constraints() -> None:
     axes = {"mlp_ratio": per_stage(1, 2), "width": [4, 8]}
     free = space(axes, depths=(1, 1, 1, 1))
     rng = random.Random(0)

@@ -1,4 +1,4 @@
-"""Spaces: points, sampling, neighbours, encoding, what Optuna sees, mistakes."""
+"""Spaces: points, sampling, neighbors, encoding, Optuna, error messages."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def test_samples_are_in_the_space(paper: Space, points: list[Any]) -> None:
     assert len({paper.architecture(point).digest for point in points}) > 25
 
 
-def test_a_point_is_plain_data_and_back(paper: Space, points: list[Any]) -> None:
+def test_points_round_trip_through_plain_data(paper: Space, points: list[Any]) -> None:
     for point in points:
         stored = json.loads(json.dumps(dict(point)))
         assert paper.point(stored) == point
@@ -109,7 +109,7 @@ def test_equal_seeds_give_equal_samples(paper: Space, make: Any) -> None:
     assert paper.sample(rng) != paper.sample(rng)
 
 
-def test_levels_are_drawn_equally_often() -> None:
+def test_levels_are_drawn_uniformly() -> None:
     space = of_axes("{activation: [gelu, relu, silu], mlp_ratio: {values: [1, 2], per: stage}}")
     rng = random.Random(1)
     drawn = [space.sample(rng) for _ in range(600)]
@@ -118,7 +118,7 @@ def test_levels_are_drawn_equally_often() -> None:
     assert 240 < sum(point["mlp_ratio@stage3"] == 2 for point in drawn) < 360
 
 
-def test_blocks_that_rarely_can_be_built_do_not_stop_sampling() -> None:
+def test_blocks_that_are_rarely_valid_are_sampled() -> None:
     base = "{width: 8, depths: [4, 4, 4, 4], parts: 3}"
     space = of_axes("{ratio: {values: [1/4, 1/2, 3/4], per: block},"
                     " ratio_2: {values: [1/4, 1/2, 3/4], per: block}}", base)  # fmt: skip
@@ -128,7 +128,7 @@ def test_blocks_that_rarely_can_be_built_do_not_stop_sampling() -> None:
     assert all(space.contains(space.sample(rng)) for _ in range(5))
 
 
-def test_a_point_of_settings_takes_the_rest_from_the_base() -> None:
+def test_a_point_takes_missing_settings_from_the_base() -> None:
     space = of_axes(
         "{parts: {values: [1, 2, 3], per: stage}, ratio: {values: [1/4, 1/2], per: stage},"
         " attention: [none, {channel: stages 1-3}], activation: [gelu, relu]}"
@@ -152,7 +152,7 @@ def test_a_point_of_settings_takes_the_rest_from_the_base() -> None:
     assert mixers == ["conv"] * 4
 
 
-def test_conditions_decide_where_an_axis_is_active() -> None:
+def test_conditions() -> None:
     space = of_axes(
         "{attention: [none, self], heads: {values: [1, 2], when: {attention: self}},"
         " mlp_ratio: {values: [1, 3], per: block, when: {attention: [none]}}}"
@@ -166,7 +166,7 @@ def test_conditions_decide_where_an_axis_is_active() -> None:
     assert space.size().points == 2 + 2**5
 
 
-def test_neighbours_are_one_change_away(paper: Space, points: list[Any]) -> None:
+def test_neighbors_are_one_change_away(paper: Space, points: list[Any]) -> None:
     for point in points[:3]:
         near = list(paper.neighbors(point))
         digests = [paper.architecture(other).digest for other in near]
@@ -180,7 +180,7 @@ def test_neighbours_are_one_change_away(paper: Space, points: list[Any]) -> None
         assert {paper.architecture(other).digest for other in shuffled} == set(digests)
 
 
-def test_a_new_block_is_like_the_one_before() -> None:
+def test_a_new_block_takes_the_levels_of_the_previous_one() -> None:
     axes = "{depth: {values: [1, 2], per: stage}, mlp_ratio: {values: [1, 2], per: block}}"
     space = of_axes(axes, "{width: 8, depths: [1, 1, 1, 1]}")
     point = space.point({"mlp_ratio": 1})
@@ -190,30 +190,38 @@ def test_a_new_block_is_like_the_one_before() -> None:
     assert space.with_choice(deeper, "depth@stage2", 1) == point
 
 
-def test_a_change_that_leaves_the_space_is_none() -> None:
+def test_an_infeasible_change_gives_none() -> None:
     space = of_axes("{ratio: [1/8, 1/4], parts: [2, 3], ratio_2: [1/2, 7/8]}")
     point = space.point({"ratio": "1/4", "parts": 3, "ratio_2": "1/2"})
     assert space.with_choice(point, "ratio_2", "7/8") is None
     with pytest.raises(UserError, match="ratio: expected one of 1/8, 1/4, got '1/3'"):
         space.with_choice(point, "ratio", "1/3")
-    with pytest.raises(UserError, match="no choice ratio@stage1, or it is not active"):
+    with pytest.raises(UserError, match="no active choice named ratio@stage1"):
         space.with_choice(point, "ratio@stage1", "1/4")
 
 
-def test_what_is_not_in_the_space_is_told_why(paper: Space, points: list[Any]) -> None:
+def test_infeasibility_reasons(paper: Space, points: list[Any]) -> None:
     point = dict(points[0])
     assert paper.infeasibility_reason(point) is None
-    assert paper.infeasibility_reason({**point, "widht": 8}) == "the space has no choice widht"
-    assert "width: expected one of 8, 12, 16, got 9" in str(paper.infeasibility_reason({**point, "width": 9}))
+    assert (
+        paper.infeasibility_reason({**point, "widht": 8}) == "the space has no choice named widht"
+    )
+    assert "width: expected one of 8, 12, 16, got 9" in str(
+        paper.infeasibility_reason({**point, "width": 9})
+    )
     no_depths = {name: label for name, label in point.items() if name != "depths"}
     assert "depths: missing" in str(paper.infeasibility_reason(no_depths))
     space = of_axes("{parts: [1, 2], ratio: [1/16, 1/4]}", rest=", constraints: {params: {max: 1}}")
-    assert "gets none of the 8 channels" in str(space.infeasibility_reason({"parts": 2, "ratio": "1/16"}))
-    assert "not active: ratio" in str(space.infeasibility_reason({"parts": 1, "ratio": "1/4"}))
+    assert "gets none of the 8 channels" in str(
+        space.infeasibility_reason({"parts": 2, "ratio": "1/16"})
+    )
+    assert "inactive choices: ratio" in str(
+        space.infeasibility_reason({"parts": 1, "ratio": "1/4"})
+    )
     assert "expected at most 1" in str(space.infeasibility_reason({"parts": 1}))
 
 
-def test_optuna_is_asked_for_active_choices_only(paper: Space) -> None:
+def test_optuna_suggests_active_choices_only(paper: Space) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask()
@@ -240,7 +248,7 @@ def test_optuna_tpe_learns_over_a_space() -> None:
     assert study.best_value < 1.5 * least
 
 
-def test_mistakes_of_base_and_space_are_told_together() -> None:
+def test_errors_of_base_and_space_are_reported_together() -> None:
     with pytest.raises(UserError) as caught:
         space_of("{base: {width: 0}, space: {axes: {width: [a]}, constraint: 1}}")
     text = str(caught.value)
@@ -258,7 +266,7 @@ def test_mistakes_of_base_and_space_are_told_together() -> None:
         in text
     )
     assert "the smallest valid input is 32x32" in text
-    assert "space.axes.ratio_3: needs ratio_2, as an axis or in the base's ratio" in text
+    assert "space.axes.ratio_3: requires ratio_2, as an axis or in base.ratio" in text
     with pytest.raises(UserError, match=r"base\.stem_stride: an input of 28x28"):
         space_of("{base: {width: 8}, space: {axes: {}}}")
 
@@ -271,19 +279,19 @@ def nearest_told(space: Space) -> str:
     return str(caught.value)
 
 
-def test_constraints_out_of_reach_are_told_with_the_nearest() -> None:
+def test_unsatisfiable_constraints_report_the_nearest_network() -> None:
     axes = "{width: [8, 12], mlp_ratio: {values: [1, 2], per: stage}}"
     free = of_axes(axes)
     costs = [free.cost(free.architecture(point)) for point in free.enumerate()]
     least, most = min(c.macs for c in costs), max(c.params for c in costs)
     text = nearest_told(of_axes(axes, rest=", constraints: {macs: {max: 1000}}"))
-    assert "no network of this space" in text
+    assert "no network of this space satisfies" in text
     assert f"the nearest has macs {least / 1e3:.4g}k, expected at most 1k" in text
     text = nearest_told(of_axes(axes, rest=", constraints: {params: {min: 1G}}"))
     assert f"the nearest has params {most / 1e3:.4g}k, expected at least 1G" in text
 
 
-def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
+def test_unsatisfiable_constraints_are_reported_in_large_spaces() -> None:
     axes = (
         "{mlp_ratio: {values: [1, 2, 3], per: block}, pat_sp: {values: [false, true], per: block}}"
     )
@@ -298,9 +306,7 @@ def test_constraints_out_of_reach_are_told_in_large_spaces_too() -> None:
 
 
 @given(st.integers(1, 10**12), st.integers(0, 10**6), st.integers(1, 10**6))
-def test_bounds_are_told_apart_from_each_other_and_from_what_was_reached(
-    low: int, more: int, beyond: int
-) -> None:
+def test_counts_in_messages_are_distinguishable(low: int, more: int, beyond: int) -> None:
     high, reached = low + more, low + more + beyond
     (line,) = Constraints.model_validate({"macs": {"min": low, "max": high}}).violations(
         Cost(macs=reached)
@@ -313,32 +319,34 @@ def test_bounds_are_told_apart_from_each_other_and_from_what_was_reached(
         assert value == pytest.approx(number, rel=1e-3)
 
 
-def test_a_change_that_steers_nothing_walks_through_no_choices(
+def test_only_axes_that_affect_activity_walk_the_tree(
     monkeypatch: pytest.MonkeyPatch, paper: Space
 ) -> None:
     point = paper.sample(random.Random(0))
     ratio = next(name for name in point if name.startswith("mlp_ratio"))
     parts = next(name for name in point if name.startswith("parts"))
     chosen = paper._chosen(point)
-    asked: list[str] = []
+    visited: list[str] = []
     active = ChoiceTree.is_active
 
     def noting(self: ChoiceTree, choice: Choice, so_far: Assignment) -> bool:
-        asked.append(choice.name)
+        visited.append(choice.name)
         return active(self, choice, so_far)
 
     monkeypatch.setattr(ChoiceTree, "is_active", noting)
     for name, walks in ((ratio, False), (parts, True)):
-        choice = next(each for each in paper.choices if each.name == name)
-        (level, *_) = [each for each in choice.axis.levels if each.label != point[name]]
+        choice = next(c for c in paper.choices if c.name == name)
+        (level, *_) = [other for other in choice.axis.levels if other.label != point[name]]
         near = next(paper.choice_tree.variations(chosen, choice, level))
         assert near[choice.key] == level
-        assert bool(asked) == walks
+        assert bool(visited) == walks
 
 
-def test_a_space_that_cannot_be_built_says_why() -> None:
+def test_a_space_without_valid_networks_is_an_error() -> None:
     space = of_axes("{parts: [7, 8], activation: [gelu, relu]}", "{width: 4}")
-    with pytest.raises(UserError, match=r"no network of this space can be built.*gets none of the 4"):
+    with pytest.raises(
+        UserError, match=r"no network of this space could be built.*gets none of the 4"
+    ):
         space.sample(random.Random(0))
 
 
@@ -351,7 +359,7 @@ def test_a_space_without_axes_is_its_base() -> None:
     assert list(space.neighbors(point)) == []
 
 
-def test_choosing_building_and_pricing_is_fast(paper: Space) -> None:
+def test_sampling_building_and_costing_is_fast(paper: Space) -> None:
     space = of_axes("{width: [8, 16], mlp_ratio: {values: [1, 2, 3], per: block},"
                     " parts: {values: [1, 2, 3], per: block}}",
                     "{preset: partialnet_t0, width: 16}")  # fmt: skip
@@ -362,7 +370,7 @@ def test_choosing_building_and_pricing_is_fast(paper: Space) -> None:
     assert math.isfinite(paper.size().error)
 
 
-def test_spaces_take_no_torch() -> None:
+def test_spaces_do_not_import_torch() -> None:
     code = (
         "import sys, partialnas.space.search_space.space, partialnas.space.search_space.advice;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'optuna', 'numpy', 'ray')))"

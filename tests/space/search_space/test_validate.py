@@ -1,4 +1,4 @@
-"""Remarks on spaces: what cannot matter, what can hardly be built, what is out of reach."""
+"""Warnings and errors of spaces."""
 
 import pytest
 import yaml
@@ -11,13 +11,13 @@ from partialnas.space.search_space.advice import space_warnings
 from partialnas.space.search_space.space import Space
 
 
-def remarks(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
+def warn(axes: str, resolution: int = 64, constraints: str = "{}", **base: object) -> list[str]:
     spec = SpaceSpec(axes=yaml.safe_load(axes), constraints=yaml.safe_load(constraints))
     plan = Plan(**{"width": 16, "depths": (1, 1, 2, 1), **base})
     return space_warnings(Space(plan, spec, InputSpec.square(resolution)))
 
 
-def test_a_sound_space_has_no_remarks() -> None:
+def test_a_good_space_has_no_warnings() -> None:
     axes = """{
         width: [8, 16],
         parts: {values: [1, 2], per: stage},
@@ -26,70 +26,70 @@ def test_a_sound_space_has_no_remarks() -> None:
         heads: [1, 2],
         pat_sp: [false, true],
     }"""
-    assert remarks(axes) == []
+    assert warn(axes) == []
 
 
-def test_an_axis_of_one_level_is_told() -> None:
-    (line,) = remarks("{width: [8]}")
-    assert line.startswith("space.axes.width: has one level only")
+def test_an_axis_with_one_level() -> None:
+    (line,) = warn("{width: [8]}")
+    assert line.startswith("space.axes.width: has only one level")
 
 
 @pytest.mark.parametrize(
     ("axes", "start", "reason"),
     [
-        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "has a block 3 parts"),
-        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "has a block 3 parts"),
+        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "does a block have 3 parts"),
+        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "does a block have 3 parts"),
         ("{heads: [1, 2]}", "space.axes.heads", "is there self-attention"),
         ("{attention: [none, channel], operations: [[conv, pool], [conv, identity]]}",
-         "space.axes.attention", "does a part take the block's attention"),
+         "space.axes.attention", "does a part use the block's attention"),
         ("{parts: [1, 3], width: [8, 16], mlp_ratio: {values: [1, 3], when: {ratio: [1/4]}},"
          " ratio: {values: [1/4, 1/8], when: {pat_sp: [true]}},"
          " pat_sp: {values: [true, stage 1], when: {activation: [relu]}},"
          " activation: {values: [relu, gelu], when: {width: [8]}},"
          " head_width: {values: [8, 9], when: {heads: [1]}}, heads: [1, 2]}",
-         "space.axes.head_width", "does its condition hold"),
+         "space.axes.head_width", "is its condition met"),
     ],
 )  # fmt: skip
-def test_an_axis_that_is_never_active_is_told(axes: str, start: str, reason: str) -> None:
-    lines = [line for line in remarks(axes) if line.startswith(start)]
+def test_an_axis_that_is_never_active(axes: str, start: str, reason: str) -> None:
+    lines = [line for line in warn(axes) if line.startswith(start)]
     assert len(lines) == 1
-    assert "cannot matter" in lines[0]
+    assert "has probably no effect" in lines[0]
     assert reason in lines[0]
 
 
-def test_an_axis_that_changes_no_network_is_told() -> None:
-    (line,) = remarks("{operations: [[conv, pool], [conv, pool, conv]], width: [8, 16]}")
-    assert line.startswith("space.axes.operations: cannot matter")
-    assert "gave another network" in line
+def test_an_axis_without_effect() -> None:
+    (line,) = warn("{operations: [[conv, pool], [conv, pool, conv]], width: [8, 16]}")
+    assert line.startswith("space.axes.operations: has probably no effect")
+    assert "gave a different network" in line
 
 
-def test_a_level_that_cannot_be_built_is_told() -> None:
-    (line,) = remarks("{ratio: [1/64, 1/4, 1/2]}", width=8)
-    assert line == "space.axes.ratio: 1/64 is in none of 200 random networks that can be built"
+def test_a_level_that_cannot_be_built() -> None:
+    (line,) = warn("{ratio: [1/64, 1/4, 1/2]}", width=8)
+    assert line == "space.axes.ratio: 1/64 occurs in none of 200 random networks that can be built"
 
 
-def test_self_attention_on_a_single_position_is_told() -> None:
+def test_self_attention_on_a_single_position() -> None:
     axes = "{attention: [none, {self: stage 4}], stem_stride: [2, 4]}"
-    (line,) = remarks(axes, resolution=32)
-    assert line.startswith("self-attention in stage 4 with stem stride 4 cannot matter")
+    (line,) = warn(axes, resolution=32)
+    assert line.startswith("self-attention in stage 4 with stem stride 4 has no effect")
     assert "1x1 map" in line
-    assert remarks(axes, resolution=64) == []
+    assert warn(axes, resolution=64) == []
 
 
-def test_a_large_share_that_cannot_be_built_is_told() -> None:
+def test_a_large_share_of_invalid_combinations() -> None:
     axes = """{
         ratio: {values: [1/4, 3/4], per: stage},
         ratio_2: {values: [1/8, 1/2, 5/8], per: stage},
     }"""
-    (line,) = remarks(axes, parts=3)
+    (line,) = warn(axes, parts=3)
     # 1/4 goes with all three, 3/4 with 1/8 only: four of six in each of four stages
     assert line.startswith(f"{1 - (4 / 6) ** 4:.0%} of the combinations cannot be built")
     assert "leave nothing" in line
 
 
-def test_constraints_out_of_reach_are_an_error() -> None:
+def test_unsatisfiable_constraints_are_an_error() -> None:
     with pytest.raises(UserError, match="constraints: no network of this space satisfies them"):
-        remarks("{width: [8, 16]}", constraints="{macs: {max: 10}}")
+        warn("{width: [8, 16]}", constraints="{macs: {max: 10}}")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_constraints_out_of_reach_are_an_error() -> None:
          {"ratio": {"learned": {}}}, "base.ratio: a constraint on macs"),
     ],
 )  # fmt: skip
-def test_a_macs_constraint_needs_a_budget(axes: str, base: dict[str, object], path: str) -> None:
+def test_a_macs_constraint_requires_a_budget(axes: str, base: dict[str, object], path: str) -> None:
     with pytest.raises(UserError) as error:
-        remarks(axes, constraints="{macs: {max: 20M}}", **base)
+        warn(axes, constraints="{macs: {max: 20M}}", **base)
     assert path in str(error.value)
     assert "{learned: {budget: 1/4}}" in str(error.value)
     Space(
@@ -117,25 +117,27 @@ def test_a_macs_constraint_needs_a_budget(axes: str, base: dict[str, object], pa
     )
 
 
-def test_a_learned_base_that_an_axis_replaces_needs_no_budget() -> None:
+def test_a_learned_base_ratio_replaced_by_an_axis_requires_no_budget() -> None:
     base = {"ratio": {"learned": {}}}
-    assert remarks("{ratio: [1/4, 1/2]}", constraints="{macs: {max: 20M}}", **base) == []
+    assert warn("{ratio: [1/4, 1/2]}", constraints="{macs: {max: 20M}}", **base) == []
 
 
 def test_one_axis_within_a_network_has_one_budget() -> None:
     values = "[1/4, {learned: {budget: 1/4}}, {learned: {budget: 1/2}}]"
-    with pytest.raises(UserError, match=r"space\.axes\.ratio: learned ratios .* the same method") as error:
-        remarks(f"{{ratio: {{values: {values}, per: stage}}}}")
-    assert "vary per network" in str(error.value)
-    assert remarks(f"{{ratio: {values}}}") == []
+    with pytest.raises(
+        UserError, match=r"space\.axes\.ratio: learned ratios .* the same method"
+    ) as error:
+        warn(f"{{ratio: {{values: {values}, per: stage}}}}")
+    assert "use per: network" in str(error.value)
+    assert warn(f"{{ratio: {values}}}") == []
 
 
-def test_an_unknown_key_under_learned_is_told_with_its_path() -> None:
+def test_an_unknown_key_under_learned_is_reported_with_its_path() -> None:
     axes = {"ratio": ["1/4", {"learned": {"budgets": "1/4"}}]}
     with pytest.raises(UserError, match=r"space\.axes\.ratio\[1\]: learned\.budgets: unknown key"):
         Space.from_data({"space": {"axes": axes}}, InputSpec.square(32))
 
 
-def test_a_budget_that_no_network_can_meet_is_an_error() -> None:
+def test_an_unreachable_budget_is_an_error() -> None:
     with pytest.raises(UserError, match=r"out of reach: expected a share from 0\.\d+ to below 1"):
-        remarks("{ratio: [{learned: {budget: 1/10000}}, {learned: {budget: 1/9999}}]}")
+        warn("{ratio: [{learned: {budget: 1/10000}}, {learned: {budget: 1/9999}}]}")
