@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.audit.sample import front_names, trial_rungs
-from partialnas.analysis.frames.columns import find_quantity, network_names
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
-from partialnas.analysis.frames.selection import default_axes
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats import rank_correlation as ranking
 from partialnas.analysis.stats.rank_intervals import SeedNoise, pooled_seed_noise, rank_intervals
 from partialnas.runs.config.design import StudyStage
@@ -20,8 +21,6 @@ from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import Fidelity, RecordedStudy, format_epochs
 from partialnas.space.errors import UserError
-
-Floats = ranking.Floats
 
 _TRUSTED = ("val_nll", "val_accuracy")
 _COSTS = {"macs": "MACs alone", "params": "parameters alone"}
@@ -48,13 +47,13 @@ class Audit:
     longer_label: str
     fidelities: tuple[Fidelity, ...]
     trainings: pd.DataFrame
-    study: pd.DataFrame
+    study: Trials
     quantity: Quantity
 
     @property
     def networks(self) -> list[str]:
         """The networks of the sample, in its order."""
-        return [*dict.fromkeys(_canonical(self.stage, self.study).values())]
+        return [*dict.fromkeys(_canonical(self.stage, self.study.frame).values())]
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -109,13 +108,13 @@ def load_audit(folder: str | Path, stage: str | None = None, *, metric: str | No
     folder = Path(folder)
     with Ledger.open(folder) as ledger:
         study = ledger.study
-    return audit_from_trials(folder, study, load(folder, stage=None), stage, metric=metric)
+    return audit_from_trials(folder, study, load_trials(folder, stage=None), stage, metric=metric)
 
 
 def audit_from_trials(
     folder: Path,
     recorded: RecordedStudy,
-    whole: pd.DataFrame,
+    whole: Trials,
     stage: str | None = None,
     *,
     metric: str | None = None,
@@ -127,13 +126,12 @@ def audit_from_trials(
         there = f"; there are {', '.join(stages)}" if stages else ""
         told = f"no audit {stage!r}{there}" if stage else "no audit"
         raise UserError(f"{folder}: has {told}; see `partialnas audit --help`")
-    frame = whole[whole["condition"].eq(stages[name].condition)]
-    frame.attrs = whole.attrs
+    trials = whole.where(whole.frame["condition"].eq(stages[name].condition))
+    frame = trials.frame
     ways = recorded.fidelities(stages[name].condition)
     longer = format_epochs(int(stages[name].recipe["epochs"]))
-    study = frame[frame["stage"].eq("")]
-    study.attrs = whole.attrs
-    quantity = find_quantity(metric or default_axes(study)[1], frame)
+    study = trials.where(frame["stage"].eq(""))
+    quantity = trials.quantity(metric or study.default_axes()[1])
     trainings = _trainings(frame, stages[name], ways, longer)
     _require(folder, trainings, quantity)
     return Audit(
@@ -271,7 +269,7 @@ def audited_networks(audit: Audit) -> pd.DataFrame:
     """
     key = audit.quantity.key
     sign = 1.0 if audit.quantity.better == "max" else -1.0
-    members = front_names(audit.study[~audit.study["baseline"]], audit.quantity)
+    members = front_names(audit.study.where(~audit.study.frame["baseline"]), audit.quantity)
     facts = {
         "network": audit.networks,
         "on_front": [name in members for name in audit.networks],
@@ -304,7 +302,7 @@ def _spread(name: str, values: Floats) -> dict[str, Any]:
 
 def seed_noise(audit: Audit) -> SeedNoise:
     """The deviation between seeds of trainings in full, over the sample and the study."""
-    own = _in_full(audit.study, audit.quantity)
+    own = _in_full(audit.study.frame, audit.quantity)
     last = audit.fidelities[-1].name
     fresh = audit.trainings[audit.trainings["fresh"] & audit.trainings["way"].eq(last)]
     rows = pd.concat([own, fresh])
@@ -333,11 +331,10 @@ def network_ranks(audit: Audit, max_rank: int = _MOST_RANKED) -> pd.DataFrame:
 
 
 def ranks_of(
-    study: pd.DataFrame, quantity: Quantity, between_seeds: SeedNoise, most: int = _MOST_RANKED
+    study: Trials, quantity: Quantity, between_seeds: SeedNoise, most: int = _MOST_RANKED
 ) -> pd.DataFrame:
     """The same of any study's trials, as `load` gives them; see `ranks`."""
-    trials = study[~study["baseline"]]
-    trials.attrs = study.attrs
+    trials = study.where(~study.frame["baseline"])
     rows = aggregate(trials, {quantity.key: quantity.better})
     sign = 1.0 if quantity.better == "max" else -1.0
     scores = sign * rows[quantity.key].to_numpy(float)

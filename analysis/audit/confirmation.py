@@ -2,17 +2,19 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from partialnas.analysis.frames.arms import load_arm_trials
-from partialnas.analysis.frames.columns import find_quantity, network_names
+from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.feasibility import infeasible_message
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.frames.selection import default_axes
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
+from partialnas.runs.config.design import StudyStage
+from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -31,30 +33,31 @@ def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[s
     Raises:
         UserError: nothing to choose from, no such condition, or `top` is none of these.
     """
-    frame = load(folder)
+    trials = load_trials(folder)
+    frame = trials.frame
     known = list(frame["condition"].unique())
     if known == [""] and condition:
         raise UserError(f"--condition {condition}: the study has no conditions")
     if known and condition not in known:
         raise UserError(f"--condition: choose one of {', '.join(map(str, known))}")
-    frame = frame[frame["condition"].eq(condition)]
-    rows = _ranked(frame, top)
+    trials = trials.where(frame["condition"].eq(condition))
+    rows = _ranked(trials, top)
     names = network_names(rows)
     chosen = dict(zip(names, rows["digest"], strict=True))
-    return _baselines(folder, frame, chosen) | chosen
+    return _baselines(folder, trials.frame, chosen) | chosen
 
 
-def _ranked(frame: pd.DataFrame, top: str) -> pd.DataFrame:
-    quantity = find_quantity(default_axes(frame)[1], frame)
+def _ranked(trials: Trials, top: str) -> pd.DataFrame:
+    quantity = trials.quantity(trials.default_axes()[1])
     if top == "front":
-        everyone = front(frame, frame.attrs["objectives"])
+        everyone = front(trials, trials.objectives)
         rows = everyone[everyone["on_front"]]
     else:
-        everyone = aggregate(frame, {quantity.key: quantity.better})
+        everyone = aggregate(trials, {quantity.key: quantity.better})
         rows = everyone[everyone["n"].gt(0)]
     if rows.empty:
         why = (
-            infeasible_message(everyone, frame.attrs["limits"])
+            infeasible_message(everyone, trials.limits)
             or "no network has finished its trials"
         )
         raise UserError(f"nothing to choose from: {why}")
@@ -75,7 +78,15 @@ def _baselines(folder: str | Path, frame: pd.DataFrame, chosen: dict[str, str]) 
     return {name: digests[name] for name in against if name is not None and name in digests}
 
 
-def confirmation_table(folder: str | Path, stage: str = "confirm") -> pd.DataFrame:
+class Confirmation(NamedTuple):
+    """Results of a confirmation: `table`, the deciding `quantity`, and the `stage`."""
+
+    table: pd.DataFrame
+    quantity: Quantity
+    stage: StudyStage
+
+
+def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmation:
     """What a stage of confirmation found: one row an arm, in the order of what was confirmed.
 
     Returns:
@@ -83,7 +94,7 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> pd.DataFra
         the trials that the choice was made from), `confirmed` (mean of fresh seeds) and
         `confirmed_sd`, `shift` (confirmed minus chosen), and mean, deviation and the ends of the
         95 % t interval of test accuracy and test log-likelihood over fresh seeds (`test_accuracy`,
-        `_sd`, `_low`, `_high`). `attrs` tells `quantity` and `stage`.
+        `_sd`, `_low`, `_high`).
 
     Raises:
         UserError: the study has no such stage.
@@ -94,23 +105,21 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> pd.DataFra
         there = f"; there are {', '.join(stages)}" if stages else ""
         raise UserError(f"{folder}: has no stage {stage!r}{there}; see `partialnas confirm --help`")
     fresh = load(folder, stage=stage)
-    own = load(folder)
-    own = own[own["condition"].eq(stages[stage].condition)]
-    quantity = find_quantity(default_axes(own)[1], own)
-    shared = load_arm_trials(folder)
+    trials = load_trials(folder)
+    trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
+    own, quantity = trials.frame, trials.quantity(trials.default_axes()[1])
+    shared = load_arm_trials(folder).frame
     shared = shared[shared["condition"].eq(stages[stage].condition)]
     rows = []
-    for arm, trials in fresh.groupby("arm", sort=False):
-        before = own[own["digest"].eq(trials["digest"].iloc[0])]
+    for arm, rows_of_arm in fresh.groupby("arm", sort=False):
+        before = own[own["digest"].eq(rows_of_arm["digest"].iloc[0])]
         if arm in set(shared["arm"]):
             before = shared[shared["arm"].eq(arm)]
-        rows.append(_row(str(arm), before, trials, quantity.key))
+        rows.append(_row(str(arm), before, rows_of_arm, quantity.key))
     table = pd.DataFrame(rows).sort_values(
         "confirmed", ascending=quantity.better == "min", kind="stable"
     )
-    table = table.reset_index(drop=True)
-    table.attrs = {"quantity": quantity, "stage": stages[stage]}
-    return table
+    return Confirmation(table.reset_index(drop=True), quantity, stages[stage])
 
 
 def _row(arm: str, before: pd.DataFrame, trials: pd.DataFrame, key: str) -> dict[str, Any]:

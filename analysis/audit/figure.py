@@ -143,7 +143,7 @@ def _artefact(found: AuditFigure, arguments: dict[str, str], part: Part) -> Arte
     texts = {".csv": frame_to_csv(_TABLES[part](found))}
     if part == "networks":
         texts[".md"] = _markdown(found)
-    studies = found.audit.study.attrs["studies"]
+    studies = found.audit.study.studies
     return Artefact(studies=studies, query=Query(verb="audit", arguments=arguments), texts=texts)
 
 

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.timings import MEASURED_COLUMNS
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.records.measurement import Measurement, to_common_scale
@@ -19,6 +21,20 @@ COLUMNS = (
 )
 
 
+class Remeasurement(NamedTuple):
+    """Old and new speeds of networks.
+
+    Attributes:
+        table: one row per network, see `remeasurement_table`.
+        tau: Kendall's tau-b between old and new throughput; NaN for fewer than two networks.
+        decides: whether an objective or a limit of the study is measured.
+    """
+
+    table: pd.DataFrame
+    tau: float
+    decides: bool
+
+
 def remeasurement_table(
     folder: str | Path,
     networks: Mapping[str, tuple[str, tuple[str, ...]]],
@@ -27,7 +43,7 @@ def remeasurement_table(
     *,
     condition: str = "",
     apply_measured_limits: bool = True,
-) -> pd.DataFrame:
+) -> Remeasurement:
     """Old and new speeds of networks, one row for each that has both or a new one, fastest first.
 
     Args:
@@ -42,8 +58,6 @@ def remeasurement_table(
     Returns:
         `change` is new over old relative throughput, minus 1; `was_on_front` and `on_front` tell
         the front among these networks by the study's objectives, under old and new figures.
-        `attrs["tau"]` is Kendall's tau-b between old and new throughput (NaN for fewer than two
-        networks), `attrs["decides"]` whether an objective of the study is measured at all.
     """
     scaled_old, scaled_new = _scaled(old), _scaled(new)
     rows = [
@@ -51,22 +65,19 @@ def remeasurement_table(
         for digest, one in scaled_new.items()
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-2]])
-    frame = _frame(folder, networks, condition, limits=apply_measured_limits)
+    trials = _trials(folder, networks, condition, limits=apply_measured_limits)
     keys = {digest: networks[digest][1] for digest in scaled_new}
     known = [digest for digest in scaled_new if digest in scaled_old]
     raw = ({d: old[d] for d in known}, new)
     for column, scaled, timed in zip(
         ("was_on_front", "on_front"), (scaled_old, scaled_new), raw, strict=True
     ):
-        standing = _front({d: scaled[d] for d in timed}, timed, keys, frame)
+        standing = _front({d: scaled[d] for d in timed}, timed, keys, trials)
         table[column] = [digest in standing for digest in table["digest"]]
     table = table.sort_values("new_img_s", ascending=False, kind="stable").reset_index(drop=True)
-    objectives = frame.attrs["objectives"]
-    table.attrs = {
-        "tau": _tau(table),
-        "decides": any(_measured(key) for key in (*objectives, *_limited(frame))),
-    }
-    return table
+    limited = [key for limits in trials.limits.values() for key in limits]
+    decides = any(_measured(key) for key in (*trials.objectives, *limited))
+    return Remeasurement(table, _tau(table), decides)
 
 
 def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
@@ -85,52 +96,48 @@ def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> 
     return row | {"change": row["new_relative"] / row["old_relative"] - 1}
 
 
-def _frame(
+def _trials(
     folder: str | Path,
     networks: Mapping[str, tuple[str, tuple[str, ...]]],
     condition: str,
     *,
     limits: bool,
-) -> pd.DataFrame:
-    """The trials of these networks."""
-    frame = load(folder)
-    attrs = dict(frame.attrs)
+) -> Trials:
+    """Return the trials of these networks."""
+    trials = load_trials(folder)
     keys = {key for _, own in networks.values() for key in own}
-    frame = frame[frame["key"].isin(keys) & frame["condition"].eq(condition)]
-    if not limits:
-        attrs["limits"] = {
-            name: {key: limit for key, limit in own.items() if not _measured(key)}
-            for name, own in attrs["limits"].items()
-        }
-    frame.attrs = attrs
-    return frame
+    trials = trials.where(
+        trials.frame["key"].isin(keys) & trials.frame["condition"].eq(condition)
+    )
+    if limits:
+        return trials
+    unmeasured = {
+        name: {key: limit for key, limit in stated.items() if not _measured(key)}
+        for name, stated in trials.limits.items()
+    }
+    return replace(trials, limits=unmeasured)
 
 
 def _front(
     scaled: Mapping[str, Measurement],
     timed: Mapping[str, Measurement],
     keys: Mapping[str, tuple[str, ...]],
-    frame: pd.DataFrame,
+    study: Trials,
 ) -> set[str]:
-    """Digests of the networks on the front, with these speeds in the place of those in `frame`."""
+    """Return digests of the networks on the front if these speeds replace those of the trials."""
     by_key = {key: digest for digest in scaled for key in keys[digest]}
-    trials = frame[frame["key"].isin(by_key)].copy()
+    trials = study.frame[study.frame["key"].isin(by_key)].copy()
     if trials.empty:
         return set()
     for name in MEASURED_COLUMNS:
         source, field = (timed, "throughput_img_s") if "raw" in name else (scaled, name)
         figures = [getattr(source[by_key[key]], field) for key in trials["key"]]
-        trials[name] = pd.Series(figures, index=trials.index, dtype=frame[name].dtype)
-    trials.attrs = frame.attrs
-    rows = front(trials, frame.attrs["objectives"])
+        trials[name] = pd.Series(figures, index=trials.index, dtype=study.frame[name].dtype)
+    rows = front(study.with_frame(trials), study.objectives)
     chosen = rows[rows["on_front"]]
     named = trials["digest"].isin(chosen["digest"]) & trials["arm"].eq("")
     arms = trials["arm"].ne("") & trials["arm"].isin(chosen["arm"])
     return {by_key[key] for key in trials.loc[named | arms, "key"]}
-
-
-def _limited(frame: pd.DataFrame) -> list[str]:
-    return [key for own in frame.attrs["limits"].values() for key in own]
 
 
 def _measured(key: str) -> bool:

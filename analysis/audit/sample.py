@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.frames.columns import find_quantity, network_names
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.selection import default_axes, select_condition
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.stats.rank_correlation import MIN_NETWORKS
 from partialnas.runs.config.quantities import Quantity
@@ -50,22 +50,22 @@ def choose_sample(
         UserError: fewer than three networks have finished a training, or there is no such quantity
             or condition.
     """
-    trials = load(folder)
-    require_trials(trials)
-    whole = select_condition(trials, condition or None)
-    if whole["condition"].nunique() > 1:
-        names = ", ".join(whole["condition"].unique())
+    whole = load_trials(folder)
+    require_trials(whole.frame)
+    whole = whole.under(condition or None)
+    if whole.frame["condition"].nunique() > 1:
+        names = ", ".join(whole.frame["condition"].unique())
         raise UserError(f"{folder}: choose one of {names} with --condition")
-    frame = whole[~whole["baseline"] & ~_trained_otherwise(whole)]
-    frame.attrs = whole.attrs
-    quantity = find_quantity(metric or default_axes(frame)[1], frame)
+    trials = whole.where(~whole.frame["baseline"] & ~_trained_otherwise(whole.frame))
+    frame = trials.frame
+    quantity = trials.quantity(metric or trials.default_axes()[1])
     values = _values(frame, quantity)
     if len(values) < MIN_NETWORKS:
         raise UserError(
             f"{folder}: an audit compares rankings, for which it takes {MIN_NETWORKS} networks with "
             f"{quantity.key} at least; {len(values)} have finished a training"
         )
-    on_front = values.index.isin(front_names(frame, quantity))
+    on_front = values.index.isin(front_names(trials, quantity))
     members, others = values[on_front], values[~on_front]
     taken = _spread(members, max(size // 2, size - len(others)))
     rest = _spread(others, size - len(taken))
@@ -102,17 +102,16 @@ def trial_rungs(frame: pd.DataFrame) -> "pd.Series[int]":
     return pd.to_numeric(number).fillna(0).astype("int64")
 
 
-def front_names(frame: pd.DataFrame, quantity: Quantity) -> set[str]:
+def front_names(trials: Trials, quantity: Quantity) -> set[str]:
     """What the members of the front of a study's objectives are called (see `called`).
 
     Args:
-        frame: trials of the study.
+        trials: trials of the study.
         quantity: that decides where the study states no objectives.
     """
-    if frame["state"].eq("early").all():
+    if trials.frame["state"].eq("early").all():
         return set()
-    objectives = frame.attrs.get("objectives") or {quantity.key: quantity.better}
-    rows = front(frame, objectives)
+    rows = front(trials, trials.objectives or {quantity.key: quantity.better})
     members = rows[rows["on_front"]]
     return {*network_names(members)}
 

@@ -87,7 +87,7 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
     rows = table[table["target"].eq(target.key)].to_dict("records")
     longer = audit.trainings[audit.trainings["longer"]]
     failed = longer["state"].isin(("failed", "timeout"))
-    study = audit.study["study"].iloc[0]
+    study = audit.study.frame["study"].iloc[0]
     seeds = len(audit.stage.seeds)
     sentences = [
         f"{target.label} of networks of {study} by short training, against {audit.longer_label} "
