@@ -72,7 +72,7 @@ class GridSpace:
         """Whether it is one: always, here."""
         return len(point) == len(self.choices)
 
-    def neighbours(self, point: Mapping[str, int], rng: random.Random) -> Iterator[Setting]:
+    def neighbors(self, point: Mapping[str, int], rng: random.Random) -> Iterator[Setting]:
         """Settings that differ in one variable, each once, in random order."""
         setting = self.architecture(point).levels
         seen: set[int] = set()

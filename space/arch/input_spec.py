@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network's cost depends on beside its architecture.
+    """What a network's cost depends on besides its architecture.
 
     Attributes:
         channels: channels of an image.
