@@ -1,4 +1,4 @@
-"""Which networks satisfy the limits that their study states."""
+"""Feasibility: which networks satisfy the limits of their study."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ import pandas as pd
 
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.trials import Limits
-from partialnas.runs.config.metric_limits import Limit
+from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
 
 
 def add_feasible_column(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
-    """The rows with a column `feasible`, where any study states limits.
+    """Return the rows with a column `feasible` if any study states limits.
 
-    As in the search, means over seeds count, and of speeds the figures as they were timed, which
-    measurements of other networks do not change. A network without a figure that is limited does
-    not satisfy the limit; networks of a study without limits satisfy all there are.
+    As in a search, means over seeds are compared with the limits, and speeds as they were timed,
+    which do not depend on measurements of other networks. A network without a value for a limited
+    quantity is infeasible; networks of a study without limits are feasible.
 
     Args:
-        rows: one for each network, as `aggregate` has them.
-        limits: by folder.
+        rows: one row per network, see `aggregate`.
+        limits: limits by folder of the study.
     """
     if not any(limits.values()):
         return rows
@@ -28,75 +28,76 @@ def add_feasible_column(rows: pd.DataFrame, limits: Limits) -> pd.DataFrame:
 
 
 def feasibility_sentence(rows: pd.DataFrame, limits: Limits) -> str:
-    """How many networks are within the limits of their study, as a sentence; empty without limits.
+    """Return how many networks are within the limits of their study; empty without limits.
 
     Args:
-        rows: one for each network, as `add_feasible_column` gives them; baselines do not count.
-        limits: by folder.
+        rows: one row per network, see `add_feasible_column`; baselines do not count.
+        limits: limits by folder of the study.
     """
-    if told := infeasible_message(rows, limits):
-        return f"{told[0].upper()}{told[1:]}."
-    own = rows[rows["folder"].isin([folder for folder, stated in limits.items() if stated])]
-    own = own[~own["baseline"]]
-    if own.empty:
+    if message := infeasible_message(rows, limits):
+        return f"{message[0].upper()}{message[1:]}."
+    limited = rows[rows["folder"].isin([folder for folder, stated in limits.items() if stated])]
+    limited = limited[~limited["baseline"]]
+    if limited.empty:
         return ""
     bounds = " and ".join(dict.fromkeys(_bounds(stated) for stated in limits.values() if stated))
     text = (
-        f"Within the limits of the study ({bounds}): {own['feasible'].sum():,} of {len(own):,} "
-        "architectures; the front is made of these alone."
+        f"Within the limits of the study ({bounds}): {limited['feasible'].sum():,} of "
+        f"{len(limited):,} architectures; only these can be on the front."
     )
-    if any(_is_rescaled(own, key) for stated in limits.values() for key in stated):
-        text += " Speeds are held against limits as they were timed, not on the common scale."
+    if any(_is_rescaled(limited, key) for stated in limits.values() for key in stated):
+        text += " Limits apply to speeds as they were timed, not to those on the common scale."
     return text
 
 
 def infeasible_message(rows: pd.DataFrame, limits: Limits) -> str:
-    """Which limits no network is within, and which comes nearest; empty where one is within all.
+    """Return the limits that no network satisfies and the closest network, or an empty text.
 
     Args:
-        rows: one for each network, as `add_feasible_column` gives them; baselines do not count.
-        limits: by folder.
+        rows: one row per network, see `add_feasible_column`; baselines do not count.
+        limits: limits by folder of the study.
     """
-    own = rows[~rows["baseline"]]
-    if own.empty or "feasible" not in own or own["feasible"].any():
+    searched = rows[~rows["baseline"]]
+    if searched.empty or "feasible" not in searched or searched["feasible"].any():
         return ""
-    nearest = own.iloc[[int(_excess(own, limits).to_numpy().argmin())]]
+    nearest = searched.iloc[[int(_excess(searched, limits).to_numpy().argmin())]]
     stated = limits[nearest["folder"].iloc[0]]
     reached = ", ".join(f"{key} {as_timed(nearest, key).iloc[0]:.4g}" for key in stated)
     none = f"no network is within the limits ({_bounds(stated)})"
-    return f"{none}; {network_names(nearest).iloc[0]} comes nearest with {reached}"
+    return f"{none}; the closest is {network_names(nearest).iloc[0]} with {reached}"
 
 
 def _bounds(stated: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {Limit.model_validate(told)}" for key, told in stated.items())
+    return ", ".join(f"{key} {Limit.model_validate(limit)}" for key, limit in stated.items())
 
 
 def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
-    """By how much each network is beyond the limits of its study; infinite where unknown."""
+    """Return by how much each network violates the limits of its study; infinite if unknown."""
     total = pd.Series(0.0, index=rows.index)
     for folder, stated in limits.items():
-        own = rows["folder"].eq(folder)
-        for key, told in stated.items():
-            values = as_timed(rows, key)
-            excess = values.map(Limit.model_validate(told).excess).clip(lower=0)
-            total += excess.where(np.isfinite(values), np.inf).where(own, 0.0)
+        is_limited = rows["folder"].eq(folder)
+        bounds = {key: Limit.model_validate(limit) for key, limit in stated.items()}
+        values = pd.DataFrame({key: as_timed(rows, key)[is_limited] for key in bounds})
+        excess = [limit_excess(bounds, row) for row in values.to_dict("records")]
+        if bounds:
+            total[is_limited] = [*map(total_violation, excess)]
     return total
 
 
 def _is_rescaled(rows: pd.DataFrame, key: str) -> bool:
-    """Whether a quantity of any network is told on a scale other than the one it was timed on."""
+    """Return whether a quantity of any network differs from its value as timed."""
     return key in rows and not np.allclose(
         as_timed(rows, key), rows[key].astype("float64"), equal_nan=True
     )
 
 
 def as_timed(rows: pd.DataFrame, key: str) -> "pd.Series[float]":
-    """A quantity of networks; of speeds not the one on a common scale, but the one as timed."""
+    """Return a quantity of networks; speeds as they were timed, not on the common scale."""
     if key not in rows:
         return pd.Series(float("nan"), index=rows.index)
     values = rows[key].astype("float64")
     if key not in ("throughput_img_s", "latency_ms") or "throughput_raw_img_s" not in rows:
         return values
-    # what a study's own function told was never put on another scale
+    # results of a study's own function are not rescaled
     factor = (rows["throughput_raw_img_s"] / rows["throughput_img_s"]).fillna(1.0)
     return values / factor if key == "latency_ms" else values * factor

@@ -1,6 +1,7 @@
-"""Limits: bounds on what networks reach in training and on the device."""
+"""Limits: bounds on trained and measured quantities, and the one test of them."""
 
 import math
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -9,18 +10,18 @@ from partialnas.space.values import Value
 
 
 class Limit(Value):
-    """The least and the most of a quantity, both allowed; at least one is stated.
+    """Bounds of a quantity, both inclusive; at least one is given.
 
     Attributes:
-        min: the least.
-        max: the most.
+        min: lower bound.
+        max: upper bound.
     """
 
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _least_is_below_most(self) -> Self:
+    def _check_order(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("expected min, max or both, such as {max: 5.0}")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -28,11 +29,14 @@ class Limit(Value):
         return self
 
     def excess(self, value: float) -> float:
-        """How far a value is outside, as a share of the bound; 0 or less where it is allowed.
+        """Return how far a value exceeds the bounds, as a share of the violated bound.
 
-        As shares, the limits on different quantities can be added up. A bound of 0 has no share:
-        the distance itself stands for it.
+        The result is at most 0 if the value satisfies the limit and infinite if it is not finite.
+        Shares of different quantities can be added up. For a bound of 0 the distance itself is
+        returned.
         """
+        if not math.isfinite(value):
+            return math.inf
         bounds = ((self.min, -1.0), (self.max, 1.0))
         return max(
             sign * (value - bound) / (abs(bound) or 1.0)
@@ -40,10 +44,16 @@ class Limit(Value):
             if bound is not None
         )
 
-    def admits(self, value: float) -> bool:
-        """Whether a value is allowed; one that is not known is not."""
-        return math.isfinite(value) and self.excess(value) <= 0
-
     def __str__(self) -> str:
         bounds = (("at least", self.min), ("at most", self.max))
         return ", ".join(f"{how} {bound:g}" for how, bound in bounds if bound is not None)
+
+
+def limit_excess(limits: Mapping[str, Limit], values: Mapping[str, float]) -> dict[str, float]:
+    """Return the excess over each limit (see `Limit.excess`); infinite for a missing value."""
+    return {name: limit.excess(values.get(name, math.nan)) for name, limit in limits.items()}
+
+
+def total_violation(excess: Mapping[str, float]) -> float:
+    """Return the sum of positive excesses; 0 if all limits are satisfied."""
+    return sum(max(0.0, value) for value in excess.values())

@@ -8,7 +8,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
-from partialnas.runs.config.metric_limits import Limit
+from partialnas.runs.config.metric_limits import Limit, limit_excess
 from partialnas.runs.ledger.rows import TrialResult
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.job import Job
@@ -239,8 +239,7 @@ class Candidate:
         absolute = self._means(limits, _absolute_speed) if limits else {}
         if values is None or absolute is None:
             return None
-        excess = {name: limit.excess(absolute[name]) for name, limit in limits.items()}
-        return ObjectiveValues(values, excess)
+        return ObjectiveValues(values, limit_excess(limits, absolute))
 
     def mean_values(self, names: Iterable[str]) -> dict[str, float] | None:
         """Return means over seeds with absolute speeds, or None as `objective_values` does.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from partialnas.analysis.stats.dominance import non_dominated
-from partialnas.runs.config.metric_limits import Limit
+from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.system.files import trunk_path, weights_path
 from partialnas.search.driver.candidate import Candidate
@@ -48,7 +48,7 @@ class RunningFront:
         values = candidate.mean_values((*self._objectives, *self._limits))
         if values is None:
             return
-        if any(limit.excess(values[name]) > 0 for name, limit in self._limits.items()):
+        if total_violation(limit_excess(self._limits, values)):
             self._points.pop(id(candidate), None)
         else:
             self._points[id(candidate)] = tuple(values[name] for name in self._objectives)

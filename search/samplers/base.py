@@ -1,4 +1,4 @@
-"""What a source is: proposes architectures, is told what came of them, and can be rebuilt."""
+"""The interface of samplers: propose architectures, learn from results, resume from a ledger."""
 
 import itertools
 import random
@@ -10,21 +10,22 @@ from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import from_json
 
+from partialnas.runs.config.metric_limits import total_violation
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.axes.choices import Point
 from partialnas.space.errors import UserError
 from partialnas.space.search_space.space import Space
 
 _EXPLORATIONS = 100
-"""Random points that are looked at for a network that is not known yet."""
+"""Random points to draw before the space is enumerated for an unseen network."""
 
 
 class ObjectiveValues(NamedTuple):
-    """What a network has reached, as samplers see it.
+    """A network's result as samplers see it.
 
     Attributes:
-        values: its objectives, by name.
-        excess: by how much it violates each of the study's limits; 0 or less where it does not.
+        values: objective values by name.
+        excess: amount by which each of the study's limits is violated; at most 0 if satisfied.
     """
 
     values: Mapping[str, float]
@@ -32,17 +33,17 @@ class ObjectiveValues(NamedTuple):
 
     @property
     def violation(self) -> float:
-        """All that is beyond the limits; 0 where the network satisfies them."""
-        return sum(max(0.0, each) for each in self.excess.values())
+        """Sum of all violations; 0 if the network satisfies all limits."""
+        return total_violation(self.excess)
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """An architecture that a source proposes.
+    """An architecture that a sampler proposes.
 
     Attributes:
-        architecture: what to train.
-        note: plain JSON data from which the source can rebuild its memory of this proposal.
+        architecture: the architecture to train.
+        note: plain JSON data from which the sampler can restore this proposal.
     """
 
     architecture: Architecture
@@ -50,12 +51,12 @@ class Proposal:
 
 
 class ProposalNote(Mapping[str, Any]):
-    """What a source wrote down with a proposal, read when it is looked into.
+    """A sampler's note on a past proposal, parsed on first access.
 
-    Of a hundred thousand notes hardly any is.
+    Most notes of a long search are never accessed.
 
     Attributes:
-        text: JSON that it is read from.
+        text: the note as JSON.
     """
 
     def __init__(self, text: str) -> None:
@@ -63,8 +64,8 @@ class ProposalNote(Mapping[str, Any]):
 
     @cached_property
     def _data(self) -> dict[str, Any]:
-        found: dict[str, Any] = from_json(self.text)
-        return found
+        data: dict[str, Any] = from_json(self.text)
+        return data
 
     def __getitem__(self, key: str) -> Any:
         return self._data[key]
@@ -77,14 +78,14 @@ class ProposalNote(Mapping[str, Any]):
 
 
 class PastProposal(NamedTuple):
-    """A proposal of an earlier sitting, as the ledger knows it.
+    """A proposal of an earlier session, read from the ledger.
 
     Attributes:
         number: the ledger's number of the proposal.
-        note: what the source wrote down with it.
-        result: what came of it; None where it failed.
-        is_open: whether its trials have not ended yet.
-        digest: of the network, where the ledger tells it.
+        note: the sampler's note.
+        result: objective values, or None if the proposal failed.
+        is_open: whether trials of the proposal have not ended yet.
+        digest: digest of the network; empty if unknown.
     """
 
     number: int
@@ -95,46 +96,55 @@ class PastProposal(NamedTuple):
 
 
 class ProposalSource(Protocol):
-    """Proposes architectures; is told what became of each; can be rebuilt from the ledger."""
+    """Interface of samplers."""
 
     def ask(self, number: int) -> Proposal | None:
-        """The next proposal, to be known by the ledger's `number`; None when there are no more."""
+        """Return the next proposal, or None if there are no more.
+
+        Args:
+            number: the ledger's number of the proposal.
+        """
         ...
 
-    def explore(self, number: int, known: Container[str]) -> Proposal | None:
-        """A proposal whose digest is not among the known ones; None where none was found."""
+    def explore(self, number: int, seen: Container[str]) -> Proposal | None:
+        """Return a proposal of an unseen network, or None if none was found.
+
+        Args:
+            number: the ledger's number of the proposal.
+            seen: digests of the study's networks.
+        """
         ...
 
-    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
-        """What the proposal of that number reached; None where it failed."""
+    def tell(self, number: int, result: ObjectiveValues | None) -> None:
+        """Receive the result of a proposal, or None if it failed."""
         ...
 
     def rebuild(self, history: Sequence[PastProposal]) -> None:
-        """Take up the proposals of earlier sittings, in order."""
+        """Restore the proposals of earlier sessions, in order."""
         ...
 
 
 def proposal_rng(seed: int, *numbers: int) -> random.Random:
-    """The randomness of one proposal, which depends on the study's seed and its number alone.
+    """Return a random generator that depends on the seed and the numbers only.
 
     Args:
-        seed: of the study's proposals.
-        numbers: the ledger's number of the proposal, and whatever else it is drawn for.
+        seed: seed of the study's sampler.
+        numbers: the ledger's number of the proposal, and further numbers for other purposes.
     """
     return random.Random("/".join(map(str, (seed, *numbers))))
 
 
-def sample_unseen(space: Space, rng: random.Random, known: Container[str]) -> Point | None:
-    """A random point whose network is not known yet; in a small space, any that is left."""
-    drawn = (space.sample(rng) for _ in range(_EXPLORATIONS))
-    for point in itertools.chain(drawn, _listed(space)):
-        if space.architecture(point).digest not in known:
+def sample_unseen(space: Space, rng: random.Random, seen: Container[str]) -> Point | None:
+    """Return a random point of an unseen network; in a small space, any that is left."""
+    points = (space.sample(rng) for _ in range(_EXPLORATIONS))
+    for point in itertools.chain(points, _enumerate(space)):
+        if space.architecture(point).digest not in seen:
             return point
     return None
 
 
-def _listed(space: Space) -> Iterator[Point]:
+def _enumerate(space: Space) -> Iterator[Point]:
     try:
         yield from space.enumerate()
-    except UserError:  # too large to list
+    except UserError:  # too large to enumerate
         return

@@ -15,7 +15,7 @@ from partialnas.analysis.audit.confirmation import select_networks
 from partialnas.analysis.frames.feasibility import feasibility_sentence, infeasible_message
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.commands.status import front_table
-from partialnas.runs.config.metric_limits import Limit
+from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
 from partialnas.space.errors import UserError
 
 TWO: dict[str, Any] = {"val_nll": "min", "params": "min"}
@@ -38,9 +38,13 @@ bounds = st.floats(-1e6, 1e6)
 @given(low=bounds, high=bounds, value=st.floats())
 def test_a_limit_admits_what_lies_between_its_bounds(low: float, high: float, value: float) -> None:
     low, high = sorted((low, high))
-    assert Limit(min=low, max=high).admits(value) == (low <= value <= high)
-    assert Limit(min=low).admits(value) == (math.isfinite(value) and value >= low)
-    assert Limit(max=high).admits(value) == (math.isfinite(value) and value <= high)
+    limits = {"both": Limit(min=low, max=high), "min": Limit(min=low), "max": Limit(max=high)}
+    excess = limit_excess(limits, dict.fromkeys(limits, value))
+    assert (excess["both"] <= 0) == (low <= value <= high)
+    assert (excess["min"] <= 0) == (math.isfinite(value) and value >= low)
+    assert (excess["max"] <= 0) == (math.isfinite(value) and value <= high)
+    assert (total_violation(excess) == 0) == (low <= value <= high)
+    assert limit_excess(limits, {}) == dict.fromkeys(limits, math.inf)
 
 
 def test_excess_is_a_share_of_the_bound() -> None:
@@ -81,7 +85,7 @@ def test_a_front_without_feasible_networks_is_empty(
     frame = load(ledgers(tmp_path / "s", records([(0.5, 1)]), study={**SIMPLE, "limits": limits}))
     assert not front(frame, TWO)["on_front"].any()
     drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
-    told = "No network is within the limits (val_accuracy at least 99.9); #1 comes nearest with"
+    told = "No network is within the limits (val_accuracy at least 99.9); the closest is #1 with"
     assert told in drawn.caption
 
 
@@ -95,11 +99,11 @@ def test_the_network_that_comes_nearest_to_the_limits_is_named(
     trials = load_trials(folder)
     told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
     assert infeasible_message(front(trials, TWO), trials.limits) == (
-        f"{told}; #{trials.frame['trial'].tolist()[2]} comes nearest with val_nll 0.35, params 30"
+        f"{told}; the closest is #{trials.frame['trial'].tolist()[2]} with val_nll 0.35, params 30"
     )
     with pytest.raises(UserError, match="no network is within the limits"):
         select_networks(folder, "front")
-    assert "comes nearest" in str(front_table(trials).caption)
+    assert "the closest is" in str(front_table(trials).caption)
     met = load_trials(ledgers(tmp_path / "m", records([(0.1, 30), (1, 10)]), study=study))
     assert infeasible_message(front(met, TWO), met.limits) == ""
     assert front_table(met).caption is None
@@ -126,7 +130,7 @@ def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFram
         limited = Trials(frame=frame, limits={folder: {key: limit}})
         rows = aggregate(limited, TWO)
         assert rows["feasible"].tolist() == fast
-        told = "Speeds are held against limits as they were timed, not on the common scale."
+        told = "Limits apply to speeds as they were timed, not to those on the common scale."
         assert feasibility_sentence(rows, limited.limits).endswith(told)
         rows["throughput_raw_img_s"] = rows["throughput_img_s"]
         assert "timed" not in feasibility_sentence(rows, limited.limits)

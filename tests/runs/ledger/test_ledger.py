@@ -135,7 +135,7 @@ def test_a_key_has_one_record_for_good(ledger: Ledger) -> None:
         ledger.start(key)
     assert ledger.trials() == before
     assert ledger.curve(key) == []
-    with pytest.raises(ValueError, match="running finishes nothing"):
+    with pytest.raises(ValueError, match="expected a final state, got running"):
         ledger.finish(record(key, state="running"))
     with pytest.raises(KeyError):
         ledger.finish(record("unknown-0"))
