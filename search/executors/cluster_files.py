@@ -58,7 +58,7 @@ def shared_folder(folder: Path, shared: str | None) -> Path:
     if existing := [name for name in (*_SHARED_FOLDERS, _LOG) if (folder / name).exists()]:
         raise UserError(
             f"executor.shared: {folder / existing[0]} exists already, because the study was "
-            "started without a shared folder; remove executor.shared, or use another folder with --out"
+            "started without a shared folder; remove executor.shared, or use another --out"
         )
     if blocking := blocking_file(place):
         raise UserError(f"executor.shared: {blocking} is a file, not a folder")

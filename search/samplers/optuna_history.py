@@ -1,7 +1,7 @@
-"""Trials of earlier sittings for Optuna, which copies and compares what it is handed.
+"""Optuna trials of earlier sessions, created and stored at little cost.
 
-A long search has a hundred thousand of them: they share what they have in common, are told apart
-from nobody, and are added without being copied.
+A long search has a hundred thousand of them. They share their distributions, and Optuna stores them
+without copying.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,24 +17,24 @@ from partialnas.search.samplers.base import ProposalNote
 Distributions = Mapping[str, BaseDistribution]
 
 
-class _Kept(FrozenTrial):
-    """A trial that a storage keeps as it is handed it."""
+class _UncopiedTrial(FrozenTrial):
+    """A trial that a storage keeps without copying it."""
 
-    def __deepcopy__(self, memo: object) -> "_Kept":
+    def __deepcopy__(self, memo: object) -> "_UncopiedTrial":
         return self
 
 
 class FrozenTrialFactory:
-    """Makes trials of what a source has noted.
+    """Create Optuna trials from the notes of proposals.
 
     Args:
-        kinds: every choice that a trial may make, by name.
+        distributions: distribution of every parameter, by name.
     """
 
-    def __init__(self, kinds: Distributions) -> None:
-        self._began = datetime.now()
-        self._kinds = kinds
-        self._made: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
+    def __init__(self, distributions: Distributions) -> None:
+        self._created_at = datetime.now()
+        self._distributions = distributions
+        self._shared: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
 
     def create_trial(
         self,
@@ -43,24 +43,24 @@ class FrozenTrialFactory:
         values: list[float] | None,
         constraints: Mapping[str, float],
     ) -> FrozenTrial:
-        """The trial of a note; trials with the same choices share their distributions.
+        """Create the trial of a note; trials with the same parameters share distributions.
 
         Args:
-            note: as a source has written it: `params` and `system_attrs`.
-            state: of the trial.
-            values: that it reached; None unless it is complete.
-            constraints: that it was told.
+            note: note of `OptunaSource`, with `params` and `system_attrs`.
+            state: state of the trial.
+            values: objective values, or None unless the trial is complete.
+            constraints: constraint values by name.
         """
-        trial = _Kept(
+        trial = _UncopiedTrial(
             number=-1,
             trial_id=-1,
             state=state,
             value=None,
             values=values,
-            datetime_start=self._began,
-            datetime_complete=self._began if state.is_finished() else None,
+            datetime_start=self._created_at,
+            datetime_complete=self._created_at if state.is_finished() else None,
             params=note["params"],
-            distributions=self._choices(note["params"]),
+            distributions=self._shared_distributions(note["params"]),
             user_attrs={},
             system_attrs=note["system_attrs"],
             intermediate_values={},
@@ -69,42 +69,41 @@ class FrozenTrialFactory:
             trial.set_constraint(name, excess)
         return trial
 
-    def _choices(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-        """The choices that a trial has made; of many trials few differ in them."""
+    def _shared_distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         names = tuple(params)
-        if names not in self._made:
-            self._made[names] = {name: self._kinds[name] for name in names}
-        return self._made[names]
+        if names not in self._shared:
+            self._shared[names] = {name: self._distributions[name] for name in names}
+        return self._shared[names]
 
 
 class CommonSearchSpace:
-    """The choices that all complete trials of a study have made.
+    """The parameters that all complete trials of a study have in common.
 
-    Optuna's `IntersectionSearchSpace` finds the same by comparing every choice of every trial.
+    Optuna's `IntersectionSearchSpace` does the same by comparing all parameters of all trials.
 
     Args:
-        kinds: every choice that a trial may make, by name.
+        distributions: distribution of every parameter, by name.
     """
 
-    def __init__(self, kinds: Distributions) -> None:
-        self._kinds = kinds
+    def __init__(self, distributions: Distributions) -> None:
+        self._distributions = distributions
         self._names: set[str] | None = None
         self._keys: list[str] = []
 
     def add(self, names: Iterable[str]) -> None:
-        """Takes in the names of the choices that a complete trial has made."""
+        """Add the parameter names of a complete trial."""
         self._names = {*names} if self._names is None else self._names.intersection(names)
         self._keys = [f'"{name}":' for name in self._names]
 
     def add_note(self, note: Mapping[str, Any]) -> None:
-        """Takes in what a complete trial of an earlier sitting has chosen, as its note tells.
+        """Add the parameters of a complete trial of an earlier session from its note.
 
-        A note whose text has all that is common so far changes nothing: most do, and are not read.
+        A note with all common parameters changes nothing. Most notes have them, and are not parsed.
         """
         text = note.text if isinstance(note, ProposalNote) and self._names is not None else None
         if text is None or not all(map(text.__contains__, self._keys)):
             self.add(note["params"])
 
     def calculate(self, study: optuna.Study) -> dict[str, BaseDistribution]:  # noqa: ARG002
-        """The choices, by name in alphabetical order; none before a trial is complete."""
-        return {name: self._kinds[name] for name in sorted(self._names or ())}
+        """Return the common parameters in alphabetical order; none before a trial is complete."""
+        return {name: self._distributions[name] for name in sorted(self._names or ())}

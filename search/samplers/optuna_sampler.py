@@ -1,4 +1,4 @@
-"""Sources by name: Optuna's samplers over a space, and the evolutions."""
+"""Optuna's samplers over a search space, resumable from a ledger."""
 
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -36,15 +36,17 @@ from partialnas.space.search_space.space import Space
 from partialnas.space.values import digest
 
 _ATTEMPTS = 50
-"""Proposals outside the constraints before one is drawn from the space directly."""
+"""Infeasible suggestions before a point is sampled from the space directly."""
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _STUDY = "partialnas"
 
-class _Knowing(BaseSampler):
-    """A sampler that is handed the parameters that all trials so far have in common.
 
-    Optuna's samplers look for them in every trial when they are new, as ours are at every proposal.
+class _CommonSpaceSampler(BaseSampler):
+    """A sampler that is given the parameters that all trials have in common.
+
+    A new Optuna sampler searches all trials for them, which is slow: a sampler is created for every
+    proposal here.
     """
 
     common: CommonSearchSpace
@@ -54,25 +56,24 @@ class _Knowing(BaseSampler):
         study: optuna.Study,
         trial: FrozenTrial,
     ) -> dict[str, BaseDistribution]:
-        if "fixed_params" in trial.system_attrs:  # nothing to sample: the point is given
+        if "fixed_params" in trial.system_attrs:  # the point is given
             return {}
-        found = self.common.calculate(study)
-        return {name: each for name, each in found.items() if not each.single()}
+        return _without_constants(self.common.calculate(study))
 
 
-class _KnowingTPE(_Knowing, TPESampler):
+class _TPE(_CommonSpaceSampler, TPESampler):
     pass
 
 
-class _KnowingGP(_Knowing, GPSampler):
+class _GP(_CommonSpaceSampler, GPSampler):
     pass
 
 
-class _SteadyNSGAII(_Knowing, NSGAIISampler):
-    """NSGA-II whose parents come in one order.
+class _OrderedNSGAII(_CommonSpaceSampler, NSGAIISampler):
+    """NSGA-II with parents in a fixed order.
 
-    Optuna hands parents out in the order of selection the first time it is asked for them, and by
-    number afterwards, so that a resumed search would draw others.
+    Optuna returns parents in selection order on the first call and by number later, so a resumed
+    search would draw other parents.
     """
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
@@ -81,46 +82,46 @@ class _SteadyNSGAII(_Knowing, NSGAIISampler):
 
     @classmethod
     def parents_key(cls, generation: int) -> str:
-        """Where a study keeps the ids of a generation's parents."""
+        """Return the study attribute that holds the ids of a generation's parents."""
         return f"{cls._get_parent_cache_key_prefix()}{generation}"
 
     @classmethod
     def generation(cls, trial: FrozenTrial) -> int:
-        """Of a trial; 0 of one that was drawn otherwise."""
+        """Return the generation of a trial, or 0 for a trial of another sampler."""
         return int(trial.system_attrs.get(cls._get_generation_key(), 0))
 
 
-class _PlacedQMC(QMCSampler):
-    """A scrambled Sobol sequence over all choices of a space, from a place in it that is told.
+class _ResumableQMC(QMCSampler):
+    """A scrambled Sobol sequence over all parameters of a space, from a given position.
 
-    Optuna takes the choices from the first trial, which may lack some, and keeps the place in its
-    study, which a resumed search does not have.
+    Optuna takes the parameters from the first trial, which may lack some, and keeps the position in
+    its study, which a resumed search does not have.
     """
 
-    everything: Mapping[str, BaseDistribution]
-    place: int
+    search_space: Mapping[str, BaseDistribution]
+    position: int
 
     def infer_relative_search_space(
         self,
         study: optuna.Study,  # noqa: ARG002
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        return dict(self.everything)
+        return dict(self.search_space)
 
     def _find_sample_id(
         self,
         study: optuna.Study,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> int:
-        self.place += 1
-        return self.place - 1
+        self.position += 1
+        return self.position - 1
 
 
 class OptunaSource:
-    """Optuna's ask and tell over a space; its study lives in memory.
+    """Optuna's ask-and-tell interface over a space, with a study in memory.
 
-    The sampler is made anew for every proposal, seeded by the study's seed and the proposal's
-    number, so that a resumed search proposes what it would have proposed.
+    A new Optuna sampler is created for every proposal, seeded by the study's seed and the
+    proposal's number, so a resumed search makes the same proposals.
     """
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
@@ -133,15 +134,15 @@ class OptunaSource:
         self._study = optuna.create_study(
             directions=directions, study_name=_STUDY, storage=self._storage
         )
-        self._kinds = {each.name: CategoricalDistribution(each.labels) for each in space.choices}
-        self._common = CommonSearchSpace(self._kinds)
+        self._distributions = {c.name: CategoricalDistribution(c.labels) for c in space.choices}
+        self._common = CommonSearchSpace(self._distributions)
         self._trials: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
-        self._noted = 0
-        self._asked = 0
+        self._noted_generation = 0
+        self._num_asks = 0
 
     def ask(self, number: int) -> Proposal:
-        """The sampler's next architecture that satisfies the space's constraints."""
+        """Return the sampler's next feasible architecture."""
         self._study.sampler = self._sampler(number)
         for _ in range(_ATTEMPTS):
             trial = self._ask()
@@ -149,19 +150,21 @@ class OptunaSource:
             if self._space.contains(point):
                 return self._proposal(number, trial, point)
             self._study.tell(trial, state=TrialState.FAIL)
-        return self._draw(number, self._space.sample(proposal_rng(self._spec.seed, number)))
+        return self._propose_point(
+            number, self._space.sample(proposal_rng(self._spec.seed, number))
+        )
 
-    def explore(self, number: int, known: Container[str]) -> Proposal | None:
-        """A random network that is not known yet; in a small space, any that is left."""
+    def explore(self, number: int, seen: Container[str]) -> Proposal | None:
+        """Return a random unseen network; in a small space, any that is left."""
         self._study.sampler = self._sampler(number)
-        point = sample_unseen(self._space, proposal_rng(self._spec.seed, number), known)
-        return None if point is None else self._draw(number, point)
+        point = sample_unseen(self._space, proposal_rng(self._spec.seed, number), seen)
+        return None if point is None else self._propose_point(number, point)
 
     def _ask(self) -> optuna.Trial:
-        self._asked += 1
+        self._num_asks += 1
         return self._study.ask()
 
-    def _draw(self, number: int, point: Point) -> Proposal:
+    def _propose_point(self, number: int, point: Point) -> Proposal:
         self._study.enqueue_trial(self._space.optuna_params(point))
         trial = self._ask()
         return self._proposal(number, trial, self._space.suggest(trial))
@@ -171,22 +174,22 @@ class OptunaSource:
         self._trials[number] = trial.number
         self._numbers[trial.number] = number
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
-        note = {**_note(frozen), "asked": self._asked, **self._parents(frozen)}
+        note = {**_note(frozen), "asked": self._num_asks, **self._parents(frozen)}
         return Proposal(architecture, note)
 
     def _parents(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Who the parents of a generation are, noted once, by the ledger's numbers.
+        """Return the parents of a new generation by the ledger's numbers, for the note.
 
-        A resumed search would have to choose those of all generations before otherwise.
+        With them a resumed search need not select the parents of all earlier generations again.
         """
-        generation = _SteadyNSGAII.generation(trial)
-        if generation <= self._noted:
+        generation = _OrderedNSGAII.generation(trial)
+        if generation <= self._noted_generation:
             return {}
-        self._noted = generation
+        self._noted_generation = generation
         study = self._storage.get_study_id_from_name(_STUDY)
         attrs = self._storage.get_study_system_attrs(study)
-        parents = attrs.get(_SteadyNSGAII.parents_key(generation), ())
-        return {"parents": [self._numbers[each] for each in parents]}
+        parents = attrs.get(_OrderedNSGAII.parents_key(generation), ())
+        return {"parents": [self._numbers[parent] for parent in parents]}
 
     def _sampler(self, number: int) -> BaseSampler:
         return _SAMPLERS[self._spec.sampler](self, int(digest([self._spec.seed, number])[:8], 16))
@@ -195,132 +198,141 @@ class OptunaSource:
         return RandomSampler(seed=seed)
 
     def _tpe(self, seed: int) -> BaseSampler:
-        return self._knowing(_KnowingTPE(seed=seed, multivariate=True, constant_liar=True))
+        return self._with_common_space(_TPE(seed=seed, multivariate=True, constant_liar=True))
 
     def _nsga2(self, seed: int) -> BaseSampler:
-        return self._knowing(_SteadyNSGAII(seed=seed, population_size=self._spec.population))
+        return self._with_common_space(
+            _OrderedNSGAII(seed=seed, population_size=self._spec.population)
+        )
 
     def _gp(self, seed: int) -> BaseSampler:
-        return self._knowing(_KnowingGP(seed=seed, warn_independent_sampling=False))
+        return self._with_common_space(_GP(seed=seed, warn_independent_sampling=False))
 
-    def _knowing(self, sampler: _Knowing) -> BaseSampler:
+    def _with_common_space(self, sampler: _CommonSpaceSampler) -> BaseSampler:
         sampler.common = self._common
         return sampler
 
     def _quasi_random(self, seed: int) -> BaseSampler:  # noqa: ARG002
-        # one sequence for the whole study: only the place in it differs between proposals
+        # one sequence for the whole study; only the position differs between proposals
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = _PlacedQMC(
+            sampler = _ResumableQMC(
                 seed=self._spec.seed, scramble=True, warn_independent_sampling=False
             )
-        sampler.place = self._asked
-        sampler.everything = {n: kind for n, kind in self._kinds.items() if not kind.single()}
+        sampler.position = self._num_asks
+        sampler.search_space = _without_constants(self._distributions)
         return sampler
 
-    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
+    def tell(self, number: int, result: ObjectiveValues | None) -> None:
         """Complete the trial, or mark it as failed."""
         trial = self._trials.pop(number)
-        if reached is None:
+        if result is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
         study = self._storage.get_study_id_from_name(_STUDY)
         identity = self._storage.get_trial_id_from_study_id_trial_number(study, trial)
-        # Optuna lets constraints be set on a trial that was asked for, not on one added as running
+        # Optuna sets constraints on trials that it was asked for, but not on trials added as running
         for key, value in create_trial(
-            value=0.0, constraints={**reached.excess}
+            value=0.0, constraints={**result.excess}
         ).system_attrs.items():
             self._storage.set_trial_system_attr(identity, key, value)
-        self._study.tell(trial, self._in_order(reached))
+        self._study.tell(trial, self._objective_list(result))
         self._common.add(self._study.get_trials(deepcopy=False)[trial].params)
 
-    def _in_order(self, reached: ObjectiveValues) -> list[float]:
-        return [reached.values[name] for name in self._objectives]
+    def _objective_list(self, result: ObjectiveValues) -> list[float]:
+        return [result.values[name] for name in self._objectives]
 
     def rebuild(self, history: Sequence[PastProposal]) -> None:
-        """Add the proposals of earlier sittings to the study: those that its sampler looks at."""
+        """Add the proposals of earlier sessions that the Optuna sampler uses to the study."""
         if not history:
             return
-        study, trials = (
-            self._storage.get_study_id_from_name(_STUDY),
-            FrozenTrialFactory(self._kinds),
-        )
-        noted = self._noted_generations(history) if self._spec.sampler == "nsga2" else []
-        kept, looks = self._looked_at(history, noted), SAMPLERS[self._spec.sampler].uses_results
-        number = len(self._study.get_trials(deepcopy=False))
-        for remembered in history:
-            if looks and remembered.result is not None and not remembered.is_open:
-                self._common.add_note(remembered.note)
-            if remembered.number not in kept and not remembered.is_open:
+        study = self._storage.get_study_id_from_name(_STUDY)
+        trials = FrozenTrialFactory(self._distributions)
+        is_nsga2 = self._spec.sampler == "nsga2"
+        noted = self._last_generations(history) if is_nsga2 else []
+        used, uses_results = self._used_numbers(history, noted), self._uses_results
+        index = len(self._study.get_trials(deepcopy=False))
+        for past in history:
+            if uses_results and past.result is not None and not past.is_open:
+                self._common.add_note(past.note)
+            if past.number not in used and not past.is_open:
                 continue
-            self._storage.create_new_trial(study, self._frozen(remembered, trials))
-            self._numbers[number] = remembered.number
-            if remembered.is_open:
-                self._trials[remembered.number] = number
-            number += 1
-        self._asked = self._places(history)
+            self._storage.create_new_trial(study, self._frozen_trial(past, trials))
+            self._numbers[index] = past.number
+            if past.is_open:
+                self._trials[past.number] = index
+            index += 1
+        self._num_asks = self._count_asks(history)
         if noted:
-            self._remember_parents(noted[-1])
-        elif self._spec.sampler == "nsga2":
-            self._choose_parents()
+            self._restore_parents(noted[-1])
+        elif is_nsga2:
+            self._select_parents()
 
-    def _places(self, history: Sequence[PastProposal]) -> int:
-        """How often the sampler has been asked, as the last note tells."""
-        asked = self._asked
+    @property
+    def _uses_results(self) -> bool:
+        return SAMPLERS[self._spec.sampler].uses_results
+
+    def _count_asks(self, history: Sequence[PastProposal]) -> int:
+        """Return how often Optuna has been asked, from the last note."""
+        count = self._num_asks
         if "asked" in history[-1].note:
             return int(history[-1].note["asked"])
-        for remembered in history:
-            # notes of older ledgers do not tell: their samplers needed no place in a sequence
-            asked = remembered.note.get("asked", asked + 1)
-        return asked
+        for past in history:
+            # older ledgers do not note it: their samplers had no position in a sequence
+            count = past.note.get("asked", count + 1)
+        return count
 
-    def _noted_generations(self, history: Sequence[PastProposal]) -> list[PastProposal]:
-        """The first of the last two generations, with which their parents are noted."""
-        noted = (each for each in reversed(history) if each.note.get("parents"))
-        return [*islice(noted, 2)][::-1]
+    def _last_generations(self, history: Sequence[PastProposal]) -> list[PastProposal]:
+        """Return the first proposals of the last two generations, which note their parents."""
+        with_parents = (past for past in reversed(history) if past.note.get("parents"))
+        return [*islice(with_parents, 2)][::-1]
 
-    def _looked_at(
+    def _used_numbers(
         self, history: Sequence[PastProposal], noted: list[PastProposal]
     ) -> Container[int]:
-        """Numbers of the proposals that the sampler looks at, beside those that are open.
+        """Return the numbers of the closed proposals that the sampler uses.
 
-        A long search has a hundred thousand others.
+        NSGA-II uses few of the hundred thousand proposals of a long search.
         """
-        if not SAMPLERS[self._spec.sampler].uses_results:
+        if not self._uses_results:
             return ()
-        everyone = [each.number for each in history]
+        first, last = history[0].number, history[-1].number
         if len(noted) < 2:
-            return range(everyone[0], everyone[-1] + 1)
-        return {*noted[-1].note["parents"], *range(noted[0].number, everyone[-1] + 1)}
+            return range(first, last + 1)
+        return {*noted[-1].note["parents"], *range(noted[0].number, last + 1)}
 
-    def _remember_parents(self, noted: PastProposal) -> None:
-        """Has the parents of the last generation at hand, as they were noted."""
+    def _restore_parents(self, noted: PastProposal) -> None:
+        """Set the parents of the last generation from their note."""
         trials = self._study.get_trials(deepcopy=False)
-        places = {number: place for place, number in self._numbers.items()}
-        parents = [places[number] for number in noted.note["parents"]]
-        self._noted = _SteadyNSGAII.generation(trials[places[noted.number]])
+        indices = {number: index for index, number in self._numbers.items()}
+        parents = [indices[number] for number in noted.note["parents"]]
+        self._noted_generation = _OrderedNSGAII.generation(trials[indices[noted.number]])
         study = self._storage.get_study_id_from_name(_STUDY)
-        key = _SteadyNSGAII.parents_key(self._noted)
+        key = _OrderedNSGAII.parents_key(self._noted_generation)
         self._storage.set_study_system_attr(study, key, parents)
 
-    def _choose_parents(self) -> None:
-        """Has parents that older versions did not note chosen anew, from generation to generation.
+    def _select_parents(self) -> None:
+        """Select the parents of all generations again, for ledgers of older versions.
 
-        Each choice looks at the one before.
+        The parents of a generation depend on those before.
         """
         trials = self._study.get_trials(deepcopy=False)
-        for generation in range(1, max(map(_SteadyNSGAII.generation, trials), default=0) + 1):
+        for generation in range(1, max(map(_OrderedNSGAII.generation, trials), default=0) + 1):
             self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
-    def _frozen(self, remembered: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
-        reached = remembered.result
-        state = TrialState.FAIL if reached is None else TrialState.COMPLETE
+    def _frozen_trial(self, past: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
+        result = past.result
+        state = TrialState.FAIL if result is None else TrialState.COMPLETE
         return trials.create_trial(
-            remembered.note,
-            TrialState.RUNNING if remembered.is_open else state,
-            None if reached is None else self._in_order(reached),
-            reached.excess if reached else {},
+            past.note,
+            TrialState.RUNNING if past.is_open else state,
+            None if result is None else self._objective_list(result),
+            result.excess if result else {},
         )
+
+
+def _without_constants(space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    return {name: kind for name, kind in space.items() if not kind.single()}
 
 
 def _note(trial: FrozenTrial) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The hybrid: an even start, then the networks near the front that a model expects most of."""
+"""Surrogate-assisted search: a quasi-random start, then proposals by a Gaussian process model."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import qmc
 
-from partialnas.analysis.stats.dominance import non_dominated
+from partialnas.analysis.stats.dominance import dominated_hypervolume, non_dominated
 from partialnas.analysis.stats.gaussian_process import (
     ChoiceEncoder,
     Hyperparameters,
@@ -20,58 +20,58 @@ from partialnas.analysis.stats.gaussian_process import (
 )
 from partialnas.search.samplers.base import ObjectiveValues, Proposal, proposal_rng
 from partialnas.search.samplers.evolution import FrontEvolution, Member, constrained_ranks
-from partialnas.search.samplers.hypervolume_improvement import hypervolume_improvement
 from partialnas.search.study.sections import SearchSpec
 from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
 Array = NDArray[np.float64]
-Hope = Callable[[Sequence[Point]], Array]
+Acquisition = Callable[[Sequence[Point]], Array]
 Value = Callable[[Member], float]
 
 _START = 10
-"""Networks that are told before the model is asked; fewer where a population is smaller."""
+"""Results required before the model is used, or the population size if that is smaller."""
 
 _MUTATE_EVERY = 4
-"""Of so many proposals one is a neighbour of the front that no model has chosen."""
+"""Every n-th proposal is a neighbor of the front, chosen without the model."""
 
-_NEAR, _FAR = 64, 8
-"""Neighbours of the front, and random networks, of which the model says what it expects."""
+_NUM_NEIGHBORS, _NUM_RANDOM = 64, 8
+"""Candidates per proposal: neighbors of the front, and random points."""
 
-_CLIMBS, _BEST, _AROUND = 3, 2, 20
-"""So often at most, as drawn for each proposal, neighbours of the best so far are looked at too:
-steps lead far where the model is right, and none stays near the front where it is not."""
+_MAX_STEPS, _STEP_PARENTS, _STEP_NEIGHBORS = 3, 2, 20
+"""Local search: maximum number of steps (drawn for each proposal), points to expand per step, and
+neighbors of each. Many steps help where the model is right; no step stays near the front where it
+is wrong."""
 
-_FEWEST = 5
-"""Networks whose neighbours are looked at, however short the front is."""
+_MIN_PARENTS = 5
+"""Minimum number of networks whose neighbors are candidates."""
 
 _MARGINS = 0.1, 3.0
-"""How far beyond the front's ends a network still improves it, at least and at most, in extents of
-the front: drawn for each proposal, so that gaps of the front and what lies beyond it both count."""
+"""Range of the distance between the front and the reference point, in extents of the front. The
+distance is drawn for each proposal, so that both gaps and ends of the front are improved."""
 
-_HOPEFUL, _OPTIMISM = 0.5, 0.5
-"""The share of proposals that hope for more than the model expects, and for how many of its
-deviations more: so many times a normal draw. The others take it at its word."""
+_OPTIMISTIC_SHARE, _OPTIMISM = 0.5, 0.5
+"""Share of optimistic proposals, and their optimism: standard deviations of the model per unit of a
+half-normal draw. Other proposals use the posterior mean."""
 
-_GROWTH = 1.2
-"""The model's scales are fitted anew when so many times as many networks are known."""
+_REFIT_GROWTH = 1.2
+"""Hyperparameters are fitted again when the number of results has grown by this factor."""
 
-_MOST_KNOWN = 300
-"""Networks that the model learns from: the best, by rank."""
+_MAX_TRAINING_POINTS = 300
+"""Networks that the model is fitted to: the best, by rank."""
 
 
 class SurrogateSearch(FrontEvolution):
-    """Proposes what a model of the networks told so far expects to improve the front most.
+    """Propose the network that a surrogate model expects to improve the front most.
 
-    The first proposals are spread evenly over the choices (a scrambled Sobol sequence). Then one
-    Gaussian process for each objective says what neighbours of the front and some random networks
-    may reach; every other proposal, by chance, hopes for more. Proposed is the one that would
-    enlarge the hypervolume most, after some steps from neighbour to neighbour; every fourth time a
-    neighbour of the front by chance, as a model may be wrong. What is being trained counts as
-    reaching what the model expects, what has failed as the worst known. Limits count by the
-    probability that a network is within them all. No network is proposed twice; where the model has
-    none to propose, a neighbour of the front is (see `FrontEvolution`).
+    The first proposals are a scrambled Sobol sequence over the choices. Then one Gaussian process
+    per objective predicts neighbors of the front and some random networks; half of the proposals,
+    at random, use an optimistic bound. The proposal is the candidate with the largest hypervolume
+    improvement after a few steps of local search. Every fourth proposal is a random neighbor of the
+    front, because the model may be wrong. Proposals in training count with their predicted values,
+    failed ones with the worst known value. The improvement is multiplied by the probability that
+    all limits are satisfied. No network is proposed twice; if the model has no new candidate, a
+    neighbor of the front is proposed (see `FrontEvolution`).
     """
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
@@ -83,43 +83,43 @@ class SurrogateSearch(FrontEvolution):
         self._scales: dict[str, tuple[tuple[int, ...], Hyperparameters]] = {}
 
     def ask(self, number: int) -> Proposal | None:
-        """The next of an even start, or what the model expects most of."""
+        """Return the next point of the Sobol sequence, or the model's best candidate."""
         rng = proposal_rng(self._spec.seed, number)
-        told = [self._told[each] for each in sorted(self._told)]
-        if len(told) < min(_START, self._spec.population):
-            return self._even(number, rng)
+        members = self.members
+        if len(members) < min(_START, self._spec.population):
+            return self._sobol_point(number, rng)
         if number % _MUTATE_EVERY == 0:
             return super().ask(number)
-        points = self._near(told, rng)
-        hope = self._hope(told, rng)
-        hopes = hope(points)
-        for _ in range(rng.randint(0, _CLIMBS)):
-            best = [points[each] for each in np.argsort(-hopes, kind="stable")[:_BEST]]
-            further = self._around(best, points, rng)
+        points = self._initial_candidates(members, rng)
+        acquisition = self._acquisition(members, rng)
+        values = acquisition(points)
+        for _ in range(rng.randint(0, _MAX_STEPS)):
+            best = [points[index] for index in np.argsort(-values, kind="stable")[:_STEP_PARENTS]]
+            further = self._new_neighbors(best, points, rng)
             if not further:
                 break
             points += further
-            hopes = np.append(hopes, hope(further))
-        for each in np.argsort(-hopes, kind="stable"):
-            if self._is_new(points[each]):
-                return self._proposal(number, points[each], None)
+            values = np.append(values, acquisition(further))
+        for index in np.argsort(-values, kind="stable"):
+            if self._is_new(points[index]):
+                return self._proposal(number, points[index], None)
         return super().ask(number)
 
-    def tell(self, number: int, reached: ObjectiveValues | None) -> None:
-        """What a proposal reached; also of one that failed the model learns."""
-        if reached is None:
+    def tell(self, number: int, result: ObjectiveValues | None) -> None:
+        """Add the result of a proposal; the model also learns from failures."""
+        if result is None:
             self._failed[number] = self._points[number]
         else:
-            self._excess[number] = reached.excess
-        super().tell(number, reached)
+            self._excess[number] = result.excess
+        super().tell(number, result)
 
-    def _even(self, number: int, rng: random.Random) -> Proposal | None:
-        """The point of a Sobol sequence; a random one where that is not in the space, or known."""
+    def _sobol_point(self, number: int, rng: random.Random) -> Proposal | None:
+        """Return a point of a Sobol sequence, or a random one if it is infeasible or not new."""
         choices = self._space.choices
         sequence = qmc.Sobol(len(choices), rng=self._spec.seed).fast_forward(number)
         shares = sequence.random()[0]
-        levels = [len(choice.labels) for choice in choices]
-        code = [int(share * of) for share, of in zip(shares, levels, strict=True)]
+        counts = [len(choice.labels) for choice in choices]
+        code = [int(share * count) for share, count in zip(shares, counts, strict=True)]
         point = self._space.decode(code)
         if self._space.contains(point) and self._is_new(point):
             return self._proposal(number, point, None)
@@ -128,99 +128,108 @@ class SurrogateSearch(FrontEvolution):
     def _is_new(self, point: Point) -> bool:
         return self._space.architecture(point).digest not in self._proposed
 
-    # Where the model looks.
+    # Candidates.
 
-    def _near(self, told: Sequence[Member], rng: random.Random) -> list[Point]:
-        """Neighbours of the best networks, as many of each, and random points."""
-        front = min(max(constrained_ranks(told).count(0), _FEWEST), _NEAR // 2)
-        parents = [*islice(self.iter_parents(told, rng), front)]
-        share = _NEAR // len(parents)
-        found: dict[Point, None] = {}
+    def _initial_candidates(self, members: Sequence[Member], rng: random.Random) -> list[Point]:
+        """Return neighbors of the best networks, equally many of each, and random points."""
+        front_size = constrained_ranks(members).count(0)
+        num_parents = min(max(front_size, _MIN_PARENTS), _NUM_NEIGHBORS // 2)
+        parents = [*islice(self.iter_parents(members, rng), num_parents)]
+        share = _NUM_NEIGHBORS // len(parents)
+        points: dict[Point, None] = {}
         for member in parents:
-            found |= dict.fromkeys(islice(self._space.neighbors(member.point, rng), share))
-        return [*found | dict.fromkeys(self._space.sample(rng) for _ in range(_FAR))]
+            points |= dict.fromkeys(islice(self._space.neighbors(member.point, rng), share))
+        return [*points | dict.fromkeys(self._space.sample(rng) for _ in range(_NUM_RANDOM))]
 
-    def _around(
-        self, best: Sequence[Point], known: Sequence[Point], rng: random.Random
+    def _new_neighbors(
+        self, parents: Sequence[Point], points: Sequence[Point], rng: random.Random
     ) -> list[Point]:
-        """Neighbours of the best points that are not known."""
-        seen = dict.fromkeys(known)
-        found = (islice(self._space.neighbors(point, rng), _AROUND) for point in best)
-        return [*dict.fromkeys(p for points in found for p in points if p not in seen)]
+        """Return neighbors of the parents that are not among the points."""
+        seen = dict.fromkeys(points)
+        neighbors = (islice(self._space.neighbors(p, rng), _STEP_NEIGHBORS) for p in parents)
+        return [*dict.fromkeys(p for group in neighbors for p in group if p not in seen)]
 
-    # What the model expects.
+    # The model.
 
-    def _hope(self, told: Sequence[Member], rng: random.Random) -> Hope:
-        """By how much points may improve the front, in extents of the front."""
-        drawn = _OPTIMISM * abs(rng.gauss(0, 1))
-        optimism = drawn if rng.random() < _HOPEFUL else 0.0
+    def _acquisition(self, members: Sequence[Member], rng: random.Random) -> Acquisition:
+        """Return the acquisition function of one proposal.
+
+        It is the expected hypervolume improvement, in extents of the front.
+        """
+        draw = _OPTIMISM * abs(rng.gauss(0, 1))
+        optimism = draw if rng.random() < _OPTIMISTIC_SHARE else 0.0
         models = [
-            self._model(name, told, partial(_loss, at), fails=True)
-            for at, name in enumerate(self._objectives)
+            self._model(name, members, partial(_loss, column), fails=True)
+            for column, name in enumerate(self._objectives)
         ]
-        limits = self._limits(told)
-        losses = np.array([member.losses for member in told])
-        within = np.array([member.violation == 0 for member in told])
-        front = losses[within] if within.any() else losses
+        limits = self._limit_models(members)
+        losses = np.array([member.losses for member in members])
+        feasible = np.array([member.violation == 0 for member in members])
+        front = losses[feasible] if feasible.any() else losses
         front = front[non_dominated(front, keep_duplicates=False)]
         low, high = front.min(axis=0), front.max(axis=0)
         extent = np.where(high > low, high - low, nonzero_std(losses))
-        least, most = _MARGINS
-        reference = (high - low) / extent + least * (most / least) ** rng.random()
+        nearest, farthest = _MARGINS
+        reference = (high - low) / extent + nearest * (farthest / nearest) ** rng.random()
 
-        def hope(points: Sequence[Point]) -> Array:
+        def acquisition(points: Sequence[Point]) -> Array:
             features = self._features(points)
-            expected = [model.predict(features) for model in models]
-            best = np.stack([mean - optimism * deviation for mean, deviation in expected], axis=1)
-            scaled, steps = (best - low) / extent, (front - low) / extent
-            gains = hypervolume_improvement(steps, scaled, reference) if within.any() else 1.0
-            chance = np.ones(len(points))
+            predictions = [model.predict(features) for model in models]
+            bounds = np.stack([mean - optimism * std for mean, std in predictions], axis=1)
+            scaled, scaled_front = (bounds - low) / extent, (front - low) / extent
+            gains: Array | float = 1.0
+            if feasible.any():
+                gains = hypervolume_improvement(scaled_front, scaled, reference)
+            probability = np.ones(len(points))
             for limit in limits:
-                excess, deviation = limit.predict(features)
-                chance *= ndtr(-excess / deviation)
-            # where nothing is gained, what comes nearest to the front goes first
-            short = (scaled[:, None] - steps).max(axis=2).min(axis=1)
-            value: Array = gains * chance - 1e-3 * np.maximum(short, 0.0)
+                excess, std = limit.predict(features)
+                probability *= ndtr(-excess / std)
+            # among points without a gain, the nearest to the front comes first
+            distance = (scaled[:, None] - scaled_front).max(axis=2).min(axis=1)
+            value: Array = gains * probability - 1e-3 * np.maximum(distance, 0.0)
             return value
 
-        return hope
+        return acquisition
 
-    def _limits(self, told: Sequence[Member]) -> list[Posterior]:
-        """A model of the excess of each limit that some network is beyond."""
-        names = dict.fromkeys(name for m in told for name in self._excess[m.number])
+    def _limit_models(self, members: Sequence[Member]) -> list[Posterior]:
+        """Return a model of the excess of each limit that at least one network violates."""
+        names = dict.fromkeys(name for m in members for name in self._excess[m.number])
         return [
-            self._model(f"limit {name}", told, partial(self._beyond, name), fails=False)
+            self._model(f"limit {name}", members, partial(self._excess_of, name), fails=False)
             for name in names
-            if any(self._beyond(name, member) > 0 for member in told)
+            if any(self._excess_of(name, member) > 0 for member in members)
         ]
 
-    def _beyond(self, name: str, member: Member) -> float:
+    def _excess_of(self, name: str, member: Member) -> float:
         return self._excess[member.number][name]
 
-    def _model(self, name: str, told: Sequence[Member], value: Value, *, fails: bool) -> Posterior:
-        """The model of one quantity; what is being trained has what it expects."""
-        known = _best(told)
-        failed = [self._failed[each] for each in sorted(self._failed)] if fails else []
-        features = self._features([*(member.point for member in known), *failed])
-        values = np.array([value(member) for member in known])
+    def _model(
+        self, name: str, members: Sequence[Member], value: Value, *, fails: bool
+    ) -> Posterior:
+        """Return the model of one quantity; pending proposals count with predicted values."""
+        best = _best(members)
+        failed = [self._failed[number] for number in sorted(self._failed)] if fails else []
+        features = self._features([*(member.point for member in best), *failed])
+        values = np.array([value(member) for member in best])
         values = np.append(values, np.full(len(failed), values.max()))
-        scales, owners = self._fitted(name, told, value), self._embed.choice_of_feature
+        scales, owners = self._fit(name, members, value), self._embed.choice_of_feature
         model = Posterior(features, owners, values, scales)
         if not self._points:
             return model
-        waiting = self._features([self._points[each] for each in sorted(self._points)])
-        believed = np.append(values, model.predict(waiting)[0])
-        return Posterior(np.vstack([features, waiting]), owners, believed, scales)
+        pending = self._features([self._points[number] for number in sorted(self._points)])
+        predicted = np.append(values, model.predict(pending)[0])
+        return Posterior(np.vstack([features, pending]), owners, predicted, scales)
 
-    def _fitted(self, name: str, told: Sequence[Member], value: Value) -> Hyperparameters:
-        """The scales of a quantity, from as many networks as there were at the last fit."""
-        first = told[: _last_fit(len(told))]
+    def _fit(self, name: str, members: Sequence[Member], value: Value) -> Hyperparameters:
+        """Return the hyperparameters of a quantity, fitted to the members at the last refit."""
+        first = members[: _last_refit(len(members))]
         numbers = tuple(member.number for member in first)
         if name not in self._scales or self._scales[name][0] != numbers:
-            known = _best(first)
-            features = self._features([member.point for member in known])
-            values = np.array([value(member) for member in known])
-            self._scales[name] = numbers, fit_hyperparameters(features, self._embed.choice_of_feature, values)
+            best = _best(first)
+            features = self._features([member.point for member in best])
+            values = np.array([value(member) for member in best])
+            owners = self._embed.choice_of_feature
+            self._scales[name] = numbers, fit_hyperparameters(features, owners, values)
         return self._scales[name][1]
 
     def _features(self, points: Sequence[Point]) -> Array:
@@ -232,22 +241,57 @@ class SurrogateSearch(FrontEvolution):
         return self._codes[point]
 
 
-def _loss(at: int, member: Member) -> float:
-    return member.losses[at]
+def _loss(column: int, member: Member) -> float:
+    return member.losses[column]
 
 
-def _last_fit(count: int) -> int:
-    """The largest size, not above `count`, at which the model is fitted."""
+def _last_refit(count: int) -> int:
+    """Return the largest number of results, at most `count`, at which the model is fitted."""
     size = 2.0
-    while size * _GROWTH <= count:
-        size *= _GROWTH
+    while size * _REFIT_GROWTH <= count:
+        size *= _REFIT_GROWTH
     return int(size)
 
 
-def _best(told: Sequence[Member]) -> list[Member]:
-    """What the model learns from: all that were told, or the best of them; by number."""
-    if len(told) <= _MOST_KNOWN:
-        return list(told)
-    ranks = constrained_ranks(told)
-    order = sorted(range(len(told)), key=lambda each: (ranks[each], -each))
-    return [told[each] for each in sorted(order[:_MOST_KNOWN])]
+def _best(members: Sequence[Member]) -> list[Member]:
+    """Return the members that the model is fitted to, by number."""
+    if len(members) <= _MAX_TRAINING_POINTS:
+        return list(members)
+    ranks = constrained_ranks(members)
+    order = sorted(range(len(members)), key=lambda index: (ranks[index], -index))
+    return [members[index] for index in sorted(order[:_MAX_TRAINING_POINTS])]
+
+
+def hypervolume_improvement(front: Array, points: Array, reference: Array) -> Array:
+    """Return by how much each point alone would increase the hypervolume of a front.
+
+    All objectives are minimized.
+
+    Args:
+        front: non-dominated points, one per row.
+        points: points to evaluate, one per row.
+        reference: reference point; volume beyond it does not count.
+    """
+    if front.shape[1] == 1:
+        gain: Array = np.maximum(front.min() - points[:, 0], 0.0)
+        return gain
+    if front.shape[1] == 2:
+        return _improvement_2d(front, points, reference)
+    gains = np.zeros(len(points))
+    before = dominated_hypervolume(front, reference)
+    for row, point in enumerate(points):
+        if (point < reference).all() and not (front <= point).all(axis=1).any():
+            gains[row] = dominated_hypervolume(np.vstack([front, point]), reference) - before
+    return gains
+
+
+def _improvement_2d(front: Array, points: Array, reference: Array) -> Array:
+    """Return the improvement for two objectives, as a sum over vertical strips between points."""
+    steps = front[np.argsort(front[:, 0])]
+    left = np.append(-np.inf, steps[:, 0])
+    right = np.append(steps[:, 0], reference[0])
+    ceiling = np.append(reference[1], steps[:, 1])
+    widths = np.maximum(right - np.maximum(left, points[:, :1]), 0.0)
+    heights = np.maximum(ceiling - points[:, 1:], 0.0)
+    gains: Array = (widths * heights).sum(axis=1)
+    return gains

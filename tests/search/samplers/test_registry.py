@@ -35,10 +35,10 @@ class ToySampler:
         rng: random.Random = proposal_rng(self.seed, number)
         return Proposal(self.space.architecture(self.space.sample(rng)))
 
-    def explore(self, number: int, known: Container[str]) -> Proposal | None:  # noqa: ARG002
+    def explore(self, number: int, seen: Container[str]) -> Proposal | None:  # noqa: ARG002
         return None
 
-    def tell(self, number: int, reached: ObjectiveValues | None) -> None:  # noqa: ARG002
+    def tell(self, number: int, result: ObjectiveValues | None) -> None:  # noqa: ARG002
         self.told.append(number)
 
     def rebuild(self, history: Sequence[PastProposal]) -> None:
