@@ -279,7 +279,7 @@ class Study(Value):
         for name in self.limits:
             self._check_quantity(name, "limits")
             if name in COUNTED:
-                raise ValueError(f"limits: {name} is not measured; bound it in space.constraints")
+                raise ValueError(f"limits: {name} is computed, not measured; use space.constraints")
         return self
 
     def _check_quantity(self, name: str, section: str) -> None:

@@ -176,8 +176,8 @@ def test_every_arm_costs_as_much_as_its_baseline(quantity: str) -> None:
     design, networks = compile_design("factorial", factors=factors, match=quantity)
     task = CONDITION.task
     costs = {
-        name: getattr(compute_cost(each, task.input_spec), quantity)
-        for name, each in networks.items()
+        name: getattr(compute_cost(arch, task.input_spec), quantity)
+        for name, arch in networks.items()
     }
     base = costs[design.arms[0].name]
     for arm in design.arms[1:]:

@@ -1,4 +1,4 @@
-"""An ablation of real trainings under Ray whose driver and worker are killed."""
+"""An ablation with real training under Ray; its driver and a worker are killed."""
 
 import os
 import signal
@@ -67,19 +67,19 @@ def wait_for(count: int, out: Path, driver: "subprocess.Popen[bytes]") -> None:
 
 
 def workers(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """The processes that run trials."""
+    """Return the processes that run trials."""
     family = psutil.Process(driver.pid).children(recursive=True)
-    return [each for each in family if each.name().startswith("ray::ResourceTrainable")]
+    return [process for process in family if process.name().startswith("ray::ResourceTrainable")]
 
 
 def table(out: Path) -> pd.DataFrame:
-    """Everything that the table of the study tells, but for what was timed."""
+    """Return the table of the study without timings."""
     path = out / "table.csv"
     subprocess.run(verb("table", str(out), "-o", str(path)), check=True, capture_output=True)
     return pd.read_csv(path, comment="#").drop(columns=TIMED)
 
 
-def test_an_ablation_killed_three_times_gives_the_table_of_one_that_was_not(
+def test_an_ablation_killed_three_times_gives_the_same_table(
     tmp_path: Path,
 ) -> None:
     study = tmp_path / "study.yaml"
@@ -93,7 +93,9 @@ def test_an_ablation_killed_three_times_gives_the_table_of_one_that_was_not(
         family = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        psutil.wait_procs([each for each in family if not each.name().endswith("Agent")], 60)
+        psutil.wait_procs(
+            [process for process in family if not process.name().endswith("Agent")], 60
+        )
     driver = begin(study, killed)
     wait_for(27, killed, driver)
     workers(driver)[0].kill()

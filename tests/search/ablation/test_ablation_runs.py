@@ -1,4 +1,4 @@
-"""Ablations from beginning to end: balance, shared trials, growth, seeds by rule, confirmation."""
+"""Complete ablations: balanced seeds, shared trials, amendments, seed rules, confirmation."""
 
 from collections import Counter
 from pathlib import Path
@@ -35,7 +35,7 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def ran(folder: Path, **changes: Any) -> Ledger:
+def run_plain(folder: Path, **changes: Any) -> Ledger:
     run_study(Study.model_validate({**PLAIN, **changes}), folder, base_dir=HERE)
     return Ledger.open(folder)
 
@@ -46,22 +46,22 @@ def factors(**changes: Any) -> dict[str, Any]:
 
 
 def test_all_arms_have_a_seed_before_any_has_the_next(tmp_path: Path) -> None:
-    with ran(tmp_path, budget={"trials": 15}) as ledger:
+    with run_plain(tmp_path, budget={"trials": 15}) as ledger:
         assert [row.seed for row in ledger.trials()] == [0] * 5 + [1] * 5 + [2] * 5
         names = [row.name for row in ledger.trials()]
     assert names[:5] == ["baseline", "parts=3", "width=12", "width=16", "pat_sp=true"]
     assert names == names[:5] * 3
 
 
-def test_a_design_over_the_budget_is_refused(tmp_path: Path) -> None:
+def test_a_design_over_the_budget_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5 arms x 3 seeds = 15 trials"):
-        ran(tmp_path, budget={"trials": 14})
+        run_plain(tmp_path, budget={"trials": 14})
 
 
-def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Path) -> None:
+def test_one_network_with_several_recipes_has_separate_trials(tmp_path: Path) -> None:
     recipes = {"parts": [2, 3], "long": {"no": {}, "yes": {"recipe.epochs": 8}}}
     ablation = {"design": "factorial", "factors": recipes}
-    with ran(tmp_path, ablation=ablation) as ledger:
+    with run_plain(tmp_path, ablation=ablation) as ledger:
         assert Counter(row.fidelity for row in ledger.trials()) == {4: 6, 8: 6}
         assert len({row.digest for row in ledger.trials()}) == 2
         assert ledger.count_repeated_proposals() == 0
@@ -71,8 +71,8 @@ def test_arms_of_one_network_and_several_recipes_are_trained_apart(tmp_path: Pat
     assert len(load(tmp_path)) == 12
 
 
-def test_an_arm_that_trains_what_another_trains_has_its_trials_too(tmp_path: Path) -> None:
-    with ran(tmp_path, arms={"by hand": {"parts": 3}}, budget={"trials": 15}) as ledger:
+def test_arms_with_the_same_training_share_trials(tmp_path: Path) -> None:
+    with run_plain(tmp_path, arms={"by hand": {"parts": 3}}, budget={"trials": 15}) as ledger:
         assert len(ledger.trials()) == 15
     rows = load_arm_trials(tmp_path).frame
     assert Counter(rows["arm"]) == dict.fromkeys(
@@ -82,9 +82,9 @@ def test_an_arm_that_trains_what_another_trains_has_its_trials_too(tmp_path: Pat
     assert same[0] == same[1]
 
 
-def test_levels_and_factors_may_be_added_and_nothing_else_changed(tmp_path: Path) -> None:
-    ran(tmp_path).close()
-    with ran(tmp_path, ablation=factors(parts=[2, 3, 4], mlp_ratio=[2, 1])) as ledger:
+def test_only_levels_and_factors_may_be_added(tmp_path: Path) -> None:
+    run_plain(tmp_path).close()
+    with run_plain(tmp_path, ablation=factors(parts=[2, 3, 4], mlp_ratio=[2, 1])) as ledger:
         assert len(ledger.trials()) == 21
         design = ledger.study.design
     assert design is not None
@@ -95,20 +95,20 @@ def test_levels_and_factors_may_be_added_and_nothing_else_changed(tmp_path: Path
         PLAIN["ablation"] | {"design": "add-one-in"},
     ):
         with pytest.raises(UserError, match="ablation"):
-            ran(tmp_path, ablation=changed)
+            run_plain(tmp_path, ablation=changed)
 
 
-def test_a_factor_more_in_a_factorial_design_is_another_study(tmp_path: Path) -> None:
+def test_adding_a_factor_to_a_factorial_design_is_rejected(tmp_path: Path) -> None:
     few = {"design": "factorial", "factors": {"parts": [2, 3]}}
-    ran(tmp_path, ablation=few).close()
+    run_plain(tmp_path, ablation=few).close()
     more = few | {"factors": {"parts": [2, 3], "pat_sp": [False, True]}}
     with pytest.raises(UserError, match=r"arms\.parts=2: .* -> gone"):
-        ran(tmp_path, ablation=more)
+        run_plain(tmp_path, ablation=more)
 
 
-def test_seeds_are_added_until_intervals_are_as_narrow_as_asked(tmp_path: Path) -> None:
+def test_seeds_are_added_until_intervals_have_the_target_width(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
-    with ran(tmp_path, seeds=rule) as ledger:
+    with run_plain(tmp_path, seeds=rule) as ledger:
         decided = ledger.study.sequential
         trials = ledger.trials()
         design = ledger.study.design
@@ -123,37 +123,37 @@ def test_seeds_are_added_until_intervals_are_as_narrow_as_asked(tmp_path: Path) 
         for arm in seeds
     }
     stage = {arm: {s: v for s, v in cells.items() if s < 3} for arm, cells in first.items()}
-    found = compare(stage, design.contrasts)
-    assert seeds_needed(found, 0.12, 30) == seeds
+    comparison = compare(stage, design.contrasts)
+    assert seeds_needed(comparison, 0.12, 30) == seeds
     final = compare(first, design.contrasts, first_stage=range(3))
-    assert all((each.high - each.low) / 2 <= 0.12 + 1e-9 for each in final.contrasts)
+    assert all((contrast.high - contrast.low) / 2 <= 0.12 + 1e-9 for contrast in final.contrasts)
 
 
-def test_seeds_by_rule_are_the_same_after_an_interruption_and_may_have_more(
+def test_a_seed_rule_gives_the_same_seeds_after_an_interruption(
     tmp_path: Path,
 ) -> None:
     rule = {"min": 3, "max": 6, "until": 0.12}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    with ran(whole, seeds=rule) as ledger:
+    with run_plain(whole, seeds=rule) as ledger:
         expected = {(row.name, row.seed) for row in ledger.trials()}
     for trials in (15, 17, 22):
-        ran(parts, seeds=rule, budget={"trials": trials}).close()
-    with ran(parts, seeds=rule) as ledger:
+        run_plain(parts, seeds=rule, budget={"trials": trials}).close()
+    with run_plain(parts, seeds=rule) as ledger:
         assert {(row.name, row.seed) for row in ledger.trials()} == expected
         assert len(ledger.trials()) == 30
-    with ran(parts, seeds=rule | {"max": 8}) as ledger:
+    with run_plain(parts, seeds=rule | {"max": 8}) as ledger:
         assert len(ledger.trials()) == 40
 
 
-def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Path) -> None:
-    ran(tmp_path).close()
+def test_a_confirmation_has_fresh_seeds_and_does_not_change_the_study(tmp_path: Path) -> None:
+    run_plain(tmp_path).close()
     before = load(tmp_path)
     digests = select_networks(tmp_path, "1")
     assert list(digests) == ["baseline", "width=16"]
     with Ledger.open(tmp_path) as ledger:
         subjects = {row.digest: parse_subject(row.subject) for row in ledger.proposals()}
     chosen = {name: subjects[digest] for name, digest in digests.items()}
-    for seeds in (2, 2, 4):  # the same call again does nothing; more seeds are added
+    for seeds in (2, 2, 4):  # repeating a call does nothing; more seeds are added
         stage = _confirmed(tmp_path, chosen, seeds=seeds)
         fresh = load(tmp_path, stage=stage)
         assert len(fresh) == 2 * seeds
@@ -162,7 +162,7 @@ def test_a_confirmation_has_fresh_seeds_and_leaves_the_study_alone(tmp_path: Pat
     assert set(longer["fidelity"]) == set(longer["full_fidelity"]) == {30}
     assert load(tmp_path).equals(before)
     assert len(load(tmp_path, stage=None)) == len(before) + 8 + 4
-    with ran(tmp_path, seeds=4) as ledger:
+    with run_plain(tmp_path, seeds=4) as ledger:
         assert set(ledger.study.stages) == {"confirm", "confirm-standard"}
     assert len(load(tmp_path)) == 20
 
@@ -175,10 +175,10 @@ def _confirmed(folder: Path, chosen: Any, **options: Any) -> str:
             assert all(row.is_final for row in ledger.trials())
 
 
-def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -> None:
+def test_a_confirmation_reports_the_test_split_with_its_interval(tmp_path: Path) -> None:
     from scipy.stats import t
 
-    ran(tmp_path, trial="simulated:tested").close()
+    run_plain(tmp_path, trial="simulated:tested").close()
     with Ledger.open(tmp_path) as ledger:
         subject = parse_subject(ledger.proposals()[0].subject)
     confirm(tmp_path, {"baseline": subject}, seeds=4, selection="one", base_dir=HERE)
@@ -186,50 +186,50 @@ def test_a_confirmation_tells_the_test_split_with_its_interval(tmp_path: Path) -
     fresh = load(tmp_path, stage="confirm")["test_accuracy"]
     low, high = t.interval(0.95, 3, fresh.mean(), fresh.std() / 2)
     assert (row["test_accuracy_low"], row["test_accuracy_high"]) == pytest.approx((low, high))
-    own = load(tmp_path)
-    chosen = own[own["arm"].eq("baseline")]["val_nll"].mean()
+    trials = load(tmp_path)
+    chosen = trials[trials["arm"].eq("baseline")]["val_nll"].mean()
     assert row["chosen"] == pytest.approx(chosen)
     assert row["shift"] == pytest.approx(row["confirmed"] - chosen)
     with pytest.raises(UserError, match="no stage 'other'"):
         confirmation_table(tmp_path, "other")
 
 
-@pytest.mark.parametrize(("top", "told"), [("0", "--top"), ("best", "--top"), ("-1", "--top")])
-def test_a_wish_that_chooses_nothing_is_refused(tmp_path: Path, top: str, told: str) -> None:
-    ran(tmp_path, seeds=1).close()
-    with pytest.raises(UserError, match=told):
+@pytest.mark.parametrize("top", ["0", "best", "-1"])
+def test_invalid_top_values_are_rejected(tmp_path: Path, top: str) -> None:
+    run_plain(tmp_path, seeds=1).close()
+    with pytest.raises(UserError, match="--top"):
         select_networks(tmp_path, top)
     assert set(select_networks(tmp_path, "all")) == set(load_arm_trials(tmp_path).frame["arm"])
 
 
-def test_arms_that_share_trainings_count_once_when_seeds_are_decided(tmp_path: Path) -> None:
+def test_a_seed_rule_counts_shared_trainings_once(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
-    with ran(tmp_path / "alone", seeds=rule) as ledger:
+    with run_plain(tmp_path / "alone", seeds=rule) as ledger:
         alone = ledger.study.sequential
-    with ran(tmp_path / "beside", seeds=rule, arms={"by hand": {"parts": 3}}) as ledger:
-        beside = ledger.study.sequential
+    with run_plain(tmp_path / "shared", seeds=rule, arms={"by hand": {"parts": 3}}) as ledger:
+        shared = ledger.study.sequential
     assert alone is not None
-    assert beside is not None
-    assert beside.degrees == alone.degrees == 8
-    assert beside.deviation == alone.deviation
-    assert {arm: beside.seeds[arm] for arm in alone.seeds} == alone.seeds
+    assert shared is not None
+    assert shared.degrees == alone.degrees == 8
+    assert shared.deviation == alone.deviation
+    assert {arm: shared.seeds[arm] for arm in alone.seeds} == alone.seeds
 
 
-def test_an_arm_that_is_added_has_the_seeds_that_the_rule_promises(tmp_path: Path) -> None:
+def test_an_added_arm_has_the_seeds_that_the_rule_requires(tmp_path: Path) -> None:
     rule = {"min": 3, "max": 30, "until": 0.12}
-    ran(tmp_path, seeds=rule).close()
+    run_plain(tmp_path, seeds=rule).close()
     before = Counter(load_arm_trials(tmp_path).frame["arm"])
-    ran(tmp_path, seeds=rule, ablation=factors(parts=[2, 3, 4])).close()
+    run_plain(tmp_path, seeds=rule, ablation=factors(parts=[2, 3, 4])).close()
     rows = load_arm_trials(tmp_path).frame
     assert all(Counter(rows["arm"])[arm] >= seeds for arm, seeds in before.items())
-    found = effects(tmp_path).table.dropna(subset=["low", "high"])
-    assert len(found) == 5
-    assert ((found["high"] - found["low"]) / 2).max() <= 0.12 + 1e-9
+    comparison = effects(tmp_path).table.dropna(subset=["low", "high"])
+    assert len(comparison) == 5
+    assert ((comparison["high"] - comparison["low"]) / 2).max() <= 0.12 + 1e-9
 
 
-def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_path: Path) -> None:
+def test_a_stage_records_its_selection_and_condition(tmp_path: Path) -> None:
     conditions = {"a": {"recipe.epochs": 2}, "b": {"recipe.epochs": 3}}
-    with ran(tmp_path, seeds=1, conditions=conditions) as ledger:
+    with run_plain(tmp_path, seeds=1, conditions=conditions) as ledger:
         subject = parse_subject(ledger.proposals()[0].subject)
 
     def confirmed(words: str, condition: str) -> Any:
@@ -247,7 +247,7 @@ def test_a_stage_keeps_in_words_how_its_arms_were_chosen_and_its_condition(tmp_p
         select_networks(tmp_path, "1", "c")
 
 
-def test_a_condition_of_a_study_without_any_is_refused(tmp_path: Path) -> None:
-    ran(tmp_path, seeds=1).close()
+def test_a_condition_is_rejected_in_a_study_without_conditions(tmp_path: Path) -> None:
+    run_plain(tmp_path, seeds=1).close()
     with pytest.raises(UserError, match="no conditions"):
         select_networks(tmp_path, "1", "a")

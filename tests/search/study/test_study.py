@@ -183,12 +183,12 @@ def test_amendments_are_appended_to_earlier_ones() -> None:
     assert amendment_meta(RecordedStudy(meta), []) == {}
     for lines in (["seeds: 1 -> 2"], ["arms.b: None -> {}", "seeds: 2 -> 3"]):
         meta |= amendment_meta(RecordedStudy(meta), lines)
-    told = json.loads(meta["growth"])
-    assert [each["lines"] for each in told] == [
+    amendments = json.loads(meta["growth"])
+    assert [entry["lines"] for entry in amendments] == [
         ["seeds: 1 -> 2"],
         ["arms.b: None -> {}", "seeds: 2 -> 3"],
     ]
-    first, second = (datetime.fromisoformat(each["when"]) for each in told)
+    first, second = (datetime.fromisoformat(entry["when"]) for entry in amendments)
     assert first <= second
 
 
