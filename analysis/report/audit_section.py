@@ -1,4 +1,4 @@
-"""What the report tells of a study's audits: ranks that stay open, and agreement of rankings."""
+"""The report's audit sections: unresolved ranks, and agreement of rankings."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,29 +16,29 @@ from partialnas.analysis.audit.audit import (
 )
 from partialnas.analysis.audit.text import audit_caption, format_agreement, rank_note
 from partialnas.analysis.formats.text_table import TextTable, one_line, table_from_rows
-from partialnas.analysis.stats.rank_intervals import SeedNoise
 from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.stats.rank_intervals import SeedNoise
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 
 UNRESOLVED_MARK = "≈"
-"""Stands before a rank that short training does not tell from others."""
+"""Mark of a rank that short training does not resolve."""
 
-_MARKED = (
-    f"{UNRESOLVED_MARK} before a rank: short training does not resolve it; in brackets the ranks that the "
-    "network could have. "
+_MARK_NOTE = (
+    f"{UNRESOLVED_MARK} marks a rank that short training does not resolve; the possible ranks are "
+    "in parentheses. "
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyRanks:
-    """The ranks of a study's networks by short training, and which they could have.
+    """Ranks of a study's networks by short training, and the ranks that the noise leaves possible.
 
     Attributes:
-        header: of a column of them.
-        table: of all networks, as `analysis.audit.ranks` gives it, by what they are called.
-        audit: that they are of.
-        between_seeds: the deviation that decides which ranks can be told apart.
+        header: head of their column.
+        table: rows of `network_ranks`, by network name.
+        audit: the audit.
+        between_seeds: standard deviation between seeds, which decides what is resolved.
     """
 
     header: str
@@ -47,18 +47,18 @@ class ProxyRanks:
     between_seeds: SeedNoise
 
     def texts(self, networks: Iterable[str]) -> list[str]:
-        """The rank of each network, marked where it stays open; nothing where it has none."""
+        """Return the rank of each network, marked if unresolved, or empty if it has none."""
         rows = self.table.to_dict("index")
         return [_rank(rows[name]) if name in rows else "" for name in networks]
 
     def note(self, networks: Iterable[str]) -> str:
-        """How to read the ranks of these networks."""
+        """Return the explanation of these networks' ranks."""
         shown = self.table[self.table.index.isin([*networks])]
-        told = rank_note(shown, self.between_seeds, self.audit.quantity)
-        return (_MARKED if self.between_seeds.degrees else "") + told
+        note = rank_note(shown, self.between_seeds, self.audit.quantity)
+        return (_MARK_NOTE if self.between_seeds.degrees else "") + note
 
     def count_unresolved(self, networks: Iterable[str]) -> int:
-        """How many of these networks could have another rank."""
+        """Return how many of these networks have an unresolved rank."""
         shown = self.table[self.table.index.isin([*networks])]
         return int(shown["rank_low"].ne(shown["rank_high"]).sum())
 
@@ -68,12 +68,12 @@ class AuditSection:
     """The latest audit of a study under one condition.
 
     Attributes:
-        condition: of the study; empty where it has none.
-        heading: of its part.
-        message: why there is nothing to show; empty where there is.
-        sheets: how well rankings agree with longer training, one for each quantity.
-        caption: what a checklist asks of them.
-        ranks: that short training gives, those that stay open marked.
+        condition: the study's condition, or empty.
+        heading: heading of the section.
+        message: why there are no tables, or empty.
+        sheets: agreement of each ranking with longer training, one table per quantity.
+        caption: caption of the tables.
+        ranks: ranks by short training.
     """
 
     condition: str
@@ -85,51 +85,49 @@ class AuditSection:
 
 
 def audit_stages(study: RecordedStudy) -> set[str]:
-    """The stages of a study that belong to its audits."""
+    """Return the stages of a study that belong to its audits."""
     longer = study.longer_audit_stages
     conditions = {stage.condition for stage in longer.values()}
-    repeats = {way.stage for each in conditions for way in study.fidelities(each)}
+    repeats = {way.stage for condition in conditions for way in study.fidelities(condition)}
     return {*longer} | repeats
 
 
-def audit_sections(
-    folder: Path, study: RecordedStudy, trials: Trials
-) -> list[AuditSection]:
-    """The latest audit under each condition that has one.
+def audit_sections(folder: Path, study: RecordedStudy, trials: Trials) -> list[AuditSection]:
+    """Return the latest audit under each condition that has one.
 
     Args:
-        folder: of the study.
-        study: as its ledger records it.
-        trials: its trials of all stages.
+        folder: the study's folder.
+        study: the recorded study.
+        trials: trials of all stages.
     """
     latest = {stage.condition: name for name, stage in study.longer_audit_stages.items()}
-    return [_view(folder, study, trials, *each) for each in latest.items()]
+    return [_section(folder, study, trials, *item) for item in latest.items()]
 
 
-def _view(
+def _section(
     folder: Path, study: RecordedStudy, trials: Trials, condition: str, stage: str
 ) -> AuditSection:
     heading = one_line(f"Short training under {condition}" if condition else "Short training")
     try:
         audit = audit_from_trials(folder, study, trials, stage)
-    except UserError as error:  # an audit that has only begun is no mistake of the reader's
+    except UserError as error:  # the audit has too few finished trials yet
         message = str(error).removeprefix(f"{folder}: ").capitalize()
         return AuditSection(condition=condition, heading=heading, message=message)
-    agreed = proxy_agreement(audit)
-    table = network_ranks(audit, max_rank=len(audit.study.frame)).set_index("network")
+    agreement = proxy_agreement(audit)
+    ranks = network_ranks(audit, max_rank=len(audit.study.frame)).set_index("network")
     head = f"Rank by {audit.quantity.name}"
     return AuditSection(
         condition=condition,
         heading=heading,
-        sheets=[_agreement(audit, agreed, target.key) for target in audit.quantities],
-        caption=audit_caption(audit, agreed),
-        ranks=ProxyRanks(header=head, table=table, audit=audit, between_seeds=seed_noise(audit)),
+        sheets=[_agreement(audit, agreement, target.key) for target in audit.quantities],
+        caption=audit_caption(audit, agreement),
+        ranks=ProxyRanks(header=head, table=ranks, audit=audit, between_seeds=seed_noise(audit)),
     )
 
 
-def _agreement(audit: Audit, agreed: pd.DataFrame, key: str) -> TextTable:
-    target = next(each for each in audit.quantities if each.key == key)
-    texts = format_agreement(audit, agreed, target)
+def _agreement(audit: Audit, agreement: pd.DataFrame, key: str) -> TextTable:
+    target = next(quantity for quantity in audit.quantities if quantity.key == key)
+    texts = format_agreement(audit, agreement, target)
     heads = ["Ranked by", *map(str, texts.columns[1:])]
     name = f"Agreement with {target.label} after {audit.longer_label}"
     return table_from_rows(name, heads, texts.to_numpy().tolist(), "t".ljust(len(heads), "n"))

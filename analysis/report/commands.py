@@ -1,4 +1,4 @@
-"""The commands that make a study again, and each figure and table of its report."""
+"""The commands that repeat a study and recompute each figure and table of its report."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,50 +18,46 @@ def reproduction_commands(
     *,
     has_learned_ratios: bool,
 ) -> Commands:
-    """Headings with the commands below each.
+    """Return headings with their commands.
 
     Args:
-        study: what the ledger knows of its study.
-        fronts: that the report shows.
-        effects: that the report shows.
-        audits: that the report shows.
-        has_learned_ratios: whether ratios were learned.
+        study: facts of the study.
+        fronts: front sections of the report.
+        effects: effects sections of the report.
+        audits: audit sections of the report.
+        has_learned_ratios: whether networks of the study learned ratios.
     """
-    found: Commands = [("The study", ["partialnas run DIR/study.yaml --out ANOTHER_DIR"])]
+    commands: Commands = [("The study", ["partialnas run DIR/study.yaml --out ANOTHER_DIR"])]
     for front in fronts:
         if front.figures:
             axes = f"-x {shlex.quote(front.x)} -y {shlex.quote(front.y)}"
-            under = _under(front.condition)
-            file = f"{front.id}.pdf"
-            found.append((front.heading, [f"partialnas pareto DIR {axes}{under} -o {file}"]))
+            option = _condition_option(front.condition)
+            line = f"partialnas pareto DIR {axes}{option} -o {front.id}.pdf"
+            commands.append((front.heading, [line]))
     if study.is_search and any(front.figures for front in fronts):
-        lines = [f"partialnas table DIR{_under(each.condition)} -o front.tex" for each in fronts]
-        found.append(("Table of the front", lines))
-    for view in effects:
-        if not view.message:
-            found.append((view.heading, _of_effects(view)))
+        options = [_condition_option(front.condition) for front in fronts]
+        lines = [f"partialnas table DIR{option} -o front.tex" for option in options]
+        commands.append(("Table of the front", lines))
+    for section in effects:
+        if not section.message:
+            commands.append((section.heading, _effects_commands(section)))
     if has_learned_ratios:
-        found.append(("Learned ratios", ["partialnas ratios DIR -o ratios.pdf"]))
+        commands.append(("Learned ratios", ["partialnas ratios DIR -o ratios.pdf"]))
     for audit in audits:
-        line = f"partialnas audit DIR --report{_under(audit.condition)} -o audit.pdf"
-        found.append((audit.heading, [line]))
-    found.append(
-        ("Every trial, and this report", [
-            "partialnas export DIR -o trials.csv",
-            "partialnas report DIR -o report.html",
-        ])
-    )  # fmt: skip
-    return found
+        option = _condition_option(audit.condition)
+        commands.append((audit.heading, [f"partialnas audit DIR --report{option} -o audit.pdf"]))
+    exports = ["partialnas export DIR -o trials.csv", "partialnas report DIR -o report.html"]
+    return [*commands, ("All trials, and this report", exports)]
 
 
-def _of_effects(view: EffectsSection) -> list[str]:
-    under = _under(view.condition)
-    lines = [f"partialnas effects DIR{under} -o {view.id}.pdf"] if view.figures else []
-    lines.append(f"partialnas table DIR{under} -o {view.id}.tex")
-    if view.factorial:
-        lines.append(f"partialnas effects DIR --kind interaction{under} -o interaction.pdf")
+def _effects_commands(section: EffectsSection) -> list[str]:
+    option = _condition_option(section.condition)
+    lines = [f"partialnas effects DIR{option} -o {section.id}.pdf"] if section.figures else []
+    lines.append(f"partialnas table DIR{option} -o {section.id}.tex")
+    if section.factorial:
+        lines.append(f"partialnas effects DIR --kind interaction{option} -o interaction.pdf")
     return lines
 
 
-def _under(condition: str) -> str:
+def _condition_option(condition: str) -> str:
     return f" --condition {shlex.quote(condition)}" if condition else ""

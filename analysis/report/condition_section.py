@@ -1,7 +1,7 @@
-"""What the report shows of each condition of a study: its front, and the effects of its arms."""
+"""The report's sections of each condition: its front, and the effects of its arms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from partialnas.analysis.ablation.effects import Effects, effects
 from partialnas.analysis.ablation.figure import factorial_sheet
 from partialnas.analysis.ablation.table import effects_sheet
 from partialnas.analysis.formats.text_table import TextTable, one_line
-from partialnas.analysis.frames.selection import select_condition
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import pareto_caption
 from partialnas.analysis.pareto.plot import ParetoPlotOptions
-from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.analysis.report.audit_section import ProxyRanks
 from partialnas.analysis.report.effects_section import MAX_ARMS, forest_plots
 from partialnas.analysis.report.front_section import front_figures, front_legend
@@ -26,25 +26,25 @@ from partialnas.space.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class FrontSection:
-    """The front under one condition: figure, table, and what each network is.
+    """The front under one condition: figure, table, and details of its networks.
 
     Attributes:
-        id: of the section.
-        condition: of the study; empty where it has none.
-        heading: of the section.
-        message: why there is no figure; empty where there is one.
-        title: of the figure.
-        x: the quantity across, by its key.
-        y: the quantity upwards.
-        figures: in every size.
-        legend: of the figure.
-        caption: of the figure.
-        crowd: what the figure does not tell of every network.
+        id: id of the section.
+        condition: the study's condition, or empty.
+        heading: heading of the section.
+        message: why there is no figure, or empty.
+        title: title of the figure.
+        x: key of the quantity on the x axis.
+        y: key of the quantity on the y axis.
+        figures: the figure in every size.
+        legend: legend of the figure.
+        caption: caption of the figure.
+        crowd: note on the networks that are not described in detail, or empty.
         sheet: the figure as a table.
-        architectures: of what the table names; None where they are not known.
-        networks: what is told of each, by the point's id.
-        on_front: how many networks are.
-        noisy: how many were timed with noise.
+        architectures: architectures of the table's networks, or None if unavailable.
+        networks: details of each network, by the id of its point.
+        on_front: number of networks on the front.
+        noisy: number of networks with noisy timings.
     """
 
     id: str
@@ -70,13 +70,14 @@ class EffectsSection:
     """The effects of a study's arms under one condition.
 
     Attributes:
-        id: of the section.
-        condition: of the study; empty where it has none.
-        heading: of the section.
-        message: why there is nothing to show; empty where there is.
-        figures: in every size.
-        figcaption: of the figure.
-        sheets: of the effects, and of factorial designs the main effects and interactions.
+        id: id of the section.
+        condition: the study's condition, or empty.
+        heading: heading of the section.
+        message: why there are no effects, or empty.
+        figures: the figure in every size.
+        figcaption: caption of the figure.
+        sheets: table of the effects; for factorial designs also main effects and interactions.
+        factorial: whether the design is factorial.
     """
 
     id: str
@@ -90,31 +91,31 @@ class EffectsSection:
 
 
 def front_sections(
-    frame: pd.DataFrame, details: NetworkDetails, ranks: Mapping[str, ProxyRanks]
+    trials: Trials, details: NetworkDetails, ranks: Mapping[str, ProxyRanks]
 ) -> list[FrontSection]:
-    """The front under every condition.
+    """Return the front under every condition.
 
     Args:
-        frame: the study's own trials, as `load` gives them.
-        details: what is known of its networks.
-        ranks: what audits tell of ranks by short training, by condition.
+        trials: the study's own trials.
+        details: details of its networks.
+        ranks: ranks by short training from audits, by condition.
     """
     return [
-        _front(frame, condition, f"front{place or ''}", details, ranks.get(condition))
-        for place, condition in enumerate(_conditions(frame))
+        _front(trials, condition, f"front{index or ''}", details, ranks.get(condition))
+        for index, condition in enumerate(_conditions(trials.frame))
     ]
 
 
 def effects_sections(folder: Path, frame: pd.DataFrame) -> list[EffectsSection]:
-    """The effects under every condition.
+    """Return the effects under every condition.
 
     Args:
-        folder: of the study.
-        frame: its own trials, as `load` gives them.
+        folder: the study's folder.
+        frame: the study's own trials.
     """
     return [
-        _effects(folder, condition, f"effects{place or ''}")
-        for place, condition in enumerate(_conditions(frame))
+        _effects(folder, condition, f"effects{index or ''}")
+        for index, condition in enumerate(_conditions(frame))
     ]
 
 
@@ -122,101 +123,101 @@ def _conditions(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame["condition"].unique()] or [""]
 
 
-def _heading(what: str, condition: str) -> str:
-    return one_line(f"{what} under {condition}" if condition else what)
+def _heading(title: str, condition: str) -> str:
+    return one_line(f"{title} under {condition}" if condition else title)
 
 
 def _front(
-    frame: pd.DataFrame,
+    trials: Trials,
     condition: str,
-    name: str,
+    section_id: str,
     details: NetworkDetails,
     ranks: ProxyRanks | None,
 ) -> FrontSection:
     heading = _heading("Front", condition)
     try:
-        trials = select_condition(frame, condition) if condition else frame
-        table = pareto_table(trials)
-        x, y = table.attrs["x"], table.attrs["y"]
-        caption = pareto_caption(trials, table, x, y, ParetoPlotOptions())
-    except UserError as error:  # a study that has no front yet is no mistake of the reader's
-        return FrontSection(id=name, condition=condition, heading=heading, message=str(error))
-    points = detailed_points(table, f"{name}-")
-    networks = details.describe(points)
-    for place, text in zip(points["id"], _ranked(points, ranks), strict=True):
-        networks[place]["facts"] += text
+        under = trials.under(condition or None)
+        table = make_pareto_table(under)
+        caption = pareto_caption(under, table, ParetoPlotOptions())
+    except UserError as error:  # the study has no front yet
+        message = str(error)
+        return FrontSection(id=section_id, condition=condition, heading=heading, message=message)
+    points = detailed_points(table, f"{section_id}-")
+    networks = details.describe(points, table.x, table.y)
+    for point, facts in zip(points["id"], _rank_facts(points, ranks), strict=True):
+        networks[point]["facts"] += facts
     return FrontSection(
-        id=name,
+        id=section_id,
         condition=condition,
         heading=heading,
-        title=f"{y.name} against {x.name}",
-        x=x.key,
-        y=y.key,
+        title=f"{table.y.name} against {table.x.name}",
+        x=table.x.key,
+        y=table.y.key,
         figures=front_figures(table, points),
-        legend=front_legend(table, points),
+        legend=front_legend(table.rows, points),
         caption=caption,
-        crowd=_crowd(len(table), points),
-        sheet=front_sheet(points, ranks),
+        crowd=_crowd_note(len(table.rows), points),
+        sheet=front_sheet(replace(table, rows=points), ranks),
         architectures=networks_sheet(points, networks),
         networks=networks,
         on_front=int(points["on_front"].sum()),
-        noisy=int(table["noisy"].sum()),
+        noisy=int(table.rows["noisy"].sum()),
     )
 
 
-def _ranked(points: pd.DataFrame, ranks: ProxyRanks | None) -> list[list[list[str]]]:
-    """What is told of the rank of each point: name and text, or nothing."""
+def _rank_facts(points: pd.DataFrame, ranks: ProxyRanks | None) -> list[list[list[str]]]:
+    """Return the rank of each point as a list of facts, empty if it has none."""
     texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
     return [[[ranks.header, text]] if ranks and text else [] for text in texts]
 
 
-def _crowd(number: int, points: pd.DataFrame) -> str:
-    """What a reader must know of the points that are drawn as a crowd."""
+def _crowd_note(number: int, points: pd.DataFrame) -> str:
+    """Return the note on networks that are drawn as background dots only."""
     if number == len(points):
         return ""
     others = int(points["kind"].eq(OTHER).sum())
     return (
-        f"Of the dominated networks the {others:,} nearest to the front can be chosen; the other "
-        f"{number - len(points):,} are drawn as a crowd, those that would cover one another once."
+        f"The {others:,} dominated networks nearest to the front can be selected; the other "
+        f"{number - len(points):,} are background dots, where overlapping dots are drawn once."
     )
 
 
-def _effects(folder: Path, condition: str, name: str) -> EffectsSection:
+def _effects(folder: Path, condition: str, section_id: str) -> EffectsSection:
     heading = _heading("Effects", condition)
     try:
-        found = effects(folder, condition=condition or None)
-        figures = forest_plots(found)
-        sheets = [effects_sheet(found)]
+        result = effects(folder, condition=condition or None)
+        figures = forest_plots(result)
+        sheets = [effects_sheet(result)]
     except UserError as error:
-        return EffectsSection(id=name, condition=condition, heading=heading, message=str(error))
-    if found.factorial is not None:
-        sheets.append(factorial_sheet(found))
+        message = str(error)
+        return EffectsSection(id=section_id, condition=condition, heading=heading, message=message)
+    if result.factorial is not None:
+        sheets.append(factorial_sheet(result))
     return EffectsSection(
-        id=name,
+        id=section_id,
         condition=condition,
         heading=heading,
         figures=figures,
-        figcaption=_figcaption(found),
-        sheets=[_named(sheet, title) for sheet, title in zip(sheets, _TITLES, strict=False)],
-        factorial=found.factorial is not None,
+        figcaption=_figcaption(result),
+        sheets=[
+            TextTable(name=title, columns=sheet.columns, caption=sheet.caption)
+            for sheet, title in zip(sheets, _TITLES, strict=False)
+        ],
+        factorial=result.factorial is not None,
     )
 
 
-_TITLES = ("Arms beside their baseline", "Main effects and two-factor interactions")
+_TITLES = ("Arms and their baseline", "Main effects and two-factor interactions")
 
 
-def _named(sheet: TextTable, title: str) -> TextTable:
-    return TextTable(name=title, columns=sheet.columns, caption=sheet.caption)
-
-
-def _figcaption(found: Effects) -> str:
-    better = "lower" if found.quantity.better == "min" else "higher"
-    margin = "" if found.margin is None else f" Band: differences of at most ±{found.margin:g}."
-    rest = len(found.comparison.contrasts) - MAX_ARMS
-    more = f" The first {MAX_ARMS} arms are drawn; the table has all." if rest > 0 else ""
+def _figcaption(result: Effects) -> str:
+    better = "lower" if result.quantity.better == "min" else "higher"
+    margin = "" if result.margin is None else f" Band: differences within ±{result.margin:g}."
+    hidden = len(result.comparison.contrasts) - MAX_ARMS
+    more = f" Only the first {MAX_ARMS} arms are drawn; the table holds all." if hidden > 0 else ""
     return (
-        f"Difference of each arm from its baseline in {found.quantity.label} ({better} is better): "
-        f"circle and bar, mean with its simultaneous {found.comparison.level:.0%} interval, blue "
-        "and filled where that excludes zero; "
-        f"dots, differences of single seeds.{margin}{more}"
+        f"Difference of each arm from its baseline in {result.quantity.label} ({better} is better)."
+        f" Circles and bars: mean and simultaneous {result.comparison.level:.0%} interval, filled "
+        "in blue if the interval excludes zero. Dots: differences of single seeds."
+        f"{margin}{more}"
     )

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.ablation.arm_axes import difference_unit, row_labels
-from partialnas.analysis.ablation.difference_plot import effect_points
+from partialnas.analysis.ablation.arm_axes import row_labels
+from partialnas.analysis.ablation.difference_plot import difference_unit, effect_points
 from partialnas.analysis.ablation.effects import Effects
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.report.svg import Scale, linear_scale
 
 MAX_ARMS = 60
-"""Arms that the figure draws; its table has all."""
+"""Largest number of arms in the figure; its table holds all."""
 
 _FOOT = 44
 
 
 @dataclass(frozen=True)
 class ForestLayout:
-    """The size of a figure in pixels: names stand beside rows, or above them where it is narrow."""
+    """Size of a figure in pixels; names stand left of the rows, or above them if it is narrow."""
 
     name: str
     width: int
@@ -34,82 +34,74 @@ class ForestLayout:
     longest: int
 
 
-FRAMES = (
+LAYOUTS = (
     ForestLayout("wide", 760, 230, 20, 26, False, 7, 34),
     ForestLayout("narrow", 360, 14, 14, 40, True, 4, 46),
 )
 
 
-def forest_plots(found: Effects) -> list[dict[str, Any]]:
-    """The figure of effects in every size; none where nothing is compared.
-
-    Args:
-        found: the effects of a study's arms.
-    """
-    if not found.comparison.contrasts:
+def forest_plots(effects: Effects) -> list[dict[str, Any]]:
+    """Return the figure of effects in every size; empty if nothing is compared."""
+    if not effects.comparison.contrasts:
         return []
-    points = effect_points(found)
+    points = effect_points(effects)
     arms = [*dict.fromkeys(points["arm"])][:MAX_ARMS]
     points = points[points["arm"].isin(arms)]
-    drawn = points[["value", "low", "high"]].to_numpy(float)
-    if not np.isfinite(drawn).any():
+    if not np.isfinite(points[["value", "low", "high"]].to_numpy(float)).any():
         return []
-    return [_figure(found, points, arms, frame) for frame in FRAMES]
+    return [_figure(effects, points, arms, layout) for layout in LAYOUTS]
 
 
 def _figure(
-    found: Effects, points: pd.DataFrame, arms: list[str], frame: ForestLayout
+    effects: Effects, points: pd.DataFrame, arms: list[str], layout: ForestLayout
 ) -> dict[str, Any]:
-    label = f"Δ {found.quantity.name}"
-    unit = difference_unit(found.quantity)
+    label = f"Δ {effects.quantity.name}{difference_unit(effects.quantity)}"
     values = np.append(points[["value", "low", "high"]].to_numpy(float).ravel(), 0.0)
-    x = linear_scale(
-        f"{label} ({unit})" if unit else label, values, frame.left, frame.width - frame.right
-    )
-    names, _ = row_labels(arms, found.design)
+    x = linear_scale(label, values, layout.left, layout.width - layout.right)
+    names, _ = row_labels(arms, effects.design)
     rows = [
-        _row(points[points["arm"].eq(arm)], name, place, x, frame, found)
-        for place, (arm, name) in enumerate(zip(arms, names, strict=True))
+        _row(points[points["arm"].eq(arm)], name, index, x, layout, effects)
+        for index, (arm, name) in enumerate(zip(arms, names, strict=True))
     ]
-    bottom = 8 + frame.row * len(arms)
+    bottom = 8 + layout.row * len(arms)
+    margin = effects.margin
     return {
-        "frame": frame,
+        "frame": layout,
         "height": bottom + _FOOT,
         "bottom": bottom,
         "zero": float(x.to_pixels([0.0])[0]),
-        "margin": None if found.margin is None else x.to_pixels([-found.margin, found.margin]).tolist(),
-        "x": {"label": x.label, "ticks": x.ticks(frame.ticks)},
+        "margin": None if margin is None else x.to_pixels([-margin, margin]).tolist(),
+        "x": {"label": x.label, "ticks": x.ticks(layout.ticks)},
         "rows": rows,
-        "better": "lower is better" if found.quantity.better == "min" else "higher is better",
+        "better": "lower is better" if effects.quantity.better == "min" else "higher is better",
     }
 
 
 def _row(
-    points: pd.DataFrame, name: str, place: int, x: Scale, frame: ForestLayout, found: Effects
+    points: pd.DataFrame, name: str, index: int, x: Scale, layout: ForestLayout, effects: Effects
 ) -> dict[str, Any]:
-    whole = points[points["seed"].isna()].to_dict("records")[0]
+    mean = points[points["seed"].isna()].to_dict("records")[0]
     seeds = points.loc[points["seed"].notna(), "value"].to_numpy(float)
-    middle = 8 + frame.row * (place + (0.72 if frame.above else 0.5))
-    known = math.isfinite(whole["value"])
-    bar = all(map(math.isfinite, (whole["low"], whole["high"])))
+    middle = 8 + layout.row * (index + (0.72 if layout.above else 0.5))
+    has_interval = all(map(math.isfinite, (mean["low"], mean["high"])))
     return {
-        "name": elide(one_line(name), frame.longest),
-        "title": _title(whole, found),
-        "state": whole["state"],
+        "name": elide(one_line(name), layout.longest),
+        "title": _title(mean, effects),
+        "state": mean["state"],
         "y": round(middle, 1),
-        "name_y": round(middle - 13 if frame.above else middle + 4, 1),
-        "at": float(x.to_pixels([whole["value"]])[0]) if known else None,
-        "bar": x.to_pixels([whole["low"], whole["high"]]).tolist() if bar else None,
-        "apart": bar and not whole["low"] <= 0 <= whole["high"],
+        "name_y": round(middle - 13 if layout.above else middle + 4, 1),
+        "at": float(x.to_pixels([mean["value"]])[0]) if math.isfinite(mean["value"]) else None,
+        "bar": x.to_pixels([mean["low"], mean["high"]]).tolist() if has_interval else None,
+        "apart": has_interval and not mean["low"] <= 0 <= mean["high"],
         "seeds": x.to_pixels(seeds).tolist(),
     }
 
 
-def _title(row: dict[Any, Any], found: Effects) -> str:
-    """What hovering over a row tells, and a screen reader."""
+def _title(row: dict[Any, Any], effects: Effects) -> str:
+    """Return the tooltip of a row, which screen readers read aloud."""
     if row["state"]:
         return one_line(f"{row['arm']}: {row['state']}")
-    spec = found.quantity.spec or ".4g"
-    values = [format(row[key], spec) for key in ("value", "low", "high")]
-    interval = f" [{values[1]}, {values[2]}]" if math.isfinite(row["low"]) else ""
-    return one_line(f"{row['arm']} against {row['against']}: {values[0]}{interval}")
+    spec = effects.quantity.spec or ".4g"
+    value, low, high = (format(row[key], spec) for key in ("value", "low", "high"))
+    interval = f" [{low}, {high}]" if math.isfinite(row["low"]) else ""
+    return one_line(f"{row['arm']} against {row['against']}: {value}{interval}")

@@ -1,4 +1,4 @@
-"""What the report tells of one network: its blocks, ratios, learning curves and trials."""
+"""The report's details of a network: its blocks, ratios, learning curves and trials."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -21,27 +21,25 @@ from partialnas.space.cost.learned_blocks import blocks_with_sizes
 from partialnas.space.cost.mac_budget import uniform_sizes
 from partialnas.space.errors import MachineError, UserError
 
-MOST_TRIALS = 12
-"""Trials of one network that are listed."""
-
-_MOST_CURVES = 5
-_MOST_EPOCHS = 60
-_LONGEST_REASON = 200
-_FIGURES = 4  # significant digits of what is drawn
+_MAX_TRIALS = 12
+_MAX_CURVES = 5
+_MAX_EPOCHS = 60
+_MAX_REASON_LENGTH = 200
+_DIGITS = 4  # significant digits of plotted values
 _COSTS = ("params", "macs", "throughput_img_s", "latency_ms", "val_accuracy", "val_nll")
 
-_OF_TRIAL = ("arm", "digest", "trial", "key", "seed", "state", "reason")
+_TRIAL_COLUMNS = ("arm", "digest", "trial", "key", "seed", "state", "reason")
 
 Plain = dict[str, Any]
 Row = Mapping[Hashable, Any]
 
 
 class NetworkDetails:
-    """Tells of networks, out of one ledger that is open.
+    """Details of networks, from an open ledger.
 
     Args:
-        ledger: of the study.
-        frame: its trials, as `load` gives them.
+        ledger: the study's ledger.
+        frame: the study's trials.
     """
 
     def __init__(self, ledger: Ledger, frame: pd.DataFrame) -> None:
@@ -50,25 +48,28 @@ class NetworkDetails:
         self._subjects = {row.digest: row for row in reversed(ledger.proposals())}
 
     def describe(self, points: pd.DataFrame, x: Quantity, y: Quantity) -> dict[str, Plain]:
-        """By id what is told of each point, as plain data that JSON takes.
+        """Return the details of each point by its id, as plain JSON data.
 
         Args:
-            points: as `told_points` gives them, all of one condition.
+            points: rows of `detailed_points`, all under one condition.
+            x: quantity on the x axis.
+            y: quantity on the y axis.
         """
         trials = _by_network(self._frame, points, y)
         return {
-            row["id"]: self._one(row, trials[row["id"]], x, y) for row in points.to_dict("records")
+            row["id"]: self._details(row, trials[row["id"]], x, y)
+            for row in points.to_dict("records")
         }
 
     @property
     def has_learned_ratios(self) -> bool:
-        """Whether any network learns its ratios."""
+        """Whether any network has learned ratios."""
         return any('"learned"' in row.subject_json for row in self._subjects.values())
 
-    def _one(self, row: Row, trials: Sequence[Row], x: Quantity, y: Quantity) -> Plain:
-        told = trials[:MOST_TRIALS]
-        curved = [each for each in told if each["state"] == "done"][:_MOST_CURVES]
-        histories = {each["seed"]: self._ledger.ratios(each["key"]) for each in curved}
+    def _details(self, row: Row, trials: Sequence[Row], x: Quantity, y: Quantity) -> Plain:
+        listed = trials[:_MAX_TRIALS]
+        done = [trial for trial in listed if trial["state"] == "done"][:_MAX_CURVES]
+        histories = {trial["seed"]: self._ledger.ratios(trial["key"]) for trial in done}
         last = next((history[-1] for history in histories.values() if history), None)
         subject = self._subject(row["digest"], last)
         return {
@@ -79,19 +80,19 @@ class NetworkDetails:
             "facts": [*_facts(row, x, y)],
             "network": _network(subject),
             "blocks": _blocks(subject, self._task(str(row["condition"]))),
-            "curves": self._curves(curved, y),
+            "curves": self._curves(done, y),
             "ratios": _ratios(histories),
-            "trials": [_trial(each, y) for each in told],
-            "more": max(0, len(trials) - len(told)),
+            "trials": [_trial(trial, y) for trial in listed],
+            "more": len(trials) - len(listed),
         }
 
     def _subject(self, digest: str, last: RatioEpoch | None) -> Subject | None:
-        found = self._subjects.get(digest)
-        if found is None:
+        proposal = self._subjects.get(digest)
+        if proposal is None:
             return None
         try:
-            return final_subject(parse_subject(found.subject), last)
-        except UserError:  # a study with a trial function of its own may propose anything
+            return final_subject(parse_subject(proposal.subject), last)
+        except UserError:  # a study with its own trial function may propose anything
             return None
 
     def _task(self, condition: str) -> Task | None:
@@ -101,8 +102,8 @@ class NetworkDetails:
             return None
 
     def _curves(self, trials: Sequence[Row], y: Quantity) -> Plain:
-        """The course of the quantity on the y axis, or of validation log-likelihood."""
-        curves = {each["seed"]: self._ledger.curve(each["key"]) for each in trials}
+        """Return the learning curves of the quantity on the y axis, or of the validation NLL."""
+        curves = {trial["seed"]: self._ledger.curve(trial["key"]) for trial in trials}
         keys = [k for k in (y.key, "val_nll") if any(k in p for c in curves.values() for p in c)]
         if not keys:
             return {}
@@ -110,49 +111,49 @@ class NetworkDetails:
         series = [
             {
                 "seed": seed,
-                "points": _thinned([(p["epoch"], p[keys[0]]) for p in c if keys[0] in p]),
+                "points": _thin([(p["epoch"], p[keys[0]]) for p in c if keys[0] in p]),
             }
             for seed, c in curves.items()
         ]
-        return {"label": label, "series": [each for each in series if len(each["points"]) > 1]}
+        return {"label": label, "series": [line for line in series if len(line["points"]) > 1]}
 
 
 def _by_network(frame: pd.DataFrame, points: pd.DataFrame, y: Quantity) -> dict[str, list[Row]]:
-    """The trials of each point: those of its arm, or without one of its network."""
+    """Return the trials of each point: those of its arm, or of its network if it has no arm."""
     of_condition = frame[frame["condition"].isin(points["condition"].unique())]
     arms = points.loc[points["arm"].ne(""), "arm"]
-    alone = of_condition["arm"].eq("") & of_condition["digest"].isin(points["digest"])
-    near = of_condition.loc[alone | of_condition["arm"].isin(arms)]
-    columns = [*dict.fromkeys([*_OF_TRIAL, y.key])]
+    armless = of_condition["arm"].eq("") & of_condition["digest"].isin(points["digest"])
+    selected = of_condition.loc[armless | of_condition["arm"].isin(arms)]
+    columns = [*dict.fromkeys([*_TRIAL_COLUMNS, y.key])]
     trials: dict[tuple[str, str], list[Row]] = {}
-    for row in near[columns].to_dict("records"):
+    for row in selected[columns].to_dict("records"):
         trials.setdefault((row["arm"], "" if row["arm"] else row["digest"]), []).append(row)
     rows = zip(points["id"], points["arm"], points["digest"], strict=True)
     return {i: trials[arm, "" if arm else digest] for i, arm, digest in rows}
 
 
 def _value(row: Row, quantity: Quantity) -> list[str]:
-    """The name of a quantity and its value with the spread or the interval."""
+    """Return the label of a quantity, and its value with deviation or interval."""
     value = float(row[quantity.key])
     text = quantity.text(value, noisy=bool(row["noisy"]))
-    spread = row.get(f"{quantity.key}_sd", math.nan)
+    sd = row.get(f"{quantity.key}_sd", math.nan)
     low, high = row[f"{quantity.key}_low"], row[f"{quantity.key}_high"]
-    if quantity.source == "trained" and math.isfinite(spread):
-        text += f" ± {quantity.text(spread)}"
+    if quantity.source == "trained" and math.isfinite(sd):
+        text += f" ± {quantity.text(sd)}"
     elif quantity.source == "measured" and math.isfinite(low) and math.isfinite(high):
         text += f" [{quantity.text(low)}, {quantity.text(high)}]"
     return [quantity.label, text]
 
 
 def _facts(row: Row, x: Quantity, y: Quantity) -> Iterator[list[str]]:
-    """What else is known of a network, name and value."""
+    """Yield further facts of a network, each a label and a value."""
     for key in _COSTS:
         value = float(row[key]) if key in row and not pd.isna(row[key]) else math.nan
         if key not in (x.key, y.key) and not math.isnan(value):
             quantity = QUANTITIES[key]
             yield [quantity.label, quantity.text(value, noisy=bool(row["noisy"]))]
-    if not math.isnan(chance := row.get("front_probability", math.nan)):
-        yield ["Probability of being on the front", format_probability(chance)]
+    if not math.isnan(probability := row.get("front_probability", math.nan)):
+        yield ["Probability of being on the front", format_probability(probability)]
     failed = f" ({row['failed']} failed)" if row["failed"] else ""
     yield ["Seeds", f"{row['n']}{failed}"]
     if "feasible" in row:
@@ -161,25 +162,26 @@ def _facts(row: Row, x: Quantity, y: Quantity) -> Iterator[list[str]]:
 
 
 def _network(subject: Subject | None) -> str:
-    """The network in one line."""
+    """Return the network in one line."""
     if isinstance(subject, TimmModel):
         return f"timm model {subject.timm}"
     return subject.summary() if subject is not None else ""
 
 
 def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
-    """The rows of a network from input to output; none where its inside is not known."""
+    """Return the layers of a network from input to output; empty if they are unknown."""
     if not isinstance(subject, Architecture) or task is None:
         return []
     try:
-        counted, sizes = compute_cost(subject, task.input_spec), uniform_sizes(subject, task.input_spec)
+        total = compute_cost(subject, task.input_spec)
+        sizes = uniform_sizes(subject, task.input_spec)
     except UserError:
         return []
-    return _rows(counted, blocks_with_sizes(subject, sizes))
+    return _rows(total, blocks_with_sizes(subject, sizes))
 
 
-def _rows(counted: NetworkCost, stages: Sequence[Sequence[RealizedBlock]]) -> list[Plain]:
-    built = {
+def _rows(total: NetworkCost, stages: Sequence[Sequence[RealizedBlock]]) -> list[Plain]:
+    realized = {
         f"stage {stage}, block {index}": block
         for stage, blocks in enumerate(stages, start=1)
         for index, block in enumerate(blocks, start=1)
@@ -191,9 +193,9 @@ def _rows(counted: NetworkCost, stages: Sequence[Sequence[RealizedBlock]]) -> li
             "width": row.channels,
             "params": row.params,
             "macs": row.macs,
-            **(_parts(built[row.name]) if row.name in built else {}),
+            **(_parts(realized[row.name]) if row.name in realized else {}),
         }
-        for row in counted.rows
+        for row in total.rows
     ]
 
 
@@ -208,43 +210,43 @@ def _parts(block: RealizedBlock) -> Plain:
 
 
 def _ratios(histories: Mapping[int, Sequence[RatioEpoch]]) -> Plain:
-    """Learned ratios over the epochs of the first trial that has any, and at the end of all."""
-    known = {seed: history for seed, history in histories.items() if history}
-    if not known:
+    """Return the ratios of the first trial over its epochs, and the final ratios of every trial."""
+    learned = {seed: history for seed, history in histories.items() if history}
+    if not learned:
         return {}
-    seed, history = next(iter(known.items()))
+    seed, history = next(iter(learned.items()))
     names = [*history[-1].ratios]
     return {
         "seed": seed,
         "series": [
-            {"name": name, "points": _thinned([(e.epoch, e.ratios[name]) for e in history])}
+            {"name": name, "points": _thin([(e.epoch, e.ratios[name]) for e in history])}
             for name in names
         ],
         "ends": [
-            [name, *(_short(each[-1].ratios.get(name)) for each in known.values())]
+            [name, *(_round(epochs[-1].ratios.get(name)) for epochs in learned.values())]
             for name in names
         ],
-        "seeds": [*known],
+        "seeds": [*learned],
     }
 
 
 def _trial(row: Row, y: Quantity) -> list[str]:
     value = row[y.key]
     reason = row["reason"]
-    told = one_line(reason)[:_LONGEST_REASON] if isinstance(reason, str) else ""
-    text: str = told if pd.isna(value) else y.text(float(value))
+    message = one_line(reason)[:_MAX_REASON_LENGTH] if isinstance(reason, str) else ""
+    text: str = message if pd.isna(value) else y.text(float(value))
     return [f"#{row['trial']}", str(row["seed"]), str(row["state"]), text]
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> list[list[float]]:
-    """At most so many points of a course, evenly, its end among them."""
-    step = max(1, math.ceil(len(points) / _MOST_EPOCHS))
+def _thin(points: Sequence[tuple[float, float]]) -> list[list[float]]:
+    """Return evenly spaced points of a curve, including its last one."""
+    step = max(1, math.ceil(len(points) / _MAX_EPOCHS))
     kept = [*reversed([*reversed(points)][::step])]
-    return [[round(x), value] for x, y in kept if (value := _short(y)) is not None]
+    return [[round(x), value] for x, y in kept if (value := _round(y)) is not None]
 
 
-def _short(value: float | None) -> float | None:
-    """A number with as many digits as a drawing needs."""
+def _round(value: float | None) -> float | None:
+    """Return a finite value with the digits that a plot needs, or None."""
     if value is None or not math.isfinite(value):
         return None
-    return float(f"{value:.{_FIGURES}g}")
+    return float(f"{value:.{_DIGITS}g}")

@@ -1,4 +1,4 @@
-"""The report: one HTML file that tells a whole study, and loads nothing from elsewhere."""
+"""The report of a study: one self-contained HTML file."""
 
 import base64
 import hashlib
@@ -45,45 +45,45 @@ SUFFIXES = (".html", ".htm")
 
 
 def report_artefact(folder: Path | str, *, refresh: int | None = None) -> Artefact:
-    """The report of a study; the same ledger gives the same bytes.
+    """Return the report of a study; the same ledger gives the same bytes.
 
     Args:
-        folder: of the study.
-        refresh: seconds after which a browser loads the page again, while the study runs.
+        folder: the study's folder.
+        refresh: seconds after which a browser reloads the page, or None.
 
     Raises:
         UserError: the folder holds no ledger.
         MachineError: the ledger is damaged or cannot be read.
     """
-    told = _gathered(Path(folder))
+    content = _load_content(Path(folder))
     return Artefact(
-        studies=told.trials.studies,
+        studies=content.trials.studies,
         query=Query(verb="report", arguments={}),
-        texts={".html": render_page(_context(told, refresh))},
+        texts={".html": render_page(_context(content, refresh))},
     )
 
 
 def write_report(folder: Path | str, path: Path | str, *, refresh: int | None = None) -> Path:
-    """Writes the report of a study, whole: a reader never meets half of it.
+    """Write the report of a study atomically, and return its path.
 
     Args:
-        folder: of the study.
+        folder: the study's folder.
         path: the file, which ends in `.html`.
         refresh: see `report_artefact`.
 
     Raises:
-        UserError: the folder holds no ledger, or the path cannot be that of a page.
-        MachineError: the ledger is damaged or cannot be read, or the place cannot be written.
+        UserError: the folder holds no ledger, or the path is unsuitable.
+        MachineError: the ledger is damaged or cannot be read, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: a report ends in {' or '.join(SUFFIXES)}")
+        raise UserError(f"{path}: the file of a report ends in {' or '.join(SUFFIXES)}")
     check_output_path(path)
     return write_file(path, report_artefact(folder, refresh=refresh).content(".html"))
 
 
-class _Told(NamedTuple):
-    """All that a report tells of a study, out of its ledger."""
+class _Content(NamedTuple):
+    """Everything that a report shows, read from the ledger."""
 
     study: StudyFacts
     trials: Trials
@@ -92,31 +92,33 @@ class _Told(NamedTuple):
     ratios: TextTable | None
     stages: list[TextTable]
     audits: list[AuditSection]
-    warned: pd.DataFrame
+    warnings: pd.DataFrame
 
 
-def _gathered(folder: Path) -> _Told:
+def _load_content(folder: Path) -> _Content:
     trials = load_trials(folder, stage=None)
     frame = trials.frame
-    own = trials.where(frame["stage"].eq(""))
+    main_stage = trials.where(frame["stage"].eq(""))
     with Ledger.open(folder) as ledger:
         study = study_facts(ledger, folder.name)
-        details = NetworkDetails(ledger, own.frame)
+        details = NetworkDetails(ledger, main_stage.frame)
         audits = audit_sections(folder, study.recorded, trials)
-        ranks = {each.condition: each.ranks for each in audits if each.ranks}
-        fronts = front_sections(own, details, ranks)
+        ranks = {audit.condition: audit.ranks for audit in audits if audit.ranks}
+        fronts = front_sections(main_stage, details, ranks)
         learns = details.has_learned_ratios
     series = with_series(frame)
-    warned = load_warnings(folder, series)
-    return _Told(
+    warnings = load_warnings(folder, series)
+    return _Content(
         study=study,
         trials=trials,
         fronts=fronts,
-        effects=[] if study.is_search else effects_sections(folder, own.frame),
-        ratios=report_tables.ratios_sheet(series, load_ratios(folder), warned) if learns else None,
+        effects=[] if study.is_search else effects_sections(folder, main_stage.frame),
+        ratios=report_tables.ratios_sheet(series, load_ratios(folder), warnings)
+        if learns
+        else None,
         stages=[*_stages(folder, study)],
         audits=audits,
-        warned=warned,
+        warnings=warnings,
     )
 
 
@@ -127,53 +129,57 @@ def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
             continue
         try:
             yield report_tables.stage_sheet(folder, name)
-        except (UserError, KeyError):  # nothing of it has ended yet
+        except (UserError, KeyError):  # no trial of the stage has finished yet
             continue
 
 
-def _context(told: _Told, refresh: int | None) -> dict[str, Any]:
-    study, frame = told.study, told.trials.frame
+def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
+    study, frame = content.study, content.trials.frame
     design = study.design
     tables = [
         report_tables.arms_sheet(design) if design else None,
         report_tables.left_out_sheet(design) if design else None,
         report_tables.axes_sheet(study.frozen),
     ]
-    networks = {key: value for view in told.fronts for key, value in view.networks.items()}
+    networks = {key: value for section in content.fronts for key, value in section.networks.items()}
     return {
         "study": study,
-        "digest": told.trials.studies[0].digest,
+        "digest": content.trials.studies[0].digest,
         "refresh": refresh,
         "state": _state(study),
         "banners": _banners(study, refresh),
-        "numbers": _numbers(told),
-        "sections": _sections(told),
-        "views": told.fronts,
-        "effects": told.effects,
-        "ratios": told.ratios,
-        "stages": told.stages,
-        "audits": told.audits,
+        "numbers": _numbers(content),
+        "sections": _sections(content),
+        "views": content.fronts,
+        "effects": content.effects,
+        "ratios": content.ratios,
+        "stages": content.stages,
+        "audits": content.audits,
         "design": [(name, text) for name, text in describe_study(study) if text],
         "design_sheets": [sheet for sheet in tables if sheet is not None],
         "settings": settings_yaml(study.frozen),
-        "warnings": report_warnings(study, frame, told.fronts, told.audits, told.warned),
+        "warnings": report_warnings(study, frame, content.fronts, content.audits, content.warnings),
         "failures": report_tables.failures_sheet(frame),
         "early": report_tables.early_sheet(frame),
         "compute": report_tables.compute_sheet(study, frame),
-        "compute_note": _compute(study, frame),
+        "compute_note": _compute_note(study, frame),
         "environment": report_tables.environment_sheet(study),
         "commands": reproduction_commands(
-            study, told.fronts, told.effects, told.audits, has_learned_ratios=told.ratios is not None
+            study,
+            content.fronts,
+            content.effects,
+            content.audits,
+            has_learned_ratios=content.ratios is not None,
         ),
         "data": {"networks": networks},
     }
 
 
 def _state(study: StudyFacts) -> str:
-    """How far the study is, and when it ran."""
-    told = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
+    """Return the number of trials in each state, and when the study ran."""
+    counts = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
     dates = [*dict.fromkeys(filter(None, map(format_date, (study.started_at, study.finished_at))))]
-    return ". ".join(filter(None, [f"Trials: {told or 'none yet'}", " to ".join(dates)])) + "."
+    return ". ".join(filter(None, [f"Trials: {counts or 'none yet'}", " to ".join(dates)])) + "."
 
 
 def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
@@ -182,47 +188,48 @@ def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
         head, _, text = DRY_RUN_NOTICE.partition(" ")
         banners.append({"kind": "rehearsal", "head": head, "text": text.capitalize()})
     if study.unfinished:
-        text = f"{study.unfinished:,} trials are planned or running; what follows is so far."
-        again = f" This page loads itself again every {refresh} seconds." if refresh else ""
-        banners.append({"kind": "open", "head": "Not complete.", "text": text + again})
+        text = f"{study.unfinished:,} trials are planned or running; these are interim results."
+        reload = f" This page reloads every {refresh} seconds." if refresh else ""
+        banners.append({"kind": "open", "head": "Not complete.", "text": text + reload})
     return banners
 
 
-def _numbers(told: _Told) -> list[tuple[str, str]]:
-    """The figures at the top: what, and how many."""
-    study, frame = told.study, told.trials.frame
-    bad = sum(study.states.get(state, 0) for state in ("failed", "timeout"))
-    on_front = sum(view.on_front for view in told.fronts)
+def _numbers(content: _Content) -> list[tuple[str, str]]:
+    """Return the key figures at the top of the page, with their labels."""
+    study, frame = content.study, content.trials.frame
+    failed = sum(study.states.get(state, 0) for state in ("failed", "timeout"))
+    on_front = sum(section.on_front for section in content.fronts)
     seeds = frame.loc[frame["state"].eq("done"), "seed"].nunique()
     rows = [
         (f"{study.states.get('done', 0):,}", "trials done"),
         (f"{study.states.get('early', 0):,}", "stopped early"),
-        (f"{bad:,}", "failed"),
+        (f"{failed:,}", "failed"),
         (f"{frame['digest'].nunique():,}", "networks"),
         (f"{on_front:,}", "on the front"),
         (f"{seeds:,}", "seeds"),
-        (format_duration(sum(study.usage.hours.values())), "of computing"),
+        (format_duration(sum(study.usage.hours.values())), "of compute"),
     ]
-    return [(value, what) for value, what in rows if value != "0" or what == "trials done"]
+    return [(value, label) for value, label in rows if value != "0" or label == "trials done"]
 
 
-def _sections(told: _Told) -> list[tuple[str, str]]:
-    views: Sequence[FrontSection | EffectsSection] = [*told.fronts, *told.effects]
-    found = [(view.id, view.heading) for view in views]
-    found += [("ratios", "Learned ratios")] if told.ratios else []
-    found += [("stages", "Confirmation")] if told.stages else []
-    found += [("trust", "Proxy trust")] if told.audits else []
+def _sections(content: _Content) -> list[tuple[str, str]]:
+    """Return ids and headings of the sections, for the navigation."""
+    sections: Sequence[FrontSection | EffectsSection] = [*content.fronts, *content.effects]
+    entries = [(section.id, section.heading) for section in sections]
+    entries += [("ratios", "Learned ratios")] if content.ratios else []
+    entries += [("stages", "Confirmation")] if content.stages else []
+    entries += [("trust", "Proxy trust")] if content.audits else []
     names = ("Design", "Warnings", "Failures", "Compute", "Environment", "Reproduce")
-    return [*found, *((name.lower(), name) for name in names)]
+    return [*entries, *((name.lower(), name) for name in names)]
 
 
-def _compute(study: StudyFacts, frame: pd.DataFrame) -> str:
+def _compute_note(study: StudyFacts, frame: pd.DataFrame) -> str:
     counts = frame.loc[frame["trained_on"].ne(""), "trained_on"].value_counts()
     devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
     where = f"Trained on {devices}. " if devices else ""
     return (
-        f"{where}{study.usage.device_hours:.3g} device-hours: a device is a whole GPU, or all "
-        "cores of a machine."
+        f"{where}{study.usage.device_hours:.3g} device-hours; a device is one GPU, or all cores of "
+        "a machine."
     )
 
 
@@ -230,11 +237,10 @@ _PAGE = Path(__file__).parent / "page"
 
 
 def render_page(context: Mapping[str, Any]) -> str:
-    """The page of a report.
+    """Return the HTML page of a report.
 
-    Whatever comes from users is escaped, in text, in attributes and in the data for scripts. The
-    page's policy lets a browser run its one script and use its one style sheet, both known by
-    their digests, and load nothing at all.
+    All input is escaped: in text, in attributes and in the data for the script. The page's content
+    security policy allows only its own script and style sheet, by their digests, and no loading.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE),
@@ -249,14 +255,14 @@ def render_page(context: Mapping[str, Any]) -> str:
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    environment.filters["coded"] = _coded
+    environment.filters["coded"] = _mark_code
     css, js = (_text(name) for name in ("page.css", "page.js"))
     page = environment.get_template("page.html")
     return page.render(**context, css=Markup(css), js=Markup(js), policy=_policy(css, js))
 
 
-def _coded(text: str) -> Markup:
-    """A text as HTML, escaped, with what stands between backticks set as code."""
+def _mark_code(text: str) -> Markup:
+    """Return a text as escaped HTML, with text between backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -265,11 +271,11 @@ def _text(name: str) -> str:
 
 
 def _policy(css: str, js: str) -> str:
-    """The content security policy of the page."""
+    """Return the content security policy of the page."""
     allowed = {"script-src": _digest(js), "style-src": _digest(css)}
     sources = [f"{kind} '{digest}'" for kind, digest in allowed.items()]
-    shut = ("default-src", "base-uri", "form-action")
-    return "; ".join([*(f"{kind} 'none'" for kind in shut), *sources])
+    forbidden = ("default-src", "base-uri", "form-action")
+    return "; ".join([*(f"{kind} 'none'" for kind in forbidden), *sources])
 
 
 def _digest(text: str) -> str:

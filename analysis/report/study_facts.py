@@ -1,4 +1,4 @@
-"""What a ledger knows of its study, as a reader of the report wants it."""
+"""Facts of a recorded study, in the words of the report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from partialnas.runs.ledger.usage import ComputeUsage, DeviceShare, compute_usag
 
 Plain = dict[str, Any]
 
-_ON_DISK = "data"
-_NOT_SHOWN = ("study", "question", "quick", "schema")
-_LONGEST_TEXT = 240
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_PATH_KEY = "data"
+_HIDDEN_KEYS = ("study", "question", "quick", "schema")
+_MAX_LENGTH = 240
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """A study as its ledger remembers it.
+    """Facts of a recorded study.
 
     Attributes:
-        name: of the study.
-        question: that it asks; empty where it asks none.
-        frozen: its settings.
+        name: name of the study.
+        question: question that the study asks, or empty.
+        frozen: settings of the study.
         recorded: the study as its ledger records it.
-        design: of an ablation.
-        stages: later ones, by name.
-        states: how many trials are in each state.
-        started_at: when its first trial was planned, ISO 8601 in UTC; empty before.
-        finished_at: when the last record came.
-        environments: distinct ones of its trials, with how many each has, the most frequent first.
-        usage: hours.
-        replays: proposals that named a network again.
-        timed_networks: networks that were timed, each once however often it was.
+        design: design of an ablation, or None.
+        stages: later stages by name.
+        states: number of trials in each state.
+        started_at: when the first trial was planned, ISO 8601 in UTC, or empty.
+        finished_at: when the last trial finished, ISO 8601 in UTC, or empty.
+        environments: distinct environments and their numbers of trials, the most frequent first.
+        usage: compute used.
+        replays: number of proposals that repeated a network.
+        timed_networks: number of networks with a measurement.
     """
 
     name: str
@@ -58,29 +58,29 @@ class StudyFacts:
 
     @property
     def is_search(self) -> bool:
-        """Whether it searches, so that named arms are baselines."""
+        """Whether the study is a search, whose named arms are baselines."""
         return self.frozen.get("search") is not None
 
     @property
     def unfinished(self) -> int:
-        """Trials that are planned or running."""
+        """Number of trials that are planned or running."""
         return sum(self.states.get(state, 0) for state in ("planned", "running"))
 
     @property
     def is_dry_run(self) -> bool:
-        """Whether its results are made up, to try the study out."""
+        """Whether its results are simulated."""
         return is_dry_run(self.name)
 
 
 def study_facts(ledger: Ledger, name: str) -> StudyFacts:
-    """What an open ledger knows of its study.
+    """Return the facts of a study from its open ledger.
 
     Args:
-        ledger: of the study.
-        name: of a study whose ledger does not tell it.
+        ledger: the study's ledger.
+        name: name of the study if the ledger has none.
     """
     study = ledger.study
-    ran, counts = ledger.environments(), ledger.state_counts()
+    environments, counts = ledger.environments(), ledger.state_counts()
     return StudyFacts(
         name=one_line(study.name or name),
         question=one_line(str(study.frozen.get("question") or "")),
@@ -89,9 +89,9 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
         design=study.design,
         stages=study.stages,
         states={state: counts[state] for state in TRIAL_STATES if counts[state]},
-        started_at=min((each.first for each in ran), default=""),
-        finished_at=max((each.last for each in ran if each.last), default=""),
-        environments=_environments(ran, study),
+        started_at=min((item.first for item in environments), default=""),
+        finished_at=max((item.last for item in environments if item.last), default=""),
+        environments=_environments(environments, study),
         usage=compute_usage(ledger.usage_rows(), DeviceShare.from_study(study.frozen)),
         replays=ledger.count_repeated_proposals(),
         timed_networks=ledger.count_measured_networks(),
@@ -99,23 +99,22 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
 
 
 def _environments(
-    ran: Sequence[EnvironmentTrials], study: RecordedStudy
+    items: Sequence[EnvironmentTrials], study: RecordedStudy
 ) -> list[tuple[Plain, int]]:
-    """Those of the trials; before the first has ended that of the driver."""
-    known: list[tuple[Plain, int]] = [(each.environment, each.trials) for each in ran]
-    told = [pair for pair in known if pair[0]]
-    return told or ([(study.environment, 0)] if study.environment else [])
+    """Return the environments of the trials, or the driver's if no trial has finished."""
+    pairs = [(item.environment, item.trials) for item in items if item.environment]
+    return pairs or ([(study.environment, 0)] if study.environment else [])
 
 
 def format_date(stamp: str) -> str:
-    """`2026-01-31T12:05:00.123+00:00` as `2026-01-31 12:05 UTC`; nothing of nothing."""
+    """Return `2026-01-31T12:05:00.123+00:00` as `2026-01-31 12:05 UTC`; empty if empty."""
     return f"{stamp[:10]} {stamp[11:16]} UTC" if stamp else ""
 
 
 def settings_yaml(frozen: Plain) -> str:
-    """A study's settings as YAML, data sets on disk without the path to them."""
-    told = {key: value for key, value in frozen.items() if key not in _NOT_SHOWN}
-    text: str = yaml.safe_dump(_without_paths(told), sort_keys=False, allow_unicode=True, width=96)
+    """Return a study's settings as YAML, without the paths of data sets."""
+    shown = {key: value for key, value in frozen.items() if key not in _HIDDEN_KEYS}
+    text: str = yaml.safe_dump(_without_paths(shown), sort_keys=False, allow_unicode=True, width=96)
     return text
 
 
@@ -124,29 +123,30 @@ def _without_paths(data: Any, key: str = "") -> Any:
         return {name: _without_paths(value, str(name)) for name, value in data.items()}
     if isinstance(data, list):
         return [_without_paths(value) for value in data]
-    if isinstance(data, str) and key.rpartition(".")[2] == _ON_DISK:
+    if isinstance(data, str) and key.rpartition(".")[2] == _PATH_KEY:
         return hide_path(data)
     return data
 
 
 def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
-    """The design in words: what each line is of, and what it says."""
+    """Yield the labels and texts that describe a study's design."""
     frozen = facts.frozen
     task, recipe = frozen.get("task") or {}, frozen.get("recipe") or {}
-    yield "Task", _listed(_without_paths(task, "task"))
-    yield "Training", _listed({k: recipe[k] for k in _RECIPE if k in recipe})
+    yield "Task", _format(_without_paths(task, "task"))
+    yield "Training", _format({k: recipe[k] for k in _RECIPE if k in recipe})
     yield "Objectives", _objectives(frozen.get("objectives") or {})
-    yield "Limits", _listed(frozen.get("limits") or {})
-    yield "Seeds", _listed(frozen.get("seeds", ""))
-    yield "Search", _searched(frozen.get("search") or {})
+    yield "Limits", _format(frozen.get("limits") or {})
+    yield "Seeds", _format(frozen.get("seeds", ""))
+    yield "Search", _format_search(frozen.get("search") or {})
     yield from _ablation(facts.design)
     yield "Conditions", ", ".join(map(str, frozen.get("conditions") or {}))
-    yield "Measuring", _listed(frozen.get("measure") or "")
-    yield "Budget", _listed(frozen.get("budget") or "")
+    yield "Measuring", _format(frozen.get("measure") or "")
+    yield "Budget", _format(frozen.get("budget") or "")
     for stage in facts.stages.values():
-        yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_listed([*stage.seeds])}"
-    for grown in facts.recorded.amendments:
-        yield f"Grown on {format_date(grown['when'])}", "; ".join(map(str, grown["lines"]))
+        yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_format([*stage.seeds])}"
+    for amendment in facts.recorded.amendments:
+        date = format_date(amendment["when"])
+        yield f"Amended {date}", "; ".join(map(str, amendment["lines"]))
 
 
 _RECIPE = (
@@ -155,10 +155,10 @@ _RECIPE = (
 )
 
 
-def _searched(search: Plain) -> str:
-    """How a search proposes; of its rungs only where it has some."""
-    idle = () if search.get("rungs") else ("promote", "scheme")
-    return _listed({key: value for key, value in search.items() if key not in idle})
+def _format_search(search: Plain) -> str:
+    """Return the settings of a search that have an effect."""
+    unused = () if search.get("rungs") else ("promote", "scheme")
+    return _format({key: value for key, value in search.items() if key not in unused})
 
 
 def _ablation(design: Design | None) -> Iterator[tuple[str, str]]:
@@ -171,26 +171,26 @@ def _ablation(design: Design | None) -> Iterator[tuple[str, str]]:
     if design.match != "none":
         yield "Matched", f"{design.match}, within {100 * design.tolerance:g} %"
     yield "Compared within", ", ".join(design.within)
-    yield "Margins of equivalence", _listed(design.margin)
+    yield "Equivalence margins", _format(design.margin)
     yield "Aliases", "; ".join(design.aliases)
 
 
 def _objectives(objectives: Mapping[str, str]) -> str:
     words = {"min": "lower", "max": "higher"}
-    return ", ".join(f"{key} ({words.get(way, way)} is better)" for key, way in objectives.items())
+    return ", ".join(f"{key} ({words.get(to, to)} is better)" for key, to in objectives.items())
 
 
-def _listed(value: Any) -> str:
-    """Settings on one line: `epochs 4, lr 0.01`; those without a value are left out."""
+def _format(value: Any) -> str:
+    """Return settings on one line, such as `epochs 4, lr 0.01`; empty ones are left out."""
     if isinstance(value, Mapping):
-        parts = (f"{key} {_listed(each)}" for key, each in value.items() if each not in _NOTHING)
+        parts = (f"{key} {_format(item)}" for key, item in value.items() if item not in _EMPTY)
         return ", ".join(parts)
     if isinstance(value, list | tuple):
-        return ", ".join(map(_listed, value))
+        return ", ".join(map(_format, value))
     return str(value)
 
 
-def shorten(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """A text on one line, its end left out where it is very long."""
+def shorten(text: str, max_length: int = _MAX_LENGTH) -> str:
+    """Return a text on one line, truncated if it is too long."""
     line = one_line(text)
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"

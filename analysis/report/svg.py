@@ -1,4 +1,4 @@
-"""Axes of the report's figures: where values stand, and ticks that a reader can use."""
+"""Axes, ticks and label placement of the report's figures."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from partialnas.analysis.plotting.axes import Floats
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.runs.config.quantities import Quantity
 
 _DECADE = 10.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_WORSE, _BETTER = 0.05, 0.10
+_WORSE_PADDING, _BETTER_PADDING = 0.05, 0.10
 _ARROW = {"min": "↓", "max": "↑"}
 
 
 class Tick(NamedTuple):
-    """A mark on an axis: where, and what stands beside it."""
+    """A tick of an axis: its pixel and its text."""
 
     at: float
     text: str
@@ -28,13 +29,13 @@ class Scale:
     """One axis of a figure.
 
     Attributes:
-        label: what stands on it, with unit and an arrow towards the better side.
-        low: the value at its first pixel.
-        high: the value at its last.
-        start: the first pixel.
-        end: the last.
-        factor: what values are divided by before ticks tell them.
-        log: whether it is logarithmic.
+        label: label with the unit and an arrow towards better values.
+        low: value at the first pixel.
+        high: value at the last pixel.
+        start: first pixel.
+        end: last pixel.
+        factor: divisor of the values in tick labels.
+        log: whether the axis is logarithmic.
     """
 
     label: str
@@ -45,8 +46,8 @@ class Scale:
     factor: float = 1.0
     log: bool = False
 
-    def to_pixels(self, values: Floats | Sequence[float]) -> Floats:
-        """The pixels of values, to a tenth; those off the axis at its nearer end."""
+    def to_pixels(self, values: ArrayLike) -> Floats:
+        """Return the pixels of values, to a tenth; values off the axis are clipped to its ends."""
         numbers = np.asarray(values, dtype=float)
         ends = np.array([self.low, self.high])
         if self.log:
@@ -56,46 +57,48 @@ class Scale:
         pixels: Floats = np.round(self.start + share * (self.end - self.start), 1)
         return pixels
 
-    def ticks(self, most: int) -> list[Tick]:
-        """At most about so many ticks, at round values."""
+    def ticks(self, max_ticks: int) -> list[Tick]:
+        """Return about `max_ticks` ticks at most, at round values."""
         low, high = self.low / self.factor, self.high / self.factor
-        values = _decades(low, high, most) if self.log else _even(low, high, most)
+        values = _log_ticks(low, high, max_ticks) if self.log else _even_ticks(low, high, max_ticks)
         pixels = self.to_pixels([value * self.factor for value in values])
         return [Tick(float(p), f"{v:,.6g}") for p, v in zip(pixels, values, strict=True)]
 
 
 def quantity_scale(quantity: Quantity, values: Floats, start: float, end: float) -> Scale:
-    """The axis of a quantity on which all finite values stand well inside."""
+    """Return an axis that holds all finite values of a quantity, with padding."""
     finite = values[np.isfinite(values)]
     label, factor = quantity.scaled_label(float(np.abs(finite).max()))
     log = bool(quantity.logarithmic and finite.min() > 0 and finite.max() > _DECADE * finite.min())
-    low, high = _room(finite, quantity.better == "min", log=log)
-    text = f"{label} {_ARROW[quantity.better]}"
-    return Scale(label=text, low=low, high=high, start=start, end=end, factor=factor, log=log)
+    low, high = _padded_ends(finite, quantity.better == "min", log=log)
+    label = f"{label} {_ARROW[quantity.better]}"
+    return Scale(label=label, low=low, high=high, start=start, end=end, factor=factor, log=log)
 
 
 def linear_scale(label: str, values: Floats, start: float, end: float) -> Scale:
-    """A linear axis on which all finite values stand inside."""
+    """Return a linear axis that holds all finite values."""
     finite = values[np.isfinite(values)]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    room = 0.06 * (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
-    return Scale(label=label, low=ends[0] - room, high=ends[1] + room, start=start, end=end)
+    padding = 0.06 * (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
+    return Scale(label=label, low=ends[0] - padding, high=ends[1] + padding, start=start, end=end)
 
 
-def _room(finite: Floats, better_is_low: bool, *, log: bool) -> tuple[float, float]:
-    """The ends of an axis: some room on the worse side, more for labels on the better one."""
+def _padded_ends(finite: Floats, better_is_low: bool, *, log: bool) -> tuple[float, float]:
+    """Return the ends of an axis, with more padding on the better side, for labels."""
     ends = np.array([finite.min(), finite.max()])
     ends = np.log10(ends) if log else ends
-    room = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
-    low, high = (_BETTER, _WORSE) if better_is_low else (_WORSE, _BETTER)
-    ends = ends + room * np.array([-low, high])
+    length = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
+    paddings = (
+        (-_BETTER_PADDING, _WORSE_PADDING) if better_is_low else (-_WORSE_PADDING, _BETTER_PADDING)
+    )
+    ends = ends + length * np.array(paddings)
     ends = 10.0**ends if log else ends
     return float(ends[0]), float(ends[1])
 
 
-def _even(low: float, high: float, most: int) -> list[float]:
-    """Multiples of a round step between the ends."""
-    rough = (high - low) / max(1, most - 1)
+def _even_ticks(low: float, high: float, max_ticks: int) -> list[float]:
+    """Return multiples of a round step."""
+    rough = (high - low) / max(1, max_ticks - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in _STEPS if s * power >= rough * (1 - 1e-9))
     values = _multiples(low, high, step)
@@ -107,15 +110,15 @@ def _multiples(low: float, high: float, step: float) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
-def _decades(low: float, high: float, most: int) -> list[float]:
-    """One, two and five times powers of ten, as far as they fit; else fewer of them."""
+def _log_ticks(low: float, high: float, max_ticks: int) -> list[float]:
+    """Return one, two and five times powers of ten, or fewer of them if they do not fit."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         values = [s * 10.0**p for p in powers for s in steps]
         inside = [float(f"{value:.12g}") for value in values if low <= value <= high]
-        if len(inside) <= most:
-            return inside if len(inside) > 1 else _even(low, high, most)
-    return inside[:: 1 + len(inside) // most]
+        if len(inside) <= max_ticks:
+            return inside if len(inside) > 1 else _even_ticks(low, high, max_ticks)
+    return inside[:: 1 + len(inside) // max_ticks]
 
 
 _HEIGHT = 12.0
@@ -123,7 +126,7 @@ _RADIUS = 5.0
 _DISTANCES = (8.0, 14.0, 22.0)
 
 MAX_LABELS = 12
-"""Labels of one figure."""
+"""Largest number of labels in a figure."""
 
 
 class Box(NamedTuple):
@@ -134,19 +137,19 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
-    def meets(self, other: "Box") -> bool:
-        """Whether the two share more than an edge."""
+    def overlaps(self, other: "Box") -> bool:
+        """Return whether two boxes share more than an edge."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
-    def holds(self, other: "Box") -> bool:
-        """Whether the other lies wholly inside."""
+    def contains(self, other: "Box") -> bool:
+        """Return whether another box lies inside."""
         across = self.left <= other.left and other.right <= self.right
         return across and self.top <= other.top and other.bottom <= self.bottom
 
 
 class Label(NamedTuple):
-    """A text: where its baseline begins, ends or has its middle (`anchor`)."""
+    """A text, anchored at the start, middle or end of its baseline."""
 
     x: float
     y: float
@@ -157,28 +160,28 @@ class Label(NamedTuple):
 def place_labels(
     spots: Floats,
     texts: Sequence[str],
-    crowd: Floats,
+    occupied: Floats,
     area: Box,
     better: tuple[int, int],
     letter: float,
 ) -> list[Label]:
-    """Labels for points, the first ones first; a label for which there is no room is left out.
+    """Return labels of points, in order of priority; labels without room are left out.
 
     Args:
-        spots: the points (x, y) that are named.
-        texts: their names.
-        crowd: all points, which no label covers.
-        area: that labels stay in.
-        better: towards which side (-1, 1) both quantities improve: no point is beyond there.
-        letter: how wide a letter is.
+        spots: points (x, y) to label.
+        texts: texts of the labels.
+        occupied: points (x, y) that labels must not cover.
+        area: box that labels must stay in.
+        better: direction (-1 or 1 in x and y) of better values, where no points are.
+        letter: width of a character in pixels.
     """
-    taken = [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in crowd.tolist()]
+    taken = [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in occupied.tolist()]
     labels: list[Label] = []
     for (x, y), text in zip(spots.tolist(), texts, strict=True):
         if len(labels) == MAX_LABELS:
             break
         for label, box in _candidates(x, y, text, better, letter):
-            if area.holds(box) and not any(box.meets(other) for other in taken):
+            if area.contains(box) and not any(box.overlaps(other) for other in taken):
                 labels.append(label)
                 taken.append(box)
                 break
@@ -188,22 +191,25 @@ def place_labels(
 def _candidates(
     x: float, y: float, text: str, better: tuple[int, int], letter: float
 ) -> list[tuple[Label, Box]]:
-    """Where a label may stand: towards the better side first, then elsewhere, then farther off."""
+    """Return positions of a label: towards better values first, then around, then farther."""
     right, down = better
-    ways = [(right, down), (0, down), (right, 0), (-right, down), (right, -down), (0, -down)]
-    found = []
+    directions = [(right, down), (0, down), (right, 0), (-right, down), (right, -down), (0, -down)]
+    candidates = []
     for distance in _DISTANCES:
-        for across, along in ways:
+        for across, along in directions:
             far = distance * (0.75 if across and along else 1.0)
-            found.append(_label(x + across * far, y + along * far, (across, along), text, letter))
-    return found
+            position = (x + across * far, y + along * far)
+            candidates.append(_label(*position, (across, along), text, letter))
+    return candidates
 
 
-def _label(x: float, y: float, way: tuple[int, int], text: str, letter: float) -> tuple[Label, Box]:
-    across, along = way
-    wide = letter * len(text)
-    left = x if across > 0 else x - wide if across < 0 else x - wide / 2
+def _label(
+    x: float, y: float, direction: tuple[int, int], text: str, letter: float
+) -> tuple[Label, Box]:
+    across, along = direction
+    width = letter * len(text)
+    left = x if across > 0 else x - width if across < 0 else x - width / 2
     top = y if along > 0 else y - _HEIGHT if along < 0 else y - _HEIGHT / 2
     anchor = {1: "start", 0: "middle", -1: "end"}[across]
     label = Label(round(x, 1), round(top + _HEIGHT - 3, 1), anchor, text)
-    return label, Box(left, top, left + wide, top + _HEIGHT)
+    return label, Box(left, top, left + width, top + _HEIGHT)

@@ -1,8 +1,9 @@
-"""The tables of the report, as sheets of texts."""
+"""The tables of the report."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from partialnas.analysis.audit.confirmation import confirmation_table
+from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.formats.text_table import MINUS, TextTable, table_from_rows
 from partialnas.analysis.frames.seed_means import FAILED_STATES
-from partialnas.analysis.pareto.table import format_pareto_table
+from partialnas.analysis.pareto.table import ParetoTable, format_pareto_table
 from partialnas.analysis.ratios.summary import ratio_summary
 from partialnas.analysis.report.points import OTHER
 from partialnas.analysis.report.study_facts import StudyFacts, shorten
@@ -22,52 +24,48 @@ from partialnas.runs.ledger.usage import format_duration
 if TYPE_CHECKING:
     from partialnas.analysis.report.audit_section import ProxyRanks
 
-MOST_ROWS = 60
-"""Rows of a table that may have very many; what is left out is counted below it."""
+_MAX_ROWS = 60
+"""Largest number of rows; a note below the table counts the others."""
 
-_MOST_NUMBERS = 5
+_MAX_TRIALS = 5
 
 
-def front_sheet(points: pd.DataFrame, ranks: "ProxyRanks | None" = None) -> TextTable:
-    """Front, arms and baselines with their values: the figure as a table.
+def front_sheet(points: ParetoTable, ranks: "ProxyRanks | None" = None) -> TextTable:
+    """Return the front, arms and baselines with their values: the figure as a table.
 
     Args:
-        points: as `told_points` gives them.
-        ranks: what an audit tells of ranks by short training; those that stay open are marked.
+        points: the Pareto table with the rows of `detailed_points`.
+        ranks: ranks by short training from an audit.
     """
-    rows = points[points["kind"].ne(OTHER)]
-    shown = rows.head(MOST_ROWS).assign(
-        family="-"
-    )  # `format_pareto_table` tells whatever has a family
+    rows = points.rows[points.rows["kind"].ne(OTHER)]
+    shown = rows.head(_MAX_ROWS).assign(family="-")  # so that `format_pareto_table` keeps all rows
     shown = shown.assign(name=shown["name"].mask(shown["name"].eq(shown["digest"]), shown["arm"]))
-    shown.attrs = points.attrs
-    told = format_pareto_table(shown).rename(columns={"": "Network or arm"})
-    told.insert(1, "On the front", ["yes" if each else "" for each in shown["on_front"]])
+    texts = format_pareto_table(replace(points, rows=shown)).rename(columns={"": "Network or arm"})
+    texts.insert(1, "On the front", ["yes" if member else "" for member in shown["on_front"]])
     if ranks:
-        told.insert(2, ranks.header, ranks.texts(shown["label"]))
-    texts = {"Network or arm", "On the front", "Network", "Within limits"}
-    heads = [str(column) for column in told]
-    numbers = "".join("t" if head in texts else "n" for head in heads)
-    notes = [_left_out(len(rows) - len(shown), "row"), ranks.note(shown["label"]) if ranks else ""]
+        texts.insert(2, ranks.header, ranks.texts(shown["label"]))
+    text_heads = {"Network or arm", "On the front", "Network", "Within limits"}
+    heads = [str(column) for column in texts]
+    kinds = "".join("t" if head in text_heads else "n" for head in heads)
+    notes = [_hidden(len(rows) - len(shown), "row"), ranks.note(shown["label"]) if ranks else ""]
     note = " ".join(filter(None, notes))
-    cells = told.astype(str).to_numpy().tolist()
-    return table_from_rows("Front, arms and baselines", heads, cells, numbers, note)
+    cells = texts.astype(str).to_numpy().tolist()
+    return table_from_rows("Front, arms and baselines", heads, cells, kinds, note)
 
 
 def networks_sheet(
     points: pd.DataFrame, networks: Mapping[str, Mapping[str, Any]]
 ) -> TextTable | None:
-    """What the networks of front, arms and baselines are; None where that is not known."""
-    shown = points[points["kind"].ne(OTHER)].head(MOST_ROWS)
-    told = [networks[i] for i in shown["id"]]
-    rows = [(str(each["label"]), str(each["network"])) for each in told if each["network"]]
-    return (
-        table_from_rows("Architectures", ["Network or arm", "Architecture"], rows) if rows else None
-    )
+    """Return the architectures of front, arms and baselines, or None if unknown."""
+    shown = points[points["kind"].ne(OTHER)].head(_MAX_ROWS)
+    details = [networks[point] for point in shown["id"]]
+    rows = [(str(of["label"]), str(of["network"])) for of in details if of["network"]]
+    heads = ["Network or arm", "Architecture"]
+    return table_from_rows("Architectures", heads, rows) if rows else None
 
 
 def arms_sheet(design: Design) -> TextTable:
-    """The arms of a design: levels, what they are compared with, how they were matched."""
+    """Return the arms of a design: levels, baseline, and how their cost was matched."""
     factors = [factor.name for factor in design.factors]
     heads = ["Arm", *factors, "Compared with", "Recipe", "Matched"]
     rows = [
@@ -78,42 +76,43 @@ def arms_sheet(design: Design) -> TextTable:
             json.dumps(arm.recipe)[1:-1].replace('"', ""),
             _matched(arm),
         ]
-        for arm in design.arms[:MOST_ROWS]
+        for arm in design.arms[:_MAX_ROWS]
     ]
-    kept = [i for i, _ in enumerate(heads) if not i or any(row[i] for row in rows)]
-    note = _left_out(len(design.arms) - len(rows), "arm")
+    used = [i for i, _ in enumerate(heads) if not i or any(row[i] for row in rows)]
+    note = _hidden(len(design.arms) - len(rows), "arm")
     return table_from_rows(
-        "Arms", [heads[i] for i in kept], [[r[i] for i in kept] for r in rows], note=note
+        "Arms", [heads[i] for i in used], [[r[i] for i in used] for r in rows], note=note
     )
 
 
 def _matched(arm: DesignArm) -> str:
-    found = arm.matched
-    if found is None:
+    match = arm.matched
+    if match is None:
         return ""
-    if found.problem:
-        return f"not matched: {found.problem}"
-    error = f"{100 * found.error:+.1f} %".replace("-", MINUS)
-    if not found.is_adjusted:
+    if match.problem:
+        return f"not matched: {match.problem}"
+    error = f"{100 * match.error:+.1f} %".replace("-", MINUS)
+    if not match.is_adjusted:
         return error
-    before, after = ("-".join(map(str, width)) for width in found.width)
+    before, after = ("-".join(map(str, width)) for width in match.width)
     return f"{error}, widths {before} → {after}"
 
 
 def left_out_sheet(design: Design) -> TextTable | None:
-    """Combinations that the design does not have, and why; None where it has all."""
+    """Return the combinations that the design leaves out and why, or None if there are none."""
     if not design.left_out:
         return None
-    shown = design.left_out[:MOST_ROWS]
+    shown = design.left_out[:_MAX_ROWS]
     rows = [
-        (", ".join(starmap("{}={}".format, each.levels.items())), each.reason) for each in shown
+        (", ".join(starmap("{}={}".format, excluded.levels.items())), excluded.reason)
+        for excluded in shown
     ]
-    note = _left_out(len(design.left_out) - len(shown), "combination")
+    note = _hidden(len(design.left_out) - len(shown), "combination")
     return table_from_rows("Left out of the design", ["Combination", "Reason"], rows, note=note)
 
 
 def axes_sheet(frozen: Mapping[str, Any]) -> TextTable | None:
-    """The axes of a search's space; None where there is none."""
+    """Return the axes of a search's space, or None if there is no space."""
     axes = (frozen.get("space") or {}).get("axes") or {}
     if not axes:
         return None
@@ -124,75 +123,76 @@ def axes_sheet(frozen: Mapping[str, Any]) -> TextTable | None:
 def _levels(values: Any) -> str:
     if isinstance(values, dict) and "values" in values:
         rest = {key: value for key, value in values.items() if key != "values"}
-        more = f" ({_words(rest)})" if rest else ""
+        more = f" ({_plain_text(rest)})" if rest else ""
         return _levels(values["values"]) + more
     listed = values if isinstance(values, list) else [values]
-    return " | ".join(map(_words, listed))
+    return " | ".join(map(_plain_text, listed))
 
 
-def _words(value: Any) -> str:
+def _plain_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.replace('"', "").removeprefix("{").removesuffix("}")
 
 
 def failures_sheet(frame: pd.DataFrame) -> TextTable | None:
-    """What failed, by reason, the most frequent first; None where nothing did."""
-    return _by_reason(frame[frame["state"].isin(FAILED_STATES)], "Failed trials by reason")
+    """Return the failures by reason, the most frequent first, or None if there are none."""
+    return _count_by_reason(frame[frame["state"].isin(FAILED_STATES)], "Failed trials by reason")
 
 
 def early_sheet(frame: pd.DataFrame) -> TextTable | None:
-    """What was stopped before its end, by reason; None where nothing was."""
-    return _by_reason(frame[frame["state"].eq("early")], "Trials stopped early by reason")
+    """Return the trials stopped early by reason, or None if there are none."""
+    return _count_by_reason(frame[frame["state"].eq("early")], "Trials stopped early by reason")
 
 
-def _by_reason(struck: pd.DataFrame, name: str) -> TextTable | None:
-    if struck.empty:
+def _count_by_reason(trials: pd.DataFrame, name: str) -> TextTable | None:
+    if trials.empty:
         return None
-    told = struck["reason"].fillna("no reason known")
-    groups = [*struck.groupby([struck["state"], told], sort=False)]
+    reasons = trials["reason"].fillna("unknown reason")
+    groups = [*trials.groupby([trials["state"], reasons], sort=False)]
     groups.sort(key=lambda pair: -len(pair[1]))
     rows = [
         (
             str(state),
             shorten(str(reason), 500),
-            f"{len(trials):,}",
-            format_duration(trials["seconds"].sum() / 3600),
-            _few(trials["trial"].tolist()),
+            f"{len(group):,}",
+            format_duration(group["seconds"].sum() / 3600),
+            _first_trials(group["trial"].tolist()),
         )
-        for (state, reason), trials in groups[:MOST_ROWS]
+        for (state, reason), group in groups[:_MAX_ROWS]
     ]
-    heads = ["State", "Reason", "Trials", "Time", "Which"]
-    note = _left_out(len(groups) - len(rows), "reason")
+    heads = ["State", "Reason", "Trials", "Time", "Trial numbers"]
+    note = _hidden(len(groups) - len(rows), "reason")
     return table_from_rows(name, heads, rows, "ttnnt", note)
 
 
-def ratio_warning_rows(warned: pd.DataFrame) -> list[tuple[str, str]]:
-    """Warnings of learned ratios, the most frequent first, each with the trials it is of."""
-    if warned.empty:
+def ratio_warning_rows(warnings: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return warnings of learned ratios with their trials, the most frequent first."""
+    if warnings.empty:
         return []
-    once = warned.drop_duplicates(["trial", "warning"])
-    told = [(str(text), [*map(int, of)]) for text, of in once.groupby("warning")["trial"]]
-    told.sort(key=lambda pair: -len(pair[1]))
-    shown = told[:MOST_ROWS]
-    rows = [(shorten(text, 500), f"{len(of):,} trials: {_few(of)}") for text, of in shown]
-    if rest := _left_out(len(told) - len(shown), "warning"):
+    once = warnings.drop_duplicates(["trial", "warning"])
+    groups = [(str(text), [*map(int, of)]) for text, of in once.groupby("warning")["trial"]]
+    groups.sort(key=lambda pair: -len(pair[1]))
+    shown = groups[:_MAX_ROWS]
+    rows = [(shorten(text, 500), f"{len(of):,} trials: {_first_trials(of)}") for text, of in shown]
+    if rest := _hidden(len(groups) - len(shown), "warning"):
         rows.append((rest, ""))
     return rows
 
 
-def _few(numbers: Sequence[int]) -> str:
-    listed = ", ".join(f"#{number}" for number in numbers[:_MOST_NUMBERS])
-    return listed + (", …" if len(numbers) > _MOST_NUMBERS else "")
+def _first_trials(numbers: Sequence[int]) -> str:
+    listed = ", ".join(f"#{number}" for number in numbers[:_MAX_TRIALS])
+    return listed + (", …" if len(numbers) > _MAX_TRIALS else "")
 
 
-def _left_out(number: int, noun: str) -> str:
+def _hidden(number: int, noun: str) -> str:
     if number < 1:
         return ""
-    return f"{number:,} more {noun}{'s' * (number != 1)} not shown; `partialnas export` has all."
+    items = pluralize(number, f"more {noun}")
+    return f"{items} not shown; `partialnas export` writes all of them."
 
 
 def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable:
-    """Hours by what became of them."""
+    """Return the compute used, by the state of trials."""
     counts = {**facts.states, "measuring": facts.timed_networks}
     total = sum(facts.usage.hours.values())
     rows = [
@@ -208,30 +208,29 @@ def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable:
     trials = f"{len(frame):,}"
     rows.append(("all", trials, format_duration(total), "100 %" if total else ""))
     heads = ["State", "Trials or networks", "Time", "Share"]
-    return table_from_rows("Time by what became of it", heads, rows, "tnnn")
+    return table_from_rows("Compute by state", heads, rows, "tnnn")
 
 
 def environment_sheet(facts: StudyFacts) -> TextTable:
-    """Machine and versions of the trials, a column for each environment that there was."""
+    """Return machines and versions of the trials, one column per environment."""
     shown = facts.environments[:4]
     keys = [*dict.fromkeys(key for environment, _ in shown for key in environment)]
     rows = [(key, *(str(environment.get(key, "")) for environment, _ in shown)) for key in keys]
     heads = ["", *(f"{number:,} trials" if number else "driver" for _, number in shown)]
-    note = _left_out(len(facts.environments) - len(shown), "environment")
+    note = _hidden(len(facts.environments) - len(shown), "environment")
     return table_from_rows("Machine and versions", heads, rows, note=note)
 
 
 def stage_sheet(folder: Path, stage: str) -> TextTable:
-    """What a stage of confirmation found.
+    """Return the results of a confirmation.
 
     Raises:
-        UserError: the stage has nothing to tell yet.
+        UserError: the stage has no results yet.
     """
-    table = confirmation_table(folder, stage)
-    quantity, told = table.attrs["quantity"], table.attrs["stage"]
+    table, quantity, recorded = confirmation_table(folder, stage)
     heads = [
         "Arm",
-        "When chosen",
+        "At selection",
         "Confirmed",
         "Shift",
         "Test accuracy (%)",
@@ -251,24 +250,24 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
         for row in table.to_dict("records")
     ]
     note = (
-        f"{quantity.label}: mean of the trials that the choice was made from, then mean ± standard "
-        f"deviation over fresh seeds ({told.chosen}). Test split: mean over fresh seeds and 95 % t "
-        "interval; nothing was chosen by it."
+        f"{quantity.label}: mean over the trials of the selection ({recorded.chosen}), then mean ± "
+        "standard deviation over fresh seeds. Test split, which no selection used: mean over fresh "
+        "seeds and 95 % t interval."
     )
-    return table_from_rows(f"Stage {told.name}", heads, rows, "tnnnnnn", note)
+    return table_from_rows(f"Stage {recorded.name}", heads, rows, "tnnnnnn", note)
 
 
 def ratios_sheet(
-    frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame
+    frame: pd.DataFrame, table: pd.DataFrame, warnings: pd.DataFrame
 ) -> TextTable | None:
-    """What learning ratios came to, of each arm; None where none were learned."""
+    """Return the results of learned ratios by arm, or None if no ratios were learned."""
     if table.empty:
         return None
     heads = [
-        *("Arm", "Seeds", "Beyond the budget (%)", "Worst seed (%)", "Gap of the forms"),
+        *("Arm", "Seeds", "Budget error (%)", "Worst seed (%)", "Logit gap"),
         *("Validation accuracy (%)", "Validation NLL (nats)", "Time", "Throughput"),
     ]
-    summary = ratio_summary(frame, table, warned)
+    summary = ratio_summary(frame, table, warnings)
     rows = [
         (
             str(row["series"]),
@@ -281,15 +280,15 @@ def ratios_sheet(
             _number(row["seconds_ratio"], ".2f"),
             _number(row["throughput_ratio"], ".2f"),
         )
-        for row in summary.head(MOST_ROWS).to_dict("records")
+        for row in summary.head(_MAX_ROWS).to_dict("records")
     ]
     note = (
-        "Beyond the budget: multiply–accumulates used over those allowed, less 1, median and worst "
-        "seed. Gap: largest difference between the logits of the trained and of the frozen form, "
-        "over the largest logit, worst seed. Time and throughput: over those of the static arms "
-        "with the same seed, median."
+        "Budget error: multiply–accumulates used relative to the budget, median and worst seed. "
+        "Logit gap: largest difference between the logits of the trained and the frozen form, "
+        "relative to the largest logit, worst seed. Time and throughput: relative to the static "
+        "arms with the same seed, median."
     )
-    return table_from_rows("What learning came to", heads, rows, "tnnnnnnnn", note)
+    return table_from_rows("Results of learned ratios", heads, rows, "tnnnnnnnn", note)
 
 
 def _number(value: float, spec: str) -> str:

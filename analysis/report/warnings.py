@@ -1,4 +1,4 @@
-"""What a reader of the report must be warned of."""
+"""Warnings of the report."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from partialnas.analysis.report.points import FRONT
 from partialnas.analysis.report.study_facts import StudyFacts, shorten
 from partialnas.analysis.report.tables import ratio_warning_rows
 
-_MOST_NAMED = 5
+_MAX_NAMES = 5
 
 Warnings = list[tuple[str, str]]
 
@@ -21,16 +21,16 @@ def report_warnings(
     frame: pd.DataFrame,
     fronts: Sequence[FrontSection],
     audits: Sequence[AuditSection],
-    warned: pd.DataFrame,
+    ratio_warnings: pd.DataFrame,
 ) -> Warnings:
-    """Sentences, each with what it is of.
+    """Return warnings, each with a remark or the items that it concerns.
 
     Args:
-        study: what the ledger knows of its study.
-        frame: its trials, as `load` gives them.
-        fronts: that the report shows.
-        audits: that the report shows.
-        warned: warnings of learned ratios, as `load_warnings` gives them.
+        study: facts of the study.
+        frame: the study's trials.
+        fronts: front sections of the report.
+        audits: audit sections of the report.
+        ratio_warnings: warnings of learned ratios, as `load_warnings` returns them.
     """
     return [
         *_seeds(frame),
@@ -38,7 +38,7 @@ def report_warnings(
         *_ranks(fronts, audits),
         *_arms(study),
         *_machines(study),
-        *ratio_warning_rows(warned),
+        *ratio_warning_rows(ratio_warnings),
     ]
 
 
@@ -46,10 +46,9 @@ def _seeds(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     done = frame[frame["state"].eq("done")]
     if len(done) and done["seed"].nunique() == 1:
         yield (
-            "Every network was trained with one seed: differences that are no larger than those "
-            "between seeds are not told from chance, and what was chosen as the best looks better "
-            "than it is.",
-            "`partialnas confirm` trains the best again with fresh seeds.",
+            "Every network was trained with one seed: differences between networks cannot be told "
+            "from differences between seeds, and the best network looks better than it is.",
+            "`partialnas confirm` trains the best networks again with fresh seeds.",
         )
 
 
@@ -57,52 +56,52 @@ def _timings(fronts: Sequence[FrontSection]) -> Iterator[tuple[str, str]]:
     for front in fronts:
         if front.noisy:
             yield (
-                f"{front.heading}: {front.noisy:,} networks have noisy timings; the machine was "
-                "not quiet, or the interval stayed wide.",
-                "Tables mark them with ~, figures draw them hollow.",
+                f"{front.heading}: {front.noisy:,} networks have noisy timings: other processes "
+                "were running, or the interval stayed wide.",
+                "Tables mark them with ~, figures with hollow markers.",
             )
 
 
 def _ranks(
     fronts: Sequence[FrontSection], audits: Sequence[AuditSection]
 ) -> Iterator[tuple[str, str]]:
-    known = {each.condition: each.ranks for each in audits}
+    by_condition = {audit.condition: audit.ranks for audit in audits}
     for front in fronts:
-        ranks = known.get(front.condition)
+        ranks = by_condition.get(front.condition)
         members = [net["label"] for net in front.networks.values() if net["kind"] == FRONT]
         if ranks and (number := ranks.count_unresolved(members)):
             yield (
-                f"{front.heading}: the ranks of {number:,} of {len(members):,} networks on it are "
-                "not resolved by short training.",
+                f"{front.heading}: short training does not resolve the ranks of {number:,} of its "
+                f"{len(members):,} networks.",
                 f"The table marks them with {UNRESOLVED_MARK}.",
             )
 
 
 def _arms(study: StudyFacts) -> Iterator[tuple[str, str]]:
     arms = study.design.arms if study.design else ()
-    off = [arm for arm in arms if arm.matched and arm.matched.problem]
-    if off:
-        named = ", ".join(arm.name for arm in off[:_MOST_NAMED])
-        more = ", …" if len(off) > _MOST_NAMED else ""
-        yield f"{len(off):,} arms could not be matched in cost.", one_line(named + more)
+    unmatched = [arm for arm in arms if arm.matched and arm.matched.problem]
+    if unmatched:
+        names = ", ".join(arm.name for arm in unmatched[:_MAX_NAMES])
+        more = ", …" if len(unmatched) > _MAX_NAMES else ""
+        yield f"The cost of {len(unmatched):,} arms could not be matched.", one_line(names + more)
 
 
 def _machines(study: StudyFacts) -> Iterator[tuple[str, str]]:
-    known = [environment for environment, _ in study.environments]
+    environments = [environment for environment, _ in study.environments]
     differing = [
         key
-        for key in dict.fromkeys(key for each in known for key in each)
-        if len({str(each.get(key)) for each in known}) > 1
+        for key in dict.fromkeys(key for environment in environments for key in environment)
+        if len({str(environment.get(key)) for environment in environments}) > 1
     ]
     if differing:
         yield (
-            f"Trials ran in {len(known)} environments, which differ in "
+            f"Trials ran in {len(environments)} environments, which differ in "
             f"{shorten(', '.join(differing))}.",
-            "Numbers are equal to the last bit only on one machine with the same versions.",
+            "Results are bit-identical only on one machine with the same versions.",
         )
-    code = {str(each.get("code", "")) for each in known}
-    if dirty := [each for each in code if each.endswith("-dirty")]:
+    code = {str(environment.get("code", "")) for environment in environments}
+    if dirty := [version for version in code if version.endswith("-dirty")]:
         yield (
-            "Trials ran with code that differs from its commit.",
+            "Trials ran with uncommitted changes of the code.",
             shorten(", ".join(sorted(dirty))),
         )

@@ -236,7 +236,7 @@ def test_many_networks_are_thinned_and_the_report_says_so(
     tmp_path: Path, ledgers: Made, measure: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = 24
-    monkeypatch.setattr(report_points, "MOST_OTHERS", 5)
+    monkeypatch.setattr(report_points, "MAX_OTHERS", 5)
     folder = search_of(tmp_path / "study", ledgers, measure, number)
     text = report_artefact(folder).content(".html").decode()
     page = Page(text)
@@ -244,7 +244,7 @@ def test_many_networks_are_thinned_and_the_report_says_so(
     assert kinds.count("other") == 5
     rest = number - len(kinds)
     assert rest > 0
-    assert f"the other {rest:,} are drawn as a crowd" in " ".join(text.split())
+    assert f"the other {rest:,} are background dots" in " ".join(text.split())
     assert [a for a in page.of("path") if a.get("class") == "crowd"]
 
 
