@@ -1,4 +1,4 @@
-"""How far a study's short trainings can be trusted: what its audit found, as tables."""
+"""Audits: how well short training ranks a sample of networks that was also trained longer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.audit.sample import front_names, trial_rungs
-from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.frames.arrays import Floats, Mask
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
@@ -24,86 +24,86 @@ from partialnas.space.errors import UserError
 
 _TRUSTED = ("val_nll", "val_accuracy")
 _COSTS = {"macs": "MACs alone", "params": "parameters alone"}
-_MOST_RANKED = 10
-_NUMBER = r"#\d+$"
+_MAX_RANK = 10
+_TRIAL_LABEL = r"#\d+$"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What is known of a sample of networks that were trained short and longer.
+    """The trials of a sample of networks after short and after longer training.
 
     Attributes:
-        stage: that holds the longer trainings.
-        longer_label: what these are called, as `16 epochs`.
-        fidelities: what is compared with them, from cheap to dear.
-        trainings: one row each, failed ones included: the columns of `load`, `network` (what the
-            audit calls it), `way` (the fidelity's name), `longer_label` and `fresh` (whether it was
-            trained for the audit).
-        study: the study's own trials, of all networks.
-        quantity: that the study decides by.
+        stage: stage of the longer training.
+        longer_label: duration of the longer training, such as `16 epochs`.
+        fidelities: fidelities that are compared with it, from the cheapest to the most expensive.
+        trials: trials of the sample, failed ones included. The columns are those of `load`,
+            `network` (label in the audit), `way` (name of the fidelity), `longer` (whether of the
+            longer training) and `fresh` (whether trained for the audit).
+        study: trials of the study itself, for all networks.
+        quantity: quantity that decides in the study.
     """
 
     stage: StudyStage
     longer_label: str
     fidelities: tuple[Fidelity, ...]
-    trainings: pd.DataFrame
+    trials: pd.DataFrame
     study: Trials
     quantity: Quantity
 
     @property
     def networks(self) -> list[str]:
-        """The networks of the sample, in its order."""
-        return [*dict.fromkeys(_canonical(self.stage, self.study.frame).values())]
+        """Labels of the networks of the sample, in its order."""
+        return [*dict.fromkeys(_labels(self.stage, self.study.frame).values())]
 
     @property
     def quantities(self) -> list[Quantity]:
-        """What rankings are made by: the deciding quantity, log-likelihood and accuracy."""
-        known = [key for key in _TRUSTED if self.trainings[key].notna().any()]
-        others = [QUANTITIES[key] for key in known if key != self.quantity.key]
+        """Quantities that networks are ranked by: the deciding one, log-likelihood and accuracy."""
+        available = [key for key in _TRUSTED if self.trials[key].notna().any()]
+        others = [QUANTITIES[key] for key in available if key != self.quantity.key]
         return [self.quantity, *others]
 
-    def scores(self, way: str, quantity: Quantity) -> Floats:
-        """What the trainings of a way reach, networks x seeds, the greater the better.
+    def scores(self, fidelity: str, quantity: Quantity) -> Floats:
+        """Return the results at a fidelity, of shape (networks, seeds); greater is better.
 
-        Without trainings there are no columns; what failed is NaN.
+        Failed trials are NaN. There are no columns without trials.
         """
-        rows = self.trainings[
-            self.trainings["way"].eq(way) & ~self.trainings["state"].isin(FAILED_STATES)
+        rows = self.trials[
+            self.trials["way"].eq(fidelity) & ~self.trials["state"].isin(FAILED_STATES)
         ]
         cells = rows.pivot_table(index="network", columns="seed", values=quantity.key)
-        sign = 1.0 if quantity.better == "max" else -1.0
-        found: Floats = sign * cells.reindex(self.networks).to_numpy(float)
-        return found
+        return np.asarray(_sign(quantity) * cells.reindex(self.networks).to_numpy(float))
 
-    def chosen_by(self, way: str, quantity: Quantity) -> Floats:
-        """The mean of each network's own trainings in the study, of further ones where it has none.
+    def chosen_by(self, fidelity: str, quantity: Quantity) -> Floats:
+        """Return the mean of each network over the trials of the study; greater is better.
 
-        The greater the better.
+        Networks that the study did not train at this fidelity have the mean of the audit's trials.
         """
-        rows = self.trainings[self.trainings["way"].eq(way)]
+        rows = self.trials[self.trials["way"].eq(fidelity)]
         means = rows.groupby(["network", "fresh"])[quantity.key].mean().unstack("fresh")
         means = means.reindex(index=self.networks, columns=[False, True])
-        sign = 1.0 if quantity.better == "max" else -1.0
-        found: Floats = sign * means[False].fillna(means[True]).to_numpy(float)
-        return found
+        return np.asarray(_sign(quantity) * means[False].fillna(means[True]).to_numpy(float))
 
     def cost(self, key: str) -> Floats:
-        """A count of each network: more of it is taken to be better."""
-        known = self.trainings.groupby("network")[key].first().reindex(self.networks)
-        return np.asarray(known.to_numpy(float, na_value=np.nan))
+        """Return a count of each network as a score: networks with more of it rank higher."""
+        counts = self.trials.groupby("network")[key].first().reindex(self.networks)
+        return np.asarray(counts.to_numpy(float, na_value=np.nan))
+
+
+def _sign(quantity: Quantity) -> float:
+    return 1.0 if quantity.better == "max" else -1.0
 
 
 def load_audit(folder: str | Path, stage: str | None = None, *, metric: str | None = None) -> Audit:
-    """The audit of a study, from its ledger.
+    """Load the audit of a study from its ledger.
 
     Args:
-        folder: the study's.
-        stage: that holds the longer trainings; without it the latest.
-        metric: the quantity that networks are chosen by; without it the study's first trained
+        folder: folder of the study.
+        stage: stage of the longer training; by default the latest.
+        metric: quantity that networks are ranked by; by default the study's first trained
             objective.
 
     Raises:
-        UserError: the study has no audit, or not this one, or none of its trainings is done.
+        UserError: the study has no such audit, or too few of its trials are done.
     """
     folder = Path(folder)
     with Ledger.open(folder) as ledger:
@@ -119,87 +119,89 @@ def audit_from_trials(
     *,
     metric: str | None = None,
 ) -> Audit:
-    """The same of a study whose trials have been loaded, those of all stages."""
+    """Return the audit of a study from its trials of all stages, see `load_audit`."""
     stages = recorded.longer_audit_stages
     name = stage or next(reversed(stages), "")
     if name not in stages:
-        there = f"; there are {', '.join(stages)}" if stages else ""
-        told = f"no audit {stage!r}{there}" if stage else "no audit"
-        raise UserError(f"{folder}: has {told}; see `partialnas audit --help`")
+        available = f"; choose {', '.join(stages)}" if stages else ""
+        missing = f"no audit {stage!r}{available}" if stage else "no audit"
+        raise UserError(f"{folder}: the study has {missing}; see `partialnas audit --help`")
     trials = whole.where(whole.frame["condition"].eq(stages[name].condition))
     frame = trials.frame
-    ways = recorded.fidelities(stages[name].condition)
-    longer = format_epochs(int(stages[name].recipe["epochs"]))
+    fidelities = recorded.fidelities(stages[name].condition)
+    longer_label = format_epochs(int(stages[name].recipe["epochs"]))
     study = trials.where(frame["stage"].eq(""))
     quantity = trials.quantity(metric or study.default_axes()[1])
-    trainings = _trainings(frame, stages[name], ways, longer)
-    _require(folder, trainings, quantity)
+    sample = _sample_trials(frame, stages[name], fidelities, longer_label)
+    _require_ranking(folder, sample, quantity)
     return Audit(
         stage=stages[name],
-        longer_label=longer,
-        fidelities=ways,
-        trainings=trainings,
+        longer_label=longer_label,
+        fidelities=fidelities,
+        trials=sample,
         study=study,
         quantity=quantity,
     )
 
 
-def _trainings(
-    frame: pd.DataFrame, stage: StudyStage, ways: Sequence[Fidelity], longer: str
+def _sample_trials(
+    frame: pd.DataFrame, stage: StudyStage, fidelities: Sequence[Fidelity], longer_label: str
 ) -> pd.DataFrame:
-    """All trainings of the sample, each with its network and its way."""
-    names = _canonical(stage, frame[frame["stage"].eq("")])
-    rows = frame.assign(network=_key(frame).map(names), fresh=frame["stage"].ne(""))
+    """Return all trials of the sample with their networks and fidelities."""
+    labels = _labels(stage, frame[frame["stage"].eq("")])
+    rows = frame.assign(network=_network_keys(frame).map(labels), fresh=frame["stage"].ne(""))
     rows = rows[rows["network"].notna()]
     rows["longer"] = rows["stage"].eq(stage.name)
-    by_rung = {each.rung: each.name for each in ways}
-    by_stage = {**{each.stage: each.name for each in ways}, stage.name: longer}
+    by_rung = {fidelity.rung: fidelity.name for fidelity in fidelities}
+    by_stage = {fidelity.stage: fidelity.name for fidelity in fidelities}
+    by_stage[stage.name] = longer_label
     rows["way"] = rows["stage"].map(by_stage).where(rows["fresh"], trial_rungs(rows).map(by_rung))
     return rows[rows["way"].notna()]
 
 
-def _canonical(stage: StudyStage, own: pd.DataFrame) -> dict[str, str]:
-    """What the networks of a stage are called, by their keys; the name that was given last counts.
+def _labels(stage: StudyStage, study: pd.DataFrame) -> dict[str, str]:
+    """Return the labels of a stage's networks by their keys.
 
-    A searched network that was promoted since it was chosen has another first trial, and name.
+    A searched network that was promoted after it was selected has a new first trial and label; the
+    latest label counts.
     """
-    arms = {*own["arm"]}
+    arms = {*study["arm"]}
     return {name if name in arms else key: name for name, key in stage.origins.items()}
 
 
-def _key(frame: pd.DataFrame) -> "pd.Series[str]":
-    """What tells the network of each trial: its arm, or the digest of one that was searched."""
-    searched = frame["arm"].eq("") | frame["arm"].str.match(_NUMBER)
+def _network_keys(frame: pd.DataFrame) -> "pd.Series[str]":
+    """Return the arm of each trial, or the digest of a searched network."""
+    searched = frame["arm"].eq("") | frame["arm"].str.match(_TRIAL_LABEL)
     return frame["digest"].where(searched, frame["arm"])
 
 
-def _require(folder: Path, trainings: pd.DataFrame, quantity: Quantity) -> None:
-    """Refuses an audit that no ranking can be made of."""
-    rows = trainings[trainings["longer"]]
-    known = rows.loc[rows[quantity.key].notna(), "network"].nunique()
-    if known >= ranking.MIN_NETWORKS:
+def _require_ranking(folder: Path, trials: pd.DataFrame, quantity: Quantity) -> None:
+    """Check that enough networks have finished the longer training."""
+    rows = trials[trials["longer"]]
+    count = rows.loc[rows[quantity.key].notna(), "network"].nunique()
+    if count >= ranking.MIN_NETWORKS:
         return
     states = ", ".join(f"{n} {state}" for state, n in rows["state"].value_counts().items())
     reasons = rows.loc[rows["state"].isin(FAILED_STATES), "reason"].dropna().mode()
-    often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
+    reason = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
     raise UserError(
-        f"{folder}: nothing to compare: {known} networks of the audit have {quantity.key} of a "
-        f"longer training, and a ranking takes {ranking.MIN_NETWORKS}; longer trainings: "
-        f"{states or 'none'}{often}"
+        f"{folder}: nothing to compare: {count} networks of the audit have {quantity.key} after "
+        f"longer training, and a ranking needs at least {ranking.MIN_NETWORKS}; trials of longer "
+        f"training: {states or 'none'}{reason}"
     )
 
 
 def proxy_agreement(audit: Audit) -> pd.DataFrame:
-    """How well each fidelity ranks the sample as longer training does: one row a ranking.
+    """Return how well each fidelity ranks the sample compared with longer training.
 
     Returns:
-        `target` (the quantity of the longer training), `ranked_by`, `by` (the quantity that it is
-        ranked by; empty of counts), `kind` (`proxy`, `seeds`: one seed of a way against another,
-        the noise ceiling; `cost`; `chance`), `n` (networks that have both), `tau` with the ends of
-        its interval, the same within the best third of the longer training (`top_`), `single`
-        (mean of tau over single trainings, one of each side, which is what the ceilings are),
-        `regret` (what the network chosen so lacks to the best of the sample, in the target's
-        unit), and `over_macs` (tau less that of MACs alone) with the ends of its interval.
+        One row per ranking: `target` (quantity after longer training), `ranked_by`, `by` (quantity
+        of the ranking, empty for counts), `kind` (`proxy`; `seeds`: one seed against another at the
+        same fidelity, the noise ceiling; `cost`; `chance`), `n` (networks with both), `tau` with
+        the ends of its interval, the same within the best third after longer training (`top_`),
+        `single` (mean of tau over pairs of single trials, comparable to the ceilings), `regret`
+        (gap between the selected network and the best of the sample, in the unit of the target),
+        and `over_macs` (tau minus that of MACs alone) with the ends of its interval.
     """
     rows = [row for target in audit.quantities for row in _rows(audit, target)]
     return pd.DataFrame(rows).astype({"n": "Int64", "top_n": "Int64"})
@@ -208,143 +210,129 @@ def proxy_agreement(audit: Audit) -> pd.DataFrame:
 def _rows(audit: Audit, target: Quantity) -> list[dict[str, Any]]:
     longer = audit.scores(audit.longer_label, target)
     reached = ranking.row_means(longer)
+    top = ranking.top_third(reached)
     macs = ranking.kendall_tau([(audit.cost("macs"), reached)])
 
     def row(name: str, by: str, kind: str, scores: Floats, singles: Floats) -> dict[str, Any]:
-        own = ranking.kendall_tau([(scores, reached)])
-        top = ranking.top_third(reached)
+        tau = ranking.kendall_tau([(scores, reached)])
         return {
             **_head(target, name, by, kind),
-            **_told(own, ranking.kendall_tau([(scores[top], reached[top])])),
+            **_taus(tau, ranking.kendall_tau([(scores[top], reached[top])])),
             "single": ranking.kendall_tau(ranking.cross_pairs(singles, longer)).value,
             "regret": ranking.regret(scores, reached),
-            **(_ends("over_macs", own.difference(macs)) if kind == "proxy" else {}),
+            **(_interval("over_macs", tau.difference(macs)) if kind == "proxy" else {}),
         }
 
-    found = [
-        row(way.name, by.key, "proxy", audit.chosen_by(way.name, by), audit.scores(way.name, by))
-        for way in audit.fidelities
+    names = [fidelity.name for fidelity in audit.fidelities]
+    rows = [
+        row(name, by.key, "proxy", audit.chosen_by(name, by), audit.scores(name, by))
+        for name in names
         for by in audit.quantities
     ]
-    ways = [*(way.name for way in audit.fidelities), audit.longer_label]
-    found += [_ceiling(audit, target, way, reached) for way in ways]
+    rows += [_ceiling(audit, target, name, top) for name in [*names, audit.longer_label]]
     for key, name in _COSTS.items():
-        found.append(row(name, "", "cost", audit.cost(key), audit.cost(key)[:, None]))
-    lost = float(np.nanmax(reached) - np.nanmean(reached))
+        rows.append(row(name, "", "cost", audit.cost(key), audit.cost(key)[:, None]))
+    regret = float(np.nanmax(reached) - np.nanmean(reached))
     count = int(np.isfinite(reached).sum())
-    chance = {"n": count, "tau": 0.0, "top_n": 0, "regret": lost}
-    found.append({**_head(target, "chance", "", "chance"), **chance})
-    return found
+    chance = {"n": count, "tau": 0.0, "top_n": 0, "regret": regret}
+    rows.append({**_head(target, "chance", "", "chance"), **chance})
+    return rows
 
 
-def _ceiling(audit: Audit, target: Quantity, way: str, reached: Floats) -> dict[str, Any]:
-    """One seed of a way against another."""
-    scores = audit.scores(way, target)
-    top = ranking.top_third(reached)
-    own = ranking.kendall_tau(ranking.seed_pairs(scores))
-    told = _told(own, ranking.kendall_tau(ranking.seed_pairs(scores[top])))
-    return {**_head(target, way, target.key, "seeds"), **told, "single": own.value}
+def _ceiling(audit: Audit, target: Quantity, fidelity: str, top: Mask) -> dict[str, Any]:
+    """Return the agreement between seeds at one fidelity."""
+    scores = audit.scores(fidelity, target)
+    tau = ranking.kendall_tau(ranking.seed_pairs(scores))
+    taus = _taus(tau, ranking.kendall_tau(ranking.seed_pairs(scores[top])))
+    return {**_head(target, fidelity, target.key, "seeds"), **taus, "single": tau.value}
 
 
 def _head(target: Quantity, name: str, by: str, kind: str) -> dict[str, Any]:
     return {"target": target.key, "ranked_by": name, "by": by, "kind": kind}
 
 
-def _told(own: ranking.KendallTau, top: ranking.KendallTau) -> dict[str, Any]:
-    return {"n": own.n, **_ends("tau", own), "top_n": top.n, **_ends("top", top)}
+def _taus(tau: ranking.KendallTau, top: ranking.KendallTau) -> dict[str, Any]:
+    return {"n": tau.n, **_interval("tau", tau), "top_n": top.n, **_interval("top", top)}
 
 
-def _ends(name: str, tau: ranking.KendallTau) -> dict[str, float]:
+def _interval(name: str, tau: ranking.KendallTau) -> dict[str, float]:
     low, high = tau.interval
     return {name: tau.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def audited_networks(audit: Audit) -> pd.DataFrame:
-    """What each network of the sample reaches, short and longer: one row a network and fidelity.
+    """Return the results of each network of the sample after short and after longer training.
 
     Returns:
-        `network`, `way`, `on_front` (of the study), `macs`, `params`, `quantity`, `short` (mean of
-        the study's own trainings, of the audit's where it has none), `short_sd` and `short_n` (over
-        all its trainings of that way), `longer`, `longer_sd`, `longer_n`; the longer best first.
+        One row per network and fidelity: `network`, `way`, `on_front` (of the study), `macs`,
+        `params`, `quantity`, `short` (mean over the trials of the study, or of the audit if it has
+        none), `short_sd` and `short_n` (over all trials at that fidelity), `longer`, `longer_sd`
+        and `longer_n`; the best after longer training comes first.
     """
-    key = audit.quantity.key
-    sign = 1.0 if audit.quantity.better == "max" else -1.0
-    members = front_names(audit.study.where(~audit.study.frame["baseline"]), audit.quantity)
+    quantity, sign = audit.quantity, _sign(audit.quantity)
+    members = front_names(audit.study.where(~audit.study.frame["baseline"]), quantity)
     facts = {
         "network": audit.networks,
         "on_front": [name in members for name in audit.networks],
         "macs": audit.cost("macs"),
         "params": audit.cost("params"),
-        "quantity": key,
-        **_spread("longer", sign * audit.scores(audit.longer_label, audit.quantity)),
+        "quantity": quantity.key,
+        **_statistics("longer", sign * audit.scores(audit.longer_label, quantity)),
     }
     parts = []
-    for way in audit.fidelities:
-        spread = _spread("short", sign * audit.scores(way.name, audit.quantity))
-        own = sign * audit.chosen_by(way.name, audit.quantity)
-        parts.append(pd.DataFrame({**facts, "way": way.name, **spread, "short": own}))
+    for fidelity in audit.fidelities:
+        statistics = _statistics("short", sign * audit.scores(fidelity.name, quantity))
+        mean = sign * audit.chosen_by(fidelity.name, quantity)
+        parts.append(pd.DataFrame({**facts, "way": fidelity.name, **statistics, "short": mean}))
     table = pd.concat(parts)
     table["best"] = sign * table["longer"]
-    order = [each.name for each in audit.fidelities]
-    table["at"] = table["way"].map(order.index)
-    table = table.sort_values(["at", "best"], ascending=[True, False], kind="stable")
+    order = [fidelity.name for fidelity in audit.fidelities]
+    table["order"] = table["way"].map(order.index)
+    table = table.sort_values(["order", "best"], ascending=[True, False], kind="stable")
     first = ["network", "way", "on_front", "macs", "params", "quantity"]
     values = [f"{side}{end}" for side in ("short", "longer") for end in ("", "_sd", "_n")]
     return table[[*first, *values]].reset_index(drop=True)
 
 
-def _spread(name: str, values: Floats) -> dict[str, Any]:
-    """Mean, standard deviation and number of each row's values."""
+def _statistics(name: str, values: Floats) -> dict[str, Any]:
+    """Return mean, standard deviation and number of the values of each row."""
     frame = pd.DataFrame(values)
     columns = {"": frame.mean(axis=1), "_sd": frame.std(axis=1), "_n": frame.notna().sum(axis=1)}
     return {f"{name}{end}": column.to_numpy() for end, column in columns.items()}
 
 
 def seed_noise(audit: Audit) -> SeedNoise:
-    """The deviation between seeds of trainings in full, over the sample and the study."""
-    own = _in_full(audit.study.frame, audit.quantity)
-    last = audit.fidelities[-1].name
-    fresh = audit.trainings[audit.trainings["fresh"] & audit.trainings["way"].eq(last)]
-    rows = pd.concat([own, fresh])
-    cells = rows.assign(of=_key(rows)).pivot_table(
-        index="of", columns="seed", values=audit.quantity.key
-    )
+    """Return the standard deviation between seeds at full fidelity, of study and audit."""
+    study, key = audit.study.frame, audit.quantity.key
+    done = study[study["state"].eq("done") & study[key].notna() & ~study["baseline"]]
+    full = audit.fidelities[-1].name
+    fresh = audit.trials[audit.trials["fresh"] & audit.trials["way"].eq(full)]
+    rows = pd.concat([done, fresh])
+    cells = rows.assign(of=_network_keys(rows)).pivot_table(index="of", columns="seed", values=key)
     return pooled_seed_noise(cells.to_numpy(float))
 
 
-def _in_full(study: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
-    return study[study["state"].eq("done") & study[quantity.key].notna() & ~study["baseline"]]
-
-
-def network_ranks(audit: Audit, max_rank: int = _MOST_RANKED) -> pd.DataFrame:
-    """The ranks in the study of its front and its best networks, and which they could have.
+def network_ranks(audit: Audit, max_rank: int = _MAX_RANK) -> pd.DataFrame:
+    """Return the ranks of the front and the best networks of the study, and their possible ranks.
 
     Args:
-        audit: of the study.
-        max_rank: so many of the best are told.
+        audit: audit of the study.
+        max_rank: number of best networks to include.
 
     Returns:
         `network`, `on_front`, the deciding quantity as `value` (mean over the study's own seeds),
-        `n`, `rank`, `rank_low`, `rank_high` (see `rank_intervals`) and `of` (how many have a rank).
+        `n`, `rank`, `rank_low`, `rank_high` (see `rank_intervals`) and `of` (number of networks
+        with a rank).
     """
-    return ranks_of(audit.study, audit.quantity, seed_noise(audit), max_rank)
-
-
-def ranks_of(
-    study: Trials, quantity: Quantity, between_seeds: SeedNoise, most: int = _MOST_RANKED
-) -> pd.DataFrame:
-    """The same of any study's trials, as `load` gives them; see `ranks`."""
-    trials = study.where(~study.frame["baseline"])
+    trials, quantity = audit.study.where(~audit.study.frame["baseline"]), audit.quantity
     rows = aggregate(trials, {quantity.key: quantity.better})
-    sign = 1.0 if quantity.better == "max" else -1.0
-    scores = sign * rows[quantity.key].to_numpy(float)
-    ranks = rank_intervals(scores, rows["n"].to_numpy(float), between_seeds)
-    names = network_names(rows)
-    members = front_names(trials, quantity)
-    facts = {"network": names, "on_front": names.isin(members), "value": rows[quantity.key]}
+    scores = _sign(quantity) * rows[quantity.key].to_numpy(float)
+    ranks = rank_intervals(scores, rows["n"].to_numpy(float), seed_noise(audit))
     intervals = {"rank": ranks.rank, "rank_low": ranks.low, "rank_high": ranks.high}
-    table = pd.DataFrame({**facts, "n": rows["n"], **intervals})
-    table = table.astype(dict.fromkeys(intervals, "Int64"))
+    names = network_names(rows)
+    on_front = names.isin(front_names(trials, quantity))
+    facts = {"network": names, "on_front": on_front, "value": rows[quantity.key], "n": rows["n"]}
+    table = pd.DataFrame({**facts, **intervals}).astype(dict.fromkeys(intervals, "Int64"))
     table["of"] = int(table["rank"].notna().sum())
-    shown = table[table["rank"].notna() & (table["on_front"] | table["rank"].le(most))]
+    shown = table[table["rank"].notna() & (table["on_front"] | table["rank"].le(max_rank))]
     return shown.sort_values("rank", kind="stable").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Confirmations: what chosen arms reach with fresh seeds, beside what they were chosen for."""
+"""Confirmations: results of selected networks with fresh seeds, compared with the original ones."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.load import load, load_trials
-from partialnas.analysis.frames.seed_means import aggregate
+from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.design import StudyStage
@@ -22,58 +22,54 @@ _LEVEL = 0.95
 
 
 def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[str, str]:
-    """The digests of the networks to be confirmed, by what they are called.
+    """Return the digests of the networks to confirm, by label.
 
     Args:
-        folder: the study's.
-        top: `front` (the front of the study's objectives), `all` (all arms), or a number: so many
-            of the best by what the study decides by. An ablation's baselines come along.
-        condition: of the study that decides.
+        folder: folder of the study.
+        top: `front` (front of the study's objectives), `all` (all arms), or the number of the best
+            networks by the deciding quantity. The baselines of an ablation are added.
+        condition: condition of the trials that decide.
 
     Raises:
-        UserError: nothing to choose from, no such condition, or `top` is none of these.
+        UserError: there is no network to select, the condition is unknown, or `top` is invalid.
     """
     trials = load_trials(folder)
     frame = trials.frame
-    known = list(frame["condition"].unique())
-    if known == [""] and condition:
+    conditions = list(frame["condition"].unique())
+    if conditions == [""] and condition:
         raise UserError(f"--condition {condition}: the study has no conditions")
-    if known and condition not in known:
-        raise UserError(f"--condition: choose one of {', '.join(map(str, known))}")
+    if conditions and condition not in conditions:
+        raise UserError(f"--condition: choose one of {', '.join(map(str, conditions))}")
     trials = trials.where(frame["condition"].eq(condition))
-    rows = _ranked(trials, top)
-    names = network_names(rows)
-    chosen = dict(zip(names, rows["digest"], strict=True))
-    return _baselines(folder, trials.frame, chosen) | chosen
+    rows = _best_networks(trials, top)
+    selected = dict(zip(network_names(rows), rows["digest"], strict=True))
+    return _baselines(folder, trials.frame, selected) | selected
 
 
-def _ranked(trials: Trials, top: str) -> pd.DataFrame:
+def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
     quantity = trials.quantity(trials.default_axes()[1])
     if top == "front":
-        everyone = front(trials, trials.objectives)
-        rows = everyone[everyone["on_front"]]
+        networks = front(trials, trials.objectives)
+        rows = networks[networks["on_front"]]
     else:
-        everyone = aggregate(trials, {quantity.key: quantity.better})
-        rows = everyone[everyone["n"].gt(0)]
+        networks = aggregate(trials, {quantity.key: quantity.better})
+        rows = networks[networks["n"].gt(0)]
     if rows.empty:
-        why = (
-            infeasible_message(everyone, trials.limits)
-            or "no network has finished its trials"
-        )
-        raise UserError(f"nothing to choose from: {why}")
+        reason = infeasible_message(networks, trials.limits)
+        raise UserError(f"no network to select: {reason or 'no network has finished its trials'}")
     ordered = rows.sort_values(quantity.key, ascending=quantity.better == "min", kind="stable")
     if top in ("front", "all"):
         return ordered
     if not top.isdigit() or not int(top):
-        raise UserError(f"--top: expected front, all or a number from 1, got {top!r}")
+        raise UserError(f"--top: expected front, all or a positive number, got {top!r}")
     return ordered.head(int(top))
 
 
-def _baselines(folder: str | Path, frame: pd.DataFrame, chosen: dict[str, str]) -> dict[str, str]:
-    """What chosen arms of an ablation are compared with."""
+def _baselines(folder: str | Path, frame: pd.DataFrame, selected: dict[str, str]) -> dict[str, str]:
+    """Return the baselines of the selected arms of an ablation."""
     with Ledger.open(Path(folder)) as ledger:
         design = ledger.study.design
-    against = [arm.against for arm in design.arms if arm.name in chosen] if design else []
+    against = [arm.against for arm in design.arms if arm.name in selected] if design else []
     digests = dict(zip(frame["arm"], frame["digest"], strict=True))
     return {name: digests[name] for name in against if name is not None and name in digests}
 
@@ -87,14 +83,14 @@ class Confirmation(NamedTuple):
 
 
 def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmation:
-    """What a stage of confirmation found: one row an arm, in the order of what was confirmed.
+    """Return the results of a stage of confirmation, one row per arm.
 
     Returns:
-        `arm`, `n` (fresh seeds that are done), `failed`, the deciding quantity as `chosen` (mean of
-        the trials that the choice was made from), `confirmed` (mean of fresh seeds) and
-        `confirmed_sd`, `shift` (confirmed minus chosen), and mean, deviation and the ends of the
-        95 % t interval of test accuracy and test log-likelihood over fresh seeds (`test_accuracy`,
-        `_sd`, `_low`, `_high`).
+        `arm`, `n` (number of fresh seeds that are done), `failed`, the deciding quantity as
+        `chosen` (mean of the trials behind the selection), `confirmed` (mean of the fresh seeds)
+        and `confirmed_sd`, `shift` (confirmed minus chosen), and mean, standard deviation and the
+        ends of the 95 % t interval of test accuracy and test log-likelihood over the fresh seeds
+        (`test_accuracy`, `_sd`, `_low`, `_high`). The best confirmed arm comes first.
 
     Raises:
         UserError: the study has no such stage.
@@ -102,33 +98,33 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     with Ledger.open(Path(folder)) as ledger:
         stages = ledger.study.stages
     if stage not in stages:
-        there = f"; there are {', '.join(stages)}" if stages else ""
-        raise UserError(f"{folder}: has no stage {stage!r}{there}; see `partialnas confirm --help`")
+        available = f"; choose {', '.join(stages)}" if stages else ""
+        raise UserError(f"{folder}: no stage {stage!r}{available}; see `partialnas confirm --help`")
     fresh = load(folder, stage=stage)
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
-    own, quantity = trials.frame, trials.quantity(trials.default_axes()[1])
-    shared = load_arm_trials(folder).frame
-    shared = shared[shared["condition"].eq(stages[stage].condition)]
+    study, quantity = trials.frame, trials.quantity(trials.default_axes()[1])
+    by_arm = load_arm_trials(folder).frame
+    by_arm = by_arm[by_arm["condition"].eq(stages[stage].condition)]
     rows = []
-    for arm, rows_of_arm in fresh.groupby("arm", sort=False):
-        before = own[own["digest"].eq(rows_of_arm["digest"].iloc[0])]
-        if arm in set(shared["arm"]):
-            before = shared[shared["arm"].eq(arm)]
-        rows.append(_row(str(arm), before, rows_of_arm, quantity.key))
+    for arm, confirmed in fresh.groupby("arm", sort=False):
+        original = study[study["digest"].eq(confirmed["digest"].iloc[0])]
+        if arm in set(by_arm["arm"]):
+            original = by_arm[by_arm["arm"].eq(arm)]
+        rows.append(_row(str(arm), original, confirmed, quantity.key))
     table = pd.DataFrame(rows).sort_values(
         "confirmed", ascending=quantity.better == "min", kind="stable"
     )
     return Confirmation(table.reset_index(drop=True), quantity, stages[stage])
 
 
-def _row(arm: str, before: pd.DataFrame, trials: pd.DataFrame, key: str) -> dict[str, Any]:
-    done = trials[trials["state"].eq("done")]
-    chosen = before.loc[before["state"].eq("done"), key].mean()
+def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) -> dict[str, Any]:
+    done = confirmed[confirmed["state"].eq("done")]
+    chosen = original.loc[original["state"].eq("done"), key].mean()
     row: dict[str, Any] = {
         "arm": arm,
         "n": len(done),
-        "failed": int(trials["state"].isin(("failed", "timeout")).sum()),
+        "failed": int(confirmed["state"].isin(FAILED_STATES).sum()),
         "chosen": chosen,
         "confirmed": done[key].mean(),
         "confirmed_sd": done[key].std(),
@@ -147,9 +143,9 @@ def _row(arm: str, before: pd.DataFrame, trials: pd.DataFrame, key: str) -> dict
 
 
 def _half_width(deviation: float, n: int) -> float:
-    """Of the t interval of a mean; NaN for a single seed."""
-    from scipy.stats import t
+    """Return half the width of the t interval of a mean; NaN for a single seed."""
+    from scipy.special import stdtrit
 
     if n < 2:
         return math.nan
-    return float(t.ppf((1 + _LEVEL) / 2, n - 1)) * deviation / math.sqrt(n)
+    return float(stdtrit(n - 1, (1 + _LEVEL) / 2)) * deviation / math.sqrt(n)

@@ -1,4 +1,4 @@
-"""The figure of an audit: its tables first, then the drawing and the caption."""
+"""Figures of audits with their tables and captions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ Part = Literal["networks", "agreement", "ranks"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditFigure:
-    """What a figure of an audit shows: its tables, how to read ranks, its caption, its files."""
+    """A figure of an audit: its tables, a note on the ranks, its caption, and the files written."""
 
     audit: Audit
     networks: pd.DataFrame
@@ -53,35 +53,36 @@ def audit_figure(
     style: StyleName = "cvpr",
     width: Width | None = None,
 ) -> AuditFigure:
-    """Draws what networks reach by short and by longer training; the same ledger, the same bytes.
+    """Draw the results after short and after longer training; the same ledger gives the same bytes.
 
-    Beside the figure (PDF, SVG or PNG by suffix) stand as CSV the points that it shows
-    (`audited_networks`), the agreement of rankings (`-agreement.csv`) and the ranks that cannot be
-    resolved (`-ranks.csv`), and as Markdown the latter two in readable form with the caption.
+    Beside the figure (PDF, SVG or PNG by suffix), write as CSV its points (`audited_networks`), the
+    agreement of rankings (`-agreement.csv`) and the unresolved ranks (`-ranks.csv`), and as
+    Markdown the latter two in readable form with the caption.
 
     Args:
-        folder: of the study.
-        path: the figure's file.
-        stage: which audit, of a study that has several; without it the latest.
-        metric: the quantity that is drawn; without it the study's first trained objective.
-        style: the width and text size of a venue.
-        width: a column or a page of it; without one its usual width.
+        folder: folder of the study.
+        path: file of the figure.
+        stage: stage of the audit; by default the latest.
+        metric: quantity to draw; by default the study's first trained objective.
+        style: venue that determines width and font size.
+        width: `column` or `page`; by default the default width of the venue.
 
     Raises:
-        UserError: no audit, nothing to compare, or an unknown suffix, style or quantity.
-        MachineError: the ledger cannot be read, or the place cannot be written.
+        UserError: there is no audit or nothing to compare, or the suffix, style or quantity is
+            unknown.
+        MachineError: the ledger cannot be read, or a file cannot be written.
     """
     path = Path(path)
     check_suffix(path)
     folder = Path(folder)
-    found, whole = audit_artefact(folder, stage=stage, metric=metric, style=style, width=width)
-    choices = drop_none(stage=found.audit.stage.name, metric=metric)
-    files = list(whole.write(path, path.with_suffix(".csv"), path.with_suffix(".md")))
+    figure, artefact = audit_artefact(folder, stage=stage, metric=metric, style=style, width=width)
+    arguments = drop_none(stage=figure.audit.stage.name, metric=metric)
+    files = list(artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md")))
     parts: tuple[Part, ...] = ("agreement", "ranks")
     for part in parts:
-        beside = path.with_name(f"{path.stem}-{part}.csv")
-        files += _artefact(found, choices | {"part": part}, part).write(beside)
-    return replace(found, files=tuple(files))
+        table = path.with_name(f"{path.stem}-{part}.csv")
+        files += _artefact(figure, arguments | {"part": part}, part).write(table)
+    return replace(figure, files=tuple(files))
 
 
 def audit_artefact(
@@ -93,65 +94,64 @@ def audit_artefact(
     style: StyleName = "cvpr",
     width: Width | None = None,
 ) -> tuple[AuditFigure, Artefact]:
-    """What an audit found, before any file, and one of its files; see `audit_figure`.
+    """Return the figure of an audit and the content of one of its files; see `audit_figure`.
 
     Args:
-        folder: of the study.
+        folder: see `audit_figure`.
         stage: see `audit_figure`.
         metric: see `audit_figure`.
-        part: `networks` makes the figure, its points and the text, the others a table alone.
+        part: `networks` for the figure with its points and texts, or the name of another table.
         style: see `audit_figure`.
         width: see `audit_figure`.
     """
     audit = load_audit(folder, stage, metric=metric)
-    between_seeds, ranked, agreed = seed_noise(audit), network_ranks(audit), proxy_agreement(audit)
-    found = AuditFigure(
+    ranks, agreement = network_ranks(audit), proxy_agreement(audit)
+    figure = AuditFigure(
         audit=audit,
         networks=audited_networks(audit),
-        agreement=agreed,
-        ranks=ranked,
-        note=rank_note(ranked, between_seeds, audit.quantity),
-        caption=audit_caption(audit, agreed),
+        agreement=agreement,
+        ranks=ranks,
+        note=rank_note(ranks, seed_noise(audit), audit.quantity),
+        caption=audit_caption(audit, agreement),
         files=(),
     )
-    choices = drop_none(
-        stage=audit.stage.name, metric=metric
-    )  # later audits leave files as they are
+    # the stage is always stated, so that files can still be verified after later audits
+    arguments = drop_none(stage=audit.stage.name, metric=metric)
     if part != "networks":
-        return found, _artefact(found, choices | {"part": part}, part)
+        return figure, _artefact(figure, arguments | {"part": part}, part)
     find_style(style, width)
     drawing = Drawing(
-        draw=lambda look: draw(found.networks, audit.quantity, audit.longer_label, look),
-        plot_data=found.networks,
+        draw=lambda look: draw(figure.networks, audit.quantity, audit.longer_label, look),
+        plot_data=figure.networks,
         style=style,
         width=width,
     )
-    query = choices | drop_none(style=style, width=width)
-    return found, replace(_artefact(found, query, part), drawing=drawing)
+    arguments |= drop_none(style=style, width=width)
+    return figure, replace(_artefact(figure, arguments, part), drawing=drawing)
 
 
 _TABLES: dict[Part, Callable[[AuditFigure], pd.DataFrame]] = {
-    "networks": lambda found: found.networks,
-    "agreement": lambda found: found.agreement,
-    "ranks": lambda found: found.ranks,
+    "networks": lambda figure: figure.networks,
+    "agreement": lambda figure: figure.agreement,
+    "ranks": lambda figure: figure.ranks,
 }
 
 
-def _artefact(found: AuditFigure, arguments: dict[str, str], part: Part) -> Artefact:
+def _artefact(figure: AuditFigure, arguments: dict[str, str], part: Part) -> Artefact:
     if part not in _TABLES:
-        raise UserError(f"{part}: an audit has no such table; there are {', '.join(_TABLES)}")
-    texts = {".csv": frame_to_csv(_TABLES[part](found))}
+        raise UserError(f"unknown table {part!r} of an audit: choose {', '.join(_TABLES)}")
+    texts = {".csv": frame_to_csv(_TABLES[part](figure))}
     if part == "networks":
-        texts[".md"] = _markdown(found)
-    studies = found.audit.study.studies
+        texts[".md"] = _markdown(figure)
+    studies = figure.audit.study.studies
     return Artefact(studies=studies, query=Query(verb="audit", arguments=arguments), texts=texts)
 
 
-def _markdown(found: AuditFigure) -> str:
-    audit = found.audit
+def _markdown(figure: AuditFigure) -> str:
+    audit = figure.audit
     tables = [
-        frame_to_markdown(format_agreement(audit, found.agreement, target))
+        frame_to_markdown(format_agreement(audit, figure.agreement, target))
         for target in audit.quantities
     ]
-    ranked = frame_to_markdown(format_ranks(found.ranks, audit.quantity))
-    return "\n".join([*tables, ranked, f"{found.note}\n", f"{found.caption}\n"])
+    ranks = frame_to_markdown(format_ranks(figure.ranks, audit.quantity))
+    return "\n".join([*tables, ranks, f"{figure.note}\n", f"{figure.caption}\n"])

@@ -1,4 +1,4 @@
-"""The drawing of an audit: what networks reach by short training against longer training."""
+"""Plots of audits: results after short training against results after longer training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.plotting.axes import configure_axis, set_ticks
+from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.axes import ARROWS, configure_axis, set_ticks
 from partialnas.analysis.plotting.labels import draw_legend
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
@@ -16,45 +17,42 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ARROW = {"min": "↓", "max": "↑"}
-_MOST_PANELS = 4
-_SIDES = ("short", "longer")
-_TALLEST = 1.15
-"""Height of a panel over its width at most."""
+_MAX_PANELS = 4
+_MAX_ASPECT = 1.15
+"""Largest ratio of a panel's height to its width."""
 
 
-def shown_ways(ways: Sequence[str]) -> list[str]:
-    """The fidelities that have a panel: all, or the cheapest and the last ones."""
-    few = len(ways) <= _MOST_PANELS
-    return [*ways] if few else [ways[0], *ways[1 - _MOST_PANELS :]]
+def shown_fidelities(names: Sequence[str]) -> list[str]:
+    """Return the fidelities with a panel: all of them, or the cheapest and the last ones."""
+    return [*names] if len(names) <= _MAX_PANELS else [names[0], *names[1 - _MAX_PANELS :]]
 
 
 def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> "Figure":
-    """The figure of `audited_networks`, a panel for each fidelity; inside `style.drawing`.
+    """Return the figure of `audited_networks`, one panel per fidelity; call it in `figure_style`.
 
     Args:
-        table: the points.
-        quantity: that they are of.
-        longer: what the longer training is called.
-        style: of the figure.
+        table: points of the figure.
+        quantity: quantity of the points.
+        longer: duration of the longer training.
+        style: style of the figure.
     """
     from matplotlib.figure import Figure
 
-    ways = shown_ways([*table["way"].unique()])
-    height = min(style.height, _TALLEST * style.width / len(ways) + 0.5)
+    fidelities = shown_fidelities([*table["way"].unique()])
+    height = min(style.height, _MAX_ASPECT * style.width / len(fidelities) + 0.5)
     figure = Figure(figsize=(style.width, height), layout="constrained")
-    panels = figure.subplots(1, len(ways), squeeze=False)[0]
-    for index, (axes, way) in enumerate(zip(panels, ways, strict=True)):
-        _draw_panel(axes, table[table["way"].eq(way)], quantity)
-        axes.set_xlabel(f"after {way}".replace(", ", ",\n"))
-        set_ticks(axes.xaxis, max_ticks=max(2, 6 // len(ways)))
+    panels = figure.subplots(1, len(fidelities), squeeze=False)[0]
+    for index, (axes, fidelity) in enumerate(zip(panels, fidelities, strict=True)):
+        _draw_panel(axes, table[table["way"].eq(fidelity)], quantity)
+        axes.set_xlabel(f"after {fidelity}".replace(", ", ",\n"))
+        set_ticks(axes.xaxis, max_ticks=max(2, 6 // len(fidelities)))
         axes.set_ylabel("" if index else f"after {longer}")
         if index:
             axes.tick_params(labelleft=False)
     for axes in panels[1:]:
         axes.set_ylim(panels[0].get_ylim())
     figure.supxlabel(
-        f"{quantity.label} {_ARROW[quantity.better]}", fontsize=style.font_size, color=DARK_COLOR
+        f"{quantity.label} {ARROWS[quantity.better]}", fontsize=style.font_size, color=DARK_COLOR
     )
     draw_legend(figure, panels[0], style)
     return figure
@@ -62,32 +60,32 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
 
 def _draw_panel(axes: "Axes", points: pd.DataFrame, quantity: Quantity) -> None:
     axes.grid(visible=True)
-    plain = replace(quantity, logarithmic=False)  # equal ways on both axes, however far they reach
-    for which, side in zip(("x", "y"), _SIDES, strict=True):
-        configure_axis(axes, which, plain, _ends(points, side))  # type: ignore[arg-type]
+    linear = replace(quantity, logarithmic=False)  # both axes alike, whatever they span
+    configure_axis(axes, "x", linear, _ends(points, "short"))
+    configure_axis(axes, "y", linear, _ends(points, "longer"))
     for on_front, rows in points.groupby("on_front"):
-        colour = SERIES_COLORS[0] if on_front else MUTED_COLOR
+        color = SERIES_COLORS[0] if on_front else MUTED_COLOR
         name = "on the front" if on_front else "other networks"
         axes.errorbar(
             rows["short"], rows["longer"], xerr=rows["short_sd"], yerr=rows["longer_sd"], fmt="o",
-            color=colour, ecolor=colour, markersize=3.2, elinewidth=0.6, alpha=0.9,
+            color=color, ecolor=color, markersize=3.2, elinewidth=0.6, alpha=0.9,
             label=f"{name} ({len(rows)})", zorder=3 if on_front else 2,
         )  # fmt: skip
-    chosen = _chosen(points, quantity)
+    selected = _selected(points, quantity)
     axes.scatter(
-        chosen["short"], chosen["longer"], s=42, facecolors="none", edgecolors=SERIES_COLORS[1],
-        linewidths=1.0, zorder=4, label="chosen by short training",
+        selected["short"], selected["longer"], s=42, facecolors="none", edgecolors=SERIES_COLORS[1],
+        linewidths=1.0, zorder=4, label="selected by short training",
     )  # fmt: skip
 
 
-def _chosen(points: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
-    known = points[points["longer"].notna()]
-    best = known["short"].min() if quantity.better == "min" else known["short"].max()
-    return known[known["short"].eq(best)]
+def _selected(points: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    compared = points[points["longer"].notna()]
+    best = compared["short"].min() if quantity.better == "min" else compared["short"].max()
+    return compared[compared["short"].eq(best)]
 
 
-def _ends(points: pd.DataFrame, side: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """All that is drawn along one axis, ends of bars included."""
-    middle = points[side].to_numpy(float)
+def _ends(points: pd.DataFrame, side: str) -> Floats:
+    """Return the points along one axis with the ends of their error bars."""
+    mean = points[side].to_numpy(float)
     spread = np.nan_to_num(points[f"{side}_sd"].to_numpy(float))
-    return np.column_stack([middle, middle - spread, middle + spread])
+    return np.column_stack([mean, mean - spread, mean + spread])

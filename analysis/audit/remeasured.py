@@ -1,4 +1,4 @@
-"""What timing networks anew has shown: old and new speeds, ranks, and who leaves the front."""
+"""Remeasurements: old and new speeds of networks, and their effect on the front."""
 
 import math
 from collections.abc import Mapping
@@ -44,36 +44,37 @@ def remeasurement_table(
     condition: str = "",
     apply_measured_limits: bool = True,
 ) -> Remeasurement:
-    """Old and new speeds of networks, one row for each that has both or a new one, fastest first.
+    """Return old and new speeds, one row per network with a new measurement, the fastest first.
 
     Args:
-        folder: of their study.
-        networks: by digest the label of each and the keys of its trials.
-        old: by digest the measurement that stood before.
-        new: by digest the new one.
-        condition: of the study that they were trained under.
-        apply_measured_limits: whether the study's limits on measured quantities hold for the new figures: they
-            are about the study's own protocol.
+        folder: folder of the study.
+        networks: label and trial keys of each network, by digest.
+        old: previous measurements by digest.
+        new: new measurements by digest.
+        condition: condition that the networks were trained under.
+        apply_measured_limits: whether the study's limits on measured quantities apply to the new
+            measurements; they refer to the study's own protocol.
 
     Returns:
-        `change` is new over old relative throughput, minus 1; `was_on_front` and `on_front` tell
-        the front among these networks by the study's objectives, under old and new figures.
+        In the table, `change` is the ratio of new to old relative throughput minus 1, and
+        `was_on_front` and `on_front` state the front among these networks in the study's
+        objectives, with old and new measurements.
     """
     scaled_old, scaled_new = _scaled(old), _scaled(new)
     rows = [
-        _row(networks[digest][0], digest, scaled_old.get(digest), one)
-        for digest, one in scaled_new.items()
+        _row(networks[digest][0], digest, scaled_old.get(digest), measurement)
+        for digest, measurement in scaled_new.items()
     ]
     table = pd.DataFrame(rows, columns=[*COLUMNS[:-2]])
     trials = _trials(folder, networks, condition, limits=apply_measured_limits)
     keys = {digest: networks[digest][1] for digest in scaled_new}
-    known = [digest for digest in scaled_new if digest in scaled_old]
-    raw = ({d: old[d] for d in known}, new)
-    for column, scaled, timed in zip(
-        ("was_on_front", "on_front"), (scaled_old, scaled_new), raw, strict=True
+    both = {digest: old[digest] for digest in scaled_new if digest in scaled_old}
+    for column, scaled, timed in (
+        ("was_on_front", scaled_old, both),
+        ("on_front", scaled_new, new),
     ):
-        standing = _front({d: scaled[d] for d in timed}, timed, keys, trials)
-        table[column] = [digest in standing for digest in table["digest"]]
+        members = _front({digest: scaled[digest] for digest in timed}, timed, keys, trials)
+        table[column] = [digest in members for digest in table["digest"]]
     table = table.sort_values("new_img_s", ascending=False, kind="stable").reset_index(drop=True)
     limited = [key for limits in trials.limits.values() for key in limits]
     decides = any(_measured(key) for key in (*trials.objectives, *limited))
@@ -86,13 +87,15 @@ def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
 
 def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> dict[str, Any]:
     row: dict[str, Any] = {"label": label, "digest": digest, "marks": new.marks_text}
-    for name, one in (("old", old), ("new", new)):
-        row |= {
-            f"{name}_img_s": one.throughput_img_s if one else math.nan,
-            f"{name}_relative": (one and one.relative_throughput) or math.nan,
-            f"{name}_low": (one and one.relative_low) or math.nan,
-            f"{name}_high": (one and one.relative_high) or math.nan,
-        }
+    for name, measurement in (("old", old), ("new", new)):
+        speed = measurement.throughput_img_s if measurement else math.nan
+        row[f"{name}_img_s"] = speed
+        for key, field in (
+            ("relative", "relative_throughput"),
+            ("low", "relative_low"),
+            ("high", "relative_high"),
+        ):
+            row[f"{name}_{key}"] = getattr(measurement, field, None) or math.nan
     return row | {"change": row["new_relative"] / row["old_relative"] - 1}
 
 
@@ -105,10 +108,8 @@ def _trials(
 ) -> Trials:
     """Return the trials of these networks."""
     trials = load_trials(folder)
-    keys = {key for _, own in networks.values() for key in own}
-    trials = trials.where(
-        trials.frame["key"].isin(keys) & trials.frame["condition"].eq(condition)
-    )
+    keys = {key for _, keys_of in networks.values() for key in keys_of}
+    trials = trials.where(trials.frame["key"].isin(keys) & trials.frame["condition"].eq(condition))
     if limits:
         return trials
     unmeasured = {
@@ -124,20 +125,20 @@ def _front(
     keys: Mapping[str, tuple[str, ...]],
     study: Trials,
 ) -> set[str]:
-    """Return digests of the networks on the front if these speeds replace those of the trials."""
+    """Return the digests of the networks on the front, with these speeds for the trials."""
     by_key = {key: digest for digest in scaled for key in keys[digest]}
     trials = study.frame[study.frame["key"].isin(by_key)].copy()
     if trials.empty:
         return set()
     for name in MEASURED_COLUMNS:
         source, field = (timed, "throughput_img_s") if "raw" in name else (scaled, name)
-        figures = [getattr(source[by_key[key]], field) for key in trials["key"]]
-        trials[name] = pd.Series(figures, index=trials.index, dtype=study.frame[name].dtype)
+        values = [getattr(source[by_key[key]], field) for key in trials["key"]]
+        trials[name] = pd.Series(values, index=trials.index, dtype=study.frame[name].dtype)
     rows = front(study.with_frame(trials), study.objectives)
-    chosen = rows[rows["on_front"]]
-    named = trials["digest"].isin(chosen["digest"]) & trials["arm"].eq("")
-    arms = trials["arm"].ne("") & trials["arm"].isin(chosen["arm"])
-    return {by_key[key] for key in trials.loc[named | arms, "key"]}
+    members = rows[rows["on_front"]]
+    searched = trials["arm"].eq("") & trials["digest"].isin(members["digest"])
+    arms = trials["arm"].ne("") & trials["arm"].isin(members["arm"])
+    return {by_key[key] for key in trials.loc[searched | arms, "key"]}
 
 
 def _measured(key: str) -> bool:
@@ -145,7 +146,7 @@ def _measured(key: str) -> bool:
 
 
 def _tau(table: pd.DataFrame) -> float:
-    """Kendall's tau-b between old and new throughput; NaN for fewer than two networks."""
+    """Return Kendall's tau-b between old and new throughput; NaN for fewer than two networks."""
     both = table[["old_img_s", "new_img_s"]].dropna()
     if len(both) < 2:
         return math.nan

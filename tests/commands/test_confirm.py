@@ -100,7 +100,7 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--top", "best"], "expected front, all or a number from 1, got 'best'"),
+        (["--top", "best"], "expected front, all or a positive number, got 'best'"),
         (["--recipe", "long"], "unknown recipe 'long'; expected one of short, standard"),
         (["--condition", "warm"], "--condition"),
     ],

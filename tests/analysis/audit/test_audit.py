@@ -1,4 +1,4 @@
-"""Audits of synthetic studies, every figure of them computed anew from the values put in."""
+"""Audits of synthetic studies, with every number recomputed from the input values."""
 
 import json
 import math
@@ -31,7 +31,7 @@ from partialnas.runs.records.record import Record
 from partialnas.space.errors import UserError
 
 Values = dict[int, float | None]
-"""Log-likelihood by seed; None where the trial failed."""
+"""Log-likelihood by seed, or None if the trial failed."""
 
 STUDY: dict[str, Any] = {
     "study": "short",
@@ -45,7 +45,7 @@ STUDY: dict[str, Any] = {
 
 
 class Written:
-    """A ledger that is written trial by trial."""
+    """A ledger written trial by trial."""
 
     def __init__(self, folder: Path, **study: Any) -> None:
         self.folder = folder
@@ -59,21 +59,21 @@ class Written:
         arm = facts.pop("arm", f"#{network}" if stage else None)
         proposal = self.ledger.add_proposal(arm, digest, {}, note)
         key = f"{len(self.ledger.trials()):016x}"
-        known = {"digest": digest, "name": "", "fidelity": epochs}
-        (row,) = self.ledger.plan(proposal, **known, keys={seed: key})
+        facts_of = {"digest": digest, "name": "", "fidelity": epochs}
+        (row,) = self.ledger.plan(proposal, **facts_of, keys={seed: key})
         if nll is None:
             ended: dict[str, Any] = {"state": "failed", "reason": "the loss is NaN in epoch 2"}
         else:
             metrics = {"val_nll": nll, "val_accuracy": 100 * math.exp(-nll)}
             cost = {"params": 10 + network, "macs": 1000 - network, "macs_core": 1}
             ended = {"state": "done", "metrics": metrics, "cost": {**cost, "activations": 1}}
-        record = {"key": key, **known, "seed": seed, "seconds": 36.0, "device": "cpu", **ended}
+        record = {"key": key, **facts_of, "seed": seed, "seconds": 36.0, "device": "cpu", **ended}
         self.ledger.finish(Record.model_validate(record | facts))
         return row.number
 
     def stages(self, *stages: StudyStage) -> None:
-        told = {stage.name: stage.model_dump(mode="json") for stage in stages}
-        self.ledger.update_meta({"stages": json.dumps(told)})
+        stored = {stage.name: stage.model_dump(mode="json") for stage in stages}
+        self.ledger.update_meta({"stages": json.dumps(stored)})
 
 
 def stage(name: str, networks: list[int], epochs: int, seeds: int = 2) -> StudyStage:
@@ -116,8 +116,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mean(of: Values) -> float:
-    known = [value for value in of.values() if value is not None]
-    return sum(known) / len(known) if known else math.nan
+    values = [value for value in of.values() if value is not None]
+    return sum(values) / len(values) if values else math.nan
 
 
 def tau(pairs: list[tuple[Any, Any]]) -> float:
@@ -129,11 +129,11 @@ def row_of(table: pd.DataFrame, **facts: str) -> "pd.Series[Any]":
     rows = table
     for key, value in facts.items():
         rows = rows[rows[key].eq(value)]
-    (row,) = (each for _, each in rows.iterrows())
+    (row,) = (series for _, series in rows.iterrows())
     return row
 
 
-def test_the_proxy_is_ranked_by_the_studys_own_trials(folder: Path) -> None:
+def test_the_proxy_ranks_by_the_trials_of_the_study(folder: Path) -> None:
     table = proxy_agreement(load_audit(folder))
     row = row_of(table, target="val_nll", ranked_by="4 epochs", by="val_nll", kind="proxy")
     means = [(mean(SHORT[n]), mean(LONGER[n])) for n in SHORT]
@@ -168,7 +168,7 @@ def test_the_ceiling_is_one_seed_against_another(folder: Path) -> None:
     assert math.isnan(row["regret"])
 
 
-def test_counts_and_chance_stand_beside(folder: Path) -> None:
+def test_costs_and_chance_are_included(folder: Path) -> None:
     table = proxy_agreement(load_audit(folder))
     row = row_of(table, target="val_nll", ranked_by="parameters alone")
     assert row["tau"] == pytest.approx(-tau([(n, mean(LONGER[n])) for n in SHORT]))
@@ -196,7 +196,7 @@ def test_points_have_means_and_deviations(folder: Path) -> None:
     assert "fasternet_t0" not in set(table["network"])
 
 
-def test_ranks_are_those_of_the_whole_study(folder: Path) -> None:
+def test_ranks_cover_the_whole_study(folder: Path) -> None:
     audit = load_audit(folder)
     table = network_ranks(audit)
     assert table["of"].unique().tolist() == [8]
@@ -227,15 +227,15 @@ def test_the_same_ledger_gives_the_same_files_and_they_verify(folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("longer", "told"),
+    ("longer", "message"),
     [
-        ({}, "0 networks of the audit have val_nll of a longer training"),
+        ({}, "0 networks of the audit have val_nll after longer training"),
         ({1: {0: None}, 2: {0: None}}, r"2 failed \(most often: the loss is NaN in epoch 2\)"),
         ({1: {0: 0.5}, 2: {0: 0.4}}, "2 networks of the audit"),
     ],
 )
-def test_what_cannot_be_ranked_is_a_message(
-    tmp_path: Path, longer: dict[int, Values], told: str
+def test_audits_without_a_ranking_are_refused(
+    tmp_path: Path, longer: dict[int, Values], message: str
 ) -> None:
     written = Written(tmp_path / "study")
     for network in (1, 2, 3):
@@ -247,13 +247,13 @@ def test_what_cannot_be_ranked_is_a_message(
         for seed, nll in of.items():
             written.trial(network, seed, nll, epochs=16, stage="audit")
     written.ledger.close()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_audit(written.folder)
-    with pytest.raises(UserError, match="no audit 'audit-2'; there are audit"):
+    with pytest.raises(UserError, match="no audit 'audit-2'; choose audit"):
         load_audit(written.folder, "audit-2")
 
 
-def test_one_seed_everywhere_leaves_ceiling_and_ranks_open(tmp_path: Path) -> None:
+def test_a_single_seed_leaves_ceiling_and_ranks_unknown(tmp_path: Path) -> None:
     written = Written(tmp_path / "study")
     for network in range(1, 8):
         written.trial(network, 0, 0.5)
@@ -262,7 +262,7 @@ def test_one_seed_everywhere_leaves_ceiling_and_ranks_open(tmp_path: Path) -> No
         written.trial(network, 0, network / 10, epochs=16, stage="audit")
     written.ledger.close()
     drawn = audit_figure(written.folder, tmp_path / "audit.svg")
-    assert "not known" in drawn.note
+    assert "unknown" in drawn.note
     assert drawn.ranks["rank"].eq(1).all()
     row = row_of(drawn.agreement, target="val_nll", kind="proxy", by="val_nll")
     assert math.isnan(row["tau"])  # the short training ties all of them
@@ -276,7 +276,7 @@ RUNGS = {
 
 
 def on_rungs(folder: Path) -> Written:
-    """Ten networks on the lowest rung, of which the best are promoted; late ones first."""
+    """Return a ledger of ten networks on the lowest rung; the best are promoted."""
     written = Written(folder, search=RUNGS)
     early = {"state": "early", "epochs": 1, "reason": "rung 1 of 3"}
     for network in range(1, 11):
@@ -321,7 +321,7 @@ def test_every_rung_is_compared(tmp_path: Path) -> None:
     assert drawn.files[0].stat().st_size > 0
 
 
-def test_the_sample_holds_the_front_and_is_spread_over_the_rest(tmp_path: Path) -> None:
+def test_the_sample_has_the_front_and_an_even_spread_of_the_rest(tmp_path: Path) -> None:
     written = Written(tmp_path / "study", objectives={"val_nll": "min", "params": "min"})
     for network in range(40):
         nll = 0.1 if network == 7 else 0.5 + (network * 17 % 40) / 100
@@ -343,7 +343,7 @@ def test_the_sample_holds_the_front_and_is_spread_over_the_rest(tmp_path: Path) 
     assert len(everyone.digests) == 40
 
 
-def test_a_sample_of_a_search_with_rungs_is_of_the_lowest(tmp_path: Path) -> None:
+def test_a_sample_of_a_search_with_rungs_orders_by_the_lowest_rung(tmp_path: Path) -> None:
     written = on_rungs(tmp_path / "study")
     written.ledger.close()
     sample = choose_sample(written.folder, 6)
@@ -353,23 +353,23 @@ def test_a_sample_of_a_search_with_rungs_is_of_the_lowest(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("values", [[], [0.1], [0.1, 0.2], [None, None, None, 0.1]])
-def test_too_few_networks_are_a_message(tmp_path: Path, values: list[float | None]) -> None:
+def test_too_few_networks_are_refused(tmp_path: Path, values: list[float | None]) -> None:
     written = Written(tmp_path / "study")
     for network, nll in enumerate(values):
         written.trial(network, 0, nll)
     written.ledger.close()
-    with pytest.raises(UserError, match="no trials" if not values else "it takes 3 networks"):
+    with pytest.raises(UserError, match="no trials" if not values else "needs at least 3 networks"):
         choose_sample(written.folder, 20)
 
 
-def test_the_report_marks_the_ranks_that_short_training_leaves_open(folder: Path) -> None:
+def test_the_report_marks_unresolved_ranks(folder: Path) -> None:
     page = report_artefact(folder).content(".html").decode()
     (table,) = re.findall(r'<table id="front-table">.*?</table>', page, re.DOTALL)
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", table.partition("</thead>")[0])
     at = heads.index("Rank by Validation NLL")
     rows = re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
     cells = [re.findall(r"<t[hd][^>]*>(?:<button[^>]*>)?([^<]*)", row) for row in rows]
-    told = {row[0]: row[at] for row in cells}
+    shown = {row[0]: row[at] for row in cells}
     between = seed_noise(load_audit(folder))
     critical = dunnett_critical_value(0.95, between.degrees, len(SHORT) - 1)
     means = {network: mean(of) for network, of in SHORT.items()}
@@ -386,19 +386,19 @@ def test_the_report_marks_the_ranks_that_short_training_leaves_open(folder: Path
         rank = 1 + sum(other < means[network] for other in means.values())
         return f"{rank}" if low == high else f"≈{rank} ({low} to {high})"
 
-    assert told.pop("fasternet_t0") == ""
-    assert len(told) >= 3
-    assert told == {name: expected(int(name.removeprefix("#"))) for name in told}
-    open_ = sum("≈" in text for text in told.values())
+    assert shown.pop("fasternet_t0") == ""
+    assert len(shown) >= 3
+    assert shown == {name: expected(int(name.removeprefix("#"))) for name in shown}
+    open_ = sum("≈" in text for text in shown.values())
     assert open_ > 0
-    assert f"the ranks of {open_} of {len(told)} networks on it are not resolved" in page
+    assert f"does not resolve the ranks of {open_} of its {len(shown)} networks" in page
     assert "≈ before a rank: short training does not resolve it" in page
     assert "Stage audit" not in page.partition("Confirmation")[2]
     assert "Agreement with Validation NLL (nats) after 16 epochs" in page
     assert "partialnas audit DIR --report" in page
 
 
-def test_an_audit_that_has_only_begun_is_told_in_the_report(tmp_path: Path) -> None:
+def test_the_report_mentions_an_unfinished_audit(tmp_path: Path) -> None:
     written = Written(tmp_path / "study")
     for network in range(1, 5):
         written.trial(network, 0, 0.1 * network)
