@@ -1,10 +1,10 @@
-"""Verifying an exported file: its numbers recomputed from the ledger by its own query."""
+"""Verification of exported files: their numbers recomputed from the ledger by their own query."""
 
 import csv
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.frames.provenance import (
+    STAMP_FORM,
     Stamp,
     StudyId,
     has_valid_checksum,
@@ -23,9 +24,19 @@ from partialnas.analysis.registry import build_artefact
 from partialnas.space.errors import UserError
 
 _PATHS = ("folder",)
-"""Columns that tell where a study lies, which is no fact of it."""
+"""Columns with the place of a study, which is not one of its results."""
 
 _ABSENT = "nothing"
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|\bTrue\b|\bFalse\b")
+
+_LAYOUT_NOTE = "Spaces or line breaks differ from what is exported; no number does."
+_DRAWING_NOTE = (
+    "The bytes of the drawing differ from those of a figure drawn here: it was drawn with other "
+    "fonts, or other versions of the plotting libraries."
+)
+_OLD_FORM_NOTE = (
+    "An older version of partialnas wrote this file: its numbers were compared, its words were not."
+)
 
 Rows = list[list[str]]
 
@@ -46,13 +57,13 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came of verifying a file.
+    """Result of verifying a file.
 
     Attributes:
-        stamp: of the file.
-        differences: between file and ledger; none where every number is equal.
-        numbers: how many were compared.
-        note: what else is to be known, in one sentence; empty where there is nothing.
+        stamp: stamp of the file.
+        differences: differences between file and ledger; empty if every number is equal.
+        numbers: number of values compared.
+        note: further remark in one sentence, or empty.
     """
 
     stamp: Stamp
@@ -62,103 +73,106 @@ class Verdict:
 
 
 def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
-    """Recomputes an exported table or figure and compares every number.
+    """Recompute an exported table or figure and compare every number.
+
+    The words around the numbers are compared too, except those of files that an older version
+    wrote (form 1 of the stamp): of their tables the numbers alone are compared, by position.
 
     Args:
-        path: the file.
-        folders: of the studies that it was made of, in any order.
+        path: exported file.
+        folders: folders of the studies that the file was made from, in any order.
 
     Raises:
-        UserError: the file cannot be read, carries no stamp, or is of another study.
+        UserError: the file cannot be read, carries no stamp, or was made from another study.
         MachineError: a ledger is damaged or cannot be read.
     """
     path = Path(path)
     stamp, content = read_stamp(path)
     artefact = build_artefact(_in_order(path, stamp, [*map(Path, folders)]), stamp.query)
     if stamp.shown is not None:
-        return _figure(stamp, artefact, content)
+        return _verify_figure(stamp, artefact, content)
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not the text that was exported; export it again") from None
-    return _text(stamp, text, artefact.content(stamp.format).decode())
+        raise UserError(f"{path}: not the text that was exported; export the file again") from None
+    return _verify_text(stamp, text, artefact.content(stamp.format).decode())
 
 
 def _in_order(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Path]:
-    """The folders in the order of the stamp's studies; refused where they are not the same."""
-    given = [study_id(folder).digest for folder in folders]
+    """Return the folders in the order of the stamp's studies; refuse other studies."""
+    studies = [study_id(folder) for folder in folders]
+    given = [study.digest for study in studies]
     wanted = [study.digest for study in stamp.studies]
     if sorted(given) != sorted(wanted):
         raise UserError(
-            f"{path}: was made of {_named(stamp.studies)}, but "
-            f"{_named([study_id(folder) for folder in folders])} was given; name its own ledger "
-            "with --against"
+            f"{path}: was made from {_named(stamp.studies)}, but {_named(studies)} was given; "
+            "name the file's own ledger with --against"
         )
-    # repeats of one study have one digest: they stand in the order in which they are named
-    known = {
-        digest: [f for f, own in zip(folders, given, strict=True) if own == digest]
-        for digest in given
-    }
-    return [known[digest].pop(0) for digest in wanted]
+    # repeats of one study share a digest: they keep the order in which they were given
+    by_digest: dict[str, list[Path]] = {}
+    for digest, folder in zip(given, folders, strict=True):
+        by_digest.setdefault(digest, []).append(folder)
+    return [by_digest[digest].pop(0) for digest in wanted]
 
 
 def _named(studies: Sequence[StudyId]) -> str:
     return " and ".join(f"study {name} ({digest})" for name, digest in studies)
 
 
-def _figure(stamp: Stamp, artefact: Artefact, content: bytes) -> Verdict:
-    """The numbers that a figure carries, then its drawing."""
+def _verify_figure(stamp: Stamp, artefact: Artefact, content: bytes) -> Verdict:
+    """Compare the numbers that a figure carries, then its drawing."""
     assert stamp.shown is not None
     assert artefact.drawing is not None
-    now = table_excerpt(artefact.drawing.plot_data)
-    found = [*_shown(stamp.shown, now)]
+    ledger = table_excerpt(artefact.drawing.plot_data)
+    differences = _compare_excerpts(stamp, stamp.shown, ledger)
     if not has_valid_checksum(content):
-        found.append(Difference("the drawing", "", "changed after it was written", "the original"))
-    note = ""
-    if not found and content != artefact.content(stamp.format):
-        note = (
-            "The drawing has other bytes than one made here: other fonts, or other versions of the "
-            "libraries that draw it."
+        differences.append(
+            Difference("the drawing", "", "changed after it was written", "the original")
         )
-    count = sum(isinstance(v, int | float) for row in now["rows"] for v in row)
-    return Verdict(stamp=stamp, differences=tuple(found), numbers=count, note=note)
+    note = ""
+    if not differences and content != artefact.content(stamp.format):
+        note = _DRAWING_NOTE if stamp.form == STAMP_FORM else _OLD_FORM_NOTE
+    count = sum(isinstance(v, int | float) for row in ledger["rows"] for v in row)
+    return Verdict(stamp=stamp, differences=tuple(differences), numbers=count, note=note)
 
 
-def _shown(file: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[Difference]:
-    texts = [
-        [
-            [str(name) for name in part["columns"]],
-            *([_word(v) for v in row] for row in part["rows"]),
-        ]
+def _compare_excerpts(
+    stamp: Stamp, file: Mapping[str, Any], ledger: Mapping[str, Any]
+) -> list[Difference]:
+    tables = [
+        [[*map(str, part["columns"])], *([_text(v) for v in row] for row in part["rows"])]
         for part in (file, ledger)
     ]
-    found = _cells(*texts)
-    if not found and (file["digest"], file["count"]) != (ledger["digest"], ledger["count"]):
+    differences = _compare_tables(stamp, *tables)
+    same_words = stamp.form == STAMP_FORM or tables[0] == tables[1]
+    same_digest = file["digest"] == ledger["digest"] or not same_words
+    if not differences and not (same_digest and file["count"] == ledger["count"]):
         counts = (f"{part['count']} rows ({part['digest']})" for part in (file, ledger))
-        found = [Difference("the whole table", "", *counts)]
-    return found
+        return [Difference("the whole table", "", *counts)]
+    return differences
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _text(stamp: Stamp, file: str, ledger: str) -> Verdict:
-    """Every cell of a table, then the words around it."""
+def _verify_text(stamp: Stamp, file: str, ledger: str) -> Verdict:
+    """Compare every cell of a table, then the words around it."""
     texts = (file.replace("\r\n", "\n"), ledger)
     tables = [_READERS[stamp.format](text) for text in texts]
-    found = _cells(*(rows for rows, _ in tables))
-    words = [re.findall(r"\S+", rest) for _, rest in tables]
-    if words[0] != words[1]:
-        found.append(_first_word(*words))
+    differences = _compare_tables(stamp, *(rows for rows, _ in tables))
+    note = _OLD_FORM_NOTE
+    if stamp.form == STAMP_FORM:
+        words = [re.findall(r"\S+", rest) for _, rest in tables]
+        if words[0] != words[1]:
+            differences.append(_first_word(*words))
+        note = _LAYOUT_NOTE if texts[0] != texts[1] and not differences else ""
     count = sum(bool(re.search(r"\d", cell)) for row in tables[1][0] for cell in row)
-    layout = texts[0] != texts[1] and not found
-    note = "Spaces or line breaks differ from what is exported; no number does." if layout else ""
-    return Verdict(stamp=stamp, differences=tuple(found), numbers=count, note=note)
+    return Verdict(stamp=stamp, differences=tuple(differences), numbers=count, note=note)
 
 
 def _first_word(file: Sequence[str], ledger: Sequence[str]) -> Difference:
-    """The first place where the words around a table differ, with some of what follows."""
+    """Return the first place where the words around a table differ, with the words after it."""
     pairs = zip_longest(file, ledger)
     at = next(i for i, (one, other) in enumerate(pairs) if one != other)
     before = " ".join(ledger[max(0, at - 3) : at])
@@ -166,38 +180,41 @@ def _first_word(file: Sequence[str], ledger: Sequence[str]) -> Difference:
     return Difference(f"the text after “{before}”", "", *parts)
 
 
-def _cells(file: Rows, ledger: Rows) -> list[Difference]:
-    """The cells that differ, rows known by what stands first, or by their place."""
+def _compare_tables(stamp: Stamp, file: Rows, ledger: Rows) -> list[Difference]:
+    """Return the cells that differ; rows are named by their first cell, or by their number."""
     heads = ledger[0] if ledger else []
     firsts = [row[0] if row else "" for row in ledger]
-    found = []
+    equal = _equal if stamp.form == STAMP_FORM else _equal_numbers
+    differences = []
     for index, (one, other) in enumerate(_side_by_side(file, ledger)):
+        if stamp.form != STAMP_FORM and index == 0:
+            continue  # heads are words
         first = (other or one or [""])[0]
         name = first if first and firsts.count(first) < 2 else f"{index} ({first})"
         if one is None or other is None:
             row = " | ".join((one or other or [])[:6])
             pair = (row, _ABSENT) if other is None else (_ABSENT, row)
-            found.append(Difference(f"row {name}", "", *pair))
+            differences.append(Difference(f"row {name}", "", *pair))
             continue
         for column, (a, b) in enumerate(zip_longest(one, other, fillvalue=_ABSENT)):
             head = heads[column] if column < len(heads) else f"{column + 1}"
-            if not _equal(a, b) and head not in _PATHS:
-                found.append(Difference(name, head or "1", a or _ABSENT, b or _ABSENT))
-    return found
+            if not equal(a, b) and head not in _PATHS:
+                differences.append(Difference(name, head or "1", a or _ABSENT, b or _ABSENT))
+    return differences
 
 
-def _side_by_side(file: Rows, ledger: Rows) -> "list[tuple[list[str] | None, list[str] | None]]":
-    """Rows paired by place where there are as many, else by what stands first."""
+def _side_by_side(file: Rows, ledger: Rows) -> Iterable[tuple[list[str] | None, list[str] | None]]:
+    """Return pairs of rows: by position if the counts are equal, else by the first cell."""
     if len(file) == len(ledger):
-        return [*zip(file, ledger, strict=True)]
-    mine: dict[str, Rows] = {}
+        return zip(file, ledger, strict=True)
+    by_first: dict[str, Rows] = {}
     for row in file:
-        mine.setdefault(row[0] if row else "", []).append(row)
+        by_first.setdefault(row[0] if row else "", []).append(row)
     pairs: list[tuple[list[str] | None, list[str] | None]] = []
     for row in ledger:
-        own = mine.get(row[0] if row else "", [])
-        pairs.append((own.pop(0) if own else None, row))
-    pairs.extend((row, None) for rows in mine.values() for row in rows)
+        candidates = by_first.get(row[0] if row else "", [])
+        pairs.append((candidates.pop(0) if candidates else None, row))
+    pairs.extend((row, None) for rows in by_first.values() for row in rows)
     return pairs
 
 
@@ -208,6 +225,14 @@ def _equal(one: str, other: str) -> bool:
         return float(one) == float(other)
     except ValueError:
         return False
+
+
+def _equal_numbers(one: str, other: str) -> bool:
+    """Return whether two cells hold the same numbers and truth values, whatever their words."""
+    numbers = [_NUMBER.findall(cell.replace("−", "-")) for cell in (one, other)]
+    return len(numbers[0]) == len(numbers[1]) and all(
+        _equal(a.replace(",", ""), b.replace(",", "")) for a, b in zip(*numbers, strict=True)
+    )
 
 
 def _csv_rows(text: str) -> tuple[Rows, str]:
@@ -225,21 +250,21 @@ def _latex_rows(text: str) -> tuple[Rows, str]:
     return [[head.sub("", cell) for cell in row] for row in rows], rest
 
 
-def _by_line(text: str, line: str, separator: str) -> tuple[Rows, str]:
-    """The rows of a table whose rows are lines, and everything else."""
+def _by_line(text: str, pattern: str, separator: str) -> tuple[Rows, str]:
+    """Return the rows of a table with one line per row, and the rest of the text."""
     rows, rest = [], []
-    for each in text.split("\n"):
-        found = re.fullmatch(line, each)
-        if found:
-            rows.append([cell.strip() for cell in _parts(found[1], separator)])
+    for line in text.split("\n"):
+        match = re.fullmatch(pattern, line)
+        if match:
+            rows.append([cell.strip() for cell in _split(match[1], separator)])
         else:
-            rest.append(each)
+            rest.append(line)
     return rows, "\n".join(rest)
 
 
-def _parts(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators that no backslash stands before."""
-    marked = re.sub(rf"(\\.)|{re.escape(separator)}", lambda found: found[1] or "\0", text)
+def _split(text: str, separator: str) -> list[str]:
+    """Split a text at the separators that no backslash escapes."""
+    marked = re.sub(rf"(\\.)|{re.escape(separator)}", lambda match: match[1] or "\0", text)
     return marked.split("\0")
 
 

@@ -1,4 +1,4 @@
-"""The figure of attainment: what the median and the quartiles of repeated searches reach."""
+"""Figure of attainment: the median and the quartiles of repeated searches."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,26 +11,28 @@ from partialnas.analysis.pareto.table import make_pareto_table, plot_columns
 
 
 def attainment_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """The surfaces that repeated searches attain, drawn over the trials of all of them.
+    """Return the figure of the surfaces that repeated searches attain, over all their trials.
 
-    The axes are those of the Pareto figure, with `metric` upwards. `partialnas pareto --attainment`
-    draws the same with every option of that figure; this one's table is that of the surfaces.
+    The axes are those of the Pareto figure; a requested metric is on the vertical axis.
+    `partialnas pareto --attainment` draws the same with every option of the Pareto figure; the
+    table of this figure is that of the surfaces.
     """
     trials = load_requested_trials(folders, request)
     table = make_pareto_table(trials, y=request.metric)
     x, y = table.x, table.y
     surfaces = attainment_surfaces(trials, table.objectives)
-    told = surfaces.assign(
+    readable = surfaces.assign(
         **{q.key: [q.text(value) for value in surfaces[q.key]] for q in (x, y)}
     ).rename(columns={x.key: x.label, y.key: y.label, "share": "Attained by (%)"})
     caption = (
-        f"{y.label} against {x.label}: what 25, 50 and 75 % of repeated searches attain (empirical "
-        f"attainment function of the fronts of seed means). {compute_sentence(trials.frame)}"
+        f"{y.label} against {x.label}: surfaces that 25, 50 and 75 % of repeated searches attain "
+        "(empirical attainment function of the fronts of seed means). "
+        f"{compute_sentence(trials.frame)}"
     )
     columns = plot_columns(x, y)
     return FigureSpec(
         table=surfaces,
-        readable=told,
+        readable=readable,
         caption=caption,
         plot_data=surfaces.merge(table.rows[columns], how="outer", on=[x.key, y.key], sort=False),
         draw=lambda look: draw_pareto(table, look, ParetoPlotOptions(surfaces=surfaces)),

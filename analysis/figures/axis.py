@@ -1,4 +1,4 @@
-"""A quantity against each axis of the space: a row of dots for each level."""
+"""Figure of a quantity against each axis of the space, with one row of dots per level."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +16,7 @@ from partialnas.analysis.figures.base import (
     requested_metric,
 )
 from partialnas.analysis.formats.caption_sentences import pluralize, training_description
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import elide
@@ -32,7 +33,7 @@ _MOST_DOTS = 300
 
 
 def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """One quantity of all architectures by their level on each axis."""
+    """Return the figure of one quantity by level of each axis."""
     trials = load_requested_trials(folders, request)
     quantity = requested_metric(trials, request)
     rows = architectures_with(trials, quantity)
@@ -68,28 +69,29 @@ def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
 def _levels(axis: str, chosen: "pd.Series[str]", values: "pd.Series[float]") -> pd.DataFrame:
     rows = []
     for level in sort_levels(chosen):
-        own = values[chosen.eq(level)].to_numpy(float)
-        low, middle, high = np.quantile(own, [0.25, 0.5, 0.75])
-        rows.append((axis, level, len(own), own.min(), low, middle, high, own.max()))
+        at_level = values[chosen.eq(level)].to_numpy(float)
+        low, middle, high = np.quantile(at_level, [0.25, 0.5, 0.75])
+        rows.append((axis, level, len(at_level), at_level.min(), low, middle, high, at_level.max()))
     heads = ["axis", "level", "architectures", "least", "low", "median", "high", "most"]
     return pd.DataFrame(rows, columns=heads)
 
 
 def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
     return (
-        f"{quantity.label} against {axes} axes of the space: {pluralize(len(rows), 'architecture')}, "
-        f"trained on {training_description(rows)}, means over seeds. Line: median; box: quartiles; in "
-        "brackets the number of architectures. Levels of other axes differ between the rows of an "
-        "adaptive search: a difference is no effect."
+        f"{quantity.label} against {axes} axes of the space: "
+        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means "
+        "over seeds. Line: median; box: quartiles; in parentheses: number of architectures. In an "
+        "adaptive search the levels of other axes differ between rows: a difference is no effect "
+        "of the axis."
     )
 
 
 def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
-    """The figure: one row for each level, the levels of an axis below its name."""
+    """Draw one row per level; the levels of an axis follow its name."""
     from matplotlib.figure import Figure
 
     first = table["axis"].ne(table["axis"].shift())
-    rows: np.typing.NDArray[np.float64] = (  # a row above for the name
+    rows: Floats = (  # one row above each axis for its name
         np.arange(len(table)) + first.cumsum().to_numpy()
     ).astype(float)
     size = (style.width, _AROUND + _ROW * (rows.max() + 1))
@@ -99,22 +101,24 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     for row, (_, level) in zip(rows.tolist(), table.iterrows(), strict=True):
         chosen = points[level["axis"]].eq(level["level"])
         _draw_level(axes, row, points.loc[chosen, "value"].to_numpy(float) / factor)
-    told = [
+    labels = [
         f"{elide(level)}  ({number:,})"
         for level, number in zip(table["level"], table["architectures"], strict=True)
     ]
-    axes.set_yticks(rows, told)
+    axes.set_yticks(rows, labels)
     names = zip(rows[first.to_numpy()] - 1, table.loc[first, "axis"], strict=True)
     for row, name in names:
-        axes.text(-0.02, row + 0.1, elide(name), transform=axes.get_yaxis_transform(), ha="right",
-                  va="center", fontweight="bold", fontsize=style.small_font_size, color=DARK_COLOR)  # fmt: skip
+        axes.text(
+            -0.02, row + 0.1, elide(name), transform=axes.get_yaxis_transform(), ha="right",
+            va="center", fontweight="bold", fontsize=style.small_font_size, color=DARK_COLOR,
+        )  # fmt: skip
     axes.set_ylim(rows.max() + 0.7, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     return figure
 
 
-def _draw_level(axes: "Axes", row: float, values: "np.typing.NDArray[np.float64]") -> None:
+def _draw_level(axes: "Axes", row: float, values: Floats) -> None:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     few = values[:: 1 + len(values) // _MOST_DOTS]
     apart = np.random.default_rng(int(row)).uniform(-_WIDE, _WIDE, len(few))

@@ -1,7 +1,7 @@
-"""What a figure is made of before it is written: table, numbers drawn, caption, drawing."""
+"""Parts that all figures of studies share: requests, trials, quantities, specifications."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +9,12 @@ import pandas as pd
 
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.load import load_trials
+from partialnas.analysis.frames.provenance import drop_none
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.table import empty_figure_message
 from partialnas.analysis.plotting.labels import study_names
-from partialnas.analysis.plotting.style import Style
+from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
 
@@ -20,14 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LINE_COLORS = (SERIES_COLORS[0], *(color for color, _ in FAMILY_STYLES))
+"""Colors of lines, one per study or network."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FigureRequest:
-    """What a figure may be asked for; each kind uses what concerns it.
+    """Options of a figure. Each kind of figure uses those that concern it.
 
     Attributes:
-        metric: the quantity shown; without it the study's first trained objective.
-        condition: the one whose trials count, of a study that has several.
-        trials: numbers of the trials shown; without them the front's.
+        metric: quantity to show; by default the study's first trained objective.
+        condition: condition whose trials count, for a study with several.
+        trials: numbers of the trials to show; by default those of the front.
     """
 
     metric: str | None = None
@@ -35,22 +41,27 @@ class FigureRequest:
     trials: Sequence[int | str] | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """As the arguments of a query, those not given left out."""
-        found = {key: value for key, value in asdict(self).items() if value is not None}
-        if self.trials is not None:
-            found["trials"] = self.trial_numbers()
-        return found
+        """Return the options as arguments of a query, without defaults."""
+        numbers = None if self.trials is None else self._trial_numbers()
+        return drop_none(metric=self.metric, condition=self.condition, trials=numbers)
 
-    def trial_numbers(self) -> list[int]:
-        """The numbers of the trials asked for.
+    def requested_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the requested trials.
 
         Raises:
-            UserError: one is no number.
+            UserError: an entry is not a number, or there is no such trial.
         """
+        numbers = self._trial_numbers()
+        missing = {*numbers} - {*frame["trial"]}
+        if missing:
+            raise UserError(f"there is no trial {min(missing)}; trials are 1 to {len(frame)}")
+        return frame[frame["trial"].isin(numbers)]
+
+    def _trial_numbers(self) -> list[int]:
         texts = [str(trial).lstrip("#") for trial in self.trials or ()]
         wrong = [text for text in texts if not text.isdecimal()]
         if wrong:
-            raise UserError(f"trials: {wrong[0]!r} is no number of a trial; write 1,7")
+            raise UserError(f"invalid trial {wrong[0]!r}: write numbers of trials, such as 1,7")
         return [*map(int, texts)]
 
 
@@ -59,11 +70,11 @@ class FigureSpec:
     """A figure before it is written.
 
     Attributes:
-        table: every figure behind it, tidy.
-        readable: the part that a reader wants, as texts.
-        caption: what a checklist asks of it, in sentences.
-        plot_data: the numbers that the drawing shows, as its stamp carries them.
-        draw: draws it, to be called inside `style.drawing`.
+        table: all numbers behind the figure, as a tidy table.
+        readable: the most important numbers as text.
+        caption: caption of the figure.
+        plot_data: numbers that the drawing shows, which its stamp carries.
+        draw: function that draws the figure, called inside `figure_style`.
     """
 
     table: pd.DataFrame
@@ -74,10 +85,10 @@ class FigureSpec:
 
 
 def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Trials:
-    """The trials of studies under the condition asked for.
+    """Return the trials of studies under the requested condition.
 
     Raises:
-        UserError: there are none, or a study has several conditions and none was chosen.
+        UserError: no trials, or a study has several conditions and the request names none.
     """
     trials = load_trials(folders).under(request.condition)
     require_trials(trials.frame)
@@ -109,16 +120,8 @@ def architectures_with(trials: Trials, quantity: Quantity) -> pd.DataFrame:
     return rows
 
 
-def empty_figure_message(frame: pd.DataFrame, key: str) -> str:
-    """What to say where no architecture has what a figure shows."""
-    states = ", ".join(f"{n} {state}" for state, n in frame["state"].value_counts().items())
-    reasons = frame["reason"].dropna().mode()
-    often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
-    return f"nothing to draw: no architecture has {key} at full fidelity; trials: {states}{often}"
-
-
 def network_labels(rows: pd.DataFrame) -> "pd.Series[str]":
-    """What rows are called: the arm, or the first trial's number; of several studies with these."""
+    """Return the label of each row, see `network_names`; with the study if there are several."""
     names = network_names(rows)
     if rows["folder"].nunique() < 2:
         return names

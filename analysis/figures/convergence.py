@@ -1,4 +1,4 @@
-"""The figure of convergence: how much the front covers after so many trials and device hours."""
+"""Figure of convergence: hypervolume of the front over trials and device hours."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.figures.base import (
+    LINE_COLORS,
     FigureRequest,
     FigureSpec,
-    empty_figure_message,
     load_requested_trials,
 )
-from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
+from partialnas.analysis.formats.caption_sentences import compute_sentence
 from partialnas.analysis.frames.arrays import Floats, Mask
 from partialnas.analysis.frames.seed_means import (
     FAILED_STATES,
@@ -26,9 +26,10 @@ from partialnas.analysis.frames.seed_means import (
 )
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front, reference_point
+from partialnas.analysis.pareto.table import empty_figure_message
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
-from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
+from partialnas.analysis.plotting.style import Style
 from partialnas.analysis.stats.dominance import dominated_hypervolume, finite_mask
 from partialnas.runs.config.quantities import differs_by_seed, format_significant
 from partialnas.runs.ledger.ledger import Ledger
@@ -44,16 +45,14 @@ _MOST_STEPS = 200
 _SECONDS_PER_HOUR = 3600
 _SPREAD = [0.25, 0.5, 0.75]
 _NARROW = 4.0
-"""Inches of a figure in whose two panels more ticks would touch."""
-
-_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
+"""Width of a figure in inches, below which more ticks in its panels would overlap."""
 
 
 def convergence_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """The hypervolume of the front over finished trials and over device hours.
+    """Return the figure of the front's hypervolume over finished trials and device hours.
 
-    Folders of one study's name are repeats: their median and quartiles, as far as the shortest
-    went. All are measured from one reference point, that of the first study.
+    Folders whose studies have one name are repeats: their median and quartiles are drawn up to the
+    end of the shortest. The reference point is that of the first study.
     """
     trials = load_requested_trials(folders, request)
     objectives = trials.objectives
@@ -129,7 +128,7 @@ def _feasible(trials: Trials) -> Mask:
 
 
 def _means(values: Floats, code: Integers) -> Floats:
-    """The means over the seeds of each architecture."""
+    """Return the means over the seeds of each architecture."""
     if not len(code):
         return values
     _, place = np.unique(code, return_inverse=True)
@@ -139,12 +138,12 @@ def _means(values: Floats, code: Integers) -> Floats:
 
 
 def _lines(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """For each study the line over `by`: the median of its repeats, and the quartiles."""
+    """Return the median and the quartiles of each study's repeats over `by`."""
     parts = []
-    for study, own in table.groupby("study", sort=False):
-        runs = [run for _, run in own.groupby("folder", sort=False)]
+    for study, rows in table.groupby("study", sort=False):
+        runs = [run for _, run in rows.groupby("folder", sort=False)]
         end = min(run[by].iloc[-1] for run in runs)
-        grid = np.unique(own.loc[own[by].le(end), by])
+        grid = np.unique(rows.loc[rows[by].le(end), by])
         values = np.stack([_at(run, by, grid) for run in runs])
         low, middle, high = np.quantile(values, _SPREAD, axis=0)
         part = pd.DataFrame({"x": grid, "low": low, "hypervolume": middle, "high": high})
@@ -153,7 +152,7 @@ def _lines(table: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _at(run: pd.DataFrame, by: str, grid: Floats) -> Floats:
-    """A run's hypervolume where it had come so far; 0 before its first trial."""
+    """Return a run's hypervolume at each point of the grid; 0 before its first trial."""
     place = np.searchsorted(run[by].to_numpy(float), grid, side="right")
     reached: Floats = np.r_[0.0, run["hypervolume"].to_numpy(float)]
     return reached[place]
@@ -163,8 +162,8 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
     last = table.groupby(["study", "folder"], sort=False).tail(1)
     halves = []
     for folder, volume in zip(last["folder"], last["hypervolume"], strict=True):
-        own = table[table["folder"].eq(folder)]
-        reached = own.loc[own["hypervolume"].ge(0.95 * volume), "trials"]
+        history = table[table["folder"].eq(folder)]
+        reached = history.loc[history["hypervolume"].ge(0.95 * volume), "trials"]
         halves.append(str(reached.iloc[0]))
     return pd.DataFrame(
         {
@@ -178,19 +177,19 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float]) -> str:
-    told = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
+    point = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
     repeats = table.groupby("study", sort=False)["folder"].nunique()
     most = int(repeats.max())
     band = (
-        f" Line: median of {pluralize(most, 'repeated search').replace('searchs', 'searches')}; band: "
-        "quartiles; as far as the shortest went." if most > 1 else ""
+        f" Line: median of {most:,} repeated searches; band: quartiles; up to the end of the "
+        "shortest." if most > 1 else ""
     )  # fmt: skip
     failed = int(frame["state"].isin(FAILED_STATES).sum())
     lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
     return (
-        f"Hypervolume of the front of seed means, up to {told}, after so many finished trials and "
-        f"device hours of training (without timing).{band}{lost} Measured values are those known "
-        f"at the end. {compute_sentence(frame)}"
+        f"Hypervolume of the front of seed means (reference point: {point}) over finished trials "
+        f"and over device hours of training (without timing).{band}{lost} Measured values are "
+        f"those known at the end. {compute_sentence(frame)}"
     )
 
 
@@ -202,12 +201,12 @@ def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
     for axes, by, label in zip(
         panels, ("trials", "hours"), ("Finished trials", "Device hours"), strict=True
     ):
-        for colour, (study, own) in zip(
-            itertools.cycle(_COLOURS),
+        for color, (study, rows) in zip(
+            itertools.cycle(LINE_COLORS[:-1]),
             lines[lines["by"].eq(by)].groupby("study", sort=False),
             strict=False,
         ):
-            _draw_line(axes, own, elide(str(study)), colour)
+            _draw_line(axes, rows, elide(str(study)), color)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -219,12 +218,12 @@ def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_line(axes: "Axes", own: pd.DataFrame, study: str, colour: str) -> None:
-    repeats = int(own["repeats"].iloc[0])
-    told = study if repeats == 1 else f"{study}: median of {repeats}"
-    axes.step(own["x"], own["hypervolume"], where="post", color=colour, linewidth=1.1, label=told)
-    if len(own) == 1:
-        axes.scatter(own["x"], own["hypervolume"], s=12, color=colour)
+def _draw_line(axes: "Axes", rows: pd.DataFrame, study: str, color: str) -> None:
+    repeats = int(rows["repeats"].iloc[0])
+    label = study if repeats == 1 else f"{study}: median of {repeats}"
+    axes.step(rows["x"], rows["hypervolume"], where="post", color=color, linewidth=1.1, label=label)
+    if len(rows) == 1:
+        axes.scatter(rows["x"], rows["hypervolume"], s=12, color=color)
     if repeats > 1:
-        band: dict[str, Any] = {"color": colour, "alpha": 0.2, "linewidth": 0, "step": "post"}
-        axes.fill_between(own["x"], own["low"], own["high"], **band, label="quartiles")
+        band: dict[str, Any] = {"color": color, "alpha": 0.2, "linewidth": 0, "step": "post"}
+        axes.fill_between(rows["x"], rows["low"], rows["high"], **band, label="quartiles")

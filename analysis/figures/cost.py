@@ -1,4 +1,4 @@
-"""What each block of a network costs: stacked bars of multiply-accumulates and parameters."""
+"""Figure of the cost of each block of a network: stacked bars of MACs and parameters."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -33,25 +33,30 @@ if TYPE_CHECKING:
 _MOST_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
 _LONGEST_NAME = 18
-_PARTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "merges", "head")
-_COLOURS = dict(
-    zip(_PARTS, (MUTED_COLOR, SERIES_COLORS[5], SERIES_COLORS[0], SERIES_COLORS[2], SERIES_COLORS[1], "#555555", SERIES_COLORS[4]),
-        strict=True)
-)  # fmt: skip
+_COLORS = {
+    "stem": MUTED_COLOR,
+    "stage 1": SERIES_COLORS[5],
+    "stage 2": SERIES_COLORS[0],
+    "stage 3": SERIES_COLORS[2],
+    "stage 4": SERIES_COLORS[1],
+    "merges": "#555555",
+    "head": SERIES_COLORS[4],
+}
+"""Color of each part of a network, in the order of parts."""
 
 
 def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """What the blocks of chosen networks cost, by closed formula; without a choice, of the front.
+    """Return the figure of the blocks' costs by closed formula; by default for the front.
 
-    A trial with learned ratios stands for the static network that it has become. Models of timm
-    are left out: their inside is not known.
+    A trial with learned ratios counts as the static network that it froze to. Models of timm are
+    left out: the costs of their blocks are unknown.
     """
     chosen = _chosen(load_requested_trials(folders, request), request)
     chosen = chosen.assign(label=network_labels(chosen))
     studies = chosen.groupby("folder", sort=False)
-    table = pd.concat([_of_study(Path(str(folder)), own) for folder, own in studies])
+    table = pd.concat([_block_costs(Path(str(folder)), rows) for folder, rows in studies])
     if table.empty:
-        raise UserError("nothing to draw: the cost of the blocks of timm's models is not known")
+        raise UserError("nothing to draw: the costs of blocks are unknown for models of timm")
     table = table.reset_index(drop=True)
     parts = table.groupby(["label", "part"], sort=False)[["macs", "params"]].sum().reset_index()
     return FigureSpec(
@@ -68,27 +73,23 @@ def _chosen(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     frame = trials.frame
     first = frame.drop_duplicates(["folder", "digest"])
     if request.trials:
-        numbers = request.trial_numbers()
-        absent = {*numbers} - {*frame["trial"]}
-        if absent:
-            raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
-        return frame[frame["trial"].isin(numbers)].drop_duplicates(["folder", "digest"])
+        return request.requested_rows(frame).drop_duplicates(["folder", "digest"])
     try:
         points = pareto_table(trials)
-    except UserError:  # no front: the first networks that there are
+    except UserError:  # no front: show the first networks
         return first.head(_MOST_NETWORKS)
     wanted = points[points["on_front"] | points["family"].ne("")].head(_MOST_NETWORKS)
     places = wanted.set_index(["folder", "trial"]).index
     return frame.set_index(["folder", "trial"], drop=False).loc[places].reset_index(drop=True)
 
 
-def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
-    own = zip(*(trials[key] for key in ("trial", "condition", "study", "label")), strict=True)
+def _block_costs(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
+    shown = zip(*(trials[key] for key in ("trial", "condition", "study", "label")), strict=True)
     rows = []
     with Ledger.open(folder) as ledger:
         tasks = ledger.study.tasks
         proposals = {row.number: row for row in ledger.proposals()}
-        for number, condition, study, label in own:
+        for number, condition, study, label in shown:
             row = ledger.trial(int(number))
             subject = parse_subject(proposals[row.proposal].subject)
             network = final_subject(subject, ledger.last_ratios(row.key))
@@ -96,36 +97,36 @@ def _of_study(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
                 task = tasks[str(condition)]
                 counted = compute_cost(network, task.input_spec)
                 rows += [
-                    (study, str(folder), row.number, label, each.name, _part(each.name),
-                     each.params, each.macs, each.macs_core, each.activations)
-                    for each in counted.rows
+                    (study, str(folder), row.number, label, block.name, _part(block.name),
+                     block.params, block.macs, block.macs_core, block.activations)
+                    for block in counted.rows
                 ]  # fmt: skip
     heads = ("study", "folder", "trial", "label", "block", "part")
     return pd.DataFrame(rows, columns=[*heads, "params", "macs", "macs_core", "activations"])
 
 
 def _part(block: str) -> str:
-    """The stage of a block, or what else it is."""
+    """Return the part of the network that a block belongs to."""
     return "merges" if block.startswith("merge") else block.partition(",")[0]
 
 
 def _readable(parts: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for label, own in parts.groupby("label", sort=False):
-        by = own.set_index("part")
-        whole = by["macs"].sum()
-        shares = [f"{100 * by['macs'].get(part, 0) / whole:.0f} %" for part in _PARTS]
-        sums = [QUANTITIES[key].text(float(by[key].sum())) for key in ("macs", "params")]
+    for label, rows_of_label in parts.groupby("label", sort=False):
+        costs = rows_of_label.set_index("part")
+        whole = costs["macs"].sum()
+        shares = [f"{100 * costs['macs'].get(part, 0) / whole:.0f} %" for part in _COLORS]
+        sums = [QUANTITIES[key].text(float(costs[key].sum())) for key in ("macs", "params")]
         rows.append([label, *sums, *shares])
-    heads = ["", QUANTITIES["macs"].label, "Parameters", *(f"{part}, of MACs" for part in _PARTS)]
+    heads = ["", QUANTITIES["macs"].label, "Parameters", *(f"{part}, of MACs" for part in _COLORS)]
     return pd.DataFrame(rows, columns=heads)
 
 
 def _caption(table: pd.DataFrame) -> str:
     return (
-        f"Multiply–accumulates (fvcore's convention, for one image) and parameters of "
-        f"{table['label'].nunique()} networks by closed formula: stem, blocks by stage (parted by "
-        "white lines), the merges between stages together, head. Training form in evaluation mode."
+        "Multiply–accumulates (fvcore's convention, for one image) and parameters of "
+        f"{table['label'].nunique()} networks by closed formula: stem, blocks by stage (separated "
+        "by white lines), all merges between stages, head. Training form in evaluation mode."
     )
 
 
@@ -146,20 +147,20 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
         axes.grid(visible=True, axis="x")
     panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _LONGEST_NAME))
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    for part in _PARTS:
+    for part in _COLORS:
         if table["part"].eq(part).any():
-            panels[0].barh(0, 0, color=_COLOURS[part], label=part)
+            panels[0].barh(0, 0, color=_COLORS[part], label=part)
     draw_legend(figure, panels[0], style)
     return figure
 
 
 def _draw_bar(axes: "Axes", row: int, blocks: pd.DataFrame, key: str, factor: float) -> None:
-    """One network's bar: its blocks one after the other, the merges together."""
-    order = blocks["part"].map({part: place for place, part in enumerate(_PARTS)})
+    """Draw one network's bar: its blocks in order, all merges together."""
+    order = blocks["part"].map({part: place for place, part in enumerate(_COLORS)})
     blocks = blocks.iloc[order.argsort(kind="stable")]
     widths = blocks[key].to_numpy(float) / factor
-    colours = [_COLOURS[part] for part in blocks["part"]]
+    colors = [_COLORS[part] for part in blocks["part"]]
     axes.barh(
-        [row] * len(widths), widths, left=widths.cumsum() - widths, height=0.62, color=colours,
+        [row] * len(widths), widths, left=widths.cumsum() - widths, height=0.62, color=colors,
         edgecolor="white", linewidth=0.3, zorder=2,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The distribution of errors: which share of a study's architectures is at least so good."""
+"""Figure of the empirical distribution of a study's errors (EDF)."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.figures.base import (
+    LINE_COLORS,
     FigureRequest,
     FigureSpec,
     architectures_with,
@@ -24,7 +25,7 @@ from partialnas.analysis.formats.caption_sentences import (
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
-from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
+from partialnas.analysis.plotting.style import Style
 from partialnas.runs.config.quantities import Quantity, format_significant
 
 if TYPE_CHECKING:
@@ -34,15 +35,14 @@ RESAMPLES = 1000
 _SEED = 0
 _BAND = [0.025, 0.975]
 _MOST_STEPS = 400
-_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES[:5]))
 
 
 def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """The empirical distribution of errors, a line for each study, with bootstrap bands.
+    """Return the empirical distribution of errors, one line per study, with bootstrap bands.
 
-    An accuracy in percent stands as its error, 100 less it; of a quantity that is better large the
-    share that is at least so large is shown. Architectures of the search count, once each, with
-    the means over their seeds; baselines do not.
+    An accuracy in percent is shown as error (100 minus accuracy); for other quantities that are
+    maximized, the share of values that are at least as large is shown. Each searched architecture
+    counts once, with the mean over its seeds; baselines do not count.
     """
     trials = load_requested_trials(folders, request)
     quantity = requested_metric(trials, request)
@@ -69,18 +69,19 @@ def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSp
 
 
 def empirical_cdf(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
-    """The share of values that are at most each of them, and a 95 % band, point by point.
+    """Return the share of values up to each value, with a pointwise 95 % band.
 
-    The band is that of resampled sets of the same size (the percentile bootstrap).
+    The band is the percentile bootstrap over resampled sets of the same size.
 
     Args:
         errors: finite values.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     values = np.unique(errors)
     if len(values) > _MOST_STEPS:
         values = np.unique(np.quantile(errors, np.linspace(0, 1, _MOST_STEPS), method="higher"))
-    bins = np.searchsorted(values, errors, side="left")  # an error counts from the next value on
+    # an error counts from the next grid value on
+    bins = np.searchsorted(values, errors, side="left")
     numbers = np.bincount(bins, minlength=len(values))
     total = len(errors)
     drawn = np.random.default_rng(seed).multinomial(total, numbers / total, RESAMPLES)
@@ -105,10 +106,11 @@ def _label(quantity: Quantity) -> str:
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
     rows, names = [], study_names(table)
-    for folder, own in table.groupby("folder", sort=False):
-        at = [own.loc[own["share"].ge(share - 1e-12), "error"].iloc[0] for share in (0.1, 0.5, 0.9)]
-        texts = [format_significant(abs(value)) for value in (own["error"].iloc[0], *at)]
-        rows.append([names[str(folder)], f"{own['architectures'].iloc[0]:,}", *texts])
+    for folder, study in table.groupby("folder", sort=False):
+        reached = [study["share"].ge(share - 1e-12) for share in (0.1, 0.5, 0.9)]
+        quantiles = [study.loc[mask, "error"].iloc[0] for mask in reached]
+        texts = [format_significant(abs(v)) for v in (study["error"].iloc[0], *quantiles)]
+        rows.append([names[str(folder)], f"{study['architectures'].iloc[0]:,}", *texts])
     heads = ["Study", "Architectures", "Best", "Best 10 %", "Median", "Best 90 %"]
     return pd.DataFrame(rows, columns=heads)
 
@@ -116,15 +118,16 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str:
     lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
     absent = (
-        f" Not counted: {pluralize(lacking, 'architecture')}, baselines among them."
+        f" Not counted: {pluralize(lacking, 'architecture')}, including baselines."
         if lacking
         else ""
     )
     return (
         f"Share of architectures whose {_label(quantity)} is at least as good: "
-        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means over seeds. Band: "
-        f"95 % pointwise, percentile bootstrap over architectures ({RESAMPLES:,} resamples, seed "
-        f"{_SEED}); it takes them for a random sample, which an adaptive search is not.{absent} "
+        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means "
+        f"over seeds. Band: 95 % pointwise, percentile bootstrap over architectures "
+        f"({RESAMPLES:,} resamples, seed {_SEED}); it assumes a random sample, which an adaptive "
+        f"search does not draw.{absent} "
         f"{compute_sentence(frame)}"
     )
 
@@ -136,13 +139,13 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     axes = figure.add_subplot()
     names = study_names(table)
     studies = table.groupby("folder", sort=False)
-    for colour, (folder, own) in zip(itertools.cycle(_COLOURS), studies, strict=False):
-        x = own["error"].abs() if quantity.unit != "%" else own["error"]
-        told = f"{elide(names[str(folder)])} ({own['architectures'].iloc[0]:,})"
-        # up to the first value no architecture is so good
-        start = [x.iloc[0], *x], [0.0, *own["share"]]
-        axes.step(*start, where="post", color=colour, linewidth=1.1, label=told)
-        axes.fill_between(x, own["low"], own["high"], step="post", color=colour, alpha=0.18,
+    for color, (folder, rows) in zip(itertools.cycle(LINE_COLORS[:-1]), studies, strict=False):
+        x = rows["error"].abs() if quantity.unit != "%" else rows["error"]
+        label = f"{elide(names[str(folder)])} ({rows['architectures'].iloc[0]:,})"
+        # the share is zero up to the first value
+        start = [x.iloc[0], *x], [0.0, *rows["share"]]
+        axes.step(*start, where="post", color=color, linewidth=1.1, label=label)
+        axes.fill_between(x, rows["low"], rows["high"], step="post", color=color, alpha=0.18,
                           linewidth=0)  # fmt: skip
     better = quantity.better == "max" and quantity.unit != "%"
     axes.set(xlabel=f"{_label(quantity)} {'↑' if better else '↓'}", ylim=(0, 1.02))

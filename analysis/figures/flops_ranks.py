@@ -1,4 +1,4 @@
-"""Where multiply-accumulates and measured speed disagree: in the ranking, and pair by pair."""
+"""Disagreement between MACs and measured speed, in the ranking and in pairs of networks."""
 
 from dataclasses import dataclass
 
@@ -14,20 +14,21 @@ from partialnas.space.errors import UserError
 Pairs = npt.NDArray[np.int64]
 
 MOST = 300
-"""Networks that are ranked; of more, so many evenly over the order of MACs."""
+"""Maximum number of ranked networks; of more, a subset spread evenly over MACs is ranked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsRanks:
-    """How far a study's networks rank alike by multiply-accumulates and by speed.
+    """Agreement of a study's rankings by MACs and by speed.
 
     Attributes:
-        tau: Kendall's tau-b between MACs and the time for an image; 1 where fewer are faster.
-        networks: that have both.
-        discordant_share: share of the pairs whose intervals of speed are apart that MACs order wrongly.
-        pairs: the pairs that MACs order most wrongly, intervals apart, the worst first: `fewer` and
-            `more` (what the networks are called), `macs_ratio` (of more to fewer, above 1) and
-            `speed_ratio` (how much faster the one with more is, above 1).
+        tau: Kendall's tau-b between MACs and time per image; 1 if fewer MACs are always faster.
+        networks: number of networks with both values.
+        discordant_share: share of pairs that MACs order wrongly, among pairs whose intervals of
+            speed do not overlap.
+        pairs: pairs that MACs order most wrongly, worst first: `fewer` and `more` (names of the
+            networks), `macs_ratio` (more to fewer, above 1) and `speed_ratio` (speed of the network
+            with more MACs relative to the other, above 1).
     """
 
     tau: KendallTau
@@ -37,11 +38,11 @@ class FlopsRanks:
 
 
 def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
-    """Compares the ranking by MACs with that by measured throughput.
+    """Compare the ranking by MACs with the ranking by measured throughput.
 
     Args:
-        frame: the trials of one study, as `load` gives them.
-        most_pairs: how many of the most discordant pairs are told.
+        frame: trials of one study, as `load` returns them.
+        most_pairs: maximum number of discordant pairs to return.
 
     Raises:
         UserError: fewer than two networks have been timed.
@@ -50,7 +51,7 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
     rows = rows.drop_duplicates("digest").sort_values("macs", kind="stable")
     if len(rows) < 2:
         raise UserError(
-            f"{len(rows)} networks have been timed: a ranking needs two; search with "
+            f"{len(rows)} networks have been timed, but a ranking needs two: search with "
             "throughput_img_s as an objective, or state `measure:`"
         )
     networks = len(rows)
@@ -67,7 +68,10 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
 
 
 def _pairs(rows: pd.DataFrame, macs: Floats, speed: Floats) -> tuple[Pairs, int]:
-    """The pairs (fewer, more MACs) of which the second is surely faster; how many are sure."""
+    """Return pairs (fewer, more MACs) with disjoint intervals and the second network faster.
+
+    Also return the number of all pairs with disjoint intervals.
+    """
     relative = rows["relative_throughput"].to_numpy(float)
     low = speed * (rows["relative_low"].to_numpy(float) / relative)
     high = speed * (rows["relative_high"].to_numpy(float) / relative)

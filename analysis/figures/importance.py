@@ -1,4 +1,4 @@
-"""The figure of the importance of axes."""
+"""Figure of the importance of axes: permutation importance of a random forest."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -32,7 +32,7 @@ _ROW, _AROUND = 0.24, 0.75
 
 
 def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """How much each axis matters for one quantity, see `analysis.importance`."""
+    """Return the figure of each axis's importance for one quantity."""
     trials = load_requested_trials(folders, request)
     quantity = requested_metric(trials, request)
     rows = architectures_with(trials, quantity)
@@ -61,17 +61,17 @@ def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> F
 
 def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
     doubt = (
-        " The forest explains nothing that was held out: the order means nothing."
+        " The forest explains none of the held-out variance: the order is meaningless."
         if explained <= 0
         else ""
     )
     return (
-        f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, trained "
-        f"on {training_description(rows)}. Permutation importance: a random forest of {NUM_TREES} trees learns "
-        "four fifths of the architectures; how much less of the variance of the last fifth it "
-        f"explains when an axis is shuffled. Bars: 95 % of {NUM_REPEATS} repeats with other folds and "
-        "forests; the sample of architectures is the same in all, its own chance is not in them. "
-        f"Held-out R²: {explained:.2f}.{doubt}"
+        f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, "
+        f"trained on {training_description(rows)}. Permutation importance: decrease of the "
+        f"variance that a random forest of {NUM_TREES} trees, fitted to four fifths of the "
+        "architectures, explains in the remaining fifth when an axis is shuffled. Bars: 95 % of "
+        f"{NUM_REPEATS} repeats with other folds and forests; they do not include the sampling "
+        f"error of the architectures. Held-out R²: {explained:.2f}.{doubt}"
     )
 
 
@@ -95,7 +95,7 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
 
 
 FEWEST = 12
-"""Architectures without which nothing is said."""
+"""Minimum number of architectures."""
 
 NUM_REPEATS = 8
 NUM_TREES = 40
@@ -107,31 +107,33 @@ _MOST_ROWS = 4000
 def permutation_importance(
     levels: pd.DataFrame, values: Floats, *, seed: int = 0
 ) -> tuple[pd.DataFrame, float]:
-    """The share of held-out variance that a forest no longer explains when an axis is shuffled.
+    """Return the decrease of explained held-out variance when an axis is shuffled.
 
-    A random forest (Breiman 2001) learns the values from the levels of four fifths of the
-    architectures; on the last fifth the levels of one axis are shuffled, and the fall of the
-    explained variance (R²) is that axis's importance: near 0 for one that tells nothing, beyond
-    what others tell as well. Folds, forests and shuffles are drawn anew eight times.
+    A random forest (Breiman 2001) is fitted to the levels and values of four fifths of the
+    architectures. On the remaining fifth the levels of one axis are shuffled; the decrease of the
+    explained variance (R²) is the importance of the axis, near 0 for an axis without information
+    beyond that of the others. This is repeated with eight sets of folds, forests and shuffles.
 
     Args:
-        levels: whole numbers, a row per architecture, a column per axis.
-        values: what the forest learns, one per row.
-        seed: of everything drawn.
+        levels: integers, one row per architecture and one column per axis.
+        values: values that the forest predicts, one per row.
+        seed: seed of folds, forests and shuffles.
 
     Returns:
         The table with `axis`, `importance` (mean over the repeats), `low` and `high` (their 2.5
         and 97.5 percentiles), the most important axis first; and the mean held-out R².
 
     Raises:
-        UserError: fewer than 12 architectures, or values that are all the same.
+        UserError: fewer than 12 architectures, or all values are equal.
     """
     if len(values) < FEWEST:
         raise UserError(
-            f"importance needs at least {FEWEST} architectures, there are {len(values)}"
+            f"importance needs at least {FEWEST} architectures; there are {len(values)}"
         )
     if np.ptp(values) == 0:
-        raise UserError("importance: all architectures have the same value, nothing to explain")
+        raise UserError(
+            "importance: all architectures have the same value; there is no variance to explain"
+        )
     generator = np.random.default_rng(seed)
     data = levels.to_numpy(float)
     if len(values) > _MOST_ROWS:
@@ -148,7 +150,7 @@ def permutation_importance(
 
 
 def _once(data: Floats, values: Floats, generator: np.random.Generator) -> tuple[Floats, float]:
-    """One cross-validation: the fall of R² for each axis, and R² itself."""
+    """Return the decrease of R² for each axis, and R², of one cross-validation."""
     folds = np.array_split(generator.permutation(len(values)), _FOLDS)
     lost = np.zeros((len(values), data.shape[1]))
     left = np.zeros(len(values))
@@ -174,13 +176,13 @@ def _forest(data: Floats, values: Floats, seed: int) -> Any:
 def _shuffled_errors(
     forest: Any, data: Floats, values: Floats, generator: np.random.Generator
 ) -> Floats:
-    """Squared errors of each row with each axis shuffled, means over several shuffles."""
+    """Return squared errors with each axis shuffled, shape (rows, axes), mean over shuffles."""
     sets = []
     for axis in range(data.shape[1]):
         for _ in range(_SHUFFLES):
             changed = data.copy()
             changed[:, axis] = generator.permutation(changed[:, axis])
             sets.append(changed)
-    told: npt.NDArray[np.float64] = forest.predict(np.concatenate(sets))
-    errors = (told.reshape(data.shape[1], _SHUFFLES, len(values)) - values) ** 2
+    predictions: npt.NDArray[np.float64] = forest.predict(np.concatenate(sets))
+    errors = (predictions.reshape(data.shape[1], _SHUFFLES, len(values)) - values) ** 2
     return np.asarray(errors.mean(axis=1).T, dtype=float)

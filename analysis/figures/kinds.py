@@ -1,9 +1,8 @@
-"""Figures of a study by kind: their table first, then the drawing and the caption."""
+"""The table of figure kinds, and figures of studies by kind with their files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,7 +17,7 @@ from partialnas.analysis.figures.learning_curves import learning_curves_spec
 from partialnas.analysis.figures.parallel_coordinates import parallel_coordinates_spec
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
-from partialnas.analysis.frames.provenance import Query, study_id
+from partialnas.analysis.frames.provenance import Query, drop_none, study_id
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
@@ -32,12 +31,15 @@ FIGURE_KINDS: dict[str, Callable[[Sequence[Path], FigureRequest], FigureSpec]] =
     "curves": learning_curves_spec,
     "cost": cost_figure_spec,
 }
-"""The kinds of figures, and what makes each of studies' folders."""
+"""Function that makes the specification of each kind of figure, by name.
+
+A figure is added here and in a file of its own, or from outside the package.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure that was written: its table, the part a reader wants, its caption, the files."""
+class StudyFigure:
+    """Table of a written figure, its most important numbers as text, its caption, its files."""
 
     table: pd.DataFrame
     readable: pd.DataFrame
@@ -50,62 +52,69 @@ def study_figure(
     folders: str | Path | Sequence[str | Path],
     path: Path | str,
     *,
+    metric: str | None = None,
+    condition: str | None = None,
+    trials: Sequence[int | str] | None = None,
     style: StyleName = "cvpr",
     width: Width | None = None,
-    **asked: Any,
-) -> Figure:
-    """Draws a figure of studies; the same ledgers give the same bytes.
+) -> StudyFigure:
+    """Draw a figure of studies; the same ledgers give the same bytes.
 
-    Beside the figure (PDF, SVG or PNG by suffix) stand its table as CSV and, as Markdown, the part
-    that a reader wants with the caption.
+    The table is written beside the figure (PDF, SVG or PNG by suffix): as CSV, and as Markdown with
+    the most important numbers and the caption.
 
     Args:
         kind: one of `FIGURE_KINDS`.
-        folders: of the studies.
-        path: the figure's file.
-        style: the width and text size of a venue.
-        width: a column or a page of it; without one its usual width.
-        asked: what else is asked of the figure, see `analysis.shown.Asked`.
+        folders: folders of the studies.
+        path: file of the figure.
+        metric: quantity to show; by default the study's first trained objective.
+        condition: condition whose trials count, for a study with several.
+        trials: numbers of the trials to show; by default those of the front.
+        style: venue that determines width and text size.
+        width: a column or a page of the venue; the default is that of the style.
 
     Raises:
         UserError: nothing to draw, or an unknown kind, quantity, trial, suffix or style.
-        MachineError: a ledger cannot be read, or the place cannot be written.
+        MachineError: a ledger cannot be read, or a file cannot be written.
     """
     path = Path(path)
     check_suffix(path)
     named = [folders] if isinstance(folders, str | Path) else folders
-    shown, artefact = figure_artefact(
-        [*map(Path, named)], kind=kind, style=style, width=width, **asked
-    )
+    spec, artefact = figure_artefact(
+        [*map(Path, named)], kind=kind, metric=metric, condition=condition, trials=trials,
+        style=style, width=width,
+    )  # fmt: skip
     files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
-    return Figure(table=shown.table, readable=shown.readable, caption=shown.caption, files=files)
+    return StudyFigure(table=spec.table, readable=spec.readable, caption=spec.caption, files=files)
 
 
 def figure_artefact(
     folders: Sequence[Path],
     *,
     kind: str,
+    metric: str | None = None,
+    condition: str | None = None,
+    trials: Sequence[int | str] | None = None,
     style: StyleName = "cvpr",
     width: Width | None = None,
-    **asked: Any,
 ) -> tuple[FigureSpec, Artefact]:
-    """What a figure shows, and its files; see `figure`."""
-    make = FIGURE_KINDS.get(kind)
-    if make is None:
-        raise UserError(f"figure {kind!r}: unknown, there are {', '.join(FIGURE_KINDS)}")
+    """Return the specification and the files of a figure; see `study_figure`."""
+    make_spec = FIGURE_KINDS.get(kind)
+    if make_spec is None:
+        raise UserError(f"unknown figure {kind!r}: choose one of {', '.join(FIGURE_KINDS)}")
     if not folders:
         raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     find_style(style, width)
-    wanted = FigureRequest(**asked)
-    shown = make(folders, wanted)
-    arguments = {"kind": kind, "style": style, "width": width, **wanted.arguments()}
+    request = FigureRequest(metric=metric, condition=condition, trials=trials)
+    spec = make_spec(folders, request)
+    arguments = drop_none(kind=kind, style=style, width=width) | request.arguments()
     artefact = Artefact(
         studies=[study_id(folder) for folder in dict.fromkeys(folders)],
-        query=Query(verb="figure", arguments={k: v for k, v in arguments.items() if v is not None}),
+        query=Query(verb="figure", arguments=arguments),
         texts={
-            ".csv": frame_to_csv(shown.table),
-            ".md": f"{frame_to_markdown(shown.readable)}\n{shown.caption}\n",
+            ".csv": frame_to_csv(spec.table),
+            ".md": f"{frame_to_markdown(spec.readable)}\n{spec.caption}\n",
         },
-        drawing=Drawing(draw=shown.draw, plot_data=shown.plot_data, style=style, width=width),
+        drawing=Drawing(draw=spec.draw, plot_data=spec.plot_data, style=style, width=width),
     )
-    return shown, artefact
+    return spec, artefact

@@ -1,4 +1,4 @@
-"""Learning curves: a quantity over the epochs, the front's or chosen trials highlighted."""
+"""Figure of learning curves: a quantity over epochs, with chosen trials highlighted."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from partialnas.analysis.figures.base import (
+    LINE_COLORS,
     FigureRequest,
     FigureSpec,
     load_requested_trials,
@@ -19,7 +20,7 @@ from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
-from partialnas.analysis.plotting.style import FAMILY_STYLES, MUTED_COLOR, SERIES_COLORS, Style
+from partialnas.analysis.plotting.style import MUTED_COLOR, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
 
 _MOST_OTHERS = 200
 _MOST_NAMED = 6
-_COLOURS = (SERIES_COLORS[0], *(colour for colour, _ in FAMILY_STYLES))
 _KEYS = ("val_nll", "val_accuracy", "train_nll")
 
 
 def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """One quantity after every epoch; trials that failed end where they failed."""
+    """Return the figure of one quantity after every epoch; failed trials end early."""
     requested = load_requested_trials(folders, request)
     frame = requested.frame
     quantity = _quantity(requested, request)
@@ -46,7 +46,7 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
         _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
         for trials, highlighted in ((named, True), (others, False))
     ]
-    # a table without rows would make the types of columns unknown
+    # an empty part would change the types of the columns
     table = pd.concat([part for part in parts if len(part)] or parts)
     if table.empty:
         raise UserError(f"nothing to draw: no trial has a curve of {quantity.key}")
@@ -80,14 +80,10 @@ def _quantity(trials: Trials, request: FigureRequest) -> Quantity:
 
 
 def _named(trials: Trials, request: FigureRequest) -> pd.DataFrame:
-    """The trials highlighted: those asked for, else of at most six members of the fronts."""
+    """Return the highlighted trials: the requested ones, or up to six members of the fronts."""
     frame = trials.frame
     if request.trials:
-        numbers = request.trial_numbers()
-        absent = {*numbers} - {*frame["trial"]}
-        if absent:
-            raise UserError(f"there is no trial {min(absent)}; there are 1 to {len(frame)}")
-        return frame[frame["trial"].isin(numbers)]
+        return request.requested_rows(frame)
     try:
         points = pareto_table(trials)
     except UserError:
@@ -99,9 +95,9 @@ def _named(trials: Trials, request: FigureRequest) -> pd.DataFrame:
 
 def _curves(trials: pd.DataFrame, key: str, highlighted: bool) -> pd.DataFrame:
     rows = []
-    for folder, own in trials.groupby("folder", sort=False):
+    for folder, rows_of_folder in trials.groupby("folder", sort=False):
         with Ledger.open(Path(str(folder))) as ledger:
-            for trial in own.itertuples():
+            for trial in rows_of_folder.itertuples():
                 facts = (trial.study, folder, trial.trial, trial.key, trial.label, trial.seed)
                 rows += [
                     (*facts, int(point["epoch"]), point[key], highlighted)
@@ -117,8 +113,8 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> st
     part = f" of {len(frame):,}" if number < len(frame) else ""
     named = table.loc[table["highlighted"], "key"].nunique()
     return (
-        f"{quantity.label} after each epoch: {pluralize(number, 'trial')}{part}, {named} highlighted; "
-        f"the seeds of one architecture share a colour. {compute_sentence(frame)}"
+        f"{quantity.label} after each epoch: {pluralize(number, 'trial')}{part}, {named} "
+        f"highlighted; seeds of one architecture share a color. {compute_sentence(frame)}"
     )
 
 
@@ -131,17 +127,19 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     factor = configure_axis(axes, "y", quantity, table["value"].to_numpy(float))
     groups = [*table[table["highlighted"]].groupby(["folder", "label"], sort=False)]
     others = table[~table["highlighted"]]
-    for _, own in others.groupby("key", sort=False):
-        axes.plot(own["epoch"], own["value"] / factor, color=MUTED_COLOR, linewidth=0.5, alpha=0.5,
-                  marker="." if len(own) == 1 else None, markersize=2)  # fmt: skip
+    for _, curve in others.groupby("key", sort=False):
+        axes.plot(
+            curve["epoch"], curve["value"] / factor, color=MUTED_COLOR, linewidth=0.5, alpha=0.5,
+            marker="." if len(curve) == 1 else None, markersize=2,
+        )  # fmt: skip
     if len(others):
-        told = f"others ({others['key'].nunique()})"
-        axes.plot([], [], color=MUTED_COLOR, linewidth=0.8, label=told)
+        label = f"others ({others['key'].nunique()})"
+        axes.plot([], [], color=MUTED_COLOR, linewidth=0.8, label=label)
     labels = distinct_labels([str(label) for (_, label), _ in groups])
     for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
-        colour = _COLOURS[place % len(_COLOURS)]
-        for at, (_, own) in enumerate(rows.groupby("key", sort=False)):
-            axes.plot(own["epoch"], own["value"] / factor, color=colour, linewidth=1.1,
+        color = LINE_COLORS[place % len(LINE_COLORS)]
+        for at, (_, curve) in enumerate(rows.groupby("key", sort=False)):
+            axes.plot(curve["epoch"], curve["value"] / factor, color=color, linewidth=1.1,
                       marker="o", markersize=2, label=None if at else label)  # fmt: skip
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -1,4 +1,4 @@
-"""Parallel coordinates: axes of the space and objectives side by side, the front highlighted."""
+"""Figure of parallel coordinates: axes of the space and objectives, the front highlighted."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,14 +11,15 @@ import pandas as pd
 from partialnas.analysis.figures.base import (
     FigureRequest,
     FigureSpec,
-    empty_figure_message,
     load_requested_trials,
     network_labels,
 )
 from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
+from partialnas.analysis.pareto.table import empty_figure_message
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels, elide
 from partialnas.analysis.plotting.style import (
@@ -43,10 +44,10 @@ _CHARACTER = 0.62
 
 
 def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
-    """The choices and the objectives of architectures, a line for each.
+    """Return the figure of levels and objectives, one line per architecture.
 
-    Axes stand one below the other, so that names and levels have room in a column. The objectives
-    are the study's; with `metric` it stands in the place of its trained ones.
+    Axes are rows, so that names and levels fit into a column. The objectives are those of the
+    study; a requested metric replaces its trained ones.
     """
     trials = load_requested_trials(folders, request)
     quantities = _objectives(trials, request)
@@ -84,7 +85,7 @@ def _objectives(trials: Trials, request: FigureRequest) -> list[Quantity]:
 
 
 def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:
-    """The front, and of the others at most 400, evenly over the table."""
+    """Return the front and at most 400 other architectures, spread evenly over the table."""
     members, others = table[table["on_front"]], table[~table["on_front"]]
     step = -(-len(others) // _MOST_LINES) or 1
     return pd.concat([others.iloc[::step], members])
@@ -94,12 +95,12 @@ def _caption(
     table: pd.DataFrame, drawn: int, axes: list[str], quantities: Sequence[Quantity]
 ) -> str:
     names = " and ".join(f"{q.name.lower()} ({q.better})" for q in quantities)
-    part = f" {drawn:,} of them drawn." if drawn < len(table) else ""
+    part = f" {drawn:,} of them are drawn." if drawn < len(table) else ""
     return (
-        f"Choices on {pluralize(len(axes), 'axis').replace('axiss', 'axes')} and {names} of "
-        f"{pluralize(len(table), 'architecture')}, a line each; blue: the front "
-        f"({int(table['on_front'].sum())}); better to the right.{part} Lines are moved apart a "
-        "little within a level."
+        f"Levels on {len(axes)} {'axis' if len(axes) == 1 else 'axes'} and {names} of "
+        f"{pluralize(len(table), 'architecture')}, one line each; blue: front "
+        f"({int(table['on_front'].sum())}); better values are on the right.{part} Lines are spread "
+        "slightly within a level."
     )
 
 
@@ -117,18 +118,18 @@ def _draw(
     across = np.column_stack(places)
     up = np.arange(len(names))
     for member in (False, True):
-        own = across[lines["on_front"].eq(member).to_numpy()]
+        group = across[lines["on_front"].eq(member).to_numpy()]
         look: dict[str, Any] = {"color": MUTED_COLOR, "linewidth": 0.5, "alpha": 0.45}
         if member:
             look = {"color": SERIES_COLORS[0], "linewidth": 1.0, "alpha": 0.9}
-        for line in own:
+        for line in group:
             panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
     panel.hlines(up, 0, 1, DARK_COLOR, linewidth=0.6, zorder=1.5)
     panel.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.6, -0.75), xticks=[])
     panel.set_yticks(up, [elide(name, 18) for name in names])
     panel.tick_params(axis="y", length=0)
     panel.spines[:].set_visible(False)
-    figure.draw_without_rendering()  # how wide the panel is, only its layout tells
+    figure.draw_without_rendering()  # the layout determines the width of the panel
     for row, name in enumerate(axes):
         _write_levels(panel, row, sort_levels(lines[name]), style)
     for row, quantity in enumerate(quantities, start=len(axes)):
@@ -136,36 +137,34 @@ def _draw(
     return figure
 
 
-def _level_places(axis: "pd.Series[str]") -> "np.typing.NDArray[np.float64]":
-    """Places of levels between 0 and 1, the lines of one level a little apart."""
+def _level_places(axis: "pd.Series[str]") -> Floats:
+    """Return positions of levels between 0 and 1, with lines of one level slightly apart."""
     levels = sort_levels(axis)
     at = axis.map({level: i for i, level in enumerate(levels)}).to_numpy(float)
     steps = max(len(levels) - 1, 1)
     share = np.linspace(-1, 1, len(axis)) if len(axis) > 1 else np.zeros(1)
-    # a fixed order that has nothing to do with the rows' own
+    # a fixed order that is unrelated to the order of rows
     apart = share[np.random.default_rng(len(levels)).permutation(len(axis))]
     middle = 0.5 if len(levels) == 1 else 0.0
     return middle + at / steps + _SPREAD * apart
 
 
-def _value_places(
-    values: "pd.Series[float]", quantity: Quantity
-) -> "np.typing.NDArray[np.float64]":
-    """Values between 0 (the worst) and 1 (the best); in the middle where all are the same."""
+def _value_places(values: "pd.Series[float]", quantity: Quantity) -> Floats:
+    """Return values scaled to 0 (worst) to 1 (best); 0.5 if all are equal."""
     numbers = values.to_numpy(float)
     low, high = numbers.min(), numbers.max()
     if low == high:
         return np.full(len(numbers), 0.5)
-    share: np.typing.NDArray[np.float64] = (numbers - low) / (high - low)
+    share: Floats = (numbers - low) / (high - low)
     return share if quantity.better == "max" else 1 - share
 
 
 def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
-    """The names of levels above their places, shortened to the room that there is."""
+    """Write the names of levels above their positions, shortened to the available space."""
     steps = max(len(levels) - 1, 1)
     inches = panel.get_window_extent().width / parent_figure(panel).dpi
     room = characters_that_fit(inches, steps * style.small_font_size, _CHARACTER)
-    # the first and the last stand inside the axis, the others around their places
+    # the first and the last label are inside the axis, the others centered
     room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
     for i, level in enumerate(distinct_labels(levels, max(4, int(room)))):
         side = "left" if i == 0 else "right" if i == steps else "center"
@@ -181,5 +180,7 @@ def _write_ends(
 ) -> None:
     ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
     for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
-        panel.text(at, row - 0.2, format_significant(value), fontsize=style.small_font_size, color=DARK_COLOR, ha=side,
-                   va="bottom", zorder=5, bbox=_PAPER)  # fmt: skip
+        panel.text(
+            at, row - 0.2, format_significant(value), fontsize=style.small_font_size,
+            color=DARK_COLOR, ha=side, va="bottom", zorder=5, bbox=_PAPER,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
-"""The trials of each arm of a study, those that arms share under every one of them."""
+"""Trials of a study by arm; trials that several arms share are repeated for each of them."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,10 @@ from partialnas.runs.ledger.rows import ProposalRow
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
 
 
-class _Asked(NamedTuple):
-    """What one proposal of an arm asked for.
+class _ArmProposal(NamedTuple):
+    """What one proposal of an arm requests.
 
-    `recipe` are its settings in the study's place, as text; `seed` is None for all seeds.
+    `recipe` holds the arm's own recipe settings as JSON; `seed` is None for all seeds.
     """
 
     arm: str
@@ -27,55 +28,55 @@ class _Asked(NamedTuple):
 
 
 def load_arm_trials(folder: str | Path, *, stage: str = "") -> Trials:
-    """One row per arm and seed, with the columns of `load`.
+    """Return one row per arm and seed, with the columns of `load`.
 
-    Two arms that train the same network alike are trained once: their trials stand here under both.
-    Arms keep the order in which the study asked for them.
+    Two arms that train the same network with the same recipe are trained once: the rows of these
+    trials are repeated for both. Arms keep the order of the study's proposals.
 
     Args:
-        folder: the study's.
-        stage: the later stage whose trials are wanted; without one those of the study itself.
+        folder: folder of the study.
+        stage: later stage whose trials are returned; empty for those of the study itself.
 
     Raises:
-        UserError: no ledger here.
-        MachineError: it is damaged.
+        UserError: the folder holds no ledger.
+        MachineError: the ledger is damaged.
     """
     folder = Path(folder)
     trials = load_trials(folder, stage=stage)
     frame = trials.frame
     with Ledger.open(folder) as ledger:
-        asked = [
-            _asked(row)
+        proposals = [
+            _arm_proposal(row)
             for row in ledger.proposals()
             if row.arm is not None and stage_of(row) == stage
         ]
-    answers = _Answers(frame, {each.arm: each.recipe for each in asked})
-    taken = {
-        (each.arm, row): each.arm for each in asked for row in answers.to(each)
-    }  # by arm and row, each once
-    rows = frame.iloc[[row for _, row in taken]].assign(arm=[*taken.values()])
-    order = {arm: index for index, arm in enumerate(dict.fromkeys(taken.values()))}
+    matching = _matching_rows(frame, proposals)
+    pairs = [*dict.fromkeys((p.arm, row) for p in proposals for row in matching(p))]
+    rows = frame.iloc[[row for _, row in pairs]].assign(arm=[arm for arm, _ in pairs])
+    order = {arm: index for index, arm in enumerate(dict.fromkeys(arm for arm, _ in pairs))}
     position = rows["arm"].map(order)
     rows = rows.assign(_at=position).sort_values(["_at", "condition", "seed"], kind="stable")
     return trials.with_frame(rows.drop(columns="_at").reset_index(drop=True))
 
 
-def _asked(row: ProposalRow) -> _Asked:
+def _arm_proposal(row: ProposalRow) -> _ArmProposal:
     recipe = json.dumps(row.proposal.get("recipe", {}), sort_keys=True)
-    return _Asked(str(row.arm), row.digest, condition_of(row), recipe, row.proposal.get("seed"))
+    seed = row.proposal.get("seed")
+    return _ArmProposal(str(row.arm), row.digest, condition_of(row), recipe, seed)
 
 
-class _Answers:
-    """Which rows of a table of trials answer the proposals of arms."""
+def _matching_rows(
+    frame: pd.DataFrame, proposals: Sequence[_ArmProposal]
+) -> Callable[[_ArmProposal], list[int]]:
+    """Return the function that finds the positions of a proposal's trials in the frame."""
+    recipes = {proposal.arm: proposal.recipe for proposal in proposals}
+    rows: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+    trials = zip(frame["digest"], frame["condition"], frame["arm"], frame["seed"], strict=True)
+    for row, (digest, condition, arm, seed) in enumerate(trials):
+        rows.setdefault((digest, condition, recipes.get(arm, "")), []).append((row, seed))
 
-    def __init__(self, frame: pd.DataFrame, recipes: dict[str, str]) -> None:
-        self._rows: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
-        known = zip(frame["digest"], frame["condition"], frame["arm"], frame["seed"], strict=True)
-        for row, (digest, condition, arm, seed) in enumerate(known):
-            trained = (digest, condition, recipes.get(arm, ""))
-            self._rows.setdefault(trained, []).append((row, seed))
+    def matching(proposal: _ArmProposal) -> list[int]:
+        candidates = rows.get((proposal.digest, proposal.condition, proposal.recipe), [])
+        return [row for row, seed in candidates if proposal.seed in (None, seed)]
 
-    def to(self, asked: _Asked) -> list[int]:
-        """Positions of the rows that answer a proposal."""
-        rows = self._rows.get((asked.digest, asked.condition, asked.recipe), [])
-        return [row for row, seed in rows if asked.seed in (None, seed)]
+    return matching

@@ -1,4 +1,4 @@
-"""What was chosen for each architecture: its level on every axis of the space or of a design."""
+"""Levels that were chosen for each architecture, on the axes of a space or of a design."""
 
 import json
 from collections.abc import Sequence
@@ -13,65 +13,66 @@ from partialnas.runs.ledger.rows import ProposalRow
 from partialnas.space.errors import UserError
 
 ABSENT = "–"
-"""The level of an axis that an architecture has no use for."""
+"""Level of an axis that does not apply to an architecture."""
 
 
 def load_axis_levels(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFrame:
-    """The levels of architectures, a column per axis that varies among them.
+    """Return the levels of architectures, one column per axis that varies among them.
 
-    Of a search they are what its source noted with a proposal, of an ablation the levels of the
-    arm. Rows of which neither is known, as baselines beside a search, are left out.
+    In a search they are the point that the sampler proposed, in an ablation the levels of the arm.
+    Rows without either, such as baselines of a search, are left out.
 
     Args:
-        folders: of the studies.
-        rows: one per architecture, with `folder` and `trial`; the index is kept.
+        folders: folders of the studies.
+        rows: one row per architecture, with `folder` and `trial`; the index is kept.
 
     Raises:
-        UserError: no axes are known, or none varies.
+        UserError: no axes are recorded, or none varies.
     """
-    parts = []
-    for folder in dict.fromkeys(folders):
-        own = rows[rows["folder"].eq(str(folder))]
-        parts.append(_of_study(folder, own))
-    found = pd.concat(parts)
-    found = found.loc[:, found.nunique() > 1]
-    if found.empty or not len(found.columns):
+    levels = pd.concat(
+        [
+            _study_levels(folder, rows[rows["folder"].eq(str(folder))])
+            for folder in dict.fromkeys(folders)
+        ]
+    )
+    levels = levels.loc[:, levels.nunique() > 1]
+    if levels.empty or not len(levels.columns):
         raise UserError(
-            "no axis varies: these architectures were proposed without choices (named arms alone), "
-            "or all have the same"
+            "no axis varies: these architectures are named arms without levels, or all have the "
+            "same levels"
         )
-    return found.fillna(ABSENT)
+    return levels.fillna(ABSENT)
 
 
-def _of_study(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+def _study_levels(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     with Ledger.open(folder) as ledger:
         design = ledger.study.design
         proposal = {trial.number: trial.proposal for trial in ledger.trials()}
         wanted = {proposal[number] for number in rows["trial"]}
-        noted = _points(ledger.proposals(), wanted)
+        proposed = _points(ledger.proposals(), wanted)
     levels = {arm.name: dict(arm.levels) for arm in design.arms} if design else {}
-    told = {
-        index: levels.get(arm) or noted.get(proposal[number], {})
+    points = {
+        index: levels.get(arm) or proposed.get(proposal[number], {})
         for index, number, arm in zip(rows.index, rows["trial"], rows["arm"], strict=True)
     }
-    known = {index: point for index, point in told.items() if point}
-    return pd.DataFrame.from_dict(known, orient="index").map(_text)
+    recorded = {index: point for index, point in points.items() if point}
+    return pd.DataFrame.from_dict(recorded, orient="index").map(_text)
 
 
 def _points(proposals: Sequence[ProposalRow], wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """The points of proposals by number; of a promotion to a rung that of the same network."""
-    own = {row.number: row for row in proposals if row.number in wanted}
-    points = {number: _noted(row) for number, row in own.items()}
-    digests = {own[number].digest for number, point in points.items() if not point}
+    """Return the points of proposals by number; a promotion has the point of its network."""
+    by_number = {row.number: row for row in proposals if row.number in wanted}
+    points = {number: _point(row) for number, row in by_number.items()}
+    digests = {by_number[number].digest for number, point in points.items() if not point}
     first: dict[str, dict[str, Any]] = {}
     for row in proposals:
-        if row.digest in digests and row.digest not in first and (point := _noted(row)):
+        if row.digest in digests and row.digest not in first and (point := _point(row)):
             first[row.digest] = point
-    return {number: point or first.get(own[number].digest, {}) for number, point in points.items()}
+    return {n: point or first.get(by_number[n].digest, {}) for n, point in points.items()}
 
 
-def _noted(row: ProposalRow) -> dict[str, Any]:
-    """The point that a source noted with a proposal."""
+def _point(row: ProposalRow) -> dict[str, Any]:
+    """Return the point that a sampler recorded with a proposal, or nothing."""
     note = json.loads(row.proposal_json)
     for key in ("params", "point"):
         if isinstance(note.get(key), dict):
@@ -86,7 +87,7 @@ def _text(level: Any) -> Any:
 
 
 def sort_levels(levels: "pd.Series[str]") -> list[str]:
-    """The levels of an axis: numbers by size, others by the alphabet, the absent one last."""
+    """Return the levels of an axis: numbers by size, then words by alphabet, then `ABSENT`."""
     return sorted(levels.unique(), key=_rank)
 
 
@@ -100,8 +101,8 @@ def _rank(level: str) -> tuple[int, float, str]:
 
 
 def encode_levels(chosen: pd.DataFrame) -> pd.DataFrame:
-    """The levels as whole numbers from 0, in their order."""
-    coded: pd.DataFrame = chosen.apply(
+    """Return the levels as integers from 0, in the order of `sort_levels`."""
+    codes: pd.DataFrame = chosen.apply(
         lambda axis: axis.map({v: i for i, v in enumerate(sort_levels(axis))})
     )
-    return coded
+    return codes

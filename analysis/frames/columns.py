@@ -1,4 +1,4 @@
-"""Columns of trial tables: which of them are quantities, and the names of networks."""
+"""Columns of frames of trials: quantities, and names of networks."""
 
 import difflib
 from collections.abc import Mapping
@@ -37,24 +37,24 @@ def find_quantity(
     if not direction:
         direction = registered.better if registered else (objectives or {}).get(key, "")
     if direction not in ("min", "max"):
-        raise UserError(f"{name}: which is better? Write {key}:min or {key}:max")
+        raise UserError(f"{name}: unknown direction; write {key}:min or {key}:max")
     plain = registered or Quantity(key=key, name=key, better="min")
     return replace(plain, better=cast(Direction, direction))
 
 
 def known_quantities(frame: pd.DataFrame) -> list[str]:
-    """The quantities that `frame` has columns of: registered ones, then users' own metrics."""
+    """Return the quantities that `frame` has columns for: registered ones, then users' metrics."""
     numeric = [str(key) for key, kind in frame.dtypes.items() if is_numeric_dtype(kind)]
-    own = [key for key in numeric if key not in QUANTITIES and key not in _NOT_QUANTITIES]
-    return [key for key in QUANTITIES if key in numeric] + own
+    metrics = [key for key in numeric if key not in QUANTITIES and key not in _NOT_QUANTITIES]
+    return [key for key in QUANTITIES if key in numeric] + metrics
 
 
 def _unknown(name: str, choices: list[str]) -> str:
     near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{name}: these trials have no such quantity; {hint}they have {', '.join(choices)}"
+    return f"{name}: these trials have no such quantity; {hint}choose one of {', '.join(choices)}"
 
 
 def network_names(rows: pd.DataFrame) -> "pd.Series[str]":
-    """The name of each arm; `#7`, the number of its first trial, of a network that is none."""
+    """Return the name of each arm; `#7`, the number of the first trial, for other networks."""
     return rows["arm"].where(rows["arm"].ne(""), "#" + rows["trial"].astype(str))

@@ -80,7 +80,7 @@ def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
         values = pd.DataFrame({key: as_timed(rows, key)[is_limited] for key in bounds})
         excess = [limit_excess(bounds, row) for row in values.to_dict("records")]
         if bounds:
-            total[is_limited] = [*map(total_violation, excess)]
+            total[is_limited] = np.array([*map(total_violation, excess)])
     return total
 
 

@@ -1,4 +1,4 @@
-"""Ledgers in, one tidy table of trials out."""
+"""Trials of studies as one tidy frame, read from their ledgers."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from partialnas.analysis.frames import timings as measured
+from partialnas.analysis.frames.timings import MEASURED_COLUMNS, TIMING_COLUMNS, timing_table
 from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.column_store import columns_of_kind
@@ -25,9 +25,9 @@ _TRIAL = (
 )
 TRIAL_COLUMNS = (
     *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
-    *(*measured.TIMING_COLUMNS, "data", "trained_on", "seconds"),
+    *(*TIMING_COLUMNS, "data", "trained_on", "seconds"),
 )
-"""The columns that every table of trials has; a user's own metrics come after them."""
+"""Columns of every frame of trials; a user's own metrics come after them."""
 
 _TAKEN = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
 _FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
@@ -91,22 +91,21 @@ def load_trials(
 
 
 def empty_trials() -> pd.DataFrame:
-    """A table without trials, for figures of reference families alone."""
+    """Return a frame without trials, for figures of reference families alone."""
     return cast_columns(pd.DataFrame({key: pd.Series(dtype=object) for key in TRIAL_COLUMNS}))
 
 
 def _study(folder: Path, timing: str | None) -> pd.DataFrame:
-    """The trials of one ledger, and the study's frozen settings."""
+    """Return the trials of one ledger."""
     with Ledger.open(folder) as ledger:
         study = ledger.study
         columns, arms = ledger.trial_columns(*_READ), _arms(ledger)
         measurements, frozen = ledger.measurement_table(), ledger.frozen_digests()
-        warned = Counter(w.key for w in ledger.warnings())
+        warnings = Counter(warning.key for warning in ledger.warnings())
     trials = _trials(columns)
-    trials["warnings"] = [warned[key] for key in columns["key"]]
-    named = [*map(arms.of, columns["proposal"], columns["digest"])]
-    for place, field in enumerate(Named._fields):
-        trials[field] = [each[place] for each in named]
+    trials["warnings"] = [warnings[key] for key in columns["key"]]
+    purposes = [*map(arms.purpose, columns["proposal"], columns["digest"])]
+    trials[[*_Purpose._fields]] = pd.DataFrame(purposes, columns=[*_Purpose._fields], dtype=object)
     trials["measured"] = [*map(frozen.get, columns["key"], columns["digest"])]
     trials = trials.assign(
         study=study.name or folder.name,
@@ -132,63 +131,64 @@ def _under(
     settings: dict[str, Any],
     timing: str | None = None,
 ) -> pd.DataFrame:
-    """Trials of one condition, with what its settings say of them and what was measured."""
+    """Return the trials of one condition with its settings and with measurements."""
     task, recipe = settings.get("task", {}), settings.get("recipe", {})
     facts = {
         "full_fidelity": recipe.get("epochs", trials["fidelity"].max()),
         "data": task.get("data"),
     }
     protocol, resolution = settings.get("measure", {}), task.get("resolution")
-    speeds = measured.timing_table(measurements, protocol, resolution, timing)
-    joined = _without_device(trials.assign(**facts).join(speeds, on="measured"))
+    speeds = timing_table(measurements, protocol, resolution, timing)
+    joined = _fill_speeds(trials.assign(**facts).join(speeds, on="measured"))
     joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
     return joined.drop(columns="measured")
 
 
-def _without_device(trials: pd.DataFrame) -> pd.DataFrame:
-    """Speeds that a user's own trial function told stand where nothing was measured."""
-    told = {f"metric_{key}": key for key in measured.MEASURED_COLUMNS if f"metric_{key}" in trials}
-    for metric, key in told.items():
+def _fill_speeds(trials: pd.DataFrame) -> pd.DataFrame:
+    """Fill missing measurements with the speeds that a user's trial function returned."""
+    metrics = {f"metric_{key}": key for key in MEASURED_COLUMNS if f"metric_{key}" in trials}
+    for metric, key in metrics.items():
         trials[key] = trials[key].astype("float64").fillna(trials[metric])
-    return trials.drop(columns=[*told])
+    return trials.drop(columns=[*metrics])
 
 
-class Named(NamedTuple):
-    """What a trial was run for: its arm, under which condition, in which stage; empty for none."""
+class _Purpose(NamedTuple):
+    """Arm, condition and stage that a trial was run for; each empty for none."""
 
     arm: str
     condition: str
     stage: str
 
 
-_NOTHING = Named("", "", "")
+_NO_PURPOSE = _Purpose("", "", "")
 
 
 class _Arms(NamedTuple):
-    """What trials were run for by the number of a proposal, and the first arm of each network."""
+    """Purposes by the number of a proposal, and the first arm of each network by its digest."""
 
-    by_proposal: dict[int, Named]
-    by_digest: dict[str, Named]
+    by_proposal: dict[int, _Purpose]
+    by_digest: dict[str, _Purpose]
 
-    def of(self, proposal: int, digest: str) -> Named:
-        """What a trial was run for."""
-        return self.by_proposal.get(proposal) or self.by_digest.get(digest, _NOTHING)
+    def purpose(self, proposal: int, digest: str) -> _Purpose:
+        """Return what a trial was run for."""
+        return self.by_proposal.get(proposal) or self.by_digest.get(digest, _NO_PURPOSE)
 
 
 def _arms(ledger: Ledger) -> _Arms:
-    """The arms of a study; not read where it names none."""
+    """Return the arms of a study; a search without arms and stages has none."""
     study = ledger.study
     if study.is_search and not study.frozen.get("arms") and not study.stages:
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
-    named = {row.number: Named(str(row.arm), condition_of(row), stage_of(row)) for row in rows}
-    own = [row for row in reversed(rows) if not named[row.number].stage]
-    first = {row.digest: Named(str(row.arm), "", "") for row in own}
-    return _Arms(named, first)
+    purposes = {
+        row.number: _Purpose(str(row.arm), condition_of(row), stage_of(row)) for row in rows
+    }
+    unstaged = [row for row in reversed(rows) if not purposes[row.number].stage]
+    return _Arms(purposes, {row.digest: _Purpose(str(row.arm), "", "") for row in unstaged})
 
 
 def _trials(columns: Columns) -> pd.DataFrame:
-    """The ledger's columns with metrics and costs as columns."""
+    """Return the ledger's columns, with metrics and costs as columns of their own."""
     facts = {key: columns[key] for key in _FACTS}
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
@@ -200,11 +200,11 @@ def _trials(columns: Columns) -> pd.DataFrame:
 
 
 def cast_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same types whatever is missing: whole numbers stay whole, missing numbers are empty."""
+    """Return the frame with the column types of `load`, whatever values are missing."""
     whole = dict.fromkeys(_WHOLE, "Int64")
-    given = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
+    integer = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
     real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
-    kinds = whole | given | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
+    kinds = whole | integer | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
     typed = frame.astype(kinds)
     for mark in ("noisy", "tainted"):
         typed[mark] = frame[mark].eq(True)

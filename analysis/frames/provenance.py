@@ -1,8 +1,8 @@
-"""Stamps: what an exported file tells of the study and the query that it was made with.
+"""Provenance stamps: the study and the query that an exported file was made from.
 
-A stamp is one line of JSON: a comment in a text (the first line, in HTML the second), the keywords
-of a PDF, the description of an SVG or a PNG. A figure's stamp carries the numbers that it shows and
-a seal, the digest of the file without the seal.
+A stamp is one line of JSON: a comment in a text file (the first line, in HTML the second), the
+keywords of a PDF, the description of an SVG or a PNG. A figure's stamp carries the numbers that it
+shows and a checksum of the file (the key `seal`).
 """
 
 import hashlib
@@ -24,7 +24,9 @@ from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 from partialnas.space.values import digest
 
-_FORM = 1
+STAMP_FORM = 2
+"""Form of the stamps that are written. Files of form 1 have other words, and the same numbers."""
+
 _MARK = "partialnas "
 _COMMENTS = {
     ".csv": ("# ", ""),
@@ -33,15 +35,15 @@ _COMMENTS = {
     ".tex": ("% ", ""),
 }
 _ESCAPED = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&()"})
-_SEAL = re.compile(rb'"seal":"([0-9a-f]{16})"\}')
-_UNSEALED = "0" * 16
-_CHECKSUM = 4  # bytes that follow a text in a PNG
-_MOST_ROWS = 500
+_CHECKSUM = re.compile(rb'"seal":"([0-9a-f]{16})"\}')
+_NO_CHECKSUM = "0" * 16
+_PNG_CRC_BYTES = 4
+_MAX_ROWS = 500
 _DIGITS = 10
 
 
 class StudyId(NamedTuple):
-    """A study by its name, and the digest of what must not change while it goes on."""
+    """Name of a study, and digest of the settings that must not change while it runs."""
 
     name: str
     digest: str
@@ -49,27 +51,28 @@ class StudyId(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """How a file was asked for: a verb and its arguments, plain data, those not given left out."""
+    """The verb that makes a file and its arguments as plain data, defaults left out."""
 
     verb: str
     arguments: Mapping[str, Any]
 
 
 def drop_none(**arguments: Any) -> dict[str, Any]:
-    """The arguments of a query without those that were not given."""
+    """Return the arguments that are not None."""
     return {key: value for key, value in arguments.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """What a file was made of.
+    """Provenance of a file.
 
     Attributes:
-        studies: in the order in which they were named.
-        query: what was asked of them.
-        format: the suffix of the format that the file has.
-        shown: of a figure the numbers that it shows, as `table_excerpt` gives them.
-        seal: of a figure the digest of its file.
+        studies: studies in the order in which they were given.
+        query: query that made the file.
+        format: suffix of the file's format.
+        shown: numbers that a figure shows, see `table_excerpt`; None for a text file.
+        seal: checksum of a figure's file.
+        form: form of the stamp: 1 for files of older versions, whose words differ.
     """
 
     studies: Sequence[StudyId]
@@ -77,18 +80,19 @@ class Stamp:
     format: str
     shown: Mapping[str, Any] | None = None
     seal: str = ""
+    form: int = STAMP_FORM
 
     def line(self) -> str:
-        """The stamp as one line of ASCII that no comment is ended by."""
+        """Return the stamp as one line of ASCII without the end of any comment."""
         facts: dict[str, Any] = {
-            "partialnas": _FORM,
+            "partialnas": self.form,
             "studies": [list(study) for study in self.studies],
             "verb": self.query.verb,
             "arguments": dict(sorted(self.query.arguments.items())),
             "format": self.format,
         }
         if self.shown is not None:
-            facts |= {"shown": self.shown, "seal": self.seal or _UNSEALED}
+            facts |= {"shown": self.shown, "seal": self.seal or _NO_CHECKSUM}
         text = json.dumps(facts, separators=(",", ":"), allow_nan=False)
         return _MARK + text.translate(_ESCAPED).replace("--", "-\\u002d")
 
@@ -104,23 +108,23 @@ def study_id(folder: Path) -> StudyId:
     """Return the study of a folder.
 
     Raises:
-        UserError: there is no ledger in the folder.
-        MachineError: it is damaged or cannot be read.
+        UserError: the folder holds no ledger.
+        MachineError: the ledger is damaged or cannot be read.
     """
     with Ledger.open(folder) as ledger:
         return identify_study(ledger.study, folder)
 
 
 def table_excerpt(table: pd.DataFrame) -> dict[str, Any]:
-    """What a figure's stamp carries of its table: the first rows, and the digest of all.
+    """Return the first rows of a table as plain data, and a digest of all rows.
 
-    Numbers have ten significant digits; what is missing is null.
+    Numbers have ten significant digits; missing values are None.
     """
     values = [_plain_column(table.iloc[:, place]) for place in range(len(table.columns))]
     rows = [[*row] for row in zip(*values, strict=True)]
     columns = [str(name) for name in table.columns]
-    shown = {"columns": columns, "rows": rows[:_MOST_ROWS], "count": len(rows)}
-    return shown | {"digest": digest([columns, rows])}
+    excerpt = {"columns": columns, "rows": rows[:_MAX_ROWS], "count": len(rows)}
+    return excerpt | {"digest": digest([columns, rows])}
 
 
 def _plain_column(column: "pd.Series[Any]") -> list[Any]:
@@ -142,7 +146,7 @@ def _plain(value: Any) -> Any:
 
 
 def add_stamp(text: str, stamp: Stamp) -> str:
-    """A text with its stamp as a comment: before it, in HTML after the line that says it is."""
+    """Return a text with its stamp as a comment: the first line, or the second of HTML."""
     before, after = _COMMENTS[stamp.format]
     line = f"{before}{stamp.line()}{after}\n"
     if stamp.format == ".html":
@@ -152,46 +156,46 @@ def add_stamp(text: str, stamp: Stamp) -> str:
 
 
 def stamp_metadata(stamp: Stamp) -> dict[str, str]:
-    """The entry of a figure's metadata that carries its stamp."""
+    """Return the metadata entry of a figure that carries its stamp."""
     return {"Keywords" if stamp.format == ".pdf" else "Description": stamp.line()}
 
 
 def with_checksum(content: bytes) -> bytes:
-    """A figure's file with its seal in place."""
-    found = _SEAL.search(content)
-    if found is None:
+    """Return a figure's file with the checksum in its stamp."""
+    match = _CHECKSUM.search(content)
+    if match is None:
         return content
-    start, end = found.span(1)
-    whole = bytearray(content)
-    whole[start:end] = _seal(content).encode()
+    start, end = match.span(1)
+    sealed = bytearray(content)
+    sealed[start:end] = _checksum(content).encode()
     chunk = content.rfind(b"tEXt", 0, start)
     if content.startswith(b"\x89PNG") and chunk >= 0:
         (length,) = struct.unpack(">I", content[chunk - 4 : chunk])
-        last = chunk + 4 + length
-        whole[last : last + _CHECKSUM] = struct.pack(">I", zlib.crc32(whole[chunk:last]))
-    return bytes(whole)
+        crc = chunk + 4 + length
+        sealed[crc : crc + _PNG_CRC_BYTES] = struct.pack(">I", zlib.crc32(sealed[chunk:crc]))
+    return bytes(sealed)
 
 
 def has_valid_checksum(content: bytes) -> bool:
-    """Whether a figure's file is as it was written: its seal fits it."""
-    found = _SEAL.search(content)
-    return found is not None and found[1].decode() == _seal(content)
+    """Return whether a figure's file is unchanged since it was written."""
+    match = _CHECKSUM.search(content)
+    return match is not None and match[1].decode() == _checksum(content)
 
 
-def _seal(content: bytes) -> str:
-    """The digest of a file without its seal, and without the checksum that follows in a PNG."""
-    found = _SEAL.search(content)
-    if found is None:
+def _checksum(content: bytes) -> str:
+    """Return the digest of a file without its checksum, and without the CRC after it in a PNG."""
+    match = _CHECKSUM.search(content)
+    if match is None:
         return ""
-    rest = content[: found.start(1)] + content[found.end() + _CHECKSUM :]
+    rest = content[: match.start(1)] + content[match.end() + _PNG_CRC_BYTES :]
     return hashlib.sha256(rest).hexdigest()[:16]
 
 
 def read_stamp(path: Path) -> tuple[Stamp, bytes]:
-    """The stamp of a file, and the file's content.
+    """Return the stamp and the content of a file.
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it carries no stamp of ours.
+        UserError: the file does not exist or cannot be read, or it carries no valid stamp.
     """
     try:
         content = path.read_bytes()
@@ -200,25 +204,27 @@ def read_stamp(path: Path) -> tuple[Stamp, bytes]:
     text = content.decode("latin-1")
     if content.startswith(b"%PDF"):
         text = re.sub(r"\\([\\()])", r"\1", text)
-    at = text.find(f'{_MARK}{{"partialnas":')
-    if at < 0:
+    start = text.find(f'{_MARK}{{"partialnas":')
+    if start < 0:
         raise UserError(
-            f"{path}: carries no stamp; only files that `partialnas table`, `effects`, `pareto`, "
-            "`figure`, `ratios` and `audit` have written can be verified"
+            f"{path}: carries no stamp; only files written by `partialnas table`, `effects`, "
+            "`pareto`, `figure`, `ratios` and `audit` can be verified"
         )
     try:
-        return _stamp(json.JSONDecoder().raw_decode(text, at + len(_MARK))[0]), content
+        facts = json.JSONDecoder().raw_decode(text, start + len(_MARK))[0]
+        return _stamp(facts), content
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: its stamp is damaged; export it again") from None
+        raise UserError(f"{path}: its stamp is damaged; export the file again") from None
 
 
 def _stamp(facts: dict[str, Any]) -> Stamp:
-    if facts["partialnas"] != _FORM:
-        raise ValueError("another form")
+    if facts["partialnas"] not in range(1, STAMP_FORM + 1):
+        raise ValueError("unknown form")
     return Stamp(
         studies=[StudyId(*map(str, study)) for study in facts["studies"]],
         query=Query(verb=str(facts["verb"]), arguments=dict(facts["arguments"])),
         format=str(facts["format"]),
         shown=cast("dict[str, Any] | None", facts.get("shown")),
         seal=str(facts.get("seal", "")),
+        form=int(facts["partialnas"]),
     )

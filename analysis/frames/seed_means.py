@@ -15,31 +15,34 @@ from partialnas.space.errors import UserError
 FAILED_STATES = ("failed", "timeout")
 """States of trials that ended without a result."""
 
-
 _PER_TRIAL = ("key", "seed", "state", "reason", "warnings")
 
 
 def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
-    """One row per architecture of each study and condition, in the order of their first trials.
+    """Return one row per architecture of each study and condition, in the order of first trials.
 
-    The networks of one arm make one row, also where each seed has its own (learned ratios, and what
-    follows from them); counts and speeds are then means over these. Trained quantities are means
-    over the trials that count: done, at the study's full fidelity, with every trained objective.
-    `n` is how many those are, `_sd` columns hold their standard deviation (n − 1), `failed` is how
-    many trials failed; `trial` is the first one's number. Where a study states limits, `feasible`
-    tells which networks satisfy them (see `analysis.limits`).
+    The networks of one arm make one row, even if each seed has its own network (learned ratios);
+    counts and speeds are then means over these networks. Trained quantities are means over the
+    completed trials: done, at full fidelity, with every trained objective. `n` counts these trials,
+    `_sd` columns hold their standard deviation (n − 1), `failed` counts failed trials, `trial` is
+    the number of the first trial. If a study states limits, `feasible` tells whether a network
+    satisfies them (see `add_feasible_column`).
 
-    Trials on the rungs below the last of a search (`early`) are left out, and networks that have
-    no others with them.
+    Trials on the lower rungs of a search (state `early`) do not count; networks without other
+    trials are left out.
+
+    Args:
+        trials: trials of one or several studies, as `load` or `load_trials` returns them.
+        objectives: quantities that decide, and the direction of each.
 
     Raises:
-        UserError: there are no trials, or an objective is unknown.
+        UserError: no trials, or an unknown objective.
     """
     trials = as_trials(trials)
     require_trials(trials.frame)
     frame = trials.frame[trials.frame["state"].ne("early")]
     if frame.empty:
-        raise UserError("no network has been trained in full yet: let the search go on")
+        raise UserError("no network has been trained at full fidelity yet; let the search continue")
     if not objectives:
         raise UserError("no objectives: name at least one quantity, such as val_nll: min")
     keys = [find_quantity(f"{key}:{better}", frame).key for key, better in objectives.items()]
@@ -48,7 +51,7 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
     counts = completed_mask(frame, [key for key in keys if differs_by_seed(key)])
     values = frame[trained].astype(float).where(counts).groupby(code)
     facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore")
-    if len(code) == code.max() + 1:  # one trial each: nothing to put together
+    if len(code) == code.max() + 1:  # one trial per architecture
         rows = _of_single_trials(frame, facts, counts, trained)
         return add_feasible_column(rows, trials.limits)
     facts = facts.groupby(code).first()
@@ -63,7 +66,7 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
 def _of_single_trials(
     frame: pd.DataFrame, facts: pd.DataFrame, counts: "pd.Series[bool]", trained: list[str]
 ) -> pd.DataFrame:
-    """The rows of `aggregate` where every architecture has one trial."""
+    """Return the rows of `aggregate` if every architecture has one trial."""
     values = frame[trained].astype(float).where(counts)
     n = counts.astype("int64").rename("n")
     failed = frame["state"].isin(FAILED_STATES).astype("int64").rename("failed")
@@ -72,17 +75,18 @@ def _of_single_trials(
 
 
 def architecture_codes(frame: pd.DataFrame) -> "pd.Series[int]":
-    """The number, from 0, of the architecture or arm that each trial is of."""
+    """Return the number, from 0, of the architecture or arm of each trial."""
     network = frame["digest"]
     if "arm" in frame:
         network = network.where(frame["arm"].eq(""), "")
     keys = [frame[key] for key in ("folder", "condition", "arm") if key in frame]
-    differing = [key for key in keys if key.nunique(dropna=False) > 1]  # others cost time alone
+    # constant keys change nothing and take time
+    differing = [key for key in keys if key.nunique(dropna=False) > 1]
     return frame.groupby([*differing, network], sort=False, dropna=False).ngroup()
 
 
 def _averaged(frame: pd.DataFrame, trained: list[str]) -> list[str]:
-    """Counted and measured columns, which differ within an arm where each seed has a network."""
+    """Return the counted and measured columns, which differ if each seed has its own network."""
     ends = [key for key in ("relative_low", "relative_high") if key in frame]
     return [key for key in (*known_quantities(frame), *ends) if key not in trained]
 
@@ -93,17 +97,17 @@ def _mean(column: "pd.Series[Any]", code: Any) -> "pd.Series[Any]":
 
 
 def require_trials(frame: pd.DataFrame) -> None:
-    """Refuses a table without rows.
+    """Raise an error if there are no trials.
 
     Raises:
-        UserError: there are no trials.
+        UserError: the frame has no rows.
     """
     if frame.empty:
-        raise UserError("no trials: nothing has been run in this study yet")
+        raise UserError("no trials: this study has not run any yet")
 
 
 def completed_mask(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":
-    """Which trials count: done, at the study's full fidelity, with every quantity of `trained`."""
+    """Return which trials are done, at full fidelity, with every quantity of `trained`."""
     counts = frame["state"].eq("done") & frame[trained].notna().all(axis=1)
     if "full_fidelity" in frame:
         counts &= frame["fidelity"].ge(frame["full_fidelity"])

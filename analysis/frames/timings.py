@@ -1,4 +1,4 @@
-"""One measurement per network, on one scale, as columns that trials are joined with."""
+"""One measurement per network on a common scale, as columns of the trials."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ MEASURED_COLUMNS = (
     "relative_high",
     "peak_memory_bytes",
 )
-"""What is measured."""
+"""Measured quantities."""
 
 TIMING_COLUMNS = (
     *MEASURED_COLUMNS,
@@ -33,9 +33,9 @@ TIMING_COLUMNS = (
     "processor",
     "reference_name",
 )
-"""What a trial learns from the measurement of its network."""
+"""Columns of a trial that come from the measurement of its network."""
 
-_TOLD = ("digest", *(key for key in TIMING_COLUMNS if key in Measurement.model_fields), "processor")
+_READ = ("digest", *(key for key in TIMING_COLUMNS if key in Measurement.model_fields), "processor")
 
 
 def timing_table(
@@ -44,56 +44,55 @@ def timing_table(
     resolution: int | None = None,
     timing: str | None = None,
 ) -> pd.DataFrame:
-    """The measurement that stands for each network; its digest is the index.
+    """Return the measurement that represents each network; the index is the network's digest.
 
-    It is one that was taken by the study's protocol, on the study's own machine where there is one:
-    the latest that is quiet, or the latest where all are noisy or tainted (see `runs.timings`).
-    Throughput and latency are the relative throughput times the reference's median, so that a
-    machine that is slower today does not matter; the figure as it was timed is
-    `throughput_raw_img_s`. `noisy` marks tainted ones, too: in both cases the machine was not
-    quiet.
+    It was taken by the study's protocol, on the study's own machine if it has one: the latest quiet
+    measurement, or the latest if all are noisy or tainted (see `select_measurements`). Throughput
+    and latency are the relative throughput times the reference's median, so that a machine which
+    is slower today does not matter; `throughput_raw_img_s` is the throughput as timed. `noisy`
+    marks tainted measurements too: the machine was not quiet in either case.
 
     Args:
-        measurements: all of a study, in the order in which they were taken.
-        protocol: the study's `measure` settings; without them those of the last measurement.
-        resolution: side of the images in pixels; None where all are of one size.
+        measurements: all measurements of a study, oldest first.
+        protocol: the study's `measure` settings; if empty, those of the last measurement count.
+        resolution: side of the images in pixels; None if all measurements have one size.
         timing: settings that replace those of the protocol, such as `batch_size=1,device=H100`.
 
     Raises:
-        UserError: `timing` makes no sense.
+        UserError: `timing` is invalid.
     """
-    way = _way(measurements, protocol, resolution, timing)
-    if way is None:
+    setup = _timing_setup(measurements, protocol, resolution, timing)
+    if setup is None:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
-    fitting, stands = select_measurements(measurements, way, (resolution, None))
+    fitting, stands = select_measurements(measurements, setup, (resolution, None))
     if not fitting:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
     scales, places = reference_scales(measurements, fitting), [*stands.values()]
-    told = {name: measurements.column(name) for name in _TOLD}
-    table = pd.DataFrame({name: [*map(each.__getitem__, places)] for name, each in told.items()})
+    columns = {name: [*map(measurements.column(name).__getitem__, places)] for name in _READ}
+    table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]
     table["noisy"] |= table["tainted"]
-    known = np.array([scales[place] for place in places], dtype=np.float64)  # of None NaN
-    speed = table["relative_throughput"].astype("float64") * known
+    scale = np.array([scales[place] for place in places], dtype=np.float64)  # NaN for None
+    speed = table["relative_throughput"].astype("float64") * scale
     table["throughput_img_s"] = speed.fillna(table["throughput_img_s"])
     latency = 1000 * table["batch_size"] / speed
     table["latency_ms"] = latency.fillna(table["latency_ms"])
     return table.set_index("digest")[[*TIMING_COLUMNS]]
 
 
-def _way(
+def _timing_setup(
     measurements: MeasurementTable,
     protocol: Mapping[str, Any],
     resolution: int | None,
     timing: str | None,
 ) -> TimingSetup | None:
-    """Which measurements are meant; None where nothing tells."""
+    """Return the setup of the measurements that count, or None if nothing states it."""
     if protocol:
-        own = study_timing_setup(protocol)
+        setup = study_timing_setup(protocol)
     else:
         sizes = measurements.columns["resolution"]
         of_size = [place for place, size in enumerate(sizes) if resolution in (None, size)]
         if not of_size:
             return None
-        own = TimingSetup.from_measurement(measurements[of_size[-1]])
-    return own if timing is None else own.with_overrides(timing)
+        setup = TimingSetup.from_measurement(measurements[of_size[-1]])
+    return setup if timing is None else setup.with_overrides(timing)

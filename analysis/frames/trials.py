@@ -127,8 +127,8 @@ def as_trials(trials: Trials | pd.DataFrame) -> Trials:
         setups = [*frame[TIMING_COLUMN].unique()]
         if len(setups) > 1:
             raise UserError(
-                f"these trials were loaded with different timing settings ({', '.join(map(str, setups))}): "
-                "load all of them with the same `timing`"
+                "these trials were loaded with different timing settings "
+                f"({', '.join(map(str, setups))}); load all of them with the same `timing`"
             )
         frame, timing = frame.drop(columns=TIMING_COLUMN), next(iter(setups), None)
     named = [Path(name) for name in frame["folder"].unique() if name] if "folder" in frame else []

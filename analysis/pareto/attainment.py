@@ -1,4 +1,4 @@
-"""Attainment: what repeated searches reach, as the median and the quartiles of their fronts."""
+"""Attainment of repeated searches: the median and the quartiles of their fronts."""
 
 import moocore
 import numpy as np
@@ -12,28 +12,29 @@ from partialnas.analysis.stats.dominance import finite_mask
 from partialnas.space.errors import UserError
 
 SHARES = (25, 50, 75)
-"""Percent of the searches that attain what a surface bounds."""
+"""Percent of the searches that attain the points of a surface."""
 
 _FEWEST = 2
 
 
 def attainment_surfaces(trials: Trials, objectives: Objectives) -> pd.DataFrame:
-    """The surfaces that a share of repeated searches attains (empirical attainment function).
+    """Return the surfaces that a share of repeated searches attains.
 
-    The folders of one study's name are its repeats. A search attains a point that one of its
-    networks is as good as in both objectives; baselines and networks that violate a limit do not
-    count. Of n searches the surface of 50 % is what at least half of them attain.
+    Folders whose studies have one name are repeats of one search. A search attains a point if one
+    of its networks is as good in both objectives; baselines and infeasible networks do not count.
+    At least half of the searches attain the points of the 50 % surface (empirical attainment
+    function, Grunert da Fonseca et al. 2001).
 
     Args:
         trials: trials of the repeats.
-        objectives: two quantities, and which way each is better.
+        objectives: two quantities, and the direction of each.
 
     Returns:
         One row per corner of a surface: `study`, `share` (percent), `repeats` and both objectives,
-        in the order of the first.
+        ordered by the first objective.
 
     Raises:
-        UserError: a study has no repeats, or nothing that has both objectives.
+        UserError: a study has no repeats, or a repeat has no network with both objectives.
     """
     rows = aggregate(trials, objectives)
     rows = rows[~rows["baseline"]]
@@ -51,29 +52,31 @@ def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.Data
     repeats = len({*sets})
     if repeats < _FEWEST:
         raise UserError(
-            f"{study}: attainment needs repeated searches, the same study in several folders "
-            "(run it again with --set search.seed=1 --out ELSEWHERE)"
+            f"{study}: attainment needs repeated searches: the same study in several folders. Run "
+            "it again with --set search.seed=1 --out OTHER_FOLDER"
         )
     if len({*sets[usable]}) < repeats:
         both = " and ".join(objectives)
-        raise UserError(f"{study}: one of the {repeats} searches has no network with {both}")
+        raise UserError(
+            f"{study}: one of the {repeats} searches has no feasible network with {both}"
+        )
     sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
-    found = moocore.eaf(points[usable] * sign, sets[usable], percentiles=[*SHARES])
+    corners = moocore.eaf(points[usable] * sign, sets[usable], percentiles=[*SHARES])
     keys = [*objectives]
-    surfaces = pd.DataFrame(found[:, :-1] * sign, columns=keys)
-    surfaces.insert(0, "share", found[:, -1].round().astype(int))
+    surfaces = pd.DataFrame(corners[:, :-1] * sign, columns=keys)
+    surfaces.insert(0, "share", corners[:, -1].round().astype(int))
     surfaces.insert(0, "repeats", repeats)
     surfaces.insert(0, "study", study)
     return surfaces.sort_values(["share", keys[0]], kind="stable")
 
 
 def step_line(points: Floats, corner: tuple[float, float], objectives: Objectives) -> Floats:
-    """The corners of the step line that bounds what points dominate, worst ends at `corner`.
+    """Return the corners of the step line around the area that points dominate.
 
     Args:
-        points: that do not dominate one another, x and y, in the order of x.
-        corner: the worst value of each that is drawn.
-        objectives: of x and y.
+        points: non-dominated points with columns x and y, ordered by x.
+        corner: worst x and worst y that are drawn; the line ends there.
+        objectives: directions of x and y.
     """
     better_x = next(iter(objectives.values()))
     across, up = points[:, 0].repeat(2), points[:, 1].repeat(2)

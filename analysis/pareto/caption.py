@@ -1,4 +1,4 @@
-"""Caption texts: what varies, how many seeds, how bars are made, the device, the compute."""
+"""Captions of Pareto figures and tables: subject, seeds, error bars, device, compute."""
 
 from typing import TYPE_CHECKING
 
@@ -30,21 +30,22 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
         options: what the figure shows besides points and fronts.
     """
     table, x, y = points.rows, points.x, points.y
-    own, frame = table[table["folder"].ne("")], trials.frame[trials.frame["folder"].ne("")]
+    rows, frame = table[table["folder"].ne("")], trials.frame[trials.frame["folder"].ne("")]
     sources = (x.source, y.source)
     sentences = [
-        _subject(own, x, y) if len(own) else f"{y.label} against {x.label}.",
+        _subject(rows, x, y) if len(rows) else f"{y.label} against {x.label}.",
         _references(table),
-        _seeds(own, "point") if len(own) and "trained" in sources else "",
-        _marks(own, measured="measured" in sources) if own["on_front"].any() else "",
-        feasibility_sentence(own, trials.limits),
+        _seeds(rows, "point") if len(rows) and "trained" in sources else "",
+        _marks(rows, measured="measured" in sources) if rows["on_front"].any() else "",
+        feasibility_sentence(rows, trials.limits),
         _surfaces(options.surfaces),
         _chances(table, measured="measured" in sources, requested=options.probability),
         _area(table, options.size),
-        *(_bars(table, q, way) for q, way in ((y, "Vertical"), (x, "Horizontal"))),
-        "Arrows on the edge: dominated architectures far off the rest." if options.clip else "",
+        _bars(table, y, "Vertical"),
+        _bars(table, x, "Horizontal"),
+        "Arrows on the edge: dominated architectures far from the others." if options.clip else "",
         *(_device(table, q) for q in (x, y)),
-        _absent(trials.frame, table),
+        _missing(trials.frame, table),
         compute_sentence(frame) if len(frame) else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -63,7 +64,7 @@ def front_caption(trials: Trials, points: ParetoTable) -> str:
         feasibility_sentence(table, trials.limits),
         NOISE_NOTE if table["noisy"].any() else "",
         *(_device(table, q) for q in (x, y)),
-        _absent(trials.frame, table),
+        _missing(trials.frame, table),
         compute_sentence(trials.frame),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -72,16 +73,16 @@ def front_caption(trials: Trials, points: ParetoTable) -> str:
 def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
     studies = " and ".join(table["study"].unique())
     searched = ~table["baseline"].astype(bool)
-    told = [
+    subjects = [
         f"{pluralize(int(searched.sum()), 'architecture')} of {studies}",
         pluralize(int((~searched).sum()), "baseline") if not searched.all() else "",
     ]
-    what = " and ".join(filter(None, told))
+    what = " and ".join(filter(None, subjects))
     return f"{y.label} against {x.label}: {what}, trained on {training_description(table)}."
 
 
 def _references(table: pd.DataFrame) -> str:
-    """What reference families are, and where their figures come from."""
+    """Return the reference families and the sources of their values."""
     rows = table[table["folder"].eq("")]
     if rows.empty:
         return ""
@@ -97,59 +98,59 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     repeats = surfaces.drop_duplicates("study")["repeats"]
     number = " and ".join(map(str, repeats))
     return (
-        f"Line: what the median of {number} repeated searches attains; band: from the first to "
-        "the third quartile (empirical attainment function). Dots: their fronts."
+        f"Line: median attainment of {number} repeated searches; band: first to third quartile "
+        "(empirical attainment function). Dots: the fronts of the searches."
     )
 
 
 def _chances(table: pd.DataFrame, *, measured: bool, requested: bool) -> str:
     if table["front_probability"].notna().any():
         return front_probability_sentence(measured=measured)
-    unknown = "Probability of being on the front: not known, for no architecture has two seeds."
+    unknown = "Probability of being on the front: unknown, because no architecture has two seeds."
     return unknown if requested else ""
 
 
 def _area(table: pd.DataFrame, size: Quantity | None) -> str:
     if size is None:
         return ""
-    absent = int(table[size.key].isna().sum())
-    told = f"; smallest where it is not known ({absent})" if absent else ""
-    return f"Area of the markers: in proportion to {size.name.lower()}{told}."
+    missing = int(table[size.key].isna().sum())
+    smallest = f"; unknown for {missing} (smallest markers)" if missing else ""
+    return f"Marker area: proportional to {size.name.lower()}{smallest}."
 
 
-def _seeds(table: pd.DataFrame, each: str) -> str:
+def _seeds(table: pd.DataFrame, item: str) -> str:
     low, high = int(table["n"].min()), int(table["n"].max())
     if high == 1:
-        return "One seed each: the spread between seeds is not known."
+        return "One seed per architecture: the spread between seeds is unknown."
     number = f"{high}" if low == high else f"{low} to {high}"
-    return f"Each {each} is a mean over {number} seeds."
+    return f"Each {item} is a mean over {number} seeds."
 
 
 def _marks(table: pd.DataFrame, *, measured: bool) -> str:
     noisy = int(table["noisy"].sum()) if measured else 0
     numbered = table.loc[table["on_front"], "label"].str.startswith("#").any()
-    names = "; #n is the number of its first trial" if numbered else ""
-    hollow = f" Hollow: the measurement is marked as noisy ({noisy})." if noisy else ""
-    return f"Front: what no other architecture of the study dominates{names}.{hollow}"
+    names = "; #n: number of the first trial" if numbered else ""
+    hollow = f" Hollow markers: noisy measurements ({noisy})." if noisy else ""
+    return f"Front: architectures that no other one of the study dominates{names}.{hollow}"
 
 
-def _bars(table: pd.DataFrame, quantity: Quantity, way: str) -> str:
+def _bars(table: pd.DataFrame, quantity: Quantity, direction: str) -> str:
     if table[f"{quantity.key}_low"].isna().all():
         return ""
     if quantity.source == "measured":
-        return f"{way} bars: 95 % interval of the measurement."
-    return f"{way} bars: one standard deviation (n − 1) over seeds to either side."
+        return f"{direction} bars: 95 % interval of the measurement."
+    return f"{direction} bars: ± one standard deviation (n − 1) over seeds."
 
 
 def _device(table: pd.DataFrame, quantity: Quantity) -> str:
-    way = protocol_label(table, quantity)
-    if not way:
+    protocol = protocol_label(table, quantity)
+    if not protocol:
         return ""
     names = ", ".join(table["reference_name"].dropna().unique())
-    reference = f", timed in turns with {names}" if names else ""
-    return f"{quantity.name}: {way}{reference}."
+    reference = f", timed alternately with {names}" if names else ""
+    return f"{quantity.name}: {protocol}{reference}."
 
 
-def _absent(frame: pd.DataFrame, table: pd.DataFrame) -> str:
+def _missing(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     number = architecture_codes(frame).nunique() - len(table)
     return f"Not shown: {pluralize(number, 'architecture')} without both values." if number else ""

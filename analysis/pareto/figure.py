@@ -31,7 +31,7 @@ _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (
 
 @dataclass(frozen=True, kw_only=True)
 class ParetoFigure:
-    """What a Pareto figure shows: its table, its caption, and the files written."""
+    """Table and caption of a Pareto figure, and the files written."""
 
     table: pd.DataFrame
     caption: str
@@ -40,17 +40,17 @@ class ParetoFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class ParetoOptions:
-    """What a Pareto figure shows beside points and fronts.
+    """What a Pareto figure shows besides points and fronts.
 
     Attributes:
-        size: the quantity that the area of a marker is in proportion to.
-        log: which axes are logarithmic: x, y, xy or none; without it those that span a decade.
-        clip: dominated architectures far off the rest stand as arrows on the edge.
-        probability: labels tell the probability of being on the front.
-        attainment: folders of one study are repeated searches: median and quartiles of what they
-            attain take the place of their fronts.
-        families: reference families, see `analysis.references`.
-        timm_results: results files of timm that tell more of them.
+        size: quantity that the area of a marker is proportional to.
+        log: logarithmic axes: x, y, xy or none; by default those that span a decade.
+        clip: whether dominated architectures far from the others become arrows on the edge.
+        probability: whether labels state the probability of being on the front.
+        attainment: whether the folders of one study are repeated searches: the median and the
+            quartiles of their attainment replace their fronts.
+        families: reference families, see `load_reference_families`.
+        timm_results: results files of timm with more data of these families.
     """
 
     size: str | None = None
@@ -62,7 +62,7 @@ class ParetoOptions:
     timm_results: Sequence[str] = ()
 
     def arguments(self) -> dict[str, Any]:
-        """As the arguments of a query, those left alone left out."""
+        """Return the options as arguments of a query, without defaults."""
         plain = {
             key: [*map(str, value)] if isinstance(value, list | tuple) else value
             for key, value in asdict(self).items()
@@ -70,15 +70,15 @@ class ParetoOptions:
         return {key: value for key, value in plain.items() if value}
 
     def scales(self) -> tuple[bool | None, bool | None]:
-        """Whether each axis is logarithmic; None where its values decide.
+        """Return whether x and y are logarithmic; None if the values decide.
 
         Raises:
-            UserError: there is no such choice of axes.
+            UserError: `log` is invalid.
         """
         if self.log is None:
             return None, None
         if self.log not in _SCALES:
-            raise UserError(f"log {self.log!r}: unknown, there are {', '.join(_SCALES)}")
+            raise UserError(f"invalid --log {self.log!r}: choose one of {', '.join(_SCALES)}")
         return _SCALES[self.log]
 
 
@@ -93,26 +93,27 @@ def pareto_figure(
     width: Width | None = None,
     options: ParetoOptions | None = None,
 ) -> ParetoFigure:
-    """Draws the trade-off of two quantities; the same trials give the same bytes.
+    """Draw the trade-off of two quantities; the same trials give the same bytes.
 
-    Beside the figure (PDF, SVG or PNG by suffix) stand its table as CSV, with every architecture,
-    and as Markdown, with front, baselines and caption.
+    The table is written beside the figure (PDF, SVG or PNG by suffix): as CSV with every
+    architecture, and as Markdown with front, baselines and caption.
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them;
             without rows for reference families alone.
-        path: the figure's file.
-        x: the quantity across, as `KEY` or `KEY:min` / `KEY:max`; see `default_axes`.
-        y: the quantity upwards.
-        condition: the one whose trials are drawn, of a study that has several.
-        style: the width and text size of a venue.
-        width: a column or a page of it; without one its usual width.
-        options: what else is shown.
+        path: file of the figure.
+        x: quantity on the horizontal axis, as `KEY` or `KEY:min` / `KEY:max`; the default is
+            `Trials.default_axes`.
+        y: quantity on the vertical axis.
+        condition: condition whose trials are drawn, for a study with several.
+        style: venue that determines width and text size.
+        width: a column or a page of the venue; the default is that of the style.
+        options: what else the figure shows.
 
     Raises:
         UserError: nothing to draw, an unknown quantity, condition, suffix or style, or studies
-            that were measured in different ways.
-        MachineError: the place cannot be written.
+            that were measured by different protocols.
+        MachineError: a file cannot be written.
     """
     path = Path(path)
     check_suffix(path)

@@ -1,4 +1,4 @@
-"""How sure the members of a front are: the probability of being on it, given the seeds' spread."""
+"""Probability of each architecture of being on the front, given the spread between seeds."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import differs_by_seed
 
 DRAWS = 2000
-"""How many fronts are drawn: the probability's own standard error is at most 0.011."""
+"""Number of simulated fronts; the standard error of a probability is at most 0.011."""
 
 MODEL = (
-    "Probability of being on the front: share of {draws:,} simulated fronts; each mean over seeds "
+    "Probability of being on the front: share of {draws:,} simulated fronts. Each mean over seeds "
     "is drawn from a normal distribution around its value, with the standard deviation between "
-    "seeds pooled over the study's architectures and divided by √n{measured}; not known of an "
-    "architecture with one seed; not corrected for having chosen the best of many."
+    "seeds, pooled over the study's architectures, divided by √n{measured}. Unknown for an "
+    "architecture with one seed. Not corrected for the selection of the best of many."
 )
-"""The model in words."""
+"""Description of the model for captions."""
 
 _FAR = 5.0
 _NORMAL_95 = 1.959964
@@ -28,58 +28,57 @@ _BLOCK = 4096
 
 
 def front_probability_sentence(*, measured: bool) -> str:
-    """The model as a caption tells it.
+    """Return the description of the model for a caption.
 
     Args:
         measured: whether an objective is measured on a device.
     """
-    told = ", measured values with that of their interval" if measured else ""
-    return MODEL.format(draws=DRAWS, measured=told)
+    spread = "; measured values are drawn with the spread of their interval" if measured else ""
+    return MODEL.format(draws=DRAWS, measured=spread)
 
 
 def front_probability(
     frame: pd.DataFrame, rows: pd.DataFrame, objectives: Objectives, *, seed: int = 0
 ) -> "pd.Series[float]":
-    """The probability that each row is on the front of its study; NaN where it is not known.
+    """Return the probability that each row is on the front of its study; NaN if unknown.
 
-    The true value of a trained objective is normal around the mean over seeds. Its variance is
-    that between seeds, pooled over all architectures of the study, over the number of seeds: few
-    seeds of one architecture tell little of its own spread. Objectives that are trained vary
-    together as they do between seeds. A measured one is normal with the spread that its 95 %
-    interval has; counts have none. Baselines, networks that violate a limit, and those whose
-    spread no second seed tells (their own, or that of the whole study) have no probability; as
-    rivals they count with what is known.
+    The true value of a trained objective is modeled as normal around the mean over seeds. Its
+    variance is that between seeds, pooled over all architectures of the study (the few seeds of
+    one architecture determine its own spread poorly), divided by the number of seeds. Trained
+    objectives covary as they do between seeds. A measured objective is normal with the spread of
+    its 95 % interval; counts are exact. Baselines, infeasible networks, and networks without a
+    second seed have no probability; feasible searched networks still compete in the simulation.
 
     Args:
-        frame: the trials, as `load` gives them.
-        rows: what `aggregate` makes of them, with `low` and `high` ends of measured objectives
-            (`KEY_low`, `KEY_high`) where they are known.
-        objectives: the quantities that decide, and which way each is better.
-        seed: of the simulation.
+        frame: trials, with the columns of `load`.
+        rows: rows of `aggregate`, with the ends of intervals of measured objectives (`KEY_low`,
+            `KEY_high`) if known.
+        objectives: quantities that decide, and the direction of each.
+        seed: seed of the simulation.
     """
-    found = pd.Series(np.nan, index=rows.index)
-    for folder, own in rows[~rows["baseline"]].groupby("folder", sort=False):
-        points = feasible_points(own, objectives)
+    result = pd.Series(np.nan, index=rows.index)
+    for folder, study in rows[~rows["baseline"]].groupby("folder", sort=False):
+        points = feasible_points(study, objectives)
         usable = finite_mask(points)
-        covariances = _covariances(frame[frame["folder"].eq(folder)], own, objectives)[usable]
+        covariances = _covariances(frame[frame["folder"].eq(folder)], study, objectives)[usable]
         if not usable.any() or np.isnan(covariances).any():
             continue
-        chances = simulate_fronts(points[usable], covariances, objectives, seed=seed)
-        replicated = _replicated(own, objectives)[usable]
-        found[own.index[usable]] = np.where(replicated, chances, np.nan)
-    return found
+        shares = simulate_fronts(points[usable], covariances, objectives, seed=seed)
+        replicated = _replicated(study, objectives)[usable]
+        result[study.index[usable]] = np.where(replicated, shares, np.nan)
+    return result
 
 
 def simulate_fronts(
     points: Floats, covariances: Floats, objectives: Objectives, *, seed: int = 0
 ) -> Floats:
-    """The share of simulated fronts that each point is on.
+    """Return the share of simulated fronts that each point is on.
 
     Args:
-        points: means, one row each, a column per objective, all finite.
-        covariances: of each row the matrix that its draws vary with.
-        objectives: in the order of the columns.
-        seed: of the draws.
+        points: means, one row per point and one column per objective, all finite.
+        covariances: covariance matrix of each point, shape (points, objectives, objectives).
+        objectives: directions, in the order of the columns.
+        seed: seed of the draws.
     """
     sign = np.array([1.0 if better == "min" else -1.0 for better in objectives.values()])
     means = points * sign
@@ -92,20 +91,20 @@ def simulate_fronts(
         noise = generator.standard_normal((len(near), len(sign)))
         drawn = means[near] + np.einsum("nij,nj->ni", roots[near], noise)
         hits += non_dominated(drawn)
-    chances = np.zeros(len(points))
-    chances[near] = hits / DRAWS
-    return chances
+    shares = np.zeros(len(points))
+    shares[near] = hits / DRAWS
+    return shares
 
 
 def _roots(covariances: Floats) -> Floats:
-    """Matrices whose products with their transposes are the covariances, flat ones too."""
+    """Return matrix square roots of the covariances, which may be singular."""
     values, vectors = np.linalg.eigh(covariances)
     roots: Floats = vectors * np.sqrt(np.clip(values, 0, None))[:, None, :]
     return roots
 
 
 def _within_reach(means: Floats, spreads: Floats) -> Mask:
-    """Which points might be on a front: at their best no rival at its worst beats them."""
+    """Return which points may be on a front: their best is not dominated by another's worst."""
     best, worst = means - _FAR * spreads, means + _FAR * spreads
     edge = worst[non_dominated(worst, keep_duplicates=False)]
     near: Mask = np.ones(len(means), dtype=bool)
@@ -116,29 +115,29 @@ def _within_reach(means: Floats, spreads: Floats) -> Mask:
 
 
 def _replicated(rows: pd.DataFrame, objectives: Objectives) -> Mask:
-    """Which rows have the seeds that tell their spread."""
+    """Return which rows have several seeds, if any objective is trained."""
     if not any(map(differs_by_seed, objectives)):
         return np.ones(len(rows), dtype=bool)
     return np.asarray(rows["n"] > 1, dtype=bool)
 
 
 def _covariances(frame: pd.DataFrame, rows: pd.DataFrame, objectives: Objectives) -> Floats:
-    """Of each row the covariance of its means; NaN throughout where no seeds tell it."""
+    """Return the covariance matrix of each row's means; NaN if no architecture has two seeds."""
     keys = list(objectives)
     trained = [key for key in keys if differs_by_seed(key)]
-    found = np.zeros((len(rows), len(keys), len(keys)))
+    covariances = np.zeros((len(rows), len(keys), len(keys)))
     at = [keys.index(key) for key in trained]
     pooled = _pooled(frame, trained) if trained else np.empty((0, 0))
     n = rows["n"].to_numpy(float).clip(min=1)
-    found[np.ix_(range(len(rows)), at, at)] = pooled[None] / n[:, None, None]
+    covariances[np.ix_(range(len(rows)), at, at)] = pooled[None] / n[:, None, None]
     for i, key in enumerate(keys):
         if key not in trained:
-            found[:, i, i] = _of_interval(rows, key) ** 2
-    return found
+            covariances[:, i, i] = _interval_deviation(rows, key) ** 2
+    return covariances
 
 
-def _of_interval(rows: pd.DataFrame, key: str) -> Any:
-    """The standard deviation of a measured value; 0 where it has no interval."""
+def _interval_deviation(rows: pd.DataFrame, key: str) -> Any:
+    """Return the standard deviation of a measured value; 0 without an interval."""
     if f"{key}_low" not in rows:
         return 0.0
     width = rows[f"{key}_high"].to_numpy(float) - rows[f"{key}_low"].to_numpy(float)
@@ -146,7 +145,7 @@ def _of_interval(rows: pd.DataFrame, key: str) -> Any:
 
 
 def _pooled(frame: pd.DataFrame, trained: list[str]) -> Floats:
-    """The covariance between seeds within architectures, over all of them; NaN without repeats."""
+    """Return the covariance between seeds pooled over architectures; NaN without repeats."""
     counts = completed_mask(frame, trained)
     values = frame.loc[counts, trained].astype(float)
     code = architecture_codes(frame)[counts]
@@ -158,8 +157,8 @@ def _pooled(frame: pd.DataFrame, trained: list[str]) -> Floats:
     return pooled
 
 
-def format_probability(chance: float) -> str:
-    """A probability as labels and tables write it; nothing where it is not known."""
-    if np.isnan(chance):
+def format_probability(probability: float) -> str:
+    """Return a probability in percent; empty if unknown."""
+    if np.isnan(probability):
         return ""
-    return "< 1 %" if 0 < chance < 0.005 else f"{chance:.0%}".replace("%", " %")
+    return "< 1 %" if 0 < probability < 0.005 else f"{probability:.0%}".replace("%", " %")

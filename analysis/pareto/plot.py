@@ -1,4 +1,4 @@
-"""The drawing of a Pareto table: cloud, step fronts, reference families, labels."""
+"""Drawing of a Pareto table: dominated points, step fronts, reference families, labels."""
 
 import itertools
 import textwrap
@@ -60,14 +60,14 @@ _OF_AREAS = 0.09  # of an axis, so that no large marker is cut off at its end
 
 @dataclass(frozen=True, kw_only=True)
 class ParetoPlotOptions:
-    """What a Pareto figure shows beside points, fronts and families.
+    """What a Pareto figure shows besides points, fronts and families.
 
     Attributes:
-        size: the quantity that the area of markers is in proportion to.
-        log: for x and y whether the scale is logarithmic; None where the values decide.
-        clip: dominated points far off the rest become arrows on the edge.
-        probability: labels tell the probability of being on the front.
-        surfaces: what repeated searches attain, in the place of their fronts.
+        size: quantity that the area of markers is proportional to, or None.
+        log: whether x and y are logarithmic; None if the values decide.
+        clip: whether dominated points far from the others become arrows on the edge.
+        probability: whether labels state the probability of being on the front.
+        surfaces: surfaces that repeated searches attain, which replace their fronts, or None.
     """
 
     size: Quantity | None = None
@@ -78,25 +78,25 @@ class ParetoPlotOptions:
 
 
 def draw_pareto(
-    pareto: ParetoTable, style: Style, extras: ParetoPlotOptions | None = None
+    pareto: ParetoTable, style: Style, options: ParetoPlotOptions | None = None
 ) -> "Figure":
     """Return the figure of a Pareto table; call it inside `figure_style`."""
     from matplotlib.figure import Figure
 
     table, x, y = pareto.rows, pareto.x, pareto.y
-    extras = extras or ParetoPlotOptions()
+    options = options or ParetoPlotOptions()
     figure = Figure(figsize=(style.width, style.height), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(visible=True)
-    points, factors = _on_axes(axes, table, (x, y), extras)
-    areas = compute_marker_areas(table, extras.size)
-    points = points.join(_looks(points, extras)).assign(area=areas.values)
+    points, factors = _on_axes(axes, table, (x, y), options)
+    areas = compute_marker_areas(table, options.size)
+    points = points.join(_looks(points, options)).assign(area=areas.values)
     _draw_protocol(figure, table, x, y, style)
     _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
-    if extras.surfaces is None:
+    if options.surfaces is None:
         lines = _draw_fronts(axes, points[points["on_front"]], (x, y), areas)
     else:
-        scaled = extras.surfaces.assign(x=lambda t: t[x.key] / factors[0])
+        scaled = options.surfaces.assign(x=lambda t: t[x.key] / factors[0])
         scaled = scaled.assign(y=lambda t: t[y.key] / factors[1])
         lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
@@ -108,18 +108,18 @@ def draw_pareto(
     areas.draw_legend_entries(axes)
     draw_legend(figure, axes, style)
     fit_labels(figure)
-    _draw_texts(axes, points, lines, _free_side(x, y), style, extras)
+    _draw_texts(axes, points, lines, _free_side(x, y), style, options)
     return figure
 
 
 def _draw_texts(
     axes: "Axes", points: pd.DataFrame, lines: list[Polyline], sides: list[str], style: Style,
-    extras: ParetoPlotOptions,
+    options: ParetoPlotOptions,
 ) -> None:  # fmt: skip
     members = points[points["on_front"]]
-    if extras.surfaces is not None:
+    if options.surfaces is not None:
         members = members[:0]
-    texts = pd.concat([_front_labels(members, extras), _family_labels(points)])
+    texts = pd.concat([_front_labels(members, options), _family_labels(points)])
     if texts.empty:
         return
     crowd = add_rim_points(axes, points)
@@ -128,53 +128,50 @@ def _draw_texts(
 
 
 def _on_axes(
-    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], extras: ParetoPlotOptions
+    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], options: ParetoPlotOptions
 ) -> tuple[pd.DataFrame, list[float]]:
-    """Labels and scales both axes; the table with its drawn values as x, x_low, ..., y_high.
-
-    And for each axis what values were divided by.
-    """
+    """Configure both axes; return the values to draw (x, x_low, ...) and the axes' factors."""
     points = table[[*_DRAWN]].copy()
     points["noisy"] &= "measured" in [quantity.source for quantity in both]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
     points["beyond_x"] = points["beyond_y"] = 0
     names: tuple[AxisName, AxisName] = ("x", "y")
     factors = []
-    for which, quantity, log in zip(names, both, extras.log, strict=True):
+    for which, quantity, log in zip(names, both, options.log, strict=True):
         ends = (f"{quantity.key}_low", f"{quantity.key}_high")
         values = table[[quantity.key, *ends]].to_numpy(float, copy=True)
         # bars are drawn for the front and the families alone, and need room only there
         values[plain, 1:] = np.nan
-        if extras.clip:
+        if options.clip:
             scale = quantity.logarithmic if log is None else log
             values[:, 0], points[f"beyond_{which}"] = clip_outliers(values[:, 0], plain, log=scale)
-        room = {"room": _OF_AREAS} if extras.size else {}
+        room = {"room": _OF_AREAS} if options.size else {}
         factors.append(configure_axis(axes, which, quantity, values, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
     return points, factors
 
 
-def _looks(points: pd.DataFrame, extras: ParetoPlotOptions) -> pd.DataFrame:
-    """Colour and marker of each row: one for each study's front, one for each family."""
-    group = points["folder"] if extras.surfaces is None else points["study"]
+def _looks(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
+    """Return color and marker of each row: one per front of a study, one per family."""
+    group = points["folder"] if options.surfaces is None else points["study"]
     fronts = group[points["on_front"]].unique()
     families = points.loc[points["family"].ne(""), "family"].unique()
     circles = zip(itertools.cycle(SERIES_COLORS), itertools.repeat("o"), strict=False)
-    # families take up the palette where the fronts leave it
+    # families continue the palette after the fronts
     others = itertools.islice(itertools.cycle(FAMILY_STYLES), max(0, len(fronts) - 1), None)
     looks = dict(zip(fronts, circles, strict=False)) | dict(zip(families, others, strict=False))
     keys = points["family"].where(points["family"].ne(""), group)
     pairs = [looks.get(key, (MUTED_COLOR, "o")) for key in keys.tolist()]
-    return pd.DataFrame(pairs, columns=["colour", "marker"], index=points.index)
+    return pd.DataFrame(pairs, columns=["color", "marker"], index=points.index)
 
 
 def _draw_protocol(
     figure: "Figure", table: pd.DataFrame, x: Quantity, y: Quantity, style: Style
 ) -> None:
-    """The line under the axis: on what, and how, measured quantities were measured."""
-    ways = dict.fromkeys(way for q in (x, y) if (way := protocol_label(table, q)))
+    """Write below the axis by which protocol measured quantities were measured."""
+    protocols = dict.fromkeys(label for q in (x, y) if (label := protocol_label(table, q)))
     wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER))
-    lines = [line for way in ways for line in textwrap.wrap(way, wide)]
+    lines = [line for label in protocols for line in textwrap.wrap(label, wide)]
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
@@ -192,14 +189,15 @@ def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):
         axes.scatter(
-            rows["x"], rows["y"], s=rows["area"].fillna(plain) if areas.has_quantity else plain, **look,
+            rows["x"], rows["y"], **look,
+            s=rows["area"].fillna(plain) if areas.has_quantity else plain,
             **(_ring(MUTED_COLOR) if ring else {"color": MUTED_COLOR}),
             rasterized=len(cloud) > _MOST_VECTORS, zorder=2,
         )  # fmt: skip
 
 
-def _ring(colour: str) -> dict[str, Any]:
-    return {"facecolors": "white", "edgecolors": colour}
+def _ring(color: str) -> dict[str, Any]:
+    return {"facecolors": "white", "edgecolors": color}
 
 
 def _draw_fronts(
@@ -216,7 +214,7 @@ def _draw_fronts(
 
 
 def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Polyline:
-    """The edge of what the front dominates, drawn on to the worse edge of both axes."""
+    """Return the edge of the dominated area, extended to the worse end of both axes."""
     x, y = both
     worst = (axes.get_xlim()[x.better == "min"], axes.get_ylim()[y.better == "min"])
     corners = step_line(rows.to_numpy(float), worst, {x.key: x.better, y.key: y.better})
@@ -226,21 +224,21 @@ def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) ->
 def _draw_surfaces(
     axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], surfaces: pd.DataFrame
 ) -> list[Polyline]:
-    """The median of what repeated searches attain, the band of its quartiles, their members."""
+    """Draw the median attainment of repeated searches, its quartiles and the searches' fronts."""
     lines = []
     for study, rows in members.groupby("study", sort=False):
-        colour = rows["colour"].iloc[0]
-        own = surfaces[surfaces["study"].eq(study)]
+        color = rows["color"].iloc[0]
+        attained = surfaces[surfaces["study"].eq(study)]
         low, middle, high = (
-            _steps(axes, own.loc[own["share"].eq(share), ["x", "y"]], both)
+            _steps(axes, attained.loc[attained["share"].eq(share), ["x", "y"]], both)
             for share in (25, 50, 75)
         )
         band = [np.r_[one, other[::-1]] for one, other in zip(low, high, strict=True)]
-        axes.fill(*band, color=colour, alpha=0.2, linewidth=0, zorder=2.5, label="quartiles")
+        axes.fill(*band, color=color, alpha=0.2, linewidth=0, zorder=2.5, label="quartiles")
         title = "median" if members["study"].nunique() == 1 else f"{elide(str(study))}: median"
-        told = f"{title} of {own['repeats'].iloc[0]} searches"
-        axes.plot(*middle, color=colour, linewidth=1.2, zorder=3, label=told)
-        look: dict[str, Any] = {"color": colour, "alpha": 0.6, "linewidths": 0, "zorder": 4}
+        label = f"{title} of {attained['repeats'].iloc[0]} searches"
+        axes.plot(*middle, color=color, linewidth=1.2, zorder=3, label=label)
+        look: dict[str, Any] = {"color": color, "alpha": 0.6, "linewidths": 0, "zorder": 4}
         axes.scatter(rows["x"], rows["y"], s=rows["area"].fillna(_DOMINATED), **look)
         axes.scatter([], [], s=_DOMINATED, **look, label=f"fronts ({len(rows)})")
         lines.append(middle)
@@ -260,23 +258,23 @@ def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: MarkerAreas) ->
 def _draw_group(
     axes: "Axes", rows: pd.DataFrame, line: Polyline, name: str, areas: MarkerAreas
 ) -> None:
-    """Line, error bars and markers of a front or a family; hollow ones were measured with noise."""
-    colour, marker = rows["colour"].iloc[0], rows["marker"].iloc[0]
-    axes.plot(*line, color=colour, linewidth=0.9, alpha=0.8, zorder=3)
+    """Draw line, error bars and markers of a front or a family; noisy timings are hollow."""
+    color, marker = rows["color"].iloc[0], rows["marker"].iloc[0]
+    axes.plot(*line, color=color, linewidth=0.9, alpha=0.8, zorder=3)
     axes.vlines(rows["x"], rows["y_low"], rows["y_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
-    faces = ["white" if noisy else colour for noisy in rows["noisy"]]
-    look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": colour, "zorder": 5}
+    faces = ["white" if noisy else color for noisy in rows["noisy"]]
+    look: dict[str, Any] = {"marker": marker, "linewidths": 0.8, "edgecolors": color, "zorder": 5}
     shade: dict[str, Any] = {"alpha": 0.75} if areas.has_quantity else {}
     sizes = rows["area"].fillna(_MEMBER)
     axes.scatter(rows["x"], rows["y"], s=sizes, facecolors=faces, **look, **shade)
-    # matplotlib's legend leaves out names that begin with an underscore
-    told = f" {name}" if name[:1] == "_" else name
-    axes.scatter([], [], s=_MEMBER, facecolors=colour, **look, label=told)
+    # matplotlib's legend omits labels that begin with an underscore
+    label = f" {name}" if name[:1] == "_" else name
+    axes.scatter([], [], s=_MEMBER, facecolors=color, **look, label=label)
 
 
 def _bars(points: pd.DataFrame) -> list[Polyline]:
-    """The error bars as lines that labels keep clear of."""
+    """Return the error bars as lines that labels avoid."""
     up = points[points["y_low"] < points["y_high"]]
     across = points[points["x_low"] < points["x_high"]]
     return [
@@ -290,21 +288,21 @@ def _segments(x: pd.DataFrame, y: pd.DataFrame) -> list[Polyline]:
 
 
 def _free_side(x: Quantity, y: Quantity) -> list[str]:
-    """Where no point can be: the directions in which both quantities improve, the corner first."""
+    """Return the directions in which both quantities improve, where no point can be."""
     across, up = _SIDES[x.better][0], _SIDES[y.better][1]
     return [up + across, up, across]
 
 
-def _front_labels(members: pd.DataFrame, extras: ParetoPlotOptions) -> pd.DataFrame:
-    """Front members that carry a label, the most wanted first: ends, then evenly between."""
+def _front_labels(members: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
+    """Return labels of front members, most important first: both ends, then evenly between."""
     members = members.sort_values(["folder", "x"], kind="stable")
-    if extras.probability:
-        chances = members["front_probability"].map(format_probability)
-        told = members["label"] + chances.map(lambda text: f" ({text})" if text else "")
-        members = members.assign(label=told)
+    if options.probability:
+        texts = members["front_probability"].map(format_probability)
+        suffixes = texts.map(lambda text: f" ({text})" if text else "")
+        members = members.assign(label=members["label"] + suffixes)
     several = members["folder"].nunique() > 1
     labels = members.groupby(["folder", "x", "y"], sort=False).agg(
-        label=("label", _joined), colour=("colour", "first" if several else lambda _: DARK_COLOR)
+        label=("label", _joined), color=("color", "first" if several else lambda _: DARK_COLOR)
     )
     labels = labels.reset_index()
     chosen = np.linspace(0, len(labels) - 1, min(len(labels), _MOST_LABELS)).round().astype(int)
@@ -312,7 +310,7 @@ def _front_labels(members: pd.DataFrame, extras: ParetoPlotOptions) -> pd.DataFr
 
 
 def _joined(labels: "pd.Series[str]") -> str:
-    """`#3` alone, `#3, #7` for two at one point, `#3 +4` for more."""
+    """Return `#3` for one label, `#3, #7` for two at one point, `#3 +4` for more."""
     first, *more = labels
     if len(more) < 2:
         return ", ".join(labels)
@@ -321,4 +319,4 @@ def _joined(labels: "pd.Series[str]") -> str:
 
 def _family_labels(points: pd.DataFrame) -> pd.DataFrame:
     members = points[points["member"].ne("")]
-    return members[["x", "y", "colour"]].assign(label=members["member"])
+    return members[["x", "y", "color"]].assign(label=members["member"])

@@ -1,4 +1,4 @@
-"""Reference families: published networks, and timm's own results of a device, as trials' rows."""
+"""Reference families: published networks and timm's benchmark results, as rows of trials."""
 
 import csv
 import re
@@ -25,7 +25,7 @@ _TIMM = {
     "infer_img_size": ("resolution", 1.0),
     "img_size": ("resolution", 1.0),
 }
-"""Columns of timm's results files: what they are here, and their factor."""
+"""Column of a trial and factor, by column of timm's results files."""
 
 _TIMED = ("throughput_img_s", "latency_ms", "batch_size", "device")
 
@@ -33,27 +33,27 @@ _TIMED = ("throughput_img_s", "latency_ms", "batch_size", "device")
 def load_reference_families(
     families: Sequence[str], timm_results: Sequence[Path | str] = ()
 ) -> pd.DataFrame:
-    """Networks of families with their published figures, a row each, with the columns of `load`.
+    """Return one row per network of the families, with published values and the columns of `load`.
 
-    Accuracies are published top-1 on ImageNet-1K's 50,000 validation images, which nobody chose
-    networks on here: they stand as `val_accuracy` and as `test_accuracy`. Params and macs are those
-    of `published.csv` (see its column `source`), for 224 pixels and 1000 classes. Where files of
-    timm are given, speeds are those that they tell and no published ones.
+    Accuracies are published top-1 accuracies on the 50,000 validation images of ImageNet-1K. No
+    network was selected on them here, so they are both `val_accuracy` and `test_accuracy`. Params
+    and macs are from `published.csv` (see its column `source`), for 224 pixels and 1000 classes.
+    If timm's files contain speeds, these replace published speeds.
 
     Args:
-        families: `partialnet`, `fasternet`, or the beginning of names in the files of timm.
-        timm_results: files that timm's `benchmark.py` or `validate.py` wrote (results-*.csv); what
-            several tell of a model is put together.
+        families: `partialnet`, `fasternet`, or a prefix of model names in timm's files.
+        timm_results: files of timm's `benchmark.py` or `validate.py` (results-*.csv); rows of one
+            model in several files are merged.
 
     Raises:
-        UserError: nothing of such a name, or a file that is none of timm's.
+        UserError: unknown family, or a file that is not a results file of timm.
     """
-    told = _timm(timm_results)
-    rows = [row for family in dict.fromkeys(families) for row in _family(family, told)]
-    if not families and told:
-        names = sorted({re.split(r"[_\d.]", name)[0] for name in told})
+    timm_rows = _timm(timm_results)
+    rows = [row for family in dict.fromkeys(families) for row in _family(family, timm_rows)]
+    if not families and timm_rows:
+        names = sorted({re.split(r"[_\d.]", name)[0] for name in timm_rows})
         few = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(f"--timm-results: name the families to show with --family; there are {few}")
+        raise UserError(f"--timm-results: choose the families to show with --family, such as {few}")
     table = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, "family", "source"])
     return cast_columns(table)
 
@@ -61,7 +61,7 @@ def load_reference_families(
 def require_same_task(
     frame: pd.DataFrame, references: pd.DataFrame, quantities: Sequence[Quantity]
 ) -> None:
-    """Refuses reference families beside studies whose task is another one.
+    """Raise an error if reference families and studies have different tasks.
 
     Raises:
         UserError: the studies were trained on other images or at another resolution.
@@ -74,28 +74,29 @@ def require_same_task(
         return
     keys = " and ".join(quantity.key for quantity in quantities)
     pixels = ", ".join(f"{size} px" for size in sorted(sizes))
-    theirs = " at ".join(filter(None, [", ".join(sorted(kinds)), pixels]))
+    task = " at ".join(filter(None, [", ".join(sorted(kinds)), pixels]))
     raise UserError(
-        f"the families' {keys} are for {_DATA} at 224 px, the study's for {theirs}: no axis can "
-        "compare them. Draw the families alone (name no study), or train them in the study as arms"
+        f"{keys} of the reference families are for {_DATA} at 224 px, those of the study for "
+        f"{task}: they cannot share an axis. Draw the families alone (give no study), or train "
+        "them in the study as arms"
     )
 
 
-def _family(family: str, told: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _family(family: str, timm_rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     published = {row["name"]: row for row in _published() if row["family"] == family.lower()}
-    named = {name: row for name, row in told.items() if name.startswith(family)}
+    named = {name: row for name, row in timm_rows.items() if name.startswith(family)}
     if not published and not named:
-        known = ", ".join(dict.fromkeys(row["family"] for row in _published()))
-        more = "; none in the files of timm begins so" if told else ""
-        raise UserError(f"--family {family}: not published here, there are {known}{more}")
-    measured = any("throughput_img_s" in row for row in told.values())
+        families = ", ".join(dict.fromkeys(row["family"] for row in _published()))
+        more = " or the prefix of a model in timm's files" if timm_rows else ""
+        raise UserError(f"--family {family}: unknown; choose one of {families}{more}")
+    measured = any("throughput_img_s" in row for row in timm_rows.values())
     rows = []
     for name in dict.fromkeys([*published, *named]):
-        own = published.get(name, {})
+        values = published.get(name, {})
         if measured:
-            own = {key: value for key, value in own.items() if key not in _TIMED}
-        # what is counted here stands, timm counts with other tools
-        rows.append({**_common(name, family), **named.get(name, {}), **own})
+            values = {key: value for key, value in values.items() if key not in _TIMED}
+        # our own counts win: timm counts with other tools
+        rows.append({**_common(name, family), **named.get(name, {}), **values})
     return rows
 
 
@@ -111,7 +112,7 @@ def _common(name: str, family: str) -> dict[str, Any]:
 
 @cache
 def _published() -> tuple[dict[str, Any], ...]:
-    """The rows of `published.csv`, in the words of `load`."""
+    """Return the rows of `published.csv` with the columns of `load`."""
     text = resources.files("partialnas.analysis").joinpath("published.csv").read_text("utf-8")
     return tuple(_as_row(row) for row in csv.DictReader(text.splitlines()))
 
@@ -131,12 +132,12 @@ def _as_row(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _timm(paths: Sequence[Path | str]) -> dict[str, dict[str, Any]]:
-    """By model (without the tag of its weights) what files of timm tell, the first first."""
-    told: dict[str, dict[str, Any]] = {}
+    """Return the rows of timm's files by model name without weight tag; earlier rows win."""
+    merged: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
         for name, row in _timm_rows(path):
-            told[name] = {**row, **told.get(name, {})}
-    return told
+            merged[name] = {**row, **merged.get(name, {})}
+    return merged
 
 
 def _timm_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -147,7 +148,7 @@ def _timm_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     heads = {*rows[0]} if rows else set()
     if "model" not in heads or not heads & ({*_TIMM} | {"samples_per_sec"}):
         raise UserError(
-            f"{path}: is no results file of timm: it needs a column model and one of "
+            f"{path}: not a results file of timm: it needs a column model and one of "
             f"{', '.join(_TIMM)}"
         )
     return [(row["model"].split(".")[0], _timm_row(row, path)) for row in rows]

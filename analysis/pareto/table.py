@@ -1,4 +1,4 @@
-"""The table of a Pareto figure: architectures with fronts, error bars and names."""
+"""Tables of Pareto figures: architectures with fronts, error bars and names."""
 
 import re
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ _IDENTITY = (
 _READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
 _SHORT = 4
 
-NOISE_NOTE = "~ before a timing: noisy, the machine was not quiet or its interval stayed wide."
-"""What the mark in tables means."""
+NOISE_NOTE = "~: noisy timing; the machine was not quiet, or the interval stayed wide."
+"""Explanation of the mark in tables."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None
     rows = aggregate(trials, objectives)
     rows = rows[finite_mask(rows[list(objectives)].to_numpy(float))]
     if rows.empty:
-        raise UserError(_nothing(frame, across, up))
+        raise UserError(empty_figure_message(frame, f"both {across.key} and {up.key}"))
     rows = _named(rows)
     rows["on_front"] = _fronts(rows, objectives)
     for quantity in (across, up):
@@ -107,7 +107,7 @@ def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
     if shown["front_probability"].notna().any():
         texts["P(front)"] = [*map(format_probability, shown["front_probability"])]
     if "feasible" in shown:
-        texts["Within limits"] = ["yes" if each else "no" for each in shown["feasible"]]
+        texts["Within limits"] = ["yes" if feasible else "no" for feasible in shown["feasible"]]
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
 
 
@@ -116,8 +116,8 @@ def _require_one_condition(frame: pd.DataFrame) -> None:
         if trials["condition"].nunique() > 1:
             names = ", ".join(trials["condition"].unique())
             raise UserError(
-                f"{folder} was run under several conditions, which share no front: choose one of "
-                f"{names} with --condition"
+                f"{folder} was run under several conditions, which cannot share a front: choose "
+                f"one of {names} with --condition"
             )
 
 
@@ -139,18 +139,16 @@ def _quantities(trials: Trials, x: str | None, y: str | None) -> tuple[Quantity,
     return across, up
 
 
-def _nothing(frame: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+def empty_figure_message(frame: pd.DataFrame, keys: str) -> str:
+    """Return why there is nothing to draw: no architecture has these quantities."""
     states = ", ".join(f"{n} {state}" for state, n in frame["state"].value_counts().items())
     reasons = frame["reason"].dropna().mode()
     often = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
-    return (
-        f"nothing to draw: no architecture has both {x.key} and {y.key} at full fidelity; "
-        f"trials: {states}{often}"
-    )
+    return f"nothing to draw: no architecture has {keys} at full fidelity; trials: {states}{often}"
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Adds what rows are called: the label of a searched one, family and member of a baseline."""
+    """Add the label of each row, and family and member of baselines."""
     arms = rows["arm"].tolist()
     stems = {arm: _SIZE.sub("", arm) for arm in dict.fromkeys(arms)}
     family = rows["arm"].map(stems).where(rows["baseline"], "")
@@ -160,17 +158,17 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         for arm, stem, single in zip(arms, family.tolist(), alone.tolist(), strict=True)
     ]
     family = family.mask(alone & rows["baseline"], rows["arm"])
-    if "family" in rows:  # of reference families, as they were asked for
+    if "family" in rows:  # reference families
         given = rows["family"].notna()
         family = family.mask(given, rows["family"])
         names = zip(rows["arm"], family, given, member, strict=True)
-        member = [_within(a, f) if own else m for a, f, own, m in names]
+        member = [_within(a, f) if is_given else m for a, f, is_given, m in names]
     label = network_names(rows)
     return rows.assign(label=label, family=family, member=member)
 
 
 def _within(name: str, family: str) -> str:
-    """What tells a member from the others of its family: `T0` of fasternet_t0."""
+    """Return the name of a member within its family: `T0` for fasternet_t0."""
     rest = name[len(family) :].lstrip("_-")
     return rest.upper() if len(rest) <= _SHORT else rest
 
@@ -183,7 +181,7 @@ def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
 
 
 def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
-    """The ends of error bars, two columns; NaN where a value's spread is not known."""
+    """Return the ends of error bars as two columns; NaN if the spread is unknown."""
     value = rows[quantity.key].to_numpy(float)
     if quantity.source == "trained":
         spread = rows[f"{quantity.key}_sd"].to_numpy(float)
@@ -199,13 +197,13 @@ def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
 
 
 def plot_columns(x: Quantity, y: Quantity) -> list[str]:
-    """The columns of what a figure shows."""
+    """Return the columns that a figure shows."""
     bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
     return ["label", "on_front", "front_probability", *bars, "noisy"]
 
 
 def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
-    """The table's columns: who, the two quantities with their bars, then everything else."""
+    """Return the table's columns: names, both quantities with error bars, everything else."""
     drawn = [column for column in plot_columns(x, y) if column not in ("label", "noisy")]
     first = [*_IDENTITY, *drawn]
     return [*first, *(column for column in rows.columns if column not in first)]

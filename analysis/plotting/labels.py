@@ -66,7 +66,7 @@ def draw_labels(
 
     Args:
         axes: axes with their limits set and everything else drawn.
-        texts: `label`, `colour` and point (`x`, `y`) of each label, in order of importance.
+        texts: `label`, `color` and point (`x`, `y`) of each label, in order of importance.
         points: `x` and `y` of all points.
         lines: lines that labels must not cover.
         sides: allowed directions of a label from its point, the preferred one first.
@@ -101,7 +101,7 @@ def _allocate(
             x_lines=[x for x, _ in lines],
             y_lines=[y for _, y in lines],
             textsize=style.small_font_size,
-            textcolor=texts["colour"].to_list(),
+            textcolor=texts["color"].to_list(),
             linecolor=LEADER_COLOR,
             linewidth=0.4,
             min_distance=0.015,

@@ -35,7 +35,7 @@ def make_frame(
     failed: int = 2,
     baselines: Sequence[str] = (),
     random: int = 0,
-    folder: str = "results/quickstart",
+    folder: str = "no-ledger/quickstart",
 ) -> pd.DataFrame:
     """A table as `load` gives it: bigger networks are better and slower, and some trials fail."""
     rng = np.random.default_rng(random)

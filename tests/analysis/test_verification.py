@@ -30,6 +30,8 @@ from partialnas.analysis.plotting import style
 from partialnas.analysis.verification import verify
 from partialnas.space.errors import UserError
 
+DATA = Path(__file__).parent / "data"
+LEDGERS = Path(__file__).parents[2] / "analysis" / "notebooks" / "ledgers"
 Ablations = Callable[..., Path]
 Ledgers = Callable[..., Path]
 
@@ -222,7 +224,7 @@ def test_metadata_are_where_other_tools_look(tmp_path: Path, folder: Path) -> No
     assert b"/Keywords (partialnas {" in pdf
     with Image.open(effects_figure(folder, tmp_path / "e.png").files[0]) as image:
         image.load()  # its checksums are right
-        assert image.info["Description"].startswith('partialnas {"partialnas":1')
+        assert image.info["Description"].startswith('partialnas {"partialnas":2')
     assert mpl.rcParams["pdf.fonttype"] == 3  # nothing of our settings stays behind
 
 
@@ -233,6 +235,7 @@ def test_metadata_are_where_other_tools_look(tmp_path: Path, folder: Path) -> No
         (b"\x00\xff\xfe", "carries no stamp"),
         (b'% partialnas {"partialnas":1,"studies":', "its stamp is damaged"),
         (b'% partialnas {"partialnas":2}', "its stamp is damaged"),
+        (b'% partialnas {"partialnas":3,"studies":[]}', "its stamp is damaged"),
     ],
 )
 def test_a_file_without_a_stamp_is_told(
@@ -248,7 +251,7 @@ def test_other_studies_and_unreadable_files_are_told(
     tmp_path: Path, folder: Path, search: Path
 ) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / "t.csv")
-    with pytest.raises(UserError, match=r"was made of study parts .* study quickstart"):
+    with pytest.raises(UserError, match=r"was made from study parts .* study quickstart"):
         verify(path, [search])
     with pytest.raises(UserError, match="no ledger here"):
         verify(path, [tmp_path / "nowhere"])
@@ -263,8 +266,46 @@ def test_two_studies_are_verified_in_any_order(tmp_path: Path, ablations: Ablati
     ]
     (path,) = table_artefact(folders).write(tmp_path / "t.md")
     assert not verify(path, folders[::-1]).differences
-    with pytest.raises(UserError, match=r"was made of study a .* and study b"):
+    with pytest.raises(UserError, match=r"was made from study a .* and study b"):
         verify(path, folders[:1])
+
+
+OLD_FILES = {
+    "partitions-table.csv": ("partitions", ",0.5036505534,", ",0.5036505535,"),
+    "partitions-table.tex": ("partitions", r"$0.5037 \pm", r"$0.5038 \pm"),
+    "partitions-effects.svg": ("partitions", "#0072b2", "#0072b3"),
+    "quickstart-pareto.md": ("quickstart", "14,388", "14,389"),
+    "ratios.csv": ("static-vs-dynamic", ",True,", ",False,"),
+    "table.html": ("static-vs-dynamic", None, None),
+}
+"""Files of form 1, which an older version wrote, by name: the study, a number, and another one."""
+
+
+@pytest.mark.parametrize("name", OLD_FILES)
+def test_numbers_of_files_from_an_older_version_are_compared(tmp_path: Path, name: str) -> None:
+    study, number, other = OLD_FILES[name]
+    folder = LEDGERS / study
+    verdict = verify(DATA / name, [folder])
+    assert verdict.stamp.form == 1
+    assert not verdict.differences
+    assert verdict.numbers > 20
+    assert "words were not" in verdict.note
+    if number is not None:
+        text = (DATA / name).read_text()
+        assert number in text
+        (tmp_path / name).write_text(text.replace(number, other, 1))
+        assert len(verify(tmp_path / name, [folder]).differences) == 1
+
+
+def test_words_of_files_from_an_older_version_are_not_compared(tmp_path: Path) -> None:
+    path = tmp_path / "t.md"
+    text = (DATA / "quickstart-pareto.md").read_text()
+    path.write_text(
+        text.replace("Validation NLL", "NLL").replace("Front:", "A front:")
+    )
+    assert not verify(path, [LEDGERS / "quickstart"]).differences
+    path.write_text(text.replace("| #15 ", "| #16 "))
+    assert verify(path, [LEDGERS / "quickstart"]).differences
 
 
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3), st.text())

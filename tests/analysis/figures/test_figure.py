@@ -103,11 +103,11 @@ def test_every_kind_is_drawn_verified_and_the_same_again(
 
 def test_kinds_that_are_not_there_are_told(tmp_path: Path, studies: list[Path]) -> None:
     calls: list[tuple[str, str, dict[str, Any]]] = [
-        ("unknown, there are convergence", "x", {}),
-        ("width 'x': unknown", "edf", {"width": "x"}),
-        ("is no number of a trial", "cost", {"trials": ["a"]}),
+        ("choose one of convergence", "x", {}),
+        ("unknown width 'x'", "edf", {"width": "x"}),
+        ("write numbers of trials", "cost", {"trials": ["a"]}),
         ("there is no trial 99", "curves", {"trials": [99]}),
-        ("has no curve", "curves", {"metric": "macs"}),
+        ("no learning curves", "curves", {"metric": "macs"}),
     ]
     for message, kind, options in calls:
         with pytest.raises(UserError, match=message):

@@ -19,7 +19,7 @@ def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
 
 
 def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
-    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*they have val_accuracy"):
+    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*choose one of val_accuracy"):
         find_quantity("throughput", frames(3))
     with pytest.raises(UserError, match="no such quantity"):
         find_quantity("seed", frames(3))

@@ -42,12 +42,12 @@ def test_repeats_are_needed_and_told(frames: Frames) -> None:
         attainment_surfaces(repeats(frames, 1), {"macs": "min", "val_nll": "min"})
     frame = repeats(frames, 2)
     frame.loc[frame["folder"].eq("results/r1"), "val_nll"] = np.nan
-    with pytest.raises(UserError, match="one of the 2 searches has no network"):
+    with pytest.raises(UserError, match="one of the 2 searches has no feasible network"):
         attainment_surfaces(frame, {"macs": "min", "val_nll": "min"})
 
 
 def test_the_pareto_figure_tells_them(tmp_path: Path, frames: Frames) -> None:
     options = ParetoOptions(attainment=True)
     drawn = pareto_figure(repeats(frames, 3), tmp_path / "f.svg", x="macs", options=options)
-    assert "the median of 3 repeated searches attains" in drawn.caption
+    assert "median attainment of 3 repeated searches" in drawn.caption
     assert "| 75 " in (tmp_path / "f.md").read_text()

@@ -61,7 +61,7 @@ def noisy(frames: Frames) -> pd.DataFrame:
 
 
 def two_studies(frames: Frames) -> pd.DataFrame:
-    other = frames(40, 2, random=3, folder="results/other").assign(study="other")
+    other = frames(40, 2, random=3, folder="no-ledger/other").assign(study="other")
     return pd.concat([frames(40, 2), other], ignore_index=True)
 
 

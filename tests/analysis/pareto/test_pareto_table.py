@@ -84,10 +84,10 @@ def test_conditions_share_no_front(frames: Frames) -> None:
 
 def test_each_study_has_a_front_of_its_own(frames: Frames) -> None:
     frame = frames(6, 1, failed=0)
-    worse = frame.assign(folder="results/other", val_nll=frame["val_nll"] + 1)
+    worse = frame.assign(folder="no-ledger/other", val_nll=frame["val_nll"] + 1)
     table = pareto_table(pd.concat([frame, worse], ignore_index=True))
     fronts = table[table["on_front"]].groupby("folder")["digest"].agg(set)
-    assert fronts["results/other"] == fronts["results/quickstart"]
+    assert fronts["no-ledger/other"] == fronts["no-ledger/quickstart"]
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
@@ -145,10 +145,10 @@ def test_table_and_caption_stand_beside_the_figure(tmp_path: Path, frames: Frame
     for words in (
         "architectures of quickstart and 1 baseline, trained on mnist5k for 4 epochs.",
         "a mean over 1 to 2 seeds",
-        "Vertical bars: one standard deviation (n − 1) over seeds",
+        "Vertical bars: ± one standard deviation (n − 1) over seeds",
         "Horizontal bars: 95 % interval",
-        "Throughput: AMD EPYC 9B14, 1 thread, batch 32, 28 px, float32, deploy form, timed in ",
-        "marked as noisy (1)",
+        "Throughput: AMD EPYC 9B14, 1 thread, batch 32, 28 px, float32, deploy form, timed ",
+        "Hollow markers: noisy measurements (1)",
         "Compute: 42 trials, ",
         "; 3 failed",
     ):
@@ -157,14 +157,15 @@ def test_table_and_caption_stand_beside_the_figure(tmp_path: Path, frames: Frame
 
 def test_caption_says_when_seeds_tell_nothing(tmp_path: Path, frames: Frames) -> None:
     caption = pareto_figure(frames(5, 1), tmp_path / "f.png", x="macs").caption
-    assert "One seed each: the spread between seeds is not known." in caption
+    assert "One seed per architecture: the spread between seeds is unknown." in caption
     assert "bars" not in caption
 
 
 def test_noise_of_a_timing_marks_only_what_was_timed(tmp_path: Path, frames: Frames) -> None:
     frame = frames(5, 1, failed=0).assign(noisy=True)
     assert "noisy" not in pareto_figure(frame, tmp_path / "f.png", x="macs").caption
-    assert "noisy (5)" in pareto_figure(frame, tmp_path / "f.png", x="latency_ms").caption
+    caption = pareto_figure(frame, tmp_path / "f.png", x="latency_ms").caption
+    assert "noisy measurements (5)" in caption
 
 
 def test_noisy_timings_are_marked_in_the_table_and_the_mark_is_told(
@@ -180,7 +181,7 @@ def test_noisy_timings_are_marked_in_the_table_and_the_mark_is_told(
         timed = [cell.strip() for cell in line.split("|") if "~" in cell]
         figures = [float(cell.removeprefix("~").replace(",", "")) for cell in timed]
         assert figures == pytest.approx([row.throughput_img_s, row.relative_throughput], rel=1e-3)
-    assert "\n~ before a timing: noisy" in text
+    assert "\n~: noisy timing" in text
 
 
 def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
@@ -197,7 +198,7 @@ def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
     front = pareto_table(frame)["on_front"].sum()
     *rows, note = [line for line in told(noisy).splitlines() if "~" in line]
     assert len(rows) == front
-    assert note.startswith("~ before a timing: noisy")
+    assert note.startswith("~: noisy timing")
 
 
 def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames) -> None:
@@ -205,7 +206,7 @@ def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames
     calls: list[tuple[str, Callable[[], object]]] = [
         ("no trials", lambda: pareto_figure(frame.iloc[:0], tmp_path / "f.pdf")),
         (r"ends in \.pdf, \.svg, \.png", lambda: pareto_figure(frame, tmp_path / "f.jpg")),
-        ("unknown, there are cvpr", lambda: pareto_figure(frame, tmp_path / "f.pdf", style="x")),  # type: ignore[arg-type]
+        ("choose cvpr", lambda: pareto_figure(frame, tmp_path / "f.pdf", style="x")),  # type: ignore[arg-type]
         ("did you mean macs", lambda: pareto_figure(frame, tmp_path / "f.pdf", x="mac")),
         ("on both axes", lambda: pareto_figure(frame, tmp_path / "f.pdf", x="macs", y="macs")),
     ]
@@ -228,8 +229,8 @@ def test_a_study_in_which_everything_failed_is_told_with_the_reason(
 
 
 def test_speeds_measured_in_different_ways_share_no_axis(tmp_path: Path, frames: Frames) -> None:
-    other = frames(4, 1, folder="results/other").assign(threads=2)
+    other = frames(4, 1, folder="no-ledger/other").assign(threads=2)
     frame = pd.concat([frames(4, 1), other], ignore_index=True)
-    with pytest.raises(UserError, match=r"2 ways.*1 thread.*2 threads"):
+    with pytest.raises(UserError, match=r"2 protocols.*1 thread.*2 threads"):
         pareto_figure(frame, tmp_path / "f.pdf", x="latency_ms")
     pareto_figure(frame, tmp_path / "f.pdf", x="macs")

@@ -40,7 +40,7 @@ def test_families_stand_alone(tmp_path: Path) -> None:
     assert drawn.table["member"].tolist().count("T0") == 2
     assert "ImageNet-1K at 224 px" in drawn.caption
     assert "arXiv:2502.01303" in drawn.caption
-    assert "Area of the markers" in drawn.caption
+    assert "Marker area" in drawn.caption
 
 
 def test_timm_tells_the_speed_of_ones_own_device(tmp_path: Path) -> None:
@@ -67,18 +67,18 @@ def test_what_cannot_be_shown_is_told(tmp_path: Path, frames: Frames) -> None:
     timm.write_text("model,top1\nresnet18,71.5\n")
     calls: list[tuple[str, Callable[[], object]]] = [
         (
-            "not published here, there are partialnet, fasternet",
+            "unknown; choose one of partialnet, fasternet",
             lambda: load_reference_families(["nothing"]),
         ),
-        ("is no results file of timm", lambda: load_reference_families(["resnet"], [wrong])),
+        ("not a results file of timm", lambda: load_reference_families(["resnet"], [wrong])),
         ("cannot be read", lambda: load_reference_families(["resnet"], [tmp_path / "absent.csv"])),
-        ("name the families", lambda: load_reference_families([], [timm])),
+        ("choose the families", lambda: load_reference_families([], [timm])),
     ]
     for message, call in calls:
         with pytest.raises(UserError, match=message):
             call()
     options = ParetoOptions(families=["fasternet"])
-    with pytest.raises(UserError, match=r"the study's for mnist5k at 28 px: no axis can compare"):
+    with pytest.raises(UserError, match="for mnist5k at 28 px: they cannot share an axis"):
         pareto_figure(frames(5, 1), tmp_path / "f.pdf", x="macs", options=options)
     pareto_figure(
         frames(5, 1).assign(data="folder:imagenet", resolution=224, device=None),
