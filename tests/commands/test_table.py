@@ -166,7 +166,7 @@ def test_another_studys_ledger_is_told(
 ) -> None:
     assert ran("table", folder, "-o", tmp_path / "t.md") == 0
     assert ran("verify", tmp_path / "t.md", "--against", grid) == 2
-    assert "was made of study parts" in capsys.readouterr().err
+    assert "was made from study parts" in capsys.readouterr().err
 
 
 def test_a_front_and_its_table_are_verified(
