@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.config.recipe import Recipe
 from partialnas.search.ablation.designs import DESIGNS, DesignRow, design_matrix
-from partialnas.search.study.ablation_spec import WITH, WITHOUT, AblationSpec, FactorSpec
+from partialnas.search.study.ablation_spec import WITH, WITHOUT, AblationSpec
 from partialnas.search.study.variant import Variant, level_label, override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
@@ -89,9 +89,9 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
     problems: list[str] = []
     factors = []
     identity = _identity(baseline, recipe, "baseline")
-    for name, factor in spec.factors.items():
+    for name in spec.factors:
         try:
-            factors.append(_factor(name, factor, baseline, identity, recipe, spec))
+            factors.append(_factor(name, spec, baseline, identity, recipe))
         except UserError as error:
             problems.append(f"factors.{name}: {error}")
     levels = {factor.name: factor.levels for factor in factors}
@@ -109,23 +109,18 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
 
 
 def _factor(
-    name: str,
-    factor: FactorSpec,
-    baseline: Variant,
-    identity: str,
-    recipe: Recipe,
-    spec: AblationSpec,
+    name: str, spec: AblationSpec, baseline: Variant, identity: str, recipe: Recipe
 ) -> Factor:
     """Return a factor with the baseline's level, which is added if it is not among the levels."""
-    labels = tuple(factor.values)
-    same = []
-    for label, settings in factor.values.items():
+    levels = spec.factors[name].values
+    labels, same = tuple(levels), []
+    for label, settings in levels.items():
         try:
             variant = baseline.with_settings(settings)
             if _identity(variant, recipe, label) == identity:
                 same.append(label)
         except UserError as error:  # this level may be valid together with other factors' levels
-            if len(factor.values) == 1:
+            if len(levels) == 1:
                 raise UserError(f"{label}: {error}") from None
     if DESIGNS[spec.design].has_ingredients and name not in spec.within and len(labels) == 2:
         return Factor(name=name, levels=labels, baseline=labels[0])

@@ -1,1 +1,1 @@
-"""What a study will do and cost, reported before it runs."""
+"""Report what a study will do and cost before it runs."""

@@ -27,8 +27,8 @@ def design_lines(resolved: ResolvedStudy) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("arm", "params", "macs", "baseline", "difference", "twin")]
     rows += [_row(resolved, design, arm) for arm in design.arms]
     yield from _aligned(rows)
-    for line in design.aliases:
-        yield f"aliases: {line}"
+    for number, line in enumerate(design.aliases):
+        yield f"{'aliased' if number else 'fraction'}: {line}"
     reason_of = attrgetter("reason")
     for reason, group in groupby(sorted(design.left_out, key=reason_of), reason_of):
         combinations = [", ".join(f"{f}={level}" for f, level in c.levels.items()) for c in group]

@@ -57,14 +57,8 @@ def pilot_values(
     """
     if seeds < 2:
         raise UserError("--pilot: expected at least 2 seeds to estimate a standard deviation")
-    records = _train(
-        subject,
-        condition,
-        load_splits(condition.task),
-        device,
-        epochs=condition.recipe.epochs,
-        seeds=seeds,
-    )
+    splits, epochs = load_splits(condition.task), condition.recipe.epochs
+    records = _train(subject, condition, splits, device, epochs=epochs, seeds=seeds)
     if any(quantity not in record.metrics for record in records):
         raise UserError(f"the pilot trials did not return the quantity {quantity}")
     return [record.metrics[quantity] for record in records]
@@ -83,13 +77,8 @@ def _train(
     Raises:
         UserError: a trial failed.
     """
-    job = Job(
-        subject=subject,
-        task=condition.task,
-        recipe=condition.recipe,
-        fidelity=epochs,
-        seeds=tuple(range(seeds)),
-    )
+    task, recipe = condition.task, condition.recipe
+    job = Job(subject=subject, task=task, recipe=recipe, fidelity=epochs, seeds=(*range(seeds),))
     records = [*run_job(job, Context(device=device, splits=splits))]
     for record in records:
         if record.state != "done":

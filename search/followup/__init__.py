@@ -1,1 +1,1 @@
-"""What is done with a finished study: confirm, audit, merge."""
+"""Follow-up work on a finished study: confirm, audit, merge."""

@@ -1,1 +1,1 @@
-"""From the names in a study to the objects that a run needs."""
+"""Resolve the names in a study to the objects that a run needs."""

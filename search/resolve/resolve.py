@@ -55,15 +55,13 @@ def resolve_study(study: Study, base_dir: Path, recorded: Design | None = None) 
     errors.collect("base", study.base.architecture)
     errors.raise_all()
     conditions = tuple(condition for condition in resolved_conditions if condition is not None)
-    task, spec = conditions[0].task, study.space
-    space = errors.collect("space", lambda: _space(study.base, spec, task)) if spec else None
+    tasks, spec = tuple(condition.task for condition in conditions), study.space
+    space = errors.collect("space", lambda: _space(study.base, spec, tasks[0])) if spec else None
     compiled = errors.collect("ablation", lambda: _ablation(study, conditions[0], space, recorded))
     design, networks = compiled or (None, {})
-    arms = networks | _named_arms(study, networks, conditions, base_dir, errors)
+    arms = networks | _named_arms(study, networks, tasks, base_dir, errors)
     controls = _controls(study, arms, errors)
-    reference = errors.collect(
-        "reference", lambda: _reference(study, study.base, space, _tasks(conditions), base_dir)
-    )
+    reference = errors.collect("reference", lambda: _reference(study, space, tasks, base_dir))
     errors.raise_all()
     assert reference is not None, "a missing reference is an error"
     resolved = ResolvedStudy(
@@ -99,24 +97,17 @@ class _ErrorCollector:
             raise UserError("the study cannot run:\n  " + "\n  ".join(self._messages))
 
 
-def _tasks(conditions: tuple[Condition, ...]) -> tuple[Task, ...]:
-    return tuple(condition.task for condition in conditions)
-
-
 def _named_arms(
     study: Study,
     networks: Mapping[str, Subject],
-    conditions: tuple[Condition, ...],
+    tasks: tuple[Task, ...],
     base_dir: Path,
     errors: _ErrorCollector,
 ) -> dict[str, Subject]:
     """Return the subjects under `arms`, without control arms."""
     arms = {name: arm for name, arm in study.arms.items() if not is_control(arm)}
     for name in arms.keys() & networks.keys():
-        errors.add(
-            f"arms.{name}", "the ablation already has an arm of this name; choose another name"
-        )
-    tasks = _tasks(conditions)
+        errors.add(f"arms.{name}", "the ablation already has an arm of this name")
     subjects = {
         name: errors.collect(
             f"arms.{name}", partial(_subject, arm, name, study.base, tasks, base_dir)
@@ -254,9 +245,10 @@ def _check_budget(resolved: ResolvedStudy) -> None:
 
 
 def _reference(
-    study: Study, base: Plan, space: Space | None, tasks: tuple[Task, ...], base_dir: Path
+    study: Study, space: Space | None, tasks: tuple[Task, ...], base_dir: Path
 ) -> Subject:
     """Return the stated reference, or a FasterNet near the median cost of the space."""
+    base = study.base
     if study.reference is not None:
         return _subject(study.reference, "reference", base, tasks, base_dir)
     task, rng = tasks[0], random.Random(0)

@@ -104,9 +104,7 @@ def duplicate_arm_messages(resolved: ResolvedStudy) -> list[str]:
         condition = resolved.arm_condition(name, resolved.conditions[0])
         other = first.setdefault((subject_digest(arm), condition), name)
         if other != name:
-            lines.append(
-                f"arms.{name} builds the same network as arms.{other} and is trained only once"
-            )
+            lines.append(f"arms.{name} builds the same network as arms.{other}; trained only once")
     return lines
 
 

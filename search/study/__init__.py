@@ -1,1 +1,1 @@
-"""Study files: the YAML, its sections and their validation."""
+"""Study files: schema, validation and amendments."""

@@ -100,6 +100,8 @@ class Study(Value):
         executor: where trials run, and how many in parallel.
         trial: `module:function`, a user function that replaces training.
         quick: settings that `--quick` applies, with dotted keys.
+        plugins: modules that register operations, data sets or samplers, as a list of names;
+            recorded with the digest of their source (see `space.plugins`).
     """
 
     identity_fields: ClassVar[frozenset[str]] = frozenset(
@@ -131,6 +133,7 @@ class Study(Value):
     executor: ExecutorSpec = ExecutorSpec()
     trial: str | None = None
     quick: PlainData = Field(default_factory=dict)
+    plugins: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("study")
     @classmethod

@@ -9,11 +9,16 @@ import yaml
 from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
+from partialnas.space.plugins import load_plugins
 from partialnas.space.values import validate_as
 
 
 def load_study(
-    source: str | Path | Mapping[str, Any], *, quick: bool = False, overrides: Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    *,
+    quick: bool = False,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
 ) -> Study:
     """Read and validate a study.
 
@@ -21,15 +26,17 @@ def load_study(
         source: path of a YAML file, or its content as plain data.
         quick: whether to apply the settings under `quick:`.
         overrides: `KEY=VALUE` settings, applied last.
+        plugins: plug-ins in addition to those that the study names (see `space.plugins`).
 
     Raises:
-        UserError: the file is missing, not YAML, or not a valid study; the message lists every
-            mistake with its path.
+        UserError: the file is missing, not YAML, or not a valid study, or a plug-in cannot be
+            imported; the message lists every mistake with its path.
     """
     data, name = (
         (dict(source), "") if isinstance(source, Mapping) else (_read(Path(source)), f" {source}")
     )
     stated = dict(_parse_override(text) for text in overrides)
+    data |= _plugins(data, plugins, Path(source).parent if name else None)
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
     study = validate_as(
@@ -39,6 +46,17 @@ def load_study(
         quick_data = apply_overrides(data, small | stated)
         validate_as(Study, quick_data, f"invalid study{name} with its quick settings (--quick)")
     return study
+
+
+def _plugins(data: PlainData, further: Sequence[str], folder: Path | None) -> PlainData:
+    """Import the plug-ins of a study; return its key `plugins` with the digest of each."""
+    stated = data.get("plugins") or ()
+    if not isinstance(stated, list | tuple | Mapping) or not all(
+        isinstance(n, str) for n in stated
+    ):
+        raise UserError(f"plugins: expected a list of module names, got {stated!r}")
+    names = [*dict.fromkeys((*stated, *further))]
+    return {"plugins": load_plugins(names, folder)} if names else {}
 
 
 def to_yaml(study: Study) -> str:
