@@ -102,7 +102,7 @@ def test_adding_a_factor_to_a_factorial_design_is_rejected(tmp_path: Path) -> No
     few = {"design": "factorial", "factors": {"parts": [2, 3]}}
     run_plain(tmp_path, ablation=few).close()
     more = few | {"factors": {"parts": [2, 3], "pat_sp": [False, True]}}
-    with pytest.raises(UserError, match=r"arms\.parts=2: .* -> gone"):
+    with pytest.raises(UserError, match=r"arms\.parts=2: .* -> removed"):
         run_plain(tmp_path, ablation=more)
 
 
