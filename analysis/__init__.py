@@ -37,6 +37,7 @@ _MODULES = {
     "convergence": "partialnas.analysis.ratios.agreement",
     "effects": "partialnas.analysis.ablation.effects",
     "effects_figure": "partialnas.analysis.ablation.figure",
+    "empty_trials": "partialnas.analysis.frames.load",
     "export": "partialnas.analysis.formats.data_files",
     "front": "partialnas.analysis.pareto.front",
     "hypervolume": "partialnas.analysis.pareto.front",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from partialnas.analysis.audit.figure import audit_figure as audit_figure
     from partialnas.analysis.figures.kinds import study_figure as study_figure
     from partialnas.analysis.formats.data_files import export as export
+    from partialnas.analysis.frames.load import empty_trials as empty_trials
     from partialnas.analysis.frames.load import load as load
     from partialnas.analysis.frames.load import load_trials as load_trials
     from partialnas.analysis.frames.trials import Trials as Trials

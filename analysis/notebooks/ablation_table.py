@@ -1,9 +1,9 @@
 # %% [markdown]
 # # An ablation table
 #
-# How many parts should a mixer have? Four arms, each the baseline but for the number of parts,
-# widths adjusted so that all cost the same multiply-accumulates, three seeds each. The ledger
-# ships with the repository; two epochs are short, and the answer is about two epochs.
+# How many parts should a mixer have? Four arms differ only in the number of parts; their widths
+# are adjusted so that all need the same multiply-accumulates. Each has three seeds. The ledger
+# ships with the repository. Trainings last two epochs, and the answer holds for two epochs only.
 
 # %%
 from pathlib import Path
@@ -20,43 +20,43 @@ OUT = Path("results/notebooks/ablation_table")
 OUT.mkdir(parents=True, exist_ok=True)
 
 # %% [markdown]
-# ## What differs, and by how much
+# ## Differences from the baseline
 #
 # `difference` is the mean over seeds of an arm minus its baseline with the same seed. `low` to
-# `high` is its interval: all intervals of the table together hold the true differences with 95 %
-# probability. An interval that has zero in it says: these seeds do not tell the two apart. It does
-# not say that they are equal.
+# `high` is its simultaneous interval: all intervals of the table together contain the true
+# differences with 95 % probability. If an interval contains zero, these seeds do not distinguish
+# the arm from its baseline. That does not show that the two are equal.
 
 # %%
-found = effects(STUDY)
-shown = ["arm", "n", "mean", "sd", "difference", "low", "high", "p"]
-print(found.table[shown].round(4).to_string(index=False))
-print(f"one best arm: {found.best or 'none that the intervals support'}")
+result = effects(STUDY)
+columns = ["arm", "n", "mean", "sd", "difference", "low", "high", "p"]
+print(result.table[columns].round(4).to_string(index=False))
+print(f"best arm: {result.best or 'not decided by these intervals'}")
 
 # %% [markdown]
-# ## Equal?
+# ## Equivalence
 #
-# To say that an ingredient makes no difference that matters, state beforehand what would matter.
-# The study did (`margin: {val_nll: 0.02}`); `equivalence` says whether the data show that a
-# difference is smaller. `not shown` asks for more seeds.
+# To show that an ingredient makes no relevant difference, state beforehand which difference is
+# relevant. This study states `margin: {val_nll: 0.02}`; `equivalence` tells whether the data show
+# that a difference is smaller. `not shown` means that more seeds are needed.
 
 # %%
-print(f"margin: {found.margin} {found.quantity.label}")
-print(found.table[["arm", "equivalent_p", "equivalence"]].to_string(index=False))
+print(f"margin: {result.margin} {result.quantity.label}")
+print(result.table[["arm", "equivalent_p", "equivalence"]].to_string(index=False))
 
 # %% [markdown]
-# ## Were they really matched?
+# ## Matched cost
 #
-# `match_error` is by which share an arm's multiply-accumulates differ from its baseline's.
+# `match_error` is the relative difference of an arm's multiply-accumulates from its baseline's.
 
 # %%
-print(found.table[["arm", "params", "macs", "match_error"]].to_string(index=False))
+print(result.table[["arm", "params", "macs", "match_error"]].to_string(index=False))
 
 # %% [markdown]
 # ## For the paper
 #
-# The table in LaTeX (booktabs), with a caption that says what the intervals mean, and the figure:
-# a dot for each seed, the mean, the interval.
+# The table in LaTeX (booktabs) with a caption that explains the intervals, and the figure: a dot
+# per seed, the mean and its interval.
 
 # %%
 artefact = table_artefact([STUDY])
@@ -64,11 +64,11 @@ for path in artefact.write(OUT / "partitions.tex"):
     print(path.read_text(encoding="utf-8"))
 
 # %%
-drawn = effects_figure(STUDY, OUT / "effects.pdf")
-print(*drawn.files, sep="\n")
+figure = effects_figure(STUDY, OUT / "effects.pdf")
+print(*figure.files, sep="\n")
 
 # %% [markdown]
-# Before you submit: do the numbers in the file still agree with the ledger?
+# Before you submit, check that the numbers in the file still agree with the ledger.
 
 # %%
 verdict = verify(OUT / "partitions.tex", [STUDY])

@@ -1,17 +1,15 @@
 # %% [markdown]
 # # Comparing two studies
 #
-# The same space, the same budget of 16 trainings, two samplers: NSGA-II (`quickstart`) and random
-# (`quickstart-random`). Both ledgers ship with the repository.
+# The same space and the same budget of 16 trainings, with two samplers: NSGA-II (`quickstart`)
+# and random (`quickstart-random`). Both ledgers ship with the repository.
 
 # %%
 from pathlib import Path
 
 import pandas as pd
 
-from partialnas.analysis import front, hypervolume, load, pareto_figure
-from partialnas.analysis.figures.kinds import study_figure
-from partialnas.runs.config.quantities import Direction
+from partialnas.analysis import front, hypervolume, load, pareto_figure, study_figure
 
 try:
     HERE = Path(__file__).parent
@@ -25,29 +23,30 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Two fronts in one figure
 #
-# Speeds may stand on one axis only if they were measured alike (device, threads, batch, precision,
-# form, resolution); the function refuses otherwise. Counts, such as `macs`, are always comparable.
+# Speeds can share an axis only if they were measured with the same device, threads, batch size,
+# precision, form and resolution; the function raises an error otherwise. Counts such as `macs`
+# are always comparable.
 
 # %%
 both = load(STUDIES)
-drawn = pareto_figure(both, OUT / "fronts.pdf", x="macs", y="val_nll")
-print(drawn.caption)
+figure = pareto_figure(both, OUT / "fronts.pdf", x="macs", y="val_nll")
+print(figure.caption)
 
 # %% [markdown]
 # ## Hypervolume
 #
-# One number for a front: the area that it covers from a corner, which must be the same for both.
-# Larger is better.
+# The hypervolume is the area between a front and a reference point, which must be the same for
+# both fronts. Larger is better.
 
 # %%
-objectives: dict[str, Direction] = {"val_nll": "min", "macs": "min"}
-corner = {"val_nll": 2.303, "macs": float(both["macs"].max()) * 1.1}
+objectives = {"val_nll": "min", "macs": "min"}
+reference_point = {"val_nll": 2.303, "macs": float(both["macs"].max()) * 1.1}
 rows = [
     {
         "study": name,
         "trials": len(trials),
         "on front": int(front(trials, objectives)["on_front"].sum()),
-        "hypervolume": hypervolume(trials, objectives, corner),
+        "hypervolume": hypervolume(trials, objectives, reference_point),
         "hours": trials["seconds"].sum() / 3600,
     }
     for name, trials in both.groupby("study")
@@ -55,25 +54,26 @@ rows = [
 print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 # %% [markdown]
-# One run of each sampler says nothing about samplers: another seed of the search would have given
+# One run of each sampler does not compare the samplers: another seed of the search would give
 # another number. Run each several times (`--set search.seed=1`, ...) and draw the median and
-# quartiles with `ParetoOptions(attainment=True)` before you call one the better.
+# quartiles with `ParetoOptions(attainment=True)` before you call one better.
 
 # %% [markdown]
-# ## How good was what each one tried?
+# ## Distribution of errors
 #
-# The share of networks that are at least so good, with 95 % bands (bootstrap over networks). Bands
-# describe random samples; NSGA-II's networks are not one.
+# The share of networks with at most a given error, with 95 % bands (bootstrap over networks). The
+# bands hold for random samples; the networks of NSGA-II are not a random sample.
 
 # %%
 errors = study_figure("edf", STUDIES, OUT / "errors.pdf", metric="val_nll")
 print(errors.caption)
 
 # %% [markdown]
-# ## Networks that both have trained
+# ## Trainings in both studies
 #
-# The same network with the same seed and recipe is the same training, whichever study asks for it.
-# NSGA-II begins at random, and both searches have the same seed: they share their first networks.
+# The same network with the same seed and recipe is the same training in any study. NSGA-II starts
+# with random networks, and both searches have the same seed, so their first networks are the
+# same.
 
 # %%
 keys = both.groupby("key")["study"].nunique()

@@ -1,15 +1,22 @@
 # %% [markdown]
 # # First look at a study
 #
-# A study is one folder, and all that it found is in one file in it, `ledger.sqlite`. This notebook
-# reads one that ships with the repository: 16 small networks, each trained once for three epochs on
-# small pictures of handwritten digits. Put the folder of your own study in its place.
+# A study is one folder, and all of its results are in the file `ledger.sqlite` there. This
+# notebook reads a study that ships with the repository: 16 small networks, each trained once for
+# three epochs on small images of handwritten digits. Replace it by the folder of your own study.
 
 # %%
 from pathlib import Path
 
-from partialnas.analysis import export, front, hypervolume, load, load_trials, pareto_table
-from partialnas.analysis.figures.kinds import study_figure
+from partialnas.analysis import (
+    export,
+    front,
+    hypervolume,
+    load,
+    load_trials,
+    pareto_table,
+    study_figure,
+)
 
 try:
     HERE = Path(__file__).parent
@@ -23,18 +30,19 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## The trials
 #
-# One row for each training, failed ones included. `val_nll` is the validation log-likelihood in
-# nats (less is better), `val_accuracy` is in percent, `macs` are multiply-accumulates of one image
-# as fvcore counts them, `throughput_img_s` is images a second on the device that `device` names.
+# One row per training, including failed ones. `val_nll` is the negative log-likelihood on the
+# validation split in nats (lower is better), `val_accuracy` is in percent, `macs` are the
+# multiply-accumulates of one image as counted by fvcore, and `throughput_img_s` is in images per
+# second on the device in the column `device`.
 
 # %%
 trials = load(STUDY)
 print(trials["state"].value_counts().to_string())
-shown = ["trial", "name", "seed", "val_accuracy", "val_nll", "params", "macs", "throughput_img_s"]
-print(trials[shown].sort_values("val_nll").to_string(index=False))
+columns = ["trial", "name", "seed", "val_accuracy", "val_nll", "params", "macs", "throughput_img_s"]
+print(trials[columns].sort_values("val_nll").to_string(index=False))
 
 # %% [markdown]
-# Why did trials fail? (Here none did.)
+# The reasons of failed trials (this study has none).
 
 # %%
 failed = trials[trials["state"].isin(["failed", "timeout"])]
@@ -43,20 +51,20 @@ print(failed[["trial", "name", "reason"]].to_string(index=False) if len(failed) 
 # %% [markdown]
 # ## The front
 #
-# Networks that no other network beats in both objectives. Trained quantities are means over seeds;
-# with one seed, as here, the mean is one training, and another seed might give another front.
-# `noisy` marks a speed that was measured while the machine was not quiet; this ledger was made on a
-# machine with other work, so that its speeds are marked.
+# The networks that no other network dominates in the objectives. Trained quantities are means
+# over seeds. With one seed, as here, the mean is a single training, and another seed could give
+# another front. `noisy` marks speeds that were measured while other processes ran; this ledger
+# was made on a busy machine, so its speeds are marked.
 
 # %%
 objectives = load_trials(STUDY).objectives
-found = front(trials, objectives)
-best = found[found["on_front"]].sort_values("throughput_img_s")
+rows = front(trials, objectives)
+best = rows[rows["on_front"]].sort_values("throughput_img_s")
 print(best[["name", "arm", *objectives, "macs", "noisy"]].to_string(index=False))
 
 # %% [markdown]
-# The hypervolume is the area that the front covers, from the corner that the study has stored. It
-# is of use only beside another one with the same corner (see `comparing_studies.py`).
+# The hypervolume is the area between the front and the study's reference point. It is meaningful
+# only in comparison with another front and the same reference point (see `comparing_studies.py`).
 
 # %%
 print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
@@ -64,16 +72,16 @@ print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
 # %% [markdown]
 # ## Figures and files
 #
-# Each figure has a table (`.csv`) and a caption (`.md`) beside it. `edf` shows the share of
-# networks that reach at least a given quality: how good the space is, not only its best network.
+# Each figure comes with a table (`.csv`) and a caption (`.md`). `edf` shows the share of networks
+# with at most a given error: it describes the whole space, not only its best network.
 
 # %%
 for kind in ("convergence", "edf", "curves"):
-    drawn = study_figure(kind, STUDY, OUT / f"{kind}.pdf")
-    print(f"{drawn.files[0]}: {drawn.caption}\n")
+    figure = study_figure(kind, STUDY, OUT / f"{kind}.pdf")
+    print(f"{figure.files[0]}: {figure.caption}\n")
 
 # %%
 table = pareto_table(trials, x="throughput_img_s", y="val_accuracy")
-shown = ["label", "on_front", "throughput_img_s", "val_accuracy"]
-print(table[shown].head().to_string(index=False))
+columns = ["label", "on_front", "throughput_img_s", "val_accuracy"]
+print(table[columns].head().to_string(index=False))
 print(export(trials, OUT / "trials.csv"))

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # A Pareto figure for a paper
 #
-# The trade-off of two quantities, with what a reader needs to judge it: error bars, how sure the
-# front is, and published networks on their own axes. The ledger ships with the repository: nine
-# arms with static, learned and control ratios, two seeds each.
+# The trade-off of two quantities with error bars and front probabilities, and published networks
+# on axes of their own. The ledger ships with the repository: nine arms with static, learned and
+# control ratios, two seeds each.
 
 # %%
 from pathlib import Path
 
-from partialnas.analysis import ParetoOptions, load, pareto_figure, verify
-from partialnas.analysis.frames.load import empty_trials
+from partialnas.analysis import ParetoOptions, empty_trials, load, pareto_figure, verify
 
 try:
     HERE = Path(__file__).parent
@@ -23,15 +22,15 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## One study
 #
-# Bars are one standard deviation over seeds for what is trained, and the 95 % interval for what is
-# measured. A label gives the probability of being on the front: the share of simulated fronts that
-# the network is on when every mean is drawn anew from the spread between seeds. Two seeds tell
-# little about a spread, so that it is pooled over all networks. `width="page"` makes room for the
-# labels; `column` is for figures with fewer of them.
+# Bars are one standard deviation over seeds for trained quantities, and the 95 % interval for
+# measured ones. Labels give the probability of being on the front: the share of simulated fronts
+# that contain the network if every mean is drawn from the spread between seeds. Two seeds say
+# little about a spread, so it is pooled over all networks. `width="page"` makes room for the
+# labels; `column` is for figures with fewer labels.
 
 # %%
 trials = load(STUDY)
-drawn = pareto_figure(
+figure = pareto_figure(
     trials,
     OUT / "front.pdf",
     x="macs",
@@ -40,21 +39,21 @@ drawn = pareto_figure(
     width="page",
     options=ParetoOptions(probability=True),
 )
-print(drawn.caption)
+print(figure.caption)
 
 # %% [markdown]
-# Every number of the figure is in its table. A network that is on the front of the means with a
-# probability of a half is there by luck as much as by merit: quote it so.
+# Every number of the figure is in its table. A network that is on the front with a probability of
+# one half is there by chance as much as by merit; report the probability with it.
 
 # %%
-shown = ["label", "macs", "val_nll", "val_nll_sd", "seeds", "on_front", "front_probability"]
-print(drawn.table[[key for key in shown if key in drawn.table]].round(3).to_string(index=False))
+columns = ["label", "macs", "val_nll", "val_nll_sd", "seeds", "on_front", "front_probability"]
+print(figure.table[[key for key in columns if key in figure.table]].round(3).to_string(index=False))
 
 # %% [markdown]
 # ## Published families
 #
-# PartialNet and FasterNet as published on ImageNet-1K at 224 pixels. They have axes of their own:
-# no axis can compare ImageNet with digits, and the function refuses to.
+# PartialNet and FasterNet as published on ImageNet-1K at 224 pixels. They need axes of their own:
+# results on ImageNet and on digits are not comparable, and the function raises an error.
 
 # %%
 families = pareto_figure(
@@ -69,9 +68,9 @@ print(families.caption)
 # %% [markdown]
 # ## Before you submit
 #
-# Every file carries the study's digest and the query that made it. `verify` asks the ledger again.
+# Every file carries the study's digest and its query. `verify` repeats the query.
 
 # %%
 verdict = verify(OUT / "front.pdf", [STUDY])
 assert not verdict.differences, verdict.differences
-print(*drawn.files, *families.files, sep="\n")
+print(*figure.files, *families.files, sep="\n")

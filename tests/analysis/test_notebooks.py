@@ -76,11 +76,11 @@ def test_a_shipped_ledger_is_whole_small_and_of_no_machine(ledger: Path) -> None
 
 def test_ledgers_come_from_commands_that_stand_in_the_maker(maker: ModuleType) -> None:
     commands = maker.COMMANDS.replace("\\\n", "").strip().splitlines()
-    made = {maker.placed(line.split())[-1] for line in commands if line.startswith("run")}
-    assert made == {str(maker.MADE / path.name) for path in LEDGERS}
+    made = {maker.add_folder(line.split())[-1] for line in commands if line.startswith("run")}
+    assert made == {str(maker.RESULTS / path.name) for path in LEDGERS}
     for line in commands:
         verb, subject, *_ = line.split()
-        assert (ROOT / subject).exists() if verb == "run" else str(maker.MADE / subject) in made
+        assert (ROOT / subject).exists() if verb == "run" else str(maker.RESULTS / subject) in made
 
 
 def test_a_ledger_with_a_path_of_its_machine_is_not_packed(
@@ -90,5 +90,5 @@ def test_a_ledger_with_a_path_of_its_machine_is_not_packed(
     shutil.copytree(LEDGERS[0], study)
     assert maker.pack(study, tmp_path / "packed") > 0
     (study / "study.yaml").write_text("task: folder:/home/someone/birds", encoding="utf-8")
-    with pytest.raises(SystemExit, match="holds a path"):
+    with pytest.raises(SystemExit, match="contains a path"):
         maker.pack(study, tmp_path / "packed")
