@@ -18,6 +18,7 @@ ORDER = [
     "lazy",
     "space.errors",
     "space.validation",
+    "space.plugins",
     "space.values",
     "space.arch",
     "space.cost",

@@ -1,6 +1,7 @@
 """Read-only access to a ledger."""
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
 from partialnas.runs.records.record import RatioEpoch, TrialState
 from partialnas.space.errors import UserError
+from partialnas.space.plugins import load_recorded_plugins
+
+_LOG = logging.getLogger(__name__)
 
 
 class LedgerReader:
@@ -45,10 +49,12 @@ class LedgerReader:
 
     @property
     def study(self) -> RecordedStudy:
-        """The study as the ledger records it now."""
+        """The study as the ledger records it now; its plug-ins are imported."""
         meta = self.meta
         if meta != self._study.meta:
             self._study = RecordedStudy(meta)
+            for message in load_recorded_plugins(self._study.plugins):
+                _LOG.warning("%s: %s", self._study.name, message)
         return self._study
 
     def proposals(self) -> list[ProposalRow]:

@@ -80,6 +80,12 @@ class RecordedStudy:
         return frozen
 
     @property
+    def plugins(self) -> dict[str, str]:
+        """Source digest of each plug-in of the study, by module name."""
+        plugins: dict[str, str] = self.frozen.get("plugins", {})
+        return plugins
+
+    @property
     def conditions(self) -> dict[str, PlainData]:
         """Settings by condition; empty for a study without conditions."""
         conditions: dict[str, PlainData] = self.frozen.get("conditions", {})

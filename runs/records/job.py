@@ -1,29 +1,32 @@
-"""Jobs: a network, a task, a recipe and the seeds to train it with; and the keys of its trials."""
+"""Jobs: what a worker trains, and the keys of its trials."""
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.registry import DATA_SETS
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.plugins import plugins_of
 from partialnas.space.values import Value, digest
 
 
 class Job(Value):
-    """One network to be trained on one task, once for each seed.
+    """One network to train on one task with one or more seeds.
 
     Attributes:
-        subject: what is trained.
-        task: what it learns.
-        recipe: how; its own `epochs` give way to the fidelity.
-        fidelity: epochs, with a complete schedule of that length.
-        seeds: one trial each.
-        rung: of a search in several fidelities, what its record says of the rung below the last
-            that it is on; empty where what it reaches is final.
-        branches: whether it takes up the trunk that a shorter training has left, and below the
-            last rung leaves its own; what it reaches is the same.
+        subject: network to train.
+        task: task to learn.
+        recipe: recipe; `fidelity` replaces its `epochs`.
+        fidelity: epochs, with a complete schedule of this length.
+        seeds: seeds, one trial each.
+        rung: label of a lower rung of a search, for the record's reason; empty on the last rung.
+        branches: whether the training resumes from the checkpoint that a shorter one left before
+            its cool-down, and leaves one itself below the last rung. The result is the same.
     """
 
     subject: Subject
@@ -36,7 +39,7 @@ class Job(Value):
 
     @property
     def trial_keys(self) -> dict[int, str]:
-        """The key of each seed's trial."""
+        """Key of the trial by seed."""
         return {
             seed: trial_key(self.subject, self.task, self.recipe, self.fidelity, seed)
             for seed in self.seeds
@@ -44,27 +47,39 @@ class Job(Value):
 
     @property
     def trunk_epochs(self) -> int:
-        """Epochs at its start that it shares with longer trainings; 0 where it does not branch.
+        """Epochs that it shares with longer trainings; 0 if it does not branch.
 
-        When learned ratios are fixed depends on the length of the training from the start.
+        A training with learned ratios never branches: the step at which the ratios freeze depends
+        on its length.
         """
         learns = isinstance(self.subject, Architecture) and self.subject.learned is not None
         return self.recipe.trunk_epochs(self.fidelity) if self.branches and not learns else 0
 
     def trunk_key(self, seed: int) -> str:
-        """What is equal for trainings of different lengths that share their trunk."""
+        """Return the key of the epochs that trainings of different lengths share."""
         return trial_key(self.subject, self.task, self.recipe, 0, seed)
 
 
 def trial_key(subject: Subject, task: Task, recipe: Recipe, fidelity: int, seed: int) -> str:
-    """Identity of a trial: 16 hex digits of all that its result depends on, and nothing else."""
+    """Return the identity of a trial, 16 hex digits of everything that its result depends on."""
     learns = isinstance(subject, Architecture) and subject.learned is not None
-    return digest(
-        {
-            "subject": subject_digest(subject),
-            "task": task.identity(),
-            "recipe": recipe.identity(has_learned_ratios=learns),
-            "fidelity": fidelity,
-            "seed": seed,
-        }
-    )
+    identity = {
+        "subject": subject_digest(subject),
+        "task": task.identity(),
+        "recipe": recipe.identity(has_learned_ratios=learns),
+        "fidelity": fidelity,
+        "seed": seed,
+    }
+    plugins = plugins_of(_definitions(subject, task))
+    return digest({**identity, "plugins": plugins} if plugins else identity)
+
+
+def _definitions(subject: Subject, task: Task) -> Iterator[Callable[..., Any] | str]:
+    """Yield what defines the operations of a subject and the data set of a task."""
+    dataset = DATA_SETS.get(task.kind)
+    if dataset is not None:
+        yield dataset.load
+    if isinstance(subject, Architecture):
+        blocks = (block for stage in subject.realized for block in stage)
+        for name in {part.op for block in blocks for part in block.parts}:
+            yield OPERATIONS[name].module

@@ -5,7 +5,7 @@ Torch is imported only to train and measure, so a study of a user function does 
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
 from partialnas.search.executors.base import ItemResult
 from partialnas.space.errors import UserError
+from partialnas.space.plugins import load_plugins
 from partialnas.space.values import Value
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class TaskRunner:
         function: `module:function` of a user function that replaces training, or None.
         required_metrics: metrics that the user function must return.
         module_dir: folder that is searched for the user's modules (the study's folder).
+        plugins: source digest of each plug-in to import first, by module name.
     """
 
     context: Context
@@ -85,9 +87,11 @@ class TaskRunner:
     function: str | None = None
     required_metrics: tuple[str, ...] = ()
     module_dir: Path | None = None
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, item: Item) -> ItemResult:
         """Return the item's result; failures of a network are in its records, never raised."""
+        load_plugins(self.plugins, self.module_dir)
         if isinstance(item, TimingJob):
             return self._time(item)
         if self.function is None:

@@ -1,4 +1,4 @@
-"""Run a study: the driver, and the only writer of its ledger."""
+"""Run a study or a stage of it; this process is the only writer of the ledger."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +34,9 @@ from partialnas.search.session.signals import handle_signals
 from partialnas.search.study.study import COUNTED, Study
 from partialnas.search.study.study_file import to_yaml
 
+HANG_GRACE_S = 60.0
+"""Seconds beyond 1.5 times `executor.time_limit_s` after which a worker is considered hung."""
+
 if TYPE_CHECKING:
     from partialnas.runs.datasets.loaders import Splits
 
@@ -45,35 +48,37 @@ def run_study(
     base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
+    hang_grace_s: float = HANG_GRACE_S,
 ) -> None:
-    """Run a study in `folder`, or carry on with it; returns when its budget or search ends.
+    """Run or resume a study in `folder`, until its budget or its search ends.
 
     Args:
-        study: what to run.
-        folder: where the ledger is, or will be.
-        base_dir: folder that the study's relative paths start from.
-        address: a Ray cluster to join.
-        console: where progress goes; standard error unless given.
+        study: the study.
+        folder: folder of the ledger.
+        base_dir: folder that the study's relative paths refer to.
+        address: address of a Ray cluster to join, or None to start Ray on this machine.
+        console: console for progress messages; by default on standard error.
+        hang_grace_s: see `HANG_GRACE_S`.
 
     Raises:
-        UserError: the study cannot run, or is another than the one in the folder.
+        UserError: the study cannot run, or the folder holds another study.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
-            everything finished is in the ledger.
-        Terminated: SIGTERM or SIGUSR1; the same.
+        KeyboardInterrupt: after Ctrl-C, once the running trials are done; at once after a second
+            Ctrl-C. The ledger has all finished trials.
+        Terminated: on SIGTERM or SIGUSR1, in the same way.
     """
     progress = Progress(console or Console(stderr=True))
     check_folder(study, folder, dry_run=False)
-    placement = resolve_resources(study, address)
-    prepared = resolve_study(study, base_dir, recorded_design(folder))
-    work = _work(prepared, placement, base_dir)
-    for line in (*duplicate_arm_messages(prepared), *unmatched_arm_messages(prepared)):
+    resources = resolve_resources(study, address)
+    resolved = resolve_study(study, base_dir, recorded_design(folder))
+    work = _task_runner(resolved, resources, base_dir)
+    for line in (*duplicate_arm_messages(resolved), *unmatched_arm_messages(resolved)):
         progress.event(f"note: {line}")
-    with open_ledger(prepared, folder, progress) as ledger:
+    with open_ledger(resolved, folder, progress) as ledger:
         write_file(folder / "study.yaml", to_yaml(study))
         shared = shared_folder(folder, study.executor.shared)
-        executor = _executor(study, placement, shared, base_dir)
-        feed = _drive(prepared, ledger, _placed(work, shared), executor, progress)
+        executor = _executor(study, resources, shared, base_dir, hang_grace_s)
+        feed = _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
         if study.recipe.keep_weights == "front":
             delete_weights(folder, feed.dominated_keys())
         if study.recipe.keep_weights != "all":
@@ -83,84 +88,84 @@ def run_study(
 def rehearse_study(
     study: Study, folder: Path, *, base_dir: Path = Path(), console: Console | None = None
 ) -> None:
-    """Play a study in `folder` with made-up results, in this process (see `search.rehearsal`).
+    """Run a study in `folder` as a dry run, with simulated results, in this process.
 
     Args:
-        study: what to rehearse; its ledger has the name of a rehearsal.
-        folder: where the ledger is, or will be.
-        base_dir: folder that the study's relative paths start from.
-        console: where progress goes; standard error unless given.
+        study: the study; its ledger gets the name of the dry run.
+        folder: folder of the ledger.
+        base_dir: folder that the study's relative paths refer to.
+        console: console for progress messages; by default on standard error.
 
     Raises:
         UserError: the study cannot run, or the folder holds a real one.
         MachineError: the disk fails.
     """
     progress = Progress(console or Console(stderr=True))
-    played = as_dry_run(study)
-    check_folder(played, folder, dry_run=True)
-    prepared = resolve_study(played, base_dir, recorded_design(folder))
+    dry_run = as_dry_run(study)
+    check_folder(dry_run, folder, dry_run=True)
+    resolved = resolve_study(dry_run, base_dir, recorded_design(folder))
     progress.event(DRY_RUN_NOTICE)
-    with open_ledger(prepared, folder, progress) as ledger:
+    with open_ledger(resolved, folder, progress) as ledger:
         ledger.update_meta({"rehearsal": "yes"})
-        write_file(folder / "study.yaml", to_yaml(played))
-        own = _required(study) if study.trial else ()
-        work = DryRunWorker(prepared.reference, own)
-        _drive(prepared, ledger, work, InProcess(folder / "workers.log"), progress)
+        write_file(folder / "study.yaml", to_yaml(dry_run))
+        required = _required_metrics(study) if study.trial else ()
+        work = DryRunWorker(resolved.reference, required)
+        _drive(resolved, ledger, work, InProcess(folder / "workers.log"), progress)
 
 
 def run_stage(
-    prepared: ResolvedStudy,
+    resolved: ResolvedStudy,
     folder: Path,
     *,
     base_dir: Path = Path(),
     address: str | None = None,
     console: Console | None = None,
 ) -> None:
-    """Run a later stage of the study in `folder`, or carry on with it, into the same ledger.
+    """Run or resume a later stage of the study in `folder`, into the same ledger.
 
     Args:
-        prepared: the study with the stage's arms and recipe.
-        folder: where the ledger is.
-        base_dir: folder that the study's relative paths start from.
-        address: a Ray cluster to join.
-        console: where progress goes; standard error unless given.
+        resolved: the study with the stage's arms and recipe.
+        folder: folder of the ledger.
+        base_dir: folder that the study's relative paths refer to.
+        address: address of a Ray cluster to join, or None to start Ray on this machine.
+        console: console for progress messages; by default on standard error.
 
     Raises:
-        UserError: the study cannot run, or another driver works on it.
+        UserError: the study cannot run, or another process is running it.
         MachineError: the disk or the device fails.
-        KeyboardInterrupt: Ctrl-C, pressed once when the trials under way are done, twice now;
-            everything finished is in the ledger.
-        Terminated: SIGTERM or SIGUSR1; the same.
+        KeyboardInterrupt: after Ctrl-C, once the running trials are done; at once after a second
+            Ctrl-C. The ledger has all finished trials.
+        Terminated: on SIGTERM or SIGUSR1, in the same way.
     """
-    stage = prepared.stage
-    assert stage is not None, "a stage is run"
+    stage = resolved.stage
+    assert stage is not None, "the study is resolved for a stage"
     progress = Progress(console or Console(stderr=True))
-    placement = resolve_resources(prepared.study, address)
-    work = _work(prepared, placement, base_dir)
+    resources = resolve_resources(resolved.study, address)
+    work = _task_runner(resolved, resources, base_dir)
     with Ledger.open(folder, write=True) as ledger:
         ledger.update_meta(stages_meta(ledger.study.stages | {stage.name: stage}))
-        shared = shared_folder(folder, prepared.study.executor.shared)
-        executor = _executor(prepared.study, placement, shared, base_dir)
-        _drive(prepared, ledger, _placed(work, shared), executor, progress)
+        shared = shared_folder(folder, resolved.study.executor.shared)
+        executor = _executor(resolved.study, resources, shared, base_dir)
+        _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
 
 
 def _drive(
-    prepared: ResolvedStudy,
+    resolved: ResolvedStudy,
     ledger: Ledger,
     work: TaskRunner | DryRunWorker,
     executor: Executor,
     progress: Progress,
 ) -> Scheduler:
-    """Has everything done that the study asks for; what decided about it."""
+    """Run the items of a study; return its scheduler."""
     reference = ledger.study.reference
     ledger.requeue_running()
-    feed = Scheduler(prepared, ledger, make_source(prepared), progress.event)
-    watched: Feed[Item] = ProgressFeed(feed, prepared, ledger, progress)
+    feed = Scheduler(resolved, ledger, make_source(resolved), progress.event)
+    progress_feed: Feed[Item] = ProgressFeed(feed, resolved, ledger, progress)
     log = ledger.path.with_name("workers.log")
-    first: Feed[Item] = FailFastFeed(watched, prepared.study.executor.pilot, log)
+    fail_fast: Feed[Item] = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
     try:
         with progress.live_display(), handle_signals(progress.event) as stop:
-            stoppable: StoppableFeed[Item] = StoppableFeed(first, stop)
+            stoppable: StoppableFeed[Item] = StoppableFeed(fail_fast, stop)
             executor.run(stoppable, replace(work, reference=reference))
             if stoppable.stopped_early:
                 raise KeyboardInterrupt
@@ -170,58 +175,61 @@ def _drive(
     return feed
 
 
-def _work(prepared: ResolvedStudy, placement: Resources, base_dir: Path) -> TaskRunner:
-    """What workers do; the folder where they write is told later (see `_placed`)."""
-    study = prepared.study
+def _task_runner(resolved: ResolvedStudy, resources: Resources, base_dir: Path) -> TaskRunner:
+    """Return what workers run; the folder is set later (see `_with_folder`)."""
+    study = resolved.study
     if study.trial is not None:
         import_function(study.trial, base_dir)
     else:
-        check_reference(prepared)
+        check_reference(resolved)
     return TaskRunner(
-        context=Context(device=placement.device, time_limit_s=study.executor.time_limit_s),
-        splits={} if study.trial else _splits(prepared),
-        reference=prepared.reference,
+        context=Context(device=resources.device, time_limit_s=study.executor.time_limit_s),
+        splits={} if study.trial else _splits(resolved),
+        reference=resolved.reference,
         function=study.trial,
-        required_metrics=_required(study),
+        required_metrics=_required_metrics(study),
         module_dir=base_dir.resolve(),
+        plugins=study.plugins,
     )
 
 
-def _splits(prepared: ResolvedStudy) -> "dict[Task, Splits]":
+def _splits(resolved: ResolvedStudy) -> "dict[Task, Splits]":
     from partialnas.runs.datasets.loaders import load_splits
 
-    ways = (*prepared.rungs, *prepared.conditions)
-    return {task: load_splits(task) for task in dict.fromkeys(way.task for way in ways)}
+    conditions = (*resolved.rungs, *resolved.conditions)
+    return {task: load_splits(task) for task in dict.fromkeys(c.task for c in conditions)}
 
 
-def _required(study: Study) -> tuple[str, ...]:
-    """What a function that stands in for training must tell."""
-    asked = (*study.objectives, *study.limits)
-    return tuple(dict.fromkeys(name for name in asked if name not in COUNTED))
+def _required_metrics(study: Study) -> tuple[str, ...]:
+    """Return the metrics that a user function must return."""
+    names = (*study.objectives, *study.limits)
+    return tuple(dict.fromkeys(name for name in names if name not in COUNTED))
 
 
-def _placed(work: TaskRunner, folder: Path) -> TaskRunner:
-    """The work, with checkpoints and weights in a folder."""
+def _with_folder(work: TaskRunner, folder: Path) -> TaskRunner:
+    """Return the task runner with a folder for checkpoints and weights."""
     return replace(work, context=replace(work.context, folder=folder))
 
 
-def _executor(study: Study, placement: Resources, folder: Path, base_dir: Path) -> Executor:
+def _executor(
+    study: Study,
+    resources: Resources,
+    folder: Path,
+    base_dir: Path,
+    hang_grace_s: float = HANG_GRACE_S,
+) -> Executor:
     if study.executor.kind == "in-process":
         return InProcess(folder / "workers.log")
     from partialnas.search.executors.ray_tune import RayTune
 
+    limit_s = study.executor.time_limit_s
     return RayTune(
         folder=folder,
-        workers=placement.workers,
-        address=placement.address,
-        cpus_per_trial=placement.cpus_per_trial,
-        gpus_per_trial=placement.gpus_per_trial,
-        time_limit_s=_hard_limit(study.executor.time_limit_s),
+        workers=resources.workers,
+        address=resources.address,
+        cpus_per_trial=resources.cpus_per_trial,
+        gpus_per_trial=resources.gpus_per_trial,
+        time_limit_s=None if limit_s is None else 1.5 * limit_s + hang_grace_s,
         isolate=study.executor.isolate,
-        modules=user_modules(base_dir) if study.trial and placement.address else (),
+        modules=user_modules(base_dir) if study.trial and resources.address else (),
     )
-
-
-def _hard_limit(limit_s: float | None) -> float | None:
-    """When a worker that does not end a trial by itself is taken to hang."""
-    return None if limit_s is None else 1.5 * limit_s + 60
