@@ -1,1 +1,1 @@
-"""How trials run and are measured: recipes, protocols, limits, quantities. Without torch."""
+"""Recipes, measurement protocols, limits, quantities and recorded ablation designs."""

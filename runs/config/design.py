@@ -1,6 +1,6 @@
-"""Ablation designs as a study's ledger remembers them: arms, what each stands for, how matched.
+"""Ablation designs, seed rules and later stages, as a ledger records them.
 
-Plain values, no torch. `search.ablation` compiles them from a study; analysis reads them.
+`search.ablation` compiles designs from a study; analysis reads them.
 """
 
 from typing import Literal
@@ -22,16 +22,16 @@ CROSSED_DESIGNS: tuple[DesignKind, ...] = ("factorial", "fractional")
 """Designs that combine the levels of all factors, so that main effects can be estimated."""
 
 MatchCriterion = Literal["macs", "params", "latency", "none"]
-"""What an arm's twin has in common with the network that it is compared with."""
+"""Cost that an arm's twin shares with the network that it is compared with."""
 
 
 class Factor(Value):
-    """One thing that a design varies.
+    """A factor of a design.
 
     Attributes:
-        name: a setting of the network, of the recipe (`recipe.mixup`), or what the study calls it.
-        levels: their labels, in the study's order.
-        baseline: the level that the baseline has.
+        name: a setting of the network or the recipe (`recipe.mixup`), or a name from the study.
+        levels: labels of the levels, in the study's order.
+        baseline: level of the baseline.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Factor(Value):
 
 
 class CostMatch(Value):
-    """How an arm's widths were adjusted so that it costs what its baseline costs.
+    """Adjustment of an arm's widths that gives its twin the cost of the arm's baseline.
 
     Attributes:
-        quantity: what was matched: macs, params or latency (ms).
-        target: of the arm that it is compared with.
-        before: of the arm as the factors make it.
-        reached: of the twin that is trained.
+        quantity: matched quantity: macs, params or latency (ms).
+        target: cost of the arm that it is compared with.
+        before: cost of the arm with the levels of its factors.
+        reached: cost of the twin, which is trained.
         width: channels of each stage, before and after.
         mlp_ratio: hidden width of the MLP over the width, before and after.
-        problem: why no twin within the tolerance was found; empty where one was.
+        problem: why there is no twin within the tolerance; empty if there is one.
     """
 
     quantity: MatchCriterion
@@ -62,12 +62,12 @@ class CostMatch(Value):
 
     @property
     def is_adjusted(self) -> bool:
-        """Whether the twin's widths are other than those that the factors make."""
+        """Whether the twin's widths differ from those of the arm."""
         return self.width[0] != self.width[1] or self.mlp_ratio[0] != self.mlp_ratio[1]
 
     @property
     def error(self) -> float:
-        """The share by which the twin costs more than the target; negative for less."""
+        """Relative cost error of the twin; positive if it costs more than the target."""
         return self.reached / self.target - 1
 
 
@@ -75,11 +75,11 @@ class DesignArm(Value):
     """One arm of a design.
 
     Attributes:
-        name: as tables call it.
-        levels: the level of each factor.
-        against: the arm that it is compared with; None for one that others are compared with.
-        recipe: settings of the recipe in place of the study's, by their names in the recipe.
-        matched: how its twin was found; None where nothing was to be matched.
+        name: name in tables.
+        levels: level of each factor.
+        against: arm that it is compared with, or None for a baseline.
+        recipe: settings that replace those of the study's recipe.
+        matched: cost match of its twin, or None if no cost is matched.
     """
 
     name: str
@@ -90,7 +90,7 @@ class DesignArm(Value):
 
 
 class ExcludedCombination(Value):
-    """A combination of levels that a design does not have, and why."""
+    """A combination of levels that a design leaves out, and the reason."""
 
     levels: dict[str, str]
     reason: str
@@ -100,16 +100,15 @@ class Design(Value):
     """The arms of an ablation.
 
     Attributes:
-        kind: how they are made of factors.
-        factors: what varies.
-        arms: in the order in which they are trained and told.
-        left_out: combinations that make no sense together.
-        match: what is equal in all arms.
-        tolerance: by which share at most it differs.
+        kind: how arms follow from factors.
+        factors: factors of the design.
+        arms: arms in the order of training and reporting.
+        left_out: combinations that are invalid together.
+        match: cost that is equal in all arms.
+        tolerance: largest relative difference of this cost.
         within: factors whose levels are compared with a baseline of the same level.
-        aliases: of a fractional design, which fraction it is, and which effects cannot be told
-            apart, one line each.
-        margin: differences that make no difference, by quantity, for equivalence tests.
+        aliases: for a fractional design, the fraction and the aliased effects, one line each.
+        margin: largest negligible difference by quantity, for equivalence tests.
     """
 
     kind: Kind
@@ -123,29 +122,29 @@ class Design(Value):
     margin: dict[str, float] = Field(default_factory=dict)
 
     def arm(self, name: str) -> DesignArm | None:
-        """The arm of this name, if there is one."""
+        """Return the arm with this name, or None if there is none."""
         return next((arm for arm in self.arms if arm.name == name), None)
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
-        """Each arm with the one that it is compared with."""
+        """Pairs of an arm and the arm that it is compared with."""
         return tuple((arm.name, arm.against) for arm in self.arms if arm.against is not None)
 
 
 class SequentialSeeds(Value):
-    """How many seeds a study's arms were given after the first of them (Stein's procedure).
+    """Numbers of seeds that the seed rule chose for a study's arms (Stein's two-stage procedure).
 
     Attributes:
-        quantity: that the study decides by.
-        min: seeds of every arm at first.
-        max: seeds at most.
-        until: half the width of the simultaneous interval that was wanted, in the quantity's unit.
-        first_stage: the seeds at first, which alone tell the spread.
-        deviation: between these seeds.
-        degrees: of freedom of it.
-        critical: simultaneous critical value that belongs to them.
-        method: of the intervals (see `runs.contrasts`).
-        seeds: of each arm now, as far as the budget lasts.
+        quantity: quantity that the study decides by.
+        min: seeds of every arm in the first stage.
+        max: largest number of seeds.
+        until: requested half-width of the simultaneous intervals, in the quantity's unit.
+        first_stage: seeds of the first stage, which alone estimate the standard deviation.
+        deviation: standard deviation between these seeds.
+        degrees: its degrees of freedom.
+        critical: simultaneous critical value for these degrees of freedom.
+        method: method of the intervals (see `analysis.stats.multiple_comparisons`).
+        seeds: seeds of each arm, as far as the budget allows.
     """
 
     quantity: str
@@ -164,16 +163,16 @@ _THEN = ", then "
 
 
 class StudyStage(Value):
-    """A later stage of a study: chosen arms, trained again with fresh seeds.
+    """A later stage of a study: selected networks, trained again with fresh seeds.
 
     Attributes:
-        name: as trials are marked with it.
-        recipe: how arms are trained in it, every setting stated.
-        seeds: that they are trained with.
-        chosen: how the arms were chosen, in words.
-        origins: of each arm, by its name in the stage, the digest of its network.
-        condition: of the study that it is under; empty where the study has none.
-        timed: whether networks that were never timed are timed at its end.
+        name: name that marks the stage's trials.
+        recipe: complete settings of the recipe.
+        seeds: seeds of each network.
+        chosen: how the networks were selected, as text.
+        origins: digest of each network by its name in the stage.
+        condition: condition of the study; empty in a study without conditions.
+        timed: whether networks without a measurement are timed at the end.
     """
 
     name: str
@@ -185,11 +184,11 @@ class StudyStage(Value):
     timed: bool = True
 
     def merged_with(self, other: "StudyStage") -> "StudyStage":
-        """The other one, with the seeds and the arms of both, and how all of them were chosen."""
-        words = dict.fromkeys([*self.chosen.split(_THEN), *other.chosen.split(_THEN)])
+        """Return the other stage with the networks, seeds and selections of both."""
+        selections = dict.fromkeys([*self.chosen.split(_THEN), *other.chosen.split(_THEN)])
         both = {
             "seeds": max(self.seeds, other.seeds, key=len),
             "origins": {**self.origins, **other.origins},
-            "chosen": _THEN.join(words),
+            "chosen": _THEN.join(selections),
         }
         return other.model_copy(update=both)

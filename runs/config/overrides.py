@@ -1,4 +1,4 @@
-"""Settings by dotted keys, as `--set`, `quick:` and conditions write them."""
+"""Overrides of nested settings by dotted keys, as in `--set`, `quick:` and conditions."""
 
 import copy
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ PlainData = dict[str, Any]
 
 
 def apply_overrides(data: PlainData, settings: Mapping[str, Any]) -> PlainData:
-    """A copy of nested plain data with other values at `a.b.c`.
+    """Return a copy of nested plain data with values replaced at dotted keys such as `a.b.c`.
 
     Raises:
-        UserError: a key leads through something that has no keys.
+        UserError: a key leads through a value that is not a mapping.
     """
     copied = copy.deepcopy(data)
     for key, value in settings.items():
@@ -22,7 +22,7 @@ def apply_overrides(data: PlainData, settings: Mapping[str, Any]) -> PlainData:
 
 
 def _put(data: PlainData, key: str, value: Any) -> None:
-    """Set `a.b.c` in nested mappings, making those that are missing."""
+    """Set the value at a dotted key in place; create missing mappings."""
     *parents, last = key.split(".")
     for position, parent in enumerate(parents):
         inner = data.setdefault(parent, {})
@@ -30,6 +30,8 @@ def _put(data: PlainData, key: str, value: Any) -> None:
             inner = data[parent] = {"use": inner}
         if not isinstance(inner, dict):
             where = ".".join(parents[: position + 1])
-            raise UserError(f"{key}: {where} is {inner!r}, which has no keys of its own")
+            raise UserError(
+                f"{key}: {where} is {inner!r}, not a mapping; remove {key} or set {where}"
+            )
         data = inner
     data[last] = value

@@ -1,4 +1,4 @@
-"""How a network is measured: form, precision, runtime, device."""
+"""Measurement protocols: device, form, precision, runtime."""
 
 from typing import ClassVar, Literal, Self
 
@@ -7,40 +7,39 @@ from pydantic import Field, model_validator
 from partialnas.space.values import Value
 
 Form = Literal["training", "deploy"]
-"""The network as it is trained (in evaluation mode), or as it is shipped: norms folded."""
+"""The trained network in evaluation mode, or the deployed one with batch norms folded."""
 
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 Runtime = Literal["eager", "cuda_graph", "compiled", "onnxruntime"]
-"""What executes the network: PyTorch's operators one by one, or as one captured CUDA graph; code
-that `torch.compile` generates for the whole network (captured, too, where it can be); ONNX Runtime,
-on a board that runs a bundle.
+"""Runtime of a network: eager PyTorch; one captured CUDA graph; code from `torch.compile` (captured
+too, if possible); or ONNX Runtime, on a board that runs a bundle.
 """
 
 
 DeviceKind = Literal["cpu", "cuda", "other"]
-"""Other devices are those of a board's ONNX Runtime."""
+"""Kind of a device; `other` is a device of ONNX Runtime on a board."""
 
 
 class Protocol(Value):
     """How the speed of a network is measured.
 
     Attributes:
-        device: "cpu", "cuda" or "cuda:1".
-        threads: CPU threads of one forward pass; on a GPU those that feed it.
-        batch_size: images of one forward pass.
-        precision: type of weights, maps and input.
-        form: which form of the network runs.
-        runtime: what executes it. `auto` is the fastest that compiles nothing: captured graphs on a
-            GPU, where networks can be captured, else PyTorch's operators one by one.
-        max_seconds: when to stop at the latest, warm-up included.
-        target_half_width: stop when the 95 % interval reaches no further than this share of the
-            value to either side.
-        when: a study measures networks as they are trained (`during`), or all after the last
-            training (`after`). `auto` measures during only where the search must know.
-        retries: how often a noisy or tainted measurement is tried again, at the end of a run.
+        device: `cpu`, `cuda` or, for example, `cuda:1`.
+        threads: CPU threads of a forward pass; on a GPU, of the process that feeds it.
+        batch_size: images per forward pass.
+        precision: data type of weights, feature maps and input.
+        form: form of the network.
+        runtime: runtime of the network. `auto` is the fastest one without compilation: a CUDA graph
+            on a GPU if the network can be captured, else eager.
+        max_seconds: time limit in seconds, warm-up included.
+        target_half_width: half-width of the 95 % interval, as a share of the value, at which to
+            stop.
+        when: `during` measures each network after its training, `after` measures all at the end.
+            `auto` measures during a search that decides by measured quantities, else at the end.
+        retries: how often to repeat a noisy or tainted measurement at the end of a run.
     """
 
     identity_fields: ClassVar[frozenset[str]] = frozenset(
@@ -62,7 +61,7 @@ class Protocol(Value):
     retries: int = Field(default=1, ge=0, le=10)
 
     @model_validator(mode="after")
-    def _graphs_are_of_a_gpu(self) -> Self:
+    def _check_runtime(self) -> Self:
         if self.runtime == "cuda_graph" and self.device == "cpu":
-            raise ValueError("runtime: cuda_graph is for a GPU; expected eager or compiled on cpu")
+            raise ValueError("runtime: cuda_graph needs a GPU; use eager or compiled on cpu")
         return self

@@ -1,4 +1,4 @@
-"""The one registry of known quantities: what a column means, its unit, and which way is better."""
+"""Registry of quantities: name, unit, direction and format of each column of numbers."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,18 +13,17 @@ _BINARY_PREFIXES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A column of numbers as tables and figures speak of it.
+    """A quantity as tables and figures show it.
 
     Attributes:
-        key: the column's name, unit included where it has one.
-        name: the words for an axis, without the unit.
-        unit: the unit or the counting convention; empty where there is none.
-        better: the direction in which it improves.
-        spec: how one value is written in a table (a format specification); without one, with
-            four significant digits.
+        key: name of the column, including the unit if there is one.
+        name: label of an axis, without the unit.
+        unit: unit or counting convention; empty if there is none.
+        better: direction of improvement.
+        spec: format specification of a value in a table; empty for four significant digits.
         source: trained (differs between seeds), counted by formula, or measured on a device.
-        count: large whole numbers, drawn in thousands, millions or billions.
-        logarithmic: may stand on a logarithmic axis.
+        count: whether it is a large whole number, scaled to k, M or G on an axis.
+        logarithmic: whether a logarithmic axis suits it.
     """
 
     key: str
@@ -38,11 +37,11 @@ class Quantity:
 
     @property
     def label(self) -> str:
-        """The words for a table's head: name and unit."""
+        """Name and unit, as in the head of a table."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def text(self, value: float, *, noisy: bool = False) -> str:
-        """One value as a table writes it, a noisy timing after `~`; nothing where there is none."""
+        """Return a value as text, with `~` before a noisy timing; empty for NaN."""
         if math.isnan(value):
             return ""
         mark = "~" if noisy and self.timed else ""
@@ -50,19 +49,19 @@ class Quantity:
 
     @property
     def timed(self) -> bool:
-        """Whether it was read off a clock, and may be noisy."""
+        """Whether it is a timing, which may be noisy."""
         return self.source == "measured" and self.unit != "bytes"
 
     def scaled_label(self, largest: float) -> tuple[str, float]:
-        """The label of an axis up to `largest`, and what values are divided by to stand on it."""
+        """Return the label of an axis up to `largest`, and the divisor of its values."""
         if not self.count:
             return self.label, 1.0
         prefixes = _BINARY_PREFIXES if self.unit == "bytes" else _PREFIXES
         factor, prefix = next((p for p in prefixes if largest >= p[0]), (1.0, ""))
         if self.unit == "bytes":
             return f"{self.name} ({prefix or self.unit})", factor
-        words = ", ".join(filter(None, (prefix, self.unit)))
-        return (f"{self.name} ({words})" if words else self.name), factor
+        unit = ", ".join(filter(None, (prefix, self.unit)))
+        return (f"{self.name} ({unit})" if unit else self.name), factor
 
 
 def _percent(key: str, name: str) -> Quantity:
@@ -103,11 +102,11 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(key="seconds", name="Training time", unit="s", better="min"),
     )
 }
-"""Every known quantity by its key."""
+"""All registered quantities by key."""
 
 
 def format_significant(value: float, digits: int = 4) -> str:
-    """A number with at least `digits` significant digits, never in powers of ten: 1,234 or 0.5."""
+    """Return a number with at least `digits` significant digits, never as a power of ten."""
     if not math.isfinite(value) or value == 0:
         return format(value, "g")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -116,5 +115,5 @@ def format_significant(value: float, digits: int = 4) -> str:
 
 
 def differs_by_seed(key: str) -> bool:
-    """Whether a quantity comes from training, so that every seed has a value of its own."""
+    """Return whether a quantity is trained, so that it differs between seeds."""
     return key not in QUANTITIES or QUANTITIES[key].source == "trained"

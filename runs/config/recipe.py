@@ -1,4 +1,4 @@
-"""Recipes: how a network is trained. Plain values; the training itself is in `training`."""
+"""Recipes: the settings of a training."""
 
 import math
 from fractions import Fraction
@@ -17,38 +17,39 @@ _SHIFT_SHARE = 14  # a shift of 2 pixels at 28x28, 16 at 224x224, none at 8x8
 
 
 class Recipe(Value):
-    """A short proxy training, complete: what is not stated is as in the recipe `short`.
+    """Settings of a training. The defaults are those of the recipe `short`.
 
     Attributes:
-        epochs: passes over the training split; the schedule always runs over all of them.
-        data_share: share of the training images that are used, of every class alike.
-        width_share: share of the network's widths that is trained in its place (see
-            `space.narrowing`): a fidelity of searches, below the last rung alone.
-        batch_size: images a step; a last, smaller batch of an epoch is left out.
-        optimizer: a name of timm's optimisers. Weight decay reaches matrices only.
-        lr: the highest learning rate.
-        weight_decay: of matrices.
-        schedule: `one_cycle` (cosine up during the warm-up, cosine down to zero), `cosine`
-            (linear warm-up), `constant` (linear warm-up), `trapezoid` (linear warm-up of so many
-            steps however long the training is, constant, then along a line to zero): of two
-            trainings of different lengths the steps before the shorter one's fall are the same.
-        warmup: share of all steps that the rate rises; not of `trapezoid`.
-        warmup_steps: steps that the rate of `trapezoid` rises.
-        cool_down: share of all steps, the last ones, that the rate of `trapezoid` falls.
+        epochs: passes over the training split; the schedule spans all of them.
+        data_share: share of the training images that is used, the same for every class.
+        width_share: factor of the network's widths (see `space.arch.resizing`); a fidelity for the
+            lower rungs of a search.
+        batch_size: images per step; an incomplete last batch of an epoch is dropped.
+        optimizer: optimizer of timm. Weight decay applies to matrices only.
+        lr: peak learning rate.
+        weight_decay: weight decay of matrices.
+        schedule: learning-rate schedule: `one_cycle` (cosine warm-up, cosine decay to zero),
+            `cosine` (linear warm-up), `constant` (linear warm-up) or `trapezoid` (linear warm-up of
+            `warmup_steps`, constant, linear cool-down to zero). With `trapezoid`, trainings of
+            different lengths are identical until the shorter one cools down.
+        warmup: share of all steps for the warm-up; not used by `trapezoid`.
+        warmup_steps: steps of the warm-up of `trapezoid`.
+        cool_down: share of all steps for the cool-down of `trapezoid`.
         label_smoothing: share of each label that is spread over all classes.
-        mixup: parameter of the Beta distribution of the mixing weight; 0 mixes nothing.
-        cutmix: the same for pasted boxes; with both on, each batch takes one of them by chance.
-        shift: largest shift in pixels, each way, the border filled with zeros; None takes a
+        mixup: parameter of the Beta distribution of mixup's mixing weight; 0 disables mixup.
+        cutmix: the same for CutMix; with both enabled, each batch uses one of them at random.
+        shift: largest random shift in pixels in each direction, with zero padding; None is a
             fourteenth of the resolution.
-        flip: whether images are mirrored left to right at random; digits and text forbid it.
-        drop_path: rate of the last block; the blocks before it rise to it linearly.
-        dropout: rate of dropout inside self-attention.
-        precision: `bfloat16` and `float16` train in automatic mixed precision.
-        ema: decay of an average of the weights, which is evaluated and kept instead; 0 is off.
-        clip_grad: largest norm of the gradient; 0 is off.
-        ratio_freeze: share of the steps after which learned ratios are fixed.
-        threads: threads of the CPU that one trial uses.
-        keep_weights: whose final weights stay on disk.
+        flip: whether images are mirrored horizontally at random; unsuitable for digits and text.
+        drop_path: stochastic depth rate of the last block; rates rise linearly over the blocks.
+        dropout: dropout rate inside self-attention.
+        precision: data type; `bfloat16` and `float16` use automatic mixed precision.
+        ema: decay of the exponential moving average of the weights, which is then evaluated and
+            kept; 0 disables it.
+        clip_grad: largest gradient norm; 0 disables clipping.
+        ratio_freeze: share of the steps after which learned ratios are frozen.
+        threads: CPU threads per trial.
+        keep_weights: trials that keep their final weights on disk.
     """
 
     shorthands: ClassVar[tuple[str, ...]] = ("use",)
@@ -87,31 +88,31 @@ class Recipe(Value):
     keep_weights: KeepWeights = "front"
 
     @model_validator(mode="after")
-    def _mixing_needs_two_images(self) -> Self:
+    def _check_batch_size(self) -> Self:
         if (self.mixup or self.cutmix) and self.batch_size < 2:
             raise ValueError("mixup and cutmix need a batch_size of at least 2")
         return self
 
     def identity(self, *, has_learned_ratios: bool) -> dict[str, Any]:
-        """Plain data of all that a result depends on.
+        """Return plain data of all settings that a result depends on.
 
-        Not of which weights are kept; and the epochs count as the trial's fidelity.
+        `keep_weights` is not among them, and `epochs` counts as the trial's fidelity.
 
         Args:
-            has_learned_ratios: whether the network learns its ratios; when they are fixed matters only then.
+            has_learned_ratios: whether the network learns ratios; `ratio_freeze` matters only then.
         """
-        apart = {"epochs", "keep_weights"} | (set() if has_learned_ratios else {"ratio_freeze"})
-        apart |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
+        excluded = {"epochs", "keep_weights"} | (set() if has_learned_ratios else {"ratio_freeze"})
+        excluded |= {"warmup"} if self.schedule == "trapezoid" else {"warmup_steps", "cool_down"}
         shares = {"data_share": self.data_share, "width_share": self.width_share}
-        apart |= {name for name, share in shares.items() if share == _WHOLE}
-        return self.identity_data(exclude=apart)
+        excluded |= {name for name, share in shares.items() if share == _WHOLE}
+        return self.identity_data(exclude=excluded)
 
     def trunk_epochs(self, epochs: int) -> int:
-        """Epochs at the start that a training of `epochs` shares with every longer one."""
+        """Return the epochs that a training of `epochs` shares with every longer one."""
         return math.floor((1 - self.cool_down) * epochs) if self.schedule == "trapezoid" else 0
 
     def shift_at(self, resolution: int) -> int:
-        """The largest shift in pixels for images of `resolution` pixels."""
+        """Return the largest shift in pixels at a resolution in pixels."""
         return resolution // _SHIFT_SHARE if self.shift is None else self.shift
 
 
@@ -119,4 +120,4 @@ RECIPES: dict[str, Recipe] = {
     "short": Recipe(),
     "standard": Recipe(epochs=30, drop_path=0.05, ema=0.999),
 }
-"""Named recipes: `short` ranks networks in seconds, `standard` trains small data to the end."""
+"""Recipes by name: `short` ranks networks in seconds, `standard` trains to convergence."""

@@ -1,1 +1,1 @@
-"""Values that describe a trial and what it yielded: subjects, jobs, records, measurements."""
+"""Subjects, jobs, records and measurements as plain values."""

@@ -1,4 +1,4 @@
-"""The static networks that learned ratios end with, from what records tell of them; no torch."""
+"""Static networks that learned ratios froze to, from their records."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,16 @@ from partialnas.space.errors import UserError
 
 
 def frozen_subject(architecture: Architecture, channels: Mapping[str, float]) -> Architecture:
-    """The static architecture with these channels for each learned part; see `frozen_sizes`."""
+    """Return the static architecture with these channels; see `frozen_sizes`."""
     return architecture.frozen(frozen_sizes(architecture, channels))
 
 
 def final_subject(subject: Subject, last: RatioEpoch | None) -> Subject:
-    """What a trial's training has ended with: the static network where its ratios are frozen.
+    """Return the network at the end of a training: the static one if its ratios are frozen.
 
     Args:
-        subject: that was trained.
-        last: its learned ratios after its last epoch, where it has any.
+        subject: trained subject.
+        last: learned ratios after the last epoch, or None if it has none.
     """
     if isinstance(subject, Architecture) and last is not None and last.frozen is not None:
         return frozen_subject(subject, last.channels)
@@ -29,23 +29,23 @@ def final_subject(subject: Subject, last: RatioEpoch | None) -> Subject:
 def frozen_sizes(
     architecture: Architecture, channels: Mapping[str, float]
 ) -> dict[BlockIndex, PartSizes]:
-    """The channels of every part, for each block with learned ratios.
+    """Return the channels of every part of each block with learned ratios.
 
-    Parts that do not learn keep their channels, and the last part of a block takes what is left.
+    Parts without a learned ratio keep their channels; the last part of a block gets the rest.
 
     Args:
-        architecture: with learned ratios.
-        channels: of each learned part by the name of its boundary, as in
-            `RatioEpoch.channels` once the ratios are fixed.
+        architecture: architecture with learned ratios.
+        channels: channels of each learned part by the name of its boundary, as in
+            `RatioEpoch.channels` of frozen ratios.
 
     Raises:
-        UserError: ratios that depend on the image, a boundary without channels, a number that is
-            not whole or does not fit into the width.
+        UserError: the ratios depend on the image, a boundary is missing, or a number of channels is
+            not an integer or exceeds the width.
     """
     if architecture.learned is not None and architecture.learned.per == "input":
         raise UserError(
-            "its ratios depend on the image, so that no static network stands for it; learn them "
-            "per layer to freeze them"
+            "its ratios depend on the image, so that no static network is equivalent; learn the "
+            "ratios per layer to freeze them"
         )
     sizes = {
         boundary[:2]: [
@@ -54,25 +54,25 @@ def frozen_sizes(
         for boundary in architecture.boundaries
     }
     for boundary in architecture.boundaries:
-        sizes[boundary[:2]][boundary.part] = _whole(boundary, channels)
-    for (stage, _), own in sizes.items():
-        own[-1] = architecture.widths[stage] - sum(own[:-1])
-    for (stage, block), own in sizes.items():
-        if min(own) < 0:
+        sizes[boundary[:2]][boundary.part] = _integer_channels(boundary, channels)
+    for (stage, block), parts in sizes.items():
+        width = architecture.widths[stage]
+        parts[-1] = width - sum(parts[:-1])
+        if min(parts) < 0:
             raise UserError(
-                f"stage {stage + 1}, block {block + 1}: expected parts that fill its "
-                f"{architecture.widths[stage]} channels, got {' + '.join(map(str, own))}"
+                f"stage {stage + 1}, block {block + 1}: expected parts that add up to its "
+                f"{width} channels, got {' + '.join(map(str, parts))}"
             )
-    return {place: tuple(own) for place, own in sizes.items()}
+    return {index: tuple(parts) for index, parts in sizes.items()}
 
 
-def _whole(boundary: Boundary, channels: Mapping[str, float]) -> int:
+def _integer_channels(boundary: Boundary, channels: Mapping[str, float]) -> int:
     size = channels.get(boundary.name)
     if size is None:
-        raise UserError(f"{boundary.name}: its channels are missing")
+        raise UserError(f"{boundary.name}: the number of its channels is missing")
     if size != int(size):
         raise UserError(
-            f"{boundary.name}: expected a whole number of channels, got {size:g}; its ratio was "
+            f"{boundary.name}: expected an integer number of channels, got {size:g}; the ratio is "
             "still being learned"
         )
     return int(size)

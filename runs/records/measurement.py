@@ -1,4 +1,4 @@
-"""How a network's speed is to be measured, and what was found. Plain values, no torch."""
+"""Measurements of speed and memory, by row and by column, on a common scale."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
@@ -12,44 +12,44 @@ from partialnas.space.values import Value
 
 
 class Measurement(Value):
-    """The speed of one network on one device, with all that the figure depends on.
+    """The speed of one network on one device, with everything that it depends on.
 
-    With a reference, three figures say the same thing: `throughput_img_s` is
-    `relative_throughput * reference_throughput_img_s`, and `latency_ms`, the time of one batch, is
-    `1000 * batch_size / throughput_img_s`. A reference measured against itself has 1 exactly.
+    With a reference, `throughput_img_s` is `relative_throughput * reference_throughput_img_s`, and
+    `latency_ms`, the time of one batch, is `1000 * batch_size / throughput_img_s`. The relative
+    throughput of the reference itself is exactly 1.
 
     Attributes:
-        digest: of the network measured.
-        name: of the network measured.
-        device: model of the GPU, or "cpu" (`environment` knows the processor).
-        device_kind: "cpu", "cuda", or "other" on a board.
-        threads: CPU threads of one forward pass.
-        batch_size: images of one forward pass.
-        resolution: height and width of the input, pixels.
+        digest: digest of the network.
+        name: name of the network.
+        device: model of the GPU, or `cpu` (`environment` has the processor).
+        device_kind: `cpu`, `cuda`, or `other` on a board.
+        threads: CPU threads of a forward pass.
+        batch_size: images per forward pass.
+        resolution: height and width of the input in pixels.
         in_chans: channels of the input.
-        precision: type of weights, maps and input.
-        form: what ran; "training" where "deploy" was asked of a network that has no such form.
-        runtime: what executed it.
-        throughput_img_s: images a second.
-        latency_ms: milliseconds of one batch.
-        relative_throughput: how many times as fast as the reference; None without a reference.
+        precision: data type of weights, feature maps and input.
+        form: measured form; `training` if `deploy` was requested of a network without such a form.
+        runtime: runtime of the network.
+        throughput_img_s: images per second.
+        latency_ms: time of one batch in milliseconds.
+        relative_throughput: throughput divided by the reference's, or None without a reference.
         relative_low: lower end of its 95 % interval.
         relative_high: upper end of its 95 % interval.
-        reference_digest: of the network it was measured in turns with.
-        reference_name: of the network it was measured in turns with.
-        reference_form: form of the network it was measured in turns with.
-        reference_throughput_img_s: images a second of the reference, in the same minutes.
-        rounds: rounds that the figures are medians of.
-        wall_cpu_gap: share by which the clock on the wall and the clock of the device disagree.
-        noisy: the clocks disagree by more than 5 %, or time ran out before the interval was
-            narrow enough.
-        tainted: another process used the device meanwhile (see `runs.foreign`).
-        peak_memory_bytes: largest memory in use on a GPU for one forward pass, weights included.
-        load: processes that ran or waited on the machine in the minute before.
-        environment: machine, library versions and code (see `partialnas.runs.system.environment`).
-        taken: when, ISO 8601 in UTC.
-        seconds: that taking it took, building and waiting for the device included; None in ledgers
-            of versions that did not tell.
+        reference_digest: digest of the reference, which was timed in alternation.
+        reference_name: name of the reference.
+        reference_form: form of the reference.
+        reference_throughput_img_s: images per second of the reference in the same minutes.
+        rounds: number of rounds, whose medians the values are.
+        wall_cpu_gap: relative difference between wall-clock time and device time.
+        noisy: whether this difference exceeds 5 %, or time ran out before the interval was narrow
+            enough.
+        tainted: whether another process used the device meanwhile (see `runs.system.contention`).
+        peak_memory_bytes: peak memory of a forward pass on a GPU, weights included.
+        load: load average of the machine over the minute before.
+        environment: machine, library versions and code (see `runs.system.environment`).
+        taken: time of the measurement, ISO 8601 in UTC.
+        seconds: duration, including building the network and waiting for the device; None if not
+            recorded.
     """
 
     digest: str
@@ -84,17 +84,17 @@ class Measurement(Value):
 
     @property
     def num_marks(self) -> int:
-        """How many marks there are against it: noisy, tainted."""
+        """Number of its quality marks: noisy, tainted."""
         return self.noisy + self.tainted
 
     @property
     def marks_text(self) -> str:
-        """The marks against it in words, as `noisy, tainted`; empty for a quiet one."""
+        """Its quality marks as text, such as `noisy, tainted`; empty if there are none."""
         return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
 
 
 class Speed(NamedTuple):
-    """What a measurement found, without what it depends on; see `Measurement`."""
+    """The values of a measurement without its conditions; see `Measurement`."""
 
     throughput_img_s: float
     latency_ms: float
@@ -105,50 +105,47 @@ class Speed(NamedTuple):
 
     @classmethod
     def from_measurement(cls, measurement: Measurement) -> Self:
-        """What this measurement found."""
+        """Return the values of a measurement."""
         return cls._make(getattr(measurement, name) for name in cls._fields)
 
     @property
     def num_marks(self) -> int:
-        """How many marks there are against it: noisy, tainted."""
+        """Number of its quality marks: noisy, tainted."""
         return self.noisy + self.tainted
 
 
 Columns = dict[str, list[Any]]
-"""Values by the name of what they tell, those of one row in the same place of all lists."""
+"""Lists of values by column name, all of the same length."""
 
 MEASUREMENT_DEFAULTS = {
     key: field.default for key, field in Measurement.model_fields.items() if not field.is_required()
 }
-"""What a measurement says that was taken by a version which did not tell."""
+"""Values of fields that measurements of older versions lack."""
 
 
 def parse_measurement(text: str) -> dict[str, Any]:
-    """A measurement as plain data, every field told, from JSON that is not validated again.
+    """Return a measurement as plain data with all fields, without validating it again.
 
-    For what carries a seal: it is as it was written, and so as it was validated then.
+    For JSON from rows with checksums, which was validated when it was written.
     """
     return {**MEASUREMENT_DEFAULTS, **from_json(text)}
 
 
-def as_written(given: dict[str, Any]) -> Measurement:
-    """The measurement of which `parse_measurement` has told; validating takes ten times as long.
-
-    The two share their data.
-    """
+def _unvalidated(fields: dict[str, Any]) -> Measurement:
+    """Return the measurement with these fields, ten times as fast as with validation."""
     measurement = Measurement.__new__(Measurement)
-    object.__setattr__(measurement, "__dict__", given)
-    object.__setattr__(measurement, "__pydantic_fields_set__", {*given})
+    object.__setattr__(measurement, "__dict__", fields)
+    object.__setattr__(measurement, "__pydantic_fields_set__", {*fields})
     object.__setattr__(measurement, "__pydantic_extra__", None)
     object.__setattr__(measurement, "__pydantic_private__", None)
     return measurement
 
 
 class MeasurementTable:
-    """Measurements column by column: of a hundred thousand hardly any is asked for as a whole.
+    """Measurements by column; single ones are built on demand.
 
     Attributes:
-        columns: all fields of a measurement.
+        columns: list of values by field of `Measurement`.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -156,31 +153,34 @@ class MeasurementTable:
 
     @classmethod
     def from_records(cls, measurements: Sequence[Mapping[str, Any]]) -> Self:
-        """Measurements that are told as plain data."""
+        """Return the table of measurements given as plain data."""
         return cls({key: [m[key] for m in measurements] for key in Measurement.model_fields})
 
     def __len__(self) -> int:
         return len(self.columns["digest"])
 
-    def __getitem__(self, place: int) -> Measurement:
-        return as_written({key: values[place] for key, values in self.columns.items()})
+    def __getitem__(self, position: int) -> Measurement:
+        return _unvalidated({key: values[position] for key, values in self.columns.items()})
 
     def __iter__(self) -> Iterator[Measurement]:
         return map(self.__getitem__, range(len(self)))
 
     def rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """These fields of every measurement; see `column`."""
+        """Yield these fields of every measurement; see `column`."""
         return zip(*map(self.column, names), strict=True)
 
     def column(self, name: str) -> list[Any]:
-        """One field of every measurement; `processor` is that of its environment."""
+        """Return one field of every measurement; `processor` is taken from the environment."""
         if name == "processor":
-            return [each.get("processor") for each in self.columns["environment"]]
+            return [environment.get("processor") for environment in self.columns["environment"]]
         return self.columns[name]
 
 
 def rescale(measurement: Measurement, reference_throughput_img_s: float) -> Measurement:
-    """The measurement as if its reference had that throughput; as it is without a reference."""
+    """Return the measurement for another throughput of its reference.
+
+    A measurement without a reference is returned unchanged.
+    """
     if measurement.relative_throughput is None:
         return measurement
     throughput = measurement.relative_throughput * reference_throughput_img_s
@@ -194,12 +194,12 @@ def rescale(measurement: Measurement, reference_throughput_img_s: float) -> Meas
 
 
 def to_common_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements, in order, on one scale of images a second.
+    """Return the measurements, in order, on a common scale of images per second.
 
-    A machine is faster at one hour than at another, and only relative throughputs are free of that.
-    So all that were taken under the same conditions beside the same reference get the median of its
-    throughputs, and theirs follow from it: who is relatively faster has more images a second.
-    Measurements without a reference stay as they are.
+    The speed of a machine drifts; only relative throughputs are free of this drift. So all
+    measurements under the same conditions and with the same reference get the median of the
+    reference's throughputs, and their own throughputs follow from it. Measurements without a
+    reference are returned unchanged.
     """
     scales = reference_scales(MeasurementTable.from_records([*map(vars, measurements)]))
     pairs = zip(measurements, scales, strict=True)
@@ -207,28 +207,28 @@ def to_common_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
 
 
 def reference_scales(
-    measured: MeasurementTable, places: Iterable[int] | None = None
+    measured: MeasurementTable, positions: Iterable[int] | None = None
 ) -> list[float | None]:
-    """For each measurement the throughput that its reference has on the common scale (img/s).
+    """Return the throughput of each measurement's reference on the common scale, in img/s.
 
-    None where there is no reference; see `to_common_scale`.
+    The throughput is None without a reference; see `to_common_scale`.
 
     Args:
         measured: the measurements.
-        places: those that count, all unless given.
+        positions: positions of the measurements that determine the scale; all by default.
     """
     groups: dict[tuple[object, ...], list[float]] = {}
     speeds = measured.columns["reference_throughput_img_s"]
     conditions = [*measured.rows(*_CONDITIONS)]
-    for place in range(len(measured)) if places is None else places:
-        if speeds[place] is not None:
-            groups.setdefault(conditions[place], []).append(speeds[place])
-    scales = {own: median(group) for own, group in groups.items()}
-    return [scales.get(own) for own in conditions]
+    for position in range(len(measured)) if positions is None else positions:
+        if speeds[position] is not None:
+            groups.setdefault(conditions[position], []).append(speeds[position])
+    scales = {condition: median(group) for condition, group in groups.items()}
+    return [scales.get(condition) for condition in conditions]
 
 
 _CONDITIONS = (
     *("reference_digest", "reference_form", "device", "threads", "batch_size", "resolution"),
     *("in_chans", "precision", "runtime", "processor"),
 )
-"""What must be equal for the throughputs of a reference to be comparable."""
+"""Fields that must be equal for throughputs of a reference to be comparable."""

@@ -1,4 +1,4 @@
-"""Records: what is known of a trial. Plain values, no torch."""
+"""Records: the results of trials."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,10 +7,10 @@ from pydantic import Field, FiniteFloat, model_validator
 from partialnas.space.values import Value
 
 TrialState = Literal["planned", "running", "done", "early", "failed", "timeout"]
-"""Where a trial is: not begun, under way, or how it ended."""
+"""State of a trial: not started, running, or its outcome."""
 
 CurveRow = dict[str, float]
-"""One epoch of a curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
+"""One epoch of a learning curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
 
 _Amount = Annotated[FiniteFloat, Field(ge=0)]
 _Amounts = dict[str, _Amount]
@@ -19,28 +19,28 @@ _Amounts = dict[str, _Amount]
 class RatioEpoch(Value):
     """The learned ratios of a network after one epoch.
 
-    Each boundary (a learned ratio) goes by its name, as `stage 2, block 1`.
+    Each boundary (a learned ratio) is identified by its name, such as `stage 2, block 1`.
 
     Attributes:
-        epoch: from 1.
-        channels: of each learned part: whole numbers once frozen; where every image has its own,
-            the mean over the validation images.
-        ratios: the same over the width of the block.
-        used_macs: of all parts of the blocks with learned ratios, for one image.
-        budget_macs: that these may cost; None without a budget.
-        multiplier: of the budget.
-        gradient_norm: of the loss with respect to what is learned, root mean square over the epoch.
-        ramp: channels over which a boundary is soft; 0 once it is frozen and exact.
-        distribution: where every image has its own: of each boundary, by number of channels, the
-            share of the validation images that have so many.
-        per_class: likewise the mean ratio of the validation images of each class.
-        per_kind: likewise, in the last epoch, the mean ratio of clean, blurred, noisy and
-            low-resolution validation images.
-        warnings: signs of failure seen in this epoch, as sentences.
-        gap: in the last epoch, how far the trained and the frozen form are apart: the largest
-            difference of their logits over the largest logit.
-        frozen: in the last epoch, where there is one ratio for all images: digest of the static
-            network that the network has become.
+        epoch: epoch, from 1.
+        channels: channels of each learned part; integers once frozen. If every image has its own
+            ratio, the mean over the validation images.
+        ratios: `channels` divided by the width of the block.
+        used_macs: multiply–accumulates per image of all parts in blocks with learned ratios.
+        budget_macs: budget of these, or None without a budget.
+        multiplier: Lagrange multiplier of the budget.
+        gradient_norm: gradient norm of the loss with respect to the learned parameters, root mean
+            square over the epoch.
+        ramp: width in channels of the soft boundary; 0 once it is frozen and exact.
+        distribution: for ratios per image: share of the validation images by boundary and number of
+            channels.
+        per_class: for ratios per image: mean ratio by boundary and class of validation images.
+        per_kind: for ratios per image, in the last epoch: mean ratio by boundary of clean, blurred,
+            noisy and low-resolution validation images.
+        warnings: failure signs of this epoch, as sentences.
+        gap: in the last epoch, the largest difference between the logits of the trained and the
+            frozen network, divided by the largest logit.
+        frozen: in the last epoch, for ratios per layer: digest of the frozen network.
     """
 
     epoch: int = Field(ge=1)
@@ -59,36 +59,35 @@ class RatioEpoch(Value):
     frozen: str | None = None
 
     @model_validator(mode="after")
-    def _speaks_of_the_same_boundaries(self) -> Self:
+    def _check_boundaries(self) -> Self:
         if different := sorted(self.channels.keys() ^ self.ratios.keys()):
             raise ValueError(
-                f"channels and ratios name the same boundaries; only one names {different[0]}"
+                f"expected the same boundaries in channels and ratios; only one has {different[0]}"
             )
         return self
 
 
 class Record(Value):
-    """A trial, and what came of it.
+    """A finished trial and its result.
 
     Attributes:
         key: identity of the trial, 16 hex digits.
         digest: identity of the network.
-        name: what people call the network.
-        seed: of weights, data order and augmentation.
+        name: name of the network.
+        seed: seed of weights, data order and augmentation.
         fidelity: epochs of the schedule.
-        state: how it ended.
-        reason: why it did not end well; None for a trial that is done.
-        metrics: of a training that is done: `val_accuracy` and `test_accuracy` in percent;
+        state: outcome.
+        reason: why it stopped early, failed or timed out; None for a trial that is done.
+        metrics: metrics of a finished training: `val_accuracy` and `test_accuracy` in percent;
             `val_nll`, `test_nll` and `train_nll`, negative log-likelihoods in nats. With learned
-            ratios also `ratio_gap`, the largest difference between the logits of the network as
-            trained and as frozen, over the largest logit, and with a budget `budget_error`, what
-            is used over what may be, less 1.
+            ratios also `ratio_gap` (see `RatioEpoch.gap`) and, with a budget, `budget_error`, the
+            used over the allowed multiply–accumulates, minus 1.
         curve: one row per epoch: `epoch`, `lr`, `train_nll`, `val_nll`, `val_accuracy`, `seconds`.
-        ratios: one value per epoch of a trial with learned ratios.
+        ratios: learned ratios by epoch.
         cost: `params`, `macs`, `macs_core`, `activations` for one image of the task; with
             learned ratios, of the frozen network.
-        seconds: that it took, what came before an interruption included.
-        device: that it ran on, as `cpu` or `cuda:1`.
+        seconds: duration, including the time before an interruption.
+        device: device that it ran on, such as `cpu` or `cuda:1`.
         environment: machine, library versions and code.
     """
 
@@ -109,11 +108,11 @@ class Record(Value):
 
     @property
     def results(self) -> dict[str, float]:
-        """Its metrics and cost."""
+        """Metrics and cost."""
         return {**self.metrics, **self.cost}
 
     @model_validator(mode="after")
-    def _says_why(self) -> Self:
+    def _check_reason(self) -> Self:
         if self.state in ("early", "failed", "timeout") and not self.reason:
-            raise ValueError(f"a trial that is {self.state!r} states its reason")
+            raise ValueError(f"expected a reason for the state {self.state!r}")
         return self

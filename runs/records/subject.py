@@ -1,4 +1,4 @@
-"""Subjects: what is trained and measured, one of our architectures or a model of timm."""
+"""Subjects: networks that can be trained and measured, as plain data."""
 
 import json
 import re
@@ -14,22 +14,21 @@ _PREFIX = "timm:"
 
 
 class TimmModel(Value):
-    """A model of timm, trained from scratch, as a baseline or an arm.
+    """A model of timm, trained from scratch.
 
     Attributes:
-        timm: its name in timm's registry. Whether timm has it is for `check_subject` to say, which
-            takes importing timm.
+        timm: name in timm's registry; `check_subject` checks that timm has it.
     """
 
     timm: str
 
     @field_validator("timm")
     @classmethod
-    def _names_an_architecture(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ValueError(
-                f"{name!r} is no name of an architecture such as resnet18 (without the tag of "
-                "pretrained weights: networks are trained from scratch)"
+                f"expected an architecture such as resnet18, got {name!r} (without the tag of "
+                "pretrained weights, because networks are trained from scratch)"
             )
         return name
 
@@ -38,14 +37,13 @@ Subject: TypeAlias = Architecture | TimmModel
 
 
 def parse_subject(data: Any) -> Subject:
-    """The subject that `data` stand for.
+    """Return the subject that plain data describe.
 
     Args:
-        data: `timm:NAME`, or plain data as `subject_data` gives them: `{"timm": NAME}` or those of
-            an architecture; a subject stands for itself.
+        data: `timm:NAME`, plain data from `subject_data`, or a subject, which is returned as it is.
 
     Raises:
-        UserError: `data` are none of these; names the path of every mistake.
+        UserError: the data describe no subject; lists every mistake with its path.
     """
     if isinstance(data, Architecture | TimmModel):
         return data
@@ -59,18 +57,18 @@ def parse_subject(data: Any) -> Subject:
 
 
 def subject_data(subject: Subject) -> dict[str, Any]:
-    """Plain data that `parse_subject` reads back to an equal subject."""
+    """Return plain data that `parse_subject` turns into an equal subject."""
     plain: dict[str, Any] = json.loads(subject.model_dump_json())
     return plain
 
 
 def subject_digest(subject: Subject) -> str:
-    """Identity of the network that is built, 16 hex digits."""
+    """Return the identity of the built network, 16 hex digits."""
     return subject.digest if isinstance(subject, Architecture) else digest(subject_data(subject))
 
 
 def subject_name(subject: Subject) -> str:
-    """What people call it: the architecture's name (its digest if it has none), `timm:NAME`."""
+    """Return the architecture's name, its digest if it has no name, or `timm:NAME`."""
     if isinstance(subject, TimmModel):
         return _PREFIX + subject.timm
     return subject.name or subject.digest

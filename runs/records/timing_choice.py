@@ -1,8 +1,7 @@
-"""Which of a ledger's measurements stands for a network. Plain values, no torch.
+"""Selection of the measurement that represents a network.
 
-A ledger may hold measurements of several devices, batch sizes, precisions, forms and runtimes.
-They are never mixed: a `TimingSetup` says which of them are meant, by default those that the study's own
-protocol asks for.
+A ledger may hold measurements with several devices, batch sizes, precisions, forms and runtimes.
+They are never mixed: a `TimingSetup` selects among them, by default that of the study's protocol.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,24 +14,24 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
 
 Machine = tuple[str, str]
-"""A device by its model, and the processor beside it."""
+"""Model of the device, and processor of the machine."""
 
 ImageSize = tuple[int | None, int | None]
-"""Resolution in pixels and channels of images; None stands for any."""
+"""Resolution in pixels and channels of images; None matches any."""
 
 
 @dataclass(frozen=True)
 class TimingSetup:
-    """How networks were measured.
+    """Conditions of measurements.
 
     Attributes:
-        device: "cpu", "cuda", "other", or a part of the name of a device or processor.
+        device: `cpu`, `cuda`, `other`, or a part of the name of a device or processor.
         threads: CPU threads.
-        batch_size: images of one forward pass.
-        precision: of weights and maps.
-        form: "training" or "deploy".
-        runtime: what executed the network; "auto" is the fastest of PyTorch's own that compile
-            nothing: captured graphs on a GPU where they can be had, else operators one by one.
+        batch_size: images per forward pass.
+        precision: data type of weights and feature maps.
+        form: `training` or `deploy`.
+        runtime: runtime of the network; `auto` is the fastest of PyTorch's runtimes without
+            compilation: a CUDA graph on a GPU if the network can be captured, else eager.
     """
 
     device: str
@@ -44,153 +43,154 @@ class TimingSetup:
 
     @classmethod
     def from_protocol(cls, protocol: Protocol) -> "TimingSetup":
-        """What a protocol asks for."""
+        """Return the setup of a protocol."""
         kind = protocol.device.partition(":")[0]
-        asked = (protocol.threads, protocol.batch_size, protocol.precision)
-        return cls(kind, *asked, protocol.form, protocol.runtime)
+        settings = (protocol.threads, protocol.batch_size, protocol.precision)
+        return cls(kind, *settings, protocol.form, protocol.runtime)
 
     @classmethod
     def from_measurement(cls, m: Measurement) -> "TimingSetup":
-        """How a measurement was taken."""
-        runtime = "auto" if m.runtime in _OWN else m.runtime
+        """Return the setup of a measurement."""
+        runtime = "auto" if m.runtime in _AUTO_RUNTIMES else m.runtime
         return cls(m.device_kind, m.threads, m.batch_size, m.precision, m.form, runtime)
 
     def with_overrides(self, text: str) -> "TimingSetup":
-        """The same with settings replaced.
+        """Return the setup with settings replaced.
 
         Args:
-            text: such as `batch_size=1,device=H100`.
+            text: settings such as `batch_size=1,device=H100`.
 
         Raises:
-            UserError: no such setting, or a value that makes no sense.
+            UserError: there is no such setting, or a value is invalid.
         """
         settings: dict[str, Any] = {}
         for pair in filter(None, map(str.strip, text.split(","))):
             key, equals, value = (word.strip() for word in pair.partition("="))
             if key not in asdict(self) or not equals or not value:
-                known = ", ".join(asdict(self))
+                choices = ", ".join(asdict(self))
                 raise UserError(
                     f"--timing: expected settings such as batch_size=1,device=cpu, got {pair!r}; "
-                    f"there are {known}"
+                    f"choose from {choices}"
                 )
             settings[key] = int(value) if value.isdigit() and key != "device" else value
-        told = {k: v for k, v in settings.items() if v != "onnxruntime"}
-        validate_as(Protocol, told | {"device": "cuda"}, "--timing")
+        checked = {k: v for k, v in settings.items() if v != "onnxruntime"}
+        validate_as(Protocol, checked | {"device": "cuda"}, "--timing")
         return replace(self, **settings)
 
     def matches(self, m: Measurement) -> bool:
-        """Whether a measurement was taken so.
+        """Return whether a measurement has this setup.
 
-        Where the deploy form is asked for, a network that has none answers in its training form.
+        The form `deploy` also matches the training form, for networks without a deploy form.
         """
-        asked = (self.threads, self.batch_size, self.precision)
+        settings = (self.threads, self.batch_size, self.precision)
         forms = ("deploy", "training") if self.form == "deploy" else (self.form,)
-        runtimes = _OWN if self.runtime == "auto" else (self.runtime,)
-        alike = (m.threads, m.batch_size, m.precision) == asked
-        return alike and m.form in forms and m.runtime in runtimes and self._on(m)
+        runtimes = _AUTO_RUNTIMES if self.runtime == "auto" else (self.runtime,)
+        same = (m.threads, m.batch_size, m.precision) == settings
+        return same and m.form in forms and m.runtime in runtimes and self._matches_device(m)
 
-    def _on(self, m: Measurement) -> bool:
+    def _matches_device(self, m: Measurement) -> bool:
         if self.device in ("cpu", "cuda", "other"):
             return m.device_kind == self.device
         return self.device.lower() in " ".join(machine(m)).lower()
 
 
-_OWN = ("eager", "cuda_graph")
+_AUTO_RUNTIMES = ("eager", "cuda_graph")
 
 
 def machine(m: Measurement) -> Machine:
-    """What a network was measured on."""
+    """Return the machine of a measurement."""
     return m.device, str(m.environment.get("processor"))
 
 
-def study_machine(measurements: Iterable[Measurement], way: TimingSetup) -> Machine | None:
-    """The machine of the first measurement that was taken so: the study's own."""
-    return next((machine(m) for m in measurements if way.matches(m)), None)
+def study_machine(measurements: Iterable[Measurement], setup: TimingSetup) -> Machine | None:
+    """Return the study's machine: that of the first measurement with this setup, or None."""
+    return next((machine(m) for m in measurements if setup.matches(m)), None)
 
 
 def best_measurement(
-    measurements: Sequence[Measurement], way: TimingSetup, at: Machine | None = None
+    measurements: Sequence[Measurement], setup: TimingSetup, at: Machine | None = None
 ) -> Measurement | None:
-    """The one of a network's measurements that stands for it.
+    """Return the measurement that represents a network, or None if none matches the setup.
 
-    Of those that were taken in this way: one on the study's own machine, in the form and by the
-    runtime asked for, with the fewest marks against it; of several such ones the latest.
+    Preferred are, in this order, the given machine, the form and the runtime of the setup, fewer
+    quality marks, and the latest measurement.
 
     Args:
-        measurements: of one network, in the order in which they were taken.
-        way: that is asked for.
-        at: the machine that is preferred.
+        measurements: measurements of one network, oldest first.
+        setup: requested setup.
+        at: preferred machine.
     """
-    fitting = [m for m in measurements if way.matches(m)]
-    return max(reversed(fitting), key=_merit(way, at), default=None)
+    matching = [m for m in measurements if setup.matches(m)]
+    return max(reversed(matching), key=_preference(setup, at), default=None)
 
 
-def _merit(way: TimingSetup, at: Machine | None) -> Callable[[Measurement], tuple[object, ...]]:
-    def merit(m: Measurement) -> tuple[object, ...]:
-        return machine(m) == at, m.form == way.form, m.runtime == "cuda_graph", -m.num_marks
+def _preference(
+    setup: TimingSetup, at: Machine | None
+) -> Callable[[Measurement], tuple[object, ...]]:
+    def preference(m: Measurement) -> tuple[object, ...]:
+        return machine(m) == at, m.form == setup.form, m.runtime == "cuda_graph", -m.num_marks
 
-    return merit
+    return preference
 
 
 def best_measurements(
-    measurements: Sequence[Measurement], way: TimingSetup
+    measurements: Sequence[Measurement], setup: TimingSetup
 ) -> dict[str, Measurement]:
-    """By digest the measurement that stands for each network; see `best`."""
+    """Return the measurement of each network by digest; see `best_measurement`."""
     measured = MeasurementTable.from_records([*map(vars, measurements)])
-    return {
-        digest: measured[place]
-        for digest, place in select_measurements(measured, way).best_positions.items()
-    }
+    positions = select_measurements(measured, setup).best_positions
+    return {digest: measured[position] for digest, position in positions.items()}
 
 
 class MeasurementSelection(NamedTuple):
-    """Measurements that were taken in one way.
+    """Positions of the measurements with one setup.
 
     Attributes:
-        fitting: places of all of them.
-        best_positions: by digest the place of the one that stands for each network; see `best`.
+        matching: positions of all of them.
+        best_positions: position of the one that represents each network, by digest; see
+            `best_measurement`.
     """
 
-    fitting: list[int]
+    matching: list[int]
     best_positions: dict[str, int]
 
 
 def select_measurements(
     measured: MeasurementTable,
-    way: TimingSetup,
+    setup: TimingSetup,
     size: ImageSize = (None, None),
     at: Machine | None = None,
 ) -> MeasurementSelection:
-    """Those of many measurements that were taken in a way; which of them stand.
+    """Return which of many measurements match a setup, and which represent their networks.
 
-    Few differ in what decides about that: each kind is looked at once.
+    Measurements with equal conditions are compared with the setup only once.
 
     Args:
-        measured: in the order in which they were taken.
-        way: that is asked for.
-        size: resolution and channels of the images; None where all count.
-        at: the machine that is preferred; the first that took one so unless given.
+        measured: measurements, oldest first.
+        setup: requested setup.
+        size: resolution and channels of the images; None matches any.
+        at: preferred machine; by default that of the first matching measurement.
     """
     kinds = [*measured.rows(*_KIND)]
     samples: dict[tuple[object, ...], Measurement] = {}
     for kind in dict.fromkeys(kinds):
         sample = measured[kinds.index(kind)]
-        if way.matches(sample) and _is_of(size, sample):
+        if setup.matches(sample) and _has_size(size, sample):
             samples[kind] = sample
-    merit = _merit(way, at or study_machine(samples.values(), way))
-    merits = {kind: merit(sample) for kind, sample in samples.items()}
-    fitting: list[int] = []
-    places: dict[str, int] = {}
-    for place, (kind, digest) in enumerate(zip(kinds, measured.columns["digest"], strict=True)):
-        if kind in merits:
-            fitting.append(place)
-            known = places.setdefault(digest, place)
-            if merits[kind] >= merits[kinds[known]]:
-                places[digest] = place
-    return MeasurementSelection(fitting, places)
+    preference = _preference(setup, at or study_machine(samples.values(), setup))
+    preferences = {kind: preference(sample) for kind, sample in samples.items()}
+    matching: list[int] = []
+    best: dict[str, int] = {}
+    for position, (kind, digest) in enumerate(zip(kinds, measured.columns["digest"], strict=True)):
+        if kind in preferences:
+            matching.append(position)
+            earlier = best.setdefault(digest, position)
+            if preferences[kind] >= preferences[kinds[earlier]]:
+                best[digest] = position
+    return MeasurementSelection(matching, best)
 
 
-def _is_of(size: ImageSize, m: Measurement) -> bool:
+def _has_size(size: ImageSize, m: Measurement) -> bool:
     resolution, in_chans = size
     return resolution in (None, m.resolution) and in_chans in (None, m.in_chans)
 
@@ -202,7 +202,7 @@ _KIND = (
 
 
 def group_by_digest(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]]:
-    """Measurements by the digest of their network, each list in order."""
+    """Return measurements by the digest of their network, in order."""
     by_digest: dict[str, list[Measurement]] = {}
     for m in measurements:
         by_digest.setdefault(m.digest, []).append(m)
@@ -210,5 +210,5 @@ def group_by_digest(measurements: Iterable[Measurement]) -> dict[str, list[Measu
 
 
 def study_timing_setup(measure: Mapping[str, Any]) -> TimingSetup:
-    """What the `measure` settings of a frozen study ask for."""
+    """Return the setup of the `measure` settings of a frozen study."""
     return TimingSetup.from_protocol(Protocol.model_validate(dict(measure)))

@@ -1,1 +1,1 @@
-"""The machine: devices, locks, files, random seeds, the environment of a run."""
+"""Devices, locks, files, random seeds and the environment of a run."""

@@ -1,4 +1,4 @@
-"""The memory allocator's habits, which otherwise decide how fast a small network is."""
+"""Settings of the memory allocator and the garbage collector."""
 
 import ctypes
 import gc
@@ -13,13 +13,15 @@ _FROM_HEAP = 2**30
 
 
 def keep_freed_memory() -> bool:
-    """Makes the process keep memory that is freed, for the next operator; False where it cannot.
+    """Make glibc keep freed memory for later allocations, until the process ends.
 
-    Each operator's result is allocated anew and freed soon. By default glibc hands large pieces
-    back to the system and has them zeroed page by page when it asks again: up to a third of the
-    time of a forward pass, more or less of it by what was allocated before. Kept memory takes that
-    away from every network alike. It holds until the process ends and costs what the process used
-    at its peak. Other C libraries are left as they are.
+    By default glibc returns large blocks to the system, which zeroes them page by page when they
+    are allocated again: up to a third of the time of a small network's forward pass, depending on
+    earlier allocations. Keeping freed memory avoids this for all networks. The process holds its
+    peak memory then.
+
+    Returns:
+        Whether the setting was applied; False with other C libraries.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is None:
@@ -29,11 +31,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Makes many objects without looking through all of them again and again.
-
-    Python looks for garbage the more often the more objects there are; where a long ledger is read
-    there is none to be found.
-    """
+    """Pause the cyclic garbage collector, which slows down the creation of many objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Devices by their names."""
+"""Devices of PyTorch: by name, their number, and lack of memory on them."""
 
 import torch
 
@@ -10,14 +10,14 @@ _NO_MEMORY = (
     "posix_memalign",
     "could not create a primitive",
 )
-"""What torch, in a RuntimeError, says of a processor's memory that is used up.
+"""Parts of torch's messages when a CPU runs out of memory.
 
-The last is oneDNN's, which does not say more; for lack of memory is when networks that it can run
-come to it."""
+The last one is oneDNN's only message; networks that it can run fail with it for lack of memory.
+"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of the device or of the machine was too small."""
+    """Return whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
@@ -29,11 +29,11 @@ def count_gpus() -> int:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that `cpu`, `cuda` or `cuda:1` names; a GPU always with its number.
+    """Return the device named `cpu`, `cuda` or, for example, `cuda:1`; a GPU with its index.
 
     Raises:
-        UserError: no such kind of device.
-        MachineError: this machine does not have it.
+        UserError: the name is invalid.
+        MachineError: this machine has no such device.
     """
     try:
         device = torch.device(name)
@@ -43,7 +43,7 @@ def torch_device(name: str) -> torch.device:
         raise UserError(f"device: expected cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise MachineError(
-            f"device: there is no {name} on this machine, torch sees {torch.cuda.device_count()} "
-            "CUDA devices; choose one of them or cpu"
+            f"device: there is no {name} on this machine (PyTorch finds "
+            f"{torch.cuda.device_count()} CUDA devices); choose one of them or cpu"
         )
     return device if device.type == "cpu" else torch.device("cuda", device.index or 0)

@@ -1,12 +1,12 @@
-"""Keeps measuring and training apart: one lock for each device of the machine.
+"""Device locks, which keep measurements and trainings apart.
 
-Whoever trains on a device holds it with others (`shared_access`), an epoch at a time; whoever measures on
-it holds it alone (`exclusive_access`) and is let in before any training that comes after it. The locks are
+Trainings hold `shared_access` to a device, one epoch at a time; a measurement holds
+`exclusive_access` and has priority over trainings that request the device after it. The locks are
 files of this user in the temporary folder, locked by the kernel: they work between threads and
-between processes, and the kernel frees them when their holder dies, however it dies.
+processes, and the kernel releases them when their holder dies.
 
-A lock is not re-entrant: who holds a device and asks for it again in the same thread, other than
-sharing it twice, waits for itself. Take `shared_access` around an epoch and nothing else.
+A lock is not reentrant: a thread that holds a device and requests it again waits for itself, unless
+both requests are shared. Hold `shared_access` around an epoch and nothing else.
 """
 
 import fcntl
@@ -28,70 +28,67 @@ from partialnas.space.errors import MachineError
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.02
 _SILENT_S = 1.0
-"""So long it is waited to measure before the reader is told why nothing happens."""
+"""Seconds to wait for the device before explaining the delay."""
 
 _KERNEL_LOCKS = Path("/proc/locks")
 _FLOCK = re.compile(r"^\d+: FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+)", re.MULTILINE)
-"""Process and inode of a lock that is held, in what the kernel tells of locks."""
+"""Process and inode of a lock in the kernel's list of locks."""
 
 
 @contextmanager
 def shared_access(device: str) -> Iterator[None]:
-    """Holds `device` ("cpu", "cuda", "cuda:1") together with others that share it.
+    """Hold a device (`cpu`, `cuda`, `cuda:1`) together with other trainings.
 
-    Waits while somebody measures, or is waiting to measure, on it.
+    Wait while a measurement holds or requests the device.
 
     Raises:
-        MachineError: the lock's files cannot be used.
+        MachineError: the lock files cannot be used.
     """
     with _opened(device, "room") as room:
         with _opened(device, "gate") as gate:
-            _take(gate, fcntl.LOCK_EX)
-            _take(room, fcntl.LOCK_SH)
+            _lock(gate, fcntl.LOCK_EX)
+            _lock(room, fcntl.LOCK_SH)
         yield
 
 
 @contextmanager
 def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[None]:
-    """Holds `device` alone: nobody trains or measures on it meanwhile.
+    """Hold a device alone, without trainings or other measurements on it.
 
-    From the moment of asking nobody new is let in to share the device, so that the wait is as long
-    as the epochs that run now. A wait of more than a second is told on standard error, once.
+    Trainings that request the device later have to wait, so that this call waits for the epochs
+    that are running now. A wait of more than a second is logged once as a warning.
 
     Args:
-        device: "cpu", "cuda" or "cuda:1".
-        timeout_s: how long to wait for the device; without it, for as long as it takes.
+        device: `cpu`, `cuda` or, for example, `cuda:1`.
+        timeout_s: longest time to wait for the device in seconds; without limit by default.
 
     Raises:
-        MachineError: the device stayed busy, or the lock's files cannot be used.
+        MachineError: the device stayed busy, or the lock files cannot be used.
     """
-    began = time.monotonic()
-    deadline = math.inf if timeout_s is None else began + timeout_s
-    patience = min(deadline, began + _SILENT_S)
+    start = time.monotonic()
+    deadline = math.inf if timeout_s is None else start + timeout_s
+    first_deadline = min(deadline, start + _SILENT_S)
     with _opened(device, "gate") as gate, _opened(device, "room") as room:
-        alone = _take_both(gate, room, patience)
-        if not alone and deadline > patience:
-            _LOG.warning(
-                "waiting for %s: %s measures or trains on it", device, _holders(gate, room)
-            )
-            alone = _take_both(gate, room, deadline)
-        if not alone:
+        locked = _lock_both(gate, room, first_deadline)
+        if not locked and deadline > first_deadline:
+            _LOG.warning("waiting for %s: in use by %s", device, _holders(gate, room))
+            locked = _lock_both(gate, room, deadline)
+        if not locked:
             raise MachineError(
-                f"device {device} stayed busy for {timeout_s:g} s: {_holders(gate, room)} trains "
-                "or measures on it; let it end, or allow a longer wait"
+                f"device {device} stayed busy for {timeout_s:g} s: in use by "
+                f"{_holders(gate, room)}; wait for it to finish, or allow a longer wait"
             )
         yield
 
 
-def _take_both(gate: int, room: int, deadline: float) -> bool:
-    return _take(gate, fcntl.LOCK_EX, deadline) and _take(room, fcntl.LOCK_EX, deadline)
+def _lock_both(gate: int, room: int, deadline: float) -> bool:
+    return _lock(gate, fcntl.LOCK_EX, deadline) and _lock(room, fcntl.LOCK_EX, deadline)
 
 
-def _take(file: int, kind: int, deadline: float | None = None) -> bool:
-    """Locks an open file; False where the deadline passed first.
+def _lock(file: int, kind: int, deadline: float | None = None) -> bool:
+    """Lock an open file; return False if the deadline passes first.
 
-    It asks again and again instead of blocking in the kernel, so that Ctrl-C and deadlines end the
-    wait in any thread.
+    Poll instead of blocking in the kernel, so that Ctrl-C and deadlines work in any thread.
     """
     while True:
         try:
@@ -104,29 +101,30 @@ def _take(file: int, kind: int, deadline: float | None = None) -> bool:
 
 
 def _holders(*files: int) -> str:
-    """Who holds the lock files, as far as the kernel tells; who is stopped holds them for ever."""
-    places = {os.fstat(file).st_ino for file in files}
+    """Return the processes that hold the lock files, as far as the kernel lists them."""
+    inodes = {os.fstat(file).st_ino for file in files}
     try:
         locks = _FLOCK.findall(_KERNEL_LOCKS.read_text())
     except OSError:
         locks = []
-    held = {int(process) for process, place in locks if int(place) in places}
-    told = [_named(process) for process in sorted(held - {os.getpid()})]
-    return ", ".join(filter(None, told)) or "another process"
+    pids = {int(pid) for pid, inode in locks if int(inode) in inodes}
+    names = [_process_label(pid) for pid in sorted(pids - {os.getpid()})]
+    return ", ".join(filter(None, names)) or "another process"
 
 
-def _named(process: int) -> str:
+def _process_label(pid: int) -> str:
+    """Return `process PID`, marked if the process is stopped; empty if it has ended."""
     try:
-        stopped = psutil.Process(process).status() == psutil.STATUS_STOPPED
+        stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
     except psutil.Error:
         return ""
-    return f"process {process}" + " (which is stopped)" * stopped
+    return f"process {pid}" + " (stopped)" * stopped
 
 
 @contextmanager
-def _opened(device: str, door: str) -> Iterator[int]:
-    """A lock file opened anew: two openings exclude each other, be it in one process or in two."""
-    path = _folder() / f"{_physical(device)}.{door}"
+def _opened(device: str, name: str) -> Iterator[int]:
+    """Open a lock file; two openings exclude each other, also within one process."""
+    path = _folder() / f"{_physical(device)}.{name}"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -134,26 +132,26 @@ def _opened(device: str, door: str) -> Iterator[int]:
     try:
         yield file
     finally:
-        # unlocked before it is closed: a child forked meanwhile has the file open too
+        # unlock explicitly: a child forked meanwhile has the file open, too
         fcntl.flock(file, fcntl.LOCK_UN)
         os.close(file)
 
 
 def _folder() -> Path:
-    """This user's folder of locks; a folder that another could write to is refused."""
+    """Return this user's folder of lock files; refuse one that others can write to."""
     path = Path(tempfile.gettempdir()) / f"partialnas-{os.getuid()}"
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         facts = path.lstat()
     except OSError as error:
-        raise MachineError(f"cannot make the folder of device locks {path}: {error}") from error
+        raise MachineError(f"cannot create the folder of device locks {path}: {error}") from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
-        raise MachineError(f"{path} should be a folder that only you can write to: remove it")
+        raise MachineError(f"{path}: expected a folder that only you can write to; remove it")
     return path
 
 
 def _physical(device: str) -> str:
-    """The device's name among all processes: each may see the GPUs under numbers of its own."""
+    """Return a name of the device that does not depend on CUDA_VISIBLE_DEVICES."""
     kind, _, number = device.partition(":")
     if kind == "cuda":
         number = number or "0"

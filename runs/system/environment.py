@@ -1,4 +1,4 @@
-"""What a number depends on beside what was asked: machine, versions, code. No names, no paths."""
+"""The environment of a run: machine, library versions, code; without host or user names."""
 
 import os
 import platform
@@ -13,22 +13,22 @@ from pathlib import Path
 import psutil
 
 _LIBRARIES = ("partialnas", "torch", "timm", "numpy", "ray", "optuna")
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 
 
 def environment() -> dict[str, str | int]:
-    """Facts of this machine and its software that travel with every record and measurement.
+    """Return facts about this machine and its software, for every record and measurement.
 
-    `python`, `platform`, `processor`, `cores` (those this process may run on), the versions of
-    partialnas and of the libraries that its numbers depend on, `code` (the commit, in a checkout;
-    the version elsewhere) and, where there are any, the `gpus`. Asked of the machine once per
-    process; takes no torch.
+    The keys are `python`, `platform`, `processor`, `cores` (available to this process), the
+    versions of partialnas and the libraries that results depend on, `code` (the commit of a
+    checkout, else the version) and, if there are any, `gpus`. The facts are determined once per
+    process.
     """
     return dict(_facts())
 
 
 def load_average() -> float:
-    """Processes that ran or waited to run on the machine, averaged over the last minute."""
+    """Return the load average of the last minute."""
     return round(psutil.getloadavg()[0], 2)
 
 
@@ -47,7 +47,7 @@ def _facts() -> dict[str, str | int]:
 
 
 def code_version(root: Path) -> str:
-    """The commit of the checkout at `root` (`-dirty` where files differ), else the version."""
+    """Return the commit of the checkout at `root`, with `-dirty` after changes, or the version."""
     if (root / ".git").exists():
         commit = command_output("git", "-C", str(root), "describe", "--always", "--dirty", "--tags")
         if commit:
@@ -56,6 +56,7 @@ def code_version(root: Path) -> str:
 
 
 def package_version(library: str) -> str:
+    """Return the version of an installed package, or `not installed`."""
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
@@ -63,7 +64,7 @@ def package_version(library: str) -> str:
 
 
 def _processor(facts: Path) -> str:
-    """The processor's model: Linux tells it in a file, other systems tell Python."""
+    """Return the processor's model, from a file on Linux and from Python elsewhere."""
     if facts.exists():
         for line in facts.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -73,16 +74,16 @@ def _processor(facts: Path) -> str:
 
 
 def available_cores() -> list[int]:
-    """The cores that this process may run on."""
+    """Return the CPU cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _gpus() -> str:
-    """Models of the machine's NVIDIA GPUs, as `2 x NVIDIA H200`.
+    """Return the models of the NVIDIA GPUs, such as `2 x NVIDIA H200`.
 
-    Asked of the driver's own tool: torch would keep memory on the device for the asking.
+    nvidia-smi is used because torch would allocate memory on the device.
     """
     names = command_output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
     counts = Counter(name.strip() for name in names if name.strip())
@@ -90,13 +91,13 @@ def _gpus() -> str:
 
 
 def command_output(program: str, *arguments: str) -> str:
-    """What a program prints, or nothing where it is missing, fails or hangs."""
+    """Return what a program prints; empty if it is missing, fails or hangs."""
     path = shutil.which(program)
     if path is None:
         return ""
     try:
         run = subprocess.run(
-            [path, *arguments], capture_output=True, text=True, timeout=_PATIENCE_S, check=True
+            [path, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""
@@ -104,5 +105,5 @@ def command_output(program: str, *arguments: str) -> str:
 
 
 def utc_now() -> str:
-    """The time in UTC, ISO 8601 with milliseconds."""
+    """Return the time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

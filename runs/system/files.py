@@ -1,4 +1,4 @@
-"""Files, written whole: under a temporary name, then renamed. Takes no torch."""
+"""Atomic writing of files, checks of output paths, and paths inside a study's folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,10 +7,10 @@ from partialnas.space.errors import MachineError, UserError
 
 
 def write_file(path: Path, content: bytes | str) -> Path:
-    """Puts `content` into `path`; a file that was there stays whole until the new one is.
+    """Write a file atomically: under a temporary name, then renamed.
 
     Raises:
-        MachineError: the folder cannot be made or written, or the disk is full.
+        MachineError: the folder cannot be created or written, or the disk is full.
     """
     data = content.encode() if isinstance(content, str) else content
     draft = temporary_path(path)
@@ -19,49 +19,49 @@ def write_file(path: Path, content: bytes | str) -> Path:
         draft.write_bytes(data)
         return draft.replace(path)
     except OSError as error:
-        with suppress(OSError):  # a place that takes no file may not give one back either
+        with suppress(OSError):  # the folder may not be accessible at all
             draft.unlink(missing_ok=True)
         raise MachineError(
-            f"{path}: cannot be written ({error.strerror}); make room there, mend the folder, or "
-            "choose another place. What was finished is kept"
+            f"{path}: cannot be written ({error.strerror}); free disk space, repair the folder or "
+            "choose another path. Finished trials are kept"
         ) from error
 
 
 def check_output_path(path: Path) -> None:
-    """Refuses a place for a file that could never take one, before anything is made for it.
+    """Check that a file can be written to a path, before its content is computed.
 
     Raises:
-        UserError: it lies below another file, or is a folder.
+        UserError: the path lies below another file, or is a folder.
     """
     if blocking := blocking_file(path):
-        raise UserError(f"{path}: {blocking} is a file, not a folder; choose another place")
+        raise UserError(f"{path}: {blocking} is a file, not a folder; choose another path")
     with suppress(OSError):
         if path.is_dir():
-            raise UserError(f"{path}: a folder; name a file in it")
+            raise UserError(f"{path}: is a folder; name a file in it")
 
 
 def blocking_file(path: Path) -> Path | None:
-    """The file among the folders that lead to a place; None where there is none."""
-    with suppress(OSError):  # what cannot be looked at is told when it is written
-        return next((above for above in path.parents if above.is_file()), None)
+    """Return the file that stands in the place of a parent folder, or None if there is none."""
+    with suppress(OSError):  # inaccessible paths are reported when they are written
+        return next((parent for parent in path.parents if parent.is_file()), None)
     return None
 
 
 def temporary_path(path: Path) -> Path:
-    """The temporary name of a file that is being written."""
+    """Return the temporary path of a file while it is written."""
     return path.with_name(f".{path.name}.part")
 
 
 def checkpoint_path(folder: Path, key: str) -> Path:
-    """The checkpoint of the trial `key` of a study in `folder`."""
+    """Return the path of the checkpoint of a trial of the study in `folder`."""
     return folder / "checkpoints" / f"{key}.pt"
 
 
 def trunk_path(folder: Path, key: str) -> Path:
-    """Where trainings that differ in their lengths alone part, of a study in `folder`."""
+    """Return the path of the checkpoint that trainings of different lengths share."""
     return folder / "checkpoints" / f"{key}.trunk"
 
 
 def weights_path(folder: Path, key: str) -> Path:
-    """The final weights of the trial `key` of a study in `folder`."""
+    """Return the path of the final weights of a trial of the study in `folder`."""
     return folder / "weights" / f"{key}.safetensors"

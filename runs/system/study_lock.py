@@ -1,4 +1,4 @@
-"""One driver per study: a lock that the kernel frees when its holder dies, however it dies."""
+"""Study locks: one driver per study; the kernel releases the lock when the driver dies."""
 
 import fcntl
 import os
@@ -14,32 +14,32 @@ LOCK_FILE = "driver.lock"
 
 
 def lock_study(folder: Path) -> TextIO:
-    """Makes this process the only driver of the study in `folder`, until it is freed.
+    """Make this process the only driver of the study in `folder`, until `unlock_study`.
 
-    The file keeps the driver's process id, for the message that a second driver gets. It is left
-    where it is: a file that is removed while another process opens it would lock nothing.
+    The file contains the driver's process id. It is never removed, because another process might
+    be opening it.
 
     Raises:
         UserError: another driver works on this study.
-        MachineError: the lock's file cannot be written.
+        MachineError: the lock file cannot be written.
     """
     path = folder / LOCK_FILE
     try:
         file = path.open("a+")
     except OSError as error:
         raise MachineError(
-            f"{path}: cannot be written ({error.strerror}); mend the folder, or choose another "
+            f"{path}: cannot be written ({error.strerror}); repair the folder, or choose another "
             "with --out"
         ) from error
     try:
-        _take(file, folder)
+        _lock(file, folder)
     except BaseException:
         file.close()
         raise
     return file
 
 
-def _take(file: TextIO, folder: Path) -> None:
+def _lock(file: TextIO, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate(0)
@@ -57,21 +57,21 @@ def _take(file: TextIO, folder: Path) -> None:
 
 
 def unlock_study(file: TextIO) -> None:
-    """Lets another driver in, and nobody be named as one; once is enough."""
+    """Release the lock and clear the process id; a second call does nothing."""
     if file.closed:
         return
-    with suppress(OSError):  # of a full disk: the lock is freed all the same
+    with suppress(OSError):  # a full disk; the lock is released nevertheless
         file.truncate(0)
     file.close()
 
 
 def driver_pid(folder: Path) -> int | None:
-    """The process that works on the study in `folder`; None where there is none on this machine.
+    """Return the process id of the study's driver, or None if none runs on this machine.
 
-    Told by the process id in the lock's file: to try the lock itself could turn a driver away.
+    The id is read from the lock file, because trying the lock could turn a driver away.
     """
     try:
-        process = int((folder / LOCK_FILE).read_text(encoding="utf-8"))
+        pid = int((folder / LOCK_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return process if psutil.pid_exists(process) else None
+    return pid if psutil.pid_exists(pid) else None

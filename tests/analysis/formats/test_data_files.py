@@ -112,7 +112,7 @@ def test_invalid_exports_are_refused(tmp_path: Path, frames: Frames) -> None:
     with pytest.raises(UserError, match=r"t\.csv: \S+file is a file, not a folder"):
         export(frames(2), tmp_path / "file" / "t.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UserError, match=r"folder\.csv: a folder; name a file in it"):
+    with pytest.raises(UserError, match=r"folder\.csv: is a folder; name a file in it"):
         export(frames(2), tmp_path / "folder.csv")
 
 

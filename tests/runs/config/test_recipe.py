@@ -67,9 +67,9 @@ def test_shift_follows_the_resolution_unless_it_is_stated() -> None:
 
 @given(st.integers(1, 1000), st.sampled_from(["all", "front", "none"]))
 def test_identity_knows_neither_epochs_nor_kept_weights(epochs: int, keep: Any) -> None:
-    assert Recipe(epochs=epochs, keep_weights=keep).identity(has_learned_ratios=True) == Recipe().identity(
+    assert Recipe(epochs=epochs, keep_weights=keep).identity(
         has_learned_ratios=True
-    )
+    ) == Recipe().identity(has_learned_ratios=True)
 
 
 OF_TRAPEZOIDS = {"warmup_steps", "cool_down"}
@@ -88,7 +88,9 @@ def test_identity_knows_everything_else(name: str) -> None:
         "width_share": 0.5,
     }
     value = other.get(name, 0.5 if Recipe.model_fields[name].annotation is float else 3)
-    assert Recipe(**{name: value}).identity(has_learned_ratios=True) != Recipe().identity(has_learned_ratios=True)
+    assert Recipe(**{name: value}).identity(has_learned_ratios=True) != Recipe().identity(
+        has_learned_ratios=True
+    )
 
 
 def test_identity_knows_how_a_rate_rises_and_falls_where_it_does() -> None:

@@ -72,10 +72,10 @@ def test_blocks_that_do_not_learn_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("channels", "told"),
     [
-        ({}, "stage 1, block 1: its channels are missing"),
-        ({"stage 1, block 1": 3.5}, "expected a whole number of channels, got 3.5"),
-        ({"stage 1, block 1": 17}, r"fill its 16 channels, got 17 \+ -1"),
-        ({"stage 1, block 1": -1}, r"fill its 16 channels, got -1 \+ 17"),
+        ({}, "stage 1, block 1: the number of its channels is missing"),
+        ({"stage 1, block 1": 3.5}, "expected an integer number of channels, got 3.5"),
+        ({"stage 1, block 1": 17}, r"add up to its 16 channels, got 17 \+ -1"),
+        ({"stage 1, block 1": -1}, r"add up to its 16 channels, got -1 \+ 17"),
     ],
 )
 def test_channels_that_make_no_network_are_refused(channels: dict[str, float], told: str) -> None:

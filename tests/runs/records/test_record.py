@@ -35,7 +35,7 @@ def test_learned_ratios_survive_json() -> None:
         ({"epoch": 0}, "greater than or equal to 1"),
         ({"used_macs": math.nan}, "finite number"),
         ({"gradient_norm": math.inf}, "finite number"),
-        ({"ratios": {"stage 1, block 2": 0.5}}, "only one names stage 1, block 1"),
+        ({"ratios": {"stage 1, block 2": 0.5}}, "only one has stage 1, block 1"),
     ],
 )
 def test_learned_ratios_that_make_no_sense_are_refused(change: Any, told: str) -> None:
@@ -45,7 +45,7 @@ def test_learned_ratios_that_make_no_sense_are_refused(change: Any, told: str) -
 
 @pytest.mark.parametrize("state", ["early", "failed", "timeout"])
 def test_who_does_not_end_well_says_why(state: str) -> None:
-    with pytest.raises(ValidationError, match="states its reason"):
+    with pytest.raises(ValidationError, match="expected a reason for the state"):
         Record(**{**FACTS, "state": state})
     assert Record(**{**FACTS, "state": state}, reason="because").reason == "because"
 

@@ -245,8 +245,7 @@ def test_a_wait_to_measure_is_told_once_and_no_wait_is_not(
     ) as waiting:
         assert waiting.stderr is not None
         assert waiting.stderr.readline() == (
-            f"waiting for cpu: process {sharer_elsewhere.pid}{' (which is stopped)' * stopped} "
-            "measures or trains on it\n"
+            f"waiting for cpu: in use by process {sharer_elsewhere.pid}{' (stopped)' * stopped}\n"
         )
         sharer_elsewhere.kill()
         assert waiting.stderr.read() == ""
