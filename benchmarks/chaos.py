@@ -46,6 +46,17 @@ STUDY: dict[str, Any] = {
     "budget": {"trials": TRIALS},
     "trial": "chaos_trial:trial",
 }
+SHORT_GRACE = """
+import sys
+from pathlib import Path
+from partialnas.search.session.run_study import run_study
+from partialnas.search.study.study_file import load_study
+
+path, out = Path(sys.argv[1]), Path(sys.argv[3])
+run_study(load_study(path), out, base_dir=path.parent, hang_grace_s=3)
+"""
+"""Runs a study as the command line does, and finds hung workers within seconds."""
+
 RAY = {"kind": "ray", "workers": 2, "device": "cpu"}
 ALONE = {"kind": "in-process", "device": "cpu"}
 
@@ -59,6 +70,7 @@ class Scene:
         finished: by key what was final when the last fault befell.
         remarks: what the table says of the fault beside the invariants.
         broken: invariants that did not hold.
+        program: arguments that make Python run a study.
     """
 
     folder: Path
@@ -66,6 +78,7 @@ class Scene:
     calls: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    program: tuple[str, ...] = ("-m", "partialnas", "run")
 
     @property
     def out(self) -> Path:
@@ -78,7 +91,7 @@ class Scene:
         """Starts the study, or goes on with it."""
         path = self.write(executor, **changes)
         return subprocess.Popen(
-            [sys.executable, "-m", "partialnas", "run", str(path), "--out", str(self.out)],
+            [sys.executable, *self.program, str(path), "--out", str(self.out)],
             env=self.environment | (environment or {}),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -105,12 +118,12 @@ class Scene:
 
     def wait(self, count: int, driver: "subprocess.Popen[str]") -> None:
         """Waits until so many trials are final, or the driver has ended."""
-        while driver.poll() is None and sum(row.final for row in self.rows()) < count:
+        while driver.poll() is None and sum(row.is_final for row in self.rows()) < count:
             time.sleep(0.05)
 
     def befell(self) -> None:
         """Takes down what is final just after a fault, and compares it with what was."""
-        rows = {row.key: row for row in self.rows() if row.final}
+        rows = {row.key: row for row in self.rows() if row.is_final}
         if any(rows.get(key) != row for key, row in self.finished.items()):
             self._break("kept")
         self._count_calls()
@@ -259,6 +272,8 @@ def misbehaving(fault: str) -> Callable[[Scene], None]:
         (scene.folder / "fault").write_text(fault)
         (scene.folder / "one-in").write_text(str(one_in))
         executor = RAY | {"time_limit_s": 3} if fault == "hangs" else ALONE
+        if fault == "hangs":
+            scene.program = ("-c", SHORT_GRACE)
         scene.ends(executor)
         states = Counter(row.state for row in scene.rows())
         reasons = sorted({row.reason for row in scene.rows() if row.reason})

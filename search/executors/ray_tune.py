@@ -216,11 +216,11 @@ class _TuneListener(tune.Callback):
     """
 
     def __init__(self, searcher: _FeedSearcher[Any], log: Path) -> None:
-        self._items = searcher.items
+        self._searcher = searcher  # not its items: Tune pickles callbacks
         self._log = log
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
-        self._items.start(trial.trial_id)
+        self._searcher.items.start(trial.trial_id)
 
     def on_trial_complete(self, *, trial: Trial, **_: Any) -> None:  # type: ignore[override]
         trial.last_result.clear()

@@ -231,10 +231,9 @@ class OptunaSource:
             return
         study = self._storage.get_study_id_from_name(_STUDY)
         identity = self._storage.get_trial_id_from_study_id_trial_number(study, trial)
-        # Optuna sets constraints on trials that it was asked for, but not on trials added as running
-        for key, value in create_trial(
-            value=0.0, constraints={**result.excess}
-        ).system_attrs.items():
+        # Optuna sets constraints only on trials that it was asked for, not on added ones
+        constrained = create_trial(value=0.0, constraints={**result.excess})
+        for key, value in constrained.system_attrs.items():
             self._storage.set_trial_system_attr(identity, key, value)
         self._study.tell(trial, self._objective_list(result))
         self._common.add(self._study.get_trials(deepcopy=False)[trial].params)

@@ -1,9 +1,9 @@
-"""Rehearsals: a study played from beginning to end in seconds, with made-up results.
+"""Dry runs: run a whole study in seconds with simulated results.
 
-In the place of training and measuring stand formulas of a network's cost, with differences between
-networks and between seeds that are drawn from their digests: the same study rehearses the same.
-Larger networks are better and slower, with less and less to gain, as in real studies; nothing else
-about the figures means anything.
+Training and measuring are replaced by formulas of a network's cost, plus differences between
+networks and seeds that are drawn from their digests: the same study gives the same dry run. As in
+real studies, larger networks are better and slower, with diminishing returns. The numbers have no
+other meaning.
 """
 
 import math
@@ -31,56 +31,56 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import digest
 
 DEVICE = "rehearsal"
-"""What records and measurements call the device that they were not taken on."""
+"""Name of the device in simulated records and measurements."""
 
 _MACS_PER_S = 2e9
-_STEPS_MACS = 3  # a training step costs the forward pass and twice that backward
+_STEPS_MACS = 3  # a backward pass costs about two forward passes
 
 
 def as_dry_run(study: Study) -> Study:
-    """The study under the name of its rehearsal, all in this process."""
+    """Return the study with the name of its dry run and the in-process executor."""
     executor = study.executor.model_copy(update={"kind": "in-process", "isolate": False})
     changes = {"study": dry_run_name(study.study), "executor": executor}
     return study.model_copy(update=changes)
 
 
 def check_folder(study: Study, folder: Path, *, dry_run: bool) -> None:
-    """Refuses to rehearse into a real study's folder, and to run in a rehearsal's.
+    """Refuse a dry run in the folder of a real study, and the other way round.
 
     Raises:
-        UserError: the folder holds the other kind, or a real study has a rehearsal's name.
+        UserError: the folder holds the other kind, or a real study has the name of a dry run.
     """
     if not dry_run and is_dry_run(study.study):
         raise UserError(
-            f"study: {study.study} is a rehearsal's name; call the study something else"
+            f"study: the name {study.study!r} is reserved for dry runs (--rehearse); choose another"
         )
     if not (folder / LEDGER_FILE).exists():
         return
     with Ledger.open(folder) as ledger:
-        found = is_dry_run(ledger.study.name)
-    if found and not dry_run:
+        holds_dry_run = is_dry_run(ledger.study.name)
+    if holds_dry_run and not dry_run:
         raise UserError(
-            f"{folder} holds a rehearsal, whose results are made up; run the study in another "
-            "folder with --out, or remove this one"
+            f"{folder} holds a dry run with simulated results; choose another folder with --out, "
+            "or delete this one"
         )
-    if dry_run and not found:
-        raise UserError(f"{folder} holds a real study; rehearse in another folder with --out")
+    if dry_run and not holds_dry_run:
+        raise UserError(f"{folder} holds a real study; choose another folder with --out")
 
 
 @dataclass(frozen=True)
 class DryRunWorker:
-    """Stands in for the work of a study (see `search.work.Work`).
+    """Simulate the items of a study, in place of `TaskRunner`.
 
     Attributes:
-        reference: what throughput is relative to.
-        required: further metrics that a trial must tell.
+        reference: network that throughput is relative to.
+        required_metrics: further metrics that trials must have.
     """
 
     reference: Subject
-    required: tuple[str, ...] = ()
+    required_metrics: tuple[str, ...] = ()
 
     def __call__(self, item: Item) -> ItemResult:
-        """What came of an item, at once."""
+        """Return the simulated result of an item."""
         if isinstance(item, TimingJob):
             return ItemResult(measurement=self._measurement(item))
         return ItemResult(records=tuple(self._record(item, seed) for seed in item.seeds))
@@ -90,10 +90,10 @@ class DryRunWorker:
         curve = _curve(job, seed, cost)
         subject, last = job.subject, curve[-1]
         metrics = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
-        draw = _drawn("test", job.trial_keys[seed])
-        metrics["test_nll"] = metrics["val_nll"] * (1.02 + 0.01 * draw)
+        noise = _normal("test", job.trial_keys[seed])
+        metrics["test_nll"] = metrics["val_nll"] * (1.02 + 0.01 * noise)
         metrics["test_accuracy"] = _accuracy(metrics["test_nll"])
-        metrics |= {name: _anything(name, job, seed) for name in self.required}
+        metrics |= {name: _simulated_metric(name, job, seed) for name in self.required_metrics}
         ratios: tuple[RatioEpoch, ...] = ()
         if isinstance(subject, Architecture) and subject.learned is not None:
             ratios = simulate_ratios(subject, job.task, job.fidelity, _seed(job.trial_keys[seed]))
@@ -151,21 +151,19 @@ class DryRunWorker:
 
 
 def _curve(job: Job, seed: int, cost: Mapping[str, int]) -> tuple[dict[str, float], ...]:
-    """Epoch by epoch towards what a network of this cost reaches, the less the more it costs."""
+    """Return one row per epoch; the loss approaches a value that falls with the network's cost."""
     chance = math.log(job.task.classes)
-    network = _drawn(
-        "network", subject_digest(job.subject), digest(job.recipe.identity_data())
-    )
-    noise = _drawn("seed", job.trial_keys[seed])
+    network = _normal("network", subject_digest(job.subject), digest(job.recipe.identity_data()))
+    noise = _normal("seed", job.trial_keys[seed])
     share = 0.05 + 0.35 * (1 + cost["macs"] / 1e5) ** -0.25 + 0.015 * network
-    reached = chance * max(0.01, share + 0.006 * noise)
+    final = chance * max(0.01, share + 0.006 * noise)
     seconds = _STEPS_MACS * cost["macs"] * 5000 / _MACS_PER_S
     rows = []
     for epoch in range(1, job.fidelity + 1):
-        nll = reached + (chance - reached) * math.exp(-1.1 * epoch)
+        nll = final + (chance - final) * math.exp(-1.1 * epoch)
         facts = {"epoch": epoch, "lr": job.recipe.lr * (1 - (epoch - 1) / job.fidelity)}
-        told = {"train_nll": 0.9 * nll, "val_nll": nll, "val_accuracy": _accuracy(nll)}
-        rows.append({**facts, **told, "seconds": seconds})
+        metrics = {"train_nll": 0.9 * nll, "val_nll": nll, "val_accuracy": _accuracy(nll)}
+        rows.append({**facts, **metrics, "seconds": seconds})
     return tuple(rows)
 
 
@@ -174,10 +172,10 @@ def _accuracy(nll: float) -> float:
 
 
 def _throughput(subject: Subject, task: Task) -> float:
-    """Images a second: what multiplies, what moves maps, and what each network costs anyway."""
+    """Return images per second: time for MACs, for moving activations, and a constant."""
     cost = subject_cost(subject, task)
     seconds = cost["macs"] / _MACS_PER_S + cost["activations"] / 1e9 + 2e-5
-    return (1 + 0.03 * _drawn("speed", subject_digest(subject))) / seconds
+    return (1 + 0.03 * _normal("speed", subject_digest(subject))) / seconds
 
 
 def _memory(item: TimingJob) -> int:
@@ -192,14 +190,14 @@ def _ratio_metrics(last: RatioEpoch) -> dict[str, float]:
     return metrics
 
 
-def _anything(name: str, job: Job, seed: int) -> float:
-    """A positive number for a metric that only the study's own function knows."""
-    network = _drawn(name, subject_digest(job.subject))
-    return math.exp(0.3 * network + 0.02 * _drawn(name, job.trial_keys[seed]))
+def _simulated_metric(name: str, job: Job, seed: int) -> float:
+    """Return a positive value for a metric of the study's user function."""
+    network = _normal(name, subject_digest(job.subject))
+    return math.exp(0.3 * network + 0.02 * _normal(name, job.trial_keys[seed]))
 
 
-def _drawn(*words: str) -> float:
-    """A number of the standard normal distribution that belongs to these words."""
+def _normal(*words: str) -> float:
+    """Return a standard normal draw, clipped to ±3, that depends on the words only."""
     return max(-3.0, min(3.0, random.Random("/".join(words)).gauss(0, 1)))
 
 

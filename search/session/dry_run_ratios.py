@@ -1,4 +1,4 @@
-"""Learned ratios as a rehearsal makes them up: legal ones, within the budget of the network."""
+"""Simulated learned ratios of dry runs: valid, and within the network's budget."""
 
 import math
 import random
@@ -19,35 +19,36 @@ _KINDS = {"clean": 1.0, "blurred": 0.97, "noisy": 1.05, "low-resolution": 0.95}
 def simulate_ratios(
     architecture: Architecture, task: Task, epochs: int, seed: int
 ) -> tuple[RatioEpoch, ...]:
-    """The learned ratios epoch by epoch, from where they start to some that the budget allows."""
-    found = learned_blocks(architecture, task.input_spec)
+    """Return ratios per epoch, from their start to a random allocation within the budget."""
+    blocks = learned_blocks(architecture, task.input_spec)
     allowed = allowed_macs(architecture, task.input_spec)
-    ends = _settled(found, allowed, random.Random(seed))
-    starts = {slot.block_index: slot.start for slot in found}
+    ends = _random_allocation(blocks, allowed, random.Random(seed))
+    starts = {block.block_index: block.start for block in blocks}
     rows = []
     for epoch in range(1, epochs + 1):
         last = epoch == epochs
-        way = epoch / epochs
+        progress = epoch / epochs
         sizes: dict[BlockIndex, tuple[float, ...]] = {
-            place: end if last else _between(starts[place], end, way) for place, end in ends.items()
+            index: end if last else _interpolate(starts[index], end, progress)
+            for index, end in ends.items()
         }
-        used = sum(slot.macs([round(size) for size in sizes[slot.block_index]]) for slot in found)
+        used = sum(b.macs([round(size) for size in sizes[b.block_index]]) for b in blocks)
         rows.append(_row(architecture, task, sizes, epoch, float(used), allowed, last=last))
     return tuple(rows)
 
 
-def _settled(
-    found: tuple[LearnedBlock, ...] | list[LearnedBlock], allowed: int | None, rng: random.Random
+def _random_allocation(
+    blocks: tuple[LearnedBlock, ...] | list[LearnedBlock], allowed: int | None, rng: random.Random
 ) -> dict[BlockIndex, PartSizes]:
-    wanted = [
-        [size * math.exp(rng.gauss(0, _SPREAD)) for size in slot.learned_sizes(slot.start)]
-        for slot in found
+    targets = [
+        [size * math.exp(rng.gauss(0, _SPREAD)) for size in block.learned_sizes(block.start)]
+        for block in blocks
     ]
-    return project_to_budget(found, wanted, allowed)
+    return project_to_budget(blocks, targets, allowed)
 
 
-def _between(start: PartSizes, end: PartSizes, way: float) -> tuple[float, ...]:
-    return tuple((1 - way) * a + way * b for a, b in zip(start, end, strict=True))
+def _interpolate(start: PartSizes, end: PartSizes, progress: float) -> tuple[float, ...]:
+    return tuple((1 - progress) * a + progress * b for a, b in zip(start, end, strict=True))
 
 
 def _row(
@@ -76,14 +77,14 @@ def _row(
         ramp=0.0 if last else 1 / epoch,
         gap=0.0 if last else None,
         frozen=frozen_subject(architecture, channels).digest if frozen else None,
-        **(_by_input(channels, ratios, task.classes, last=last) if by_input else {}),
+        **(_input_dependent_facts(channels, ratios, task.classes, last=last) if by_input else {}),
     )
 
 
-def _by_input(
+def _input_dependent_facts(
     channels: Mapping[str, float], ratios: Mapping[str, float], classes: int, *, last: bool
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """What is told where every image has its own ratio."""
+    """Return the fields of input-dependent ratios."""
     return {
         "distribution": {name: {f"{size:.0f}": 1.0} for name, size in channels.items()},
         "per_class": {

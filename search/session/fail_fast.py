@@ -1,4 +1,4 @@
-"""The first trials of a sitting: where all fail alike, the environment is broken, no network."""
+"""Abort a run in which the first trials all fail for the same reason."""
 
 from pathlib import Path
 from typing import Generic
@@ -9,15 +9,16 @@ from partialnas.space.errors import MachineError
 
 
 class FailFastFeed(Generic[ItemT]):
-    """Passes items and outcomes on, but holds failures back until one trial tells another story.
+    """Pass items and results on, but hold back failures until a trial ends differently.
 
-    Where the first trials that end are failures with one and the same reason, and not all of one
-    network, the run ends before they are recorded: running the study again tries them again.
+    If the first trials of several networks all fail for the same reason, the environment is
+    probably broken. The run is aborted before the failures are recorded, so running the study again
+    repeats these trials.
 
     Args:
-        feed: knows what is to be done.
-        count: trials that must not all fail alike; 0 lets every failure pass.
-        log: where workers tell more of a failure.
+        feed: the feed.
+        count: number of first trials that must not all fail alike; 0 disables the check.
+        log: log file of the workers, named in the error message.
     """
 
     def __init__(self, feed: Feed[ItemT], count: int, log: Path) -> None:
@@ -26,51 +27,52 @@ class FailFastFeed(Generic[ItemT]):
         self._log = log
         self._first: list[Record] = []
         self._held: list[tuple[ItemT, ItemResult]] = []
-        self._flying = 0
-        self._over = count == 0
+        self._in_flight = 0
+        self._disabled = count == 0
 
     def ask(self) -> ItemT | Wait | End:
-        """The feed's next item; failures are let go where it waits for nothing else."""
+        """Return the feed's next item; release failures if nothing else is in flight."""
         item = self._feed.ask()
-        if isinstance(item, FeedSignal) and self._held and not self._flying:
-            self._let_go()
+        if isinstance(item, FeedSignal) and self._held and not self._in_flight:
+            self._release()
             item = self._feed.ask()
-        self._flying += not isinstance(item, FeedSignal)
+        self._in_flight += not isinstance(item, FeedSignal)
         return item
 
     def tell(self, item: ItemT, outcome: ItemResult) -> None:
-        """Hands the outcome in, or holds it back for now.
+        """Pass the result on, or hold it back for now.
 
         Raises:
-            MachineError: all of the first trials have failed alike.
+            MachineError: the first trials have all failed for the same reason.
         """
-        self._flying -= 1
-        if self._over or not outcome.records:
+        self._in_flight -= 1
+        if self._disabled or not outcome.records:
             self._feed.tell(item, outcome)
             return
         self._held.append((item, outcome))
         self._first += outcome.records
-        if not _alike(self._first):
-            self._over = True
-            self._let_go()
-        elif len(self._first) >= self._count and len({each.digest for each in self._first}) > 1:
-            raise MachineError(self._told())
+        if not _all_fail_alike(self._first):
+            self._disabled = True
+            self._release()
+        elif len(self._first) >= self._count and len({record.digest for record in self._first}) > 1:
+            raise MachineError(self._message())
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         held, self._held = self._held, []
         for item, outcome in held:
             self._feed.tell(item, outcome)
 
-    def _told(self) -> str:
+    def _message(self) -> str:
         return (
-            f"the first {len(self._first)} trials all failed alike: {self._first[0].reason}\n"
-            f"See {self._log}. {len(self._held)} of them are left unrecorded: mend the cause, and "
-            "the same command tries them again. Where the networks are to blame, "
-            "--set executor.pilot=0 records their failures."
+            f"the first {len(self._first)} trials all failed for the same reason: "
+            f"{self._first[0].reason}\n"
+            f"See {self._log}. {len(self._held)} of them were not recorded. Fix the cause and run "
+            "the same command again to repeat them. If the networks are the cause, use "
+            "--set executor.pilot=0 to record their failures."
         )
 
 
-def _alike(records: list[Record]) -> bool:
-    """Whether all have failed, for one reason."""
-    stories = {(record.state, record.reason) for record in records}
-    return len(stories) == 1 and records[0].state == "failed"
+def _all_fail_alike(records: list[Record]) -> bool:
+    """Return whether all records are failures with the same reason."""
+    reasons = {(record.state, record.reason) for record in records}
+    return len(reasons) == 1 and records[0].state == "failed"

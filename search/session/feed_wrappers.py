@@ -1,4 +1,4 @@
-"""A feed that is watched: the same answers, and a reader who sees what happens."""
+"""Feeds around the scheduler: show progress, and stop on request."""
 
 from collections.abc import Mapping
 
@@ -17,59 +17,58 @@ from partialnas.search.session.signals import StopRequest
 
 
 class ProgressFeed:
-    """Passes items and outcomes on, counts them, and shows them."""
+    """Pass items and results on, count them and show progress."""
 
     def __init__(
-        self, feed: Scheduler, prepared: ResolvedStudy, ledger: Ledger, progress: Progress
+        self, feed: Scheduler, resolved: ResolvedStudy, ledger: Ledger, progress: Progress
     ) -> None:
         self._feed = feed
         self._progress = progress
-        self._objectives = prepared.study.objectives
+        self._objectives = resolved.study.objectives
         counts = ledger.state_counts()
         failed, early = counts["failed"] + counts["timeout"], counts["early"]
-        self._tally = Tally(_expected(prepared, ledger), counts["done"], failed, early)
-        self._front = RunningFront(prepared.study)
-        self._take_changes()
+        self._tally = Tally(_expected(resolved, ledger), counts["done"], failed, early)
+        self._front = RunningFront(resolved.study)
+        self._update()
         if self._tally.ended:
-            below = f", {early} on lower rungs" if early else ""
-            told = f"carrying on: {counts['done']} trials done{below}, {failed} failed before"
-            progress.event(told)
+            lower = f", {early} on lower rungs" if early else ""
+            progress.event(f"resuming: {counts['done']} trials done{lower}, {failed} failed")
 
     def ask(self) -> Item | Wait | End:
-        """The feed's next item."""
+        """Return the feed's next item."""
         item = self._feed.ask()
         self._show()
         return item
 
     def tell(self, item: Item, outcome: ItemResult) -> None:
-        """Pass the outcome on, then tell the reader."""
+        """Pass the result on and show it."""
         self._feed.tell(item, outcome)
-        self._take_changes()
+        self._update()
         for record in outcome.records:
             self._count(record)
             line = self._line(record)
-            self._tell(line, warns=record.state in ("failed", "timeout"))
-            for each in record.ratios:
-                self._tally.warnings += each.warnings
-        if (taken := outcome.measurement) is not None:
-            self._tell(_speed(taken), warns=bool(taken.num_marks))
+            self._notify(line, warns=record.state in ("failed", "timeout"))
+            for epoch in record.ratios:
+                self._tally.warnings += epoch.warnings
+        if (measurement := outcome.measurement) is not None:
+            self._notify(_timing_line(measurement), warns=bool(measurement.num_marks))
         elif isinstance(item, TimingJob):
             name = subject_name(item.subject)
-            self._tell(f"{name}: could not be timed; see workers.log", warns=True)
+            self._notify(f"{name}: timing failed; see workers.log", warns=True)
         self._show()
 
-    def _tell(self, line: str, *, warns: bool) -> None:
-        """A line for the reader, kept in sight where it warns of something."""
+    def _notify(self, line: str, *, warns: bool) -> None:
+        """Show a line; keep a warning in the live view."""
         self._progress.event(line)
         if warns:
             self._tally.warnings.append(line)
 
-    def _take_changes(self) -> None:
-        """Takes up the new results of networks."""
+    def _update(self) -> None:
+        """Add the new results of candidates."""
         while self._feed.updated_candidates:
             candidate = self._feed.updated_candidates.popleft()
             self._front.add(candidate)
-            if candidate.condition.full_fidelity is not None:
+            if not candidate.at_full_fidelity:
                 continue
             for metrics in candidate.results.values():
                 self._improve(metrics or {})
@@ -101,39 +100,40 @@ class ProgressFeed:
 
     def _line(self, record: Record) -> str:
         number = self._feed.trial_numbers[record.key]
+        name, label = record.name or record.digest, self._feed.condition_label(record.key)
         head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
-        head += f" {record.name or record.digest} seed {record.seed}{self._feed.condition_label(record.key)}"
+        head += f" {name} seed {record.seed}{label}"
         if record.state not in ("done", "early"):
             return f"{head}: {record.state}: {record.reason}"
         shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
         values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        warned = sum(len(each.warnings) for each in record.ratios)
+        warned = sum(len(epoch.warnings) for epoch in record.ratios)
         warnings = f"  {warned} warning{'s' * (warned > 1)}, see status" if warned else ""
         return f"{head}: {values}  ({record.seconds:.1f} s){warnings}"
 
 
-def _expected(prepared: ResolvedStudy, ledger: Ledger) -> int | None:
-    """Trials that the ledger will have, those of other stages included."""
+def _expected(resolved: ResolvedStudy, ledger: Ledger) -> int | None:
+    """Return how many trials the ledger will have in all stages, or None if unknown."""
     planned = sum(ledger.state_counts().values())
-    if (stage := prepared.stage) is not None:
-        own = {row.number for row in ledger.arms() if stage_of(row) == stage.name}
-        begun = sum(row.proposal in own for row in ledger.trials())
-        return planned - begun + max(begun, len(prepared.arms) * len(stage.seeds))
-    expected = expected_trials(prepared)
+    if (stage := resolved.stage) is not None:
+        numbers = {row.number for row in ledger.arms() if stage_of(row) == stage.name}
+        in_stage = sum(row.proposal in numbers for row in ledger.trials())
+        return planned - in_stage + max(in_stage, len(resolved.arms) * len(stage.seeds))
+    expected = expected_trials(resolved)
     return None if expected is None else max(expected, planned)
 
 
-def _speed(m: Measurement) -> str:
+def _timing_line(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
     marks = f" ({m.marks_text})" if m.num_marks else ""
     return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"
 
 
 class StoppableFeed(Feed[ItemT]):
-    """Passes items and outcomes on until somebody asks the run to end.
+    """Pass items and results on until a stop is requested.
 
     Attributes:
-        stopped_early: whether the feed was ended before its time.
+        stopped_early: whether the feed was stopped before its end.
     """
 
     def __init__(self, feed: Feed[ItemT], stop: StopRequest) -> None:
@@ -142,12 +142,12 @@ class StoppableFeed(Feed[ItemT]):
         self.stopped_early = False
 
     def ask(self) -> ItemT | Wait | End:
-        """The feed's next item, while nobody has asked the run to end."""
+        """Return the feed's next item, or END after a stop request."""
         if not self._stop.requested:
             return self._feed.ask()
         self.stopped_early = True
         return END
 
     def tell(self, item: ItemT, outcome: ItemResult) -> None:
-        """Passes the outcome on."""
+        """Pass the result on."""
         self._feed.tell(item, outcome)

@@ -1,4 +1,4 @@
-"""The ledger of a study: begun, or taken up where it is the same study."""
+"""Create or resume a study's ledger."""
 
 import json
 from pathlib import Path
@@ -18,25 +18,35 @@ from partialnas.search.study.study import Study
 from partialnas.space.errors import MachineError, UserError
 
 
-def open_ledger(prepared: ResolvedStudy, folder: Path, progress: Progress) -> Ledger:
-    """The study's ledger, new or taken up; refused where it belongs to another study."""
-    frozen = json.dumps(prepared.study.frozen(), sort_keys=True)
+def open_ledger(resolved: ResolvedStudy, folder: Path, progress: Progress) -> Ledger:
+    """Create the study's ledger, or open it to resume the study.
+
+    Args:
+        resolved: the study.
+        folder: the study's folder.
+        progress: shows the user what has changed since the last session.
+
+    Raises:
+        UserError: the folder holds another study.
+        MachineError: the ledger is damaged or cannot be written.
+    """
+    frozen = json.dumps(resolved.study.frozen(), sort_keys=True)
     if not (folder / LEDGER_FILE).exists():
-        return Ledger.create(folder, _meta(prepared, frozen))
+        return Ledger.create(folder, _meta(resolved, frozen))
     ledger = Ledger.open(folder, write=True, wait=False)
     try:
-        _check_name(ledger, prepared, folder)
+        _check_study(ledger, resolved, folder)
         recorded = ledger.study
         lines = find_amendments(
-            Study.model_validate(recorded.frozen).frozen(), prepared.study.frozen()
+            Study.model_validate(recorded.frozen).frozen(), resolved.study.frozen()
         )
-        _check_named(ledger, prepared)
-        told = {"frozen": frozen, **amendment_meta(recorded, lines), **_design(prepared)}
-        changed = {key: value for key, value in told.items() if recorded.meta.get(key) != value}
+        _check_subjects(ledger, resolved)
+        meta = {"frozen": frozen, **amendment_meta(recorded, lines), **_design(resolved)}
+        changed = {key: value for key, value in meta.items() if recorded.meta.get(key) != value}
         if changed or ledger.state_counts()["running"]:
-            ledger.verify_trials()  # a damaged ledger is told before anything is written to it
+            ledger.verify_trials()  # refuse a damaged ledger before anything is written to it
         for line in lines:
-            progress.event(f"the study goes on with {line}")
+            progress.event(f"study changed: {line}")
         if changed:
             ledger.update_meta(changed)
     except BaseException:
@@ -45,68 +55,68 @@ def open_ledger(prepared: ResolvedStudy, folder: Path, progress: Progress) -> Le
     return ledger
 
 
-def _check_name(ledger: Ledger, prepared: ResolvedStudy, folder: Path) -> None:
-    """Refuse a ledger of another study, or one that does not know of which it is."""
+def _check_study(ledger: Ledger, resolved: ResolvedStudy, folder: Path) -> None:
+    """Refuse a ledger of another study, or one without the study's metadata."""
     meta = ledger.meta
     if missing := [key for key in ("study", "frozen", "task", "reference") if key not in meta]:
         raise MachineError(
-            f"{folder}: the ledger has lost what its study is ({', '.join(missing)}): put a copy "
-            "in its place, or start in another folder with --out"
+            f"{folder}: ledger metadata is missing ({', '.join(missing)}); restore the ledger "
+            "from a backup, or choose another folder with --out"
         )
-    if meta["study"] != prepared.study.study:
+    if meta["study"] != resolved.study.study:
         raise UserError(
-            f"{folder} holds the study {meta['study']!r}, not {prepared.study.study!r}; "
-            "name another folder with --out"
+            f"{folder} holds the study {meta['study']!r}, not {resolved.study.study!r}; "
+            "choose another folder with --out"
         )
 
 
-def _check_named(ledger: Ledger, prepared: ResolvedStudy) -> None:
-    """Refuse a ledger whose study names data, arms or a reference that have changed since."""
-    tasks = {each.name: each.task for each in prepared.conditions}
+def _check_subjects(ledger: Ledger, resolved: ResolvedStudy) -> None:
+    """Refuse to resume if data, arms or the reference of the study have changed."""
+    tasks = {condition.name: condition.task for condition in resolved.conditions}
     changed = differences(ledger.study.task_identities(), task_identities(tasks), "task")
-    own = [row for row in ledger.arms() if not stage_of(row)]
-    arms = {str(row.arm): row.digest for row in own if row.arm not in prepared.controls}
+    rows = [row for row in ledger.arms() if not stage_of(row)]
+    arms = {str(row.arm): row.digest for row in rows if row.arm not in resolved.controls}
     for name, digest in arms.items():
-        now = subject_digest(prepared.arms[name]) if name in prepared.arms else "gone"
+        now = subject_digest(resolved.arms[name]) if name in resolved.arms else "removed"
         if digest != now:
             changed.append(f"arms.{name}: {digest} -> {now}")
     reference = subject_digest(ledger.study.reference)
-    if prepared.study.reference and reference != subject_digest(prepared.reference):
-        changed.append(f"reference: {reference} -> {subject_digest(prepared.reference)}")
+    if resolved.study.reference and reference != subject_digest(resolved.reference):
+        changed.append(f"reference: {reference} -> {subject_digest(resolved.reference)}")
     if changed:
         raise UserError(
-            "what the study names has changed since it was begun:\n  "
+            "data, arms or reference of the study have changed since it was started:\n  "
             + "\n  ".join(changed)
-            + "\nBring it back, or use another --out for a new study."
+            + "\nRestore them, or choose another folder with --out for a new study."
         )
 
 
-def _meta(prepared: ResolvedStudy, frozen: str) -> dict[str, str]:
+def _meta(resolved: ResolvedStudy, frozen: str) -> dict[str, str]:
     return {
-        "study": prepared.study.study,
-        "study_digest": prepared.study.digest,
+        "study": resolved.study.study,
+        "study_digest": resolved.study.digest,
         "frozen": frozen,
-        "task": json.dumps(_tasks(prepared)),
+        "task": json.dumps(_tasks(resolved)),
         "environment": json.dumps(environment()),
-        "reference": json.dumps(subject_data(prepared.reference)),
-        "reference_point": json.dumps(reference_point(prepared)),
-        **_design(prepared),
+        "reference": json.dumps(subject_data(resolved.reference)),
+        "reference_point": json.dumps(reference_point(resolved)),
+        **_design(resolved),
     }
 
 
-def _design(prepared: ResolvedStudy) -> dict[str, str]:
-    return {"design": prepared.design.model_dump_json()} if prepared.design else {}
+def _design(resolved: ResolvedStudy) -> dict[str, str]:
+    return {"design": resolved.design.model_dump_json()} if resolved.design else {}
 
 
 def recorded_design(folder: Path) -> Design | None:
-    """The design of the ablation that was begun in a folder, if there is one."""
+    """Return the ablation design in a folder's ledger, or None if there is none."""
     if not (folder / LEDGER_FILE).exists():
         return None
     with Ledger.open(folder) as ledger:
         return ledger.study.design
 
 
-def _tasks(prepared: ResolvedStudy) -> dict[str, Any]:
-    """The study's one task, or that of each condition, as plain data."""
-    tasks = {each.name: each.task.model_dump(mode="json") for each in prepared.conditions}
+def _tasks(resolved: ResolvedStudy) -> dict[str, Any]:
+    """Return the task of the study, or the tasks of its conditions by name, as plain data."""
+    tasks = {c.name: c.task.model_dump(mode="json") for c in resolved.conditions}
     return tasks.get("", tasks)

@@ -14,29 +14,29 @@ from rich.text import Text
 
 from partialnas.search.driver.running_front import FrontPoint
 
-_WARNINGS = 3
-"""So many of the last warnings stay in sight."""
+_MAX_WARNINGS = 3
+"""Number of recent warnings in the live view."""
 
-_TIMEFUL = 3
-"""Trials that must have ended before the time left is told."""
+_MIN_TRIALS = 3
+"""Trials that must have ended before the remaining time is estimated."""
 
 
 @dataclass
 class Tally:
-    """What a study has done so far.
+    """Counts and intermediate results of a running study.
 
     Attributes:
-        total: trials that the study will have, as far as is known.
-        done: trials that ended well, in all sittings.
-        failed: trials that ended as failed or timeout.
-        early: trials on the rungs of a search below the last one.
-        running: trials at work now.
-        repeats: proposals answered from the ledger.
-        best: the best value of each objective so far.
-        front: networks of the front so far, a few of them.
-        warnings: the last of what a reader should look at.
-        ended_this_session: trials that ended in this sitting.
-        began: when this sitting began (monotonic seconds).
+        total: number of trials that the study will have, or None if unknown.
+        done: number of successful trials in all sessions.
+        failed: number of trials that ended as failed or timeout.
+        early: number of trials that ended on lower rungs.
+        running: number of trials in flight.
+        repeats: number of proposals answered from the ledger.
+        best: best value of each objective so far.
+        front: some networks of the front so far.
+        warnings: most recent warnings.
+        ended_this_session: number of trials that ended in this session.
+        started_at: start of this session (monotonic seconds).
     """
 
     total: int | None = None
@@ -47,17 +47,17 @@ class Tally:
     repeats: int = 0
     best: dict[str, float] = field(default_factory=dict)
     front: Sequence[FrontPoint] = ()
-    warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_WARNINGS))
+    warnings: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_WARNINGS))
     ended_this_session: int = 0
-    began: float = field(default_factory=monotonic)
+    started_at: float = field(default_factory=monotonic)
 
     @property
     def ended(self) -> int:
-        """Trials that have their record."""
+        """Number of trials that have ended."""
         return self.done + self.failed + self.early
 
     def line(self) -> str:
-        """One line for a reader."""
+        """Return a one-line summary."""
         ended = f"{self.ended}/{self.total}" if self.total else f"{self.ended}"
         parts = [ended, f"{self.running} running"]
         parts += [f"{self.early} early"] if self.early else []
@@ -67,8 +67,8 @@ class Tally:
         return " · ".join([*parts, *self._times()])
 
     def _times(self) -> list[str]:
-        elapsed = monotonic() - self.began
-        if self.ended_this_session < _TIMEFUL:
+        elapsed = monotonic() - self.started_at
+        if self.ended_this_session < _MIN_TRIALS:
             return []
         rate = self.ended_this_session / elapsed
         left = [] if self.total is None else [self.total - self.ended]
@@ -76,18 +76,18 @@ class Tally:
 
 
 def clock(seconds: float) -> str:
-    """`75` as `1:15`, hours where there are any."""
+    """Format seconds as `1:15`, or `2:01:15` from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def render(tally: Tally) -> Group:
-    """What the terminal shows of a tally: a line, the front, the last warnings."""
+    """Return the live view of a tally: front, recent warnings and summary line."""
     line = Text(tally.line(), no_wrap=True, overflow="ellipsis")
     warnings = [
-        Text(f"! {each}", style="yellow", no_wrap=True, overflow="ellipsis")
-        for each in tally.warnings
+        Text(f"! {warning}", style="yellow", no_wrap=True, overflow="ellipsis")
+        for warning in tally.warnings
     ]
     return Group(*([_table(tally.front)] if tally.front else []), *warnings, line)
 
@@ -97,13 +97,13 @@ def _table(front: Sequence[FrontPoint]) -> Table:
     table.add_column("front so far", no_wrap=True)
     for name in front[0].values:
         table.add_column(name, justify="right")
-    for each in front:
-        table.add_row(Text(each.name), *(f"{value:,.4g}" for value in each.values.values()))
+    for point in front:
+        table.add_row(Text(point.name), *(f"{value:,.4g}" for value in point.values.values()))
     return table
 
 
 class Progress:
-    """Shows a tally: live on a terminal, otherwise one plain line per event."""
+    """Show a study's progress: a live view on a terminal, otherwise one plain line per event."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -111,12 +111,12 @@ class Progress:
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a live view to be kept up to date."""
+        """Whether a live view is shown."""
         return self._live is not None
 
     @contextmanager
     def live_display(self) -> Iterator[None]:
-        """Keep the live line on the terminal for as long as the study runs."""
+        """Show the live view for the duration of the context; without a terminal do nothing."""
         if not self._console.is_terminal:
             yield
             return
@@ -125,10 +125,10 @@ class Progress:
         self._live = None
 
     def update(self, tally: Tally) -> None:
-        """Bring the live line up to date; silent where there is no terminal."""
+        """Update the live view, if there is one."""
         if self._live is not None:
             self._live.update(render(tally))
 
     def event(self, text: str) -> None:
-        """Write one line that stays."""
+        """Print a permanent line."""
         self._console.print(Text(text), soft_wrap=True, highlight=False)

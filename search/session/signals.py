@@ -1,8 +1,8 @@
-"""How signals end a run: once the workers are done, or at once. Nothing that is finished is lost.
+"""Stop a run on signals, without losing finished trials.
 
-The first Ctrl-C hands out nothing more and waits for what is under way; the second ends the run
-now. SIGTERM and SIGUSR1, which batch systems send before they kill, end it now as well; trials
-that were under way go on from their checkpoints when the study is run again.
+The first Ctrl-C starts no new trial and waits for the running ones; the second stops at once.
+SIGTERM and SIGUSR1, which batch systems send before they kill a job, stop at once, too. Interrupted
+trials continue from their checkpoints when the study is run again.
 """
 
 import signal
@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODES = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGUSR1: 75}
-"""What the command line ends with; 75 (try again) tells a batch script to queue the job again."""
+"""Exit codes of the command line; 75 (EX_TEMPFAIL) tells a batch script to requeue the job."""
 
-_LAST_WORDS = (
-    "stopping: nothing new is started, and the trials under way are waited for; "
-    "Ctrl-C again ends now, and they go on from their checkpoints next time"
+_STOP_MESSAGE = (
+    "stopping: waiting for the running trials, no new ones are started; press Ctrl-C again to stop "
+    "at once (they continue from their checkpoints in the next run)"
 )
 
 
 class Terminated(BaseException):
-    """A run was ended by SIGTERM or SIGUSR1."""
+    """Raised when SIGTERM or SIGUSR1 ends a run."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -29,51 +29,51 @@ class Terminated(BaseException):
 
 
 class StopRequest:
-    """Whether somebody has asked a run to end.
+    """Whether and how a run has been asked to stop.
 
     Attributes:
-        requested: by a first Ctrl-C.
-        number: of the signal that ends it now, if one does.
-        heard: set when there is something to tell the reader, or nothing more to come.
+        requested: whether Ctrl-C was pressed.
+        number: SIGTERM or SIGUSR1 if received, else None.
+        changed: set on the first Ctrl-C and when signals are no longer handled.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.number: signal.Signals | None = None
-        self.heard = threading.Event()
+        self.changed = threading.Event()
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """Answers SIGINT."""
+        """Handle SIGINT."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self.heard.set()
+        self.changed.set()
 
     def terminate(self, number: int, _frame: FrameType | None) -> None:
-        """Answers SIGTERM and SIGUSR1; Ray understands no other exception than this one."""
+        """Handle SIGTERM and SIGUSR1 with the only exception that Ray passes on."""
         if self.number is None:
             self.number = signal.Signals(number)
             raise KeyboardInterrupt
 
 
 @contextmanager
-def handle_signals(tell: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Heeds signals for a while, in the main thread; elsewhere they are left as they are.
+def handle_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Handle signals for the duration of the context, in the main thread only.
 
     Args:
-        tell: shows the reader a line. It is called from another thread: a signal may come while
-            the main one is writing.
+        notify: shows the user one line. It is called from another thread, because a signal may
+            arrive while the main thread is writing.
 
     Raises:
-        KeyboardInterrupt: by a second Ctrl-C.
-        Terminated: by SIGTERM or SIGUSR1.
+        KeyboardInterrupt: on a second Ctrl-C.
+        Terminated: on SIGTERM or SIGUSR1.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    teller = threading.Thread(target=_tell, args=(stop, tell), daemon=True)
-    teller.start()
+    notifier = threading.Thread(target=_notify_on_stop, args=(stop, notify), daemon=True)
+    notifier.start()
     handlers = {signal.SIGINT: stop.interrupt, **dict.fromkeys(EXIT_CODES, stop.terminate)}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -85,11 +85,11 @@ def handle_signals(tell: Callable[[str], None]) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        stop.heard.set()
-        teller.join()
+        stop.changed.set()
+        notifier.join()
 
 
-def _tell(stop: StopRequest, tell: Callable[[str], None]) -> None:
-    stop.heard.wait()
+def _notify_on_stop(stop: StopRequest, notify: Callable[[str], None]) -> None:
+    stop.changed.wait()
     if stop.requested:
-        tell(_LAST_WORDS)
+        notify(_STOP_MESSAGE)

@@ -98,7 +98,7 @@ def test_learned_ratios_are_described_with_what_their_budget_allows(
 def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "ledger.sqlite").read_bytes()
     assert ran("run", written(folder.parent), "--out", folder) == 0
-    assert "carrying on: 3 trials done" in capsys.readouterr().err
+    assert "resuming: 3 trials done" in capsys.readouterr().err
     assert ran("export", folder, "-o", folder / "again.csv") == 0
     assert len(pd.read_csv(folder / "again.csv")) == 3
     assert len(before) == len((folder / "ledger.sqlite").read_bytes())

@@ -63,7 +63,7 @@ def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> Non
 def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", quick=True)
     rehearse_study(study, tmp_path / "played", base_dir=STUDIES)
-    with pytest.raises(UserError, match="holds a rehearsal"):
+    with pytest.raises(UserError, match="holds a dry run"):
         run_study(study, tmp_path / "played", base_dir=STUDIES)
     with Ledger.create(tmp_path / "real", {"study": study.study}):
         pass
@@ -73,7 +73,7 @@ def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: 
 
 def test_no_real_study_has_the_name_of_a_rehearsal(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", overrides=["study=mine-rehearsal"])
-    with pytest.raises(UserError, match="rehearsal's name"):
+    with pytest.raises(UserError, match="reserved for dry runs"):
         run_study(study, tmp_path, base_dir=STUDIES)
 
 

@@ -140,7 +140,7 @@ def test_what_a_network_does_wrong_is_a_row_with_a_reason(tmp_path: Path) -> Non
     reasons = {row.reason for row in rows if row.state == "failed"}
     assert all(reasons)
     told = " ".join(str(reason) for reason in reasons)
-    for part in ("a fault of the network", "finite", "expected metrics", "missing"):
+    for part in ("a fault of the network", "finite", "expected a mapping of metrics", "missing"):
         assert part in told
     assert any(row.state == "done" for row in rows)
 
@@ -303,4 +303,4 @@ def test_what_a_study_grew_by_is_told_and_noted(
     lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (reduced)"]
     assert [each["lines"] for each in noted] == [[line] for line in lines]
     told = capsys.readouterr().err
-    assert all(f"the study goes on with {line}" in told for line in lines)
+    assert all(f"study changed: {line}" in told for line in lines)

@@ -67,7 +67,7 @@ def test_the_first_ctrl_c_finishes_what_is_under_way_and_says_so() -> None:
     assert feed.told == [1, 2]
     assert feed.asked == 2
     (line,) = said
-    assert "trials under way are waited for" in line
+    assert "waiting for the running trials" in line
 
 
 def test_the_second_ctrl_c_ends_now() -> None:
