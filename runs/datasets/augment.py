@@ -1,7 +1,7 @@
-"""Batches made on the training device: cut out, shifted, mirrored, normalised, mixed there.
+"""Augmented batches on the training device: crop, shift, flip, normalization, mixup and cutmix.
 
-A split lies on the device as bytes, each image inside a border of zeros. A shifted image is then a
-run of neighbouring bytes, and a batch is one gather of such runs.
+A split is stored on the device as bytes, each image with a border of zeros. A shifted image is
+then a run of consecutive bytes, and a batch is one gather of such runs.
 """
 
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ class DeviceSplit:
 
     Args:
         x: images N x C x H x W.
-        y: their labels.
-        splits: whose mean and deviation normalise them.
-        border: width of the border of zeros, the largest shift that can be cut out.
-        device: where they are kept and their batches made.
+        y: labels.
+        splits: splits with the mean and deviation for normalization.
+        border: width of the border of zeros, which is the largest possible shift.
+        device: device of the images and their batches.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class DeviceSplit:
         self._shape = (height, width, channels)
         self._row = (width + 2 * border) * channels
         self._image = (height + 2 * border) * self._row
-        # The last image's run may reach past its end, by less than a row.
+        # The run of the last image may extend past its end by less than a row.
         flat = np.zeros(count * self._image + self._row, dtype=np.uint8)
         framed = flat[: count * self._image].reshape(count, -1, width + 2 * border, channels)
         inside = slice(border, border + height), slice(border, border + width)
@@ -69,12 +69,12 @@ class DeviceSplit:
     def crop_offsets(
         self, index: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64]
     ) -> Tensor:
-        """Where the runs of images `index` begin, `top` and `left` pixels into their border."""
+        """Return the starts of the runs of images, `top` and `left` pixels into the border."""
         where = index * self._image + top * self._row + left * self._shape[2]
         return torch.from_numpy(where).to(self.labels.device, non_blocking=True)
 
     def crop(self, starts: Tensor, mirrored: Tensor | None = None) -> Tensor:
-        """Normalised images N x C x H x W in channels-last memory, from where their runs begin."""
+        """Return normalized N x C x H x W images in channels-last memory from starts of runs."""
         height, width, channels = self._shape
         rows = self._runs.index_select(0, starts).view(len(starts), height, -1, channels)
         images = rows[:, :, :width]
@@ -85,7 +85,7 @@ class DeviceSplit:
         return floats.permute(0, 3, 1, 2)
 
     def sequential_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images and labels as they are, in batches."""
+        """Yield all images and labels in order, in batches without augmentation."""
         index = np.arange(len(self))
         middle = np.full_like(index, self.border)
         starts = self.crop_offsets(index, middle, middle)
@@ -95,17 +95,18 @@ class DeviceSplit:
 
 
 class BatchMix(NamedTuple):
-    """How a batch is mixed with itself reversed.
+    """How a batch is mixed with itself in reverse order.
 
-    `weight` is the share of the first image; the other fills `box` (rows, columns), or shines
-    through everywhere where there is no box.
+    Attributes:
+        weight: weight of the first image.
+        box: rows and columns that the other image fills (cutmix); None blends all pixels (mixup).
     """
 
     weight: float
     box: tuple[slice, slice] | None = None
 
     def images(self, x: Tensor) -> Tensor:
-        """The batch mixed with itself reversed."""
+        """Return the mixed batch; `x` may change."""
         if self.weight == 1:
             return x
         if self.box is None:
@@ -117,14 +118,14 @@ class BatchMix(NamedTuple):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What chance decides about one epoch: one row a step.
+    """Random choices of one epoch, steps x batch size.
 
     Attributes:
-        index: which images, steps x batch size.
-        top: rows into the border.
-        left: columns into the border.
-        mirrored: whether the image is mirrored; None where the recipe never does.
-        mixes: how each batch is mixed.
+        index: images.
+        top: rows of the border above the crop.
+        left: columns of the border left of the crop.
+        mirrored: whether the image is mirrored; None if the recipe does not flip.
+        mixes: mix of each batch.
     """
 
     index: NDArray[np.int64]
@@ -134,7 +135,7 @@ class Epoch:
     mixes: list[BatchMix]
 
     def batches(self, pool: DeviceSplit) -> Iterator[tuple[Tensor, Tensor, BatchMix]]:
-        """Images, labels and how they were mixed, batch by batch."""
+        """Yield the images, labels and mix of each batch."""
         device = pool.labels.device
         starts = pool.crop_offsets(self.index, self.top, self.left)
         labels = pool.labels[torch.from_numpy(self.index).to(device, non_blocking=True)]
@@ -145,13 +146,13 @@ class Epoch:
 
 
 def epoch_shape(count: int, batch_size: int) -> tuple[int, int]:
-    """Steps of an epoch over `count` images, and the size of their batches: all are alike."""
+    """Return the steps of an epoch over `count` images and the size of all its batches."""
     size = min(count, batch_size)
     return count // size, size
 
 
 def draw_epoch(recipe: Recipe, count: int, resolution: int, seed: int, epoch: int) -> Epoch:
-    """The chances of one epoch over `count` images; each purpose has a generator of its own."""
+    """Draw the random choices of one epoch; each purpose has a separate generator."""
     shape = epoch_shape(count, recipe.batch_size)
     order = make_generator(seed, epoch, "order").permutation(count)
     border = recipe.shift_at(resolution)
@@ -162,7 +163,7 @@ def draw_epoch(recipe: Recipe, count: int, resolution: int, seed: int, epoch: in
 
 
 def _draw_mixes(
-    recipe: Recipe, steps: int, resolution: int, chance: np.random.Generator
+    recipe: Recipe, steps: int, resolution: int, generator: np.random.Generator
 ) -> list[BatchMix]:
     kinds = [(recipe.mixup, False)] * (recipe.mixup > 0) + [(recipe.cutmix, True)] * (
         recipe.cutmix > 0
@@ -170,19 +171,19 @@ def _draw_mixes(
     if not kinds:
         return [BatchMix(1.0)] * steps
     mixes = []
-    for kind in chance.integers(len(kinds), size=steps):
+    for kind in generator.integers(len(kinds), size=steps):
         alpha, pasted = kinds[kind]
-        weight = float(chance.beta(alpha, alpha))
-        mixes.append(_box(weight, resolution, chance) if pasted else BatchMix(weight))
+        weight = float(generator.beta(alpha, alpha))
+        mixes.append(_box(weight, resolution, generator) if pasted else BatchMix(weight))
     return mixes
 
 
-def _box(weight: float, resolution: int, chance: np.random.Generator) -> BatchMix:
-    """A box of about 1 - weight of the image, cut off at its edges (arXiv 1905.04899)."""
+def _box(weight: float, resolution: int, generator: np.random.Generator) -> BatchMix:
+    """Draw a box with an area of about 1 - weight, clipped to the image (arXiv 1905.04899)."""
     side = int(resolution * np.sqrt(1 - weight))
     spans = []
-    for centre in chance.integers(resolution, size=2).tolist():
-        start = max(centre - side // 2, 0)
-        spans.append(slice(start, min(centre - side // 2 + side, resolution)))
+    for center in generator.integers(resolution, size=2).tolist():
+        start = max(center - side // 2, 0)
+        spans.append(slice(start, min(center - side // 2 + side, resolution)))
     area = (spans[0].stop - spans[0].start) * (spans[1].stop - spans[1].start)
     return BatchMix(1 - area / resolution**2, (spans[0], spans[1]))

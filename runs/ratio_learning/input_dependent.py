@@ -1,4 +1,4 @@
-"""Learned predictors: a ratio for every image, their mean cost held at the budget."""
+"""Input-dependent ratios: a predictor per block, with their mean cost kept at the budget."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,59 +11,65 @@ from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock
 from partialnas.space.nn.dpconv import InputDependentMixer
 
-_GAIN = 0.1  # of the pressure of the budget, a step
-_REACH = 8.0  # how far the last calibration looks for the pressure that meets the budget
+_GAIN = 0.1  # change of the multiplier per step
+_REACH = 8.0  # range of multipliers that the final calibration searches, each way
 _HALVINGS = 12
 
 OptionIndices = Mapping[BlockIndex, Tensor]
-"""By block, of each image the position of its sizes among the mixer's options."""
+"""For each block, the position of each image's sizes in the options of the mixer."""
 
 
 class InputDependentLearner(RatioLearner):
-    """Presses on all predictors alike until the images cost on average what is allowed."""
+    """Shifts all predictors by one multiplier until the mean cost of the images is the budget."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._costs = {slot.block_index: self._option_costs(slot) for slot in self.learned_blocks}
-        self._begin = {slot.block_index: self._first_shift(slot) for slot in self.learned_blocks}
-        self._used = float(sum(slot.costs[self._start_of(slot)] for slot in self.learned_blocks))
-        self._press(0.0)
+        self._costs = {
+            block.block_index: self._option_costs(block) for block in self.learned_blocks
+        }
+        self._initial_offset = {
+            block.block_index: self._first_offset(block) for block in self.learned_blocks
+        }
+        self._used = float(sum(block.costs[self._start_of(block)] for block in self.learned_blocks))
+        self._set_multiplier(0.0)
 
-    def _option_costs(self, slot: LearnedBlock) -> Tensor:
-        mixer: InputDependentMixer = self.mixers[slot.block_index]
-        costs = [float(slot.costs[option]) for option in mixer.options]
+    def _option_costs(self, block: LearnedBlock) -> Tensor:
+        mixer: InputDependentMixer = self.mixers[block.block_index]
+        costs = [float(block.costs[option]) for option in mixer.options]
         return torch.tensor(costs, device=next(mixer.predictor.parameters()).device)
 
-    def _start_of(self, slot: LearnedBlock) -> tuple[int, ...]:
-        return tuple(int(size) for size in self.initial_sizes[slot.block_index])
+    def _start_of(self, block: LearnedBlock) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.initial_sizes[block.block_index])
 
-    def _first_shift(self, slot: LearnedBlock) -> float:
-        """What added to nothing makes a predictor say the size to start from."""
-        sizes = [slot.learned_sizes(option)[0] for option in slot.options]
-        share = (slot.learned_sizes(self.initial_sizes[slot.block_index])[0] - min(sizes)) / max(
+    def _first_offset(self, block: LearnedBlock) -> float:
+        """Return the logit of the initial size."""
+        sizes = [block.learned_sizes(option)[0] for option in block.options]
+        share = (block.learned_sizes(self.initial_sizes[block.block_index])[0] - min(sizes)) / max(
             max(sizes) - min(sizes), 1
         )
         share = min(max(share, 0.02), 0.98)
         return math.log(share / (1 - share))
 
-    def _press(self, multiplier: float) -> None:
+    def _set_multiplier(self, multiplier: float) -> None:
         self.multiplier = multiplier
         for place, mixer in self.mixers.items():
-            mixer.logit_offset = self._begin[place] - multiplier
+            mixer.logit_offset = self._initial_offset[place] - multiplier
 
     def _update_boundaries(self, step: int) -> None:  # noqa: ARG002
         for mixer in self.mixers.values():
             mixer.predictor_trainable = True
 
     def _freeze(self) -> None:
-        """Fixes the predictors; from now on they only follow the budget."""
+        """Stop training the predictors; from now on they only follow the budget."""
         for mixer in self.mixers.values():
             mixer.predictor_trainable = False
-        self.settled = True
+        self.is_frozen = True
 
     def update_sizes(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
-        """See `RatioLearner.learn`; the optimiser has taken the scale off the gradients."""
-        macs = self._mean_macs({place: mixer.option_indices for place, mixer in self.mixers.items()})
+        """See `RatioLearner.update_sizes`; the optimizer has already unscaled the gradients."""
+        macs = self._mean_macs(
+            {place: mixer.option_indices for place, mixer in self.mixers.items()}
+        )
         gradients = [
             parameter.grad
             for mixer in self.mixers.values()
@@ -73,38 +79,40 @@ class InputDependentLearner(RatioLearner):
         if self.is_frozen_at(step) or not gradients:
             self._used = float(macs)
         else:
-            norm = nn.utils.get_total_norm(gradients)
-            self._used, steepness = torch.stack((macs, norm.to(macs))).tolist()
-            if math.isfinite(steepness):
-                self._record_gradients([steepness])
+            total = nn.utils.get_total_norm(gradients)
+            self._used, norm = torch.stack((macs, total.to(macs))).tolist()
+            if math.isfinite(norm):
+                self._record_gradients([norm])
         if self.budget_macs is not None:
-            self._press(self.multiplier + _GAIN * math.log(self._used / self.budget_macs))
+            self._set_multiplier(self.multiplier + _GAIN * math.log(self._used / self.budget_macs))
 
-    def _mean_macs(self, chosen: OptionIndices) -> Tensor:
-        means = [self._costs[place].to(own.device)[own].mean() for place, own in chosen.items()]
+    def _mean_macs(self, indices: OptionIndices) -> Tensor:
+        means = [
+            self._costs[place].to(index.device)[index].mean() for place, index in indices.items()
+        ]
         return torch.stack(means).sum()
 
-    def mean_macs(self, chosen: OptionIndices) -> float:
-        """What the mixers cost on average with these sizes."""
-        return float(self._mean_macs(chosen))
+    def mean_macs(self, indices: OptionIndices) -> float:
+        """Return the mean multiply-accumulates of the mixers with these sizes."""
+        return float(self._mean_macs(indices))
 
-    def record_sizes(self, chosen: OptionIndices) -> None:
-        """Takes the mean sizes of these images for the present ones of the blocks."""
-        for slot in self.learned_blocks:
-            mixer: InputDependentMixer = self.mixers[slot.block_index]
+    def record_sizes(self, indices: OptionIndices) -> None:
+        """Set the sizes of the blocks to the means of these images."""
+        for block in self.learned_blocks:
+            mixer: InputDependentMixer = self.mixers[block.block_index]
             options = torch.tensor(mixer.options, dtype=torch.float64)
-            sizes: Sequence[float] = options[chosen[slot.block_index].cpu()].mean(0).tolist()
-            self._set_sizes(slot, sizes, 0)
+            sizes: Sequence[float] = options[indices[block.block_index].cpu()].mean(0).tolist()
+            self._set_sizes(block, sizes, 0)
 
     def used_macs(self) -> float:
-        """Multiply-accumulates of the mixers that learn, on average over the last images."""
+        """Return the mean multiply-accumulates of the learned mixers over the last images."""
         return self._used
 
     def calibrate(self, choose: Callable[[], OptionIndices]) -> None:
-        """Finds the least pressure under which images cost at most what is allowed.
+        """Find the smallest multiplier with which the images cost at most the budget.
 
         Args:
-            choose: runs the network over the images that count.
+            choose: function that runs the network over the images to calibrate on.
         """
         if self.budget_macs is None:
             self._used = self.mean_macs(choose())
@@ -113,21 +121,21 @@ class InputDependentLearner(RatioLearner):
         best = high, math.inf
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            self._press(middle)
+            self._set_multiplier(middle)
             used = self.mean_macs(choose())
             if used > self.budget_macs:
                 low = middle
             else:
                 high, best = middle, (middle, used)
-        self._press(best[0])
+        self._set_multiplier(best[0])
         self._used = self.mean_macs(choose())
 
     def state_dict(self) -> dict[str, Any]:
-        """See `RatioLearner.state`."""
+        """See `RatioLearner.state_dict`."""
         return super().state_dict() | {"used": self._used}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `RatioLearner.restore`."""
+        """See `RatioLearner.load_state_dict`."""
         super().load_state_dict(state)
         self._used = float(state["used"])
-        self._press(self.multiplier)
+        self._set_multiplier(self.multiplier)

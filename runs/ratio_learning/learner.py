@@ -1,4 +1,4 @@
-"""What moves learned ratios while a network is trained, and fixes them in the end."""
+"""Base class of the methods that learn ratios while a network is trained."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,22 +17,22 @@ from partialnas.space.cost.mac_budget import allowed_macs, uniform_sizes
 from partialnas.space.deploy.freeze import learned_mixers
 from partialnas.space.nn.network import Network
 
-_LATE = 0.8  # of learning: where its last fifth begins
+_LATE = 0.8  # share of learning after which its last fifth begins
 
 
 class RatioLearner(ABC):
-    """Moves the learned ratios of a network while it is trained.
+    """Moves the learned ratios of a network while it is trained, and fixes them in the end.
 
     Attributes:
-        learned_blocks: the blocks that learn.
+        learned_blocks: blocks with learned ratios.
         budget_macs: multiply-accumulates that their mixers may cost together; None for no limit.
-        freeze_step: the first step with fixed ratios.
-        sizes: by block the channels of each part at present.
+        freeze_step: first step with fixed ratios.
+        sizes: current channels of each part, by block.
         multiplier: pressure of the budget.
         is_frozen: whether the ratios are fixed.
-        max_displacement: by block the channels that a boundary has been away from its start at most.
-        late_sizes: the sizes with which the last fifth of learning began.
-        path_lengths: channels that boundaries have gone since, there and back.
+        max_displacement: largest distance of a boundary from its start in channels, by block.
+        late_sizes: sizes at the start of the last fifth of learning, by block.
+        path_lengths: channels that the boundaries have moved since then in total, by block.
     """
 
     def __init__(self, network: Network, resolution: int, steps: int, freeze: float) -> None:
@@ -55,7 +55,7 @@ class RatioLearner(ABC):
         self._squares: list[float] = []
 
     def update_boundaries(self, step: int) -> None:
-        """Puts the boundaries where they are for a step, counted from 0."""
+        """Set the boundaries for a step, counted from 0, and freeze them when it is time."""
         if not self.is_frozen_at(step):
             self._update_boundaries(step)
         elif not self.is_frozen:
@@ -63,32 +63,34 @@ class RatioLearner(ABC):
 
     @abstractmethod
     def _update_boundaries(self, step: int) -> None:
-        """The same before the ratios are fixed."""
+        """Set the boundaries for a step before the ratios are fixed."""
 
     @abstractmethod
     def update_sizes(self, step: int, scale: float = 1.0) -> None:
-        """Moves the boundaries by the gradients of a step.
+        """Update the sizes by the gradients of a step; non-finite gradients change nothing.
 
         Args:
-            step: counted from 0.
-            scale: what the loss was multiplied by.
+            step: step, counted from 0.
+            scale: factor of the loss, which is divided out of the gradients.
         """
 
     def is_frozen_at(self, step: int) -> bool:
-        """Whether the ratios stay as they are from this step on."""
+        """Return whether the ratios are fixed at this step."""
         return step >= self.freeze_step
 
     def used_macs(self) -> float:
-        """Multiply-accumulates of the mixers that learn, at present."""
-        return sum(mixer_macs(slot, self.sizes[slot.block_index]) for slot in self.learned_blocks)
+        """Return the current multiply-accumulates of the learned mixers."""
+        return sum(
+            mixer_macs(block, self.sizes[block.block_index]) for block in self.learned_blocks
+        )
 
     def copy_to(self, network: nn.Module) -> None:
-        """Puts the boundaries of another network with the same blocks where they are here."""
+        """Copy the boundaries to another network with the same blocks."""
         for place, mixer in learned_mixers(network).items():
             mixer.set_extra_state(self.mixers[place].get_extra_state())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that further learning depends on, as plain data."""
+        """Return all that further learning depends on, as plain data."""
         return {
             "sizes": [[*place, *sizes] for place, sizes in self.sizes.items()],
             "late": [[*place, *sizes] for place, sizes in self.late_sizes.items()],
@@ -99,7 +101,7 @@ class RatioLearner(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state` gave."""
+        """Continue from a state of `state_dict`."""
         self.sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["sizes"]}
         self.late_sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["late"]}
         self.path_lengths = {(row[0], row[1]): row[2] for row in state["paths"]}
@@ -107,46 +109,53 @@ class RatioLearner(ABC):
         self.multiplier, self.is_frozen = state["multiplier"], state["settled"]
 
     def pop_gradient_norm(self) -> float:
-        """The root mean square of the gradients' norms since it was last asked for."""
+        """Return the root mean square of the gradient norms since the last call."""
         norm = math.sqrt(fmean(self._squares)) if self._squares else 0.0
         self._squares = []
         return norm
 
-    def _set_sizes(self, slot: LearnedBlock, sizes: Sequence[float], step: int) -> None:
-        """Takes up new sizes of a block."""
-        before, place = self.sizes[slot.block_index], slot.block_index
+    def _set_sizes(self, block: LearnedBlock, sizes: Sequence[float], step: int) -> None:
+        """Set new sizes of a block, and track how far they move."""
+        before, place = self.sizes[block.block_index], block.block_index
         if step >= _LATE * self.freeze_step:
             self.late_sizes.setdefault(place, before)
-            self.path_lengths[place] += sum(self._apart(slot, before, sizes))
+            self.path_lengths[place] += sum(self._differences(block, before, sizes))
         self.sizes[place] = tuple(map(float, sizes))
-        away = max(self._apart(slot, self.initial_sizes[place], sizes))
+        away = max(self._differences(block, self.initial_sizes[place], sizes))
         self.max_displacement[place] = max(self.max_displacement[place], away)
 
-    def _apart(self, slot: LearnedBlock, one: Sequence[float], two: Sequence[float]) -> list[float]:
-        """By how many channels the learned parts differ."""
-        return [abs(a - b) for a, b in zip(slot.learned_sizes(one), slot.learned_sizes(two), strict=True)]
+    def _differences(
+        self, block: LearnedBlock, one: Sequence[float], two: Sequence[float]
+    ) -> list[float]:
+        """Return the differences of the learned parts in channels."""
+        return [
+            abs(a - b)
+            for a, b in zip(block.learned_sizes(one), block.learned_sizes(two), strict=True)
+        ]
 
     def _record_gradients(self, gradients: Iterable[float]) -> None:
         self._squares.append(sum(gradient * gradient for gradient in gradients))
 
     def _freeze(self) -> None:
-        """Fixes the ratios at legal sizes within the budget."""
-        wanted = [slot.learned_sizes(self.sizes[slot.block_index]) for slot in self.learned_blocks]
-        settled = project_to_budget(self.learned_blocks, wanted, self.budget_macs)
-        self.sizes = {place: tuple(map(float, sizes)) for place, sizes in settled.items()}
+        """Fix the ratios at legal sizes within the budget."""
+        wanted = [
+            block.learned_sizes(self.sizes[block.block_index]) for block in self.learned_blocks
+        ]
+        sizes = project_to_budget(self.learned_blocks, wanted, self.budget_macs)
+        self.sizes = {place: tuple(map(float, fixed)) for place, fixed in sizes.items()}
         for place, mixer in self.mixers.items():
             mixer.set_sizes(self.sizes[place], 0.0)
         self.is_frozen = True
 
 
-def mixer_macs(slot: LearnedBlock, sizes: Sequence[float]) -> float:
-    """What a mixer costs at sizes that need not be whole."""
-    return evaluate_polynomials(cost_polynomials(slot), sizes)
+def mixer_macs(block: LearnedBlock, sizes: Sequence[float]) -> float:
+    """Return the multiply-accumulates of a mixer at real sizes."""
+    return evaluate_polynomials(cost_polynomials(block), sizes)
 
 
-def cost_polynomials(slot: LearnedBlock) -> list[tuple[float, float]]:
-    """Of each part the coefficients of its cost by its size, a polynomial of second degree."""
-    return [_polynomial(part, slot.map_area) for part in slot.block.parts]
+def cost_polynomials(block: LearnedBlock) -> list[tuple[float, float]]:
+    """Return the coefficients of each part's cost, a quadratic polynomial of its size."""
+    return [_polynomial(part, block.map_area) for part in block.block.parts]
 
 
 def _polynomial(part: RealizedPart, places: int) -> tuple[float, float]:
@@ -158,7 +167,7 @@ def _polynomial(part: RealizedPart, places: int) -> tuple[float, float]:
 def evaluate_polynomials(
     polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]
 ) -> float:
-    """What polynomials of second degree, one for each size, sum up to."""
+    """Return the sum of quadratic polynomials, one for each size."""
     return sum(
         square * size * size + linear * size
         for (square, linear), size in zip(polynomials, sizes, strict=True)

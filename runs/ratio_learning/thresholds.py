@@ -1,4 +1,4 @@
-"""Learned thresholds: one continuous size per learned part, projected onto the budget."""
+"""Learned thresholds: one continuous size per learned part, projected to the budget."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,42 +16,44 @@ from partialnas.runs.ratio_learning.learner import (
 from partialnas.space.cost.learned_blocks import LearnedBlock
 from partialnas.space.nn.dpconv import LearnedMixer
 
-_TRAVEL = 3.0  # how many widths a boundary could move while it learns, going one way all the time
+_TRAVEL = 3.0  # widths that a boundary can move in all steps together
 _MOMENTUM = 0.9
 _SCALE_MOMENTUM = 0.98
-_WIDEST_RAMP = 0.25  # of the width, when learning begins
-_TOLERANCE = 1e-3  # of the budget, to which a projection is exact
+_WIDEST_RAMP = 0.25  # initial ramp as a share of the width
+_TOLERANCE = 1e-3  # accuracy of a projection, as a share of the budget
 _PROJECTIONS = 12
 
 
 class ThresholdLearner(RatioLearner):
     """One continuous size per learned part.
 
-    The gradient of the loss with respect to a boundary comes through a ramp that narrows while the
-    training runs. Every step goes along the surface of equal cost and is projected back onto the
-    budget; in the end a knapsack over legal sizes takes those below it. `multiplier` is what the
-    loss would fall by for a budget twice as large, by its gradient of late.
+    Gradients reach a boundary through a ramp that narrows during training. Each step moves along
+    the surface of equal cost and is projected back to the budget. In the end a knapsack over legal
+    sizes finds those within the budget. `multiplier` is a running estimate of the decrease of the
+    loss per doubling of the budget, from its gradient.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._polynomials = {slot.block_index: cost_polynomials(slot) for slot in self.learned_blocks}
-        self._momentum = [0.0 for slot in self.learned_blocks for _ in slot.learning.parts]
+        self._polynomials = {
+            block.block_index: cost_polynomials(block) for block in self.learned_blocks
+        }
+        self._momentum = [0.0 for block in self.learned_blocks for _ in block.learning.parts]
         self._scale = 0.0
-        self._taken = 0
+        self._steps_taken = 0
 
     def _update_boundaries(self, step: int) -> None:
-        for slot in self.learned_blocks:
-            ramp = self.ramp(step, slot.block.width)
-            self.mixers[slot.block_index].set_sizes(self.sizes[slot.block_index], ramp)
+        for block in self.learned_blocks:
+            ramp = self.ramp(step, block.block.width)
+            self.mixers[block.block_index].set_sizes(self.sizes[block.block_index], ramp)
 
     def ramp(self, step: int, width: int) -> float:
-        """Channels over which a boundary is soft: from a quarter of the width down to one."""
+        """Return the channels over which a boundary is soft: from a quarter of the width to 1."""
         widest = max(_WIDEST_RAMP * width, 1.0)
         return float(widest ** (1 - step / self.freeze_step))
 
     def update_sizes(self, step: int, scale: float = 1.0) -> None:
-        """See `RatioLearner.learn`; a gradient that is no number moves nothing."""
+        """See `RatioLearner.update_sizes`."""
         if self.is_frozen_at(step):
             return
         gradients = [gradient / scale for gradient in self._gradients()]
@@ -59,9 +61,9 @@ class ThresholdLearner(RatioLearner):
             return
         self._record_gradients(gradients)
         shares = [
-            size / slot.block.width
-            for slot in self.learned_blocks
-            for size in slot.learned_sizes(self.sizes[slot.block_index])
+            size / block.block.width
+            for block in self.learned_blocks
+            for size in block.learned_sizes(self.sizes[block.block_index])
         ]
         if self.budget_macs is not None:
             slopes = self._slopes(shares)
@@ -70,132 +72,136 @@ class ThresholdLearner(RatioLearner):
             gradients = _along(gradients, slopes)
         moves = self._moves(gradients, step)
         moved = [share - move for share, move in zip(shares, moves, strict=True)]
-        for slot, sizes in self._divided(self._projected(moved)):
-            self._set_sizes(slot, sizes, step)
+        for block, sizes in self._block_sizes(self._projected(moved)):
+            self._set_sizes(block, sizes, step)
 
     def _gradients(self) -> list[float]:
-        """Of the loss with respect to each learned share of a width."""
-        mixers: list[LearnedMixer] = [self.mixers[slot.block_index] for slot in self.learned_blocks]
-        every = torch.cat([_gradient(mixer).flatten() for mixer in mixers]).tolist()
+        """Return the gradients of the loss with respect to the learned shares of the widths."""
+        mixers: list[LearnedMixer] = [
+            self.mixers[block.block_index] for block in self.learned_blocks
+        ]
+        flat = torch.cat([_gradient(mixer).flatten() for mixer in mixers]).tolist()
         rows: list[float] = []
         start = 0
-        for slot, mixer in zip(self.learned_blocks, mixers, strict=True):
+        for block, mixer in zip(self.learned_blocks, mixers, strict=True):
             ends = []
             for end in accumulate(mixer.sizes[:-1]):
                 low = max(math.floor(end - mixer.ramp / 2 - 0.5) + 1, 0)
                 high = min(math.ceil(end + mixer.ramp / 2 - 0.5), mixer.width)
-                ends.append(sum(every[start + low : start + high]) * mixer.width / mixer.ramp)
+                ends.append(sum(flat[start + low : start + high]) * mixer.width / mixer.ramp)
                 start += mixer.width
-            rows += [sum(ends[position:]) for position in slot.learning.parts]
+            rows += [sum(ends[position:]) for position in block.learning.parts]
         return rows
 
     def _moves(self, gradients: Sequence[float], step: int) -> list[float]:
-        """Steps with momentum, all on one scale, so that what matters more moves more."""
-        self._taken += 1
+        """Return steps with momentum on a common scale, so that larger gradients move more."""
+        self._steps_taken += 1
         square = fmean(gradient * gradient for gradient in gradients)
         self._scale = _SCALE_MOMENTUM * self._scale + (1 - _SCALE_MOMENTUM) * square
         self._momentum = [
             _MOMENTUM * before + (1 - _MOMENTUM) * gradient
             for before, gradient in zip(self._momentum, gradients, strict=True)
         ]
-        scale = math.sqrt(self._scale / (1 - _SCALE_MOMENTUM**self._taken)) + 1e-12
+        scale = math.sqrt(self._scale / (1 - _SCALE_MOMENTUM**self._steps_taken)) + 1e-12
         fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
-        rate = _TRAVEL / self.freeze_step * fading / (1 - _MOMENTUM**self._taken) / scale
+        rate = _TRAVEL / self.freeze_step * fading / (1 - _MOMENTUM**self._steps_taken) / scale
         return [rate * momentum for momentum in self._momentum]
 
     def _projected(self, shares: Sequence[float]) -> list[float]:
-        """The shares moved along the gradient of the cost until they cost what is allowed."""
-        inside = self._clipped(shares)
+        """Move the shares along the gradient of the cost until they meet the budget."""
+        clipped = self._clipped(shares)
         if self.budget_macs is None:
-            return inside
-        stuck = [False] * len(inside)
+            return clipped
+        held = [False] * len(clipped)
         for _ in range(_PROJECTIONS):
-            excess = self._spent(inside) - self.budget_macs
+            excess = self._macs(clipped) - self.budget_macs
             if abs(excess) <= _TOLERANCE * self.budget_macs:
                 break
-            slopes = self._slopes(inside)
-            free = sum(s * s for s, held in zip(slopes, stuck, strict=True) if not held)
-            if not free:
+            slopes = self._slopes(clipped)
+            direction = [0.0 if fixed else s for s, fixed in zip(slopes, held, strict=True)]
+            if not sum(slope * slope for slope in direction):
                 break
-            ways = [0.0 if held else slope for slope, held in zip(slopes, stuck, strict=True)]
-            aims = self._onto_budget(inside, ways, excess)
-            inside = self._clipped(aims)
-            # what has met an end of its range leaves the rest to the others
-            stuck = [
-                held or abs(share - aim) > 1e-9
-                for share, aim, held in zip(inside, aims, stuck, strict=True)
+            targets = self._onto_budget(clipped, direction, excess)
+            clipped = self._clipped(targets)
+            # Shares at an end of their range are held; the others move on.
+            held = [
+                fixed or abs(share - target) > 1e-9
+                for share, target, fixed in zip(clipped, targets, held, strict=True)
             ]
-        return inside
-
-    def _onto_budget(
-        self, shares: Sequence[float], ways: Sequence[float], excess: float
-    ) -> list[float]:
-        """The shares moved along these ways, those of the slopes, by as much as the excess asks.
-
-        The cost is a parabola along a line. A step by its slope alone shows how it bends, and would
-        be far too long where it is flat.
-        """
-        step = excess / sum(way * way for way in ways)
-        tried = [share - step * way for share, way in zip(shares, ways, strict=True)]
-        bend = (self._spent(tried) - (self.budget_macs or 0)) / excess
-        step *= 2 / (1 + math.sqrt(max(1 - 4 * bend, 0.0)))
-        return [share - step * way for share, way in zip(shares, ways, strict=True)]
-
-    def _clipped(self, shares: Sequence[float]) -> list[float]:
-        """Shares within what is legal: at least the grain each, at most what is left together."""
-        clipped: list[float] = []
-        remaining = iter(shares)
-        for slot in self.learned_blocks:
-            width, grain = slot.block.width, slot.learning.grain
-            own = [next(remaining) for _ in slot.learning.parts]
-            fixed = sum(
-                size for i, size in enumerate(slot.start[:-1]) if i not in slot.learning.parts
-            )
-            room = (width - fixed - slot.block.parts[-1].heads) / width
-            own = [max(share, grain / width) for share in own]
-            scale = min(room / sum(own), 1.0)
-            clipped += [share * scale for share in own]
         return clipped
 
-    def _spent(self, shares: Sequence[float]) -> float:
+    def _onto_budget(
+        self, shares: Sequence[float], direction: Sequence[float], excess: float
+    ) -> list[float]:
+        """Move the shares against a direction until the excess over the budget is gone.
+
+        The cost is a parabola along a line. A step by its slope, which may be far too long, gives
+        the curvature.
+        """
+        step = excess / sum(slope * slope for slope in direction)
+        trial = [share - step * slope for share, slope in zip(shares, direction, strict=True)]
+        bend = (self._macs(trial) - (self.budget_macs or 0)) / excess
+        step *= 2 / (1 + math.sqrt(max(1 - 4 * bend, 0.0)))
+        return [share - step * slope for share, slope in zip(shares, direction, strict=True)]
+
+    def _clipped(self, shares: Sequence[float]) -> list[float]:
+        """Clip the shares: each is at least the grain, together they fit in the room left."""
+        clipped: list[float] = []
+        remaining = iter(shares)
+        for block in self.learned_blocks:
+            width, grain = block.block.width, block.learning.grain
+            block_shares = [next(remaining) for _ in block.learning.parts]
+            fixed = sum(
+                size for i, size in enumerate(block.start[:-1]) if i not in block.learning.parts
+            )
+            room = (width - fixed - block.block.parts[-1].heads) / width
+            block_shares = [max(share, grain / width) for share in block_shares]
+            scale = min(room / sum(block_shares), 1.0)
+            clipped += [share * scale for share in block_shares]
+        return clipped
+
+    def _macs(self, shares: Sequence[float]) -> float:
         return sum(
-            evaluate_polynomials(self._polynomials[slot.block_index], sizes)
-            for slot, sizes in self._divided(shares)
+            evaluate_polynomials(self._polynomials[block.block_index], sizes)
+            for block, sizes in self._block_sizes(shares)
         )
 
     def _slopes(self, shares: Sequence[float]) -> list[float]:
-        """The derivative of the cost by each learned share."""
+        """Return the derivatives of the cost with respect to the learned shares."""
         slopes: list[float] = []
-        for slot, sizes in self._divided(shares):
+        for block, sizes in self._block_sizes(shares):
             by_size = [
                 2 * square * size + linear
-                for (square, linear), size in zip(self._polynomials[slot.block_index], sizes, strict=True)
+                for (square, linear), size in zip(
+                    self._polynomials[block.block_index], sizes, strict=True
+                )
             ]
             slopes += [
-                slot.block.width * (by_size[position] - by_size[-1])
-                for position in slot.learning.parts
+                block.block.width * (by_size[position] - by_size[-1])
+                for position in block.learning.parts
             ]
         return slopes
 
-    def _divided(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
+    def _block_sizes(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
+        """Yield the sizes of the parts of each block."""
         remaining = iter(shares)
-        for slot in self.learned_blocks:
-            sizes = [float(size) for size in slot.start]
-            for position in slot.learning.parts:
-                sizes[position] = next(remaining) * slot.block.width
-            sizes[-1] = max(slot.block.width - sum(sizes[:-1]), 0.0)
-            yield slot, sizes
+        for block in self.learned_blocks:
+            sizes = [float(size) for size in block.start]
+            for position in block.learning.parts:
+                sizes[position] = next(remaining) * block.block.width
+            sizes[-1] = max(block.block.width - sum(sizes[:-1]), 0.0)
+            yield block, sizes
 
     def state_dict(self) -> dict[str, Any]:
-        """See `RatioLearner.state`."""
-        moments = {"momentum": self._momentum, "scale": self._scale, "taken": self._taken}
+        """See `RatioLearner.state_dict`."""
+        moments = {"momentum": self._momentum, "scale": self._scale, "taken": self._steps_taken}
         return super().state_dict() | moments
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `RatioLearner.restore`."""
+        """See `RatioLearner.load_state_dict`."""
         super().load_state_dict(state)
         self._momentum, self._scale = list(state["momentum"]), state["scale"]
-        self._taken = state["taken"]
+        self._steps_taken = state["taken"]
 
 
 def _gradient(mixer: LearnedMixer) -> torch.Tensor:
@@ -204,12 +210,12 @@ def _gradient(mixer: LearnedMixer) -> torch.Tensor:
 
 
 def _across(gradients: Sequence[float], slopes: Sequence[float]) -> float:
-    """The gradient of the loss with respect to what is spent."""
+    """Return the gradient of the loss with respect to the cost."""
     square = sum(slope * slope for slope in slopes)
     return sum(g * slope for g, slope in zip(gradients, slopes, strict=True)) / (square or 1)
 
 
 def _along(gradients: Sequence[float], slopes: Sequence[float]) -> list[float]:
-    """Gradients without what they have across the surface of equal cost."""
+    """Remove from the gradients the component across the surface of equal cost."""
     across = _across(gradients, slopes)
     return [g - across * slope for g, slope in zip(gradients, slopes, strict=True)]

@@ -1,4 +1,4 @@
-"""Learned ratios in a training: what moves them, and what is told of every epoch."""
+"""Learned ratios during training: choice of the method, and a record of each epoch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,30 +21,30 @@ from partialnas.space.nn.dpconv import InputDependentMixer
 from partialnas.space.nn.network import Network
 
 _BATCH = 250
-_NOISE = 0.5  # standard deviation of what is added to normalised images
+_NOISE = 0.5  # standard deviation of the noise added to normalized images
 
 
 def make_ratio_learner(
     network: nn.Module, resolution: int, steps: int, freeze: float
 ) -> RatioLearner | None:
-    """What moves the learned ratios of a network; None where it has none.
+    """Return the learner of a network's ratios, or None if it has no learned ratios.
 
     Args:
-        network: with its initial weights; its boundaries are put where learning starts.
+        network: network with its initial weights; its boundaries are set to their start.
         resolution: side of the images in pixels, on which costs depend.
-        steps: of the whole training.
-        freeze: share of them after which ratios are fixed.
+        steps: steps of the whole training.
+        freeze: share of the steps after which ratios are fixed.
 
     Raises:
-        UserError: the budget is out of reach; tells the range that is not.
+        UserError: The budget cannot be reached; the message gives the possible range.
     """
     if not isinstance(network, Network) or network.architecture.learned is None:
         return None
-    terms = network.architecture.learned
-    kind: type[RatioLearner] = GateLearner if terms.method == "gates" else ThresholdLearner
-    if terms.per == "input":
-        kind = InputDependentLearner
-    return kind(network, resolution, steps, freeze)
+    learned = network.architecture.learned
+    learner: type[RatioLearner] = GateLearner if learned.method == "gates" else ThresholdLearner
+    if learned.per == "input":
+        learner = InputDependentLearner
+    return learner(network, resolution, steps, freeze)
 
 
 def ratio_epoch(
@@ -56,19 +56,19 @@ def ratio_epoch(
     frozen: bool,
     last: bool,
 ) -> RatioEpoch:
-    """What is known of the learned ratios after an epoch.
+    """Return the record of the learned ratios after an epoch.
 
     Args:
-        learner: what moves them.
-        network: as it is evaluated.
-        val: the validation images.
-        epoch: from 1.
+        learner: learner of the ratios.
+        network: network that is evaluated.
+        val: validation images.
+        epoch: epoch, counted from 1.
         frozen: whether the ratios were fixed in this epoch.
-        last: whether the training ends with it.
+        last: whether this is the last epoch.
     """
     boundaries = network.architecture.boundaries
     if isinstance(learner, InputDependentLearner):
-        facts = _by_input(learner, network, val, last=last)
+        facts = _input_dependent_facts(learner, network, val, last=last)
     else:
         sizes = {b.name: learner.sizes[b[:2]][b.part] for b in boundaries}
         facts = {"channels": sizes, "used_macs": learner.used_macs()}
@@ -93,11 +93,11 @@ def ratio_epoch(
 
 @torch.no_grad()
 def relative_logit_gap(network: Network, val: DeviceSplit) -> float:
-    """How far the form that was trained and the one that will run are apart.
+    """Return the difference between the trained and the deployed form of a network.
 
-    The largest difference of logits over the largest logit, on validation images: of the network
-    with learned ratios and the static one that it freezes to, or, where every image has its own
-    ratio, of masked images and of images grouped by size.
+    This is the largest difference of logits over the largest logit on validation images: between
+    the network with learned ratios and its frozen form, or with input-dependent ratios between
+    masked images and images grouped by size.
     """
     images = next(iter(val.sequential_batches(_BATCH)))[0]
     network.eval()
@@ -112,7 +112,7 @@ def relative_logit_gap(network: Network, val: DeviceSplit) -> float:
 
 @contextmanager
 def _masked(network: nn.Module) -> Iterator[None]:
-    """The mixers of a network in evaluation, working as they do in training."""
+    """Let the mixers of a network in evaluation mode use masks as in training."""
     mixers = [m for m in learned_mixers(network).values() if isinstance(m, InputDependentMixer)]
     for mixer in mixers:
         mixer.training = True
@@ -124,7 +124,7 @@ def _masked(network: nn.Module) -> Iterator[None]:
 
 
 def calibrate_to_budget(learner: RatioLearner, network: nn.Module, val: DeviceSplit) -> None:
-    """Has input-dependent ratios meet the budget on the validation images; others do already."""
+    """Make input-dependent ratios meet the budget on the validation images."""
     if isinstance(learner, InputDependentLearner):
 
         def choose() -> OptionIndices:
@@ -136,17 +136,17 @@ def calibrate_to_budget(learner: RatioLearner, network: nn.Module, val: DeviceSp
 
 @torch.no_grad()
 def chosen_sizes(network: nn.Module, pool: DeviceSplit, kind: str = "clean") -> OptionIndices:
-    """Of every image of a pool the position of its sizes among the options of each mixer."""
+    """Return the position of each image's sizes in the options of each mixer."""
     mixers = learned_mixers(network)
-    found: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
+    indices: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
     network.eval()
     for x, _ in pool.sequential_batches(_BATCH):
         network(_KINDS[kind](x))
         for place, mixer in mixers.items():
             assert isinstance(mixer, InputDependentMixer)
             assert mixer.option_indices is not None
-            found[place].append(mixer.option_indices.cpu())
-    return {place: torch.cat(batches) for place, batches in found.items()}
+            indices[place].append(mixer.option_indices.cpu())
+    return {place: torch.cat(batches) for place, batches in indices.items()}
 
 
 def _noisy(x: Tensor) -> Tensor:
@@ -171,10 +171,10 @@ _KINDS = {
     "noisy": _noisy,
     "low-resolution": _low_resolution,
 }
-"""Kinds of input that are made from validation images."""
+"""Variants of the validation images, by name."""
 
 
-def _by_input(
+def _input_dependent_facts(
     learner: InputDependentLearner, network: Network, val: DeviceSplit, *, last: bool
 ) -> dict[str, Any]:
     chosen = chosen_sizes(network, val)
@@ -207,7 +207,7 @@ def _by_input(
 
 
 def _channels(learner: InputDependentLearner, boundary: Boundary, chosen: OptionIndices) -> Tensor:
-    """Of every image the channels of the learned part of a block."""
+    """Return the channels of the learned part of a block for each image."""
     mixer: InputDependentMixer = learner.mixers[boundary[:2]]
     sizes = torch.tensor([float(option[boundary.part]) for option in mixer.options])
     return sizes[chosen[boundary[:2]]]
@@ -227,7 +227,7 @@ def _frozen_digest(learner: RatioLearner, architecture: Architecture) -> str | N
 
 
 def frozen_architecture(learner: RatioLearner, architecture: Architecture) -> Architecture | None:
-    """The static architecture that learning has ended with; None where images have their own."""
+    """Return the static architecture of the learned ratios; None if they are input-dependent."""
     if isinstance(learner, InputDependentLearner):
         return None
     whole = {place: [int(size) for size in sizes] for place, sizes in learner.sizes.items()}

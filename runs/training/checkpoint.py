@@ -1,4 +1,4 @@
-"""What a trial leaves on disk: one checkpoint while it runs, its weights when it is done."""
+"""Files of a trial: one checkpoint while it runs, and its weights when it is done."""
 
 import io
 import json
@@ -18,10 +18,10 @@ from partialnas.space.nn.network import Network
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replaces the checkpoint, whole or not at all.
+    """Write or replace a checkpoint atomically.
 
     Raises:
-        MachineError: it cannot be written.
+        MachineError: It cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -29,19 +29,19 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What the checkpoint holds; None where there is none or it is broken."""
+    """Return the contents of a checkpoint, or None if it is missing or damaged."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a broken file can raise nearly anything, and then the trial starts anew
+    except Exception:  # a damaged file can raise nearly any error; the trial then starts anew
         return None
     return state if isinstance(state, dict) else None
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Removes the checkpoint, and what an interrupted write of it left.
+    """Remove a checkpoint and the leftovers of an interrupted write.
 
     Raises:
-        MachineError: it cannot be removed.
+        MachineError: It cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
@@ -51,10 +51,10 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def save_weights(path: Path, network: nn.Module, job: Job) -> None:
-    """Writes weights and running statistics, and what they belong to as metadata.
+    """Write weights and running statistics, with the subject and the task as metadata.
 
     Raises:
-        MachineError: they cannot be written.
+        MachineError: They cannot be written.
     """
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -68,16 +68,16 @@ def save_weights(path: Path, network: nn.Module, job: Job) -> None:
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
-    """Gives a network the weights, running statistics and learned ratios that a trial ended with.
+    """Load the final weights, running statistics and learned ratios of a trial into a network.
 
     Raises:
-        UserError: there are none, or they belong to another network.
-        MachineError: the file is damaged or cannot be read.
+        UserError: The file is missing or belongs to another network.
+        MachineError: The file is damaged or cannot be read.
     """
     if not path.is_file():
         raise UserError(
-            f"there are no weights {path}: only trials of a study with recipe.keep_weights: all, "
-            "or with front those on its front, keep them"
+            f"no weights at {path}: studies keep them for all trials with recipe.keep_weights: all "
+            "and for trials on the front with recipe.keep_weights: front"
         )
     try:
         with safe_open(path, "pt") as stored:
@@ -85,12 +85,12 @@ def load_weights(path: Path, network: nn.Module) -> None:
             subject = parse_subject(json.loads((stored.metadata() or {}).get("subject", "{}")))
     except (SafetensorError, OSError, ValueError, UserError) as error:
         raise MachineError(
-            f"{path}: damaged, or cannot be read ({error}); put a copy in its place, or train again"
+            f"{path}: damaged or unreadable ({error}); restore it from a backup or train again"
         ) from error
-    stranger = UserError(f"{path}: belongs to another network; put that of the trial in its place")
+    mismatch = UserError(f"{path}: belongs to another network; restore the file of this trial")
     if isinstance(network, Network) and network.architecture.digest != subject_digest(subject):
-        raise stranger
+        raise mismatch
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:  # names or shapes that it has not
-        raise stranger from error
+    except RuntimeError as error:  # other names or shapes
+        raise mismatch from error

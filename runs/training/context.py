@@ -1,4 +1,4 @@
-"""Where and how the jobs of a study run."""
+"""Context of jobs: where and how they run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 from partialnas.runs.records.record import CurveRow
 
 if TYPE_CHECKING:
-    from partialnas.runs.datasets.loaders import (
-        Splits,  # takes torch, which a table to look up can do without
-    )
+    from partialnas.runs.datasets.loaders import Splits  # imports torch
 
 
 @dataclass(frozen=True)
 class Context:
-    """Where and how jobs run. Nothing of it belongs to a trial's identity.
+    """Where and how jobs run; not part of the identity of a trial.
 
     Attributes:
         device: `cpu`, `cuda` or `cuda:1`.
-        splits: the task's data, if they are loaded already.
-        folder: of the study; checkpoints and weights go there, and nowhere without it.
+        splits: data of the task, if they are already loaded.
+        folder: folder of the study for checkpoints and weights; None to save nothing.
         time_limit_s: seconds that the epochs of one trial may take.
-        on_epoch: is told the trial's key and each new row of its curve.
+        on_epoch: called with the key of the trial and each new row of its curve.
     """
 
     device: str = "cpu"

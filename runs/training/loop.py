@@ -1,4 +1,4 @@
-"""The training loop: epochs of a network, each a function of what came before and its seed."""
+"""The training loop: deterministic epochs that can be interrupted and resumed bit for bit."""
 
 import math
 import time
@@ -22,14 +22,14 @@ from partialnas.runs.ratio_learning.tracking import (
 )
 from partialnas.runs.records.record import CurveRow, RatioEpoch
 from partialnas.runs.system.seeding import derive_seed, seeded
-from partialnas.runs.training.lr_schedule import learning_rate
-from partialnas.runs.training.optimizer import make_optimizer, set_learning_rate
+from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
+from partialnas.runs.training.optimizer import make_optimizer
 from partialnas.runs.training.outcome import TrialEndedError
 from partialnas.space.nn.network import Network
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_EVALUATION_BATCHES = 4  # of training in one of evaluation, which keeps no maps for gradients
-_CHECK_EVERY = 50  # steps between two looks at the loss, each of which waits for the device
+_EVALUATION_BATCHES = 4  # training batches per evaluation batch, which needs no gradients
+_CHECK_EVERY = 50  # steps between checks of the loss, which wait for the device
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class DeviceSplits:
 
     @classmethod
     def from_splits(cls, splits: Splits, recipe: Recipe, device: torch.device) -> "DeviceSplits":
-        """The splits on `device`, of the training images the recipe's share.
+        """Move the splits to a device, with the recipe's share of the training images.
 
-        These have room for its shifts.
+        The training images have a border for its shifts.
         """
         splits = subset(splits, recipe.data_share)
         border = recipe.shift_at(splits.train_x.shape[-1])
@@ -56,17 +56,18 @@ class DeviceSplits:
 
 
 class Training:
-    """A network in training: after each epoch it can be stored, and continued bit for bit.
+    """A network in training; it can be saved after each epoch and continued bit for bit.
 
     Args:
-        network: with its initial weights; moved to the images' device and trained in place.
-        recipe: how it is trained; its `epochs` play no part.
-        epochs: over how many the schedule runs.
-        seed: of all chances of the training.
-        data: the images, on the device where it is trained.
-        micro_batches: in how many parts a batch goes through the network, their gradients added:
-            less memory for the same step. Norms then see a part at a time, and ratios that depend
-            on the image follow their budget by the last part.
+        network: network with its initial weights; moved to the device of the images and trained in
+            place.
+        recipe: recipe of the training; its `epochs` are not used.
+        epochs: epochs of the whole schedule.
+        seed: seed of all randomness.
+        data: images on the device of the training.
+        micro_batches: parts of a batch that go through the network one by one, their gradients
+            added up, to save memory. Batch norms see one part at a time, and input-dependent ratios
+            follow their budget by the last part.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class Training:
         recipe: Recipe,
         epochs: int,
         seed: int,
-        pools: DeviceSplits,
+        data: DeviceSplits,
         *,
         micro_batches: int = 1,
     ) -> None:
-        self.recipe, self.epochs, self.seed, self.data = recipe, epochs, seed, pools
+        self.recipe, self.epochs, self.seed, self.data = recipe, epochs, seed, data
         self.micro_batches = micro_batches
-        self.device = device = pools.train.labels.device
+        self.device = device = data.train.labels.device
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(network, recipe)
         self.average = (
@@ -90,27 +91,27 @@ class Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.curve: list[CurveRow] = []
         self.taken = 0
-        self._steps = epoch_shape(len(pools.train), recipe.batch_size)[0]
+        self._steps = epoch_shape(len(data.train), recipe.batch_size)[0]
         self.ratio_learner = make_ratio_learner(
-            network, pools.train.resolution, epochs * self._steps, recipe.ratio_freeze
+            network, data.train.resolution, epochs * self._steps, recipe.ratio_freeze
         )
         self.ratio_rows: list[RatioEpoch] = []
 
     @property
     def evaluated_network(self) -> nn.Module:
-        """The network that is evaluated and kept: the average of the weights if there is one."""
+        """The network that is evaluated and saved: the weight average if there is one."""
         return self.network if self.average is None else self.average.module
 
     @property
     def seconds(self) -> float:
-        """Time that the epochs took, those before an interruption included.
+        """Seconds of all epochs, including those before an interruption.
 
-        Not those of the trunk, which a shorter training has taken.
+        Epochs of a trunk, which a shorter training ran, do not count.
         """
         return sum(row["seconds"] for row in self.curve[self.taken :])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next epoch depends on, as tensors and plain data."""
+        """Return all that the next epoch depends on, as tensors and plain data."""
         return {
             "micro_batches": self.micro_batches,
             "network": self.network.state_dict(),
@@ -124,10 +125,11 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` gave.
+        """Continue from a state of `state_dict`.
 
         Raises:
-            Exception: of any kind, where it belongs to another training; this one is then spoilt.
+            Exception: Any error if the state belongs to another training. This training is then
+                unusable.
         """
         self.micro_batches = state["micro_batches"]
         self.network.load_state_dict(state["network"])
@@ -142,22 +144,22 @@ class Training:
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
 
     def resume_from_trunk(self, trunk: dict[str, Any]) -> None:
-        """Continues from where a shorter training began to cool down.
+        """Continue from where a shorter training began to cool down.
 
         Raises:
-            Exception: as `restore`.
+            Exception: See `load_state_dict`.
         """
         self.load_state_dict(trunk)
         self.taken = len(self.curve)
 
     def run_epoch(self, limit_s: float = math.inf) -> CurveRow:
-        """Trains for one epoch, evaluates, and adds the row to the curve.
+        """Train for one epoch, evaluate, and add the row to the curve.
 
         Args:
             limit_s: seconds that all epochs together may take.
 
         Raises:
-            TrialEndedError: the loss is no number any more, or the time is over.
+            TrialEndedError: The loss is not finite, or the time limit is reached.
         """
         started = time.perf_counter()
         epoch = len(self.curve)
@@ -168,7 +170,7 @@ class Training:
             calibrate_to_budget(self.ratio_learner, self.evaluated_network, self.data.val)
         val_nll, val_accuracy = self._evaluate(self.data.val)
         if not math.isfinite(val_nll):
-            reason = f"validation loss became {_word(val_nll)} in epoch {epoch + 1}"
+            reason = f"validation loss became {_non_finite_name(val_nll)} in epoch {epoch + 1}"
             raise TrialEndedError("failed", reason)
         row = {
             "epoch": epoch + 1,
@@ -180,10 +182,10 @@ class Training:
         }
         self.curve.append(row)
         if self.ratio_learner is not None:
-            self._tell_ratios(self.ratio_learner, epoch, last=last)
+            self._add_ratio_row(self.ratio_learner, epoch, last=last)
         return row
 
-    def _tell_ratios(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
+    def _add_ratio_row(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
         assert isinstance(self.evaluated_network, Network)  # no other network learns ratios
         frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
         row = ratio_epoch(
@@ -192,15 +194,14 @@ class Training:
         self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:
-        """What the finished training reached; the only place that looks at the test split.
+        """Return the metrics of the finished training; only here the test split is used.
 
-        `train_nll` is the last epoch's: of the batches as they were augmented, while it learned.
+        `train_nll` is that of the last epoch, over augmented batches during training.
         """
         test_nll, test_accuracy = self._evaluate(self.data.test)
         last = self.curve[-1]
-        kept = {key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")}
         return {
-            **kept,
+            **{key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")},
             "test_accuracy": test_accuracy,
             "test_nll": test_nll,
             **self._ratio_metrics(),
@@ -210,14 +211,14 @@ class Training:
         if self.ratio_learner is None:
             return {}
         last = self.ratio_rows[-1]
-        assert last.gap is not None  # it was taken in the last epoch
+        assert last.gap is not None  # set in the last epoch
         metrics = {"ratio_gap": last.gap}
         if self.ratio_learner.budget_macs is not None:
             metrics["budget_error"] = last.used_macs / self.ratio_learner.budget_macs - 1
         return metrics
 
-    def _train(self, epoch: int, limit_s: float, began: float) -> float:
-        """One pass over the training images; the mean negative log-likelihood of its steps."""
+    def _train(self, epoch: int, limit_s: float, started: float) -> float:
+        """Train for one epoch, and return the mean negative log-likelihood of its steps."""
         train = self.data.train
         plan = draw_epoch(self.recipe, len(train), train.resolution, self.seed, epoch)
         steps = len(plan.mixes)
@@ -238,7 +239,7 @@ class Training:
                 self.average.update(self.network, step=number + 1)
             if len(losses) % _CHECK_EVERY == 0:
                 _check(losses, epoch)
-            if time.perf_counter() - began > limit_s:
+            if time.perf_counter() - started > limit_s:
                 where = f"epoch {epoch + 1} (step {len(losses)})"
                 raise TrialEndedError("timeout", f"time limit of {limit_s:g} s reached in {where}")
         _check(losses, epoch)
@@ -249,7 +250,7 @@ class Training:
         return float(torch.stack(losses).double().mean())
 
     def _step(self, x: Tensor, y: Tensor, mix: BatchMix) -> Tensor:
-        """One step of the optimiser; the batch's negative log-likelihood without smoothing."""
+        """Run one optimizer step, and return the loss of the batch without label smoothing."""
         self.optimizer.zero_grad(set_to_none=True)
         mixed_in = y.flip(0) if mix.weight < 1 else y
         images, labels, others = (
@@ -272,7 +273,7 @@ class Training:
     def _add_gradients(
         self, x: Tensor, y: Tensor, mixed_in: Tensor, weight: float, batch_size: int
     ) -> Tensor:
-        """Adds the gradients of a part of the batch; its share of the batch's likelihood."""
+        """Add the gradients of a part of the batch, and return its share of the batch's loss."""
         with _autocast(self.device, self.recipe.precision):
             logits = self.network(x)
         likelihoods = functional.log_softmax(logits.float(), dim=1)
@@ -293,7 +294,7 @@ class Training:
 def evaluate(
     network: nn.Module, pool: DeviceSplit, recipe: Recipe, micro_batches: int = 1
 ) -> tuple[float, float]:
-    """Mean negative log-likelihood in nats, and accuracy in percent, over all images of a pool."""
+    """Return mean negative log-likelihood in nats and accuracy in percent over all images."""
     size = max(_EVALUATION_BATCHES * recipe.batch_size // micro_batches, 1)
     device = pool.labels.device
     nll = torch.zeros((), dtype=torch.float64, device=device)
@@ -312,13 +313,14 @@ def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def _check(losses: list[Tensor], epoch: int) -> None:
-    """Ends the training at the first loss that is no finite number."""
+    """Raise `TrialEndedError` at the first loss that is not finite."""
     values = torch.stack(losses)
     if not torch.isfinite(values).all():
         step = int((~torch.isfinite(values)).nonzero()[0])
-        what = f"loss became {_word(float(values[step]))} in epoch {epoch + 1} (step {step + 1})"
-        raise TrialEndedError("failed", what)
+        name = _non_finite_name(float(values[step]))
+        reason = f"loss became {name} in epoch {epoch + 1} (step {step + 1})"
+        raise TrialEndedError("failed", reason)
 
 
-def _word(value: float) -> str:
+def _non_finite_name(value: float) -> str:
     return "NaN" if math.isnan(value) else "infinite"

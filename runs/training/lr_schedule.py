@@ -1,33 +1,44 @@
-"""Learning-rate schedule: warm-up, then half a cosine."""
+"""Learning-rate schedules: warm-up, then cosine, constant or linear decay."""
 
 import math
 
+import torch
+
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.training.optimizer import _START
+
+_ONE_CYCLE_START = 25  # `one_cycle` starts at the peak over this
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The rate of one of `steps` steps, counted from 0: a function of these alone.
+    """Return the learning rate of step `step` (from 0) of `steps`.
 
-    After the warm-up `one_cycle` and `cosine` fall to zero along half a cosine. The warm-up of
-    `one_cycle` is half a cosine too, from a 25th of the peak; the others rise along a line.
-    `trapezoid` rises and falls along lines, and where these meet before its peak it has none.
+    After the warm-up, `one_cycle` and `cosine` decay to zero along half a cosine. The warm-up of
+    `one_cycle` is half a cosine from a 25th of the peak; the other schedules rise linearly.
+    `trapezoid` rises and falls linearly; it does not reach its peak if the two lines meet before.
     """
     if recipe.schedule == "trapezoid":
         fall = recipe.cool_down * steps
         risen, left = (step + 1) / (recipe.warmup_steps + 1), (steps - step) / fall
         return recipe.lr * min(risen, 1.0, left)
-    peak = recipe.warmup * steps
-    if step < peak:
-        risen = (step + 1) / (peak + 1)
+    warmup = recipe.warmup * steps
+    if step < warmup:
+        risen = (step + 1) / (warmup + 1)
         if recipe.schedule == "one_cycle":
-            return recipe.lr * (1 / _START + (1 - 1 / _START) * _half_cosine(risen))
+            return recipe.lr * (
+                1 / _ONE_CYCLE_START + (1 - 1 / _ONE_CYCLE_START) * _half_cosine(risen)
+            )
         return recipe.lr * risen
     if recipe.schedule == "constant":
         return recipe.lr
-    return recipe.lr * (1 - _half_cosine((step - peak) / (steps - peak)))
+    return recipe.lr * (1 - _half_cosine((step - warmup) / (steps - warmup)))
 
 
 def _half_cosine(share: float) -> float:
-    """From 0 to 1, slowly at both ends."""
+    """Map 0..1 to 0..1 along half a cosine."""
     return (1 - math.cos(math.pi * share)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

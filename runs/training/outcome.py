@@ -1,4 +1,4 @@
-"""How a trial ends: metrics that are plain numbers, or the reason why there are none."""
+"""Outcome of a trial: its metrics, or the reason of its failure; and the record of it."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ _REASON_LENGTH = 500
 
 
 class TrialEndedError(Exception):
-    """A trial ended before its time: `state` and `reason` go to its record."""
+    """Raised to end a trial early; `state` and `reason` go to its record."""
 
     def __init__(self, state: Literal["failed", "timeout"], reason: str) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class TrialEndedError(Exception):
 
 
 class Outcome(NamedTuple):
-    """What a record says of a trial's end."""
+    """State, reason and metrics of a trial that has ended."""
 
     state: TrialState
     reason: str | None
@@ -35,19 +35,19 @@ class Outcome(NamedTuple):
 
 
 def succeeded(metrics: Any, job: Job, required: Collection[str] = ()) -> Outcome:
-    """The end of a trial that has metrics; on a lower rung of a search it is `early`.
+    """Return the outcome of a trial with metrics; on a lower rung of a search it is `early`.
 
     Raises:
-        TrialEndedError: no metrics, one that is no finite number, or a missing one.
+        TrialEndedError: There are no metrics, one is not finite, or a required one is missing.
     """
-    numbers = _checked(metrics, required)
+    numbers = _check_metrics(metrics, required)
     return Outcome("early", job.rung, numbers) if job.rung else Outcome("done", None, numbers)
 
 
 def from_exception(
     error: Exception, job: Job, context: Context, *, halved: bool = False
 ) -> Outcome:
-    """How the trial ended by an exception; those that are no fault of its network are raised."""
+    """Return the outcome of a trial that raised; errors of the machine are raised again."""
     if isinstance(error, MachineError):
         raise error
     if isinstance(error, TrialEndedError):
@@ -65,23 +65,18 @@ def from_exception(
             reason += f", and in two parts of {(size + 1) // 2}"
         return Outcome("failed", reason, {})
     _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
-    told = " ".join(str(error).split())
-    reason = told if isinstance(error, UserError) else f"{type(error).__name__}: {told}"
+    message = " ".join(str(error).split())
+    reason = message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"
     return Outcome("failed", reason[:_REASON_LENGTH], {})
 
 
-def _checked(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:
-    """The metrics as plain numbers.
-
-    Raises:
-        TrialEndedError: no metrics, one that is no finite number, or a missing one.
-    """
+def _check_metrics(metrics: Any, required: Collection[str]) -> dict[str, float]:
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialEndedError("failed", f"expected metrics by name, got {metrics!r:.100}")
+        raise TrialEndedError("failed", f"expected a mapping of metrics, got {metrics!r:.100}")
     for name in required:
         if name not in metrics:
-            found = ", ".join(map(str, metrics))
-            raise TrialEndedError("failed", f"metric {name} is missing; there are {found}")
+            names = ", ".join(map(str, metrics))
+            raise TrialEndedError("failed", f"metric {name} is missing; got {names}")
     return {str(name): _number(name, value) for name, value in metrics.items()}
 
 
@@ -100,39 +95,42 @@ def make_record(
     job: Job,
     seed: int,
     context: Context,
-    ending: Outcome,
+    outcome: Outcome,
     seconds: float,
-    learned: Mapping[str, Any] | None = None,
+    training_facts: Mapping[str, Any] | None = None,
 ) -> Record:
-    """The record of a trial.
+    """Return the record of a trial.
 
     Args:
-        job: that it belongs to.
-        seed: of the trial.
-        context: whose device the record names.
-        ending: how it ended.
-        seconds: that it took.
-        learned: fields that a training fills, `cost` and `environment` among them; without it
-            these tell what is known of the job alone.
+        job: job of the trial.
+        seed: seed of the trial.
+        context: context with the device.
+        outcome: outcome of the trial.
+        seconds: seconds that it took.
+        training_facts: fields that come from a training, with `cost` and `environment`. Without
+            them, these two are computed from the job.
     """
-    learned = learned or {"cost": cost_or_empty(job.subject, job), "environment": environment()}
+    training_facts = training_facts or {
+        "cost": cost_or_empty(job.subject, job),
+        "environment": environment(),
+    }
     return Record(
         key=job.trial_keys[seed],
         digest=subject_digest(job.subject),
         name=subject_name(job.subject),
         seed=seed,
         fidelity=job.fidelity,
-        state=ending.state,
-        reason=ending.reason,
-        metrics=dict(ending.metrics),
+        state=outcome.state,
+        reason=outcome.reason,
+        metrics=dict(outcome.metrics),
         seconds=seconds,
         device=context.device,
-        **learned,
+        **training_facts,
     )
 
 
 def cost_or_empty(subject: Subject, job: Job) -> dict[str, int]:
-    """Empty for a network that cannot be counted; where it cannot be built, the reason says so."""
+    """Return the cost of a subject; empty if it cannot be counted."""
     try:
         return subject_cost(subject, job.task)
     except Exception:

@@ -1,4 +1,4 @@
-"""Functions that stand in for training: a study's `trial: module:function`."""
+"""User-supplied evaluation functions: `trial: module:function` of a study."""
 
 import importlib
 import sys
@@ -15,22 +15,22 @@ from partialnas.runs.training.outcome import from_exception, make_record, succee
 from partialnas.space.errors import UserError
 
 UserFunction = Callable[[Subject, int, int], Mapping[str, float]]
-"""`evaluate(architecture, seed, epochs) -> metrics`: what can stand in for training."""
+"""`evaluate(subject, seed, epochs) -> metrics`: a function that replaces training."""
 
 
 def run_function(
     job: Job, function: UserFunction, context: Context, required: Collection[str] = ()
 ) -> list[Record]:
-    """Calls `function(subject, seed, epochs)` in place of training, with the same guarantees.
+    """Call `function(subject, seed, epochs)` instead of training, with the same guarantees.
 
     Args:
-        job: what to evaluate, and for which seeds.
-        function: returns its metrics by name.
-        context: whose device the records name.
-        required: names that the metrics must have, such as a study's objectives.
+        job: subject and seeds to evaluate.
+        function: function that returns metrics by name.
+        context: context with the device that the records name.
+        required: metrics that the function must return, such as the objectives of a study.
 
     Raises:
-        MachineError: raised by the function itself.
+        MachineError: The function raised it.
     """
     return [_call_seed(job, seed, function, context, required) for seed in job.seeds]
 
@@ -40,26 +40,26 @@ def _call_seed(
 ) -> Record:
     started = time.perf_counter()
     try:
-        ending = succeeded(function(job.subject, seed, job.fidelity), job, required)
+        outcome = succeeded(function(job.subject, seed, job.fidelity), job, required)
     except Exception as error:
-        ending = from_exception(error, job, context)
-    return make_record(job, seed, context, ending, time.perf_counter() - started)
+        outcome = from_exception(error, job, context)
+    return make_record(job, seed, context, outcome, time.perf_counter() - started)
 
 
 def import_function(name: str, path: Path | None = None) -> UserFunction:
-    """The function that `module:function` names, looked for beside the study too.
+    """Return the function `module:function`, imported from the Python path or the study's folder.
 
     Raises:
-        UserError: no such module or function, or an error on importing it.
+        UserError: There is no such module or function, or importing it raises an error.
     """
     module_name, _, function_name = name.partition(":")
     if path is not None and str(path.resolve()) not in sys.path:
         sys.path.append(str(path.resolve()))
     try:
         function: Any = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # whatever a user's module does when it is imported
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"trial: cannot import {name}: {told}") from error
+    except Exception as error:  # a user's module can raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"trial: cannot import {name}: {reason}") from error
     if not callable(function):
-        raise UserError(f"trial: {name} is not a function")
+        raise UserError(f"trial: {name} is not callable; expected a function")
     return function  # type: ignore[no-any-return]

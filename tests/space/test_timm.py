@@ -37,7 +37,7 @@ def test_models_are_the_presets(name: str) -> None:
     assert rate == DROP_PATH_RATES[name]
 
 
-def test_arguments_that_timms_users_give() -> None:
+def test_timm_arguments_are_accepted() -> None:
     model = timm.create_model(
         "partialnet_t0", num_classes=7, in_chans=1, drop_path_rate=0.3, drop_rate=0.1
     )
@@ -46,7 +46,7 @@ def test_arguments_that_timms_users_give() -> None:
     assert (model.num_classes, model.num_features, model.head_hidden_size) == (7, 256, 1280)
 
 
-def test_the_classifier_can_be_replaced_and_taken_away() -> None:
+def test_the_classifier_can_be_replaced_and_removed() -> None:
     model = timm.create_model("partialnet_t0").eval()
     x = torch.randn(2, 3, 64, 64)
     features = model.forward_features(x)
@@ -62,7 +62,7 @@ def test_the_classifier_can_be_replaced_and_taken_away() -> None:
 
 
 @pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 3)])
-def test_features_are_the_maps_of_the_stages(out_indices: tuple[int, ...]) -> None:
+def test_features_are_the_outputs_of_the_stages(out_indices: tuple[int, ...]) -> None:
     model = timm.create_model("partialnet_t0", features_only=True, out_indices=out_indices)
     strides = [(4, 8, 16, 32)[index] for index in out_indices]
     assert model.feature_info.reduction() == strides
@@ -72,14 +72,14 @@ def test_features_are_the_maps_of_the_stages(out_indices: tuple[int, ...]) -> No
     assert [m.shape[1] for m in maps] == model.feature_info.channels()
 
 
-def test_data_are_prepared_as_published() -> None:
+def test_the_data_configuration_is_the_published_one() -> None:
     config = resolve_model_data_config(timm.create_model("partialnet_t0"))
     assert config["crop_pct"] == 0.9
     assert config["input_size"] == (3, 224, 224)
     assert config["mean"] == (0.485, 0.456, 0.406)
 
 
-def test_matrices_alone_are_decayed() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     model = timm.create_model("partialnet_t0")
     optimizer = create_optimizer_v2(model, "adamw", weight_decay=0.05)
     decayed = {
@@ -98,9 +98,9 @@ def test_layers_are_grouped_from_stem_to_head() -> None:
     optimizer = create_optimizer_v2(model, "sgd", lr=1.0, layer_decay=0.5)
     scales = {p: g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
     blocks = [model.stem, *(b for s in model.stages for b in s.blocks), model.classifier]
-    found = [scales[next(module.parameters())] for module in blocks]
-    assert found == sorted(found)
-    assert len(set(found)) == 15
+    layer_scales = [scales[next(module.parameters())] for module in blocks]
+    assert layer_scales == sorted(layer_scales)
+    assert len(set(layer_scales)) == 15
 
 
 def test_there_are_no_pretrained_weights_to_download() -> None:
@@ -118,7 +118,7 @@ def written(folder: Path) -> Path:
     return path
 
 
-def test_any_architecture_is_built_by_value_by_data_and_from_a_file(tmp_path: Path) -> None:
+def test_any_architecture_is_built_from_a_value_data_or_a_file(tmp_path: Path) -> None:
     path = written(tmp_path)
     ways: list[Any] = [SMALL, SMALL.model_dump(mode="json"), path, str(path)]
     for way in ways:
@@ -127,13 +127,13 @@ def test_any_architecture_is_built_by_value_by_data_and_from_a_file(tmp_path: Pa
         assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
 
 
-def test_features_of_any_architecture_are_those_of_its_stages() -> None:
+def test_features_of_any_architecture_are_the_outputs_of_its_stages() -> None:
     model = timm.create_model("partialnet", architecture=SMALL, features_only=True)
     assert model.feature_info.reduction() == [2, 4]
     assert [m.shape[1:] for m in model(torch.zeros(1, 3, 8, 8))] == [(8, 4, 4), (16, 2, 2)]
 
 
-def test_what_is_no_architecture_is_told(tmp_path: Path) -> None:
+def test_an_invalid_architecture_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*absent.json"):
         timm.create_model("partialnet", architecture=tmp_path / "absent.json")
     with pytest.raises(UserError, match="stages"):
@@ -143,7 +143,7 @@ def test_what_is_no_architecture_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_script_that_knows_timm_alone_builds_them_too(tmp_path: Path) -> None:
+def test_a_script_that_uses_only_timm_can_build_them(tmp_path: Path) -> None:
     script = tmp_path / "builds.py"
     script.write_text(
         "import sys, timm\n"

@@ -32,7 +32,7 @@ def originals(pool: DeviceSplit) -> Tensor:
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(0, 5))
-def test_a_cut_is_the_padded_image_sliced(
+def test_a_crop_matches_a_slice_of_the_padded_image(
     data: st.DataObject, channels: int, side: int, border: int
 ) -> None:
     pool = pool_of(6, channels, side, border)
@@ -40,10 +40,10 @@ def test_a_cut_is_the_padded_image_sliced(
     index = np.array(data.draw(st.lists(st.integers(0, 5), min_size=4, max_size=4)))
     top, left = (np.array(data.draw(offsets)) for _ in range(2))
     mirrored = torch.tensor(data.draw(st.lists(st.booleans(), min_size=4, max_size=4)))
-    found = pool.crop(pool.crop_offsets(index, top, left), mirrored)
+    images_out = pool.crop(pool.crop_offsets(index, top, left), mirrored)
 
     padded = functional.pad(originals(pool), [border] * 4, value=BLACK)
-    for number, image in enumerate(found):
+    for number, image in enumerate(images_out):
         y, x = top[number], left[number]
         expected = padded[index[number], :, y : y + side, x : x + side]
         if mirrored[number]:
@@ -51,7 +51,7 @@ def test_a_cut_is_the_padded_image_sliced(
         torch.testing.assert_close(image, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_images_are_normalised_and_channels_last() -> None:
+def test_images_are_normalized_and_channels_last() -> None:
     chance = np.random.default_rng(0)
     x = chance.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
     scaled = x / 255.0
@@ -59,15 +59,15 @@ def test_images_are_normalised_and_channels_last() -> None:
     y = np.arange(50)
     splits = Splits(x, y, x, y, x, y, mean=mean.astype(np.float32), std=std.astype(np.float32))
     pool = DeviceSplit(x, y, splits, 2, CPU)
-    found = torch.cat([images for images, _ in pool.sequential_batches(9)])
+    batches = torch.cat([images for images, _ in pool.sequential_batches(9)])
     expected = (scaled - mean[:, None, None]) / std[:, None, None]
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(batches.numpy(), expected, atol=1e-5)
     (first, _), *_ = pool.sequential_batches(50)
     assert first.is_contiguous(memory_format=torch.channels_last)
 
 
 @given(st.integers(1, 300), st.integers(1, 100), st.integers(0, 5))
-def test_an_epoch_shows_no_image_twice_and_fills_every_batch(
+def test_an_epoch_has_no_image_twice_and_full_batches(
     count: int, batch_size: int, epoch: int
 ) -> None:
     plan = draw_epoch(Recipe(batch_size=batch_size), count, 28, 0, epoch)
@@ -78,18 +78,18 @@ def test_an_epoch_shows_no_image_twice_and_fills_every_batch(
     assert plan.index.max() < count
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_epochs_and_seeds_have_different_orders() -> None:
     orders = [draw_epoch(Recipe(), 640, 28, s, e).index for s in range(3) for e in range(3)]
     assert len({order.tobytes() for order in orders}) == 9
 
 
-def test_the_order_is_the_same_whatever_else_is_drawn() -> None:
+def test_the_order_does_not_depend_on_other_draws() -> None:
     plain = draw_epoch(Recipe(), 640, 28, 1, 2)
     rich = draw_epoch(Recipe(shift=4, flip=True, mixup=0.2, cutmix=1), 640, 28, 1, 2)
     np.testing.assert_array_equal(plain.index, rich.index)
 
 
-def test_shifts_reach_all_offsets_alike_and_flips_are_fair() -> None:
+def test_shifts_and_flips_are_uniform() -> None:
     plan = draw_epoch(Recipe(shift=2, flip=True), 64_000, 28, 0, 0)
     for offsets in (plan.top, plan.left):
         assert np.abs(np.bincount(offsets.ravel()) / 64_000 - 1 / 5).max() < 0.01
@@ -97,7 +97,7 @@ def test_shifts_reach_all_offsets_alike_and_flips_are_fair() -> None:
     assert abs(plan.mirrored.mean() - 0.5) < 0.01
 
 
-def test_the_batches_are_those_that_were_drawn() -> None:
+def test_batches_match_the_draws() -> None:
     pool = pool_of(30, 1, 6, 1)
     plan = draw_epoch(Recipe(batch_size=8, shift=1, flip=True), 30, 6, 0, 0)
     batches = list(plan.batches(pool))
@@ -110,7 +110,7 @@ def test_the_batches_are_those_that_were_drawn() -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.9])
-def test_mixing_is_timms(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixing_matches_timm(weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = torch.randn(8, 3, 5, 5), torch.arange(8)
     theirs: Any = Mixup(mixup_alpha=1.0, num_classes=10, label_smoothing=0.1)
     monkeypatch.setattr(theirs, "_params_per_batch", lambda: (weight, False))
@@ -127,7 +127,7 @@ def test_mixing_is_timms(weight: float, monkeypatch: pytest.MonkeyPatch) -> None
 
 @settings(deadline=None)
 @given(st.integers(0, 100), st.integers(1, 40))
-def test_a_pasted_box_has_the_share_that_its_weight_says(epoch: int, side: int) -> None:
+def test_a_pasted_box_has_the_area_of_its_weight(epoch: int, side: int) -> None:
     recipe = Recipe(batch_size=4, cutmix=1.0)
     (mix, *_) = draw_epoch(recipe, 16, side, 0, epoch).mixes
     x = torch.zeros(4, 2, side, side)
@@ -136,7 +136,7 @@ def test_a_pasted_box_has_the_share_that_its_weight_says(epoch: int, side: int) 
     assert pasted.double().mean().item() == pytest.approx(1 - mix.weight)
 
 
-def test_weights_follow_their_beta_distribution_and_kinds_take_turns() -> None:
+def test_weights_follow_their_beta_distribution_and_both_kinds_occur() -> None:
     recipe = Recipe(batch_size=2, mixup=0.4, cutmix=1.0)
     mixes = draw_epoch(recipe, 8000, 28, 0, 0).mixes
     plain = np.array([mix.weight for mix in mixes if mix.box is None])
@@ -145,5 +145,5 @@ def test_weights_follow_their_beta_distribution_and_kinds_take_turns() -> None:
     assert plain.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.05)
 
 
-def test_nothing_is_mixed_unless_asked() -> None:
+def test_nothing_is_mixed_by_default() -> None:
     assert {mix.weight for mix in draw_epoch(Recipe(), 640, 28, 0, 0).mixes} == {1.0}

@@ -16,7 +16,7 @@ STEPS = 40
 def learner_of(
     depths: tuple[int, ...] = (1, 1, 1, 1), stages: Sequence[int] = range(4), **learned: Any
 ) -> RatioLearner:
-    """Of a network that learns in these stages."""
+    """Return a learner of a network with learned ratios in these stages."""
     plan = Plan(stem_stride=1, width=16, depths=depths, head_width=16)
     architecture = plan.architecture()
     ratio = {"learned": {"grain": 2, **learned}}
@@ -30,7 +30,7 @@ def learner_of(
 
 
 def run(learner: RatioLearner, gradients: Sequence[Sequence[float]]) -> list[str]:
-    """Learning under these gradients, again and again, one for each layer."""
+    """Learn from these gradients, one for each layer, repeated."""
     for step in range(learner.freeze_step):
         learner.update_boundaries(step)
         for mixer, gradient in zip(
@@ -43,12 +43,12 @@ def run(learner: RatioLearner, gradients: Sequence[Sequence[float]]) -> list[str
 
 
 @pytest.mark.parametrize(("sign", "word"), [(-1.0, "largest"), (1.0, "smallest")])
-def test_layers_that_all_go_to_one_end_are_told(sign: float, word: str) -> None:
-    found = run(learner_of(), [[8 * sign, 4 * sign, 2 * sign, sign]])
-    assert found == [f"all layers have ended at their {word} ratio"]
+def test_layers_that_all_reach_one_end_give_a_warning(sign: float, word: str) -> None:
+    warnings = run(learner_of(), [[8 * sign, 4 * sign, 2 * sign, sign]])
+    assert warnings == [f"all layers ended at their {word} ratio"]
 
 
-def test_an_end_that_the_budget_asks_for_is_no_failure() -> None:
+def test_an_end_that_the_budget_requires_gives_no_warning() -> None:
     least = sum(9 * 4 * (8 >> stage) ** 2 for stage in range(4))
     dense = sum(9 * (16 << stage) ** 2 * (8 >> stage) ** 2 for stage in range(4))
     cheap = learner_of(budget=1.01 * least / dense)
@@ -57,31 +57,31 @@ def test_an_end_that_the_budget_asks_for_is_no_failure() -> None:
     assert run(learner_of(budget=0.9999), [[-1.0] * 4]) == []
 
 
-def test_a_layer_that_takes_the_whole_budget_is_told() -> None:
-    found = run(learner_of(budget=0.2), [[1.0, 1.0, -1.0, 1.0]])
-    assert len(found) == 1
-    assert found[0].startswith("stage 3, block 1 takes ")
+def test_a_layer_that_uses_most_of_the_budget_gives_a_warning() -> None:
+    warnings = run(learner_of(budget=0.2), [[1.0, 1.0, -1.0, 1.0]])
+    assert len(warnings) == 1
+    assert warnings[0].startswith("stage 3, block 1 uses ")
 
 
 @pytest.mark.parametrize("stages", [[2], [2, 3]])
-def test_a_layer_among_few_takes_nothing_from_others(stages: list[int]) -> None:
+def test_a_dominant_layer_of_few_gives_no_warning(stages: list[int]) -> None:
     learner = learner_of(stages=stages, budget=0.2)
-    found = run(learner, [[-1.0] + [1.0] * (len(stages) - 1)])
-    assert not [sentence for sentence in found if "takes" in sentence]
+    warnings = run(learner, [[-1.0] + [1.0] * (len(stages) - 1)])
+    assert not [sentence for sentence in warnings if "uses" in sentence]
 
 
-def test_ratios_that_never_moved_are_told() -> None:
-    assert run(learner_of(budget=0.2), [[0.0] * 4]) == ["no ratio has moved from where it started"]
+def test_ratios_that_never_moved_give_a_warning() -> None:
+    assert run(learner_of(budget=0.2), [[0.0] * 4]) == ["no ratio moved from its start"]
 
 
-def test_ratios_that_came_back_did_move() -> None:
+def test_ratios_that_returned_to_their_start_give_no_warning() -> None:
     learner = learner_of(budget=0.2)
     learner.update_boundaries(learner.freeze_step)
     learner.max_displacement[0, 0] = 1.5
     assert learning_warnings(learner) == []
 
 
-def wandered(path: float, forward: float) -> list[str]:
+def oscillated(path: float, forward: float) -> list[str]:
     learner = learner_of(budget=0.2)
     learner.update_boundaries(learner.freeze_step)
     learner.max_displacement[1, 0] = 4.0
@@ -91,18 +91,18 @@ def wandered(path: float, forward: float) -> list[str]:
     return learning_warnings(learner)
 
 
-def test_ratios_that_go_to_and_fro_are_told() -> None:
-    (sentence,) = wandered(path=50, forward=2)
-    assert sentence.startswith("stage 2, block 1 has gone to and fro")
-    assert "50 channels of way for 2 " in sentence
+def test_ratios_that_oscillate_give_a_warning() -> None:
+    (sentence,) = oscillated(path=50, forward=2)
+    assert sentence.startswith("stage 2, block 1 oscillated")
+    assert "50 channels of movement for a net 2 " in sentence
 
 
 @pytest.mark.parametrize(("path", "forward"), [(3.9, 0), (12, 12), (9, 1)])
-def test_ratios_on_their_way_or_at_rest_do_not_wander(path: float, forward: float) -> None:
-    assert wandered(path, forward) == []
+def test_ratios_that_move_one_way_or_rest_do_not_oscillate(path: float, forward: float) -> None:
+    assert oscillated(path, forward) == []
 
 
-def test_forms_that_disagree_are_told() -> None:
+def test_a_gap_between_the_forms_gives_a_warning() -> None:
     assert gap_warnings(2e-7) == []
     (sentence,) = gap_warnings(0.25)
     assert "0.25 of the largest" in sentence

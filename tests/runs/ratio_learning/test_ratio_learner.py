@@ -58,7 +58,7 @@ def loss_of(built: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def push(learner: RatioLearner, step: int, gradients: list[float]) -> None:
-    """A step in which every channel of a layer has the same gradient."""
+    """Run a step in which all channels of a layer have the same gradient."""
     learner.update_boundaries(step)
     for mixer, gradient in zip(learner.mixers.values(), gradients, strict=True):
         mixer.shares.grad = torch.full_like(mixer.shares, gradient)
@@ -66,7 +66,7 @@ def push(learner: RatioLearner, step: int, gradients: list[float]) -> None:
 
 
 def dense_macs(built: Network, sizes: dict[Any, Any]) -> tuple[int, int]:
-    """By hand: what convolutions over the first parts cost, and over all channels."""
+    """Return the cost of convolutions over the first parts, and over all channels."""
     widths = built.architecture.widths
     used = sum(9 * int(s[0]) ** 2 * (8 >> stage) ** 2 for (stage, _), s in sizes.items())
     return used, sum(9 * widths[stage] ** 2 * (8 >> stage) ** 2 for stage, _ in sizes)
@@ -79,14 +79,14 @@ def test_networks_without_learned_ratios_have_no_learner() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_budget_out_of_reach_is_refused_with_the_range(method: str) -> None:
+def test_a_budget_out_of_reach_is_rejected(method: str) -> None:
     with pytest.raises(UserError, match="out of reach"):
         make_ratio_learner(network(method=method, budget=0.0001), 8, STEPS, FREEZE)
 
 
 @pytest.mark.parametrize("step", [0, 4, 9])
-def test_the_gradient_of_a_threshold_is_that_of_the_loss_by_its_ratio(step: int) -> None:
-    """By central differences, at every width of the ramp."""
+def test_the_gradient_of_a_threshold_matches_central_differences(step: int) -> None:
+    """The ramp has a different width at each step."""
     built = one_block()
     learner = learner_of(built)
     learner.update_boundaries(step)
@@ -96,14 +96,14 @@ def test_the_gradient_of_a_threshold_is_that_of_the_loss_by_its_ratio(step: int)
     learner.update_sizes(step)
     losses = []
     for moved in (1e-4, -1e-4):
-        mixer.place((sizes[0] + moved, sizes[1] - moved), ramp)
+        mixer.set_sizes((sizes[0] + moved, sizes[1] - moved), ramp)
         losses.append(float(loss_of(built, torch.float64).detach()))
     slope = 16 * (losses[0] - losses[1]) / 2e-4
     assert learner.pop_gradient_norm() == pytest.approx(abs(slope), rel=1e-3)
     assert learner.pop_gradient_norm() == 0
 
 
-def test_without_a_budget_a_threshold_goes_where_the_loss_falls() -> None:
+def test_without_a_budget_a_threshold_follows_the_gradient() -> None:
     built = one_block()
     for sign in (1.0, -1.0):
         learner = learner_of(built)
@@ -114,7 +114,7 @@ def test_without_a_budget_a_threshold_goes_where_the_loss_falls() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_scaled_loss_teaches_the_same(method: str) -> None:
+def test_the_scale_of_the_loss_does_not_matter(method: str) -> None:
     states = []
     for scale in (1.0, 1024.0):
         built = network(method=method)
@@ -127,13 +127,13 @@ def test_a_scaled_loss_teaches_the_same(method: str) -> None:
         states.append((learner.sizes, learner.multiplier, learner.pop_gradient_norm()))
     (sizes, *numbers), (others, *theirs) = states
     assert numbers == pytest.approx(theirs, rel=1e-4)
-    for place, own in sizes.items():
-        assert own == pytest.approx(others[place], rel=1e-4)
+    for place, block_sizes in sizes.items():
+        assert block_sizes == pytest.approx(others[place], rel=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("broken", [math.inf, -math.inf, math.nan])
-def test_a_gradient_that_is_no_number_moves_nothing(broken: float, method: str) -> None:
+def test_non_finite_gradients_change_nothing(broken: float, method: str) -> None:
     learner = learner_of(network(method=method))
     push(learner, 0, [0.1, -0.2, 0.3, 0.1, 0.2])
     learner.pop_gradient_norm()
@@ -152,16 +152,16 @@ gradients = st.lists(st.floats(-100, 100), min_size=5, max_size=5)
     pushes=st.lists(gradients, min_size=1, max_size=10),
     method=st.sampled_from(METHODS),
 )
-def test_whatever_the_gradients_ratios_end_within_the_budget(
+def test_ratios_end_within_the_budget_for_any_gradients(
     budget: float, pushes: list[list[float]], method: str
 ) -> None:
     built = network(method=method, budget=budget)
     learner = learner_of(built)
     for step, push_ in enumerate(pushes):
         push(learner, step, push_)
-        for slot in learner.learned_blocks:
-            (size,) = slot.learned_sizes(learner.sizes[slot.block_index])
-            assert 2 - 1e-9 <= size <= slot.block.width + 1e-9
+        for block in learner.learned_blocks:
+            (size,) = block.learned_sizes(learner.sizes[block.block_index])
+            assert 2 - 1e-9 <= size <= block.block.width + 1e-9
     learner.update_boundaries(learner.freeze_step)
     assert all(size == int(size) and size % 2 == 0 for size, _ in learner.sizes.values())
     used, dense = dense_macs(built, learner.sizes)
@@ -173,7 +173,7 @@ def test_whatever_the_gradients_ratios_end_within_the_budget(
 @settings(deadline=None, max_examples=30)
 @given(budget=st.floats(0.05, 0.9), pushes=st.lists(gradients, min_size=1, max_size=10))
 @example(budget=0.8125, pushes=[[0.0, 0.0, 0.0, 0.0, 1.0], [0.0] * 5])  # where the cost is flat
-def test_thresholds_stay_on_the_budget_all_the_time(
+def test_thresholds_stay_on_the_budget_at_every_step(
     budget: float, pushes: list[list[float]]
 ) -> None:
     learner = learner_of(network(budget=budget))
@@ -183,7 +183,7 @@ def test_thresholds_stay_on_the_budget_all_the_time(
         assert learner.used_macs() == pytest.approx(learner.budget_macs, rel=0.02)
 
 
-def test_the_price_of_the_budget_is_what_more_of_it_would_save() -> None:
+def test_the_multiplier_follows_the_gradient_of_the_budget() -> None:
     """Of one layer that costs 9 c^2 HW: dL/dlog(cost) = dL/dc * c / 2."""
     built = one_block(budget=0.25)
     learner = learner_of(built)
@@ -196,7 +196,7 @@ def test_the_price_of_the_budget_is_what_more_of_it_would_save() -> None:
     assert learner.multiplier == pytest.approx(-0.1 * slope, rel=1e-3)  # a tenth each step
 
 
-def test_gates_open_and_close_by_halvings() -> None:
+def test_gates_halve_and_double_sizes() -> None:
     built = network(method="gates", budget=None)
     learner = learner_of(built, 60)
     seen = set()
@@ -209,8 +209,8 @@ def test_gates_open_and_close_by_halvings() -> None:
     assert first > 0.25 > second
 
 
-def test_gates_give_way_to_the_budget() -> None:
-    """Noise alone opens them and closes them; the budget is half of what they begin with."""
+def test_gates_follow_the_budget() -> None:
+    """Gradients are noise; the budget is half of the initial cost."""
     built = network(method="gates", budget=0.25)
     learner = learner_of(built, 600)
     assert learner.budget_macs is not None
@@ -224,7 +224,7 @@ def test_gates_give_way_to_the_budget() -> None:
     assert 0.4 < np.median(spent[-100:]) < 1.5
 
 
-def test_a_step_leaves_no_gradient_to_the_next() -> None:
+def test_gradients_do_not_accumulate_over_steps() -> None:
     built = network()
     learner = learner_of(built)
     norms = []
@@ -236,7 +236,7 @@ def test_a_step_leaves_no_gradient_to_the_next() -> None:
     assert norms[2] == pytest.approx(norms[0], rel=1e-4)
 
 
-def test_fixed_ratios_have_no_gradients_and_stay() -> None:
+def test_frozen_ratios_have_no_gradients_and_do_not_change() -> None:
     built = network()
     learner = learner_of(built)
     push(learner, 0, [0.1, -0.2, 0.3, 0.1, 0.2])
@@ -251,7 +251,7 @@ def test_fixed_ratios_have_no_gradients_and_stay() -> None:
         assert mixer.shares.grad is None
 
 
-def test_networks_that_learn_are_evaluated_in_inference_mode() -> None:
+def test_networks_with_learned_ratios_run_in_inference_mode() -> None:
     built = network()
     learner = learner_of(built)
     learner.update_boundaries(0)
@@ -262,8 +262,16 @@ def test_networks_that_learn_are_evaluated_in_inference_mode() -> None:
         torch.testing.assert_close(built(x), expected)
 
 
+def test_input_dependent_ratios_are_frozen_once() -> None:
+    learner = learner_of(network(per="input"))
+    assert not learner.state_dict()["settled"]
+    learner.update_boundaries(learner.freeze_step)
+    assert learner.state_dict()["settled"]
+    assert not any(mixer.predictor_trainable for mixer in learner.mixers.values())
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_few_steps_are_enough_to_begin_and_to_end(steps: int) -> None:
+def test_a_few_steps_are_enough(steps: int) -> None:
     learner = learner_of(network(), steps)
     assert learner.freeze_step == 1
     push(learner, 0, [1.0] * 5)
@@ -274,7 +282,7 @@ def test_few_steps_are_enough_to_begin_and_to_end(steps: int) -> None:
     assert learner.state_dict()["settled"]
 
 
-def test_predictors_are_not_decayed() -> None:
+def test_predictors_have_no_weight_decay() -> None:
     built = network(per="input")
     optimizer = make_optimizer(built, Recipe(weight_decay=0.1))
     predictors = {id(p) for n, p in built.named_parameters() if "predictor" in n}
@@ -288,7 +296,7 @@ def test_predictors_are_not_decayed() -> None:
     assert decays == {0.0}
 
 
-def test_a_calibrated_pressure_meets_the_budget_on_the_images() -> None:
+def test_calibration_meets_the_budget_on_the_images() -> None:
     built = network(per="input", budget=0.3)
     initialize(built, 0)
     learner = learner_of(built)
@@ -300,7 +308,7 @@ def test_a_calibrated_pressure_meets_the_budget_on_the_images() -> None:
     def choose() -> dict[Any, Tensor]:
         with torch.no_grad():
             built.eval()(x)
-        return {place: mixer.chosen for place, mixer in learner.mixers.items()}
+        return {place: mixer.option_indices for place, mixer in learner.mixers.items()}
 
     assert isinstance(learner, InputDependentLearner)
     assert learner.budget_macs is not None

@@ -76,7 +76,7 @@ def run(training: Training) -> Training:
 
 
 def stored(training: Training) -> dict[str, Any]:
-    """The state after a way through a file."""
+    """Return the state after writing it to a file and reading it."""
     buffer = io.BytesIO()
     torch.save(training.state_dict(), buffer)
     buffer.seek(0)
@@ -85,7 +85,7 @@ def stored(training: Training) -> dict[str, Any]:
 
 
 def assert_same(first: Training, second: Training, *, tested: bool = True) -> None:
-    """Bit for bit, but for the time that it took."""
+    """Compare two trainings bit for bit, except for their durations."""
     assert first.ratio_rows == second.ratio_rows
     one, two = stored(first), stored(second)
     for state in (one, two):
@@ -110,7 +110,7 @@ def interrupted_everywhere(kind: str, splits: Splits, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", WITH_SLOW)
-def test_interrupted_at_any_epoch_and_continued_is_uninterrupted_bit_for_bit(
+def test_resuming_at_any_epoch_gives_the_same_training_bit_for_bit(
     kind: str, few_digits: Splits
 ) -> None:
     interrupted_everywhere(kind, few_digits, **RICH)
@@ -119,14 +119,14 @@ def test_interrupted_at_any_epoch_and_continued_is_uninterrupted_bit_for_bit(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("recipe", ["short", "bfloat16", "float16"])
-def test_interrupted_with_any_recipe_is_uninterrupted_bit_for_bit(
+def test_resuming_with_any_recipe_gives_the_same_training_bit_for_bit(
     recipe: str, kind: str, few_digits: Splits
 ) -> None:
     interrupted_everywhere(kind, few_digits, **RECIPES[recipe])
 
 
 @pytest.mark.slow
-def test_trainings_that_take_turns_are_what_they_are_alone(few_digits: Splits) -> None:
+def test_interleaved_trainings_do_not_affect_each_other(few_digits: Splits) -> None:
     alone = [run(begin(architecture(kind), few_digits, epochs=2)) for kind in KINDS]
     together = [begin(architecture(kind), few_digits, epochs=2) for kind in KINDS]
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_trainings_that_take_turns_are_what_they_are_alone(few_digits: Splits) -
 
 
 def stepped(turns: list[tuple[int, Training]]) -> list[dict[str, Any]]:
-    """The weights after these trainings took single steps in turns, without chance."""
+    """Return the states after these single steps of trainings, without randomness."""
     for step, training in turns:
         assert training.ratio_learner is not None
         x, y = next(iter(training.data.train.sequential_batches(32)))
@@ -151,7 +151,7 @@ def stepped(turns: list[tuple[int, Training]]) -> list[dict[str, Any]]:
     return [stored(training) for training in dict.fromkeys(t for _, t in turns)]
 
 
-def test_networks_that_step_in_turns_are_what_they_are_alone(few_digits: Splits) -> None:
+def test_interleaved_steps_do_not_affect_each_other(few_digits: Splits) -> None:
     def fresh() -> list[Training]:
         plan = {"attention": "none"}
         trainings = [begin(architecture(kind, **plan), few_digits) for kind in KINDS]
@@ -191,9 +191,7 @@ def test_every_recipe_learns_ratios_of_every_kind(
 
 
 @pytest.mark.parametrize("kind", ["threshold", "input"])
-def test_gradients_are_told_without_the_scale_of_half_precision(
-    kind: str, few_digits: Splits
-) -> None:
+def test_recorded_gradients_are_unscaled(kind: str, few_digits: Splits) -> None:
     norms = []
     for precision in ("float32", "float16"):
         training = begin(architecture(kind), few_digits, epochs=2, precision=precision)
@@ -202,22 +200,20 @@ def test_gradients_are_told_without_the_scale_of_half_precision(
     assert norms[0] / 10 < norms[1] < norms[0] * 10  # the scale is 65,536
 
 
-def test_an_average_of_weights_has_the_ratios_of_its_network(few_digits: Splits) -> None:
+def test_a_weight_average_has_the_ratios_of_its_network(few_digits: Splits) -> None:
     training = begin(architecture(), few_digits, ema=0.9)
     for _ in range(EPOCHS):
         training.run_epoch()
-        own, averaged = (learned_mixers(n) for n in (training.network, training.evaluated_network))
+        networks = training.network, training.evaluated_network
+        trained, averaged = map(learned_mixers, networks)
         assert training.evaluated_network is not training.network
-        assert [m.get_extra_state().tolist() for m in own.values()] == [
+        assert [m.get_extra_state().tolist() for m in trained.values()] == [
             m.get_extra_state().tolist() for m in averaged.values()
         ]
 
 
 PARTS: dict[str, dict[str, Any]] = {
-    **{
-        neighbour: {"operations": ("conv", neighbour)}
-        for neighbour in ("channel", "spatial", "pool", "identity")
-    },
+    **{name: {"operations": ("conv", name)} for name in ("channel", "spatial", "pool", "identity")},
     "self": {"operations": ("conv", "self"), "ratio": {"learned": {"grain": 4, "budget": 0.6}}},
     "conv": {"operations": ("conv", "conv"), "ratio": {"learned": {"grain": 2, "budget": 0.6}}},
     "three": {
@@ -234,7 +230,7 @@ FEW = ("channel", "three")
 @pytest.mark.parametrize(
     "parts", [*FEW, *(pytest.param(p, marks=pytest.mark.slow) for p in PARTS if p not in FEW)]
 )
-def test_every_neighbour_and_every_boundary_is_learned(parts: str, few_digits: Splits) -> None:
+def test_every_operation_and_every_boundary_is_learned(parts: str, few_digits: Splits) -> None:
     plan = {"attention": "none", "depths": (1, 1, 1, 1), "width": 16, **PARTS[parts]}
     training = run(begin(architecture(**plan), few_digits, epochs=1))
     assert training.ratio_learner is not None
@@ -246,7 +242,7 @@ def test_every_neighbour_and_every_boundary_is_learned(parts: str, few_digits: S
 
 
 @pytest.mark.parametrize("batch_size", [64, 192])
-def test_one_epoch_of_few_steps_is_enough(batch_size: int, few_digits: Splits) -> None:
+def test_one_epoch_of_a_few_steps_is_enough(batch_size: int, few_digits: Splits) -> None:
     training = run(begin(architecture(), few_digits, epochs=1, batch_size=batch_size))
     (row,) = training.ratio_rows
     assert row.ramp == 0
@@ -254,24 +250,24 @@ def test_one_epoch_of_few_steps_is_enough(batch_size: int, few_digits: Splits) -
     assert all(size == int(size) for size in row.channels.values())
 
 
-def test_a_network_may_learn_in_one_layer_alone(few_digits: Splits) -> None:
+def test_a_single_layer_can_learn_its_ratio(few_digits: Splits) -> None:
     parts = [{"op": "conv", "ratio": {"learned": {"grain": 2}}}, {"op": "identity"}]
     blocks = [{"parts": parts}, {"parts": [{"op": "conv", "ratio": "1/4"}, {"op": "identity"}]}]
     data = {"stem_stride": 1, "stages": [{"width": 8, "blocks": blocks}], "head_width": 8}
     training = run(begin(Architecture.from_data(data), few_digits, epochs=1))
     assert list(training.ratio_rows[-1].channels) == ["stage 1, block 1"]
-    assert not [s for row in training.ratio_rows for s in row.warnings if "takes" in s]
+    assert not [s for row in training.ratio_rows for s in row.warnings if "uses" in s]
 
 
 def trial(splits: Splits, subject: Architecture, epochs: int = 2) -> Record:
-    asked = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=epochs, seeds=(0,))
-    (record,) = run_job(asked, Context(splits=splits))
+    job = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=epochs, seeds=(0,))
+    (record,) = run_job(job, Context(splits=splits))
     assert record.state == "done", record.reason
     return record
 
 
 @pytest.mark.parametrize("kind", ["threshold", "gates"])
-def test_a_record_tells_of_the_network_that_was_frozen(kind: str, few_digits: Splits) -> None:
+def test_a_record_describes_the_frozen_network(kind: str, few_digits: Splits) -> None:
     subject = architecture(kind)
     record = trial(few_digits, subject)
     first, last = record.ratios
@@ -284,7 +280,7 @@ def test_a_record_tells_of_the_network_that_was_frozen(kind: str, few_digits: Sp
     assert record.metrics["budget_error"] == last.used_macs / last.budget_macs - 1
 
 
-def test_rows_are_in_closed_form(few_digits: Splits) -> None:
+def test_rows_match_closed_formulas(few_digits: Splits) -> None:
     record = trial(few_digits, architecture(attention="none"))
     for number, row in enumerate(record.ratios, start=1):
         used = dense = 0.0
@@ -301,7 +297,7 @@ def test_rows_are_in_closed_form(few_digits: Splits) -> None:
 
 
 def predicted_macs(row: RatioEpoch) -> float:
-    """By hand: convolutions over so many channels, and predictors of a hidden layer."""
+    """Return the cost of the convolutions and of predictors with one hidden layer."""
     total = 0.0
     for stage in range(4):
         places, width = (8 >> stage) ** 2, 8 << stage
@@ -312,7 +308,7 @@ def predicted_macs(row: RatioEpoch) -> float:
     return total
 
 
-def test_rows_tell_how_images_differ(few_digits: Splits) -> None:
+def test_rows_describe_the_distribution_over_images(few_digits: Splits) -> None:
     record = trial(few_digits, architecture("input", attention="none"))
     labels = torch.from_numpy(few_digits.val_y)
     for row in record.ratios:
@@ -334,7 +330,7 @@ def test_rows_tell_how_images_differ(few_digits: Splits) -> None:
     assert -0.05 <= record.metrics["budget_error"] <= 0
 
 
-def test_a_record_with_ratios_is_read_back(few_digits: Splits) -> None:
+def test_a_record_with_ratios_round_trips(few_digits: Splits) -> None:
     record = trial(few_digits, architecture("input"))
     assert Record.model_validate_json(record.model_dump_json()) == record
 
@@ -345,7 +341,7 @@ def test_the_same_trial_twice_has_the_same_ratios(few_digits: Splits) -> None:
     assert first.metrics == again.metrics
 
 
-def test_forms_that_compute_something_else_are_told_apart(few_digits: Splits) -> None:
+def test_the_gap_detects_forms_that_differ(few_digits: Splits) -> None:
     training = run(begin(architecture(), few_digits, epochs=1))
     network = training.network
     assert isinstance(network, Network)
@@ -360,8 +356,8 @@ def test_forms_that_compute_something_else_are_told_apart(few_digits: Splits) ->
 def test_digits_are_learned_at_any_budget(budget: float, seed: int) -> None:
     ratio = {"learned": {"budget": budget}}
     subject = architecture(width=16, attention="none", ratio=ratio)
-    asked = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=3, seeds=(seed,))
-    (record,) = run_job(asked, Context(splits=load_splits(TASK)))
+    job = Job(subject=subject, task=TASK, recipe=Recipe(), fidelity=3, seeds=(seed,))
+    (record,) = run_job(job, Context(splits=load_splits(TASK)))
     assert -0.05 <= record.metrics["budget_error"] <= 0
     assert record.metrics["test_accuracy"] > 90
     assert not [s for row in record.ratios for s in row.warnings]

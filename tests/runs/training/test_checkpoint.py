@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     return checkpoint_path(tmp_path, "0123456789abcdef")
 
 
-def test_a_checkpoint_comes_back(path: Path) -> None:
+def test_a_checkpoint_round_trips(path: Path) -> None:
     save_checkpoint(path, STATE)
     state = load_checkpoint(path)
     assert state is not None
@@ -25,37 +25,37 @@ def test_a_checkpoint_comes_back(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_none_is_none(path: Path) -> None:
+def test_a_missing_checkpoint_is_none(path: Path) -> None:
     assert load_checkpoint(path) is None
     remove_checkpoint(path)
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_torn_one_is_none(share: float, path: Path) -> None:
+def test_a_truncated_checkpoint_is_none(share: float, path: Path) -> None:
     save_checkpoint(path, STATE)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     assert load_checkpoint(path) is None
 
 
-def test_one_that_would_run_something_is_none(path: Path) -> None:
+def test_a_checkpoint_that_would_run_code_is_none(path: Path) -> None:
     save_checkpoint(path, {"state": Path("anything that is no plain data")})
     assert load_checkpoint(path) is None
 
 
-def test_one_that_is_no_state_is_none(path: Path) -> None:
+def test_a_file_without_a_state_is_none(path: Path) -> None:
     save_checkpoint(path, [1, 2])  # type: ignore[arg-type]
     assert load_checkpoint(path) is None
 
 
-def test_removal_takes_an_interrupted_write_along(path: Path) -> None:
+def test_removal_includes_the_file_of_an_interrupted_write(path: Path) -> None:
     save_checkpoint(path, STATE)
     temporary_path(path).write_bytes(b"half")
     remove_checkpoint(path)
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(
+def test_a_full_disk_raises_an_error_and_keeps_the_last_checkpoint(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(path, STATE)
@@ -71,7 +71,7 @@ def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(
     torch.testing.assert_close(load_checkpoint(path), STATE)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(MachineError, match="cannot be written"):
         write_file(tmp_path / "file" / "below", b"content")

@@ -32,7 +32,7 @@ RECIPES_TESTED: dict[str, dict[str, Any]] = {
 
 
 class Small(nn.Module):
-    """Everything that draws or keeps something: dropout, drop path, norms."""
+    """A network with dropout, drop path and norms."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def run(training: Training) -> Training:
 
 
 def stored(training: Training) -> dict[str, Any]:
-    """The state after a way through a file."""
+    """Return the state after writing it to a file and reading it."""
     buffer = io.BytesIO()
     torch.save(training.state_dict(), buffer)
     buffer.seek(0)
@@ -93,7 +93,7 @@ def stored(training: Training) -> dict[str, Any]:
 
 
 def assert_same(first: Training, second: Training) -> None:
-    """Bit for bit, but for the time that it took."""
+    """Compare two trainings bit for bit, except for their durations."""
     for row, other in zip(first.curve, second.curve, strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     one, two = stored(first), stored(second)
@@ -104,14 +104,14 @@ def assert_same(first: Training, second: Training) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "rich"])
-def test_the_same_training_twice_is_the_same_bit_for_bit(name: str, splits: Splits) -> None:
+def test_repeating_a_training_gives_the_same_result_bit_for_bit(name: str, splits: Splits) -> None:
     first = run(begin(splits, **RECIPES_TESTED[name]))
-    torch.rand(3)  # whatever the caller draws in between
+    torch.rand(3)  # the caller may draw random numbers in between
     assert_same(first, run(begin(splits, **RECIPES_TESTED[name])))
 
 
 @pytest.mark.parametrize("settings", RECIPES_TESTED.values(), ids=RECIPES_TESTED)
-def test_interrupted_at_any_epoch_and_continued_is_uninterrupted_bit_for_bit(
+def test_resuming_at_any_epoch_gives_the_same_training_bit_for_bit(
     settings: dict[str, Any], splits: Splits
 ) -> None:
     uninterrupted = begin(splits, **settings)
@@ -130,7 +130,7 @@ def test_seeds_differ(splits: Splits) -> None:
     assert first[0]["train_nll"] != second[0]["train_nll"]
 
 
-def test_the_callers_chance_is_left_alone(splits: Splits) -> None:
+def test_the_random_state_of_the_caller_does_not_change(splits: Splits) -> None:
     torch.manual_seed(3)
     np.random.seed(3)
     before, numpy_before = torch.get_rng_state(), np.random.random(5)
@@ -141,7 +141,7 @@ def test_the_callers_chance_is_left_alone(splits: Splits) -> None:
 
 
 class Plain(nn.Module):
-    """Nothing that depends on chance."""
+    """A network without randomness."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,8 +154,8 @@ class Plain(nn.Module):
         return logits
 
 
-def test_an_epoch_is_what_plain_torch_computes(splits: Splits) -> None:
-    """By hand: normalised images, torch's smoothed cross-entropy, unfused AdamW."""
+def test_an_epoch_matches_plain_torch(splits: Splits) -> None:
+    """The reference uses normalized images, torch's label smoothing and unfused AdamW."""
     recipe = Recipe(schedule="constant", warmup=0, shift=0, weight_decay=0.1, lr=3e-3)
     torch.manual_seed(0)
     ours, theirs = Plain(), Plain()
@@ -182,7 +182,7 @@ def test_an_epoch_is_what_plain_torch_computes(splits: Splits) -> None:
     assert row["train_nll"] == pytest.approx(np.mean(likelihoods), rel=1e-4)
 
 
-def test_metrics_are_scikit_learns(splits: Splits) -> None:
+def test_metrics_match_scikit_learn(splits: Splits) -> None:
     training = run(begin(splits))
     metrics = training.metrics()
     scaled = (splits.test_x / 255 - splits.mean.item()) / splits.std.item()
@@ -195,7 +195,7 @@ def test_metrics_are_scikit_learns(splits: Splits) -> None:
     assert metrics["test_accuracy"] == pytest.approx(accuracy)
 
 
-def test_a_curve_has_a_row_for_each_epoch_and_ends_in_the_metrics(splits: Splits) -> None:
+def test_the_last_row_of_a_curve_matches_the_metrics(splits: Splits) -> None:
     training = run(begin(splits))
     keys = {"epoch", "lr", "train_nll", "val_nll", "val_accuracy", "seconds"}
     assert all(set(row) == keys for row in training.curve)
@@ -205,15 +205,15 @@ def test_a_curve_has_a_row_for_each_epoch_and_ends_in_the_metrics(splits: Splits
     assert metrics["train_nll"] == training.curve[-1]["train_nll"]
 
 
-def test_digits_are_learned_beyond_chance(splits: Splits) -> None:
-    """Ten equal classes: guessing has a share of .1 right, give or take a deviation."""
+def test_digits_are_learned_better_than_chance(splits: Splits) -> None:
+    """Guessing has an accuracy of 0.1, with a standard deviation."""
     metrics = run(begin(splits, **RECIPES["short"].model_dump())).metrics()
     deviation = math.sqrt(0.1 * 0.9 / len(splits.test_y))
     assert metrics["test_accuracy"] > 100 * (0.1 + 10 * deviation)
     assert metrics["test_nll"] < math.log(10)
 
 
-def test_an_average_of_weights_is_what_is_evaluated(splits: Splits) -> None:
+def test_the_weight_average_is_evaluated(splits: Splits) -> None:
     training = run(begin(splits, ema=0.9))
     assert training.evaluated_network is not training.network
     averaged = evaluate(training.evaluated_network, training.data.val, training.recipe)
@@ -222,7 +222,7 @@ def test_an_average_of_weights_is_what_is_evaluated(splits: Splits) -> None:
 
 
 class Breaking(nn.Module):
-    """A network whose output is `value` from a forward pass in training on."""
+    """A network with outputs multiplied by `value` after some training steps."""
 
     def __init__(self, value: float, at: int, evaluated: bool = False) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Breaking(nn.Module):
 @pytest.mark.parametrize(
     ("at", "where"), [(0, "1 (step 1)"), (18, "1 (step 19)"), (24, "2 (step 6)")]
 )
-def test_a_loss_that_is_no_number_ends_the_training_where_it_broke(
+def test_a_non_finite_loss_ends_the_training(
     value: float, at: int, where: str, splits: Splits
 ) -> None:
     with pytest.raises(TrialEndedError) as caught:
@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_ends_the_training_where_it_broke(
     assert caught.value.reason == f"loss became NaN in epoch {where}"
 
 
-def test_a_validation_loss_that_is_no_number_ends_the_training(splits: Splits) -> None:
+def test_a_non_finite_validation_loss_ends_the_training(splits: Splits) -> None:
     training = begin(splits, network=Breaking(math.nan, 19, evaluated=True))
     with pytest.raises(TrialEndedError, match="validation loss became NaN in epoch 2"):
         run(training)
@@ -266,7 +266,7 @@ def test_time_is_counted_over_all_epochs(splits: Splits) -> None:
     assert e.value.state == "timeout"
 
 
-def test_a_state_of_another_network_is_refused(splits: Splits) -> None:
+def test_a_state_of_another_network_is_rejected(splits: Splits) -> None:
     other = begin(splits, network=Plain())
     with pytest.raises(RuntimeError):
         begin(splits).load_state_dict(stored(other))

@@ -43,7 +43,7 @@ def test_only_weights_of_convolutions_and_linear_layers_decay(name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["adamw", "nadamw", "lamb", "lion", "sgd"])
-def test_every_optimiser_descends(name: str) -> None:
+def test_every_optimizer_reduces_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = nn.Linear(4, 1)
     x, y = torch.randn(64, 4), torch.randn(64, 1)
@@ -78,8 +78,8 @@ def test_long_schedules_reach_their_peak_and_their_end(schedule: str, warmup: fl
     assert rates[-1] == pytest.approx(0.1 if schedule == "constant" else 0, abs=1e-4)
 
 
-def test_one_cycle_is_torchs() -> None:
-    """Torch's own fails on some short schedules, so it is not used; long ones agree."""
+def test_one_cycle_matches_torch() -> None:
+    """The scheduler of torch fails on some short schedules, so it is not used."""
     recipe = Recipe(lr=0.1, warmup=0.25)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 2000, pct_start=0.25)
@@ -119,6 +119,8 @@ def test_trapezoids_of_all_lengths_share_the_trunk(
 
 
 def test_other_schedules_have_no_trunk() -> None:
-    assert [Recipe(schedule=s).trunk_epochs(100) for s in ("one_cycle", "cosine", "constant")] == [0] * 3
+    assert [Recipe(schedule=s).trunk_epochs(100) for s in ("one_cycle", "cosine", "constant")] == [
+        0
+    ] * 3
     assert Recipe(schedule="trapezoid", cool_down=0.2).trunk_epochs(10) == 8
     assert Recipe(schedule="trapezoid", cool_down=0.25).trunk_epochs(3) == 2

@@ -1,4 +1,4 @@
-"""Batches that do not fit into memory: halved once, their gradients added up."""
+"""Batches that do not fit into memory are divided in two, their gradients added up."""
 
 import subprocess
 import sys
@@ -39,9 +39,9 @@ class Normless(nn.Module):
 
 
 class Limited(nn.Module):
-    """A network in a device that holds the maps of `most` images in training.
+    """A network on a device with memory for `most` images in training.
 
-    The limit comes down after so many steps, as where another program takes of the memory.
+    The limit applies after some steps, as if another program then used the memory.
     """
 
     def __init__(self, most: int, after: int) -> None:
@@ -75,7 +75,7 @@ def trained(splits: Splits, micro_batches: int, **settings: Any) -> Training:
 
 @pytest.mark.parametrize("micro_batches", [2, 3])
 @pytest.mark.parametrize("batch_size", [64, 33])
-def test_added_gradients_are_those_of_the_whole_batch(
+def test_added_gradients_match_those_of_the_whole_batch(
     few_digits: Splits, micro_batches: int, batch_size: int
 ) -> None:
     settings = {**RICH, "batch_size": batch_size, "optimizer": "sgd", "lr": 0.1}
@@ -108,7 +108,7 @@ def reset(network: nn.Module) -> None:
             nn.init.normal_(parameter, std=0.1)
 
 
-def test_a_trial_out_of_memory_is_trained_at_half_the_batch(
+def test_a_trial_out_of_memory_is_trained_with_half_batches(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = run_limited(monkeypatch, context, most=32)
@@ -119,7 +119,7 @@ def test_a_trial_out_of_memory_is_trained_at_half_the_batch(
     assert "BatchNorm saw 32 images at a time" in str(record.environment["memory"])
 
 
-def test_a_trial_that_fits_says_nothing_of_memory(
+def test_a_trial_that_fits_has_no_memory_facts(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = run_limited(monkeypatch, context, most=64)
@@ -127,7 +127,7 @@ def test_a_trial_that_fits_says_nothing_of_memory(
     assert not {"micro_batch", "memory"} & record.environment.keys()
 
 
-def test_half_the_batch_that_does_not_fit_either_is_told_with_both_sizes(
+def test_the_reason_names_both_batch_sizes_if_halves_do_not_fit_either(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = run_limited(monkeypatch, context, most=31)
@@ -135,7 +135,7 @@ def test_half_the_batch_that_does_not_fit_either_is_told_with_both_sizes(
     assert record.reason == "out of memory on cpu with batch size 64, and in two parts of 32"
 
 
-def test_no_record_is_of_whole_and_halved_batches(
+def test_no_record_mixes_whole_and_half_batches(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 192 // 64
@@ -150,7 +150,7 @@ def test_no_record_is_of_whole_and_halved_batches(
     assert curves[0] == curves[1] != curves[2]
 
 
-def test_an_interrupted_second_attempt_goes_on_with_halves(
+def test_an_interrupted_trial_with_half_batches_resumes_with_them(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_key: str, row: dict[str, float]) -> None:
@@ -178,7 +178,7 @@ def test_a_single_image_cannot_be_halved(
 _AXES = [("train", "x"), ("train", "y")]
 
 
-def test_the_memory_of_a_processor_runs_out_in_its_own_words() -> None:
+def test_out_of_memory_on_a_cpu_is_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
     assert is_out_of_memory(caught.value)
@@ -212,24 +212,24 @@ def address_space(word):
     lines = open("/proc/self/status").read().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(word))
 
-def in_a_process_of_its_own(work):
-    told, tells = os.pipe()
+def in_another_process(work):
+    reading, writing = os.pipe()
     if not os.fork():
-        os.write(tells, str(work()).encode())
+        os.write(writing, str(work()).encode())
         os._exit(0)
     os.wait()
-    return os.read(told, 10_000).decode()
+    return os.read(reading, 10_000).decode()
 
 def needed(batch_size):
-    return int(in_a_process_of_its_own(lambda: (trained(batch_size), address_space("VmPeak"))[1]))
+    return int(in_another_process(lambda: (trained(batch_size), address_space("VmPeak"))[1]))
 
 def with_at_most(size):
     def work():
         resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
         return trained(1024)
-    return in_a_process_of_its_own(work)
+    return in_another_process(work)
 
-trained(32)  # takes up the libraries
+trained(32)  # loads the libraries
 start, halved, whole = address_space("VmSize"), needed(512), needed(1024)
 print(with_at_most((start + halved) // 2))
 print(with_at_most((halved + whole) // 2))
@@ -238,9 +238,9 @@ print(with_at_most(2 * whole - halved))
 
 
 @pytest.mark.slow
-def test_with_ever_more_memory_a_training_fails_then_is_halved_then_fits() -> None:
-    told = subprocess.run(
+def test_with_more_memory_a_training_fails_then_uses_half_batches_then_fits() -> None:
+    lines = subprocess.run(
         [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     failed = "failed 512 out of memory on cpu with batch size 1024, and in two parts of 512"
-    assert told == [failed, "done 512 None", "done None None"]
+    assert lines == [failed, "done 512 None", "done None None"]

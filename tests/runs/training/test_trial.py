@@ -38,7 +38,7 @@ def job(subject: Subject = SUBJECT, seeds: tuple[int, ...] = (0,), **settings: A
 
 
 def timeless(record: Record) -> dict[str, Any]:
-    """A record without what the clock says."""
+    """Return a record without durations."""
     data = record.model_dump(exclude={"seconds"})
     return {**data, "curve": [{**row, "seconds": 0} for row in data["curve"]]}
 
@@ -47,28 +47,28 @@ def files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
-def test_a_record_says_what_came_of_it(context: Context) -> None:
-    told: list[tuple[str, CurveRow]] = []
-    asked = job()
-    listening = replace(context, on_epoch=lambda key, row: told.append((key, row)))
-    (record,) = run_job(asked, listening)
+def test_a_record_holds_the_results(context: Context) -> None:
+    reported: list[tuple[str, CurveRow]] = []
+    requested = job()
+    listening = replace(context, on_epoch=lambda key, row: reported.append((key, row)))
+    (record,) = run_job(requested, listening)
     assert (record.state, record.reason) == ("done", None)
-    assert (record.key, record.digest) == (asked.trial_keys[0], SUBJECT.digest)
+    assert (record.key, record.digest) == (requested.trial_keys[0], SUBJECT.digest)
     assert (record.seed, record.fidelity, record.device) == (0, EPOCHS, "cpu")
     assert set(record.metrics) == METRICS
-    assert told == [(record.key, row) for row in record.curve]
+    assert reported == [(record.key, row) for row in record.curve]
     assert record.cost == subject_cost(SUBJECT, TASK)
     assert record.seconds >= sum(row["seconds"] for row in record.curve)
     assert record.environment["torch"] == torch.__version__.partition("+")[0]
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
-def test_the_same_trial_twice_is_the_same_bit_for_bit(context: Context) -> None:
+def test_repeating_a_trial_gives_the_same_record_bit_for_bit(context: Context) -> None:
     (first,), (again,) = run_job(job(), context), run_job(job(), context)
     assert timeless(first) == timeless(again)
 
 
-def test_seeds_of_one_job_are_what_they_are_alone(context: Context) -> None:
+def test_seeds_of_one_job_do_not_affect_each_other(context: Context) -> None:
     both = run_job(job(seeds=(0, 1)), context)
     alone = [*run_job(job(seeds=(0,)), context), *run_job(job(seeds=(1,)), context)]
     assert [timeless(record) for record in both] == [timeless(record) for record in alone]
@@ -76,13 +76,13 @@ def test_seeds_of_one_job_are_what_they_are_alone(context: Context) -> None:
 
 
 def test_a_timm_model_is_trained_the_same_way(context: Context) -> None:
-    asked = job(TimmModel(timm="test_resnet"), drop_path=0.0)
-    (first,), (again,) = run_job(asked, context), run_job(asked, context)
+    requested = job(TimmModel(timm="test_resnet"), drop_path=0.0)
+    (first,), (again,) = run_job(requested, context), run_job(requested, context)
     assert first.state == "done", first.reason
     assert timeless(first) == timeless(again)
 
 
-def test_kept_weights_are_those_that_were_evaluated(context: Context) -> None:
+def test_saved_weights_are_those_that_were_evaluated(context: Context) -> None:
     assert context.folder
     (record,) = run_job(job(), context)
     assert files(context.folder) == [f"weights/{record.key}.safetensors"]
@@ -100,7 +100,7 @@ def test_kept_weights_are_those_that_were_evaluated(context: Context) -> None:
 
 
 @pytest.mark.parametrize(("keep", "count"), [("all", 1), ("front", 1), ("none", 0)])
-def test_weights_are_kept_as_asked(keep: str, count: int, context: Context) -> None:
+def test_weights_are_kept_as_the_recipe_says(keep: str, count: int, context: Context) -> None:
     assert context.folder
     run_job(job(keep_weights=keep), context)
     assert len(files(context.folder)) == count
@@ -115,7 +115,7 @@ def test_without_a_folder_nothing_is_written(
     assert files(tmp_path / "here") == files(tmp_path / "study") == []
 
 
-def test_threads_and_chance_are_given_back(context: Context) -> None:
+def test_threads_and_random_state_are_restored(context: Context) -> None:
     before, state = torch.get_num_threads(), torch.get_rng_state()
     try:
         torch.set_num_threads(3)
@@ -127,7 +127,7 @@ def test_threads_and_chance_are_given_back(context: Context) -> None:
 
 
 class Stop(BaseException):
-    """Stands for Ctrl-C and for kill: nothing of ours runs after it."""
+    """Stands for Ctrl-C and kill: no code of the package runs after it."""
 
 
 def stop_at(epoch: int, calls: int = 1) -> Callable[[str, CurveRow], None]:
@@ -142,7 +142,7 @@ def stop_at(epoch: int, calls: int = 1) -> Callable[[str, CurveRow], None]:
 
 
 @pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-def test_a_killed_trial_continues_to_the_same_record(
+def test_a_killed_trial_resumes_to_the_same_record(
     epoch: int, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,) = run_job(job(), replace(context, folder=tmp_path / "whole"))
@@ -170,29 +170,31 @@ def test_a_killed_trial_continues_to_the_same_record(
 def test_a_job_killed_at_its_second_seed_does_not_train_the_first_again(
     context: Context, tmp_path: Path
 ) -> None:
-    asked = job(seeds=(0, 1))
-    whole = run_job(asked, replace(context, folder=tmp_path / "whole"))
+    requested = job(seeds=(0, 1))
+    whole = run_job(requested, replace(context, folder=tmp_path / "whole"))
     halves = replace(context, folder=tmp_path / "halves", on_epoch=stop_at(1, calls=2))
     with pytest.raises(Stop):
-        run_job(asked, halves)
-    told: list[str] = []
-    again = replace(context, folder=tmp_path / "halves", on_epoch=lambda key, _: told.append(key))
-    records = run_job(asked, again)
-    assert told == [asked.trial_keys[1]] * (EPOCHS - 1)
+        run_job(requested, halves)
+    reported: list[str] = []
+    again = replace(
+        context, folder=tmp_path / "halves", on_epoch=lambda key, _: reported.append(key)
+    )
+    records = run_job(requested, again)
+    assert reported == [requested.trial_keys[1]] * (EPOCHS - 1)
     assert [timeless(record) for record in records] == [timeless(record) for record in whole]
     assert not [name for name in files(tmp_path / "halves") if "checkpoints" in name]
 
 
-def interrupted(context: Context, asked: Job) -> Path:
-    """The checkpoint that a trial left when it was killed after its first epoch."""
+def interrupted(context: Context, requested: Job) -> Path:
+    """Return the checkpoint of a trial that was killed after its first epoch."""
     assert context.folder
     with pytest.raises(Stop):
-        run_job(asked, replace(context, on_epoch=stop_at(1)))
-    return context.folder / "checkpoints" / f"{asked.trial_keys[0]}.pt"
+        run_job(requested, replace(context, on_epoch=stop_at(1)))
+    return context.folder / "checkpoints" / f"{requested.trial_keys[0]}.pt"
 
 
 @pytest.mark.parametrize("damage", ["torn", "garbage", "other network", "other content"])
-def test_a_broken_checkpoint_is_begun_anew(damage: str, context: Context, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_ignored(damage: str, context: Context, tmp_path: Path) -> None:
     (whole,) = run_job(job(), replace(context, folder=tmp_path / "whole"))
     path = interrupted(context, job())
     if damage == "torn":

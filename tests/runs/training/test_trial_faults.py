@@ -55,7 +55,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 class Scaled(nn.Module):
-    """The network with its outputs multiplied."""
+    """A network with its outputs multiplied by a factor."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -65,24 +65,24 @@ class Scaled(nn.Module):
         return self.inner(x) * self.value  # type: ignore[no-any-return]
 
 
-def refusing(*_: Any) -> nn.Module:
+def not_buildable(*_: Any) -> nn.Module:
     raise UserError("cannot be built")
 
 
 FAULTS: dict[str, tuple[Callable[..., Any], str]] = {
     "exception": (raising(ValueError("no\n way")), r"ValueError: no way"),
-    "own error": (raising(KeyError()), "KeyError"),
+    "other error": (raising(KeyError()), "KeyError"),
     "memory": (raising(torch.OutOfMemoryError("x")), "out of memory on cpu with batch size 64"),
     "NaN": (lambda *_: Scaled(math.nan), r"loss became NaN in epoch 1 \(step 1\)"),
     "shape": (lambda *_: nn.Conv2d(1, 2, 1), "RuntimeError"),
     "no weights": (lambda *_: nn.Flatten(), "ValueError: optimizer got an empty parameter list"),
     "no network": (lambda *_: None, "AttributeError"),
-    "unbuildable": (refusing, "cannot be built"),
+    "unbuildable": (not_buildable, "cannot be built"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_a_network_does_wrong_is_a_record_with_a_reason(
+def test_a_failing_network_gives_a_record_with_a_reason(
     fault: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, reason = FAULTS[fault]
@@ -96,17 +96,17 @@ def test_what_a_network_does_wrong_is_a_record_with_a_reason(
     assert files(context.folder) == []
 
 
-def test_images_too_small_for_the_network_are_a_record_with_a_reason(context: Context) -> None:
+def test_images_too_small_for_the_network_give_a_record_with_a_reason(context: Context) -> None:
     large = PLAN.model_copy(update={"stem_stride": 4}).architecture()
     (record,) = run_job(job(large), context)
     assert record.state == "failed"
     assert "the smallest valid input is 32x32" in str(record.reason)
 
 
-def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(
+def test_a_trial_out_of_time_keeps_its_finished_epochs(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that advances a second whenever it is read: at each start, step and end."""
+    """The clock advances one second whenever it is read: at each start, step and end."""
     clock = SimpleNamespace(perf_counter=partial(next, count()))
     monkeypatch.setattr(training, "time", clock)
     (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=5.5))
@@ -116,7 +116,7 @@ def test_a_trial_out_of_time_keeps_the_epochs_that_it_had(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_an_interrupt_passes_through(
+def test_an_interrupt_is_not_caught(
     error: BaseException, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "build_network", raising(error))
@@ -126,7 +126,7 @@ def test_an_interrupt_passes_through(
     assert torch.get_num_threads() == threads
 
 
-def test_a_full_disk_is_no_fault_of_the_network(
+def test_a_full_disk_is_an_error_of_the_machine(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
@@ -137,7 +137,7 @@ def test_a_full_disk_is_no_fault_of_the_network(
         run_job(job(), context)
 
 
-def test_a_broken_device_is_no_fault_of_the_network(
+def test_a_broken_device_is_an_error_of_the_machine(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "build_network", raising(torch.AcceleratorError("gone")))
@@ -145,40 +145,40 @@ def test_a_broken_device_is_no_fault_of_the_network(
         run_job(job(), context)
 
 
-def test_a_listener_that_fails_is_no_fault_of_the_network(context: Context) -> None:
+def test_a_failing_callback_is_an_error_of_the_machine(context: Context) -> None:
     def deaf(*_: Any) -> None:
         raise ValueError("deaf")
 
-    with pytest.raises(MachineError, match="cannot report the progress of .*: deaf"):
+    with pytest.raises(MachineError, match=r"cannot report the progress of .*: deaf"):
         run_job(job(), replace(context, on_epoch=deaf))
 
 
-def test_missing_data_are_told_and_not_recorded(tmp_path: Path) -> None:
+def test_missing_data_raise_an_error(tmp_path: Path) -> None:
     lost = TASK.model_copy(update={"data": f"cifar10:{tmp_path / 'lost'}"})
     with pytest.raises(UserError, match="does not exist"):
         run_job(job().model_copy(update={"task": lost}), Context())
 
 
-def test_a_device_that_is_not_there_is_told(context: Context) -> None:
-    with pytest.raises(MachineError, match="there is no cuda:99"):
+def test_a_missing_device_raises_an_error(context: Context) -> None:
+    with pytest.raises(MachineError, match="no cuda:99"):
         run_job(job(), replace(context, device="cuda:99"))
 
 
-def test_training_shares_the_device_an_epoch_at_a_time(
+def test_training_shares_the_device_for_one_epoch_at_a_time(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[str] = []
-    open_now: list[str] = []
+    entered: list[str] = []
+    active: list[str] = []
 
     @contextmanager
     def sharing(device: str) -> Iterator[None]:
-        held.append(device)
-        open_now.append(device)
+        entered.append(device)
+        active.append(device)
         yield
-        open_now.pop()
+        active.pop()
 
     monkeypatch.setattr(trial, "shared_access", sharing)
-    told: list[int] = []
-    run_job(job(), replace(context, on_epoch=lambda *_: told.append(len(open_now))))
-    assert held == ["cpu"] * (EPOCHS + 1)
-    assert told == [0] * EPOCHS
+    active_in_callback: list[int] = []
+    run_job(job(), replace(context, on_epoch=lambda *_: active_in_callback.append(len(active))))
+    assert entered == ["cpu"] * (EPOCHS + 1)
+    assert active_in_callback == [0] * EPOCHS

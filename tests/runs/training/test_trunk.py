@@ -1,4 +1,4 @@
-"""Trainings of several lengths that share a trunk, and rungs below the last, as trials."""
+"""Trials of different lengths that share a trunk, and trials on lower rungs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def timeless(record: Record) -> dict[str, Any]:
 
 
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Is added the number of every epoch that is trained from now on."""
+    """Return a list that the number of each trained epoch is added to."""
     epochs: list[int] = []
     train = trial.Training.run_epoch
 
@@ -62,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         pytest.param({"optimizer": "sgd", "precision": "bfloat16"}, marks=pytest.mark.slow),
     ],
 )
-def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
+def test_a_longer_training_continues_from_a_trunk_to_the_same_result(
     settings: dict[str, Any],
     context: Context,
     tmp_path: Path,
@@ -72,22 +72,24 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
         run_job(job(n, **settings), replace(context, folder=tmp_path / "alone"))[0] for n in LENGTHS
     ]
     epochs = trained(monkeypatch)
-    there = replace(context, folder=tmp_path / "shared")
+    shared_context = replace(context, folder=tmp_path / "shared")
     rungs = ("rung 1 of 3", "rung 2 of 3", "")
     trunks = [job(n, **settings).trunk_epochs for n in LENGTHS]
     assert 0 < trunks[0] < trunks[1]
-    begun = 0
+    finished = 0
     for n, rung, whole in zip(LENGTHS, rungs, alone, strict=True):
         del epochs[:]
-        (shared,) = run_job(job(n, rung, **settings), there)
-        assert epochs == [*range(begun + 1, n + 1)]
+        (shared,) = run_job(job(n, rung, **settings), shared_context)
+        assert epochs == [*range(finished + 1, n + 1)]
         assert (shared.state, shared.reason) == ("early" if rung else "done", rung or None)
         assert timeless(shared) | {"state": "done"} == timeless(whole)
-        # the time of the trunk is in the record of the training that it was trained in
-        own = sum(row["seconds"] for row in shared.curve[begun:])
-        assert own <= shared.seconds < own + 5 * max(row["seconds"] for row in shared.curve)
-        begun = job(n, **settings).trunk_epochs
-    left = [str(file.relative_to(there.folder)) for file in there.folder.rglob("*.*")]  # type: ignore[union-attr]
+        # the time of the trunk counts in the record of the shorter training
+        seconds = sum(row["seconds"] for row in shared.curve[finished:])
+        assert seconds <= shared.seconds < seconds + 5 * max(row["seconds"] for row in shared.curve)
+        finished = job(n, **settings).trunk_epochs
+    left = [
+        str(file.relative_to(shared_context.folder)) for file in shared_context.folder.rglob("*.*")
+    ]  # type: ignore[union-attr]
     assert left == [f"weights/{alone[-1].key}.safetensors"]
     weights = [
         load_file(tmp_path / name / "weights" / f"{alone[-1].key}.safetensors")
@@ -96,50 +98,52 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_trunk_to_the_same_result(
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-def test_a_shorter_training_does_not_take_up_a_longer_ones_trunk(
+def test_a_shorter_training_does_not_continue_from_the_trunk_of_a_longer_one(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = replace(context, folder=tmp_path)
-    run_job(job(4, "rung 2 of 3"), there)
+    shared_context = replace(context, folder=tmp_path)
+    run_job(job(4, "rung 2 of 3"), shared_context)
     epochs = trained(monkeypatch)
-    (short,) = run_job(job(2, "rung 1 of 3"), there)
+    (short,) = run_job(job(2, "rung 1 of 3"), shared_context)
     assert epochs == [1, 2]
     assert timeless(short)["metrics"] == run_job(job(2), context)[0].metrics
 
 
-def test_a_broken_trunk_is_not_used(
+def test_a_damaged_trunk_is_ignored(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = replace(context, folder=tmp_path)
-    run_job(job(2, "rung 1 of 2"), there)
+    shared_context = replace(context, folder=tmp_path)
+    run_job(job(2, "rung 1 of 2"), shared_context)
     (trunk,) = tmp_path.rglob("*.trunk")
     trunk.write_bytes(trunk.read_bytes()[:100])
     epochs = trained(monkeypatch)
-    run_job(job(4), there)
+    run_job(job(4), shared_context)
     assert epochs == [1, 2, 3, 4]
 
 
-def test_learned_ratios_begin_anew_at_every_length() -> None:
+def test_learned_ratios_have_no_trunk() -> None:
     learned = Plan.model_validate({**PLAN.model_dump(), "ratio": [{"learned": {"budget": "1/4"}}]})
     assert job(4).trunk_epochs == 3
     assert job(4, plan=learned).trunk_epochs == 0
     assert job(4, schedule="one_cycle").trunk_epochs == 0
 
 
-def test_lengths_and_rungs_are_no_part_of_what_a_trunk_is_of() -> None:
+def test_trunk_keys_do_not_depend_on_length_and_rung() -> None:
     assert len({job(n, rung).trunk_key(0) for n in LENGTHS for rung in ("", "rung 1 of 2")}) == 1
     assert job(4).trial_keys == job(4, "rung 1 of 2").trial_keys
     assert job(4).trunk_key(0) != job(4).trunk_key(1)
     assert job(4).trunk_key(0) != job(4, lr=0.1).trunk_key(0)
 
 
-def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
+def test_a_narrow_network_has_the_cost_of_the_full_one_and_keeps_no_weights(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
     built = trial.build_network
     monkeypatch.setattr(
-        trial, "build_network", lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a)
+        trial,
+        "build_network",
+        lambda subject, *a: widths.append(subject.widths[0]) or built(subject, *a),
     )
     wide = PLAN.model_copy(update={"width": 8})
     narrow = job(1, "rung 1 of 2", wide, width_share="1/2")
@@ -151,11 +155,14 @@ def test_a_narrow_stand_in_counts_as_the_network_and_keeps_no_weights(
     assert not [*tmp_path.rglob("*.safetensors")]
 
 
-def test_a_share_of_the_images_makes_shorter_epochs(context: Context) -> None:
+def test_a_share_of_the_images_shortens_epochs(context: Context) -> None:
     whole = job(1).recipe
     share = job(1, data_share="1/4").recipe
     assert context.splits is not None
-    pools = [trial.DeviceSplits.from_splits(context.splits, r, torch.device("cpu")) for r in (whole, share)]
+    pools = [
+        trial.DeviceSplits.from_splits(context.splits, r, torch.device("cpu"))
+        for r in (whole, share)
+    ]
     assert len(pools[1].train) == pytest.approx(len(pools[0].train) / 4, abs=10)
     assert len(pools[1].val) == len(pools[0].val)
     assert job(1, data_share="1/4").trial_keys != job(1).trial_keys

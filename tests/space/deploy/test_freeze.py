@@ -1,4 +1,4 @@
-"""Freezing: the static network computes the same, and costs what was said."""
+"""A frozen network computes the same function, at the stated cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ Strategies = Callable[..., st.SearchStrategy[Architecture]]
 
 
 def settled(architecture: Architecture, draw: st.DrawFn) -> Network:
-    """A network whose boundaries lie at any legal sizes."""
+    """Return a network with random legal sizes."""
     network = Network(architecture, num_classes=6, drop_path_rate=0.1)
     for slot in learned_blocks(architecture, InputSpec.square(architecture.smallest_resolution)):
         mixer = learned_mixers(network)[slot.block_index]
@@ -75,20 +75,21 @@ def _same_cost(network: Network, extra: int) -> None:
     assert counted.macs_raw == said.macs == static.macs
     assert counted.macs_core == said.macs_core == static.macs_core
     assert counted.params == said.params == static.params
-    found = learned_blocks(architecture, InputSpec.square(resolution))
-    moved = sum(slot.macs(sizes[slot.block_index]) - slot.macs(slot.start) for slot in found)
+    blocks = learned_blocks(architecture, InputSpec.square(resolution))
+    moved = sum(block.macs(sizes[block.block_index]) - block.macs(block.start) for block in blocks)
     start = sum_costs(
         cost_rows(architecture, architecture.realized, InputSpec.square(resolution, 3, 6))
     ).macs
     assert start + moved == counted.macs_raw
     assert all(
-        slot.costs[sizes[slot.block_index]] == slot.macs(sizes[slot.block_index]) for slot in found
+        block.costs[sizes[block.block_index]] == block.macs(sizes[block.block_index])
+        for block in blocks
     )
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.data(), st.integers(0, 2**32))
-def test_the_frozen_network_computes_the_same(
+def test_a_frozen_network_computes_the_same_function(
     shake: Shake, learning: Strategies, data: st.DataObject, seed: int
 ) -> None:
     _same_function(shake, settled(data.draw(learning()), data.draw), seed)
@@ -96,7 +97,7 @@ def test_the_frozen_network_computes_the_same(
 
 @settings(max_examples=5, deadline=None)
 @given(st.data(), st.integers(0, 4))
-def test_learned_sizes_cost_what_is_counted_of_the_frozen_network(
+def test_costs_of_learned_sizes_match_counts_of_the_frozen_network(
     learning: Strategies, data: st.DataObject, extra: int
 ) -> None:
     _same_cost(settled(data.draw(learning()), data.draw), extra)
@@ -113,19 +114,19 @@ def test_60_frozen_networks(
     _same_cost(network, extra)
 
 
-def test_a_part_without_channels_is_gone() -> None:
+def test_a_part_without_channels_is_removed() -> None:
     network = small(grain=1)
     for mixer in learned_mixers(network).values():
         assert isinstance(mixer, LearnedMixer)
         mixer.set_sizes([mixer.width, 0], 0.0)
     frozen = freeze(network)
     parts = [block.parts for blocks in frozen.architecture.realized for block in blocks]
-    assert [(len(own), own[0].op, own[0].channels) for own in parts] == [
-        (1, "conv", width) for width in (8, 16, 32, 64)
-    ]
+    assert [
+        (len(block_parts), block_parts[0].op, block_parts[0].channels) for block_parts in parts
+    ] == [(1, "conv", width) for width in (8, 16, 32, 64)]
 
 
-def test_freezing_keeps_settings_and_draws_nothing() -> None:
+def test_freezing_keeps_settings_and_the_random_state() -> None:
     plan = Plan.model_validate({"width": 8, "ratio": {"learned": {}}})
     network = Network(plan.architecture(), 1, 7, drop_path_rate=0.3, drop_rate=0.2).double()
     torch.manual_seed(1)
@@ -141,7 +142,7 @@ def test_freezing_keeps_settings_and_draws_nothing() -> None:
     assert {parameter.dtype for parameter in frozen.parameters()} == {torch.float64}
 
 
-def test_what_is_not_fixed_is_not_frozen() -> None:
+def test_a_network_that_still_learns_is_not_frozen() -> None:
     network = small()
     mixer = learned_mixers(network)[2, 0]
     assert isinstance(mixer, LearnedMixer)

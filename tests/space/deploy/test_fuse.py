@@ -1,4 +1,4 @@
-"""The deploy form computes what the network computes, without its norms."""
+"""The deploy form computes the same function without batch norms."""
 
 import copy
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Shake = Callable[[nn.Module, int], None]
 
 
 def deviation(network: nn.Module, deployed: nn.Module, x: torch.Tensor) -> float:
-    """The largest difference of two networks' logits, over the largest logit."""
+    """Return the largest difference of the logits over the largest logit."""
     with torch.no_grad():
         expected, logits = network(x), deployed(x)
     return float((logits - expected).abs().max() / expected.abs().max())
@@ -82,7 +82,7 @@ def test_presets_deploy(shake: Shake, name: str) -> None:
         ({"attention": "self", "parts": 3, "operations": ["conv", "channel", "attention"]}, 4),
     ],
 )
-def test_affine_maps_stay_only_where_a_norm_cannot_fold(
+def test_affine_maps_remain_only_if_a_norm_cannot_be_folded(
     changes: dict[str, object], affines: int
 ) -> None:
     plan = Plan.model_validate({"width": 16, "depths": [1, 1, 1, 1], **changes})
@@ -90,7 +90,7 @@ def test_affine_maps_stay_only_where_a_norm_cannot_fold(
     assert sum(isinstance(module, Affine) for module in deployed.modules()) == affines
 
 
-def test_the_network_is_left_as_it_is(shake: Shake) -> None:
+def test_the_network_does_not_change(shake: Shake) -> None:
     network = Network(preset("partialnet_t0"))
     shake(network, 0)
     before = copy.deepcopy(network.state_dict())
@@ -102,9 +102,7 @@ def test_the_network_is_left_as_it_is(shake: Shake) -> None:
 
 
 @pytest.mark.parametrize("pat_sp", [False, True])
-def test_mixers_whose_ratio_depends_on_the_image_stay_in_the_deploy_form(
-    shake: Shake, pat_sp: bool
-) -> None:
+def test_the_deploy_form_keeps_input_dependent_mixers(shake: Shake, pat_sp: bool) -> None:
     plan = Plan.model_validate(
         {
             "width": 16,

@@ -24,7 +24,7 @@ SPEC = InputSpec(1, *SIZE, classes=10)
 
 @pytest.fixture
 def network(shake: Shake) -> Network:
-    """Two blocks with every operation, a merge between them."""
+    """Return two blocks with all operations and a merge between them."""
     attention = (Part(op="channel", ratio="1/4"), Part(op="spatial", ratio="1/2"), Part(op="conv"))
     rest = (Part(op="pool", ratio="1/4"), Part(op="self", ratio="1/2"), Part(op="identity"))
     architecture = Architecture(
@@ -41,7 +41,7 @@ def network(shake: Shake) -> Network:
 
 
 def agree(network: nn.Module, other: Callable[[torch.Tensor], torch.Tensor], *image: int) -> bool:
-    """Whether logits of `other` are within 1e-4 of the largest logit, for several batches."""
+    """Check that logits of `other` agree within 1e-4 of the largest one, for several batches."""
     for batch in (1, 2, 5):
         x = torch.randn(batch, *image)
         with torch.no_grad():
@@ -59,13 +59,13 @@ def onnx_runtime(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: torch.from_numpy(session.run(["logits"], {"image": x.numpy()})[0])
 
 
-def test_programs_take_any_batch(network: Network) -> None:
+def test_programs_accept_any_batch_size(network: Network) -> None:
     program = export_program(network, SPEC)
     assert network.training
     assert agree(network.eval(), program.module(), 1, *SIZE)
 
 
-def test_onnx_files_take_any_batch(network: Network, tmp_path: Path) -> None:
+def test_onnx_files_accept_any_batch_size(network: Network, tmp_path: Path) -> None:
     deployed = deploy(network)
     export_onnx(deployed, tmp_path / "network.onnx", SPEC)
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
@@ -75,7 +75,7 @@ def test_onnx_files_take_any_batch(network: Network, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["training", "deploy"])
 @pytest.mark.parametrize("name", ["partialnet_t0", "fasternet_t0"])
-def test_presets_go_to_onnx(shake: Shake, tmp_path: Path, name: str, form: str) -> None:
+def test_presets_are_exported_to_onnx(shake: Shake, tmp_path: Path, name: str, form: str) -> None:
     network: nn.Module = Network(preset(name))
     shake(network, 0)
     network = deploy(network) if form == "deploy" else network.eval()
@@ -83,7 +83,7 @@ def test_presets_go_to_onnx(shake: Shake, tmp_path: Path, name: str, form: str) 
     assert agree(network, onnx_runtime(tmp_path / "network.onnx"), 3, 64, 64)
 
 
-def test_the_extra_is_named_where_it_is_missing(
+def test_the_error_of_missing_packages_names_the_extra(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)

@@ -33,7 +33,7 @@ ALL_OPS = (
 )
 
 
-def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def normalize(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
     if not norm.training:
         mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
@@ -54,7 +54,7 @@ def test_channel_attention_follows_its_formula(shake: Shake, training: bool) -> 
     mean, std = x.mean((2, 3)), x.flatten(2).std(dim=2, correction=1)
     w_mean, w_std = part.gate.weight[:, :, 0].unbind(-1)
     raw = (mean @ w_mean.T + std @ w_std.T)[:, :, None, None]
-    expected = normalised(part.norm, x * hardsigmoid(normalised(part.gate_norm, raw)))
+    expected = normalize(part.norm, x * hardsigmoid(normalize(part.gate_norm, raw)))
     torch.testing.assert_close(part(x), expected)
 
 
@@ -75,7 +75,7 @@ def test_channel_attention_of_flat_maps_has_finite_gradients(size: tuple[int, in
     assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
 
 
-def test_the_deviation_of_one_value_is_zero(shake: Shake) -> None:
+def test_the_std_of_one_value_is_zero(shake: Shake) -> None:
     part = ChannelAttention(3).eval()
     shake(part, 0)
     x = torch.randn(2, 3, 1, 1)
@@ -91,7 +91,7 @@ def test_spatial_attention_follows_its_formula(shake: Shake, training: bool) -> 
     shake(part, 0)
     x = torch.randn(2, 4, 3, 5)
     gate = hardsigmoid((x * part.gate.weight[0]).sum(1, keepdim=True))
-    torch.testing.assert_close(part(x), normalised(part.norm, x * gate))
+    torch.testing.assert_close(part(x), normalize(part.norm, x * gate))
 
 
 @pytest.mark.parametrize("channels", [2, 5, 8])
@@ -100,7 +100,7 @@ def test_pat_sp_gates_the_first_half_and_mixes_the_last(shake: Shake, channels: 
     shake(part, 0)
     x = torch.randn(2, channels, 3, 4)
     half = channels - channels // 2
-    first, last = x[:, :half], normalised(part.norm, x[:, half:])
+    first, last = x[:, :half], normalize(part.norm, x[:, half:])
     expected = torch.einsum("oi,nihw->nohw", part.conv.weight[:, :, 0, 0], last)
     torch.testing.assert_close(part(x)[:, :half], part.attention(first))
     torch.testing.assert_close(part(x)[:, half:], expected)
@@ -118,7 +118,7 @@ def test_buckets_of_distances_follow_the_formula() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (25, 2)])
-def test_buckets_of_a_map_are_those_of_its_distances(size: tuple[int, int]) -> None:
+def test_buckets_of_a_map_match_its_distances(size: tuple[int, int]) -> None:
     height, width = size
     positions = [(y, x) for y in range(height) for x in range(width)]
     expected = [[bucket(round(math.dist(p, q))) for q in positions] for p in positions]
@@ -126,22 +126,22 @@ def test_buckets_of_a_map_are_those_of_its_distances(size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
-def test_self_attention_agrees_with_torchs_own(shake: Shake, heads: int) -> None:
+def test_self_attention_matches_torch(shake: Shake, heads: int) -> None:
     part = SelfAttention(8, heads, dropout=0.5).eval()
     shake(part, 0)
-    torch_own = nn.MultiheadAttention(8, heads, batch_first=True)
-    torch_own.in_proj_weight = part.qkv.weight
-    torch_own.out_proj = part.proj
+    reference = nn.MultiheadAttention(8, heads, batch_first=True)
+    reference.in_proj_weight = part.qkv.weight
+    reference.out_proj = part.proj
     x = torch.randn(2, 8, 3, 5)
     tokens = functional.layer_norm(
         x.flatten(2).mT, (8,), part.norm.weight, part.norm.bias, eps=1e-6
     )
     bias = part.position.table[:, position_buckets(3, 5)].repeat(2, 1, 1)
-    expected, _ = torch_own(tokens, tokens, tokens, attn_mask=bias)
+    expected, _ = reference(tokens, tokens, tokens, attn_mask=bias)
     torch.testing.assert_close(part(x), expected.mT.reshape(2, 8, 3, 5))
 
 
-def test_self_attention_drops_out_in_training_only() -> None:
+def test_self_attention_uses_dropout_in_training_only() -> None:
     part = SelfAttention(8, 2, dropout=0.5)
     x = torch.randn(2, 8, 3, 3)
     assert not torch.equal(part(x), part(x))
@@ -149,12 +149,12 @@ def test_self_attention_drops_out_in_training_only() -> None:
     assert torch.equal(part(x), part(x))
 
 
-def test_pooling_averages_what_is_inside_of_the_map() -> None:
+def test_pooling_does_not_count_padding() -> None:
     pooled = build_part(RealizedPart("pool", 1, 0), 0.0)(torch.arange(6.0).view(1, 1, 2, 3))
     assert pooled[0, 0].tolist() == [[2.0, 2.5, 3.0], [2.0, 2.5, 3.0]]
 
 
-def test_a_partial_convolution_leaves_the_rest_alone() -> None:
+def test_a_partial_convolution_does_not_change_the_other_channels() -> None:
     mixer = Mixer((RealizedPart("conv", 2, 0), RealizedPart("identity", 5, 0)), 0.0)
     x = torch.randn(2, 7, 4, 4)
     expected = functional.conv2d(x[:, :2], mixer.parts[0].weight, padding=1)
@@ -162,16 +162,16 @@ def test_a_partial_convolution_leaves_the_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("parts", [ALL_OPS, ALL_OPS[::-1]])
-def test_each_part_sees_its_own_channels_only(parts: tuple[RealizedPart, ...]) -> None:
+def test_each_part_sees_only_its_channels(parts: tuple[RealizedPart, ...]) -> None:
     mixer = Mixer(parts, 0.1).eval()
     x = torch.randn(2, 15, 4, 3)
     mixed = mixer(x)
     start = 0
     for part in parts:
-        own = slice(start, start := start + part.channels)
+        part_slice = slice(start, start := start + part.channels)
         disturbed = torch.randn_like(x)
-        disturbed[:, own] = x[:, own]
-        assert torch.equal(mixer(disturbed)[:, own], mixed[:, own])
+        disturbed[:, part_slice] = x[:, part_slice]
+        assert torch.equal(mixer(disturbed)[:, part_slice], mixed[:, part_slice])
 
 
 def block(*parts: RealizedPart, drop_path: float = 0.0) -> NetworkBlock:
@@ -182,26 +182,26 @@ def block(*parts: RealizedPart, drop_path: float = 0.0) -> NetworkBlock:
 
 
 def test_a_block_without_self_attention_has_one_residual() -> None:
-    made = block(*ALL_OPS[:3])
+    built = block(*ALL_OPS[:3])
     x = torch.randn(2, 8, 4, 4)
-    assert torch.equal(made(x), x + made.mlp(made.mixer(x)))
+    assert torch.equal(built(x), x + built.mlp(built.mixer(x)))
 
 
 def test_a_block_with_self_attention_has_two_residuals() -> None:
-    made = block(*ALL_OPS)
+    built = block(*ALL_OPS)
     x = torch.randn(2, 15, 4, 4)
-    mixed = x + made.mixer(x)
-    assert torch.equal(made(x), mixed + made.mlp(mixed))
+    mixed = x + built.mixer(x)
+    assert torch.equal(built(x), mixed + built.mlp(mixed))
 
 
-def test_drop_path_drops_the_mlp_but_not_the_first_residual() -> None:
-    made = block(*ALL_OPS, drop_path=0.999999)
-    made.drop_path.train()
+def test_drop_path_applies_to_the_mlp_and_not_to_the_first_residual() -> None:
+    built = block(*ALL_OPS, drop_path=0.999999)
+    built.drop_path.train()
     x = torch.randn(2, 15, 4, 4)
-    assert torch.equal(made(x), x + made.mixer(x))
+    assert torch.equal(built(x), x + built.mixer(x))
 
 
-def test_a_norm_that_sees_one_value_per_channel_uses_its_statistics() -> None:
+def test_a_norm_with_one_value_per_channel_uses_its_statistics() -> None:
     norm = BatchNorm(3)
     norm(torch.randn(4, 3, 2, 2))
     before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
@@ -211,7 +211,7 @@ def test_a_norm_that_sees_one_value_per_channel_uses_its_statistics() -> None:
     assert torch.equal(trained, norm.eval()(x))
 
 
-def test_a_norm_that_sees_two_values_is_torchs_own() -> None:
+def test_a_norm_with_two_values_per_channel_matches_torch() -> None:
     ours, torchs = BatchNorm(3), nn.BatchNorm2d(3)
     for shape in ((2, 3, 1, 1), (1, 3, 1, 2)):
         x = torch.randn(shape)

@@ -28,7 +28,7 @@ Strategies = Callable[..., st.SearchStrategy[Architecture]]
 
 
 def block_of(*ops: str, width: int = 12, positions: tuple[int, ...] = (0,), **terms: Any) -> Any:
-    """A block as built: equal parts, those at these positions learned."""
+    """Return a realized block with equal parts, those at these positions learned."""
     share = Fraction(1, len(ops))
     learned = LearnedRatio(**{"grain": 1, "start": share, **terms})
     parts = [
@@ -53,7 +53,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 def soften(network: Network, draw: st.DrawFn) -> None:
-    """Puts boundaries anywhere, softly."""
+    """Set random soft boundaries."""
     for mixer in learned_mixers(network).values():
         assert isinstance(mixer, LearnedMixer)
         count = len(mixer.sizes)
@@ -63,7 +63,7 @@ def soften(network: Network, draw: st.DrawFn) -> None:
 
 
 def in_training(network: nn.Module) -> nn.Module:
-    """In training, but for the statistics of norms."""
+    """Set training mode, except for the statistics of norms."""
     for module in network.train().modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -72,7 +72,7 @@ def in_training(network: nn.Module) -> nn.Module:
 
 @settings(max_examples=20, deadline=None)
 @given(st.data(), st.integers(0, 2**32), st.booleans())
-def test_training_and_evaluation_compute_the_same(
+def test_training_and_evaluation_compute_the_same_function(
     shake: Shake, learning: Strategies, data: st.DataObject, seed: int, soft: bool
 ) -> None:
     network = Network(data.draw(learning()), num_classes=5, attention_dropout=0.0)
@@ -87,7 +87,7 @@ def test_training_and_evaluation_compute_the_same(
 
 @settings(max_examples=20, deadline=None)
 @given(st.data(), st.integers(0, 2**32))
-def test_a_vanishing_ramp_is_the_division_by_whole_sizes(
+def test_a_vanishing_ramp_matches_whole_sizes(
     shake: Shake, learning: Strategies, data: st.DataObject, seed: int
 ) -> None:
     network = Network(data.draw(learning()), num_classes=5).double().eval()
@@ -107,7 +107,7 @@ def test_a_vanishing_ramp_is_the_division_by_whole_sizes(
 @given(
     st.lists(st.floats(0.5, 6), min_size=2, max_size=4), st.floats(0.3, 5), st.integers(0, 2**32)
 )
-def test_a_soft_convolution_is_the_mixture_of_nested_ones(
+def test_a_soft_convolution_is_the_mixture_of_nested_convolutions(
     shake: Shake, weights: list[float], ramp: float, seed: int
 ) -> None:
     ops: list[Any] = ["conv"] * len(weights)
@@ -129,7 +129,7 @@ def test_a_soft_convolution_is_the_mixture_of_nested_ones(
 
 
 def written_out(mixer: LearnedMixer, x: Tensor, shares: Tensor) -> Tensor:
-    """Convolutions and idle parts over all channels, masked."""
+    """Apply masked convolutions and identity parts over all channels."""
     edge = torch.ones_like(shares[:1])
     before = torch.cat((0 * edge, shares, edge))
     out = torch.zeros_like(x)
@@ -143,7 +143,7 @@ def written_out(mixer: LearnedMixer, x: Tensor, shares: Tensor) -> Tensor:
 
 
 def tied(shares: Tensor) -> bool:
-    """Whether two channels belong to a part equally: which is less has no gradient then."""
+    """Return whether two channels have equal shares, so that their minimum has no gradient."""
     before = torch.cat((torch.zeros_like(shares[:1]), shares, torch.ones_like(shares[:1])))
     parts = [sorted(share for share in row if 0 < share < 1) for row in before.diff(dim=0).tolist()]
     return any(high - low < 1e-6 for row in parts for low, high in pairwise(row))
@@ -156,39 +156,39 @@ def tied(shares: Tensor) -> bool:
     st.floats(0.3, 5),
     st.integers(0, 2**32),
 )
-def test_convolutions_and_idle_parts_are_what_masks_say_and_so_are_their_gradients(
+def test_convolutions_and_identity_parts_match_masks_with_their_gradients(
     shake: Shake, kinds: str, weights: list[float], ramp: float, seed: int
 ) -> None:
     ops: list[str] = ["conv" if kind == "c" else "identity" for kind in kinds]
     mixer = mixer_of(shake, *ops, width=9, positions=tuple(range(len(ops) - 1)))
     shake(mixer, seed)
-    own = weights[: len(ops)]
-    mixer.set_sizes([9 * weight / sum(own) for weight in own], ramp)
+    shares = weights[: len(ops)]
+    mixer.set_sizes([9 * weight / sum(shares) for weight in shares], ramp)
     assume(not tied(mixer.shares.detach()))
     x = torch.randn(2, 9, 5, 4, dtype=torch.float64, requires_grad=True)
     target = torch.randn(2, 9, 5, 4, dtype=torch.float64)
     shares = mixer.shares.detach().clone().requires_grad_()
     soft = (shares > 0) & (shares < 1)
-    found = []
+    results = []
     for out, leaf in ((mixer(x), mixer.shares), (written_out(mixer, x, shares), shares)):
         (out - target).square().sum().backward()
         boundaries = (leaf.grad * soft).sum(1)
-        found.append([out.detach(), x.grad, boundaries, *(p.grad for p in mixer.parameters())])
+        results.append([out.detach(), x.grad, boundaries, *(p.grad for p in mixer.parameters())])
         x.grad = None
         mixer.zero_grad()
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 OPS: list[str] = ["conv", "channel", "spatial", "self", "pool", "identity"]
 
 
-@pytest.mark.parametrize("neighbour", OPS)
-@pytest.mark.parametrize("own", ["conv", "self"])
-def test_a_boundarys_gradient_is_the_slope_of_the_loss(
-    shake: Shake, own: str, neighbour: str
+@pytest.mark.parametrize("neighbor", OPS)
+@pytest.mark.parametrize("operation", ["conv", "self"])
+def test_the_gradient_of_a_boundary_matches_central_differences(
+    shake: Shake, operation: str, neighbor: str
 ) -> None:
-    mixer = mixer_of(shake, own, neighbour)
+    mixer = mixer_of(shake, operation, neighbor)
     x = torch.randn(3, 12, 4, 4, dtype=torch.float64)
     target = torch.randn(3, 12, 4, 4, dtype=torch.float64)
 
@@ -208,22 +208,22 @@ def test_a_boundarys_gradient_is_the_slope_of_the_loss(
 
 
 @pytest.mark.parametrize("ops", [("conv", "identity"), ("identity", "conv"), ("conv", "conv")])
-def test_hard_boundaries_that_learn_know_what_more_and_fewer_channels_bring(
+def test_hard_boundaries_have_gradients_of_more_and_fewer_channels(
     shake: Shake, ops: tuple[str, ...]
 ) -> None:
     mixer = mixer_of(shake, *ops)
     x = torch.randn(3, 12, 4, 4, dtype=torch.float64)
     weights = torch.randn(3, 12, 4, 4, dtype=torch.float64)
 
-    def loss(end: int) -> float:  # linear in what is made, so that differences are slopes
+    def loss(end: int) -> float:  # linear in the outputs, so that differences are slopes
         mixer.set_sizes([end, 12 - end], 0.0)
         with torch.no_grad():
             return float((mixer(x) * weights).sum())
 
-    brings = [loss(channel + 1) - loss(channel) for channel in range(3, 9)]
+    differences = [loss(channel + 1) - loss(channel) for channel in range(3, 9)]
     mixer.set_sizes([6, 6], 0.0, largest_sizes=[9, 3], smallest_sizes=[3, 9])
     (mixer(x) * weights).sum().backward()
-    assert mixer.shares.grad[0, 3:9].tolist() == pytest.approx(brings, rel=1e-9)
+    assert mixer.shares.grad[0, 3:9].tolist() == pytest.approx(differences, rel=1e-9)
 
 
 def test_networks_do_not_share_their_boundaries() -> None:
@@ -242,7 +242,7 @@ def test_networks_do_not_share_their_boundaries() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.data(), st.booleans())
-def test_sizes_and_ramp_travel_with_the_state(
+def test_sizes_and_ramp_are_part_of_the_state(
     learning: Strategies, data: st.DataObject, soft: bool
 ) -> None:
     architecture = data.draw(learning())
@@ -264,7 +264,7 @@ def test_sizes_and_ramp_travel_with_the_state(
 
 @settings(max_examples=12, deadline=None)
 @given(st.data(), st.integers(0, 2**32))
-def test_images_masked_or_grouped_by_size_come_out_the_same(
+def test_masked_images_match_images_grouped_by_size(
     shake: Shake, learning: Strategies, data: st.DataObject, seed: int
 ) -> None:
     network = Network(data.draw(learning(most=1, per="input")), attention_dropout=0.0)
@@ -284,7 +284,7 @@ def test_images_masked_or_grouped_by_size_come_out_the_same(
     assert apart(masked, grouped) <= 1e-5
 
 
-def test_grouped_images_cost_what_their_own_sizes_cost(shake: Shake) -> None:
+def test_grouped_images_have_the_cost_of_their_sizes(shake: Shake) -> None:
     block = block_of("conv", "channel", width=16, per="input")
     mixer = build_mixer(block, 0.0).eval()
     assert isinstance(mixer, InputDependentMixer)
@@ -301,15 +301,15 @@ def test_grouped_images_cost_what_their_own_sizes_cost(shake: Shake) -> None:
     assert 8 * (costs[0].macs_core - costs[1].macs_core) == predictor
     weights = sum(parameter.numel() for parameter in mixer.predictor.parameters())
     assert costs[0].params - costs[1].params == weights
-    own = sum(9 * conv**2 * 36 + 2 * channel**2 for conv, channel in sizes)
-    assert counter.get_total_flops() / 2 == predictor + own
+    expected = sum(9 * conv**2 * 36 + 2 * channel**2 for conv, channel in sizes)
+    assert counter.get_total_flops() / 2 == predictor + expected
     mixer.train()
     with torch.no_grad(), FlopCounterMode(display=False) as masked:
         mixer(x)
     assert counter.get_total_flops() < masked.get_total_flops()
 
 
-def test_the_predictor_learns_from_the_loss_and_stops_when_told(shake: Shake) -> None:
+def test_the_predictor_learns_from_the_loss_until_it_is_stopped(shake: Shake) -> None:
     mixer = build_mixer(block_of("conv", "pool", width=16, per="input"), 0.0)
     assert isinstance(mixer, InputDependentMixer)
     shake(mixer, 0)
@@ -330,7 +330,7 @@ def test_the_predictor_learns_from_the_loss_and_stops_when_told(shake: Shake) ->
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
-def test_every_weight_in_use_and_every_boundary_gets_a_gradient(
+def test_every_used_weight_and_every_boundary_has_a_gradient(
     learning: Strategies, data: st.DataObject
 ) -> None:
     network = Network(data.draw(learning()), num_classes=3, attention_dropout=0.0)

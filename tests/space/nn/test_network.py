@@ -35,7 +35,7 @@ FROM_TIMM = {
 
 
 def tiny(*ops: str, width: int = 12, ratio: str = "1/3", name: str = "") -> Architecture:
-    """Three blocks of these operations, each but the last on `ratio` of the channels."""
+    """Return three blocks of these operations, all but the last on `ratio` of the channels."""
     parts = [Part(op=op, ratio=Fraction(ratio)) for op in ops[:-1]]
     block = Block(parts=(*parts, Part(op=ops[-1])))
     stages = (Stage(width=width, blocks=(block,)), Stage(width=2 * width, blocks=(block, block)))
@@ -65,7 +65,7 @@ def test_every_architecture_trains(
 
 @given(st.from_type(Architecture))
 @settings(max_examples=10, deadline=None)
-def test_an_input_too_small_is_refused_with_the_smallest_that_works(
+def test_the_error_of_a_small_input_names_the_smallest_valid_size(
     architecture: Architecture,
 ) -> None:
     network, smallest = Network(architecture).eval(), architecture.smallest_resolution
@@ -87,7 +87,7 @@ def test_equal_digests_build_equal_networks() -> None:
     assert torch.equal(networks[0](x), networks[1](x))
 
 
-def test_two_networks_share_their_weights_where_they_coincide() -> None:
+def test_networks_have_equal_weights_for_equal_names_and_shapes() -> None:
     one, other = Network(tiny("conv", "channel")), Network(tiny("conv", "self", "pool"))
     initialize(one, 5)
     initialize(other, 5)
@@ -110,7 +110,7 @@ def test_weights_follow_the_seed_and_the_name() -> None:
     assert not torch.equal(first["stem.conv.weight"], network.stem.conv.weight)
 
 
-def test_initialising_resets_norms_biases_tables_and_statistics(shake: Shake) -> None:
+def test_initialization_resets_norms_biases_tables_and_statistics(shake: Shake) -> None:
     network = Network(tiny("conv", "self"))
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     shake(network, 0)
@@ -138,7 +138,7 @@ def test_drop_path_grows_linearly_over_all_blocks() -> None:
     torch.testing.assert_close(torch.tensor(rates), torch.linspace(0, 0.24, 13))
 
 
-def test_checkpointing_changes_no_gradient() -> None:
+def test_checkpointing_does_not_change_gradients() -> None:
     gradients = []
     for enable in (False, True):
         network = Network(tiny("conv", "channel", "self"), attention_dropout=0.0)
@@ -150,7 +150,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", FASTERNETS)
-def test_fasternets_have_timms_parameters(name: str) -> None:
+def test_fasternets_have_the_parameters_of_timm(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name)
     assert compute_cost(preset(name), InputSpec.square(224)).params == sum(
@@ -164,7 +164,7 @@ _FAST = ("fasternet_t0", "fasternet_t2")
 @pytest.mark.parametrize(
     "name", [n if n in _FAST else pytest.param(n, marks=pytest.mark.slow) for n in FASTERNETS]
 )
-def test_timms_fasternet_is_our_fasternet(shake: Shake, name: str) -> None:
+def test_our_fasternet_matches_that_of_timm(shake: Shake, name: str) -> None:
     model = timm.create_model(name, num_classes=20, drop_path_rate=0.0)
     network = Network(preset(name), num_classes=20)
     shake(model, 0)

@@ -47,14 +47,14 @@ def assert_formula(architecture: Architecture, counted: OpCounts, input_spec: In
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
-def test_golden_figures(row: dict[str, str]) -> None:
+def test_golden_counts(row: dict[str, str]) -> None:
     formula = compute_cost(plan_of(row).architecture(), InputSpec.square(224))
     assert (formula.params, formula.macs) == (int(row["params"]), int(row["macs"]))
     assert formula.macs_core == int(row["macs_core"])
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
-def test_golden_figures_are_the_published_ones(row: dict[str, str]) -> None:
+def test_golden_counts_match_the_published_ones(row: dict[str, str]) -> None:
     if row["network"].startswith("partialnet"):
         assert row["params"] == row["published_params"]
         assert row["macs"] == row["published_macs"]
@@ -65,7 +65,7 @@ def test_golden_figures_are_the_published_ones(row: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["partialnet_t0", "partialnet_t2", "fasternet_t0"])
-def test_presets_cost_what_is_counted(name: str) -> None:
+def test_costs_of_presets_match_counts(name: str) -> None:
     assert_formula(
         preset(name), count_ops(Network(preset(name)), InputSpec.square(224)), InputSpec.square(224)
     )
@@ -73,7 +73,7 @@ def test_presets_cost_what_is_counted(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED, ids=row_id)
-def test_every_published_network_costs_what_is_counted(row: dict[str, str]) -> None:
+def test_costs_of_published_networks_match_counts(row: dict[str, str]) -> None:
     architecture = plan_of(row).architecture()
     assert_formula(
         architecture, count_ops(Network(architecture), InputSpec.square(224)), InputSpec.square(224)
@@ -96,7 +96,7 @@ RANDOM = (
 
 @settings(max_examples=8, deadline=None)
 @given(*RANDOM)
-def test_random_architectures_cost_what_is_counted(
+def test_costs_of_random_architectures_match_counts(
     architecture: Architecture, extra: tuple[int, int], in_chans: int
 ) -> None:
     _random(architecture, extra, in_chans)
@@ -105,7 +105,7 @@ def test_random_architectures_cost_what_is_counted(
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(*RANDOM)
-def test_200_random_architectures_cost_what_is_counted(
+def test_costs_of_200_random_architectures_match_counts(
     architecture: Architecture, extra: tuple[int, int], in_chans: int
 ) -> None:
     _random(architecture, extra, in_chans)
@@ -115,7 +115,7 @@ def test_200_random_architectures_cost_what_is_counted(
     "name",
     [n if n.endswith("t0") else pytest.param(n, marks=pytest.mark.slow) for n in PRESETS[6:]],
 )
-def test_timms_fasternets_count_as_ours(name: str) -> None:
+def test_counts_of_our_fasternets_match_those_of_timm(name: str) -> None:
     assert_formula(
         preset(name),
         count_ops(timm.create_model(name), InputSpec.square(224)),
@@ -124,7 +124,7 @@ def test_timms_fasternets_count_as_ours(name: str) -> None:
 
 
 class Attention(nn.Module):
-    """16 tokens of 8 channels, attended to in one of three ways."""
+    """Attention over 16 tokens of 8 channels in one of three implementations."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Attention(nn.Module):
         return (heads @ heads.mT).softmax(-1) @ heads
 
 
-def test_fused_attention_counts_as_its_two_products() -> None:
+def test_fused_attention_counts_as_two_matrix_products() -> None:
     explicit, fused, multihead = (
         count_ops(Attention(kind), InputSpec.square(4, channels=8))
         for kind in ("explicit", "fused", "multihead")
@@ -154,7 +154,7 @@ def test_fused_attention_counts_as_its_two_products() -> None:
     assert multihead.macs == multihead.macs_core == products + 16 * 8 * 24 + 16 * 8 * 8
 
 
-def test_counting_leaves_the_network_as_it_is_and_says_nothing() -> None:
+def test_counting_does_not_change_the_network_and_prints_nothing() -> None:
     network = Network(preset("fasternet_t0"))
     network.stem.eval()
     modes = [module.training for module in network.modules()]
