@@ -90,7 +90,7 @@ class Training:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.curve: list[CurveRow] = []
-        self.taken = 0
+        self.trunk_epochs = 0
         self._steps = epoch_shape(len(data.train), recipe.batch_size)[0]
         self.ratio_learner = make_ratio_learner(
             network, data.train.resolution, epochs * self._steps, recipe.ratio_freeze
@@ -108,7 +108,7 @@ class Training:
 
         Epochs of a trunk, which a shorter training ran, do not count.
         """
-        return sum(row["seconds"] for row in self.curve[self.taken :])
+        return sum(row["seconds"] for row in self.curve[self.trunk_epochs :])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next epoch depends on, as tensors and plain data."""
@@ -119,7 +119,7 @@ class Training:
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": self.curve,
-            "taken": self.taken,
+            "taken": self.trunk_epochs,
             "ratios": None if self.ratio_learner is None else self.ratio_learner.state_dict(),
             "ratio_rows": [row.model_dump(mode="json") for row in self.ratio_rows],
         }
@@ -138,7 +138,7 @@ class Training:
             self.average.load_state_dict(state["average"])
         self.scaler.load_state_dict(state["scaler"])
         self.curve = [dict(row) for row in state["curve"]]
-        self.taken = int(state["taken"])
+        self.trunk_epochs = int(state["taken"])
         if self.ratio_learner is not None:
             self.ratio_learner.load_state_dict(state["ratios"])
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
@@ -150,7 +150,7 @@ class Training:
             Exception: See `load_state_dict`.
         """
         self.load_state_dict(trunk)
-        self.taken = len(self.curve)
+        self.trunk_epochs = len(self.curve)
 
     def run_epoch(self, limit_s: float = math.inf) -> CurveRow:
         """Train for one epoch, evaluate, and add the row to the curve.

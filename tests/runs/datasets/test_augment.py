@@ -14,7 +14,7 @@ from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch
 from partialnas.runs.datasets.loaders import Splits
 
 CPU = torch.device("cpu")
-BLACK = -2  # a pixel of level 0, normalised, where the mean is two deviations
+BLACK = -2  # a normalized pixel of level 0 if the mean is two deviations
 
 
 def pool_of(count: int, channels: int, side: int, border: int, seed: int = 0) -> DeviceSplit:
