@@ -1,4 +1,4 @@
-"""What a study must have before its learned ratios can be looked at."""
+"""Check that a study has learned ratios to show."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,22 +11,23 @@ from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
 
-_MOST_NAMED = 5
+_MAX_LISTED = 5
 
 
 def require_ratios(
     folder: Path, frame: pd.DataFrame, table: pd.DataFrame, trial: int | None
 ) -> None:
-    """Refuses a study, or a trial of it, that has no learned ratios; tells what has some.
+    """Check that a study, or one of its trials, has learned ratios.
 
     Args:
-        folder: of the study.
-        frame: its trials, as `load` gives them.
-        table: their ratios, as `load_ratios` gives them.
-        trial: number of the one that is asked for; any without.
+        folder: folder of the study.
+        frame: trials of the study, as returned by `with_series`.
+        table: ratios of the trials, as returned by `load_ratios`.
+        trial: number of the trial, or None for any.
 
     Raises:
-        UserError: always, for such a study.
+        UserError: there are no learned ratios; the message names the reason and, if possible,
+            trials with ratios.
     """
     with Ledger.open(folder) as ledger:
         if trial is not None:
@@ -34,17 +35,17 @@ def require_ratios(
         learning = {r.digest for r in ledger.proposals() if _learns(r.subject)}
     if not learning:
         raise UserError(
-            f"{folder}: no network of this study learns its ratios (DPConv); give an arm, or the "
-            "base of a search, `ratio: {learned: {budget: 1/4}}`"
+            f"{folder}: no network of this study learns its ratios (DPConv); set "
+            "`ratio: {learned: {budget: 1/4}}` for an arm or for the base of a search"
         )
-    known = sorted(table["trial"].unique().tolist())
-    if trial in known or (trial is None and known):
+    available = sorted(table["trial"].unique().tolist())
+    if trial in available or (trial is None and available):
         return
     learners = frame[frame["digest"].isin(learning)]
     if trial is not None:
-        other = f"trials with ratios: {_numbers(known)}" if known else "no trial has ratios yet"
-        raise UserError(f"{folder}:{trial}: {_why(frame, learners, trial)}; {other}")
-    raise UserError(f"{folder}: no trial has learned ratios to show; {_states(learners)}")
+        others = f"trials with ratios: {_numbers(available)}" if available else "no trial has any"
+        raise UserError(f"{folder}:{trial}: {_reason(frame, learners, trial)}; {others}")
+    raise UserError(f"{folder}: no trial has learned ratios yet; {_states(learners)}")
 
 
 def _learns(subject: object) -> bool:
@@ -52,31 +53,31 @@ def _learns(subject: object) -> bool:
     return isinstance(architecture, Architecture) and bool(architecture.boundaries)
 
 
-def _why(frame: pd.DataFrame, learners: pd.DataFrame, trial: int) -> str:
-    """Why one trial has no ratios."""
+def _reason(frame: pd.DataFrame, learners: pd.DataFrame, trial: int) -> str:
+    """Return the reason why a trial has no ratios."""
     row = frame.set_index("trial").loc[trial]
     if trial not in learners["trial"].to_numpy():
-        return f"{row['series']} has static ratios, so that this trial learned none"
+        return f"{row['series']} has static ratios, so this trial learned none"
     if row["state"] in ("planned", "running"):
-        return f"this trial is {row['state']}; its ratios are known when it ends"
+        return f"this trial is {row['state']}; its ratios are recorded when it ends"
     if row["state"] in FAILED_STATES:
-        return f"this trial is {row['state']} before its first epoch ended ({row['reason']})"
-    return "this trial recorded none, as one of a study's own trial function does"
+        return f"this trial is {row['state']} and completed no epoch ({row['reason']})"
+    return "this trial has none, because a study's own trial function records no ratios"
 
 
 def _states(learners: pd.DataFrame) -> str:
     counts = learners["state"].value_counts()
-    told = ", ".join(f"{n} {state}" for state, n in counts.items()) or "none planned yet"
+    states = ", ".join(f"{n} {state}" for state, n in counts.items()) or "none planned yet"
     if learners["state"].isin(["planned", "running"]).any() or learners.empty:
-        advice = "they are known when the first of these trials ends; run the study again to go on"
+        advice = "ratios are recorded when a trial ends; run the study again to continue it"
     elif learners["state"].isin(FAILED_STATES).any():
         advice = f"most often: {learners['reason'].dropna().mode().iloc[0]}"
     else:
-        advice = "a study's own trial function records none"
-    return f"trials that learn: {told} ({advice})"
+        advice = "a study's own trial function records no ratios"
+    return f"trials of networks that learn: {states} ({advice})"
 
 
 def _numbers(trials: Iterable[int]) -> str:
     listed = [f"#{number}" for number in trials]
-    more = ", ..." if len(listed) > _MOST_NAMED else ""
-    return ", ".join(listed[:_MOST_NAMED]) + more
+    more = ", ..." if len(listed) > _MAX_LISTED else ""
+    return ", ".join(listed[:_MAX_LISTED]) + more

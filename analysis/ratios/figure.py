@@ -1,4 +1,4 @@
-"""The figure of learned ratios: its table first, then the drawing and the caption."""
+"""Figures of learned ratios with their tables and captions."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
 from partialnas.analysis.frames.load import load
-from partialnas.analysis.frames.provenance import Query, drop_none
+from partialnas.analysis.frames.provenance import Query, drop_none, study_id
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.analysis.ratios.caption import ratio_caption
 from partialnas.analysis.ratios.checks import require_ratios
@@ -30,9 +30,14 @@ from partialnas.space.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class RatioFigure:
-    """What a figure of learned ratios shows: its table, its caption, and the files written.
+    """A figure of learned ratios.
 
-    `trials` are all of the study (see `with_series`), `warnings` what those that learned met.
+    Attributes:
+        trials: all trials of the study, see `with_series`.
+        warnings: warnings of the trials that learned ratios, see `load_warnings`.
+        table: ratios, see `ratio_table`.
+        caption: caption of the figure.
+        files: files written.
     """
 
     trials: pd.DataFrame
@@ -51,33 +56,33 @@ def ratio_figure(
     style: StyleName = "cvpr",
     width: Width | None = None,
 ) -> RatioFigure:
-    """Draws what a study's networks have learned; the same ledger gives the same bytes.
+    """Draw the learned ratios of a study; the same ledger gives the same bytes.
 
-    Panels: the ratios of one trial over its epochs; those at the end, of each arm over its seeds;
-    where every image has its own ratio, the mean of each class and of each kind of input. Beside
-    the figure (PDF, SVG or PNG by suffix) stand its table as CSV (see `ratio_table`) and, as
-    Markdown, the ratios at the end with the caption.
+    The panels show the ratios of one trial over its epochs, the final ratios of each arm over its
+    seeds and, if every image has its own ratio, the mean of each class and of each kind of input.
+    Beside the figure (PDF, SVG or PNG by suffix), write the table as CSV (see `ratio_table`) and
+    the final ratios with the caption as Markdown.
 
     Args:
-        folder: of the study.
-        path: the figure's file.
-        trial: number of the trial in the map; without it the first of the arm with most seeds.
-        table: the CSV's file; beside the figure without it.
-        style: the width and text size of a venue.
-        width: a column or a page of it; without one its usual width.
+        folder: folder of the study.
+        path: file of the figure.
+        trial: number of the trial in the map; by default the first of the arm with most seeds.
+        table: file of the CSV; by default beside the figure.
+        style: venue that determines width and font size.
+        width: `column` or `page`; by default the default width of the venue.
 
     Raises:
-        UserError: nothing to draw, no such trial, or an unknown suffix or style.
-        MachineError: the ledger cannot be read, or the place cannot be written.
+        UserError: there is nothing to draw, or the trial, suffix or style is unknown.
+        MachineError: the ledger cannot be read, or a file cannot be written.
     """
     path = Path(path)
     table = path.with_suffix(".csv") if table is None else Path(table)
     check_suffix(path)
     if table.suffix.lower() != ".csv":
-        raise UserError(f"{table}: the table behind a figure ends in .csv")
-    found, artefact = ratio_artefact(Path(folder), trial=trial, style=style, width=width)
+        raise UserError(f"{table}: unknown table format; use a name that ends in .csv")
+    figure, artefact = ratio_artefact(Path(folder), trial=trial, style=style, width=width)
     files = artefact.write(path, table, path.with_suffix(".md"))
-    return replace(found, files=files)
+    return replace(figure, files=files)
 
 
 def ratio_artefact(
@@ -87,7 +92,7 @@ def ratio_artefact(
     style: StyleName = "cvpr",
     width: Width | None = None,
 ) -> tuple[RatioFigure, Artefact]:
-    """What a figure of learned ratios shows, before any file, and its files; see `ratio_figure`."""
+    """Return a figure of learned ratios and the content of its files; see `ratio_figure`."""
     find_style(style, width)
     frame = with_series(load(folder))
     rows, warned = ratio_table(folder, frame), load_warnings(folder, frame)
@@ -97,7 +102,7 @@ def ratio_artefact(
     shown = [panel.assign(panel=name) for name, panel in vars(panels).items() if len(panel)]
     columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
     artefact = Artefact(
-        studies=frame.attrs["studies"],
+        studies=[study_id(folder)],
         query=Query(verb="ratios", arguments=drop_none(trial=trial, style=style, width=width)),
         texts={
             ".csv": frame_to_csv(rows),
@@ -110,26 +115,26 @@ def ratio_artefact(
             width=width,
         ),
     )
-    found = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())
-    return found, artefact
+    figure = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())
+    return figure, artefact
 
 
 def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
-    """What the figure shows of a `ratio_table`.
+    """Return the data of the panels from a `ratio_table`.
 
-    Where there are more series than can be told apart, those with most seeds are shown. Without a
-    `trial` the map is of the first trial of the first of them, classes and kinds are of the first
-    whose ratios depend on the image; with one, map, classes and kinds are the trial's.
+    If there are more series than styles, those with the most seeds are shown. By default the map is
+    the first trial of the first series, and classes and kinds are those of the first series with
+    ratios per image; if a `trial` is given, map, classes and kinds are its own.
     """
     rows = overall_ratios(table)
     final = final_ratios(rows)
     by_image = final[final["per"].eq("input")]
-    own = set() if trial is None else {*rows[rows["trial"].eq(trial)]["series"]}
-    names = sorted(series_by_seed_count(final), key=lambda name: name not in own)
-    mapped, pictured = (trial or _first(of) for of in (final, by_image))
-    seeds = by_image[by_image["trial"].eq(pictured)]["series"]
-    kinds = table[table["kind"].ne("") & table["counts"] & table["series"].isin(seeds)]
-    classes = table[table["class"].notna() & table["trial"].eq(pictured)]
+    selected = set() if trial is None else {*rows[rows["trial"].eq(trial)]["series"]}
+    names = sorted(series_by_seed_count(final), key=lambda name: name not in selected)
+    mapped, by_image_trial = (trial or _first_trial(table) for table in (final, by_image))
+    series = by_image[by_image["trial"].eq(by_image_trial)]["series"]
+    kinds = table[table["kind"].ne("") & table["counts"] & table["series"].isin(series)]
+    classes = table[table["class"].notna() & table["trial"].eq(by_image_trial)]
     return RatioPanels(
         history=rows[rows["trial"].eq(mapped or int(rows["trial"].min()))],
         final=final[final["series"].isin(names[: len(SERIES_STYLES)])],
@@ -138,26 +143,26 @@ def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
     )
 
 
-def _first(final: pd.DataFrame) -> int:
-    """The first trial of the series with most seeds; 0 where there is none."""
+def _first_trial(final: pd.DataFrame) -> int:
+    """Return the first trial of the series with most seeds, or 0 without any."""
     trials = final[final["series"].isin(series_by_seed_count(final)[:1])]["trial"]
     return 0 if trials.empty else int(trials.min())
 
 
 def format_final_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """The ratios at the end as texts, mean ± standard deviation: a column per series.
+    """Return the final ratios as texts, mean ± standard deviation, with one column per series.
 
     Args:
-        table: as `ratio_table` gives it.
+        table: ratios, as returned by `ratio_table`.
     """
     final = final_ratios(overall_ratios(table))
-    places = final.drop_duplicates("boundary").sort_values(["stage", "block", "part"])
-    order = places["boundary"].tolist()
+    boundaries = final.drop_duplicates("boundary").sort_values(["stage", "block", "part"])
+    order = boundaries["boundary"].tolist()
     texts: dict[str, list[str]] = {"": order}
     for name in series_by_seed_count(final):
         rows = final[final["series"].eq(name)]
-        told = f"{name} ({pluralize(rows['trial'].nunique(), 'seed')})"
-        texts[told] = _texts(rows.groupby("boundary")["ratio"], order)
+        header = f"{name} ({pluralize(rows['trial'].nunique(), 'seed')})"
+        texts[header] = _texts(rows.groupby("boundary")["ratio"], order)
     static = final.groupby("boundary")["static"].unique().reindex(order)
     texts["static"] = [" / ".join(f"{ratio:.3f}" for ratio in ratios) for ratios in static]
     return pd.DataFrame(texts)

@@ -1,4 +1,4 @@
-"""What learning ratios came to: budget, forms, accuracy and warnings of each arm, as a table."""
+"""Summary of learned ratios by arm: budget, frozen form, accuracy, warnings and cost."""
 
 import math
 
@@ -11,20 +11,21 @@ _PERCENT = 100.0
 
 
 def ratio_summary(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame) -> pd.DataFrame:
-    """One row per series of trials that learned ratios.
+    """Return one row per series of trials with learned ratios.
 
-    `seeds` are the trials that count, `failed` those that failed or ran out of time, `warned` those
-    with a warning. `budget_error` is what is used over what may be, less 1, in percent, its worst
-    the farthest from 0; `ratio_gap_worst` the largest difference between the logits of the trained
-    and of the frozen form, over the largest logit. `val_accuracy` (percent) and `val_nll` (nats)
-    are means, `_sd` their standard deviations (n − 1). `seconds_ratio` and `throughput_ratio` are
-    medians over the seeds of what a trial took and how fast it runs, over the mean of the static
-    arms with the same seed and condition; missing where there is no such arm.
+    `seeds` is the number of trials that count, `failed` of those that failed or timed out, `warned`
+    of those with a warning. `budget_error` is the ratio of used to available MACs minus 1, in
+    percent; its worst value is the farthest from 0. `ratio_gap_worst` is the largest difference
+    between the logits of the trained and the frozen form, relative to the largest logit.
+    `val_accuracy` (percent) and `val_nll` (nats) are means, `_sd` their standard deviations
+    (n − 1). `seconds_ratio` and `throughput_ratio` are medians over seeds of training time and
+    throughput, relative to the mean of the static arms with the same seed and condition; missing
+    without such an arm.
 
     Args:
-        frame: the study's trials, as `with_series` gives them.
-        table: their ratios, as `load_ratios` gives them.
-        warned: their warnings, as `load_warnings` gives them.
+        frame: trials of the study, as returned by `with_series`.
+        table: ratios of the trials, as returned by `load_ratios`.
+        warned: warnings of the trials, as returned by `load_warnings`.
     """
     learners = frame[frame["series"].isin(table["series"].unique())]
     counted = table.loc[table["counts"], "trial"].unique()
@@ -40,15 +41,15 @@ def ratio_summary(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame
         rows.append(
             dict(zip(SERIES_COLUMNS, key, strict=True))
             | facts
-            | _figures(done)
-            | _beside(done, static)
+            | _statistics(done)
+            | _relative_costs(done, static)
         )
     return pd.DataFrame(
-        rows, columns=[*SERIES_COLUMNS, "seeds", "failed", "warned", *_FIGURES, *_COSTS]
+        rows, columns=[*SERIES_COLUMNS, "seeds", "failed", "warned", *_STATISTICS, *_COSTS]
     )
 
 
-_FIGURES = (
+_STATISTICS = (
     *("budget_error_median", "budget_error_worst", "ratio_gap_worst"),
     *("val_accuracy", "val_accuracy_sd", "val_nll", "val_nll_sd"),
 )
@@ -56,8 +57,8 @@ _FIGURES = (
 _COSTS = ("seconds_ratio", "throughput_ratio")
 
 
-def _beside(done: pd.DataFrame, static: pd.DataFrame) -> dict[str, float]:
-    """What trials cost beside the static arms with their seed and condition."""
+def _relative_costs(done: pd.DataFrame, static: pd.DataFrame) -> dict[str, float]:
+    """Return costs relative to the static arms with the same seed and condition."""
     columns = ["seconds", "throughput_img_s"]
     same = ["condition", "seed"]
     arms = static[static["arm"].ne("")].groupby(same)[columns].mean()
@@ -65,15 +66,15 @@ def _beside(done: pd.DataFrame, static: pd.DataFrame) -> dict[str, float]:
     return dict(zip(_COSTS, map(float, ratios.median()), strict=True))
 
 
-def _figures(done: pd.DataFrame) -> dict[str, float]:
+def _statistics(done: pd.DataFrame) -> dict[str, float]:
     columns = ("budget_error", "ratio_gap", "val_accuracy", "val_nll")
-    told = {key: done[key].dropna() if key in done else pd.Series(dtype=float) for key in columns}
-    error = told["budget_error"] * _PERCENT
-    values = (
+    values = {key: done[key].dropna() if key in done else pd.Series(dtype=float) for key in columns}
+    error = values["budget_error"] * _PERCENT
+    statistics = (
         error.median(),
         max(error, key=abs, default=math.nan),
-        told["ratio_gap"].max(),
-        *(told["val_accuracy"].mean(), told["val_accuracy"].std()),
-        *(told["val_nll"].mean(), told["val_nll"].std()),
+        values["ratio_gap"].max(),
+        *(values["val_accuracy"].mean(), values["val_accuracy"].std()),
+        *(values["val_nll"].mean(), values["val_nll"].std()),
     )
-    return dict(zip(_FIGURES, map(float, values), strict=True))
+    return dict(zip(_STATISTICS, map(float, statistics), strict=True))

@@ -1,4 +1,4 @@
-"""Learned ratios of a study as tidy tables: over the epochs, and by image, class and kind."""
+"""Tidy tables of learned ratios: over epochs, and by image, class and kind of input."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,46 +15,55 @@ from partialnas.space.arch.ratio import LearnedRatio
 
 Trials = Iterable[int] | None
 
-_WHO = ("trial", "digest", "name", "condition", "arm", "series", "seed", "counts")
-_WHERE = ("boundary", "stage", "block", "part", "per", "grain", "static")
-_WHAT = ("used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp", "warnings")
-COLUMNS = (*_WHO, *_WHERE, "epoch", "channels", "ratio", *_WHAT)
-"""The columns of `load_ratios`."""
+_TRIAL_COLUMNS = ("trial", "digest", "name", "condition", "arm", "series", "seed", "counts")
+_BOUNDARY_COLUMNS = ("boundary", "stage", "block", "part", "per", "grain", "static")
+_STATE_COLUMNS = ("used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp", "warnings")
+COLUMNS = (*_TRIAL_COLUMNS, *_BOUNDARY_COLUMNS, "epoch", "channels", "ratio", *_STATE_COLUMNS)
+"""Columns of `load_ratios`."""
 
-TABLE_COLUMNS = (*_WHO, *_WHERE, "epoch", "class", "kind", "channels", "ratio", *_WHAT)
-"""The columns of `ratio_table`."""
+TABLE_COLUMNS = (
+    *_TRIAL_COLUMNS,
+    *_BOUNDARY_COLUMNS,
+    "epoch",
+    "class",
+    "kind",
+    "channels",
+    "ratio",
+    *_STATE_COLUMNS,
+)
+"""Columns of `ratio_table`."""
 
 SERIES_COLUMNS = ["series", "condition", "arm"]
-"""The columns that say which series a trial is one seed of."""
+"""Columns that identify the series of a trial."""
 
-_TEXTS = (
+_TEXT_COLUMNS = (
     *("digest", "name", "condition", "arm", "series", "boundary", "per", "kind"),
     *("warnings", "warning"),
 )
-_WHOLE = ("trial", "seed", "stage", "block", "part", "grain", "epoch", "class")
+_INTEGER_COLUMNS = ("trial", "seed", "stage", "block", "part", "grain", "epoch", "class")
 
 
 class _Recorded(NamedTuple):
-    """The epochs of one trial, whose they are, and where its boundaries lie, by name."""
+    """The epochs of one trial, with the facts of the trial and of its boundaries by name."""
 
     facts: dict[str, Any]
-    places: dict[str, dict[str, Any]]
+    boundaries: dict[str, dict[str, Any]]
     epochs: list[RatioEpoch]
 
 
 def load_ratios(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
-    """One row per trial, epoch and boundary, for the trials that learned ratios.
+    """Return one row per trial, epoch and boundary, for the trials that learned ratios.
 
-    `series` is what the trial is one seed of (see `with_series`); `counts` whether it is done, at
-    the study's full fidelity. `stage`, `block` and `part` count from 1; `per` is `layer` or
-    `input`; `grain` the number of channels that a learned size is a multiple of; `static` the
-    stated ratio that learning starts from; `ratio` is `channels` over the block's width.
-    `used_macs`, `budget_macs`, `multiplier`, `gradient_norm`, `ramp` and `warnings` (sentences, one
-    after the other) are the epoch's, the same for all its boundaries; see `RatioEpoch`.
+    `series` identifies the trials that differ only in the seed (see `with_series`). `counts` is
+    whether a trial is done at the study's full fidelity. `stage`, `block` and `part` count from 1.
+    `per` is `layer` or `input`. `grain` is the number of channels that a learned size is a multiple
+    of. `static` is the ratio that learning starts from. `ratio` is `channels` divided by the width
+    of the block. `used_macs`, `budget_macs`, `multiplier`, `gradient_norm`, `ramp` and `warnings`
+    (joined sentences) belong to the epoch and are the same for all boundaries; see `RatioEpoch`.
 
     Args:
-        folder: of the study.
-        trials: numbers of those to load; all without.
+        folder: folder of the study.
+        trials: numbers of the trials to load; by default all.
 
     Raises:
         UserError: the folder holds no ledger, or the study has no such trial.
@@ -64,10 +73,10 @@ def load_ratios(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
 
 
 def load_distribution(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
-    """How many channels images get, where every image has its own ratio.
+    """Return the distribution of channels over images, if every image has its own ratio.
 
-    One row per trial, epoch, boundary and number of `channels`, with the `share` of the
-    validation images that have so many. Arguments and errors as of `load_ratios`.
+    The table has one row per trial, epoch, boundary and number of `channels`, with the `share` of
+    the validation images. For arguments and errors see `load_ratios`.
     """
     recorded = _recorded(Path(folder), trials)
     table = _by_image(recorded, "distribution", "channels", "share")
@@ -77,56 +86,56 @@ def load_distribution(folder: Path | str, trials: Trials = None) -> pd.DataFrame
 def load_per_class(
     folder: Path | str, trials: Trials = None, *, last: bool = False
 ) -> pd.DataFrame:
-    """The mean ratio of the validation images of each class, where every image has its own.
+    """Return the mean ratio of the validation images by class, if every image has its own ratio.
 
-    One row per trial, epoch (with `last` of the last one alone), boundary and `class`, with the
-    `ratio`. Other arguments and errors as of `load_ratios`.
+    The table has one row per trial, epoch (with `last` only the last one), boundary and `class`,
+    with the `ratio`. For other arguments and errors see `load_ratios`.
     """
     recorded = _recorded(Path(folder), trials)
     return _by_image(recorded, "per_class", "class", "ratio", last=last)
 
 
 def load_per_kind(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
-    """The mean ratio of clean, blurred, noisy and low-resolution validation images.
+    """Return the mean ratio of clean, blurred, noisy and low-resolution validation images.
 
-    One row per trial, boundary and `kind`, with the `ratio`, of the last epoch. Arguments and
-    errors as of `load_ratios`.
+    The table has one row per trial, boundary and `kind`, with the `ratio` in the last epoch. For
+    arguments and errors see `load_ratios`.
     """
     recorded = _recorded(Path(folder), trials)
     return _by_image(recorded, "per_kind", "kind", "ratio", last=True)
 
 
 def load_warnings(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row per warning that a trial with learned ratios met, with its `epoch`, by trial.
+    """Return one row per warning of a trial with learned ratios, with its `epoch`.
 
     Args:
-        folder: of the study.
-        frame: its trials, as `with_series` gives them; loaded without.
+        folder: folder of the study.
+        frame: trials of the study, as returned by `with_series`; by default loaded.
 
     Raises:
         UserError: the folder holds no ledger.
         MachineError: the ledger is damaged or cannot be read.
     """
-    columns = (*_WHO, "epoch", "warning")
+    columns = (*_TRIAL_COLUMNS, "epoch", "warning")
     with Ledger.open(Path(folder)) as ledger:
         warned = ledger.warnings()
     if not warned:
         return _table([], columns)
-    of = {row["key"]: _who(row) for row in _rows(Path(folder), frame)}
-    rows = [of[w.key] | {"epoch": w.epoch, "warning": w.message} for w in warned]
+    facts = {row["key"]: _trial_facts(row) for row in _rows(Path(folder), frame)}
+    rows = [facts[w.key] | {"epoch": w.epoch, "warning": w.message} for w in warned]
     return _table(rows, columns).sort_values(["trial", "epoch"], ignore_index=True)
 
 
 def ratio_table(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.DataFrame:
-    """All that a figure of learned ratios shows, and more: every trial, epoch, class and kind.
+    """Return the learned ratios of every trial, epoch, class and kind of input.
 
-    The rows of `load_ratios`, then those by class and by kind of input. A row speaks of all
-    validation images where it names no `class` and no `kind`; those that name one are of the last
-    epoch, and tell the `ratio` alone.
+    The table has the rows of `load_ratios`, followed by those by class and by kind. A row without
+    `class` and `kind` covers all validation images. Other rows belong to the last epoch and have
+    only the `ratio`.
 
     Args:
-        folder: of the study.
-        frame: its trials, as `with_series` gives them; loaded without.
+        folder: folder of the study.
+        frame: trials of the study, as returned by `with_series`; by default loaded.
 
     Raises:
         UserError: the folder holds no ledger.
@@ -139,48 +148,46 @@ def ratio_table(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.Dat
         _by_image(recorded, "per_kind", "kind", "ratio", last=True),
     ]
     present = [table for table in tables if not table.empty] or tables[:1]
-    whole = pd.concat([_without_absent(table) for table in present], ignore_index=True)
-    return whole.astype({"class": "Int64", "kind": "str", "warnings": "str"})
+    combined = pd.concat([_with_all_columns(table) for table in present], ignore_index=True)
+    return combined.astype({"class": "Int64", "kind": "str", "warnings": "str"})
 
 
-def _without_absent(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with all columns of a `ratio_table`; texts that it lacks are empty ones."""
+def _with_all_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with all columns of `ratio_table`; missing texts become empty."""
     absent = {key: "" for key in ("kind", "warnings") if key not in table}
     return table.assign(**absent).reindex(columns=[*TABLE_COLUMNS])
 
 
 def overall_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a `ratio_table` that speak of all validation images."""
+    """Return the rows of a `ratio_table` that cover all validation images."""
     return table[table["class"].isna() & table["kind"].eq("")]
 
 
 def final_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch of the trials that count.
+    """Return the rows of the last epoch of the trials that count.
 
     Args:
-        table: as `load_ratios` gives it.
+        table: ratios, as returned by `load_ratios`.
     """
     last = table.groupby("trial")["epoch"].transform("max")
     return table[table["counts"] & table["epoch"].eq(last)]
 
 
 def series_by_seed_count(final: pd.DataFrame) -> list[str]:
-    """The names of the series, those with most seeds first, then in the order of their trials.
+    """Return the names of the series by descending number of seeds, then in order of trials.
 
     Args:
-        final: as `final_ratios` gives it.
+        final: ratios, as returned by `final_ratios`.
     """
     seeds = final.groupby("series", sort=False)["trial"].nunique()
     return [str(name) for name in seeds.sort_values(ascending=False, kind="stable").index]
 
 
 def freeze_epoch(history: pd.DataFrame) -> int | None:
-    """The first epoch of those at the end in which no boundary is soft.
-
-    None where the training ended before, and where none ever was.
+    """Return the first epoch after the last one with a soft boundary, or None without any.
 
     Args:
-        history: of one trial, with `epoch` and `ramp`.
+        history: ratios of one trial, with `epoch` and `ramp`.
     """
     soft = history.loc[history["ramp"].gt(0), "epoch"]
     frozen = history.loc[history["epoch"].gt(soft.max()), "epoch"]
@@ -188,13 +195,14 @@ def freeze_epoch(history: pd.DataFrame) -> int | None:
 
 
 def with_series(frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials with `condition` and `series`: the same for the seeds of one arm in one condition.
+    """Return the trials with `condition` and `series`.
 
-    It is called by its arm, or without one by the number of its network's first trial, after its
-    condition where the study has several.
+    A series is the trials of one arm, or of one searched network, under one condition. Its name is
+    the arm or the number of the network's first trial, preceded by the condition if there are
+    several.
 
     Args:
-        frame: the trials of one study, as `load` gives them.
+        frame: trials of one study, as returned by `load`.
     """
     condition = frame["condition"] if "condition" in frame else pd.Series("", index=frame.index)
     first = frame.groupby([condition, frame["digest"]])["trial"].transform("min")
@@ -206,10 +214,10 @@ def with_series(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _over_epochs(recorded: Iterable[_Recorded]) -> pd.DataFrame:
     rows = [
-        {**each.facts, **place, **_state(epoch), **_size(epoch, boundary)}
-        for each in recorded
-        for epoch in each.epochs
-        for boundary, place in each.places.items()
+        {**trial.facts, **boundary, **_state(epoch), **_size(epoch, name)}
+        for trial in recorded
+        for epoch in trial.epochs
+        for name, boundary in trial.boundaries.items()
     ]
     return _table(rows, COLUMNS)
 
@@ -223,13 +231,13 @@ def _by_image(
     last: bool = False,
 ) -> pd.DataFrame:
     rows = [
-        {**each.facts, **each.places[boundary], "epoch": epoch.epoch, key: k, value: v}
-        for each in recorded
-        for epoch in each.epochs[-1 if last else 0 :]
+        {**trial.facts, **trial.boundaries[boundary], "epoch": epoch.epoch, key: k, value: v}
+        for trial in recorded
+        for epoch in trial.epochs[-1 if last else 0 :]
         for boundary, values in getattr(epoch, field).items()
         for k, v in values.items()
     ]
-    return _table(rows, (*_WHO, *_WHERE, "epoch", key, value))
+    return _table(rows, (*_TRIAL_COLUMNS, *_BOUNDARY_COLUMNS, "epoch", key, value))
 
 
 def _recorded(
@@ -237,38 +245,38 @@ def _recorded(
 ) -> Iterator[_Recorded]:
     rows = {row["trial"]: row for row in _rows(folder, frame)}
     with Ledger.open(folder) as ledger:
-        chosen = ledger.trials() if trials is None else [ledger.trial(n) for n in trials]
+        selected = ledger.trials() if trials is None else [ledger.trial(n) for n in trials]
         subjects = {row.number: row.subject for row in ledger.proposals()}
-        for trial in chosen:
+        for trial in selected:
             if epochs := ledger.ratios(trial.key):
-                places = _places(subjects[trial.proposal])
-                yield _Recorded(_who(rows[trial.number]), places, epochs)
+                boundaries = _boundaries(subjects[trial.proposal])
+                yield _Recorded(_trial_facts(rows[trial.number]), boundaries, epochs)
 
 
 def _rows(folder: Path, frame: pd.DataFrame | None) -> list[dict[Any, Any]]:
-    """The study's table of trials, row by row."""
+    """Return the trials of the study as dictionaries."""
     return (with_series(load(folder)) if frame is None else frame).to_dict("records")
 
 
-def _who(row: dict[Any, Any]) -> dict[str, Any]:
+def _trial_facts(row: dict[Any, Any]) -> dict[str, Any]:
     counts = row["state"] == "done" and row["fidelity"] == row["full_fidelity"]
-    return {key: row[key] for key in _WHO[:-1]} | {"counts": counts}
+    return {key: row[key] for key in _TRIAL_COLUMNS[:-1]} | {"counts": counts}
 
 
-def _places(subject: Any) -> dict[str, dict[str, Any]]:
-    """Where the boundaries of a network lie, from input to output; empty where it has none."""
+def _boundaries(subject: Any) -> dict[str, dict[str, Any]]:
+    """Return the facts of the boundaries of a network by name, from input to output."""
     architecture = parse_subject(subject)
     if not isinstance(architecture, Architecture):
         return {}
-    return {b.name: _place(architecture, b) for b in architecture.boundaries}
+    return {b.name: _boundary_facts(architecture, b) for b in architecture.boundaries}
 
 
-def _place(architecture: Architecture, boundary: Boundary) -> dict[str, Any]:
+def _boundary_facts(architecture: Architecture, boundary: Boundary) -> dict[str, Any]:
     stage, block, part = boundary
     ratio = architecture.stages[stage].blocks[block].parts[part].ratio
-    assert isinstance(ratio, LearnedRatio)  # that is what makes it a boundary
+    assert isinstance(ratio, LearnedRatio)  # by the definition of a boundary
     facts = (boundary.name, stage + 1, block + 1, part + 1, ratio.per, ratio.grain)
-    return dict(zip(_WHERE, (*facts, float(ratio.start)), strict=True))
+    return dict(zip(_BOUNDARY_COLUMNS, (*facts, float(ratio.start)), strict=True))
 
 
 def _size(epoch: RatioEpoch, boundary: str) -> dict[str, float]:
@@ -276,12 +284,16 @@ def _size(epoch: RatioEpoch, boundary: str) -> dict[str, float]:
 
 
 def _state(epoch: RatioEpoch) -> dict[str, Any]:
-    state = {key: getattr(epoch, key) for key in ("epoch", *_WHAT)}
+    state = {key: getattr(epoch, key) for key in ("epoch", *_STATE_COLUMNS)}
     return state | {"warnings": "; ".join(epoch.warnings)}
 
 
 def _table(rows: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
-    """The rows with the same types whatever there is: texts, whole numbers, or numbers."""
+    """Return a table of the rows whose column types do not depend on the data."""
     table = pd.DataFrame(rows, columns=[*columns])
-    kinds = dict.fromkeys(_WHOLE, "int64") | dict.fromkeys(_TEXTS, "str") | {"counts": "bool"}
+    kinds = (
+        dict.fromkeys(_INTEGER_COLUMNS, "int64")
+        | dict.fromkeys(_TEXT_COLUMNS, "str")
+        | {"counts": "bool"}
+    )
     return table.astype({name: kinds.get(str(name), "float64") for name in table.columns})

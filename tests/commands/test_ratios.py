@@ -140,11 +140,11 @@ def test_mistakes_are_one_message_each_that_says_what_would_work(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, told in (
-        ([f"{folder}:1"], "static has static ratios, so that this trial learned none; "
+        ([f"{folder}:1"], "static has static ratios, so this trial learned none; "
                                  "trials with ratios: #2, #3"),
         ([f"{folder}:99"], "has no trial 99 (it has 3 trials)"),
-        ([folder, "-o", "figure.docx"], "figure.docx: unknown figure format; use a name that ends in .pdf, .svg, .png"),
-        ([folder, "--csv", "t.xlsx"], "t.xlsx: the table behind a figure ends in .csv"),
+        ([folder, "-o", "figure.docx"], "use a name that ends in .pdf, .svg, .png"),
+        ([folder, "--csv", "t.xlsx"], "t.xlsx: unknown table format; use a name that ends in .csv"),
         ([f"{folder}:seven"], f"expected a study's folder, or a trial such as {folder}:7"),
         (["nowhere"], "no ledger here"),
         (["nowhere:3"], "no ledger here"),
@@ -165,12 +165,12 @@ def test_a_study_without_ratios_says_what_is_missing(
     for i, (subject, records, name, told) in enumerate((
         (architecture(), [{"state": "done"}], "", "no network of this study learns its ratios"),
         (architecture(), [{"state": "done"}], "", "`ratio: {learned: {budget: 1/4}}`"),
-        (learning, [None, None], "", "trials that learn: 2 planned (they are known when"),
-        (learning, [None, failed], ":1", "this trial is planned; its ratios are known when it"),
+        (learning, [None, None], "", "that learn: 2 planned (ratios are recorded when"),
+        (learning, [None, failed], ":1", "this trial is planned; its ratios are recorded when it"),
         (learning, [failed, failed], "", "2 failed (most often: the loss is NaN in epoch 1)"),
-        (learning, [failed, None], ":1", "failed before its first epoch ended (the loss is NaN"),
-        (learning, [told_by_own], "", "a study's own trial function records none"),
-        (learning, [told_by_own], ":1", "own trial function does; no trial has ratios yet"),
+        (learning, [failed, None], ":1", "failed and completed no epoch (the loss is NaN"),
+        (learning, [told_by_own], "", "a study's own trial function records no ratios"),
+        (learning, [told_by_own], ":1", "own trial function records no ratios; no trial has any"),
     )):  # fmt: skip
         folder = ledger_of(tmp_path / str(i), {"arm": (subject, records)})
         assert ran("ratios", f"{folder}{name}") == 2

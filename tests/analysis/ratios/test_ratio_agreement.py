@@ -19,7 +19,7 @@ WIDTHS = (16, 32, 64, 64, 128, 128, 128, 256)
 
 
 def table(courses: Any, **changes: Any) -> pd.DataFrame:
-    """Made-up ratios, from channels by seed, epoch and layer."""
+    """Return ratios from channels by seed, epoch and layer."""
     courses = np.asarray(courses, dtype=float)
     rows = [
         {
@@ -35,7 +35,7 @@ def table(courses: Any, **changes: Any) -> pd.DataFrame:
 
 @settings(max_examples=25)
 @given(SHAPES.flatmap(lambda shape: arrays(float, shape, elements=SIZES)))
-def test_agreement_is_that_of_every_pair_of_seeds(final: Any) -> None:
+def test_agreement_compares_every_pair_of_seeds(final: Any) -> None:
     ratios = final / np.array(WIDTHS[: final.shape[1]])
     row = agreement(table(final[:, None, :])).iloc[0]
     pairs = list(combinations(range(len(final)), 2))
@@ -53,7 +53,7 @@ def test_agreement_is_that_of_every_pair_of_seeds(final: Any) -> None:
     assert row["sd_layers"] == pytest.approx(np.std(ratios.mean(axis=0), ddof=1), abs=1e-12)
 
 
-def test_a_correlation_with_equal_ratios_is_not_defined_and_warns_nobody() -> None:
+def test_a_correlation_of_equal_ratios_is_undefined_without_a_warning() -> None:
     even = [[4, 8, 16], [8, 16, 32]]  # 1/4 and 1/2 of every width
     tilted = [12, 8, 4]
     with warnings.catch_warnings():
@@ -68,7 +68,7 @@ def test_a_correlation_with_equal_ratios_is_not_defined_and_warns_nobody() -> No
     assert some[["pearson", "spearman"]].tolist() == pytest.approx([1, 1])
 
 
-def test_one_seed_agrees_with_nobody_and_one_layer_has_no_spread() -> None:
+def test_one_seed_has_no_agreement_and_one_layer_no_spread() -> None:
     alone = agreement(table([[[4, 8, 32]]])).iloc[0]
     empty = ["pearson", "spearman", "difference_channels", "sd_seeds"]
     assert alone[empty].isna().all()
@@ -78,7 +78,7 @@ def test_one_seed_agrees_with_nobody_and_one_layer_has_no_spread() -> None:
     assert flat["sd_seeds"] == pytest.approx(np.std([4 / 16, 8 / 16], ddof=1))
 
 
-def test_correlations_tell_the_order_from_the_line() -> None:
+def test_spearman_uses_the_order_and_pearson_the_values() -> None:
     one, other = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 10.0, 100.0, 1000.0])
     pearson, spearman = correlations(one, other)
     assert spearman == pytest.approx(1)
@@ -89,18 +89,18 @@ def test_correlations_tell_the_order_from_the_line() -> None:
     assert correlations(one, -other)[1] == pytest.approx(-1)
 
 
-def test_each_series_is_compared_within_itself_and_what_does_not_count_is_left_out() -> None:
+def test_series_are_compared_separately_without_incomplete_trials() -> None:
     rng = np.random.default_rng(0)
     final = 4.0 * rng.integers(1, 10, (3, 1, 4))
     one, other = table(final[:2]), table(final)
     lost = table(final[:1], trial=9, counts=False)
     other = other.assign(trial=other["trial"] + 2, series="far: a", condition="far")
-    found = agreement(pd.concat([one, other, lost], ignore_index=True))
-    assert found[["series", "condition", "seeds"]].to_numpy().tolist() == [
+    table_of_series = agreement(pd.concat([one, other, lost], ignore_index=True))
+    assert table_of_series[["series", "condition", "seeds"]].to_numpy().tolist() == [
         ["a", "", 2],
         ["far: a", "far", 3],
     ]
-    assert found.loc[0, "pearson"] == agreement(one).loc[0, "pearson"]
+    assert table_of_series.loc[0, "pearson"] == agreement(one).loc[0, "pearson"]
     assert agreement(lost).empty
     assert convergence(lost).empty
 
@@ -131,7 +131,7 @@ def test_convergence_is_the_first_epoch_from_which_all_stay_near(
 
 @settings(max_examples=25)
 @given(COURSES)
-def test_oscillation_is_the_way_over_the_progress_of_the_last_fifth(course: Any) -> None:
+def test_oscillation_is_total_over_net_movement_in_the_last_fifth(course: Any) -> None:
     late = course[-math.ceil(len(course) / 5) - 1 :].tolist()
     value = convergence(table([course]))["oscillation"].iloc[0]
     if len(late) == 1:
@@ -142,16 +142,16 @@ def test_oscillation_is_the_way_over_the_progress_of_the_last_fifth(course: Any)
     assert value == pytest.approx(way / max(forward, 1))
 
 
-def test_a_steady_course_has_an_oscillation_of_one_and_one_at_rest_of_none() -> None:
+def test_oscillation_is_one_if_steady_and_zero_at_rest() -> None:
     epochs = np.arange(20)[:, None]
     steady, still = 8 + 2 * epochs, 8 + 0 * epochs
     to_and_fro = 16 + 4 * (-1) ** epochs
-    found = convergence(table([steady, still, to_and_fro]))["oscillation"].tolist()
+    oscillation = convergence(table([steady, still, to_and_fro]))["oscillation"].tolist()
     # four steps of 8 channels each, which end where they began
-    assert found == [1, 0, 32]
+    assert oscillation == [1, 0, 32]
 
 
-def test_what_is_frozen_no_longer_oscillates_and_has_converged() -> None:
+def test_frozen_epochs_do_not_count_as_oscillation() -> None:
     soft = [[4.0], [24.0], [4.0], [24.0], [4.0], [24.0], [4.0], [24.0], [4.0], [24.0]]
     frozen = [[12.0]] * 10
     ramps = [5.0] * 10 + [0.0] * 10

@@ -42,7 +42,7 @@ def mixed(tmp_path: Path, ledgers: Ledgers, learned: Learned) -> Path:
     return ledgers(tmp_path / "mixed", [static, *learned("layers", 2), *images], study=ARMS)
 
 
-def test_without_a_trial_the_arm_with_most_seeds_is_mapped(mixed: Path) -> None:
+def test_the_default_map_is_of_the_arm_with_most_seeds(mixed: Path) -> None:
     panels = ratio_panels(ratio_table(mixed))
     assert panels.history["trial"].unique().tolist() == [4]
     assert panels.history["epoch"].nunique() == 10
@@ -53,7 +53,7 @@ def test_without_a_trial_the_arm_with_most_seeds_is_mapped(mixed: Path) -> None:
     assert panels.letters == {"history": "a", "final": "b", "classes": "c", "kinds": "d"}
 
 
-def test_a_named_trial_is_mapped_and_shows_its_own_classes(mixed: Path) -> None:
+def test_a_selected_trial_has_its_own_map_and_classes(mixed: Path) -> None:
     table = ratio_table(mixed)
     images = ratio_panels(table, 6)
     assert images.history["trial"].unique().tolist() == [6]
@@ -65,7 +65,7 @@ def test_a_named_trial_is_mapped_and_shows_its_own_classes(mixed: Path) -> None:
     assert layers.final.equals(images.final)
 
 
-def test_six_series_are_shown_and_the_others_are_named(
+def test_six_series_are_shown_and_the_others_are_listed(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     seeds = [2, 3, 3, 3, 3, 3, 2, 2]
@@ -74,14 +74,14 @@ def test_six_series_are_shown_and_the_others_are_named(
         records += learned(f"arm {i}", number, 2, mlp_ratio=i + 1)
     folder = ledgers(tmp_path, records, study={**ARMS, "recipe": {"epochs": 2}})
     shown = caption(folder)
-    assert "Left out of the ratios at the end: 2 of 8 arms (arm 6, arm 7)." in shown
+    assert "Not shown with the final ratios: 2 of 8 arms (arm 6, arm 7)." in shown
     assert "trial #3 (arm 1, seed 0)" in shown
     named = caption(folder, 21)
     assert "trial #21 (arm 7, seed 1)" in named
     assert "2 of 8 arms (arm 0, arm 6)." in named
 
 
-def test_table_and_caption_stand_beside_the_figure(mixed: Path) -> None:
+def test_the_figure_is_written_with_table_and_caption(mixed: Path) -> None:
     drawn = ratio_figure(mixed, mixed / "ratios.svg")
     assert [path.name for path in drawn.files] == ["ratios.svg", "ratios.csv", "ratios.md"]
     table = pd.read_csv(
@@ -96,10 +96,10 @@ def test_table_and_caption_stand_beside_the_figure(mixed: Path) -> None:
     for words in (
         "Learned ratios of quickstart, trained on mnist5k for 10 epochs",
         "(a) Ratio of each block after every epoch of trial #4 (images, seed 0).",
-        "(b) Ratios at the end: means over 2 to 3 seeds with one standard deviation (n − 1)",
+        "(b) Final ratios: means over 2 to 3 seeds with one standard deviation (n − 1)",
         "dashed: the static ratio",
-        "(c) Mean ratio of the validation images of each class, less the mean over the classes",
-        "(d) Mean ratio of the validation images as they are, blurred, with noise, and at half the "
+        "(c) Mean ratio of the validation images of each class, minus the mean over the classes",
+        "(d) Mean ratio of the validation images unchanged, blurred, with noise, and at half the "
         "resolution (images, 3 seeds).",
         "Compute: 5 trials, ",
     ):
@@ -110,7 +110,7 @@ def test_table_and_caption_stand_beside_the_figure(mixed: Path) -> None:
     assert "(c)" not in named
 
 
-def test_readable_table_tells_mean_and_deviation_of_each_boundary(
+def test_the_printed_table_has_mean_and_deviation_of_each_boundary(
     mixed: Path, tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     table = ratio_table(mixed)
@@ -131,22 +131,22 @@ def test_readable_table_tells_mean_and_deviation_of_each_boundary(
     assert " ± " not in apart.loc["stage 1, block 1", "a (1 seed)"]
 
 
-def test_warnings_and_failures_stand_in_the_caption(
+def test_the_caption_has_warnings_and_failures(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     records = learned(seeds=3, warnings=["all layers have ended at their smallest ratio"])
     records[0] |= {"state": "timeout", "reason": "time limit", "ratios": records[0]["ratios"][:4]}
     folder = ledgers(tmp_path, records, study=ARMS)
-    told = caption(folder)
-    assert "Warnings: 2 of 3 trials, most often “all layers have ended at their sm" in told
-    assert "of which 1 failed" in told
+    text = caption(folder)
+    assert "Warnings in 2 of 3 trials, most often “all layers have ended at their sm" in text
+    assert "; 1 failed" in text
     cut = caption(folder, 1)
-    assert "of trial #1 (dynamic, seed 0); the trial did not end well." in cut
+    assert "of trial #1 (dynamic, seed 0); this trial did not complete training." in cut
     one = ledgers(tmp_path / "one", learned(seeds=1), study=ARMS)
-    assert "one seed each: the spread is not known" in caption(one)
+    assert "one seed each, so their spread is unknown" in caption(one)
 
 
-def test_a_study_whose_trials_were_all_cut_short_shows_how_far_they_came(
+def test_incomplete_trials_are_drawn_as_far_as_they_ran(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     cut = [
@@ -154,10 +154,10 @@ def test_a_study_whose_trials_were_all_cut_short_shows_how_far_they_came(
         for record in learned(seeds=2)
     ]
     folder = ledgers(tmp_path, cut, study=ARMS)
-    told = caption(folder)
+    text = caption(folder)
     assert format_final_ratios(ratio_table(folder)).empty
-    assert "(a) Ratio of each block after every epoch of trial #1" in told
-    assert "(b)" not in told
+    assert "(a) Ratio of each block after every epoch of trial #1" in text
+    assert "(b)" not in text
 
 
 def test_the_same_ledger_gives_the_same_bytes(mixed: Path) -> None:
@@ -190,12 +190,12 @@ def test_another_process_writes_the_same_bytes_with_fonts_and_no_date(mixed: Pat
         assert path.with_stem("there").read_bytes() == path.read_bytes()
 
 
-def test_wrong_figures_are_told_and_write_nothing(mixed: Path) -> None:
+def test_invalid_figures_are_refused_and_write_nothing(mixed: Path) -> None:
     before = {*mixed.iterdir()}
     calls: list[tuple[str, Callable[[], object]]] = [
         (r"ends in \.pdf, \.svg, \.png", lambda: ratio_figure(mixed, mixed / "f.jpg")),
         (r"ends in \.csv", lambda: ratio_figure(mixed, mixed / "f.pdf", table=mixed / "t.xlsx")),
-        ("unknown, there are cvpr", lambda: ratio_figure(mixed, mixed / "f.pdf", style="x")),  # type: ignore[arg-type]
+        ("choose cvpr", lambda: ratio_figure(mixed, mixed / "f.pdf", style="x")),  # type: ignore[arg-type]
         ("has no trial 99", lambda: ratio_figure(mixed, mixed / "f.pdf", trial=99)),
         ("static has static ratios", lambda: ratio_figure(mixed, mixed / "f.pdf", trial=1)),
     ]
@@ -208,7 +208,7 @@ def test_wrong_figures_are_told_and_write_nothing(mixed: Path) -> None:
         ratio_figure(mixed, mixed / "file" / "f.svg", trial=2)
 
 
-def test_summary_tells_budget_forms_accuracy_and_warnings_of_each_arm(
+def test_the_summary_has_budget_forms_accuracy_and_warnings_of_each_arm(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     errors, accuracies = [-0.05, 0.01, -0.02], [90.0, 92.0, 97.0]

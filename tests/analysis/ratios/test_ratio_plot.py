@@ -75,7 +75,7 @@ SCENES = [
 
 
 @pytest.mark.parametrize(("scene", "style"), SCENES)
-def test_no_text_is_clipped_or_covers_another(
+def test_no_text_is_clipped_or_overlaps_another(
     tmp_path: Path,
     ledgers: Ledgers,
     learned: Learned,
@@ -98,18 +98,18 @@ def test_no_text_is_clipped_or_covers_another(
 
 
 def texts(figure: Figure) -> list[Text]:
-    found = []
+    texts = []
     for axes in figure.findobj(Axes):
         if not axes.get_visible():
             continue
         legend = axes.get_legend()
-        found += [axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        found += legend.get_texts() if legend else []
+        texts += [axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        texts += legend.get_texts() if legend else []
         for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
             low, high = sorted(limits)
             ticks = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
-            found += [tick.label1 for tick in ticks]
-    return [text for text in found if text.get_visible() and text.get_text().strip()]
+            texts += [tick.label1 for tick in ticks]
+    return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
 
 def test_the_map_shows_the_ratio_of_every_epoch_and_block(
@@ -133,7 +133,7 @@ def test_the_map_shows_the_ratio_of_every_epoch_and_block(
     assert rules == {0.5, 1.5, 3.5}
 
 
-def test_the_end_shows_means_deviations_seeds_and_the_static_ratio(
+def test_final_ratios_show_means_deviations_seeds_and_the_static_ratio(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     records = learned(seeds=3, epochs=10)
@@ -159,18 +159,18 @@ def test_classes_are_drawn_as_differences_from_their_mean(
     figure = drawn(panels_of([record], tmp_path, ledgers))
     axes = figure.axes[2]
     (mesh,) = [c for c in axes.collections if isinstance(c, QuadMesh)]
-    ratios = np.array([[*each.values()] for each in record["ratios"][-1].per_class.values()])
+    ratios = np.array([[*ratios.values()] for ratios in record["ratios"][-1].per_class.values()])
     expected = ratios - ratios.mean(axis=1, keepdims=True)
     assert np.asarray(mesh.get_array()) == pytest.approx(expected)
     assert mesh.norm.vmin == pytest.approx(-np.abs(expected).max())
     assert mesh.norm.vmax == pytest.approx(np.abs(expected).max())
     labels = [axes.get_xlabel() for axes in figure.axes[:4]]
-    assert labels == ["(a) epoch", "(b) ratio at the end", "(c) class", "(d) ratio by input"]
+    assert labels == ["(a) epoch", "(b) final ratio", "(c) class", "(d) ratio by input"]
     names = [text.get_text().strip() for text in figure.axes[3].get_legend().get_texts()]
     assert names == ["clean", "blurred", "noisy", "low-resolution"]
 
 
-def test_no_two_series_look_alike(tmp_path: Path, ledgers: Ledgers, learned: Learned) -> None:
+def test_series_have_distinct_styles(tmp_path: Path, ledgers: Ledgers, learned: Learned) -> None:
     axes = drawn(panels_of(many(learned), tmp_path, ledgers)).axes[1]
     names = [text.get_text().strip() for text in axes.get_legend().get_texts()]
     assert names == [*(f"arm {i}" for i in range(6)), "static"]
@@ -186,7 +186,7 @@ def test_no_two_series_look_alike(tmp_path: Path, ledgers: Ledgers, learned: Lea
     assert not any(a & b for a, b in itertools.combinations(rows, 2))
 
 
-def test_blocks_are_called_by_stage_and_number() -> None:
+def test_blocks_are_labeled_by_stage_and_number() -> None:
     assert [boundary_label(p) for p in ((1, 1, 1), (3, 12, 1), (2, 1, 2))] == [
         "1.1",
         "3.12",

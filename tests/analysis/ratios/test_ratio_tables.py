@@ -28,7 +28,7 @@ ARMS = {"search": None, "recipe": {"epochs": 10}}
 EPOCH_FACTS = ["used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp"]
 
 
-def test_a_row_per_trial_epoch_and_boundary_says_what_was_recorded(
+def test_ratios_have_a_row_per_trial_epoch_and_boundary(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     records = learned(seeds=2, epochs=10)
@@ -48,7 +48,7 @@ def test_a_row_per_trial_epoch_and_boundary_says_what_was_recorded(
             ]
 
 
-def test_boundaries_stand_from_input_to_output_with_what_they_start_from(
+def test_boundaries_are_ordered_from_input_to_output_with_their_start(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     ratio = {"learned": {"budget": "static", "grain": 3, "start": "1/5"}}
@@ -74,7 +74,7 @@ def test_a_part_that_is_not_the_first_is_named(
     assert first["static"].tolist() == [1 / 4, 1 / 8]
 
 
-def test_types_do_not_depend_on_what_there_is(
+def test_column_types_do_not_depend_on_the_data(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     none = ledgers(tmp_path / "none", [{"arm": "static", "state": "done"}])
@@ -86,7 +86,7 @@ def test_types_do_not_depend_on_what_there_is(
     assert ratio_table(none).columns.tolist() == ratio_table(some).columns.tolist()
 
 
-def test_chosen_trials_alone_are_read(tmp_path: Path, ledgers: Ledgers, learned: Learned) -> None:
+def test_only_selected_trials_are_read(tmp_path: Path, ledgers: Ledgers, learned: Learned) -> None:
     folder = ledgers(tmp_path, learned(seeds=3), study=ARMS)
     assert load_ratios(folder, [2])["trial"].unique().tolist() == [2]
     assert load_ratios(folder, [])["trial"].tolist() == []
@@ -94,7 +94,7 @@ def test_chosen_trials_alone_are_read(tmp_path: Path, ledgers: Ledgers, learned:
         load_ratios(folder, [9])
 
 
-def test_ratios_by_image_are_told_by_class_kind_and_number_of_channels(
+def test_ratios_by_image_are_read_by_class_kind_and_number_of_channels(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     (record,) = learned(seeds=1, epochs=3, per="input", classes=4)
@@ -125,7 +125,7 @@ def test_ratios_by_image_are_told_by_class_kind_and_number_of_channels(
     ]
 
 
-def test_the_table_holds_all_images_then_classes_and_kinds(
+def test_the_table_has_all_images_then_classes_and_kinds(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
     records = [*learned("a", 2), *learned("b", 2, per="input", classes=3)]
@@ -192,16 +192,19 @@ def test_ratios_are_frozen_after_the_last_soft_epoch(
     assert freeze_epoch(history) == expected
 
 
-def test_warnings_are_told_by_trial_with_their_epoch(
+def test_warnings_are_listed_by_trial_with_their_epoch(
     tmp_path: Path, ledgers: Ledgers, learned: Learned
 ) -> None:
-    told = ["no ratio has moved from where it started", "all layers have ended at their smallest"]
-    records = [*learned("a", 1), *learned("b", 2, warnings=told, mlp_ratio=1)]
+    messages = [
+        "no ratio has moved from where it started",
+        "all layers have ended at their smallest",
+    ]
+    records = [*learned("a", 1), *learned("b", 2, warnings=messages, mlp_ratio=1)]
     folder = ledgers(tmp_path, records, study=ARMS)
     warned = load_warnings(folder)
     columns = ["trial", "arm", "seed", "epoch", "warning"]
     assert warned[columns].to_numpy().tolist() == [
-        [trial, "b", seed, 10, text] for trial, seed in ((2, 0), (3, 1)) for text in told
+        [trial, "b", seed, 10, text] for trial, seed in ((2, 0), (3, 1)) for text in messages
     ]
     assert load(folder)["warnings"].tolist() == [0, 2, 2]
-    assert load_ratios(folder)["warnings"].unique().tolist() == ["", "; ".join(told)]
+    assert load_ratios(folder)["warnings"].unique().tolist() == ["", "; ".join(messages)]
