@@ -24,7 +24,7 @@ def test_keys_carry_their_unit() -> None:
         ("val_nll", 2e9, "Validation NLL (nats)", 1),
     ],
 )
-def test_axes_are_scaled_to_what_stands_on_them(
+def test_axes_are_scaled_to_their_largest_value(
     key: str, largest: float, label: str, factor: float
 ) -> None:
     assert QUANTITIES[key].scaled_label(largest) == (label, factor)

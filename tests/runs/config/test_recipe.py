@@ -9,7 +9,7 @@ from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.space.validation import validation_messages
 
 
-def test_short_is_the_recipe_that_won_among_the_prototypes() -> None:
+def test_short_has_the_settings_that_ranked_best() -> None:
     short = RECIPES["short"]
     assert (short.epochs, short.batch_size, short.optimizer) == (4, 64, "adamw")
     assert (short.lr, short.weight_decay, short.label_smoothing) == (1e-2, 0.05, 0.1)
@@ -48,25 +48,25 @@ def test_standard_trains_longer() -> None:
         ("learning_rate", 0.1),
     ],
 )
-def test_a_mistake_is_told_with_its_key(key: str, value: Any) -> None:
+def test_errors_name_the_key(key: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe(**{key: value})
     (told,) = validation_messages(caught.value, "recipe")
     assert told.startswith(f"recipe.{key}: ")
 
 
-def test_mixing_needs_a_second_image() -> None:
+def test_mixup_and_cutmix_need_two_images() -> None:
     with pytest.raises(ValidationError, match="batch_size of at least 2"):
         Recipe(batch_size=1, mixup=0.2)
 
 
-def test_shift_follows_the_resolution_unless_it_is_stated() -> None:
+def test_shift_defaults_to_a_share_of_the_resolution() -> None:
     assert [Recipe().shift_at(side) for side in (8, 28, 32, 224)] == [0, 2, 2, 16]
     assert Recipe(shift=3).shift_at(8) == 3
 
 
 @given(st.integers(1, 1000), st.sampled_from(["all", "front", "none"]))
-def test_identity_knows_neither_epochs_nor_kept_weights(epochs: int, keep: Any) -> None:
+def test_identity_excludes_epochs_and_kept_weights(epochs: int, keep: Any) -> None:
     assert Recipe(epochs=epochs, keep_weights=keep).identity(
         has_learned_ratios=True
     ) == Recipe().identity(has_learned_ratios=True)
@@ -78,7 +78,7 @@ OF_TRAPEZOIDS = {"warmup_steps", "cool_down"}
 @pytest.mark.parametrize(
     "name", sorted(set(Recipe.model_fields) - {"epochs", "keep_weights"} - OF_TRAPEZOIDS)
 )
-def test_identity_knows_everything_else(name: str) -> None:
+def test_identity_includes_all_other_settings(name: str) -> None:
     other: dict[str, Any] = {
         "optimizer": "sgd",
         "schedule": "cosine",
@@ -93,7 +93,7 @@ def test_identity_knows_everything_else(name: str) -> None:
     )
 
 
-def test_identity_knows_how_a_rate_rises_and_falls_where_it_does() -> None:
+def test_identity_includes_the_settings_of_the_schedule_in_use() -> None:
     one_cycle = Recipe().identity(has_learned_ratios=True)
     assert Recipe(warmup_steps=9, cool_down=0.5).identity(has_learned_ratios=True) == one_cycle
     assert not OF_TRAPEZOIDS & one_cycle.keys()

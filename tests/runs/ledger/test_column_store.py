@@ -117,7 +117,7 @@ def told(ledger: Ledger) -> list[Any]:
         st.tuples(st.lists(TRIALS, max_size=9), st.lists(MEASUREMENTS, max_size=9)), max_size=3
     )
 )
-def test_volumes_say_what_the_rows_say(sittings: list[Any]) -> None:
+def test_volumes_and_rows_give_equal_columns(sittings: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Ledger.create(folder, {"study": "tiny"}).close()
@@ -142,7 +142,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_damaged_volume_is_told(folder: Path) -> None:
+def test_a_damaged_volume_is_an_error(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as other:
         other.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
     with Ledger.open(folder) as ledger:
@@ -153,7 +153,7 @@ def test_a_damaged_volume_is_told(folder: Path) -> None:
             ledger.trial_results()
 
 
-def test_columns_that_an_older_version_did_not_know_have_their_defaults(folder: Path) -> None:
+def test_columns_missing_from_old_volumes_have_their_defaults(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as other:
         other.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
     with Ledger.open(folder) as ledger:
@@ -162,7 +162,7 @@ def test_columns_that_an_older_version_did_not_know_have_their_defaults(folder: 
     assert columns["rounds"] == [None] * 4 + [9] * 4
 
 
-def test_rows_that_cannot_be_bound_are_read_one_by_one(
+def test_rows_that_cannot_be_archived_are_read_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

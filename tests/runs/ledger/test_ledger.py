@@ -114,7 +114,7 @@ def test_what_is_written_is_read_by_another_connection(ledger: Ledger, tmp_path:
         }
 
 
-def test_replays_are_proposals_that_ask_for_the_same_once_more(ledger: Ledger) -> None:
+def test_repeated_proposals_are_counted(ledger: Ledger) -> None:
     notes: list[dict[str, Any]] = [
         {}, {"params": {"x": 1}}, {"rung": 2}, {"rung": 2}, {"seed": 0}, {"stage": "confirm"},
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_replays_are_proposals_that_ask_for_the_same_once_more(ledger: Ledger) -
     assert ledger.count_repeated_proposals() == len(ledger.proposals()) - 2 - len(apart) == 8
 
 
-def test_a_key_has_one_record_for_good(ledger: Ledger) -> None:
+def test_a_final_trial_cannot_change(ledger: Ledger) -> None:
     (key,) = propose(ledger, "a")
     ledger.finish(record(key, state="timeout", reason="no result after 4 s", curve=()))
     before = ledger.trials()
@@ -154,9 +154,7 @@ def test_a_repeated_proposal_finds_its_trials(ledger: Ledger) -> None:
     ]
 
 
-def test_recovery_plans_what_was_running_and_touches_nothing_else(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_requeue_plans_running_trials_only(ledger: Ledger, tmp_path: Path) -> None:
     keys = propose(ledger, "a", (0, 1, 2))
     ledger.start(*keys[:2])
     ledger.finish(record(keys[0]))
@@ -169,12 +167,12 @@ def test_recovery_plans_what_was_running_and_touches_nothing_else(
         assert again.requeue_running() == 0
 
 
-def test_a_study_that_grows_amends_its_facts(ledger: Ledger) -> None:
+def test_metadata_can_be_updated(ledger: Ledger) -> None:
     ledger.update_meta({"frozen": '{"seeds": 3}', "grown": "seeds"})
     assert ledger.meta == META | {"frozen": '{"seeds": 3}', "grown": "seeds"}
 
 
-def test_a_trial_that_is_not_there_is_told(ledger: Ledger) -> None:
+def test_a_missing_trial_is_an_error(ledger: Ledger) -> None:
     propose(ledger, "a")
     with pytest.raises(UserError, match=r"no trial 7 \(it has 1 trials\)"):
         ledger.trial(7)
@@ -192,7 +190,7 @@ def test_it_is_plain_sqlite_with_json(ledger: Ledger) -> None:
 
 
 @given(st.lists(st.text("abc019{}", min_size=1), min_size=1), st.data())
-def test_the_seal_tells_a_flipped_bit(columns: list[str], data: st.DataObject) -> None:
+def test_the_checksum_detects_a_flipped_bit(columns: list[str], data: st.DataObject) -> None:
     which = data.draw(st.integers(0, len(columns) - 1))
     place = data.draw(st.integers(0, len(columns[which]) - 1))
     text = columns[which]
@@ -241,9 +239,7 @@ def schema(path: Path) -> tuple[int, int]:
     return version, count
 
 
-def test_a_ledger_from_before_learned_ratios_is_read_as_it_is(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_an_old_ledger_is_read_without_an_upgrade(ledger: Ledger, tmp_path: Path) -> None:
     path = aged(ledger)
     before = path.read_bytes()
     with Ledger.open(tmp_path) as reader:
@@ -252,9 +248,7 @@ def test_a_ledger_from_before_learned_ratios_is_read_as_it_is(
     assert path.read_bytes() == before
 
 
-def test_a_ledger_from_before_learned_ratios_learns_to_hold_them(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_an_old_ledger_is_upgraded_when_opened_for_writing(ledger: Ledger, tmp_path: Path) -> None:
     path = aged(ledger)
     with Ledger.open(tmp_path) as reader:
         with Ledger.open(tmp_path, write=True) as again:
@@ -321,6 +315,27 @@ def test_kill_9_leaves_an_upgrade_undone_as_a_whole(ledger: Ledger, tmp_path: Pa
     assert schema(path) == (3, 2)
 
 
+def test_trials_are_counted_by_environment_the_most_frequent_first(tmp_path: Path) -> None:
+    facts = {"digest": "d", "name": "n", "fidelity": 1}
+    with Ledger.create(tmp_path / "study", {}) as ledger:
+        proposal = ledger.add_proposal(None, "d", {}, {})
+        keys = {seed: f"k{seed}" for seed in range(4)}
+        ledger.plan(proposal, **facts, keys=keys)
+        for seed, torch in enumerate(("2.9", "2.10", "2.10")):
+            ledger.start(keys[seed])
+            environment = {"torch": torch}
+            ended = {"state": "done", "environment": environment}
+            ledger.finish(Record(key=keys[seed], seed=seed, **facts, **ended))
+        ran, finished = (
+            ledger.environments(),
+            [row.finished for row in ledger.trials() if row.finished],
+        )
+    assert [(each.environment, each.trials) for each in ran[:1]] == [({"torch": "2.10"}, 2)]
+    assert {each.trials for each in ran if each.environment != {"torch": "2.10"}} == {1}
+    assert max(each.last for each in ran if each.last) == max(finished)
+    assert [each.last for each in ran if not each.environment] == [None]
+
+
 # One driver, many readers.
 
 
@@ -333,7 +348,7 @@ def test_a_second_driver_is_refused_with_the_pid_of_the_first(
     Ledger.open(tmp_path, write=True).close()
 
 
-def test_a_reader_neither_waits_nor_holds_up_the_writer(ledger: Ledger, tmp_path: Path) -> None:
+def test_readers_and_the_writer_do_not_block_each_other(ledger: Ledger, tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as reader:
         for number in range(20):
             began = time.monotonic()

@@ -69,21 +69,21 @@ def python(code: str, *arguments: Path) -> "subprocess.Popen[str]":
 # Files that are no good.
 
 
-def test_no_ledger_is_told_with_the_command(tmp_path: Path) -> None:
+def test_a_missing_ledger_is_an_error_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no ledger here .*partialnas run STUDY --out"):
         Ledger.open(tmp_path)
 
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("content", [b"", b"trial,digest\n1,a\n" * 500])
-def test_another_kind_of_file_is_told(tmp_path: Path, content: bytes, write: bool) -> None:
+def test_another_kind_of_file_is_an_error(tmp_path: Path, content: bytes, write: bool) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(content)
     with pytest.raises(UserError, match="is not a ledger of partialnas"):
         Ledger.open(tmp_path, write=write)
     assert (tmp_path / "ledger.sqlite").read_bytes() == content
 
 
-def test_another_database_is_told(tmp_path: Path) -> None:
+def test_another_database_is_an_error(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
         other.execute("CREATE TABLE trials (x)")
     with pytest.raises(UserError, match="is not a ledger of partialnas"):
@@ -116,7 +116,7 @@ def test_a_newer_schema_is_refused_with_the_release_that_reads_it(tmp_path: Path
         Ledger.open(tmp_path / "created")
 
 
-def test_a_truncated_file_is_told(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error(ledger: Ledger, tmp_path: Path) -> None:
     path = _filled(ledger)
     _truncate(path)
     with pytest.raises(
@@ -133,7 +133,7 @@ def _truncate(path: Path) -> None:
         file.truncate(path.stat().st_size * 2 // 3)
 
 
-def test_the_newest_copy_in_order_takes_the_place_of_a_damaged_ledger(
+def test_a_damaged_ledger_is_restored_from_the_newest_intact_copy(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     path = _filled(ledger)
@@ -151,7 +151,7 @@ def test_the_newest_copy_in_order_takes_the_place_of_a_damaged_ledger(
         finish_one(again)
 
 
-def test_copies_are_kept_by_twos_and_only_of_what_is_new_and_in_order(
+def test_two_copies_are_kept_and_made_only_of_changed_intact_ledgers(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     path = _filled(ledger)
@@ -168,9 +168,7 @@ def test_copies_are_kept_by_twos_and_only_of_what_is_new_and_in_order(
     assert sorted(copy.name for copy in (tmp_path / "backups").iterdir()) == names
 
 
-def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_missing_ledger_with_copies_is_not_created_anew(ledger: Ledger, tmp_path: Path) -> None:
     _filled(ledger).unlink()
     for attempt in (Ledger.open, partial(Ledger.create, meta={})):
         with pytest.raises(MachineError, match=r"is missing; .*/backups/ledger-1.sqlite"):
@@ -178,7 +176,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_beside_its_copies(
 
 
 @pytest.mark.parametrize("size", [10, 1000])
-def test_a_flipped_byte_anywhere_is_told_or_harmless(
+def test_a_flipped_byte_anywhere_is_detected_or_harmless(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(volumes, "VOLUME_SIZE", size)
@@ -197,9 +195,7 @@ def test_a_flipped_byte_anywhere_is_told_or_harmless(
     assert told > len(good) / 331 / 3
 
 
-def test_nothing_is_written_before_the_file_is_found_in_order(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_nothing_is_written_before_the_file_is_checked(ledger: Ledger, tmp_path: Path) -> None:
     path = _filled(ledger)
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("DELETE FROM proposals WHERE number = 30")
@@ -259,7 +255,7 @@ with Ledger.open(pathlib.Path(sys.argv[1]), write=True) as ledger:
 """
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_nothing_is_lost(ledger: Ledger, tmp_path: Path) -> None:
     ledger.close()
     with python(_ON_A_SMALL_DISK, tmp_path) as driver:
         output, _ = driver.communicate(timeout=60)
@@ -283,7 +279,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_disk_that_is_full_indeed(tiny_disk: Path) -> None:
+def test_a_really_full_disk(tiny_disk: Path) -> None:
     finished = []
     with Ledger.create(tiny_disk, {}) as ledger:
         with pytest.raises(MachineError, match="the disk is full; free space"):
@@ -355,7 +351,7 @@ def test_kill_9_loses_nothing_that_was_finished(ledger: Ledger, tmp_path: Path) 
         assert [row.number for row in trials] == list(range(1, len(trials) + 1))
 
 
-def test_the_lock_of_a_killed_driver_is_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_driver_is_released(tmp_path: Path) -> None:
     Ledger.create(tmp_path, {}).close()
     code = (
         "import sys, pathlib; from partialnas.runs.ledger.ledger import Ledger\n"

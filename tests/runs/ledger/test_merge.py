@@ -87,7 +87,7 @@ def test_records_curves_ratios_and_measurements_come_along(tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ledger.sqlite"]
 
 
-def test_a_ledger_joined_with_itself_is_itself(tmp_path: Path) -> None:
+def test_a_ledger_merged_with_itself_is_unchanged(tmp_path: Path) -> None:
     with ledger(tmp_path / "one", ["a-0", "b-0", "a-1", "a-1"]) as one:
         one.finish(record("b-0"))
         one.add_proposal(None, "a", {"name": "a"}, {"asked": 9})
@@ -119,7 +119,7 @@ def test_the_first_ledger_keeps_its_numbers(tmp_path: Path) -> None:
         assert [row.proposal.get("parent") for row in found.proposals()][3:] == [3, 3]
 
 
-def test_a_place_in_the_samplers_sequence_goes_on(tmp_path: Path) -> None:
+def test_positions_in_a_samplers_sequence_continue(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0", "b-0"]).close()
     ledger(tmp_path / "two", ["c-0", "d-0", "e-0"]).close()
     ledger(tmp_path / "three", ["f-0"]).close()
@@ -137,9 +137,7 @@ def test_arms_that_several_have_are_proposed_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
-def test_a_trial_that_is_finished_stands_for_one_that_is_not(
-    tmp_path: Path, order: tuple[str, str]
-) -> None:
+def test_a_finished_trial_is_preferred(tmp_path: Path, order: tuple[str, str]) -> None:
     ledger(tmp_path / "one", ["a-0"]).close()
     with ledger(tmp_path / "two", ["a-0"]) as two:
         two.finish(record("a-0", curve=({"epoch": 1.0},)))
@@ -165,7 +163,7 @@ FAILED: dict[str, Any] = {"state": "failed", "reason": "NaN", "metrics": {}}
     ids=["same", "other figures", "failed first", "failed later", "both failed"],
 )
 @pytest.mark.parametrize("turned", [False, True])
-def test_two_records_of_one_trial_leave_one_and_a_remark_where_they_differ(
+def test_different_results_of_one_trial_leave_one_and_a_remark(
     tmp_path: Path,
     earlier: dict[str, Any],
     later: dict[str, Any],
@@ -202,7 +200,7 @@ def test_checkpoints_of_unfinished_trials_come_along(tmp_path: Path) -> None:
     assert checkpoint_path(tmp_path / "out", "b-0").read_text() == "state"
 
 
-def test_a_folder_with_a_ledger_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_a_ledger_is_refused(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0"]).close()
     with pytest.raises(UserError, match="holds a ledger already"):
         joined(tmp_path / "one", tmp_path / "one")
@@ -237,7 +235,7 @@ def test_a_merge_that_fails_leaves_no_ledger(
         max_size=3,
     )
 )
-def test_every_trial_is_there_once_and_final_where_any_ledger_has_it_final(
+def test_every_trial_is_merged_once_and_final_if_any_is(
     tmp_path_factory: pytest.TempPathFactory, ledgers: list[dict[str, bool]]
 ) -> None:
     root = tmp_path_factory.mktemp("merge")

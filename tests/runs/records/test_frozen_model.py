@@ -57,7 +57,7 @@ def test_parts_that_do_not_learn_keep_their_channels() -> None:
     assert [part[:2] for part in frozen.realized[0][0].parts] == expected
 
 
-def test_a_part_that_gets_nothing_is_gone() -> None:
+def test_a_part_without_channels_is_removed() -> None:
     frozen = frozen_subject(network(TWO), {"stage 1, block 1": 16})
     assert [part[:2] for part in frozen.realized[0][0].parts] == [("conv", 16)]
 
@@ -78,7 +78,7 @@ def test_blocks_that_do_not_learn_stay_as_they_are() -> None:
         ({"stage 1, block 1": -1}, r"add up to its 16 channels, got -1 \+ 17"),
     ],
 )
-def test_channels_that_make_no_network_are_refused(channels: dict[str, float], told: str) -> None:
+def test_invalid_channels_are_rejected(channels: dict[str, float], told: str) -> None:
     with pytest.raises(UserError, match=told):
         frozen_subject(network(TWO), channels)
 

@@ -47,7 +47,7 @@ def test_whatever_affects_the_result_affects_the_key(name: str) -> None:
     assert trial_key(**{**FACTS, name: OTHER[name]}) != trial_key(**FACTS)
 
 
-def test_when_ratios_are_fixed_matters_where_they_are_learned() -> None:
+def test_ratio_freeze_affects_the_key_of_networks_with_learned_ratios() -> None:
     learned = Plan(ratio="1/4").model_copy(update={"ratio": (LearnedRatio(),)}).architecture()
     early = Recipe(ratio_freeze=0.5)
     assert trial_key(**{**FACTS, "recipe": early}) == trial_key(**FACTS)
@@ -66,7 +66,7 @@ def test_a_job_has_a_key_for_each_seed_and_survives_json() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("fidelity", 0), ("seeds", ()), ("seeds", (-1,))])
-def test_impossible_jobs_are_refused(name: str, value: Any) -> None:
+def test_invalid_jobs_are_rejected(name: str, value: Any) -> None:
     facts = {key: value for key, value in FACTS.items() if key != "seed"}
     with pytest.raises(ValidationError):
         Job(**{**facts, "seeds": (0,), name: value})

@@ -61,14 +61,14 @@ def assert_fits_together(found: Measurement) -> None:
     assert found.latency_ms * found.throughput_img_s == pytest.approx(1000 * found.batch_size)
 
 
-def test_json_brings_it_back() -> None:
+def test_measurements_survive_json() -> None:
     for value in (measurement(), beside(0.5, 100.0), measurement(peak_memory_bytes=5)):
         assert Measurement.model_validate_json(value.model_dump_json()) == value
 
 
 @pytest.mark.parametrize("key", ["throughput_img_s", "latency_ms"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
-def test_no_speed_is_refused(key: str, value: float) -> None:
+def test_a_measurement_without_speed_is_rejected(key: str, value: float) -> None:
     with pytest.raises(ValidationError):
         measurement(**{key: value})
 
@@ -100,7 +100,7 @@ def test_a_wrong_protocol_names_the_key(wrong: dict[str, Any]) -> None:
 
 
 @given(POSITIVE, POSITIVE, POSITIVE)
-def test_rescaling_keeps_the_figures_together(relative: float, old: float, new: float) -> None:
+def test_rescaling_keeps_the_values_consistent(relative: float, old: float, new: float) -> None:
     found = rescale(beside(relative, old), new)
     assert_fits_together(found)
     assert found.relative_throughput == relative
@@ -149,12 +149,12 @@ def test_the_scale_is_the_references_median() -> None:
         {"environment": {"processor": "Chip 8"}},
     ],
 )
-def test_other_conditions_are_another_scale(other: dict[str, Any]) -> None:
+def test_other_conditions_have_another_scale(other: dict[str, Any]) -> None:
     found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, **other)])
     assert [each.throughput_img_s for each in found] == [200.0, 600.0]
 
 
-def test_the_candidates_own_form_is_no_other_scale() -> None:
+def test_the_form_of_the_network_does_not_change_the_scale() -> None:
     found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, form="training")])
     assert [each.throughput_img_s for each in found] == [400.0, 400.0]
 

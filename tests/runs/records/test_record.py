@@ -38,13 +38,13 @@ def test_learned_ratios_survive_json() -> None:
         ({"ratios": {"stage 1, block 2": 0.5}}, "only one has stage 1, block 1"),
     ],
 )
-def test_learned_ratios_that_make_no_sense_are_refused(change: Any, told: str) -> None:
+def test_invalid_learned_ratios_are_rejected(change: Any, told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         RatioEpoch(**(EPOCH | change))
 
 
 @pytest.mark.parametrize("state", ["early", "failed", "timeout"])
-def test_who_does_not_end_well_says_why(state: str) -> None:
+def test_unsuccessful_records_need_a_reason(state: str) -> None:
     with pytest.raises(ValidationError, match="expected a reason for the state"):
         Record(**{**FACTS, "state": state})
     assert Record(**{**FACTS, "state": state}, reason="because").reason == "because"

@@ -51,21 +51,21 @@ OTHER_CHIP = {"environment": {"processor": "Chip 8"}}
         ([taken(1, form="training")], 1),  # a network that has no deploy form
     ],
 )
-def test_the_best_measurement_by_the_protocol_stands(
+def test_the_best_measurement_under_the_protocol_is_selected(
     measurements: list[Measurement], stands: float
 ) -> None:
     found = best_measurements(measurements, WAY)["a" * 16]
     assert found.relative_throughput == stands
 
 
-def test_what_was_measured_otherwise_stands_for_nothing() -> None:
+def test_measurements_with_another_setup_are_not_selected() -> None:
     for other in ({"batch_size": 1}, {"device_kind": "cuda"}, {"runtime": "compiled"}):
         assert best_measurements([taken(1, **other)], WAY) == {}
     trained = TimingSetup.from_protocol(Protocol(form="training"))
     assert best_measurement([taken(1)], trained) is None
 
 
-def test_on_a_gpu_the_captured_graph_goes_first() -> None:
+def test_cuda_graphs_are_preferred_on_a_gpu() -> None:
     card = {"device": "Card A", "device_kind": "cuda"}
     graph, plain = taken(1, **card, runtime="cuda_graph"), taken(2, **card)
     way = TimingSetup.from_protocol(Protocol(device="cuda:1"))
@@ -74,7 +74,7 @@ def test_on_a_gpu_the_captured_graph_goes_first() -> None:
     assert best_measurement([graph, plain], way.with_overrides("runtime=eager")) is plain
 
 
-def test_home_is_where_the_study_measured_first() -> None:
+def test_the_study_machine_is_that_of_the_first_measurement() -> None:
     elsewhere = taken(1, **OTHER_CHIP)
     assert study_machine([taken(3, batch_size=1, **OTHER_CHIP), taken(1), elsewhere], WAY) == (
         *("cpu", "Chip 9"),
@@ -109,12 +109,12 @@ def test_settings_choose_other_measurements() -> None:
         ("runtime=fast", "runtime"),
     ],
 )
-def test_settings_that_make_no_sense_are_told(text: str, told: str) -> None:
+def test_invalid_timing_settings_are_rejected(text: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         WAY.with_overrides(text)
 
 
-def test_the_settings_of_a_frozen_study_tell_its_way() -> None:
+def test_the_setup_of_a_frozen_study() -> None:
     assert study_timing_setup({"device": "cuda:1", "batch_size": 8}) == TimingSetup(
         "cuda", 1, 8, "float32", "deploy", "auto"
     )
@@ -129,7 +129,7 @@ SOME = st.builds(taken, st.just(1.0), **{key: st.sampled_from(of) for key, of in
 
 
 @given(st.lists(SOME, max_size=12), st.sampled_from([WAY, WAY.with_overrides("form=training")]))
-def test_of_many_networks_the_same_stand_as_of_each_alone(
+def test_selection_for_many_networks_equals_selection_for_each(
     everyone: list[Measurement], way: TimingSetup
 ) -> None:
     everyone = [m.model_copy(update={"rounds": place + 1}) for place, m in enumerate(everyone)]

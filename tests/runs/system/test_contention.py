@@ -41,7 +41,7 @@ def own_work(seconds: float) -> None:
         pass
 
 
-def test_processes_that_burn_our_cores_taint_what_is_measured() -> None:
+def test_busy_processes_on_our_cores_taint_a_measurement() -> None:
     with burning(-(-len(psutil.Process().cpu_affinity() or [0]) // 4)):
         tainted = watch_cpu()
         own_work(1.0)
@@ -79,7 +79,7 @@ REAL_TIMES = psutil.cpu_times()
         ((0.0, 0.0), 10.0, False),  # a kernel that tells nothing
     ],
 )
-def test_the_time_of_others_is_what_is_busy_without_ours(
+def test_own_cpu_time_does_not_count_as_foreign(
     user: tuple[float, float], own: float, tainted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch, cores=2)
@@ -92,7 +92,7 @@ def test_the_time_of_others_is_what_is_busy_without_ours(
 
 
 @pytest.mark.skipif("steal" not in psutil.cpu_times()._fields, reason="Linux tells it")
-def test_time_that_the_host_takes_counts_and_that_of_guests_counts_once(
+def test_steal_time_counts_and_guest_time_counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine(monkeypatch, cores=1)
@@ -129,12 +129,12 @@ def test_time_that_the_host_takes_counts_and_that_of_guests_counts_once(
         ("    0       4242     C      -      -    python\n    0  6000  C  3  1  other\n", True),
     ],
 )
-def test_whoever_keeps_the_gpu_busy_taints(rows: str, tainted: bool) -> None:
+def test_another_process_on_the_gpu_taints(rows: str, tainted: bool) -> None:
     assert is_gpu_used_by_others(HEAD + rows, OWN) is tainted
 
 
 @pytest.mark.gpu
-def test_a_gpu_of_our_own_is_not_tainted() -> None:
+def test_our_own_process_on_the_gpu_does_not_taint() -> None:
     import torch
 
     uuid = torch.cuda.get_device_properties(0).uuid

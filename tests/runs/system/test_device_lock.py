@@ -119,7 +119,7 @@ def test_sharing_waits_for_measuring() -> None:
     visitor.end()
 
 
-def test_who_waits_to_measure_goes_before_who_comes_to_share_later() -> None:
+def test_a_waiting_measurement_has_priority_over_later_trainings() -> None:
     first = Visitor(shared_access("cpu"))
     assert first.is_inside()
     measurer = Visitor(exclusive_access("cpu"))
@@ -134,7 +134,7 @@ def test_who_waits_to_measure_goes_before_who_comes_to_share_later() -> None:
     late.end()
 
 
-def test_a_patience_that_ends_lets_sharing_in_again() -> None:
+def test_a_measurement_that_times_out_lets_trainings_in_again() -> None:
     with shared_access("cpu"):
         assert not free()
         with shared_access("cpu"):
@@ -190,7 +190,7 @@ def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
         assert not free("cuda")
 
 
-def test_gpus_are_told_apart_by_what_the_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_identified_by_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     with exclusive_access("cuda:3"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
         assert free("cuda:0")
@@ -234,7 +234,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_wait_to_measure_is_told_once_and_no_wait_is_not(
+def test_waiting_to_measure_is_logged_once(
     sharer_elsewhere: "subprocess.Popen[str]", stopped: bool
 ) -> None:
     if stopped:

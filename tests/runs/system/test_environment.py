@@ -50,7 +50,7 @@ def test_facts_are_plain_data_and_each_caller_has_its_own() -> None:
     assert environment()["python"] != "changed"
 
 
-def test_facts_tell_no_names_and_no_paths() -> None:
+def test_facts_contain_no_names_and_no_paths() -> None:
     told = json.dumps(environment())
     assert socket.gethostname() not in told.split('"')
     assert str(Path.home()) not in told
@@ -123,7 +123,7 @@ def test_a_tool_that_fails_means_no_gpus(tmp_path: Path, monkeypatch: pytest.Mon
     assert module._gpus() == ""
 
 
-def test_load_is_the_systems() -> None:
+def test_load_is_the_load_average() -> None:
     assert load_average() == pytest.approx(os.getloadavg()[0], abs=0.5)
 
 

@@ -28,7 +28,7 @@ def test_generators_of_the_same_purpose_agree() -> None:
     np.testing.assert_array_equal(first, again)
 
 
-def test_seeding_leaves_the_callers_chance_alone() -> None:
+def test_seeding_restores_the_callers_generators() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with seeded(5, CPU):
@@ -41,7 +41,7 @@ def test_seeding_leaves_the_callers_chance_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_threads_are_given_back() -> None:
+def test_the_number_of_threads_is_restored() -> None:
     before = torch.get_num_threads()
     with contextlib.suppress(KeyError), torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
