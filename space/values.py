@@ -87,8 +87,11 @@ def _added_defaults_inside(value: object) -> dict[Any, Any]:
     """Return what identities leave out of a value, or of the values in a tuple or dictionary."""
     if isinstance(value, Value):
         return value._added_defaults()
-    items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, tuple | list) else items
+    items: Iterable[tuple[Any, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, tuple | list):
+        items = enumerate(value)
     return {key: inner for key, item in items if (inner := _added_defaults_inside(item))}
 
 
