@@ -84,7 +84,19 @@ HEAVY = {
         "runs.system.seeding",
     },
     "ray": {"search.executors.ray_tune"},
-    "pandas": {"analysis", "commands"},
+    "pandas": {
+        "analysis.frames",
+        "analysis.stats.anova",
+        "analysis.plotting",
+        "analysis.formats",
+        "analysis.pareto",
+        "analysis.ablation",
+        "analysis.ratios",
+        "analysis.audit",
+        "analysis.figures",
+        "analysis.report",
+        "commands",
+    },
 }
 """Who may import a heavy library: packages and modules by prefix. Extend it with the code."""
 
@@ -210,6 +222,13 @@ def test_light_modules_import_neither_torch_nor_ray(module: str) -> None:
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == ""
+
+
+def test_a_search_runs_without_pandas() -> None:
+    code = "import partialnas.search.session.run_study, sys; print('pandas' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
 
 
 def test_no_two_public_classes_share_a_name() -> None:

@@ -172,7 +172,8 @@ def counts(frame: pd.DataFrame, quantity: Quantity) -> "pd.Series[bool]":
 
 def _same(rows: ArmRows) -> dict[str, str]:
     """Return arms that share all trials with an earlier arm (same network, same recipe)."""
-    trials = {str(a): frozenset(own["key"]) for a, own in rows.frame.groupby("arm", sort=False)}
+    keys_by_arm = rows.frame.groupby("arm", sort=False)["key"]
+    trials = {str(arm): frozenset(keys) for arm, keys in keys_by_arm}
     first: dict[frozenset[str], str] = {}
     for arm in rows.arms:
         if trials.get(arm):
