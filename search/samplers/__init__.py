@@ -1,1 +1,1 @@
-"""Samplers that propose architectures: Optuna's and our own."""
+"""Samplers that propose architectures: Optuna's, evolutionary and surrogate-assisted ones."""

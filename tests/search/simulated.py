@@ -1,4 +1,4 @@
-"""Trials that cost nothing: stand-ins for training, named in studies as `simulated:...`."""
+"""User functions that replace training in tests, named in studies as `simulated:...`."""
 
 import os
 import random
@@ -34,7 +34,7 @@ def faulty(architecture: Any, seed: int, epochs: int) -> Any:
 
 
 def killing(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
-    """Kills the driver, once, in the middle of a study."""
+    """Kill the driver once, in the middle of a study."""
     mark = Path(os.environ["PARTIALNAS_TEST_MARK"])
     with mark.open("a") as log:
         log.write(f"{architecture.digest} {seed}\n")
@@ -44,7 +44,7 @@ def killing(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
 
 
 def noisy(architecture: Any, seed: int, _epochs: int) -> dict[str, float]:
-    """As wide networks are better; every network has noise of its own from each seed."""
+    """Wider networks are better, with noise per network and seed."""
     noise = random.Random(f"{architecture.digest}/{seed}").gauss(0, 0.1)
     return {"val_nll": 2 - architecture.widths[0] / 10 + noise, "val_accuracy": 50 + noise}
 
@@ -55,7 +55,7 @@ def tested(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
 
 
 def waiting(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
-    """Waits to be let go, but in the first trial of each worker."""
+    """Wait for the file `go`, except in the first trial of each worker."""
     mark = Path(os.environ["PARTIALNAS_TEST_MARK"])
     with mark.open("a") as log:
         log.write(f"{os.getpid()}\n")

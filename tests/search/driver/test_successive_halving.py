@@ -1,4 +1,4 @@
-"""Successive halving against a plain simulation of it, its records, and its resumption."""
+"""Successive halving against a plain simulation, its records, and resuming it."""
 
 import math
 import random
@@ -65,7 +65,7 @@ def halving(search: dict[str, Any] | None = None, **changes: Any) -> Study:
 
 
 def tabulated(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
-    """Values of their own for every network and fidelity; some networks fail."""
+    """Return metrics that depend on network and fidelity; some networks fail."""
     rng = random.Random(f"{architecture.digest} {epochs}")
     if rng.random() < 0.1:
         raise RuntimeError("a fault of the network")
@@ -89,7 +89,7 @@ def feeding(study: Study, folder: Path) -> Iterator[Scheduler]:
 def work_through(
     feed: Scheduler, table: Table, workers: int, rng: random.Random, items: float = math.inf
 ) -> list[tuple[str, Job]]:
-    """Have all done by so many workers at once, which end in random order; what happened when."""
+    """Run all items on several simulated workers, which end in random order; return the events."""
     flying: list[Job] = []
     events: list[tuple[str, Job]] = []
     ended = False
@@ -117,7 +117,7 @@ def ran(study: Study, folder: Path, table: Table = tabulated, workers: int = 1) 
 
 
 def value(digest: str, epochs: int, table: Table, objectives: Mapping[str, str]) -> Any:
-    """The losses of a network at a fidelity, from the table; None where it fails."""
+    """Return the losses of a network at a fidelity, or None if it fails."""
     try:
         told = table(type("Network", (), {"digest": digest}), 0, epochs)
     except RuntimeError:
@@ -126,7 +126,7 @@ def value(digest: str, epochs: int, table: Table, objectives: Mapping[str, str])
 
 
 def in_order(values: dict[str, Any]) -> list[str]:
-    """From the best to the worst: peeled off front by front, each from its loneliest member on."""
+    """Sort by front, then by crowding distance."""
     left = {d: v for d, v in values.items() if v is not None}
     ordered: list[str] = []
     while left:
@@ -144,7 +144,7 @@ def in_order(values: dict[str, Any]) -> list[str]:
 
 
 def lonely(points: dict[str, list[float]]) -> dict[str, float]:
-    """NSGA-II's crowding distance, as its paper writes it."""
+    """Return NSGA-II's crowding distance as defined in its paper."""
     distance = dict.fromkeys(points, 0.0)
     for axis in range(len(next(iter(points.values())))):
         order = sorted(points, key=lambda d: points[d][axis])
@@ -157,7 +157,7 @@ def lonely(points: dict[str, list[float]]) -> dict[str, float]:
 
 
 class Halving:
-    """Asynchronous successive halving as in its paper, over trials that end when they are told."""
+    """Asynchronous successive halving as in its paper, for trials that end when told."""
 
     def __init__(self, epochs: list[int], promote: Fraction, score: Callable[..., Any]) -> None:
         self.epochs, self.promote, self.score = epochs, promote, score
@@ -190,7 +190,7 @@ class Halving:
         pytest.param(TWO, 8, "2/5", marks=pytest.mark.slow),
     ],
 )
-def test_networks_go_on_as_in_a_plain_simulation(
+def test_promotions_agree_with_a_plain_simulation(
     tmp_path: Path, objectives: dict[str, str], workers: int, promote: str
 ) -> None:
     study = halving({"promote": promote}, objectives=objectives, budget={"trials": 70})
@@ -224,7 +224,7 @@ def test_networks_go_on_as_in_a_plain_simulation(
 @settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_no_more_go_on_than_deserve_it(
+def test_no_rung_promotes_more_than_its_share(
     tmp_path_factory: pytest.TempPathFactory,
     promote: Fraction,
     budget: int,
@@ -269,7 +269,7 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
         pytest.param("nsga2", TWO, marks=pytest.mark.slow),
     ],
 )
-def test_a_search_killed_again_and_again_goes_on_as_if_it_had_not_been(
+def test_a_search_killed_repeatedly_resumes_without_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objectives: dict[str, str], sampler: str
 ) -> None:
     monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)
@@ -291,7 +291,7 @@ def test_a_search_killed_again_and_again_goes_on_as_if_it_had_not_been(
     assert {row.state for row in pieces.trials()} >= {"done", "early"}
 
 
-def test_what_is_below_the_last_rung_is_early_and_says_so(tmp_path: Path) -> None:
+def test_trials_on_lower_rungs_are_early_with_a_reason(tmp_path: Path) -> None:
     ledger = ran(halving(seeds=2), tmp_path)
     rows = ledger.trials()
     reasons = {1: "rung 1 of 3", 3: "rung 2 of 3"}
@@ -316,7 +316,7 @@ def tabulated_of(row: TrialRow) -> dict[str, float]:
     return tabulated(type("Network", (), {"digest": row.digest}), row.seed, row.fidelity)
 
 
-def test_fronts_and_volumes_know_networks_trained_in_full_alone(tmp_path: Path) -> None:
+def test_fronts_and_hypervolumes_use_full_fidelity_only(tmp_path: Path) -> None:
     ran(halving(objectives=TWO, arms={"base": {}}), tmp_path).close()
     frame = pa.load(tmp_path)
     full = frame[frame["state"].eq("done")]
@@ -331,14 +331,14 @@ def test_fronts_and_volumes_know_networks_trained_in_full_alone(tmp_path: Path) 
         assert row.val_nll == full.loc[full["digest"].eq(row.digest), "val_nll"].mean()
     counted: Any = {"val_nll": "min", "macs": "min"}  # known of networks that are early, too
     assert set(pa.front(frame, counted)["digest"]) == set(front["digest"])
-    with pytest.raises(UserError, match="trained in full"):
+    with pytest.raises(UserError, match="at full fidelity"):
         pa.front(early, counted)
     assert pa.hypervolume(frame, counted, {"val_nll": 2.0, "macs": 1e9}) == pa.hypervolume(
         full, counted, {"val_nll": 2.0, "macs": 1e9}
     )
 
 
-def test_arms_are_trained_in_full_at_once_and_not_again_when_they_are_proposed(
+def test_arms_are_trained_at_full_fidelity_and_only_once(
     tmp_path: Path,
 ) -> None:
     space = {"axes": {"pat_sp": [False, True]}}
@@ -352,14 +352,14 @@ def test_arms_are_trained_in_full_at_once_and_not_again_when_they_are_proposed(
     assert Counter(row.fidelity for row in rows) == {9: 4, 1: 2}
 
 
-def test_of_a_space_that_is_used_up_the_best_goes_on(tmp_path: Path) -> None:
+def test_the_best_network_of_an_exhausted_space_is_promoted(tmp_path: Path) -> None:
     study = halving(space={"axes": {"pat_sp": [False, True]}})
     rows = ran(study, tmp_path, lambda a, s, e: {"val_nll": 1.0 + len(a.digest) + s / e}).trials()
     assert [row.fidelity for row in rows] == [1, 1, 3, 9]
     assert len({row.digest for row in rows[2:]}) == 1
 
 
-def test_the_source_is_told_what_the_lowest_rung_reached(tmp_path: Path) -> None:
+def test_the_sampler_sees_results_of_the_lowest_rung(tmp_path: Path) -> None:
     study = halving({"sampler": "evolution", "population": 4})
     with feeding(study, tmp_path) as feed:
         told: dict[int, Any] = {}
@@ -397,7 +397,7 @@ def test_the_source_is_told_what_the_lowest_rung_reached(tmp_path: Path) -> None
         ({}, {"recipe": {"epochs": 9, "width_share": "1/2"}}, "width_share is only allowed"),
     ],
 )
-def test_rungs_that_make_no_sense_are_refused(
+def test_invalid_rungs_are_refused(
     search: dict[str, Any], changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -416,7 +416,7 @@ def test_rungs_that_make_no_sense_are_refused(
         ({}, {"trial": "tabulated:lookup"}, False),
     ],
 )
-def test_networks_that_go_on_are_continued_wherever_they_can_be(
+def test_the_default_scheme_continues_trainings_if_possible(
     search: dict[str, Any], changes: dict[str, Any], continues: bool
 ) -> None:
     study = halving(search, **{"trial": None, "recipe": {"epochs": 9, **TRAPEZOID}, **changes})
@@ -424,7 +424,7 @@ def test_networks_that_go_on_are_continued_wherever_they_can_be(
     assert study.scheme == ("cool-down" if continues else "restart")
 
 
-def test_a_budget_that_reaches_no_full_training_is_refused() -> None:
+def test_a_budget_without_a_full_training_is_refused() -> None:
     assert min_trials_per_rung(2, Fraction(1, 3), 2) == [9, 3, 2]
     assert min_trials_per_rung(1, Fraction(2, 5), 1) == [3, 1]
     study = halving(budget={"trials": 13}, seeds=2)
@@ -433,7 +433,7 @@ def test_a_budget_that_reaches_no_full_training_is_refused() -> None:
     resolve_study(halving(budget={"trials": 14}, seeds=2), Path(__file__).parents[1])
 
 
-def test_as_few_trials_as_are_needed_train_one_network_in_full(tmp_path: Path) -> None:
+def test_the_smallest_budget_trains_one_network_at_full_fidelity(tmp_path: Path) -> None:
     def good(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
         return {"val_nll": 1 / epochs + len(architecture.digest) + seed}
 
@@ -442,7 +442,7 @@ def test_as_few_trials_as_are_needed_train_one_network_in_full(tmp_path: Path) -
     assert {row.state for row in rows if row.fidelity == 9} == {"done"}
 
 
-def test_the_shares_of_trainings_are_those_of_a_long_search() -> None:
+def test_trial_shares_per_rung_agree_with_a_long_search() -> None:
     assert rung_shares(2, Fraction(1, 3), 1) == pytest.approx([9 / 13, 3 / 13, 1 / 13])
     assert rung_shares(1, Fraction(1, 2), 3) == pytest.approx([2 / 5, 3 / 5])
 
@@ -457,7 +457,7 @@ TRAINED: dict[str, Any] = {
 
 
 def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow]:
-    """The trials of a search whose networks are trained, but not timed."""
+    """Return the trials of a search that trains networks without timing them."""
     task = {"data": "digits", "resolution": side}
     search = {"promote": "1/2", "rungs": [{"recipe.epochs": 2}], **search}
     with feeding(halving(search, **TRAINED, task=task, budget={"trials": 4}), folder) as feed:
@@ -474,7 +474,7 @@ def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow
 
 
 @pytest.mark.slow
-def test_cool_down_reaches_what_a_restart_does(tmp_path: Path) -> None:
+def test_cool_down_and_restart_give_the_same_result(tmp_path: Path) -> None:
     again = trained_in_full(tmp_path / "restart", scheme="restart")
     shared = trained_in_full(tmp_path / "cool-down")
     assert [row.metrics for row in shared] == [row.metrics for row in again]
@@ -493,7 +493,7 @@ def test_cool_down_reaches_what_a_restart_does(tmp_path: Path) -> None:
         ({"task.resolution": 8}, 16),
     ],
 )
-def test_width_images_and_resolution_are_fidelities_too(
+def test_width_data_share_and_resolution_are_fidelities(
     tmp_path: Path, rung: dict[str, Any], side: int
 ) -> None:
     rows = trained_in_full(tmp_path, side, rungs=[rung])

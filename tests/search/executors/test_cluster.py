@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes: code that travels to it, a node that is lost, fresh processes."""
+"""A Ray cluster of two nodes: copied code, a lost node, isolated trials."""
 
 import os
 import sys
@@ -49,7 +49,7 @@ def where(item: Job) -> ItemResult:
 
 @dataclass(frozen=True)
 class Lasting:
-    """Work that tells which node it is on, waits for the other one, and then takes a while."""
+    """Work that writes its node, waits for the other node, and then sleeps."""
 
     folder: Path
 
@@ -112,7 +112,7 @@ def evaluate(architecture, seed, epochs):
 
 
 @pytest.mark.slow
-def test_code_travels_to_the_workers_of_a_cluster(
+def test_code_is_copied_to_the_workers_of_a_cluster(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "mark"
@@ -138,7 +138,7 @@ def test_code_travels_to_the_workers_of_a_cluster(
 
 
 @pytest.mark.slow
-def test_a_node_that_is_lost_costs_no_trial(cluster: Any, tmp_path: Path, by_value: None) -> None:  # noqa: ARG001
+def test_a_lost_node_costs_no_trial(cluster: Any, tmp_path: Path, by_value: None) -> None:  # noqa: ARG001
     from partialnas.search.executors.ray_tune import RayTune
 
     cluster.add_node(num_cpus=1)
@@ -167,7 +167,7 @@ def _column(path: Path, number: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("isolate", "processes"), [(False, 1), (True, 4)])
-def test_trials_that_are_isolated_have_a_process_each(
+def test_isolated_trials_have_separate_processes(
     tmp_path: Path,
     isolate: bool,
     processes: int,
@@ -181,7 +181,7 @@ def test_trials_that_are_isolated_have_a_process_each(
     assert len({told for _, told in feed.told}) == processes
 
 
-def test_what_travels_is_python_beside_the_study_and_nothing_else(tmp_path: Path) -> None:
+def test_only_python_files_beside_the_study_are_copied(tmp_path: Path) -> None:
     beside, stage = tmp_path / "beside", tmp_path / "stage"
     for name in (
         "package/__init__.py",
@@ -207,6 +207,6 @@ def test_what_travels_is_python_beside_the_study_and_nothing_else(tmp_path: Path
     assert not [path for path in (stage / "partialnas").rglob("*") if path.is_symlink()]
 
 
-def test_isolation_is_for_processes() -> None:
+def test_isolation_requires_worker_processes() -> None:
     with pytest.raises(ValueError, match="isolate"):
         Study.model_validate({**STUDY, "executor": {"kind": "in-process", "isolate": True}})

@@ -1,4 +1,4 @@
-"""The files of docs/cluster work as they are, as far as one machine can tell."""
+"""The files of docs/cluster, tested as far as possible on one machine."""
 
 import os
 import re
@@ -46,7 +46,7 @@ time.sleep(300)
 
 
 class Slurm:
-    """A batch system that runs the script on this machine and writes down what it does."""
+    """A batch system that runs the script on this machine and logs its commands."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log"
@@ -90,7 +90,7 @@ def until_running(slurm: Slurm, script: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_a_job_on_one_node_runs_the_study_and_ends_as_it_does(slurm: Slurm, code: int) -> None:
+def test_a_job_on_one_node_runs_the_study_and_returns_its_exit_code(slurm: Slurm, code: int) -> None:
     script = slurm.start(1, CODE=str(code))
     _, told = script.communicate()
     assert script.returncode == code, told
@@ -102,7 +102,7 @@ def test_a_job_on_one_node_runs_the_study_and_ends_as_it_does(slurm: Slurm, code
 @pytest.mark.parametrize(
     ("number", "code", "requeued"), [(signal.SIGUSR1, 75, True), (signal.SIGTERM, 143, False)]
 )
-def test_a_signal_reaches_the_run_and_its_end_decides_about_the_queue(
+def test_a_signal_reaches_the_run_and_its_exit_code_decides_about_requeueing(
     slurm: Slurm, number: int, code: int, requeued: bool
 ) -> None:
     script = slurm.start(1, LASTS="yes")
@@ -114,7 +114,7 @@ def test_a_signal_reaches_the_run_and_its_end_decides_about_the_queue(
     assert (f"scontrol requeue {os.getpid()}" in slurm.lines()) is requeued
 
 
-def test_a_job_on_two_nodes_starts_ray_on_both_and_ends_it(slurm: Slurm) -> None:
+def test_a_job_on_two_nodes_starts_and_stops_ray_on_both(slurm: Slurm) -> None:
     script = slurm.start(2, NODES="2")
     _, told = script.communicate()
     assert script.returncode == 0, told
@@ -139,7 +139,7 @@ def _listeners(slurm: Slurm) -> Iterator[int]:
             yield process.pid
 
 
-def test_ray_takes_the_cluster_of_virtual_machines() -> None:
+def test_ray_accepts_the_cluster_file_for_virtual_machines() -> None:
     config = yaml.safe_load((FILES / "ray-cluster.yaml").read_text())
     checked = subprocess.run(
         [sys.executable, "-c", _PREPARE, FILES / "ray-cluster.yaml"],
@@ -168,7 +168,7 @@ POD = {"containers", "volumes", "securityContext", "terminationGracePeriodSecond
 CONTAINER = {"name", "image", "ports", "resources", "volumeMounts", "env"}
 
 
-def test_kuberay_knows_every_field_and_every_mount_has_its_volume() -> None:
+def test_the_kuberay_file_has_valid_fields_and_volumes_for_all_mounts() -> None:
     *claims, job = yaml.safe_load_all((FILES / "kuberay.yaml").read_text())
     assert {claim["kind"] for claim in claims} == {"PersistentVolumeClaim"}
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
@@ -199,7 +199,7 @@ def _check_pod(pod: dict[str, Any], claims: set[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["slurm.sh", "ray-cluster.yaml", "kuberay.yaml"])
-def test_what_is_run_is_what_the_command_line_takes(name: str) -> None:
+def test_commands_in_the_files_are_valid(name: str) -> None:
     text = (FILES / name).read_text()
     settings = set(re.findall(r"--set [\"']?executor\.(\w+)=", text))
     assert settings
@@ -210,6 +210,6 @@ def test_what_is_run_is_what_the_command_line_takes(name: str) -> None:
         assert option in known
 
 
-def test_what_is_to_be_edited_is_marked() -> None:
+def test_settings_to_edit_are_marked() -> None:
     for name in ("slurm.sh", "ray-cluster.yaml", "kuberay.yaml"):
         assert (FILES / name).read_text().count("EDIT") > 3

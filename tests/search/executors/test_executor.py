@@ -1,4 +1,4 @@
-"""What every executor promises, in this process and under Ray."""
+"""The interface of executors, in this process and under Ray."""
 
 import sys
 import threading
@@ -41,7 +41,7 @@ def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Executor:
 
 
 class Timing(Value):
-    """An item that is no job."""
+    """An item that is not a job."""
 
     network: str
 
@@ -92,7 +92,7 @@ class Generations:
         self.told.append((item, outcome))
 
 
-def test_every_item_is_worked_on_once_and_told(executor: Executor, tmp_path: Path) -> None:
+def test_every_item_runs_once_and_its_result_is_told(executor: Executor, tmp_path: Path) -> None:
     fine: list[Job | Timing] = [job(f"net{i}", seeds=(0, 1)) for i in range(5)]
     feed = Generations([fine[:3], [job("bad"), Timing(network="a"), fine[3]], [fine[4]]])
     executor.run(feed, work)
@@ -116,7 +116,7 @@ def test_a_feed_with_nothing_ends_at_once(executor: Executor) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("user", UserError), ("machine", MachineError)])
-def test_what_is_no_fault_of_an_item_ends_the_run(
+def test_user_and_machine_errors_end_the_run(
     executor: Executor, name: str, kind: type[Exception]
 ) -> None:
     feed = Generations([[job(name)], [job("never")]])
@@ -143,7 +143,7 @@ class Stubborn(Generations):
         return WAIT
 
 
-def test_waiting_for_nothing_is_a_defect_of_the_feed() -> None:
+def test_waiting_without_items_in_flight_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no item is in flight"):
         InProcess().run(Stubborn([]), work)
 
@@ -161,7 +161,7 @@ def test_a_log_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
         InProcess(tmp_path / "nowhere" / "workers.log").run(Generations([[job("bad")]]), work)
 
 
-def test_the_mark_of_a_hung_process_becomes_a_timeout(tmp_path: Path) -> None:
+def test_the_hang_file_of_a_process_becomes_a_timeout(tmp_path: Path) -> None:
     watchdog = Watchdog(tmp_path / "workers.log", tmp_path / "marks", limit_s=60)
     (done,) = watchdog.run_item(work, job("net")).records
     assert done.state == "done"

@@ -1,4 +1,4 @@
-"""A study of real trainings under Ray. What interrupts studies is in tests/test_chaos.py."""
+"""A study of real trainings under Ray; tests/test_chaos.py interrupts such studies."""
 
 import subprocess
 import sys

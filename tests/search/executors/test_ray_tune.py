@@ -40,7 +40,7 @@ def job(name: str) -> Job:
 
 @dataclass
 class Listed:
-    """A feed of named jobs that remembers what it was told."""
+    """A feed of named jobs that stores their results."""
 
     todo: list[str]
     told: list[tuple[str, ItemResult]] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Listed:
 
 @pytest.fixture(scope="module")
 def rays() -> Any:
-    """The executor's class; what this module defines travels to the workers by value."""
+    """The executor class; definitions of this module are pickled by value."""
     from ray import cloudpickle
 
     from partialnas.search.executors.ray_tune import RayTune
@@ -71,7 +71,7 @@ def rays() -> Any:
 
 @dataclass(frozen=True)
 class Faulty:
-    """Work that does what the item's name says; `images` would not fit in a message."""
+    """Work that behaves as the item's name says; `images` is too large for a message."""
 
     folder: Path
     images: npt.NDArray[np.uint8]
@@ -100,7 +100,7 @@ class Faulty:
 
 @pytest.fixture(scope="module")
 def faults(rays: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listed, Path]:
-    """One run with every fault that a worker can have, and its study's folder."""
+    """A run with every kind of worker fault, and its folder."""
     folder = tmp_path_factory.mktemp("faults")
     names = ["dies_once", "raises", "always_dies", "leaves", "hangs", "ended_once"]
     feed = Listed(["fine_0", *names, *(f"fine_{i}" for i in range(1, 10))])
@@ -116,7 +116,7 @@ def test_every_item_is_told_exactly_once(faults: tuple[Listed, Path]) -> None:
     assert set(counts.values()) == {1}
 
 
-def test_faults_are_told_with_their_reason(faults: tuple[Listed, Path]) -> None:
+def test_faults_are_recorded_with_their_reason(faults: tuple[Listed, Path]) -> None:
     feed, _ = faults
     assert feed.reason("fine_3") == "done: 120000000 bytes"
     assert feed.reason("dies_once") == "done: 120000000 bytes"
@@ -127,7 +127,7 @@ def test_faults_are_told_with_their_reason(faults: tuple[Listed, Path]) -> None:
     assert feed.reason("hangs") == "timeout: no result after 4 s"
 
 
-def test_only_items_whose_process_died_are_started_again(faults: tuple[Listed, Path]) -> None:
+def test_only_items_whose_process_died_are_retried(faults: tuple[Listed, Path]) -> None:
     _, folder = faults
     starts = Counter(line.split()[0] for line in _lines(folder / "starts"))
     again = {name: count for name, count in starts.items() if count > 1}
@@ -170,7 +170,7 @@ def who(item: Job) -> ItemResult:
 
 
 class Killing(Listed):
-    """A feed that kills the idle process which has just done an item, so long as there are such."""
+    """A feed that kills the idle process after each of the first items."""
 
     def tell(self, item: Job, outcome: ItemResult) -> None:
         super().tell(item, outcome)
@@ -192,7 +192,7 @@ def test_a_process_that_dies_between_two_items_costs_neither(
 
 
 class Deadly:
-    """Work that ends each process which loads it."""
+    """Work that exits every process that unpickles it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (os._exit, (3,))
@@ -201,7 +201,7 @@ class Deadly:
         return quick(item)
 
 
-def test_processes_that_die_before_they_begin_end_the_run(rays: Any, tmp_path: Path) -> None:
+def test_start_up_failures_of_workers_end_the_run(rays: Any, tmp_path: Path) -> None:
     feed = Listed(["one"] * 9)
     with pytest.raises(MachineError, match=r"3 worker processes in a row died .*workers\.log"):
         rays(folder=tmp_path).run(feed, Deadly())
@@ -209,7 +209,7 @@ def test_processes_that_die_before_they_begin_end_the_run(rays: Any, tmp_path: P
 
 
 class Unloadable:
-    """Work whose module no worker has."""
+    """Work from a module that workers do not have."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (__import__, ("a_module_that_is_nowhere",))
@@ -224,7 +224,7 @@ class FullDisk(Listed):
         raise MachineError("the disk is full")
 
 
-def test_work_that_no_worker_can_load_ends_the_run(rays: Any, tmp_path: Path) -> None:
+def test_work_that_cannot_be_unpickled_ends_the_run(rays: Any, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"set up.*a_module_that_is_nowhere"):
         rays(folder=tmp_path).run(Listed(["one"] * 9), Unloadable())
 
@@ -236,7 +236,7 @@ def test_an_error_of_the_feed_ends_the_run(rays: Any, tmp_path: Path) -> None:
     assert len(feed.told) == 1
 
 
-def test_a_device_that_is_not_there_is_told(rays: Any, tmp_path: Path) -> None:
+def test_a_missing_device_is_reported(rays: Any, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="requires 1000 GPU, but Ray finds"):
         rays(folder=tmp_path, gpus_per_trial=1000).run(Listed(["one"]), quick)
 
@@ -249,7 +249,7 @@ def test_a_device_that_is_not_there_is_told(rays: Any, tmp_path: Path) -> None:
         ("head", "expected HOST:PORT"),
     ],
 )
-def test_an_address_that_does_not_answer_is_told(
+def test_an_unreachable_address_is_reported(
     rays: Any, tmp_path: Path, address: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
@@ -313,7 +313,7 @@ RayTune(folder=folder, workers=2).run(Feed(), work)
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A driver in a process group of its own, whose workers are all busy, and its mark."""
+    """A driver in its own process group with busy workers, and its environment mark."""
     mark = uuid.uuid4().hex
     scratch = tempfile.mkdtemp(prefix="pn-", dir="/tmp")
     (tmp_path / "driver.py").write_text(_DRIVER)
@@ -364,7 +364,7 @@ def test_a_driver_that_is_killed_leaves_no_process(
 
 
 def _family(mark: str) -> list[psutil.Process]:
-    """The processes that have inherited the mark."""
+    """Return the processes that inherited the mark."""
     family = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""The ledger on a local disk, checkpoints and weights in a folder that machines share."""
+"""A ledger on a local disk, with checkpoints and weights in a shared folder."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def study(shared: Path | None, arms: tuple[str, ...] = ("one",)) -> Study:
     )
 
 
-def test_weights_lie_in_the_shared_folder_and_are_found_through_the_study(tmp_path: Path) -> None:
+def test_weights_in_the_shared_folder_are_reachable_from_the_study_folder(tmp_path: Path) -> None:
     out, shared = tmp_path / "out", tmp_path / "mounted"
     for arms in (("one",), ("one", "two")):
         run_study(study(shared, arms), out)
@@ -49,7 +49,7 @@ def test_weights_lie_in_the_shared_folder_and_are_found_through_the_study(tmp_pa
     load_weights(weights_path(out, keys[0]), Network(architecture, 1, 10))
 
 
-def test_studies_of_one_name_do_not_meet_in_the_shared_folder(tmp_path: Path) -> None:
+def test_studies_of_the_same_name_have_separate_shared_folders(tmp_path: Path) -> None:
     places = []
     for parent in ("a", "b", "a"):
         (tmp_path / parent / "out").mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def test_studies_of_one_name_do_not_meet_in_the_shared_folder(tmp_path: Path) ->
     assert places[0] == places[2] != places[1]
 
 
-def test_a_study_that_has_begun_without_a_shared_folder_is_told(tmp_path: Path) -> None:
+def test_a_study_started_without_a_shared_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "weights").mkdir(parents=True)
     with pytest.raises(UserError, match="was started without a shared folder"):
         shared_folder(tmp_path / "out", str(tmp_path / "mounted"))

@@ -1,4 +1,4 @@
-"""Evolutions: who becomes a parent, what comes of it, and what they find against brute force."""
+"""Evolutionary samplers: parents, proposals, and their front against brute force."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ losses = st.tuples(st.integers(0, 4).map(float), st.integers(0, 4).map(float))
 
 
 @given(st.lists(st.tuples(losses, st.sampled_from([0.0, 0.0, 0.5, 2.0])), min_size=1, max_size=12))
-def test_ranks_are_those_of_peeling_fronts_then_of_excess(
+def test_ranks_follow_non_dominated_sorting_then_violation(
     drawn: list[tuple[tuple[float, float], float]],
 ) -> None:
     members = [member(i, point, violation) for i, (point, violation) in enumerate(drawn)]
@@ -79,7 +79,7 @@ def test_ranks_are_those_of_peeling_fronts_then_of_excess(
     assert constrained_ranks(members) == [expected[each.number] for each in members]
 
 
-def test_crowding_is_the_published_distance() -> None:
+def test_crowding_distance_follows_its_publication() -> None:
     # by hand: extents 4 and 4; the second lies between neighbours 3 and 3 apart, the third too
     points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
     assert crowding_distances(points) == [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf]
@@ -88,7 +88,7 @@ def test_crowding_is_the_published_distance() -> None:
 
 
 def reached(architecture: Architecture) -> ObjectiveValues | None:
-    """A smooth landscape with a front through all widths; one network in seven fails."""
+    """A smooth objective with a front over all widths; one network in seven fails."""
     width = architecture.widths[0]
     if int(architecture.digest, 16) % 7 == 0:
         return None
@@ -103,7 +103,7 @@ def asked(of: ProposalSource, number: int) -> Proposal:
 
 
 @pytest.mark.parametrize("evolution", EVOLUTIONS)
-def test_parents_have_been_told_did_not_fail_and_are_one_change_away(
+def test_proposals_are_one_change_away_from_a_parent_with_a_result(
     evolution: type[Evolution],
 ) -> None:
     of, where, rng = evolution(space(), spec(), TWO), space(), random.Random(0)
@@ -152,7 +152,7 @@ def test_a_parent_on_the_front_is_never_dominated() -> None:
             found[number] = told
 
 
-def test_the_tournament_is_won_by_the_best_that_entered() -> None:
+def test_the_best_member_wins_the_tournament() -> None:
     told = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
     of = AgingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
     best = min(told[-8:], key=lambda each: each.losses)
@@ -166,7 +166,7 @@ def test_the_tournament_is_won_by_the_best_that_entered() -> None:
 
 
 @pytest.mark.parametrize("evolution", EVOLUTIONS)
-def test_what_violates_a_limit_is_a_parent_only_where_nothing_else_is(
+def test_infeasible_members_are_parents_only_without_feasible_ones(
     evolution: type[Evolution],
 ) -> None:
     beyond = [member(number, [0.0, 0.0], violation=number / 10) for number in range(1, 8)]
@@ -199,7 +199,7 @@ def front_of(architectures: Sequence[Architecture]) -> set[str]:
 
 
 def landscape(architecture: Architecture) -> ObjectiveValues:
-    """Cheap and accurate go against each other; parts and attention cost without any use."""
+    """A trade-off between cost and accuracy; parts and attention only add cost."""
     where = space()
     spent = where.cost(architecture)
     width = architecture.widths[0]

@@ -23,7 +23,7 @@ HERE = Path(__file__).parents[1]
 
 
 class ToySampler:
-    """Draws at random, and counts what it is told."""
+    """A random sampler that stores the numbers of its results."""
 
     def __init__(
         self, space: Space, settings: SearchSpec, objectives: Mapping[str, Direction]

@@ -1,4 +1,4 @@
-"""The hybrid: its start, what it learns, limits, failures, and that nothing is trained twice."""
+"""Surrogate search: its start, model, limits, failures, repeats and acquisition."""
 
 from collections import Counter
 from pathlib import Path
@@ -72,7 +72,7 @@ def hypervolume(networks: list[Architecture]) -> float:
     return float(moocore.hypervolume(np.array(points), ref=[3.0, 0.0]))
 
 
-def test_its_front_is_better_than_that_of_optunas_samplers() -> None:
+def test_its_front_is_better_than_those_of_optuna_samplers() -> None:
     theirs = [
         hypervolume(
             searched(OptunaSource(space(), SearchSpec(sampler=sampler, seed=seed), TWO), 30)
@@ -84,7 +84,7 @@ def test_its_front_is_better_than_that_of_optunas_samplers() -> None:
     assert min(ours) > max(theirs)
 
 
-def test_no_network_is_proposed_twice_until_the_space_is_used_up() -> None:
+def test_no_network_is_proposed_twice_until_the_space_is_exhausted() -> None:
     small = {
         **DATA,
         "space": {"axes": {"width": [8, 10, 12, 14], "parts": [2, 3], "pat_sp": [0, 1]}},
@@ -97,7 +97,7 @@ def test_no_network_is_proposed_twice_until_the_space_is_used_up() -> None:
     assert of.ask(17) is None
 
 
-def test_its_start_is_more_even_than_chance() -> None:
+def test_its_start_is_more_even_than_random_sampling() -> None:
     networks = []
     of = hybrid(population=10)
     for number in range(1, 11):  # nothing is told: all belong to the start
@@ -109,7 +109,7 @@ def test_its_start_is_more_even_than_chance() -> None:
     assert 4 <= sum(each.realized[0][0].pat_sp for each in networks) <= 6
 
 
-def test_networks_beyond_a_limit_are_avoided() -> None:
+def test_networks_that_violate_a_limit_are_avoided() -> None:
     networks = searched(hybrid(seed=1), 40, most_ms=45.0)
     beyond = [100 / values(each)["speed"] > 45.0 for each in networks]
     start, later = np.mean(beyond[:10]), np.mean(beyond[-16:])
@@ -117,7 +117,7 @@ def test_networks_beyond_a_limit_are_avoided() -> None:
     assert later < start / 2
 
 
-def test_a_region_that_fails_is_left_alone() -> None:
+def test_a_failing_region_is_avoided() -> None:
     of = hybrid(seed=2)
     fails = []
     for number in range(1, 41):
@@ -130,7 +130,7 @@ def test_a_region_that_fails_is_left_alone() -> None:
     assert np.mean(fails[-16:]) < np.mean(fails[:12])
 
 
-def test_proposals_under_way_are_all_different() -> None:
+def test_pending_proposals_are_all_different() -> None:
     of = hybrid(seed=3)
     searched(of, 12)
     flying = [of.ask(number) for number in range(13, 21)]
@@ -138,7 +138,7 @@ def test_proposals_under_way_are_all_different() -> None:
 
 
 @pytest.mark.parametrize("objectives", [{"error": "min"}, {**TWO, "params": "min"}])
-def test_it_serves_one_objective_and_three(objectives: dict[str, Direction]) -> None:
+def test_it_works_with_one_and_three_objectives(objectives: dict[str, Direction]) -> None:
     over = space()
     of = SurrogateSearch(over, SearchSpec(sampler="hybrid"), objectives)
     best = np.inf
@@ -216,7 +216,7 @@ def test_the_improvement_is_the_difference_of_two_hypervolumes(
     assert hypervolume_improvement(front, points, reference) == pytest.approx(expected, abs=1e-9)
 
 
-def test_with_one_objective_it_is_how_much_less_a_point_is() -> None:
+def test_the_improvement_for_one_objective_is_the_difference() -> None:
     gains = hypervolume_improvement(
         np.array([[2.0]]), np.array([[1.5], [2.0], [3.0]]), np.array([5.0])
     )

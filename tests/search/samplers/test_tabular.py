@@ -1,4 +1,4 @@
-"""The table of trained networks: lookups, a search over it, and what its comparisons print."""
+"""The table of trained networks: lookups, a search over it, and printed comparisons."""
 
 import sys
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def trial(schedule: str, seed: int, epochs: int, index: int) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Losses in the order of the index; the curve of the long training in another one."""
+    """Losses ordered by index; the curve of the long training has another order."""
     networks = pd.DataFrame(
         {
             "index": range(NETWORKS),
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_lookup_tells_what_the_table_says_of_network_seed_and_epochs(
+def test_a_lookup_returns_the_row_of_network_seed_and_epochs(
     tabular: ModuleType, folder: Path
 ) -> None:
     table = tabular.Tabulated.read(folder)
@@ -74,14 +74,14 @@ def test_a_lookup_tells_what_the_table_says_of_network_seed_and_epochs(
     ("digest", "seed", "epochs", "told"),
     [("other", 0, 1, "not in the table"), ("d1", 7, 1, "seed 7"), ("d1", 0, 2, r"2 epochs.*1, 3")],
 )
-def test_what_the_table_lacks_is_said(
+def test_missing_rows_are_reported(
     tabular: ModuleType, folder: Path, digest: str, seed: int, epochs: int, told: str
 ) -> None:
     with pytest.raises(UserError, match=told):
         tabular.Tabulated.read(folder).look_up(digest, seed, epochs)
 
 
-def test_a_missing_table_names_the_command_that_makes_it(
+def test_the_error_for_a_missing_table_names_the_command_that_creates_it(
     tabular: ModuleType, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"tabular_space\.py"):

@@ -1,4 +1,4 @@
-"""Rehearsals: the whole study in seconds, and never to be taken for a real one."""
+"""Dry runs: whole studies in seconds, kept apart from real ones."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for na
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> None:
+def test_dry_runs_of_all_shipped_studies_complete(tmp_path: Path, name: str) -> None:
     study = load_study(STUDIES / f"{name}.yaml")
     rehearse_study(study, tmp_path / name, base_dir=STUDIES)
     with Ledger.open(tmp_path / name) as ledger:
@@ -38,7 +38,7 @@ def test_every_shipped_study_rehearses_to_its_end(tmp_path: Path, name: str) -> 
         assert frame["throughput_img_s"].notna().all()
 
 
-def test_the_same_study_rehearses_the_same(tmp_path: Path) -> None:
+def test_the_dry_run_of_a_study_is_reproducible(tmp_path: Path) -> None:
     study = load_study(STUDIES / "ladder.yaml", quick=True)
     found = []
     for place in ("one", "other"):
@@ -48,7 +48,7 @@ def test_the_same_study_rehearses_the_same(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> None:
+def test_simulated_seeds_differ_and_training_improves(tmp_path: Path) -> None:
     study = load_study(STUDIES / "ladder.yaml", quick=True)
     rehearse_study(study, tmp_path, base_dir=STUDIES)
     with Ledger.open(tmp_path) as ledger:
@@ -60,7 +60,7 @@ def test_seeds_differ_and_training_goes_on_getting_better(tmp_path: Path) -> Non
         assert losses == sorted(losses, reverse=True)
 
 
-def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: Path) -> None:
+def test_dry_runs_and_real_studies_refuse_each_others_folders(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", quick=True)
     rehearse_study(study, tmp_path / "played", base_dir=STUDIES)
     with pytest.raises(UserError, match="holds a dry run"):
@@ -71,14 +71,14 @@ def test_a_rehearsal_and_a_real_study_keep_out_of_each_others_folders(tmp_path: 
         rehearse_study(study, tmp_path / "real", base_dir=STUDIES)
 
 
-def test_no_real_study_has_the_name_of_a_rehearsal(tmp_path: Path) -> None:
+def test_a_real_study_cannot_have_the_name_of_a_dry_run(tmp_path: Path) -> None:
     study = load_study(STUDIES / "quickstart.yaml", overrides=["study=mine-rehearsal"])
     with pytest.raises(UserError, match="reserved for dry runs"):
         run_study(study, tmp_path, base_dir=STUDIES)
 
 
 @pytest.mark.parametrize("length", [1, 54, 55, 64])
-def test_the_name_of_a_rehearsal_is_a_name_of_a_study(length: int) -> None:
+def test_the_name_of_a_dry_run_is_a_valid_study_name(length: int) -> None:
     named = dry_run_name("a" * length)
     assert is_dry_run(named)
     assert len(named) <= 64

@@ -1,4 +1,4 @@
-"""The first trials of a sitting: a broken environment ends the run, broken networks do not."""
+"""Failing first trials: a broken environment aborts the run, failing networks do not."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def job(name: str, seed: int = 0) -> Job:
 
 
 class Feed:
-    """Jobs of networks, named by what becomes of them: `net: reason`, or `net` if all is well."""
+    """Jobs named after their result: `net: reason` for a failure, otherwise `net`."""
 
     def __init__(self, names: list[str], *, generation: int = 1000) -> None:
         self.names = names
@@ -76,7 +76,7 @@ def run(names: list[str], count: int = 3, **how: Any) -> Feed:
 BROKEN = "ImportError: no libcuda"
 
 
-def test_first_trials_that_fail_alike_end_the_run_with_their_reason() -> None:
+def test_first_trials_that_fail_alike_abort_the_run_with_their_reason() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)])
     with pytest.raises(MachineError, match=r"first 3 trials.*no libcuda\nSee workers\.log"):
         InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
@@ -95,18 +95,18 @@ def test_first_trials_that_fail_alike_end_the_run_with_their_reason() -> None:
     ],
     ids=["one is well", "the third is well", "reasons differ", "one network", "only two"],
 )
-def test_failures_that_tell_nothing_of_the_environment_are_recorded(names: list[str]) -> None:
+def test_failures_not_caused_by_the_environment_are_recorded(names: list[str]) -> None:
     feed = run(names)
     assert feed.told == feed.given
     assert len(feed.told) == len(names)
 
 
-def test_a_feed_that_waits_for_answers_gets_them() -> None:
+def test_held_failures_are_released_to_a_waiting_feed() -> None:
     names = [f"a: {BROKEN}", *[f"net{i}" for i in range(4)]]
     assert len(run(names, generation=1).told) == 5
 
 
-def test_a_feed_that_waits_is_watched_all_the_same() -> None:
+def test_a_waiting_feed_is_checked_as_well() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)], generation=1)
     with pytest.raises(MachineError, match="first 3 trials"):
         InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
@@ -117,7 +117,7 @@ def test_without_a_pilot_every_failure_is_recorded() -> None:
     assert len(run([f"net{i}: {BROKEN}" for i in range(9)], count=0).told) == 9
 
 
-def test_measurements_pass() -> None:
+def test_measurements_are_passed_on() -> None:
     class Timings:
         told = 0
 
@@ -140,7 +140,7 @@ def test_measurements_pass() -> None:
     order=st.randoms(use_true_random=False),
     workers=st.integers(1, 3),
 )
-def test_every_trial_is_told_once_or_the_first_have_failed_alike(
+def test_every_result_is_told_once_unless_the_run_is_aborted(
     reasons: list[str], networks: int, count: int, order: Any, workers: int
 ) -> None:
     names = [f"net{i % networks}" + (f": {why}" if why else "") for i, why in enumerate(reasons)]
@@ -195,7 +195,7 @@ def counts(folder: Path) -> dict[str, int]:
         return {state: count for state, count in ledger.state_counts().items() if count}
 
 
-def test_a_study_in_a_broken_environment_fails_no_trial_and_carries_on_when_it_is_mended(
+def test_a_broken_environment_records_no_failure_and_the_study_resumes_after_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))

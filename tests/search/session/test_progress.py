@@ -1,4 +1,4 @@
-"""What is seen of a study while it runs: the front so far, warnings, plain lines."""
+"""Progress of a running study: front, warnings and plain lines."""
 
 import io
 import random
@@ -35,7 +35,7 @@ def candidate(number: int, *results: dict[str, float]) -> Candidate:
     return new
 
 
-def test_the_front_is_what_no_other_network_is_better_than() -> None:
+def test_the_running_front_is_non_dominated() -> None:
     rng, front = random.Random(0), RunningFront(study())
     points = {f"timm:m{n}": (rng.random(), rng.random()) for n in range(200)}
     for number, (loss, speed) in enumerate(points.values()):
@@ -52,14 +52,14 @@ def test_the_front_is_what_no_other_network_is_better_than() -> None:
     assert losses[0] == min(points[name][0] for name in best)
 
 
-def test_means_over_seeds_count_and_limits_are_kept() -> None:
+def test_the_running_front_uses_seed_means_and_limits() -> None:
     front = RunningFront(study(limits={"speed": {"max": 10}}))
     front.add(candidate(0, {"loss": 1.0, "speed": 4.0}, {"loss": 3.0, "speed": 6.0}))
     front.add(candidate(1, {"loss": 0.1, "speed": 11.0}))
     assert front.leading_points() == (FrontPoint("timm:m0", {"loss": 2.0, "speed": 5.0}),)
 
 
-def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
+def test_the_live_view_shows_front_warnings_and_counts() -> None:
     tally = Tally(total=9, done=3, failed=1, front=[FrontPoint("net-7", {"loss": 0.25})])
     tally.warnings += [f"warning {n}" for n in range(5)]
     console = Console(file=io.StringIO(), width=80)
@@ -73,7 +73,7 @@ def test_the_view_has_the_front_the_last_warnings_and_the_counts() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_events_stay_and_the_view_is_for_terminals(terminal: bool) -> None:
+def test_events_are_permanent_and_the_live_view_requires_a_terminal(terminal: bool) -> None:
     out = io.StringIO()
     progress = Progress(Console(file=out, force_terminal=terminal, width=80))
     with progress.live_display():

@@ -1,4 +1,4 @@
-"""Studies from beginning to end, in this process: sources, repeats, budgets, resumption."""
+"""Whole studies in this process: samplers, repeats, budgets and resuming."""
 
 import os
 import shutil
@@ -87,7 +87,7 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
 
 
 @pytest.mark.parametrize("sampler", EACH)
-def test_a_resumed_search_proposes_what_it_would_have_proposed(
+def test_a_resumed_search_makes_the_same_proposals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
     monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)  # what is bound is remembered from volumes
@@ -133,7 +133,7 @@ def _finished(folder: Path) -> dict[str, Any]:
         return {row.key: row for row in ledger.trials() if row.is_final}
 
 
-def test_what_a_network_does_wrong_is_a_row_with_a_reason(tmp_path: Path) -> None:
+def test_failures_of_networks_are_rows_with_a_reason(tmp_path: Path) -> None:
     with ran(tmp_path, trial="simulated:faulty", budget={"trials": 20}) as ledger:
         rows = ledger.trials()
     assert len(rows) == 20
@@ -145,7 +145,7 @@ def test_what_a_network_does_wrong_is_a_row_with_a_reason(tmp_path: Path) -> Non
     assert any(row.state == "done" for row in rows)
 
 
-def test_a_grown_study_carries_on(tmp_path: Path) -> None:
+def test_an_extended_study_resumes(tmp_path: Path) -> None:
     with ran(tmp_path, budget={"trials": 4}) as ledger:
         before = {row.key: row for row in ledger.trials()}
     with ran(tmp_path, budget={"trials": 20}, seeds=2, arms={"wide": {"width": 32}}) as ledger:
@@ -181,7 +181,7 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
         ({"space": {**PLAIN["space"], "constraints": {"params": {"max": 10}}}}, "params"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_runs(
+def test_an_invalid_study_is_refused_before_anything_runs(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(UserError, match=told):
@@ -189,13 +189,13 @@ def test_what_cannot_run_is_refused_before_anything_runs(
     assert not (tmp_path / "out" / "ledger.sqlite").exists()
 
 
-def test_a_stand_in_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+def test_a_user_function_that_cannot_be_imported_is_reported(tmp_path: Path) -> None:
     (tmp_path / "broken_stand_in.py").write_text("def told(:\n")
     with pytest.raises(UserError, match="cannot import broken_stand_in:told: SyntaxError"):
         run_study(study(trial="broken_stand_in:told"), tmp_path / "out", base_dir=tmp_path)
 
 
-def test_a_device_that_is_not_there_is_the_machines_fault(tmp_path: Path) -> None:
+def test_a_missing_device_is_a_machine_error(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no GPU"):
         run_study(study(executor={"kind": "in-process", "device": "cuda"}), tmp_path, base_dir=HERE)
 
@@ -214,7 +214,7 @@ def small_arms(folder: Path) -> dict[str, Any]:
     return {"arms": {"named": str(path)}, "search": None, "objectives": {"val_nll": "min"}}
 
 
-def test_a_file_that_changed_since_the_study_began_is_refused(tmp_path: Path) -> None:
+def test_a_changed_architecture_file_is_refused(tmp_path: Path) -> None:
     changes = small_arms(tmp_path)
     with ran(tmp_path / "out", **changes):
         pass
@@ -224,7 +224,7 @@ def test_a_file_that_changed_since_the_study_began_is_refused(tmp_path: Path) ->
         run_study(study(**changes), tmp_path / "out", base_dir=HERE)
 
 
-def test_data_that_changed_since_the_study_began_are_refused(tmp_path: Path) -> None:
+def test_changed_data_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(4):
@@ -249,7 +249,7 @@ def test_a_search_finds_all_of_a_small_space_and_ends(tmp_path: Path, sampler: s
         assert len(ledger.proposals()) == proposals
 
 
-def test_an_arm_that_the_search_had_found_becomes_an_arm(tmp_path: Path) -> None:
+def test_a_proposed_network_can_become_an_arm(tmp_path: Path) -> None:
     with ran(tmp_path, budget={"trials": 20}):
         pass
     arms = {"late": {"width": 12}}
@@ -272,14 +272,14 @@ def test_arms_come_before_further_seeds_when_the_budget_is_short(
     assert "3 trials were skipped" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_what_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_a_reference_that_cannot_be_measured_is_reported_first(tmp_path: Path) -> None:
     changes = {"trial": None, "reference": "timm:vit_tiny_patch16_224"}
     with pytest.raises(UserError, match="vit_tiny"):
         run_study(study(**changes), tmp_path, base_dir=HERE)
     assert not (tmp_path / "ledger.sqlite").exists()
 
 
-def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
+def test_weights_of_networks_without_results_are_kept() -> None:
     digits = Architecture.from_json(Plan(stem_stride=1, width=8).architecture().to_json())
     how = Condition("", resolve_task("digits"), Recipe(), Protocol())
     judged, better, unknown = (Candidate(digits, how, digits.digest) for _ in range(3))
@@ -293,7 +293,7 @@ def test_weights_of_networks_that_cannot_be_judged_are_kept() -> None:
     assert dominated_candidates([judged, better, unknown], objectives, limits) == [better]
 
 
-def test_what_a_study_grew_by_is_told_and_noted(
+def test_amendments_are_shown_and_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for trials in (2, 3, 3, 2):

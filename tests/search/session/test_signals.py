@@ -1,4 +1,4 @@
-"""Signals: what ends a run once its workers are done, what ends it now, and what is kept."""
+"""Signals that stop a run after the running items or at once, and what is kept."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ class Feed:
 
 
 def signalled(number: int, times: int = 1) -> Callable[[Numbered], ItemResult]:
-    """Work in whose second item a signal comes."""
+    """Work that sends a signal during its second item."""
 
     def work(item: Numbered) -> ItemResult:
         if item.number == 2:
@@ -61,7 +61,7 @@ def run(
     return stoppable
 
 
-def test_the_first_ctrl_c_finishes_what_is_under_way_and_says_so() -> None:
+def test_the_first_ctrl_c_waits_for_running_items_and_says_so() -> None:
     feed, said = Feed(), list[str]()
     assert run(feed, signalled(signal.SIGINT), said).stopped_early
     assert feed.told == [1, 2]
@@ -70,7 +70,7 @@ def test_the_first_ctrl_c_finishes_what_is_under_way_and_says_so() -> None:
     assert "waiting for the running trials" in line
 
 
-def test_the_second_ctrl_c_ends_now() -> None:
+def test_the_second_ctrl_c_stops_at_once() -> None:
     feed, said = Feed(), list[str]()
     with pytest.raises(KeyboardInterrupt):
         run(feed, signalled(signal.SIGINT, times=2), said)
@@ -78,7 +78,7 @@ def test_the_second_ctrl_c_ends_now() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
-def test_a_batch_system_ends_a_run_now(number: int, code: int) -> None:
+def test_signals_of_batch_systems_stop_at_once(number: int, code: int) -> None:
     feed, said = Feed(), list[str]()
     with pytest.raises(Terminated) as ended:
         run(feed, signalled(number, times=2), said)
@@ -87,14 +87,14 @@ def test_a_batch_system_ends_a_run_now(number: int, code: int) -> None:
     assert said == []
 
 
-def test_a_run_that_nobody_stops_says_nothing() -> None:
+def test_a_run_without_signals_prints_nothing() -> None:
     feed, said = Feed(), list[str]()
     assert not run(feed, lambda _: ItemResult(), said).stopped_early
     assert feed.told == [1, 2, 3, 4, 5]
     assert said == []
 
 
-def test_signals_mean_again_what_they_meant_before() -> None:
+def test_signal_handlers_are_restored() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +102,7 @@ def test_signals_mean_again_what_they_meant_before() -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
+def test_signals_are_not_handled_outside_the_main_thread() -> None:
     stops: list[StopRequest] = []
 
     def other() -> None:
@@ -167,7 +167,7 @@ WAYS: list[Any] = [
 
 
 @pytest.mark.parametrize(("executor", "signals", "code", "done"), WAYS)
-def test_a_run_that_is_stopped_keeps_what_is_done_and_carries_on(
+def test_a_stopped_run_keeps_finished_trials_and_resumes(
     tmp_path: Path, executor: dict[str, Any], signals: list[int], code: int, done: int
 ) -> None:
     workers = executor.get("workers", 1)

@@ -1,4 +1,4 @@
-"""Samplers as sources: what they propose when they are taken up anew, and how they scale."""
+"""Samplers: resuming, equality with Optuna, and cost per proposal."""
 
 import random
 from collections import Counter
@@ -60,7 +60,7 @@ def source(sampler: str, space: Space | None = None, **spec: Any) -> ProposalSou
 
 
 def reached(architecture: Architecture) -> ObjectiveValues | None:
-    """What networks reach; some fail, the wide ones are beyond a limit."""
+    """Return a network's result; some fail, wide ones violate a limit."""
     width, parts = architecture.widths[0], len(architecture.realized[0][0].parts)
     if width == 12:
         return None
@@ -79,7 +79,7 @@ def asked(of: ProposalSource, numbers: range) -> list[Proposal]:
 
 
 @pytest.mark.parametrize("sampler", EACH)
-def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: str) -> None:
+def test_a_rebuilt_sampler_makes_the_same_proposals(sampler: str) -> None:
     first, second = source(sampler), source(sampler)
     count = 12 if sampler == "gp" else 30
     begun = asked(first, range(1, count + 1))
@@ -96,7 +96,7 @@ def test_a_source_taken_up_anew_proposes_what_the_first_would_have(sampler: str)
 
 
 @pytest.mark.parametrize("sampler", EACH)
-def test_proposals_under_way_are_taken_up_and_told_later(sampler: str) -> None:
+def test_a_rebuilt_sampler_receives_results_of_open_proposals(sampler: str) -> None:
     first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
     begun = asked(first, range(1, 13))
     last = 14 if sampler == "gp" else 16
@@ -118,7 +118,7 @@ def test_proposals_under_way_are_taken_up_and_told_later(sampler: str) -> None:
 
 
 def directly(make: Any, count: int) -> list[str]:
-    """What Optuna proposes, driven without our source, with constraints of its own."""
+    """Return the proposals of Optuna itself, with its own constraints."""
     space = space_of()
     study = optuna.create_study(directions=["minimize", "maximize"])
     digests = []
@@ -146,7 +146,7 @@ def tpe(number: int) -> BaseSampler:
 
 
 class InOrder(NSGAIISampler):
-    """Optuna hands parents out in the order of selection, but by number once they are stored."""
+    """NSGA-II with parents by number: Optuna returns them in selection order on the first call."""
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
@@ -164,14 +164,12 @@ def gp(number: int) -> BaseSampler:
     ("sampler", "make", "count"),
     [("tpe", tpe, 30), ("nsga2", nsga2, 30), pytest.param("gp", gp, 13, marks=pytest.mark.slow)],
 )
-def test_proposals_are_those_of_optuna_driven_directly(
-    sampler: str, make: Any, count: int
-) -> None:
+def test_proposals_equal_those_of_optuna(sampler: str, make: Any, count: int) -> None:
     ours = asked(source(sampler), range(1, count + 1))
     assert [each.architecture.digest for each in ours] == directly(make, count)
 
 
-def test_the_quasi_random_sequence_is_that_of_optuna() -> None:
+def test_the_quasi_random_sequence_equals_that_of_optuna() -> None:
     # Optuna's first proposal is no member of the sequence: it shows which parameters there are
     with pytest.warns(ExperimentalWarning):
         sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
@@ -214,7 +212,7 @@ def test_every_proposal_is_in_the_space(sampler: str, seed: int, failing: int) -
 
 
 @pytest.mark.slow
-def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
+def test_a_network_explored_by_gp_is_the_network_that_runs() -> None:
     of = source("gp")
     asked(of, range(1, 12))
     explored = of.explore(12, set())
@@ -224,7 +222,7 @@ def test_a_network_explored_by_the_gp_is_the_one_that_runs() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
-def test_a_late_proposal_copies_and_compares_no_more_than_an_early_one(
+def test_late_proposals_copy_and_compare_no_more_trials_than_early_ones(
     sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Measurements that were noisy or tainted, and when networks are measured at all."""
+"""Retries of marked measurements, and when networks are timed."""
 
 import tempfile
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Fake = Callable[..., Measurement]
 
 
 class Clock:
-    """Stands in for measuring: tells for each network one after the other of these marks."""
+    """A fake of `measure` that gives each network's measurements these marks, one after another."""
 
     def __init__(self, *marks: dict[str, bool]) -> None:
         self.marks = marks
@@ -74,7 +74,7 @@ def study(**changes: Any) -> Study:
 
 
 def trained(job: Job, *_: object) -> list[Record]:
-    """Stands in for training."""
+    """A fake of training."""
     facts = {"digest": subject_digest(job.subject), "fidelity": job.fidelity, "state": "done"}
     return [
         Record(key=key, seed=seed, name="", metrics={"val_nll": 1.0}, **facts)
@@ -106,7 +106,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
         ([NOISY, TAINTED, QUIET], 3, 3),
     ],
 )
-def test_a_marked_measurement_is_tried_again_so_often(
+def test_marked_measurements_are_repeated_up_to_the_retry_limit(
     marks: list[dict[str, bool]], retries: int, count: int, timed: Callable[..., Any]
 ) -> None:
     protocol = {"batch_size": 2, "retries": retries}
@@ -115,7 +115,7 @@ def test_a_marked_measurement_is_tried_again_so_often(
     assert len(timed(Clock(NOISY), measure=protocol)) == count  # the next start times nothing
 
 
-def test_all_are_timed_once_before_any_is_timed_again(timed: Callable[..., Any]) -> None:
+def test_all_networks_are_timed_once_before_any_retry(timed: Callable[..., Any]) -> None:
     arms = {"one": {"width": 4}, "two": {"width": 8}}
     clock = Clock(NOISY, QUIET)
     timed(clock, arms=arms)
@@ -124,7 +124,7 @@ def test_all_are_timed_once_before_any_is_timed_again(timed: Callable[..., Any])
     assert len(set(clock.taken)) == 2
 
 
-def test_the_better_measurement_counts_in_tables(timed: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_best_measurement_appears_in_tables(timed: Callable[..., Any], tmp_path: Path) -> None:
     from partialnas.analysis import load
 
     timed(Clock(TAINTED, NOISY | TAINTED))
@@ -150,7 +150,7 @@ SEARCH: dict[str, Any] = {
         ("after", {"val_nll": "min", "latency_ms": "min"}, False),
     ],
 )
-def test_networks_are_measured_during_or_after_the_training(
+def test_networks_are_timed_during_or_after_training(
     when: str,
     objectives: dict[str, str],
     early: bool,
@@ -169,7 +169,7 @@ def test_networks_are_measured_during_or_after_the_training(
     assert order == (["train", "time"] * 2 if early else ["train"] * 2 + ["time"] * 2)
 
 
-def test_what_a_search_decides_by_is_not_measured_after_it() -> None:
+def test_a_measured_objective_cannot_be_timed_after_the_search() -> None:
     objectives = {"val_nll": "min", "throughput_img_s": "max"}
     with pytest.raises(ValueError, match=r"measure\.when: the search uses throughput_img_s"):
         study(
@@ -180,7 +180,7 @@ def test_what_a_search_decides_by_is_not_measured_after_it() -> None:
     study(**SEARCH, objectives=objectives, measure={"when": "after"})
 
 
-def test_one_time_to_measure_holds_for_all_conditions() -> None:
+def test_measure_when_cannot_differ_between_conditions() -> None:
     conditions = {"a": {"measure.when": "after"}, "b": {"recipe.epochs": 2}}
     with pytest.raises(ValueError, match=r"a: measure\.when must be the same for the whole study"):
         study(conditions=conditions)
@@ -197,7 +197,7 @@ def test_one_time_to_measure_holds_for_all_conditions() -> None:
         ("cpu", "cuda", "in-process", True),
     ],
 )
-def test_a_gpu_of_its_own_to_measure_on(
+def test_a_separate_gpu_for_timing(
     trains: str, measures: str, kind: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -210,7 +210,7 @@ def test_a_gpu_of_its_own_to_measure_on(
         resolve_resources(asked)
 
 
-def test_a_gpu_to_measure_on_and_one_to_train_on_have_locks_of_their_own(
+def test_gpus_for_timing_and_training_have_separate_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Long searches resumed: what a source needs of them is in their ledger, at no great depth."""
+"""Resuming long searches: samplers read few notes of the ledger, without deep recursion."""
 
 import sys
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def as_the_ledger_has_it(each: PastProposal) -> PastProposal:
 
 
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: bool) -> None:
+def test_a_resumed_search_of_many_generations_makes_the_same_proposals(noted: bool) -> None:
     going, history = searched(120)
     if not noted:  # as older versions wrote it
         told = [{k: v for k, v in each.note.items() if k != "parents"} for each in history]
@@ -90,7 +90,7 @@ def test_a_search_of_many_generations_is_resumed_as_if_it_had_gone_on(noted: boo
 
 
 @pytest.mark.parametrize("sampler", ["random", "quasi-random", "nsga2", "tpe"])
-def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
+def test_a_resumed_search_receives_results_of_open_proposals(sampler: str) -> None:
     going, history = searched(25, sampler)
     waiting, *_ = going.ask(26), going.ask(27)
     history.append(PastProposal(26, waiting.note, None, is_open=True))
@@ -103,7 +103,7 @@ def test_what_is_open_is_told_to_a_resumed_search(sampler: str) -> None:
     assert resumed.ask(28).architecture.digest
 
 
-def test_remembered_trials_are_those_that_optuna_makes() -> None:
+def test_created_trials_equal_those_of_optuna() -> None:
     kinds = {"a": CategoricalDistribution((1, 2)), "b": CategoricalDistribution(("x", "y"))}
     note = {
         "params": {"a": 1, "b": "y"},
@@ -124,7 +124,7 @@ def test_remembered_trials_are_those_that_optuna_makes() -> None:
     made._validate()
 
 
-def test_common_choices_are_those_that_optuna_finds() -> None:
+def test_the_common_search_space_equals_that_of_optuna() -> None:
     everything = {name: CategoricalDistribution((1, 2)) for name in "abcd"}
     study, ours, remembered = (
         optuna.create_study(),
