@@ -40,7 +40,7 @@ class CandidateState(Enum):
     """All finished trials have been timed, or timing them has failed."""
 
     REPORTED = "reported"
-    """The sampler may be told its values. Seeds requested later do not change this state."""
+    """The sampler may receive its values. Seeds requested later do not change this state."""
 
 
 class Candidate:
@@ -96,7 +96,7 @@ class Candidate:
 
     @property
     def planned_seeds(self) -> Set[int]:
-        """Seeds whose trials are planned or have ended."""
+        """Seeds with a trial that is planned or has ended."""
         return self._planned
 
     @property

@@ -3,8 +3,8 @@
 Tune starts the worker processes and keeps them busy. Items come from the feed through a searcher,
 and their results go back to the feed. None of Ray's state outlives a run.
 
-Retries are the searcher's task (see `RetryingFeed`), because Tune gives up a trial whose process
-dies between two items.
+Retries are the searcher's task (see `RetryingFeed`), because Tune gives up if a process dies
+between two items.
 """
 
 import logging

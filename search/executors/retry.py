@@ -41,7 +41,7 @@ class WorkItem(Generic[ItemT]):
 
 
 class RetryingFeed(Generic[ItemT]):
-    """Hand out a feed's items, and retry those whose worker process died.
+    """Hand out a feed's items, and retry an item after its worker process died.
 
     Args:
         feed: the feed.
@@ -95,7 +95,7 @@ class RetryingFeed(Generic[ItemT]):
         self._feed.tell(item, answer)
 
     def retry(self, trial_id: str) -> None:
-        """Retry an item whose worker process died; after `MAX_DEATHS` deaths it fails.
+        """Retry an item after its worker process died; after `MAX_DEATHS` deaths it fails.
 
         Raises:
             MachineError: too many worker processes in a row died before they started an item.

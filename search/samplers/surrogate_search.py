@@ -44,7 +44,7 @@ neighbors of each. Many steps help where the model is right; no step stays near 
 is wrong."""
 
 _MIN_PARENTS = 5
-"""Minimum number of networks whose neighbors are candidates."""
+"""Minimum number of parents: networks that provide neighbors as candidates."""
 
 _MARGINS = 0.1, 3.0
 """Range of the distance between the front and the reference point, in extents of the front. The
