@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.figures.base import (
-    FigureRequest,
-    FigureSpec,
-    architectures_with,
-    load_requested_trials,
-    requested_metric,
-)
+from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requested_architectures
 from partialnas.analysis.formats.caption_sentences import pluralize, training_description
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
@@ -34,9 +28,7 @@ _MOST_DOTS = 300
 
 def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """Return the figure of one quantity by level of each axis."""
-    trials = load_requested_trials(folders, request)
-    quantity = requested_metric(trials, request)
-    rows = architectures_with(trials, quantity)
+    _, quantity, rows = requested_architectures(folders, request)
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     values = rows[quantity.key].astype("float64")

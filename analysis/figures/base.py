@@ -107,17 +107,21 @@ def requested_metric(trials: Trials, request: FigureRequest) -> Quantity:
     return trials.quantity(request.metric or trials.default_axes()[1])
 
 
-def architectures_with(trials: Trials, quantity: Quantity) -> pd.DataFrame:
-    """Return one row per architecture that has the quantity.
+def requested_architectures(
+    folders: Sequence[Path], request: FigureRequest
+) -> tuple[Trials, Quantity, pd.DataFrame]:
+    """Return the requested trials and quantity, and one row per architecture that has it.
 
     Raises:
-        UserError: no architecture has it.
+        UserError: no architecture has the quantity.
     """
+    trials = load_requested_trials(folders, request)
+    quantity = requested_metric(trials, request)
     rows = aggregate(trials, {quantity.key: quantity.better})
     rows = rows[rows[quantity.key].notna()]
     if rows.empty:
         raise UserError(empty_figure_message(trials.frame, quantity.key))
-    return rows
+    return trials, quantity, rows
 
 
 def network_labels(rows: pd.DataFrame) -> "pd.Series[str]":

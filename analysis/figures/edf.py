@@ -13,9 +13,7 @@ from partialnas.analysis.figures.base import (
     LINE_COLORS,
     FigureRequest,
     FigureSpec,
-    architectures_with,
-    load_requested_trials,
-    requested_metric,
+    requested_architectures,
 )
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
@@ -44,9 +42,7 @@ def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSp
     maximized, the share of values that are at least as large is shown. Each searched architecture
     counts once, with the mean over its seeds; baselines do not count.
     """
-    trials = load_requested_trials(folders, request)
-    quantity = requested_metric(trials, request)
-    rows = architectures_with(trials, quantity)
+    trials, quantity, rows = requested_architectures(folders, request)
     searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
     errors = _error(searched[quantity.key].to_numpy(float), quantity)
     table = pd.concat(

@@ -9,13 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from partialnas.analysis.figures.base import (
-    FigureRequest,
-    FigureSpec,
-    architectures_with,
-    load_requested_trials,
-    requested_metric,
-)
+from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requested_architectures
 from partialnas.analysis.formats.caption_sentences import pluralize, training_description
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import encode_levels, load_axis_levels
@@ -33,9 +27,7 @@ _ROW, _AROUND = 0.24, 0.75
 
 def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
     """Return the figure of each axis's importance for one quantity."""
-    trials = load_requested_trials(folders, request)
-    quantity = requested_metric(trials, request)
-    rows = architectures_with(trials, quantity)
+    _, quantity, rows = requested_architectures(folders, request)
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     levels, values = encode_levels(chosen), rows[quantity.key].to_numpy(float)

@@ -77,8 +77,8 @@ def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
     for folder, stated in limits.items():
         is_limited = rows["folder"].eq(folder)
         bounds = {key: Limit.model_validate(limit) for key, limit in stated.items()}
-        values = pd.DataFrame({key: as_timed(rows, key)[is_limited] for key in bounds})
-        excess = [limit_excess(bounds, row) for row in values.to_dict("records")]
+        values = zip(*(as_timed(rows, key)[is_limited] for key in bounds), strict=True)
+        excess = [limit_excess(bounds, dict(zip(bounds, row, strict=True))) for row in values]
         if bounds:
             total[is_limited] = np.array([*map(total_violation, excess)])
     return total

@@ -107,10 +107,11 @@ def _within_reach(means: Floats, spreads: Floats) -> Mask:
     """Return which points may be on a front: their best is not dominated by another's worst."""
     best, worst = means - _FAR * spreads, means + _FAR * spreads
     edge = worst[non_dominated(worst, keep_duplicates=False)]
-    near: Mask = np.ones(len(means), dtype=bool)
+    near = np.ones(len(means), dtype=bool)
     for start in range(0, len(best), _BLOCK):
         part = best[start : start + _BLOCK, None, :]
-        near[start : start + _BLOCK] = ~(edge[None] < part).all(axis=2).any(axis=1)
+        beaten: Mask = np.all(edge[None] < part, axis=2)
+        near[start : start + _BLOCK] = ~beaten.any(axis=1)
     return near
 
 

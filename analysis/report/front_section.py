@@ -10,6 +10,7 @@ import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.report.points import FRONT, OTHER, error_bar_ends
@@ -94,7 +95,7 @@ def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
     across, up = table.x, table.y
     placed = points.assign(px=x.to_pixels(points[across.key]), py=y.to_pixels(points[up.key]))
     front = placed[placed["kind"].eq(FRONT)].sort_values("px", kind="stable")
-    corners = _corners(front, across, up, x, y)
+    corners = _corners(front, table, x, y)
     crowd = table.rows.drop(points.index)
     return {
         "frame": layout,
@@ -129,18 +130,15 @@ def _tab_order(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _corners(
-    front: pd.DataFrame, across: Quantity, up: Quantity, x: Scale, y: Scale
+    front: pd.DataFrame, table: ParetoTable, x: Scale, y: Scale
 ) -> list[tuple[float, float]]:
     """Return the corners of the dominated region, up to the worse ends of both axes."""
     if front.empty:
         return []
-    px, py = front["px"].to_numpy(float).repeat(2), front["py"].to_numpy(float).repeat(2)
-    edge_x = x.start if across.better == "max" else x.end
-    edge_y = y.start if up.better == "max" else y.end
-    if across.better == "max":
-        path = np.column_stack([np.r_[edge_x, px], np.r_[py, edge_y]])
-    else:
-        path = np.column_stack([np.r_[px, edge_x], np.r_[edge_y, py]])
+    edge_x = x.start if table.x.better == "max" else x.end
+    edge_y = y.start if table.y.better == "max" else y.end
+    points = front[["px", "py"]].to_numpy(float)
+    path = step_line(points, (edge_x, edge_y), table.objectives)
     return [*map(tuple, path.tolist()), (edge_x, edge_y)]
 
 

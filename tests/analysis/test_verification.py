@@ -61,7 +61,7 @@ def search(tmp_path: Path, ledgers: Ledgers) -> Path:
 
 
 @pytest.mark.parametrize("suffix", TEXTS)
-def test_a_table_is_that_of_its_ledger(tmp_path: Path, folder: Path, suffix: str) -> None:
+def test_exported_table_agrees_with_its_ledger(tmp_path: Path, folder: Path, suffix: str) -> None:
     artefact = table_artefact([folder], margin=0.5, columns=["arm", "n", "metric", "delta"])
     (path,) = artefact.write(tmp_path / f"t{suffix}")
     found = verify(path, [folder])
@@ -74,7 +74,7 @@ def test_a_table_is_that_of_its_ledger(tmp_path: Path, folder: Path, suffix: str
     ("suffix", "number"),
     [(".tex", 2), (".csv", 2), *(pytest.param(s, 60, marks=pytest.mark.slow) for s in TEXTS)],
 )
-def test_every_digit_that_is_changed_by_hand_is_told(
+def test_every_changed_digit_is_found(
     tmp_path: Path, folder: Path, suffix: str, number: int
 ) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / f"t{suffix}")
@@ -96,7 +96,9 @@ def test_a_difference_names_row_column_and_both_values(tmp_path: Path, folder: P
 
 
 @pytest.mark.parametrize("suffix", SOME)
-def test_rows_and_words_that_are_gone_are_told(tmp_path: Path, folder: Path, suffix: str) -> None:
+def test_missing_rows_and_changed_words_are_found(
+    tmp_path: Path, folder: Path, suffix: str
+) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / f"t{suffix}")
     text = path.read_text()
     path.write_text("".join(line for line in text.splitlines(True) if "good" not in line))
@@ -108,7 +110,7 @@ def test_rows_and_words_that_are_gone_are_told(tmp_path: Path, folder: Path, suf
         assert "all failed" in found.file
 
 
-def test_line_breaks_and_spaces_are_no_difference(tmp_path: Path, folder: Path) -> None:
+def test_line_breaks_and_spaces_do_not_count(tmp_path: Path, folder: Path) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / "t.md")
     path.write_text(re.sub(" +", " ", path.read_text()), newline="\r\n")
     found = verify(path, [folder])
@@ -119,7 +121,7 @@ def test_line_breaks_and_spaces_are_no_difference(tmp_path: Path, folder: Path) 
 @pytest.mark.parametrize(
     "suffix", ["svg", *(pytest.param(s, marks=pytest.mark.slow) for s in ("pdf", "png"))]
 )
-def test_a_figure_its_table_and_its_caption_are_those_of_the_ledger(
+def test_figure_table_and_caption_agree_with_the_ledger(
     tmp_path: Path, folder: Path, search: Path, suffix: str
 ) -> None:
     drawn = (
@@ -138,7 +140,7 @@ def assert_verified(study: Path, files: Sequence[Path]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["pdf", "svg", "png"])
-def test_a_figure_of_learned_ratios_is_that_of_its_ledger(
+def test_figure_of_learned_ratios_agrees_with_its_ledger(
     tmp_path: Path, learned: Callable[..., Any], ledgers: Ledgers, suffix: str
 ) -> None:
     study = ledgers(tmp_path / "r", learned(), study={"recipe": {"epochs": 10}})
@@ -147,9 +149,7 @@ def test_a_figure_of_learned_ratios_is_that_of_its_ledger(
         assert_verified(study, ratio_figure(study, path, trial=trial).files)
 
 
-def test_a_table_beside_a_figure_is_read_as_usual_and_verified(
-    tmp_path: Path, search: Path
-) -> None:
+def test_table_beside_a_figure_is_plain_csv_and_is_verified(tmp_path: Path, search: Path) -> None:
     path = pareto_figure(load(search), tmp_path / "p.svg", x="macs").files[1]
     table = pd.read_csv(path, comment="#")
     assert table["label"].tolist() == ["#1", "#2", "base"]
@@ -161,7 +161,7 @@ def test_a_table_beside_a_figure_is_read_as_usual_and_verified(
     assert {each.column for each in found} >= {"val_nll"}
 
 
-def test_speeds_that_were_measured_otherwise_are_verified_as_they_were_asked_for(
+def test_timing_settings_of_a_plain_frame_are_part_of_the_query(
     tmp_path: Path, ledgers: Ledgers, measure: Callable[..., Any]
 ) -> None:
     records = [{"state": "done", "metrics": {"val_nll": 0.5 - 0.1 * i}} for i in range(2)]
@@ -181,7 +181,7 @@ def test_speeds_that_were_measured_otherwise_are_verified_as_they_were_asked_for
 @pytest.mark.parametrize(
     "suffix", ["pdf", *(pytest.param(s, marks=pytest.mark.slow) for s in ("svg", "png"))]
 )
-def test_numbers_of_a_figure_are_compared_with_a_ledger_that_went_on(
+def test_numbers_of_a_figure_are_compared_with_a_later_ledger(
     tmp_path: Path, ablations: Ablations, suffix: str
 ) -> None:
     path = effects_figure(
@@ -193,7 +193,7 @@ def test_numbers_of_a_figure_are_compared_with_a_ledger_that_went_on(
     assert any(each.file == "5.1" and each.ledger.startswith("5.0") for each in found)
 
 
-def test_a_drawing_that_was_changed_is_told(tmp_path: Path, folder: Path) -> None:
+def test_changed_drawing_is_found(tmp_path: Path, folder: Path) -> None:
     path = effects_figure(folder, tmp_path / "e.svg").files[0]
     text = path.read_text()
     path.write_text(text.replace("#0072b2", "#0072b3"))
@@ -201,13 +201,13 @@ def test_a_drawing_that_was_changed_is_told(tmp_path: Path, folder: Path) -> Non
     assert "the drawing: changed after it was written" in str(found)
     image = effects_figure(folder, tmp_path / "e.png").files[0]
     with Image.open(image) as opened:
-        told = PngImagePlugin.PngInfo()
-        told.add_text("Description", opened.info["Description"])
-        opened.rotate(90).save(image, pnginfo=told)
+        metadata = PngImagePlugin.PngInfo()
+        metadata.add_text("Description", opened.info["Description"])
+        opened.rotate(90).save(image, pnginfo=metadata)
     assert len(verify(image, [folder]).differences) == 1
 
 
-def test_a_figure_drawn_with_other_fonts_is_told_apart(
+def test_drawing_with_other_settings_is_a_note_and_no_difference(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = style._settings
@@ -219,7 +219,7 @@ def test_a_figure_drawn_with_other_fonts_is_told_apart(
     assert "other fonts, or other versions" in found.note
 
 
-def test_metadata_are_where_other_tools_look(tmp_path: Path, folder: Path) -> None:
+def test_stamps_are_in_standard_metadata_fields(tmp_path: Path, folder: Path) -> None:
     pdf = effects_figure(folder, tmp_path / "e.pdf").files[0].read_bytes()
     assert b"/Keywords (partialnas {" in pdf
     with Image.open(effects_figure(folder, tmp_path / "e.png").files[0]) as image:
@@ -229,7 +229,7 @@ def test_metadata_are_where_other_tools_look(tmp_path: Path, folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"arm,n\nbase,3\n", "carries no stamp"),
         (b"\x00\xff\xfe", "carries no stamp"),
@@ -238,16 +238,16 @@ def test_metadata_are_where_other_tools_look(tmp_path: Path, folder: Path) -> No
         (b'% partialnas {"partialnas":3,"studies":[]}', "its stamp is damaged"),
     ],
 )
-def test_a_file_without_a_stamp_is_told(
-    tmp_path: Path, folder: Path, content: bytes, told: str
+def test_file_without_a_valid_stamp_is_an_error(
+    tmp_path: Path, folder: Path, content: bytes, message: str
 ) -> None:
     path = tmp_path / "t.tex"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         verify(path, [folder])
 
 
-def test_other_studies_and_unreadable_files_are_told(
+def test_other_studies_and_unreadable_files_are_errors(
     tmp_path: Path, folder: Path, search: Path
 ) -> None:
     (path,) = table_artefact([folder]).write(tmp_path / "t.csv")
@@ -300,9 +300,7 @@ def test_numbers_of_files_from_an_older_version_are_compared(tmp_path: Path, nam
 def test_words_of_files_from_an_older_version_are_not_compared(tmp_path: Path) -> None:
     path = tmp_path / "t.md"
     text = (DATA / "quickstart-pareto.md").read_text()
-    path.write_text(
-        text.replace("Validation NLL", "NLL").replace("Front:", "A front:")
-    )
+    path.write_text(text.replace("Validation NLL", "NLL").replace("Front:", "A front:"))
     assert not verify(path, [LEDGERS / "quickstart"]).differences
     path.write_text(text.replace("| #15 ", "| #16 "))
     assert verify(path, [LEDGERS / "quickstart"]).differences
@@ -310,7 +308,7 @@ def test_words_of_files_from_an_older_version_are_not_compared(tmp_path: Path) -
 
 @given(st.dictionaries(st.text(max_size=8), st.text(max_size=20), max_size=3), st.text())
 @settings(max_examples=50)
-def test_any_query_survives_every_comment(
+def test_any_query_round_trips_through_every_comment_style(
     tmp_path_factory: pytest.TempPathFactory, arguments: dict[str, str], text: str
 ) -> None:
     query = Query(verb="table", arguments=arguments)
@@ -324,13 +322,13 @@ def test_any_query_survives_every_comment(
         assert stamp.line().isascii()
 
 
-def test_stamps_hold_the_first_rows_and_the_digest_of_all() -> None:
+def test_stamps_hold_the_first_rows_and_a_digest_of_all() -> None:
     table = pd.DataFrame({"a": range(1000), "b": 1 / 3})
-    told = table_excerpt(table)
-    assert (len(told["rows"]), told["count"]) == (500, 1000)
-    assert told["rows"][3] == [3, 0.3333333333]
+    excerpt = table_excerpt(table)
+    assert (len(excerpt["rows"]), excerpt["count"]) == (500, 1000)
+    assert excerpt["rows"][3] == [3, 0.3333333333]
     table.loc[999, "b"] = 0.0
-    assert table_excerpt(table)["rows"] == told["rows"]
-    assert table_excerpt(table)["digest"] != told["digest"]
-    stamp = Stamp(studies=[], query=Query(verb="x", arguments={}), format=".pdf", shown=told)
+    assert table_excerpt(table)["rows"] == excerpt["rows"]
+    assert table_excerpt(table)["digest"] != excerpt["digest"]
+    stamp = Stamp(studies=[], query=Query(verb="x", arguments={}), format=".pdf", shown=excerpt)
     assert [*stamp_metadata(stamp)] == ["Keywords"]

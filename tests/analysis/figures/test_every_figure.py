@@ -194,7 +194,7 @@ def _markers(figure: Figure) -> Iterator[Bbox]:
 
 
 @pytest.mark.parametrize("name", ["sizes", "effects"])
-def test_texts_have_room_where_there_is_little(studies: Mapping[str, Path], name: str) -> None:
+def test_texts_fit_into_crowded_figures(studies: Mapping[str, Path], name: str) -> None:
     _assert_readable(_drawn(studies, FIGURES[name], NARROW), name)
 
 
@@ -204,7 +204,7 @@ def test_texts_have_room_where_there_is_little(studies: Mapping[str, Path], name
     [{"style": style, "width": width} for style, widths in WIDTHS.items() for width in widths],
     ids=lambda look: "-".join(look.values()),
 )
-def test_texts_have_room_in_every_figure_and_style(
+def test_texts_fit_in_every_figure_and_style(
     studies: Mapping[str, Path], look: dict[str, str]
 ) -> None:
     for name, asked in FIGURES.items():
@@ -238,7 +238,7 @@ def test_every_verb_of_figures_has_the_styles_and_their_widths(
     assert (found.differences, found.note) == ((), "")
 
 
-def test_a_label_without_room_is_broken_before_its_unit_and_only_then() -> None:
+def test_long_axis_label_breaks_before_its_unit() -> None:
     with figure_style("slides", "column"):
         figure = Figure(figsize=(2, 2), layout="constrained")
         axes = figure.add_subplot()
@@ -279,20 +279,20 @@ def _drawn_as(name: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_same_bytes_of_everything(studies: Mapping[str, Path]) -> None:
+def test_another_process_exports_the_same_bytes(studies: Mapping[str, Path]) -> None:
     asked = [
         (name, verb, [str(studies[study]) for study in names], arguments, _drawn_as(name))
         for name, (verb, names, arguments) in {**FIGURES, **TEXTS}.items()
     ]
-    told = [
+    printed = [
         subprocess.run(
             [sys.executable, "-c", SCRIPT], input=json.dumps(asked), text=True, check=True,
             stdout=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout.splitlines()
         for seed in ("1", "7")
     ]  # fmt: skip
-    assert told[0] == told[1]
-    suffixes = {line.rsplit(" ", 2)[1] for line in told[0]}
+    assert printed[0] == printed[1]
+    suffixes = {line.rsplit(" ", 2)[1] for line in printed[0]}
     assert suffixes == {".pdf", ".svg", ".csv", ".md", ".tex", ".html"}
 
 

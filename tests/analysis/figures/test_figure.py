@@ -101,7 +101,7 @@ def test_every_kind_is_drawn_verified_and_the_same_again(
     assert first.caption in first.files[2].read_text()
 
 
-def test_kinds_that_are_not_there_are_told(tmp_path: Path, studies: list[Path]) -> None:
+def test_unknown_kinds_and_requests_are_errors(tmp_path: Path, studies: list[Path]) -> None:
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("choose one of convergence", "x", {}),
         ("unknown width 'x'", "edf", {"width": "x"}),
@@ -137,7 +137,7 @@ def test_distribution_counts_and_its_band_covers_that_of_the_binomial() -> None:
 
 
 @pytest.mark.slow
-def test_important_is_the_axis_that_makes_the_difference() -> None:
+def test_axis_with_an_effect_is_important() -> None:
     rng = np.random.default_rng(0)
     levels = pd.DataFrame(rng.integers(0, 4, (80, 3)), columns=["much", "little", "nothing"])
     values = 3.0 * levels["much"] + 1.0 * levels["little"] + rng.normal(0, 0.1, 80)
@@ -152,7 +152,7 @@ def test_important_is_the_axis_that_makes_the_difference() -> None:
         permutation_importance(levels, np.ones(80))
 
 
-def test_blocks_cost_together_what_the_network_costs(tmp_path: Path, studies: list[Path]) -> None:
+def test_costs_of_blocks_add_up_to_that_of_the_network(tmp_path: Path, studies: list[Path]) -> None:
     table = study_figure("cost", studies[0], tmp_path / "f.svg", trials=["#1", "3"]).table
     with Ledger.open(studies[0]) as ledger:
         for number, own in table.groupby("trial"):
@@ -160,7 +160,7 @@ def test_blocks_cost_together_what_the_network_costs(tmp_path: Path, studies: li
             assert {key: own[key].sum() for key in recorded} == recorded
 
 
-def test_only_dominated_points_far_off_are_clipped() -> None:
+def test_only_distant_dominated_points_are_clipped() -> None:
     values = np.r_[np.linspace(0, 1, 50), 30.0, -30.0, np.nan, 31.0]
     movable = np.r_[np.ones(53, dtype=bool), False]
     shown, side = clip_outliers(values, movable)

@@ -8,7 +8,7 @@ from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.runs.ledger.ledger import Ledger
 
 
-def test_choices_of_a_promoted_network_are_those_that_it_was_proposed_with(tmp_path: Path) -> None:
+def test_a_promoted_network_keeps_the_levels_of_its_first_proposal(tmp_path: Path) -> None:
     points = {"a" * 16: {"width": 8, "parts": 1}, "b" * 16: {"width": 16, "parts": 3}}
     with Ledger.create(tmp_path / "s", {"study": "s"}) as ledger:
         for fidelity, notes in ((1, {d: {"params": p} for d, p in points.items()}),
@@ -25,6 +25,6 @@ def test_choices_of_a_promoted_network_are_those_that_it_was_proposed_with(tmp_p
     ]  # fmt: skip
 
 
-def test_levels_stand_by_size() -> None:
+def test_levels_are_sorted_by_size() -> None:
     levels = pd.Series(["1/2", "16", "1/8", "–", "none", "channel", "8"])
     assert sort_levels(levels) == ["1/8", "1/2", "8", "16", "channel", "none", "–"]

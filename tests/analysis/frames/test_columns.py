@@ -9,7 +9,7 @@ from partialnas.space.errors import UserError
 Frames = Callable[..., pd.DataFrame]
 
 
-def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
+def test_user_metric_needs_a_direction(frames: Frames) -> None:
     frame = frames(3).assign(score=1.0)
     assert "score" in known_quantities(frame)
     with pytest.raises(UserError, match="score:min or score:max"):
@@ -18,8 +18,8 @@ def test_a_users_metric_needs_a_direction(frames: Frames) -> None:
     assert find_quantity("score", frame, {"score": "min"}).better == "min"
 
 
-def test_unknown_quantities_are_told_with_near_ones(frames: Frames) -> None:
-    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*choose one of val_accuracy"):
+def test_unknown_quantity_error_suggests_similar_ones(frames: Frames) -> None:
+    with pytest.raises(UserError, match=r"did you mean throughput_img_s.*one of val_accuracy"):
         find_quantity("throughput", frames(3))
     with pytest.raises(UserError, match="no such quantity"):
         find_quantity("seed", frames(3))

@@ -36,7 +36,7 @@ bounds = st.floats(-1e6, 1e6)
 
 
 @given(low=bounds, high=bounds, value=st.floats())
-def test_a_limit_admits_what_lies_between_its_bounds(low: float, high: float, value: float) -> None:
+def test_limit_accepts_values_between_its_bounds(low: float, high: float, value: float) -> None:
     low, high = sorted((low, high))
     limits = {"both": Limit(min=low, max=high), "min": Limit(min=low), "max": Limit(max=high)}
     excess = limit_excess(limits, dict.fromkeys(limits, value))
@@ -47,7 +47,7 @@ def test_a_limit_admits_what_lies_between_its_bounds(low: float, high: float, va
     assert limit_excess(limits, {}) == dict.fromkeys(limits, math.inf)
 
 
-def test_excess_is_a_share_of_the_bound() -> None:
+def test_excess_is_relative_to_the_bound() -> None:
     assert Limit(max=4.0).excess(5.0) == 0.25
     assert Limit(min=80.0).excess(60.0) == 0.25
     assert Limit(max=0.0).excess(3.0) == 3.0
@@ -55,12 +55,12 @@ def test_excess_is_a_share_of_the_bound() -> None:
 
 
 @pytest.mark.parametrize("stated", [{}, {"min": 3.0, "max": 1.0}, {"max": float("inf")}])
-def test_a_limit_without_meaning_is_refused(stated: dict[str, float]) -> None:
+def test_invalid_limit_is_rejected(stated: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"expected|finite"):
         Limit.model_validate(stated)
 
 
-def test_what_violates_a_limit_is_marked_and_not_on_the_front(
+def test_infeasible_networks_are_marked_and_not_on_the_front(
     tmp_path: Path, ledgers: Callable[..., Path]
 ) -> None:
     # means over the seeds: 0.15, 0.35, 0.55, 0.95
@@ -85,21 +85,20 @@ def test_a_front_without_feasible_networks_is_empty(
     frame = load(ledgers(tmp_path / "s", records([(0.5, 1)]), study={**SIMPLE, "limits": limits}))
     assert not front(frame, TWO)["on_front"].any()
     drawn = pareto_figure(frame, tmp_path / "f.pdf", x="params", y="val_nll")
-    told = "No network is within the limits (val_accuracy at least 99.9); the closest is #1 with"
-    assert told in drawn.caption
+    message = "No network is within the limits (val_accuracy at least 99.9); the closest is #1 with"
+    assert message in drawn.caption
 
 
-def test_the_network_that_comes_nearest_to_the_limits_is_named(
-    tmp_path: Path, ledgers: Callable[..., Path]
-) -> None:
+def test_closest_infeasible_network_is_named(tmp_path: Path, ledgers: Callable[..., Path]) -> None:
     limits = {"val_nll": {"max": 0.25}, "params": {"min": 20, "max": 30}}
     study = {**SIMPLE, "limits": limits}
     # means over the seeds: 0.55, 0.35, 1.05: beyond by 1.2 + 1/3, 0.4, 3.2 + 1/2
     folder = ledgers(tmp_path / "s", records([(0.5, 40), (0.3, 30), (1, 10)]), study=study)
     trials = load_trials(folder)
-    told = "no network is within the limits (val_nll at most 0.25, params at least 20, at most 30)"
+    bounds = "val_nll at most 0.25, params at least 20, at most 30"
+    closest = f"#{trials.frame['trial'].tolist()[2]} with val_nll 0.35, params 30"
     assert infeasible_message(front(trials, TWO), trials.limits) == (
-        f"{told}; the closest is #{trials.frame['trial'].tolist()[2]} with val_nll 0.35, params 30"
+        f"no network is within the limits ({bounds}); the closest is {closest}"
     )
     with pytest.raises(UserError, match="no network is within the limits"):
         select_networks(folder, "front")
@@ -109,7 +108,7 @@ def test_the_network_that_comes_nearest_to_the_limits_is_named(
     assert front_table(met).caption is None
 
 
-def test_limits_hold_for_the_networks_of_their_study_alone(
+def test_limits_apply_only_to_networks_of_their_study(
     tmp_path: Path, ledgers: Callable[..., Path]
 ) -> None:
     limits = {"val_nll": {"max": 0.4}}
@@ -119,7 +118,7 @@ def test_limits_hold_for_the_networks_of_their_study_alone(
     assert "feasible" not in aggregate(load(free), TWO)
 
 
-def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFrame]) -> None:
+def test_limits_apply_to_speeds_as_timed(frames: Callable[..., pd.DataFrame]) -> None:
     frame = frames(10, failed=0)
     folder = frame["folder"].iloc[0]
     raw = frame.groupby("digest", sort=False)["throughput_raw_img_s"].first()
@@ -130,8 +129,8 @@ def test_speeds_are_limited_as_they_were_timed(frames: Callable[..., pd.DataFram
         limited = Trials(frame=frame, limits={folder: {key: limit}})
         rows = aggregate(limited, TWO)
         assert rows["feasible"].tolist() == fast
-        told = "Limits apply to speeds as they were timed, not to those on the common scale."
-        assert feasibility_sentence(rows, limited.limits).endswith(told)
+        message = "Limits apply to speeds as they were timed, not to those on the common scale."
+        assert feasibility_sentence(rows, limited.limits).endswith(message)
         rows["throughput_raw_img_s"] = rows["throughput_img_s"]
         assert "timed" not in feasibility_sentence(rows, limited.limits)
     small = Trials(frame=frame, limits={folder: {"params": {"max": 10**9}}})

@@ -22,7 +22,7 @@ COST = {"params": 3_486_160, "macs": 235_405_552, "macs_core": 230_000_000, "act
 
 
 @pytest.mark.parametrize("name", ["quickstart", "partitions", "static-vs-dynamic"])
-def test_a_ledger_whose_rows_are_bound_gives_the_same_table(
+def test_archived_rows_give_the_same_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder = tmp_path / name
@@ -37,7 +37,7 @@ def test_a_ledger_whose_rows_are_bound_gives_the_same_table(
     pd.testing.assert_frame_equal(after, before, check_exact=True)
 
 
-def test_one_row_a_trial_failed_and_unfinished_ones_included(
+def test_one_row_per_trial_including_failed_and_unfinished_ones(
     tmp_path: Path, ledgers: Ledgers
 ) -> None:
     folder = ledgers(
@@ -86,16 +86,14 @@ def test_types_do_not_depend_on_what_is_missing(
     assert load(none).empty
 
 
-def test_named_arms_of_a_study_without_a_search_are_no_baselines(
+def test_arms_of_a_study_without_a_search_are_not_baselines(
     tmp_path: Path, ledgers: Ledgers
 ) -> None:
     folder = ledgers(tmp_path, [{"arm": "parts=3"}], study={"search": None})
     assert load(folder)[["arm", "baseline"]].to_numpy().tolist() == [["parts=3", False]]
 
 
-def test_a_users_metrics_are_columns_that_take_no_others_place(
-    tmp_path: Path, ledgers: Ledgers
-) -> None:
+def test_user_metrics_do_not_replace_other_columns(tmp_path: Path, ledgers: Ledgers) -> None:
     metrics = {"score": 3.5, "seed": 99.0}
     frame = load(ledgers(tmp_path, [{"state": "done", "metrics": metrics, "seed": 5}]))
     assert frame.loc[0, ["score", "metric_seed", "seed"]].tolist() == [3.5, 99.0, 5]
@@ -115,7 +113,7 @@ def test_drift_of_the_machine_between_measurements_cancels(
     assert frame["processor"].unique().tolist() == ["AMD EPYC 9B14"]
 
 
-def test_the_latest_quiet_measurement_by_the_studys_protocol_is_joined(
+def test_latest_quiet_measurement_by_the_study_protocol_is_joined(
     tmp_path: Path, ledgers: Ledgers, measure: Measure
 ) -> None:
     net, busy, timm, other = (c * 16 for c in "abcd")
@@ -146,7 +144,7 @@ def test_every_seed_of_a_network_has_its_measurement(
     assert frame["throughput_img_s"].tolist() == [1500.0] * 3
 
 
-def test_a_resolution_that_the_study_leaves_open_is_the_measurements(
+def test_unstated_resolution_is_that_of_the_measurement(
     tmp_path: Path, ledgers: Ledgers, measure: Measure
 ) -> None:
     open_study = {"task": {"data": "mnist5k", "resolution": None}}
@@ -157,7 +155,7 @@ def test_a_resolution_that_the_study_leaves_open_is_the_measurements(
     assert load(ledgers(tmp_path / "bare", [{}], [], open_study))["resolution"].isna().all()
 
 
-def test_folders_without_a_ledger_are_told(tmp_path: Path) -> None:
+def test_folder_without_a_ledger_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no ledger here"):
         load(tmp_path)
     with pytest.raises(UserError, match="no study named"):

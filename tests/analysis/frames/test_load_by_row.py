@@ -47,8 +47,8 @@ def records(rng: random.Random, learned: Learned) -> list[dict[str, Any]]:
         if state in ("early", "failed", "timeout"):
             record["reason"] = rng.choice(["rung 1", "None", "the loss is NaN, in epoch 2"])
         if state in ("done", "early"):
-            told = rng.sample(METRICS, rng.randint(1, len(METRICS)))
-            record["metrics"] = {key: rng.uniform(-1, 99) for key in told}
+            recorded = rng.sample(METRICS, rng.randint(1, len(METRICS)))
+            record["metrics"] = {key: rng.uniform(-1, 99) for key in recorded}
         found.append(record)
     return found
 
@@ -93,7 +93,7 @@ def expected(
 ) -> dict[str, Any]:
     """One trial as a reader would copy it out by hand."""
     copied = {key: row[key] for key in ("key", "digest", "seed", "fidelity", "state", "reason")}
-    told = {"trial": row["number"], "trained_on": row["device"], "seconds": row["seconds"]}
+    facts = {"trial": row["number"], "trained_on": row["device"], "seconds": row["seconds"]}
     metrics, cost = json.loads(row["metrics"]), json.loads(row["cost"])
     own = {key: metrics.get(key) for key in METRICS} | {key: cost.get(key) for key in COST}
     fitting = [m for m in taken if WAY.matches(m)]
@@ -102,18 +102,18 @@ def expected(
         [m for m in fitting if m.digest == network], WAY, study_machine(fitting, WAY)
     )
     if m is None:
-        return {**copied, **told, **own, **dict.fromkeys((*REAL, "processor", "form"))}
+        return {**copied, **facts, **own, **dict.fromkeys((*REAL, "processor", "form"))}
     speeds = {key: getattr(m, key) for key in (*REAL, "form", "peak_memory_bytes")}
     if (scale := scale_of(m, fitting)) is not None and m.relative_throughput is not None:
         speeds["throughput_img_s"] = m.relative_throughput * scale
         speeds["latency_ms"] = 1000 * m.batch_size / speeds["throughput_img_s"]
     marks = {"noisy": m.noisy or m.tainted, "tainted": m.tainted}
     raw = {"throughput_raw_img_s": m.throughput_img_s}
-    return {**copied, **told, **own, **speeds, **marks, **raw, **m.environment}
+    return {**copied, **facts, **own, **speeds, **marks, **raw, **m.environment}
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_columns_read_at_once_are_those_of_each_row(
+def test_columns_read_at_once_equal_those_read_by_row(
     tmp_path: Path, ledgers: Ledgers, measure: Measure, learned: Learned, seed: int
 ) -> None:
     rng = random.Random(seed)

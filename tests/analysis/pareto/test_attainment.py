@@ -18,7 +18,7 @@ def repeats(frames: Frames, number: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("number", [2, 3, 5])
-def test_surfaces_bound_what_so_many_searches_attain(frames: Frames, number: int) -> None:
+def test_surfaces_bound_what_a_share_of_searches_attains(frames: Frames, number: int) -> None:
     frame = repeats(frames, number)
     surfaces = attainment_surfaces(frame, {"macs": "min", "val_accuracy": "max"})
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def test_surfaces_bound_what_so_many_searches_attain(frames: Frames, number: int
         assert (attained(own) == (share >= percent / 100 - 1e-9)).all()
 
 
-def test_repeats_are_needed_and_told(frames: Frames) -> None:
+def test_attainment_needs_repeats(frames: Frames) -> None:
     with pytest.raises(UserError, match="needs repeated searches"):
         attainment_surfaces(repeats(frames, 1), {"macs": "min", "val_nll": "min"})
     frame = repeats(frames, 2)
@@ -46,7 +46,7 @@ def test_repeats_are_needed_and_told(frames: Frames) -> None:
         attainment_surfaces(frame, {"macs": "min", "val_nll": "min"})
 
 
-def test_the_pareto_figure_tells_them(tmp_path: Path, frames: Frames) -> None:
+def test_pareto_figure_shows_attainment(tmp_path: Path, frames: Frames) -> None:
     options = ParetoOptions(attainment=True)
     drawn = pareto_figure(repeats(frames, 3), tmp_path / "f.svg", x="macs", options=options)
     assert "median attainment of 3 repeated searches" in drawn.caption

@@ -46,7 +46,7 @@ def dominates(a: tuple[float, ...], b: tuple[float, ...], directions: list[str])
 
 @settings(max_examples=60)
 @given(data=st.data(), size=st.integers(1, 3))
-def test_front_is_what_nothing_dominates(data: st.DataObject, size: int) -> None:
+def test_front_is_the_non_dominated_set(data: st.DataObject, size: int) -> None:
     points = data.draw(st.lists(st.tuples(*[numbers] * size), min_size=1, max_size=12))
     directions = data.draw(st.lists(st.sampled_from(["min", "max"]), min_size=size, max_size=size))
     rows = front(trials(points), dict(zip(KEYS, directions, strict=False)))
@@ -60,7 +60,7 @@ def test_front_is_what_nothing_dominates(data: st.DataObject, size: int) -> None
     assert rows["rank"].isna().sum() == len(points) - len(whole)
 
 
-def test_ranks_peel_fronts_off() -> None:
+def test_ranks_count_successive_fronts() -> None:
     points = [(1.0, 1.0), (2.0, 2.0), (1.0, 3.0), (3.0, 3.0), (1.0, 1.0)]
     rows = front(trials(points), {"val_nll": "min", "macs": "min"})
     assert rows["rank"].tolist() == [1, 2, 2, 3, 1]
@@ -88,7 +88,7 @@ def test_only_finished_trials_at_full_fidelity_count_and_only_early_ones_are_dro
     assert rows.index[rows["on_front"]].tolist() == ["a"]
 
 
-def test_an_arm_is_one_row_though_every_seed_has_a_network_of_its_own(frames: Frames) -> None:
+def test_arm_with_one_network_per_seed_is_one_row(frames: Frames) -> None:
     frame = frames(architectures=2, seeds=2, failed=0)
     frame["arm"], frame["digest"] = "dynamic", [f"d{i}" for i in range(4)]
     frame["condition"] = ["small", "large", "small", "large"]
@@ -101,7 +101,7 @@ def test_an_arm_is_one_row_though_every_seed_has_a_network_of_its_own(frames: Fr
     assert rows.loc["small", "val_nll"] == pytest.approx(frame["val_nll"].iloc[[0, 2]].mean())
 
 
-def test_studies_are_aggregated_apart() -> None:
+def test_studies_are_aggregated_separately() -> None:
     frame = trials([(0.5, 1.0), (0.3, 1.0)], digest="same", folder=["a", "b"])
     assert front(frame, {"val_nll": "min"})["val_nll"].tolist() == [0.5, 0.3]
 
@@ -155,12 +155,12 @@ def test_without_any_result_there_is_no_front_and_no_volume(frames: Frames) -> N
         ({}, "name at least one"),
     ],
 )
-def test_wrong_objectives_are_told(frames: Frames, objectives: Any, message: str) -> None:
+def test_invalid_objectives_are_errors(frames: Frames, objectives: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         front(frames(3), objectives)
 
 
-def test_no_trials_and_incomplete_references_are_told(frames: Frames) -> None:
+def test_no_trials_and_incomplete_reference_points_are_errors(frames: Frames) -> None:
     with pytest.raises(UserError, match="no trials"):
         front(frames(3).iloc[:0], {"val_nll": "min"})
     with pytest.raises(UserError, match="no value for macs"):

@@ -35,7 +35,7 @@ def test_two_rivals_have_the_probability_of_the_normal_distribution() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_chances_are_those_of_a_plain_simulation(seed: int) -> None:
+def test_probabilities_equal_those_of_a_plain_simulation(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(12, 2))
     roots = rng.normal(scale=0.3, size=(12, 2, 2))
@@ -48,13 +48,13 @@ def test_chances_are_those_of_a_plain_simulation(seed: int) -> None:
     assert simulate_fronts(points, covariances, BOTH) == pytest.approx(expected, abs=0.07)
 
 
-def test_what_is_out_of_reach_has_no_chance_and_what_is_certain_has_all() -> None:
+def test_certain_and_impossible_points_have_probability_one_and_zero() -> None:
     points = np.array([[1.0, 1.0], [2.0, 2.0], [0.5, 3.0]])
     assert simulate_fronts(points, spread(points, 0.01), BOTH).tolist() == [1.0, 0.0, 1.0]
     assert simulate_fronts(points, spread(points, 0.0), BOTH).tolist() == [1.0, 0.0, 1.0]
 
 
-def test_the_better_way_does_not_matter() -> None:
+def test_direction_of_objectives_does_not_matter() -> None:
     rng = np.random.default_rng(3)
     points = rng.normal(size=(8, 2))
     down = simulate_fronts(points, spread(points, 0.5), BOTH)
@@ -74,7 +74,7 @@ def test_variance_is_pooled_over_architectures_and_divided_by_the_seeds(frames: 
     )
 
 
-def test_one_seed_tells_no_probability(frames: Frames) -> None:
+def test_probability_is_unknown_with_one_seed(frames: Frames) -> None:
     alone = pareto_table(frames(20, 1, failed=0), "macs", "val_nll")
     assert alone["front_probability"].isna().all()
     frame = frames(20, 2, failed=0, baselines=("resnet10",))
@@ -85,7 +85,7 @@ def test_one_seed_tells_no_probability(frames: Frames) -> None:
     assert table.loc[table["on_front"], "front_probability"].dropna().gt(0.02).all()
 
 
-def test_counts_alone_leave_no_doubt(frames: Frames) -> None:
+def test_counted_objectives_are_certain(frames: Frames) -> None:
     table = pareto_table(frames(20, 1, failed=0), "macs", "params")
     assert table["front_probability"].tolist() == table["on_front"].astype(float).tolist()
 

@@ -151,27 +151,27 @@ def test_axes_say_unit_direction_and_protocol(frames: Frames) -> None:
     assert drawn(frame, "macs", "val_accuracy")[0].get_supxlabel() == ""
 
 
-def test_a_baseline_without_a_deploy_form_is_told(frames: Frames) -> None:
+def test_baseline_without_a_deploy_form_is_an_error(frames: Frames) -> None:
     frame = frames(10, 1, failed=0, baselines=("resnet10",))
     frame.loc[frame["arm"].eq("resnet10"), "form"] = "training"
     line = drawn(frame, "throughput_img_s", "val_nll")[0].get_supxlabel().replace("\n", " ")
     assert line.endswith("deploy form (resnet10: training form)")
 
 
-def test_long_texts_lose_their_middle() -> None:
+def test_long_texts_are_elided_in_the_middle() -> None:
     assert elide("a" * 24) == "a" * 24
     assert elide("abcdefghij", 5) == "ab…ij"
     assert len(elide("x" * 99)) == 24
 
 
-def test_names_that_would_become_alike_lose_what_they_share() -> None:
+def test_elided_names_stay_distinct() -> None:
     names = ["14 px, batch 16: per-layer", "14 px, batch 64: per-layer", "static"]
     assert distinct_labels(names, 18) == ["…16: per-layer", "…64: per-layer", "static"]
     assert distinct_labels(names, 30) == names
     assert distinct_labels([*names, names[0]], 18)[3] == "…16: per-layer"
 
 
-def test_repeats_are_called_by_the_ends_of_their_paths() -> None:
+def test_repeats_are_labeled_by_the_ends_of_their_paths() -> None:
     folders = ["/somewhere/one/run", "/somewhere/two/run", "/elsewhere/last"]
     rows = pd.DataFrame({"folder": folders, "study": ["s", "s", "t"]})
     assert [*study_names(rows).values()] == ["one/run", "two/run", "elsewhere/last"]

@@ -46,7 +46,7 @@ def test_axes_default_to_the_objectives_of_the_study(frames: Frames) -> None:
     assert make_pareto_table(Trials(frame=unmeasured)).x.key == "macs"
 
 
-def test_bars_are_one_deviation_of_seeds_and_the_interval_of_the_measurement(
+def test_error_bars_are_seed_deviation_and_measurement_interval(
     frames: Frames,
 ) -> None:
     frame = frames(4, 3, failed=0)
@@ -63,7 +63,7 @@ def test_bars_are_one_deviation_of_seeds_and_the_interval_of_the_measurement(
     assert slow["params_low"].isna().all()
 
 
-def test_baselines_of_one_family_stand_together(frames: Frames) -> None:
+def test_baselines_of_one_family_are_grouped(frames: Frames) -> None:
     arms = ("fasternet_t0", "fasternet-t1", "mobilenetv3_small_100", "resnet10")
     table = pareto_table(frames(5, 1, failed=0, baselines=arms)).set_index("arm")
     assert table.loc[["fasternet_t0", "fasternet-t1"], "family"].tolist() == ["fasternet"] * 2
@@ -82,7 +82,7 @@ def test_conditions_share_no_front(frames: Frames) -> None:
     assert set(pareto_table(one, "throughput_img_s", "val_nll")["condition"]) == {"large"}
 
 
-def test_each_study_has_a_front_of_its_own(frames: Frames) -> None:
+def test_each_study_has_its_own_front(frames: Frames) -> None:
     frame = frames(6, 1, failed=0)
     worse = frame.assign(folder="no-ledger/other", val_nll=frame["val_nll"] + 1)
     table = pareto_table(pd.concat([frame, worse], ignore_index=True))
@@ -123,7 +123,7 @@ def test_pdf_embeds_its_fonts_and_carries_no_date(tmp_path: Path, frames: Frames
     assert b"CreationDate" not in content
 
 
-def test_nothing_of_the_style_stays_behind(tmp_path: Path, frames: Frames) -> None:
+def test_style_settings_are_restored(tmp_path: Path, frames: Frames) -> None:
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
@@ -131,7 +131,7 @@ def test_nothing_of_the_style_stays_behind(tmp_path: Path, frames: Frames) -> No
     assert dict(mpl.rcParams) == before
 
 
-def test_table_and_caption_stand_beside_the_figure(tmp_path: Path, frames: Frames) -> None:
+def test_table_and_caption_are_written_beside_the_figure(tmp_path: Path, frames: Frames) -> None:
     frame = frames(20, 2, failed=3, baselines=("resnet10",))
     frame.loc[frame["digest"].eq("d000000000000004"), "noisy"] = True
     result = pareto_figure(frame, tmp_path / "front.svg")
@@ -155,20 +155,20 @@ def test_table_and_caption_stand_beside_the_figure(tmp_path: Path, frames: Frame
         assert words in result.caption
 
 
-def test_caption_says_when_seeds_tell_nothing(tmp_path: Path, frames: Frames) -> None:
+def test_caption_states_that_one_seed_has_no_spread(tmp_path: Path, frames: Frames) -> None:
     caption = pareto_figure(frames(5, 1), tmp_path / "f.png", x="macs").caption
     assert "One seed per architecture: the spread between seeds is unknown." in caption
     assert "bars" not in caption
 
 
-def test_noise_of_a_timing_marks_only_what_was_timed(tmp_path: Path, frames: Frames) -> None:
+def test_noisy_timings_are_marked_only_on_measured_axes(tmp_path: Path, frames: Frames) -> None:
     frame = frames(5, 1, failed=0).assign(noisy=True)
     assert "noisy" not in pareto_figure(frame, tmp_path / "f.png", x="macs").caption
     caption = pareto_figure(frame, tmp_path / "f.png", x="latency_ms").caption
     assert "noisy measurements (5)" in caption
 
 
-def test_noisy_timings_are_marked_in_the_table_and_the_mark_is_told(
+def test_noisy_timings_are_marked_and_explained_in_the_table(
     tmp_path: Path, frames: Frames
 ) -> None:
     frame = frames(5, 1, failed=0)
@@ -185,7 +185,7 @@ def test_noisy_timings_are_marked_in_the_table_and_the_mark_is_told(
 
 
 def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
-    def told(frame: pd.DataFrame, *axes: str) -> str:
+    def printed(frame: pd.DataFrame, *axes: str) -> str:
         console = Console(file=io.StringIO(), width=120)
         with console.capture() as captured:
             console.print(front_table(Trials(frame=frame), *axes))
@@ -193,15 +193,15 @@ def test_noisy_timings_are_marked_on_the_terminal(frames: Frames) -> None:
 
     frame = frames(5, 1, failed=0)
     noisy = frame.assign(noisy=True)
-    assert "~" not in told(frame)
-    assert "~" not in told(noisy, "macs", "val_nll")
+    assert "~" not in printed(frame)
+    assert "~" not in printed(noisy, "macs", "val_nll")
     front = pareto_table(frame)["on_front"].sum()
-    *rows, note = [line for line in told(noisy).splitlines() if "~" in line]
+    *rows, note = [line for line in printed(noisy).splitlines() if "~" in line]
     assert len(rows) == front
     assert note.startswith("~: noisy timing")
 
 
-def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames) -> None:
+def test_invalid_requests_are_errors_and_write_nothing(tmp_path: Path, frames: Frames) -> None:
     frame = frames(4, 1, failed=0)
     calls: list[tuple[str, Callable[[], object]]] = [
         ("no trials", lambda: pareto_figure(frame.iloc[:0], tmp_path / "f.pdf")),
@@ -219,9 +219,7 @@ def test_wrong_figures_are_told_and_write_nothing(tmp_path: Path, frames: Frames
         pareto_figure(frame, tmp_path / "file" / "f.pdf")
 
 
-def test_a_study_in_which_everything_failed_is_told_with_the_reason(
-    tmp_path: Path, frames: Frames
-) -> None:
+def test_error_states_why_all_trials_failed(tmp_path: Path, frames: Frames) -> None:
     with pytest.raises(
         UserError, match=r"trials: 6 failed \(most often: the loss is NaN in epoch 2"
     ):

@@ -17,7 +17,7 @@ Frames = Callable[..., pd.DataFrame]
 PUBLISHED = Path("tests/space/published.csv")
 
 
-def test_published_figures_are_those_of_the_networks_that_presets_build() -> None:
+def test_published_counts_equal_those_of_the_presets() -> None:
     table = load_reference_families(["partialnet", "fasternet"])
     assert len(table) == 12
     for row in table.itertuples():
@@ -25,14 +25,14 @@ def test_published_figures_are_those_of_the_networks_that_presets_build() -> Non
         assert (row.params, row.macs) == (counted.params, counted.macs), row.name
 
 
-def test_published_figures_are_those_counted_elsewhere() -> None:
+def test_published_values_agree_with_independent_counts() -> None:
     with PUBLISHED.open() as file:
         counted = {(int(row["params"]), int(row["macs"])) for row in csv.DictReader(file)}
     table = load_reference_families(["partialnet", "fasternet"])
     assert {*zip(table["params"], table["macs"], strict=True)} <= counted
 
 
-def test_families_stand_alone(tmp_path: Path) -> None:
+def test_families_can_be_drawn_without_a_study(tmp_path: Path) -> None:
     options = ParetoOptions(families=["partialnet", "fasternet"], size="params")
     drawn = pareto_figure(
         empty_trials(), tmp_path / "f.svg", x="macs", y="val_accuracy", options=options
@@ -43,7 +43,7 @@ def test_families_stand_alone(tmp_path: Path) -> None:
     assert "Marker area" in drawn.caption
 
 
-def test_timm_tells_the_speed_of_ones_own_device(tmp_path: Path) -> None:
+def test_timm_results_replace_published_speeds(tmp_path: Path) -> None:
     speeds = tmp_path / "benchmark.csv"
     speeds.write_text(
         "model,infer_samples_per_sec,infer_step_time,infer_batch_size,infer_img_size,infer_gmacs,"
@@ -60,7 +60,7 @@ def test_timm_tells_the_speed_of_ones_own_device(tmp_path: Path) -> None:
     assert load_reference_families(["partialnet"], [speeds])["throughput_img_s"].isna().all()
 
 
-def test_what_cannot_be_shown_is_told(tmp_path: Path, frames: Frames) -> None:
+def test_impossible_family_requests_are_errors(tmp_path: Path, frames: Frames) -> None:
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("a,b\n1,2\n")
     timm = tmp_path / "timm.csv"
