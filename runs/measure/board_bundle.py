@@ -1,4 +1,4 @@
-"""Bundles: ONNX files and one script, for boards that cannot run this stack; and their results."""
+"""Bundles of ONNX files and a script for boards that cannot run PyTorch, and import of results."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from partialnas.runs.config.protocol import DeviceKind, Form, Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.file import translate_errors
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.measure import board_script as board
+from partialnas.runs.measure import board_script
 from partialnas.runs.measure.prepared_model import convert_to_form
 from partialnas.runs.measure.remeasure import TrainedNetwork
 from partialnas.runs.records.measurement import Measurement
@@ -30,8 +30,9 @@ from partialnas.space.values import Value, validate_as
 
 MANIFEST = "manifest.json"
 SCRIPT = "measure.py"
-LARGEST_DIFFERENCE = 1e-2
-"""Of a logit on a board and here, over the largest one: what half precision explains."""
+MAX_LOGIT_DIFFERENCE = 1e-2
+"""Largest difference of logits between a board and this machine, as a share of the largest logit;
+half precision explains up to that much."""
 
 _IMAGES = 2
 _KINDS: dict[str, DeviceKind] = {
@@ -49,23 +50,23 @@ def write_bundle(
     reference: Subject,
     study: dict[str, str],
 ) -> dict[str, str]:
-    """Writes networks and the reference as ONNX files, with the script that measures them.
+    """Write networks and the reference as ONNX files, with the script that measures them.
 
     Args:
-        output: a file that ends in `.zip`, or a new or empty folder, or an earlier bundle.
-        networks: to be measured.
-        task: gives the images' size.
-        protocol: the script's defaults; its form is the one that is written.
-        reference: what they are timed in turns with.
-        study: its `name` and `digest`, which results must name.
+        output: a file name that ends in `.zip`, or a folder that is new, empty or a bundle.
+        networks: networks to measure.
+        task: gives the shape of the images.
+        protocol: form of the networks, and defaults of the script.
+        reference: network that they are interleaved with.
+        study: `name` and `digest` of the study, which are checked on import.
 
     Returns:
-        Why each network that is left out is, by its label.
+        By label, the reasons why networks were left out.
 
     Raises:
         UserError: the reference cannot be exported, precision is not float32, the packages that
             write ONNX are missing, or `output` holds something else.
-        MachineError: it cannot be written.
+        MachineError: the bundle cannot be written.
     """
     if protocol.precision != "float32":
         raise UserError(f"--bundle: ONNX files are float32, got --precision {protocol.precision}")
@@ -73,33 +74,33 @@ def write_bundle(
     with translate_errors(output), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
-        first = _export(reference, subject_name(reference), folder, task, protocol)
+        reference_entry = _export(reference, subject_name(reference), folder, task, protocol)
         entries, left_out = [], {}
         for network in networks:
             try:
                 if network.weights is not None:
-                    raise UserError("its ratios depend on the image: no fixed graph computes it")
+                    raise UserError("its ratios depend on the image, so it has no static graph")
                 entries.append(_export(network.subject, network.label, folder, task, protocol))
             except UserError as error:
                 left_out[network.label] = str(error)
         manifest = {
-            "partialnas_bundle": board.BUNDLE_FORMAT,
+            "partialnas_bundle": board_script.BUNDLE_FORMAT,
             "study": study,
             "resolution": task.resolution,
             "in_chans": task.channels,
             "form": protocol.form,
             "protocol": protocol.model_dump(mode="json"),
-            "reference": first,
+            "reference": reference_entry,
             "networks": entries,
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        shutil.copyfile(str(board.__file__), folder / SCRIPT)
-        _deliver(folder, output)
+        shutil.copyfile(str(board_script.__file__), folder / SCRIPT)
+        _move_to_output(folder, output)
     return left_out
 
 
 def _check_output(output: Path) -> None:
-    """Refuses a place that holds something else than a bundle."""
+    """Raise an error if the output holds something other than a bundle."""
     if output.suffix == ".zip":
         if output.is_dir():
             raise UserError(f"{output}: is a folder; name a file that ends in .zip")
@@ -107,10 +108,10 @@ def _check_output(output: Path) -> None:
     if output.is_file():
         raise UserError(f"{output}: is a file; name a folder, or a file that ends in .zip")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise UserError(f"{output}: is not empty and no earlier bundle; name a new folder")
+        raise UserError(f"{output}: is neither empty nor a bundle; name a new folder")
 
 
-def _deliver(folder: Path, output: Path) -> None:
+def _move_to_output(folder: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix != ".zip":
         output.mkdir(exist_ok=True)
@@ -128,7 +129,7 @@ def _deliver(folder: Path, output: Path) -> None:
 def _export(
     subject: Subject, label: str, folder: Path, task: Task, protocol: Protocol
 ) -> dict[str, Any]:
-    """Writes one network; what the manifest says of it."""
+    """Write one network as an ONNX file, and return its entry in the manifest."""
     module, form = bundled_network(subject, task, protocol.form)
     digest = subject_digest(subject)
     path = folder / f"{digest}.onnx"
@@ -136,8 +137,8 @@ def _export(
         try:
             export_onnx(module, path, task.input_spec)
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:
-            told = str(error).strip().splitlines()[0]
-            raise UserError(f"it cannot be written as ONNX: {told}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"it cannot be written as ONNX: {reason}") from error
     with torch.inference_mode():
         logits = module(example_images(task))
     return {
@@ -151,7 +152,7 @@ def _export(
 
 
 def bundled_network(subject: Subject, task: Task, form: Form) -> tuple[nn.Module, Form]:
-    """The network that a bundle holds, with random weights, always the same."""
+    """Return the network of a bundle and its form; its random weights are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         network = build_network(subject, task)
@@ -160,14 +161,14 @@ def bundled_network(subject: Subject, task: Task, form: Form) -> tuple[nn.Module
 
 
 def example_images(task: Task) -> torch.Tensor:
-    """The images whose logits a board compares with those of the manifest."""
+    """Return the images for comparing a board's logits with those of the manifest."""
     shape = (_IMAGES, task.channels, task.resolution, task.resolution)
     images = np.random.RandomState(0).standard_normal(shape)
     return torch.from_numpy(images.astype(np.float32))
 
 
 class BoardMeasurement(Value):
-    """What a board says of one network; see `runs.board`."""
+    """A measurement of one network by a bundle's script; see `board_script`."""
 
     digest: str
     name: str
@@ -186,9 +187,9 @@ class BoardMeasurement(Value):
     taken: str
 
     @model_validator(mode="after")
-    def _the_median_is_within(self) -> Self:
+    def _check_interval(self) -> Self:
         if not self.low <= self.relative <= self.high:
-            raise ValueError("relative: expected a figure within its interval")
+            raise ValueError("relative: expected a value within its interval")
         return self
 
 
@@ -202,7 +203,7 @@ class BoardReference(Value):
 
 
 class BoardResult(Value):
-    """What the script of a bundle writes; see `runs.board`."""
+    """The file that a bundle's script writes; see `board_script`."""
 
     partialnas_result: Literal[1]
     study: dict[str, str]
@@ -217,14 +218,14 @@ class BoardResult(Value):
     environment: dict[str, str | int]
     measurements: tuple[BoardMeasurement, ...]
 
-    def measured(self, one: BoardMeasurement) -> Measurement:
-        """The measurement as a ledger keeps it."""
-        itself = one.digest == self.reference.digest
-        seconds = one.seconds if itself else one.reference_seconds
-        throughput = one.relative * self.batch_size / seconds
+    def to_measurement(self, entry: BoardMeasurement) -> Measurement:
+        """Convert an entry to a measurement of a ledger."""
+        is_reference = entry.digest == self.reference.digest
+        seconds = entry.seconds if is_reference else entry.reference_seconds
+        throughput = entry.relative * self.batch_size / seconds
         return Measurement(
-            digest=one.digest,
-            name=one.name,
+            digest=entry.digest,
+            name=entry.name,
             device=self.device,
             device_kind=_KINDS.get(self.provider, "other"),
             threads=self.threads,
@@ -232,63 +233,68 @@ class BoardResult(Value):
             resolution=self.resolution,
             in_chans=self.in_chans,
             precision="float32",
-            form=one.form,
+            form=entry.form,
             runtime="onnxruntime",
             throughput_img_s=throughput,
             latency_ms=1000 * self.batch_size / throughput,
-            relative_throughput=one.relative,
-            relative_low=one.low,
-            relative_high=one.high,
+            relative_throughput=entry.relative,
+            relative_low=entry.low,
+            relative_high=entry.high,
             reference_digest=self.reference.digest,
             reference_name=self.reference.name,
             reference_form=self.reference.form,
             reference_throughput_img_s=self.batch_size / seconds,
-            rounds=one.rounds,
-            wall_cpu_gap=one.clock_gap,
-            noisy=one.noisy,
-            tainted=one.tainted,
+            rounds=entry.rounds,
+            wall_cpu_gap=entry.clock_gap,
+            noisy=entry.noisy,
+            tainted=entry.tainted,
             load=0.0,
             environment={**self.environment, "provider": self.provider},
-            taken=one.taken,
+            taken=entry.taken,
         )
 
 
 def read_result(path: Path, ledger: Ledger) -> list[Measurement]:
-    """What a board has measured of the networks of a study; writes nothing.
+    """Read a board's measurements of a study's networks; the ledger is not changed.
 
     Raises:
-        UserError: the file cannot be read, is no result of a bundle, holds figures that are none,
-            or is about other networks than the study's.
+        UserError: the file cannot be read, is not the result of a bundle, holds invalid values, or
+            belongs to another study.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be read ({told})") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    context = f"{path}: is not a result of a bundle's {SCRIPT}"
     if not isinstance(data, dict) or "partialnas_result" not in data:
-        raise UserError(f"{path}: is not what {SCRIPT} of a bundle writes")
-    result = validate_as(BoardResult, data, f"{path}: is not what {SCRIPT} of a bundle writes")
+        raise UserError(context)
+    result = validate_as(BoardResult, data, context)
     _check_networks(path, result, ledger)
-    for one in result.measurements:
-        if one.logit_difference > LARGEST_DIFFERENCE:
+    for entry in result.measurements:
+        if entry.logit_difference > MAX_LOGIT_DIFFERENCE:
             raise UserError(
-                f"{path}: {one.name} computes something else on that board: logits differ by "
-                f"{one.logit_difference:.2g} of the largest one; try another --provider there"
+                f"{path}: {entry.name} computes something else on that board: logits differ by "
+                f"{entry.logit_difference:.2g} of the largest one; try another --provider there"
             )
-    return [result.measured(one) for one in result.measurements]
+    return [result.to_measurement(entry) for entry in result.measurements]
 
 
 def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
     study = ledger.study
     if result.study != study.identity:
         raise UserError(
-            f"{path}: is of the study {result.study.get('name')}, or of another state of it, not "
-            f"of {study.name}; import it where its bundle was made"
+            f"{path}: belongs to study {result.study.get('name')} or another version of it, not "
+            f"to {study.name}; import it into the study that the bundle was written from"
         )
     reference = subject_digest(study.reference)
     if result.reference.digest != reference:
-        raise UserError(f"{path}: was timed beside another reference than the study's")
-    known = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())
-    strange = [one.name for one in result.measurements if one.digest not in known | {reference}]
-    if strange:
-        raise UserError(f"{path}: the study has no network {', '.join(strange)}")
+        raise UserError(
+            f"{path}: was measured relative to another reference than the study's; write a new "
+            "bundle with --bundle"
+        )
+    digests = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())
+    digests.add(reference)
+    unknown = [entry.name for entry in result.measurements if entry.digest not in digests]
+    if unknown:
+        raise UserError(f"{path}: the study has no network {', '.join(unknown)}")

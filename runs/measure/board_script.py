@@ -1,12 +1,12 @@
-"""Measures the networks of a bundle on this board; needs Python 3.9, numpy and onnxruntime alone.
+"""Measure the networks of a bundle on this board; needs only Python 3.9, numpy and onnxruntime.
 
-    python measure.py            measures every network beside the reference, writes result.json
+    python measure.py            measure every network relative to the reference, write result.json
     python measure.py --help     threads, batch size, seconds, execution provider
 
-Networks run in turns with the reference, in the order reference, network, network, reference. What
-is told is the median over these rounds of the ratio of their times, and its 95 % interval by order
-statistics; so drift of the board cancels. Read the result back where the bundle was made, with
-`partialnas remeasure DIR --import result.json`.
+Networks are interleaved with the reference in the order reference, network, network, reference. The
+reported speed is the median over these rounds of the ratio of their times, with a 95 % interval by
+order statistics; slow drift of the board cancels. Import the result where the bundle was written,
+with `partialnas remeasure DIR --import result.json`.
 """
 
 from __future__ import annotations
@@ -27,37 +27,40 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 (older Pythons on bo
 import numpy as np
 
 BUNDLE_FORMAT = 1
-FEWEST, MIN_ROUNDS, MAX_ROUNDS, WINDOW = 6, 25, 2000, 5
-AGREEMENT, WARM_UP_SHARE, MAX_CLOCK_GAP, MOST_FOREIGN = 0.05, 0.25, 0.05, 0.1
-LAP_S = {"cpu": 0.001, "other": 0.010}
+MIN_VALUES, MIN_ROUNDS, MAX_ROUNDS, WINDOW = 6, 25, 2000, 5
+AGREEMENT, WARM_UP_SHARE, MAX_CLOCK_GAP, MAX_FOREIGN_SHARE = 0.05, 0.25, 0.05, 0.1
+MIN_TIMING_S = {"cpu": 0.001, "other": 0.010}
 
 
 class BoardTiming(NamedTuple):
-    """Seconds of one forward pass, by the clock that decides and by another one."""
+    """Seconds of one forward pass by two clocks."""
 
-    own: float
-    other: float
+    primary: float
+    secondary: float
 
 
 Runner = Callable[[int], BoardTiming]
-Round = tuple[BoardTiming, BoardTiming]
+Round = tuple[BoardTiming, BoardTiming]  # network, reference
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measures the bundle in this script's folder."""
+    """Measure the bundle in this script's folder."""
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    asked = _arguments(manifest["protocol"], arguments)
-    sessions = {each["digest"]: _session(folder, each, asked) for each in _all(manifest)}
+    options = _parse_options(manifest["protocol"], arguments)
     reference, networks = manifest["reference"], manifest["networks"]
-    beside = sessions[reference["digest"]]
-    measured: list[dict[str, Any]] = []
-    for network in networks:
-        print(f"{len(measured) + 1}/{len(networks)} {network['name']} ...", end=" ", flush=True)
-        found = _measure(network, sessions[network["digest"]], reference, beside, asked)
-        measured.append(found)
-        marks = [mark for mark in ("noisy", "tainted") if found[mark]]
-        print(f"{found['relative']:.3f} x reference", *marks)
+    sessions = {
+        network["digest"]: _session(folder, network, options) for network in [reference, *networks]
+    }
+    reference_session = sessions[reference["digest"]]
+    measurements: list[dict[str, Any]] = []
+    for number, network in enumerate(networks, start=1):
+        print(f"{number}/{len(networks)} {network['name']} ...", end=" ", flush=True)
+        session = sessions[network["digest"]]
+        measurement = _measure(network, session, reference, reference_session, options)
+        measurements.append(measurement)
+        marks = [mark for mark in ("noisy", "tainted") if measurement[mark]]
+        print(f"{measurement['relative']:.3f} x reference", *marks)
     result = {
         "partialnas_result": BUNDLE_FORMAT,
         "study": manifest["study"],
@@ -65,50 +68,50 @@ def main(arguments: list[str] | None = None) -> None:
         "in_chans": manifest["in_chans"],
         "form": manifest["form"],
         "reference": {key: reference[key] for key in ("digest", "name", "form", "sha256")},
-        "device": asked.device or _device(asked),
-        "provider": beside.get_providers()[0],
-        "threads": asked.threads,
-        "batch_size": asked.batch_size,
+        "device": options.device or _device(options),
+        "provider": reference_session.get_providers()[0],
+        "threads": options.threads,
+        "batch_size": options.batch_size,
         "environment": _environment(),
-        "measurements": measured,
+        "measurements": measurements,
     }
-    Path(asked.out).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
-    print(f"wrote {asked.out}")
+    Path(options.out).write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    print(f"wrote {options.out}")
 
 
-def _arguments(protocol: dict[str, Any], arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measures the networks of this bundle.")
-    parser.add_argument("--out", default="result.json", help="the file that is written")
-    parser.add_argument("--threads", type=int, default=protocol["threads"])
-    parser.add_argument("--batch-size", type=int, default=protocol["batch_size"])
-    parser.add_argument("--seconds", type=float, default=protocol["max_seconds"], help="for each")
-    parser.add_argument("--half-width", type=float, default=protocol["target_half_width"])
-    parser.add_argument("--provider", default="CPUExecutionProvider", help="of onnxruntime")
-    parser.add_argument("--device", default="", help="what the board is called in figures")
+def _parse_options(protocol: dict[str, Any], arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure the networks of this bundle.")
+    add = parser.add_argument
+    add("--out", default="result.json", help="output file")
+    add("--threads", type=int, default=protocol["threads"], help="CPU threads")
+    add("--batch-size", type=int, default=protocol["batch_size"], help="images per forward pass")
+    add("--seconds", type=float, default=protocol["max_seconds"], help="time limit per network")
+    add(
+        "--half-width", type=float, default=protocol["target_half_width"],
+        help="stop when the 95 %% interval is this narrow, as a share of the median",
+    )  # fmt: skip
+    add("--provider", default="CPUExecutionProvider", help="execution provider of onnxruntime")
+    add("--device", default="", help="name of the board in figures and tables")
     return parser.parse_args(arguments)
 
 
-def _all(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    return [manifest["reference"], *manifest["networks"]]
-
-
-def _session(folder: Path, network: dict[str, Any], asked: argparse.Namespace) -> Any:
-    """A network ready to run; refused where its file is not the one that was made."""
+def _session(folder: Path, network: dict[str, Any], options: argparse.Namespace) -> Any:
+    """Load a network; exit if its file is damaged or the provider is unavailable."""
     import onnxruntime
 
     path = folder / network["file"]
     if hashlib.sha256(path.read_bytes()).hexdigest() != network["sha256"]:
         sys.exit(f"{path.name} is damaged: copy the bundle again")
-    if asked.provider not in onnxruntime.get_available_providers():
-        there = ", ".join(onnxruntime.get_available_providers())
-        sys.exit(f"onnxruntime has no {asked.provider} here; it has {there}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = asked.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=[asked.provider])
-    if session.get_providers()[0] != asked.provider:
-        sys.exit(f"{asked.provider} cannot be used on this board")
+    providers = onnxruntime.get_available_providers()
+    if options.provider not in providers:
+        sys.exit(f"invalid --provider {options.provider!r}: choose from {', '.join(providers)}")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), settings, providers=[options.provider])
+    if session.get_providers()[0] != options.provider:
+        sys.exit(f"{options.provider} cannot run on this board: choose another --provider")
     return session
 
 
@@ -116,144 +119,154 @@ def _measure(
     network: dict[str, Any],
     session: Any,
     reference: dict[str, Any],
-    beside: Any,
-    asked: argparse.Namespace,
+    reference_session: Any,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
-    on_cpu = asked.provider == "CPUExecutionProvider"
-    itself = network["digest"] == reference["digest"]
-    runners = [_runner(each, asked, on_cpu) for each in [session, *([] if itself else [beside])]]
-    began, busy, own = time.perf_counter(), _busy_s(), time.process_time()
-    rounds = time_interleaved(*runners, min_timing_s=LAP_S["cpu" if on_cpu else "other"], options=asked)
-    foreign = _busy_s() - busy - (time.process_time() - own) - 0.01 * _cores()
-    capacity = (time.perf_counter() - began) * _cores()
-    told = summarize_rounds(rounds, asked.half_width)
-    if itself:
-        told |= {"relative": 1.0, "low": 1.0, "high": 1.0}
+    on_cpu = options.provider == "CPUExecutionProvider"
+    is_reference = network["digest"] == reference["digest"]
+    sessions = [session] if is_reference else [session, reference_session]
+    runners = [_runner(one, options, on_cpu) for one in sessions]
+    start, busy, process_time = time.perf_counter(), _busy_s(), time.process_time()
+    min_timing_s = MIN_TIMING_S["cpu" if on_cpu else "other"]
+    rounds = time_interleaved(*runners, min_timing_s=min_timing_s, options=options)
+    foreign = _busy_s() - busy - (time.process_time() - process_time) - 0.01 * _cores()
+    capacity = (time.perf_counter() - start) * _cores()
+    summary = summarize_rounds(rounds, options.half_width)
+    if is_reference:
+        summary |= {"relative": 1.0, "low": 1.0, "high": 1.0}
     return {
         **{key: network[key] for key in ("digest", "name", "form", "sha256")},
-        **told,
-        "tainted": on_cpu and foreign > MOST_FOREIGN * capacity,
-        "logit_difference": _difference(session, network),
+        **summary,
+        "tainted": on_cpu and foreign > MAX_FOREIGN_SHARE * capacity,
+        "logit_difference": _logit_difference(session, network),
         "taken": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
     }
 
 
 def summarize_rounds(rounds: list[Round], half_width: float) -> dict[str, Any]:
-    """What rounds say: the network's speed relative to the reference, and marks against it."""
-    speeds = [reference.own / network.own for network, reference in rounds]
-    middle, low, high = median_interval(speeds)
-    by_other = median(reference.other / network.other for network, reference in rounds)
-    gap = abs(by_other / middle - 1)
+    """Return the speed relative to the reference, times, and quality marks."""
+    speed, low, high = median_interval(_relative_speeds(rounds))
+    secondary = median(reference.secondary / network.secondary for network, reference in rounds)
+    gap = abs(secondary / speed - 1)
     return {
-        "relative": middle,
+        "relative": speed,
         "low": low,
         "high": high,
-        "reference_seconds": median(reference.own for _, reference in rounds),
-        "seconds": median(network.own for network, _ in rounds),
+        "reference_seconds": median(reference.primary for _, reference in rounds),
+        "seconds": median(network.primary for network, _ in rounds),
         "rounds": len(rounds),
         "clock_gap": gap,
-        "noisy": gap > MAX_CLOCK_GAP or not settled(rounds, half_width),
+        "noisy": gap > MAX_CLOCK_GAP or not is_precise_enough(rounds, half_width),
     }
 
 
+def _relative_speeds(rounds: list[Round]) -> list[float]:
+    return [reference.primary / network.primary for network, reference in rounds]
+
+
 def median_interval(values: list[float]) -> tuple[float, float, float]:
-    """The median and the ends of its 95 % interval by order statistics."""
+    """Return the median and the ends of its 95 % interval by order statistics."""
     ordered = sorted(values)
-    count, ways, tail, spared = len(ordered), 1, 0, -1
-    while 40 * (tail + ways) <= 2**count:
-        spared, tail = spared + 1, tail + ways
-        ways = ways * (count - spared) // (spared + 1)
-    spared = max(spared, 0)
-    return median(ordered), ordered[spared], ordered[-1 - spared]
+    count, combinations, tail, outside = len(ordered), 1, 0, -1
+    while 40 * (tail + combinations) <= 2**count:
+        outside, tail = outside + 1, tail + combinations
+        combinations = combinations * (count - outside) // (outside + 1)
+    outside = max(outside, 0)
+    return median(ordered), ordered[outside], ordered[-1 - outside]
 
 
-def settled(rounds: list[Round], half_width: float) -> bool:
-    """Whether the rounds tell the speed as exactly as asked."""
-    if len(rounds) < FEWEST:
+def is_precise_enough(rounds: list[Round], half_width: float) -> bool:
+    """Return whether the interval of the relative speed is as narrow as requested."""
+    if len(rounds) < MIN_VALUES:
         return False
-    middle, low, high = median_interval(
-        [reference.own / network.own for network, reference in rounds]
-    )
+    middle, low, high = median_interval(_relative_speeds(rounds))
     return max(middle - low, high - middle) <= half_width * middle
 
 
 def time_interleaved(
-    network: Runner, reference: Runner | None = None, *, min_timing_s: float, options: argparse.Namespace
+    network: Runner,
+    reference: Runner | None = None,
+    *,
+    min_timing_s: float,
+    options: argparse.Namespace,
 ) -> list[Round]:
-    """Plays rounds until the speed is known as exactly as asked, or time is up."""
+    """Run rounds until the interval is as narrow as requested, or time is up."""
     start = time.perf_counter()
     gc.collect()
     gc.disable()
     try:
-        passes = _passes(network, min_timing_s)
-        others = _passes(reference, min_timing_s) if reference else 0
+        passes = _num_passes(network, min_timing_s)
+        reference_passes = _num_passes(reference, min_timing_s) if reference else 0
 
-        def play() -> Round:
+        def run_round() -> Round:
             if reference is None:
-                lap = network(passes)
-                return lap, BoardTiming(1.0, 1.0)
-            before = reference(others)
+                return network(passes), BoardTiming(1.0, 1.0)
+            before = reference(reference_passes)
             first, second = network(passes), network(passes)
-            return _mean(first, second), _mean(before, reference(others))
+            return _mean(first, second), _mean(before, reference(reference_passes))
 
-        _warm_up(play, start + WARM_UP_SHARE * options.seconds)
-        rounds = [play()]
+        _warm_up(run_round, start + WARM_UP_SHARE * options.seconds)
+        rounds = [run_round()]
         while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + options.seconds:
-            rounds.append(play())
-            due = len(rounds) >= MIN_ROUNDS and len(rounds) % WINDOW == 0
-            if due and settled(rounds, options.half_width):
+            rounds.append(run_round())
+            is_checked = len(rounds) >= MIN_ROUNDS and len(rounds) % WINDOW == 0
+            if is_checked and is_precise_enough(rounds, options.half_width):
                 break
         return rounds
     finally:
         gc.enable()
 
 
-def _runner(session: Any, asked: argparse.Namespace, on_cpu: bool) -> Runner:
-    """Times forward passes: by CPU time where one thread does all, else by the clock."""
+def _runner(session: Any, options: argparse.Namespace, on_cpu: bool) -> Runner:
+    """Return a runner; its primary clock is CPU time with one thread, else the wall clock."""
     shape = session.get_inputs()[0].shape[1:]
-    images = np.random.RandomState(0).standard_normal((asked.batch_size, *shape))
+    images = np.random.RandomState(0).standard_normal((options.batch_size, *shape))
     feed = {"image": images.astype(np.float32)}
-    fine = time.get_clock_info("thread_time").resolution < 1e-4
-    cpu_time = time.thread_time if on_cpu and fine else time.perf_counter
+    is_fine = time.get_clock_info("thread_time").resolution < 1e-4
+    cpu_time = time.thread_time if on_cpu and is_fine else time.perf_counter
     clocks = (cpu_time, time.perf_counter)
-    own, other = clocks if asked.threads == 1 else clocks[::-1]
+    primary, secondary = clocks if options.threads == 1 else clocks[::-1]
 
-    def lap(passes: int) -> BoardTiming:
-        other_start, own_start = other(), own()
+    def run(passes: int) -> BoardTiming:
+        secondary_start, primary_start = secondary(), primary()
         for _ in range(passes):
             session.run(None, feed)
-        own_end, other_end = own(), other()
-        return BoardTiming((own_end - own_start) / passes, (other_end - other_start) / passes)
+        primary_end, secondary_end = primary(), secondary()
+        return BoardTiming(
+            (primary_end - primary_start) / passes, (secondary_end - secondary_start) / passes
+        )
 
-    return lap
+    return run
 
 
-def _passes(runner: Runner, lap_s: float) -> int:
-    """Passes of a lap of the length asked for; a first pass, slow for its own reasons, is lost."""
+def _num_passes(runner: Runner, min_timing_s: float) -> int:
+    """Return the passes of one timing of the minimum length; the first, slow pass is dropped."""
     runner(1)
     passes = 1
-    while (seconds := runner(passes).own) * passes < lap_s:
-        passes = max(passes + 1, math.ceil(lap_s / max(seconds, lap_s / 1000)))
+    while (seconds := runner(passes).primary) * passes < min_timing_s:
+        passes = max(passes + 1, math.ceil(min_timing_s / max(seconds, min_timing_s / 1000)))
     return passes
 
 
-def _mean(one: BoardTiming, two: BoardTiming) -> BoardTiming:
-    return BoardTiming((one.own + two.own) / 2, (one.other + two.other) / 2)
+def _mean(first: BoardTiming, second: BoardTiming) -> BoardTiming:
+    return BoardTiming(
+        (first.primary + second.primary) / 2, (first.secondary + second.secondary) / 2
+    )
 
 
-def _warm_up(play: Callable[[], Round], until: float) -> None:
-    """Plays until two medians that follow each other agree, or time is up."""
+def _warm_up(run_round: Callable[[], Round], until: float) -> None:
+    """Run rounds until the medians of two consecutive windows agree, or time is up."""
     seconds: list[float] = []
     while time.perf_counter() < until:
-        seconds.append(play()[0].own)
+        seconds.append(run_round()[0].primary)
         if len(seconds) % WINDOW == 0 and len(seconds) > WINDOW:
             before, now = median(seconds[-2 * WINDOW : -WINDOW]), median(seconds[-WINDOW:])
             if abs(now / before - 1) < AGREEMENT:
                 return
 
 
-def _difference(session: Any, network: dict[str, Any]) -> float:
-    """Of the logits here and where the bundle was made, on the same images, over the largest."""
+def _logit_difference(session: Any, network: dict[str, Any]) -> float:
+    """Return the largest difference from the manifest's logits, over the largest of them."""
     expected = np.array(network["logits"], dtype=np.float64)
     shape = session.get_inputs()[0].shape[1:]
     images = np.random.RandomState(0).standard_normal((len(expected), *shape))
@@ -262,13 +275,13 @@ def _difference(session: Any, network: dict[str, Any]) -> float:
 
 
 def _busy_s() -> float:
-    """Seconds that the cores have been busy, by Linux; 0 where it does not tell."""
+    """Return the busy seconds of all cores by Linux's counters, or 0 if unavailable."""
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
         ticks = os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, AttributeError):
         return 0.0
-    fields = [int(word) for word in lines[0].split()[1:9]]  # of all cores
+    fields = [int(word) for word in lines[0].split()[1:9]]  # sums over all cores
     return (sum(fields) - fields[3] - fields[4]) / ticks
 
 
@@ -276,8 +289,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _device(asked: argparse.Namespace) -> str:
-    return "cpu" if asked.provider == "CPUExecutionProvider" else asked.provider
+def _device(options: argparse.Namespace) -> str:
+    return "cpu" if options.provider == "CPUExecutionProvider" else options.provider
 
 
 def _environment() -> dict[str, Any]:
@@ -294,15 +307,15 @@ def _environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The board's or the processor's model, where the system tells it."""
-    for path, mark in (("/proc/device-tree/model", ""), ("/proc/cpuinfo", "model name")):
+    """Return the model of the board or its processor."""
+    for path, label in (("/proc/device-tree/model", ""), ("/proc/cpuinfo", "model name")):
         try:
             text = Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
-        lines = [line for line in text.splitlines() if line.startswith(mark)]
+        lines = [line for line in text.splitlines() if line.startswith(label)]
         if lines:
-            return lines[0].partition(":")[2].strip() if mark else text.strip("\0\n ")
+            return lines[0].partition(":")[2].strip() if label else text.strip("\0\n ")
     return platform.processor() or platform.machine()
 
 

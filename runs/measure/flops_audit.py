@@ -1,4 +1,4 @@
-"""What counters make of a network: fvcore, torch's own, the closed formula; both forms."""
+"""Comparison of MAC counters on a network: closed formula, fvcore and torch, in both forms."""
 
 from dataclasses import dataclass
 
@@ -19,17 +19,17 @@ from partialnas.space.nn.op_counter import OpCounts, count_ops
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsAudit:
-    """One network as different counters see it, for one image.
+    """Counts of one network for one image.
 
     Attributes:
-        name: of the network.
-        digest: of the network.
-        kind: what it is made of, as `describe_mixers` tells it.
-        formula_macs: multiply-accumulates by closed formula; None of a model of timm.
-        formula_params: parameters likewise.
-        training: counted in its training form (in evaluation mode).
-        deployed: counted in its deploy form; None where it has none.
-        no_deploy_form: why it has none; empty where it has one.
+        name: name of the network.
+        digest: digest of the network.
+        kind: operations that mix channels, as returned by `describe_mixers`.
+        formula_macs: multiply-accumulates by closed formula, or None for a timm model.
+        formula_params: parameters by closed formula, or None for a timm model.
+        training: counts of the training form in evaluation mode.
+        deployed: counts of the deploy form, or None if there is none.
+        no_deploy_form: reason why there is no deploy form, or empty.
     """
 
     name: str
@@ -43,22 +43,22 @@ class FlopsAudit:
 
 
 def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
-    """Counts a network in every way that there is.
+    """Count a network with all available counters.
 
-    Learned ratios are counted as `cost` counts them: one ratio for all layers that spends the
-    budget.
+    Learned ratios are counted as `compute_cost` counts them: at one ratio for all layers that meets
+    the budget.
 
     Raises:
-        UserError: it cannot be built for the task.
+        UserError: the network cannot be built for the task.
     """
-    static = _static(subject, task)
+    static = _static_subject(subject, task)
     formula = None
     if isinstance(static, Architecture):
         formula = compute_cost(static, task.input_spec)
     with torch.random.fork_rng(devices=[]):
         network = build_network(static, task).eval().requires_grad_(False)
         training = count_ops(network, task.input_spec)
-        deployed, reason = _deployed(network, task)
+        deployed, reason = _count_deployed(network, task)
     return FlopsAudit(
         name=subject_name(subject),
         digest=subject_digest(subject),
@@ -72,34 +72,33 @@ def audit_flops(subject: Subject, task: Task) -> FlopsAudit:
 
 
 def describe_mixers(subject: Subject) -> str:
-    """The operations that a network mixes channels with, such as `channel + conv + PAT_sp`."""
+    """Return the operations that mix channels, such as `channel + conv + PAT_sp`."""
     if isinstance(subject, TimmModel):
         return f"timm:{subject.timm}"
-    found = {
+    operations = {
         part.op for stage in subject.realized for block in stage for part in block.parts
         if part.channels
     }  # fmt: skip
     sp = any(block.pat_sp for stage in subject.realized for block in stage)
     learned = f", learned per {subject.learned.per}" if subject.learned is not None else ""
-    return " + ".join([*sorted(found), *(["PAT_sp"] if sp else [])]) + learned
+    return " + ".join([*sorted(operations), *(["PAT_sp"] if sp else [])]) + learned
 
 
-def _static(subject: Subject, task: Task) -> Subject:
+def _static_subject(subject: Subject, task: Task) -> Subject:
     if isinstance(subject, Architecture) and subject.learned is not None:
-        sizes = uniform_sizes(subject, task.input_spec)
-        return subject.frozen(sizes)
+        return subject.frozen(uniform_sizes(subject, task.input_spec))
     return subject
 
 
-def _deployed(network: nn.Module, task: Task) -> tuple[OpCounts | None, str]:
+def _count_deployed(network: nn.Module, task: Task) -> tuple[OpCounts | None, str]:
     try:
-        module = _in_deploy_form(network, task)
+        module = _to_deploy_form(network, task)
     except UnfusableError as error:
         return None, str(error)
     return count_ops(module, task.input_spec), ""
 
 
-def _in_deploy_form(network: nn.Module, task: Task) -> nn.Module:
+def _to_deploy_form(network: nn.Module, task: Task) -> nn.Module:
     if isinstance(network, Network):
         return deploy(network)
     images = torch.randn(2, task.channels, task.resolution, task.resolution)

@@ -1,4 +1,4 @@
-"""The deploy form of networks that are not ours: batch norms folded into their convolutions."""
+"""Fusing of arbitrary networks for deployment: batch norms are folded into convolutions."""
 
 import copy
 from collections import Counter
@@ -12,26 +12,26 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 TOLERANCE = 1e-4
-"""Largest difference of an output over the largest output that a fused network may show."""
+"""Largest difference of outputs of a fused network, as a share of the largest output."""
 
-# exactly these: what is derived from them may compute something else
+# exactly these types: subclasses may compute something else
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 _CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 
 
 class UnfusableError(Exception):
-    """A network that cannot be traced, or that computes something else when fused."""
+    """A network cannot be traced, or its outputs change when it is fused."""
 
 
 def fuse_model(network: nn.Module, images: Tensor) -> nn.Module:
-    """A new module in evaluation form: branches merged, norms folded into convolutions.
+    """Return a fused copy in evaluation mode: branches merged, norms folded into convolutions.
 
-    Merges what timm's model merges by itself, then folds every batch norm that follows a
-    convolution and nothing else. The network is left as it is.
+    Merges the branches that timm can merge, then folds every batch norm that is the only user of a
+    convolution. The network itself is not changed.
 
     Args:
         network: any network.
-        images: what the outputs of the two forms are compared on.
+        images: images for comparing the outputs of the two forms.
 
     Raises:
         UnfusableError: the network cannot be traced, or its outputs change.
@@ -41,17 +41,19 @@ def fuse_model(network: nn.Module, images: Tensor) -> nn.Module:
         expected = network(images)
         try:
             network = reparameterize_model(network, inplace=True)
-            _fold(network)
+            _fold_norms(network)
             difference = (network(images) - expected).abs().max() / expected.abs().max()
-        except Exception as error:  # tracing runs the network's own code on stand-ins for tensors
+        except Exception as error:  # tracing runs the network's code on proxies of tensors
             raise UnfusableError(f"cannot be traced: {error}") from error
     if not difference <= TOLERANCE:
-        raise UnfusableError(f"its outputs change by {difference:.1e} when its norms are folded")
+        raise UnfusableError(
+            f"its outputs change by {difference:.1e} when its batch norms are folded"
+        )
     return network
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules down to those that must stay whole: norms, and what timm says."""
+    """A tracer with batch norms and timm's untraceable modules as leaves."""
 
     def __init__(self) -> None:
         functions, modules = (
@@ -59,23 +61,23 @@ class _Tracer(fx.Tracer):
             for get in (get_notrace_functions, get_notrace_modules)
         )
         super().__init__(autowrap_functions=functions)
-        self._whole = (nn.BatchNorm2d, *modules)
+        self._leaves = (nn.BatchNorm2d, *modules)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, self._leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _fold(network: nn.Module) -> None:
-    """Folds norms in place; the trace only tells which convolution's output a norm alone sees."""
+def _fold_norms(network: nn.Module) -> None:
+    """Fold norms in place; the trace tells which convolutions have a norm as their only user."""
     graph = _Tracer().trace(network)
     modules = dict(network.named_modules())
     calls = {node: modules[str(node.target)] for node in graph.nodes if node.op == "call_module"}
     uses = Counter(calls.values())
     for node, norm in calls.items():
-        before = node.args[0]
-        conv = calls.get(before) if isinstance(before, fx.Node) else None
+        source = node.args[0]
+        conv = calls.get(source) if isinstance(source, fx.Node) else None
         if conv is None or type(norm) not in _NORMS or type(conv) not in _CONVOLUTIONS:
             continue
-        if len(before.users) == uses[conv] == uses[norm] == 1:
-            network.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
+        if len(source.users) == uses[conv] == uses[norm] == 1:
+            network.set_submodule(str(source.target), fuse_conv_bn_eval(conv, norm))
             network.set_submodule(str(node.target), getattr(norm, "act", nn.Identity()))

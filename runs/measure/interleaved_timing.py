@@ -1,33 +1,33 @@
-"""Times forward passes, two networks in turns, on a device that may not be ours alone.
+"""Interleaved timing of the forward passes of two networks on a device that may be shared.
 
-A single timing means little on a shared machine: its speed changes within milliseconds. Laps of two
-networks that follow each other are slowed alike, so their ratio hardly changes; the shorter the
-laps, the better that holds.
+The speed of a shared machine changes within milliseconds. Timings of two networks that follow each
+other are slowed alike, so that their ratio is stable; the shorter the timings, the more stable.
 """
 
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 from typing import TypeAlias
 
 import torch
 
 from partialnas.runs.measure.timing_stats import Round, Timing, is_precise_enough
+from partialnas.runs.system.allocator import gc_paused
 
 Forward: TypeAlias = Callable[[], object]
 """One forward pass."""
 
 Runner: TypeAlias = Callable[[int], Timing]
-"""Runs so many forward passes and tells the seconds of one."""
+"""Runs a number of forward passes and returns the mean seconds of one."""
 
 MIN_CPU_TIMING_S = 0.001
-"""Shortest lap on a CPU: a thousand times what reading the clocks takes, no longer than needed."""
+"""Shortest timing on a CPU in seconds: a thousand times the cost of reading the clocks."""
 
 MIN_GPU_TIMING_S = 0.010
-"""Shortest lap on a GPU: its events tick in half microseconds, starting and stopping costs tens."""
+"""Shortest timing on a GPU in seconds: events have a resolution of half a microsecond, and starting
+and stopping cost tens of microseconds."""
 
 MIN_ROUNDS = 25
 MAX_ROUNDS = 2000
@@ -37,33 +37,36 @@ _WARM_UP_SHARE = 0.25
 
 
 def cpu_runner(forward: Forward, threads: int) -> Runner:
-    """Times a forward pass on the CPU.
+    """Return a runner that times a forward pass on the CPU.
 
-    One thread is timed by its CPU time, which stands still while others have the core; several by
-    the clock on the wall, because what one of them does is no duration. The calling thread takes
-    part in every operator, so that its CPU time is the second clock in that case.
+    With one thread the primary clock is its CPU time, which stands still while other processes
+    have the core. With several threads it is the wall clock, because the CPU time of one of them is
+    no duration; the calling thread takes part in every operator, so that its CPU time serves as the
+    secondary clock.
     """
     clocks = (time.thread_time, time.perf_counter)
-    own, other = clocks if threads == 1 else clocks[::-1]
+    primary, secondary = clocks if threads == 1 else clocks[::-1]
 
-    def lap(passes: int) -> Timing:
-        other_start, own_start = other(), own()
+    def run(passes: int) -> Timing:
+        secondary_start, primary_start = secondary(), primary()
         for _ in range(passes):
             forward()
-        own_end, other_end = own(), other()
-        return Timing((own_end - own_start) / passes, (other_end - other_start) / passes)
+        primary_end, secondary_end = primary(), secondary()
+        return Timing(
+            (primary_end - primary_start) / passes, (secondary_end - secondary_start) / passes
+        )
 
-    return lap
+    return run
 
 
 def gpu_runner(forward: Forward) -> Runner:
-    """Times a forward pass on the current GPU: by its own events, and by the clock on the wall."""
+    """Return a runner that times a forward pass on the current GPU by events and wall clock."""
     start, end = (
         torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         for _ in range(2)
     )
 
-    def lap(passes: int) -> Timing:
+    def run(passes: int) -> Timing:
         torch.cuda.synchronize()
         wall_start = time.perf_counter()
         start.record()
@@ -74,18 +77,18 @@ def gpu_runner(forward: Forward) -> Runner:
         wall = time.perf_counter() - wall_start
         return Timing(start.elapsed_time(end) / 1000 / passes, wall / passes)
 
-    return lap
+    return run
 
 
 def capture_graph(forward: Forward) -> Forward:
-    """A forward pass on the current GPU as one graph, free of the CPU that would launch it.
+    """Capture a forward pass on the current GPU as a CUDA graph, which has no launch overhead.
 
     Raises:
-        RuntimeError: it cannot be captured.
+        RuntimeError: the forward pass cannot be captured.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries set themselves up in the first passes
+    with torch.cuda.stream(side):  # libraries initialize themselves in the first passes
         for _ in range(3):
             forward()
     torch.cuda.current_stream().wait_stream(side)
@@ -104,73 +107,62 @@ def time_interleaved(
     max_seconds: float,
     target_half_width: float,
 ) -> list[Round]:
-    """Times the candidate, in turns with the reference if there is one.
+    """Time the candidate, interleaved with the reference if there is one.
 
-    Warms up, then plays rounds until their median speed is known to `target_half_width`, or
-    `max_seconds` have passed since the call; one round is played in any case.
+    Warms up, then runs rounds until the interval of the median speed is as narrow as
+    `target_half_width`, or `max_seconds` have passed since the call. Runs at least one round.
     """
     start = time.perf_counter()
-    with _no_garbage_collection():
-        play = _game(candidate, reference, min_timing_s)
-        _warm_up(play, until=start + _WARM_UP_SHARE * max_seconds)
-        rounds = [play()]
+    gc.collect()
+    with gc_paused():
+        run_round = _make_round(candidate, reference, min_timing_s)
+        _warm_up(run_round, until=start + _WARM_UP_SHARE * max_seconds)
+        rounds = [run_round()]
         while len(rounds) < MAX_ROUNDS and time.perf_counter() < start + max_seconds:
-            rounds.append(play())
-            due = len(rounds) >= MIN_ROUNDS and len(rounds) % _WINDOW == 0
-            if due and is_precise_enough(rounds, target_half_width):
+            rounds.append(run_round())
+            is_checked = len(rounds) >= MIN_ROUNDS and len(rounds) % _WINDOW == 0
+            if is_checked and is_precise_enough(rounds, target_half_width):
                 break
     return rounds
 
 
-def _game(
-    candidate: Runner, reference: Runner | None, shortest_lap_s: float
+def _make_round(
+    candidate: Runner, reference: Runner | None, min_timing_s: float
 ) -> Callable[[], Round]:
-    """What plays one round, with laps of enough passes to be timed well."""
-    passes = _passes(candidate, shortest_lap_s)
+    """Return a function that runs one round, with enough passes per timing."""
+    passes = _num_passes(candidate, min_timing_s)
     if reference is None:
         return lambda: Round(candidate(passes))
-    reference_passes = _passes(reference, shortest_lap_s)
+    reference_passes = _num_passes(reference, min_timing_s)
 
-    def play() -> Round:
+    def run_round() -> Round:
         before = reference(reference_passes)
         first, second = candidate(passes), candidate(passes)
         after = reference(reference_passes)
         return Round(_mean(first, second), _mean(before, after))
 
-    return play
+    return run_round
 
 
-def _passes(runner: Runner, shortest_lap_s: float) -> int:
-    """Passes of a lap of the length asked for; a first pass, slow for its own reasons, is lost."""
+def _num_passes(runner: Runner, min_timing_s: float) -> int:
+    """Return the passes of one timing of the minimum length; the first, slow pass is dropped."""
     runner(1)
     passes = 1
-    while (seconds := runner(passes).primary) * passes < shortest_lap_s:
-        passes = max(passes + 1, math.ceil(shortest_lap_s / max(seconds, shortest_lap_s / 1000)))
+    while (seconds := runner(passes).primary) * passes < min_timing_s:
+        passes = max(passes + 1, math.ceil(min_timing_s / max(seconds, min_timing_s / 1000)))
     return passes
 
 
-def _mean(one: Timing, two: Timing) -> Timing:
-    return Timing((one.primary + two.primary) / 2, (one.secondary + two.secondary) / 2)
+def _mean(first: Timing, second: Timing) -> Timing:
+    return Timing((first.primary + second.primary) / 2, (first.secondary + second.secondary) / 2)
 
 
-def _warm_up(play: Callable[[], Round], until: float) -> None:
-    """Plays until two medians that follow each other agree, or time is up."""
+def _warm_up(run_round: Callable[[], Round], until: float) -> None:
+    """Run rounds until the medians of two consecutive windows agree, or time is up."""
     seconds: list[float] = []
     while time.perf_counter() < until:
-        seconds.append(play().candidate.primary)
+        seconds.append(run_round().candidate.primary)
         if len(seconds) % _WINDOW == 0 and len(seconds) > _WINDOW:
             before, now = median(seconds[-2 * _WINDOW : -_WINDOW]), median(seconds[-_WINDOW:])
             if abs(now / before - 1) < _AGREEMENT:
                 return
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

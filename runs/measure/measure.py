@@ -1,4 +1,4 @@
-"""Measures how fast networks run, each in turns with a reference network."""
+"""Measurement of the speed of networks, each interleaved with a reference network."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -42,22 +42,28 @@ def measure(
     reference: Subject | None = None,
     trained: TimingInputs | None = None,
 ) -> Measurement:
-    """Measures the speed of a network with random weights on random images, unless it is trained.
+    """Measure the speed of a network with random weights on random images.
 
-    Candidate and reference run in turns, in the order reference, candidate, candidate, reference,
-    with the device locked against training. `relative_throughput` is the median over these rounds
-    of the ratio of their times: CPU time of the one thread on a CPU, events on a GPU, the clock on
-    the wall where several threads run. `throughput_img_s` is that ratio times the reference's
-    median throughput in the same rounds; without a reference, or where the subject is the
-    reference, it comes from the median of the subject's own times. So on a CPU it is what a core
-    gives that has nothing else to do.
+    Candidate and reference run in the order reference, candidate, candidate, reference; trainings
+    cannot use the device meanwhile. `relative_throughput` is the median over these rounds of the
+    ratio of their times: CPU time with one thread, wall-clock time with several threads, events on
+    a GPU. `throughput_img_s` is that ratio times the reference's median throughput in the same
+    rounds. Without a reference, or if the subject is the reference, it is computed from the median
+    of the subject's own times. On a CPU it is therefore the throughput on an otherwise idle core.
 
-    From then on the process keeps the memory that it frees (see `keep_freed_memory`); torch's
-    number of threads and its random numbers are afterwards as before.
+    The process keeps freed memory from then on (see `keep_freed_memory`); torch's number of threads
+    and random state are restored.
+
+    Args:
+        subject: network to measure.
+        task: gives the shape of the images.
+        protocol: measurement settings.
+        reference: network to compare with, or None for absolute speed only.
+        trained: weights and images, for networks with a speed that depends on them.
 
     Raises:
-        UserError: a network cannot be built for the task, or cannot run on its images.
-        MachineError: the device is not there, or out of memory.
+        UserError: a network cannot be built for the task or cannot run on its images.
+        MachineError: the device is unavailable or out of memory.
     """
     return next(measure_many([subject], task, protocol, reference, trained))
 
@@ -69,36 +75,36 @@ def measure_many(
     reference: Subject | None = None,
     trained: TimingInputs | None = None,
 ) -> Iterator[Measurement]:
-    """Measures networks one by one, as `measure` does, and yields each when it is done.
+    """Measure networks one by one as `measure` does, and yield each measurement when it is done.
 
-    All are on the scale of the first: who is relatively faster has more images a second, even if
-    the machine was slower in its minute (see `same_scale`).
+    All are rescaled to the reference's throughput in the first measurement, so that throughputs
+    rank networks as relative throughputs do, even if the machine was slower for some of them.
 
     Raises:
-        UserError: a network cannot be built for the task, or cannot run on its images.
-        MachineError: the device is not there, or out of memory.
+        UserError: a network cannot be built for the task or cannot run on its images.
+        MachineError: the device is unavailable or out of memory.
     """
     device = torch_device(protocol.device)
     keep_freed_memory()
     images = None if trained is None else trained._replace(weights=None)
-    beside = (
+    prepared_reference = (
         None if reference is None else prepare_for_timing(reference, task, protocol, device, images)
     )
     scale = None
     for subject in subjects:
-        began = perf_counter()
+        start = perf_counter()
         candidate = prepare_for_timing(subject, task, protocol, device, trained)
-        measurement = _measure(candidate, beside, task, protocol, device, began)
+        measurement = _measure(candidate, prepared_reference, task, protocol, device, start)
         scale = scale or measurement.reference_throughput_img_s
         yield measurement if scale is None else rescale(measurement, scale)
 
 
 def check_measurable(subject: Subject, task: Task, protocol: Protocol) -> None:
-    """Run a network once by the protocol, to find out whether it can be measured so.
+    """Run a network once by the protocol to check that it can be measured.
 
     Raises:
-        UserError: it cannot be built for the task, or cannot run on its images.
-        MachineError: the device is not there, or out of memory.
+        UserError: it cannot be built for the task or cannot run on its images.
+        MachineError: the device is unavailable or out of memory.
     """
     prepare_for_timing(subject, task, protocol, torch_device(protocol.device))
 
@@ -109,12 +115,14 @@ def _measure(
     task: Task,
     protocol: Protocol,
     device: torch.device,
-    began: float,
+    start: float,
 ) -> Measurement:
-    busy = load_average()
-    rivals = [] if reference is None or reference.digest == candidate.digest else [reference]
+    load = load_average()
+    models = [candidate]
+    if reference is not None and reference.digest != candidate.digest:
+        models.append(reference)
     with exclusive_access(protocol.device), torch_settings(protocol, device):
-        runners, runtime = _runners([candidate, *rivals], protocol, device)
+        runners, runtime = _runners(models, protocol, device)
         watch = _watch(device)
         rounds = time_interleaved(
             *runners,
@@ -123,7 +131,7 @@ def _measure(
             target_half_width=protocol.target_half_width,
         )
         tainted = watch()
-    finding = summarize_rounds(rounds, protocol.target_half_width)
+    summary = summarize_rounds(rounds, protocol.target_half_width)
     return Measurement(
         digest=candidate.digest,
         name=candidate.name,
@@ -136,29 +144,29 @@ def _measure(
         precision=protocol.precision,
         form=candidate.form,
         runtime=runtime,
-        **_speed(finding, protocol.batch_size),
-        **_beside(finding, reference, candidate, protocol.batch_size),
+        **_speed_fields(summary, protocol.batch_size),
+        **_reference_fields(summary, reference, candidate, protocol.batch_size),
         rounds=len(rounds),
-        wall_cpu_gap=finding.clock_gap,
-        noisy=finding.noisy,
+        wall_cpu_gap=summary.clock_gap,
+        noisy=summary.noisy,
         tainted=tainted,
         peak_memory_bytes=candidate.peak_memory_bytes,
-        load=busy,
+        load=load,
         environment=environment(),
         taken=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=perf_counter() - began,
+        seconds=perf_counter() - start,
     )
 
 
 def _runners(
-    entrants: list[PreparedModel], protocol: Protocol, device: torch.device
+    models: list[PreparedModel], protocol: Protocol, device: torch.device
 ) -> tuple[list[Runner], Runtime]:
-    """The entrants' runners: all as captured graphs where each of them can be captured.
+    """Return runners of the models and their runtime: CUDA graphs if all can be captured.
 
     Raises:
-        UserError: one cannot, and the protocol wants nothing else.
+        UserError: a model cannot be captured, and the protocol requires it.
     """
-    forwards = [entrant.forward for entrant in entrants]
+    forwards = [model.forward for model in models]
     plain: Runtime = "compiled" if protocol.runtime == "compiled" else "eager"
     if device.type == "cpu":
         return [cpu_runner(forward, protocol.threads) for forward in forwards], plain
@@ -166,13 +174,15 @@ def _runners(
         return [gpu_runner(forward) for forward in forwards], plain
     try:
         graphs = [capture_graph(forward) for forward in forwards]
-    except RuntimeError as error:  # a network waits for the GPU or chooses by its results
+    except RuntimeError as error:  # a network synchronizes with the GPU or branches on its results
         if protocol.runtime == "cuda_graph":
-            names = " or ".join(entrant.name for entrant in entrants)
-            raise UserError(f"{names} cannot be captured as a CUDA graph: {error}") from error
+            names = " or ".join(model.name for model in models)
+            raise UserError(
+                f"{names} cannot be captured as a CUDA graph: {error}; measure with runtime eager"
+            ) from error
         return [gpu_runner(forward) for forward in forwards], plain
-    captured_as: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
-    return [gpu_runner(graph) for graph in graphs], captured_as
+    captured: Runtime = "compiled" if protocol.runtime == "compiled" else "cuda_graph"
+    return [gpu_runner(graph) for graph in graphs], captured
 
 
 def _watch(device: torch.device) -> Watch:
@@ -181,23 +191,23 @@ def _watch(device: torch.device) -> Watch:
     return watch_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
 
 
-def _speed(finding: RoundSummary, batch_size: int) -> dict[str, float]:
-    seconds = finding.reference_seconds / finding.speed.median
+def _speed_fields(summary: RoundSummary, batch_size: int) -> dict[str, float]:
+    seconds = summary.reference_seconds / summary.speed.median
     return {"throughput_img_s": batch_size / seconds, "latency_ms": 1000 * seconds}
 
 
-def _beside(
-    finding: RoundSummary,
+def _reference_fields(
+    summary: RoundSummary,
     reference: PreparedModel | None,
     candidate: PreparedModel,
     batch_size: int,
 ) -> dict[str, Any]:
-    """What is said of the reference; a network beside itself is as fast as itself."""
+    """Return the fields about the reference; its own relative throughput is 1.0."""
     if reference is None:
         return {}
-    itself = reference.digest == candidate.digest
-    median, low, high = (1.0, 1.0, 1.0) if itself else finding.speed
-    seconds = finding.reference_seconds / (finding.speed.median if itself else 1.0)
+    is_reference = reference.digest == candidate.digest
+    median, low, high = (1.0, 1.0, 1.0) if is_reference else summary.speed
+    seconds = summary.reference_seconds / (summary.speed.median if is_reference else 1.0)
     return {
         "relative_throughput": median,
         "relative_low": low,

@@ -1,4 +1,4 @@
-"""Networks made ready to be measured: built, in their form, on the device, run once."""
+"""Preparation of networks for timing: build, convert to a form, move to the device, run once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -32,11 +32,12 @@ class PreparedModel:
     """A network that is ready to run.
 
     Attributes:
-        digest: of its subject.
-        name: of its subject.
-        form: the form it is in.
-        forward: runs it on random images; call it within `torch_settings`.
-        peak_memory_bytes: largest GPU memory in use for one forward pass, weights included.
+        digest: digest of the subject.
+        name: name of the subject.
+        form: form of the network.
+        forward: forward pass on random images; call it within `torch_settings`.
+        peak_memory_bytes: peak GPU memory of one forward pass in bytes, weights included; None on
+            a CPU.
     """
 
     digest: str
@@ -47,12 +48,12 @@ class PreparedModel:
 
 
 class TimingInputs(NamedTuple):
-    """What a network is timed with whose speed depends on its weights and images.
+    """Data and weights for timing a network with a speed that depends on them.
 
     Attributes:
-        splits: whose validation images it runs on.
-        weights: of a finished trial (see `partialnas.runs.training.checkpoint.save_weights`);
-            random ones if None.
+        splits: splits with the validation images to run on.
+        weights: file of a finished trial's weights (see
+            `partialnas.runs.training.checkpoint.save_weights`), or None for random weights.
     """
 
     splits: Splits
@@ -61,13 +62,13 @@ class TimingInputs(NamedTuple):
 
 @contextmanager
 def torch_settings(protocol: Protocol, device: torch.device) -> Iterator[None]:
-    """Torch as the protocol asks for; afterwards as before."""
+    """Apply the protocol's settings to torch, and restore the previous ones afterwards."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(protocol.threads)
     torch.backends.cudnn.benchmark = True
-    chosen = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
     try:
-        with chosen, torch.inference_mode():
+        with on_device, torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(threads)
@@ -81,31 +82,31 @@ def prepare_for_timing(
     device: torch.device,
     trained: TimingInputs | None = None,
 ) -> PreparedModel:
-    """Builds a network in the form that the protocol asks for and runs it once.
+    """Build a network in the protocol's form and run it once.
 
-    With random weights on random images, unless it is `trained`.
+    Weights and images are random unless `trained` is given.
 
     Raises:
-        UserError: it cannot be built for the task, or cannot run on its images.
+        UserError: it cannot be built for the task or cannot run on its images.
         MachineError: the device is out of memory.
     """
     name = subject_name(subject)
-    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    allocated = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     dtype = _PRECISIONS[protocol.precision]
-    with _explained(name, task, protocol), torch.random.fork_rng(devices=[]):
+    with _translate_errors(name, task, protocol), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         images = _images(task, protocol.batch_size, trained)
         network = build_network(subject, task)
         if trained is not None and trained.weights is not None:
             load_weights(trained.weights, network)
         module, form = convert_to_form(network, protocol.form, images[:2])
-        # the layout that convolutions prefer: up to a quarter faster, seldom a little slower
+        # the preferred layout of convolutions: up to a quarter faster, rarely slightly slower
         module = module.to(device, dtype).to(memory_format=torch.channels_last)
         images = images.to(device, dtype)
         forward = _forward(name, module, images, protocol)
         with torch_settings(protocol, device):
             peak = _peak_memory(forward, device)
-    memory = None if peak is None else peak - held
+    memory = None if peak is None else peak - allocated
     return PreparedModel(subject_digest(subject), name, form, forward, memory)
 
 
@@ -116,19 +117,24 @@ def _forward(name: str, module: nn.Module, images: Tensor, protocol: Protocol) -
 
 
 def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
-    """Random images, or as many of the validation split, over and over if need be."""
+    """Return random images, or images of the validation split, repeated if there are too few."""
     if trained is None:
         images = torch.randn(count, task.channels, task.resolution, task.resolution)
     else:
         splits = trained.splits
-        which = np.arange(count) % len(splits.val_y)
-        pool = DeviceSplit(splits.val_x[which], splits.val_y[which], splits, 0, torch.device("cpu"))
+        indices = np.arange(count) % len(splits.val_y)
+        pool = DeviceSplit(
+            splits.val_x[indices], splits.val_y[indices], splits, 0, torch.device("cpu")
+        )
         images = next(iter(pool.sequential_batches(count)))[0]
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def convert_to_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.Module, Form]:
-    """The network in the form asked for, or as near to it as it comes."""
+    """Return the network in a form, and that form.
+
+    A network without a deploy form is returned in its training form.
+    """
     network = network.eval().requires_grad_(False)
     if form == "training":
         return network, "training"
@@ -141,7 +147,7 @@ def convert_to_form(network: nn.Module, form: Form, images: Tensor) -> tuple[nn.
 
 
 def _peak_memory(forward: Forward, device: torch.device) -> int | None:
-    """Runs the network twice; on a GPU the memory that the second pass held at its peak."""
+    """Run a forward pass, and on a GPU a second one; return the second one's peak memory."""
     forward()
     if device.type != "cuda":
         return None
@@ -152,8 +158,8 @@ def _peak_memory(forward: Forward, device: torch.device) -> int | None:
 
 
 @contextmanager
-def _explained(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
-    """Says of what torch raises which network it is about and what would help."""
+def _translate_errors(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
+    """Raise errors of torch as errors that name the network, the input and a remedy."""
     try:
         yield
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -162,7 +168,7 @@ def _explained(name: str, task: Task, protocol: Protocol) -> Iterator[None]:
         )
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise MachineError(
-                f"{protocol.device} has not the memory for {name} on {batch}: "
-                "measure with a smaller batch_size or resolution"
+                f"{protocol.device} is out of memory for {name} on {batch}: measure with a "
+                "smaller batch_size or resolution"
             ) from error
         raise UserError(f"{name} cannot run on {batch} in {protocol.precision}: {error}") from error

@@ -1,4 +1,4 @@
-"""Networks of a finished study, timed anew on any device, without training."""
+"""Measurement of a finished study's networks on any device, without training."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,14 @@ from partialnas.space.errors import UserError
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What trials of a study have ended with.
+    """The final network of one or more trials of a study.
 
     Attributes:
-        label: what readers know it by.
-        subject: the network: itself, or what its learned ratios froze to.
-        keys: of the trials that ended with it.
-        weights: where its speed depends on them: those of one of these trials.
+        label: name for readers: the arm, or the trial as `#7`.
+        subject: the network, with learned ratios frozen.
+        keys: keys of the trials that ended with it.
+        weights: file of the weights of one of these trials, or None if the speed of the network
+            does not depend on them.
     """
 
     label: str
@@ -46,19 +47,19 @@ class TrainedNetwork:
 
     @property
     def digest(self) -> str:
-        """Of the network."""
+        """Digest of the network."""
         return subject_digest(self.subject)
 
 
 @dataclass(frozen=True)
 class TimedNetwork:
-    """A network and how fast it is; no measurement where it cannot be timed so, and why.
+    """A network and its measurement, or the reason why there is none.
 
     Attributes:
-        network: that was timed.
-        measurement: that stands for it, new or known before.
-        fresh: whether it was taken now.
-        problem: why there is none.
+        network: the network.
+        measurement: its measurement, new or from the ledger; None if it cannot be measured.
+        fresh: whether the measurement is new.
+        problem: reason why there is no measurement, or empty.
     """
 
     network: TrainedNetwork
@@ -70,39 +71,40 @@ class TimedNetwork:
 def trained_networks(
     ledger: Ledger, digests: Collection[str], arms: Collection[str], condition: str
 ) -> list[TrainedNetwork]:
-    """The networks that the trials of a study have ended with, each once, in their order.
+    """Return the distinct final networks of a study's finished trials, in order of the trials.
 
     Args:
-        ledger: of the study.
-        digests: of the networks that were trained.
-        arms: all of whose networks are wanted, if they have one for each seed.
-        condition: of the study that they were trained under; empty where it has none.
+        ledger: ledger of the study.
+        digests: digests of trained networks to include.
+        arms: arms to include; an arm with learned ratios has one network per seed.
+        condition: condition of the study, or empty if it has none.
     """
     proposals = {row.number: row for row in ledger.proposals()}
-    found: dict[str, TrainedNetwork] = {}
+    networks: dict[str, TrainedNetwork] = {}
     for row in ledger.trials():
         proposal = proposals[row.proposal]
-        own = stage_of(proposal) == "" and condition_of(proposal) == condition
-        wanted = row.digest in digests or proposal.arm in arms
-        if not (own and wanted and row.state == "done"):
+        in_study = stage_of(proposal) == "" and condition_of(proposal) == condition
+        is_included = row.digest in digests or proposal.arm in arms
+        if not (in_study and is_included and row.state == "done"):
             continue
-        network = _ended(ledger, row, proposal)
-        known = found.setdefault(network.digest, network)
-        if known is not network:
-            keys = (*known.keys, *network.keys)
-            found[network.digest] = TrainedNetwork(known.label, known.subject, keys, known.weights)
-    return [*found.values()]
+        network = _final_network(ledger, row, proposal)
+        first = networks.setdefault(network.digest, network)
+        if first is not network:
+            keys = (*first.keys, *network.keys)
+            networks[network.digest] = TrainedNetwork(
+                first.label, first.subject, keys, first.weights
+            )
+    return [*networks.values()]
 
 
-def _ended(ledger: Ledger, row: TrialRow, proposal: ProposalRow) -> TrainedNetwork:
-    last = ledger.last_ratios(row.key)
+def _final_network(ledger: Ledger, row: TrialRow, proposal: ProposalRow) -> TrainedNetwork:
+    ratios = ledger.last_ratios(row.key)
     weights = None
-    if last is not None and last.frozen is None:
+    if ratios is not None and ratios.frozen is None:
         weights = weights_path(ledger.path.parent, row.key)
     label = proposal.arm or f"#{row.number}"
-    return TrainedNetwork(
-        label, final_subject(parse_subject(proposal.subject), last), (row.key,), weights
-    )
+    subject = final_subject(parse_subject(proposal.subject), ratios)
+    return TrainedNetwork(label, subject, (row.key,), weights)
 
 
 def remeasure(
@@ -114,45 +116,46 @@ def remeasure(
     *,
     again: bool = False,
 ) -> Iterator[TimedNetwork]:
-    """Times networks by a protocol and writes each measurement down when it is taken.
+    """Measure networks by a protocol, and add each measurement to the ledger at once.
 
-    What this machine has measured so before is not timed again, unless `again`. A noisy or tainted
-    measurement is tried again after the others (`protocol.retries`); the better one stands.
+    A network with a measurement of this machine by this protocol is not measured again, unless
+    `again`. Noisy or tainted measurements are repeated at the end, up to `protocol.retries` times;
+    the better one counts.
 
     Args:
-        ledger: of their study, open for writing.
-        networks: to be timed.
-        task: gives the images.
-        protocol: how they are timed.
-        reference: what they are timed in turns with.
-        again: time all of them, whatever is known.
+        ledger: ledger of the study, open for writing.
+        networks: networks to measure.
+        task: gives the shape of the images.
+        protocol: measurement settings.
+        reference: network that they are interleaved with.
+        again: whether to ignore measurements in the ledger.
 
     Raises:
-        UserError: the reference cannot be timed so.
-        MachineError: the device is not there or out of memory, or the disk fails.
+        UserError: the reference cannot be measured by the protocol.
+        MachineError: the device is unavailable or out of memory, or the disk fails.
     """
-    way, here = TimingSetup.from_protocol(protocol), this_machine(protocol)
-    known = group_by_digest([] if again else _known(ledger, task, way, here))
+    setup, this = TimingSetup.from_protocol(protocol), this_machine(protocol)
+    earlier = group_by_digest([] if again else _earlier(ledger, task, setup, this))
     marked = []
     for network in networks:
-        stands = best_measurement(known.get(network.digest, []), way, here)
-        if stands is not None:
-            yield TimedNetwork(network, stands)
+        best = best_measurement(earlier.get(network.digest, []), setup, this)
+        if best is not None:
+            yield TimedNetwork(network, best)
             continue
-        timed = _timed(ledger, network, task, protocol, reference)
+        timed = _measure(ledger, network, task, protocol, reference)
         if timed.measurement is not None and timed.measurement.num_marks and protocol.retries:
             marked.append(timed)
         else:
             yield timed
     for timed in marked:
-        yield _better(timed, ledger, task, protocol, reference)
+        yield _retry(timed, ledger, task, protocol, reference)
 
 
 def this_machine(protocol: Protocol) -> Machine:
-    """The device of a protocol, and the processor beside it.
+    """Return the model of the protocol's device, and the processor of this machine.
 
     Raises:
-        MachineError: there is no such device.
+        MachineError: the device is unavailable.
     """
     import torch
 
@@ -161,48 +164,49 @@ def this_machine(protocol: Protocol) -> Machine:
     return name, str(environment()["processor"])
 
 
-def _known(ledger: Ledger, task: Task, way: TimingSetup, here: Machine) -> list[Measurement]:
+def _earlier(ledger: Ledger, task: Task, setup: TimingSetup, this: Machine) -> list[Measurement]:
+    """Return measurements of this machine in the ledger, by the same setup and image size."""
     size = (task.resolution, task.channels)
     return [
-        each
-        for each in ledger.measurements()
-        if (each.resolution, each.in_chans) == size and way.matches(each) and machine(each) == here
+        m
+        for m in ledger.measurements()
+        if (m.resolution, m.in_chans) == size and setup.matches(m) and machine(m) == this
     ]
 
 
-def _better(
+def _retry(
     timed: TimedNetwork, ledger: Ledger, task: Task, protocol: Protocol, reference: Subject
 ) -> TimedNetwork:
-    """A marked measurement, or the better one of the further tries."""
+    """Repeat a marked measurement, and return the one with the fewest marks."""
     for _ in range(protocol.retries):
-        again = _timed(ledger, timed.network, task, protocol, reference)
+        new = _measure(ledger, timed.network, task, protocol, reference)
         assert timed.measurement is not None
-        if again.measurement and again.measurement.num_marks <= timed.measurement.num_marks:
-            timed = again
+        if new.measurement and new.measurement.num_marks <= timed.measurement.num_marks:
+            timed = new
         if timed.measurement is not None and not timed.measurement.num_marks:
             break
     return timed
 
 
-def _timed(
+def _measure(
     ledger: Ledger, network: TrainedNetwork, task: Task, protocol: Protocol, reference: Subject
 ) -> TimedNetwork:
     try:
-        trained = _trained(network, task)
-        measurement = measure(network.subject, task, protocol, reference, trained)
-    except UserError as error:  # of this network alone, if the reference can be timed
+        inputs = _timing_inputs(network, task)
+        measurement = measure(network.subject, task, protocol, reference, inputs)
+    except UserError as error:  # concerns this network alone if the reference can be measured
         return TimedNetwork(network, problem=str(error))
     ledger.add_measurement(measurement)
     return TimedNetwork(network, measurement, fresh=True)
 
 
-def _trained(network: TrainedNetwork, task: Task) -> TimingInputs | None:
-    """Weights and images of a network whose speed depends on them."""
+def _timing_inputs(network: TrainedNetwork, task: Task) -> TimingInputs | None:
+    """Return weights and images of a network with a speed that depends on them."""
     if network.weights is None:
         return None
     if not network.weights.is_file():
         raise UserError(
-            f"{network.label}: its speed depends on its weights, which were not kept "
-            "(recipe.keep_weights: all)"
+            f"{network.label}: its speed depends on its weights, which were not kept; run a study "
+            "with recipe.keep_weights: all"
         )
     return TimingInputs(load_splits(task), network.weights)

@@ -1,4 +1,4 @@
-"""Networks as code that `torch.compile` generates for the device at hand."""
+"""Forward passes compiled by `torch.compile` for the device at hand."""
 
 from types import FunctionType
 
@@ -10,34 +10,34 @@ from partialnas.space.errors import UserError
 
 
 def compile_forward(name: str, module: nn.Module, images: Tensor) -> Forward:
-    """A forward pass by generated code; call it once before it is timed, which generates it.
+    """Return a compiled forward pass; call it once before timing, which compiles it.
 
-    The whole network becomes one graph: what cannot be compiled is refused instead of run by
-    PyTorch's operators in silence.
+    The whole network becomes one graph. A network that cannot be compiled as a whole is refused
+    instead of falling back silently to PyTorch's operators.
 
     Args:
-        name: of the network, for messages.
-        module: in evaluation mode.
-        images: that it always runs on.
+        name: name of the network for messages.
+        module: network in evaluation mode.
+        images: input of every forward pass.
     """
 
     def forward() -> object:
         return module(images)
 
-    # torch keeps what it has compiled by code object, and only so much for each: one for each
-    # network, whatever else this process has compiled
-    own = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
-    generated: Forward = torch.compile(own, fullgraph=True, dynamic=False)
+    # torch caches compiled code by code object, and limits the cache of each: give every network
+    # a code object of its own, however many this process compiles
+    function = FunctionType(forward.__code__.replace(), globals(), closure=forward.__closure__)
+    compiled: Forward = torch.compile(function, fullgraph=True, dynamic=False)
 
     def run() -> object:
         try:
-            return generated()
+            return compiled()
         except torch._dynamo.exc.TorchDynamoException as error:
-            told = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"{name} cannot be compiled as a whole ({type(error).__name__}: {told}): torch."
-                "compile needs a C++ compiler, and a network without branches on its data; measure "
-                "it with runtime eager"
+                f"{name} cannot be compiled as a whole ({type(error).__name__}: {reason}): torch."
+                "compile needs a C++ compiler and a network without data-dependent branches; "
+                "measure it with runtime eager"
             ) from error
 
     return run

@@ -1,4 +1,4 @@
-"""The verb `remeasure` on real networks of a study whose trainings are made up."""
+"""The verb `remeasure` on real networks with simulated trainings."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Protocol]]:
-    """Stands in for measuring; notes who was measured how. The narrowest network is slow now."""
+    """Replace measuring by fixed speeds, and record the calls; the narrowest network is slow now."""
     taken: list[tuple[str, Protocol]] = []
     relative = {NETWORKS[4].digest: 0.5, NETWORKS[8].digest: 2.04, NETWORKS[16].digest: 1.0}
 
@@ -111,7 +111,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Protocol]]:
     return taken
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert isinstance(ended.value.code, int)
@@ -126,60 +126,58 @@ def measurements(folder: Path) -> list[Measurement]:
 Clock = list[tuple[str, Protocol]]
 
 
-def test_it_times_the_front_by_the_protocol_and_keeps_the_studys_figures(
+def test_the_front_is_measured_with_the_given_protocol_and_the_study_unchanged(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = load(folder)
     asked = ("--batch-size", 1, "--precision", "bfloat16", "--form", "training", "--threads", 2)
-    assert ran("remeasure", folder, *asked) == 0
-    told = capsys.readouterr().out
+    assert run_cli("remeasure", folder, *asked) == 0
+    output = capsys.readouterr().out
     assert [protocol.batch_size for _, protocol in clock] == [1, 1, 1]
     assert load(folder).equals(before)
     other = load(folder, timing="batch_size=1,precision=bfloat16,form=training,threads=2")
     assert other["relative_throughput"].tolist() == [0.5, 2.04, 1.0]
     tau = kendalltau([*SPEEDS.values()], [0.5, 2.04, 1.0]).statistic
-    assert f"Kendall's tau {tau:.3f} over 3 networks" in told
-    assert "within 5% of before: 2 of 3; largest change -83.3% (#1)" in told
-    assert "with the new values: 1 leave (#1)" in told
+    assert f"Kendall's tau {tau:.3f} over 3 networks" in output
+    assert "within 5% of before: 2 of 3; largest change -83.3% (#1)" in output
+    assert "with the new values: 1 leave (#1)" in output
 
 
-def test_what_is_known_is_not_timed_again_unless_asked(
+def test_measured_networks_are_not_measured_again_by_default(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("remeasure", folder) == 0
+    assert run_cli("remeasure", folder) == 0
     assert not clock
     assert "--again measures them" in capsys.readouterr().err
-    assert ran("remeasure", folder, "--batch-size", 2, "--top", 1) == 0
-    assert ran("remeasure", folder, "--batch-size", 2) == 0
+    assert run_cli("remeasure", folder, "--batch-size", 2, "--top", 1) == 0
+    assert run_cli("remeasure", folder, "--batch-size", 2) == 0
     assert len(clock) == 3
-    assert ran("remeasure", folder, "--again") == 0
+    assert run_cli("remeasure", folder, "--again") == 0
     assert len(clock) == 6
     assert len(measurements(folder)) == 9
 
 
-def test_json_tells_the_same(
-    folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert ran("remeasure", folder, "--batch-size", 2, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {row["label"]: row["on_front"] for row in told["networks"]} == {
+def test_json_output_agrees(folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("remeasure", folder, "--batch-size", 2, "--json") == 0
+    output = json.loads(capsys.readouterr().out)
+    assert {row["label"]: row["on_front"] for row in output["networks"]} == {
         "#1": False, "#2": True, "#3": True,
     }  # fmt: skip
-    assert all(row["was_on_front"] for row in told["networks"])
+    assert all(row["was_on_front"] for row in output["networks"])
     assert len(clock) == 3
 
 
-def test_a_second_driver_is_refused(
+def test_a_second_driver_is_rejected(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Ledger.open(folder, write=True):
-        assert ran("remeasure", folder, "--batch-size", 2) == 2
+        assert run_cli("remeasure", folder, "--batch-size", 2) == 2
     assert not clock
     assert "another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "message"),
     [
         (["--precision", "int8"], 2, "precision"),
         (["--runtime", "cuda_graph"], 2, "runtime"),
@@ -189,11 +187,11 @@ def test_a_second_driver_is_refused(
         (["--import", "nowhere.json"], 2, "nowhere.json"),
     ],
 )
-def test_what_cannot_be_timed_is_told(
-    folder: Path, options: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_settings_are_rejected(
+    folder: Path, options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("remeasure", folder, *options) == code
-    assert told in capsys.readouterr().err
+    assert run_cli("remeasure", folder, *options) == code
+    assert message in capsys.readouterr().err
     assert len(measurements(folder)) == 3
 
 
@@ -212,7 +210,7 @@ def test_limits_hold_for_the_studys_own_protocol_alone(folder: Path, tmp_path: P
 
 
 def test_a_real_measurement_ends_in_the_ledger(folder: Path) -> None:
-    assert ran("remeasure", folder, "--top", 1, "--batch-size", 2, "--seconds", 0.2) == 0
+    assert run_cli("remeasure", folder, "--top", 1, "--batch-size", 2, "--seconds", 0.2) == 0
     taken = measurements(folder)[3:]
     assert {m.digest for m in taken} == {NETWORKS[16].digest}
     assert {(m.batch_size, m.runtime, m.resolution) for m in taken} == {(2, "eager", 8)}
@@ -222,7 +220,7 @@ def test_a_real_measurement_ends_in_the_ledger(folder: Path) -> None:
 def bundled(folder: Path, *options: object) -> Iterator[Path]:
     pytest.importorskip("onnxruntime")
     output = folder.parent / "board"
-    assert ran("remeasure", folder, "--bundle", output, *options) == 0
+    assert run_cli("remeasure", folder, "--bundle", output, *options) == 0
     yield output
 
 
@@ -237,27 +235,27 @@ def test_a_bundle_goes_to_a_board_and_back(
     assert len(result["measurements"]) == 3
     assert all(each["logit_difference"] < 1e-4 for each in result["measurements"])
     before = load(folder)
-    assert ran("remeasure", folder, "--import", output / "result.json") == 0
+    assert run_cli("remeasure", folder, "--import", output / "result.json") == 0
     assert "3 measurements imported" in capsys.readouterr().err
     assert load(folder).equals(before)
     on_board = load(folder, timing="device=Board 7,runtime=onnxruntime")
     found = {each["digest"]: each["relative"] for each in result["measurements"]}
     assert on_board["relative_throughput"].tolist() == [*map(found.get, on_board["digest"])]
     assert set(on_board["device"]) == {"Board 7"}
-    assert ran("remeasure", folder, "--import", output / "result.json") == 0
+    assert run_cli("remeasure", folder, "--import", output / "result.json") == 0
     assert len(measurements(folder)) == 6
-    refuse_what_is_none(folder, result, tmp_path / "wrong.json", capsys)
+    reject_invalid_results(folder, result, tmp_path / "wrong.json", capsys)
 
 
-def refuse_what_is_none(
+def reject_invalid_results(
     folder: Path, result: dict[str, Any], path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Results that are not this study's, or hold no figures, are told and leave no trace."""
+    """Check that results of another study or without values are rejected and not stored."""
     one = result["measurements"][0]
     wrong: dict[str, Any] = {
         "cannot be read": None,
-        "is not what measure.py of a bundle writes": {"partialnas": 1},
-        "or of another state of it": {**result, "study": {"name": "other", "digest": ""}},
+        "is not a result of a bundle's measure.py": {"partialnas": 1},
+        "or another version of it": {**result, "study": {"name": "other", "digest": ""}},
         "another reference": {**result, "reference": {**result["reference"], "digest": "0" * 16}},
         "has no network stranger": {
             **result, "measurements": [{**one, "digest": "0" * 16, "name": "stranger"}],
@@ -268,10 +266,10 @@ def refuse_what_is_none(
         "computes something else": {**result, "measurements": [{**one, "logit_difference": 0.5}]},
         "rounds": {**result, "measurements": [{k: v for k, v in one.items() if k != "rounds"}]},
     }  # fmt: skip
-    for told, data in wrong.items():
+    for message, data in wrong.items():
         path.write_text("{broken" if data is None else json.dumps(data))
-        assert ran("remeasure", folder, "--import", path) == 2
-        assert told in capsys.readouterr().err
+        assert run_cli("remeasure", folder, "--import", path) == 2
+        assert message in capsys.readouterr().err
     assert len(measurements(folder)) == 6
 
 
@@ -295,10 +293,10 @@ def test_bundled_files_compute_what_torch_computes(folder: Path, form: Any) -> N
 
 
 @pytest.mark.slow
-def test_a_bundle_is_one_file_if_asked_and_damage_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_bundle_may_be_a_zip_file_and_damage_is_detected(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     output = tmp_path / "board.zip"
-    assert ran("remeasure", folder, "--bundle", output, "--top", 1) == 0
+    assert run_cli("remeasure", folder, "--bundle", output, "--top", 1) == 0
     zipfile.ZipFile(output).extractall(tmp_path / "there")
     there = tmp_path / "there" / "board"
     first = NETWORKS[16].digest
@@ -311,4 +309,4 @@ def test_a_bundle_is_one_file_if_asked_and_damage_is_told(folder: Path, tmp_path
     assert "is damaged: copy the bundle again" in run.stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
-    assert ran("remeasure", folder, "--bundle", tmp_path / "full") == 2
+    assert run_cli("remeasure", folder, "--bundle", tmp_path / "full") == 2

@@ -12,7 +12,7 @@ TASK = Task(data="random", resolution=28, channels=1, classes=10)
 PLAN = {"stem_stride": 2, "width": 8, "depths": (1, 1, 1, 1), "head_width": 16}
 
 
-def test_three_counters_and_two_forms_of_one_network() -> None:
+def test_counters_agree_in_training_form_and_count_less_in_deploy_form() -> None:
     network = Plan.model_validate({**PLAN, "pat_sp": True}).architecture()
     audit = audit_flops(network, TASK)
     assert audit.formula_macs == audit.training.macs == audit.training.macs_raw
@@ -24,14 +24,14 @@ def test_three_counters_and_two_forms_of_one_network() -> None:
 
 
 @pytest.mark.slow
-def test_models_of_timm_have_no_formula() -> None:
+def test_timm_models_have_no_closed_formula() -> None:
     audit = audit_flops(parse_subject("timm:resnet10t"), TASK)
     assert audit.formula_macs is None
     assert audit.deployed is not None
     assert audit.deployed.macs_core <= audit.training.macs_core
 
 
-def test_kinds_name_the_operations() -> None:
+def test_mixers_are_described_by_their_operations() -> None:
     assert describe_mixers(Plan.model_validate({**PLAN, "attention": "none"}).architecture()) == (
         "conv + identity"
     )
@@ -41,7 +41,7 @@ def test_kinds_name_the_operations() -> None:
     )
 
 
-def timed(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFrame:
+def trials(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFrame:
     number = range(len(macs))
     return pd.DataFrame(
         {
@@ -53,16 +53,16 @@ def timed(macs: list[int], speed: list[float], width: float = 0.01) -> pd.DataFr
     )  # fmt: skip
 
 
-def test_ranks_agree_where_fewer_macs_are_always_faster() -> None:
-    ranks = flops_ranks(timed([1, 2, 3, 4, 5, 6], [60.0, 50.0, 40.0, 30.0, 20.0, 10.0]))
+def test_ranks_agree_if_fewer_macs_are_always_faster() -> None:
+    ranks = flops_ranks(trials([1, 2, 3, 4, 5, 6], [60.0, 50.0, 40.0, 30.0, 20.0, 10.0]))
     assert ranks.tau.value == pytest.approx(1)
     assert (ranks.discordant_share, len(ranks.pairs)) == (0, 0)
 
 
-def test_the_most_discordant_pair_stands_first_and_unsure_ones_do_not_count() -> None:
-    frame = timed([1, 2, 3, 10], [50.0, 40.0, 40.5, 80.0], width=0.02)
+def test_pairs_are_sorted_by_discordance_and_overlapping_intervals_do_not_count() -> None:
+    frame = trials([1, 2, 3, 10], [50.0, 40.0, 40.5, 80.0], width=0.02)
     ranks = flops_ranks(frame)
-    # of six pairs the one with 40.0 and 40.5 is unsure; the dearest is faster than three
+    # the intervals of 40.0 and 40.5 overlap; the most expensive network is faster than three
     assert ranks.tau.value == pytest.approx((2 - 4) / 6)
     assert ranks.discordant_share == pytest.approx(3 / 5)
     first = ranks.pairs.iloc[0]
@@ -70,6 +70,6 @@ def test_the_most_discordant_pair_stands_first_and_unsure_ones_do_not_count() ->
     assert (first["macs_ratio"], first["speed_ratio"]) == (5, 2)
 
 
-def test_a_ranking_needs_two() -> None:
+def test_a_ranking_needs_two_networks() -> None:
     with pytest.raises(UserError, match="a ranking needs two"):
-        flops_ranks(timed([1], [1.0]))
+        flops_ranks(trials([1], [1.0]))

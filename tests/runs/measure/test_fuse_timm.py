@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 
 
-def stirred(network: nn.Module) -> nn.Module:
-    """The network in evaluation mode, its norms with statistics that a training may leave."""
+def randomize_norms(network: nn.Module) -> nn.Module:
+    """Return the network in evaluation mode, with norm statistics as after a training."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -21,7 +21,7 @@ def stirred(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def norms(network: nn.Module) -> int:
+def count_norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
@@ -33,29 +33,29 @@ def difference(one: nn.Module, other: nn.Module, images: Tensor) -> float:
 
 # plain blocks; norms with their activation inside, padding at run time
 @pytest.mark.parametrize("name", ["fasternet_t0", "tf_mobilenetv3_small_minimal_100"])
-def test_a_timm_model_keeps_its_outputs_and_loses_its_norms(name: str) -> None:
-    network = stirred(timm.create_model(name, num_classes=10))
+def test_a_fused_timm_model_has_the_same_outputs_and_no_norms(name: str) -> None:
+    network = randomize_norms(timm.create_model(name, num_classes=10))
     before = copy.deepcopy(network.state_dict())
     module = fuse_model(network, torch.randn(2, 3, 64, 64))
-    assert norms(network) > 0
-    assert norms(module) == 0
+    assert count_norms(network) > 0
+    assert count_norms(module) == 0
     assert difference(network, module, torch.randn(3, 3, 64, 64)) < 1e-5
     after = network.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_branches_that_timm_can_merge_are_merged() -> None:
-    network = stirred(nn.Sequential(RepVggBlock(3, 8), RepVggBlock(8, 8)))
+def test_branches_are_merged_if_timm_can_merge_them() -> None:
+    network = randomize_norms(nn.Sequential(RepVggBlock(3, 8), RepVggBlock(8, 8)))
     images = torch.randn(2, 3, 8, 8)
     module = fuse_model(network, images)
-    assert norms(network) == 5
-    assert norms(module) == 0
-    assert sum(isinstance(each, nn.Conv2d) for each in module.modules()) == 2
+    assert count_norms(network) == 5
+    assert count_norms(module) == 0
+    assert sum(isinstance(child, nn.Conv2d) for child in module.modules()) == 2
     assert difference(network, module, images) < 1e-5
 
 
 class Shared(nn.Module):
-    """One convolution in two places, only one of them with a norm; a norm that another reads."""
+    """A convolution used twice, once with a norm, and a convolution with another user."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,16 +70,16 @@ class Shared(nn.Module):
         return self.last_norm(self.last(x))
 
 
-def test_only_a_norm_that_alone_sees_its_convolution_is_folded() -> None:
-    network = stirred(Shared())
+def test_a_norm_is_folded_only_if_its_convolution_has_no_other_user() -> None:
+    network = randomize_norms(Shared())
     images = torch.randn(2, 4, 8, 8)
     module = fuse_model(network, images)
-    assert norms(network) - norms(module) == 1
+    assert count_norms(network) - count_norms(module) == 1
     assert difference(network, module, images) < 1e-5
 
 
-class Fickle(nn.Module):
-    """A network that looks at its input before it decides."""
+class Branching(nn.Module):
+    """A network with a data-dependent branch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,13 +89,13 @@ class Fickle(nn.Module):
         return self.norm(self.conv(x)) if x.mean() > 0 else self.conv(x)
 
 
-def test_a_network_that_cannot_be_traced_is_refused() -> None:
+def test_an_untraceable_network_is_refused() -> None:
     with pytest.raises(UnfusableError, match="cannot be traced"):
-        fuse_model(Fickle(), torch.randn(2, 4, 8, 8))
+        fuse_model(Branching(), torch.randn(2, 4, 8, 8))
 
 
-class Impure(nn.Module):
-    """A network that computes something else each time."""
+class Stateful(nn.Module):
+    """A network with outputs that change from call to call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,4 +108,4 @@ class Impure(nn.Module):
 
 def test_a_network_whose_outputs_change_is_refused() -> None:
     with pytest.raises(UnfusableError, match="outputs change"):
-        fuse_model(Impure(), torch.randn(2, 4, 8, 8))
+        fuse_model(Stateful(), torch.randn(2, 4, 8, 8))

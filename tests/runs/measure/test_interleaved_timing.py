@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from partialnas.runs.measure import interleaved_timing as timing
+from partialnas.runs.measure import interleaved_timing
 from partialnas.runs.measure.interleaved_timing import (
     MIN_ROUNDS,
     Forward,
@@ -19,33 +19,33 @@ from partialnas.runs.measure.timing_stats import Timing, relative_speeds, summar
 
 
 class Machine:
-    """A fake machine: tells times without taking any, and keeps a diary of who ran."""
+    """A simulated machine that returns timings at once and logs the calls."""
 
     def __init__(self, slowdown: Callable[[int], float] = lambda _: 1.0) -> None:
-        self.diary: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
         self._slowdown = slowdown
 
     def runner(self, name: str, seconds: float) -> Runner:
         def run(passes: int) -> Timing:
-            slow = self._slowdown(len(self.diary))
-            self.diary.append((name, passes))
+            slow = self._slowdown(len(self.calls))
+            self.calls.append((name, passes))
             return Timing(seconds * slow, seconds * slow)
 
         return run
 
 
-def played(
+def time_rounds(
     candidate: Runner,
     reference: Runner | None = None,
     *,
-    shortest_lap_s: float = 0.0,
+    min_timing_s: float = 0.0,
     max_seconds: float = 30.0,
     target: float = 0.02,
 ) -> list[float]:
     rounds = time_interleaved(
         candidate,
         reference,
-        min_timing_s=shortest_lap_s,
+        min_timing_s=min_timing_s,
         max_seconds=max_seconds,
         target_half_width=target,
     )
@@ -53,7 +53,7 @@ def played(
 
 
 def work(times: int) -> Forward:
-    """A forward pass that does the same thing so many times."""
+    """Return a forward pass that multiplies matrices a number of times."""
     matrix = torch.rand(96, 96)
 
     def forward() -> None:
@@ -73,118 +73,120 @@ def one_thread() -> Iterator[None]:
 
 def test_rounds_are_reference_candidate_candidate_reference() -> None:
     machine = Machine()
-    found = played(machine.runner("c", 1.0), machine.runner("r", 2.0))
-    assert set(found) == {2.0}
-    names = "".join(name for name, _ in machine.diary)[-4 * len(found) :]
-    assert names == "rccr" * len(found)
+    speeds = time_rounds(machine.runner("c", 1.0), machine.runner("r", 2.0))
+    assert set(speeds) == {2.0}
+    names = "".join(name for name, _ in machine.calls)[-4 * len(speeds) :]
+    assert names == "rccr" * len(speeds)
 
 
 def test_a_steady_drift_cancels_within_each_round() -> None:
-    machine = Machine(lambda lap: 1 + 0.01 * lap)
-    found = played(machine.runner("c", 1.0), machine.runner("r", 3.0))
-    assert found == pytest.approx([3.0] * len(found))
+    machine = Machine(lambda call: 1 + 0.01 * call)
+    speeds = time_rounds(machine.runner("c", 1.0), machine.runner("r", 3.0))
+    assert speeds == pytest.approx([3.0] * len(speeds))
 
 
-def test_alone_it_is_passes_a_second() -> None:
+def test_without_a_reference_speeds_are_passes_per_second() -> None:
     machine = Machine()
-    assert set(played(machine.runner("c", 0.25))) == {4.0}
-    assert {name for name, _ in machine.diary} == {"c"}
+    assert set(time_rounds(machine.runner("c", 0.25))) == {4.0}
+    assert {name for name, _ in machine.calls} == {"c"}
 
 
-def test_it_stops_when_the_interval_is_narrow_enough() -> None:
+def test_timing_stops_when_the_interval_is_narrow_enough() -> None:
     machine = Machine()
-    assert len(played(machine.runner("c", 1.0), machine.runner("r", 2.0))) == MIN_ROUNDS
+    assert len(time_rounds(machine.runner("c", 1.0), machine.runner("r", 2.0))) == MIN_ROUNDS
 
 
 def test_more_noise_takes_more_rounds() -> None:
     def rounds(noise: float) -> int:
         generator = np.random.default_rng(0)
         machine = Machine(lambda _: float(generator.lognormal(0.0, noise)))
-        return len(played(machine.runner("c", 1.0), machine.runner("r", 2.0)))
+        return len(time_rounds(machine.runner("c", 1.0), machine.runner("r", 2.0)))
 
     assert rounds(0.2) > rounds(0.1) > rounds(0.02) == MIN_ROUNDS
 
 
-def test_it_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_stops_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(interleaved_timing.time, "perf_counter", lambda: now[0])
     generator = np.random.default_rng(0)
 
-    def restless(passes: int) -> Timing:
+    def noisy_runner(passes: int) -> Timing:
         now[0] += 0.01 * passes
         return Timing(*generator.lognormal(0.0, 3.0, size=2))
 
-    found = played(restless, restless, max_seconds=20.0)
+    speeds = time_rounds(noisy_runner, noisy_runner, max_seconds=20.0)
     assert 20.0 <= now[0] - 100.0 < 20.1
-    assert 15.0 / 0.04 - 1 <= len(found) <= 20.0 / 0.04
+    assert 15.0 / 0.04 - 1 <= len(speeds) <= 20.0 / 0.04
 
 
-def test_one_round_is_played_in_any_case() -> None:
+def test_at_least_one_round_is_run() -> None:
     machine = Machine()
-    assert played(machine.runner("c", 1.0), machine.runner("r", 2.0), max_seconds=1e-9) == [2.0]
+    assert time_rounds(machine.runner("c", 1.0), machine.runner("r", 2.0), max_seconds=1e-9) == [
+        2.0
+    ]
 
 
 def test_slow_first_passes_do_not_count() -> None:
-    machine = Machine(lambda lap: 1.0 if lap > 30 else 50.0 - lap)
-    assert set(played(machine.runner("c", 1.0))) == {1.0}
+    machine = Machine(lambda call: 1.0 if call > 30 else 50.0 - call)
+    assert set(time_rounds(machine.runner("c", 1.0))) == {1.0}
 
 
 @pytest.mark.parametrize("seconds", [1e-5, 3e-4, 0.002, 0.7])
-def test_a_lap_is_as_long_as_needed_and_not_much_longer(seconds: float) -> None:
+def test_a_timing_is_only_slightly_longer_than_the_minimum(seconds: float) -> None:
     machine = Machine()
-    played(machine.runner("c", seconds), shortest_lap_s=0.001)
-    passes = machine.diary[-1][1]
+    time_rounds(machine.runner("c", seconds), min_timing_s=0.001)
+    passes = machine.calls[-1][1]
     assert passes * seconds >= 0.001
     assert passes == 1 or passes * seconds < 0.0021
 
 
-def test_a_runner_without_time_ends_the_search_for_a_lap() -> None:
+def test_the_number_of_passes_is_found_even_for_an_instant_runner() -> None:
     counts = itertools.count()
 
     def instant(passes: int) -> Timing:
         next(counts)
         return Timing(1e-12 if passes < 1000 else 0.01, 1.0)
 
-    played(instant, shortest_lap_s=0.001)
+    time_rounds(instant, min_timing_s=0.001)
     assert next(counts) < 200
 
 
-def test_the_garbage_collector_rests_meanwhile() -> None:
+def test_garbage_collection_is_disabled_while_timing() -> None:
     seen = set()
 
-    def looking(_: int) -> Timing:
+    def record(_: int) -> Timing:
         seen.add(gc.isenabled())
         return Timing(1.0, 1.0)
 
     assert gc.isenabled()
-    played(looking)
+    time_rounds(record)
     assert seen == {False}
     assert gc.isenabled()
 
 
-def test_the_garbage_collector_wakes_after_an_error() -> None:
-    def failing(_: int) -> Timing:
+def test_garbage_collection_is_enabled_after_an_error() -> None:
+    def fail(_: int) -> Timing:
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        played(failing)
+        time_rounds(fail)
     assert gc.isenabled()
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("times", [2, 5])
-def test_more_work_takes_so_much_longer(times: int) -> None:
-    found = played(
+def test_time_is_proportional_to_work(times: int) -> None:
+    speeds = time_rounds(
         cpu_runner(work(40 * times), 1),
         cpu_runner(work(40), 1),
-        shortest_lap_s=0.001,
+        min_timing_s=0.001,
         max_seconds=10,
     )
-    assert np.median(found) == pytest.approx(1 / times, rel=0.25)
+    assert np.median(speeds) == pytest.approx(1 / times, rel=0.25)
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_network_is_as_fast_as_itself() -> None:
+def test_a_network_relative_to_itself_has_speed_one() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 3), torch.nn.ReLU()).eval()
     images = torch.randn(16, 8, 16, 16)
 
@@ -204,13 +206,13 @@ def test_a_network_is_as_fast_as_itself() -> None:
     assert speed.half_width < 0.2
 
 
-def test_one_threads_clock_stands_still_while_it_waits() -> None:
-    lap = cpu_runner(lambda: time.sleep(0.01), threads=1)(3)
-    assert lap.secondary >= 0.01
-    assert lap.primary < lap.secondary / 3
+def test_cpu_time_of_one_thread_excludes_waiting() -> None:
+    timing = cpu_runner(lambda: time.sleep(0.01), threads=1)(3)
+    assert timing.secondary >= 0.01
+    assert timing.primary < timing.secondary / 3
 
 
-def test_several_threads_are_timed_by_the_clock_on_the_wall() -> None:
-    lap = cpu_runner(lambda: time.sleep(0.01), threads=2)(3)
-    assert lap.primary >= 0.01
-    assert lap.secondary < lap.primary / 3
+def test_several_threads_are_timed_by_the_wall_clock() -> None:
+    timing = cpu_runner(lambda: time.sleep(0.01), threads=2)(3)
+    assert timing.primary >= 0.01
+    assert timing.secondary < timing.primary / 3

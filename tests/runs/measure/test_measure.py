@@ -9,7 +9,7 @@ import torch
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
-from partialnas.runs.measure import prepared_model as entrant
+from partialnas.runs.measure import prepared_model
 from partialnas.runs.measure.fuse_timm import UnfusableError
 from partialnas.runs.measure.measure import measure, measure_many
 from partialnas.runs.measure.timing_stats import MIN_VALUES
@@ -37,38 +37,43 @@ WIDE = architecture("wide", 64)
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device's lock is then this test's alone."""
+def temporary_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a device lock of its own."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
-    """A wide network beside a narrow one."""
+def measurement(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
+    """Return a measurement of a wide network relative to a narrow one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("locks")))
         return measure(WIDE, TASK, QUICK, REFERENCE)
 
 
-def assert_fits_together(found: Measurement) -> None:
-    assert found.relative_throughput is not None
-    assert found.reference_throughput_img_s is not None
-    expected = found.relative_throughput * found.reference_throughput_img_s
-    assert found.throughput_img_s == pytest.approx(expected)
-    assert found.latency_ms * found.throughput_img_s == pytest.approx(1000 * found.batch_size)
+def assert_consistent(result: Measurement) -> None:
+    assert result.relative_throughput is not None
+    assert result.reference_throughput_img_s is not None
+    expected = result.relative_throughput * result.reference_throughput_img_s
+    assert result.throughput_img_s == pytest.approx(expected)
+    assert result.latency_ms * result.throughput_img_s == pytest.approx(1000 * result.batch_size)
 
 
-def test_a_network_that_does_more_is_slower(beside: Measurement) -> None:
-    assert beside.relative_throughput is not None
-    assert beside.relative_low is not None
-    assert beside.relative_high is not None
-    assert beside.relative_low <= beside.relative_throughput <= beside.relative_high < 0.6
-    assert_fits_together(beside)
+def test_a_larger_network_is_slower(measurement: Measurement) -> None:
+    assert measurement.relative_throughput is not None
+    assert measurement.relative_low is not None
+    assert measurement.relative_high is not None
+    assert (
+        measurement.relative_low
+        <= measurement.relative_throughput
+        <= measurement.relative_high
+        < 0.6
+    )
+    assert_consistent(measurement)
 
 
-def test_it_says_what_was_measured_and_where(beside: Measurement) -> None:
-    said = beside.model_dump()
+def test_a_measurement_records_its_conditions(measurement: Measurement) -> None:
+    fields = measurement.model_dump()
     expected = {
         "digest": WIDE.digest,
         "name": "wide",
@@ -87,48 +92,54 @@ def test_it_says_what_was_measured_and_where(beside: Measurement) -> None:
         "peak_memory_bytes": None,
         "environment": environment(),
     }
-    assert {key: said[key] for key in expected} == expected
-    assert beside.rounds >= MIN_VALUES
-    assert beside.load >= 0
-    taken = datetime.fromisoformat(beside.taken)
+    assert {key: fields[key] for key in expected} == expected
+    assert measurement.rounds >= MIN_VALUES
+    assert measurement.load >= 0
+    taken = datetime.fromisoformat(measurement.taken)
     assert timedelta(0) <= datetime.now(UTC) - taken < timedelta(minutes=30)
 
 
-def test_a_reference_beside_itself_is_as_fast_as_itself() -> None:
+def test_the_relative_throughput_of_the_reference_is_one() -> None:
     renamed = REFERENCE.model_copy(update={"name": "renamed"})
-    found = measure(renamed, TASK, QUICK, REFERENCE)
-    assert (found.relative_low, found.relative_throughput, found.relative_high) == (1.0, 1.0, 1.0)
-    assert found.throughput_img_s == found.reference_throughput_img_s
-    assert (found.name, found.reference_name) == ("renamed", "reference")
-    assert_fits_together(found)
+    result = measure(renamed, TASK, QUICK, REFERENCE)
+    assert (result.relative_low, result.relative_throughput, result.relative_high) == (
+        1.0,
+        1.0,
+        1.0,
+    )
+    assert result.throughput_img_s == result.reference_throughput_img_s
+    assert (result.name, result.reference_name) == ("renamed", "reference")
+    assert_consistent(result)
 
 
-def test_without_a_reference_there_is_nothing_relative() -> None:
-    found = measure(REFERENCE, TASK, QUICK)
-    relative = found.model_dump(include={key for key in Measurement.model_fields if "rel" in key})
-    references = found.model_dump(include={k for k in Measurement.model_fields if "reference" in k})
+def test_without_a_reference_relative_fields_are_none() -> None:
+    result = measure(REFERENCE, TASK, QUICK)
+    relative = result.model_dump(include={key for key in Measurement.model_fields if "rel" in key})
+    references = result.model_dump(
+        include={k for k in Measurement.model_fields if "reference" in k}
+    )
     assert set(relative.values()) | set(references.values()) == {None}
-    assert found.latency_ms * found.throughput_img_s == pytest.approx(16_000)
+    assert result.latency_ms * result.throughput_img_s == pytest.approx(16_000)
 
 
-def test_several_networks_are_on_one_scale() -> None:
+def test_several_networks_share_one_scale() -> None:
     protocol = QUICK.model_copy(update={"max_seconds": 0.2})
     subjects = [REFERENCE, WIDE, architecture("middle", 16)]
-    found = list(measure_many(subjects, TASK, protocol, REFERENCE))
-    assert [each.name for each in found] == ["reference", "wide", "middle"]
-    assert len({each.reference_throughput_img_s for each in found}) == 1
-    for each in found:
-        assert_fits_together(each)
+    measurements = list(measure_many(subjects, TASK, protocol, REFERENCE))
+    assert [m.name for m in measurements] == ["reference", "wide", "middle"]
+    assert len({m.reference_throughput_img_s for m in measurements}) == 1
+    for m in measurements:
+        assert_consistent(m)
 
 
-def test_time_that_is_up_leaves_a_noisy_measurement() -> None:
-    found = measure(WIDE, TASK, QUICK.model_copy(update={"max_seconds": 1e-6}), REFERENCE)
-    assert found.rounds == 1
-    assert found.noisy
-    assert_fits_together(found)
+def test_a_measurement_cut_short_is_noisy() -> None:
+    result = measure(WIDE, TASK, QUICK.model_copy(update={"max_seconds": 1e-6}), REFERENCE)
+    assert result.rounds == 1
+    assert result.noisy
+    assert_consistent(result)
 
 
-def test_torch_is_left_as_it_was() -> None:
+def test_settings_of_torch_are_restored() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -143,7 +154,7 @@ def test_torch_is_left_as_it_was() -> None:
 
 
 class Spy(torch.nn.Module):
-    """Stands in for a network and notes what it is shown."""
+    """A network that records its input and the settings of torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,13 +174,13 @@ class Spy(torch.nn.Module):
         return out.flatten(1)
 
 
-def test_the_protocol_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_protocol_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy()
-    monkeypatch.setattr(entrant, "build", lambda *_: spy)
+    monkeypatch.setattr(prepared_model, "build_network", lambda *_: spy)
     protocol = QUICK.model_copy(
         update={"threads": 2, "batch_size": 3, "precision": "bfloat16", "form": "training"}
     )
-    found = measure(REFERENCE, TASK, protocol)
+    result = measure(REFERENCE, TASK, protocol)
     assert spy.seen == {
         "shape": (3, 1, 8, 8),
         "dtype": torch.bfloat16,
@@ -178,18 +189,18 @@ def test_the_protocol_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         "inference": True,
         "channels_last": True,
     }
-    assert (found.threads, found.precision, found.form) == (2, "bfloat16", "training")
+    assert (result.threads, result.precision, result.form) == (2, "bfloat16", "training")
 
 
-def test_deploy_means_without_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deploy_form_has_no_batch_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     forward = torch.nn.BatchNorm2d.forward
 
-    def noting(self: torch.nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    def recording_forward(self: torch.nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
         ran.append("norm")
         return forward(self, x)
 
-    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", noting)
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", recording_forward)
     channel = architecture("channel", 8, attention={"channel": "stages 1-4"})
     protocol = QUICK.model_copy(update={"max_seconds": 0.1})
     assert measure(channel, TASK, protocol).form == "deploy"
@@ -199,23 +210,25 @@ def test_deploy_means_without_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran
 
 
-def test_a_timm_model_is_measured_beside_ours() -> None:
+def test_a_timm_model_is_measured_relative_to_a_preset() -> None:
     model = TimmModel(timm="mobilenetv3_small_050")
     protocol = QUICK.model_copy(update={"max_seconds": 0.5})
-    found = measure(model, PHOTOS, protocol, preset("fasternet_t0"))
-    assert (found.name, found.digest) == ("timm:mobilenetv3_small_050", subject_digest(model))
-    assert found.form == "deploy"
-    assert_fits_together(found)
+    result = measure(model, PHOTOS, protocol, preset("fasternet_t0"))
+    assert (result.name, result.digest) == ("timm:mobilenetv3_small_050", subject_digest(model))
+    assert result.form == "deploy"
+    assert_consistent(result)
 
 
-def test_a_form_that_cannot_be_had_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refusing(*_: object) -> torch.nn.Module:
+def test_a_network_without_a_deploy_form_is_recorded_in_training_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> torch.nn.Module:
         raise UnfusableError("cannot be traced")
 
-    monkeypatch.setattr(entrant, "fused", refusing)
+    monkeypatch.setattr(prepared_model, "fuse_model", refuse)
     protocol = QUICK.model_copy(update={"max_seconds": 0.1})
-    found = measure(TimmModel(timm="mobilenetv3_small_050"), PHOTOS, protocol, REFERENCE)
-    assert (found.form, found.reference_form) == ("training", "deploy")
+    result = measure(TimmModel(timm="mobilenetv3_small_050"), PHOTOS, protocol, REFERENCE)
+    assert (result.form, result.reference_form) == ("training", "deploy")
 
 
 def test_measuring_waits_for_the_end_of_an_epoch() -> None:
@@ -233,7 +246,7 @@ def test_measuring_waits_for_the_end_of_an_epoch() -> None:
     thread.join()
 
 
-def test_images_that_are_too_small_are_refused() -> None:
+def test_too_small_images_are_refused() -> None:
     with pytest.raises(UserError, match="32x32"):
         measure(preset("fasternet_t0"), TASK, QUICK)
     with pytest.raises(UserError, match="timm:fasternet_t0 cannot run on 16 images of 1x8x8"):
@@ -247,51 +260,55 @@ def test_images_that_are_too_small_are_refused() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
     ],
 )
-def test_too_little_memory_is_the_machines_fault(
+def test_out_of_memory_is_a_machine_error(
     error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: object) -> torch.nn.Module:
+    def fail(*_: object) -> torch.nn.Module:
         raise error
 
-    monkeypatch.setattr(entrant, "build", failing)
+    monkeypatch.setattr(prepared_model, "build_network", fail)
     with pytest.raises(MachineError, match="smaller batch_size"):
         measure(REFERENCE, TASK, QUICK)
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_device_that_is_not_there_is_told(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_device_is_refused(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(MachineError, match=f"no cuda:7 on this machine, torch sees {count} CUDA"):
+    with pytest.raises(
+        MachineError, match=rf"no cuda:7 on this machine \(PyTorch finds {count} CUDA"
+    ):
         measure(REFERENCE, TASK, Protocol(device="cuda:7"))
 
 
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     protocol = Protocol(device="cuda", batch_size=64, max_seconds=10)
-    found = measure(WIDE, PHOTOS, protocol, REFERENCE)
-    assert found.device == torch.cuda.get_device_name(0)
-    assert (found.device_kind, found.runtime) == ("cuda", "cuda_graph")
-    assert found.peak_memory_bytes is not None
-    assert found.peak_memory_bytes > 64 * 3 * 32 * 32 * 4
-    assert_fits_together(found)
+    result = measure(WIDE, PHOTOS, protocol, REFERENCE)
+    assert result.device == torch.cuda.get_device_name(0)
+    assert (result.device_kind, result.runtime) == ("cuda", "cuda_graph")
+    assert result.peak_memory_bytes is not None
+    assert result.peak_memory_bytes > 64 * 3 * 32 * 32 * 4
+    assert_consistent(result)
 
 
 @pytest.mark.slow
-def test_compiled_networks_are_measured_as_such() -> None:
+def test_compiled_networks_are_recorded_as_compiled() -> None:
     protocol = QUICK.model_copy(update={"runtime": "compiled", "max_seconds": 0.5})
-    found = [*measure_many([WIDE, architecture("narrow", 4)], TASK, protocol, REFERENCE)]
-    assert [each.runtime for each in found] == ["compiled", "compiled"]
-    for each in found:
-        assert_fits_together(each)
+    measurements = [*measure_many([WIDE, architecture("narrow", 4)], TASK, protocol, REFERENCE)]
+    assert [m.runtime for m in measurements] == ["compiled", "compiled"]
+    for m in measurements:
+        assert_consistent(m)
 
 
 @pytest.mark.slow
-def test_what_cannot_be_compiled_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_cannot_be_compiled_as_a_whole_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Branching(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    monkeypatch.setattr(entrant, "build", lambda *_: Branching())
+    monkeypatch.setattr(prepared_model, "build_network", lambda *_: Branching())
     protocol = QUICK.model_copy(update={"runtime": "compiled", "form": "training"})
     with pytest.raises(UserError, match="reference cannot be compiled as a whole"):
         measure(REFERENCE, TASK, protocol)
