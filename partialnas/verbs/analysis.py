@@ -46,9 +46,7 @@ def pareto(
     ] = None,
     log: Annotated[
         str | None,
-        typer.Option(
-            metavar="AXES", help="Log axes: x, y, xy or none. Default: those that span a decade."
-        ),
+        typer.Option(metavar="AXES", help="Log axes: x, y, xy, none. Default: if over a decade."),
     ] = None,
     clip: Annotated[
         bool, typer.Option("--clip", help="Show far dominated points as arrows at the edge.")
@@ -139,11 +137,7 @@ def table(
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            help="latex, markdown, csv or html. Default: by the file's suffix.",
-        ),
+        typer.Option("--format", help="latex, markdown, csv or html. Default: by the suffix."),
     ] = None,
     metric: MetricOption = None,
     against: AgainstOption = None,

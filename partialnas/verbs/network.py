@@ -76,9 +76,7 @@ def measure(
 def flops(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:NAME."
-        ),
+        typer.Argument(metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:X."),
     ],
     resolution: ResolutionOption = 224,
     json: JsonOption = False,
@@ -117,9 +115,7 @@ def remeasure(
     ] = False,
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            metavar="OUT", help="Write ONNX files and a script to OUT (.zip or folder) instead."
-        ),
+        typer.Option(metavar="OUT", help="Write ONNX files and a script: .zip or folder."),
     ] = None,
     import_: Annotated[
         Path | None,

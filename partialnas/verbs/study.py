@@ -61,10 +61,7 @@ def check(
     quick: QuickOption = False,
     set_: SetOption = None,
     pilot: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Train the first arm with N seeds to estimate their deviation."
-        ),
+        int, typer.Option(min=0, metavar="N", help="Estimate the seed deviation from N trainings.")
     ] = 0,
 ) -> None:
     """Validate a study and estimate its time; run nothing.
@@ -95,7 +92,7 @@ def confirm(
     condition: ConditionOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Train selected arms again with fresh seeds; report test results.
+    """Train selected arms again with fresh seeds.
 
     An arm that was selected by its own trials looks better in them than it is. This command trains
     the front, or the best N arms by the study's deciding quantity (together with the baselines of
@@ -119,9 +116,7 @@ def audit(
     folder: StudyFolderArgument,
     longer: Annotated[
         str | None,
-        typer.Option(
-            metavar="4x|EPOCHS", help="Length of training. Default: 4x, or the recipe's epochs."
-        ),
+        typer.Option(metavar="4x|EPOCHS", help="Length. Default: 4x, or the recipe's epochs."),
     ] = None,
     sample: Annotated[int, typer.Option(min=3, help="Number of networks.")] = 20,
     seeds: Annotated[

@@ -1,4 +1,4 @@
-"""The notebooks: each runs on the ledgers that ship with it, which hold nothing of a machine."""
+"""The notebooks run on the shipped ledgers, which contain no private paths."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.py") if path.stem != "mak
 LARGEST = 400_000
 
 
-def ran(name: str, folder: Path) -> str:
+def run_cli(name: str, folder: Path) -> str:
     command = [sys.executable, str(NOTEBOOKS / f"{name}.py")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     ended = subprocess.run(
@@ -47,26 +47,26 @@ def test_the_page_lists_every_notebook() -> None:
 
 
 def test_an_ablation_in_a_notebook_ends_in_a_table_with_every_arm(tmp_path: Path) -> None:
-    told = ran("ablation_table", tmp_path)
+    output = run_cli("ablation_table", tmp_path)
     table = (tmp_path / "results/notebooks/ablation_table/partitions.tex").read_text("utf-8")
     arms = load(NOTEBOOKS / "ledgers" / "partitions")["arm"].unique()
     assert len(arms) == 4
     for arm in arms:
-        assert arm in told
+        assert arm in output
         assert arm in table
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ablation_table"])
 def test_a_notebook_runs_and_leaves_figures(name: str, tmp_path: Path) -> None:
-    assert ran(name, tmp_path)
+    assert run_cli(name, tmp_path)
     figures = [*(tmp_path / "results" / "notebooks" / name).glob("*.pdf")]
     assert figures
     assert all(path.read_bytes().startswith(b"%PDF") for path in figures)
 
 
 @pytest.mark.parametrize("ledger", LEDGERS, ids=lambda path: path.name)
-def test_a_shipped_ledger_is_whole_small_and_of_no_machine(ledger: Path) -> None:
+def test_a_shipped_ledger_is_complete_small_and_without_private_paths(ledger: Path) -> None:
     assert sorted(path.name for path in ledger.iterdir()) == ["ledger.sqlite", "study.yaml"]
     assert load(ledger, stage=None)["state"].eq("done").all()
     held = b"".join(path.read_bytes() for path in ledger.iterdir())
@@ -74,7 +74,7 @@ def test_a_shipped_ledger_is_whole_small_and_of_no_machine(ledger: Path) -> None
     assert not re.findall(rb"(?<![\w./])/(?:home|root|tmp|work|Users)/", held)
 
 
-def test_ledgers_come_from_commands_that_stand_in_the_maker(maker: ModuleType) -> None:
+def test_the_ledgers_are_those_of_the_listed_commands(maker: ModuleType) -> None:
     commands = maker.COMMANDS.replace("\\\n", "").strip().splitlines()
     made = {maker.add_folder(line.split())[-1] for line in commands if line.startswith("run")}
     assert made == {str(maker.RESULTS / path.name) for path in LEDGERS}

@@ -27,7 +27,7 @@ STUDY: dict[str, Any] = {
 }
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert isinstance(ended.value.code, int)
@@ -41,18 +41,18 @@ def test_a_search_is_audited_drawn_and_verified(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # locks of devices are its own
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     out, figure = tmp_path / "out", tmp_path / "trust.pdf"
-    assert ran("run", tmp_path / "study.yaml", "--out", out) == 0
+    assert run_cli("run", tmp_path / "study.yaml", "--out", out) == 0
     asked = ("audit", out, "--longer", "2x", "--sample", 5, "-o", figure)
-    assert ran(*asked) == 0
-    told = capsys.readouterr().out
+    assert run_cli(*asked) == 0
+    output = capsys.readouterr().out
     longer = load(out, stage="audit")
     assert len(longer) == 10
     assert set(longer["fidelity"]) == {2}
     short, reached = load(out).groupby("digest"), longer.groupby("digest")
     means = reached["val_nll"].mean()
     tau = kendalltau(short["val_nll"].mean().reindex(means.index), means).statistic
-    assert f"{tau:.2f} [".replace("-", "−") in told
-    assert "(ceiling)" in told
+    assert f"{tau:.2f} [".replace("-", "−") in output
+    assert "(ceiling)" in output
     lines = (tmp_path / "trust-agreement.csv").read_text().splitlines()
     rows = {
         (row["target"], row["ranked_by"], row["by"], row["kind"]): row
@@ -62,29 +62,29 @@ def test_a_search_is_audited_drawn_and_verified(
     assert float(found["tau"]) == pytest.approx(tau)
     with Ledger.open(out) as ledger:
         trials = len(ledger.trials())
-    assert ran(*asked) == 0
-    assert ran("audit", out, "--report", "-o", tmp_path / "again.pdf") == 0
+    assert run_cli(*asked) == 0
+    assert run_cli("audit", out, "--report", "-o", tmp_path / "again.pdf") == 0
     with Ledger.open(out) as ledger:
         assert len(ledger.trials()) == trials
     assert (tmp_path / "again.pdf").read_bytes() == figure.read_bytes()
     for name in ("trust.pdf", "trust.csv", "trust.md", "trust-ranks.csv", "trust-agreement.csv"):
-        assert ran("verify", tmp_path / name, "--against", out) == 0
+        assert run_cli("verify", tmp_path / name, "--against", out) == 0
     capsys.readouterr()
-    assert ran("status", out) == 0
+    assert run_cli("status", out) == 0
     assert "stage audit: 10 trials (5 of" in capsys.readouterr().out
 
 
-def test_mistakes_are_one_message_and_exit_code_2(
+def test_user_errors_are_one_message_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Ledger.create(tmp_path / "empty", {"study": "empty", "frozen": "{}"}).close()
-    for arguments, told in (
+    for arguments, message in (
         ([tmp_path], "no ledger here"),
         ([tmp_path / "empty"], "no trials"),
         ([tmp_path / "empty", "--report"], "has no audit"),
         ([tmp_path / "empty", "--sample", 2], "greater than or equal to 3"),
     ):
-        assert ran("audit", *arguments) == 2
+        assert run_cli("audit", *arguments) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert "Traceback" not in error

@@ -1,4 +1,4 @@
-"""The command line: verbs, JSON, exit codes, and what a mistake reads like."""
+"""The command line: verbs, JSON output, exit codes and error messages."""
 
 import json
 import os
@@ -45,7 +45,7 @@ PARAMS = {
 }
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     code = ended.value.code
@@ -63,43 +63,43 @@ def written(folder: Path, **changes: Any) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that was run for real, by the command line."""
     folder = tmp_path_factory.mktemp("run")
-    assert ran("run", written(folder), "--out", folder / "out") == 0
+    assert run_cli("run", written(folder), "--out", folder / "out") == 0
     return folder / "out"
 
 
 def test_a_study_goes_from_file_to_figure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran("status", folder) == 0
+    assert run_cli("status", folder) == 0
     assert "tiny: 3 done" in capsys.readouterr().out
     figure = folder / "front.svg"
-    assert ran("pareto", folder, "-o", figure) == 0
+    assert run_cli("pareto", folder, "-o", figure) == 0
     assert figure.exists()
     assert str(figure.with_suffix(".csv")) in capsys.readouterr().out.replace("\n", "")
-    assert ran("export", folder, "-o", folder / "trials.csv") == 0
+    assert run_cli("export", folder, "-o", folder / "trials.csv") == 0
     table = pd.read_csv(folder / "trials.csv")
     assert len(table) == 3
     columns = "trial digest seed state val_accuracy test_accuracy params macs throughput_img_s"
     assert table[columns.split()].notna().all(axis=None)
 
 
-def test_learned_ratios_are_described_with_what_their_budget_allows(
+def test_learned_ratios_are_described_with_the_uniform_ratio_of_their_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ratio = {"learned": {"budget": "static", "start": "1/2"}}
     plan = Plan.model_validate({"width": 16, "depths": [1, 1, 1, 1], "ratio": ratio})
     (tmp_path / "learned.json").write_text(plan.architecture().to_json())
-    assert ran("describe", tmp_path / "learned.json", "--resolution", 32) == 0
-    told = capsys.readouterr().out
-    assert "conv ~8 + " in told
-    assert "~ learned ratio: shown with the uniform ratio" in told
+    assert run_cli("describe", tmp_path / "learned.json", "--resolution", 32) == 0
+    output = capsys.readouterr().out
+    assert "conv ~8 + " in output
+    assert "~ learned ratio: shown with the uniform ratio" in output
     static = plan.model_copy(update={"ratio": (Fraction(1, 2),)}).architecture()
-    assert f"{compute_cost(static, InputSpec.square(32)).macs:,}" in told
+    assert f"{compute_cost(static, InputSpec.square(32)).macs:,}" in output
 
 
 def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "ledger.sqlite").read_bytes()
-    assert ran("run", written(folder.parent), "--out", folder) == 0
+    assert run_cli("run", written(folder.parent), "--out", folder) == 0
     assert "resuming: 3 trials done" in capsys.readouterr().err
-    assert ran("export", folder, "-o", folder / "again.csv") == 0
+    assert run_cli("export", folder, "-o", folder / "again.csv") == 0
     assert len(pd.read_csv(folder / "again.csv")) == 3
     assert len(before) == len((folder / "ledger.sqlite").read_bytes())
 
@@ -107,19 +107,21 @@ def test_running_again_changes_nothing(folder: Path, capsys: pytest.CaptureFixtu
 def test_a_trial_is_described_and_measured_by_its_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("export", folder, "-o", folder / "named.csv") == 0
+    assert run_cli("export", folder, "-o", folder / "named.csv") == 0
     table = pd.read_csv(folder / "named.csv").set_index("trial").loc[2]
     capsys.readouterr()
     arguments = ("--resolution", 8, "--in-chans", 1, "--classes", 10, "--json")
-    assert ran("describe", f"{folder}:2", *arguments) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["digest"], told["params"], told["macs"]) == (
+    assert run_cli("describe", f"{folder}:2", *arguments) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert (output["digest"], output["params"], output["macs"]) == (
         table["digest"],
         table["params"],
         table["macs"],
     )
     assert (
-        ran("measure", f"{folder}:2", f"{folder}:1", "--resolution", 8, "--json", "--seconds", 1)
+        run_cli(
+            "measure", f"{folder}:2", f"{folder}:1", "--resolution", 8, "--json", "--seconds", 1
+        )
         == 0
     )
     measured = json.loads(capsys.readouterr().out)
@@ -130,13 +132,13 @@ def test_a_trial_is_described_and_measured_by_its_name(
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_described_as_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran("describe", name, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["name"], told["digest"]) == (name, preset(name).digest)
-    assert told["resolution"] == 224
-    assert sum(block["params"] for block in told["blocks"]) == told["params"]
-    assert sum(block["macs"] for block in told["blocks"]) == told["macs"]
-    assert told["params"] == PARAMS.get(name, told["params"])
+    assert run_cli("describe", name, "--json") == 0
+    output = json.loads(capsys.readouterr().out)
+    assert (output["name"], output["digest"]) == (name, preset(name).digest)
+    assert output["resolution"] == 224
+    assert sum(block["params"] for block in output["blocks"]) == output["params"]
+    assert sum(block["macs"] for block in output["blocks"]) == output["macs"]
+    assert output["params"] == PARAMS.get(name, output["params"])
 
 
 def test_an_architecture_is_read_from_its_json(
@@ -144,22 +146,22 @@ def test_an_architecture_is_read_from_its_json(
 ) -> None:
     path = tmp_path / "net.json"
     path.write_text(preset("partialnet_t1").to_json())
-    assert ran("describe", path, "--json") == 0
+    assert run_cli("describe", path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["params"] == PARAMS["partialnet_t1"]
 
 
 def test_check_counts_and_estimates_and_runs_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("check", written(tmp_path), "--quick") == 0
-    told = capsys.readouterr().out
+    assert run_cli("check", written(tmp_path), "--quick") == 0
+    output = capsys.readouterr().out
     for part in ("Does it work?", "trials: 2", "6 distinct networks", "time: about"):
-        assert part in told
+        assert part in output
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["describe", "partialnet_x"], "did you mean"),
         (["describe", "absent.json"], "cannot read absent.json"),
@@ -178,19 +180,19 @@ def test_check_counts_and_estimates_and_runs_nothing(
         (["fly"], "No such command"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_user_error_is_one_message_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran(*arguments) == 2
+    assert run_cli(*arguments) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error
 
 
-def test_mistakes_in_a_finished_study_are_messages(
+def test_user_errors_in_a_finished_study_are_messages(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments, told in (
+    for arguments, message in (
         (["pareto", folder, "-y", "val_acuracy"], "val_accuracy"),
         (["pareto", folder, "-o", "front.docx"], "front.docx"),
         (["pareto", folder, "-x", "macs", "-y", "macs"], "both axes"),
@@ -201,23 +203,23 @@ def test_mistakes_in_a_finished_study_are_messages(
             "task",
         ),
     ):
-        assert ran(*arguments) == 2
-        assert told in capsys.readouterr().err
+        assert run_cli(*arguments) == 2
+        assert message in capsys.readouterr().err
 
 
-def test_a_failing_machine_is_exit_code_1(
+def test_a_machine_error_is_exit_code_1(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "full").mkdir(mode=0o500)
     if not os.access(tmp_path / "full", os.W_OK):  # those who may write anywhere see no failure
-        assert ran("export", folder, "-o", tmp_path / "full" / "trials.csv") == 1
+        assert run_cli("export", folder, "-o", tmp_path / "full" / "trials.csv") == 1
         assert "cannot be written" in capsys.readouterr().err
     changes = {"executor": {"kind": "in-process", "device": "cuda"}}
-    assert ran("run", written(tmp_path, **changes), "--out", tmp_path / "out") == 1
+    assert run_cli("run", written(tmp_path, **changes), "--out", tmp_path / "out") == 1
     assert "no GPU" in capsys.readouterr().err
 
 
-def test_a_file_in_the_place_of_a_folder_is_named_whatever_was_asked(
+def test_a_file_in_place_of_a_folder_is_named(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocking = tmp_path / "file"
@@ -229,12 +231,12 @@ def test_a_file_in_the_place_of_a_folder_is_named_whatever_was_asked(
         ["run", written(tmp_path), "--out", blocking],
         ["run", written(tmp_path), "--out", blocking / "deeper" / "still"],
     ):
-        assert ran(*arguments) == 2
+        assert run_cli(*arguments) == 2
         assert f"{blocking}" in capsys.readouterr().err.replace(f"{blocking}/", "")
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ran("--debug", "describe", "partialnet_x") == 2
+    assert run_cli("--debug", "describe", "partialnet_x") == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -259,23 +261,23 @@ def test_help_of_every_verb_is_a_page_and_takes_no_torch() -> None:
         assert len(ended.stdout.splitlines()) > 12
 
 
-def test_a_stand_in_for_training_is_found_beside_the_study(
+def test_a_trial_function_is_found_next_to_the_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(
         "def told(a, seed, epochs):\n    return {'score': a.widths[0]}"
     )
     path = written(tmp_path, trial="mine:told", objectives={"score": "max", "params": "min"})
-    assert ran("run", path, "--out", tmp_path / "out") == 0
+    assert run_cli("run", path, "--out", tmp_path / "out") == 0
     assert "score" in capsys.readouterr().out
 
 
-def test_a_file_that_ends_too_soon_is_no_interruption(
+def test_a_truncated_file_is_not_reported_as_an_interruption(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ending(*_: object) -> None:
         raise EOFError("compressed file ended")
 
     monkeypatch.setattr("partialnas.commands.names.find_architecture", ending)
-    assert ran("describe", "partialnet_t0") == 1
+    assert run_cli("describe", "partialnet_t0") == 1
     assert "EOFError: compressed file ended\nThis may be a bug" in capsys.readouterr().err

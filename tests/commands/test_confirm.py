@@ -1,4 +1,4 @@
-"""The verb `confirm`, and what `check` says of an ablation, on real trainings of digits."""
+"""The verb `confirm`, and `check` of an ablation, on real trainings of digits."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ STUDY: dict[str, Any] = {
 }
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert isinstance(ended.value.code, int)
@@ -40,20 +40,20 @@ def ran(*arguments: object) -> int:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("confirm")
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    assert ran("run", folder / "study.yaml", "--out", folder / "out") == 0
+    assert run_cli("run", folder / "study.yaml", "--out", folder / "out") == 0
     return folder
 
 
-def test_check_prints_the_design_and_what_it_can_resolve(
+def test_check_prints_the_design_and_its_power(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("check", folder / "study.yaml") == 0
-    told = capsys.readouterr().out
-    assert "design: one-factor, 3 arms, equal macs ±2%" in told
-    assert re.search(r"ratio=1/2 +[\d,]+ +[\d,]+  baseline +[+-][01]\.\d%  width", told)
-    assert re.search(r"augmentation=mixup .* \+0\.0%  unchanged", told)
-    assert "trials: 6 (2 seeds for each network)" in told
-    assert re.search(r"power: 2 seeds detect a difference of [\d.]+ in val_nll", told)
+    assert run_cli("check", folder / "study.yaml") == 0
+    output = capsys.readouterr().out
+    assert "design: one-factor, 3 arms, equal macs ±2%" in output
+    assert re.search(r"ratio=1/2 +[\d,]+ +[\d,]+  baseline +[+-][01]\.\d%  width", output)
+    assert re.search(r"augmentation=mixup .* \+0\.0%  unchanged", output)
+    assert "trials: 6 (2 seeds for each network)" in output
+    assert re.search(r"power: 2 seeds detect a difference of [\d.]+ in val_nll", output)
 
 
 def test_a_pilot_measures_the_spread_over_seeds(
@@ -61,12 +61,12 @@ def test_a_pilot_measures_the_spread_over_seeds(
 ) -> None:
     from statistics import stdev
 
-    assert ran("check", folder / "study.yaml", "--pilot", 2) == 0
-    told = capsys.readouterr().out
+    assert run_cli("check", folder / "study.yaml", "--pilot", 2) == 0
+    output = capsys.readouterr().out
     trials = load(folder / "out")
     expected = stdev(trials[trials["arm"].eq("baseline")]["val_nll"])
-    assert f"± {expected:.4g}\n" in told
-    assert ran("check", folder / "study.yaml", "--pilot", 1) == 2
+    assert f"± {expected:.4g}\n" in output
+    assert run_cli("check", folder / "study.yaml", "--pilot", 1) == 2
     assert "at least 2 seeds" in capsys.readouterr().err
 
 
@@ -75,38 +75,38 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
 ) -> None:
     out = folder / "out"
     before = load(out)
-    assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
-    told, progress = capsys.readouterr()
+    assert run_cli("confirm", out, "--top", "1", "--seeds", "2") == 0
+    output, progress = capsys.readouterr()
     fresh = load(out, stage="confirm")
     assert "baseline" in set(fresh["arm"])
     assert set(fresh["seed"]) == {10_000, 10_001}
-    assert "confirm: the best 1, 2 fresh seeds" in told
+    assert "confirm: the best 1, 2 fresh seeds" in output
     mean = fresh[fresh["arm"].eq("baseline")]["test_nll"].mean()
-    assert f"{mean:.4f}" in told
+    assert f"{mean:.4f}" in output
     assert load(out).equals(before)
     with Ledger.open(out) as ledger:
         trials = len(ledger.trials())
     assert [line.split()[0] for line in progress.splitlines() if line.startswith("[")] == [
         f"[{number}/{trials}]" for number in range(len(before) + 1, trials + 1)
     ]
-    assert ran("confirm", out, "--top", "1", "--seeds", "2") == 0
+    assert run_cli("confirm", out, "--top", "1", "--seeds", "2") == 0
     with Ledger.open(out) as ledger:
         assert len(ledger.trials()) == trials
     capsys.readouterr()
-    assert ran("status", out) == 0
+    assert run_cli("status", out) == 0
     assert f"stage confirm: {len(fresh)} trials" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--top", "best"], "expected front, all or a positive number, got 'best'"),
         (["--recipe", "long"], "unknown recipe 'long'; expected one of short, standard"),
         (["--condition", "warm"], "--condition"),
     ],
 )
-def test_what_cannot_be_confirmed_is_told(
-    folder: Path, options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_confirmations_are_rejected(
+    folder: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("confirm", folder / "out", *options) == 2
-    assert told in capsys.readouterr().err
+    assert run_cli("confirm", folder / "out", *options) == 2
+    assert message in capsys.readouterr().err

@@ -31,7 +31,7 @@ STUDY: dict[str, Any] = {
 }
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     assert isinstance(ended.value.code, int)
@@ -39,15 +39,13 @@ def ran(*arguments: object) -> int:
 
 
 @pytest.mark.slow
-def test_a_trial_becomes_a_model_of_timm(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trial_becomes_a_timm_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    assert ran("run", tmp_path / "study.yaml", "--out", tmp_path / "out") == 0
+    assert run_cli("run", tmp_path / "study.yaml", "--out", tmp_path / "out") == 0
     capsys.readouterr()
     trial, model = f"{tmp_path / 'out'}:1", tmp_path / "model"
-    assert ran("export-model", trial, "-o", model, "--seconds", 0.2) == 0
-    told = capsys.readouterr().out
+    assert run_cli("export-model", trial, "-o", model, "--seconds", 0.2) == 0
+    output = capsys.readouterr().out
     architecture = Architecture.from_file(model / "architecture.json")
     proof = json.loads((model / "proof.json").read_text())
     for part in (
@@ -60,19 +58,19 @@ def test_a_trial_becomes_a_model_of_timm(
         "onnx: logits differ by",
         *(f"wrote {path}" for path in model.iterdir()),
     ):
-        assert part in told
+        assert part in output
     built = timm.create_model(f"local-dir:{model}", pretrained=True).eval()
     assert built.architecture == architecture
     assert built(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     (tmp_path / "file").write_text("")
     below = tmp_path / "file" / "below"
-    assert ran("export-model", trial, "-o", below, "--seconds", 0.2) == 2
+    assert run_cli("export-model", trial, "-o", below, "--seconds", 0.2) == 2
     assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
-    assert ran("export-model", trial, "-o", tmp_path, "--seconds", 0.2) == 2
+    assert run_cli("export-model", trial, "-o", tmp_path, "--seconds", 0.2) == 2
     assert "is no earlier export" in capsys.readouterr().err
 
 
-def test_mistakes_are_one_message_and_exit_code_2(
+def test_user_errors_are_one_message_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, away = tmp_path / "study", tmp_path / "away"
@@ -80,7 +78,7 @@ def test_mistakes_are_one_message_and_exit_code_2(
     with Ledger.create(folder, {}) as ledger:
         number = ledger.add_proposal(None, subject.digest, subject.model_dump(mode="json"), {})
         ledger.plan(number, digest=subject.digest, name="", fidelity=1, keys={0: "0" * 16})
-    for arguments, told in (
+    for arguments, message in (
         ([folder, "-o", away], "expected a trial as DIR:7"),
         ([f"{folder}:", "-o", away], "expected a trial as DIR:7"),
         ([f"{folder}:9", "-o", away], "has no trial 9 (it has 1 trials)"),
@@ -88,8 +86,8 @@ def test_mistakes_are_one_message_and_exit_code_2(
         (["nowhere:1", "-o", away], "no ledger here"),
         ([f"{folder}:1"], "Missing option"),
     ):
-        assert ran("export-model", *arguments) == 2
+        assert run_cli("export-model", *arguments) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert "Traceback" not in error
     assert not away.exists()

@@ -28,7 +28,7 @@ STUDY: dict[str, Any] = {
 }
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     code = ended.value.code
@@ -84,22 +84,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_study_that_was_run_is_drawn_and_told(
+def test_a_real_study_is_drawn_and_summarized(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, folder = tmp_path / "study.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(STUDY))
-    assert ran("run", path, "--out", folder) == 0
+    assert run_cli("run", path, "--out", folder) == 0
     capsys.readouterr()
-    assert ran("ratios", folder) == 0
-    told = capsys.readouterr().out
+    assert run_cli("ratios", folder) == 0
+    output = capsys.readouterr().out
     for name in ("ratios.pdf", "ratios.csv", "ratios.md"):
-        assert f"wrote {folder / name}\n" in told
+        assert f"wrote {folder / name}\n" in output
         assert (folder / name).stat().st_size > 100
     for word in ("dynamic", "budget %", "worst %", "gap", "val_accuracy", "Pearson", "Spearman"):
-        assert word in told
-    assert "\n static " not in told
-    assert "training time" in told
+        assert word in output
+    assert "\n static " not in output
+    assert "training time" in output
     table = pd.read_csv(folder / "ratios.csv", comment="#")
     assert len(table) == 2 * 2 * 4  # trials, epochs, blocks
     with Ledger.open(folder) as ledger:
@@ -109,15 +109,15 @@ def test_a_study_that_was_run_is_drawn_and_told(
     last = table[table["trial"].eq(rows[0].number) & table["epoch"].eq(2)]
     assert last["channels"].tolist() == [*epochs[-1].channels.values()]
     errors = [100 * row.metrics["budget_error"] for row in rows]
-    assert f"{max(errors, key=abs):+.2f}" in told
-    _is_described_as_it_froze(f"{folder}:{rows[0].number}", epochs[-1], rows[0].cost, capsys)
+    assert f"{max(errors, key=abs):+.2f}" in output
+    _assert_described_as_frozen(f"{folder}:{rows[0].number}", epochs[-1], rows[0].cost, capsys)
 
 
-def _is_described_as_it_froze(
+def _assert_described_as_frozen(
     name: str, last: RatioEpoch, cost: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shape = ("--resolution", 8, "--in-chans", 1, "--classes", 10)
-    assert ran("describe", name, *shape, "--json") == 0
+    assert run_cli("describe", name, *shape, "--json") == 0
     described = json.loads(capsys.readouterr().out)
     assert described["digest"] == last.frozen
     assert (described["params"], described["macs"]) == (cost["params"], cost["macs"])
@@ -126,20 +126,18 @@ def _is_described_as_it_froze(
         assert parts[boundary].startswith(f"conv {channels:.0f} + ")
 
 
-def test_a_trial_is_drawn_where_one_says(folder: Path, tmp_path: Path) -> None:
+def test_files_of_a_trial_are_written_to_the_given_paths(folder: Path, tmp_path: Path) -> None:
     figure, table = tmp_path / "r.svg", tmp_path / "rows.csv"
-    assert ran("ratios", f"{folder}:3", "-o", figure, "--csv", table) == 0
+    assert run_cli("ratios", f"{folder}:3", "-o", figure, "--csv", table) == 0
     assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"r.svg", "r.md", "rows.csv"}
     assert "of trial #3 (dynamic, seed 1)" in (tmp_path / "r.md").read_text()
-    assert ran("ratios", f"{folder}:3") == 0
+    assert run_cli("ratios", f"{folder}:3") == 0
     names = {path.name for path in folder.iterdir() if path.name.startswith("ratios")}
     assert names == {"ratios-3.pdf", "ratios-3.csv", "ratios-3.md"}
 
 
-def test_mistakes_are_one_message_each_that_says_what_would_work(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for arguments, told in (
+def test_user_errors_are_one_message_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
         ([f"{folder}:1"], "static has static ratios, so this trial learned none; "
                                  "trials with ratios: #2, #3"),
         ([f"{folder}:99"], "has no trial 99 (it has 3 trials)"),
@@ -149,9 +147,9 @@ def test_mistakes_are_one_message_each_that_says_what_would_work(
         (["nowhere"], "no ledger here"),
         (["nowhere:3"], "no ledger here"),
     ):  # fmt: skip
-        assert ran("ratios", *arguments) == 2
+        assert run_cli("ratios", *arguments) == 2
         captured = capsys.readouterr()
-        assert told in captured.err
+        assert message in captured.err
         assert captured.err.count("error: ") == 1
         assert captured.out == ""
 
@@ -162,7 +160,7 @@ def test_a_study_without_ratios_says_what_is_missing(
     learning = architecture(**LEARNED)
     failed = {"state": "failed", "reason": "the loss is NaN in epoch 1"}
     told_by_own = {"state": "done", "metrics": {"score": 1.0}}
-    for i, (subject, records, name, told) in enumerate((
+    for i, (subject, records, name, message) in enumerate((
         (architecture(), [{"state": "done"}], "", "no network of this study learns its ratios"),
         (architecture(), [{"state": "done"}], "", "`ratio: {learned: {budget: 1/4}}`"),
         (learning, [None, None], "", "that learn: 2 planned (ratios are recorded when"),
@@ -173,8 +171,8 @@ def test_a_study_without_ratios_says_what_is_missing(
         (learning, [told_by_own], ":1", "own trial function records no ratios; no trial has any"),
     )):  # fmt: skip
         folder = ledger_of(tmp_path / str(i), {"arm": (subject, records)})
-        assert ran("ratios", f"{folder}{name}") == 2
-        assert told in capsys.readouterr().err
+        assert run_cli("ratios", f"{folder}{name}") == 2
+        assert message in capsys.readouterr().err
         assert [path.name for path in folder.iterdir() if "ratios" in path.name] == []
 
 
@@ -188,7 +186,7 @@ def test_status_shows_every_warning_the_most_frequent_first(
     folder = ledger_of(tmp_path / "warned", arms)
     lines = [f"3 warn: {small} (trials #3, #4, #5)", f"2 warn: {still} (trials #2, #4)"]
     for verb in ("status", "ratios"):
-        assert ran(verb, folder) == 0
-        told = capsys.readouterr().out.splitlines()
-        assert [line for line in told if " warn: " in line] == lines
-    assert "5 (4 warned)" in "\n".join(told)
+        assert run_cli(verb, folder) == 0
+        output = capsys.readouterr().out.splitlines()
+        assert [line for line in output if " warn: " in line] == lines
+    assert "5 (4 warned)" in "\n".join(output)

@@ -96,7 +96,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Protocol]]:
-    """Replace measuring by fixed speeds, and record the calls; the narrowest network is slow now."""
+    """Replace measuring by fixed speeds and record the calls; the narrowest network is now slow."""
     taken: list[tuple[str, Protocol]] = []
     relative = {NETWORKS[4].digest: 0.5, NETWORKS[8].digest: 2.04, NETWORKS[16].digest: 1.0}
 

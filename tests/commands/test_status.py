@@ -20,60 +20,60 @@ executor: {kind: in-process}
 """
 
 
-def called(*arguments: str) -> int:
+def run_cli(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
         main([*arguments])
     return int(str(end.value.code))
 
 
 @pytest.fixture
-def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("plain.yaml").write_text(STUDY)
-    assert called("run", "plain.yaml", "--rehearse") == 0
+    assert run_cli("run", "plain.yaml", "--rehearse") == 0
     return Path("results/plain-rehearsal")
 
 
-def test_a_rehearsal_is_told_as_one_and_its_hours_by_kind(
-    played: Path, capsys: pytest.CaptureFixture[str]
+def test_a_rehearsal_is_marked_and_its_compute_listed_by_kind(
+    rehearsed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert called("status", str(played)) == 0
-    told = capsys.readouterr().out
-    assert "Rehearsal: made-up results" in told
-    assert "6 done" in told
-    assert "device-hours" in told
-    assert "measuring" in told
+    assert run_cli("status", str(rehearsed)) == 0
+    output = capsys.readouterr().out
+    assert "Rehearsal: made-up results" in output
+    assert "6 done" in output
+    assert "device-hours" in output
+    assert "measuring" in output
 
 
-def test_watching_ends_when_nobody_works_on_the_study(
-    played: Path, capsys: pytest.CaptureFixture[str]
+def test_watching_ends_when_the_study_does_not_run(
+    rehearsed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert called("status", str(played), "--watch", "--every", "0.1") == 0
+    assert run_cli("status", str(rehearsed), "--watch", "--every", "0.1") == 0
     assert "6 done" in capsys.readouterr().out
 
 
-def test_a_driver_is_known_by_its_lock(tmp_path: Path) -> None:
+def test_a_driver_is_detected_by_its_lock(tmp_path: Path) -> None:
     assert driver_pid(tmp_path) is None
     with Ledger.create(tmp_path, {}):
         assert driver_pid(tmp_path) == os.getpid()
     assert driver_pid(tmp_path) is None
 
 
-def test_an_exported_study_has_all_trials_and_their_values(played: Path) -> None:
+def test_an_exported_study_has_all_trials_and_their_values(rehearsed: Path) -> None:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import TrialState
 
-    assert called("dashboard", str(played), "--export-only", "study.log") == 0
+    assert run_cli("dashboard", str(rehearsed), "--export-only", "study.log") == 0
     storage = JournalStorage(JournalFileBackend("study.log"))
     study = optuna.load_study(study_name="plain-rehearsal", storage=storage)
-    with Ledger.open(played) as ledger:
+    with Ledger.open(rehearsed) as ledger:
         rows = ledger.trials()
     assert [trial.user_attrs["network"] for trial in study.trials] == [row.name for row in rows]
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     at = study.metric_names.index("val_nll") if study.metric_names else 0
     assert [trial.values[at] for trial in study.trials] == [row.metrics["val_nll"] for row in rows]
-    assert called("dashboard", str(played), "--export-only", "study.log") == 2
+    assert run_cli("dashboard", str(rehearsed), "--export-only", "study.log") == 2

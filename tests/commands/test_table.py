@@ -1,4 +1,4 @@
-"""The verbs `table`, `effects` and `verify`: what they write and print, and how mistakes read."""
+"""The verbs `table`, `effects` and `verify`: files, output and error messages."""
 
 import io
 import json
@@ -20,7 +20,7 @@ COST = ("params", "macs", "macs_core", "activations")
 NAMES = ("base", "parts=3", "parts=4")
 
 
-def ran(*arguments: object) -> int:
+def run_cli(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     code = ended.value.code
@@ -77,11 +77,11 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table_is_printed_as_markdown_or_in_the_format_asked_for(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("table", folder) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("<!-- partialnas {")
-    assert "| parts=4 | " in told
-    assert ran("table", folder, "--format", "csv") == 0
+    assert run_cli("table", folder) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("<!-- partialnas {")
+    assert "| parts=4 | " in output
+    assert run_cli("table", folder, "--format", "csv") == 0
     read = pd.read_csv(io.StringIO(capsys.readouterr().out), comment="#")
     assert read["arm"].tolist() == [*NAMES]
 
@@ -93,88 +93,100 @@ def test_a_written_table_is_verified_until_a_digit_is_changed(
     folder: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / f"t.{suffix}"
-    assert ran("table", folder, "-o", path, "--margin", 0.02, "--columns", "arm, n,metric") == 0
+    assert run_cli("table", folder, "-o", path, "--margin", 0.02, "--columns", "arm, n,metric") == 0
     assert f"wrote {path}" in capsys.readouterr().out
-    assert ran("verify", path, "--against", folder) == 0
-    told = capsys.readouterr().out
-    assert "numbers agree with the ledger (table columns=" in told
+    assert run_cli("verify", path, "--against", folder) == 0
+    output = capsys.readouterr().out
+    assert "numbers agree with the ledger (table columns=" in output
     path.write_text(path.read_text().replace("0.41", "0.42", 1))
-    assert ran("verify", path, "--against", folder) == 1
-    told = capsys.readouterr().out
-    assert "1 difference (" in told
-    assert "row parts=3" in told
-    assert "in the file" in told
+    assert run_cli("verify", path, "--against", folder) == 1
+    output = capsys.readouterr().out
+    assert "1 difference (" in output
+    assert "row parts=3" in output
+    assert "in the file" in output
 
 
-def test_effects_are_drawn_told_and_verified(
+def test_effects_are_drawn_printed_and_verified(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figure = tmp_path / "e.svg"
-    assert ran("effects", folder, "-o", figure, "--against", "parts=3") == 0
-    told = capsys.readouterr().out
-    assert "parts=4" in told
-    assert "Dunnett" in told
+    assert run_cli("effects", folder, "-o", figure, "--against", "parts=3") == 0
+    output = capsys.readouterr().out
+    assert "parts=4" in output
+    assert "Dunnett" in output
     for name in ("e.svg", "e.csv", "e.md"):
-        assert f"wrote {tmp_path / name}" in told
-        assert ran("verify", tmp_path / name, "--against", folder) == 0
+        assert f"wrote {tmp_path / name}" in output
+        assert run_cli("verify", tmp_path / name, "--against", folder) == 0
     assert "against=parts=3" in capsys.readouterr().out
     figure.write_text(figure.read_text().replace("#0072b2", "#0072b3"))
-    assert ran("verify", figure, "--against", folder) == 1
+    assert run_cli("verify", figure, "--against", folder) == 1
     assert "the drawing: changed after it was written" in capsys.readouterr().out
 
 
-def test_a_factorial_study_tells_main_effects_and_draws_interactions(
+def test_a_factorial_study_prints_main_effects_and_draws_interactions(
     grid: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("effects", grid, "--kind", "interaction", "--factors", "ratio,parts") == 0
-    told = capsys.readouterr().out
-    assert "main effects and two-factor interactions" in told
-    assert "parts × ratio" in told
+    assert run_cli("effects", grid, "--kind", "interaction", "--factors", "ratio,parts") == 0
+    output = capsys.readouterr().out
+    assert "main effects and two-factor interactions" in output
+    assert "parts × ratio" in output
     assert (grid / "interaction.pdf").exists()
-    assert ran("verify", grid / "interaction.md", "--against", grid) == 0
+    assert run_cli("verify", grid / "interaction.md", "--against", grid) == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["table", "DIR", "--format", "word"], "invalid --format 'word': expected latex, markdown, csv"),
-        (["table", "DIR", "-o", "t.docx"], "t.docx: the file of a table ends in .tex, .md, .csv, .html"),
-        (["table", "DIR", "--columns", "speed"], "columns: no speed"),
+        (
+            ["table", "DIR", "--format", "word"],
+            "invalid --format 'word': expected latex, markdown, csv",
+        ),
+        (
+            ["table", "DIR", "-o", "t.docx"],
+            "t.docx: the file of a table ends in .tex, .md, .csv, .html",
+        ),
+        (["table", "DIR", "--columns", "speed"], "unknown columns speed: choose arm"),
         (["table", "DIR", "--metric", "val_nl"], "did you mean val_nll"),
-        (["table", "DIR", "--against", "nobody"], "no such arm; there are base, parts=3"),
+        (["table", "DIR", "--against", "nobody"], "unknown arm 'nobody': choose base, parts=3"),
         (["table", "nowhere"], "no ledger here"),
-        (["effects", "DIR", "--kind", "pie"], "invalid --kind 'pie': expected effect, interaction, ladder"),
+        (
+            ["effects", "DIR", "--kind", "pie"],
+            "invalid --kind 'pie': expected effect, interaction, ladder",
+        ),
         (["effects", "DIR", "--kind", "ladder"], "not a ladder"),
-        (["effects", "DIR", "-o", "e.docx"], "e.docx: unknown figure format; use a name that ends in"),
+        (
+            ["effects", "DIR", "-o", "e.docx"],
+            "e.docx: unknown figure format; use a name that ends in",
+        ),
         (["effects", "nowhere"], "no ledger here"),
         (["verify", "nowhere.tex", "--against", "DIR"], "nowhere.tex: cannot be read"),
         (["verify", __file__, "--against", "DIR"], "carries no stamp"),
         (["verify", "t.tex"], "Missing option"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(
-    folder: Path, arguments: Sequence[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_user_error_is_one_message_and_exit_code_2(
+    folder: Path, arguments: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran(*(str(folder) if each == "DIR" else each for each in arguments)) == 2
+    assert run_cli(*(str(folder) if each == "DIR" else each for each in arguments)) == 2
     error = capsys.readouterr().err
-    assert told in " ".join(error.split())
+    assert message in " ".join(error.split())
     assert "Traceback" not in error
 
 
-def test_another_studys_ledger_is_told(
+def test_the_ledger_of_another_study_is_rejected(
     folder: Path, grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("table", folder, "-o", tmp_path / "t.md") == 0
-    assert ran("verify", tmp_path / "t.md", "--against", grid) == 2
+    assert run_cli("table", folder, "-o", tmp_path / "t.md") == 0
+    assert run_cli("verify", tmp_path / "t.md", "--against", grid) == 2
     assert "was made from study parts" in capsys.readouterr().err
 
 
 def test_a_front_and_its_table_are_verified(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ran("pareto", folder, "-x", "seconds", "-o", tmp_path / "f.png") == 0
+    assert run_cli("pareto", folder, "-x", "seconds", "-o", tmp_path / "f.png") == 0
     for name in ("f.png", "f.csv", "f.md"):
-        assert ran("verify", tmp_path / name, "--against", folder) == 0
+        assert run_cli("verify", tmp_path / name, "--against", folder) == 0
     assert "(pareto style=cvpr x=seconds)" in capsys.readouterr().out
 
 

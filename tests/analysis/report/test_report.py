@@ -115,7 +115,7 @@ def page(text: str) -> Page:
     return Page(text)
 
 
-def test_whatever_comes_from_users_stays_text(tmp_path: Path, ledgers: Made, measure: Made) -> None:
+def test_user_input_stays_text(tmp_path: Path, ledgers: Made, measure: Made) -> None:
     records = [record(i, 0.2 + 0.1 * i, arm=f"{HOSTILE}{i}", name=HOSTILE) for i in range(3)]
     records.append(record(3, None, reason=HOSTILE))
     folder = search_of(
@@ -134,7 +134,7 @@ def test_whatever_comes_from_users_stays_text(tmp_path: Path, ledgers: Made, mea
     assert not page.of("b")
 
 
-def test_what_stands_between_backticks_is_code(page: Page) -> None:
+def test_text_between_backticks_is_code(page: Page) -> None:
     warning = next(item for item in page.texts["li"] if item.startswith("Every network was"))
     assert "partialnas confirm" in page.texts["code"]
     assert "partialnas confirm" in warning
@@ -151,7 +151,7 @@ def test_arms_of_a_design_are_escaped_too(tmp_path: Path, ablations: Made) -> No
     assert HOSTILE in page.texts["th"]
 
 
-def test_nothing_is_loaded_and_the_policy_knows_the_only_script_and_style(
+def test_nothing_is_loaded_and_the_policy_allows_only_the_own_script_and_style(
     page: Page, text: str
 ) -> None:
     addresses = [
@@ -178,7 +178,7 @@ def test_nothing_is_loaded_and_the_policy_knows_the_only_script_and_style(
     assert not [attributes for _, attributes in page.elements if "style" in attributes]
 
 
-def test_the_same_ledger_gives_the_same_bytes_wherever_and_whenever(
+def test_the_same_ledger_gives_the_same_bytes_at_any_place_and_time(
     searched: Path, text: str, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(searched, tmp_path / "elsewhere" / "copy")
@@ -186,7 +186,7 @@ def test_the_same_ledger_gives_the_same_bytes_wherever_and_whenever(
     assert write_report(moved, tmp_path / "two.html").read_bytes() == text.encode()
 
 
-def test_a_report_is_verified_and_a_changed_number_is_told(
+def test_a_report_is_verified_and_a_changed_number_is_detected(
     searched: Path, text: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "report.html"
@@ -199,7 +199,7 @@ def test_a_report_is_verified_and_a_changed_number_is_told(
     assert (found.file, found.ledger) == ("0.0001", cell[1])
 
 
-def test_points_stand_where_their_values_are(page: Page) -> None:
+def test_points_are_at_their_values(page: Page) -> None:
     at = {
         str(a["data-id"]): [*map(float, re.findall(r"[\d.]+", str(a["transform"])))]
         for a in page.of("g")
@@ -287,7 +287,7 @@ def test_blocks_have_the_parameters_of_the_network_that_torch_builds(
 
 
 @pytest.mark.parametrize(
-    ("records", "told"),
+    ("records", "message"),
     [
         ([], "no trials"),
         ([record(0, None), record(1, None)], "nothing to draw"),
@@ -295,10 +295,10 @@ def test_blocks_have_the_parameters_of_the_network_that_torch_builds(
     ],
 )
 def test_a_study_without_a_front_has_a_report_that_says_why(
-    tmp_path: Path, ledgers: Made, records: list[dict[str, Any]], told: str
+    tmp_path: Path, ledgers: Made, records: list[dict[str, Any]], message: str
 ) -> None:
     page = page_of(ledgers(tmp_path / "study", records))
-    assert any(told in text for text in page.texts["p"])
+    assert any(message in text for text in page.texts["p"])
     assert page.data == {"networks": {}}
 
 
@@ -312,7 +312,7 @@ def test_single_equal_and_zero_values_have_a_figure(
     assert "nan" not in " ".join(str(a.get("transform")) for a in page.of("g"))
 
 
-def test_failures_are_told_by_reason_the_most_frequent_first(
+def test_failures_are_listed_by_reason_the_most_frequent_first(
     tmp_path: Path, ledgers: Made, measure: Made
 ) -> None:
     records = [record(0, 0.3), record(1, None, reason="rare"), record(2, None), record(3, None)]
@@ -333,7 +333,7 @@ def test_a_network_that_was_timed_twice_is_counted_once(
 
 
 @pytest.mark.parametrize(
-    ("rungs", "told"),
+    ("rungs", "message"),
     [
         ([], "sampler random, seed 0"),
         (
@@ -342,13 +342,13 @@ def test_a_network_that_was_timed_twice_is_counted_once(
         ),
     ],
 )
-def test_of_a_search_what_it_heeds_is_told(
-    tmp_path: Path, ledgers: Made, measure: Made, rungs: list[dict[str, int]], told: str
+def test_only_settings_of_a_search_with_an_effect_are_shown(
+    tmp_path: Path, ledgers: Made, measure: Made, rungs: list[dict[str, int]], message: str
 ) -> None:
     search = {"sampler": "random", "tournament": None, "rungs": rungs, "promote": "1/3"}
     study = {"search": {**search, "scheme": "restart", "seed": 0}}
     page = page_of(search_of(tmp_path / "study", ledgers, measure, 2, study=study))
-    assert told in page.texts["dd"]
+    assert message in page.texts["dd"]
 
 
 def test_conditions_have_a_front_each(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_a_rehearsal_is_marked(tmp_path: Path, ledgers: Made, measure: Made) -> 
     assert any("nothing was trained" in text for text in marked.texts["p"])
 
 
-def test_data_on_disk_are_told_without_their_path(
+def test_data_sets_on_disk_are_shown_without_their_path(
     tmp_path: Path, ledgers: Made, measure: Made
 ) -> None:
     study = {"task": {"data": "folder:/home/someone/private/birds", "resolution": 28}}
@@ -392,7 +392,7 @@ def test_data_on_disk_are_told_without_their_path(
     assert str(tmp_path) not in text
 
 
-def test_a_page_that_is_watched_loads_itself_again_until_watching_ends(
+def test_a_watched_page_reloads_until_watching_ends(
     searched: Path, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, seen = tmp_path / "watched.html", []
@@ -410,9 +410,7 @@ def test_a_page_that_is_watched_loads_itself_again_until_watching_ends(
     assert path.read_bytes() == text.encode()
 
 
-def test_mistakes_are_told(
-    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_user_errors(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"ends in \.html"):
         write_report(searched, tmp_path / "report.pdf")
     with pytest.raises(SystemExit) as ended:
@@ -434,7 +432,7 @@ def test_ticks_are_round_inside_and_in_order(values: list[float], most: int) -> 
 
 
 @given(st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=20))
-def test_an_axis_over_decades_is_logarithmic_and_tells_its_ticks_rightly(
+def test_an_axis_over_decades_is_logarithmic_with_correct_ticks(
     values: list[float],
 ) -> None:
     scale = quantity_scale(QUANTITIES["macs"], np.array(values), 60.0, 400.0)
@@ -442,8 +440,8 @@ def test_an_axis_over_decades_is_logarithmic_and_tells_its_ticks_rightly(
     pixels = scale.to_pixels(values)
     assert ((pixels > 60) & (pixels < 400)).all()
     for tick in scale.ticks(7):
-        told = float(tick.text.replace(",", "")) * scale.factor
-        assert float(scale.to_pixels([told])[0]) == pytest.approx(tick.at, abs=2)
+        output = float(tick.text.replace(",", "")) * scale.factor
+        assert float(scale.to_pixels([output])[0]) == pytest.approx(tick.at, abs=2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 300)), min_size=1, max_size=30))

@@ -62,27 +62,28 @@ def page(request: pytest.FixtureRequest, browser: "Browser", report: Path) -> It
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
     opened = context.new_page()
-    amiss: list[str] = []
-    opened.on("console", lambda message: amiss.append(message.text))
-    opened.on("pageerror", lambda error: amiss.append(str(error)))
+    problems: list[str] = []
+    opened.on("console", lambda message: problems.append(message.text))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
     opened.on(
-        "request", lambda asked: amiss.append(asked.url) if asked.url != report.as_uri() else None
+        "request",
+        lambda request: problems.append(request.url) if request.url != report.as_uri() else None,
     )
     opened.goto(report.as_uri())
     yield opened
-    assert not amiss
+    assert not problems
     assert opened.evaluate("window.hit") is None
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     context.close()
 
 
-def test_hovering_tells_the_network_and_clicking_shows_its_inside(page: "Page") -> None:
+def test_hovering_names_the_network_and_clicking_shows_its_details(page: "Page") -> None:
     point = page.locator(POINT).first
     point.hover(force=True)
-    told = page.locator(".tip")
-    assert told.is_visible()
-    assert "Validation NLL (nats)" in told.inner_text()
-    assert "widths" in told.inner_text()
+    output = page.locator(".tip")
+    assert output.is_visible()
+    assert "Validation NLL (nats)" in output.inner_text()
+    assert "widths" in output.inner_text()
     point.click(force=True)
     panel = page.locator(".panel")
     assert panel.is_visible()
@@ -139,26 +140,26 @@ def test_every_interactive_element_has_a_name(page: "Page") -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_paper(browser: "Browser", report: Path, scheme: str) -> None:
+def test_text_has_enough_contrast(browser: "Browser", report: Path, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
     page.goto(report.as_uri())
-    colours = page.evaluate(
+    colors = page.evaluate(
         """['h1', '.state', 'nav a', 'figcaption', 'td', 'summary', '.which'].map(
             s => document.querySelector(s)).filter(Boolean).map(
             e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor])"""
     )
-    assert len(colours) >= 6
-    for ink, paper in colours:
+    assert len(colors) >= 6
+    for ink, paper in colors:
         assert _contrast(ink, paper) >= 4.5
-    paper = colours[0][1]
+    paper = colors[0][1]
     assert (_luminance(paper) < 0.2) == (scheme == "dark")
     context.close()
 
 
-def _luminance(colour: str) -> float:
+def _luminance(color: str) -> float:
     # relative luminance and contrast as WCAG 2 defines them
-    parts = [int(p) / 255 for p in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    parts = [int(p) / 255 for p in color[color.index("(") + 1 : -1].split(",")[:3]]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -178,7 +179,7 @@ def test_without_scripts_figure_and_tables_are_there(browser: "Browser", report:
     context.close()
 
 
-def test_on_paper_the_figure_stands_without_what_only_a_screen_can_use(
+def test_print_shows_the_figure_without_interactive_elements(
     browser: "Browser", report: Path
 ) -> None:
     page = browser.new_page()
