@@ -140,11 +140,11 @@ def finish_figure(
     figure: "Figure", axes: "Axes", result: Effects, title: Sequence[str], style: Style
 ) -> None:
     """Draw the title of the horizontal axis with footnotes, and the legend; fit the row height."""
-    unmatched = result.design and unmatched_arms(result)
-    notes = [
-        f"†: {result.design.match} not equal" if result.design and unmatched else "",
-        "too few seeds: differences cannot be tested" if result.comparison.method == "none" else "",
-    ]
+    notes = []
+    if result.design and unmatched_arms(result):
+        notes.append(f"†: {result.design.match} not equal")
+    if result.comparison.method == "none":
+        notes.append("too few seeds: differences cannot be tested")
     width = int(characters_that_fit(style.width, style.font_size))
     lines = [line for text in (*title, *notes) for line in textwrap.wrap(text, width)]
     figure.supxlabel("\n".join(lines), fontsize=style.font_size, color=DARK_COLOR)

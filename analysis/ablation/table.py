@@ -1,9 +1,8 @@
 """Tables for print: the effects of an ablation, or the front of a search."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,28 +103,23 @@ def table_artefact(
 def effects_sheet(result: Effects, columns: Sequence[str] | None = None) -> TextTable:
     """Return the printed table of the effects of a study."""
     table, level = result.table, result.comparison.level
-    makers: dict[str, Callable[[], Iterable[Column]]] = {
-        "arm": lambda: [_arms(result)],
-        "levels": lambda: _levels(result),
-        "n": lambda: [_column("n", table, _seed_counts)],
-        "metric": lambda: [_metric(result)],
-        "delta": lambda: [
-            _interval(result, f"Δ [{level:.0%}]", "difference", ends=("low", "high"))
-        ],
-        "p": lambda: [_column("p", table, lambda row: format_p_value(row["p"]))],
-        "effect": lambda: [_column("d", table, lambda row: format_signed(row["effect"], ".2f"))],
-        "equivalence": lambda: [_equivalence(result)],
-        "step": lambda: (
-            [_interval(result, "Step", "step", ends=("step_low", "step_high"))]
-            if result.steps
-            else []
-        ),
+    steps = _interval(result, "Step", "step", ends=("step_low", "step_high"))
+    available = {
+        "arm": [_arms(result)],
+        "levels": _levels(result),
+        "n": [_column("n", table, _seed_counts)],
+        "metric": [_metric(result)],
+        "delta": [_interval(result, f"Δ [{level:.0%}]", "difference", ends=("low", "high"))],
+        "p": [_column("p", table, lambda row: format_p_value(row["p"]))],
+        "effect": [_column("d", table, lambda row: format_signed(row["effect"], ".2f"))],
+        "equivalence": [_equivalence(result)],
+        "step": [steps] if result.steps else [],
+        **{key: [_cost(table, key)] for key in _COSTS},
     }
-    makers |= {key: partial(lambda key: [_cost(table, key)], key) for key in _COSTS}
     selected = columns or [row_label_column(result), *_DEFAULT_COLUMNS]
     return TextTable(
         name=" and ".join(study.name for study in result.rows.studies),
-        columns=_non_empty([c for key in selected for c in makers[key]()], keep=bool(columns)),
+        columns=_non_empty([c for key in selected for c in available[key]], keep=bool(columns)),
         caption=effects_caption(result),
     )
 
@@ -230,7 +224,7 @@ def _interval(result: Effects, header: str, key: str, ends: tuple[str, str]) -> 
     spec = result.quantity.spec
 
     def text(row: dict[Any, Any]) -> str:
-        return format_interval(*(format_signed(row[name], spec) for name in (key, *ends)))
+        return format_interval(*(format_signed(row.get(k, math.nan), spec) for k in (key, *ends)))
 
     return _column(header, result.table, text)
 

@@ -13,34 +13,25 @@ from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture, Boundary
 from partialnas.space.arch.ratio import LearnedRatio
 
-Trials = Iterable[int] | None
+TrialNumbers = Iterable[int] | None
 
-_TRIAL_COLUMNS = ("trial", "digest", "name", "condition", "arm", "series", "seed", "counts")
-_BOUNDARY_COLUMNS = ("boundary", "stage", "block", "part", "per", "grain", "static")
-_STATE_COLUMNS = ("used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp", "warnings")
-COLUMNS = (*_TRIAL_COLUMNS, *_BOUNDARY_COLUMNS, "epoch", "channels", "ratio", *_STATE_COLUMNS)
+_TRIAL = ("trial", "digest", "name", "condition", "arm", "series", "seed", "counts")
+_BOUNDARY = ("boundary", "stage", "block", "part", "per", "grain", "static")
+_STATE = ("used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp", "warnings")
+COLUMNS = (*_TRIAL, *_BOUNDARY, "epoch", "channels", "ratio", *_STATE)
 """Columns of `load_ratios`."""
 
-TABLE_COLUMNS = (
-    *_TRIAL_COLUMNS,
-    *_BOUNDARY_COLUMNS,
-    "epoch",
-    "class",
-    "kind",
-    "channels",
-    "ratio",
-    *_STATE_COLUMNS,
-)
+TABLE_COLUMNS = (*_TRIAL, *_BOUNDARY, "epoch", "class", "kind", "channels", "ratio", *_STATE)
 """Columns of `ratio_table`."""
 
 SERIES_COLUMNS = ["series", "condition", "arm"]
 """Columns that identify the series of a trial."""
 
-_TEXT_COLUMNS = (
+_TEXTS = (
     *("digest", "name", "condition", "arm", "series", "boundary", "per", "kind"),
     *("warnings", "warning"),
 )
-_INTEGER_COLUMNS = ("trial", "seed", "stage", "block", "part", "grain", "epoch", "class")
+_INTEGERS = ("trial", "seed", "stage", "block", "part", "grain", "epoch", "class")
 
 
 class _Recorded(NamedTuple):
@@ -51,7 +42,7 @@ class _Recorded(NamedTuple):
     epochs: list[RatioEpoch]
 
 
-def load_ratios(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
+def load_ratios(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame:
     """Return one row per trial, epoch and boundary, for the trials that learned ratios.
 
     `series` identifies the trials that differ only in the seed (see `with_series`). `counts` is
@@ -72,7 +63,7 @@ def load_ratios(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
     return _over_epochs(_recorded(Path(folder), trials))
 
 
-def load_distribution(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
+def load_distribution(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame:
     """Return the distribution of channels over images, if every image has its own ratio.
 
     The table has one row per trial, epoch, boundary and number of `channels`, with the `share` of
@@ -84,7 +75,7 @@ def load_distribution(folder: Path | str, trials: Trials = None) -> pd.DataFrame
 
 
 def load_per_class(
-    folder: Path | str, trials: Trials = None, *, last: bool = False
+    folder: Path | str, trials: TrialNumbers = None, *, last: bool = False
 ) -> pd.DataFrame:
     """Return the mean ratio of the validation images by class, if every image has its own ratio.
 
@@ -95,7 +86,7 @@ def load_per_class(
     return _by_image(recorded, "per_class", "class", "ratio", last=last)
 
 
-def load_per_kind(folder: Path | str, trials: Trials = None) -> pd.DataFrame:
+def load_per_kind(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame:
     """Return the mean ratio of clean, blurred, noisy and low-resolution validation images.
 
     The table has one row per trial, boundary and `kind`, with the `ratio` in the last epoch. For
@@ -116,7 +107,7 @@ def load_warnings(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.D
         UserError: the folder holds no ledger.
         MachineError: the ledger is damaged or cannot be read.
     """
-    columns = (*_TRIAL_COLUMNS, "epoch", "warning")
+    columns = (*_TRIAL, "epoch", "warning")
     with Ledger.open(Path(folder)) as ledger:
         warned = ledger.warnings()
     if not warned:
@@ -237,11 +228,11 @@ def _by_image(
         for boundary, values in getattr(epoch, field).items()
         for k, v in values.items()
     ]
-    return _table(rows, (*_TRIAL_COLUMNS, *_BOUNDARY_COLUMNS, "epoch", key, value))
+    return _table(rows, (*_TRIAL, *_BOUNDARY, "epoch", key, value))
 
 
 def _recorded(
-    folder: Path, trials: Trials, frame: pd.DataFrame | None = None
+    folder: Path, trials: TrialNumbers, frame: pd.DataFrame | None = None
 ) -> Iterator[_Recorded]:
     rows = {row["trial"]: row for row in _rows(folder, frame)}
     with Ledger.open(folder) as ledger:
@@ -260,7 +251,7 @@ def _rows(folder: Path, frame: pd.DataFrame | None) -> list[dict[Any, Any]]:
 
 def _trial_facts(row: dict[Any, Any]) -> dict[str, Any]:
     counts = row["state"] == "done" and row["fidelity"] == row["full_fidelity"]
-    return {key: row[key] for key in _TRIAL_COLUMNS[:-1]} | {"counts": counts}
+    return {key: row[key] for key in _TRIAL[:-1]} | {"counts": counts}
 
 
 def _boundaries(subject: Any) -> dict[str, dict[str, Any]]:
@@ -276,7 +267,7 @@ def _boundary_facts(architecture: Architecture, boundary: Boundary) -> dict[str,
     ratio = architecture.stages[stage].blocks[block].parts[part].ratio
     assert isinstance(ratio, LearnedRatio)  # by the definition of a boundary
     facts = (boundary.name, stage + 1, block + 1, part + 1, ratio.per, ratio.grain)
-    return dict(zip(_BOUNDARY_COLUMNS, (*facts, float(ratio.start)), strict=True))
+    return dict(zip(_BOUNDARY, (*facts, float(ratio.start)), strict=True))
 
 
 def _size(epoch: RatioEpoch, boundary: str) -> dict[str, float]:
@@ -284,16 +275,12 @@ def _size(epoch: RatioEpoch, boundary: str) -> dict[str, float]:
 
 
 def _state(epoch: RatioEpoch) -> dict[str, Any]:
-    state = {key: getattr(epoch, key) for key in ("epoch", *_STATE_COLUMNS)}
+    state = {key: getattr(epoch, key) for key in ("epoch", *_STATE)}
     return state | {"warnings": "; ".join(epoch.warnings)}
 
 
 def _table(rows: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
     """Return a table of the rows whose column types do not depend on the data."""
     table = pd.DataFrame(rows, columns=[*columns])
-    kinds = (
-        dict.fromkeys(_INTEGER_COLUMNS, "int64")
-        | dict.fromkeys(_TEXT_COLUMNS, "str")
-        | {"counts": "bool"}
-    )
+    kinds = dict.fromkeys(_INTEGERS, "int64") | dict.fromkeys(_TEXTS, "str") | {"counts": "bool"}
     return table.astype({name: kinds.get(str(name), "float64") for name in table.columns})
