@@ -340,6 +340,6 @@ class Ledger(LedgerReader):
 
 
 def _check_not_lost(path: Path) -> None:
-    """Refuse a folder whose ledger is missing although there are copies of it."""
+    """Refuse a folder without a ledger if it has copies of one."""
     if newest_valid_backup(path) is not None:
         raise MachineError(f"{path}: is missing; {recovery_advice(path)}")

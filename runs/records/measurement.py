@@ -39,7 +39,7 @@ class Measurement(Value):
         reference_name: name of the reference.
         reference_form: form of the reference.
         reference_throughput_img_s: images per second of the reference in the same minutes.
-        rounds: number of rounds, whose medians the values are.
+        rounds: number of rounds that the values are medians of.
         wall_cpu_gap: relative difference between wall-clock time and device time.
         noisy: whether this difference exceeds 5 %, or time ran out before the interval was narrow
             enough.
