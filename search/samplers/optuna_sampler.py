@@ -69,11 +69,14 @@ class _GP(_CommonSpaceSampler, GPSampler):
     pass
 
 
-class _OrderedNSGAII(_CommonSpaceSampler, NSGAIISampler):
+class _SteadyNSGAII(_CommonSpaceSampler, NSGAIISampler):
     """NSGA-II with parents in a fixed order.
 
     Optuna returns parents in selection order on the first call and by number later, so a resumed
     search would draw other parents.
+
+    Optuna writes the name of this class into the attributes of trials, and so into ledgers: it
+    must not change.
     """
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
@@ -182,13 +185,13 @@ class OptunaSource:
 
         With them a resumed search need not select the parents of all earlier generations again.
         """
-        generation = _OrderedNSGAII.generation(trial)
+        generation = _SteadyNSGAII.generation(trial)
         if generation <= self._noted_generation:
             return {}
         self._noted_generation = generation
         study = self._storage.get_study_id_from_name(_STUDY)
         attrs = self._storage.get_study_system_attrs(study)
-        parents = attrs.get(_OrderedNSGAII.parents_key(generation), ())
+        parents = attrs.get(_SteadyNSGAII.parents_key(generation), ())
         return {"parents": [self._numbers[parent] for parent in parents]}
 
     def _sampler(self, number: int) -> BaseSampler:
@@ -202,7 +205,7 @@ class OptunaSource:
 
     def _nsga2(self, seed: int) -> BaseSampler:
         return self._with_common_space(
-            _OrderedNSGAII(seed=seed, population_size=self._spec.population)
+            _SteadyNSGAII(seed=seed, population_size=self._spec.population)
         )
 
     def _gp(self, seed: int) -> BaseSampler:
@@ -305,9 +308,9 @@ class OptunaSource:
         trials = self._study.get_trials(deepcopy=False)
         indices = {number: index for index, number in self._numbers.items()}
         parents = [indices[number] for number in noted.note["parents"]]
-        self._noted_generation = _OrderedNSGAII.generation(trials[indices[noted.number]])
+        self._noted_generation = _SteadyNSGAII.generation(trials[indices[noted.number]])
         study = self._storage.get_study_id_from_name(_STUDY)
-        key = _OrderedNSGAII.parents_key(self._noted_generation)
+        key = _SteadyNSGAII.parents_key(self._noted_generation)
         self._storage.set_study_system_attr(study, key, parents)
 
     def _select_parents(self) -> None:
@@ -316,7 +319,7 @@ class OptunaSource:
         The parents of a generation depend on those before.
         """
         trials = self._study.get_trials(deepcopy=False)
-        for generation in range(1, max(map(_OrderedNSGAII.generation, trials), default=0) + 1):
+        for generation in range(1, max(map(_SteadyNSGAII.generation, trials), default=0) + 1):
             self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
     def _frozen_trial(self, past: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
