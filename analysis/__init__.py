@@ -24,6 +24,7 @@ from partialnas.lazy import lazy_names
 _MODULES = {
     "QUANTITIES": "partialnas.runs.config.quantities",
     "AuditFigure": "partialnas.analysis.audit.figure",
+    "Direction": "partialnas.runs.config.quantities",
     "Effects": "partialnas.analysis.ablation.effects",
     "EffectsFigure": "partialnas.analysis.ablation.figure",
     "ParetoFigure": "partialnas.analysis.pareto.figure",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from partialnas.analysis.verification import Verdict as Verdict
     from partialnas.analysis.verification import verify as verify
     from partialnas.runs.config.quantities import QUANTITIES as QUANTITIES
+    from partialnas.runs.config.quantities import Direction as Direction
     from partialnas.runs.config.quantities import Quantity as Quantity
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -37,8 +37,8 @@ print(f"best arm: {result.best or 'not decided by these intervals'}")
 # ## Equivalence
 #
 # To show that an ingredient makes no relevant difference, state beforehand which difference is
-# relevant. This study states `margin: {val_nll: 0.02}`; `equivalence` tells whether the data show
-# that a difference is smaller. `not shown` means that more seeds are needed.
+# relevant. This study states `margin: {val_nll: 0.02}`; `equivalence` states whether the data
+# show that a difference is smaller. `not shown` means that more seeds are needed.
 
 # %%
 print(f"margin: {result.margin} {result.quantity.label}")

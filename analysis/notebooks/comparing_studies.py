@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from partialnas.analysis import front, hypervolume, load, pareto_figure, study_figure
+from partialnas.analysis import Direction, front, hypervolume, load, pareto_figure, study_figure
 
 try:
     HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ print(figure.caption)
 # both fronts. Larger is better.
 
 # %%
-objectives = {"val_nll": "min", "macs": "min"}
+objectives: dict[str, Direction] = {"val_nll": "min", "macs": "min"}
 reference_point = {"val_nll": 2.303, "macs": float(both["macs"].max()) * 1.1}
 rows = [
     {

@@ -32,11 +32,11 @@ def load_study(
         UserError: the file is missing, not YAML, or not a valid study, or a plug-in cannot be
             imported; the message lists every mistake with its path.
     """
-    data, name = (
-        (dict(source), "") if isinstance(source, Mapping) else (_read(Path(source)), f" {source}")
-    )
+    path = None if isinstance(source, Mapping) else Path(source)
+    data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    name = f" {path}" if path else ""
     stated = dict(_parse_override(text) for text in overrides)
-    data |= _plugins(data, plugins, Path(source).parent if name else None)
+    data |= _plugins(data, plugins, path.parent if path else None)
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
     study = validate_as(
