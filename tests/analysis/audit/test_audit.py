@@ -392,7 +392,7 @@ def test_the_report_marks_unresolved_ranks(folder: Path) -> None:
     open_ = sum("≈" in text for text in shown.values())
     assert open_ > 0
     assert f"does not resolve the ranks of {open_} of its {len(shown)} networks" in page
-    assert "≈ before a rank: short training does not resolve it" in page
+    assert "≈ marks a rank that short training does not resolve" in page
     assert "Stage audit" not in page.partition("Confirmation")[2]
     assert "Agreement with Validation NLL (nats) after 16 epochs" in page
     assert "partialnas audit DIR --report" in page
