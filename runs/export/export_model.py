@@ -1,4 +1,4 @@
-"""Exports a trial's trained network: static, proved to be the trained one, ready for timm."""
+"""Export of a trial's trained network as a verified static network for timm."""
 
 import hashlib
 import json
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from safetensors.torch import load as tensors_from
-from safetensors.torch import save as bytes_of
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.loaders import load_splits
@@ -38,12 +38,12 @@ _ONNX = "model.onnx"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported.
+    """The result of an export.
 
     Attributes:
-        trial: that it comes from.
-        verification: what was proved of it.
-        files: that were written.
+        trial: the exported trial.
+        verification: checks of the exported network.
+        files: written files.
     """
 
     trial: TrainedTrial
@@ -59,48 +59,48 @@ def export_model(
     device: str | None = None,
     max_seconds: float = 20.0,
     onnx: bool = True,
-    licence: str = "mit",
+    license_name: str = "mit",
     gpus: int = 1,
     batch_size: int = 256,
 ) -> ExportResult:
-    """Writes the trained network of a trial into the folder `output`.
+    """Write the trained network of a trial into the folder `output`.
 
-    Learned ratios are frozen. Nothing is written unless the network that is read back from the
-    files computes what the trained one does and costs what was recorded (see `runs.proof`).
+    Learned ratios are frozen. Nothing is written unless the network as read back from the files
+    computes what the trained one does and has the recorded cost (see `verification`).
 
     Args:
-        folder: of the study.
-        number: of the trial.
-        output: a new folder, an empty one, or an earlier export, whose files are replaced.
-        device: to measure the speed on; by default the study's.
-        max_seconds: that measuring it may take.
-        onnx: whether it is also written as an ONNX file, where the packages for it are installed.
-        licence: of network and weights, as the model card tells it: an SPDX name.
-        gpus: that the script of the full training uses unless told otherwise.
-        batch_size: images a step on each of them, likewise.
+        folder: folder of the study.
+        number: number of the trial.
+        output: folder that is new, empty or holds an earlier export, which is replaced.
+        device: device of the speed measurement; by default the study's.
+        max_seconds: time limit of the speed measurement in seconds.
+        onnx: whether to write an ONNX file too, if the packages for it are installed.
+        license_name: SPDX name of the license of network and weights, for the model card.
+        gpus: default number of GPUs in the script of the full training.
+        batch_size: default images per step on each GPU in that script.
 
     Raises:
-        UserError: there is no finished network of ours to be had of this trial, or `output` holds
+        UserError: the trial has no finished network that can be exported, or `output` holds
             something else.
-        MachineError: the weights are damaged, a proof fails, or the disk or the device does.
+        MachineError: the weights are damaged, a check fails, or the disk or the device does.
     """
     trial = load_trained_trial(folder, number)
     check_output_path(output / _PROOF)
     _check_output(output)
     settings = {"max_seconds": max_seconds} | ({} if device is None else {"device": device})
     protocol = validate_as(
-        Protocol, trial.protocol.model_dump() | settings, "it cannot be measured so"
+        Protocol, trial.protocol.model_dump() | settings, "invalid settings of the measurement"
     )
     splits = load_splits(trial.task)
-    trained = _trained(trial)
-    architecture, weights = trial.architecture.to_json(indent=2), _weights(trial, trained)
+    trained = _load_trained(trial)
+    architecture, weights = trial.architecture.to_json(indent=2), _static_weights(trial, trained)
     exported = _read_back(architecture, weights, trial)
-    as_onnx = (
+    onnx_export = (
         export_verified_onnx(trial.name, exported, splits)
         if onnx and not missing_packages()
         else None
     )
-    proof = ExportVerification(
+    verification = ExportVerification(
         trial=trial.name,
         key=trial.row.key,
         trained_digest=trial.subject.digest,
@@ -109,66 +109,69 @@ def export_model(
         outputs=verify_outputs(trial, trained, exported, splits),
         cost=verify_cost(trial, exported),
         speed=time_exported(trial, splits, protocol),
-        onnx=as_onnx[1] if as_onnx else None,
+        onnx=onnx_export[1] if onnx_export else None,
         environment=environment(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     files: dict[str, str | bytes] = {
-        # first, because it marks the folder as an export even if the rest cannot be written
-        _PROOF: proof.model_dump_json(indent=2) + "\n",
+        # first, because it marks the folder as an export even if writing the others fails
+        _PROOF: verification.model_dump_json(indent=2) + "\n",
         "architecture.json": architecture + "\n",
         "model.safetensors": weights,
         "config.json": timm_config(trial.architecture, trial.task, splits),
         "train.sh": train_script(trial.architecture, gpus=gpus, batch_size=batch_size),
-        "README.md": model_card(trial, trace_lineage(trial), proof, licence=licence),
+        "README.md": model_card(
+            trial, trace_lineage(trial), verification, license_name=license_name
+        ),
     }
-    if as_onnx:
-        files[_ONNX] = as_onnx[0]
+    if onnx_export:
+        files[_ONNX] = onnx_export[0]
     else:
-        (output / _ONNX).unlink(missing_ok=True)  # of an earlier export: another network's
+        (output / _ONNX).unlink(missing_ok=True)  # a file of an earlier export of another network
     return ExportResult(
-        trial, proof, tuple(write_file(output / n, text) for n, text in files.items())
+        trial,
+        verification,
+        tuple(write_file(output / name, content) for name, content in files.items()),
     )
 
 
 def _check_output(output: Path) -> None:
-    """Refuses a place that holds something else than an export."""
+    """Raise an error if the output holds something other than an export."""
     if not output.exists():
         return
     try:
         names = sorted(path.name for path in output.iterdir())
-        told = json.loads((output / _PROOF).read_text(encoding="utf-8")) if _PROOF in names else {}
+        proof = json.loads((output / _PROOF).read_text(encoding="utf-8")) if _PROOF in names else {}
     except (OSError, ValueError):
-        names, told = [output.name], {}
-    made_by = told.get("made_by") if isinstance(told, dict) else None
+        names, proof = [output.name], {}
+    made_by = proof.get("made_by") if isinstance(proof, dict) else None
     if names and made_by != ExportVerification.model_fields["made_by"].default:
         raise UserError(
-            f"{output}: holds {names[0]} and is no earlier export, so that nothing is written "
-            "there; name a new folder with -o"
+            f"{output}: holds {names[0]} and is not an earlier export; name a new folder with -o"
         )
 
 
-def _trained(trial: TrainedTrial) -> Network:
-    """The network as it was trained, in evaluation mode."""
+def _load_trained(trial: TrainedTrial) -> Network:
+    """Return the network as it was trained, in evaluation mode."""
     network = build_network(trial.subject, trial.task)
     assert isinstance(network, Network)  # the subject is an architecture
     load_weights(trial.weights, network)
     if trial.subject.frozen(learned_sizes(network)).digest != trial.architecture.digest:
         raise UserError(
-            f"{trial.weights}: holds other ratios than {trial.name} ended with; put the weights of "
-            "this trial in its place"
+            f"{trial.weights}: holds other ratios than the final ones of {trial.name}; restore the "
+            "weights of this trial"
         )
     return network.eval()
 
 
-def _weights(trial: TrainedTrial, trained: Network) -> bytes:
+def _static_weights(trial: TrainedTrial, trained: Network) -> bytes:
     static = freeze(trained) if trial.subject.learned else trained
-    return bytes_of(static.state_dict(), weights_metadata(trial.architecture))
+    return save_tensors(static.state_dict(), weights_metadata(trial.architecture))
 
 
 def _read_back(architecture: str, weights: bytes, trial: TrainedTrial) -> Network:
-    """The network that a reader of the files gets."""
+    """Return the network that readers of the files get."""
     task = trial.task
     network = Network(Architecture.from_json(architecture), task.channels, task.classes)
-    network.load_state_dict(tensors_from(weights))
+    network.load_state_dict(load_tensors(weights))
     return network.eval()

@@ -1,4 +1,4 @@
-"""Where an exported network comes from: its study, how it was trained, and its other seeds."""
+"""Lineage of an exported network: its study, its training and its other seeds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,22 +14,21 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a ledger tells of a trial beside its own record.
+    """Facts of a ledger about a trial beyond its record.
 
     Attributes:
-        study: its name.
-        question: that the study asks; empty where it states none.
-        frozen: the study, every setting stated.
-        arm: the arm that the trial is of; empty in a search.
-        condition: of the study that it was trained under.
-        stage: the later stage that it belongs to; None for the study itself.
-        recipe: how it was trained, every setting stated.
-        trials: of the study, by state.
-        networks: how many different ones the study has trained.
-        seeds: metrics of the same network's trials that were trained alike, by seed; the trial's
-            own among them.
-        fresh: metrics of the same network with seeds that it was not chosen by, by seed (see
-            `partialnas confirm`), trained by the study's recipe.
+        study: name of the study.
+        question: question of the study, or empty.
+        frozen: the study with all settings.
+        arm: arm of the trial, or empty in a search.
+        condition: condition of the trial, or empty.
+        stage: later stage of the trial, or None if it belongs to the study itself.
+        recipe: recipe of the training with all settings.
+        trials: number of the study's trials by state.
+        networks: number of distinct networks that the study trained.
+        seeds: metrics by seed of the network's trials with the same training, this trial included.
+        fresh: metrics by seed of the network's trials of `partialnas confirm`, with seeds that
+            were not used for its selection.
     """
 
     study: str
@@ -46,7 +45,7 @@ class Lineage:
 
 
 def trace_lineage(trial: TrainedTrial) -> Lineage:
-    """Where the network of a trial comes from.
+    """Return the lineage of a trial's network.
 
     Raises:
         MachineError: the ledger is damaged.
@@ -56,7 +55,7 @@ def trace_lineage(trial: TrainedTrial) -> Lineage:
         proposals = {row.number: row for row in ledger.proposals()}
     proposal = proposals[trial.row.proposal]
     condition, stage = condition_of(proposal), stage_of(proposal)
-    own = [row for row in rows if not stage_of(proposals[row.proposal])]
+    study_rows = [row for row in rows if not stage_of(proposals[row.proposal])]
     return Lineage(
         study=study.name or trial.folder.name,
         question=str(study.frozen.get("question") or ""),
@@ -65,23 +64,23 @@ def trace_lineage(trial: TrainedTrial) -> Lineage:
         condition=condition,
         stage=study.stages.get(stage),
         recipe=_recipe(trial, study, proposal),
-        trials=_states(own),
-        networks=len({row.digest for row in own}),
+        trials=_count_states(study_rows),
+        networks=len({row.digest for row in study_rows}),
         seeds=_replicates(trial, rows, proposals, (condition, stage)),
         fresh={} if stage else _replicates(trial, rows, proposals, (condition, "confirm")),
     )
 
 
 def _recipe(trial: TrainedTrial, study: RecordedStudy, proposal: ProposalRow) -> dict[str, Any]:
-    """How the trial was trained: by the study, its condition, its arm or its stage."""
+    """Return the trial's recipe, from the study, its condition, its arm or its stage."""
     stage = study.stages.get(stage_of(proposal))
     settings = study.settings(condition_of(proposal))["recipe"]
     arm = study.design.arm(proposal.arm or "") if study.design else None
-    own = arm.recipe if arm else {}
-    return {**(stage.recipe if stage else settings), **own, "epochs": trial.row.fidelity}
+    arm_settings = arm.recipe if arm else {}
+    return {**(stage.recipe if stage else settings), **arm_settings, "epochs": trial.row.fidelity}
 
 
-def _states(rows: list[TrialRow]) -> dict[str, int]:
+def _count_states(rows: list[TrialRow]) -> dict[str, int]:
     states = [row.state for row in rows]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 
@@ -90,15 +89,17 @@ def _replicates(
     trial: TrainedTrial,
     rows: list[TrialRow],
     proposals: dict[int, ProposalRow],
-    where: tuple[str, str],
+    group: tuple[str, str],
 ) -> dict[int, Metrics]:
-    """Metrics by seed of the same network's finished trials of one condition and stage."""
-    own = proposals[trial.row.proposal].proposal.get("recipe")
+    """Return metrics by seed of the network's finished trials of one condition and stage."""
+    recipe = proposals[trial.row.proposal].proposal.get("recipe")
 
-    def alike(row: TrialRow) -> bool:
+    def is_replicate(row: TrialRow) -> bool:
         proposal = proposals[row.proposal]
         same = row.digest == trial.row.digest and row.fidelity == trial.row.fidelity
-        placed = (condition_of(proposal), stage_of(proposal)) == where
-        return same and placed and proposal.proposal.get("recipe") == own and row.state == "done"
+        in_group = (condition_of(proposal), stage_of(proposal)) == group
+        return (
+            same and in_group and proposal.proposal.get("recipe") == recipe and row.state == "done"
+        )
 
-    return {row.seed: row.metrics for row in rows if alike(row)}
+    return {row.seed: row.metrics for row in rows if is_replicate(row)}

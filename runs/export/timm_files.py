@@ -1,4 +1,4 @@
-"""The files of an exported model, as text: timm's configuration and the command to train it."""
+"""Text files of an exported model: timm's configuration and the script of a full training."""
 
 import json
 import math
@@ -9,14 +9,14 @@ from partialnas.runs.datasets.task import Task
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.presets import DROP_PATH_RATES, preset
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.values import canonical_json
 
 _SIZE, _CHANNELS, _CLASSES = 224, 3, 1000  # of ImageNet, as published
 
 
 class _Recipe(NamedTuple):
-    """What of the published recipe depends on the size of the network."""
+    """Settings of the published recipe that depend on the size of the network."""
 
     batch_size: int
     lr: float
@@ -34,16 +34,16 @@ _RECIPES = {
     "partialnet_m": _Recipe(2048, 0.002, 0.05, 0.5, 7),
     "partialnet_l": _Recipe(2048, 0.002, 0.05, 0.7, 7),
 }
-"""Per size, as the parent family was trained (arXiv 2303.03667); the paper's ranges agree."""
+"""Settings of the parent family by size (arXiv 2303.03667); the paper's ranges agree."""
 
 
 def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
-    """`config.json`, as timm and its hub read it: how to build the network and feed it.
+    """Return `config.json` of timm and its hub: how to build the network and prepare images.
 
-    Images are brought to the task's resolution whole, as they were when it was trained.
+    Whole images are resized to the task's resolution, as in the training.
     """
     side = task.resolution
-    facts = {
+    pretrained_cfg = {
         "input_size": [task.channels, side, side],
         "pool_size": list(architecture.map_sizes(side, side)[-1]),
         "num_classes": task.classes,
@@ -54,26 +54,27 @@ def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
         "first_conv": "stem.conv",
         "classifier": "classifier",
     }
-    whole: dict[str, Any] = {
+    config: dict[str, Any] = {
         "architecture": "partialnet",
         "num_classes": task.classes,
         "num_features": architecture.widths[-1],
         "global_pool": "avg",
         "model_args": {"architecture": architecture.model_dump(mode="json")},
-        "pretrained_cfg": facts,
+        "pretrained_cfg": pretrained_cfg,
     }
-    return json.dumps(whole, indent=2) + "\n"
+    return json.dumps(config, indent=2) + "\n"
 
 
 def nearest_preset(architecture: Architecture) -> str:
-    """The published network whose number of parameters is nearest, by ratio."""
-    params = cost(architecture, InputSpec.square(_side(architecture), _CHANNELS, _CLASSES)).params
+    """Return the name of the published network with the nearest number of parameters, by ratio."""
+    input_spec = InputSpec.square(_side(architecture), _CHANNELS, _CLASSES)
+    params = compute_cost(architecture, input_spec).params
 
-    def apart(name: str) -> float:
-        published = cost(preset(name), InputSpec.square(_SIZE, _CHANNELS, _CLASSES)).params
+    def distance(name: str) -> float:
+        published = compute_cost(preset(name), InputSpec.square(_SIZE, _CHANNELS, _CLASSES)).params
         return abs(math.log(published / params))
 
-    return min(_RECIPES, key=apart)
+    return min(_RECIPES, key=distance)
 
 
 def _side(architecture: Architecture) -> int:
@@ -81,17 +82,17 @@ def _side(architecture: Architecture) -> int:
 
 
 def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int = 256) -> str:
-    """`train.sh`: a full training with timm's own script by the published recipe.
+    """Return `train.sh`: a full training with timm's script and the published recipe.
 
     Args:
-        architecture: of the network.
-        gpus: that it uses unless `GPUS` says otherwise.
-        batch_size: images a step on each of them, unless `BATCH` says otherwise.
+        architecture: the network.
+        gpus: default number of GPUs, which the variable `GPUS` overrides.
+        batch_size: default images per step on each GPU, which the variable `BATCH` overrides.
     """
     size = nearest_preset(architecture)
     recipe = _RECIPES[size]
     side = _side(architecture)
-    macs = cost(architecture, InputSpec.square(side, _CHANNELS, _CLASSES)).macs
+    macs = compute_cost(architecture, InputSpec.square(side, _CHANNELS, _CLASSES)).macs
     augment = f" --aa rand-m{recipe.rand_augment}-mstd0.5-inc1" if recipe.rand_augment else ""
     return _SCRIPT.format(
         size=size,
@@ -111,19 +112,19 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
 
 _SCRIPT = """\
 #!/bin/sh
-# A full training of architecture.json from random weights, by the published recipe (arXiv
-# 2502.01303) for the published network nearest in parameters, {size}:
-#     sh train.sh DATA [further arguments of timm's train.py, which win over those below]
-# DATA: a folder with train/ and validation/, one folder a class in each, such as ImageNet-1K.
-# TIMM: a checkout of https://github.com/huggingface/pytorch-image-models, whose train.py runs.
-# The rate is {lr} for {batch_size} images a step, and is scaled linearly to GPUS x BATCH x STEPS:
-# with {gpus} x {batch} x 1 = {images} images it is {scaled}.
+# A full training of architecture.json from random weights, with the published recipe (arXiv
+# 2502.01303) of {size}, the published network with the nearest number of parameters:
+#     sh train.sh DATA [further arguments of timm's train.py, which override those below]
+# DATA: a folder with train/ and validation/ and in each one folder per class, such as ImageNet-1K.
+# TIMM: a checkout of https://github.com/huggingface/pytorch-image-models; its train.py is run.
+# The learning rate is {lr} for {batch_size} images per step, scaled linearly to the total batch
+# size GPUS x BATCH x STEPS: {scaled} for {gpus} x {batch} x 1 = {images} images.
 # At {side}x{side} the network takes {macs:,} multiply-accumulates (stem stride {stride}; the
-# published networks have 4: to change it, edit architecture.json).
-# The published trainings see 192 pixels until epoch 280; timm's script has one size for all.
+# published networks have stride 4: edit architecture.json to change it).
+# The published trainings use 192 pixels until epoch 280; timm's script has a single image size.
 set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)
-DATA=${{1:?the folder of the images, with train/ and validation/}}
+DATA=${{1:?name the folder of the images, with train/ and validation/}}
 shift
 torchrun --standalone --nproc_per_node "${{GPUS:={gpus}}}" -m partialnas.space.timm \\
     "${{TIMM:=pytorch-image-models}}/train.py" --data-dir "$DATA" \\
@@ -140,5 +141,5 @@ torchrun --standalone --nproc_per_node "${{GPUS:={gpus}}}" -m partialnas.space.t
 
 
 def weights_metadata(architecture: Architecture) -> dict[str, str]:
-    """What stands beside the weights in their file."""
+    """Return the metadata of the weights file."""
     return {"format": "pt", "architecture": canonical_json(architecture.model_dump(mode="json"))}

@@ -1,4 +1,4 @@
-"""Trained networks that a study has kept, found by the number of their trial."""
+"""Lookup of a study's finished trial with its trained network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ from partialnas.space.errors import MachineError, UserError
 
 @dataclass(frozen=True)
 class TrainedTrial:
-    """A trial that is done and can be exported.
+    """A finished trial that can be exported.
 
     Attributes:
-        folder: of its study.
-        row: what the ledger knows of it.
-        subject: that was trained.
-        architecture: the static one that it is now: with learned ratios, what they ended with.
-        task: what it learned.
-        protocol: how its study measures networks.
+        folder: folder of the study.
+        row: row of the trial in the ledger.
+        subject: the trained network.
+        architecture: the static network, with the final values of learned ratios.
+        task: task of the training.
+        protocol: measurement protocol of the study.
     """
 
     folder: Path
@@ -38,21 +38,21 @@ class TrainedTrial:
 
     @property
     def name(self) -> str:
-        """What users call it: `results/mine:7`."""
+        """Name on the command line, such as `results/mine:7`."""
         return f"{self.folder}:{self.row.number}"
 
     @property
     def weights(self) -> Path:
-        """Where its final weights are."""
+        """File of the final weights."""
         return weights_path(self.folder, self.row.key)
 
 
 def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
-    """The trial of this number, if there is a trained network of it that is one of ours.
+    """Return the trial of this number.
 
     Raises:
-        UserError: no such trial, one that is not done or failed, a model of timm, ratios that
-            depend on the image, or weights that were not kept; says what would work.
+        UserError: there is no such trial, it is not done, its network is a timm model or has ratios
+            that depend on the image, or its weights were not kept. The message suggests a remedy.
         MachineError: the ledger is damaged.
     """
     with Ledger.open(folder) as ledger:
@@ -61,19 +61,25 @@ def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
         last = ledger.last_ratios(row.key)
     name = f"{folder}:{number}"
     _check_done(name, row)
-    subject = _check_ours(name, parse_subject(proposal.subject))
+    subject = _check_architecture(name, parse_subject(proposal.subject))
     if subject.learned is not None and subject.learned.per == "input":
         raise UserError(
-            f"{name}: its ratios depend on the image, so that no static network computes the same; "
-            "learn them per layer (learned: {per: layer}) to freeze them"
+            f"{name}: its ratios depend on the image, so that no static network is equivalent; "
+            "learn the ratios per layer (learned: {per: layer}) to freeze them"
         )
     if not weights_path(folder, row.key).is_file():
-        raise UserError(f"{name}: its weights were not kept; {_how_to_keep(study.frozen)}")
+        raise UserError(f"{name}: its weights were not kept; {_remedy(study.frozen)}")
     if "task" not in study.meta or (subject.learned is not None and last is None):
-        raise MachineError(f"{folder}: the ledger has lost facts of its trials: put a copy there")
+        raise MachineError(
+            f"{folder}: ledger metadata is missing (task or learned ratios); restore the ledger "
+            "from a backup"
+        )
     architecture = frozen_subject(subject, last.channels) if last else subject
     if last and last.frozen != architecture.digest:
-        raise MachineError(f"{name}: the ledger contradicts itself in the ratios that it learned")
+        raise MachineError(
+            f"{name}: the learned ratios in the ledger do not match the digest of the frozen "
+            "network; restore the ledger from a backup"
+        )
     task, _, protocol = study.under(condition_of(proposal))
     return TrainedTrial(folder, row, subject, architecture, task, protocol)
 
@@ -83,26 +89,26 @@ def _check_done(name: str, row: TrialRow) -> None:
         raise UserError(f"{name} is {row.state}: it can be exported once it is done")
     if row.state != "done":
         raise UserError(
-            f"{name} ended as {row.state} ({row.reason}): there is no finished network; "
-            "`partialnas status` shows the trials that are done"
+            f"{name} ended as {row.state} ({row.reason}) and has no finished network; "
+            "`partialnas status` lists the trials that are done"
         )
 
 
-def _check_ours(name: str, subject: Subject) -> Architecture:
+def _check_architecture(name: str, subject: Subject) -> Architecture:
     if isinstance(subject, TimmModel):
         raise UserError(
-            f"{name} is {subject.timm}, a model of timm's own: export-model writes networks of "
-            "partialnas; timm.create_model builds this one anywhere"
+            f"{name} is {subject.timm}, a model of timm: export-model writes only networks of "
+            "partialnas; build this one with timm.create_model"
         )
     return subject
 
 
-def _how_to_keep(study: dict[str, Any]) -> str:
+def _remedy(study: dict[str, Any]) -> str:
     if study.get("trial"):
-        return f"{study['trial']} stood in for its training and leaves none"
+        return f"the study calls {study['trial']} instead of training, which leaves no weights"
     if study.get("recipe", {}).get("keep_weights") == "front":
         return (
-            "this study keeps those of its front alone: choose a trial on it (`partialnas status`) "
-            "or run a study with recipe.keep_weights: all"
+            "this study keeps only those of its front: choose a trial on the front (`partialnas "
+            "status`), or run a study with recipe.keep_weights: all"
         )
-    return "run the study anew with recipe.keep_weights: all and another --out"
+    return "run the study again with recipe.keep_weights: all and another --out"

@@ -1,4 +1,4 @@
-"""What is proved of a network before it is given away: its outputs, its cost, its speed."""
+"""Verification of an exported network: its outputs, its cost and its speed."""
 
 from typing import Literal
 
@@ -11,27 +11,28 @@ from partialnas.runs.export.trained_trial import TrainedTrial
 from partialnas.runs.measure.measure import measure
 from partialnas.runs.measure.prepared_model import TimingInputs
 from partialnas.runs.records.measurement import Measurement
-from partialnas.space.cost.cost import cost
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import MachineError
 from partialnas.space.nn.network import Network
 from partialnas.space.nn.op_counter import count_ops
 from partialnas.space.values import Value
 
-LARGEST_DIFFERENCE = 1e-5
-"""Of two logits over the largest one: what rounding explains."""
+MAX_LOGIT_DIFFERENCE = 1e-5
+"""Largest difference of logits that rounding explains, as a share of the largest logit."""
 
-_BATCH = 250
+BATCH_SIZE = 250
+"""Validation images per forward pass."""
 
 
 class OutputCheck(Value):
-    """That the network which is exported computes what the trained one does.
+    """Comparison of the outputs of the exported and the trained network.
 
     Attributes:
-        images: of the task's validation split, all of them, in evaluation mode.
-        difference: the largest between two logits, over the largest logit.
-        at_most: what `difference` may be.
-        val_accuracy: of the exported network, percent.
-        recorded_val_accuracy: that the trial ended with, percent.
+        images: number of compared images: the task's whole validation split.
+        difference: largest difference of logits, as a share of the largest logit.
+        at_most: limit of `difference`.
+        val_accuracy: accuracy of the exported network in percent.
+        recorded_val_accuracy: final accuracy of the trial in percent.
     """
 
     images: int
@@ -42,15 +43,15 @@ class OutputCheck(Value):
 
 
 class CostCheck(Value):
-    """That the network costs what was predicted: three figures that are the same.
+    """Cost of the network by three sources, which agree.
 
     Attributes:
-        macs: multiply-accumulates for one image, by closed formula.
-        macs_counted: by fvcore, of the network as it is built.
-        macs_recorded: of the trial's record.
-        params: by closed formula.
-        params_counted: of the network as it is built.
-        params_recorded: of the trial's record.
+        macs: multiply-accumulates for one image by closed formula.
+        macs_counted: multiply-accumulates of the built network by fvcore.
+        macs_recorded: multiply-accumulates in the trial's record.
+        params: parameters by closed formula.
+        params_counted: parameters of the built network.
+        params_recorded: parameters in the trial's record.
     """
 
     macs: int
@@ -62,14 +63,14 @@ class CostCheck(Value):
 
 
 class OnnxCheck(Value):
-    """That the ONNX file computes what the network does.
+    """Comparison of the outputs of the ONNX file and the network.
 
     Attributes:
-        images: of the task's validation split, all of them.
-        difference: the largest between two logits, over the largest logit.
-        at_most: what `difference` may be.
+        images: number of compared images: the task's whole validation split.
+        difference: largest difference of logits, as a share of the largest logit.
+        at_most: limit of `difference`.
         opset: version of the operators in the file.
-        runtime: version of onnxruntime, which ran it.
+        runtime: version of onnxruntime.
     """
 
     images: int
@@ -80,22 +81,22 @@ class OnnxCheck(Value):
 
 
 class ExportVerification(Value):
-    """What was proved of an exported network, where and when.
+    """Checks of an exported network, with time and environment.
 
     Attributes:
         made_by: marks a folder as an export.
-        trial: that it comes from, as `results/mine:7`.
-        key: of the trial.
-        trained_digest: of the network that was trained.
-        digest: of the network that is exported; another one where ratios were learned.
-        weights_sha256: of the file of its weights.
-        outputs: see `OutputCheck`.
-        cost: see `CostCheck`.
-        speed: of the trained network in its deploy form, beside the network that is built from
-            `architecture.json` by hand; where ratios were static, these are one and the same.
-        onnx: see `OnnxCheck`; None where no ONNX file was written.
+        trial: the trial, such as `results/mine:7`.
+        key: key of the trial.
+        trained_digest: digest of the trained network.
+        digest: digest of the exported network, which differs if ratios were learned.
+        weights_sha256: hash of the weights file.
+        outputs: comparison of outputs.
+        cost: comparison of costs.
+        speed: speed of the trained network in deploy form, relative to the network built from
+            `architecture.json`; these are the same network if ratios were static.
+        onnx: comparison with the ONNX file, or None if none was written.
         environment: machine, library versions and code.
-        made: when, ISO 8601 in UTC.
+        made: time of the export, ISO 8601 in UTC.
     """
 
     made_by: Literal["partialnas export-model"] = "partialnas export-model"
@@ -116,7 +117,7 @@ class ExportVerification(Value):
 def verify_outputs(
     trial: TrainedTrial, trained: Network, exported: Network, splits: Splits
 ) -> OutputCheck:
-    """Compares the logits of two networks on all validation images, on the CPU.
+    """Compare the logits of two networks on all validation images on the CPU.
 
     Raises:
         MachineError: they differ by more than rounding.
@@ -124,40 +125,40 @@ def verify_outputs(
     pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     trained.eval()
     exported.eval()
-    apart, largest, correct = torch.zeros(()), torch.zeros(()), 0
-    for x, y in pool.sequential_batches(_BATCH):
-        logits, others = trained(x), exported(x)
-        # maximum, unlike max, hands a NaN on
-        apart = torch.maximum(apart, (logits - others).abs().max())
-        largest = torch.maximum(largest, logits.abs().max())
-        correct += int((others.argmax(1) == y).sum())
-    difference = float(apart / largest)
-    if not difference <= LARGEST_DIFFERENCE:
+    deviation, largest, correct = torch.zeros(()), torch.zeros(()), 0
+    for x, y in pool.sequential_batches(BATCH_SIZE):
+        expected, logits = trained(x), exported(x)
+        # unlike `max`, `maximum` propagates NaN
+        deviation = torch.maximum(deviation, (expected - logits).abs().max())
+        largest = torch.maximum(largest, expected.abs().max())
+        correct += int((logits.argmax(1) == y).sum())
+    difference = float(deviation / largest)
+    if not difference <= MAX_LOGIT_DIFFERENCE:
         raise MachineError(
-            f"{trial.name}: the network to be exported does not compute what was trained: logits "
-            f"differ by {difference:.2g} of the largest one on {len(pool)} validation images, at "
-            f"most {LARGEST_DIFFERENCE:g} is rounding. Nothing was written"
+            f"{trial.name}: the exported network does not compute what the trained one does: "
+            f"logits differ by {difference:.2g} of the largest one on {len(pool)} validation "
+            f"images, rounding explains {MAX_LOGIT_DIFFERENCE:g}. Nothing was written"
         )
     return OutputCheck(
         images=len(pool),
         difference=difference,
-        at_most=LARGEST_DIFFERENCE,
+        at_most=MAX_LOGIT_DIFFERENCE,
         val_accuracy=100 * correct / len(pool),
         recorded_val_accuracy=trial.row.metrics.get("val_accuracy"),
     )
 
 
 def verify_cost(trial: TrainedTrial, exported: Network) -> CostCheck:
-    """Compares the predicted cost with what fvcore counts and with the trial's record.
+    """Compare the cost by formula with fvcore's counts and the trial's record.
 
     Raises:
-        MachineError: they are not equal.
+        MachineError: they differ.
     """
     task = trial.task
-    formula = cost(trial.architecture, task.input_spec)
+    formula = compute_cost(trial.architecture, task.input_spec)
     counted = count_ops(exported, task.input_spec)
     recorded = trial.row.cost
-    proof = CostCheck(
+    check = CostCheck(
         macs=formula.macs,
         macs_counted=counted.macs_raw,
         macs_recorded=recorded.get("macs"),
@@ -165,23 +166,23 @@ def verify_cost(trial: TrainedTrial, exported: Network) -> CostCheck:
         params_counted=counted.params,
         params_recorded=recorded.get("params"),
     )
-    for what in ("macs", "params"):
-        figures = [getattr(proof, f"{what}{by}") for by in ("", "_counted", "_recorded")]
-        if len(set(figures)) > 1:
-            told = "formula {}, counted {}, recorded {}".format(*figures)
-            raise MachineError(f"{trial.name}: {what} differ: {told}. Nothing was written")
-    return proof
+    for name in ("macs", "params"):
+        counts = [getattr(check, f"{name}{source}") for source in ("", "_counted", "_recorded")]
+        if len(set(counts)) > 1:
+            text = "formula {}, counted {}, recorded {}".format(*counts)
+            raise MachineError(f"{trial.name}: {name} differ: {text}. Nothing was written")
+    return check
 
 
 def time_exported(trial: TrainedTrial, splits: Splits, protocol: Protocol) -> Measurement:
-    """Times the trained network in turns with the static one that its ratios describe.
+    """Time the trained network, interleaved with the static network of the same ratios.
 
-    Both are in deploy form. What is measured of a network with static ratios is that network
-    beside itself, so that its relative throughput is 1 without a race.
+    Both are in deploy form. A network with static ratios is its own reference, so that its relative
+    throughput is 1.0.
 
     Raises:
-        UserError: there is no such device.
-        MachineError: the device is missing, or out of memory.
+        UserError: the device is invalid.
+        MachineError: the device is unavailable or out of memory.
     """
     protocol = protocol.model_copy(update={"form": "deploy"})
     trained = TimingInputs(splits, trial.weights)

@@ -67,7 +67,7 @@ def test_a_trial_becomes_a_timm_model(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run_cli("export-model", trial, "-o", below, "--seconds", 0.2) == 2
     assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
     assert run_cli("export-model", trial, "-o", tmp_path, "--seconds", 0.2) == 2
-    assert "is no earlier export" in capsys.readouterr().err
+    assert "is not an earlier export" in capsys.readouterr().err
 
 
 def test_user_errors_are_one_message_and_exit_code_2(

@@ -25,7 +25,7 @@ from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.export import export_model as exporting
-from partialnas.runs.export import verify_onnx as onnx_proof
+from partialnas.runs.export import verify_onnx
 from partialnas.runs.export.export_model import ExportResult
 from partialnas.runs.export.verification import ExportVerification
 from partialnas.runs.ledger.ledger import Ledger
@@ -65,8 +65,8 @@ export_model = partial(exporting.export_model, onnx=False)  # which takes second
 
 
 def planned(**changes: Any) -> Architecture:
-    usual = {"width": 8, "depths": (1, 1, 1, 1), "stem_stride": 1, "head_width": 16}
-    return Plan.model_validate(usual | changes).architecture()
+    defaults = {"width": 8, "depths": (1, 1, 1, 1), "stem_stride": 1, "head_width": 16}
+    return Plan.model_validate(defaults | changes).architecture()
 
 
 def learned(**terms: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ TRAINED: dict[str, Architecture] = {
 NUMBERS = {name: number for number, name in enumerate(TRAINED, start=1)}
 
 
-def begun(folder: Path, **study: Any) -> Ledger:
+def create_ledger(folder: Path, **study: Any) -> Ledger:
     frozen = {"measure": {"batch_size": 4, "threads": 1}, "recipe": {"keep_weights": "all"}}
     meta = {"task": TASK.model_dump_json(), "frozen": json.dumps(frozen | study)}
     return Ledger.create(folder, meta)
@@ -92,8 +92,8 @@ def job_of(subject: Subject, seed: int = 0) -> Job:
     return Job(subject=subject, task=TASK, recipe=RECIPE, fidelity=2, seeds=(seed,))
 
 
-def noted(ledger: Ledger, subject: Subject, record: Record | None = None, seed: int = 0) -> int:
-    """The number of the trial, planned, and finished where there is a record."""
+def add_trial(ledger: Ledger, subject: Subject, record: Record | None = None, seed: int = 0) -> int:
+    """Plan a trial, finish it if a record is given, and return its number."""
     digest = subject_digest(subject)
     proposal = ledger.add_proposal(None, digest, subject_data(subject), {})
     keys = job_of(subject, seed).trial_keys
@@ -107,24 +107,24 @@ def noted(ledger: Ledger, subject: Subject, record: Record | None = None, seed: 
 def record_of(subject: Subject, seed: int = 0, **facts: Any) -> Record:
     name, digest = subject_name(subject), subject_digest(subject)
     key = job_of(subject, seed).trial_keys[seed]
-    usual = {"key": key, "digest": digest, "name": name, "seed": seed, "fidelity": 2}
-    return Record.model_validate({**usual, "state": "done", **facts})
+    defaults = {"key": key, "digest": digest, "name": name, "seed": seed, "fidelity": 2}
+    return Record.model_validate({**defaults, "state": "done", **facts})
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, few_digits: Splits) -> Iterator[Path]:
-    """A study's folder with a really trained trial of every kind that can be exported."""
+    """Return the folder of a study with a trained trial of each kind that can be exported."""
     folder = tmp_path_factory.mktemp("exports")
     (folder / "locks").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder / "locks"))
         patch.setattr(exporting, "load_splits", cache(load_splits))
         context = Context(splits=few_digits, folder=folder / "study")
-        with begun(folder / "study") as ledger:
+        with create_ledger(folder / "study") as ledger:
             for subject in TRAINED.values():
                 (record,) = run_job(job_of(subject), context)
                 assert record.state == "done", record.reason
-                noted(ledger, subject, record)
+                add_trial(ledger, subject, record)
         yield folder / "study"
 
 
@@ -144,7 +144,7 @@ def images() -> Tensor:
 
 
 def trained_logits(study: Path, name: str, images: Tensor) -> Tensor:
-    """What the network computes that the trial left, its learned mixers still in it."""
+    """Return the logits of the trained network with its learned mixers."""
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
     load_weights(weights_path(study, job_of(TRAINED[name]).trial_keys[0]), network)
     with torch.inference_mode():
@@ -152,12 +152,12 @@ def trained_logits(study: Path, name: str, images: Tensor) -> Tensor:
     return logits
 
 
-def close(one: Tensor, other: Tensor) -> bool:
+def is_close(one: Tensor, other: Tensor) -> bool:
     return float((one - other).abs().max() / one.abs().max()) <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["threshold", "gates"])
-def test_kept_weights_bring_the_learned_ratios_back(name: str, study: Path) -> None:
+def test_kept_weights_restore_the_learned_ratios(name: str, study: Path) -> None:
     key = job_of(TRAINED[name]).trial_keys[0]
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
     load_weights(weights_path(study, key), network)
@@ -171,7 +171,7 @@ def test_kept_weights_bring_the_learned_ratios_back(name: str, study: Path) -> N
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_folder_holds_a_static_network_that_computes_the_same(
+def test_the_exported_static_network_computes_the_same(
     name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     folder = study.parent / name
@@ -183,9 +183,12 @@ def test_the_folder_holds_a_static_network_that_computes_the_same(
     network.load_state_dict(load_file(folder / "model.safetensors"))
     with torch.inference_mode():
         logits = network.eval()(images)
-    assert close(trained_logits(study, name, images), logits)
+    assert is_close(trained_logits(study, name, images), logits)
     with Ledger.open(study) as ledger:
-        row, ratios = ledger.trial(NUMBERS[name]), ledger.ratios(job_of(TRAINED[name]).trial_keys[0])
+        row, ratios = (
+            ledger.trial(NUMBERS[name]),
+            ledger.ratios(job_of(TRAINED[name]).trial_keys[0]),
+        )
     assert architecture.digest == (ratios[-1].frozen if ratios else TRAINED[name].digest)
     with torch.no_grad():
         flops = FlopCountAnalysis(network, torch.zeros(1, 1, 8, 8))
@@ -193,7 +196,7 @@ def test_the_folder_holds_a_static_network_that_computes_the_same(
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_timm_builds_it_and_loads_its_weights(
+def test_timm_builds_the_network_and_loads_its_weights(
     name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     folder = exports[name].files[0].parent
@@ -207,10 +210,10 @@ def test_timm_builds_it_and_loads_its_weights(
         num_classes=10,
     )
     with torch.inference_mode():
-        assert all(close(expected, model.eval()(images)) for model in (by_folder, by_file))
+        assert all(is_close(expected, model.eval()(images)) for model in (by_folder, by_file))
 
 
-def test_timm_knows_how_to_feed_it_and_to_fit_another_task(
+def test_timm_reads_the_data_config_and_adapts_to_another_task(
     exports: dict[str, ExportResult],
 ) -> None:
     folder = exports["threshold"].files[0].parent
@@ -225,7 +228,7 @@ def test_timm_knows_how_to_feed_it_and_to_fit_another_task(
     assert torch.equal(other.head_conv.weight, weight)
 
 
-def test_the_hub_can_take_it(
+def test_the_model_can_be_saved_for_the_hub(
     exports: dict[str, ExportResult], tmp_path: Path, images: Tensor
 ) -> None:
     folder = exports["threshold"].files[0].parent
@@ -237,7 +240,7 @@ def test_the_hub_can_take_it(
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_the_proof_says_what_was_found(
+def test_the_proof_file_holds_the_verification(
     name: str, study: Path, exports: dict[str, ExportResult], images: Tensor
 ) -> None:
     text = (study.parent / name / "proof.json").read_text()
@@ -257,7 +260,7 @@ def test_the_proof_says_what_was_found(
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_frozen_and_hand_specified_are_timed_in_turns(
+def test_the_trained_network_is_timed_relative_to_the_exported_one(
     name: str, exports: dict[str, ExportResult]
 ) -> None:
     speed: Measurement = exports[name].verification.speed
@@ -269,34 +272,36 @@ def test_frozen_and_hand_specified_are_timed_in_turns(
     if name == "static":
         assert interval == (1, 1, 1)
     else:
-        assert interval[1] != 1  # two that were timed, not one beside itself
+        assert interval[1] != 1  # two different networks were timed
         assert speed.digest == TRAINED[name].digest != speed.reference_digest
 
 
-def kept_by_hand(folder: Path, subject: Architecture, network: Network) -> int:
-    """A study with one trial that is done, its ratios where the network's mixers are."""
+def create_trained_study(folder: Path, subject: Architecture, network: Network) -> int:
+    """Create a study with one finished trial, its ratios those of the network's mixers."""
     mixers = learned_mixers(network)
-    sizes = {place: [int(size) for size in mixer.sizes] for place, mixer in mixers.items()}
+    sizes = {index: [int(size) for size in mixer.sizes] for index, mixer in mixers.items()}
     frozen = subject.frozen(sizes)
     ratios = []
     if sizes:
         channels = {b.name: float(sizes[b[:2]][b.part]) for b in subject.boundaries}
         shares = {b.name: channels[b.name] / subject.widths[b.stage] for b in subject.boundaries}
-        told = {"used_macs": 1, "budget_macs": None, "frozen": frozen.digest}
-        ratios = [RatioEpoch(epoch=1, channels=channels, ratios=shares, **told)]
+        facts = {"used_macs": 1, "budget_macs": None, "frozen": frozen.digest}
+        ratios = [RatioEpoch(epoch=1, channels=channels, ratios=shares, **facts)]
     save_weights(weights_path(folder, job_of(subject).trial_keys[0]), network, job_of(subject))
     record = record_of(subject, ratios=ratios, cost=subject_cost(frozen, TASK))
-    with begun(folder) as ledger:
-        return noted(ledger, subject, record)
+    with create_ledger(folder) as ledger:
+        return add_trial(ledger, subject, record)
 
 
-def shaken(subject: Architecture, seed: int) -> Network:
-    """A network with random weights, statistics, and ratios among those that are legal."""
+def randomize(subject: Architecture, seed: int) -> Network:
+    """Return a network with random weights, norm statistics and legal ratios."""
     network = Network(subject, in_chans=1, num_classes=10)
     generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    options = {slot.block_index: slot.options for slot in learned_blocks(subject, TASK.input_spec)}
-    for place, mixer in learned_mixers(network).items():
-        mixer.place(rng.choice(options[place]), ramp=0.0)
+    options = {
+        block.block_index: block.options for block in learned_blocks(subject, TASK.input_spec)
+    }
+    for index, mixer in learned_mixers(network).items():
+        mixer.set_sizes(rng.choice(options[index]), ramp=0.0)
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for name, tensor in tensors.items():
         if name.endswith("running_var"):
@@ -326,21 +331,21 @@ PARTS = st.sampled_from(
 @pytest.mark.slow
 @given(parts=PARTS, seed=st.integers(0, 9999), width=st.sampled_from([8, 12, 16]))
 @settings(max_examples=12, deadline=None, suppress_health_check=[*HealthCheck])
-def test_any_frozen_network_is_exported_and_proved(
+def test_any_frozen_network_is_exported_and_verified(
     parts: dict[str, Any], seed: int, width: int
 ) -> None:
-    several = [learned(budget=None)] * len(parts.get("ratio", ()))
-    subject = planned(width=width, **parts | {"ratio": several or learned(budget=None)})
+    ratios = [learned(budget=None)] * len(parts.get("ratio", ()))
+    subject = planned(width=width, **parts | {"ratio": ratios or learned(budget=None)})
     assert isinstance(subject.learned, LearnedRatio)
-    network = shaken(subject, seed)
+    network = randomize(subject, seed)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
-        number = kept_by_hand(folder / "study", subject, network)
+        number = create_trained_study(folder / "study", subject, network)
         export_model(folder / "study", number, folder / "out", max_seconds=0.1)
         model = timm.create_model(f"local-dir:{folder / 'out'}", pretrained=True).eval()
     x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        assert close(network.eval()(x), model(x)), sizes_of(network)
+        assert is_close(network.eval()(x), model(x)), sizes_of(network)
 
 
 @pytest.mark.slow
@@ -353,10 +358,10 @@ def test_the_onnx_file_computes_the_same(
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     logits = torch.from_numpy(session.run(["logits"], {"image": images.numpy()})[0])
     expected = trained_logits(study, name, images)
-    apart = float((expected - logits).abs().max() / expected.abs().max())
-    assert apart <= 1e-4
+    difference = float((expected - logits).abs().max() / expected.abs().max())
+    assert difference <= 1e-4
     assert export.verification.onnx is not None
-    assert export.verification.onnx.difference == pytest.approx(apart, abs=2e-6)
+    assert export.verification.onnx.difference == pytest.approx(difference, abs=2e-6)
     assert export.verification.onnx.images == 180
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`model.onnx` is its deploy form" in card
@@ -365,23 +370,23 @@ def test_the_onnx_file_computes_the_same(
 
 
 @pytest.mark.slow
-def test_an_onnx_file_that_computes_something_else_is_never_written(
+def test_an_onnx_file_with_other_outputs_is_never_written(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
 
-    def wrong(network: Network) -> nn.Module:
+    def change_weights(network: Network) -> nn.Module:
         changed = deploy(network)
         changed.get_submodule("classifier").get_parameter("weight").data.mul_(1.01)
         return changed
 
-    monkeypatch.setattr(onnx_proof, "deploy", wrong)
+    monkeypatch.setattr(verify_onnx, "deploy", change_weights)
     with pytest.raises(MachineError, match=r"differ by 0\.0[\s\S]*Nothing was written"):
         exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
     assert not (tmp_path / "out").exists()
 
 
-def test_without_the_packages_there_is_no_onnx_file(
+def test_no_onnx_file_is_written_without_its_packages(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
@@ -391,163 +396,172 @@ def test_without_the_packages_there_is_no_onnx_file(
 
 
 @pytest.fixture
-def by_hand(tmp_path: Path, study: Path) -> tuple[Path, Network]:
-    """A folder with one trial of random weights and learned ratios, and its network."""
-    assert study  # whose locks are used
+def trained_study(tmp_path: Path, study: Path) -> tuple[Path, Network]:
+    """Return a folder with one trial of random weights and learned ratios, and its network."""
+    assert study  # its lock folder is used
     subject = TRAINED["threshold"]
-    network = shaken(subject, 0)
-    kept_by_hand(tmp_path / "hand", subject, network)
-    return tmp_path / "hand", network
+    network = randomize(subject, 0)
+    create_trained_study(tmp_path / "study", subject, network)
+    return tmp_path / "study", network
 
 
-def refused(folder: Path, number: int, kind: type[Exception] = UserError) -> str:
-    """The message of a refusal, which leaves nothing behind."""
+def refusal(folder: Path, number: int, kind: type[Exception] = UserError) -> str:
+    """Return the message of a refused export, which must write nothing."""
     with pytest.raises(kind) as error:
         export_model(folder, number, folder / "out", max_seconds=QUICK)
     assert not (folder / "out").exists()
     return str(error.value)
 
 
-def test_ratios_that_depend_on_the_image_cannot_be_frozen(tmp_path: Path) -> None:
-    image = planned(ratio=learned(per="input"))
-    with begun(tmp_path / "study") as ledger:
-        number = noted(ledger, image, record_of(image))
-    told = refused(tmp_path / "study", number)
-    assert "depend on the image" in told
-    assert "learn them per layer" in told
+def test_ratios_that_depend_on_the_image_are_refused(tmp_path: Path) -> None:
+    dynamic = planned(ratio=learned(per="input"))
+    with create_ledger(tmp_path / "study") as ledger:
+        number = add_trial(ledger, dynamic, record_of(dynamic))
+    message = refusal(tmp_path / "study", number)
+    assert "depend on the image" in message
+    assert "learn the ratios per layer" in message
 
 
-def test_a_trial_that_is_not_there_is_told(study: Path) -> None:
-    assert "has no trial 99" in refused(study, 99)
-    assert "no ledger here" in refused(study.parent / "locks", 1)
+def test_a_missing_trial_is_refused(study: Path) -> None:
+    assert "has no trial 99" in refusal(study, 99)
+    assert "no ledger here" in refusal(study.parent / "locks", 1)
 
 
-def test_only_a_finished_network_of_ours_can_be_exported(tmp_path: Path) -> None:
+def test_only_finished_architectures_can_be_exported(tmp_path: Path) -> None:
     static = TRAINED["static"]
     bad = record_of(static, seed=1, state="failed", reason="loss became NaN in epoch 1")
     other = TimmModel(timm="resnet18")
-    with begun(tmp_path / "study") as ledger:
-        waiting = noted(ledger, static)
-        failed = noted(ledger, static, bad, seed=1)
-        foreign = noted(ledger, other, record_of(other))
-    assert "is planned: it can be exported once it is done" in refused(tmp_path / "study", waiting)
-    told = refused(tmp_path / "study", failed)
-    assert "failed (loss became NaN in epoch 1)" in told
-    assert "partialnas status" in told
-    assert "is resnet18, a model of timm" in refused(tmp_path / "study", foreign)
+    with create_ledger(tmp_path / "study") as ledger:
+        planned_trial = add_trial(ledger, static)
+        failed = add_trial(ledger, static, bad, seed=1)
+        timm_trial = add_trial(ledger, other, record_of(other))
+    assert "is planned: it can be exported once it is done" in refusal(
+        tmp_path / "study", planned_trial
+    )
+    message = refusal(tmp_path / "study", failed)
+    assert "failed (loss became NaN in epoch 1)" in message
+    assert "partialnas status" in message
+    assert "is resnet18, a model of timm" in refusal(tmp_path / "study", timm_trial)
 
 
 @pytest.mark.parametrize(
-    ("frozen", "told"),
+    ("frozen", "remedy"),
     [
         ({"recipe": {"keep_weights": "none"}}, "recipe.keep_weights: all"),
-        ({"recipe": {"keep_weights": "front"}}, "choose a trial on it"),
-        ({"trial": "mine:told"}, "mine:told stood in for its training"),
+        ({"recipe": {"keep_weights": "front"}}, "choose a trial on the front"),
+        ({"trial": "mine:evaluate"}, "the study calls mine:evaluate instead of training"),
     ],
 )
-def test_without_weights_the_remedy_is_told(
-    frozen: dict[str, Any], told: str, tmp_path: Path
+def test_without_weights_the_message_suggests_a_remedy(
+    frozen: dict[str, Any], remedy: str, tmp_path: Path
 ) -> None:
     static = TRAINED["static"]
-    with begun(tmp_path / "study", **frozen) as ledger:
-        number = noted(ledger, static, record_of(static))
-    message = refused(tmp_path / "study", number)
+    with create_ledger(tmp_path / "study", **frozen) as ledger:
+        number = add_trial(ledger, static, record_of(static))
+    message = refusal(tmp_path / "study", number)
     assert "its weights were not kept" in message
-    assert told in message
+    assert remedy in message
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
-def test_damaged_weights_are_a_failure_of_the_machine(
-    share: float, by_hand: tuple[Path, Network]
+def test_damaged_weights_are_a_machine_error(
+    share: float, trained_study: tuple[Path, Network]
 ) -> None:
-    folder, _ = by_hand
+    folder, _ = trained_study
     (path,) = (folder / "weights").iterdir()
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    told = refused(folder, 1, MachineError)
-    assert str(path) in told
-    assert "damaged" in told
+    message = refusal(folder, 1, MachineError)
+    assert str(path) in message
+    assert "damaged" in message
 
 
-def test_weights_of_another_network_are_refused(by_hand: tuple[Path, Network], study: Path) -> None:
-    folder, network = by_hand
+def test_weights_of_another_network_are_refused(
+    trained_study: tuple[Path, Network], study: Path
+) -> None:
+    folder, network = trained_study
     (path,) = (folder / "weights").iterdir()
     path.write_bytes(weights_path(study, job_of(TRAINED["static"]).trial_keys[0]).read_bytes())
-    assert "belongs to another network" in refused(folder, 1)
+    assert "belongs to another network" in refusal(folder, 1)
     mixer = learned_mixers(network)[3, 0]
     first, *rest = mixer.sizes
-    mixer.place([first + 1, rest[0] - 1] if rest[0] > 1 else [first - 1, 2.0], ramp=0.0)
+    mixer.set_sizes([first + 1, rest[0] - 1] if rest[0] > 1 else [first - 1, 2.0], ramp=0.0)
     save_weights(path, network, job_of(TRAINED["threshold"]))
-    assert "holds other ratios than" in refused(folder, 1)
+    assert "holds other ratios than" in refusal(folder, 1)
 
 
-def test_ratios_that_still_move_are_refused(by_hand: tuple[Path, Network]) -> None:
-    folder, network = by_hand
+def test_ratios_that_are_still_learned_are_refused(trained_study: tuple[Path, Network]) -> None:
+    folder, network = trained_study
     mixer = learned_mixers(network)[0, 0]
-    mixer.place(mixer.sizes, ramp=2.0)
+    mixer.set_sizes(mixer.sizes, ramp=2.0)
     (path,) = (folder / "weights").iterdir()
     save_weights(path, network, job_of(TRAINED["threshold"]))
-    assert "still being learned" in refused(folder, 1)
+    assert "still being learned" in refusal(folder, 1)
 
 
-@pytest.mark.parametrize(("change", "figure"), [(1.01, r"differ by \d"), (float("nan"), "nan")])
-def test_a_network_that_computes_something_else_is_never_written(
-    change: float, figure: str, by_hand: tuple[Path, Network], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("change", "difference"), [(1.01, r"differ by \d"), (float("nan"), "nan")])
+def test_a_network_with_other_outputs_is_never_written(
+    change: float,
+    difference: str,
+    trained_study: tuple[Path, Network],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, _ = by_hand
+    folder, _ = trained_study
     freeze = exporting.freeze
 
-    def wrong(network: Network) -> Network:
+    def change_weights(network: Network) -> Network:
         frozen = freeze(network)
         frozen.classifier.get_parameter("weight").data.mul_(change)
         return frozen
 
-    monkeypatch.setattr(exporting, "freeze", wrong)
-    with pytest.raises(MachineError, match=rf"{figure}[\s\S]*Nothing was written"):
+    monkeypatch.setattr(exporting, "freeze", change_weights)
+    with pytest.raises(MachineError, match=rf"{difference}[\s\S]*Nothing was written"):
         export_model(folder, 1, folder / "out", max_seconds=QUICK)
     assert not (folder / "out").exists()
 
 
-def test_a_cost_that_is_not_the_recorded_one_is_told(
+def test_a_cost_other_than_the_recorded_one_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costly = dict(subject_cost(TRAINED["static"], TASK))
-    costly["macs"] += 1
-    monkeypatch.setitem(kept_by_hand.__globals__, "subject_cost", lambda *_: costly)
-    kept_by_hand(tmp_path / "study", TRAINED["static"], shaken(TRAINED["static"], 0))
-    told = refused(tmp_path / "study", 1, MachineError)
-    assert f"macs differ: formula {costly['macs'] - 1}" in told
-    assert f"recorded {costly['macs']}" in told
+    cost = dict(subject_cost(TRAINED["static"], TASK))
+    cost["macs"] += 1
+    monkeypatch.setitem(create_trained_study.__globals__, "subject_cost", lambda *_: cost)
+    create_trained_study(tmp_path / "study", TRAINED["static"], randomize(TRAINED["static"], 0))
+    message = refusal(tmp_path / "study", 1, MachineError)
+    assert f"macs differ: formula {cost['macs'] - 1}" in message
+    assert f"recorded {cost['macs']}" in message
 
 
-def test_a_folder_of_something_else_is_left_alone(by_hand: tuple[Path, Network]) -> None:
-    folder, _ = by_hand
+def test_a_folder_with_other_files_is_refused(trained_study: tuple[Path, Network]) -> None:
+    folder, _ = trained_study
     out = folder / "out"
     out.mkdir()
     (out / "config.json").write_text("{}")
     (out / "proof.json").write_text('{"of": "a theorem"}')
-    with pytest.raises(UserError, match=r"holds config.json and is no earlier export"):
+    with pytest.raises(UserError, match=r"holds config.json and is not an earlier export"):
         export_model(folder, 1, out, max_seconds=QUICK)
     assert (out / "config.json").read_text() == "{}"
     with pytest.raises(UserError, match=r"config.json is a file, not a folder"):
         export_model(folder, 1, out / "config.json", max_seconds=QUICK)
 
 
-def test_an_earlier_export_is_replaced_even_an_unfinished_one(
-    by_hand: tuple[Path, Network], exports: dict[str, ExportResult], monkeypatch: pytest.MonkeyPatch
+def test_an_earlier_or_unfinished_export_is_replaced(
+    trained_study: tuple[Path, Network],
+    exports: dict[str, ExportResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, _ = by_hand
+    folder, _ = trained_study
     speed = exports["threshold"].verification.speed
-    monkeypatch.setattr(exporting, "prove_speed", lambda *_: speed)
+    monkeypatch.setattr(exporting, "time_exported", lambda *_: speed)
     write: Callable[[Path, bytes | str], Path] = exporting.write_file
 
-    def full(path: Path, content: bytes | str) -> Path:
+    def fail_on_config(path: Path, content: bytes | str) -> Path:
         if path.name == "config.json":
             raise MachineError("the disk is full")
         return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(exporting, "write_file", full)
+        patch.setattr(exporting, "write_file", fail_on_config)
         with pytest.raises(MachineError, match="disk is full"):
             export_model(folder, 1, folder / "out", max_seconds=QUICK)
     (folder / "out" / "notes.txt").write_text("mine")
@@ -556,15 +570,15 @@ def test_an_earlier_export_is_replaced_even_an_unfinished_one(
     assert (folder / "out" / "notes.txt").read_text() == "mine"
 
 
-def test_the_weights_say_what_they_belong_to(exports: dict[str, ExportResult]) -> None:
+def test_the_weights_file_holds_the_architecture(exports: dict[str, ExportResult]) -> None:
     folder = exports["threshold"].files[0].parent
     with safe_open(folder / "model.safetensors", "pt") as stored:
-        told = Architecture.from_json(stored.metadata()["architecture"])
-    assert told == Architecture.from_file(folder / "architecture.json")
+        architecture = Architecture.from_json(stored.metadata()["architecture"])
+    assert architecture == Architecture.from_file(folder / "architecture.json")
 
 
-def test_a_device_that_is_not_there_is_told(by_hand: tuple[Path, Network]) -> None:
-    folder, _ = by_hand
+def test_an_invalid_device_is_refused(trained_study: tuple[Path, Network]) -> None:
+    folder, _ = trained_study
     with pytest.raises(UserError, match="device"):
         export_model(folder, 1, folder / "out", device="tpu")
     assert not (folder / "out").exists()

@@ -1,4 +1,4 @@
-"""What the model card of an exported network says of it, against the ledger that it comes from."""
+"""Model cards of exported networks, compared with their ledgers."""
 
 import json
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ SEARCH: dict[str, Any] = {
     "objectives": {"val_nll": "min", "macs": "min"},
     "measure": {},
 }
-OWN = {0: 91.0, 1: 93.0, 2: 92.5}
+SEEDS = {0: 91.0, 1: 93.0, 2: 92.5}
 FRESH = {10_000: 90.0, 10_001: 91.5}
 
 
-class Written:
+class StudyLedger:
     def __init__(self, folder: Path, **study: Any) -> None:
         self.folder = folder
         meta = {
@@ -50,18 +50,18 @@ class Written:
         }
         self.ledger = Ledger.create(folder, meta)
 
-    def trained(self, values: Mapping[int, float], network: Any = NETWORK, **note: str) -> int:
-        """Trials with these accuracies by seed; the number of the first."""
+    def add_trials(self, values: Mapping[int, float], network: Any = NETWORK, **note: str) -> int:
+        """Add trials with accuracies by seed, and return the number of the first."""
         data, arm = network.model_dump(mode="json"), note.pop("arm", None)
         proposal = self.ledger.add_proposal(arm, network.digest, data, note)
         numbers = []
         for seed, accuracy in values.items():
             key = f"{proposal:08x}{seed:08x}"
-            known = {"digest": network.digest, "name": "", "fidelity": 4}
-            (row,) = self.ledger.plan(proposal, **known, keys={seed: key})
+            facts = {"digest": network.digest, "name": "", "fidelity": 4}
+            (row,) = self.ledger.plan(proposal, **facts, keys={seed: key})
             metrics = {"val_accuracy": accuracy, "test_accuracy": accuracy - 1}
-            ended = {"state": "done", "metrics": metrics, "seconds": 7200.0}
-            self.ledger.finish(Record.model_validate({"key": key, **known, "seed": seed, **ended}))
+            result = {"state": "done", "metrics": metrics, "seconds": 7200.0}
+            self.ledger.finish(Record.model_validate({"key": key, **facts, "seed": seed, **result}))
             path = weights_path(self.folder, key)
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"")
@@ -70,11 +70,11 @@ class Written:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Written:
-    return Written(tmp_path / "study")
+def ledger(tmp_path: Path) -> StudyLedger:
+    return StudyLedger(tmp_path / "study")
 
 
-def proof_of(trial: TrainedTrial, onnx: OnnxCheck | None = None) -> ExportVerification:
+def verification_of(trial: TrainedTrial, onnx: OnnxCheck | None = None) -> ExportVerification:
     digest = trial.architecture.digest
     speed = Measurement(
         digest=digest, name="", device="cpu", device_kind="cpu", threads=1, batch_size=32,
@@ -96,49 +96,51 @@ def proof_of(trial: TrainedTrial, onnx: OnnxCheck | None = None) -> ExportVerifi
     )  # fmt: skip
 
 
-def card_of(folder: Path, number: int, licence: str = "mit", **proof: Any) -> str:
+def card_of(folder: Path, number: int, license_name: str = "mit", **facts: Any) -> str:
     trial = load_trained_trial(folder, number)
-    return model_card(trial, trace_lineage(trial), proof_of(trial, **proof), licence=licence)
+    return model_card(
+        trial, trace_lineage(trial), verification_of(trial, **facts), license_name=license_name
+    )
 
 
 def spread(values: Mapping[int, float], less: float = 0) -> str:
-    own = [value - less for value in values.values()]
-    return f"{fmean(own):.2f} ± {stdev(own):.2f}"
+    shifted = [value - less for value in values.values()]
+    return f"{fmean(shifted):.2f} ± {stdev(shifted):.2f}"
 
 
-def test_metrics_have_their_spread_over_seeds(written: Written) -> None:
-    written.trained({0: 50.0, 1: 60.0}, OTHER)
-    number = written.trained(OWN)
-    card = card_of(written.folder, number)
-    assert f"| Validation accuracy, % | 91.00 | {spread(OWN)} |" in card
-    assert f"| Test accuracy, % | 90.00 | {spread(OWN, 1)} |" in card
+def test_metrics_have_a_spread_over_seeds(ledger: StudyLedger) -> None:
+    ledger.add_trials({0: 50.0, 1: 60.0}, OTHER)
+    number = ledger.add_trials(SEEDS)
+    card = card_of(ledger.folder, number)
+    assert f"| Validation accuracy, % | 91.00 | {spread(SEEDS)} |" in card
+    assert f"| Test accuracy, % | 90.00 | {spread(SEEDS, 1)} |" in card
     assert "mean ± SD of 3 seeds" in card
     assert "A search (nsga2): 2 networks, trials: 5 done" in card
-    assert "`partialnas confirm` trains these" in card
+    assert "`partialnas confirm` trains fresh seeds" in card
 
 
-def test_fresh_seeds_of_a_confirmation_stand_beside(written: Written) -> None:
-    number = written.trained({0: 91.0})
-    written.trained(FRESH, arm="#1", stage="confirm")
-    written.trained({20_000: 99.0}, arm="#1", stage="audit")
+def test_fresh_seeds_have_their_own_column(ledger: StudyLedger) -> None:
+    number = ledger.add_trials({0: 91.0})
+    ledger.add_trials(FRESH, arm="#1", stage="confirm")
+    ledger.add_trials({20_000: 99.0}, arm="#1", stage="audit")
     stage = StudyStage(
         name="confirm", recipe=SEARCH["recipe"], seeds=(10_000, 10_001), chosen="the front",
         origins={"#1": NETWORK.digest},
     )  # fmt: skip
-    written.ledger.update_meta({"stages": json.dumps({"confirm": stage.model_dump(mode="json")})})
-    card = card_of(written.folder, number)
+    ledger.ledger.update_meta({"stages": json.dumps({"confirm": stage.model_dump(mode="json")})})
+    card = card_of(ledger.folder, number)
     assert f"| Validation accuracy, % | 91.00 | 91.00 | {spread(FRESH)} |" in card
     assert "One seed: the spread is not known." in card
-    assert "their means are the figures to quote" in card
-    assert "1 networks, trials: 1 done" in card  # stages are no part of the search
-    later = card_of(written.folder, number + 1)
+    assert "report their means" in card
+    assert "1 network, trials: 1 done" in card  # stages do not count
+    later = card_of(ledger.folder, number + 1)
     assert "Trained in its stage confirm (the front)" in later
     assert f"| Validation accuracy, % | 90.00 | {spread(FRESH)} |" in later
 
 
-def test_the_metadata_are_those_of_a_hub(written: Written) -> None:
-    number = written.trained(OWN)
-    _, head, _ = card_of(written.folder, number, licence="apache-2.0").split("---\n", 2)
+def test_the_metadata_follow_the_hub(ledger: StudyLedger) -> None:
+    number = ledger.add_trials(SEEDS)
+    _, head, _ = card_of(ledger.folder, number, license_name="apache-2.0").split("---\n", 2)
     facts = yaml.safe_load(head)
     assert (facts["license"], facts["library_name"]) == ("apache-2.0", "timm")
     assert facts["datasets"] == ["digits"]
@@ -146,8 +148,8 @@ def test_the_metadata_are_those_of_a_hub(written: Written) -> None:
     assert {"type": "val_accuracy", "value": 91.0} in metrics
 
 
-def test_data_recipe_cost_and_limits_are_told(written: Written) -> None:
-    card = card_of(written.folder, written.trained(OWN))
+def test_data_recipe_cost_and_limitations_are_stated(ledger: StudyLedger) -> None:
+    card = card_of(ledger.folder, ledger.add_trials(SEEDS))
     for part in (
         "`digits`, 1x8x8 pixels, 10 classes, from random weights for 4 epochs: optimizer adamw, "
         "lr 0.01. Seed 0; 2 h on cpu.",
@@ -155,7 +157,7 @@ def test_data_recipe_cost_and_limits_are_told(written: Written) -> None:
         "| Multiply–accumulates at 8x8 (fvcore) | 1,234,567 |",
         "batch 32 | 12,346 img/s |",
         "A Processor, float32, 1 thread.",
-        "come from a proxy training (4 epochs on digits), made to rank networks",
+        "come from a proxy training (4 epochs on digits) for ranking networks",
         "Network and weights: mit,",
         "sh train.sh DATA",
     ):
@@ -163,29 +165,29 @@ def test_data_recipe_cost_and_limits_are_told(written: Written) -> None:
     assert "model.onnx" not in card
 
 
-def test_the_onnx_file_is_told_where_there_is_one(written: Written) -> None:
+def test_the_onnx_file_is_described_if_there_is_one(ledger: StudyLedger) -> None:
     onnx = OnnxCheck(images=180, difference=2.5e-7, at_most=1e-4, opset=20, runtime="1")
-    card = card_of(written.folder, written.trained(OWN), onnx=onnx)
-    assert "differ from these weights' by 2.5e-07 of the largest one" in card
+    card = card_of(ledger.folder, ledger.add_trials(SEEDS), onnx=onnx)
+    assert "differ from those of these weights by 2.5e-07 of the largest one" in card
 
 
-def test_words_of_users_are_no_markup(written: Written) -> None:
-    card = card_of(written.folder, written.trained(OWN), licence="my | <own>")
+def test_texts_of_users_are_escaped(ledger: StudyLedger) -> None:
+    card = card_of(ledger.folder, ledger.add_trials(SEEDS), license_name="my | <own>")
     assert "<b>" not in card
     assert r"Do \<b\>wide\</b\> \| networks win?" in card
     assert r"my \| \<own\>" in card
 
 
 @pytest.mark.parametrize(
-    ("study", "told"),
+    ("study", "method"),
     [
         ({"search": None, "ablation": {"design": "ladder"}}, "An ablation (ladder)"),
         ({"search": None}, "A comparison of named networks"),
         ({"search": {"sampler": "gp", "rungs": [{}, {}]}}, "A search (gp in 3 fidelities)"),
     ],
 )
-def test_how_it_was_found_is_told(tmp_path: Path, study: dict[str, Any], told: str) -> None:
-    written = Written(tmp_path / "study", **study)
-    card = card_of(written.folder, written.trained(OWN, arm="wide"))
-    assert told in card
+def test_the_method_is_stated(tmp_path: Path, study: dict[str, Any], method: str) -> None:
+    ledger = StudyLedger(tmp_path / "study", **study)
+    card = card_of(ledger.folder, ledger.add_trials(SEEDS, arm="wide"))
+    assert method in card
     assert "The network is its arm wide." in card

@@ -36,8 +36,8 @@ TEXTS = (
 OTHERS = ("warmup_lr", "min_lr", "crop_pct", "color_jitter")
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """As timm's train.py takes its arguments."""
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse arguments as timm's train.py does."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in (*NUMBERS, *OTHERS):
         parser.add_argument("--" + name.replace("_", "-"), type=float)
@@ -51,8 +51,10 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def asked_for(folder: Path, architecture: Architecture, *more: str, **settings: str) -> list[str]:
-    """What the script has torchrun do."""
+def torchrun_arguments(
+    folder: Path, architecture: Architecture, *more: str, **settings: str
+) -> list[str]:
+    """Run the script and return the arguments of torchrun."""
     (folder / "an export").mkdir(parents=True)
     script = folder / "an export" / "train.sh"
     script.write_text(train_script(architecture))
@@ -62,15 +64,17 @@ def asked_for(folder: Path, architecture: Architecture, *more: str, **settings: 
     torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
     path = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     command = ["sh", str(script), "some data", *more]
-    ended = subprocess.run(
+    result = subprocess.run(
         command, env=os.environ | path | settings, capture_output=True, text=True, check=True
     )
-    return ended.stdout.splitlines()
+    return result.stdout.splitlines()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_script_trains_by_the_published_recipe(name: str, tmp_path: Path) -> None:
-    words = asked_for(tmp_path, preset(name), GPUS="8", BATCH="128", STEPS="4", TIMM="there")
+def test_the_script_uses_the_published_recipe(name: str, tmp_path: Path) -> None:
+    words = torchrun_arguments(
+        tmp_path, preset(name), GPUS="8", BATCH="128", STEPS="4", TIMM="there"
+    )
     script = words.index("there/train.py")
     assert words[:script] == [
         "--standalone",
@@ -79,38 +83,40 @@ def test_the_script_trains_by_the_published_recipe(name: str, tmp_path: Path) ->
         "-m",
         "partialnas.space.timm",
     ]
-    asked = parsed(words[script + 1 :])
-    assert {key: getattr(asked, key) for key in PUBLISHED[name]} == PUBLISHED[name]
-    assert (asked.opt, asked.sched, asked.lr_base_scale) == ("adamw", "cosine", "linear")
-    assert (asked.epochs, asked.warmup_epochs) == (300, 20)
-    assert (asked.smoothing, asked.cutmix, asked.crop_pct) == (0.1, 1.0, 0.9)
-    assert asked.drop_path == DROP_PATH_RATES[name]
-    assert (asked.batch_size, asked.grad_accum_steps) == (128, 4)
-    assert (asked.num_classes, asked.img_size, asked.data_dir) == (1000, 224, "some data")
+    options = parse(words[script + 1 :])
+    assert {key: getattr(options, key) for key in PUBLISHED[name]} == PUBLISHED[name]
+    assert (options.opt, options.sched, options.lr_base_scale) == ("adamw", "cosine", "linear")
+    assert (options.epochs, options.warmup_epochs) == (300, 20)
+    assert (options.smoothing, options.cutmix, options.crop_pct) == (0.1, 1.0, 0.9)
+    assert options.drop_path == DROP_PATH_RATES[name]
+    assert (options.batch_size, options.grad_accum_steps) == (128, 4)
+    assert (options.num_classes, options.img_size, options.data_dir) == (1000, 224, "some data")
     export = tmp_path / "an export"
-    assert asked.model == "partialnet"
-    assert asked.model_kwargs == {"architecture": str(export / "architecture.json")}
-    assert asked.output == str(export / "training")
+    assert options.model == "partialnet"
+    assert options.model_kwargs == {"architecture": str(export / "architecture.json")}
+    assert options.output == str(export / "training")
 
 
-def test_what_is_added_wins(tmp_path: Path) -> None:
-    words = asked_for(tmp_path, preset("partialnet_t0"), "--epochs", "3", "--num-classes", "10")
-    asked = parsed(words[words.index("pytorch-image-models/train.py") + 1 :])
-    assert (asked.epochs, asked.num_classes) == (3, 10)
+def test_further_arguments_override(tmp_path: Path) -> None:
+    words = torchrun_arguments(
+        tmp_path, preset("partialnet_t0"), "--epochs", "3", "--num-classes", "10"
+    )
+    options = parse(words[words.index("pytorch-image-models/train.py") + 1 :])
+    assert (options.epochs, options.num_classes) == (3, 10)
 
 
-def test_without_data_the_script_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_script_requires_data(tmp_path: Path) -> None:
     script = tmp_path / "train.sh"
     script.write_text(train_script(preset("partialnet_t0")))
-    ended = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False)
-    assert ended.returncode != 0
-    assert "the folder of the images" in ended.stderr
+    result = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "the folder of the images" in result.stderr
 
 
-def test_devices_and_batch_may_be_stated_and_the_rate_is_told(tmp_path: Path) -> None:
+def test_gpus_and_batch_size_set_the_learning_rate(tmp_path: Path) -> None:
     script = train_script(preset("partialnet_m"), gpus=4, batch_size=96)
     rate = 0.002 * 4 * 96 / 2048
-    assert f"with 4 x 96 x 1 = 384 images it is {rate:g}.\n" in script
+    assert f"{rate:g} for 4 x 96 x 1 = 384 images.\n" in script
     (tmp_path / "bin").mkdir()
     torchrun = tmp_path / "bin" / "torchrun"
     torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
@@ -118,28 +124,28 @@ def test_devices_and_batch_may_be_stated_and_the_rate_is_told(tmp_path: Path) ->
     (tmp_path / "train.sh").write_text(script)
     path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     command = ["sh", str(tmp_path / "train.sh"), "data"]
-    ended = subprocess.run(
+    result = subprocess.run(
         command, env=os.environ | path, capture_output=True, text=True, check=True
     )
-    words = ended.stdout.splitlines()
+    words = result.stdout.splitlines()
     assert words[words.index("--nproc_per_node") + 1] == "4"
-    asked = parsed(words[words.index("pytorch-image-models/train.py") + 1 :])
-    assert (asked.batch_size, asked.lr_base, asked.lr_base_size) == (96, 0.002, 2048)
+    options = parse(words[words.index("pytorch-image-models/train.py") + 1 :])
+    assert (options.batch_size, options.lr_base, options.lr_base_size) == (96, 0.002, 2048)
 
 
 @pytest.mark.parametrize("name", DROP_PATH_RATES)
-def test_each_published_network_is_nearest_to_itself(name: str) -> None:
+def test_a_published_network_is_nearest_to_itself(name: str) -> None:
     assert nearest_preset(preset(name)) == name
 
 
-def test_networks_beyond_the_published_ones_take_the_last() -> None:
+def test_networks_outside_the_published_range_use_the_nearest_end() -> None:
     tiny = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
     huge = Plan(width=256, depths=(2, 3, 20, 4)).architecture()
     assert [nearest_preset(a) for a in (tiny, huge)] == ["partialnet_t0", "partialnet_l"]
 
 
 @pytest.mark.slow
-def test_a_script_that_torchrun_starts_builds_the_network(tmp_path: Path) -> None:
+def test_torchrun_builds_the_network(tmp_path: Path) -> None:
     folder = tmp_path / "an export"
     folder.mkdir()
     architecture = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
@@ -157,12 +163,12 @@ def test_a_script_that_torchrun_starts_builds_the_network(tmp_path: Path) -> Non
         "print('built', model.architecture.digest, model.num_classes)\n"
     )
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "TIMM": str(tmp_path)}
-    ended = subprocess.run(
+    result = subprocess.run(
         ["sh", str(folder / "train.sh"), "data"],
         env=os.environ | path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr
-    assert f"built {architecture.digest} 1000" in ended.stdout
+    assert result.returncode == 0, result.stderr
+    assert f"built {architecture.digest} 1000" in result.stdout
