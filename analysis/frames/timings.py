@@ -64,10 +64,10 @@ def timing_table(
     setup = _timing_setup(measurements, protocol, resolution, timing)
     if setup is None:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
-    fitting, stands = select_measurements(measurements, setup, (resolution, None))
+    fitting, chosen = select_measurements(measurements, setup, (resolution, None))
     if not fitting:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
-    scales, places = reference_scales(measurements, fitting), [*stands.values()]
+    scales, places = reference_scales(measurements, fitting), [*chosen.values()]
     columns = {name: [*map(measurements.column(name).__getitem__, places)] for name in _READ}
     table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]

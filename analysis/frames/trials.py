@@ -117,7 +117,7 @@ def as_trials(trials: Trials | pd.DataFrame) -> Trials:
     and files made of them carry no stamp.
 
     Raises:
-        UserError: trials that were loaded with different settings of `timing` stand together.
+        UserError: the trials were loaded with different settings of `timing`.
         MachineError: a ledger is damaged or cannot be read.
     """
     if isinstance(trials, Trials):

@@ -265,7 +265,7 @@ from pathlib import Path
 from partialnas.analysis.registry import build_artefact
 from partialnas.analysis.frames.provenance import Query
 for name, verb, folders, arguments, drawn in json.load(sys.stdin):
-    artefact = make([*map(Path, folders)], Query(verb=verb, arguments=arguments))
+    artefact = build_artefact([*map(Path, folders)], Query(verb=verb, arguments=arguments))
     for suffix in [*artefact.texts, *drawn]:
         print(name, suffix, hashlib.sha256(artefact.content(suffix)).hexdigest())
 """
