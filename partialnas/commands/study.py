@@ -16,6 +16,7 @@ def run(
     *,
     quick: bool = False,
     overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
     address: str | None = None,
     rehearse: bool = False,
 ) -> Path:
@@ -30,6 +31,7 @@ def run(
             appended where they apply.
         quick: whether to apply the settings under `quick:`.
         overrides: `KEY=VALUE` settings that replace those of the study, such as `budget.trials=40`.
+        plugins: modules to import in addition to those that the study names.
         address: address of a Ray cluster to join.
         rehearse: whether to do a dry run with simulated results, which trains nothing.
 
@@ -39,7 +41,7 @@ def run(
     """
     from partialnas.search.session.run_study import rehearse_study, run_study
 
-    loaded, base_dir = _load(study, quick=quick, overrides=overrides)
+    loaded, base_dir = _load(study, quick, overrides, plugins)
     folder = Path(out or default_folder(loaded.study, quick=quick, rehearsal=rehearse))
     if rehearse:
         rehearse_study(loaded, folder, base_dir=base_dir)
@@ -58,6 +60,7 @@ def check(
     *,
     quick: bool = False,
     overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
     pilot: int = 0,
     show: Callable[[str], None] = print,
 ) -> None:
@@ -67,6 +70,7 @@ def check(
         study: path of a YAML file, its content as plain data, or a `Study`.
         quick: whether to apply the settings under `quick:`.
         overrides: `KEY=VALUE` settings that replace those of the study.
+        plugins: modules to import in addition to those that the study names.
         pilot: number of seeds with which to train the first arm, to estimate the deviation
             between seeds; 0 for none.
         show: function that receives each line of the report.
@@ -77,21 +81,23 @@ def check(
     """
     from partialnas.search.check.check_study import check_study
 
-    loaded, base_dir = _load(study, quick=quick, overrides=overrides)
+    loaded, base_dir = _load(study, quick, overrides, plugins)
     check_study(loaded, base_dir=base_dir, show=show, pilot=pilot)
 
 
-def _load(study: "StudySource", *, quick: bool, overrides: Sequence[str]) -> "tuple[Study, Path]":
+def _load(
+    study: "StudySource", quick: bool, overrides: Sequence[str], plugins: Sequence[str]
+) -> "tuple[Study, Path]":
     """Return a validated study, and the folder that its relative paths start from."""
     from partialnas.search.study.study import Study
     from partialnas.search.study.study_file import load_study
 
     base_dir = Path(study).parent if isinstance(study, str | Path) else Path()
     if isinstance(study, Study):
-        if not quick and not overrides:
+        if not (quick or overrides or plugins):
             return study, base_dir
         study = study.frozen()
-    return load_study(study, quick=quick, overrides=overrides), base_dir
+    return load_study(study, quick=quick, overrides=overrides, plugins=plugins), base_dir
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:

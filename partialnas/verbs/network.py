@@ -9,6 +9,7 @@ from partialnas.verbs.options import (
     ConditionOption,
     DeviceOption,
     JsonOption,
+    PluginOption,
     ResolutionOption,
     StudyFolderArgument,
 )
@@ -21,6 +22,7 @@ def describe(
     resolution: ResolutionOption = 224,
     in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
+    plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print an architecture's parameters and MACs by block.
@@ -33,7 +35,9 @@ def describe(
     from partialnas.commands.describe import show_architecture
     from partialnas.commands.names import find_architecture
     from partialnas.space.arch.input_spec import InputSpec
+    from partialnas.space.plugins import load_plugins
 
+    load_plugins(plugin or (), Path())
     input_spec = InputSpec.square(resolution, in_chans, classes)
     show_architecture(find_architecture(architecture), input_spec, as_json=json)
 
@@ -54,6 +58,7 @@ def measure(
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Maximum measuring time of each network.")
     ] = 20.0,
+    plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure throughput (img/s) and latency (ms per batch).
@@ -65,7 +70,9 @@ def measure(
     Example: `partialnas measure fasternet_t0 partialnet_t0 --batch-size 8 --deploy`
     """
     from partialnas.commands.describe import measure_networks
+    from partialnas.space.plugins import load_plugins
 
+    load_plugins(plugin or (), Path())
     settings = {
         "device": device, "threads": threads, "batch_size": batch_size, "precision": precision,
         "form": "deploy" if deploy else "training", "max_seconds": seconds,

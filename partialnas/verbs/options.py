@@ -22,6 +22,10 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Replace a setting; KEY is dotted. Repeatable."
     ),
 ]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Plug-in to import first. Repeatable."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 FigureOption = Annotated[
     Path | None,

@@ -11,6 +11,7 @@ from partialnas.verbs.options import (
     FigureOption,
     MetricOption,
     OutOption,
+    PluginOption,
     QuickOption,
     RecipeOption,
     SetOption,
@@ -28,6 +29,7 @@ def run(
     quick: QuickOption = False,
     set_: SetOption = None,
     address: AddressOption = None,
+    plugin: PluginOption = None,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Dry run: simulate all results, in seconds.")
     ] = False,
@@ -51,8 +53,9 @@ def run(
     from partialnas.commands import study as command
 
     folder = command.run(
-        study, out, quick=quick, overrides=set_ or (), address=address, rehearse=rehearse
-    )
+        study, out, quick=quick, overrides=set_ or (), plugins=plugin or (), address=address,
+        rehearse=rehearse,
+    )  # fmt: skip
     status(folder)
 
 
@@ -60,6 +63,7 @@ def check(
     study: StudyFileArgument,
     quick: QuickOption = False,
     set_: SetOption = None,
+    plugin: PluginOption = None,
     pilot: Annotated[
         int, typer.Option(min=0, metavar="N", help="Estimate the seed deviation from N trainings.")
     ] = 0,
@@ -79,7 +83,9 @@ def check(
     """
     from partialnas.commands import study as command
 
-    command.check(study, quick=quick, overrides=set_ or (), pilot=pilot, show=typer.echo)
+    command.check(
+        study, quick=quick, overrides=set_ or (), plugins=plugin or (), pilot=pilot, show=typer.echo
+    )
 
 
 def confirm(

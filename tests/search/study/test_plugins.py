@@ -1,5 +1,6 @@
 """A plug-in beside a study: an operation, a data set and a sampler from outside the package."""
 
+import json
 import os
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_study_uses_what_a_plugin_registers(run: Run, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_of_ray_import_the_plugins_of_their_study(run: Run, tmp_path: Path) -> None:
     study, folder = str(tmp_path / "studies" / "study.yaml"), str(tmp_path / "results")
-    executor = ("--set", "executor.kind=ray", "--set", "executor.concurrent=2")
+    executor = ("--set", "executor.kind=ray", "--set", "executor.workers=2")
     done = run("run", study, "--out", folder, *executor)
     assert done.returncode == 0, done.stderr
     assert "2 done" in run("status", folder).stdout
@@ -154,3 +155,16 @@ def test_a_missing_plugin_is_named(run: Run, tmp_path: Path) -> None:
     done = run("check", str(tmp_path / "studies" / "study.yaml"))
     assert done.returncode == 2
     assert "no Python module 'toy_plugin'" in done.stderr
+
+
+@pytest.mark.slow
+def test_networks_of_a_plugin_are_described_when_it_is_named(run: Run, tmp_path: Path) -> None:
+    stage = {"width": 8, "blocks": [{"parts": [{"op": "conv", "ratio": "1/4"}, {"op": "scale"}]}]}
+    plain = {"stages": [stage | {"width": width} for width in (8, 16, 32, 64)]}
+    (tmp_path / "elsewhere" / "net.json").write_text(json.dumps(plain), encoding="utf-8")
+    missing = run("describe", "net.json")
+    assert missing.returncode == 2
+    assert "scale" in missing.stderr
+    done = run("describe", "net.json", "--plugin", "toy_plugin", path=str(tmp_path / "studies"))
+    assert done.returncode == 0, done.stderr
+    assert "scale" in done.stdout
