@@ -1,18 +1,18 @@
 #!/bin/bash
-# One study on one or several nodes of a SLURM cluster, queued again until it is finished.
+# Run one study on one or more nodes of a SLURM cluster; requeue the job until the study is finished.
 #
 #   sbatch slurm.sh
 #
-# Edit the lines marked EDIT. STUDY, OUT and the environment lie on a file system that all nodes
-# mount. Before the time limit SLURM sends SIGUSR1: the run ends cleanly and the job is queued again.
+# Edit the lines marked EDIT. STUDY, OUT and the environment must be on a file system that all nodes
+# mount. SLURM sends SIGUSR1 before the time limit: the run ends cleanly and the job is requeued.
 
 #SBATCH --job-name=partialnas
 #SBATCH --nodes=2                  # EDIT: 1 is enough for one machine
 #SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task=16         # EDIT: cores of a node
-#SBATCH --gpus-per-node=0          # EDIT: GPUs of a node
+#SBATCH --cpus-per-task=16         # EDIT: cores per node
+#SBATCH --gpus-per-node=0          # EDIT: GPUs per node
 #SBATCH --time=08:00:00            # EDIT
-#SBATCH --signal=B:USR1@180        # to this script, three minutes before the end
+#SBATCH --signal=B:USR1@180        # sent to this script three minutes before the end
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=partialnas-%j.log
@@ -22,7 +22,7 @@ set -euo pipefail
 STUDY=${STUDY:-$HOME/studies/study.yaml}         # EDIT
 OUT=${OUT:-$HOME/results/study}                  # EDIT
 VENV=${VENV:-$HOME/venv}                         # EDIT: where partialnas is installed
-WORKERS=${WORKERS:-$((SLURM_CPUS_PER_TASK * SLURM_JOB_NUM_NODES))}  # EDIT: of all GPUs, their number
+WORKERS=${WORKERS:-$((SLURM_CPUS_PER_TASK * SLURM_JOB_NUM_NODES))}  # EDIT: with GPUs, their total number
 
 source "$VENV/bin/activate"
 
@@ -37,12 +37,12 @@ end() {
     fi
 }
 trap end EXIT
-# The trap ends the shell's wait; the driver is waited for again below.
+# A trap interrupts the shell's wait; the loop below waits for the driver again.
 trap '[[ -n $driver ]] && kill -USR1 "$driver" 2>/dev/null' USR1
 trap '[[ -n $driver ]] && kill -TERM "$driver" 2>/dev/null' TERM
 
 if ((SLURM_JOB_NUM_NODES > 1)); then
-    # A token of this job keeps others on the machines out of its Ray cluster.
+    # A token that only this job knows keeps other users out of its Ray cluster.
     export RAY_AUTH_MODE=token
     RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
     export RAY_AUTH_TOKEN
@@ -77,7 +77,7 @@ while true; do
     kill -0 "$driver" 2>/dev/null || break
 done
 
-# 75: ended by SIGUSR1; 138: the same, before the run had begun.
+# 75: ended by SIGUSR1; 138: ended by SIGUSR1 before the run started.
 if ((code == 75 || code == 138)); then
     scontrol requeue "$SLURM_JOB_ID"
 fi
