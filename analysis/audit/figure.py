@@ -16,12 +16,7 @@ from partialnas.analysis.audit.audit import (
     seed_noise,
 )
 from partialnas.analysis.audit.plot import draw
-from partialnas.analysis.audit.text import (
-    audit_caption,
-    format_agreement,
-    format_ranks,
-    rank_note,
-)
+from partialnas.analysis.audit.text import audit_caption, format_agreement, format_ranks, rank_note
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
 from partialnas.analysis.frames.provenance import Query, drop_none

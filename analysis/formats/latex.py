@@ -3,13 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from partialnas.analysis.formats.text_table import (
-    FIRST_WORD,
-    Cell,
-    Column,
-    TextTable,
-    one_line,
-)
+from partialnas.analysis.formats.text_table import FIRST_WORD, Cell, Column, TextTable, one_line
 from partialnas.analysis.plotting.labels import split_in_two
 
 _LATEX = {

@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from partialnas.analysis import (
-    effects_figure,
-    load,
-    pareto_figure,
-    ratio_figure,
-    table_artefact,
-)
+from partialnas.analysis import effects_figure, load, pareto_figure, ratio_figure, table_artefact
 from partialnas.analysis.frames.provenance import (
     Query,
     Stamp,

@@ -10,13 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from partialnas.analysis import (
-    load,
-    load_warnings,
-    ratio_figure,
-    ratio_summary,
-    ratio_table,
-)
+from partialnas.analysis import load, load_warnings, ratio_figure, ratio_summary, ratio_table
 from partialnas.analysis.ratios.caption import ratio_caption
 from partialnas.analysis.ratios.figure import format_final_ratios, ratio_panels
 from partialnas.analysis.ratios.tables import overall_ratios, with_series

@@ -11,13 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Block
-from partialnas.space.arch.parts import (
-    MAX_SIZES,
-    LearningSettings,
-    Part,
-    RealizedPart,
-    legal_sizes,
-)
+from partialnas.space.arch.parts import MAX_SIZES, LearningSettings, Part, RealizedPart, legal_sizes
 from partialnas.space.arch.ratio import LearnedRatio
 
 
