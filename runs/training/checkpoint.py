@@ -60,10 +60,7 @@ def save_weights(path: Path, network: nn.Module, job: Job) -> None:
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in network.state_dict().items()
     }
-    metadata = {
-        "subject": job.subject.model_dump_json(),
-        "task": json.dumps(job.task.identity()),
-    }
+    metadata = {"subject": job.subject.model_dump_json(), "task": json.dumps(job.task.identity())}
     write_file(path, safetensors_bytes(weights, metadata))
 
 

@@ -28,9 +28,7 @@ class MeasurementIndex:
     """
 
     def __init__(
-        self,
-        conditions: Iterable[Condition],
-        candidates: Mapping[tuple[Condition, str], Candidate],
+        self, conditions: Iterable[Condition], candidates: Mapping[tuple[Condition, str], Candidate]
     ) -> None:
         self._candidates = candidates
         self._loaded = MeasurementTable.from_records([])

@@ -52,9 +52,7 @@ class _CommonSpaceSampler(BaseSampler):
     common: CommonSearchSpace
 
     def infer_relative_search_space(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
+        self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         if "fixed_params" in trial.system_attrs:  # the point is given
             return {}
