@@ -1,7 +1,7 @@
-"""Pages of the reference, written when the site is built: keys of studies, and verbs.
+"""Generate the reference pages of the documentation: keys of a study, and verbs.
 
-What they say stands in the code: fields, types, defaults and docstrings of the values that a study
-is made of, and the help of the command line. Also a hook of mkdocs (see mkdocs.yml).
+Their content comes from the code: fields, types, defaults and docstrings of the models of a study,
+and the help of the command line. This file is a hook of mkdocs (see mkdocs.yml).
 """
 
 import inspect
@@ -51,86 +51,89 @@ SECTIONS: dict[str, type[Value]] = {
     "budget": Budget,
     "executor": ExecutorSpec,
 }
-"""Where each value stands in a study's file, in the order of the page."""
+"""Model of each section of a study file, by heading, in the order of the page."""
 
 SHORTHANDS: dict[type[Value], str] = {
-    Plan: "`preset: NAME` starts from a preset; the settings stated beside it replace its own.",
-    Recipe: "`use: NAME` starts from a named recipe, `short` or `standard`; the settings stated "
-    "beside it replace its own.",
+    Plan: "`preset: NAME` starts from a preset; other keys replace its settings.",
+    Recipe: "`use: NAME` starts from a named recipe, `short` or `standard`; other keys replace its "
+    "settings.",
 }
-"""What is said of the keys that are read before the fields of a value."""
+"""Description of keys that are not fields of the model."""
+
+KINDS: dict[tuple[type[Value], str], str] = {(Study, "plugins"): "a list, each text"}
+"""Accepted values of fields that are written in another form than they are stored in."""
 
 _HEADING = {model: heading for heading, model in SECTIONS.items()}
 _WORDS = {
     str: "text", int: "a whole number", float: "a number", bool: "`true` or `false`",
-    Fraction: "a share, such as `1/4`", type(None): "nothing", Any: "any value",
+    Fraction: "a share such as `1/4`", type(None): "nothing", Any: "any value",
 }  # fmt: skip
 _BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
-_PLACE = {Path: "PATH", int: "N", float: "X"}
+_PLACEHOLDER = {Path: "PATH", int: "N", float: "X"}
 _ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
 
 _INTRO = """# Keys of a study
 
-Every key that a study's file may have, with its default. An unknown key, a value of the wrong type
-or one out of bounds is refused by `partialnas check`, with its place in the file. Keys may be
-replaced on the command line: `--set recipe.epochs=8`.
+Every key that a study file may have, with its default. `partialnas check` rejects unknown keys,
+values of the wrong type and values out of bounds, and names their place in the file. The command
+line can replace a key: `--set recipe.epochs=8`.
 
-This page is made from the code when the site is built.
+This page is generated from the code.
 """
 
 _VERBS_INTRO = """# Verbs
 
-`partialnas VERB --help` prints the same. This page is made from the code when the site is built.
+`partialnas VERB --help` prints the same text. This page is generated from the code.
 """
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The hook of mkdocs: puts the pages among those that stand in the folder."""
+    """Add the generated pages to the files of the site (a hook of mkdocs)."""
     for name, page in (("yaml", yaml_page), ("verbs", verbs_page)):
         files.append(File.generated(config, f"reference/{name}.md", content=page()))
     return files
 
 
 def yaml_page() -> str:
-    """The page of a study's keys, in Markdown."""
+    """Return the page of the keys of a study, in Markdown."""
     return "\n".join([_INTRO, *(_section(name, model) for name, model in SECTIONS.items())])
 
 
 def _section(name: str, model: type[Value]) -> str:
-    meaning = described(model)
+    meanings = described(model)
     rows = [
-        f"| `{field.alias or key}` | {_cell(_kind(field))} | {_default(field)} "
-        f"| {_cell(meaning.get(key, ''))} |"
+        f"| `{field.alias or key}` | {_cell(_kind(model, key, field))} | {_default(field)} "
+        f"| {_cell(meanings.get(key, ''))} |"
         for key, field in model.model_fields.items()
     ]
-    first = inspect.cleandoc(model.__doc__ or "").split("Attributes:")[0].strip()
+    text = inspect.cleandoc(model.__doc__ or "").split("Attributes:")[0].strip()
     heading = f"## {name}" if name[0].isupper() else f"## `{name}`"
-    head = "| key | what it may be | default | meaning |\n|---|---|---|---|"
-    told = [first, "", SHORTHANDS[model], ""] if model in SHORTHANDS else [first, ""]
-    return "\n".join([f"{heading} {{#{anchor(model)}}}", "", *told, head, *rows, ""])
+    head = "| key | accepted values | default | meaning |\n|---|---|---|---|"
+    intro = [text, "", SHORTHANDS[model], ""] if model in SHORTHANDS else [text, ""]
+    return "\n".join([f"{heading} {{#{anchor(model)}}}", "", *intro, head, *rows, ""])
 
 
 def anchor(model: type[Value]) -> str:
-    """The section of a value in the page, for links."""
+    """Return the anchor of a model's section."""
     return model.__name__.lower()
 
 
 def described(model: type[Value]) -> dict[str, str]:
-    """What a docstring says of each field, from its section `Attributes`, classes above first."""
-    told: dict[str, str] = {}
-    for each in reversed(model.__mro__):
+    """Return the description of each field, from the docstrings of a model and its bases."""
+    descriptions: dict[str, str] = {}
+    for base in reversed(model.__mro__):
         key = ""
-        for line in _attribute_lines(each.__doc__ or ""):
-            if found := _ATTRIBUTE.match(line):
-                key = found[1]
-                told[key] = found[2]
+        for line in _attribute_lines(base.__doc__ or ""):
+            if match := _ATTRIBUTE.match(line):
+                key = match[1]
+                descriptions[key] = match[2]
             elif key:
-                told[key] += f" {line.strip()}"
-    return {key: text.strip() for key, text in told.items()}
+                descriptions[key] += f" {line.strip()}"
+    return {key: text.strip() for key, text in descriptions.items()}
 
 
 def _attribute_lines(docstring: str) -> Iterator[str]:
-    """Lines of the section `Attributes`, those that begin a field without indentation."""
+    """Yield the lines of the section `Attributes`; the first line of a field is not indented."""
     _, _, section = inspect.cleandoc(docstring).partition("\nAttributes:\n")
     for line in section.splitlines():
         if line and not line.startswith("    "):
@@ -138,19 +141,19 @@ def _attribute_lines(docstring: str) -> Iterator[str]:
         yield line[4:]
 
 
-def _kind(field: FieldInfo) -> str:
-    """What a field may be, in words, with its bounds."""
+def _kind(model: type[Value], key: str, field: FieldInfo) -> str:
+    """Return the accepted values of a field as text, with its bounds."""
     bounds = [
-        words.format(f"{getattr(each, key):,}")
-        for each in field.metadata
-        for key, words in _BOUNDS.items()
-        if isinstance(getattr(each, key, None), int | float)
+        text.format(f"{getattr(constraint, name):,}")
+        for constraint in field.metadata
+        for name, text in _BOUNDS.items()
+        if isinstance(getattr(constraint, name, None), int | float)
     ]
-    return ", ".join([words_for(field.annotation), *bounds])
+    return ", ".join([KINDS.get((model, key)) or words_for(field.annotation), *bounds])
 
 
 def words_for(kind: Any) -> str:
-    """A type in the words of a study's author; values link to their section."""
+    """Return a type as text; models link to their section."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind in _HEADING:
         return f"[settings](#{anchor(kind)})"
@@ -159,31 +162,32 @@ def words_for(kind: Any) -> str:
     if origin is Annotated:
         return words_for(inner[0])
     if origin is Literal:
-        return ", ".join(f"`{json.dumps(value).strip(chr(34))}`" for value in inner)
+        *values, last = (f"`{json.dumps(value).strip(chr(34))}`" for value in inner)
+        return f"{', '.join(values)} or {last}" if values else last
     if origin in (Union, UnionType):
-        stated = [each for each in inner if each is not type(None)]
-        return " or ".join(dict.fromkeys(map(words_for, stated)))
+        kinds = [kind for kind in inner if kind is not type(None)]
+        return " or ".join(dict.fromkeys(map(words_for, kinds)))
     if origin is dict:
-        return "any settings" if inner[1] is Any else f"by name: {words_for(inner[1])}"
+        return "settings" if inner[1] is Any else f"a mapping of names to {words_for(inner[1])}"
     if origin is tuple:
-        many = "a list" if Ellipsis in inner else str(len(inner))
-        return f"{many} of: {words_for(inner[0])}"
+        length = "" if Ellipsis in inner else f" of {len(inner)}"
+        return f"a list{length}, each {words_for(inner[0])}"
     return f"`{getattr(kind, '__name__', kind)}`"
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "must be stated"
+        return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Value):
-        return f"[its own](#{anchor(type(value))})" if type(value) in _HEADING else "its own"
-    return "none" if value is None or value == "" else f"`{_yaml(value)}`"
+        return f"[defaults](#{anchor(type(value))})" if type(value) in _HEADING else "defaults"
+    return "none" if value in (None, "", (), {}) else f"`{_yaml(value)}`"
 
 
 def _yaml(value: object) -> str:
-    """A default as one would write it."""
+    """Return a default as it is written in YAML."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_yaml, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -194,49 +198,51 @@ def _cell(text: str) -> str:
 
 
 def verbs_page() -> str:
-    """The page of the verbs, in Markdown."""
-    verbs = commands()
-    end = f"## Exit codes\n\n{app.info.epilog}\n"
-    return "\n".join([_VERBS_INTRO, *(_verb(name, verb) for name, verb in verbs.items()), end])
+    """Return the page of the verbs, in Markdown."""
+    sections = [_verb(name, verb) for name, verb in commands().items()]
+    exit_codes = str(app.info.epilog).removeprefix("Exit codes: ")
+    return "\n".join([_VERBS_INTRO, *sections, f"## Exit codes\n\n{exit_codes}\n"])
 
 
 def commands() -> dict[str, Any]:
-    """The verbs as the command line knows them, by name."""
+    """Return the commands of the command line by verb."""
     group: Any = typer.main.get_command(app)
     return dict(group.commands)
 
 
 def _verb(name: str, verb: Any) -> str:
     rows = [
-        f"| `{_spelling(each)}` | {_cell(getattr(each, 'help', None) or '')} | {_standard(each)} |"
-        for each in options(verb)
+        f"| `{_spelling(option)}` | {_cell(getattr(option, 'help', None) or '')} "
+        f"| {_option_default(option)} |"
+        for option in options(verb)
     ]
     head = "| argument or option | meaning | default |\n|---|---|---|"
     return "\n".join([f"## `{name}`", "", inspect.cleandoc(verb.help), "", head, *rows, ""])
 
 
 def options(verb: Any) -> list[Any]:
-    """The arguments and options of a verb, without `--help`."""
-    return [each for each in verb.params if each.name != "help"]
+    """Return the arguments and options of a verb, without `--help`."""
+    return [option for option in verb.params if option.name != "help"]
 
 
 def _spelling(option: Any) -> str:
     if option.param_type_name == "argument":
         return str(option.metavar or option.name.upper())
     names = ", ".join([*option.opts, *option.secondary_opts])
-    place = option.metavar or _PLACE.get(_type(option), "TEXT")
-    return names if option.is_flag else f"{names} {place}"
+    placeholder = option.metavar or _PLACEHOLDER.get(_type(option), "TEXT")
+    return names if option.is_flag else f"{names} {placeholder}"
 
 
 def _type(option: Any) -> Any:
-    """What an option holds, without the None of one that may be left out."""
-    kind = option.type_descriptor.annotation
-    return next((each for each in get_args(kind) if each is not type(None)), kind)
+    """Return the type of an option, without None."""
+    annotation = option.type_descriptor.annotation
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0] if kinds else annotation
 
 
-def _standard(option: Any) -> str:
+def _option_default(option: Any) -> str:
     if option.required:
-        return "must be stated"
+        return "required"
     value = option.default
     if value is None or isinstance(value, bool) or callable(value):
         return "yes" if value is True else ""

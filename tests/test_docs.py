@@ -1,4 +1,4 @@
-"""The documentation: every key and verb is described, the reference is whole, the site builds."""
+"""The documentation describes every key and verb, and the site builds."""
 
 import importlib.util
 import re
@@ -40,24 +40,24 @@ def values_in(kind: Any) -> set[type[Value]]:
     return set().union(*map(values_in, get_args(kind)))
 
 
-def test_every_value_that_a_study_is_made_of_has_a_section(reference: ModuleType) -> None:
+def test_every_model_of_a_study_has_a_section(reference: ModuleType) -> None:
     assert values_in(Study) <= set(reference.SECTIONS.values())
 
 
 def test_every_key_is_described(reference: ModuleType) -> None:
     for model in reference.SECTIONS.values():
-        told = reference.described(model)
-        assert not [key for key in model.model_fields if not told.get(key)], model
+        descriptions = reference.described(model)
+        assert not [key for key in model.model_fields if not descriptions.get(key)], model
         assert bool(model.shorthands) == (model in reference.SHORTHANDS), model
 
 
 def test_every_verb_and_option_is_described(reference: ModuleType) -> None:
     for name, verb in reference.commands().items():
         assert "Example: " in verb.help or name == "dashboard", name
-        assert [each.name for each in reference.options(verb) if not each.help] == [], name
+        assert [o.name for o in reference.options(verb) if not o.help] == [], name
 
 
-def test_keys_of_shipped_studies_stand_in_the_reference(reference: ModuleType) -> None:
+def test_keys_of_shipped_studies_are_in_the_reference(reference: ModuleType) -> None:
     page = reference.yaml_page()
     assert len(STUDIES) > 10
     for path in STUDIES:
@@ -65,12 +65,12 @@ def test_keys_of_shipped_studies_stand_in_the_reference(reference: ModuleType) -
             assert f"\n| `{key}` |" in page, f"{path.name}: {key}"
 
 
-def test_defaults_in_the_reference_are_those_of_a_study_that_states_none(
+def test_defaults_in_the_reference_are_those_of_a_minimal_study(
     reference: ModuleType, tmp_path: Path
 ) -> None:
-    bare = tmp_path / "bare.yaml"
-    bare.write_text("study: bare\narms: {one: partialnet_t0}\n", encoding="utf-8")
-    frozen = load_study(bare).frozen()
+    minimal = tmp_path / "minimal.yaml"
+    minimal.write_text("study: minimal\narms: {one: partialnet_t0}\n", encoding="utf-8")
+    frozen = load_study(minimal).frozen()
     rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| `?([^|`]*)`? \| ", reference.yaml_page(), re.M))
     for key in ("optimizer", "ratio_freeze", "keep_weights", "schedule"):
         assert rows[key] == str(frozen["recipe"][key])
@@ -81,22 +81,22 @@ def test_defaults_in_the_reference_are_those_of_a_study_that_states_none(
 def test_the_navigation_has_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/-]+\.md)$", text, re.MULTILINE))
-    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    assert listed == there | {"reference/yaml.md", "reference/verbs.md"}
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert listed == pages | {"reference/yaml.md", "reference/verbs.md"}
 
 
-def test_the_site_is_made_without_the_network() -> None:
+def test_the_site_needs_no_network() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in text
     assert "http" not in text
 
 
 @pytest.mark.slow
-def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
     pages = [*(tmp_path / "site").rglob("*.html")]
     assert len(pages) > 15
     for page in pages:
@@ -121,7 +121,7 @@ def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
         if arguments[0] == "run":
             arguments += ["--quick", "--out", "results/quickstart"]
         command = [sys.executable, "-m", program, *arguments]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, f"{line}\n{ended.stderr}"
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
     for code in blocks("python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

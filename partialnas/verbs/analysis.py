@@ -93,7 +93,7 @@ def pareto(
 
 
 def figure(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see below.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see above.")],
     folders: StudyFoldersArgument,
     output: Annotated[
         Path | None,

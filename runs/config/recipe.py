@@ -38,7 +38,7 @@ class Recipe(Value):
         label_smoothing: share of each label that is spread over all classes.
         mixup: parameter of the Beta distribution of mixup's mixing weight; 0 disables mixup.
         cutmix: the same for CutMix; with both enabled, each batch uses one of them at random.
-        shift: largest random shift in pixels in each direction, with zero padding; None is a
+        shift: largest random shift in pixels in each direction, with zero padding; default: a
             fourteenth of the resolution.
         flip: whether images are mirrored horizontally at random; unsuitable for digits and text.
         drop_path: stochastic depth rate of the last block; rates rise linearly over the blocks.

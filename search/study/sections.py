@@ -20,7 +20,8 @@ class TaskSpec(Value):
     """The data set and the resolution of its images.
 
     Attributes:
-        data: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH` or `folder:PATH`.
+        data: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH`, `folder:PATH` or a registered
+            data set.
         resolution: side in pixels that images are resized to; default: the data set's own.
     """
 

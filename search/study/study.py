@@ -66,7 +66,7 @@ class Study(Value):
     """A complete, validated study; `search.resolve` turns it into objects that run.
 
     Attributes:
-        schema_version: version of this file format; written `schema`.
+        schema_version: version of this file format (key `schema`).
         study: name of the study and of its results folder.
         question: the question that the study answers, shown in its report.
         task: the data set and the resolution of its images.

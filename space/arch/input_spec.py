@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network's cost depends on besides its architecture.
+    """Shape of the images and number of classes, which the cost of a network depends on.
 
     Attributes:
         channels: channels of an image.

@@ -107,7 +107,7 @@ Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_pars
 
 
 class BlockSettings(Value):
-    """The settings of one block, any of which a space may vary block by block.
+    """Settings of one block; a space may vary each of them by block.
 
     Attributes:
         parts: number of parts that the channels are split into.

@@ -52,7 +52,7 @@ class LearnedRatio(Value):
         grain: number of channels that the learned size is a multiple of, for efficient kernels.
         budget: multiply-accumulates after learning. Below 1: share of the cost of the layers with
             learned ratios as dense 3x3 convolutions. A whole number: cost of the whole network.
-            `static`: cost of the `start` ratios. None: no limit.
+            `static`: cost of the `start` ratios. Not set: no limit.
         start: ratio that learning starts from.
     """
 

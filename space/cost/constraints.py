@@ -56,8 +56,8 @@ class Bounds(Value):
     """Inclusive bounds of a count; at least one of them is stated.
 
     Attributes:
-        min: lower bound, written as `20M`, `20e6` or in full; or None.
-        max: upper bound, or None.
+        min: lower bound, written as `20M`, `20e6` or in full.
+        max: upper bound, written likewise.
     """
 
     min: Quantity | None = None
@@ -90,9 +90,8 @@ class Constraints(Value):
     """Bounds on parameters and multiply-accumulates.
 
     Attributes:
-        params: bounds on parameters, or None.
-        macs: bounds on multiply-accumulates for one image of the task, as fvcore counts them, or
-            None.
+        params: bounds on parameters.
+        macs: bounds on multiply-accumulates for one image of the task, as fvcore counts them.
     """
 
     params: Bounds | None = None

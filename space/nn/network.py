@@ -137,8 +137,8 @@ class Network(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Return the names of the matrices without weight decay.
 
-        These are the position tables and the predictors of learned ratios, the outputs of which
-        decay would make equal.
+        These are the position tables and the predictors of learned ratios. Decay would make the
+        outputs of a predictor equal.
         """
         return {
             name
