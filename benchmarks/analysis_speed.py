@@ -1,7 +1,7 @@
-"""How long analysis takes of a ledger: `python benchmarks/analysis_speed.py [DIR...]`.
+"""Time the analysis of a ledger: `python benchmarks/analysis_speed.py [DIR...]`.
 
-Without folders a ledger of `--records` trials is built first (see `large_ledger.py`). Prints
-processor time and time on the clock of each step, the better of `--repeats`; once for the report.
+Without folders, a ledger of `--records` trials is built first (see `large_ledger.py`). Prints CPU
+and wall-clock seconds of each step, the minimum of `--repeats` runs; the report runs once.
 """
 
 import argparse
@@ -17,35 +17,35 @@ from rich.table import Table
 
 from partialnas.analysis import front, load, load_trials, pareto_figure, pareto_table
 from partialnas.analysis.report.report import write_report
-from partialnas.runs.system.environment import load_average as load_of_machine
+from partialnas.runs.system.environment import load_average
 
 AIMS_S = {"load": 3.0, "front": 0.1, "Pareto figure, table and caption": 5.0, "report": 30.0}
 
 
 def timed(repeats: int, step: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of the processor and on the clock, the least of several runs."""
+    """Return the least CPU and wall-clock seconds of several runs."""
     cpu, wall = [], []
     for _ in range(repeats):
-        began = process_time(), perf_counter()
+        start = process_time(), perf_counter()
         step()
-        cpu.append(process_time() - began[0])
-        wall.append(perf_counter() - began[1])
+        cpu.append(process_time() - start[0])
+        wall.append(perf_counter() - start[1])
     return min(cpu), min(wall)
 
 
-def measure(folders: list[Path], repeats: int, place: Path) -> None:
-    """Print the table; files are written to `place`."""
+def measure(folders: list[Path], repeats: int, output: Path) -> None:
+    """Print the table; files are written to `output`."""
     trials = load_trials(folders)
     frame, objectives = trials.frame, trials.objectives
-    table = Table(title=f"{len(frame):,} trials, load of the machine {load_of_machine()} before")
-    for head in ("step", "processor (s)", "clock (s)", "aim (s)"):
+    table = Table(title=f"{len(frame):,} trials, load average {load_average()} before")
+    for head in ("step", "CPU (s)", "wall clock (s)", "aim (s)"):
         table.add_column(head, justify="left" if head == "step" else "right")
-    report = place / "report.html"
+    report = output / "report.html"
     steps: dict[str, Callable[[], Any]] = {
         "load": lambda: load(folders),
         "front": lambda: front(frame, objectives),
         "Pareto table": lambda: pareto_table(frame),
-        "Pareto figure, table and caption": lambda: pareto_figure(frame, place / "front.pdf"),
+        "Pareto figure, table and caption": lambda: pareto_figure(frame, output / "front.pdf"),
         "report": lambda: write_report(folders[0], report),
     }
     for name, step in steps.items():
@@ -60,14 +60,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--records", type=int, default=100_000, help="of a ledger that is built")
+    parser.add_argument(
+        "--records", type=int, default=100_000, help="trials of a ledger that is built"
+    )
     parser.add_argument("--repeats", type=int, default=2)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with TemporaryDirectory(prefix=".analysis-", dir=".") as scratch:
-        place = Path(scratch)
-        if not given.folders:
-            build(place / "large", given.records)
-        measure(given.folders or [place / "large"], given.repeats, place)
+        output = Path(scratch)
+        if not options.folders:
+            build(output / "large", options.records)
+        measure(options.folders or [output / "large"], options.repeats, output)
 
 
 if __name__ == "__main__":

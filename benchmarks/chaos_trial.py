@@ -1,8 +1,7 @@
-"""The trial that `chaos.py` has studies run: it notes each call, and misbehaves as it is told to.
+"""The trial function of `chaos.py`: log each call, and inject a fault into some of them.
 
-The folder named by PARTIALNAS_CHAOS holds `calls`, a line when a call begins and one when it ends,
-and, where there are such, `fault`: what some calls do instead of giving metrics, and `one-in`: one
-in how many.
+The folder named by PARTIALNAS_CHAOS holds `calls`, with a line at the start and the end of each
+call, and optionally `fault`, the name of a fault, and `one-in`: every how many calls it occurs.
 """
 
 import os
@@ -13,10 +12,10 @@ from typing import Any
 
 
 def trial(architecture: Any, seed: int, epochs: int) -> Any:
-    """Metrics by formula after a fifth of a second, or a fault."""
+    """Return metrics by formula after 0.2 seconds, or inject a fault."""
     folder = Path(os.environ["PARTIALNAS_CHAOS"])
     name = f"{architecture.digest} {seed} {epochs}"
-    _note(folder, f"begin {name}")
+    _log(folder, f"begin {name}")
     calls = (folder / "calls").read_text(encoding="utf-8").count("begin")
     time.sleep(0.2)
     fault = folder / "fault"
@@ -24,17 +23,17 @@ def trial(architecture: Any, seed: int, epochs: int) -> Any:
         return FAULTS[fault.read_text()]()
     width = architecture.widths[0]
     nll = 1 / width + 0.01 * seed + 0.1 / epochs
-    _note(folder, f"end {name}")
+    _log(folder, f"end {name}")
     return {"val_nll": nll, "throughput_img_s": 1e5 / width}
 
 
-def _note(folder: Path, line: str) -> None:
+def _log(folder: Path, line: str) -> None:
     with (folder / "calls").open("a", encoding="utf-8") as calls:
         calls.write(f"{line}\n")
 
 
 def _raise() -> None:
-    raise ArithmeticError("as asked")
+    raise ArithmeticError("injected error")
 
 
 def _hang() -> None:
@@ -42,15 +41,15 @@ def _hang() -> None:
 
 
 def _eat_memory() -> None:
-    """Fills the memory that this process may have, which is little more than it has."""
+    """Allocate until an address-space limit slightly above the current usage is exceeded."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    room = pages * resource.getpagesize() + 200 * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (room, before[1]))
+    limit = pages * resource.getpagesize() + 200 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     try:
-        eaten = []
+        blocks = []
         while True:
-            eaten.append(bytearray(2**24))
+            blocks.append(bytearray(2**24))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 

@@ -1,10 +1,10 @@
-"""DPConv: what learning ratios adds to a training step, and what is left of it afterwards.
+"""DPConv: cost of learned ratios in a training step and in inference.
 
-Training steps are timed beside those of a static network whose convolved part is a quarter of the
-channels, and of one that convolves all of them; steps take turns, are spread over the whole of
-learning, from the widest ramp to the narrowest, and are timed by the CPU time of the process. Then
-the frozen network beside a hand-specified one of the same ratios, both in deploy form, and
-input-dependent ratios in evaluation. `python benchmarks/dpconv.py --help`.
+Training steps are compared with those of a static network that convolves a quarter of the channels,
+and of one that convolves all of them. Steps are interleaved, spread over the whole course of
+learning from the widest ramp to the narrowest, and timed by CPU time. Then the frozen network is
+compared with a hand-specified one of the same ratios, both in deploy form, and with input-dependent
+ratios. `python benchmarks/dpconv.py --help`.
 """
 
 import argparse
@@ -34,14 +34,14 @@ LEARNED: dict[str, dict[str, Any]] = {
     "gates": {"budget": "static", "method": "gates"},
     "input": {"budget": "static", "per": "input"},
 }
-MAPS = {"digits 8x8": (8, 1, 1), "32x32": (32, 3, 2)}
-"""Resolution, channels and stride of the stem."""
+IMAGES = {"digits 8x8": (8, 1, 1), "32x32": (32, 3, 2)}
+"""Resolution, channels and stem stride."""
 
 Step = Callable[[int], None]
 
 
 def architecture(stem_stride: int, options: argparse.Namespace, **settings: Any) -> Architecture:
-    """The network with these settings in the place of a static quarter."""
+    """Return the static network with a quarter of the channels convolved, with changed settings."""
     attention = (options.attention,) * 4
     common = {"width": options.width, "depths": (1, 1, 2, 1), "head_width": 256}
     plan = Plan(
@@ -50,8 +50,8 @@ def architecture(stem_stride: int, options: argparse.Namespace, **settings: Any)
     return plan.architecture()
 
 
-class Trained:
-    """A network in training on random images, one step at a time."""
+class Trainer:
+    """Training of a network on random images, step by step."""
 
     def __init__(self, subject: Architecture, shape: tuple[int, ...], steps: int) -> None:
         self.network = Network(subject, in_chans=shape[1], num_classes=10).train()
@@ -63,7 +63,7 @@ class Trained:
         self.x, self.y = batch(shape)
 
     def step(self, number: int) -> None:
-        """What a training does in one step."""
+        """Run one training step."""
         if self.ratios is not None:
             self.ratios.update_boundaries(number)
         loss = functional.cross_entropy(self.network(self.x), self.y)
@@ -74,20 +74,20 @@ class Trained:
             self.ratios.update_sizes(number)
 
     def finish(self) -> Network:
-        """The network with its ratios fixed."""
+        """Return the network with its ratios fixed."""
         if self.ratios is not None:
             self.ratios.update_boundaries(self.ratios.freeze_step)
         return self.network.eval()
 
 
 def batch(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Random images and labels."""
+    """Return random images and labels."""
     images = torch.randn(shape).to(memory_format=torch.channels_last)
     return images, torch.randint(10, shape[:1])
 
 
-def take_turns(steps: dict[str, Step], rounds: int, warm: int = 5) -> dict[str, list[float]]:
-    """CPU seconds of each step, one of each in every round, the order turned round every time."""
+def time_interleaved(steps: dict[str, Step], rounds: int, warm: int = 5) -> dict[str, list[float]]:
+    """Return CPU seconds of each step; rounds run every step once, in alternating order."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(-warm, rounds):
         order = list(steps.items())
@@ -99,21 +99,21 @@ def take_turns(steps: dict[str, Step], rounds: int, warm: int = 5) -> dict[str, 
     return seconds
 
 
-def tell(title: str, seconds: dict[str, list[float]], *references: str) -> None:
-    """Prints a row for each network: its median, and the median of its ratios to others."""
+def print_table(title: str, seconds: dict[str, list[float]], *references: str) -> None:
+    """Print the median time of each network, and the median of its ratios to the references."""
     print(f"\n{title:34} {'ms':>8}" + "".join(f"  to {name:<12}" for name in references))
-    for name, own in seconds.items():
+    for name, times in seconds.items():
         ratios = (
-            statistics.median(a / b for a, b in zip(own, seconds[other], strict=True))
+            statistics.median(a / b for a, b in zip(times, seconds[other], strict=True))
             for other in references
         )
-        told = "".join(f"  {ratio:<15.3f}" for ratio in ratios)
-        print(f"{name:34} {1000 * statistics.median(own):8.2f}{told}", flush=True)
+        cells = "".join(f"  {ratio:<15.3f}" for ratio in ratios)
+        print(f"{name:34} {1000 * statistics.median(times):8.2f}{cells}", flush=True)
 
 
 def run(name: str, options: argparse.Namespace) -> None:
-    """Times all networks on one size of images."""
-    resolution, channels, stride = MAPS[name]
+    """Time all networks on one kind of images."""
+    resolution, channels, stride = IMAGES[name]
     shape = (options.batch_size, channels, resolution, resolution)
     subjects = {
         "static 1/4": architecture(stride, options),
@@ -123,30 +123,32 @@ def run(name: str, options: argparse.Namespace) -> None:
             for kind, settings in LEARNED.items()
         },
     }
-    trained = {kind: Trained(subject, shape, options.rounds) for kind, subject in subjects.items()}
-    steps: dict[str, Step] = {kind: each.step for kind, each in trained.items()}
+    trainers = {kind: Trainer(subject, shape, options.rounds) for kind, subject in subjects.items()}
+    steps: dict[str, Step] = {kind: trainer.step for kind, trainer in trainers.items()}
     title = f"training step, {name}"
-    tell(title, take_turns(steps, options.rounds), "static 1/4", "static dense")
-    networks = {kind: each.finish() for kind, each in trained.items()}
+    print_table(title, time_interleaved(steps, options.rounds), "static 1/4", "static dense")
+    networks = {kind: trainer.finish() for kind, trainer in trainers.items()}
     frozen = deploy(networks["threshold"])
-    stated = deploy(by_hand(networks["threshold"], channels))
+    static = deploy(static_network(networks["threshold"], channels))
     forward = {
         "static 1/4": evaluation(deploy(networks["static 1/4"]), shape),
         "threshold, frozen": evaluation(frozen, shape),
-        "by hand, same ratios": evaluation(stated, shape),
+        "static, same ratios": evaluation(static, shape),
         "input": evaluation(deploy(networks["input"]), shape),
     }
     title = f"inference, deploy form, {name}"
-    tell(title, take_turns(forward, options.rounds), "static 1/4", "by hand, same ratios")
+    print_table(
+        title, time_interleaved(forward, options.rounds), "static 1/4", "static, same ratios"
+    )
 
 
-def by_hand(network: Network, channels: int) -> Network:
-    """A fresh static network with the ratios that another has learned."""
+def static_network(network: Network, channels: int) -> Network:
+    """Return a new static network with the ratios that another one learned."""
     return Network(network.architecture.frozen(learned_sizes(network)), channels, 10).eval()
 
 
 def evaluation(network: nn.Module, shape: tuple[int, ...]) -> Step:
-    """A forward pass."""
+    """Return a function that runs a forward pass."""
     x, _ = batch(shape)
     network = network.to(memory_format=torch.channels_last)
 
@@ -158,13 +160,13 @@ def evaluation(network: nn.Module, shape: tuple[int, ...]) -> Step:
 
 
 def main() -> None:
-    """Print a table for each size of images."""
+    """Print a table for each kind of images."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200, help="steps of each network")
+    parser.add_argument("--rounds", type=int, default=200, help="timed steps of each network")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--attention", default="none", choices=("none", "channel", "spatial"))
-    parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
+    parser.add_argument("--maps", nargs="+", default=list(IMAGES), choices=IMAGES)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

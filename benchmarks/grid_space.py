@@ -1,4 +1,4 @@
-"""Test problems of multi-objective optimisation as spaces: each variable takes some even levels."""
+"""Grid spaces for test problems of multi-objective optimization."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,14 @@ from partialnas.space.search_space.space import OptunaTrial
 
 
 class Variable(NamedTuple):
-    """One variable, as a choice of a space: its name, and the numbers of its levels."""
+    """One variable as a choice of a space, labeled by the numbers of its levels."""
 
     name: str
     labels: tuple[int, ...]
 
 
 class Setting(Mapping[str, int]):
-    """Levels of all variables: a point of the grid, and what stands for an architecture."""
+    """Levels of all variables: a point of the grid that replaces an architecture."""
 
     __slots__ = ("levels",)
 
@@ -45,11 +45,11 @@ class Setting(Mapping[str, int]):
 
 
 class GridSpace:
-    """What sources need of a space, over variables that are all active and free of constraints.
+    """The interface of a space that samplers use, over unconstrained variables.
 
     Args:
-        variables: how many.
-        levels: of each.
+        variables: number of variables.
+        levels: number of levels of each variable.
     """
 
     constrained = False
@@ -59,21 +59,21 @@ class GridSpace:
         self.choices = tuple(Variable(f"x{i}", tuple(range(levels))) for i in range(variables))
 
     def architecture(self, point: Mapping[str, int]) -> Setting:
-        """The setting itself, also where a point was written down as plain data."""
+        """Return the point as a setting."""
         if isinstance(point, Setting):
             return point
         return Setting(tuple(point[choice.name] for choice in self.choices))
 
     def sample(self, rng: random.Random) -> Setting:
-        """A random setting."""
+        """Return a random setting."""
         return Setting(tuple(rng.randrange(self.levels) for _ in self.choices))
 
     def contains(self, point: Mapping[str, int]) -> bool:
-        """Whether it is one: always, here."""
+        """Return whether the point sets all variables."""
         return len(point) == len(self.choices)
 
     def neighbors(self, point: Mapping[str, int], rng: random.Random) -> Iterator[Setting]:
-        """Settings that differ in one variable, each once, in random order."""
+        """Yield settings that differ in one variable, in random order without repeats."""
         setting = self.architecture(point).levels
         seen: set[int] = set()
         possible = self.levels * len(setting)
@@ -87,23 +87,23 @@ class GridSpace:
                 yield Setting((*setting[:variable], level, *setting[variable + 1 :]))
 
     def enumerate(self) -> tuple[Setting, ...]:
-        """Refused: grids are for samplers that do not list their space."""
+        """Raise an error: grids are for samplers that do not enumerate their space."""
         raise UserError("too large to enumerate")
 
     def encode(self, point: Mapping[str, int]) -> tuple[float, ...]:
-        """The levels."""
+        """Return the levels as numbers."""
         return tuple(map(float, self.architecture(point).levels))
 
     def decode(self, code: Sequence[float]) -> Setting:
-        """The setting of these levels."""
+        """Return the setting of rounded levels."""
         return Setting(tuple(round(level) for level in code))
 
     def suggest(self, trial: OptunaTrial) -> Setting:
-        """What an Optuna trial suggests."""
+        """Return the setting that an Optuna trial suggests."""
         return Setting(
-            tuple(trial.suggest_categorical(each.name, each.labels) for each in self.choices)
+            tuple(trial.suggest_categorical(choice.name, choice.labels) for choice in self.choices)
         )
 
     def params_of(self, point: Mapping[str, int]) -> dict[str, int]:
-        """The setting as plain data."""
+        """Return the setting as plain data."""
         return dict(point)

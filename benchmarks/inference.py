@@ -1,6 +1,6 @@
-"""Deploy form beside training form, and beside timm's FasterNet of the same letter.
+"""Speed of presets in training and deploy form, relative to timm's FasterNet of the same size.
 
-Each row is timed in turns with timm's FasterNet of its letter, which has 1 by definition.
+Each network is interleaved with timm's FasterNet of its size, which has relative throughput 1.0.
 `python benchmarks/inference.py --help`.
 """
 
@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seconds", type=float, default=15.0, help="for each measurement")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="time limit of each measurement"
+    )
     options = parser.parse_args()
     task = Task(data="random", resolution=options.resolution, channels=3, classes=1000)
     print(f"batch {options.batch_size} at {options.resolution}, device {options.device}, 1 thread")

@@ -1,8 +1,8 @@
-"""Build a ledger as a long search leaves it: `python benchmarks/large_ledger.py FOLDER --help`.
+"""Build the ledger of a long search: `python benchmarks/large_ledger.py FOLDER --help`.
 
-Its networks are real, each another point of one space; what they reached is computed from their
-MACs, not trained. The rows are those that the driver writes, with seals, curves and measurements,
-so that whatever reads a ledger has as much to do as after so many trainings.
+Its networks are distinct points of one space; their metrics are computed from their MACs without
+training. The rows are those that the driver writes, with checksums, curves and measurements, so
+that reading the ledger takes as long as after real trainings.
 """
 
 import argparse
@@ -48,7 +48,7 @@ SPACE: dict[str, Any] = {
 
 
 def study(sampler: str, records: int) -> Study:
-    """The search that the ledger is of; one more training is left to do."""
+    """Return the search of the ledger, with a budget of one more training."""
     return Study.model_validate(
         {
             "study": "large",
@@ -75,18 +75,18 @@ class Entry:
 
     @property
     def nll(self) -> float:
-        """What it reached, better for larger networks, with some noise of its own."""
+        """Negative log-likelihood: better for larger networks, with noise."""
         noise = random.Random(self.number).gauss(0, 0.02)
         return 3.0 / math.log10(self.cost.macs) + noise
 
     @property
     def speed(self) -> float:
-        """Images a second, less for larger networks."""
+        """Throughput in images per second: lower for larger networks, with noise."""
         return 1e9 / self.cost.macs * random.Random(-self.number).uniform(0.95, 1.05)
 
 
 def build(folder: Path, records: int, sampler: str = "nsga2") -> None:
-    """Write a study of so many trainings into `folder`, each measured."""
+    """Write a study of `records` measured trainings into `folder`."""
     large = study(sampler, records)
     prepared = resolve_study(large, Path())
     open_ledger(prepared, folder, Progress(Console(quiet=True))).close()
@@ -101,30 +101,29 @@ def build(folder: Path, records: int, sampler: str = "nsga2") -> None:
 
 
 def entries(prepared: ResolvedStudy, records: int) -> Iterator[Entry]:
-    """So many networks of the space, in one random order; those that cannot be built left out."""
+    """Yield distinct networks of the space in one random order."""
     space = prepared.space
     assert space is not None
     free = [choice for choice in space.choices if len(choice.labels) > 1]
-    everyone = itertools.product(*(choice.labels for choice in free))
-    points = [*everyone]
+    points = [*itertools.product(*(choice.labels for choice in free))]
     random.Random(0).shuffle(points)
     fixed = {choice.name: choice.labels[0] for choice in space.choices}
-    known: set[str] = set()
+    digests: set[str] = set()
     for labels in points:
         point = fixed | dict(zip((choice.name for choice in free), labels, strict=True))
         network = space.architecture(point)
-        if network.digest not in known:
-            known.add(network.digest)
-            yield Entry(len(known), point, network, space.cost(network))
-        if len(known) == records:
+        if network.digest not in digests:
+            digests.add(network.digest)
+            yield Entry(len(digests), point, network, space.cost(network))
+        if len(digests) == records:
             return
-    raise SystemExit(f"the space has {len(known)} networks only")
+    raise SystemExit(f"the space has only {len(digests)} networks: choose fewer --records")
 
 
 def rows(
     entry: Entry, prepared: ResolvedStudy, search: SearchSpec
 ) -> Iterator[tuple[str, tuple[object, ...]]]:
-    """The rows that the driver writes of a training: of which table, and their columns."""
+    """Yield the rows that the driver writes for a training: table and columns."""
     condition, digest = prepared.conditions[0], subject_digest(entry.network)
     subject = to_json(subject_data(entry.network))
     yield (
@@ -133,19 +132,19 @@ def rows(
     )
     key = trial_key(entry.network, condition.task, condition.recipe, EPOCHS, 0)
     planned = planned_row(entry.number, key, entry.number, digest, digest, 0, EPOCHS)
-    reached = {
+    metrics = {
         "val_accuracy": 100 * math.exp(-entry.nll),
         "val_nll": entry.nll,
         "train_nll": 0.9 * entry.nll,
         "test_accuracy": 99 * math.exp(-entry.nll),
         "test_nll": 1.01 * entry.nll,
     }
-    counted = ("params", "macs", "macs_core", "activations")
+    costs = ("params", "macs", "macs_core", "activations")
     facts: dict[str, Any] = {
         "state": "done",
         "attempts": 1,
-        "metrics": reached,
-        "cost": {name: getattr(entry.cost, name) for name in counted},
+        "metrics": metrics,
+        "cost": {name: getattr(entry.cost, name) for name in costs},
         "seconds": 1e-6 * entry.cost.macs,
         "device": "cpu",
         "environment": environment(),
@@ -155,24 +154,24 @@ def rows(
     for epoch in range(1, EPOCHS + 1):
         point = {"epoch": epoch, "lr": 0.01, "val_nll": entry.nll + 1 / epoch, "seconds": 0.5}
         yield "curves", (key, epoch, json.dumps(point))
-    yield "measurements", _measured(entry, digest)
+    yield "measurements", _measurement_columns(entry, digest)
 
 
 def _note(entry: Entry, search: SearchSpec) -> dict[str, Any]:
-    """What the search's source writes down with a proposal."""
+    """Return the note that the sampler stores with a proposal."""
     if search.sampler in ("evolution", "front-evolution", "hybrid"):
         return {"point": entry.point, "parent": None}
-    drawn = {"params": entry.point, "system_attrs": {}, "asked": entry.number}
+    note = {"params": entry.point, "system_attrs": {}, "asked": entry.number}
     if search.sampler != "nsga2":
-        return drawn
+        return note
     generation = (entry.number - 1) // search.population
-    first = generation * search.population + 1  # the last generation stands for the best of all
-    begins = entry.number == first > 1
-    parents = {"parents": [*range(first - search.population, first)]} if begins else {}
-    return {**drawn, "system_attrs": {"_SteadyNSGAII:generation": generation}, **parents}
+    first = generation * search.population + 1  # as if the last generation were the best
+    is_first = entry.number == first > 1
+    parents = {"parents": [*range(first - search.population, first)]} if is_first else {}
+    return {**note, "system_attrs": {"_SteadyNSGAII:generation": generation}, **parents}
 
 
-def _measured(entry: Entry, digest: str) -> tuple[object, ...]:
+def _measurement_columns(entry: Entry, digest: str) -> tuple[object, ...]:
     m = Measurement(
         digest=digest,
         name=digest,
@@ -206,10 +205,10 @@ def _measured(entry: Entry, digest: str) -> tuple[object, ...]:
 
 
 def main() -> None:
-    """Build one."""
+    """Build a ledger."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--records", type=int, default=100_000, help="number of trainings")
     parser.add_argument("--sampler", default="nsga2")
     options = parser.parse_args()
     build(options.folder, options.records, options.sampler)

@@ -1,4 +1,4 @@
-"""How far measurements of the same network scatter: `python benchmarks/measuring.py --help`."""
+"""Variation of repeated measurements of a network: `python benchmarks/measuring.py --help`."""
 
 import argparse
 import multiprocessing
@@ -20,7 +20,7 @@ _LARGER = Task(data="random", resolution=64, channels=3, classes=10)
 
 
 def pairs() -> list[tuple[Task, Subject, Subject]]:
-    """What is measured: task, candidate, reference."""
+    """Return task, candidate and reference of each pair."""
     small = {"stem_stride": 2, "depths": (1, 2, 4, 1)}
     fasternet = Plan(name="fasternet", width=16, **small).architecture()
     partialnet = Plan(
@@ -41,7 +41,7 @@ def pairs() -> list[tuple[Task, Subject, Subject]]:
 def main() -> None:
     arguments = _arguments()
     protocol = Protocol(threads=arguments.threads, max_seconds=arguments.max_seconds)
-    print(f"{arguments.calls} calls each, {arguments.load} busy processes beside them\n")
+    print(f"{arguments.calls} calls each, {arguments.load} busy processes in the background\n")
     print(
         f"{'candidate':24} {'reference':18} {'ratio':>7} {'CV':>6} {'half width':>10} "
         f"{'gap':>6} {'noisy':>5} {'rounds':>6} {'seconds':>7} {'load':>5}"
@@ -49,25 +49,30 @@ def main() -> None:
     with _busy(arguments.load):
         for task, candidate, reference in pairs():
             start = time.perf_counter()
-            found = [measure(candidate, task, protocol, reference) for _ in range(arguments.calls)]
+            measurements = [
+                measure(candidate, task, protocol, reference) for _ in range(arguments.calls)
+            ]
             seconds = (time.perf_counter() - start) / arguments.calls
-            print(_line(candidate, reference, found, seconds), flush=True)
+            print(_line(candidate, reference, measurements, seconds), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10, help="measurements of each pair")
-    parser.add_argument("--load", type=int, default=0, help="busy processes to start beside them")
+    parser.add_argument("--load", type=int, default=0, help="busy processes in the background")
     parser.add_argument("--threads", type=int, default=1, help="threads of a forward pass")
-    parser.add_argument("--max-seconds", type=float, default=20.0, help="of one measurement")
+    parser.add_argument(
+        "--max-seconds", type=float, default=20.0, help="time limit of one measurement"
+    )
     return parser.parse_args()
 
 
 def _line(
-    candidate: Subject, reference: Subject, found: Sequence[Measurement], seconds: float
+    candidate: Subject, reference: Subject, measurements: Sequence[Measurement], seconds: float
 ) -> str:
     intervals = [
-        (m.relative_low or 0.0, m.relative_throughput or 0.0, m.relative_high or 0.0) for m in found
+        (m.relative_low or 0.0, m.relative_throughput or 0.0, m.relative_high or 0.0)
+        for m in measurements
     ]
     ratios = [ratio for _, ratio, _ in intervals]
     mean = statistics.mean(ratios)
@@ -76,15 +81,16 @@ def _line(
     return (
         f"{subject_name(candidate):24} {subject_name(reference):18} {mean:7.3f} "
         f"{variation:6.1%} {statistics.mean(half):10.1%} "
-        f"{statistics.mean(m.wall_cpu_gap for m in found):6.1%} "
-        f"{sum(m.noisy for m in found):5} {statistics.mean(m.rounds for m in found):6.0f} "
+        f"{statistics.mean(m.wall_cpu_gap for m in measurements):6.1%} "
+        f"{sum(m.noisy for m in measurements):5} "
+        f"{statistics.mean(m.rounds for m in measurements):6.0f} "
         f"{seconds:7.1f} {load_average():5.1f}"
     )
 
 
 @contextmanager
 def _busy(count: int) -> Iterator[None]:
-    """Processes that train a small network over and over, warmed up and running."""
+    """Run processes that train a small network continuously; yield once all are warm."""
     context = multiprocessing.get_context("spawn")
     ready = context.Semaphore(0)
     workers = [context.Process(target=_burn, args=(ready,), daemon=True) for _ in range(count)]

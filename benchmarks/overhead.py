@@ -1,16 +1,15 @@
-"""Milliseconds that the harness adds to a trial: `python benchmarks/overhead.py --help`.
+"""Overhead of the harness per trial in milliseconds: `python benchmarks/overhead.py --help`.
 
-Trivial trials, each with its proposal, plan, start, record and curve in a real ledger, in this
-process and under Ray, beside a plain Python loop over the same trials without a ledger. Beside
-them whole studies in this process, whose sampler proposes networks of a space: there a trial's time
-is also that of its proposals, repeated ones among them. The ways take turns in the same run, and
-every round starts Ray anew. A trial's time is the mean over the steady part of all rounds: the gaps
-between one end and the next, without the first quarter of a round; what comes before a round's
-first end is its start-up. Plain Optuna (random and NSGA-II over as many choices, its study in
-memory) does the same trials without a ledger.
+Compares trivial trials, with proposal, plan, start, record and curve in a real ledger, in this
+process and under Ray, with a plain Python loop over the same trials without a ledger. Whole studies
+in this process have a sampler that proposes networks of a space; the time of a trial then includes
+its proposals, repeated ones too. Plain Optuna (random and NSGA-II over the same number of choices,
+in memory) runs the same trials without a ledger. All variants run in every round, and every round
+restarts Ray. The time of a trial is the mean gap between the ends of two trials over all rounds,
+without the first quarter of a round; the time before a round's first end is its start-up.
 
-`--sleep 1` has every trial take a second: the share over the ideal, a second over the workers, is
-what the harness costs a study of short trainings.
+With `--sleep 1` every trial takes a second: the excess over the ideal, a second divided by the
+number of workers, is the overhead of the harness in a study of short trainings.
 """
 
 import argparse
@@ -54,15 +53,15 @@ AIMS_MS = {
 }
 
 Times = list[float]
-"""When a way began, and when each of its trials ended (monotonic seconds)."""
+"""Monotonic seconds of the start of a variant and of the end of each trial."""
 
-Way = Callable[[list[Job], Path, "Sleeping"], Times]
+Variant = Callable[[list[Job], Path, "Sleeping"], Times]
 
 _SECONDS = "PARTIALNAS_OVERHEAD_SECONDS"
 
 
 def trivial(job: Job) -> ItemResult:
-    """A record as a training of four epochs makes it, at once."""
+    """Return at once the record of a training of four epochs."""
     epoch = {"lr": 0.004, "train_nll": 0.31, "val_nll": 0.28, "val_accuracy": 91.4, "seconds": 2.1}
     names = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
     facts = {
@@ -82,18 +81,18 @@ def trivial(job: Job) -> ItemResult:
 
 @dataclass(frozen=True)
 class Sleeping:
-    """A trial that takes so many seconds and costs nothing."""
+    """A trial that sleeps for some seconds."""
 
     seconds: float
 
     def __call__(self, job: Job) -> ItemResult:
-        """A record, after a while."""
+        """Sleep, and return a record."""
         time.sleep(self.seconds)
         return trivial(job)
 
 
-class Noting:
-    """A feed of trivial jobs that writes all of a study's steps into its ledger."""
+class LedgerFeed:
+    """A feed of trivial jobs that writes all steps of a study into its ledger."""
 
     def __init__(self, jobs: list[Job], ledger: Ledger) -> None:
         self._jobs = iter(jobs)
@@ -120,7 +119,7 @@ class Noting:
         self.times.append(time.monotonic())
 
 
-def plainly(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: ARG001
+def plain_loop(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: ARG001
     times = [time.monotonic()]
     for job in jobs:
         work(job)
@@ -128,8 +127,8 @@ def plainly(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: AR
     return times
 
 
-def optuna_alone(make: Callable[[], optuna.samplers.BaseSampler]) -> Way:
-    """Optuna's own loop over the same choices, its study in memory."""
+def plain_optuna(make: Callable[[], optuna.samplers.BaseSampler]) -> Variant:
+    """Return a variant that runs Optuna's loop over the same choices in memory."""
 
     def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:  # noqa: ARG001
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -153,10 +152,10 @@ def optuna_alone(make: Callable[[], optuna.samplers.BaseSampler]) -> Way:
     return run
 
 
-def through(make: Callable[[Path], Executor]) -> Way:
+def with_executor(make: Callable[[Path], Executor]) -> Variant:
     def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:
         with Ledger.create(folder, {}) as ledger:
-            feed = Noting(jobs, ledger)
+            feed = LedgerFeed(jobs, ledger)
             make(folder).run(feed, work)
             assert ledger.state_counts()["done"] == len(jobs)
         return feed.times
@@ -165,21 +164,21 @@ def through(make: Callable[[Path], Executor]) -> Way:
 
 
 def evaluate(architecture: Architecture, seed: int, epochs: int) -> dict[str, float]:
-    """What stands in for training in a whole study."""
+    """Return metrics by formula in place of a training."""
     time.sleep(float(os.environ.get(_SECONDS, "0")))
     nll = 1 / architecture.widths[0] + 0.1 * seed + 0.01 / epochs
     return {"val_nll": nll, "throughput_img_s": 1e4 / sum(architecture.depths)}
 
 
-class Ends(io.StringIO):
-    """What a study tells, and when it began and each of its trials ended."""
+class TimedOutput(io.StringIO):
+    """The output of a study, with the times of its start and of the end of each trial."""
 
     def __init__(self) -> None:
         super().__init__()
         self.times = [time.monotonic()]
 
     def write(self, text: str) -> int:
-        """Note the time of each line about a trial."""
+        """Record the time of each line about a trial."""
         self.times += [time.monotonic()] * text.startswith("[")
         return super().write(text)
 
@@ -194,7 +193,7 @@ SPACE: dict[str, Any] = {
 }
 
 
-def studying(sampler: str) -> Way:
+def with_sampler(sampler: str) -> Variant:
     def run(jobs: list[Job], folder: Path, work: Sleeping) -> Times:
         os.environ[_SECONDS] = str(work.seconds)
         study = Study.model_validate(
@@ -208,33 +207,33 @@ def studying(sampler: str) -> Way:
                 "executor": {"kind": "in-process"},
             }
         )
-        told = Ends()
-        console = Console(file=told, width=200)
+        output = TimedOutput()
+        console = Console(file=output, width=200)
         run_study(study, folder, base_dir=Path(__file__).parent, console=console)
-        assert len(told.times) == len(jobs) + 1
-        return told.times
+        assert len(output.times) == len(jobs) + 1
+        return output.times
 
     return run
 
 
-WAYS: dict[str, Way] = {
-    "plain loop": plainly,
-    "Optuna, random": optuna_alone(lambda: optuna.samplers.RandomSampler(seed=0)),
-    "Optuna, nsga2": optuna_alone(lambda: optuna.samplers.NSGAIISampler(seed=0)),
-    "in-process": through(lambda folder: InProcess(folder / "workers.log")),
-    "study, random": studying("random"),
-    "study, nsga2": studying("nsga2"),
-    "Ray, 2 workers": through(lambda folder: RayTune(folder=folder, workers=2)),
+VARIANTS: dict[str, Variant] = {
+    "plain loop": plain_loop,
+    "Optuna, random": plain_optuna(lambda: optuna.samplers.RandomSampler(seed=0)),
+    "Optuna, nsga2": plain_optuna(lambda: optuna.samplers.NSGAIISampler(seed=0)),
+    "in-process": with_executor(lambda folder: InProcess(folder / "workers.log")),
+    "study, random": with_sampler("random"),
+    "study, nsga2": with_sampler("nsga2"),
+    "Ray, 2 workers": with_executor(lambda folder: RayTune(folder=folder, workers=2)),
 }
 
 
-SLEEPING = ("Optuna, random", "in-process", "study, random", "Ray, 2 workers")
-"""The ways that are worth the minutes of trials that take a while."""
+WITH_SLEEP = ("Optuna, random", "in-process", "study, random", "Ray, 2 workers")
+"""Variants that run with `--sleep`, which takes minutes."""
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder on the disk of the working folder, where results would be."""
+    """Create a temporary folder on the disk of the working folder."""
     folder = Path(tempfile.mkdtemp(prefix=".overhead-", dir="."))
     try:
         yield folder
@@ -247,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--sleep", type=float, default=0.0, help="seconds that each trial takes")
+    parser.add_argument("--sleep", type=float, default=0.0, help="seconds of each trial")
     parser.add_argument("--quick", action="store_true", help="20 trials, one round")
     options = parser.parse_args()
     if options.quick:
@@ -256,16 +255,18 @@ def main() -> None:
     task = Task(data="mnist5k", resolution=28, channels=1, classes=10)
     facts = {"subject": preset("partialnet_t0"), "task": task, "recipe": RECIPES["short"]}
     jobs = [Job(**facts, fidelity=4, seeds=(seed,)) for seed in range(options.trials)]
-    ways = {name: WAYS[name] for name in (SLEEPING if options.sleep else WAYS)}
-    rounds: dict[str, list[Times]] = {name: [] for name in ways}
-    what = f"trials of {options.sleep:g} s" if options.sleep else "trivial trials"
-    print(f"{options.trials} {what}, {options.rounds} rounds, load {load_average()} before")
+    variants = {name: VARIANTS[name] for name in (WITH_SLEEP if options.sleep else VARIANTS)}
+    rounds: dict[str, list[Times]] = {name: [] for name in variants}
+    label = f"trials of {options.sleep:g} s" if options.sleep else "trivial trials"
+    print(
+        f"{options.trials} {label}, {options.rounds} rounds, load average {load_average()} before"
+    )
     for turn in range(options.rounds):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             with scratch() as folder:
-                rounds[name].append(way(jobs, folder / str(turn), work))
+                rounds[name].append(variant(jobs, folder / str(turn), work))
     last = "over" if options.sleep else "aim ms"
-    print(f"{'way':16} {'start-up s':>10} {'ms a trial':>10} {'slowest 5 %':>11} {last:>7}")
+    print(f"{'variant':16} {'start-up s':>10} {'ms/trial':>10} {'slowest 5 %':>11} {last:>7}")
     for name, runs in rounds.items():
         startup = median(times[1] - times[0] for times in runs)
         gaps = sorted(1000 * gap for times in runs for gap in steady(times))
@@ -278,7 +279,7 @@ def main() -> None:
 
 
 def steady(times: Times) -> list[float]:
-    """Seconds from one end to the next, once everything is warm."""
+    """Return the seconds between the ends of trials after the warm-up."""
     ends = times[1 + len(times) // 4 :]
     return [after - before for before, after in pairwise(ends)]
 

@@ -19,7 +19,7 @@ from partialnas.space.search_space.space import Space
 Array = NDArray[np.float64]
 
 LEVELS = 21
-_DRAWN = 1000
+_SAMPLES = 1000
 
 BI_OBJECTIVE: dict[str, Direction] = {"first": "min", "second": "min"}
 
@@ -32,16 +32,16 @@ TEST_PROBLEMS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched, and how good a result is.
+    """A search problem with its objectives and its true front.
 
     Attributes:
-        name: as the table says it.
-        space: a `Space`, or what sources need of one.
-        objectives: all to be minimised.
-        losses: of what a source proposed, and of the number of its trial.
-        judged: the losses that count at the end: without the noise of a single training.
-        reference: the worst value of each objective, for the hypervolume.
-        best: the hypervolume of the true front.
+        name: name in the table.
+        space: a `Space`, or an object with the interface that samplers use.
+        objectives: objectives, all minimized.
+        losses: losses of an architecture that a search sees.
+        judged: losses that a result is judged by, without the noise of a single training.
+        reference: reference point of the hypervolume.
+        best: hypervolume of the true front.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Problem:
     reference: Array
     best: float
 
-    def share(self, found: list[Array]) -> float:
-        """The hypervolume of what was found, as a share of the true front's."""
-        return float(moocore.hypervolume(np.array(found), ref=self.reference)) / self.best
+    def share(self, losses: list[Array]) -> float:
+        """Return the hypervolume of a result as a share of the true front's."""
+        return float(moocore.hypervolume(np.array(losses), ref=self.reference)) / self.best
 
 
 def test_problem(name: str) -> Problem:
-    """A problem of pymoo, each variable on a grid that holds the optimum.
+    """Return a problem of pymoo, with each variable on a grid that contains the optimum.
 
-    The true front is that of the grid: every setting of the first variable, the others at their
-    optimum. The reference point is the worst of each objective among 1,000 random settings.
+    The true front is that of the grid: every level of the first variable, the others at their
+    optimum. The reference point is the worst value of each objective in 1,000 random settings.
     """
     problem = get_problem(name, **TEST_PROBLEMS[name])
     low, high = (np.array(bound, dtype=float) for bound in (problem.xl, problem.xu))
@@ -75,8 +75,8 @@ def test_problem(name: str) -> Problem:
         optimum[:] = (LEVELS - 1) / 2
     optimum[:, 0] = range(LEVELS)
     front = evaluate(optimum)
-    drawn = np.random.default_rng(0).integers(0, LEVELS, (_DRAWN, problem.n_var)).astype(float)
-    reference = np.maximum(evaluate(drawn).max(axis=0), 1.1 * front.max(axis=0))
+    samples = np.random.default_rng(0).integers(0, LEVELS, (_SAMPLES, problem.n_var)).astype(float)
+    reference = np.maximum(evaluate(samples).max(axis=0), 1.1 * front.max(axis=0))
 
     def losses(setting: Setting) -> Array:
         return evaluate(np.array([setting.levels], dtype=float))[0]
@@ -93,10 +93,10 @@ def test_problem(name: str) -> Problem:
 
 
 def tabular_problem(table: Tabulated, space: Space, *, epochs: int) -> Problem:
-    """The tabular space: negative log-likelihood of one training against speed.
+    """Return the problem of the tabular space: negative log-likelihood against speed.
 
-    A search sees the training with the first seed; what it found is judged by the means of all
-    seeds. The reference point is the worst of each objective in the table.
+    A search sees the training with the first seed; its result is judged by means over all seeds.
+    The reference point is the worst value of each objective in the table.
     """
     seen = table.column("val_nll", table.seeds[0], epochs)
     means = np.mean([table.column("val_nll", seed, epochs) for seed in table.seeds], axis=0)
@@ -104,26 +104,26 @@ def tabular_problem(table: Tabulated, space: Space, *, epochs: int) -> Problem:
     front = np.stack([means, times], axis=1)
     reference = front.max(axis=0)
 
-    def of(values: Array) -> Callable[[Architecture], Array]:
+    def losses_by(values: Array) -> Callable[[Architecture], Array]:
         return lambda network: np.array(
-            [values[place := table.indices[network.digest]], times[place]]
+            [values[index := table.indices[network.digest]], times[index]]
         )
 
     return Problem(
         name="tabular",
         space=space,
         objectives=BI_OBJECTIVE,
-        losses=of(seen),
-        judged=of(means),
+        losses=losses_by(seen),
+        judged=losses_by(means),
         reference=reference,
         best=float(moocore.hypervolume(front, ref=reference)),
     )
 
 
 def problems(names: list[str], table: Tabulated | None) -> list[Problem]:
-    """The named problems; the tabular one where a table is given."""
-    found = [test_problem(name) for name in names if name != "tabular"]
+    """Return the named problems; the tabular one requires a table."""
+    selected = [test_problem(name) for name in names if name != "tabular"]
     if "tabular" in names and table is not None:
         space = Table().space
-        found.append(tabular_problem(table, space, epochs=table.fidelities[-1]))
-    return found
+        selected.append(tabular_problem(table, space, epochs=table.fidelities[-1]))
+    return selected

@@ -1,11 +1,11 @@
-"""Fronts that samplers find on problems with a known front: `python benchmarks/search_quality.py`.
+"""Quality of samplers on problems with a known front: `python benchmarks/search_quality.py`.
 
-Our sources run beside Optuna's samplers driven directly, all on the same problems with the same
-number of evaluations and the same seeds. Test problems are pymoo's ZDT and DTLZ with two
-objectives, each variable on 21 levels; Optuna gets variables and ordered axes as integers, which
-tells it more than the labels that a study gives. The tabular space is that of tabular_space.py.
-Told is the hypervolume as a share of the true front's, median over seeds [quartiles], and how
-often on average an evaluation repeated one made before.
+The package's samplers are compared with Optuna's samplers used directly, on the same problems with
+the same number of evaluations and the same seeds. Test problems are pymoo's ZDT and DTLZ with two
+objectives and 21 levels per variable; Optuna gets variables and ordered axes as integers, which is
+more information than the labels of a study. The tabular space is that of tabular_space.py. Prints
+the hypervolume as a share of the true front's, median over seeds [quartiles], and the mean number
+of evaluations that repeated an earlier one.
 """
 
 import argparse
@@ -33,9 +33,9 @@ from partialnas.search.study.sections import SearchSpec
 Array = NDArray[np.float64]
 
 SHOWN = (100, 200)
-_MOST_REPEATS = 20  # in a row, after which a study explores (search.feed)
+_MAX_REPEATS = 20  # in a row, after which a study explores (see search.driver.scheduler)
 
-OURS: tuple[str, ...] = (
+SAMPLERS: tuple[str, ...] = (
     "hybrid",
     "front-evolution",
     "evolution",
@@ -58,55 +58,55 @@ OPTUNA: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
 
 
 class Search(Protocol):
-    """Proposes networks one after another, and is told what each reached."""
+    """A sampler with one proposal at a time."""
 
     def ask(self) -> Any:
-        """The next network."""
+        """Return the next network."""
 
     def tell(self, losses: Array) -> None:
-        """What it reached."""
+        """Report the losses of the proposed network."""
 
 
-class OurSearch:
-    """A source as a study drives it: what is known is told again at once, and not evaluated."""
+class PackageSearch:
+    """A sampler as used by a study: repeated networks are not evaluated again."""
 
     def __init__(self, sampler: str, problem: Problem, seed: int) -> None:
         spec = SearchSpec(sampler=sampler, seed=seed)
         make = _EVOLUTIONS.get(sampler, OptunaSource)
         self._source: ProposalSource = make(problem.space, spec, problem.objectives)
         self._names = list(problem.objectives)
-        self._known: dict[str, ObjectiveValues] = {}
+        self._evaluated: dict[str, ObjectiveValues] = {}
         self._number = 0
         self._digest = ""
 
     def ask(self) -> Any:
-        """The next network that is not known."""
-        for repeat in range(10 * _MOST_REPEATS):
+        """Return the next network that was not evaluated before, or None."""
+        for repeat in range(10 * _MAX_REPEATS):
             self._number += 1
-            if repeat < _MOST_REPEATS:
+            if repeat < _MAX_REPEATS:
                 proposal = self._source.ask(self._number)
             else:
-                proposal = self._source.explore(self._number, self._known)
+                proposal = self._source.explore(self._number, self._evaluated)
             if proposal is None:
                 return None
             self._digest = proposal.architecture.digest
-            if self._digest not in self._known:
+            if self._digest not in self._evaluated:
                 return proposal.architecture
-            self._source.tell(self._number, self._known[self._digest])
+            self._source.tell(self._number, self._evaluated[self._digest])
         return None
 
     def tell(self, losses: Array) -> None:
-        """What it reached."""
-        reached = ObjectiveValues(dict(zip(self._names, map(float, losses), strict=True)))
-        self._known[self._digest] = reached
-        self._source.tell(self._number, reached)
+        """Report the losses of the proposed network."""
+        values = ObjectiveValues(dict(zip(self._names, map(float, losses), strict=True)))
+        self._evaluated[self._digest] = values
+        self._source.tell(self._number, values)
 
 
 class OptunaSearch:
-    """An Optuna sampler driven directly; ordered choices are integers.
+    """An Optuna sampler used directly; ordered choices are integers.
 
-    Points that cannot be built cost no evaluation: they are told to be as bad as the reference
-    point, so that the sampler leaves them alone.
+    Points that cannot be built cost no evaluation: their losses are those of the reference point,
+    so that the sampler avoids them.
     """
 
     def __init__(self, name: str, problem: Problem, seed: int) -> None:
@@ -117,7 +117,7 @@ class OptunaSearch:
         self._ordered = {choice.name for choice in problem.space.choices if is_ordinal(choice)}
 
     def ask(self) -> Any:
-        """The next network, whether it is known or not."""
+        """Return the next network, which may repeat an earlier one."""
         while True:
             self._trial = self._study.ask()
             point = self._space.suggest(self)
@@ -126,19 +126,19 @@ class OptunaSearch:
             self._study.tell(self._trial, self._worst)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
-        """One of the choices, as the space asks for it."""
+        """Suggest one of the choices for the space."""
         if name in self._ordered:
             return choices[self._trial.suggest_int(name, 0, len(choices) - 1)]
         return self._trial.suggest_categorical(name, choices)
 
     def tell(self, losses: Array) -> None:
-        """What it reached."""
+        """Report the losses of the proposed network."""
         self._study.tell(self._trial, list(map(float, losses)))
 
 
 @dataclass(frozen=True)
-class Task:
-    """One search: which sampler, on which problem, from which seed, how long."""
+class SearchRun:
+    """One search."""
 
     sampler: str
     problem: str
@@ -148,8 +148,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a search: shares of the true hypervolume, and evaluations that repeated one."""
+class SearchResult:
+    """Result of a search: shares of the true hypervolume, and number of repeated evaluations."""
 
     shares: dict[int, float]
     repeats: int
@@ -158,55 +158,57 @@ class Outcome:
 @cache
 def problem_of(name: str, folder: Path) -> Problem:
     table = Tabulated.read(folder) if name == "tabular" else None
-    (found,) = problems([name], table)
-    return found
+    (problem,) = problems([name], table)
+    return problem
 
 
-def search(task: Task) -> Outcome:
-    """One search from its first evaluation to its last; a space that is used up ends it."""
+def search(run: SearchRun) -> SearchResult:
+    """Run one search; an exhausted space adds no further networks."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    problem = problem_of(task.problem, task.folder)
-    make = OptunaSearch if task.sampler in OPTUNA else OurSearch
-    running: Search = make(task.sampler, problem, task.seed)  # type: ignore[arg-type]
-    found: dict[str, Array] = {}
+    problem = problem_of(run.problem, run.folder)
+    make = OptunaSearch if run.sampler in OPTUNA else PackageSearch
+    searching: Search = make(run.sampler, problem, run.seed)  # type: ignore[arg-type]
+    judged: dict[str, Array] = {}
     shares: dict[int, float] = {}
     repeats = 0
-    for number in range(1, task.evaluations + 1):
-        network = running.ask()
+    for number in range(1, run.evaluations + 1):
+        network = searching.ask()
         if network is not None:
-            repeats += network.digest in found
-            found[network.digest] = problem.judged(network)
-            running.tell(problem.losses(network))
-        if number in SHOWN or number == task.evaluations:
-            shares[number] = problem.share(list(found.values()))
-    return Outcome(shares, repeats)
+            repeats += network.digest in judged
+            judged[network.digest] = problem.judged(network)
+            searching.tell(problem.losses(network))
+        if number in SHOWN or number == run.evaluations:
+            shares[number] = problem.share(list(judged.values()))
+    return SearchResult(shares, repeats)
 
 
-def told(outcomes: Sequence[Outcome], at: int) -> str:
-    values = [outcome.shares[at] for outcome in outcomes]
+def summary(results: Sequence[SearchResult], at: int) -> str:
+    values = [result.shares[at] for result in results]
     low, median, high = np.percentile(values, [25, 50, 75])
     return f"{median:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def rows(asked: argparse.Namespace) -> Iterator[str]:
-    """The lines of the table, those of a problem as soon as they are known."""
-    shown = [at for at in SHOWN if at < asked.evaluations] + [asked.evaluations]
-    yield f"| problem | | {' | '.join(asked.samplers)} |"
-    yield "|---|---|" + "---|" * len(asked.samplers)
-    with ProcessPoolExecutor(asked.processes) as pool:
-        for problem in asked.problems:
-            tasks = [
-                Task(sampler, problem, seed, asked.evaluations, asked.data)
-                for sampler in asked.samplers
-                for seed in range(asked.seeds)
+def rows(options: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table problem by problem."""
+    shown = [at for at in SHOWN if at < options.evaluations] + [options.evaluations]
+    yield f"| problem | | {' | '.join(options.samplers)} |"
+    yield "|---|---|" + "---|" * len(options.samplers)
+    with ProcessPoolExecutor(options.processes) as pool:
+        for problem in options.problems:
+            runs = [
+                SearchRun(sampler, problem, seed, options.evaluations, options.data)
+                for sampler in options.samplers
+                for seed in range(options.seeds)
             ]
-            found = [*pool.map(search, tasks)]
-            outcomes = [found[at : at + asked.seeds] for at in range(0, len(found), asked.seeds)]
+            results = [*pool.map(search, runs)]
+            groups = [
+                results[at : at + options.seeds] for at in range(0, len(results), options.seeds)
+            ]
             for at in shown:
-                cells = [told(each, at) for each in outcomes]
+                cells = [summary(group, at) for group in groups]
                 yield f"| {problem} | after {at} | {' | '.join(cells)} |"
-            repeats = [f"{np.mean([each.repeats for each in alike]):.1f}" for alike in outcomes]
+            repeats = [f"{np.mean([result.repeats for result in group]):.1f}" for group in groups]
             yield f"| | repeats | {' | '.join(repeats)} |"
 
 
@@ -214,17 +216,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     everything = [*TEST_PROBLEMS, "tabular"]
     parser.add_argument("--problems", nargs="+", choices=everything, default=everything)
-    parser.add_argument("--samplers", nargs="+", choices=[*OURS, "gp", *OPTUNA])
+    parser.add_argument("--samplers", nargs="+", choices=[*SAMPLERS, "gp", *OPTUNA])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--evaluations", type=int, default=SHOWN[-1])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the table")
     parser.add_argument("--quick", action="store_true", help="3 seeds, 50 evaluations")
-    asked = parser.parse_args()
-    asked.samplers = asked.samplers or [*OURS, *OPTUNA]
-    if asked.quick:
-        asked.seeds, asked.evaluations = 3, 50
-    for line in rows(asked):
+    options = parser.parse_args()
+    options.samplers = options.samplers or [*SAMPLERS, *OPTUNA]
+    if options.quick:
+        options.seeds, options.evaluations = 3, 50
+    for line in rows(options):
         print(line, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""Simulated studies of known truth: what stands in for training in benchmarks/coverage_study.py.
+"""Simulated studies with known means, used by benchmarks/coverage_study.py in place of training.
 
-Residuals are normal, or drawn from a pool of real ones: benchmarks/data/seed_pool.csv, made by
+Residuals are normal, or drawn from a pool of real ones, benchmarks/data/seed_pool.csv, written by
 
     partialnas run search/studies/seed-pool.yaml --out results/seed-pool
     partialnas export results/seed-pool -o results/seed-pool/trials.csv
@@ -33,14 +33,14 @@ Numbers = dict[str, dict[int, float]]
 
 @dataclass(frozen=True)
 class Simulated:
-    """Studies of known truth.
+    """Studies with known means.
 
     Attributes:
-        noise: of the residuals: normal, normal with one arm three times as wide, or resampled from
-            the pool's column of that name.
-        arms: the baseline among them.
-        seeds: of every arm.
-        check: level of the check of equal variances.
+        noise: distribution of residuals: normal, normal with one arm three times as wide, or
+            resampled from the pool's column of that name.
+        arms: number of arms, including the baseline.
+        seeds: number of seeds of every arm.
+        check: significance level of the check of equal variances.
     """
 
     noise: Noise
@@ -50,46 +50,46 @@ class Simulated:
 
     @property
     def deviation(self) -> float:
-        """The true one between seeds."""
+        """True standard deviation between seeds."""
         return 0.4 if self.noise in ("normal", "unequal") else stdev(pool(self.noise))
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every arm against the baseline."""
+        """Pairs of every other arm and the baseline."""
         return [(name(arm), name(0)) for arm in range(1, self.arms)]
 
     @cached_property
     def truths(self) -> list[float]:
-        """True differences of the pairs: detectable ones of both signs, with zeros between."""
+        """True differences of the pairs: detectable ones of both signs alternate with zeros."""
         step = detectable(self.deviation, self.arms - 1, self.arms, self.seeds)
         return [(step, 0.0, -step, 0.0)[i % 4] for i in range(self.arms - 1)]
 
     def value(self, number: int, arm: int, seed: int) -> float:
-        """What an arm reaches with a seed in the study of that number."""
-        place = (number, self.arms, self.seeds, seed)
-        block = 2 * self.deviation * np.random.default_rng([*place, 0]).normal()
+        """Return the value of an arm with a seed in a study."""
+        stream = (number, self.arms, self.seeds, seed)
+        block = 2 * self.deviation * np.random.default_rng([*stream, 0]).normal()
         truth = [0.0, *self.truths][arm]
-        return 90 + truth + block + self._residual(np.random.default_rng([*place, 1 + arm]), arm)
+        return 90 + truth + block + self._residual(np.random.default_rng([*stream, 1 + arm]), arm)
 
     def _residual(self, draw: np.random.Generator, arm: int) -> float:
         if self.noise in ("normal", "unequal"):
-            wide = 3 if self.noise == "unequal" and arm == self.arms - 1 else 1
-            return wide * self.deviation * float(draw.normal())
+            factor = 3 if self.noise == "unequal" and arm == self.arms - 1 else 1
+            return factor * self.deviation * float(draw.normal())
         return float(draw.choice(pool(self.noise)))
 
     def numbers(self, number: int, seeds: Iterable[int] | None = None) -> Numbers:
-        """All values of one study by arm and seed."""
+        """Return all values of a study by arm and seed."""
         seeds = list(range(self.seeds) if seeds is None else seeds)
         return {name(a): {s: self.value(number, a, s) for s in seeds} for a in range(self.arms)}
 
 
 @lru_cache
 def pool(column: str) -> tuple[float, ...]:
-    """The pool's residuals around its mean, widened so that their deviation has no bias."""
+    """Return the residuals of the pool, scaled so that their variance is unbiased."""
     with POOL.open() as file:
         values = [float(row[column]) for row in csv.DictReader(file)]
-    wider = math.sqrt(len(values) / (len(values) - 1))
-    return tuple(wider * (value - fmean(values)) for value in values)
+    scale = math.sqrt(len(values) / (len(values) - 1))
+    return tuple(scale * (value - fmean(values)) for value in values)
 
 
 def name(arm: int) -> str:
@@ -97,24 +97,24 @@ def name(arm: int) -> str:
 
 
 def trial(architecture: object, seed: int, epochs: int) -> dict[str, float]:  # noqa: ARG001
-    """What stands in for training: the arm is told by its width, the study by the environment."""
-    told = json.loads(os.environ[VARIABLE])
-    number = told.pop("number")
+    """Return the simulated value; the width gives the arm, the environment the study."""
+    settings = json.loads(os.environ[VARIABLE])
+    number = settings.pop("number")
     arm = architecture.widths[0] // 4 - 1  # type: ignore[attr-defined]
-    return {"val_accuracy": Simulated(**told).value(number, arm, seed)}
+    return {"val_accuracy": Simulated(**settings).value(number, arm, seed)}
 
 
-KEPT = ("data", "name", "digest", "fidelity", "trained_on", "seed", "val_accuracy", "val_nll")
-KEPT += ("test_accuracy", "test_nll")
+COLUMNS = ("data", "name", "digest", "fidelity", "trained_on", "seed", "val_accuracy", "val_nll")
+COLUMNS += ("test_accuracy", "test_nll")
 
 
-def keep(exported: Path) -> None:
-    """Writes the pool from a study's exported trials, without the columns that it does not need."""
-    with exported.open() as file, POOL.open("w", newline="") as kept:
-        writer = csv.DictWriter(kept, KEPT, extrasaction="ignore", lineterminator="\n")
+def write_pool(exported: Path) -> None:
+    """Write the needed columns of a study's exported trials as the pool."""
+    with exported.open() as file, POOL.open("w", newline="") as output:
+        writer = csv.DictWriter(output, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(csv.DictReader(file), key=lambda row: int(row["seed"])))
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]))
+    write_pool(Path(sys.argv[1]))

@@ -1,8 +1,8 @@
 """Train and time every network of a small space: `python benchmarks/tabular_space.py --help`.
 
 The space, the schedules, fidelities and seeds are in tabular_space.yaml. Each fidelity is a
-training of its own with a complete schedule, and keeps its curve. Stopped and started again it goes
-on; at the end it writes benchmarks/data/tabular_networks.csv and tabular_trials.csv.
+separate training with a complete schedule and a curve. An interrupted run is resumed by the same
+command. At the end it writes benchmarks/data/tabular_networks.csv and tabular_trials.csv.
 """
 
 import argparse
@@ -39,7 +39,7 @@ TRIALS = "tabular_trials.csv"
 
 @dataclass(frozen=True)
 class Planned:
-    """One training: of the network at `index`, as the entry `training` of the file says."""
+    """One training of the network at `index`, by the entry `training` of the file."""
 
     training: int
     seed: int
@@ -48,12 +48,12 @@ class Planned:
 
 
 class Table:
-    """What tabular_space.yaml describes.
+    """The contents of tabular_space.yaml.
 
     Attributes:
-        task: what is learned.
-        space: whose networks are trained.
-        points: one for each distinct network; the index of a network is its place here.
+        task: task of the trainings.
+        space: space of the networks.
+        points: one point per distinct network, by index of the network.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Table:
         self.points: tuple[Point, ...] = self.space.enumerate()
 
     def planned(self) -> Iterator[Planned]:
-        """All trainings, seed by seed, so that an unfinished table is balanced."""
+        """Yield all trainings seed by seed, so that an unfinished table is balanced."""
         for training, entry in enumerate(self.data["trainings"]):
             for seed in entry["seeds"]:
                 for epochs in entry["fidelities"]:
@@ -74,12 +74,12 @@ class Table:
                         yield Planned(training, seed, epochs, index)
 
     def recipe(self, training: int) -> Recipe:
-        """How an entry of the file trains."""
+        """Return the recipe of an entry of the file."""
         changes = {**self.data["recipe"], **self.data["trainings"][training]["recipe"]}
         return Recipe.model_validate({**RECIPES["short"].model_dump(), **changes})
 
     def job(self, planned: Planned) -> Job:
-        """The training as the project runs it."""
+        """Return the job of a training."""
         return Job(
             subject=self.space.architecture(self.points[planned.index]),
             task=self.task,
@@ -90,7 +90,7 @@ class Table:
 
 
 def row(planned: Planned, record: Record) -> dict[str, Any]:
-    """One line of the table of trials."""
+    """Return one row of the table of trials."""
     assert record.state == "done", f"{planned}: {record.state}: {record.reason}"
     curve = {
         f"{name}_{number}": round(epoch[name], digits)
@@ -108,15 +108,15 @@ def row(planned: Planned, record: Record) -> dict[str, Any]:
 
 
 def lines(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    """What earlier sittings wrote; a line that a crash cut short is left out."""
-    found = []
+    """Return the lines of earlier sessions, without lines that a crash cut short."""
+    values = []
     for file in sorted(folder.glob(pattern)):
         for line in file.read_text().splitlines():
             try:
-                found.append(json.loads(line))
+                values.append(json.loads(line))
             except json.JSONDecodeError:
                 continue
-    return found
+    return values
 
 
 def append(file: Path, values: dict[str, Any]) -> None:
@@ -125,48 +125,48 @@ def append(file: Path, values: dict[str, Any]) -> None:
 
 
 def train(folder: Path, worker: int, workers: int) -> None:
-    """One process's share of the trainings that are not done yet."""
+    """Run one worker's share of the remaining trainings."""
     keep_freed_memory()
     table = Table()
     splits = load_splits(table.task)
     done = {
-        Planned(**{key: known[key] for key in Planned.__annotations__})
-        for known in lines(folder, "trials-*.jsonl")
+        Planned(**{key: line[key] for key in Planned.__annotations__})
+        for line in lines(folder, "trials-*.jsonl")
     }
-    waiting = [planned for planned in table.planned() if planned not in done]
-    for planned in waiting[worker::workers]:
+    remaining = [planned for planned in table.planned() if planned not in done]
+    for planned in remaining[worker::workers]:
         (record,) = run_job(table.job(planned), Context(splits=splits))
         append(folder / f"trials-{worker}.jsonl", row(planned, record))
 
 
 def time_networks(folder: Path) -> None:
-    """The throughput of each network beside the reference, those that are not timed yet."""
+    """Measure the throughput of the remaining networks relative to the reference."""
     table = Table()
-    done = {known["index"] for known in lines(folder, "networks.jsonl")}
-    waiting = [index for index in range(len(table.points)) if index not in done]
+    done = {line["index"] for line in lines(folder, "networks.jsonl")}
+    remaining = [index for index in range(len(table.points)) if index not in done]
     reference = Plan.model_validate(table.data["reference"]).architecture()
     protocol = Protocol.model_validate(table.data["measure"])
-    subjects = (table.space.architecture(table.points[index]) for index in waiting)
-    for index, taken in zip(
-        waiting, measure_many(subjects, table.task, protocol, reference), strict=True
+    subjects = (table.space.architecture(table.points[index]) for index in remaining)
+    for index, measurement in zip(
+        remaining, measure_many(subjects, table.task, protocol, reference), strict=True
     ):
         values = {
             "index": index,
-            "relative_throughput": taken.relative_throughput,
-            "relative_low": taken.relative_low,
-            "relative_high": taken.relative_high,
-            "reference_img_s": taken.reference_throughput_img_s,
-            "noisy": taken.noisy,
+            "relative_throughput": measurement.relative_throughput,
+            "relative_low": measurement.relative_low,
+            "relative_high": measurement.relative_high,
+            "reference_img_s": measurement.reference_throughput_img_s,
+            "noisy": measurement.noisy,
         }
         append(folder / "networks.jsonl", values)
 
 
 def write_tables(folder: Path) -> None:
-    """The two tables, from what all sittings wrote."""
+    """Write the two tables from the lines of all sessions."""
     table = Table()
-    speeds = {known["index"]: known for known in lines(folder, "networks.jsonl")}
+    speeds = {line["index"]: line for line in lines(folder, "networks.jsonl")}
     speed = pd.DataFrame(speeds.values()).set_index("index")
-    # one scale for all: the median of the reference's throughputs, whatever each minute was like
+    # one scale for all networks: the median of the reference's throughputs
     scale = float(speed.pop("reference_img_s").median())
     batch = table.data["measure"]["batch_size"]
     speed["latency_ms"] = 1000 * batch / (speed["relative_throughput"] * scale)
@@ -185,53 +185,57 @@ def networks_of(table: Table) -> Iterator[dict[str, Any]]:
     names = [choice.name for choice in table.space.choices]
     for index, point in enumerate(table.points):
         architecture = table.space.architecture(point)
-        spent = table.space.cost(architecture)
+        cost = table.space.cost(architecture)
         yield {
             "index": index,
             **{name: point.get(name, "") for name in names},
             "digest": architecture.digest,
-            "params": spent.params,
-            "macs": spent.macs,
+            "params": cost.params,
+            "macs": cost.macs,
         }
 
 
-def spread(folder: Path, workers: int) -> None:
-    """Trainings in processes of their own, then the timings in one that is alone."""
-    started = [
-        subprocess.Popen([*_again(folder), "--step", "train", "--worker", str(k), str(workers)])
+def run_all(folder: Path, workers: int) -> None:
+    """Run trainings in parallel processes, then the measurements in a single one."""
+    processes = [
+        subprocess.Popen([*_command(folder), "--step", "train", "--worker", str(k), str(workers)])
         for k in range(workers)
     ]
-    _wait(started)
-    _wait([subprocess.Popen([*_again(folder), "--step", "time"])])
+    _wait(processes)
+    _wait([subprocess.Popen([*_command(folder), "--step", "time"])])
     write_tables(folder)
 
 
-def _again(folder: Path) -> list[str]:
+def _command(folder: Path) -> list[str]:
     return [sys.executable, __file__, "--out", str(folder)]
 
 
 def _wait(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.wait():
-            sys.exit(f"a process ended with {process.returncode}: start the command again")
+            sys.exit(
+                f"a process ended with exit code {process.returncode}: repeat the command to resume"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/tabular"))
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument("--step", choices=["train", "time", "write"], help="this step alone")
-    parser.add_argument("--worker", type=int, nargs=2, default=(0, 1), help="which one of how many")
-    asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    if asked.step == "train":
-        train(asked.out, *asked.worker)
-    elif asked.step == "time":
-        time_networks(asked.out)
-    elif asked.step == "write":
-        write_tables(asked.out)
+    parser.add_argument("--workers", type=int, default=2, help="parallel trainings")
+    parser.add_argument("--step", choices=["train", "time", "write"], help="run only this step")
+    parser.add_argument(
+        "--worker", type=int, nargs=2, default=(0, 1), help="index and number of workers"
+    )
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.step == "train":
+        train(options.out, *options.worker)
+    elif options.step == "time":
+        time_networks(options.out)
+    elif options.step == "write":
+        write_tables(options.out)
     else:
-        spread(asked.out, asked.workers)
+        run_all(options.out, options.workers)
 
 
 if __name__ == "__main__":

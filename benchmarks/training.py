@@ -1,9 +1,9 @@
-"""Training steps per second: our loop beside a plain PyTorch loop with a DataLoader, on mnist5k.
+"""Training steps per second, compared with a plain PyTorch loop with a DataLoader, on mnist5k.
 
-Both train the same network from the same data with the same recipe on one thread; so does the
-network alone, on batches made beforehand and without evaluation: no loop can be faster. Each runs
-in a process of its own; epochs take turns, are timed by the CPU time of their process (other work
-on the machine does not count), and ratios are medians over rounds.
+Both train the same network on the same data with the same recipe on one thread. The steps alone, on
+prepared batches and without evaluation, are an upper bound. Each loop runs in a separate process;
+epochs are interleaved and timed by the CPU time of their process, which excludes other work on the
+machine. Ratios are medians over rounds.
 `python benchmarks/training.py --help`.
 """
 
@@ -43,7 +43,7 @@ PLANS = {
 
 
 def plain_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
-    """One epoch as people write it first: Dataset, DataLoader, transform for each image, item()."""
+    """Return a plain epoch: Dataset, DataLoader, a transform per image, `item()` per step."""
     recipe = RECIPES["short"]
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
     images = torch.from_numpy(splits.train_x).float() / 255
@@ -78,8 +78,8 @@ def plain_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
     return epoch
 
 
-def our_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
-    """One epoch of a trial, its evaluation on the validation split included."""
+def package_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
+    """Return an epoch of a trial, with its evaluation on the validation split."""
     keep_freed_memory()  # as workers do
     recipe = RECIPES["short"]
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
@@ -92,15 +92,15 @@ def our_loop(splits: Splits, plan: Plan) -> Callable[[], None]:
     return epoch
 
 
-def network_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
-    """The steps of one epoch of ours, their batches ready, and no evaluation."""
+def steps_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
+    """Return the steps of a trial's epoch on prepared batches, without evaluation."""
     keep_freed_memory()
     recipe = RECIPES["short"]
     network = Network(plan.architecture(), in_chans=1, num_classes=10)
     network.train().to(memory_format=torch.channels_last)
     pool = DeviceSplits.from_splits(splits, recipe, torch.device("cpu")).train
-    chances = draw_epoch(recipe, len(pool), pool.resolution, 0, 0)
-    batches = [(x, y) for x, y, _ in chances.batches(pool)]
+    epoch_draw = draw_epoch(recipe, len(pool), pool.resolution, 0, 0)
+    batches = [(x, y) for x, y, _ in epoch_draw.batches(pool)]
     optimizer = make_optimizer(network, recipe)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
@@ -116,13 +116,13 @@ def network_alone(splits: Splits, plan: Plan) -> Callable[[], None]:
 
 LOOPS = {
     "plain DataLoader loop": plain_loop,
-    "partialnas": our_loop,
-    "network alone": network_alone,
+    "partialnas": package_loop,
+    "steps alone": steps_alone,
 }
 
 
 def serve(name: str, plan: Plan, pipe: Connection) -> None:
-    """In a process of its own: run an epoch at every request, answer with its CPU seconds."""
+    """Run an epoch per request in a worker process, and reply with its CPU seconds."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     splits = load_splits(resolve_task("mnist5k"))
@@ -133,8 +133,8 @@ def serve(name: str, plan: Plan, pipe: Connection) -> None:
         pipe.send(time.process_time() - start)
 
 
-def timed(plan: Plan, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each loop's epochs, which take turns."""
+def time_loops(plan: Plan, rounds: int) -> dict[str, list[float]]:
+    """Return the CPU seconds of each loop's epochs, which are interleaved."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in LOOPS:
@@ -153,17 +153,17 @@ def timed(plan: Plan, rounds: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Print steps per second of the loops, and how the plain loop's time compares."""
+    """Print steps per second of the loops, and the relative time of the plain loop."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="epochs of each loop that count")
+    parser.add_argument("--rounds", type=int, default=7, help="timed epochs of each loop")
     rounds = parser.parse_args().rounds
     batch = RECIPES["short"].batch_size
     steps = len(load_splits(resolve_task("mnist5k")).train_y) // batch
     print(f"training on mnist5k, batch {batch}, 1 thread, {rounds} epochs; steps per CPU second,")
-    print("and how many times as long as it the plain loop takes (median)")
-    for told, plan in PLANS.items():
-        print(f"\n{told}")
-        times = timed(plan, rounds)
+    print("and the time of the plain loop relative to the loop (median ratio)")
+    for label, plan in PLANS.items():
+        print(f"\n{label}")
+        times = time_loops(plan, rounds)
         plain = times["plain DataLoader loop"]
         for name, seconds in times.items():
             ratio = statistics.median(a / b for a, b in zip(plain, seconds, strict=True))

@@ -420,7 +420,7 @@ def test_intervals_after_sequential_seeds_keep_coverage_and_width(coverage: Any)
     simulated = coverage.Simulated("normal", 4, 3)
     outcomes = [coverage.sequential(simulated, number) for number in range(100)]
     assert np.mean([outcome.all for outcome in outcomes]) >= 0.88
-    assert max(outcome.width for outcome in outcomes) <= coverage.UNTIL
+    assert max(outcome.width for outcome in outcomes) <= coverage.TARGET_HALF_WIDTH
     assert len({outcome.seeds for outcome in outcomes}) > 3
 
 

@@ -92,7 +92,7 @@ def test_agreement_is_the_mean_tau_with_other_seeds(tabular: ModuleType, folder:
     import rung_schemes
 
     table = tabular.Tabulated.read(folder)
-    own, read_off, constant = rung_schemes.schemes(table)
+    own, read_off, constant = rung_schemes.schemes_of(table)
     taus = {
         scheme.name: rung_schemes.agreement(
             table, {s: scheme.short("val_nll", s) for s in scheme.seeds}, "val_nll"
