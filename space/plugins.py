@@ -26,12 +26,8 @@ ENTRY_POINTS = "partialnas.plugins"
 _LOADED: dict[str, str] = {}
 """Source digest of each plug-in that this process has imported, by module name."""
 
-_DIGITS = 16
 
-
-def load_plugins(
-    names: Iterable[str] | Mapping[str, str], folder: Path | None = None
-) -> dict[str, str]:
+def load_plugins(names: Iterable[str], folder: Path | None = None) -> dict[str, str]:
     """Import plug-ins.
 
     Args:
@@ -54,9 +50,8 @@ def load_plugins(
             try:
                 import_module(module)
             except Exception as error:  # whatever a plug-in does when it is imported
-                raise UserError(
-                    f"plugins: cannot import {module}: {type(error).__name__}: {error}"
-                ) from error
+                reason = f"{type(error).__name__}: {error}"
+                raise UserError(f"plugins: cannot import {module}: {reason}") from error
             _LOADED[module] = digest
         if isinstance(names, Mapping) and names.get(module, _LOADED[module]) != _LOADED[module]:
             raise UserError(
@@ -83,13 +78,13 @@ def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:
         if _LOADED.get(module) == digest:
             continue
         try:
-            if source_digest(module) != digest:
+            if source_digest(module) == digest:
+                load_plugins([module])
+            else:
                 messages.append(
                     f"plug-in {module} has changed since the study ran: it is not used, and "
                     "networks with its operations cannot be built"
                 )
-                continue
-            load_plugins([module])
         except UserError:
             messages.append(
                 f"plug-in {module} is not installed here: networks with its operations cannot be "
@@ -106,10 +101,8 @@ def plugins_of(targets: Iterable[Callable[..., object] | str]) -> dict[str, str]
     """
     if not _LOADED:
         return {}
-    modules = {
-        target.partition(":")[0] if isinstance(target, str) else target.__module__
-        for target in targets
-    }
+    names = (target if isinstance(target, str) else target.__module__ for target in targets)
+    modules = {name.partition(":")[0] for name in names}
     return {
         plugin: digest
         for plugin, digest in sorted(_LOADED.items())
@@ -139,7 +132,7 @@ def source_digest(module: str) -> str:
     total = sha256()
     for file in files:
         total.update(f"{file.relative_to(root.parent)}\n{_code(file)}\n".encode())
-    return total.hexdigest()[:_DIGITS]
+    return total.hexdigest()[:16]
 
 
 def _module_name(name: str) -> str:
@@ -175,11 +168,7 @@ def _code(file: Path) -> str:
 
 
 def _is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
 
 
 def _span(node: Any) -> tuple[tuple[int, int], tuple[int, int]]:

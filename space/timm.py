@@ -48,17 +48,10 @@ default_cfgs = generate_default_cfgs(
 """timm's default configurations: image size, normalization, test crop, names of layers."""
 
 
-def _build(
-    name: str, pretrained: bool, *, architecture: Architecture, **arguments: Any
-) -> nn.Module:
-    stages = tuple(range(len(architecture.stages)))
+def _build(name: str, pretrained: bool, architecture: Architecture, **arguments: Any) -> nn.Module:
+    features = {"out_indices": tuple(range(len(architecture.stages))), "flatten_sequential": True}
     model: nn.Module = build_model_with_cfg(
-        Network,
-        name,
-        pretrained,
-        feature_cfg={"out_indices": stages, "flatten_sequential": True},
-        architecture=architecture,
-        **arguments,
+        Network, name, pretrained, feature_cfg=features, architecture=architecture, **arguments
     )
     return model
 

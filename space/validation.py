@@ -35,6 +35,10 @@ _EXAMPLE_KEYS = 2
 """Number of a model's keys that a message names as examples."""
 
 
+_Error = dict[str, Any]
+_Model = type[BaseModel] | None
+
+
 class _Mistake(NamedTuple):
     """One error, at the path of a key in the user's data."""
 
@@ -45,9 +49,7 @@ class _Mistake(NamedTuple):
     value: Any
 
 
-def validation_messages(
-    error: ValidationError, at: str = "", model: type[BaseModel] | None = None
-) -> list[str]:
+def validation_messages(error: ValidationError, at: str = "", model: _Model = None) -> list[str]:
     """Return one line per error: the path of the key, what is wrong, and what was expected.
 
     Args:
@@ -73,9 +75,7 @@ def join_path(keys: Iterable[str | int]) -> str:
     return path
 
 
-def _mistake(
-    error: dict[str, Any], errors: Sequence[dict[str, Any]], model: type[BaseModel] | None
-) -> _Mistake:
+def _mistake(error: _Error, errors: Sequence[_Error], model: _Model) -> _Mistake:
     loc, kind = error["loc"], str(error["type"])
     tagged = {i for i in range(len(loc)) if _is_tag(loc, i, errors)}
     path = tuple(key for i, key in enumerate(loc) if i not in tagged)
@@ -91,7 +91,7 @@ def _mistake(
     return _Mistake(path, kind, expected, message, error["input"])
 
 
-def _is_tag(loc: Sequence[str | int], index: int, errors: Sequence[dict[str, Any]]) -> bool:
+def _is_tag(loc: Sequence[str | int], index: int, errors: Sequence[_Error]) -> bool:
     """Return whether a step of a path is a union's alternative rather than a key."""
     key, before = loc[index], tuple(loc[:index])
     if not isinstance(key, str):

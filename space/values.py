@@ -2,19 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    GetCoreSchemaHandler,
-    PlainSerializer,
-    ValidationError,
-)
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from partialnas.space.errors import UserError
 from partialnas.space.validation import strict_numbers, validation_messages
@@ -61,23 +53,17 @@ class Value(BaseModel):
         fields = type(self).model_fields
         original = fields.keys() if self.identity_fields is None else self.identity_fields
         left_out: dict[Any, Any] = {}
-        for name, value in vars(self).items():
-            if name not in fields:  # a cached property
-                continue
-            if name not in original and value == fields[name].get_default(
-                call_default_factory=True
-            ):
+        for name, field in fields.items():
+            value = getattr(self, name)
+            if name not in original and value == field.get_default(call_default_factory=True):
                 left_out[name] = True
             elif isinstance(value, _COMPOSITE) and (inner := _added_defaults_inside(value)):
                 left_out[name] = inner
         return left_out
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        schema: CoreSchema = strict_numbers(handler(source))
-        return schema
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return strict_numbers(handler(source))
 
 
 _COMPOSITE = (Value, tuple, list, dict)

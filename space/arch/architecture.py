@@ -10,15 +10,8 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from partialnas.space.arch.parts import (
-    MAX_PARTS,
-    LearningSettings,
-    Part,
-    RealizedPart,
-    learning_settings,
-    realize,
-)
-from partialnas.space.arch.ratio import LearnedRatio, learned_ratio_conflict
+from partialnas.space.arch.parts import MAX_PARTS, Part, RealizedPart, realize
+from partialnas.space.arch.ratio import LearnedRatio, LearningSettings, learned_ratio_conflict
 from partialnas.space.errors import UserError
 from partialnas.space.values import Share, Value, digest, validate_as
 
@@ -115,8 +108,8 @@ def _realized(block: Block, width: int) -> RealizedBlock:
     hidden = int(width * block.mlp_ratio)
     if hidden < 1:
         raise ValueError(f"mlp_ratio {block.mlp_ratio} of {width} channels gives no channels")
-    parts = realize(block.parts, width)
-    return RealizedBlock(width, parts, hidden, block.pat_sp, learning_settings(block.parts))
+    parts, learning = realize(block.parts, width)
+    return RealizedBlock(width, parts, hidden, block.pat_sp, learning)
 
 
 class Stage(Value):
@@ -202,29 +195,16 @@ class Architecture(Value):
         Raises:
             UserError: The sizes of a block with learned ratios are missing.
         """
-        stages = [
-            stage.model_copy(
-                update={
-                    "blocks": tuple(
-                        block.frozen(stage.width, self._sizes(sizes, (i, j)))
-                        if built.learning
-                        else block
-                        for j, (block, built) in enumerate(
-                            zip(stage.blocks, self.realized[i], strict=True)
-                        )
-                    )
-                }
-            )
-            for i, stage in enumerate(self.stages)
-        ]
+        stages = list(self.stages)
+        for i, stage in enumerate(stages):
+            blocks = list(stage.blocks)
+            for j, built in enumerate(stage.realized):
+                if built.learning and (i, j) not in sizes:
+                    raise UserError(f"stage {i + 1}, block {j + 1}: its sizes are missing")
+                if built.learning:
+                    blocks[j] = blocks[j].frozen(stage.width, sizes[i, j])
+            stages[i] = stage.model_copy(update={"blocks": tuple(blocks)})
         return self.model_copy(update={"stages": tuple(stages)})
-
-    def _sizes(
-        self, sizes: Mapping[tuple[int, int], Sequence[int]], place: tuple[int, int]
-    ) -> Sequence[int]:
-        if place not in sizes:
-            raise UserError(f"stage {place[0] + 1}, block {place[1] + 1}: its sizes are missing")
-        return sizes[place]
 
     @cached_property
     def realized(self) -> tuple[tuple[RealizedBlock, ...], ...]:
@@ -295,8 +275,8 @@ class Architecture(Value):
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:
-            message = f"{path} is not a text file; expected an architecture in JSON"
-            raise UserError(message) from None
+            expected = "expected an architecture in JSON"
+            raise UserError(f"{path} is not a text file; {expected}") from None
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -318,11 +298,9 @@ class Architecture(Value):
 
 def _mixer(block: RealizedBlock) -> str:
     learned = block.learning.parts if block.learning else ()
-    parts = "+".join(
-        f"{part.op}~{part.channels}" if index in learned else f"{part.op}{part.channels}"
-        for index, part in enumerate(block.parts)
-    )
-    return parts + ("+pat_sp" if block.pat_sp else "")
+    marks = ("~" if index in learned else "" for index in range(len(block.parts)))
+    parts = [f"{p.op}{mark}{p.channels}" for p, mark in zip(block.parts, marks, strict=True)]
+    return "+".join([*parts, *["pat_sp"] * block.pat_sp])
 
 
 def _run_lengths(values: Any) -> str:

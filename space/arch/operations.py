@@ -59,17 +59,17 @@ class Operation:
 _NN = "partialnas.space.nn"
 _COST = "partialnas.space.cost.formulas"
 
+
+def _attention(module: str, cost: str, *, has_heads: bool = False) -> Operation:
+    names = (f"{_NN}.attention:{module}", f"{_COST}:{cost}")
+    return Operation(*names, has_heads=has_heads, is_attention=True)
+
+
 OPERATIONS: dict[str, Operation] = {
     "conv": Operation(f"{_NN}.operations:PartialConv", f"{_COST}:conv_cost"),
-    "channel": Operation(
-        f"{_NN}.attention:ChannelAttention", f"{_COST}:channel_cost", is_attention=True
-    ),
-    "spatial": Operation(
-        f"{_NN}.attention:SpatialAttention", f"{_COST}:spatial_cost", is_attention=True
-    ),
-    "self": Operation(
-        f"{_NN}.attention:SelfAttention", f"{_COST}:self_cost", has_heads=True, is_attention=True
-    ),
+    "channel": _attention("ChannelAttention", "channel_cost"),
+    "spatial": _attention("SpatialAttention", "spatial_cost"),
+    "self": _attention("SelfAttention", "self_cost", has_heads=True),
     "pool": Operation(f"{_NN}.operations:AveragePool", f"{_COST}:free_cost", has_weights=False),
     "identity": Operation(f"{_NN}.operations:Identity", f"{_COST}:free_cost", has_weights=False),
 }
@@ -126,16 +126,21 @@ def attention_names() -> tuple[str, ...]:
     return (NO_ATTENTION, *(name for name, op in OPERATIONS.items() if op.is_attention))
 
 
+def block_operation(name: str, attention: str) -> str:
+    """Return the operation that a listed name stands for in a block with this attention."""
+    if name != BLOCK_ATTENTION:
+        return name
+    return "identity" if attention == NO_ATTENTION else attention
+
+
 def _one_of(names: Callable[[], tuple[str, ...]]) -> BeforeValidator:
     """Return a validator with the messages of a `Literal` of the names that exist at present."""
 
     def check(value: object) -> object:
         if isinstance(value, str) and value in names():
             return value
-        expected = ", ".join(map(repr, names()))
-        raise PydanticCustomError(
-            "literal_error", "Input should be {expected}", {"expected": expected}
-        )
+        context = {"expected": ", ".join(map(repr, names()))}
+        raise PydanticCustomError("literal_error", "Input should be {expected}", context)
 
     return BeforeValidator(check)
 

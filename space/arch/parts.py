@@ -10,14 +10,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field, model_serializer, model_validator
 
 from partialnas.space.arch.operations import OPERATIONS, OperationName
-from partialnas.space.arch.ratio import (
-    Granularity,
-    LearnedRatio,
-    LearningMethod,
-    MacBudget,
-    Ratio,
-    start_ratio,
-)
+from partialnas.space.arch.ratio import LearnedRatio, LearningSettings, Ratio, start_ratio
 from partialnas.space.values import Value
 
 MAX_PARTS = 8
@@ -61,51 +54,27 @@ class RealizedPart(NamedTuple):
     heads: int
 
 
-class LearningSettings(NamedTuple):
-    """How the ratios of a built block are learned.
-
-    Attributes:
-        parts: positions of the parts with a learned size.
-        grain: number of channels that each learned size is a multiple of.
-        method: learning method.
-        per: whether the layer has one size, or one for every image.
-        budget: as `LearnedRatio.budget`, written as text.
-    """
-
-    parts: tuple[int, ...]
-    grain: int
-    method: LearningMethod
-    per: Granularity
-    budget: str | None
-
-    @property
-    def parsed_budget(self) -> MacBudget:
-        """Budget as a value."""
-        return LearnedRatio.model_validate({"budget": self.budget}).budget
+_Parts = tuple[RealizedPart, ...]
+_Sizes = tuple[int, ...]
 
 
-def realize(parts: Sequence[Part], width: int) -> tuple[RealizedPart, ...]:
-    """Return the parts as they are built at `width` channels.
+def realize(parts: Sequence[Part], width: int) -> tuple[_Parts, LearningSettings | None]:
+    """Return the parts as they are built at `width` channels, and how their ratios are learned.
 
     Neighboring parts with the same operation without weights are merged, unless a ratio of the
     block is learned. Learned parts have their starting size.
 
     Raises:
-        ValueError: A part gets no channels, or too few for its heads.
+        ValueError: A part gets no channels, or too few for its heads, or the ratios cannot be
+            learned together.
     """
     built = _with_channels(parts, _channels(parts, width))
-    return built if _positions(parts) else _merge(built)
-
-
-def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
-    """Return how the ratios of these parts are learned, or None if no ratio is learned.
-
-    Raises:
-        ValueError: The ratios cannot be learned together.
-    """
     ratios = [part.ratio for part in parts if isinstance(part.ratio, LearnedRatio)]
-    if not ratios:
-        return None
+    return (built, _learning_settings(parts, ratios)) if ratios else (_merge(built), None)
+
+
+def _learning_settings(parts: Sequence[Part], ratios: list[LearnedRatio]) -> LearningSettings:
+    """Return how these ratios of the parts are learned; see `realize`."""
     first = ratios[0]
     if any((r.shared_settings, r.grain) != (first.shared_settings, first.grain) for r in ratios):
         raise ValueError(
@@ -125,9 +94,7 @@ def learning_settings(parts: Sequence[Part]) -> LearningSettings | None:
 
 
 @lru_cache(maxsize=1024)
-def legal_sizes(
-    parts: tuple[RealizedPart, ...], learning: LearningSettings
-) -> tuple[tuple[int, ...], ...]:
+def legal_sizes(parts: _Parts, learning: LearningSettings) -> tuple[_Sizes, ...]:
     """Return every division of a block's channels that its learned ratios may end with.
 
     Each learned size is a multiple of the grain, the other parts keep their sizes, and the last
@@ -156,21 +123,19 @@ def legal_sizes(
     return tuple(sorted(chosen, key=lambda s: s[position]))
 
 
-def _steps(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
+def _steps(parts: _Parts, learning: LearningSettings) -> int:
     """Return how many times the grain fits into the channels that the fixed parts leave."""
     fixed = sum(part.channels for i, part in enumerate(parts[:-1]) if i not in learning.parts)
     room = sum(part.channels for part in parts) - fixed - parts[-1].heads
     return max(room // learning.grain, 0)
 
 
-def _ways(parts: Sequence[RealizedPart], learning: LearningSettings) -> int:
+def _ways(parts: _Parts, learning: LearningSettings) -> int:
     """Return the number of divisions, including those that do not fit the heads."""
     return comb(_steps(parts, learning), len(learning.parts))
 
 
-def _divisions(
-    parts: Sequence[RealizedPart], learning: LearningSettings
-) -> Iterator[tuple[int, ...]]:
+def _divisions(parts: _Parts, learning: LearningSettings) -> Iterator[_Sizes]:
     width = sum(part.channels for part in parts)
     steps = range(1, _steps(parts, learning) + 1)
     for ends in combinations(steps, len(learning.parts)):
@@ -186,7 +151,7 @@ def _fits(part: RealizedPart, channels: int) -> bool:
     return not part.heads or (channels > 0 and channels % part.heads == 0)
 
 
-def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
+def _no_size(parts: _Parts, learning: LearningSettings) -> str:
     """Explain why the learned parts have no legal size, and suggest a grain."""
     width, grain = sum(part.channels for part in parts), learning.grain
     hint = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
@@ -201,9 +166,7 @@ def _no_size(parts: Sequence[RealizedPart], learning: LearningSettings) -> str:
     )
 
 
-def _other_grain(
-    parts: Sequence[RealizedPart], learning: LearningSettings, candidates: Iterable[int]
-) -> str:
+def _other_grain(parts: _Parts, learning: LearningSettings, candidates: Iterable[int]) -> str:
     """Return a hint at the first of these grains that is valid for the block."""
     for grain in candidates:
         other = learning._replace(grain=grain)
@@ -248,7 +211,7 @@ def _nearest(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
     """Return the legal sizes nearest to these sizes, with channels for all parts if possible."""
     first = next(part.ratio for part in parts if isinstance(part.ratio, LearnedRatio))
     positions = _positions(parts)
-    # `learning_settings` refuses several ratios with gates later
+    # `_learning_settings` refuses several ratios with gates later
     method = first.method if len(positions) == 1 else "threshold"
     how = LearningSettings(positions, first.grain, method, first.per, None)
     options = legal_sizes(_with_channels(parts, sizes), how)
@@ -257,7 +220,7 @@ def _nearest(parts: Sequence[Part], sizes: Sequence[int]) -> list[int]:
     return list(min(distances)[1])
 
 
-def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> tuple[RealizedPart, ...]:
+def _with_channels(parts: Sequence[Part], sizes: Sequence[int]) -> _Parts:
     pairs = zip(parts, sizes, strict=True)
     return tuple(RealizedPart(part.op, size, _heads(part)) for part, size in pairs)
 
@@ -283,7 +246,7 @@ def _snap(parts: Sequence[Part], sizes: list[int], index: int) -> None:
     sizes[neighbor] += spare
 
 
-def _merge(parts: Sequence[RealizedPart]) -> tuple[RealizedPart, ...]:
+def _merge(parts: _Parts) -> _Parts:
     """Merge neighboring parts with the same operation without weights."""
     merged: list[RealizedPart] = []
     for part in parts:

@@ -11,15 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from partialnas.space.arch import operations as ops
 from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
-from partialnas.space.arch.operations import (
-    BLOCK_ATTENTION,
-    NO_ATTENTION,
-    OPERATIONS,
-    AttentionName,
-    ListedOperation,
-    attention_names,
-)
 from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Part
 from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
 from partialnas.space.errors import UserError
@@ -76,8 +69,8 @@ def parse_attention(value: object) -> tuple[str, ...]:
 
 def _kind(name: object) -> str:
     """Check a kind of attention once, not in each of its stages."""
-    if name not in attention_names():
-        raise ValueError(f"expected one of {', '.join(attention_names())}, got {name!r}")
+    if name not in ops.attention_names():
+        raise ValueError(f"expected one of {', '.join(ops.attention_names())}, got {name!r}")
     return str(name)
 
 
@@ -93,13 +86,6 @@ def parse_pat_sp(value: object) -> tuple[bool, ...]:
 
 def _parse_ratio(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def block_operation(name: str, attention: str) -> str:
-    """Return the operation that a listed name stands for in a block with this attention."""
-    if name != BLOCK_ATTENTION:
-        return name
-    return "identity" if attention == NO_ATTENTION else attention
 
 
 Ratios = Annotated[tuple[Ratio, ...], Field(min_length=1), BeforeValidator(_parse_ratio)]
@@ -125,8 +111,8 @@ class BlockSettings(Value):
 
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
     ratio: Ratios = (Fraction(1, 4),)
-    operations: tuple[ListedOperation, ...] | None = None
-    attention: AttentionName = NO_ATTENTION
+    operations: tuple[ops.ListedOperation, ...] | None = None
+    attention: ops.AttentionName = ops.NO_ATTENTION
     heads: int = Field(default=DEFAULT_HEADS, ge=1)
     mlp_ratio: Share = Field(default=Fraction(2), gt=0)
     pat_sp: bool = False
@@ -154,14 +140,35 @@ class BlockSettings(Value):
         operations = self.operations or DEFAULT_OPERATIONS * 2
         if index >= len(operations):
             raise ValueError(f"operations: got {len(operations)} for {self.parts} parts")
-        op = block_operation(operations[index], self.attention)
-        return Part(op=op, ratio=share, heads=self.heads if OPERATIONS[op].has_heads else None)
+        op = ops.block_operation(operations[index], self.attention)
+        return Part(op=op, ratio=share, heads=self.heads if ops.OPERATIONS[op].has_heads else None)
 
+
+def build_block(settings: Mapping[str, Any], width: int) -> Block:
+    """Return the block with these settings, after a check that it can be built at this width.
+
+    Raises:
+        ValueError: The settings are invalid, or the block cannot be built.
+    """
+    try:
+        block = BlockSettings(**settings).block()
+    except ValidationError as error:
+        raise ValueError("; ".join(validation_messages(error))) from None
+    block.realize(width)
+    return block
+
+
+NETWORK_SETTINGS = ("stem_stride", "activation", "head_width")
+"""Settings of a plan that concern the whole network."""
 
 BLOCK_SETTINGS = tuple(BlockSettings.model_fields)
 
 Override = Callable[[int, int], Mapping[str, Any]]
 """Settings that override the plan's, by stage and block, both counted from 0."""
+
+
+_FourAttentions = tuple[ops.AttentionName, ops.AttentionName, ops.AttentionName, ops.AttentionName]
+_FourSwitches = tuple[bool, bool, bool, bool]
 
 
 class Plan(Value):
@@ -192,17 +199,9 @@ class Plan(Value):
     depths: tuple[int, int, int, int] = (1, 2, 8, 2)
     parts: int = Field(default=2, ge=1, le=MAX_PARTS)
     ratio: Ratios = (Fraction(1, 4),)
-    operations: tuple[ListedOperation, ...] | None = None
-    attention: Annotated[
-        tuple[AttentionName, AttentionName, AttentionName, AttentionName],
-        BeforeValidator(parse_attention),
-    ] = ("none", "none", "none", "none")
-    pat_sp: Annotated[tuple[bool, bool, bool, bool], BeforeValidator(parse_pat_sp)] = (
-        False,
-        False,
-        False,
-        False,
-    )
+    operations: tuple[ops.ListedOperation, ...] | None = None
+    attention: Annotated[_FourAttentions, BeforeValidator(parse_attention)] = ("none",) * 4
+    pat_sp: Annotated[_FourSwitches, BeforeValidator(parse_pat_sp)] = (False,) * 4
     mlp_ratio: Share = Field(default=Fraction(2), gt=0)
     activation: Activation = "gelu"
     heads: int = Field(default=DEFAULT_HEADS, ge=1)
@@ -226,6 +225,7 @@ class Plan(Value):
     def settings(self, stage: int) -> dict[str, Any]:
         """Return the block settings of a stage, counted from 0."""
         values = {key: getattr(self, key) for key in BLOCK_SETTINGS}
+        values["operations"] = self.operations or DEFAULT_OPERATIONS * 2
         return values | {"attention": self.attention[stage], "pat_sp": self.pat_sp[stage]}
 
     def architecture(self, override: Override | None = None) -> Architecture:
@@ -241,22 +241,12 @@ class Plan(Value):
             )
             for stage, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True))
         )
-        return Architecture(
-            name=self.name,
-            stem_stride=self.stem_stride,
-            stages=stages,
-            activation=self.activation,
-            head_width=self.head_width,
-        )
+        network = {key: getattr(self, key) for key in NETWORK_SETTINGS}
+        return Architecture(name=self.name, stages=stages, **network)
 
     def _block(self, stage: int, index: int, width: int, override: Override | None) -> Block:
         changes = override(stage, index) if override else {}
-        where = f"stage {stage + 1}, block {index + 1}"
         try:
-            block = BlockSettings(**{**self.settings(stage), **changes}).block()
-            block.realize(width)
-        except ValidationError as error:
-            raise UserError(f"{where}: " + "; ".join(validation_messages(error))) from None
+            return build_block({**self.settings(stage), **changes}, width)
         except ValueError as error:
-            raise UserError(f"{where}: {error}") from None
-        return block
+            raise UserError(f"stage {stage + 1}, block {index + 1}: {error}") from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -15,10 +15,10 @@ Granularity = Literal["layer", "input"]
 """One ratio per layer, or one per image that a predictor chooses."""
 
 
-def parse_budget(value: object) -> object:
+def parse_budget(value: object) -> Fraction | int | str | None:
     """Parse `static`, a share of the dense cost (below 1) or multiply-accumulates (from 1)."""
     if value is None or value == "static":
-        return value
+        return None if value is None else "static"
     try:
         amount = parse_fraction(value)
     except ValueError:
@@ -35,11 +35,8 @@ def _dump_budget(value: Any) -> Any:
     return str(value) if isinstance(value, Fraction) else value
 
 
-MacBudget = Annotated[
-    Fraction | int | Literal["static"] | None,
-    BeforeValidator(parse_budget),
-    PlainSerializer(_dump_budget),
-]
+_Budget = Fraction | int | Literal["static"] | None
+MacBudget = Annotated[_Budget, BeforeValidator(parse_budget), PlainSerializer(_dump_budget)]
 """Cost that learned ratios may reach: see `LearnedRatio.budget`."""
 
 
@@ -71,6 +68,24 @@ class LearnedRatio(Value):
         stated = self.model_dump(mode="json", exclude_defaults=True)
         settings = ", ".join(f"{key} {value}" for key, value in stated.items())
         return f"learned ({settings})" if settings else "learned"
+
+
+class LearningSettings(NamedTuple):
+    """How the ratios of a built block are learned.
+
+    Attributes:
+        parts: positions of the parts with a learned size.
+        grain: number of channels that each learned size is a multiple of.
+        method: learning method.
+        per: whether the layer has one size, or one for every image.
+        budget: as `LearnedRatio.budget`, written as text.
+    """
+
+    parts: tuple[int, ...]
+    grain: int
+    method: LearningMethod
+    per: Granularity
+    budget: str | None
 
 
 def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
@@ -115,10 +130,8 @@ def learned_ratio_conflict(ratios: Iterable[LearnedRatio]) -> str | None:
     terms = {str(ratio.shared_settings): ratio for ratio in ratios}
     if len(terms) < 2:
         return None
-    return (
-        "learned ratios of one network must have the same method, per and budget, got "
-        + " and ".join(map(str, terms.values()))
-    )
+    stated = " and ".join(map(str, terms.values()))
+    return f"learned ratios of one network must have the same method, per and budget, got {stated}"
 
 
 def start_ratio(ratio: Fraction | LearnedRatio | None) -> Fraction:
@@ -128,9 +141,7 @@ def start_ratio(ratio: Fraction | LearnedRatio | None) -> Fraction:
     return ratio or Fraction(0)
 
 
-def fill_start_ratios(
-    ratios: Sequence[Fraction | LearnedRatio], base: Sequence[Fraction | LearnedRatio]
-) -> tuple[Fraction | LearnedRatio, ...]:
+def fill_start_ratios(ratios: Sequence[Ratio], base: Sequence[Ratio]) -> tuple[Ratio, ...]:
     """Return the ratios; learned ones without a start begin at the base's ratio."""
     filled = list(ratios)
     for index, (ratio, other) in enumerate(zip(ratios, base, strict=False)):

@@ -40,16 +40,10 @@ def within_tolerance(value: float, target: float, tolerance: float) -> bool:
     return abs(value / target - 1) <= tolerance
 
 
-def width_change(plan: Plan, other: Plan) -> float:
-    """Return the largest |log(a / b)| of two plans' widths and hidden widths."""
-    return _change(plan.widths, plan.mlp_ratio, other.widths, other.mlp_ratio)
-
-
-def _change(
-    widths: Sequence[int], ratio: Fraction, others: Sequence[int], other_ratio: Fraction
-) -> float:
-    quotients = [a / b for a, b in zip(widths, others, strict=True)]
-    hidden = float(ratio / other_ratio)
+def width_change(plan: Plan, widths: Sequence[int], mlp_ratio: Fraction) -> float:
+    """Return the largest |log(a / b)| of other widths and hidden widths over a plan's."""
+    quotients = [a / b for a, b in zip(widths, plan.widths, strict=True)]
+    hidden = float(mlp_ratio / plan.mlp_ratio)
     return max(abs(math.log(q * by)) for q in quotients for by in (1.0, hidden))
 
 
@@ -123,13 +117,10 @@ class WidthGrid:
     def allows(self, steps: GridOffset, radius: float) -> bool:
         """Return whether the plan at this offset exists and changes by at most `radius`."""
         widths, ratio = self._widths(steps), self._mlp_ratio(steps)
-        if (
-            min(widths) < 1
-            or ratio <= 0
-            or not all(map(self._builder.is_buildable, _STAGES, widths))
-        ):
+        if min(widths) < 1 or ratio <= 0:
             return False
-        return _change(widths, ratio, self._plan.widths, self._plan.mlp_ratio) <= radius
+        buildable = all(map(self._builder.is_buildable, _STAGES, widths))
+        return buildable and width_change(self._plan, widths, ratio) <= radius
 
     def radii(self) -> list[float]:
         """Return the changes at which another step becomes possible, in ascending order."""

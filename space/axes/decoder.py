@@ -1,34 +1,28 @@
 """Decoder of chosen levels into the blocks of an architecture."""
 
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from pydantic import ValidationError
-
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS
-from partialnas.space.arch.plan import (
-    DEFAULT_OPERATIONS,
-    NUM_STAGES,
-    BlockSettings,
-    Plan,
-    block_operation,
+from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS, block_operation
+from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES, Plan, build_block
+from partialnas.space.arch.ratio import (
+    LearnedRatio,
+    Ratio,
+    fill_start_ratios,
+    learned_ratio_conflict,
 )
-from partialnas.space.arch.ratio import LearnedRatio, fill_start_ratios, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis, Level
+from partialnas.space.axes.levels import as_tuple
 from partialnas.space.errors import UserError
-from partialnas.space.validation import validation_messages
 
 Scope = tuple[int, ...]
 """Scope of a level: () for the network, (stage,) or (stage, block), counted from 0."""
 
 Assignment = Mapping[tuple[str, Scope], Level]
 """Chosen levels by axis and scope."""
-
-_NETWORK_SETTINGS = ("stem_stride", "activation", "head_width")
 
 
 class Decoder:
@@ -45,7 +39,7 @@ class Decoder:
     def may_conflict(self) -> bool:
         """Whether learned ratios may be inconsistent or have a budget that cannot be reached."""
         axes = [axis for axis in self.axes.values() if axis.name.startswith("ratio")]
-        levels = [_listed(level.value) for axis in axes for level in axis.levels]
+        levels = [as_tuple(level.value) for axis in axes for level in axis.levels]
         ratios = [r for r in chain(self.base.ratio, *levels) if isinstance(r, LearnedRatio)]
         budgeted = any(ratio.budget not in (None, "static") for ratio in ratios)
         return budgeted or learned_ratio_conflict(ratios) is not None
@@ -158,9 +152,7 @@ class Decoder:
             raise ValueError(built)
         return built
 
-    def shares(
-        self, scope: Scope, chosen: Assignment, parts: int
-    ) -> tuple[Fraction | LearnedRatio, ...]:
+    def shares(self, scope: Scope, chosen: Assignment, parts: int) -> tuple[Ratio, ...]:
         """Return the stated shares of a block's parts, from the first part.
 
         Raises:
@@ -200,7 +192,7 @@ class Decoder:
             UserError: A block cannot be built; the message names its stage and block from 1.
         """
         stages = tuple(self._stage(stage, chosen) for stage in range(NUM_STAGES))
-        network = {name: self.setting(name, (0,), chosen) for name in _NETWORK_SETTINGS}
+        network = {name: self.setting(name, (0,), chosen) for name in NETWORK_SETTINGS}
         architecture = Architecture.model_construct(stages=stages, **network)
         try:
             architecture.check_learned()
@@ -239,28 +231,15 @@ class Decoder:
         return bool(settings[name] == value)
 
 
-def _listed(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def _base_settings(base: Plan, stage: int) -> dict[str, Any]:
-    network = {name: getattr(base, name) for name in _NETWORK_SETTINGS}
-    sizes = {
-        "width": base.widths[stage],
-        "depth": base.depths[stage],
-        "depths": base.depths[stage],
-        "operations": base.operations or DEFAULT_OPERATIONS * 2,
-    }
+    network = {name: getattr(base, name) for name in NETWORK_SETTINGS}
+    sizes = {"width": base.widths[stage]} | dict.fromkeys(("depth", "depths"), base.depths[stage])
     return {**network, **base.settings(stage), **sizes}
 
 
 def _build(width: int, settings: tuple[tuple[str, Any], ...]) -> Block | str:
     """Return the block, or the reason why it cannot be built at this width."""
     try:
-        block = BlockSettings(**dict(settings)).block()
-        block.realize(width)
-    except ValidationError as error:
-        return "; ".join(validation_messages(error))
+        return build_block(dict(settings), width)
     except ValueError as error:
         return str(error)
-    return block

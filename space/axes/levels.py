@@ -52,12 +52,13 @@ def _flag(raw: object) -> bool:
     return raw
 
 
-def _items(raw: object) -> list[object]:
-    return list(raw) if isinstance(raw, list | tuple) else [raw]
+def as_tuple(raw: Any) -> tuple[Any, ...]:
+    """Return the items of a list or tuple; any other value is the only item."""
+    return tuple(raw) if isinstance(raw, list | tuple) else (raw,)
 
 
 def _four(raw: object) -> tuple[int, ...]:
-    items = _items(raw)
+    items = as_tuple(raw)
     if len(items) != NUM_STAGES:
         raise ValueError(f"expected {NUM_STAGES} whole numbers, one for each stage, got {raw!r}")
     return tuple(_whole(item) for item in items)
@@ -82,7 +83,7 @@ def _ratio(raw: object) -> Fraction | LearnedRatio:
 
 
 def _ratios(raw: object) -> tuple[Fraction | LearnedRatio, ...]:
-    shares = tuple(_ratio(item) for item in _items(raw))
+    shares = tuple(_ratio(item) for item in as_tuple(raw))
     if not 0 < sum(map(start_ratio, shares)) < 1:
         raise ValueError(f"expected shares that add up to less than 1, got {raw!r}")
     return shares
@@ -207,7 +208,7 @@ def _stages(stages: list[int]) -> str:
 def default_label(name: str, value: Any) -> Label:
     """Return the label of an unnamed value: `1/4`, `1-2-8-2`, `channel: stages 1-3`."""
     if name.startswith("ratio"):
-        return "+".join(map(str, value if isinstance(value, tuple) else [value]))
+        return "+".join(map(str, as_tuple(value)))
     data = dump_value(name, value)
     if isinstance(data, dict):
         return ", ".join(f"{key}: {item}" for key, item in data.items())

@@ -13,6 +13,7 @@ from partialnas.space.axes.levels import (
     GRANULARITIES,
     AxisGranularity,
     Label,
+    as_tuple,
     default_label,
     dump_value,
     granularities,
@@ -57,18 +58,14 @@ class AxisSpec(Value):
     def of(cls, axis: Axis, *, named: bool) -> "AxisSpec":
         """Return the specification of an axis, with levels by name or as a list."""
         values = {str(level.label): dump_value(axis.name, level.value) for level in axis.levels}
-        return cls(
-            values=values if named else tuple(values.values()), per=axis.per, when=dict(axis.when)
-        )
+        stated = values if named else tuple(values.values())
+        return cls(values=stated, per=axis.per, when=dict(axis.when))
 
     def to_axis(self, name: str) -> Axis:
         """Return the axis with this name."""
-        if isinstance(self.values, dict):
-            items = self.values.items()
-            levels = [Level(key, parse_value(name, self.per, raw)) for key, raw in items]
-        else:
-            values = [parse_value(name, self.per, raw) for raw in self.values]
-            levels = [Level(default_label(name, value), value) for value in values]
+        named = isinstance(self.values, dict)
+        items = self.values.items() if isinstance(self.values, dict) else enumerate(self.values)
+        levels = (_level(name, self.per, key if named else None, raw) for key, raw in items)
         return Axis(name, self.per, tuple(levels), self.when)
 
     @model_serializer(mode="plain")
@@ -100,9 +97,8 @@ class SpaceSpec(Value):
     def _validate_axes(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             raise ValueError(f"expected axes by name, such as width: [8, 16], got {raw!r}")
-        named, axes = read_axes(
-            {n: e.model_dump() if isinstance(e, AxisSpec) else e for n, e in raw.items()}
-        )
+        plain = {n: e.model_dump() if isinstance(e, AxisSpec) else e for n, e in raw.items()}
+        named, axes = read_axes(plain)
         return {name: AxisSpec.of(axis, named=name in named) for name, axis in axes.items()}
 
 
@@ -176,7 +172,8 @@ class _Reader:
         for key, item in raw.items() if isinstance(raw, Mapping) else enumerate(raw):
             try:
                 level = _level(name, per, key if named else None, item)
-                _check_duplicate(level, levels)
+                if same := [earlier for earlier in levels if earlier.value == level.value]:
+                    raise ValueError(f"duplicate of {same[0].label}")
                 levels.append(level)
             except ValueError as error:
                 self.fault((*at, str(key) if named else key), str(error))
@@ -186,14 +183,10 @@ class _Reader:
 
     def _when(self, name: str, raw: object) -> dict[str, tuple[Any, ...]]:
         if not isinstance(raw, Mapping):
-            self.fault(
-                (name, "when"), f"expected axes with levels, such as {{parts: [2, 3]}}, got {raw!r}"
-            )
+            expected = "expected axes with levels, such as {parts: [2, 3]}"
+            self.fault((name, "when"), f"{expected}, got {raw!r}")
             return {}
-        return {
-            other: tuple(listed) if isinstance(listed, list | tuple) else (listed,)
-            for other, listed in raw.items()
-        }
+        return {other: as_tuple(listed) for other, listed in raw.items()}
 
     def resolve_conditions(self, name: str) -> None:
         """Replace the values in an axis's conditions by labels of the axes that they name."""
@@ -214,9 +207,8 @@ class _Reader:
             raise ValueError("expected the name of another axis of this space")
         if named.rank > axis.rank:
             coarse = " or ".join(GRANULARITIES[: axis.rank + 1])
-            raise ValueError(
-                f"varies per {named.per}; a condition of this axis must vary per {coarse}"
-            )
+            condition = f"a condition of this axis must vary per {coarse}"
+            raise ValueError(f"varies per {named.per}; {condition}")
         levels = [(raw, named.find_level(raw)) for raw in listed]
         unknown = [repr(raw) for raw, level in levels if level is None]
         if unknown or not levels:
@@ -226,21 +218,15 @@ class _Reader:
 
     def check_conflicts(self) -> None:
         """Check that no two axes set the same setting."""
-        parts = [n for n in self.axes if n.startswith(("operation_", "ratio_"))]
         conflicts = [("depth", "depths")] if {"depth", "depths"} <= self.axes.keys() else []
         if "operations" in self.axes:
-            conflicts += [(n, "operations") for n in parts if n.startswith("operation_")]
-        longest = max((len(v.value) for v in self._levels_of("ratio")), default=1)
-        conflicts += [
-            (n, "ratio")
-            for n in parts
-            if n.startswith("ratio_") and self.axes[n].part_number <= longest
-        ]
+            conflicts += [(n, "operations") for n in self.axes if n.startswith("operation_")]
+        levels = self.axes["ratio"].levels if "ratio" in self.axes else ()
+        longest = max((len(level.value) for level in levels), default=1)
+        ratios = [axis for name, axis in self.axes.items() if name.startswith("ratio_")]
+        conflicts += [(axis.name, "ratio") for axis in ratios if axis.part_number <= longest]
         for name, other in conflicts:
             self.fault((name,), f"conflicts with {other}, which sets the same: remove one of them")
-
-    def _levels_of(self, name: str) -> tuple[Level, ...]:
-        return self.axes[name].levels if name in self.axes else ()
 
     def check_order(self) -> None:
         """Check that conditions are not circular."""
@@ -262,15 +248,8 @@ def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
     if key is None:
         return Level(default_label(name, value), value)
     if not isinstance(key, str) or not key:
-        raise ValueError(
-            f"expected a string as name (quote numbers, yes, no, on and off), got {key!r}"
-        )
+        expected = "expected a string as name (quote numbers, yes, no, on and off)"
+        raise ValueError(f"{expected}, got {key!r}")
     if key in _KEYS:
         raise ValueError(f"a level must not be named {key}, which is a key of axes")
     return Level(key, value)
-
-
-def _check_duplicate(level: Level, levels: list[Level]) -> None:
-    for earlier in levels:
-        if earlier.value == level.value:
-            raise ValueError(f"duplicate of {earlier.label}")

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.arch.parts import LearningSettings, legal_sizes
+from partialnas.space.arch.parts import legal_sizes
+from partialnas.space.arch.ratio import LearningSettings
 from partialnas.space.cost.formulas import mixer_cost, part_cost
 
 BlockIndex = tuple[int, int]

@@ -9,6 +9,7 @@ from math import ceil
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.arch.ratio import parse_budget
 from partialnas.space.cost.formulas import cost_rows, sum_costs
 from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes, learned_blocks, mac_range
 from partialnas.space.errors import UserError
@@ -60,7 +61,7 @@ class BudgetLimits:
 def budget_limits(architecture: Architecture, input_spec: InputSpec) -> BudgetLimits | None:
     """Return the limits of the learned ratios' budget, or None if there is no budget."""
     blocks = learned_blocks(architecture, input_spec)
-    budget = blocks[0].learning.parsed_budget if blocks else None
+    budget = parse_budget(blocks[0].learning.budget) if blocks else None
     if budget is None:
         return None
     dense = sum(learned.dense_macs for learned in blocks)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from partialnas.space.arch.parts import LearningSettings, RealizedPart, legal_sizes
+from partialnas.space.arch.parts import RealizedPart, legal_sizes
+from partialnas.space.arch.ratio import LearningSettings
 from partialnas.space.cost.formulas import predictor_width
 from partialnas.space.nn.channel_partition import ChannelPartition
 from partialnas.space.nn.operations import PartOperation

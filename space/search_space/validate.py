@@ -6,6 +6,7 @@ from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import NUM_STAGES, Plan
 from partialnas.space.arch.ratio import LearnedRatio, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis
+from partialnas.space.axes.levels import as_tuple
 from partialnas.space.axes.spec import SpaceSpec
 
 
@@ -47,7 +48,7 @@ def _missing_ratios(base: Plan, axes: dict[str, Axis]) -> Iterator[str]:
 def _learned_levels(axis: Axis) -> Iterator[tuple[str, LearnedRatio]]:
     """Yield the learned ratios among the levels of an axis, with their paths."""
     for level in axis.levels if axis.name.startswith("ratio") else ():
-        for ratio in level.value if isinstance(level.value, tuple) else (level.value,):
+        for ratio in as_tuple(level.value):
             if isinstance(ratio, LearnedRatio):
                 yield f"space.axes.{axis.name}: {level.label}", ratio
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.space.arch.architecture import Block
-from partialnas.space.arch.parts import MAX_SIZES, LearningSettings, Part, RealizedPart, legal_sizes
-from partialnas.space.arch.ratio import LearnedRatio
+from partialnas.space.arch.parts import MAX_SIZES, Part, RealizedPart, legal_sizes
+from partialnas.space.arch.ratio import LearnedRatio, LearningSettings
 
 
 def block_of(ops: Sequence[str], positions: Sequence[int] = (0,), **terms: Any) -> Block:
