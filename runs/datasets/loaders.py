@@ -85,7 +85,7 @@ def _check_labels(task: Task, name: str, part: LabeledImages) -> None:
         )
     if len(labels) < (task.classes if name == "train" else 1):
         raise UserError(
-            f"task.data: {task.data} has too few images: {len(part.y)} of {len(labels)} classes "
+            f"task.data: {task.data} has too few images: {len(part.y)} from {len(labels)} classes "
             f"in its {name} split; add images, or provide the folders train, val and test"
         )
 

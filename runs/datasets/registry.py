@@ -107,7 +107,8 @@ def find_dataset(data: str) -> DataSet:
     """Return the data set that `NAME` or `NAME:PATH` names.
 
     Raises:
-        UserError: There is no such data set, or a path is missing or given in vain.
+        UserError: There is no such data set, a path is missing, or a path is given for a data set
+            without one.
     """
     name, colon, path = data.partition(":")
     dataset = DATA_SETS.get(name)

@@ -158,7 +158,7 @@ def _load_trained(trial: TrainedTrial) -> Network:
     load_weights(trial.weights, network)
     if trial.subject.frozen(learned_sizes(network)).digest != trial.architecture.digest:
         raise UserError(
-            f"{trial.weights}: holds other ratios than the final ones of {trial.name}; restore the "
+            f"{trial.weights}: its ratios differ from the final ratios of {trial.name}; restore the "
             "weights of this trial"
         )
     return network.eval()

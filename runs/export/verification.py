@@ -135,9 +135,9 @@ def verify_outputs(
     difference = float(deviation / largest)
     if not difference <= MAX_LOGIT_DIFFERENCE:
         raise MachineError(
-            f"{trial.name}: the exported network does not compute what the trained one does: "
-            f"logits differ by {difference:.2g} of the largest one on {len(pool)} validation "
-            f"images, rounding explains {MAX_LOGIT_DIFFERENCE:g}. Nothing was written"
+            f"{trial.name}: the outputs of the exported and the trained network differ: "
+            f"logits by {difference:.2g} of the largest logit on {len(pool)} validation images, "
+            f"but rounding explains at most {MAX_LOGIT_DIFFERENCE:g}. Nothing was written"
         )
     return OutputCheck(
         images=len(pool),

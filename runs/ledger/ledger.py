@@ -76,7 +76,7 @@ class Ledger(LedgerReader):
         """Create a ledger, and its folder if necessary, and open it for writing.
 
         Raises:
-            UserError: the folder holds a ledger already, or another driver works in it.
+            UserError: the folder already holds a ledger, or another driver works in it.
             MachineError: the folder cannot be written, or its ledger is missing but has copies.
         """
         path = folder / LEDGER_FILE
@@ -86,7 +86,7 @@ class Ledger(LedgerReader):
         try:
             if path.exists():
                 raise UserError(
-                    f"{folder}: holds a ledger already; choose another folder with --out"
+                    f"{folder}: already holds a ledger; choose another folder with --out"
                 )
             _check_not_lost(path)
             create_ledger_file(path, meta)
@@ -340,6 +340,6 @@ class Ledger(LedgerReader):
 
 
 def _check_not_lost(path: Path) -> None:
-    """Refuse a folder without a ledger if it has copies of one."""
+    """Raise an error if the ledger is missing but its folder has copies of it."""
     if newest_valid_backup(path) is not None:
         raise MachineError(f"{path}: is missing; {recovery_advice(path)}")

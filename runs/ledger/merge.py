@@ -114,12 +114,12 @@ def write_merged(merged: LedgerMerge, meta: Mapping[str, str], out: Path) -> Non
     """Write the merged study into `out`: weights and checkpoints first, then the ledger atomically.
 
     Raises:
-        UserError: `out` holds a ledger already.
+        UserError: `out` already holds a ledger.
         MachineError: the disk is full or cannot be written, or a ledger is damaged.
     """
     path, draft = out / LEDGER_FILE, temporary_path(out / "merge")
     if path.exists():
-        raise UserError(f"{out}: holds a ledger already; choose another folder with -o")
+        raise UserError(f"{out}: already holds a ledger; choose another folder with -o")
     with translate_errors(path):
         shutil.rmtree(draft, ignore_errors=True)
         try:

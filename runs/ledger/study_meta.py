@@ -20,12 +20,12 @@ _REPEAT = "audit-proxy"
 
 
 class Fidelity(NamedTuple):
-    """One of the trainings that a study gives its networks.
+    """A training length or reduced recipe at which a study trains networks.
 
     Attributes:
         rung: rung of the search, from 1; 0 for the study's own recipe, which is the last.
         name: label, such as `4 epochs`.
-        stage: name of the stage with an audit's further trainings at this fidelity.
+        stage: name of the stage in which an audit trains at this fidelity.
     """
 
     rung: int
@@ -34,7 +34,7 @@ class Fidelity(NamedTuple):
 
 
 class RecordedCondition(NamedTuple):
-    """How a study trains and times its networks under one condition."""
+    """Task, recipe and measurement protocol of a study under one condition."""
 
     task: Task
     recipe: Recipe
@@ -164,7 +164,7 @@ class RecordedStudy:
         return task_identities(self.tasks)
 
     def fidelities(self, condition: str) -> tuple[Fidelity, ...]:
-        """Return the trainings that the study gives its networks, cheapest first."""
+        """Return the fidelities at which the study trains networks, cheapest first."""
         search = self.frozen.get("search") or {}
         rungs = (search.get("rungs") or ()) if not condition else ()
         epochs = int(self.settings(condition)["recipe"].get("epochs", 1))
@@ -237,9 +237,9 @@ def format_epochs(epochs: int) -> str:
 
 
 SUFFIX = "-rehearsal"
-"""Ending of every dry run's name, and of no other study's."""
+"""Suffix of the name of every dry run, and of no other study."""
 
-DRY_RUN_NOTICE = "Rehearsal: made-up results, nothing was trained or measured."
+DRY_RUN_NOTICE = "Dry run: simulated results; nothing was trained or measured."
 """Notice in the captions and tables of a dry run."""
 
 _LONGEST = 64

@@ -31,8 +31,7 @@ from partialnas.space.values import Value, validate_as
 MANIFEST = "manifest.json"
 SCRIPT = "measure.py"
 MAX_LOGIT_DIFFERENCE = 1e-2
-"""Largest difference of logits between a board and this machine, as a share of the largest logit;
-half precision explains up to that much."""
+"""Largest allowed difference of logits between a board and this machine, as a share of the largest logit; half precision explains a difference of this size."""
 
 _IMAGES = 2
 _KINDS: dict[str, DeviceKind] = {
@@ -274,8 +273,8 @@ def read_result(path: Path, ledger: Ledger) -> list[Measurement]:
     for entry in result.measurements:
         if entry.logit_difference > MAX_LOGIT_DIFFERENCE:
             raise UserError(
-                f"{path}: {entry.name} computes something else on that board: logits differ by "
-                f"{entry.logit_difference:.2g} of the largest one; try another --provider there"
+                f"{path}: the outputs of {entry.name} are wrong on the board: logits differ by "
+                f"{entry.logit_difference:.2g} of the largest logit; try another --provider there"
             )
     return [result.to_measurement(entry) for entry in result.measurements]
 
@@ -290,7 +289,7 @@ def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
     reference = subject_digest(study.reference)
     if result.reference.digest != reference:
         raise UserError(
-            f"{path}: was measured relative to another reference than the study's; write a new "
+            f"{path}: its reference network is not that of the study; write a new "
             "bundle with --bundle"
         )
     digests = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())

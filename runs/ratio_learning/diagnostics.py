@@ -109,6 +109,6 @@ def _oscillating(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Itera
         )
         if path > 2 * block.learning.grain and path > _OSCILLATES * max(forward, 1.0):
             yield (
-                f"{_name(block)} oscillated until its ratio was fixed: {path:.0f} channels of "
-                f"movement for a net {forward:.0f} in the last fifth of learning"
+                f"the ratio of {_name(block)} oscillated in the last fifth of learning: it moved "
+                f"{path:.0f} channels in total, but {forward:.0f} from start to end"
             )

@@ -51,22 +51,22 @@ def _never_active(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     for axis in space.decoder.axes.values():
         if axis.name not in active:
             yield (
-                f"space.axes.{axis.name}: has probably no effect: in none of {len(drawn)} random "
-                f"networks {_requirement(axis)}"
+                f"space.axes.{axis.name}: probably has no effect: {_requirement(axis)} in none of "
+                f"{len(drawn)} random networks"
             )
 
 
 def _requirement(axis: Axis) -> str:
-    """Return what an axis requires to be active."""
+    """Return the clause that states when an axis is active."""
     condition = " under its condition" if axis.when else ""
     if axis.name == "heads":
-        return f"is there self-attention{condition}"
+        return f"there is self-attention{condition}"
     if axis.name == "attention":
-        return f"does a part use the block's attention{condition}"
+        return f"a part uses the block's attention{condition}"
     if axis.can_be_unused:
         parts = axis.part_number + axis.name.startswith("ratio")
-        return f"does a block have {parts} parts{condition}"
-    return "is its condition met"
+        return f"a block has {parts} parts{condition}"
+    return "its condition is met"
 
 
 def _never_chosen(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
@@ -85,13 +85,13 @@ def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
         changes = list(_changes(space, axis, drawn))
         if changes and not any(changes):
             yield (
-                f"space.axes.{axis.name}: has probably no effect: none of {len(changes)} changes "
+                f"space.axes.{axis.name}: probably has no effect: none of {len(changes)} changes "
                 "of its level gave a different network"
             )
 
 
 def _changes(space: "Space", axis: Axis, drawn: list[Assignment]) -> Iterator[bool]:
-    """Yield for changes of the axis whether the network differs, up to the first that does."""
+    """Yield whether each change of the axis gives a different network; stop at the first that does."""
     changed = (
         space.decoder.architecture(variation).digest != space.decoder.architecture(chosen).digest
         for chosen in drawn

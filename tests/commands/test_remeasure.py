@@ -263,7 +263,7 @@ def reject_invalid_results(
         "relative": {**result, "measurements": [{**one, "relative": float("nan")}]},
         "reference_seconds": {**result, "measurements": [{**one, "reference_seconds": 0.0}]},
         "within its interval": {**result, "measurements": [{**one, "high": one["low"] / 2}]},
-        "computes something else": {**result, "measurements": [{**one, "logit_difference": 0.5}]},
+        "are wrong on the board": {**result, "measurements": [{**one, "logit_difference": 0.5}]},
         "rounds": {**result, "measurements": [{k: v for k, v in one.items() if k != "rounds"}]},
     }  # fmt: skip
     for message, data in wrong.items():

@@ -40,7 +40,7 @@ def test_a_rehearsal_is_marked_and_its_compute_listed_by_kind(
     capsys.readouterr()
     assert run_cli("status", str(rehearsed)) == 0
     output = capsys.readouterr().out
-    assert "Rehearsal: made-up results" in output
+    assert "Dry run: simulated results" in output
     assert "6 done" in output
     assert "device-hours" in output
     assert "measuring" in output

@@ -487,7 +487,7 @@ def test_weights_of_another_network_are_refused(
     first, *rest = mixer.sizes
     mixer.set_sizes([first + 1, rest[0] - 1] if rest[0] > 1 else [first - 1, 2.0], ramp=0.0)
     save_weights(path, network, job_of(TRAINED["threshold"]))
-    assert "holds other ratios than" in refusal(folder, 1)
+    assert "its ratios differ from" in refusal(folder, 1)
 
 
 def test_ratios_that_are_still_learned_are_refused(trained_study: tuple[Path, Network]) -> None:

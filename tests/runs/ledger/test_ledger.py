@@ -368,7 +368,7 @@ def test_readers_leave_no_files(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_a_second_study_in_the_same_folder_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     ledger.close()
-    with pytest.raises(UserError, match="holds a ledger already"):
+    with pytest.raises(UserError, match="already holds a ledger"):
         Ledger.create(tmp_path, META)
     with Ledger.open(tmp_path) as reader:
         assert reader.meta == META

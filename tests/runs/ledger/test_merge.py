@@ -202,7 +202,7 @@ def test_checkpoints_of_unfinished_trials_come_along(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_ledger_is_refused(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0"]).close()
-    with pytest.raises(UserError, match="holds a ledger already"):
+    with pytest.raises(UserError, match="already holds a ledger"):
         joined(tmp_path / "one", tmp_path / "one")
 
 

@@ -74,7 +74,7 @@ def test_budgets(written: Any, budget: Any) -> None:
         ({"learned": {"method": "softmax"}}, "'threshold' or 'gates'"),
         ({"learned": {"per": "image"}}, "'layer' or 'input'"),
         ({"learned": {"start": 1}}, "start: input should be less than 1"),
-        ({"learned": True}, "expected {learned: {budget: 1/4}} or the like"),
+        ({"learned": True}, "expected settings such as {learned: {budget: 1/4}}"),
         ({"learnt": {}}, "expected a share such as 1/4 or {learned: {}}"),
         (1.5, "expected a share between 0 and 1"),
     ],
