@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
+from partialnas.analysis.ablation.table import FORMATS, effects_sheet, row_label_column
+from partialnas.analysis.formats.text_table import TextTable
+from partialnas.analysis.frames.provenance import Query
+from partialnas.analysis.registry import build_artefact
+from partialnas.analysis.verification import verify
 from partialnas.commands.terminal import make_console, plain_table, print_files, print_lines
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from partialnas.analysis.formats.text_table import TextTable
 
 _COLUMNS = ("n", "metric", "delta", "p", "effect", "equivalence")
 _LADDER_COLUMNS = ("n", "metric", "step")
@@ -35,9 +38,6 @@ def write_table(
     Raises:
         UserError: unknown format or suffix, or the studies cannot be tabulated.
     """
-    from partialnas.analysis.frames.provenance import Query
-    from partialnas.analysis.registry import build_artefact
-
     suffix = _suffix(output, format)
     artefact = build_artefact(folders, Query(verb="table", arguments=arguments))
     if output is None:
@@ -48,8 +48,6 @@ def write_table(
 
 def _suffix(output: Path | None, format: str | None) -> str:
     """Return the suffix of the requested format."""
-    from partialnas.analysis.ablation.table import FORMATS
-
     if format is not None and format not in FORMATS:
         raise UserError(f"invalid --format {format!r}: expected {', '.join(FORMATS)}")
     if format is not None or output is None:
@@ -74,16 +72,12 @@ def draw_effects(
     Raises:
         UserError: unknown kind, or the kind does not fit the design.
     """
-    from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
-    from partialnas.analysis.ablation.table import effects_sheet, row_label_column
-
     kinds = ("effect", "interaction", "ladder")
     if kind not in (None, *kinds):
         raise UserError(f"invalid --kind {kind!r}: expected {', '.join(kinds)}")
     name = "effects" if kind in (None, "effect") else kind
-    figure = effects_figure(
-        folder, output or folder / f"{name}.pdf", kind=cast(Any, kind), **arguments
-    )
+    path = output or folder / f"{name}.pdf"
+    figure = effects_figure(folder, path, kind=cast(Any, kind), **arguments)
     effects = figure.effects
     columns = _LADDER_COLUMNS if effects.steps else _COLUMNS
     sheet = effects_sheet(effects, [row_label_column(effects), *columns])
@@ -103,7 +97,7 @@ def _print_wide(table: Table) -> None:
     Console(highlight=False, width=max(console.width, width)).print(table)
 
 
-def _terminal_table(sheet: "TextTable", title: str) -> Table:
+def _terminal_table(sheet: TextTable, title: str) -> Table:
     table = plain_table(title)
     columns = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
     for column in columns:
@@ -122,8 +116,6 @@ def _terminal_table(sheet: "TextTable", title: str) -> Table:
 
 def show_verdict(path: Path, folders: Sequence[Path]) -> bool:
     """Verify a file, print the differences, and return whether every number is equal."""
-    from partialnas.analysis.verification import verify
-
     verdict = verify(path, folders)
     console = make_console()
     arguments = verdict.stamp.query.arguments

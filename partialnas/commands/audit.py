@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
+from partialnas.analysis.audit.figure import AuditFigure, audit_figure
+from partialnas.analysis.audit.sample import choose_sample
+from partialnas.analysis.audit.text import format_agreement, format_ranks
 from partialnas.commands.confirm import load_subjects
 from partialnas.commands.terminal import frame_table, make_console, print_files
-
-if TYPE_CHECKING:
-    from partialnas.analysis.audit.figure import AuditFigure
+from partialnas.runs.config.quantities import Quantity
 
 _HEADS = ("n", "τ [95 %]", "best third", "single", "regret")
 
@@ -26,7 +27,6 @@ def audit_study(
         figure: `output`, `metric`, `style` and `width`.
         sample: number of networks.
     """
-    from partialnas.analysis.audit.sample import choose_sample
     from partialnas.search.followup.audit import LongerTraining, audit
 
     condition = settings["condition"]
@@ -45,27 +45,20 @@ def audit_study(
 
 def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> None:
     """Draw an audit, print its tables, and name the files written."""
-    from partialnas.analysis.audit.figure import audit_figure
-    from partialnas.analysis.audit.text import format_ranks
-
     output = figure["output"] or folder / f"{stage or 'audit'}.pdf"
     options = {key: figure[key] for key in ("metric", "style", "width")}
     result = audit_figure(folder, output, stage=stage, **options)
     console = make_console()
     for target in result.audit.quantities:
-        console.print(_agreement(result, target.key))
+        console.print(_agreement(result, target))
     console.print(frame_table("ranks", format_ranks(result.ranks, result.audit.quantity)))
     for text in (result.note, result.caption):
         console.print(text, markup=False)
     print_files(console, result.files)
 
 
-def _agreement(figure: "AuditFigure", key: str) -> Table:
+def _agreement(figure: AuditFigure, target: Quantity) -> Table:
     """Return the table of how well each ranking agrees with one quantity of longer training."""
-    from partialnas.analysis.audit.text import format_agreement
-
-    audit = figure.audit
-    target = next(quantity for quantity in audit.quantities if quantity.key == key)
-    texts = format_agreement(audit, figure.agreement, target)
-    title = f"{target.label} after {audit.longer_label}: Kendall's τ-b of rankings by"
+    texts = format_agreement(figure.audit, figure.agreement, target)
+    title = f"{target.label} after {figure.audit.longer_label}: Kendall's τ-b of rankings by"
     return frame_table(title, texts.iloc[:, : len(_HEADS) + 1].set_axis(["", *_HEADS], axis=1))

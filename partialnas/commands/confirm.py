@@ -3,8 +3,13 @@
 from collections.abc import Hashable, Mapping
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from partialnas.analysis.audit.confirmation import (
+    Confirmation,
+    confirmation_table,
+    select_networks,
+)
 from partialnas.commands.terminal import (
     count_seeds,
     format_number,
@@ -17,28 +22,21 @@ from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
 
-if TYPE_CHECKING:
-    from partialnas.analysis.audit.confirmation import Confirmation
 
+def confirm_study(folder: Path, top: str, settings: Mapping[str, Any]) -> None:
+    """Train the selected arms of a study with fresh seeds, and print the results.
 
-def confirm_study(
-    folder: Path, top: str, seeds: int, recipe: str | None, condition: str, address: str | None
-) -> None:
-    """Train the selected arms of a study with fresh seeds, and print the results."""
-    from partialnas.analysis.audit.confirmation import confirmation_table, select_networks
+    Args:
+        folder: the study's folder.
+        top: see `select_networks`.
+        settings: `seeds`, `recipe`, `condition` and `address`.
+    """
     from partialnas.search.followup.confirm import confirm
 
-    digests = select_networks(folder, top, condition)
+    digests = select_networks(folder, top, settings["condition"])
     selection = {"front": "the front", "all": "all arms"}.get(top, f"the best {top}")
-    stage = confirm(
-        folder,
-        load_subjects(folder, digests, "confirm"),
-        seeds=seeds,
-        selection=selection,
-        recipe=recipe,
-        condition=condition,
-        address=address,
-    )
+    subjects = load_subjects(folder, digests, "confirm")
+    stage = confirm(folder, subjects, selection=selection, **settings)
     _show_confirmation(confirmation_table(folder, stage.name))
 
 
@@ -72,20 +70,11 @@ def _named(subject: Subject, name: str) -> Subject:
     return subject
 
 
-def _show_confirmation(confirmation: "Confirmation") -> None:
+def _show_confirmation(confirmation: Confirmation) -> None:
     table, quantity, stage = confirmation
-    shown = plain_table(
-        f"{stage.name}: {stage.chosen}, {len(stage.seeds)} fresh seeds",
-        *(
-            "",
-            "at selection",
-            "confirmed",
-            "shift",
-            "test accuracy (%)",
-            "test NLL (nats)",
-            "seeds",
-        ),
-    )
+    title = f"{stage.name}: {stage.chosen}, {len(stage.seeds)} fresh seeds"
+    tests = ("test accuracy (%)", "test NLL (nats)")
+    shown = plain_table(title, "", "at selection", "confirmed", "shift", *tests, "seeds")
     for row in table.to_dict("records"):
         sd = quantity.text(row["confirmed_sd"])  # empty for a single seed
         shown.add_row(

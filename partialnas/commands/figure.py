@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from partialnas.analysis.figures.kinds import study_figure
+from partialnas.analysis.frames.load import empty_trials, load_trials
+from partialnas.analysis.frames.trials import as_trials
+from partialnas.analysis.pareto.figure import ParetoOptions, pareto_figure
 from partialnas.commands.status import front_table
 from partialnas.commands.terminal import frame_table, make_console, print_files
 
@@ -18,10 +22,6 @@ def draw_front(folders: list[Path], output: Path | None, arguments: dict[str, An
         output: file of the figure; by default `front.pdf` in the first folder.
         arguments: arguments of `pareto_figure`, its options, and `timing` (see `load`).
     """
-    from partialnas.analysis import ParetoOptions, pareto_figure
-    from partialnas.analysis.frames.load import empty_trials, load_trials
-    from partialnas.analysis.frames.trials import as_trials
-
     timing = arguments.pop("timing")
     only_families = arguments["families"] and not folders
     trials = as_trials(empty_trials()) if only_families else load_trials(folders, timing=timing)
@@ -38,8 +38,6 @@ def draw_figure(
     kind: str, folders: list[Path], output: Path | None, arguments: dict[str, Any]
 ) -> None:
     """Draw another figure of studies, print its table and caption, and name the files written."""
-    from partialnas.analysis.figures.kinds import study_figure
-
     result = study_figure(kind, folders, output or folders[0] / f"{kind}.pdf", **arguments)
     console = make_console()
     console.print(frame_table(kind, result.readable))

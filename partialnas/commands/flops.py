@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
+from partialnas.analysis.frames.load import load
 from partialnas.commands.names import find_subject
 from partialnas.commands.terminal import make_console, plain_table, print_lines
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.measure.flops_audit import FlopsAudit, audit_flops, describe_mixers
+from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from partialnas.analysis.figures.flops_ranks import FlopsRanks
-    from partialnas.runs.datasets.task import Task
-    from partialnas.runs.measure.flops_audit import FlopsAudit
-    from partialnas.runs.records.subject import Subject
 
 _NOTE = (
     "formula: closed form, as `describe` prints it. fvcore: its raw count, multiply-accumulates "
@@ -39,7 +39,8 @@ def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
     console = make_console()
     networks = [name for name in names if not Path(name).is_dir()]
     if networks:
-        audits = [_audit(find_subject(name), _task(resolution)) for name in networks]
+        task = Task(data="random", resolution=resolution, channels=3, classes=1000)
+        audits = [audit_flops(find_subject(name), task) for name in networks]
         title = f"{resolution} px, 3 channels, 1000 classes, one image"
         results.append({"audits": [*map(asdict, audits)]})
         if not as_json:
@@ -50,22 +51,7 @@ def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
         print(json.dumps(results, indent=2))
 
 
-def _task(resolution: int) -> "Task":
-    from partialnas.runs.datasets.task import Task
-
-    return Task(data="random", resolution=resolution, channels=3, classes=1000)
-
-
-def _audit(subject: "Subject", task: "Task") -> "FlopsAudit":
-    from partialnas.runs.measure.flops_audit import audit_flops
-
-    return audit_flops(subject, task)
-
-
 def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any]:
-    from partialnas.analysis import load
-    from partialnas.analysis.figures.flops_ranks import flops_ranks
-
     audits, counts, task = _audit_kinds(folder)
     result: dict[str, Any] = {"study": str(folder), "audits": [*map(asdict, audits)]}
     if not as_json:
@@ -87,12 +73,8 @@ def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, 
     }  # fmt: skip
 
 
-def _audit_kinds(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]":
+def _audit_kinds(folder: Path) -> tuple[list[FlopsAudit], list[int], Task]:
     """Audit the first network of each kind in a study, and count the networks of each kind."""
-    from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.measure.flops_audit import describe_mixers
-    from partialnas.runs.records.subject import parse_subject
-
     first: dict[str, Subject] = {}
     digests: dict[str, set[str]] = {}
     with Ledger.open(folder) as ledger:
@@ -105,12 +87,12 @@ def _audit_kinds(folder: Path) -> "tuple[list[FlopsAudit], list[int], Task]":
     if not first:
         raise UserError(f"{folder}: the study has no networks yet")
     task = next(iter(tasks.values()))  # one task is enough to compare kinds
-    audits = [_audit(subject, task) for subject in first.values()]
+    audits = [audit_flops(subject, task) for subject in first.values()]
     return audits, [len(digests[kind]) for kind in first], task
 
 
 def _show_audits(
-    console: Console, title: str, audits: "Sequence[FlopsAudit]", counts: Sequence[int] = ()
+    console: Console, title: str, audits: Sequence[FlopsAudit], counts: Sequence[int] = ()
 ) -> None:
     table = plain_table(title)
     table.add_column("kind", min_width=14)
@@ -119,13 +101,8 @@ def _show_audits(
         table.add_column(head, justify="right", no_wrap=True)
     for index, audit in enumerate(audits):
         deployed = audit.deployed
-        values = (
-            audit.formula_macs,
-            audit.training.macs_raw,
-            audit.training.macs_core,
-            deployed.macs_raw if deployed else None,
-            deployed.macs_core if deployed else None,
-        )
+        values = [audit.formula_macs, audit.training.macs_raw, audit.training.macs_core]
+        values += [deployed.macs_raw, deployed.macs_core] if deployed else [None, None]
         name = audit.kind if counts else f"{audit.name}: {audit.kind}"
         number = [f"{counts[index]:,}"] if counts else []
         cells = ("" if value is None else f"{value:,}" for value in values)
@@ -135,7 +112,7 @@ def _show_audits(
         console.print(line, markup=False)
 
 
-def _remarks(audits: "Sequence[FlopsAudit]") -> list[str]:
+def _remarks(audits: Sequence[FlopsAudit]) -> list[str]:
     """Return sentences on what the counters skip, and where two counters disagree."""
     lines = []
     skipped: dict[str, None] = {}
@@ -155,7 +132,7 @@ def _remarks(audits: "Sequence[FlopsAudit]") -> list[str]:
     return [f"fvcore does not count: {', '.join(skipped)}", *lines] if skipped else lines
 
 
-def _show_ranks(console: Console, ranks: "FlopsRanks") -> None:
+def _show_ranks(console: Console, ranks: FlopsRanks) -> None:
     low, high = ranks.tau.interval
     interval = "" if isnan(low) else f" [{low:.2f}, {high:.2f}]"
     sentences = [

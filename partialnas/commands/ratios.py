@@ -1,11 +1,16 @@
 """The verb `ratios`: draw learned ratios, and print their budget, agreement and warnings."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
+import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from partialnas.analysis.ratios.agreement import agreement, convergence
+from partialnas.analysis.ratios.figure import ratio_figure
+from partialnas.analysis.ratios.summary import ratio_summary
+from partialnas.analysis.ratios.tables import overall_ratios
 from partialnas.commands.names import parse_trial
 from partialnas.commands.status import warning_lines
 from partialnas.commands.terminal import (
@@ -19,39 +24,25 @@ from partialnas.commands.terminal import (
 )
 from partialnas.space.errors import UserError
 
-if TYPE_CHECKING:
-    import pandas as pd
+_AGREEMENT = {
+    **{"pearson": ".2f", "spearman": ".2f", "difference_channels": ".1f"},
+    **{"sd_layers": ".3f", "sd_seeds": ".3f"},
+}
+"""Columns of the table of agreement, and the format of their numbers."""
 
-    from partialnas.analysis.plotting.style import StyleName, Width
 
-
-def draw_ratios(
-    name: str, output: Path | None, table: Path | None, *, style: str, width: str | None
-) -> None:
+def draw_ratios(name: str, output: Path | None, table: Path | None, **look: Any) -> None:
     """Draw the learned ratios of a study, print their summary, and name the files written.
 
     Args:
         name: the study's folder, or a trial of it as DIR:7.
         output: file of the figure; by default in the study's folder.
         table: file of the table (.csv); by default next to the figure.
-        style: name of the figure's style.
-        width: width of the figure; by default that of the style.
+        look: `style` and `width` of the figure.
     """
-    from partialnas.analysis.ratios.agreement import agreement, convergence
-    from partialnas.analysis.ratios.figure import ratio_figure
-    from partialnas.analysis.ratios.summary import ratio_summary
-    from partialnas.analysis.ratios.tables import overall_ratios
-
     folder, trial = _study_or_trial(name)
     default = "ratios.pdf" if trial is None else f"ratios-{trial}.pdf"
-    figure = ratio_figure(
-        folder,
-        output or folder / default,
-        trial=trial,
-        table=table,
-        style=cast("StyleName", style),
-        width=cast("Width | None", width),
-    )
+    figure = ratio_figure(folder, output or folder / default, trial=trial, table=table, **look)
     ratios = overall_ratios(figure.table)
     summary = ratio_summary(figure.trials, ratios, figure.warnings)
     console = make_console()
@@ -72,7 +63,7 @@ def _study_or_trial(name: str) -> tuple[Path, int | None]:
     return Path(name), None
 
 
-def _summary_table(summary: "pd.DataFrame") -> Table:
+def _summary_table(summary: pd.DataFrame) -> Table:
     """Return the table of each arm's metrics and of how well it met its budget."""
     table = plain_table(
         "learned ratios: MACs relative to the budget, median and worst seed;\n"
@@ -93,7 +84,7 @@ def _summary_table(summary: "pd.DataFrame") -> Table:
     return table
 
 
-def _cost_table(summary: "pd.DataFrame") -> Table:
+def _cost_table(summary: pd.DataFrame) -> Table:
     """Return the table of each arm's cost relative to the static arms."""
     title = "relative to the static arms with the same seed: median over seeds"
     table = plain_table(title, "", "training time", "throughput of the frozen network")
@@ -105,7 +96,7 @@ def _cost_table(summary: "pd.DataFrame") -> Table:
     return table
 
 
-def _agreement_table(agreement: "pd.DataFrame", courses: "pd.DataFrame") -> Table:
+def _agreement_table(agreement: pd.DataFrame, courses: pd.DataFrame) -> Table:
     """Return the table of each arm's agreement between seeds and of its convergence."""
     table = plain_table(
         "agreement of pairs of seeds at the end, and the epoch\n"
@@ -117,11 +108,7 @@ def _agreement_table(agreement: "pd.DataFrame", courses: "pd.DataFrame") -> Tabl
         course = courses[courses["series"].eq(row["series"])]
         table.add_row(
             escape(row["series"]),
-            format_number(row["pearson"], ".2f", "-"),
-            format_number(row["spearman"], ".2f", "-"),
-            format_number(row["difference_channels"], ".1f", "-"),
-            format_number(row["sd_layers"], ".3f", "-"),
-            format_number(row["sd_seeds"], ".3f", "-"),
+            *(format_number(row[key], spec, "-") for key, spec in _AGREEMENT.items()),
             _range(course["convergence_epoch"]),
             format_number(course["oscillation"].median(), ".1f", "-"),
         )

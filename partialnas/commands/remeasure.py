@@ -5,13 +5,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from partialnas.analysis.audit.confirmation import select_networks
+from partialnas.analysis.audit.remeasured import Remeasurement, remeasurement_table
 from partialnas.commands.describe import device_description
 from partialnas.commands.terminal import make_console, plain_table, print_lines
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.measure.board_bundle import SCRIPT, read_result, write_bundle
+from partialnas.runs.measure.remeasure import (
+    TimedNetwork,
+    TrainedNetwork,
+    remeasure,
+    trained_networks,
+)
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import Subject
 from partialnas.runs.records.timing_choice import (
@@ -22,10 +31,6 @@ from partialnas.runs.records.timing_choice import (
 )
 from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
-
-if TYPE_CHECKING:
-    from partialnas.analysis.audit.remeasured import Remeasurement
-    from partialnas.runs.measure.remeasure import TimedNetwork, TrainedNetwork
 
 _TOLERANCE = 0.05
 """Largest relative change of a relative throughput that counts as unchanged."""
@@ -77,10 +82,7 @@ def _make_plan(folder: Path, condition: str, settings: Mapping[str, Any]) -> _Me
     )
 
 
-def _select(plan: _MeasuringPlan, ledger: Ledger, top: str) -> "list[TrainedNetwork]":
-    from partialnas.analysis.audit.confirmation import select_networks
-    from partialnas.runs.measure.remeasure import trained_networks
-
+def _select(plan: _MeasuringPlan, ledger: Ledger, top: str) -> list[TrainedNetwork]:
     digests = select_networks(plan.folder, top, plan.condition)
     return trained_networks(ledger, [*digests.values()], [*digests], plan.condition)
 
@@ -108,8 +110,6 @@ def remeasure_study(
         UserError: invalid settings, or no network could be measured.
         MachineError: the device is not available.
     """
-    from partialnas.runs.measure.remeasure import remeasure
-
     plan = _make_plan(folder, condition, settings)
     console = make_console(stderr=True)
     with Ledger.open(folder, write=True) as ledger:
@@ -127,11 +127,11 @@ def remeasure_study(
         print_lines(
             console,
             "nothing was measured: this machine has already measured all of these networks with "
-            "these settings; --again measures them anew",
+            "these settings; use --again to measure them again",
         )
 
 
-def _progress(result: "TimedNetwork") -> str:
+def _progress(result: TimedNetwork) -> str:
     m, label = result.measurement, result.network.label
     if m is None:
         return f"{label}: skipped: {result.problem}"
@@ -144,8 +144,6 @@ def bundle_study(
     folder: Path, top: str, condition: str, settings: Mapping[str, Any], output: Path
 ) -> None:
     """Write selected networks of a study as a bundle for a board, and print how to use it."""
-    from partialnas.runs.measure.board_bundle import SCRIPT, write_bundle
-
     plan = _make_plan(folder, condition, settings)
     with Ledger.open(folder) as ledger:
         networks = _select(plan, ledger, top)
@@ -162,9 +160,6 @@ def bundle_study(
 
 def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) -> None:
     """Add a board's measurements to the ledger, and print what changes."""
-    from partialnas.runs.measure.board_bundle import read_result
-    from partialnas.runs.measure.remeasure import trained_networks
-
     plan = _make_plan(folder, condition, {})
     with Ledger.open(folder, write=True) as ledger:
         before = ledger.measurements()
@@ -176,13 +171,8 @@ def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) ->
         digests = {row.digest for row in ledger.trials()}
         networks = trained_networks(ledger, digests, (), condition)
     trained = {network.digest for network in networks}
-    _show(
-        plan,
-        networks,
-        before,
-        {m.digest: m for m in imported if m.digest in trained},
-        as_json=as_json,
-    )
+    new = {m.digest: m for m in imported if m.digest in trained}
+    _show(plan, networks, before, new, as_json=as_json)
     duplicates = len(imported) - len(fresh)
     remark = f"; {duplicates} were already in the ledger" if duplicates else ""
     print_lines(make_console(stderr=True), f"{len(fresh)} measurements imported{remark}")
@@ -190,14 +180,12 @@ def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) ->
 
 def _show(
     plan: _MeasuringPlan,
-    networks: "Iterable[TrainedNetwork]",
+    networks: Iterable[TrainedNetwork],
     before: list[Measurement],
     new: Mapping[str, Measurement],
     *,
     as_json: bool,
 ) -> None:
-    from partialnas.analysis.audit.remeasured import remeasurement_table
-
     size = (plan.task.resolution, plan.task.channels)
     of_size = [m for m in before if (m.resolution, m.in_chans) == size]
     setup = TimingSetup.from_protocol(plan.study_protocol)
@@ -218,13 +206,10 @@ def _show(
         _print(remeasurement, first)
 
 
-def _print(remeasurement: "Remeasurement", first: Measurement) -> None:
+def _print(remeasurement: Remeasurement, first: Measurement) -> None:
     how = f"batch {first.batch_size} · {first.precision} · {first.form} · {first.runtime}"
-    shown = plain_table(
-        f"{device_description(first)} · {how}",
-        *("", "img/s", "before", "now", "change", "front", ""),
-        no_wrap=True,
-    )
+    heads = ("", "img/s", "before", "now", "change", "front", "")
+    shown = plain_table(f"{device_description(first)} · {how}", *heads, no_wrap=True)
     for row in remeasurement.table.to_dict("records"):
         shown.add_row(
             row["label"],
@@ -252,7 +237,7 @@ def _front_change(row: Mapping[Any, Any]) -> str:
     return "yes" if row["on_front"] else ""
 
 
-def _summary(remeasurement: "Remeasurement") -> list[str]:
+def _summary(remeasurement: Remeasurement) -> list[str]:
     """Return sentences on how throughput, ranks and the front changed."""
     table, tau = remeasurement.table, remeasurement.tau
     both = table[table["change"].notna()]
@@ -277,7 +262,5 @@ def _summary(remeasurement: "Remeasurement") -> list[str]:
         for verb, labels in (("leave", leaving), ("enter", entering))
         if len(labels)
     ]
-    return [
-        *lines,
-        f"front of these networks with the new values: {'; '.join(changes) or 'unchanged'}",
-    ]
+    change = "; ".join(changes) or "unchanged"
+    return [*lines, f"front of these networks with the new values: {change}"]

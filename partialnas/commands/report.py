@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from partialnas.analysis.report.report import write_report
 from partialnas.commands.terminal import make_console, print_lines
 from partialnas.runs.ledger.file import LEDGER_FILE
 
@@ -19,8 +20,6 @@ def write_page(folder: Path, output: Path | None, *, watch: bool, every: int) ->
         watch: whether to rewrite it whenever the ledger changes, until Ctrl-C.
         every: seconds between checks of the ledger.
     """
-    from partialnas.analysis.report.report import write_report
-
     path = output or folder / "report.html"
     console = make_console()
     if watch:
@@ -34,8 +33,6 @@ def write_page(folder: Path, output: Path | None, *, watch: bool, every: int) ->
 
 def _watch(folder: Path, path: Path, every: int) -> None:
     """Rewrite the page whenever the ledger changes, until Ctrl-C."""
-    from partialnas.analysis.report.report import write_report
-
     state, seconds = _ledger_state(folder), 0.0
     try:
         while True:

@@ -1,22 +1,28 @@
 """The verb `status`: a study's trials, front, failures and warnings, once or continuously."""
 
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+import pandas as pd
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from partialnas.analysis.frames.feasibility import infeasible_message
+from partialnas.analysis.frames.load import load, load_trials
+from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.front import front, hypervolume, reference_point
+from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table
+from partialnas.analysis.ratios.tables import load_warnings
 from partialnas.commands.terminal import make_console, plain_table, print_lines
+from partialnas.runs.config.quantities import QUANTITIES, format_significant
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
+from partialnas.runs.ledger.usage import DeviceShare, compute_usage
+from partialnas.runs.system.study_lock import driver_pid
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from partialnas.analysis.frames.trials import Trials
-    from partialnas.runs.ledger.ledger import Ledger
 
 _COLUMNS = ("val_accuracy", "params", "macs")
 """Columns of the front's table beside its two axes."""
@@ -29,11 +35,6 @@ _PAUSE_FACTOR = 3
 
 def show_status(folder: Path) -> None:
     """Print a study's trials by state, its front, and its failures and warnings."""
-    from partialnas.analysis.frames.load import load, load_trials
-    from partialnas.analysis.ratios.tables import load_warnings
-    from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
-
     console = make_console()
     with Ledger.open(folder) as ledger:
         repeated = ledger.count_repeated_proposals()
@@ -62,27 +63,21 @@ def show_status(folder: Path) -> None:
     print_lines(console, f"ledger: {folder / 'ledger.sqlite'}")
 
 
-def _states_line(folder: Path, ledger: "Ledger") -> str:
+def _states_line(folder: Path, ledger: Ledger) -> str:
     """Return the study's name with its trials by state, such as `quickstart: 16 done, 2 failed`."""
     states = [f"{count} {state}" for state, count in ledger.state_counts().items() if count]
     return f"{ledger.study.name or folder.name}: {', '.join(states) or 'no trials yet'}"
 
 
-def usage_line(ledger: "Ledger") -> str:
+def usage_line(ledger: Ledger) -> str:
     """Return the compute that a study has used, and its budget of device-hours."""
-    from partialnas.runs.ledger.usage import DeviceShare, compute_usage
-
     frozen = ledger.study.frozen
     usage = compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen))
     return usage.summary(frozen.get("budget", {}).get("device_hours"))
 
 
-def front_table(trials: "Trials", x: str | None = None, y: str | None = None) -> Table:
+def front_table(trials: Trials, x: str | None = None, y: str | None = None) -> Table:
     """Return the front of a study, followed by its baselines, as a table for the terminal."""
-    from partialnas.analysis.frames.feasibility import infeasible_message
-    from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table
-    from partialnas.runs.config.quantities import QUANTITIES
-
     pareto = make_pareto_table(trials, x, y)
     points = pareto.rows
     shown = points[points["on_front"] | points["arm"].ne("")]
@@ -104,11 +99,8 @@ def front_table(trials: "Trials", x: str | None = None, y: str | None = None) ->
     return table
 
 
-def _hypervolume(trials: "Trials") -> list[str]:
+def _hypervolume(trials: Trials) -> list[str]:
     """Return the hypervolume of a search's front; nothing for a study of arms alone."""
-    from partialnas.analysis.pareto.front import front, hypervolume, reference_point
-    from partialnas.runs.config.quantities import format_significant
-
     objectives, frame = trials.objectives, trials.frame
     searched = trials.where(~frame["baseline"] & frame["state"].ne("early"))
     if len(objectives) < 2 or searched.frame["arm"].ne("").all():
@@ -119,14 +111,14 @@ def _hypervolume(trials: "Trials") -> list[str]:
     return [f"hypervolume {volume} (reference point: {reference})"]
 
 
-def _failures(frame: "pd.DataFrame") -> list[str]:
+def _failures(frame: pd.DataFrame) -> list[str]:
     """Return one line per reason, the most frequent first, with its trials."""
     failed = frame[frame["state"].isin(["failed", "timeout"])]
     reasons = failed["state"] + ": " + failed["reason"].fillna("unknown reason")
     return _count_by_reason(failed["trial"], reasons)
 
 
-def warning_lines(warnings: "pd.DataFrame") -> list[str]:
+def warning_lines(warnings: pd.DataFrame) -> list[str]:
     """Return one line per warning of learned ratios, the most frequent first, with its trials.
 
     Args:
@@ -159,64 +151,29 @@ def watch_status(folder: Path, every_s: float) -> None:
         UserError: the folder has no ledger.
         MachineError: the ledger is damaged.
     """
-    from partialnas.runs.ledger.ledger import Ledger
-
     console = make_console()
-    with Ledger.open(folder) as ledger:
-        try:
-            if console.is_terminal:
-                with Live(console=console, auto_refresh=False) as live:
-                    _watch(_LedgerView(folder, ledger), every_s, live, console)
-            else:
-                _watch(_LedgerView(folder, ledger), every_s, None, console)
-        except KeyboardInterrupt:
-            return
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext()
+    with Ledger.open(folder) as ledger, suppress(KeyboardInterrupt), live as view:
+        version = -1
+        while True:
+            is_running = driver_pid(folder) is not None  # first, so that the last change is shown
+            start = time.monotonic()
+            before, version = version, ledger.data_version()
+            if version != before:
+                line = f"{_states_line(folder, ledger)}; {usage_line(ledger)}"
+                if view is None:
+                    print_lines(console, line)
+                else:
+                    view.update(
+                        Group(Text(line, overflow="ellipsis"), _front(folder)), refresh=True
+                    )
+            if not is_running:
+                return
+            time.sleep(max(every_s, _PAUSE_FACTOR * (time.monotonic() - start)))
 
 
-class _LedgerView:
-    """View of a study that notices changes of its ledger."""
-
-    def __init__(self, folder: Path, ledger: "Ledger") -> None:
-        self._folder = folder
-        self._ledger = ledger
-        self._version = -1
-
-    def has_changed(self) -> bool:
-        """Return whether the ledger has been written since the last call."""
-        before, self._version = self._version, self._ledger.data_version()
-        return before != self._version
-
-    def is_running(self) -> bool:
-        """Return whether a driver runs the study."""
-        from partialnas.runs.system.study_lock import driver_pid
-
-        return driver_pid(self._folder) is not None
-
-    def line(self) -> str:
-        """Return one line: trials by state, and compute used."""
-        return f"{_states_line(self._folder, self._ledger)}; {usage_line(self._ledger)}"
-
-    def render(self) -> RenderableType:
-        """Return the line, followed by the front."""
-        from partialnas.analysis.frames.load import load_trials
-
-        parts: list[RenderableType] = [Text(self.line(), overflow="ellipsis")]
-        try:
-            parts.append(front_table(load_trials(self._folder)))
-        except UserError as error:  # the trials have no front yet
-            parts.append(Text(f"no front: {error}"))
-        return Group(*parts)
-
-
-def _watch(view: _LedgerView, every_s: float, live: Live | None, console: Console) -> None:
-    while True:
-        is_running = view.is_running()  # before the update, so that the last change is shown
-        start = time.monotonic()
-        if view.has_changed():
-            if live is not None:
-                live.update(view.render(), refresh=True)
-            else:
-                print_lines(console, view.line())
-        if not is_running:
-            return
-        time.sleep(max(every_s, _PAUSE_FACTOR * (time.monotonic() - start)))
+def _front(folder: Path) -> Table | Text:
+    try:
+        return front_table(load_trials(folder))
+    except UserError as error:  # the trials have no front yet
+        return Text(f"no front: {error}")

@@ -5,17 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from partialnas.verbs.options import (
-    AgainstOption,
-    ConditionOption,
-    FigureOption,
-    MarginOption,
-    MetricOption,
-    StudyFolderArgument,
-    StudyFoldersArgument,
-    StyleOption,
-    WidthOption,
-)
+from partialnas.verbs import options as shared
 
 
 def pareto(
@@ -32,7 +22,7 @@ def pareto(
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
     ] = None,
-    condition: ConditionOption = None,
+    condition: shared.ConditionOption = None,
     size: Annotated[
         str | None, typer.Option(metavar="KEY", help="Quantity shown by the area of markers.")
     ] = None,
@@ -62,8 +52,8 @@ def pareto(
         str | None,
         typer.Option(metavar="KEY=VALUE,...", help="Other measurements: batch_size=1,device=H100."),
     ] = None,
-    style: StyleOption = "cvpr",
-    width: WidthOption = None,
+    style: shared.StyleOption = "cvpr",
+    width: shared.WidthOption = None,
 ) -> None:
     """Draw the front of one or more studies, and write its table.
 
@@ -94,19 +84,19 @@ def pareto(
 
 def figure(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see above.")],
-    folders: StudyFoldersArgument,
+    folders: shared.StudyFoldersArgument,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/KIND.pdf."),
     ] = None,
-    metric: MetricOption = None,
-    condition: ConditionOption = None,
+    metric: shared.MetricOption = None,
+    condition: shared.ConditionOption = None,
     trials: Annotated[
         str | None,
         typer.Option(metavar="1,7", help="Trials of `cost` and `curves`. Default: the front."),
     ] = None,
-    style: StyleOption = "cvpr",
-    width: WidthOption = None,
+    style: shared.StyleOption = "cvpr",
+    width: shared.WidthOption = None,
 ) -> None:
     """Draw another figure of a study, and write its table.
 
@@ -130,7 +120,7 @@ def figure(
 
 
 def table(
-    folders: StudyFoldersArgument,
+    folders: shared.StudyFoldersArgument,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="File: .tex, .md, .csv or .html. Default: print it."),
@@ -139,10 +129,10 @@ def table(
         str | None,
         typer.Option("--format", help="latex, markdown, csv or html. Default: by the suffix."),
     ] = None,
-    metric: MetricOption = None,
-    against: AgainstOption = None,
-    margin: MarginOption = None,
-    condition: ConditionOption = None,
+    metric: shared.MetricOption = None,
+    against: shared.AgainstOption = None,
+    margin: shared.MarginOption = None,
+    condition: shared.ConditionOption = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns, in this order.")
     ] = None,
@@ -171,22 +161,22 @@ def table(
 
 
 def effects(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     kind: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by the design."),
     ] = None,
-    output: FigureOption = None,
-    metric: MetricOption = None,
-    against: AgainstOption = None,
-    margin: MarginOption = None,
-    condition: ConditionOption = None,
+    output: shared.FigureOption = None,
+    metric: shared.MetricOption = None,
+    against: shared.AgainstOption = None,
+    margin: shared.MarginOption = None,
+    condition: shared.ConditionOption = None,
     factors: Annotated[
         str | None,
         typer.Option(metavar="A,B", help="Factors of `interaction`: on the x axis, and as lines."),
     ] = None,
-    style: StyleOption = "cvpr",
-    width: WidthOption = None,
+    style: shared.StyleOption = "cvpr",
+    width: shared.WidthOption = None,
 ) -> None:
     """Draw the effects of an ablation, and write their table.
 
@@ -256,8 +246,8 @@ def ratios(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: next to the figure."),
     ] = None,
-    style: StyleOption = "cvpr",
-    width: WidthOption = None,
+    style: shared.StyleOption = "cvpr",
+    width: shared.WidthOption = None,
 ) -> None:
     """Draw learned ratios, and write their table.
 
@@ -278,7 +268,7 @@ def ratios(
 
 
 def export(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File: .csv, .parquet or .xlsx.")
     ] = Path("trials.csv"),
@@ -300,7 +290,7 @@ def export(
 
 
 def report(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html."),

@@ -5,25 +5,18 @@ from typing import Annotated
 
 import typer
 
-from partialnas.verbs.options import (
-    ConditionOption,
-    DeviceOption,
-    JsonOption,
-    PluginOption,
-    ResolutionOption,
-    StudyFolderArgument,
-)
+from partialnas.verbs import options as shared
 
 
 def describe(
     architecture: Annotated[
         str, typer.Argument(metavar="ARCH", help="Preset, JSON file, or trial as DIR:7.")
     ],
-    resolution: ResolutionOption = 224,
+    resolution: shared.ResolutionOption = 224,
     in_chans: Annotated[int, typer.Option(min=1, help="Channels of the input.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Classes of the head.")] = 1000,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    plugin: shared.PluginOption = None,
+    json: shared.JsonOption = False,
 ) -> None:
     """Print an architecture's parameters and MACs by block.
 
@@ -48,18 +41,18 @@ def measure(
         typer.Argument(metavar="ARCH...", help="Presets, JSON files, trials (DIR:7), timm:NAME."),
     ],
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 32,
-    resolution: ResolutionOption = 224,
+    resolution: shared.ResolutionOption = 224,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     deploy: Annotated[
         bool, typer.Option("--deploy", help="Fold batch norms first, as for deployment.")
     ] = False,
-    device: DeviceOption = "cpu",
+    device: shared.DeviceOption = "cpu",
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Maximum measuring time of each network.")
     ] = 20.0,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    plugin: shared.PluginOption = None,
+    json: shared.JsonOption = False,
 ) -> None:
     """Measure throughput (img/s) and latency (ms per batch).
 
@@ -85,8 +78,8 @@ def flops(
         list[str],
         typer.Argument(metavar="DIR|ARCH...", help="Studies, presets, JSON files, DIR:7, timm:X."),
     ],
-    resolution: ResolutionOption = 224,
-    json: JsonOption = False,
+    resolution: shared.ResolutionOption = 224,
+    json: shared.JsonOption = False,
 ) -> None:
     """Compare MAC counters, and MACs with measured speed.
 
@@ -103,12 +96,12 @@ def flops(
 
 
 def remeasure(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     top: Annotated[
         str, typer.Option(metavar="front|all|N", help="Networks: the front, all, or the best N.")
     ] = "front",
-    condition: ConditionOption = None,
-    device: DeviceOption = None,
+    condition: shared.ConditionOption = None,
+    device: shared.DeviceOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a forward pass.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     form: Annotated[str | None, typer.Option(help="deploy or training.")] = None,
@@ -128,7 +121,7 @@ def remeasure(
         Path | None,
         typer.Option("--import", metavar="FILE", help="Import the result of a bundle's script."),
     ] = None,
-    json: JsonOption = False,
+    json: shared.JsonOption = False,
 ) -> None:
     """Measure networks of a study on another device or setting.
 

@@ -5,31 +5,16 @@ from typing import Annotated
 
 import typer
 
-from partialnas.verbs.options import (
-    AddressOption,
-    ConditionOption,
-    FigureOption,
-    MetricOption,
-    OutOption,
-    PluginOption,
-    QuickOption,
-    RecipeOption,
-    SetOption,
-    StudyFileArgument,
-    StudyFolderArgument,
-    StudyFoldersArgument,
-    StyleOption,
-    WidthOption,
-)
+from partialnas.verbs import options as shared
 
 
 def run(
-    study: StudyFileArgument,
-    out: OutOption = None,
-    quick: QuickOption = False,
-    set_: SetOption = None,
-    address: AddressOption = None,
-    plugin: PluginOption = None,
+    study: shared.StudyFileArgument,
+    out: shared.OutOption = None,
+    quick: shared.QuickOption = False,
+    set_: shared.SetOption = None,
+    address: shared.AddressOption = None,
+    plugin: shared.PluginOption = None,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Dry run: simulate all results, in seconds.")
     ] = False,
@@ -60,10 +45,10 @@ def run(
 
 
 def check(
-    study: StudyFileArgument,
-    quick: QuickOption = False,
-    set_: SetOption = None,
-    plugin: PluginOption = None,
+    study: shared.StudyFileArgument,
+    quick: shared.QuickOption = False,
+    set_: shared.SetOption = None,
+    plugin: shared.PluginOption = None,
     pilot: Annotated[
         int, typer.Option(min=0, metavar="N", help="Estimate the seed deviation from N trainings.")
     ] = 0,
@@ -89,14 +74,14 @@ def check(
 
 
 def confirm(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     top: Annotated[
         str, typer.Option(metavar="front|all|N", help="Arms: the front, all, or the best N.")
     ] = "front",
     seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each arm.")] = 5,
-    recipe: RecipeOption = None,
-    condition: ConditionOption = None,
-    address: AddressOption = None,
+    recipe: shared.RecipeOption = None,
+    condition: shared.ConditionOption = None,
+    address: shared.AddressOption = None,
 ) -> None:
     """Train selected arms again with fresh seeds.
 
@@ -115,11 +100,14 @@ def confirm(
     """
     from partialnas.commands.confirm import confirm_study
 
-    confirm_study(folder, top, seeds, recipe, condition or "", address)
+    settings = {
+        "seeds": seeds, "recipe": recipe, "condition": condition or "", "address": address,
+    }  # fmt: skip
+    confirm_study(folder, top, settings)
 
 
 def audit(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     longer: Annotated[
         str | None,
         typer.Option(metavar="4x|EPOCHS", help="Length. Default: 4x, or the recipe's epochs."),
@@ -132,16 +120,16 @@ def audit(
         int,
         typer.Option(min=0, max=998, help="Further seeds at each fidelity, to estimate the noise."),
     ] = 1,
-    recipe: RecipeOption = None,
-    condition: ConditionOption = None,
-    output: FigureOption = None,
-    metric: MetricOption = None,
-    style: StyleOption = "cvpr",
-    width: WidthOption = None,
+    recipe: shared.RecipeOption = None,
+    condition: shared.ConditionOption = None,
+    output: shared.FigureOption = None,
+    metric: shared.MetricOption = None,
+    style: shared.StyleOption = "cvpr",
+    width: shared.WidthOption = None,
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing; report an earlier audit.")
     ] = False,
-    address: AddressOption = None,
+    address: shared.AddressOption = None,
 ) -> None:
     """Test how well short trainings predict longer ones.
 
@@ -175,7 +163,7 @@ def audit(
 
 
 def merge(
-    folders: StudyFoldersArgument,
+    folders: shared.StudyFoldersArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged study.")],
 ) -> None:
     """Merge the folders of a study that ran in several places.
@@ -195,7 +183,7 @@ def merge(
 
 
 def status(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     watch: Annotated[
         bool, typer.Option("--watch", help="Refresh while the study runs, until Ctrl-C.")
     ] = False,
@@ -221,7 +209,7 @@ def status(
 
 
 def dashboard(
-    folder: StudyFolderArgument,
+    folder: shared.StudyFolderArgument,
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port; the page is served to this machine only.")
     ] = 8080,
