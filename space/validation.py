@@ -49,18 +49,22 @@ class _Mistake(NamedTuple):
     value: Any
 
 
-def validation_messages(error: ValidationError, at: str = "", model: _Model = None) -> list[str]:
+def validation_messages(
+    error: ValidationError, prefix: str = "", model: _Model = None
+) -> list[str]:
     """Return one line per error: the path of the key, what is wrong, and what was expected.
 
     Args:
         error: pydantic's error.
-        at: path of the validated data, put before the paths of keys.
+        prefix: path of the validated data, put before the paths of keys.
         model: model of the validated data; messages then suggest the model's keys for unknown ones.
     """
     raw = [dict(item) for item in error.errors(include_url=False)]
     mistakes = [_mistake(item, raw, model) for item in raw]
     kept = [mistake for mistake in mistakes if not _is_consequence(mistake, mistakes)]
-    lines = [_line([*group], at) for _, group in groupby(kept, key=lambda mistake: mistake.path)]
+    lines = [
+        _line([*group], prefix) for _, group in groupby(kept, key=lambda mistake: mistake.path)
+    ]
     return list(dict.fromkeys(lines))
 
 
@@ -110,9 +114,9 @@ def _is_consequence(mistake: _Mistake, others: Sequence[_Mistake]) -> bool:
     return any(len(o.path) > depth and o.path[:depth] == mistake.path for o in others)
 
 
-def _line(group: Sequence[_Mistake], at: str) -> str:
+def _line(group: Sequence[_Mistake], prefix: str) -> str:
     """Return the message for one key; for a union, name all alternatives."""
-    first, path = group[0], join_path([at, *group[0].path])
+    first, path = group[0], join_path([prefix, *group[0].path])
     if all(mistake.expected for mistake in group):
         return f"{path}: expected {_either(group)}, got {first.value!r}"
     first = next(mistake for mistake in group if not mistake.expected)

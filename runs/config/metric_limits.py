@@ -37,12 +37,8 @@ class Limit(Value):
         """
         if not math.isfinite(value):
             return math.inf
-        bounds = ((self.min, -1.0), (self.max, 1.0))
-        return max(
-            sign * (value - bound) / (abs(bound) or 1.0)
-            for bound, sign in bounds
-            if bound is not None
-        )
+        bounds = [(b, sign) for b, sign in ((self.min, -1.0), (self.max, 1.0)) if b is not None]
+        return max(sign * (value - b) / (abs(b) or 1.0) for b, sign in bounds)
 
     def __str__(self) -> str:
         bounds = (("at least", self.min), ("at most", self.max))

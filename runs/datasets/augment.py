@@ -165,9 +165,7 @@ def draw_epoch(recipe: Recipe, count: int, resolution: int, seed: int, epoch: in
 def _draw_mixes(
     recipe: Recipe, steps: int, resolution: int, generator: np.random.Generator
 ) -> list[BatchMix]:
-    kinds = [(recipe.mixup, False)] * (recipe.mixup > 0) + [(recipe.cutmix, True)] * (
-        recipe.cutmix > 0
-    )
+    kinds = [kind for kind in ((recipe.mixup, False), (recipe.cutmix, True)) if kind[0] > 0]
     if not kinds:
         return [BatchMix(1.0)] * steps
     mixes = []

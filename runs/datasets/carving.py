@@ -33,10 +33,8 @@ def carve(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImag
     by_class = stratified_order(images.y)
     taken = np.zeros(len(images.y), dtype=bool)
     taken[by_class[(2 * np.arange(count) + 1) * len(images.y) // (2 * max(count, 1))]] = True
-    return (
-        LabeledImages(images.x[~taken], images.y[~taken]),
-        LabeledImages(images.x[taken], images.y[taken]),
-    )
+    rest, part = (LabeledImages(images.x[mask], images.y[mask]) for mask in (~taken, taken))
+    return rest, part
 
 
 def carve_all(images: LabeledImages, val: int, test: int) -> dict[str, LabeledImages]:

@@ -28,13 +28,11 @@ class _ArchiveLayout(NamedTuple):
     labels: str
 
 
+_CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+
 _LAYOUTS = {
     "cifar10": _ArchiveLayout(
-        "cifar-10-python.tar.gz",
-        "cifar-10-batches-py",
-        tuple(f"data_batch_{number}" for number in range(1, 6)),
-        ("test_batch",),
-        "labels",
+        "cifar-10-python.tar.gz", "cifar-10-batches-py", _CIFAR10_TRAIN, ("test_batch",), "labels"
     ),
     "cifar100": _ArchiveLayout(
         "cifar-100-python.tar.gz", "cifar-100-python", ("train",), ("test",), "fine_labels"

@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from partialnas.runs.datasets.carving import (
-    SPLITS,
-    TEST_SHARE,
-    VAL_SHARE,
-    LabeledImages,
-    carve,
-    check_memory,
-)
+from partialnas.runs.datasets import carving
 from partialnas.runs.datasets.registry import DataSetFacts
 from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
@@ -42,22 +35,22 @@ def folder_facts(path: Path) -> DataSetFacts:
     return DataSetFacts(resolution, channels, len(listings["train"].classes), content)
 
 
-def load_folder(task: Task) -> dict[str, LabeledImages]:
+def load_folder(task: Task) -> dict[str, carving.LabeledImages]:
     """Load the splits of an image folder; missing ones are carved from the training images.
 
     Raises:
         UserError: An image cannot be read, or the images take too much memory.
     """
     listings = list_folder(task.path)
-    check_memory(task, sum(len(listing.files) for listing in listings.values()))
+    carving.check_memory(task, sum(len(listing.files) for listing in listings.values()))
     parts = {}
     for name, (_, paths, labels) in listings.items():
         images = decode_images(paths, len(paths), task.resolution, task.channels)
-        parts[name] = LabeledImages(images, np.asarray(labels, dtype=np.int64))
+        parts[name] = carving.LabeledImages(images, np.asarray(labels, dtype=np.int64))
     count = len(parts["train"].y)
-    for name, share in (("test", TEST_SHARE), ("val", VAL_SHARE)):
+    for name, share in (("test", carving.TEST_SHARE), ("val", carving.VAL_SHARE)):
         if name not in parts:
-            parts["train"], parts[name] = carve(parts["train"], round(share * count))
+            parts["train"], parts[name] = carving.carve(parts["train"], round(share * count))
     return parts
 
 
@@ -75,7 +68,7 @@ def list_folder(path: Path) -> dict[str, Listing]:
         )
     if not (path / "train").is_dir():
         return {"train": _list_split(path)}
-    listings = {name: _list_split(path / name) for name in SPLITS if (path / name).is_dir()}
+    listings = {name: _list_split(path / name) for name in carving.SPLITS if (path / name).is_dir()}
     for name, listing in listings.items():
         if different := set(listing.classes) ^ set(listings["train"].classes):
             raise UserError(

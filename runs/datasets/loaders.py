@@ -58,10 +58,8 @@ def subset(splits: Splits, share: Fraction) -> Splits:
     y = splits.train_y
     by_class = stratified_order(y)
     _, first, count = np.unique(y[by_class], return_index=True, return_counts=True)
-    taken = [
-        by_class[start : start + max(round(share * int(n)), 1)]
-        for start, n in zip(first, count, strict=True)
-    ]
+    classes = zip(first, count, strict=True)
+    taken = [by_class[start : start + max(round(share * int(n)), 1)] for start, n in classes]
     kept = np.sort(np.concatenate(taken))
     return replace(splits, train_x=splits.train_x[kept], train_y=y[kept])
 

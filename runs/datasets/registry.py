@@ -54,9 +54,7 @@ class DataSet:
     @property
     def loader(self) -> Callable[..., Any]:
         """The function that loads the data set."""
-        loader: Callable[..., Any]
-        loader = resolve_name(self.load) if isinstance(self.load, str) else self.load
-        return loader
+        return resolve_name(self.load) if isinstance(self.load, str) else self.load
 
 
 _HERE = "partialnas.runs.datasets"

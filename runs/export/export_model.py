@@ -95,11 +95,9 @@ def export_model(
     trained = _load_trained(trial)
     architecture, weights = trial.architecture.to_json(indent=2), _static_weights(trial, trained)
     exported = _read_back(architecture, weights, trial)
-    onnx_export = (
-        export_verified_onnx(trial.name, exported, splits)
-        if onnx and not missing_packages()
-        else None
-    )
+    onnx_export = None
+    if onnx and not missing_packages():
+        onnx_export = export_verified_onnx(trial.name, exported, splits)
     verification = ExportVerification(
         trial=trial.name,
         key=trial.row.key,
@@ -113,6 +111,7 @@ def export_model(
         environment=environment(),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    lineage = trace_lineage(trial)
     files: dict[str, str | bytes] = {
         # first, because it marks the folder as an export even if writing the others fails
         _PROOF: verification.model_dump_json(indent=2) + "\n",
@@ -120,19 +119,14 @@ def export_model(
         "model.safetensors": weights,
         "config.json": timm_config(trial.architecture, trial.task, splits),
         "train.sh": train_script(trial.architecture, gpus=gpus, batch_size=batch_size),
-        "README.md": model_card(
-            trial, trace_lineage(trial), verification, license_name=license_name
-        ),
+        "README.md": model_card(trial, lineage, verification, license_name=license_name),
     }
     if onnx_export:
         files[_ONNX] = onnx_export[0]
     else:
         (output / _ONNX).unlink(missing_ok=True)  # a file of an earlier export of another network
-    return ExportResult(
-        trial,
-        verification,
-        tuple(write_file(output / name, content) for name, content in files.items()),
-    )
+    written = tuple(write_file(output / name, content) for name, content in files.items())
+    return ExportResult(trial, verification, written)
 
 
 def _check_output(output: Path) -> None:
@@ -158,8 +152,8 @@ def _load_trained(trial: TrainedTrial) -> Network:
     load_weights(trial.weights, network)
     if trial.subject.frozen(learned_sizes(network)).digest != trial.architecture.digest:
         raise UserError(
-            f"{trial.weights}: its ratios differ from the final ratios of {trial.name}; restore the "
-            "weights of this trial"
+            f"{trial.weights}: its ratios differ from the final ratios of {trial.name}; restore "
+            "the weights of this trial"
         )
     return network.eval()
 

@@ -26,11 +26,7 @@ _RECIPE_SETTINGS = (
 
 
 def model_card(
-    trial: TrainedTrial,
-    lineage: Lineage,
-    verification: ExportVerification,
-    *,
-    license_name: str,
+    trial: TrainedTrial, lineage: Lineage, verification: ExportVerification, *, license_name: str
 ) -> str:
     """Return `README.md` with the metadata that model hubs read.
 
@@ -53,7 +49,7 @@ def model_card(
         "## Cost\n",
         _costs(trial, verification),
         "## Limitations\n",
-        _limitations(trial, lineage),
+        "".join(f"- {line}\n" for line in _limitations(trial, lineage)),
         "## Usage\n",
         _usage(verification),
         "## License\n",
@@ -103,9 +99,8 @@ def _origin(trial: TrainedTrial, lineage: Lineage) -> str:
     states = ", ".join(f"{count:,} {state}" for state, count in lineage.trials.items())
     directions = lineage.frozen.get("objectives", {})
     objectives = ", ".join(f"{key} ({direction})" for key, direction in directions.items())
-    networks = f"{lineage.networks:,} network{'s' * (lineage.networks != 1)}"
     return (
-        f"{_method(lineage.frozen)}: {networks}, trials: {states}. "
+        f"{_method(lineage.frozen)}: {_count(lineage.networks, 'network')}, trials: {states}. "
         f"Objectives: {objectives or 'none stated'}.{question}{arm}{condition}{later}\n\n"
         f"Exported with `partialnas export-model {_one_line(trial.name)}`.\n"
     )
@@ -132,17 +127,17 @@ def _training(trial: TrainedTrial, lineage: Lineage) -> str:
     share = "" if str(data_share) == "1" else f" ({data_share} of its training images)"
     return (
         f"`{task.kind}`{share}, {task.channels}x{task.resolution}x{task.resolution} pixels, "
-        f"{task.classes} classes, from random weights for {trial.row.fidelity} "
-        f"epoch{'s' * (trial.row.fidelity != 1)}: {', '.join(settings) or 'recipe not stated'}. "
+        f"{task.classes} classes, from random weights for {_count(trial.row.fidelity, 'epoch')}: "
+        f"{', '.join(settings) or 'recipe not stated'}. "
         f"Seed {trial.row.seed}; {duration} on {trial.row.device or 'an unknown device'}. Images "
         "are normalized with the mean and standard deviation in `config.json`.\n"
     )
 
 
 def _results(trial: TrainedTrial, lineage: Lineage) -> str:
-    heads = ["", "these weights", f"mean ± SD of {_count_seeds(lineage.seeds)}"]
+    heads = ["", "these weights", f"mean ± SD of {_count(len(lineage.seeds), 'seed')}"]
     if lineage.fresh:
-        heads.append(f"mean ± SD of {_count_seeds(lineage.fresh)}, fresh")
+        heads.append(f"mean ± SD of {_count(len(lineage.fresh), 'fresh seed')}")
     rows = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     for key, (label, spec) in _METRICS.items():
         value = trial.row.metrics.get(key)
@@ -166,8 +161,8 @@ def _note_on_seeds(lineage: Lineage) -> str:
     return f"{single}{fresh} SD is the standard deviation (n − 1) between training seeds."
 
 
-def _count_seeds(by_seed: Mapping[int, Metrics]) -> str:
-    return f"{len(by_seed)} seed{'s' * (len(by_seed) != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _spread(by_seed: Mapping[int, Metrics], key: str, spec: str) -> str:
@@ -189,22 +184,18 @@ def _costs(trial: TrainedTrial, verification: ExportVerification) -> str:
         f"| Multiply–accumulates at {side}x{side} (fvcore) | {cost.macs:,} |\n"
         f"| Throughput, deploy form, batch {speed.batch_size}{marks} | "
         f"{speed.throughput_img_s:,.0f} img/s |\n\n"
-        f"Throughput on {_plain(str(device))}, {speed.precision}, {speed.threads} "
-        f"thread{'s' * (speed.threads != 1)}. Closed formula, fvcore and the record agree on "
+        f"Throughput on {_plain(str(device))}, {speed.precision}, "
+        f"{_count(speed.threads, 'thread')}. Closed formula, fvcore and the record agree on "
         "parameters and multiply–accumulates (`proof.json`).\n"
     )
 
 
-def _limitations(trial: TrainedTrial, lineage: Lineage) -> str:
-    return "".join(f"- {line}\n" for line in _warnings(trial, lineage))
-
-
-def _warnings(trial: TrainedTrial, lineage: Lineage) -> Iterator[str]:
-    epochs = trial.row.fidelity
+def _limitations(trial: TrainedTrial, lineage: Lineage) -> Iterator[str]:
+    epochs = _count(trial.row.fidelity, "epoch")
     yield (
-        f"The weights come from a proxy training ({epochs} epoch{'s' * (epochs != 1)} on "
-        f"{trial.task.kind}) for ranking networks: train in full (`train.sh`) before you use the "
-        "network or compare it with published ones."
+        f"The weights come from a proxy training ({epochs} on {trial.task.kind}) for ranking "
+        "networks: train in full (`train.sh`) before you use the network or compare it with "
+        "published ones."
     )
     yield (
         "Proxy trainings may rank networks differently from longer ones: `partialnas audit` "
@@ -219,12 +210,11 @@ def _warnings(trial: TrainedTrial, lineage: Lineage) -> Iterator[str]:
 
 
 def _usage(verification: ExportVerification) -> str:
-    check = verification.onnx
     onnx = (
         "`model.onnx` is its deploy form (norms folded; input `image`, output `logits`, any batch "
         f"size); its logits differ from those of these weights by {check.difference:.1e} of the "
         "largest one.\n"
-        if check
+        if (check := verification.onnx)
         else ""
     )
     return (

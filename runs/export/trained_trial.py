@@ -77,8 +77,8 @@ def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
     architecture = frozen_subject(subject, last.channels) if last else subject
     if last and last.frozen != architecture.digest:
         raise MachineError(
-            f"{name}: the learned ratios in the ledger do not match the digest of the frozen "
-            "network; restore the ledger from a backup"
+            f"{name}: learned ratios and frozen network in the ledger do not match; restore the "
+            "ledger from a backup"
         )
     task, _, protocol = study.under(condition_of(proposal))
     return TrainedTrial(folder, row, subject, architecture, task, protocol)

@@ -135,8 +135,8 @@ def verify_outputs(
     difference = float(deviation / largest)
     if not difference <= MAX_LOGIT_DIFFERENCE:
         raise MachineError(
-            f"{trial.name}: the outputs of the exported and the trained network differ: "
-            f"logits by {difference:.2g} of the largest logit on {len(pool)} validation images, "
+            f"{trial.name}: the outputs of the exported and the trained network differ: logits "
+            f"differ by {difference:.2g} of the largest logit on {len(pool)} validation images, "
             f"but rounding explains at most {MAX_LOGIT_DIFFERENCE:g}. Nothing was written"
         )
     return OutputCheck(

@@ -63,7 +63,7 @@ def _verify(name: str, content: bytes, network: Network, splits: Splits) -> Onnx
     difference = deviation / largest if largest else float("nan")
     if not difference <= MAX_LOGIT_DIFFERENCE:
         raise MachineError(
-            f"{name}: the outputs of the ONNX file and the network differ: logits by "
+            f"{name}: the outputs of the ONNX file and the network differ: logits differ by "
             f"{difference:.2g} of the largest logit on {len(pool)} validation images, but rounding "
             f"explains at most {MAX_LOGIT_DIFFERENCE:g}. Nothing was written"
         )

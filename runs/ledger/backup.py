@@ -46,7 +46,7 @@ def _copy(connection: sqlite3.Connection, target: Path) -> bool:
         with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
             connection.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # a single file, wherever it is moved
-        if is_good(draft):
+        if is_intact(draft):
             draft.replace(target)
             return True
     except (OSError, sqlite3.Error):
@@ -59,10 +59,10 @@ def _copy(connection: sqlite3.Connection, target: Path) -> bool:
 def newest_valid_backup(path: Path) -> Path | None:
     """Return the newest intact copy of the ledger at `path`, or None if there is none."""
     upgraded = sorted((path.parent / _FOLDER).glob(f"{path.stem}.schema*{path.suffix}"))
-    return next((copy for copy in (*_copies(path), *reversed(upgraded)) if is_good(copy)), None)
+    return next((copy for copy in (*_copies(path), *reversed(upgraded)) if is_intact(copy)), None)
 
 
-def is_good(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Return whether a file is a ledger with intact pages and a valid checksum in every row."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:

@@ -5,22 +5,17 @@ checksum, so that readers parse only the columns that they need. The rows stay i
 those that are not archived yet are read from there.
 """
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from sqlite3 import Connection
 from typing import Any
 
 from pydantic_core import from_json
 
 from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, to_json, trial_rows
 from partialnas.runs.ledger.schema import LEDGER_COLUMNS, read_rows, write_row
-from partialnas.runs.records.measurement import (
-    MEASUREMENT_DEFAULTS,
-    Columns,
-    MeasurementTable,
-    parse_measurement,
-)
+from partialnas.runs.records.measurement import MEASUREMENT_DEFAULTS, Columns, MeasurementTable
 
 VOLUME_SIZE = 1000
 """Rows per volume."""
@@ -61,8 +56,7 @@ def _trials(rows: Sequence[tuple[Any, ...]]) -> Columns:
 
 
 def _measurements(rows: Sequence[tuple[Any, ...]]) -> Columns:
-    records = [parse_measurement(row[_MEASUREMENT]) for row in rows]
-    return MeasurementTable.from_records(records).columns
+    return MeasurementTable.from_json(row[_MEASUREMENT] for row in rows).columns
 
 
 def _proposals(rows: Sequence[tuple[Any, ...]]) -> Columns:
@@ -76,9 +70,7 @@ TRIALS = ArchivedTable("trials", f"state IN {tuple(sorted(FINAL_STATES))}", _tri
 MEASUREMENTS = ArchivedTable("measurements", "TRUE", _measurements, MEASUREMENT_DEFAULTS)
 
 
-def read_columns(
-    connection: sqlite3.Connection, source: ArchivedTable, names: Sequence[str]
-) -> Columns:
+def read_columns(connection: Connection, source: ArchivedTable, names: Sequence[str]) -> Columns:
     """Return columns of a table in the order of its rows, after verifying their checksums.
 
     Args:
@@ -118,7 +110,7 @@ def results_by_row(columns: Columns) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def archive_rows(connection: sqlite3.Connection) -> None:
+def archive_rows(connection: Connection) -> None:
     """Write volumes of all full blocks of final rows. Call it inside a transaction."""
     for source in (PROPOSALS, TRIALS, MEASUREMENTS):
         archived = f"SELECT first FROM volumes WHERE source = '{source.table}'"
@@ -138,22 +130,21 @@ def _values(source: ArchivedTable, name: str, count: int, part: Columns) -> list
 
 
 def _read_volumes(
-    connection: sqlite3.Connection, source: ArchivedTable, names: Sequence[str]
+    connection: Connection, source: ArchivedTable, names: Sequence[str]
 ) -> dict[int, Columns]:
     """Return archived columns by the number of their volume's first row."""
     marks = ", ".join("?" * len(names))
     kind = "substr(name, 1, instr(name, '.') - 1)"
     where = f"WHERE source = ? AND (name IN ({marks}) OR {kind} IN ({marks})) ORDER BY first, rowid"
     volumes: dict[int, Columns] = {}
-    for _, first, name, text in read_rows(
-        connection, "volumes", where, source.table, *names, *names
-    ):
+    rows = read_rows(connection, "volumes", where, source.table, *names, *names)
+    for _, first, name, text in rows:
         volumes.setdefault(first, {})[name] = _unpacked(text)
     return volumes
 
 
 def _read_rows(
-    connection: sqlite3.Connection, source: ArchivedTable, start: int, stop: int
+    connection: Connection, source: ArchivedTable, start: int, stop: int
 ) -> list[tuple[int, Columns]]:
     """Return number and columns of the rows from `start` to `stop` - 1; empty without rows."""
     if start == stop:

@@ -6,21 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from partialnas.runs.ledger import schema
 from partialnas.runs.ledger.backup import newest_valid_backup
-from partialnas.runs.ledger.schema import (
-    APPLICATION_ID,
-    REQUIRED_RELEASE,
-    SCHEMA,
-    SCHEMA_VERSION,
-    schema_version,
-    write_row,
-)
 from partialnas.runs.system.environment import package_version
 from partialnas.runs.system.files import blocking_file
 from partialnas.space.errors import MachineError, UserError
 
 LEDGER_FILE = "ledger.sqlite"
-_PATIENCE_S = 30
+_LOCK_TIMEOUT_S = 30
 
 _ELSEWHERE = "move or repair it, or choose another folder with --out"
 _DAMAGED = "is damaged"
@@ -42,12 +35,11 @@ def create_ledger_file(path: Path, meta: Mapping[str, str]) -> None:
     with translate_errors(path):
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
-            connection.execute(
-                "PRAGMA journal_mode = MEMORY"
-            )  # leaves no journal file behind if the process dies
-            connection.executescript(f"BEGIN; {SCHEMA}")
+            # leaves no journal file behind if the process dies
+            connection.execute("PRAGMA journal_mode = MEMORY")
+            connection.executescript(f"BEGIN; {schema.SCHEMA}")
             for key, value in meta.items():
-                write_row(connection, "meta", (key, value))
+                schema.write_row(connection, "meta", (key, value))
             connection.execute("COMMIT")
         draft.replace(path)
 
@@ -96,7 +88,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_LOCK_TIMEOUT_S)
     try:
         _check_header(path, connection)
     except BaseException:
@@ -107,16 +99,16 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _check_header(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    schema = schema_version(connection)
-    if application != APPLICATION_ID:
+    version = schema.schema_version(connection)
+    if application != schema.APPLICATION_ID:
         raise UserError(f"{path}: is not a ledger of partialnas; {_ELSEWHERE}")
-    if schema > SCHEMA_VERSION:
+    if version > schema.SCHEMA_VERSION:
         release = _required_release(connection)
         needed = f"install partialnas {release} or newer" if release else "update partialnas"
         installed = package_version("partialnas")
         raise UserError(
-            f"{path}: written by a newer partialnas (schema {schema}; the installed {installed} "
-            f"reads up to schema {SCHEMA_VERSION}); {needed} to open it"
+            f"{path}: written by a newer partialnas (schema {version}; the installed {installed} "
+            f"reads up to schema {schema.SCHEMA_VERSION}); {needed} to open it"
         )
 
 
@@ -127,7 +119,7 @@ def _required_release(connection: sqlite3.Connection) -> str:
         "SELECT json_extract(value, '$.partialnas') FROM meta WHERE key = 'environment'"
     )
     try:
-        row = connection.execute(query, (REQUIRED_RELEASE,)).fetchone()
+        row = connection.execute(query, (schema.REQUIRED_RELEASE,)).fetchone()
     except sqlite3.Error:  # the newer schema has another metadata table
         return ""
     return str(row[0] or "") if row else ""

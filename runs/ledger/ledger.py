@@ -13,37 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self, TextIO
 
-from partialnas.runs.ledger import column_store
-from partialnas.runs.ledger.backup import back_up, back_up_before_upgrade, newest_valid_backup
-from partialnas.runs.ledger.file import (
-    LEDGER_FILE,
-    check_integrity,
-    create_ledger_file,
-    open_reader,
-    open_writer,
-    recovery_advice,
-    translate_errors,
-)
+from partialnas.runs.ledger import backup, column_store, file, rows, schema
 from partialnas.runs.ledger.reader import LedgerReader
-from partialnas.runs.ledger.rows import (
-    FINAL_STATES,
-    ImportedTrial,
-    ProposalRow,
-    TrialRow,
-    planned_row,
-    to_json,
-    trial_columns,
-)
-from partialnas.runs.ledger.schema import (
-    SCHEMA_VERSION,
-    schema_version,
-    transaction,
-    upgrade,
-    write_row,
-)
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.system.environment import utc_now
@@ -79,8 +52,8 @@ class Ledger(LedgerReader):
             UserError: the folder already holds a ledger, or another driver works in it.
             MachineError: the folder cannot be written, or its ledger is missing but has copies.
         """
-        path = folder / LEDGER_FILE
-        with translate_errors(path):
+        path = folder / file.LEDGER_FILE
+        with file.translate_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
         lock = lock_study(folder)
         try:
@@ -89,9 +62,9 @@ class Ledger(LedgerReader):
                     f"{folder}: already holds a ledger; choose another folder with --out"
                 )
             _check_not_lost(path)
-            create_ledger_file(path, meta)
-            ledger = cls(path, open_writer(path), lock)
-            upgrade(ledger._connection)
+            file.create_ledger_file(path, meta)
+            ledger = cls(path, file.open_writer(path), lock)
+            schema.upgrade(ledger._connection)
             return ledger
         except BaseException:
             unlock_study(lock)
@@ -111,23 +84,23 @@ class Ledger(LedgerReader):
                 partialnas, or another driver works on it.
             MachineError: the ledger is damaged, or cannot be read or written.
         """
-        path = folder / LEDGER_FILE
+        path = folder / file.LEDGER_FILE
         if not path.exists():
             _check_not_lost(path)
             raise UserError(
-                f"{folder}: no ledger here ({LEDGER_FILE}); "
+                f"{folder}: no ledger here ({file.LEDGER_FILE}); "
                 f"start one with `partialnas run STUDY --out {folder}`"
             )
         if not write:
-            return cls(path, open_reader(path), None)
+            return cls(path, file.open_reader(path), None)
         lock = lock_study(folder)
         try:
-            ledger = cls(path, open_writer(path), lock)
+            ledger = cls(path, file.open_writer(path), lock)
         except BaseException:
             unlock_study(lock)
             raise
         thread = ThreadPoolExecutor(1)
-        ledger._check = thread.submit(check_integrity, path)
+        ledger._check = thread.submit(file.check_integrity, path)
         thread.shutdown(wait=False)
         if wait:
             try:
@@ -138,34 +111,32 @@ class Ledger(LedgerReader):
         return ledger
 
     def ensure_checked(self) -> None:
-        """Wait for the check of the file, then upgrade an older schema. Called before each write.
+        """Wait for the check of the file, then schema.upgrade an older schema. Called before each write.
 
         Raises:
-            MachineError: the file is damaged, or cannot be copied before its upgrade.
+            MachineError: the file is damaged, or cannot be copied before its schema.upgrade.
         """
         if self._check is not None:
             self._check.result()
-            with translate_errors(self.path):
+            with file.translate_errors(self.path):
                 self._upgrade()
             self._check = None
 
     def _upgrade(self) -> None:
-        schema = schema_version(self._connection)
-        copied = schema == SCHEMA_VERSION or back_up_before_upgrade(
-            self._connection, self.path, schema
-        )
-        if not copied:
+        version = schema.schema_version(self._connection)
+        current = version == schema.SCHEMA_VERSION
+        if not current and not backup.back_up_before_upgrade(self._connection, self.path, version):
             raise MachineError(
-                f"{self.path}: cannot be copied before the upgrade from schema {schema} to "
-                f"{SCHEMA_VERSION}; free disk space and make {self.path.parent} writable"
+                f"{self.path}: cannot be copied before the schema.upgrade from schema {version} to "
+                f"{schema.SCHEMA_VERSION}; free disk space and make {self.path.parent} writable"
             )
-        upgrade(self._connection)
+        schema.upgrade(self._connection)
 
     def close(self) -> None:
         """Close the file and release the study's lock."""
         try:
             self.ensure_checked()
-            with translate_errors(self.path):
+            with file.translate_errors(self.path):
                 if self._lock:
                     self._back_up()
         finally:
@@ -179,19 +150,14 @@ class Ledger(LedgerReader):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def update_meta(self, meta: Mapping[str, str]) -> None:
         """Add or replace metadata of the study."""
         with self._transaction():
             for key, value in meta.items():
-                write_row(self._connection, "meta", (key, value))
+                schema.write_row(self._connection, "meta", (key, value))
 
     def requeue_running(self) -> int:
         """Set running trials, left by an earlier driver, to planned; return their number."""
@@ -213,13 +179,15 @@ class Ledger(LedgerReader):
         """
         with self._transaction(synced=False):
             number = self._next("proposals")
-            row = ProposalRow(number, arm, digest, to_json(subject), to_json(proposal), utc_now())
-            write_row(self._connection, "proposals", row)
+            row = rows.ProposalRow(
+                number, arm, digest, rows.to_json(subject), rows.to_json(proposal), utc_now()
+            )
+            schema.write_row(self._connection, "proposals", row)
         return number
 
     def plan(
         self, proposal: int, *, digest: str, name: str, fidelity: int, keys: Mapping[int, str]
-    ) -> list[TrialRow]:
+    ) -> list[rows.TrialRow]:
         """Plan the trials of one job and return their rows.
 
         A trial with the same key stays as it is; if it is final, it answers the proposal.
@@ -234,10 +202,8 @@ class Ledger(LedgerReader):
         with self._transaction(synced=False):
             for seed, key in keys.items():
                 if not self._trials("WHERE key = ?", key):
-                    number = self._next("trials")
-                    self._write_trial(
-                        planned_row(number, key, proposal, digest, name, seed, fidelity)
-                    )
+                    identity = (self._next("trials"), key, proposal, digest, name, seed)
+                    self._write_trial(rows.planned_row(*identity, fidelity))
             return [self._trial(key) for key in keys.values()]
 
     def start(self, *keys: str) -> None:
@@ -257,7 +223,7 @@ class Ledger(LedgerReader):
         Raises:
             ValueError: the trial is final already, or the record's state is not final.
         """
-        if record.state not in FINAL_STATES:
+        if record.state not in rows.FINAL_STATES:
             raise ValueError(f"expected a final state, got {record.state}")
         facts = record.model_dump(
             include={"state", "reason", "metrics", "cost", "seconds", "device", "environment"}
@@ -269,14 +235,14 @@ class Ledger(LedgerReader):
 
     def import_rows(
         self,
-        proposals: Iterable[ProposalRow],
-        trials: Iterable[ImportedTrial],
+        proposals: Iterable[rows.ProposalRow],
+        trials: Iterable[rows.ImportedTrial],
         measurements: Iterable[Measurement],
     ) -> None:
-        """Write rows of other ledgers unchanged, in one transaction."""
+        """Write rows of other ledgers unchanged, in one schema.transaction."""
         with self._transaction():
             for proposal in proposals:
-                write_row(self._connection, "proposals", proposal)
+                schema.write_row(self._connection, "proposals", proposal)
             for row, curve, ratios in trials:
                 self._write_trial(row)
                 self._write_epochs(row.key, curve, ratios)
@@ -291,7 +257,7 @@ class Ledger(LedgerReader):
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:
         self.ensure_checked()
-        with translate_errors(self.path), transaction(self._connection, synced=synced):
+        with file.translate_errors(self.path), schema.transaction(self._connection, synced=synced):
             yield
         self._changed = self._changed or synced
         if monotonic() > self._next_backup:
@@ -303,9 +269,9 @@ class Ledger(LedgerReader):
             return
         began = monotonic()
         # rows that cannot be archived, e.g. on a full disk, are read one by one
-        with suppress(sqlite3.Error), transaction(self._connection, synced=False):
+        with suppress(sqlite3.Error), schema.transaction(self._connection, synced=False):
             column_store.archive_rows(self._connection)
-        back_up(self._connection, self.path)
+        backup.back_up(self._connection, self.path)
         self._changed = False
         duration_s = monotonic() - began
         self._next_backup = monotonic() + max(_BACKUP_EVERY_S, _BACKUP_REST * duration_s)
@@ -314,32 +280,32 @@ class Ledger(LedgerReader):
         """Return the number of a table's next row."""
         return self._one(f"SELECT ifnull(max(number), 0) + 1 FROM {table}")
 
-    def _unfinished(self, key: str) -> TrialRow:
+    def _unfinished(self, key: str) -> rows.TrialRow:
         row = self._trial(key)
         if row.is_final:
             raise ValueError(f"trial {row.number} ({key}) is already {row.state}")
         return row
 
-    def _write_trial(self, row: TrialRow) -> None:
-        write_row(self._connection, "trials", trial_columns(row))
+    def _write_trial(self, row: rows.TrialRow) -> None:
+        schema.write_row(self._connection, "trials", rows.trial_columns(row))
 
     def _write_epochs(
         self, key: str, curve: Iterable[Mapping[str, float]], ratios: Iterable[RatioEpoch]
     ) -> None:
         for epoch, point in enumerate(curve, start=1):
-            write_row(self._connection, "curves", (key, epoch, to_json(point)))
+            schema.write_row(self._connection, "curves", (key, epoch, rows.to_json(point)))
         for row in ratios:
-            write_row(self._connection, "ratios", (key, row.epoch, row.model_dump_json()))
+            schema.write_row(self._connection, "ratios", (key, row.epoch, row.model_dump_json()))
 
     def _write_measurement(self, m: Measurement) -> int:
         number = self._next("measurements")
         conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
         kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
-        write_row(self._connection, "measurements", (number, m.digest, *conditions, *kind))
+        schema.write_row(self._connection, "measurements", (number, m.digest, *conditions, *kind))
         return number
 
 
 def _check_not_lost(path: Path) -> None:
     """Raise an error if the ledger is missing but its folder has copies of it."""
-    if newest_valid_backup(path) is not None:
-        raise MachineError(f"{path}: is missing; {recovery_advice(path)}")
+    if backup.newest_valid_backup(path) is not None:
+        raise MachineError(f"{path}: is missing; {file.recovery_advice(path)}")

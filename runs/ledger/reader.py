@@ -8,18 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.runs.ledger import column_store
+from partialnas.runs.ledger import rows as row_types
 from partialnas.runs.ledger.file import translate_errors
-from partialnas.runs.ledger.rows import (
-    TRIAL_STATES,
-    EnvironmentTrials,
-    ProposalKey,
-    ProposalRow,
-    RatioWarning,
-    TrialResult,
-    TrialRow,
-    UsageRow,
-    trial_rows,
-)
 from partialnas.runs.ledger.schema import USAGE_QUERY, read_rows
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
@@ -57,25 +47,28 @@ class LedgerReader:
                 _LOG.warning("%s: %s", self._study.name, message)
         return self._study
 
-    def proposals(self) -> list[ProposalRow]:
+    def proposals(self) -> list[row_types.ProposalRow]:
         """Return every proposal, in order."""
-        return [ProposalRow(*columns) for columns in self._read("proposals", "ORDER BY number")]
+        return [
+            row_types.ProposalRow(*columns)
+            for columns in self._read("proposals", "ORDER BY number")
+        ]
 
-    def proposal_keys(self) -> list[ProposalKey]:
+    def proposal_keys(self) -> list[row_types.ProposalKey]:
         """Return every proposal without its network, in order."""
         names = ("number", "arm", "digest", "proposal")
         columns = self._columns(column_store.PROPOSALS, *names)
-        return [*map(ProposalKey, *(columns[name] for name in names))]
+        return [*map(row_types.ProposalKey, *(columns[name] for name in names))]
 
     def subject(self, proposal: int) -> Any:
         """Return the plain data of the network of a proposal, by the proposal's number."""
         ((_, _, _, text, *_),) = self._read("proposals", "WHERE number = ?", proposal)
         return json.loads(text)
 
-    def arms(self) -> list[ProposalRow]:
+    def arms(self) -> list[row_types.ProposalRow]:
         """Return the proposals that are arms, in order."""
         rows = self._read("proposals", "WHERE arm IS NOT NULL ORDER BY number")
-        return [ProposalRow(*columns) for columns in rows]
+        return [row_types.ProposalRow(*columns) for columns in rows]
 
     def verify_trials(self) -> None:
         """Verify the checksums of all trials.
@@ -105,12 +98,10 @@ class LedgerReader:
         keys = ("condition", "recipe", "stage", "seed", "rung")
         values = ", ".join(f"json_extract(proposal, '$.{key}')" for key in keys)
         distinct = f"count(DISTINCT json_array(digest, {values}))"
-        repeated = "SELECT digest FROM proposals GROUP BY digest HAVING count(*) > 1"
-        return self._one(
-            f"SELECT count(*) - {distinct} FROM proposals WHERE digest IN ({repeated})"
-        )
+        repeats = "SELECT digest FROM proposals GROUP BY digest HAVING count(*) > 1"
+        return self._one(f"SELECT count(*) - {distinct} FROM proposals WHERE digest IN ({repeats})")
 
-    def trials(self) -> list[TrialRow]:
+    def trials(self) -> list[row_types.TrialRow]:
         """Return every trial, in the order of planning."""
         return self._trials("ORDER BY number")
 
@@ -123,14 +114,14 @@ class LedgerReader:
         """
         return self._columns(column_store.TRIALS, *names)
 
-    def trial_results(self) -> list[TrialResult]:
+    def trial_results(self) -> list[row_types.TrialResult]:
         """Return the results of all trials, in the order of planning; empty while one runs."""
         plain = ("key", "proposal", "seed", "state")
         columns = self.trial_columns(*plain, "metrics", "cost")
         results = column_store.results_by_row(columns) or [{} for _ in columns["key"]]
-        return [*map(TrialResult, *(columns[name] for name in plain), results)]
+        return [*map(row_types.TrialResult, *(columns[name] for name in plain), results)]
 
-    def trial(self, number: int) -> TrialRow:
+    def trial(self, number: int) -> row_types.TrialRow:
         """Return the trial with this number.
 
         Raises:
@@ -161,13 +152,12 @@ class LedgerReader:
         rows = self._read("ratios", "WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
         return RatioEpoch.model_validate_json(rows[0][2]) if rows else None
 
-    def warnings(self) -> list[RatioWarning]:
+    def warnings(self) -> list[row_types.RatioWarning]:
         """Return all warnings about learned ratios, by trial and epoch."""
-        rows = self._read(
-            "ratios", "WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch"
-        )
+        where = "WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch"
+        rows = self._read("ratios", where)
         return [
-            RatioWarning(key, epoch, sentence)
+            row_types.RatioWarning(key, epoch, sentence)
             for key, epoch, text in rows
             for sentence in json.loads(text)["warnings"]
         ]
@@ -185,13 +175,12 @@ class LedgerReader:
         """Return every measurement, in order, by column."""
         return MeasurementTable(self._columns(column_store.MEASUREMENTS, *Measurement.model_fields))
 
-    def usage_rows(self) -> list[UsageRow]:
+    def usage_rows(self) -> list[row_types.UsageRow]:
         """Return the time of finished trials and measurements, summed by kind and machine."""
-        with translate_errors(self.path):
-            trials = self._connection.execute(USAGE_QUERY).fetchall()
-        return [*(UsageRow(*row) for row in trials), *self._measuring()]
+        trials = (row_types.UsageRow(*row) for row in self._query(USAGE_QUERY))
+        return [*trials, *self._measuring()]
 
-    def _measuring(self) -> Iterator[UsageRow]:
+    def _measuring(self) -> Iterator[row_types.UsageRow]:
         names = ("device_kind", "environment", "seconds")
         columns = self._columns(column_store.MEASUREMENTS, *names)
         durations: dict[tuple[bool, int | None], list[float]] = {}
@@ -200,24 +189,21 @@ class LedgerReader:
             if seconds is not None:
                 group.append(seconds)
         for (on_gpu, cores), group in durations.items():
-            yield UsageRow("measuring", on_gpu, cores, sum(group) if group else None)
+            yield row_types.UsageRow("measuring", on_gpu, cores, sum(group) if group else None)
 
-    def environments(self) -> list[EnvironmentTrials]:
+    def environments(self) -> list[row_types.EnvironmentTrials]:
         """Return the environments that trials ran in, the most frequent first."""
         query = (
             "SELECT environment, count(*), min(created), max(finished) FROM trials "
             "GROUP BY environment ORDER BY count(*) DESC, environment"
         )
-        with translate_errors(self.path):
-            rows = self._connection.execute(query).fetchall()
-        return [EnvironmentTrials(json.loads(text), *rest) for text, *rest in rows]
+        rows = self._query(query)
+        return [row_types.EnvironmentTrials(json.loads(text), *rest) for text, *rest in rows]
 
     def state_counts(self) -> dict[TrialState, int]:
         """Return the number of trials by state."""
-        with translate_errors(self.path):
-            rows = self._connection.execute("SELECT state, count(*) FROM trials GROUP BY state")
-            counts = dict(rows.fetchall())
-        return {state: counts.get(state, 0) for state in TRIAL_STATES}
+        counts = dict(self._query("SELECT state, count(*) FROM trials GROUP BY state"))
+        return {state: counts.get(state, 0) for state in row_types.TRIAL_STATES}
 
     def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
         with translate_errors(self.path):
@@ -227,14 +213,17 @@ class LedgerReader:
         with translate_errors(self.path):
             return column_store.read_columns(self._connection, source, names)
 
-    def _one(self, query: str) -> int:
+    def _query(self, query: str) -> list[Any]:
         with translate_errors(self.path):
-            return int(self._connection.execute(query).fetchone()[0])
+            return self._connection.execute(query).fetchall()
 
-    def _trials(self, where: str, *parameters: object) -> list[TrialRow]:
-        return trial_rows(self._read("trials", where, *parameters))
+    def _one(self, query: str) -> int:
+        return int(self._query(query)[0][0])
 
-    def _trial(self, key: str) -> TrialRow:
+    def _trials(self, where: str, *parameters: object) -> list[row_types.TrialRow]:
+        return row_types.trial_rows(self._read("trials", where, *parameters))
+
+    def _trial(self, key: str) -> row_types.TrialRow:
         rows = self._trials("WHERE key = ?", key)
         if not rows:
             raise KeyError(key)

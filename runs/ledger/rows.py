@@ -197,25 +197,10 @@ def planned_row(
     number: int, key: str, proposal: int, digest: str, name: str, seed: int, fidelity: int
 ) -> TrialRow:
     """Return the row of a planned trial."""
-    return TrialRow(
-        number=number,
-        key=key,
-        proposal=proposal,
-        digest=digest,
-        name=name,
-        seed=seed,
-        fidelity=fidelity,
-        state="planned",
-        reason=None,
-        attempts=0,
-        metrics={},
-        cost={},
-        seconds=0.0,
-        device="",
-        environment={},
-        created=utc_now(),
-        finished=None,
-    )
+    settings = (number, key, proposal, digest, name, seed, fidelity)
+    progress = ("planned", None, 0)  # state, reason, attempts
+    results: tuple[Any, ...] = ({}, {}, 0.0, "", {})  # from metrics to environment
+    return TrialRow._make((*settings, *progress, *results, utc_now(), None))
 
 
 def checksum(columns: Sequence[object]) -> int:

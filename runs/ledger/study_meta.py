@@ -76,20 +76,17 @@ class RecordedStudy:
     @cached_property
     def frozen(self) -> PlainData:
         """Settings of the study as plain data (not to be modified); empty if not recorded."""
-        frozen: PlainData = self._parsed("frozen", {})
-        return frozen
+        return dict(self._parsed("frozen", {}))
 
     @property
     def plugins(self) -> dict[str, str]:
         """Source digest of each plug-in of the study, by module name."""
-        plugins: dict[str, str] = self.frozen.get("plugins", {})
-        return plugins
+        return dict(self.frozen.get("plugins", {}))
 
     @property
     def conditions(self) -> dict[str, PlainData]:
         """Settings by condition; empty for a study without conditions."""
-        conditions: dict[str, PlainData] = self.frozen.get("conditions", {})
-        return conditions
+        return dict(self.frozen.get("conditions", {}))
 
     @property
     def is_search(self) -> bool:

@@ -92,9 +92,8 @@ def compute_usage(rows: Iterable[UsageRow], shares: DeviceShare) -> ComputeUsage
         hours[row.kind] = hours.get(row.kind, 0.0) + seconds / _SECONDS_PER_HOUR
         on_gpu = bool(row.on_gpu)
         device_hours += shares.device_hours(seconds, on_gpu=on_gpu, cores=row.cores)
-    return ComputeUsage(
-        {kind: hours[kind] for kind in USAGE_KINDS if hours.get(kind)}, device_hours
-    )
+    shown = {kind: hours[kind] for kind in USAGE_KINDS if hours.get(kind)}
+    return ComputeUsage(shown, device_hours)
 
 
 def format_duration(hours: float) -> str:

@@ -31,7 +31,8 @@ from partialnas.space.values import Value, validate_as
 MANIFEST = "manifest.json"
 SCRIPT = "measure.py"
 MAX_LOGIT_DIFFERENCE = 1e-2
-"""Largest allowed difference of logits between a board and this machine, as a share of the largest logit; half precision explains a difference of this size."""
+"""Largest allowed difference of logits between a board and this machine, as a share of the largest
+logit; half precision explains a difference of this size."""
 
 _IMAGES = 2
 _KINDS: dict[str, DeviceKind] = {
@@ -288,12 +289,9 @@ def _check_networks(path: Path, result: BoardResult, ledger: Ledger) -> None:
         )
     reference = subject_digest(study.reference)
     if result.reference.digest != reference:
-        raise UserError(
-            f"{path}: its reference network is not that of the study; write a new "
-            "bundle with --bundle"
-        )
-    digests = {row.digest for row in ledger.trials()} | set(ledger.frozen_digests().values())
-    digests.add(reference)
+        raise UserError(f"{path}: its reference is not that of the study; write a new --bundle")
+    digests = {reference, *(row.digest for row in ledger.trials())}
+    digests |= set(ledger.frozen_digests().values())
     unknown = [entry.name for entry in result.measurements if entry.digest not in digests]
     if unknown:
         raise UserError(f"{path}: the study has no network {', '.join(unknown)}")

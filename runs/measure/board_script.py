@@ -29,6 +29,7 @@ import numpy as np
 BUNDLE_FORMAT = 1
 MIN_VALUES, MIN_ROUNDS, MAX_ROUNDS, WINDOW = 6, 25, 2000, 5
 AGREEMENT, WARM_UP_SHARE, MAX_CLOCK_GAP, MAX_FOREIGN_SHARE = 0.05, 0.25, 0.05, 0.1
+CORES = os.cpu_count() or 1
 MIN_TIMING_S = {"cpu": 0.001, "other": 0.010}
 
 
@@ -52,12 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
     sessions = {
         network["digest"]: _session(folder, network, options) for network in [reference, *networks]
     }
-    reference_session = sessions[reference["digest"]]
     measurements: list[dict[str, Any]] = []
     for number, network in enumerate(networks, start=1):
         print(f"{number}/{len(networks)} {network['name']} ...", end=" ", flush=True)
-        session = sessions[network["digest"]]
-        measurement = _measure(network, session, reference, reference_session, options)
+        measurement = _measure(network, reference, sessions, options)
         measurements.append(measurement)
         marks = [mark for mark in ("noisy", "tainted") if measurement[mark]]
         print(f"{measurement['relative']:.3f} x reference", *marks)
@@ -68,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         "in_chans": manifest["in_chans"],
         "form": manifest["form"],
         "reference": {key: reference[key] for key in ("digest", "name", "form", "sha256")},
-        "device": options.device or _device(options),
-        "provider": reference_session.get_providers()[0],
+        "device": options.device or ("cpu" if _is_cpu(options) else options.provider),
+        "provider": sessions[reference["digest"]].get_providers()[0],
         "threads": options.threads,
         "batch_size": options.batch_size,
         "environment": _environment(),
@@ -115,30 +114,30 @@ def _session(folder: Path, network: dict[str, Any], options: argparse.Namespace)
     return session
 
 
+def _is_cpu(options: argparse.Namespace) -> bool:
+    return bool(options.provider == "CPUExecutionProvider")
+
+
 def _measure(
     network: dict[str, Any],
-    session: Any,
     reference: dict[str, Any],
-    reference_session: Any,
+    sessions: dict[str, Any],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    on_cpu = options.provider == "CPUExecutionProvider"
-    is_reference = network["digest"] == reference["digest"]
-    sessions = [session] if is_reference else [session, reference_session]
-    runners = [_runner(one, options, on_cpu) for one in sessions]
+    digests = dict.fromkeys([network["digest"], reference["digest"]])
+    runners = [_runner(sessions[digest], options) for digest in digests]
     start, busy, process_time = time.perf_counter(), _busy_s(), time.process_time()
-    min_timing_s = MIN_TIMING_S["cpu" if on_cpu else "other"]
-    rounds = time_interleaved(*runners, min_timing_s=min_timing_s, options=options)
-    foreign = _busy_s() - busy - (time.process_time() - process_time) - 0.01 * _cores()
-    capacity = (time.perf_counter() - start) * _cores()
+    rounds = time_interleaved(*runners, options=options)
+    foreign = _busy_s() - busy - (time.process_time() - process_time) - 0.01 * CORES
+    capacity = (time.perf_counter() - start) * CORES
     summary = summarize_rounds(rounds, options.half_width)
-    if is_reference:
+    if len(digests) == 1:
         summary |= {"relative": 1.0, "low": 1.0, "high": 1.0}
     return {
         **{key: network[key] for key in ("digest", "name", "form", "sha256")},
         **summary,
-        "tainted": on_cpu and foreign > MAX_FOREIGN_SHARE * capacity,
-        "logit_difference": _logit_difference(session, network),
+        "tainted": _is_cpu(options) and foreign > MAX_FOREIGN_SHARE * capacity,
+        "logit_difference": _logit_difference(sessions[network["digest"]], network),
         "taken": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
     }
 
@@ -184,14 +183,10 @@ def is_precise_enough(rounds: list[Round], half_width: float) -> bool:
 
 
 def time_interleaved(
-    network: Runner,
-    reference: Runner | None = None,
-    *,
-    min_timing_s: float,
-    options: argparse.Namespace,
+    network: Runner, reference: Runner | None = None, *, options: argparse.Namespace
 ) -> list[Round]:
     """Run rounds until the interval is as narrow as requested, or time is up."""
-    start = time.perf_counter()
+    start, min_timing_s = time.perf_counter(), MIN_TIMING_S["cpu" if _is_cpu(options) else "other"]
     gc.collect()
     gc.disable()
     try:
@@ -217,13 +212,13 @@ def time_interleaved(
         gc.enable()
 
 
-def _runner(session: Any, options: argparse.Namespace, on_cpu: bool) -> Runner:
+def _runner(session: Any, options: argparse.Namespace) -> Runner:
     """Return a runner; its primary clock is CPU time with one thread, else the wall clock."""
     shape = session.get_inputs()[0].shape[1:]
     images = np.random.RandomState(0).standard_normal((options.batch_size, *shape))
     feed = {"image": images.astype(np.float32)}
     is_fine = time.get_clock_info("thread_time").resolution < 1e-4
-    cpu_time = time.thread_time if on_cpu and is_fine else time.perf_counter
+    cpu_time = time.thread_time if _is_cpu(options) and is_fine else time.perf_counter
     clocks = (cpu_time, time.perf_counter)
     primary, secondary = clocks if options.threads == 1 else clocks[::-1]
 
@@ -231,10 +226,8 @@ def _runner(session: Any, options: argparse.Namespace, on_cpu: bool) -> Runner:
         secondary_start, primary_start = secondary(), primary()
         for _ in range(passes):
             session.run(None, feed)
-        primary_end, secondary_end = primary(), secondary()
-        return BoardTiming(
-            (primary_end - primary_start) / passes, (secondary_end - secondary_start) / passes
-        )
+        seconds = primary() - primary_start, secondary() - secondary_start
+        return BoardTiming(seconds[0] / passes, seconds[1] / passes)
 
     return run
 
@@ -248,10 +241,8 @@ def _num_passes(runner: Runner, min_timing_s: float) -> int:
     return passes
 
 
-def _mean(first: BoardTiming, second: BoardTiming) -> BoardTiming:
-    return BoardTiming(
-        (first.primary + second.primary) / 2, (first.secondary + second.secondary) / 2
-    )
+def _mean(a: BoardTiming, b: BoardTiming) -> BoardTiming:
+    return BoardTiming((a.primary + b.primary) / 2, (a.secondary + b.secondary) / 2)
 
 
 def _warm_up(run_round: Callable[[], Round], until: float) -> None:
@@ -285,14 +276,6 @@ def _busy_s() -> float:
     return (sum(fields) - fields[3] - fields[4]) / ticks
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _device(options: argparse.Namespace) -> str:
-    return "cpu" if options.provider == "CPUExecutionProvider" else options.provider
-
-
 def _environment() -> dict[str, Any]:
     import onnxruntime
 
@@ -302,7 +285,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "onnxruntime": onnxruntime.__version__,
-        "cores": _cores(),
+        "cores": CORES,
     }
 
 

@@ -46,9 +46,7 @@ def fuse_model(network: nn.Module, images: Tensor) -> nn.Module:
         except Exception as error:  # tracing runs the network's code on proxies of tensors
             raise UnfusableError(f"cannot be traced: {error}") from error
     if not difference <= TOLERANCE:
-        raise UnfusableError(
-            f"its outputs change by {difference:.1e} when its batch norms are folded"
-        )
+        raise UnfusableError(f"its outputs change by {difference:.1e} when its norms are folded")
     return network
 
 

@@ -51,10 +51,8 @@ def cpu_runner(forward: Forward, threads: int) -> Runner:
         secondary_start, primary_start = secondary(), primary()
         for _ in range(passes):
             forward()
-        primary_end, secondary_end = primary(), secondary()
-        return Timing(
-            (primary_end - primary_start) / passes, (secondary_end - secondary_start) / passes
-        )
+        seconds = primary() - primary_start, secondary() - secondary_start
+        return Timing(seconds[0] / passes, seconds[1] / passes)
 
     return run
 
@@ -153,8 +151,8 @@ def _num_passes(runner: Runner, min_timing_s: float) -> int:
     return passes
 
 
-def _mean(first: Timing, second: Timing) -> Timing:
-    return Timing((first.primary + second.primary) / 2, (first.secondary + second.secondary) / 2)
+def _mean(a: Timing, b: Timing) -> Timing:
+    return Timing((a.primary + b.primary) / 2, (a.secondary + b.secondary) / 2)
 
 
 def _warm_up(run_round: Callable[[], Round], until: float) -> None:

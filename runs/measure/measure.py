@@ -118,9 +118,7 @@ def _measure(
     start: float,
 ) -> Measurement:
     load = load_average()
-    models = [candidate]
-    if reference is not None and reference.digest != candidate.digest:
-        models.append(reference)
+    models = [*{m.digest: m for m in (candidate, reference or candidate)}.values()]
     with exclusive_access(protocol.device), torch_settings(protocol, device):
         runners, runtime = _runners(models, protocol, device)
         watch = _watch(device)

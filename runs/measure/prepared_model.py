@@ -123,9 +123,8 @@ def _images(task: Task, count: int, trained: TimingInputs | None) -> Tensor:
     else:
         splits = trained.splits
         indices = np.arange(count) % len(splits.val_y)
-        pool = DeviceSplit(
-            splits.val_x[indices], splits.val_y[indices], splits, 0, torch.device("cpu")
-        )
+        x, y = splits.val_x[indices], splits.val_y[indices]
+        pool = DeviceSplit(x, y, splits, 0, torch.device("cpu"))
         images = next(iter(pool.sequential_batches(count)))[0]
     return images.contiguous(memory_format=torch.channels_last)
 

@@ -1,7 +1,7 @@
 """Measurement of a finished study's networks on any device, without training."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from partialnas.runs.config.protocol import Protocol
@@ -90,10 +90,7 @@ def trained_networks(
         network = _final_network(ledger, row, proposal)
         first = networks.setdefault(network.digest, network)
         if first is not network:
-            keys = (*first.keys, *network.keys)
-            networks[network.digest] = TrainedNetwork(
-                first.label, first.subject, keys, first.weights
-            )
+            networks[network.digest] = replace(first, keys=first.keys + network.keys)
     return [*networks.values()]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from partialnas.runs.ratio_learning.learner import RatioLearner, mixer_macs
+from partialnas.runs.ratio_learning.learner import RatioLearner, mixer_macs, size_differences
 from partialnas.space.cost.learned_blocks import LearnedBlock, mac_range
 
 _DOMINANT = 0.8  # share of the multiply-accumulates in one of at least three layers
@@ -40,10 +40,7 @@ def _extreme(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Iterator[
     for word, end in (("smallest", 0), ("largest", -1)):
         if _forced(learner, blocks, end):
             continue
-        if all(
-            block.learned_sizes(learner.sizes[block.block_index]) == _ends(block)[end]
-            for block in blocks
-        ):
+        if all(learner.learned_sizes(block) == _ends(block)[end] for block in blocks):
             yield f"all layers ended at their {word} ratio"
 
 
@@ -69,16 +66,10 @@ def _forced(learner: RatioLearner, blocks: Sequence[LearnedBlock], end: int) -> 
 def _dominant(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Iterator[str]:
     if len(blocks) < 3:
         return
-    used = {
-        block.block_index: mixer_macs(block, learner.sizes[block.block_index]) for block in blocks
-    }
-    uniform = {
-        block.block_index: mixer_macs(block, learner.initial_sizes[block.block_index])
-        for block in blocks
-    }
-    for block in blocks:
-        share = used[block.block_index] / (sum(used.values()) or 1)
-        common = uniform[block.block_index] / (sum(uniform.values()) or 1)
+    used = [mixer_macs(block, learner.sizes[block.block_index]) for block in blocks]
+    uniform = [mixer_macs(block, learner.initial_sizes[block.block_index]) for block in blocks]
+    for block, macs, uniform_macs in zip(blocks, used, uniform, strict=True):
+        share, common = macs / (sum(used) or 1), uniform_macs / (sum(uniform) or 1)
         if share > _DOMINANT and share > _OVER_UNIFORM * common:
             yield f"{_name(block)} uses {share:.0%} of the MACs of all learned layers"
 
@@ -86,10 +77,7 @@ def _dominant(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Iterator
 def _unmoved(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Iterator[str]:
     if any(_forced(learner, blocks, end) for end in (0, -1)):
         return
-    if all(
-        learner.max_displacement[block.block_index] <= _UNMOVED * block.learning.grain
-        for block in blocks
-    ):
+    if all(learner.max_displacement[b.block_index] <= _UNMOVED * b.learning.grain for b in blocks):
         yield "no ratio moved from its start"
 
 
@@ -99,14 +87,7 @@ def _oscillating(learner: RatioLearner, blocks: Sequence[LearnedBlock]) -> Itera
         if before is None:
             continue
         path = learner.path_lengths[block.block_index]
-        forward = sum(
-            abs(a - b)
-            for a, b in zip(
-                block.learned_sizes(before),
-                block.learned_sizes(learner.sizes[block.block_index]),
-                strict=True,
-            )
-        )
+        forward = sum(size_differences(block, before, learner.sizes[block.block_index]))
         if path > 2 * block.learning.grain and path > _OSCILLATES * max(forward, 1.0):
             yield (
                 f"the ratio of {_name(block)} oscillated in the last fifth of learning: it moved "

@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from partialnas.runs.ratio_learning.learner import RatioLearner
 from partialnas.space.cost.learned_blocks import BlockIndex, LearnedBlock
@@ -68,34 +67,22 @@ class GateLearner(RatioLearner):
         fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
         rate = min(_TRAVEL / self.freeze_step, _FASTEST) * fading
         for block in self.learned_blocks:
-            place = block.block_index
-            forces = [
-                gradient / scale / (rms + 1e-12) + self.multiplier for gradient in gradients[place]
-            ]
-            moved = [
-                min(max(gate - rate * force, -1.0), 1.0)
-                for gate, force in zip(self.gates[place], forces, strict=True)
-            ]
-            self.gates[place] = _in_order(moved)
-            self._set_sizes(block, block.options[_open(self.gates[place])], step)
+            block_index = block.block_index
+            forces = [g / scale / (rms + 1e-12) + self.multiplier for g in gradients[block_index]]
+            pairs = zip(self.gates[block_index], forces, strict=True)
+            moved = [min(max(gate - rate * force, -1.0), 1.0) for gate, force in pairs]
+            self.gates[block_index] = _in_order(moved)
+            self._set_sizes(block, block.options[_open(self.gates[block_index])], step)
 
     def _gradients(self) -> dict[BlockIndex, list[float]]:
         """Return the gradients of the loss with respect to the gates of each block."""
-        rows = [self._share_gradient(block) for block in self.learned_blocks]
+        rows = [self._shares_gradient(b)[b.learning.parts[0]] for b in self.learned_blocks]
         values = torch.cat(rows).tolist()
         gradients: dict[BlockIndex, list[float]] = {}
         for block, row in zip(self.learned_blocks, rows, strict=True):
             gradients[block.block_index] = self._gate_gradients(block, values[: len(row)])
             values = values[len(row) :]
         return gradients
-
-    def _share_gradient(self, block: LearnedBlock) -> Tensor:
-        """Return the gradient with respect to the shares of the learned boundary."""
-        (position,) = block.learning.parts
-        shares = self.mixers[block.block_index].shares
-        whole = torch.zeros_like(shares) if shares.grad is None else shares.grad
-        row: Tensor = whole[position]
-        return row
 
     def _gate_gradients(self, block: LearnedBlock, row: Sequence[float]) -> list[float]:
         """Return the gradients of a block's gates from those of its channels."""
@@ -110,9 +97,8 @@ class GateLearner(RatioLearner):
 
     def state_dict(self) -> dict[str, Any]:
         """See `RatioLearner.state_dict`."""
-        return super().state_dict() | {
-            "gates": [[*place, *gates] for place, gates in self.gates.items()]
-        }
+        gates = [[*block_index, *row] for block_index, row in self.gates.items()]
+        return super().state_dict() | {"gates": gates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `RatioLearner.load_state_dict`."""

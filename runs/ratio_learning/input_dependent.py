@@ -24,13 +24,11 @@ class InputDependentLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._costs = {
-            block.block_index: self._option_costs(block) for block in self.learned_blocks
-        }
-        self._initial_offset = {
-            block.block_index: self._first_offset(block) for block in self.learned_blocks
-        }
-        self._used = float(sum(block.costs[self._start_of(block)] for block in self.learned_blocks))
+        blocks = self.learned_blocks
+        self._costs = {block.block_index: self._option_costs(block) for block in blocks}
+        self._initial_offset = {block.block_index: self._first_offset(block) for block in blocks}
+        starts = [tuple(map(int, self.initial_sizes[block.block_index])) for block in blocks]
+        self._used = float(sum(b.costs[start] for b, start in zip(blocks, starts, strict=True)))
         self._set_multiplier(0.0)
 
     def _option_costs(self, block: LearnedBlock) -> Tensor:
@@ -38,22 +36,18 @@ class InputDependentLearner(RatioLearner):
         costs = [float(block.costs[option]) for option in mixer.options]
         return torch.tensor(costs, device=next(mixer.predictor.parameters()).device)
 
-    def _start_of(self, block: LearnedBlock) -> tuple[int, ...]:
-        return tuple(int(size) for size in self.initial_sizes[block.block_index])
-
     def _first_offset(self, block: LearnedBlock) -> float:
         """Return the logit of the initial size."""
+        initial = self.initial_sizes[block.block_index]
         sizes = [block.learned_sizes(option)[0] for option in block.options]
-        share = (block.learned_sizes(self.initial_sizes[block.block_index])[0] - min(sizes)) / max(
-            max(sizes) - min(sizes), 1
-        )
-        share = min(max(share, 0.02), 0.98)
+        start, low, high = block.learned_sizes(initial)[0], min(sizes), max(sizes)
+        share = min(max((start - low) / max(high - low, 1), 0.02), 0.98)
         return math.log(share / (1 - share))
 
     def _set_multiplier(self, multiplier: float) -> None:
         self.multiplier = multiplier
-        for place, mixer in self.mixers.items():
-            mixer.logit_offset = self._initial_offset[place] - multiplier
+        for block_index, mixer in self.mixers.items():
+            mixer.logit_offset = self._initial_offset[block_index] - multiplier
 
     def _update_boundaries(self, step: int) -> None:  # noqa: ARG002
         for mixer in self.mixers.values():
@@ -67,15 +61,9 @@ class InputDependentLearner(RatioLearner):
 
     def update_sizes(self, step: int, scale: float = 1.0) -> None:  # noqa: ARG002
         """See `RatioLearner.update_sizes`; the optimizer has already unscaled the gradients."""
-        macs = self._mean_macs(
-            {place: mixer.option_indices for place, mixer in self.mixers.items()}
-        )
-        gradients = [
-            parameter.grad
-            for mixer in self.mixers.values()
-            for parameter in mixer.predictor.parameters()
-            if parameter.grad is not None
-        ]
+        macs = self._mean_macs({index: m.option_indices for index, m in self.mixers.items()})
+        parameters = (p for m in self.mixers.values() for p in m.predictor.parameters())
+        gradients = [p.grad for p in parameters if p.grad is not None]
         if self.is_frozen_at(step) or not gradients:
             self._used = float(macs)
         else:
@@ -87,9 +75,8 @@ class InputDependentLearner(RatioLearner):
             self._set_multiplier(self.multiplier + _GAIN * math.log(self._used / self.budget_macs))
 
     def _mean_macs(self, indices: OptionIndices) -> Tensor:
-        means = [
-            self._costs[place].to(index.device)[index].mean() for place, index in indices.items()
-        ]
+        costs = ((self._costs[block_index], index) for block_index, index in indices.items())
+        means = [cost.to(index.device)[index].mean() for cost, index in costs]
         return torch.stack(means).sum()
 
     def mean_macs(self, indices: OptionIndices) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import RealizedPart
@@ -43,8 +44,8 @@ class RatioLearner(ABC):
         self.freeze_step = max(math.floor(freeze * steps), 1)
         self.mixers: dict[BlockIndex, Any] = learned_mixers(network)
         self.initial_sizes: dict[BlockIndex, tuple[float, ...]] = {
-            place: tuple(map(float, sizes))
-            for place, sizes in uniform_sizes(architecture, input_spec).items()
+            block_index: tuple(map(float, sizes))
+            for block_index, sizes in uniform_sizes(architecture, input_spec).items()
         }
         self.sizes = dict(self.initial_sizes)
         self.multiplier = 0.0
@@ -80,22 +81,24 @@ class RatioLearner(ABC):
 
     def used_macs(self) -> float:
         """Return the current multiply-accumulates of the learned mixers."""
-        return sum(
-            mixer_macs(block, self.sizes[block.block_index]) for block in self.learned_blocks
-        )
+        return sum(mixer_macs(b, self.sizes[b.block_index]) for b in self.learned_blocks)
+
+    def learned_sizes(self, block: LearnedBlock) -> tuple[float, ...]:
+        """Return the current sizes of a block's learned parts."""
+        return block.learned_sizes(self.sizes[block.block_index])
 
     def copy_to(self, network: nn.Module) -> None:
         """Copy the boundaries to another network with the same blocks."""
-        for place, mixer in learned_mixers(network).items():
-            mixer.set_extra_state(self.mixers[place].get_extra_state())
+        for block_index, mixer in learned_mixers(network).items():
+            mixer.set_extra_state(self.mixers[block_index].get_extra_state())
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that further learning depends on, as plain data."""
         return {
-            "sizes": [[*place, *sizes] for place, sizes in self.sizes.items()],
-            "late": [[*place, *sizes] for place, sizes in self.late_sizes.items()],
-            "paths": [[*place, path] for place, path in self.path_lengths.items()],
-            "farthest": [[*place, far] for place, far in self.max_displacement.items()],
+            "sizes": [[*block_index, *sizes] for block_index, sizes in self.sizes.items()],
+            "late": [[*block_index, *sizes] for block_index, sizes in self.late_sizes.items()],
+            "paths": [[*block_index, path] for block_index, path in self.path_lengths.items()],
+            "farthest": [[*block_index, far] for block_index, far in self.max_displacement.items()],
             "multiplier": self.multiplier,
             "settled": self.is_frozen,
         }
@@ -116,41 +119,36 @@ class RatioLearner(ABC):
 
     def _set_sizes(self, block: LearnedBlock, sizes: Sequence[float], step: int) -> None:
         """Set new sizes of a block, and track how far they move."""
-        before, place = self.sizes[block.block_index], block.block_index
+        before, block_index = self.sizes[block.block_index], block.block_index
         if step >= _LATE * self.freeze_step:
-            self.late_sizes.setdefault(place, before)
-            self.path_lengths[place] += sum(self._differences(block, before, sizes))
-        self.sizes[place] = tuple(map(float, sizes))
-        away = max(self._differences(block, self.initial_sizes[place], sizes))
-        self.max_displacement[place] = max(self.max_displacement[place], away)
+            self.late_sizes.setdefault(block_index, before)
+            self.path_lengths[block_index] += sum(size_differences(block, before, sizes))
+        self.sizes[block_index] = tuple(map(float, sizes))
+        away = max(size_differences(block, self.initial_sizes[block_index], sizes))
+        self.max_displacement[block_index] = max(self.max_displacement[block_index], away)
 
-    def _differences(
-        self, block: LearnedBlock, one: Sequence[float], two: Sequence[float]
-    ) -> list[float]:
-        """Return the differences of the learned parts in channels."""
-        return [
-            abs(a - b)
-            for a, b in zip(block.learned_sizes(one), block.learned_sizes(two), strict=True)
-        ]
+    def _shares_gradient(self, block: LearnedBlock) -> Tensor:
+        """Return the gradient of the loss with respect to the shares of a block's mixer."""
+        shares = self.mixers[block.block_index].shares
+        gradient: Tensor = torch.zeros_like(shares) if shares.grad is None else shares.grad
+        return gradient
 
     def _record_gradients(self, gradients: Iterable[float]) -> None:
         self._squares.append(sum(gradient * gradient for gradient in gradients))
 
     def _freeze(self) -> None:
         """Fix the ratios at legal sizes within the budget."""
-        wanted = [
-            block.learned_sizes(self.sizes[block.block_index]) for block in self.learned_blocks
-        ]
+        wanted = [self.learned_sizes(block) for block in self.learned_blocks]
         sizes = project_to_budget(self.learned_blocks, wanted, self.budget_macs)
-        self.sizes = {place: tuple(map(float, fixed)) for place, fixed in sizes.items()}
-        for place, mixer in self.mixers.items():
-            mixer.set_sizes(self.sizes[place], 0.0)
+        self.sizes = {block_index: tuple(map(float, fixed)) for block_index, fixed in sizes.items()}
+        for block_index, mixer in self.mixers.items():
+            mixer.set_sizes(self.sizes[block_index], 0.0)
         self.is_frozen = True
 
 
 def mixer_macs(block: LearnedBlock, sizes: Sequence[float]) -> float:
     """Return the multiply-accumulates of a mixer at real sizes."""
-    return evaluate_polynomials(cost_polynomials(block), sizes)
+    return evaluate_costs(cost_polynomials(block), sizes)
 
 
 def cost_polynomials(block: LearnedBlock) -> list[tuple[float, float]]:
@@ -158,17 +156,21 @@ def cost_polynomials(block: LearnedBlock) -> list[tuple[float, float]]:
     return [_polynomial(part, block.map_area) for part in block.block.parts]
 
 
-def _polynomial(part: RealizedPart, places: int) -> tuple[float, float]:
-    one, two = (part_cost(part._replace(channels=size), places).macs for size in (1, 2))
+def _polynomial(part: RealizedPart, map_area: int) -> tuple[float, float]:
+    one, two = (part_cost(part._replace(channels=size), map_area).macs for size in (1, 2))
     square = (two - 2 * one) / 2
     return square, one - square
 
 
-def evaluate_polynomials(
-    polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]
-) -> float:
+def evaluate_costs(polynomials: Sequence[tuple[float, float]], sizes: Sequence[float]) -> float:
     """Return the sum of quadratic polynomials, one for each size."""
-    return sum(
-        square * size * size + linear * size
-        for (square, linear), size in zip(polynomials, sizes, strict=True)
-    )
+    pairs = zip(polynomials, sizes, strict=True)
+    return sum(square * size * size + linear * size for (square, linear), size in pairs)
+
+
+def size_differences(
+    block: LearnedBlock, one: Sequence[float], two: Sequence[float]
+) -> list[float]:
+    """Return the differences of the learned parts of a block in channels."""
+    pairs = zip(block.learned_sizes(one), block.learned_sizes(two), strict=True)
+    return [abs(a - b) for a, b in pairs]

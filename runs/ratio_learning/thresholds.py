@@ -8,11 +8,7 @@ from typing import Any
 
 import torch
 
-from partialnas.runs.ratio_learning.learner import (
-    RatioLearner,
-    cost_polynomials,
-    evaluate_polynomials,
-)
+from partialnas.runs.ratio_learning.learner import RatioLearner, cost_polynomials, evaluate_costs
 from partialnas.space.cost.learned_blocks import LearnedBlock
 from partialnas.space.nn.dpconv import LearnedMixer
 
@@ -35,9 +31,7 @@ class ThresholdLearner(RatioLearner):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._polynomials = {
-            block.block_index: cost_polynomials(block) for block in self.learned_blocks
-        }
+        self._polynomials = {b.block_index: cost_polynomials(b) for b in self.learned_blocks}
         self._momentum = [0.0 for block in self.learned_blocks for _ in block.learning.parts]
         self._scale = 0.0
         self._steps_taken = 0
@@ -60,11 +54,8 @@ class ThresholdLearner(RatioLearner):
         if not all(map(math.isfinite, gradients)):
             return
         self._record_gradients(gradients)
-        shares = [
-            size / block.block.width
-            for block in self.learned_blocks
-            for size in block.learned_sizes(self.sizes[block.block_index])
-        ]
+        blocks = self.learned_blocks
+        shares = [size / b.block.width for b in blocks for size in self.learned_sizes(b)]
         if self.budget_macs is not None:
             slopes = self._slopes(shares)
             price = -_across(gradients, slopes) * self.budget_macs
@@ -77,13 +68,12 @@ class ThresholdLearner(RatioLearner):
 
     def _gradients(self) -> list[float]:
         """Return the gradients of the loss with respect to the learned shares of the widths."""
-        mixers: list[LearnedMixer] = [
-            self.mixers[block.block_index] for block in self.learned_blocks
-        ]
-        flat = torch.cat([_gradient(mixer).flatten() for mixer in mixers]).tolist()
+        blocks = self.learned_blocks
+        flat = torch.cat([self._shares_gradient(block).flatten() for block in blocks]).tolist()
         rows: list[float] = []
         start = 0
-        for block, mixer in zip(self.learned_blocks, mixers, strict=True):
+        for block in blocks:
+            mixer: LearnedMixer = self.mixers[block.block_index]
             ends = []
             for end in accumulate(mixer.sizes[:-1]):
                 low = max(math.floor(end - mixer.ramp / 2 - 0.5) + 1, 0)
@@ -98,10 +88,8 @@ class ThresholdLearner(RatioLearner):
         self._steps_taken += 1
         square = fmean(gradient * gradient for gradient in gradients)
         self._scale = _SCALE_MOMENTUM * self._scale + (1 - _SCALE_MOMENTUM) * square
-        self._momentum = [
-            _MOMENTUM * before + (1 - _MOMENTUM) * gradient
-            for before, gradient in zip(self._momentum, gradients, strict=True)
-        ]
+        pairs = zip(self._momentum, gradients, strict=True)
+        self._momentum = [_MOMENTUM * before + (1 - _MOMENTUM) * new for before, new in pairs]
         scale = math.sqrt(self._scale / (1 - _SCALE_MOMENTUM**self._steps_taken)) + 1e-12
         fading = 0.5 * (1 + math.cos(math.pi * step / self.freeze_step))
         rate = _TRAVEL / self.freeze_step * fading / (1 - _MOMENTUM**self._steps_taken) / scale
@@ -124,10 +112,8 @@ class ThresholdLearner(RatioLearner):
             targets = self._onto_budget(clipped, direction, excess)
             clipped = self._clipped(targets)
             # Shares at an end of their range are held; the others move on.
-            held = [
-                fixed or abs(share - target) > 1e-9
-                for share, target, fixed in zip(clipped, targets, held, strict=True)
-            ]
+            ends = zip(clipped, targets, held, strict=True)
+            held = [fixed or abs(share - target) > 1e-9 for share, target, fixed in ends]
         return clipped
 
     def _onto_budget(
@@ -150,10 +136,9 @@ class ThresholdLearner(RatioLearner):
         remaining = iter(shares)
         for block in self.learned_blocks:
             width, grain = block.block.width, block.learning.grain
-            block_shares = [next(remaining) for _ in block.learning.parts]
-            fixed = sum(
-                size for i, size in enumerate(block.start[:-1]) if i not in block.learning.parts
-            )
+            learned = block.learning.parts
+            block_shares = [next(remaining) for _ in learned]
+            fixed = sum(size for i, size in enumerate(block.start[:-1]) if i not in learned)
             room = (width - fixed - block.block.parts[-1].heads) / width
             block_shares = [max(share, grain / width) for share in block_shares]
             scale = min(room / sum(block_shares), 1.0)
@@ -162,7 +147,7 @@ class ThresholdLearner(RatioLearner):
 
     def _macs(self, shares: Sequence[float]) -> float:
         return sum(
-            evaluate_polynomials(self._polynomials[block.block_index], sizes)
+            evaluate_costs(self._polynomials[block.block_index], sizes)
             for block, sizes in self._block_sizes(shares)
         )
 
@@ -170,16 +155,10 @@ class ThresholdLearner(RatioLearner):
         """Return the derivatives of the cost with respect to the learned shares."""
         slopes: list[float] = []
         for block, sizes in self._block_sizes(shares):
-            by_size = [
-                2 * square * size + linear
-                for (square, linear), size in zip(
-                    self._polynomials[block.block_index], sizes, strict=True
-                )
-            ]
-            slopes += [
-                block.block.width * (by_size[position] - by_size[-1])
-                for position in block.learning.parts
-            ]
+            pairs = zip(self._polynomials[block.block_index], sizes, strict=True)
+            by_size = [2 * square * size + linear for (square, linear), size in pairs]
+            width = block.block.width
+            slopes += [width * (by_size[part] - by_size[-1]) for part in block.learning.parts]
         return slopes
 
     def _block_sizes(self, shares: Sequence[float]) -> Iterable[tuple[LearnedBlock, list[float]]]:
@@ -202,11 +181,6 @@ class ThresholdLearner(RatioLearner):
         super().load_state_dict(state)
         self._momentum, self._scale = list(state["momentum"]), state["scale"]
         self._steps_taken = state["taken"]
-
-
-def _gradient(mixer: LearnedMixer) -> torch.Tensor:
-    gradient = mixer.shares.grad
-    return torch.zeros_like(mixer.shares) if gradient is None else gradient
 
 
 def _across(gradients: Sequence[float], slopes: Sequence[float]) -> float:

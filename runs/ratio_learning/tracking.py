@@ -77,6 +77,7 @@ def ratio_epoch(
     gap = relative_logit_gap(network, val) if last else None
     if gap is not None:
         warnings += gap_warnings(gap)
+    static = frozen_architecture(learner, network.architecture) if last else None
     return RatioEpoch(
         epoch=epoch,
         ratios={name: size / widths[name] for name, size in facts["channels"].items()},
@@ -86,7 +87,7 @@ def ratio_epoch(
         ramp=max(getattr(mixer, "ramp", 0.0) for mixer in learner.mixers.values()),
         warnings=tuple(warnings),
         gap=gap,
-        frozen=_frozen_digest(learner, network.architecture) if last else None,
+        frozen=static.digest if static is not None else None,
         **facts,
     )
 
@@ -138,15 +139,15 @@ def calibrate_to_budget(learner: RatioLearner, network: nn.Module, val: DeviceSp
 def chosen_sizes(network: nn.Module, pool: DeviceSplit, kind: str = "clean") -> OptionIndices:
     """Return the position of each image's sizes in the options of each mixer."""
     mixers = learned_mixers(network)
-    indices: dict[tuple[int, int], list[Tensor]] = {place: [] for place in mixers}
+    indices: dict[tuple[int, int], list[Tensor]] = {block_index: [] for block_index in mixers}
     network.eval()
     for x, _ in pool.sequential_batches(_BATCH):
         network(_KINDS[kind](x))
-        for place, mixer in mixers.items():
+        for block_index, mixer in mixers.items():
             assert isinstance(mixer, InputDependentMixer)
             assert mixer.option_indices is not None
-            indices[place].append(mixer.option_indices.cpu())
-    return {place: torch.cat(batches) for place, batches in indices.items()}
+            indices[block_index].append(mixer.option_indices.cpu())
+    return {block_index: torch.cat(batches) for block_index, batches in indices.items()}
 
 
 def _noisy(x: Tensor) -> Tensor:
@@ -215,20 +216,13 @@ def _channels(learner: InputDependentLearner, boundary: Boundary, chosen: Option
 
 def _shares(sizes: Tensor) -> dict[str, float]:
     values, counts = sizes.unique(return_counts=True)  # type: ignore[no-untyped-call]
-    return {
-        f"{value:.0f}": count / len(sizes)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-    }
-
-
-def _frozen_digest(learner: RatioLearner, architecture: Architecture) -> str | None:
-    frozen = frozen_architecture(learner, architecture)
-    return None if frozen is None else frozen.digest
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    return {f"{value:.0f}": count / len(sizes) for value, count in pairs}
 
 
 def frozen_architecture(learner: RatioLearner, architecture: Architecture) -> Architecture | None:
     """Return the static architecture of the learned ratios; None if they are input-dependent."""
     if isinstance(learner, InputDependentLearner):
         return None
-    whole = {place: [int(size) for size in sizes] for place, sizes in learner.sizes.items()}
+    whole = {block_index: [*map(int, sizes)] for block_index, sizes in learner.sizes.items()}
     return architecture.frozen(whole)

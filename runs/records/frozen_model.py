@@ -47,23 +47,20 @@ def frozen_sizes(
             "its ratios depend on the image, so that no static network is equivalent; learn the "
             "ratios per layer to freeze them"
         )
-    sizes = {
-        boundary[:2]: [
-            part.channels for part in architecture.realized[boundary.stage][boundary.block].parts
-        ]
-        for boundary in architecture.boundaries
-    }
+    sizes: dict[BlockIndex, list[int]] = {}
     for boundary in architecture.boundaries:
-        sizes[boundary[:2]][boundary.part] = _integer_channels(boundary, channels)
-    for (stage, block), parts in sizes.items():
+        parts = architecture.realized[boundary.stage][boundary.block].parts
+        start = [part.channels for part in parts]
+        sizes.setdefault(boundary[:2], start)[boundary.part] = _integer_channels(boundary, channels)
+    for (stage, block), split in sizes.items():
         width = architecture.widths[stage]
-        parts[-1] = width - sum(parts[:-1])
-        if min(parts) < 0:
+        split[-1] = width - sum(split[:-1])
+        if min(split) < 0:
             raise UserError(
                 f"stage {stage + 1}, block {block + 1}: expected parts that add up to its "
-                f"{width} channels, got {' + '.join(map(str, parts))}"
+                f"{width} channels, got {' + '.join(map(str, split))}"
             )
-    return {index: tuple(parts) for index, parts in sizes.items()}
+    return {index: tuple(split) for index, split in sizes.items()}
 
 
 def _integer_channels(boundary: Boundary, channels: Mapping[str, float]) -> int:

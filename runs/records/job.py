@@ -40,10 +40,8 @@ class Job(Value):
     @property
     def trial_keys(self) -> dict[int, str]:
         """Key of the trial by seed."""
-        return {
-            seed: trial_key(self.subject, self.task, self.recipe, self.fidelity, seed)
-            for seed in self.seeds
-        }
+        settings = self.subject, self.task, self.recipe, self.fidelity
+        return {seed: trial_key(*settings, seed) for seed in self.seeds}
 
     @property
     def trunk_epochs(self) -> int:

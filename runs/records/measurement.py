@@ -123,14 +123,6 @@ MEASUREMENT_DEFAULTS = {
 """Values of fields that measurements of older versions lack."""
 
 
-def parse_measurement(text: str) -> dict[str, Any]:
-    """Return a measurement as plain data with all fields, without validating it again.
-
-    For JSON from rows with checksums, which was validated when it was written.
-    """
-    return {**MEASUREMENT_DEFAULTS, **from_json(text)}
-
-
 def _unvalidated(fields: dict[str, Any]) -> Measurement:
     """Return the measurement with these fields, ten times as fast as with validation."""
     measurement = Measurement.__new__(Measurement)
@@ -155,6 +147,14 @@ class MeasurementTable:
     def from_records(cls, measurements: Sequence[Mapping[str, Any]]) -> Self:
         """Return the table of measurements given as plain data."""
         return cls({key: [m[key] for m in measurements] for key in Measurement.model_fields})
+
+    @classmethod
+    def from_json(cls, texts: Iterable[str]) -> Self:
+        """Read measurements from JSON text without validating them again.
+
+        The text is that of rows with checksums, which was validated when it was written.
+        """
+        return cls.from_records([{**MEASUREMENT_DEFAULTS, **from_json(text)} for text in texts])
 
     def __len__(self) -> int:
         return len(self.columns["digest"])

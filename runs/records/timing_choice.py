@@ -108,7 +108,9 @@ def study_machine(measurements: Iterable[Measurement], setup: TimingSetup) -> Ma
 
 
 def best_measurement(
-    measurements: Sequence[Measurement], setup: TimingSetup, at: Machine | None = None
+    measurements: Sequence[Measurement],
+    setup: TimingSetup,
+    preferred_machine: Machine | None = None,
 ) -> Measurement | None:
     """Return the measurement that represents a network, or None if none matches the setup.
 
@@ -118,17 +120,22 @@ def best_measurement(
     Args:
         measurements: measurements of one network, oldest first.
         setup: requested setup.
-        at: preferred machine.
+        preferred_machine: machine with preference over the others.
     """
     matching = [m for m in measurements if setup.matches(m)]
-    return max(reversed(matching), key=_preference(setup, at), default=None)
+    return max(reversed(matching), key=_preference(setup, preferred_machine), default=None)
 
 
 def _preference(
-    setup: TimingSetup, at: Machine | None
+    setup: TimingSetup, preferred_machine: Machine | None
 ) -> Callable[[Measurement], tuple[object, ...]]:
     def preference(m: Measurement) -> tuple[object, ...]:
-        return machine(m) == at, m.form == setup.form, m.runtime == "cuda_graph", -m.num_marks
+        return (
+            machine(m) == preferred_machine,
+            m.form == setup.form,
+            m.runtime == "cuda_graph",
+            -m.num_marks,
+        )
 
     return preference
 
@@ -159,7 +166,7 @@ def select_measurements(
     measured: MeasurementTable,
     setup: TimingSetup,
     size: ImageSize = (None, None),
-    at: Machine | None = None,
+    preferred_machine: Machine | None = None,
 ) -> MeasurementSelection:
     """Return which of many measurements match a setup, and which represent their networks.
 
@@ -169,7 +176,8 @@ def select_measurements(
         measured: measurements, oldest first.
         setup: requested setup.
         size: resolution and channels of the images; None matches any.
-        at: preferred machine; by default that of the first matching measurement.
+        preferred_machine: machine with preference over the others; by default that of the first
+            matching measurement.
     """
     kinds = [*measured.rows(*_KIND)]
     samples: dict[tuple[object, ...], Measurement] = {}
@@ -177,7 +185,7 @@ def select_measurements(
         sample = measured[kinds.index(kind)]
         if setup.matches(sample) and _has_size(size, sample):
             samples[kind] = sample
-    preference = _preference(setup, at or study_machine(samples.values(), setup))
+    preference = _preference(setup, preferred_machine or study_machine(samples.values(), setup))
     preferences = {kind: preference(sample) for kind, sample in samples.items()}
     matching: list[int] = []
     best: dict[str, int] = {}

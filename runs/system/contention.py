@@ -36,8 +36,8 @@ def watch_cpu() -> Watch:
     def tainted() -> bool:
         cores = len(available_cores())
         seconds = (time.perf_counter() - start) * cores
-        own_s = time.process_time() - process_s
-        return _busy_s() - busy_s - own_s - _STEP_S * cores > MAX_FOREIGN_SHARE * seconds
+        process_used_s = time.process_time() - process_s
+        return _busy_s() - busy_s - process_used_s - _STEP_S * cores > MAX_FOREIGN_SHARE * seconds
 
     return tainted
 

@@ -44,10 +44,10 @@ def shared_access(device: str) -> Iterator[None]:
     Raises:
         MachineError: the lock files cannot be used.
     """
-    with _opened(device, "room") as room:
-        with _opened(device, "gate") as gate:
-            _lock(gate, fcntl.LOCK_EX)
-            _lock(room, fcntl.LOCK_SH)
+    with _open_lock_file(device, "room") as access_lock:
+        with _open_lock_file(device, "gate") as queue_lock:
+            _lock(queue_lock, fcntl.LOCK_EX)
+            _lock(access_lock, fcntl.LOCK_SH)
         yield
 
 
@@ -68,21 +68,26 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
     start = time.monotonic()
     deadline = math.inf if timeout_s is None else start + timeout_s
     first_deadline = min(deadline, start + _SILENT_S)
-    with _opened(device, "gate") as gate, _opened(device, "room") as room:
-        locked = _lock_both(gate, room, first_deadline)
+    with (
+        _open_lock_file(device, "gate") as queue_lock,
+        _open_lock_file(device, "room") as access_lock,
+    ):
+        locked = _lock_both(queue_lock, access_lock, first_deadline)
         if not locked and deadline > first_deadline:
-            _LOG.warning("waiting for %s: in use by %s", device, _holders(gate, room))
-            locked = _lock_both(gate, room, deadline)
+            _LOG.warning("waiting for %s: in use by %s", device, _holders(queue_lock, access_lock))
+            locked = _lock_both(queue_lock, access_lock, deadline)
         if not locked:
             raise MachineError(
                 f"device {device} stayed busy for {timeout_s:g} s: in use by "
-                f"{_holders(gate, room)}; wait for it to finish, or allow a longer wait"
+                f"{_holders(queue_lock, access_lock)}; wait for it to finish, or allow a longer wait"
             )
         yield
 
 
-def _lock_both(gate: int, room: int, deadline: float) -> bool:
-    return _lock(gate, fcntl.LOCK_EX, deadline) and _lock(room, fcntl.LOCK_EX, deadline)
+def _lock_both(queue_lock: int, access_lock: int, deadline: float) -> bool:
+    return _lock(queue_lock, fcntl.LOCK_EX, deadline) and _lock(
+        access_lock, fcntl.LOCK_EX, deadline
+    )
 
 
 def _lock(file: int, kind: int, deadline: float | None = None) -> bool:
@@ -122,9 +127,9 @@ def _process_label(pid: int) -> str:
 
 
 @contextmanager
-def _opened(device: str, name: str) -> Iterator[int]:
+def _open_lock_file(device: str, name: str) -> Iterator[int]:
     """Open a lock file; two openings exclude each other, also within one process."""
-    path = _folder() / f"{_physical(device)}.{name}"
+    path = _folder() / f"{_physical_name(device)}.{name}"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -150,7 +155,7 @@ def _folder() -> Path:
     return path
 
 
-def _physical(device: str) -> str:
+def _physical_name(device: str) -> str:
     """Return a name of the device that does not depend on CUDA_VISIBLE_DEVICES."""
     kind, _, number = device.partition(":")
     if kind == "cuda":

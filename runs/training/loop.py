@@ -14,17 +14,13 @@ from torch.nn import functional
 from partialnas.runs.config.recipe import Precision, Recipe
 from partialnas.runs.datasets.augment import BatchMix, DeviceSplit, draw_epoch, epoch_shape
 from partialnas.runs.datasets.loaders import Splits, subset
+from partialnas.runs.ratio_learning import tracking
 from partialnas.runs.ratio_learning.learner import RatioLearner
-from partialnas.runs.ratio_learning.tracking import (
-    calibrate_to_budget,
-    make_ratio_learner,
-    ratio_epoch,
-)
 from partialnas.runs.records.record import CurveRow, RatioEpoch
 from partialnas.runs.system.seeding import derive_seed, seeded
 from partialnas.runs.training.lr_schedule import learning_rate, set_learning_rate
 from partialnas.runs.training.optimizer import make_optimizer
-from partialnas.runs.training.outcome import TrialEndedError
+from partialnas.runs.training.outcome import TrialEndedError, ratio_metrics
 from partialnas.space.nn.network import Network
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -92,7 +88,7 @@ class Training:
         self.curve: list[CurveRow] = []
         self.trunk_epochs = 0
         self._steps = epoch_shape(len(data.train), recipe.batch_size)[0]
-        self.ratio_learner = make_ratio_learner(
+        self.ratio_learner = tracking.make_ratio_learner(
             network, data.train.resolution, epochs * self._steps, recipe.ratio_freeze
         )
         self.ratio_rows: list[RatioEpoch] = []
@@ -167,7 +163,7 @@ class Training:
             train_nll = self._train(epoch, limit_s, started - self.seconds)
         last = epoch + 1 == self.epochs
         if self.ratio_learner is not None and last:
-            calibrate_to_budget(self.ratio_learner, self.evaluated_network, self.data.val)
+            tracking.calibrate_to_budget(self.ratio_learner, self.evaluated_network, self.data.val)
         val_nll, val_accuracy = self._evaluate(self.data.val)
         if not math.isfinite(val_nll):
             reason = f"validation loss became {_non_finite_name(val_nll)} in epoch {epoch + 1}"
@@ -188,7 +184,7 @@ class Training:
     def _add_ratio_row(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
         assert isinstance(self.evaluated_network, Network)  # no other network learns ratios
         frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
-        row = ratio_epoch(
+        row = tracking.ratio_epoch(
             ratios, self.evaluated_network, self.data.val, epoch + 1, frozen=frozen, last=last
         )
         self.ratio_rows.append(row)
@@ -204,18 +200,8 @@ class Training:
             **{key: last[key] for key in ("val_accuracy", "val_nll", "train_nll")},
             "test_accuracy": test_accuracy,
             "test_nll": test_nll,
-            **self._ratio_metrics(),
+            **ratio_metrics(self.ratio_rows),
         }
-
-    def _ratio_metrics(self) -> dict[str, float]:
-        if self.ratio_learner is None:
-            return {}
-        last = self.ratio_rows[-1]
-        assert last.gap is not None  # set in the last epoch
-        metrics = {"ratio_gap": last.gap}
-        if self.ratio_learner.budget_macs is not None:
-            metrics["budget_error"] = last.used_macs / self.ratio_learner.budget_macs - 1
-        return metrics
 
     def _train(self, epoch: int, limit_s: float, started: float) -> float:
         """Train for one epoch, and return the mean negative log-likelihood of its steps."""
@@ -225,9 +211,8 @@ class Training:
         losses: list[Tensor] = []
         self.network.train()
         for number, (x, y, mix) in enumerate(plan.batches(train), start=epoch * steps):
-            set_learning_rate(
-                self.optimizer, learning_rate(self.recipe, number, self.epochs * steps)
-            )
+            rate = learning_rate(self.recipe, number, self.epochs * steps)
+            set_learning_rate(self.optimizer, rate)
             scale = 1.0
             if self.ratio_learner is not None:
                 self.ratio_learner.update_boundaries(number)
@@ -253,16 +238,12 @@ class Training:
         """Run one optimizer step, and return the loss of the batch without label smoothing."""
         self.optimizer.zero_grad(set_to_none=True)
         mixed_in = y.flip(0) if mix.weight < 1 else y
-        images, labels, others = (
-            whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)
-        )
-        nll = reduce(
-            torch.add,
-            [
-                self._add_gradients(*part, mix.weight, len(x))
-                for part in zip(images, labels, others, strict=True)
-            ],
-        )
+        divided = [whole.tensor_split(self.micro_batches) for whole in (x, y, mixed_in)]
+        shares = [
+            self._add_gradients(*part, weight=mix.weight, batch_size=len(x))
+            for part in zip(*divided, strict=True)
+        ]
+        nll = reduce(torch.add, shares)
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad)
@@ -271,7 +252,7 @@ class Training:
         return nll
 
     def _add_gradients(
-        self, x: Tensor, y: Tensor, mixed_in: Tensor, weight: float, batch_size: int
+        self, x: Tensor, y: Tensor, mixed_in: Tensor, *, weight: float, batch_size: int
     ) -> Tensor:
         """Add the gradients of a part of the batch, and return its share of the batch's loss."""
         with _autocast(self.device, self.recipe.precision):

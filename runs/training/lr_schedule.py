@@ -24,9 +24,8 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if step < warmup:
         risen = (step + 1) / (warmup + 1)
         if recipe.schedule == "one_cycle":
-            return recipe.lr * (
-                1 / _ONE_CYCLE_START + (1 - 1 / _ONE_CYCLE_START) * _half_cosine(risen)
-            )
+            start = 1 / _ONE_CYCLE_START
+            return recipe.lr * (start + (1 - start) * _half_cosine(risen))
         return recipe.lr * risen
     if recipe.schedule == "constant":
         return recipe.lr

@@ -2,11 +2,11 @@
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.record import Record, TrialState
+from partialnas.runs.records.record import RatioEpoch, Record, TrialState
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment
 from partialnas.runs.training.build import subject_cost
@@ -91,13 +91,25 @@ def _number(name: Any, value: Any) -> float:
     return number
 
 
+def ratio_metrics(rows: Sequence[RatioEpoch]) -> dict[str, float]:
+    """Return the metrics of the learned ratios of all epochs; none without learned ratios."""
+    if not rows:
+        return {}
+    last = rows[-1]
+    assert last.gap is not None  # set in the last epoch
+    metrics = {"ratio_gap": last.gap}
+    if last.budget_macs is not None:
+        metrics["budget_error"] = last.used_macs / last.budget_macs - 1
+    return metrics
+
+
 def make_record(
     job: Job,
     seed: int,
     context: Context,
     outcome: Outcome,
     seconds: float,
-    training_facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return the record of a trial.
 
@@ -107,13 +119,10 @@ def make_record(
         context: context with the device.
         outcome: outcome of the trial.
         seconds: seconds that it took.
-        training_facts: fields that come from a training, with `cost` and `environment`. Without
+        facts: fields that come from a training, with `cost` and `environment`. Without
             them, these two are computed from the job.
     """
-    training_facts = training_facts or {
-        "cost": cost_or_empty(job.subject, job),
-        "environment": environment(),
-    }
+    facts = facts or {"cost": cost_or_empty(job.subject, job), "environment": environment()}
     return Record(
         key=job.trial_keys[seed],
         digest=subject_digest(job.subject),
@@ -125,7 +134,7 @@ def make_record(
         metrics=dict(outcome.metrics),
         seconds=seconds,
         device=context.device,
-        **training_facts,
+        **facts,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from partialnas.runs.datasets.augment import epoch_shape
 from partialnas.runs.datasets.loaders import Splits, load_splits
@@ -20,13 +19,8 @@ from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.system.files import checkpoint_path, trunk_path, weights_path
 from partialnas.runs.system.seeding import derive_seed, seeded, torch_threads
+from partialnas.runs.training import checkpoint
 from partialnas.runs.training.build import build_network
-from partialnas.runs.training.checkpoint import (
-    load_checkpoint,
-    remove_checkpoint,
-    save_checkpoint,
-    save_weights,
-)
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.loop import DeviceSplits, Training
 from partialnas.runs.training.outcome import cost_or_empty, from_exception, make_record, succeeded
@@ -57,7 +51,7 @@ def run_job(job: Job, context: Context) -> list[Record]:
     # Only now: a job interrupted at its second seed does not train the first again.
     if context.folder:
         for key in job.trial_keys.values():
-            remove_checkpoint(checkpoint_path(context.folder, key))
+            checkpoint.remove_checkpoint(checkpoint_path(context.folder, key))
     return records
 
 
@@ -111,7 +105,7 @@ def _start(
     """
     training = _new_training(job, seed, pools, micro_batches)
     if context.folder and micro_batches == 1:
-        state = load_checkpoint(checkpoint_path(context.folder, job.trial_keys[seed]))
+        state = checkpoint.load_checkpoint(checkpoint_path(context.folder, job.trial_keys[seed]))
         trunk = None if state is not None else _load_trunk(job, seed, context.folder)
         try:
             if state is not None:
@@ -129,7 +123,7 @@ def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
     """Return the trunk that a shorter training saved, or None if it cannot be continued."""
     if not job.trunk_epochs:
         return None
-    trunk = load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
+    trunk = checkpoint.load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
     return trunk if trunk and len(trunk.get("curve", ())) <= job.trunk_epochs else None
 
 
@@ -137,25 +131,20 @@ def _save_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
     """Save the state that longer trainings continue from, or remove it after the last of them."""
     path = trunk_path(folder, job.trunk_key(seed))
     if job.rung and len(training.curve) == job.trunk_epochs:
-        save_checkpoint(path, training.state_dict())
+        checkpoint.save_checkpoint(path, training.state_dict())
     elif not job.rung and len(training.curve) == job.fidelity:
-        remove_checkpoint(path)
+        checkpoint.remove_checkpoint(path)
 
 
 def _new_training(job: Job, seed: int, pools: DeviceSplits, micro_batches: int) -> Training:
+    subject = job.subject
+    if isinstance(subject, Architecture):
+        subject = narrow_architecture(subject, job.recipe.width_share)
     with seeded(derive_seed(seed, 0, "weights"), torch.device("cpu")):
-        network = _build(job, seed)
+        network = build_network(subject, job.task, job.recipe)
+        if isinstance(subject, Architecture):
+            initialize(network, seed)
     return Training(network, job.recipe, job.fidelity, seed, pools, micro_batches=micro_batches)
-
-
-def _build(job: Job, seed: int) -> nn.Module:
-    if not isinstance(job.subject, Architecture):
-        return build_network(job.subject, job.task, job.recipe)
-    network = build_network(
-        narrow_architecture(job.subject, job.recipe.width_share), job.task, job.recipe
-    )
-    initialize(network, seed)
-    return network
 
 
 def _train(training: Training, job: Job, seed: int, context: Context) -> dict[str, float]:
@@ -166,14 +155,14 @@ def _train(training: Training, job: Job, seed: int, context: Context) -> dict[st
         with shared_access(context.device):
             row = training.run_epoch(limit)
         if context.folder:
-            save_checkpoint(checkpoint_path(context.folder, key), training.state_dict())
+            checkpoint.save_checkpoint(checkpoint_path(context.folder, key), training.state_dict())
             if job.trunk_epochs:
                 _save_trunk(training, job, seed, context.folder)
         _report_epoch(context, key, row)
     with shared_access(context.device):
         metrics = training.metrics()
     if context.folder and _keeps_weights(job):
-        save_weights(weights_path(context.folder, key), training.evaluated_network, job)
+        checkpoint.save_weights(weights_path(context.folder, key), training.evaluated_network, job)
     return metrics
 
 

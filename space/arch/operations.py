@@ -67,11 +67,11 @@ def _attention(module: str, cost: str, *, has_heads: bool = False) -> Operation:
 
 OPERATIONS: dict[str, Operation] = {
     "conv": Operation(f"{_NN}.operations:PartialConv", f"{_COST}:conv_cost"),
-    "channel": _attention("ChannelAttention", "channel_cost"),
-    "spatial": _attention("SpatialAttention", "spatial_cost"),
-    "self": _attention("SelfAttention", "self_cost", has_heads=True),
-    "pool": Operation(f"{_NN}.operations:AveragePool", f"{_COST}:free_cost", has_weights=False),
-    "identity": Operation(f"{_NN}.operations:Identity", f"{_COST}:free_cost", has_weights=False),
+    "channel": _attention("ChannelAttention", "channel_attention_cost"),
+    "spatial": _attention("SpatialAttention", "spatial_attention_cost"),
+    "self": _attention("SelfAttention", "self_attention_cost", has_heads=True),
+    "pool": Operation(f"{_NN}.operations:AveragePool", f"{_COST}:zero_cost", has_weights=False),
+    "identity": Operation(f"{_NN}.operations:Identity", f"{_COST}:zero_cost", has_weights=False),
 }
 """Operations by name: 3x3 convolution, channel attention, spatial attention, self-attention, 3x3
 average pooling, no operation, and those added by `register_operation`."""

@@ -106,15 +106,15 @@ def legal_sizes(parts: _Parts, learning: LearningSettings) -> tuple[_Sizes, ...]
         ValueError: There are no divisions or too many; the message names a valid grain.
     """
     width = sum(part.channels for part in parts)
-    if _ways(parts, learning) > MAX_SIZES:
-        hint = _other_grain(parts, learning, range(learning.grain, width + 1))
+    if _count_divisions(parts, learning) > MAX_SIZES:
+        hint = _grain_hint(parts, learning, range(learning.grain, width + 1))
         raise ValueError(
             f"grain {learning.grain}: too many possible sizes for {len(learning.parts)} learned "
             f"ratios of {width} channels; {hint}"
         )
     sizes = tuple(_divisions(parts, learning))
     if not sizes:
-        raise ValueError(_no_size(parts, learning))
+        raise ValueError(_no_size_message(parts, learning))
     if learning.method == "threshold":
         return sizes
     (position,) = learning.parts
@@ -123,21 +123,21 @@ def legal_sizes(parts: _Parts, learning: LearningSettings) -> tuple[_Sizes, ...]
     return tuple(sorted(chosen, key=lambda s: s[position]))
 
 
-def _steps(parts: _Parts, learning: LearningSettings) -> int:
+def _num_grains(parts: _Parts, learning: LearningSettings) -> int:
     """Return how many times the grain fits into the channels that the fixed parts leave."""
     fixed = sum(part.channels for i, part in enumerate(parts[:-1]) if i not in learning.parts)
     room = sum(part.channels for part in parts) - fixed - parts[-1].heads
     return max(room // learning.grain, 0)
 
 
-def _ways(parts: _Parts, learning: LearningSettings) -> int:
+def _count_divisions(parts: _Parts, learning: LearningSettings) -> int:
     """Return the number of divisions, including those that do not fit the heads."""
-    return comb(_steps(parts, learning), len(learning.parts))
+    return comb(_num_grains(parts, learning), len(learning.parts))
 
 
 def _divisions(parts: _Parts, learning: LearningSettings) -> Iterator[_Sizes]:
     width = sum(part.channels for part in parts)
-    steps = range(1, _steps(parts, learning) + 1)
+    steps = range(1, _num_grains(parts, learning) + 1)
     for ends in combinations(steps, len(learning.parts)):
         sizes = [part.channels for part in parts]
         for position, (low, high) in zip(learning.parts, pairwise([0, *ends]), strict=True):
@@ -151,12 +151,12 @@ def _fits(part: RealizedPart, channels: int) -> bool:
     return not part.heads or (channels > 0 and channels % part.heads == 0)
 
 
-def _no_size(parts: _Parts, learning: LearningSettings) -> str:
+def _no_size_message(parts: _Parts, learning: LearningSettings) -> str:
     """Explain why the learned parts have no legal size, and suggest a grain."""
     width, grain = sum(part.channels for part in parts), learning.grain
-    hint = _other_grain(parts, learning, range(min(grain, width) - 1, 0, -1))
+    hint = _grain_hint(parts, learning, range(min(grain, width) - 1, 0, -1))
     if grain > width:
-        hint = _other_grain(parts, learning, range(width, 0, -1))
+        hint = _grain_hint(parts, learning, range(width, 0, -1))
         return f"grain {grain} is larger than the {width} channels of the block; {hint}"
     heads = [str(part.heads) for part in parts if part.heads]
     other = f" while self-attention gets a multiple of its {' and '.join(heads)} heads"
@@ -166,11 +166,11 @@ def _no_size(parts: _Parts, learning: LearningSettings) -> str:
     )
 
 
-def _other_grain(parts: _Parts, learning: LearningSettings, candidates: Iterable[int]) -> str:
+def _grain_hint(parts: _Parts, learning: LearningSettings, candidates: Iterable[int]) -> str:
     """Return a hint at the first of these grains that is valid for the block."""
     for grain in candidates:
         other = learning._replace(grain=grain)
-        if _ways(parts, other) <= MAX_SIZES and any(_divisions(parts, other)):
+        if _count_divisions(parts, other) <= MAX_SIZES and any(_divisions(parts, other)):
             return f"the nearest valid grain is {grain}"
     return "no grain is valid: learn fewer of its ratios, or make it wider"
 

@@ -101,8 +101,9 @@ def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
             raise ValueError(f"expected a share such as 1/4 or {{learned: {{}}}}, got {value!r}")
         terms = {} if value["learned"] is None else value["learned"]
         if not isinstance(terms, Mapping | LearnedRatio):
-            raise ValueError(f"expected settings such as {{learned: {{budget: 1/4}}}}, got
-            {value!r}")
+            raise ValueError(
+                f"expected settings such as {{learned: {{budget: 1/4}}}}, got {value!r}"
+            )
         return LearnedRatio.model_validate(terms)
     share = parse_fraction(value)
     if not 0 < share < 1:

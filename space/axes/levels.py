@@ -57,7 +57,7 @@ def as_tuple(raw: Any) -> tuple[Any, ...]:
     return tuple(raw) if isinstance(raw, list | tuple) else (raw,)
 
 
-def _four(raw: object) -> tuple[int, ...]:
+def _per_stage_numbers(raw: object) -> tuple[int, ...]:
     items = as_tuple(raw)
     if len(items) != NUM_STAGES:
         raise ValueError(f"expected {NUM_STAGES} whole numbers, one for each stage, got {raw!r}")
@@ -69,7 +69,7 @@ def _doubled(width: int) -> tuple[int, ...]:
 
 
 def _widths(raw: object) -> tuple[int, ...]:
-    return _four(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
+    return _per_stage_numbers(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
 
 
 def _ratio(raw: object) -> Fraction | LearnedRatio:
@@ -129,7 +129,7 @@ _PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
     "activation": {"network": _one_of(lambda: get_args(Activation))},
     "head_width": {"network": _whole},
     "width": {"network": _widths, "stage": _whole},
-    "depths": {"network": _four},
+    "depths": {"network": _per_stage_numbers},
     "depth": {"network": _whole, "stage": _whole},
     "parts": _at_every_granularity(_parts),
     "operations": _at_every_granularity(_operations),

@@ -55,7 +55,7 @@ class AxisSpec(Value):
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, axis: Axis, *, named: bool) -> "AxisSpec":
+    def from_axis(cls, axis: Axis, *, named: bool) -> "AxisSpec":
         """Return the specification of an axis, with levels by name or as a list."""
         values = {str(level.label): dump_value(axis.name, level.value) for level in axis.levels}
         stated = values if named else tuple(values.values())
@@ -99,7 +99,7 @@ class SpaceSpec(Value):
             raise ValueError(f"expected axes by name, such as width: [8, 16], got {raw!r}")
         plain = {n: e.model_dump() if isinstance(e, AxisSpec) else e for n, e in raw.items()}
         named, axes = read_axes(plain)
-        return {name: AxisSpec.of(axis, named=name in named) for name, axis in axes.items()}
+        return {name: AxisSpec.from_axis(axis, named=name in named) for name, axis in axes.items()}
 
 
 _KEYS = ("values", "per", "when")
@@ -117,10 +117,10 @@ def read_axes(raw: Mapping[Any, Any]) -> tuple[set[str], dict[str, Axis]]:
     for name in list(reader.axes):
         reader.resolve_conditions(name)
     reader.check_conflicts()
-    if not reader.faults:
+    if not reader.errors:
         reader.check_order()
-    if reader.faults:
-        raise ValidationError.from_exception_data("axes", reader.faults)
+    if reader.errors:
+        raise ValidationError.from_exception_data("axes", reader.errors)
     return reader.named, reader.axes
 
 
@@ -128,44 +128,44 @@ class _Reader:
     """Axes read so far, and the errors found."""
 
     def __init__(self) -> None:
-        self.faults: list[InitErrorDetails] = []
+        self.errors: list[InitErrorDetails] = []
         self.axes: dict[str, Axis] = {}
         self.named: set[str] = set()
-        self.refused: set[str] = set()
+        self.invalid: set[str] = set()
 
-    def fault(self, loc: tuple[Any, ...], reason: str) -> None:
+    def add_error(self, loc: tuple[Any, ...], reason: str) -> None:
         """Record an error at a path."""
         kind = PydanticCustomError("value_error", "{reason}", {"reason": reason})
-        self.faults.append(InitErrorDetails(type=kind, loc=loc, input=None))
+        self.errors.append(InitErrorDetails(type=kind, loc=loc, input=None))
 
     def read(self, name: Any, entry: object) -> None:
         """Read one axis; its conditions keep the values as written."""
-        count = len(self.faults)
+        count = len(self.errors)
         try:
             allowed = granularities(name)
         except ValueError as error:
-            self.fault((name,), str(error))
+            self.add_error((name,), str(error))
             return
         keys = _spread(entry)
         for key in keys.keys() - set(_KEYS):
-            self.fault((name, key), f"unknown key, expected {', '.join(_KEYS)}")
+            self.add_error((name, key), f"unknown key, expected {', '.join(_KEYS)}")
         per = keys.get("per", "network")
         if per not in allowed:
-            self.fault((name, "per"), f"expected {' or '.join(allowed)}, got {per!r}")
+            self.add_error((name, "per"), f"expected {' or '.join(allowed)}, got {per!r}")
             per = "network"
         inside = (name, "values") if keys is entry else (name,)
         levels = self._levels(name, per, keys.get("values"), inside)
         when = self._when(name, keys.get("when", {}))
-        if len(self.faults) == count:
+        if len(self.errors) == count:
             self.axes[name] = Axis(name, per, levels, when)
         else:
-            self.refused.add(name)
+            self.invalid.add(name)
 
     def _levels(
-        self, name: str, per: AxisGranularity, raw: object, at: tuple[Any, ...]
+        self, name: str, per: AxisGranularity, raw: object, path: tuple[Any, ...]
     ) -> tuple[Level, ...]:
         if not isinstance(raw, Mapping | list | tuple) or not raw:
-            self.fault(at, f"expected at least one value, as a list or by name, got {raw!r}")
+            self.add_error(path, f"expected at least one value, as a list or by name, got {raw!r}")
             return ()
         levels: list[Level] = []
         named = isinstance(raw, Mapping)
@@ -176,7 +176,7 @@ class _Reader:
                     raise ValueError(f"duplicate of {same[0].label}")
                 levels.append(level)
             except ValueError as error:
-                self.fault((*at, str(key) if named else key), str(error))
+                self.add_error((*path, str(key) if named else key), str(error))
         if named:
             self.named.add(name)
         return tuple(levels)
@@ -184,7 +184,7 @@ class _Reader:
     def _when(self, name: str, raw: object) -> dict[str, tuple[Any, ...]]:
         if not isinstance(raw, Mapping):
             expected = "expected axes with levels, such as {parts: [2, 3]}"
-            self.fault((name, "when"), f"{expected}, got {raw!r}")
+            self.add_error((name, "when"), f"{expected}, got {raw!r}")
             return {}
         return {other: as_tuple(listed) for other, listed in raw.items()}
 
@@ -193,12 +193,12 @@ class _Reader:
         axis = self.axes[name]
         when: dict[str, tuple[Label, ...]] = {}
         for other, listed in axis.when.items():
-            if other in self.refused:
+            if other in self.invalid:
                 continue
             try:
                 when[other] = self._labels(axis, other, listed)
             except ValueError as error:
-                self.fault((name, "when", other), str(error))
+                self.add_error((name, "when", other), str(error))
         self.axes[name] = Axis(name, axis.per, axis.levels, when)
 
     def _labels(self, axis: Axis, other: str, listed: tuple[Any, ...]) -> tuple[Label, ...]:
@@ -226,14 +226,15 @@ class _Reader:
         ratios = [axis for name, axis in self.axes.items() if name.startswith("ratio_")]
         conflicts += [(axis.name, "ratio") for axis in ratios if axis.part_number <= longest]
         for name, other in conflicts:
-            self.fault((name,), f"conflicts with {other}, which sets the same: remove one of them")
+            reason = f"conflicts with {other}, which sets the same: remove one of them"
+            self.add_error((name,), reason)
 
     def check_order(self) -> None:
         """Check that conditions are not circular."""
         try:
             evaluation_order(self.axes.values())
         except ValueError as error:
-            self.fault((), str(error))
+            self.add_error((), str(error))
 
 
 def _spread(entry: object) -> Mapping[Any, Any]:

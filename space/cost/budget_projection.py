@@ -31,19 +31,23 @@ _MAX_LOG_PRICE = 24.0
 """Largest |log2| of the relative price of a multiply-accumulate."""
 
 
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+
+
 class _Options(NamedTuple):
     """Distance from the target sizes and cost of each option of a block."""
 
-    distances: NDArray[np.float64]
-    macs: NDArray[np.int64]
+    distances: _Floats
+    macs: _Ints
 
 
 class _Selections(NamedTuple):
     """Selections of an option for each of the first blocks, with their total distance and cost."""
 
-    distances: NDArray[np.float64]
-    macs: NDArray[np.int64]
-    indices: NDArray[np.int64]
+    distances: _Floats
+    macs: _Ints
+    indices: _Ints
 
 
 def project_to_budget(
@@ -62,38 +66,30 @@ def project_to_budget(
     Raises:
         UserError: No legal sizes are within the limit.
     """
-    options = [
-        _Options(_distances(learned, sizes), _arrays(learned)[1])
-        for learned, sizes in zip(blocks, targets, strict=True)
-    ]
-    indices = _select(options, mac_range(blocks), allowed)
-    return {
-        learned.block_index: learned.options[index]
-        for learned, index in zip(blocks, indices, strict=True)
-    }
+    pairs = zip(blocks, targets, strict=True)
+    options = [_Options(_distances(block, sizes), _arrays(block)[1]) for block, sizes in pairs]
+    indices = zip(blocks, _select(options, *mac_range(blocks), allowed), strict=True)
+    return {block.block_index: block.options[index] for block, index in indices}
 
 
 @lru_cache(maxsize=256)
-def _arrays(learned: LearnedBlock) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _arrays(learned: LearnedBlock) -> tuple[_Ints, _Ints]:
     """Return the sizes of the learned parts and the cost of each option."""
     sizes = np.array(learned.options, np.int64)[:, list(learned.learning.parts)]
     return sizes, np.array(list(learned.costs.values()), np.int64)
 
 
-def _distances(
-    learned: LearnedBlock, targets: Sequence[float] | NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _distances(learned: LearnedBlock, targets: Sequence[float] | _Floats) -> _Floats:
     """Return the distance of each option (last axis) from target sizes of the learned parts."""
     offsets = (_arrays(learned)[0] - np.asarray(targets)[..., None, :]) / learned.block.width
-    distances: NDArray[np.float64] = np.square(offsets).sum(-1)
+    distances: _Floats = np.square(offsets).sum(-1)
     return distances
 
 
 def _select(
-    blocks: Sequence[_Options], limits: tuple[int, int], allowed: float | None
-) -> Sequence[int]:
+    blocks: Sequence[_Options], lowest: int, highest: int, allowed: float | None
+) -> list[int]:
     """Return the index of an option for each block."""
-    lowest, highest = limits
     if allowed is None:
         return [int(options.distances.argmin()) for options in blocks]
     if allowed < lowest:
@@ -121,10 +117,8 @@ def _price(blocks: Sequence[_Options], allowed: float) -> float:
     """
 
     def kept(price: float) -> bool:
-        picks = (
-            (options, (options.distances + price * options.macs).argmin()) for options in blocks
-        )
-        return sum(int(options.macs[pick]) for options, pick in picks) <= allowed
+        picks = ((b.macs, (b.distances + price * b.macs).argmin()) for b in blocks)
+        return sum(int(macs[pick]) for macs, pick in picks) <= allowed
 
     sign = -1 if kept(0.0) else 1
     unit = max(allowed, 1)  # the limit may be 0
@@ -135,14 +129,14 @@ def _price(blocks: Sequence[_Options], allowed: float) -> float:
     return float(sign * 2 ** (high if sign > 0 else low) / unit)
 
 
-def _best_at_price(options: _Options, price: float) -> NDArray[np.int64]:
+def _best_at_price(options: _Options, price: float) -> _Ints:
     """Return the best options at a price, the cheapest one and the most expensive one."""
     ranked = np.argsort(options.distances + price * options.macs, kind="stable")
     return np.unique([*ranked[:_NEAREST], options.macs.argmin(), options.macs.argmax()])
 
 
 def _solve_knapsack(
-    blocks: Sequence[_Options], candidates: Sequence[NDArray[np.int64]], allowed: float
+    blocks: Sequence[_Options], candidates: Sequence[_Ints], allowed: float
 ) -> tuple[int, list[int]]:
     """Return the cost and the options of the nearest selection within the limit.
 
@@ -155,18 +149,13 @@ def _solve_knapsack(
         limit = allowed - sum(cheapest[index + 1 :])
         selections = _extend(selections, options, indices, limit, max(allowed / _UNITS, 1.0))
     enough = np.flatnonzero(selections.macs >= (1 - SLACK) * allowed)
-    best = (
-        enough[selections.distances[enough].argmin()] if len(enough) else selections.macs.argmax()
-    )
+    distances = selections.distances[enough]
+    best = enough[distances.argmin()] if len(enough) else selections.macs.argmax()
     return int(selections.macs[best]), selections.indices[best].tolist()
 
 
 def _extend(
-    selections: _Selections,
-    options: _Options,
-    indices: NDArray[np.int64],
-    allowed: float,
-    unit: float,
+    selections: _Selections, options: _Options, indices: _Ints, allowed: float, unit: float
 ) -> _Selections:
     """Combine every selection with every candidate option of one more block."""
     macs = np.add.outer(selections.macs, options.macs[indices]).ravel()
@@ -194,13 +183,11 @@ def uniform_allocation(
         UserError: No legal sizes are within the limit.
     """
     fractions = [tuple(part / sum(parts) for part in parts) for parts in proportions]
+    pairs = [*zip(blocks, fractions, strict=True)]
     # equal blocks, wherever they are, are evaluated once
-    distinct = Counter(
-        (replace(learned, block_index=(0, 0)), parts)
-        for learned, parts in zip(blocks, fractions, strict=True)
-    )
+    distinct = Counter((replace(learned, block_index=(0, 0)), parts) for learned, parts in pairs)
 
-    def spent(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    def spent(shares: _Floats) -> _Ints:
         total = np.zeros(len(shares), np.int64)
         for (learned, parts), count in distinct.items():
             nearest = _distances(learned, np.outer(shares, parts) * learned.block.width).argmin(-1)
@@ -208,16 +195,11 @@ def uniform_allocation(
         return total
 
     share = _largest_share(spent, allowed)
-    targets = [
-        [share * part * learned.block.width for part in parts]
-        for learned, parts in zip(blocks, fractions, strict=True)
-    ]
+    targets = [[share * part * learned.block.width for part in parts] for learned, parts in pairs]
     return project_to_budget(blocks, targets, allowed)
 
 
-def _largest_share(
-    spent: Callable[[NDArray[np.float64]], NDArray[np.int64]], allowed: float
-) -> float:
+def _largest_share(spent: Callable[[_Floats], _Ints], allowed: float) -> float:
     """Return the share that spends the most within the limit; costs may not be monotonic."""
     shares = np.linspace(0, 1, _SHARES + 1)
     macs = spent(shares)

@@ -77,7 +77,7 @@ class Bounds(Value):
         high = () if self.max is None else (number / self.max - 1,)
         return low + high
 
-    def missed_by(self, number: int) -> str:
+    def violation_text(self, number: int) -> str:
         """Describe a count next to the bounds, with enough digits to tell them apart."""
         stated = [bound for bound in (self.min, self.max) if bound is not None]
         digits = _digits_apart([number, *stated])
@@ -119,7 +119,7 @@ class Constraints(Value):
     def violations(self, cost: Cost) -> list[str]:
         """Return a message for each quantity outside its bounds."""
         return [
-            f"{name} {bounds.missed_by(getattr(cost, name))}"
+            f"{name} {bounds.violation_text(getattr(cost, name))}"
             for name, bounds in self.stated()
             if max(bounds.distances(getattr(cost, name))) > 0
         ]

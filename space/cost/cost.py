@@ -9,7 +9,7 @@ are for one image and the training form in evaluation mode.
 
 from typing import Literal
 
-from partialnas.space.arch.architecture import Architecture
+from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.formulas import NetworkCost, cost_rows, sum_costs
 from partialnas.space.cost.learned_blocks import blocks_with_sizes
@@ -31,6 +31,20 @@ def compute_cost(architecture: Architecture, input_spec: InputSpec) -> NetworkCo
     counted = tuple(cost_rows(architecture, blocks, input_spec))
     whole = sum_costs(counted)
     return NetworkCost(whole.params, whole.macs, whole.macs_core, whole.activations, counted)
+
+
+def realized_blocks(architecture: Architecture, input_spec: InputSpec) -> dict[str, RealizedBlock]:
+    """Return the blocks that `compute_cost` counts, by the name of their row.
+
+    Raises:
+        UserError: See `compute_cost`.
+    """
+    stages = blocks_with_sizes(architecture, uniform_sizes(architecture, input_spec))
+    return {
+        f"stage {stage}, block {index}": block
+        for stage, blocks in enumerate(stages, start=1)
+        for index, block in enumerate(blocks, start=1)
+    }
 
 
 def formula_cost(

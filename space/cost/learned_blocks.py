@@ -3,6 +3,7 @@
 All costs are multiply-accumulates for one image; see `cost` for the conventions.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,22 +68,17 @@ class LearnedBlock:
 
 
 @lru_cache(maxsize=256)
-def _costs(
-    block: RealizedBlock, learning: LearningSettings, places: int
-) -> Mapping[PartSizes, int]:
+def _costs(block: RealizedBlock, learning: LearningSettings, area: int) -> Mapping[PartSizes, int]:
     """Return the cost of each option; every size of a part is counted once."""
     options = legal_sizes(block.parts, learning)
-    base = mixer_cost(resized(block, [0] * len(block.parts)), places).macs
+    base = mixer_cost(resized(block, [0] * len(block.parts)), area).macs
     tables = [
-        {size: part_cost(part._replace(channels=size), places).macs for size in {*column}}
+        {size: part_cost(part._replace(channels=size), area).macs for size in {*column}}
         for part, column in zip(block.parts, zip(*options, strict=True), strict=True)
     ]
-    return MappingProxyType(
-        {
-            sizes: base + sum(table[size] for table, size in zip(tables, sizes, strict=True))
-            for sizes in options
-        }
-    )
+    rows = (zip(tables, sizes, strict=True) for sizes in options)
+    costs = (base + sum(table[size] for table, size in row) for row in rows)
+    return MappingProxyType(dict(zip(options, costs, strict=True)))
 
 
 def resized(block: RealizedBlock, sizes: Sequence[int]) -> RealizedBlock:
@@ -110,10 +106,8 @@ def learned_blocks(architecture: Architecture, input_spec: InputSpec) -> tuple[L
         return ()
     sizes = architecture.map_sizes(input_spec.height, input_spec.width)
     return tuple(
-        LearnedBlock((stage, index), block, block.learning, height * width)
-        for stage, (blocks, (height, width)) in enumerate(
-            zip(architecture.realized, sizes, strict=True)
-        )
+        LearnedBlock((stage, index), block, block.learning, math.prod(sizes[stage]))
+        for stage, blocks in enumerate(architecture.realized)
         for index, block in enumerate(blocks)
         if block.learning is not None
     )

@@ -10,16 +10,9 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable
 
+from partialnas.space.arch import resizing
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import (
-    MAX_WIDTH_FACTOR,
-    BuildableWidths,
-    GridOffset,
-    Twin,
-    WidthGrid,
-    within_tolerance,
-)
 from partialnas.space.errors import UserError
 
 _MAX_RADII = 32
@@ -32,7 +25,7 @@ def cost_matched_twin(
     plan_cost: Callable[[Plan], float],
     tolerance: float = 0.02,
     build: Callable[[Plan], Architecture] = Plan.architecture,
-) -> Twin:
+) -> resizing.Twin:
     """Return the plan with the smallest change whose cost is within the tolerance.
 
     Costs are assumed to increase with widths, up to rounding. Widths that cannot be built are
@@ -49,24 +42,32 @@ def cost_matched_twin(
         UserError: The plan itself has no cost, or cannot be built.
     """
     original = plan_cost(plan)
-    if within_tolerance(original, target, tolerance):
-        return Twin(plan, original, original)
-    grid = WidthGrid(plan, 1 if original < target else -1, BuildableWidths(build(plan)))
+    if resizing.within_tolerance(original, target, tolerance):
+        return resizing.Twin(plan, original, original)
+    grid = resizing.WidthGrid(
+        plan, 1 if original < target else -1, resizing.BuildableWidths(build(plan))
+    )
     search = _Search(grid, target, plan_cost, tolerance)
     steps = search.first()
     if steps is not None:
-        return Twin(grid.plan(steps), original, search.costs[steps])
+        return resizing.Twin(grid.plan(steps), original, search.costs[steps])
     nearest = search.nearest()
-    return Twin(grid.plan(nearest), original, search.costs[nearest], search.problem(nearest))
+    return resizing.Twin(
+        grid.plan(nearest), original, search.costs[nearest], search.problem(nearest)
+    )
 
 
 class _Search:
     """Search for the smallest change that reaches the target, with a cache of costs."""
 
     def __init__(
-        self, grid: WidthGrid, target: float, plan_cost: Callable[[Plan], float], tolerance: float
+        self,
+        grid: resizing.WidthGrid,
+        target: float,
+        plan_cost: Callable[[Plan], float],
+        tolerance: float,
     ) -> None:
-        self.costs: dict[GridOffset, float] = {}
+        self.costs: dict[resizing.GridOffset, float] = {}
         self._grid = grid
         self._target = target
         self._plan_cost = plan_cost
@@ -74,7 +75,7 @@ class _Search:
         self._increase = self._cost(grid.origin) < target
         self._radii = grid.radii()
 
-    def first(self) -> GridOffset | None:
+    def first(self) -> resizing.GridOffset | None:
         """Return the smallest change within the tolerance, or None if none is found.
 
         The most expensive (or cheapest) plan within a change takes all steps that it allows.
@@ -92,11 +93,11 @@ class _Search:
     def _suffices(self, radius: float) -> bool:
         return any(map(self._reaches, self._grid.corners(radius)))
 
-    def nearest(self) -> GridOffset:
+    def nearest(self) -> resizing.GridOffset:
         """Return the tried change with the cost nearest to the target."""
         return min(self.costs, key=lambda steps: (self._distance(steps), steps))
 
-    def problem(self, nearest: GridOffset) -> str:
+    def problem(self, nearest: resizing.GridOffset) -> str:
         """Explain why there is no twin, and describe the nearest one."""
         reached = self.costs[nearest]
         message = (
@@ -105,22 +106,20 @@ class _Search:
         )
         if any(self._reaches(steps) for steps in self.costs):
             return f"{message}, and the next valid widths overshoot"
-        limit = "widest" if self._increase else "narrowest"
-        return f"{message}, at the {limit} valid widths (at most a factor of {MAX_WIDTH_FACTOR})"
+        limit, most = "widest" if self._increase else "narrowest", resizing.MAX_WIDTH_FACTOR
+        return f"{message}, at the {limit} valid widths (at most a factor of {most})"
 
-    def _take_back(self, steps: GridOffset, radius: float) -> GridOffset:
+    def _take_back(self, steps: resizing.GridOffset, radius: float) -> resizing.GridOffset:
         """Take steps back until the cost no longer overshoots, as far as possible."""
         while self._reaches(steps) and not self._within(steps):
-            less = (
-                other for other in self._grid.smaller_changes(steps, radius) if self._reaches(other)
-            )
-            smaller = next(less, None)
+            changes = self._grid.smaller_changes(steps, radius)
+            smaller = next(filter(self._reaches, changes), None)
             if smaller is None:
                 break
             steps = smaller
         return steps
 
-    def _cost(self, steps: GridOffset) -> float:
+    def _cost(self, steps: resizing.GridOffset) -> float:
         if steps not in self.costs:
             try:
                 self.costs[steps] = self._plan_cost(self._grid.plan(steps))
@@ -128,14 +127,14 @@ class _Search:
                 self.costs[steps] = math.nan
         return self.costs[steps]
 
-    def _reaches(self, steps: GridOffset) -> bool:
+    def _reaches(self, steps: resizing.GridOffset) -> bool:
         """Return whether the cost has reached the tolerance or overshoots; False without a cost."""
         excess = self._cost(steps) / self._target - 1
         return excess >= -self._tolerance if self._increase else excess <= self._tolerance
 
-    def _within(self, steps: GridOffset) -> bool:
-        return within_tolerance(self._cost(steps), self._target, self._tolerance)
+    def _within(self, steps: resizing.GridOffset) -> bool:
+        return resizing.within_tolerance(self._cost(steps), self._target, self._tolerance)
 
-    def _distance(self, steps: GridOffset) -> float:
+    def _distance(self, steps: resizing.GridOffset) -> float:
         value = self._cost(steps)
         return abs(math.log(value / self._target)) if value > 0 else math.inf

@@ -5,15 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from partialnas.space.arch import resizing
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.resizing import (
-    MAX_WIDTH_FACTOR,
-    BuildableWidths,
-    Twin,
-    scale_plan,
-    within_tolerance,
-)
 
 _EXPONENT = 1.5
 """Assumed exponent of latency over width: 1 for memory-bound layers, 2 for compute-bound ones."""
@@ -30,7 +24,7 @@ def latency_matched_twin(
     tolerance: float = 0.03,
     max_measurements: int = 8,
     build: Callable[[Plan], Architecture] = Plan.architecture,
-) -> Twin:
+) -> resizing.Twin:
     """Return the plan, with all widths scaled by one factor, whose latency is within the tolerance.
 
     Measuring latency is expensive and noisy. A plan within the tolerance is therefore measured
@@ -44,14 +38,14 @@ def latency_matched_twin(
         max_measurements: maximum number of measurements.
         build: function that builds a plan's network, for blocks with settings of their own.
     """
-    readings = _Readings(plan, target, BuildableWidths(build(plan)))
+    readings = _Readings(plan, target, resizing.BuildableWidths(build(plan)))
     factor: float | None = 1.0
     for _ in range(max_measurements):
         if factor is None:
             break
         reading = readings.add(factor, measure)
-        if not within_tolerance(reading.mean, target, tolerance):
-            factor = readings.guess()
+        if not resizing.within_tolerance(reading.mean, target, tolerance):
+            factor = readings.next_factor()
         elif len(reading.values) > 1:
             break
     return readings.twin(tolerance, max_measurements)
@@ -73,7 +67,7 @@ class _Reading:
 class _Readings:
     """Measurements of the plans of one search."""
 
-    def __init__(self, plan: Plan, target: float, builder: BuildableWidths) -> None:
+    def __init__(self, plan: Plan, target: float, builder: resizing.BuildableWidths) -> None:
         self._plan = plan
         self._builder = builder
         self._target = target
@@ -87,28 +81,30 @@ class _Readings:
         self._readings[plan] = reading
         return reading
 
-    def guess(self) -> float | None:
+    def next_factor(self) -> float | None:
         """Return the factor to try next, or None if no other widths are left."""
         points = sorted((r.position, self._excess(r)) for r in self._readings.values())
         crossings = [(a, b) for a, b in pairwise(points) if a[1] * b[1] < 0]
         if crossings:
-            return self._between(*min(crossings, key=lambda pair: pair[1][0] - pair[0][0]))
-        return self._beyond(points)
+            return self._interpolated_factor(
+                *min(crossings, key=lambda pair: pair[1][0] - pair[0][0])
+            )
+        return self._extrapolated_factor(points)
 
-    def twin(self, tolerance: float, max_measurements: int) -> Twin:
+    def twin(self, tolerance: float, max_measurements: int) -> resizing.Twin:
         """Return the plan nearest to the target, and why there is no nearer one."""
         original = self._readings[self._plan].mean
         best = min(self._readings.values(), key=lambda r: (abs(self._excess(r)), abs(r.position)))
-        if within_tolerance(best.mean, self._target, tolerance):
-            return Twin(best.plan, original, best.mean)
-        return Twin(
-            best.plan, original, best.mean, self._problem(best, tolerance, max_measurements)
-        )
+        reached = resizing.within_tolerance(best.mean, self._target, tolerance)
+        problem = "" if reached else self._problem(best, tolerance, max_measurements)
+        return resizing.Twin(best.plan, original, best.mean, problem)
 
     def _excess(self, reading: _Reading) -> float:
         return math.log(reading.mean / self._target)
 
-    def _between(self, low: tuple[float, float], high: tuple[float, float]) -> float | None:
+    def _interpolated_factor(
+        self, low: tuple[float, float], high: tuple[float, float]
+    ) -> float | None:
         """Return the factor on the line between two points, or the nearest one with a new plan."""
         share = low[1] / (low[1] - high[1])
         share = min(max(share, _INTERPOLATION[0]), _INTERPOLATION[1])
@@ -117,14 +113,14 @@ class _Readings:
         factors = (math.exp(low[0] + other * (high[0] - low[0])) for other in shares)
         return next((factor for factor in factors if self._is_new(factor)), None)
 
-    def _beyond(self, points: list[tuple[float, float]]) -> float | None:
+    def _extrapolated_factor(self, points: list[tuple[float, float]]) -> float | None:
         """Return a factor beyond the nearest point, on the line through the two nearest points."""
         nearest, *others = sorted(points, key=lambda point: abs(point[1]))
         exponent = _EXPONENT
         if others:
             (x, y), (u, v) = nearest, others[0]
             exponent = min(max((y - v) / (x - u), _EXPONENTS[0]), _EXPONENTS[1])
-        limit = math.log(MAX_WIDTH_FACTOR)
+        limit = math.log(resizing.MAX_WIDTH_FACTOR)
         step = -nearest[1] / exponent
         ends = (nearest[0] + step * eighths / 8 for eighths in range(8, 8 * _SUBDIVISIONS))
         factors = (math.exp(min(max(end, -limit), limit)) for end in ends)
@@ -134,7 +130,7 @@ class _Readings:
         return self._at(factor) not in self._readings
 
     def _at(self, factor: float) -> Plan:
-        plan = scale_plan(self._plan, factor, self._builder)
+        plan = resizing.scale_plan(self._plan, factor, self._builder)
         return self._plan if plan.widths == self._plan.widths else plan
 
     def _problem(self, best: _Reading, tolerance: float, limit: int) -> str:

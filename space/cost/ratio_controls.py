@@ -48,10 +48,8 @@ def control_sizes(
     if kind == "uniform":
         return uniform_allocation(blocks, _mean_shares(blocks, shares), spent)
     reordered = _reorder(blocks, shares, None if kind == "reversed" else random.Random(seed))
-    targets = [
-        [share * learned.block.width for share in block_shares]
-        for learned, block_shares in zip(blocks, reordered, strict=True)
-    ]
+    pairs = zip(blocks, reordered, strict=True)
+    targets = [[share * learned.block.width for share in parts] for learned, parts in pairs]
     return project_to_budget(blocks, targets, spent)
 
 

@@ -19,8 +19,8 @@ from partialnas.space.nn.soft_kernel import Span
 def learned_mixers(network: nn.Module) -> dict[BlockIndex, LearnedMixer | InputDependentMixer]:
     """Return the mixers of a network that learn their ratios, by stage and block (from 0)."""
     return {
-        place: block.mixer
-        for place, block in _blocks(network)
+        block_index: block.mixer
+        for block_index, block in _blocks(network)
         if isinstance(block.mixer, LearnedMixer | InputDependentMixer)
     }
 
@@ -38,7 +38,7 @@ def learned_sizes(network: nn.Module) -> dict[BlockIndex, PartSizes]:
         UserError: The ratios depend on the input or are still being learned.
     """
     sizes: dict[BlockIndex, PartSizes] = {}
-    for place, mixer in learned_mixers(network).items():
+    for block_index, mixer in learned_mixers(network).items():
         if isinstance(mixer, InputDependentMixer):
             raise UserError(
                 "the ratios depend on the input, so no static network computes the same function; "
@@ -46,7 +46,7 @@ def learned_sizes(network: nn.Module) -> dict[BlockIndex, PartSizes]:
             )
         if not mixer.fixed:
             raise UserError("the ratios are still being learned; finish the training first")
-        sizes[place] = tuple(int(size) for size in mixer.sizes)
+        sizes[block_index] = tuple(int(size) for size in mixer.sizes)
     return sizes
 
 
@@ -69,16 +69,10 @@ def freeze(network: Network) -> Network:
 
 def _static(network: Network, architecture: Architecture) -> Network:
     weight = network.head_conv.weight
+    names = ("in_chans", "num_classes", "drop_path_rate", "attention_dropout", "drop_rate")
+    settings = {name: getattr(network, name) for name in names}
     with torch.random.fork_rng(devices=[]):  # keep the random state of a training
-        frozen = Network(
-            architecture,
-            in_chans=network.in_chans,
-            num_classes=network.num_classes,
-            drop_path_rate=network.drop_path_rate,
-            attention_dropout=network.attention_dropout,
-            drop_rate=network.drop_rate,
-            global_pool=network.global_pool.pool_type,
-        )
+        frozen = Network(architecture, **settings, global_pool=network.global_pool.pool_type)
     return frozen.to(weight.device, weight.dtype)
 
 

@@ -11,18 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from partialnas.space.deploy.freeze import freeze
+from partialnas.space.nn import norm_folding
 from partialnas.space.nn.attention import PartialSpatialAttention
 from partialnas.space.nn.blocks import Mixer, Mlp, NetworkBlock
 from partialnas.space.nn.layers import Downsample
 from partialnas.space.nn.network import Network
-from partialnas.space.nn.norm_folding import (
-    bias_of,
-    fold_after,
-    fold_before,
-    fold_output_norm,
-    norm_affine,
-    set_weights,
-)
 
 
 @torch.no_grad()
@@ -42,18 +35,17 @@ def deploy(network: Network) -> nn.Module:
         network = freeze(network)
     deployed = copy.deepcopy(network).double().eval().requires_grad_(False)
     for module in tuple(deployed.modules()):
-        match module:
-            case Downsample():
-                fold_after(module, module.conv, "norm")
-            case NetworkBlock():
-                _fold_block(module)
+        if isinstance(module, Downsample):
+            norm_folding.fold_after(module, module.conv, "norm")
+        elif isinstance(module, NetworkBlock):
+            _fold_block(module)
     return deployed.to(dtype)
 
 
 def _fold_block(block: NetworkBlock) -> None:
     if isinstance(block.mixer, Mixer):
         _fold_mixer(block, block.mixer)
-    fold_after(block.mlp, block.mlp.expand, "norm")
+    norm_folding.fold_after(block.mlp, block.mlp.expand, "norm")
     if isinstance(block.mlp.pat_sp, PartialSpatialAttention):
         _fold_pat_sp(block.mlp, block.mlp.pat_sp)
 
@@ -73,16 +65,16 @@ def _fold_mixer(block: NetworkBlock, mixer: Mixer) -> None:
         scales.append(scale)
         shifts.append(shift)
     if not block.double_residual:
-        fold_before(block.mlp.expand, torch.cat(scales), torch.cat(shifts))
+        norm_folding.fold_before(block.mlp.expand, torch.cat(scales), torch.cat(shifts))
 
 
 def _fold_pat_sp(mlp: Mlp, pat_sp: PartialSpatialAttention) -> None:
     """Fold the 1x1 of PAT_sp into the MLP's second 1x1; its gated half keeps an affine map."""
-    fold_output_norm(pat_sp.attention, pat_sp.attention.norm, keep_output=True)
-    fold_before(pat_sp.conv, *norm_affine(pat_sp.norm))
+    norm_folding.fold_output_norm(pat_sp.attention, pat_sp.attention.norm, keep_output=True)
+    norm_folding.fold_before(pat_sp.conv, *norm_folding.norm_affine(pat_sp.norm))
     first, last = torch.split(mlp.project.weight.flatten(1), pat_sp.sizes)
     weight = torch.cat((first, pat_sp.conv.weight.flatten(1) @ last))
-    bias = torch.cat((weight.new_zeros(len(first)), bias_of(pat_sp.conv)))
-    set_weights(mlp.project, weight.view_as(mlp.project.weight), bias)
+    bias = torch.cat((weight.new_zeros(len(first)), norm_folding.bias_of(pat_sp.conv)))
+    norm_folding.set_weights(mlp.project, weight.view_as(mlp.project.weight), bias)
     for name in ("norm", "conv"):
         pat_sp.register_module(name, nn.Identity())

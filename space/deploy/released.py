@@ -61,9 +61,8 @@ def load_released(
     in_chans, classes = shapes["stem.conv.weight"][1], shapes["classifier.weight"][0]
     network = Network(architecture or _infer(shapes, activation), in_chans, classes)
     _check(network, shapes)
-    network.load_state_dict(
-        state, strict=False
-    )  # checked above; the norms' counters may be missing
+    # checked above; the norms' counters may be missing
+    network.load_state_dict(state, strict=False)
     return network
 
 
@@ -129,10 +128,8 @@ def _published_activation(stages: list[dict[str, Any]]) -> Activation:
 def _stage(shapes: _Shapes, index: int) -> dict[str, Any]:
     width = shapes[f"stages.{index}.merge.conv.weight" if index else "stem.conv.weight"][0]
     depth = shapes.count(rf"stages\.{index}\.blocks\.(\d+)\.")
-    return {
-        "width": width,
-        "blocks": [_block(shapes, width, f"stages.{index}.blocks.{i}.") for i in range(depth)],
-    }
+    blocks = [_block(shapes, width, f"stages.{index}.blocks.{i}.") for i in range(depth)]
+    return {"width": width, "blocks": blocks}
 
 
 def _block(shapes: _Shapes, width: int, at: str) -> dict[str, Any]:
@@ -162,6 +159,5 @@ def _check(network: Network, shapes: _Shapes) -> None:
     problems += [f"{name} is missing" for name in expected if name not in counters | set(shapes)]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(
-            "the checkpoint does not fit the network: " + "; ".join(problems[:5]) + more
-        )
+        listed = "; ".join(problems[:5])
+        raise UserError(f"the checkpoint does not fit the network: {listed}{more}")

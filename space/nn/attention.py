@@ -175,11 +175,8 @@ class SelfAttention(PartOperation):
             query, value = query * share * depth**-0.5, value * share
         logits = query @ key.transpose(-2, -1) + self.position(height, width)
         mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
-        mixed = functional.linear(
-            mixed.transpose(1, 2).flatten(2),
-            self._proj_weight(rows)[span.slice],
-            self.proj.bias[span.slice],
-        )
+        weight, bias = self._proj_weight(rows)[span.slice], self.proj.bias[span.slice]
+        mixed = functional.linear(mixed.transpose(1, 2).flatten(2), weight, bias)
         return SoftMask.apply(mask, self.dropout(mixed).transpose(1, 2).reshape(x.shape))
 
     def sliced_state(self, span: Span) -> dict[str, Tensor]:

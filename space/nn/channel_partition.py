@@ -8,7 +8,7 @@ fast as a static one.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -54,12 +54,12 @@ class ChannelPartition:
         device: torch.device | None = None,
     ) -> None:
         operations = list(parts)
-        self._idle = [isinstance(operation, Identity) for operation in operations]
+        self._is_identity = [isinstance(operation, Identity) for operation in operations]
         kernels: list[SoftKernel | None] = [None] * len(operations)
         if ends is not None:
             convs = [isinstance(operation, PartialConv) for operation in operations]
-            kernels = list(_kernels(convs, self._idle, spans, ends, device))
-            spans = list(_spans_without_convs(convs, self._idle, spans))
+            kernels = list(_kernels(convs, self._is_identity, spans, ends, device))
+            spans = list(_spans_without_convs(convs, self._is_identity, spans))
         cuts = sorted({edge for span in spans if span.high > span.low for edge in span})
         self._lengths = [high - low for low, high in pairwise(cuts)]
         self._assignments = [
@@ -67,7 +67,7 @@ class ChannelPartition:
             for index, (span, kernel) in enumerate(zip(spans, kernels, strict=True))
             if span.high > span.low
         ]
-        used = [segment for task in self._assignments for segment in task.segments]
+        used = [segment for assignment in self._assignments for segment in assignment.segments]
         self._shared = [used.count(segment) > 1 for segment in range(len(self._lengths))]
 
     def mix(
@@ -84,26 +84,26 @@ class ChannelPartition:
         """
         segments = torch.split(x, self._lengths, dim=1)
         outputs: list[list[Tensor]] = [[] for _ in segments]
-        for task in self._assignments:
-            inputs = [segments[segment] for segment in task.segments]
-            if self._idle[task.part]:
-                pieces = self._scaled(task, inputs, shares)
+        for assignment in self._assignments:
+            inputs = [segments[segment] for segment in assignment.segments]
+            if self._is_identity[assignment.part]:
+                pieces = self._scaled(assignment, inputs, shares)
             else:
-                pieces = _operate(parts[task.part], task, inputs, shares, ramp)
-            for segment, piece in zip(task.segments, pieces, strict=True):
+                pieces = _operate(parts[assignment.part], assignment, inputs, shares, ramp)
+            for segment, piece in zip(assignment.segments, pieces, strict=True):
                 outputs[segment].append(piece)
         sums = [sum(pieces[1:], pieces[0]) for pieces in outputs]
         return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
     def _scaled(
-        self, task: PartAssignment, inputs: list[Tensor], shares: Tensor
+        self, assignment: PartAssignment, inputs: list[Tensor], shares: Tensor
     ) -> Sequence[Tensor]:
         """Return the maps of an identity part, scaled in shared segments only."""
-        shared = [self._shared[segment] for segment in task.segments]
+        shared = [self._shared[segment] for segment in assignment.segments]
         if not any(shared):
             return inputs
         lengths = [piece.shape[1] for piece in inputs]
-        scales = torch.split(_part_shares(shares, task), lengths, dim=1)
+        scales = torch.split(_part_shares(shares, assignment), lengths, dim=1)
         return [
             piece * scale[:, :, None, None] if is_shared else piece
             for piece, scale, is_shared in zip(inputs, scales, shared, strict=True)
@@ -111,26 +111,30 @@ class ChannelPartition:
 
 
 def _operate(
-    part: Any, task: PartAssignment, inputs: list[Tensor], shares: Tensor, ramp: float
+    part: Any, assignment: PartAssignment, inputs: list[Tensor], shares: Tensor, ramp: float
 ) -> Sequence[Tensor]:
     """Apply a part to its segments."""
     x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
-    if task.kernel is not None and isinstance(part, PartialConv):
-        maps = functional.conv2d(x, task.kernel.mixed_weight(part, shares), padding=1)
+    if assignment.kernel is not None and isinstance(part, PartialConv):
+        maps = functional.conv2d(x, assignment.kernel.mixed_weight(part, shares), padding=1)
     else:
-        maps = part.forward_sliced(x, task.span, SoftMask(_part_shares(shares, task), ramp))
+        maps = part.forward_sliced(
+            x, assignment.span, SoftMask(_part_shares(shares, assignment), ramp)
+        )
     if len(inputs) == 1:
         return [maps]
     return torch.split(maps, [piece.shape[1] for piece in inputs], dim=1)
 
 
-def _part_shares(shares: Tensor, task: PartAssignment) -> Tensor:
+def _part_shares(shares: Tensor, assignment: PartAssignment) -> Tensor:
     """Return B x span, how far the channels of a part belong to it."""
-    span_shares = shares.reshape(-1, *shares.shape[-2:])[:, :, task.span.slice]
-    before, last = task.part - 1, shares.shape[-2]
+    span_shares = shares.reshape(-1, *shares.shape[-2:])[:, :, assignment.span.slice]
+    before, last = assignment.part - 1, shares.shape[-2]
     if before < 0:
         return span_shares[:, 0]
-    return (span_shares[:, task.part] if task.part < last else 1) - span_shares[:, before]
+    return (span_shares[:, assignment.part] if assignment.part < last else 1) - span_shares[
+        :, before
+    ]
 
 
 def _kernels(
@@ -149,9 +153,8 @@ def _kernels(
         if not convs[index]:
             yield None
             continue
-        entries = share_sum(
-            [index], shallower_channels(span, edges[index], edges[index + 1]), shape, device
-        )
+        channels = shallower_channels(span, edges[index], edges[index + 1])
+        entries = share_sum([index], channels, shape, device)
         last = torch.arange(max(span.low, done), span.high)
         kept = share_sum(identities, last, shape, device) if identities and len(last) else None
         done = span.high
@@ -163,8 +166,6 @@ def _spans_without_convs(
 ) -> Iterator[Span]:
     """Yield the spans, those of identity parts without the channels of convolutions."""
     for index, span in enumerate(spans):
-        before = [other.high for other, conv in zip(spans[:index], convs, strict=False) if conv]
-        after = [
-            other.low for other, conv in zip(spans[index:], convs[index:], strict=True) if conv
-        ]
+        before = [other.high for other in compress(spans[:index], convs)]
+        after = [other.low for other in compress(spans[index:], convs[index:])]
         yield Span(max([span.low, *before]), min([span.high, *after])) if idle[index] else span

@@ -77,12 +77,8 @@ class LearnedMixer(DividedMixer):
         self.sizes, self.ramp = tuple(map(float, sizes)), ramp
         self.fixed = ramp == 0 and largest_sizes is None and smallest_sizes is None
         ends = _ends(self.sizes)
-        self.shares = torch.tensor(
-            [_before(end, ramp, self.width) for end in ends],
-            dtype=self.shares.dtype,
-            device=self.shares.device,
-            requires_grad=not self.fixed,
-        )
+        rows = [_before(end, ramp, self.width) for end in ends]
+        self.shares = self.shares.new_tensor(rows, requires_grad=not self.fixed)
         limits = [limit for limit in (largest_sizes, smallest_sizes) if limit is not None]
         reached = list(zip(ends, *map(_ends, limits), strict=True))
         lows = [max(math.floor(min(group) - ramp / 2), 0) for group in reached]

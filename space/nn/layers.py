@@ -24,17 +24,11 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward_sliced(self, x: Tensor, span: Span) -> Tensor:
         """Normalize N x span x H x W maps of some of the channels."""
-        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
-        return functional.batch_norm(
-            x,
-            mean[span.slice],
-            variance[span.slice],
-            self.weight[span.slice],
-            self.bias[span.slice],
-            self.training and x.numel() > x.shape[1],
-            self.momentum if self.momentum is not None else 0.1,
-            self.eps,
-        )
+        buffers = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        mean, variance, weight, bias = (t[span.slice] for t in (*buffers, self.weight, self.bias))
+        momentum = self.momentum if self.momentum is not None else 0.1
+        training = self.training and x.numel() > x.shape[1]
+        return functional.batch_norm(x, mean, variance, weight, bias, training, momentum, self.eps)
 
 
 class Downsample(nn.Module):

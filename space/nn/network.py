@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
@@ -23,19 +24,17 @@ class NetworkStage(nn.Module):
         self,
         blocks: tuple[RealizedBlock, ...],
         in_channels: int | None,
-        act: Activation,
         drop_path: list[float],
+        act: Activation,
         dropout: float,
     ) -> None:
         super().__init__()
         width = blocks[0].width
         self.grad_checkpointing = False
         self.merge = nn.Identity() if in_channels is None else Downsample(in_channels, width, 2)
+        rates = zip(blocks, drop_path, strict=True)
         self.blocks = nn.Sequential(
-            *(
-                NetworkBlock(block, act, rate, dropout)
-                for block, rate in zip(blocks, drop_path, strict=True)
-            )
+            *(NetworkBlock(block, act, rate, dropout) for block, rate in rates)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,17 +86,9 @@ class Network(nn.Module):
 
         act = architecture.activation
         self.stem = Downsample(in_chans, widths[0], architecture.stem_stride)
-        self.stages = nn.Sequential(
-            *(
-                NetworkStage(blocks, before, act, rates, attention_dropout)
-                for blocks, before, rates in zip(
-                    architecture.realized,
-                    (None, *widths[:-1]),
-                    _drop_path_rates(architecture.depths, drop_path_rate),
-                    strict=True,
-                )
-            )
-        )
+        rates = _drop_path_rates(architecture.depths, drop_path_rate)
+        stages = zip(architecture.realized, (None, *widths[:-1]), rates, strict=True)
+        self.stages = nn.Sequential(*(NetworkStage(*s, act, attention_dropout) for s in stages))
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
         self.head_act = make_activation(act)
@@ -140,11 +131,8 @@ class Network(nn.Module):
         These are the position tables and the predictors of learned ratios. Decay would make the
         outputs of a predictor equal.
         """
-        return {
-            name
-            for name, _ in self.named_parameters()
-            if name.endswith("position.table") or ".mixer.predictor." in name
-        }
+        names = [name for name, _ in self.named_parameters()]
+        return {n for n in names if n.endswith("position.table") or ".mixer.predictor." in n}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return the pattern by which timm groups parameters into layers."""
@@ -178,12 +166,9 @@ class Network(nn.Module):
 
 
 def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
+    stride = architecture.stem_stride
     return [
-        {
-            "num_chs": width,
-            "reduction": architecture.stem_stride * 2**index,
-            "module": f"stages.{index}",
-        }
+        {"num_chs": width, "reduction": stride * 2**index, "module": f"stages.{index}"}
         for index, width in enumerate(architecture.widths)
     ]
 
@@ -191,11 +176,8 @@ def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:
 def _drop_path_rates(depths: tuple[int, ...], rate: float) -> list[list[float]]:
     """Return the rates of the blocks of each stage, linear from 0 to `rate`."""
     steps = max(sum(depths) - 1, 1)
-    starts = [sum(depths[:index]) for index in range(len(depths))]
-    return [
-        [rate * block / steps for block in range(start, start + depth)]
-        for start, depth in zip(starts, depths, strict=True)
-    ]
+    blocks = count()
+    return [[rate * next(blocks) / steps for _ in range(depth)] for depth in depths]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class ShareSum(NamedTuple):
     constant: int
     terms: list[tuple[int, Tensor]]
 
-    def of(self, shares: Tensor) -> Tensor:
+    def evaluate(self, shares: Tensor) -> Tensor:
         """Return the sums for these shares."""
         (sign, positions), *others = self.terms
         total = shares.take(positions)
@@ -48,10 +48,10 @@ class ShareSum(NamedTuple):
             total.add_(shares.take(positions), alpha=sign)
         return total.add_(self.constant) if self.constant else total
 
-    def spread(self, gradient: Tensor, onto: Tensor) -> None:
+    def add_gradient(self, gradient: Tensor, total: Tensor) -> None:
         """Add a gradient with respect to the sums to the flat gradient of the shares."""
         for sign, positions in self.terms:
-            onto.index_add_(0, positions.flatten(), gradient.flatten(), alpha=sign)
+            total.index_add_(0, positions.flatten(), gradient.flatten(), alpha=sign)
 
 
 def share_sum(
@@ -132,12 +132,12 @@ class _MixedWeight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, shares: Tensor, kernel: SoftKernel) -> Tensor:
         sliced = weight[kernel.span.slice, kernel.span.slice]
-        mask = kernel.entries.of(shares)
+        mask = kernel.entries.evaluate(shares)
         ctx.save_for_backward(weight, shares, sliced, mask)
         ctx.kernel = kernel
         mixed = sliced * mask
         if kernel.kept is not None:
-            kept = kernel.kept.of(shares)
+            kept = kernel.kept.evaluate(shares)
             _center(mixed, len(kept)).add_(kept)
         return mixed
 
@@ -149,10 +149,10 @@ class _MixedWeight(torch.autograd.Function):
         whole, slopes = torch.zeros_like(weight), torch.zeros_like(shares)
         torch.mul(gradient, mask, out=whole[kernel.span.slice, kernel.span.slice])
         flat = slopes.view(-1)
-        kernel.entries.spread((gradient * sliced).sum((2, 3)), flat)
+        kernel.entries.add_gradient((gradient * sliced).sum((2, 3)), flat)
         if kernel.kept is not None:
             (_, positions), *_ = kernel.kept.terms
-            kernel.kept.spread(_center(gradient, len(positions)), flat)
+            kernel.kept.add_gradient(_center(gradient, len(positions)), flat)
         return whole, slopes, None
 
 

@@ -1,11 +1,10 @@
 """Warnings about a space before a study runs."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from partialnas.space.arch.architecture import Architecture
 from partialnas.space.axes.axis import Axis
 from partialnas.space.axes.decoder import Assignment
 from partialnas.space.search_space.dynamic_programming import count_points
@@ -91,7 +90,7 @@ def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
 
 
 def _changes(space: "Space", axis: Axis, drawn: list[Assignment]) -> Iterator[bool]:
-    """Yield whether each change of the axis gives a different network; stop at the first that does."""
+    """Yield whether changes of the axis give other networks, up to the first that does."""
     changed = (
         space.decoder.architecture(variation).digest != space.decoder.architecture(chosen).digest
         for chosen in drawn
@@ -113,21 +112,14 @@ def _single_tokens(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
     for chosen in drawn:
         network = space.decoder.architecture(chosen)
         sizes = network.map_sizes(height, width)
-        stages |= {(network.stem_stride, n) for n in _single_token_stages(network, sizes)}
+        for stage, (size, blocks) in enumerate(zip(sizes, network.realized, strict=True), 1):
+            if size == (1, 1) and any(block.double_residual for block in blocks):
+                stages.add((network.stem_stride, stage))
     for stride, stage in sorted(stages):
         yield (
             f"self-attention in stage {stage} with stem stride {stride} has no effect: at "
             f"{height}x{width} pixels it sees a 1x1 map, where it is constant"
         )
-
-
-def _single_token_stages(
-    architecture: Architecture, sizes: Sequence[tuple[int, int]]
-) -> Iterator[int]:
-    """Yield the stages, counted from 1, with self-attention on a single position."""
-    for stage, (size, blocks) in enumerate(zip(sizes, architecture.realized, strict=True), 1):
-        if size == (1, 1) and any(block.double_residual for block in blocks):
-            yield stage
 
 
 def _invalid_share(space: "Space") -> Iterator[str]:

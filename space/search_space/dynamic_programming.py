@@ -122,19 +122,12 @@ class DynamicProgram(Generic[T]):
 
     def _dependencies(self, scope: Scope, chosen: Assignment) -> tuple[Any, ...]:
         """Return the outer choices that the contents of a scope depend on."""
-        levels = [
-            (axis, chosen.get((axis.name, scope[: axis.rank])))
-            for axis in self._outer_axes[len(scope)]
-        ]
-        return tuple(
-            level
-            and (
-                level.value[scope[0]]
-                if axis.has_stage_values and axis.name not in self._named_in_conditions
-                else level.label
-            )
-            for axis, level in levels
-        )
+        levels: list[Any] = []
+        for axis in self._outer_axes[len(scope)]:
+            level = chosen.get((axis.name, scope[: axis.rank]))
+            by_stage = axis.has_stage_values and axis.name not in self._named_in_conditions
+            levels.append(level and (level.value[scope[0]] if by_stage else level.label))
+        return tuple(levels)
 
     def _fill(self, scope: Scope, chosen: Assignment) -> _Table[T]:
         axes = self._at_rank[len(scope)]

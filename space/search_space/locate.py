@@ -7,7 +7,7 @@ from typing import Any
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS
 from partialnas.space.arch.parts import RealizedPart
-from partialnas.space.arch.plan import NUM_STAGES
+from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES
 from partialnas.space.arch.ratio import LearnedRatio, start_ratio
 from partialnas.space.axes.axis import Axis, Level
 from partialnas.space.axes.decoder import Assignment, Decoder, Scope
@@ -34,14 +34,11 @@ class _Match(WitnessAlgebra):
         self._later = {name: set(names[index + 1 :]) for index, name in enumerate(names)}
 
     def levels(self, axis: Axis, scope: Scope, chosen: Assignment) -> Sequence[Level]:
-        fitting = (level for level in axis.levels if self._can_occur(axis, scope, level))
+        levels = [level for level in axis.levels if self._can_occur(axis, scope, level)]
         if not axis.name.startswith(_MIXING):
-            return list(fitting)
-        return [
-            level
-            for level in fitting
-            if self._is_compatible(axis, scope, {**chosen, (axis.name, scope): level})
-        ]
+            return levels
+        key = axis.name, scope
+        return [v for v in levels if self._is_compatible(axis, scope, {**chosen, key: v})]
 
     def admits(self, scope: Scope, chosen: Assignment) -> bool:
         return (self._is_network, self._is_stage, self._is_block)[len(scope)](scope, chosen)
@@ -53,15 +50,13 @@ class _Match(WitnessAlgebra):
     def _is_network(self, _scope: Scope, chosen: Assignment) -> bool:
         return all(
             self._decoder.setting(name, (0,), chosen) == getattr(self._target, name)
-            for name in ("stem_stride", "activation", "head_width")
+            for name in NETWORK_SETTINGS
         )
 
     def _is_stage(self, scope: Scope, chosen: Assignment) -> bool:
         width = self._decoder.setting("width", scope, chosen)
         depth = self._decoder.depth(scope[0], chosen)
-        return bool(
-            width == self._target.widths[scope[0]] and depth == self._target.depths[scope[0]]
-        )
+        return (width, depth) == (self._target.widths[scope[0]], self._target.depths[scope[0]])
 
     def _is_block(self, scope: Scope, chosen: Assignment) -> bool:
         width = self._target.widths[scope[0]]
@@ -72,17 +67,13 @@ class _Match(WitnessAlgebra):
 
     def _can_occur(self, axis: Axis, scope: Scope, level: Level) -> bool:
         """Return whether a level can occur in the architecture, to prune the search."""
-        if axis.name in ("stem_stride", "activation", "head_width"):
+        if axis.name in NETWORK_SETTINGS:
             return bool(level.value == getattr(self._target, axis.name))
-        return all(
-            self._fits(
-                axis.name,
-                level.value[place[0]] if axis.has_stage_values else level.value,
-                place[0],
-                block,
-            )
-            for place, block in self._blocks(scope)
-        )
+        for (stage, _), block in self._blocks(scope):
+            value = level.value[stage] if axis.has_stage_values else level.value
+            if not self._fits(axis.name, value, stage, block):
+                return False
+        return True
 
     def _blocks(self, scope: Scope) -> Iterator[tuple[Scope, RealizedBlock]]:
         """Yield the architecture's blocks within a scope."""
@@ -113,20 +104,20 @@ class _Match(WitnessAlgebra):
         later = self._later[axis.name]
         try:
             return all(
-                _may_follow(*self._operations(later, place, chosen), block.parts)
-                and _may_end(self._ends(later, place, chosen), block.parts)
-                for place, block in self._blocks(scope)
+                _may_follow(*self._operations(later, block_scope, chosen), block.parts)
+                and _may_end(self._ends(later, block_scope, chosen), block.parts)
+                for block_scope, block in self._blocks(scope)
             )
         except ValueError:
             return False
 
     def _operations(
-        self, later: set[str], place: Scope, chosen: Assignment
+        self, later: set[str], block_scope: Scope, chosen: Assignment
     ) -> tuple[list[str], bool]:
         """Return the operations decided so far, and whether these are all."""
-        named = self._decoder.operations(place, chosen)
-        resolved = self._decoder.resolved_operations(place, chosen)
-        for index in range(self._decoder.setting("parts", place, chosen)):
+        named = self._decoder.operations(block_scope, chosen)
+        resolved = self._decoder.resolved_operations(block_scope, chosen)
+        for index in range(self._decoder.setting("parts", block_scope, chosen)):
             axis = f"operation_{index + 1}"
             deciding = {"parts", axis if axis in self._decoder.axes else "operations"}
             if index < len(named) and named[index] == BLOCK_ATTENTION:
@@ -135,17 +126,17 @@ class _Match(WitnessAlgebra):
                 return list(resolved[:index]), False
         return list(resolved), True
 
-    def _ends(self, later: set[str], place: Scope, chosen: Assignment) -> list[int]:
+    def _ends(self, later: set[str], block_scope: Scope, chosen: Assignment) -> list[int]:
         """Return the channels at which the parts decided so far end.
 
         Empty if they are not fixed yet, as with self-attention.
         """
-        stage, block = place
+        stage, block = block_scope
         target = self._target.realized[stage][block]
         if {"parts", "ratio"} & later or target.double_residual or target.learning:
             return []
-        parts = self._decoder.setting("parts", place, chosen)
-        shares = self._decoder.shares(place, chosen, parts)[: parts - 1]
+        parts = self._decoder.setting("parts", block_scope, chosen)
+        shares = self._decoder.shares(block_scope, chosen, parts)[: parts - 1]
         if any(isinstance(share, LearnedRatio) for share in shares):
             return []
         decided = takewhile(lambda n: f"ratio_{n}" not in later, range(1, len(shares) + 1))
@@ -164,13 +155,8 @@ def _may_follow(operations: list[str], everything: bool, parts: Sequence[Realize
 
 def _may_end(ends: list[int], parts: Sequence[RealizedPart]) -> bool:
     """Return whether parts can end at these channels: at an end, or inside a merged part."""
-    last = list(accumulate(part.channels for part in parts))
-    spans = list(zip(parts, last, strict=True))
-    return all(
-        any(
-            end == stop
-            or (not OPERATIONS[part.op].has_weights and stop - part.channels < end < stop)
-            for part, stop in spans
-        )
-        for end in ends
-    )
+    possible: set[int] = set()
+    for part, stop in zip(parts, accumulate(part.channels for part in parts), strict=True):
+        first = stop if OPERATIONS[part.op].has_weights else stop - part.channels + 1
+        possible |= {stop, *range(first, stop)}
+    return possible.issuperset(ends)

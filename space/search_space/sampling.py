@@ -10,12 +10,7 @@ from partialnas.space.axes.axis import Axis, Level
 from partialnas.space.axes.choices import Choice, ChoiceTree
 from partialnas.space.axes.decoder import Assignment, Decoder, Scope
 from partialnas.space.errors import UserError
-from partialnas.space.search_space.dynamic_programming import (
-    DynamicProgram,
-    StepLimitError,
-    WitnessAlgebra,
-    count_points,
-)
+from partialnas.space.search_space import dynamic_programming as dp
 from partialnas.space.search_space.feasible import FeasibleSet
 
 if TYPE_CHECKING:
@@ -130,7 +125,7 @@ def _draw(space: FeasibleSet, rng: "Rng", patience: int) -> list[_Candidate]:
     return candidates
 
 
-class _Buildable(WitnessAlgebra):
+class _Buildable(dp.WitnessAlgebra):
     """Admits buildable blocks, with levels in random order."""
 
     def __init__(self, decoder: Decoder, rng: "Rng") -> None:
@@ -155,8 +150,8 @@ class _Buildable(WitnessAlgebra):
 def _search_buildable(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
     """Search for a buildable assignment within a limited number of steps."""
     try:
-        chosen = DynamicProgram(space.decoder, _Buildable(space.decoder, rng), _STEPS).solve()
-    except StepLimitError:
+        chosen = dp.DynamicProgram(space.decoder, _Buildable(space.decoder, rng), _STEPS).solve()
+    except dp.StepLimitError:
         return []
     if chosen is None or any(space.decoder.invalid_blocks(chosen)):
         return []
@@ -164,7 +159,7 @@ def _search_buildable(space: FeasibleSet, rng: "Rng") -> list[_Candidate]:
 
 
 def _is_small(space: FeasibleSet) -> bool:
-    counted = count_points(space.decoder, 10 * _MAX_ENUMERATED)
+    counted = dp.count_points(space.decoder, 10 * _MAX_ENUMERATED)
     return counted is not None and counted[1] <= _MAX_ENUMERATED
 
 

@@ -75,16 +75,11 @@ def _estimated(space: FeasibleSet, counted: tuple[int, int] | None) -> SpaceSize
     error uses Kish's effective sample size, with one hit and one miss added.
     """
     rng = random.Random(0)
-    sample = (
-        _sample_buildable(space, rng)
-        if counted
-        else [sample_assignment(space.choice_tree, rng) for _ in range(_DRAWS)]
-    )
+    draws = (sample_assignment(space.choice_tree, rng) for _ in range(_DRAWS))
+    sample = _sample_buildable(space, rng) if counted else [*draws]
     weights = [math.prod(len(space.decoder.axes[name].levels) for name, _ in one) for one in sample]
-    hits = [
-        weight if space.feasible_architecture(one) else 0
-        for weight, one in zip(weights, sample, strict=True)
-    ]
+    pairs = zip(weights, sample, strict=True)
+    hits = [weight if space.feasible_architecture(one) else 0 for weight, one in pairs]
     total, hit = sum(weights), sum(hits)
     if not hit:
         return SpaceSize(0, counted[1] if counted else total // _DRAWS, exact=False)

@@ -160,9 +160,8 @@ class Space(FeasibleSet):
     def _vary(
         self, chosen: Assignment, choice: Choice, level: Level
     ) -> tuple[Assignment, Architecture] | None:
-        for variation in islice(
-            self.choice_tree.variations(chosen, choice, level), _MAX_VARIATIONS
-        ):
+        variations = self.choice_tree.variations(chosen, choice, level)
+        for variation in islice(variations, _MAX_VARIATIONS):
             architecture = self.feasible_architecture(variation)
             if architecture is not None:
                 return variation, architecture
@@ -234,13 +233,11 @@ class Space(FeasibleSet):
 
         The point may be infeasible; see `infeasibility_reason`.
         """
-        return _point(
-            self.choice_tree.walk(
-                lambda choice, _: _level(
-                    choice, trial.suggest_categorical(choice.name, choice.labels)
-                )
-            )
-        )
+
+        def pick(choice: Choice, _: Assignment) -> Level:
+            return _level(choice, trial.suggest_categorical(choice.name, choice.labels))
+
+        return _point(self.choice_tree.walk(pick))
 
     def optuna_params(self, item: Architecture | Mapping[str, Label]) -> dict[str, Label]:
         """Return the parameters for Optuna's `enqueue_trial` of an architecture or point.

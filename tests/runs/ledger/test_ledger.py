@@ -284,7 +284,7 @@ def test_a_ledger_that_cannot_be_copied_is_not_upgraded(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = aged(ledger)
-    monkeypatch.setattr("partialnas.runs.ledger.backup.is_good", lambda _: False)
+    monkeypatch.setattr("partialnas.runs.ledger.backup.is_intact", lambda _: False)
     with pytest.raises(MachineError, match="cannot be copied before the upgrade from schema 1 to"):
         Ledger.open(tmp_path, write=True)
     assert schema(path) == (1, 0)

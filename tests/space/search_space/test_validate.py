@@ -37,17 +37,17 @@ def test_an_axis_with_one_level() -> None:
 @pytest.mark.parametrize(
     ("axes", "start", "reason"),
     [
-        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "does a block have 3 parts"),
-        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "does a block have 3 parts"),
-        ("{heads: [1, 2]}", "space.axes.heads", "is there self-attention"),
+        ("{ratio_2: [1/4, 1/8]}", "space.axes.ratio_2", "a block has 3 parts in none of 200"),
+        ("{operation_3: [pool, conv]}", "space.axes.operation_3", "a block has 3 parts in none of 200"),
+        ("{heads: [1, 2]}", "space.axes.heads", "there is self-attention in none of"),
         ("{attention: [none, channel], operations: [[conv, pool], [conv, identity]]}",
-         "space.axes.attention", "does a part use the block's attention"),
+         "space.axes.attention", "a part uses the block's attention in none of"),
         ("{parts: [1, 3], width: [8, 16], mlp_ratio: {values: [1, 3], when: {ratio: [1/4]}},"
          " ratio: {values: [1/4, 1/8], when: {pat_sp: [true]}},"
          " pat_sp: {values: [true, stage 1], when: {activation: [relu]}},"
          " activation: {values: [relu, gelu], when: {width: [8]}},"
          " head_width: {values: [8, 9], when: {heads: [1]}}, heads: [1, 2]}",
-         "space.axes.head_width", "is its condition met"),
+         "space.axes.head_width", "its condition is met in none of"),
     ],
 )  # fmt: skip
 def test_an_axis_that_is_never_active(axes: str, start: str, reason: str) -> None:
