@@ -13,10 +13,10 @@ from partialnas.space.values import Value
 DesignKind = Literal[
     "one-factor", "leave-one-out", "add-one-in", "factorial", "fractional", "ladder"
 ]
-"""Designs of an ablation; `search.ablation.designs` has the layout of each."""
+"""Ablation designs, described in `search.ablation.designs`."""
 
 Kind = Literal[DesignKind, "arms"]
-"""How arms follow from factors; `arms` is a plain list of named networks without factors."""
+"""Rule by which arms follow from factors; `arms` is a list of named networks without factors."""
 
 CROSSED_DESIGNS: tuple[DesignKind, ...] = ("factorial", "fractional")
 """Designs that combine the levels of all factors, so that main effects can be estimated."""
@@ -44,7 +44,7 @@ class CostMatch(Value):
 
     Attributes:
         quantity: matched quantity: macs, params or latency (ms).
-        target: cost of the arm that it is compared with.
+        target: cost of the arm's baseline.
         before: cost of the arm with the levels of its factors.
         reached: cost of the twin, which is trained.
         width: channels of each stage, before and after.
@@ -106,7 +106,7 @@ class Design(Value):
         left_out: combinations that are invalid together.
         match: cost that is equal in all arms.
         tolerance: largest relative difference of this cost.
-        within: factors whose levels are compared with a baseline of the same level.
+        within: factors with a separate baseline at each of their levels.
         aliases: for a fractional design, the fraction and the aliased effects, one line each.
         margin: largest negligible difference by quantity, for equivalence tests.
     """

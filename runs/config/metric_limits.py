@@ -1,4 +1,4 @@
-"""Limits: bounds on trained and measured quantities, and the one test of them."""
+"""Limits on trained and measured quantities, and how far values exceed them."""
 
 import math
 from collections.abc import Mapping

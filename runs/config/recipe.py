@@ -1,4 +1,4 @@
-"""Recipes: the settings of a training."""
+"""Recipes: settings of a training run, such as epochs, learning rate and augmentation."""
 
 import math
 from fractions import Fraction
@@ -17,7 +17,7 @@ _SHIFT_SHARE = 14  # a shift of 2 pixels at 28x28, 16 at 224x224, none at 8x8
 
 
 class Recipe(Value):
-    """Settings of a training. The defaults are those of the recipe `short`.
+    """Settings of a training run. The defaults are those of the recipe `short`.
 
     Attributes:
         epochs: passes over the training split; the schedule spans all of them.
@@ -30,7 +30,7 @@ class Recipe(Value):
         weight_decay: weight decay of matrices.
         schedule: learning-rate schedule: `one_cycle` (cosine warm-up, cosine decay to zero),
             `cosine` (linear warm-up), `constant` (linear warm-up) or `trapezoid` (linear warm-up of
-            `warmup_steps`, constant, linear cool-down to zero). With `trapezoid`, trainings of
+            `warmup_steps`, constant, linear cool-down to zero). With `trapezoid`, training runs of
             different lengths are identical until the shorter one cools down.
         warmup: share of all steps for the warm-up; not used by `trapezoid`.
         warmup_steps: steps of the warm-up of `trapezoid`.
@@ -108,7 +108,7 @@ class Recipe(Value):
         return self.identity_data(exclude=excluded)
 
     def trunk_epochs(self, epochs: int) -> int:
-        """Return the epochs that a training of `epochs` shares with every longer one."""
+        """Return the epochs that a run of `epochs` shares with every longer one."""
         return math.floor((1 - self.cool_down) * epochs) if self.schedule == "trapezoid" else 0
 
     def shift_at(self, resolution: int) -> int:

@@ -9,7 +9,7 @@ from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
 
 MAX_DATASET_BYTES = 4 * 2**30
-"""Bytes that the decoded images of a data set may take; they all stay in memory."""
+"""Largest size of the decoded images of a data set in bytes; they all stay in memory."""
 
 SPLITS = ("train", "val", "test")
 VAL_SHARE, TEST_SHARE = 0.1, 0.2
@@ -25,7 +25,7 @@ class LabeledImages(NamedTuple):
 
 
 def carve(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
-    """Divide images into the rest and `count` of them, each class in its proportion.
+    """Split `count` images off, stratified by class; return the other images and these.
 
     The images are shuffled and sorted by class, then every n-th is taken. The numbers of
     `RandomState` never change, so the splits are the same under every version of numpy.
@@ -38,7 +38,7 @@ def carve(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImag
 
 
 def carve_all(images: LabeledImages, val: int, test: int) -> dict[str, LabeledImages]:
-    """Divide images into a training split and `val` and `test` images of the others."""
+    """Split images into `test` test images, `val` validation images and a training split."""
     rest, test_split = carve(images, test)
     train_split, val_split = carve(rest, val)
     return {"train": train_split, "val": val_split, "test": test_split}
@@ -51,7 +51,7 @@ def stratified_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def check_memory(task: Task, count: int) -> None:
-    """Check that so many decoded images of a task fit in memory.
+    """Check that `count` decoded images of a task fit in memory.
 
     Raises:
         UserError: They take more than `MAX_DATASET_BYTES`.

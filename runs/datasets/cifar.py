@@ -53,7 +53,7 @@ Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Allows arrays and plain types; anything else is refused before it can run."""
+    """Unpickler of arrays and plain types that rejects anything else before it can run."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:

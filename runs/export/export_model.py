@@ -76,7 +76,7 @@ def export_model(
         max_seconds: time limit of the speed measurement in seconds.
         onnx: whether to write an ONNX file too, if the packages for it are installed.
         license_name: SPDX name of the license of network and weights, for the model card.
-        gpus: default number of GPUs in the script of the full training.
+        gpus: default number of GPUs in the script for full training.
         batch_size: default images per step on each GPU in that script.
 
     Raises:

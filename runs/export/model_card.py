@@ -198,7 +198,7 @@ def _limitations(trial: TrainedTrial, lineage: Lineage) -> Iterator[str]:
         "published ones."
     )
     yield (
-        "Proxy trainings may rank networks differently from longer ones: `partialnas audit` "
+        "Proxy training may rank networks differently from full training: `partialnas audit` "
         "measures the rank agreement for the study."
     )
     if not lineage.fresh:

@@ -1,4 +1,4 @@
-"""Text files of an exported model: timm's configuration and the script of a full training."""
+"""Text files of an exported model: timm's configuration and the script for training in full."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def _side(architecture: Architecture) -> int:
 
 
 def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int = 256) -> str:
-    """Return `train.sh`: a full training with timm's script and the published recipe.
+    """Return `train.sh`, which trains in full with timm's script and the published recipe.
 
     Args:
         architecture: the network.
@@ -112,7 +112,7 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
 
 _SCRIPT = """\
 #!/bin/sh
-# A full training of architecture.json from random weights, with the published recipe (arXiv
+# Trains architecture.json in full from random weights, with the published recipe (arXiv
 # 2502.01303) of {size}, the published network with the nearest number of parameters:
 #     sh train.sh DATA [further arguments of timm's train.py, which override those below]
 # DATA: a folder with train/ and validation/ and in each one folder per class, such as ImageNet-1K.
@@ -121,7 +121,7 @@ _SCRIPT = """\
 # size GPUS x BATCH x STEPS: {scaled} for {gpus} x {batch} x 1 = {images} images.
 # At {side}x{side} the network takes {macs:,} multiply-accumulates (stem stride {stride}; the
 # published networks have stride 4: edit architecture.json to change it).
-# The published trainings use 192 pixels until epoch 280; timm's script has a single image size.
+# The published training runs use 192 pixels until epoch 280; timm's script has a single image size.
 set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)
 DATA=${{1:?name the folder of the images, with train/ and validation/}}

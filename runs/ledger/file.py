@@ -113,7 +113,7 @@ def _check_header(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _required_release(connection: sqlite3.Connection) -> str:
-    """Return the release that reads a ledger of a newer schema; empty if the ledger does not record it."""
+    """Return the release that reads a ledger of a newer schema; empty if not recorded."""
     query = (
         "SELECT value FROM meta WHERE key = ? UNION ALL "
         "SELECT json_extract(value, '$.partialnas') FROM meta WHERE key = 'environment'"

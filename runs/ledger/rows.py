@@ -134,7 +134,7 @@ class TrialResult(NamedTuple):
 
 
 class RatioWarning(NamedTuple):
-    """A failure sign of a trial with learned ratios.
+    """A warning about the learned ratios of a trial.
 
     Attributes:
         key: identity of the trial.

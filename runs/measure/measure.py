@@ -44,10 +44,10 @@ def measure(
 ) -> Measurement:
     """Measure the speed of a network with random weights on random images.
 
-    Candidate and reference run in the order reference, candidate, candidate, reference; trainings
-    cannot use the device meanwhile. `relative_throughput` is the median over these rounds of the
-    ratio of their times: CPU time with one thread, wall-clock time with several threads, events on
-    a GPU. `throughput_img_s` is that ratio times the reference's median throughput in the same
+    Candidate and reference run in the order reference, candidate, candidate, reference; training
+    runs cannot use the device meanwhile. `relative_throughput` is the median over these rounds of
+    the ratio of their times: CPU time with one thread, wall-clock time with several threads, events
+    on a GPU. `throughput_img_s` is that ratio times the reference's median throughput in the same
     rounds. Without a reference, or if the subject is the reference, it is computed from the median
     of the subject's own times. On a CPU it is therefore the throughput on an otherwise idle core.
 

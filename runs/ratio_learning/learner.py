@@ -93,7 +93,7 @@ class RatioLearner(ABC):
             mixer.set_extra_state(self.mixers[block_index].get_extra_state())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that further learning depends on, as plain data."""
+        """Return the state that further learning depends on, as plain data."""
         return {
             "sizes": [[*block_index, *sizes] for block_index, sizes in self.sizes.items()],
             "late": [[*block_index, *sizes] for block_index, sizes in self.late_sizes.items()],
@@ -104,7 +104,7 @@ class RatioLearner(ABC):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `state_dict`."""
+        """Restore a state returned by `state_dict`."""
         self.sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["sizes"]}
         self.late_sizes = {(row[0], row[1]): tuple(row[2:]) for row in state["late"]}
         self.path_lengths = {(row[0], row[1]): row[2] for row in state["paths"]}

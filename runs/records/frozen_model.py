@@ -15,7 +15,7 @@ def frozen_subject(architecture: Architecture, channels: Mapping[str, float]) ->
 
 
 def final_subject(subject: Subject, last: RatioEpoch | None) -> Subject:
-    """Return the network at the end of a training: the static one if its ratios are frozen.
+    """Return the network at the end of training: the static one if its ratios are frozen.
 
     Args:
         subject: trained subject.

@@ -45,16 +45,16 @@ class Job(Value):
 
     @property
     def trunk_epochs(self) -> int:
-        """Epochs that it shares with longer trainings; 0 if it does not branch.
+        """Epochs that it shares with longer training runs; 0 if it does not branch.
 
-        A training with learned ratios never branches: the step at which the ratios freeze depends
+        A run with learned ratios never branches: the step at which the ratios freeze depends
         on its length.
         """
         learns = isinstance(self.subject, Architecture) and self.subject.learned is not None
         return self.recipe.trunk_epochs(self.fidelity) if self.branches and not learns else 0
 
     def trunk_key(self, seed: int) -> str:
-        """Return the key of the epochs that trainings of different lengths share."""
+        """Return the key of the epochs that runs of different lengths share."""
         return trial_key(self.subject, self.task, self.recipe, 0, seed)
 
 

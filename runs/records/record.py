@@ -78,7 +78,7 @@ class Record(Value):
         fidelity: epochs of the schedule.
         state: outcome.
         reason: why it stopped early, failed or timed out; None for a trial that is done.
-        metrics: metrics of a finished training: `val_accuracy` and `test_accuracy` in percent;
+        metrics: metrics of a finished training run: `val_accuracy` and `test_accuracy` in percent;
             `val_nll`, `test_nll` and `train_nll`, negative log-likelihoods in nats. With learned
             ratios also `ratio_gap` (see `RatioEpoch.gap`) and, with a budget, `budget_error`, the
             used over the allowed multiply–accumulates, minus 1.

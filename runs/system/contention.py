@@ -1,7 +1,7 @@
 """Detection of other processes that used a device during a measurement.
 
-The device lock keeps trainings of partialnas away from a measurement. Other programs do not know of
-the lock; their use of the device is detected afterwards.
+The device lock keeps training runs of partialnas away from a measurement. Other programs do not
+know the lock; their use of the device is detected afterwards.
 """
 
 import os

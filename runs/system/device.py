@@ -1,4 +1,4 @@
-"""Devices of PyTorch: by name, their number, and lack of memory on them."""
+"""PyTorch devices: lookup by name, number of GPUs, detection of out-of-memory errors."""
 
 import torch
 

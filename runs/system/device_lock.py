@@ -1,7 +1,7 @@
-"""Device locks, which keep measurements and trainings apart.
+"""Device locks that keep measurements and training runs apart.
 
-Trainings hold `shared_access` to a device, one epoch at a time; a measurement holds
-`exclusive_access` and has priority over trainings that request the device after it. The locks are
+Training runs hold `shared_access` to a device, one epoch at a time; a measurement holds
+`exclusive_access` and has priority over runs that request the device after it. The locks are
 files of this user in the temporary folder, locked by the kernel: they work between threads and
 processes, and the kernel releases them when their holder dies.
 
@@ -37,7 +37,7 @@ _FLOCK = re.compile(r"^\d+: FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+)", re.MULTILINE)
 
 @contextmanager
 def shared_access(device: str) -> Iterator[None]:
-    """Hold a device (`cpu`, `cuda`, `cuda:1`) together with other trainings.
+    """Hold a device (`cpu`, `cuda`, `cuda:1`) together with other training runs.
 
     Wait while a measurement holds or requests the device.
 
@@ -53,10 +53,10 @@ def shared_access(device: str) -> Iterator[None]:
 
 @contextmanager
 def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[None]:
-    """Hold a device alone, without trainings or other measurements on it.
+    """Hold a device alone, without training runs or other measurements on it.
 
-    Trainings that request the device later have to wait, so that this call waits for the epochs
-    that are running now. A wait of more than a second is logged once as a warning.
+    Training runs that request the device later have to wait, so that this call only waits for the
+    epochs that are running now. A wait of more than a second is logged once as a warning.
 
     Args:
         device: `cpu`, `cuda` or, for example, `cuda:1`.
@@ -79,7 +79,7 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
         if not locked:
             raise MachineError(
                 f"device {device} stayed busy for {timeout_s:g} s: in use by "
-                f"{_holders(queue_lock, access_lock)}; wait for it to finish, or allow a longer wait"
+                f"{_holders(queue_lock, access_lock)}; wait for it to end, or allow a longer wait"
             )
         yield
 

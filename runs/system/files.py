@@ -58,7 +58,7 @@ def checkpoint_path(folder: Path, key: str) -> Path:
 
 
 def trunk_path(folder: Path, key: str) -> Path:
-    """Return the path of the checkpoint that trainings of different lengths share."""
+    """Return the path of the checkpoint that training runs of different lengths share."""
     return folder / "checkpoints" / f"{key}.trunk"
 
 

@@ -52,7 +52,7 @@ class DeviceSplits:
 
 
 class Training:
-    """A network in training; it can be saved after each epoch and continued bit for bit.
+    """A training run that can be saved after each epoch and resumed bit for bit.
 
     Args:
         network: network with its initial weights; moved to the device of the images and trained in
@@ -102,12 +102,12 @@ class Training:
     def seconds(self) -> float:
         """Seconds of all epochs, including those before an interruption.
 
-        Epochs of a trunk, which a shorter training ran, do not count.
+        Epochs of a trunk, which a shorter run trained, do not count.
         """
         return sum(row["seconds"] for row in self.curve[self.trunk_epochs :])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next epoch depends on, as tensors and plain data."""
+        """Return the state that the next epoch depends on, as tensors and plain data."""
         return {
             "micro_batches": self.micro_batches,
             "network": self.network.state_dict(),
@@ -121,11 +121,10 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state of `state_dict`.
+        """Restore a state returned by `state_dict`.
 
         Raises:
-            Exception: Any error if the state belongs to another training. This training is then
-                unusable.
+            Exception: Any error if the state belongs to another run. This run is then unusable.
         """
         self.micro_batches = state["micro_batches"]
         self.network.load_state_dict(state["network"])
@@ -140,7 +139,7 @@ class Training:
             self.ratio_rows = [RatioEpoch.model_validate(row) for row in state["ratio_rows"]]
 
     def resume_from_trunk(self, trunk: dict[str, Any]) -> None:
-        """Continue from where a shorter training began to cool down.
+        """Resume from the point at which a shorter run began to cool down.
 
         Raises:
             Exception: See `load_state_dict`.
@@ -190,7 +189,7 @@ class Training:
         self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics of the finished training; only here the test split is used.
+        """Return the metrics of the finished run; the test split is used only here.
 
         `train_nll` is that of the last epoch, over augmented batches during training.
         """

@@ -1,4 +1,4 @@
-"""Outcome of a trial: its metrics, or the reason of its failure; and the record of it."""
+"""Outcome of a trial (metrics or the reason for its failure), and its conversion to a record."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""Run the trials of a job; a network that fails gives a record with the reason."""
+"""Run the trials of a job; if a network fails, its record states the reason."""
 
 import gc
 import logging
@@ -80,7 +80,7 @@ def _train_seed(job: Job, seed: int, pools: DeviceSplits, context: Context) -> R
 
 
 def _free_memory(context: Context) -> None:
-    """Free the memory of a training that has ended."""
+    """Free the memory of a training run that has ended."""
     gc.collect()
     if context.device.startswith("cuda"):
         torch.cuda.empty_cache()
@@ -99,7 +99,7 @@ def _to_device(splits: Splits, job: Job, device: torch.device) -> DeviceSplits:
 def _start(
     job: Job, seed: int, pools: DeviceSplits, context: Context, micro_batches: int
 ) -> Training:
-    """Return the training at its start or where its checkpoint was saved.
+    """Return the training run at its start or at its checkpoint.
 
     With divided batches it starts anew, so that no record mixes whole and divided batches.
     """
@@ -112,7 +112,7 @@ def _start(
                 training.load_state_dict(state)
             elif trunk is not None:
                 training.resume_from_trunk(trunk)
-        except Exception:  # any kind of error: the checkpoint belongs to another training
+        except Exception:  # any kind of error: the checkpoint belongs to another run
             key = job.trial_keys[seed]
             _LOG.warning("the checkpoint of trial %s does not fit: starting anew", key)
             return _new_training(job, seed, pools, micro_batches)
@@ -120,7 +120,7 @@ def _start(
 
 
 def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
-    """Return the trunk that a shorter training saved, or None if it cannot be continued."""
+    """Return the trunk that a shorter run saved, or None if it cannot be resumed."""
     if not job.trunk_epochs:
         return None
     trunk = checkpoint.load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
@@ -128,7 +128,7 @@ def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
 
 
 def _save_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
-    """Save the state that longer trainings continue from, or remove it after the last of them."""
+    """Save the state that longer runs resume from, or remove it after the last of them."""
     path = trunk_path(folder, job.trunk_key(seed))
     if job.rung and len(training.curve) == job.trunk_epochs:
         checkpoint.save_checkpoint(path, training.state_dict())
@@ -205,7 +205,7 @@ def _cost(job: Job, training: Training) -> dict[str, int]:
 
 
 def _division_facts(training: Training) -> dict[str, str | int]:
-    """Return the facts of a training with batches that did not fit into memory."""
+    """Return the facts of a training run with batches that did not fit into memory."""
     if training.micro_batches == 1:
         return {}
     size = epoch_shape(len(training.data.train), training.recipe.batch_size)[1]

@@ -16,7 +16,7 @@ Granularity = Literal["layer", "input"]
 
 
 def parse_budget(value: object) -> Fraction | int | str | None:
-    """Parse `static`, a share of the dense cost (below 1) or multiply-accumulates (from 1)."""
+    """Parse a budget: `static`, a share of the dense cost (below 1) or MACs (from 1)."""
     if value is None or value == "static":
         return None if value is None else "static"
     try:

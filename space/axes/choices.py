@@ -65,7 +65,7 @@ class ChoiceTree:
         return any(decoder.uses(axis, block, chosen) for block in decoder.blocks(scope, chosen))
 
     def walk(self, pick: Callable[[Choice, Assignment], Level]) -> Assignment:
-        """Make every active choice in order, with `pick(choice, chosen so far)`."""
+        """Return an assignment; `pick(choice, chosen so far)` decides each active choice in order."""
         chosen: dict[tuple[str, Scope], Level] = {}
         for choice in self.choices:
             if self.is_active(choice, chosen):
@@ -75,7 +75,7 @@ class ChoiceTree:
     def enumerate_assignments(
         self, options: Callable[[Choice, Assignment], Sequence[Level]]
     ) -> Iterator[Assignment]:
-        """Yield every assignment whose levels are among `options(choice, chosen so far)`."""
+        """Yield every assignment with levels from `options(choice, chosen so far)`."""
         waiting: list[tuple[int, dict[tuple[str, Scope], Level]]] = [(0, {})]
         while waiting:
             start, chosen = waiting.pop()

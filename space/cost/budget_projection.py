@@ -53,9 +53,9 @@ class _Selections(NamedTuple):
 def project_to_budget(
     blocks: Sequence[LearnedBlock], targets: Sequence[Sequence[float]], allowed: float | None
 ) -> dict[BlockIndex, PartSizes]:
-    """Return the legal sizes nearest to target sizes whose cost is within a limit.
+    """Return the legal sizes that are nearest to target sizes and cost at most a limit.
 
-    Return the nearest of the sizes that spend at least 98 % of the limit; if there are none, those
+    Only sizes that spend at least 98 % of the limit are considered. If there are none, return those
     that spend the most.
 
     Args:
@@ -111,7 +111,7 @@ def _select(
 
 
 def _price(blocks: Sequence[_Options], allowed: float) -> float:
-    """Return the distance per multiply-accumulate at which the limit is just kept.
+    """Return the distance per multiply-accumulate at which the selection just meets the limit.
 
     This is a Lagrange multiplier; it is negative if the target sizes cost less than the limit.
     """

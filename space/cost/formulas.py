@@ -110,10 +110,9 @@ def zero_cost(_part: RealizedPart, _map_area: int) -> Cost:
 
 
 def _mlp(block: RealizedBlock, map_area: int) -> Cost:
-    expand = _convolution(block.width, block.hidden, 1, map_area) + _batch_norm(
-        block.hidden, map_area
-    )
-    return expand + _convolution(block.hidden, block.width, 1, map_area)
+    expand = _convolution(block.width, block.hidden, 1, map_area)
+    project = _convolution(block.hidden, block.width, 1, map_area)
+    return expand + _batch_norm(block.hidden, map_area) + project
 
 
 def _pat_sp(block: RealizedBlock, map_area: int) -> Cost:

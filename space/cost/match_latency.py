@@ -25,7 +25,7 @@ def latency_matched_twin(
     max_measurements: int = 8,
     build: Callable[[Plan], Architecture] = Plan.architecture,
 ) -> resizing.Twin:
-    """Return the plan, with all widths scaled by one factor, whose latency is within the tolerance.
+    """Scale all widths of a plan by one factor, so that its latency reaches the target.
 
     Measuring latency is expensive and noisy. A plan within the tolerance is therefore measured
     again, and the mean of both measurements decides. The MLP ratio does not change.

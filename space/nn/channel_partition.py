@@ -1,9 +1,9 @@
 """Assignment of a block's channels to its parts while the boundaries between them are soft.
 
 Channels near a soft boundary belong to both of its parts, and their maps are the sum of what both
-compute. If one of the two is the identity and the other a convolution, the convolution does both
-jobs, with the identity in the center of its kernel. Then no maps are added, and the block is as
-fast as a static one.
+compute. If one of the two is the identity and the other a convolution, the convolution computes
+both: the center of its kernel holds the identity. Then no maps are added, and the block is as fast
+as a static one.
 """
 
 import math
@@ -78,8 +78,8 @@ class ChannelPartition:
         Args:
             parts: operations.
             x: N x C x H x W maps of all channels.
-            shares: N x (P - 1) x C, how far each channel lies before each boundary, from 0 to 1;
-                (P - 1) x C if all images are divided alike.
+            shares: N x (P - 1) x C, share of each channel that lies before each boundary, from 0 to
+                1; (P - 1) x C if all images are divided alike.
             ramp: channels over which boundaries are soft.
         """
         segments = torch.split(x, self._lengths, dim=1)
@@ -127,7 +127,7 @@ def _operate(
 
 
 def _part_shares(shares: Tensor, assignment: PartAssignment) -> Tensor:
-    """Return B x span, how far the channels of a part belong to it."""
+    """Return the per-channel weight of a part, B x span."""
     span_shares = shares.reshape(-1, *shares.shape[-2:])[:, :, assignment.span.slice]
     before, last = assignment.part - 1, shares.shape[-2]
     if before < 0:

@@ -46,8 +46,9 @@ class LearnedMixer(DividedMixer):
     Attributes:
         sizes: channels of each part; whole numbers once they are fixed.
         ramp: channels over which a boundary is soft; 0 for a hard boundary.
-        shares: (P - 1) x C, how far each channel lies before each boundary, from 0 to 1. While the
-            mixer learns, `shares.grad` holds the gradient of the loss for channels near a boundary.
+        shares: (P - 1) x C, share of each channel that lies before each boundary, from 0 to 1.
+            While the mixer learns, `shares.grad` holds the gradient of the loss for channels near a
+            boundary.
     """
 
     shares: Tensor
@@ -207,7 +208,7 @@ class InputDependentMixer(DividedMixer):
 
 
 def _before(end: float, ramp: float, width: int) -> list[float]:
-    """Return how far each channel lies before the end of a part, from 0 to 1."""
+    """Return the share of each channel that lies before the end of a part, from 0 to 1."""
     if not ramp:
         return [float(channel + 0.5 < end) for channel in range(width)]
     low = min(max(math.floor(end - ramp / 2), 0), width)

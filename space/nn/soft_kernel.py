@@ -1,9 +1,9 @@
 """The kernel of a convolution over a soft span of channels.
 
-An entry of the kernel is weighted by the share of that of its two channels which lies less deep
-inside the part. One convolution with such a kernel equals the mixture of the convolutions over all
-nested spans. If channels are shared with identity parts, the center of the kernel passes them
-through.
+Each entry of the kernel connects two channels. Its weight is the share of the channel that is
+nearer to the edge of the part. One convolution with such a kernel equals the mixture of the
+convolutions over all nested spans. If channels are shared with identity parts, the center of the
+kernel passes them through.
 """
 
 import math
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
 
 class ShareSum(NamedTuple):
-    """How far channels belong to some parts, as a signed sum of the shares of boundaries.
+    """Per-channel weight of some parts together, as a signed sum of the shares of boundaries.
 
     Attributes:
         constant: 1 if the last part, which has no boundary at its end, is one of them; else 0.
@@ -57,7 +57,7 @@ class ShareSum(NamedTuple):
 def share_sum(
     parts: Iterable[int], channels: Tensor, shape: tuple[int, int], device: torch.device | None
 ) -> ShareSum:
-    """Return how far channels belong to any of some parts.
+    """Return the per-channel weight of some parts together.
 
     Args:
         parts: positions of the parts; not all parts of the block.
@@ -84,7 +84,7 @@ class SoftKernel(NamedTuple):
     Attributes:
         span: channels that it works on.
         entries: span x span x 1 x 1, the weight of each entry.
-        kept: how far each of the last channels of the span is passed through, or None.
+        kept: share with which each of the last channels of the span is passed through, or None.
     """
 
     span: Span
@@ -98,7 +98,7 @@ class SoftKernel(NamedTuple):
 
 
 def shallower_channels(span: Span, start: float, end: float) -> Tensor:
-    """Return for each pair of channels of a span the one that lies less deep inside the part.
+    """Return the channel nearer to the edge of the part, for each pair of channels of a span.
 
     If the shares differ, it is the channel with the smaller share. If they are equal, it is the one
     that the nearest boundary reaches first. Hard boundaries then learn the effect of adding or

@@ -38,7 +38,7 @@ class OptunaTrial(Protocol):
 
 
 class Space(FeasibleSet):
-    """The architectures that the choices of a space build and its constraints allow.
+    """A set of architectures, given by a base plan, choices and constraints.
 
     A *choice* is one dimension: an axis at one scope, such as `ratio@stage2`. A *point* gives the
     label of each active choice. Every point builds one network; several points may build the same
