@@ -103,8 +103,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Protocol]]:
     def fake(subject: Architecture, _task: Task, protocol: Protocol, *_: object) -> Measurement:
         taken.append((subject.digest, protocol))
         width = subject.widths[0]
-        asked = {key: getattr(protocol, key) for key in ("batch_size", "precision", "form")}
-        return measurement(width, relative[subject.digest], **asked, threads=protocol.threads)
+        settings = {key: getattr(protocol, key) for key in ("batch_size", "precision", "form")}
+        return measurement(width, relative[subject.digest], **settings, threads=protocol.threads)
 
     monkeypatch.setattr(remeasuring, "measure", fake)
     monkeypatch.setattr(remeasuring, "this_machine", lambda _: ("cpu", "Chip 9"))
@@ -130,8 +130,8 @@ def test_the_front_is_measured_with_the_given_protocol_and_the_study_unchanged(
     folder: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = load(folder)
-    asked = ("--batch-size", 1, "--precision", "bfloat16", "--form", "training", "--threads", 2)
-    assert run_cli("remeasure", folder, *asked) == 0
+    options = ("--batch-size", 1, "--precision", "bfloat16", "--form", "training", "--threads", 2)
+    assert run_cli("remeasure", folder, *options) == 0
     output = capsys.readouterr().out
     assert [protocol.batch_size for _, protocol in clock] == [1, 1, 1]
     assert load(folder).equals(before)
@@ -148,7 +148,7 @@ def test_measured_networks_are_not_measured_again_by_default(
 ) -> None:
     assert run_cli("remeasure", folder) == 0
     assert not clock
-    assert "--again measures them" in capsys.readouterr().err
+    assert "use --again to measure them again" in capsys.readouterr().err
     assert run_cli("remeasure", folder, "--batch-size", 2, "--top", 1) == 0
     assert run_cli("remeasure", folder, "--batch-size", 2) == 0
     assert len(clock) == 3
@@ -233,14 +233,14 @@ def test_a_bundle_goes_to_a_board_and_back(
         subprocess.run(script, cwd=output, check=True)
     result = json.loads((output / "result.json").read_text())
     assert len(result["measurements"]) == 3
-    assert all(each["logit_difference"] < 1e-4 for each in result["measurements"])
+    assert all(entry["logit_difference"] < 1e-4 for entry in result["measurements"])
     before = load(folder)
     assert run_cli("remeasure", folder, "--import", output / "result.json") == 0
     assert "3 measurements imported" in capsys.readouterr().err
     assert load(folder).equals(before)
     on_board = load(folder, timing="device=Board 7,runtime=onnxruntime")
-    found = {each["digest"]: each["relative"] for each in result["measurements"]}
-    assert on_board["relative_throughput"].tolist() == [*map(found.get, on_board["digest"])]
+    ratios = {entry["digest"]: entry["relative"] for entry in result["measurements"]}
+    assert on_board["relative_throughput"].tolist() == [*map(ratios.get, on_board["digest"])]
     assert set(on_board["device"]) == {"Board 7"}
     assert run_cli("remeasure", folder, "--import", output / "result.json") == 0
     assert len(measurements(folder)) == 6
@@ -256,7 +256,9 @@ def reject_invalid_results(
         "cannot be read": None,
         "is not a result of a bundle's measure.py": {"partialnas": 1},
         "or another version of it": {**result, "study": {"name": "other", "digest": ""}},
-        "another reference": {**result, "reference": {**result["reference"], "digest": "0" * 16}},
+        "its reference is not that of the study": {
+            **result, "reference": {**result["reference"], "digest": "0" * 16},
+        },
         "has no network stranger": {
             **result, "measurements": [{**one, "digest": "0" * 16, "name": "stranger"}],
         },
@@ -279,8 +281,8 @@ def test_bundled_files_compute_what_torch_computes(folder: Path, form: Any) -> N
     onnxruntime = pytest.importorskip("onnxruntime")
     with bundled(folder, "--form", form) as output:
         manifest = json.loads((output / "manifest.json").read_text())
-    assert {each["digest"] for each in manifest["networks"]} == {
-        each.digest for each in NETWORKS.values()
+    assert {network["digest"] for network in manifest["networks"]} == {
+        network.digest for network in NETWORKS.values()
     }
     images = example_images(TASK)
     for subject in (*NETWORKS.values(), REFERENCE):
