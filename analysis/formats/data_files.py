@@ -83,11 +83,11 @@ def _fields(column: "pd.Series[Any]") -> list[str]:
 
 def _numbers(values: list[float]) -> list[str]:
     """Return the shortest exact text of each number; empty for NaN."""
-    # a sixth of the time of `repr`, which is needed for exponents only
+    # six times as fast as `repr`, which is only needed for exponents
     texts = to_json(values).decode()[1:-1].split(",")
     return [
         text if 1e-4 <= abs(value) < 1e15 else "" if value != value else repr(value)
-        for value, text in zip(values, texts, strict=False)  # no values still give one text
+        for value, text in zip(values, texts, strict=False)  # one empty text without values
     ]
 
 
@@ -123,12 +123,6 @@ def _truncate_texts(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
-    content = io.BytesIO()
-    table.to_parquet(content, index=False)
-    return content.getvalue()
-
-
 def _xlsx(table: pd.DataFrame) -> bytes:
     if len(table) > _MAX_XLSX_ROWS:
         raise UserError(f"{len(table):,} trials do not fit into an xlsx sheet; export to .csv")
@@ -143,6 +137,6 @@ def _xlsx(table: pd.DataFrame) -> bytes:
 
 _WRITERS: dict[str, Callable[[pd.DataFrame], bytes | str]] = {
     ".csv": frame_to_csv,
-    ".parquet": _parquet,
+    ".parquet": lambda table: table.to_parquet(index=False),
     ".xlsx": _xlsx,
 }

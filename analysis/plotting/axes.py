@@ -116,13 +116,13 @@ def configure_axis(
     finite = values[np.isfinite(values)]
     label, factor = quantity.scaled_label(float(np.abs(finite).max()))
     if log is None:
-        log = quantity.logarithmic and _spans_a_decade(finite)
+        log = quantity.logarithmic and spans_a_decade(finite)
     elif log:
         finite = _require_positive(finite, values, quantity)
     settings = {
         "label": f"{label} {ARROWS[quantity.better]}",
         "scale": "log" if log else "linear",
-        "lim": _limits(finite / factor, quantity, room, log=log),
+        "lim": axis_limits(finite / factor, quantity, room, log=log),
     }
     axes.set(**{which + key: value for key, value in settings.items()})
     set_ticks(axes.xaxis if which == "x" else axes.yaxis, log=log)
@@ -140,18 +140,26 @@ def _require_positive(finite: Floats, values: Floats, quantity: Quantity) -> Flo
     return finite[finite > 0]
 
 
-def _spans_a_decade(finite: Floats) -> bool:
+def spans_a_decade(finite: Floats) -> bool:
+    """Return whether all values are positive and the largest is over ten times the smallest."""
     return bool(finite.min() > 0 and finite.max() > _DECADE * finite.min())
 
 
-def _limits(finite: Floats, quantity: Quantity, worse: float, *, log: bool) -> tuple[float, float]:
+def axis_limits(
+    finite: Floats,
+    quantity: Quantity,
+    worse: float = _WORSE_MARGIN,
+    better: float = _BETTER_MARGIN,
+    *,
+    log: bool,
+) -> tuple[float, float]:
     """Return the ends of an axis, with a larger margin for labels on the better side."""
     ends = np.array([finite.min(), finite.max()])
     ends = np.log10(ends) if log else ends
     extent = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
-    margins = (_BETTER_MARGIN, worse) if quantity.better == "min" else (worse, _BETTER_MARGIN)
+    margins = (better, worse) if quantity.better == "min" else (worse, better)
     ends += extent * np.array([-margins[0], margins[1]])
-    return tuple(10.0**ends if log else ends)
+    return tuple((10.0**ends if log else ends).tolist())
 
 
 def parent_figure(artist: "Artist") -> "Figure":

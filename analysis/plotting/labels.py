@@ -72,48 +72,25 @@ def draw_labels(
         sides: allowed directions of a label from its point, the preferred one first.
         style: style of the figure.
     """
+    import textalloc
+
     points = points.dropna(subset=["x", "y"])
     crowd = points.iloc[:: 1 + len(points) // _MAX_POINTS]
     before = len(axes.texts)
-    for where in ({"direction": sides}, {}):
-        if len(axes.texts) == before:
-            _allocate(axes, texts, crowd, lines, style, where)
-
-
-def _allocate(
-    axes: "Axes",
-    texts: pd.DataFrame,
-    crowd: pd.DataFrame,
-    lines: list[Polyline],
-    style: Style,
-    where: dict[str, Any],
-) -> None:
-    import textalloc
-
-    with redirect_stdout(io.StringIO()):  # textalloc prints if nothing fits
-        textalloc.allocate(
-            axes,
-            texts["x"].to_numpy(),
-            texts["y"].to_numpy(),
-            texts["label"].to_list(),
-            x_scatter=crowd["x"].to_numpy(),
-            y_scatter=crowd["y"].to_numpy(),
-            x_lines=[x for x, _ in lines],
-            y_lines=[y for _, y in lines],
-            textsize=style.small_font_size,
-            textcolor=texts["color"].to_list(),
-            linecolor=LEADER_COLOR,
-            linewidth=0.4,
-            min_distance=0.015,
-            max_distance=0.15,
-            margin=0.006,
-            nbr_candidates=400,
-            avoid_label_lines_overlap=True,
-            avoid_crossing_label_lines=True,
-            draw_all=False,
-            zorder=6,
-            **where,
-        )
+    options: list[dict[str, Any]] = [{"direction": sides}, {}]
+    for where in options:
+        if len(axes.texts) > before:
+            return
+        with redirect_stdout(io.StringIO()):  # textalloc prints if nothing fits
+            textalloc.allocate(
+                axes, texts["x"].to_numpy(), texts["y"].to_numpy(), texts["label"].to_list(),
+                x_scatter=crowd["x"].to_numpy(), y_scatter=crowd["y"].to_numpy(),
+                x_lines=[x for x, _ in lines], y_lines=[y for _, y in lines],
+                textsize=style.small_font_size, textcolor=texts["color"].to_list(),
+                linecolor=LEADER_COLOR, linewidth=0.4, min_distance=0.015, max_distance=0.15,
+                margin=0.006, nbr_candidates=400, avoid_label_lines_overlap=True,
+                avoid_crossing_label_lines=True, draw_all=False, zorder=6, **where,
+            )  # fmt: skip
 
 
 def study_names(rows: pd.DataFrame) -> dict[str, str]:

@@ -18,6 +18,7 @@ from partialnas.analysis.audit.text import audit_caption, format_agreement, rank
 from partialnas.analysis.formats.text_table import TextTable, one_line, table_from_rows
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats.rank_intervals import SeedNoise
+from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 
@@ -119,14 +120,13 @@ def _section(
     return AuditSection(
         condition=condition,
         heading=heading,
-        sheets=[_agreement(audit, agreement, target.key) for target in audit.quantities],
+        sheets=[_agreement(audit, agreement, target) for target in audit.quantities],
         caption=audit_caption(audit, agreement),
         ranks=ProxyRanks(header=head, table=ranks, audit=audit, between_seeds=seed_noise(audit)),
     )
 
 
-def _agreement(audit: Audit, agreement: pd.DataFrame, key: str) -> TextTable:
-    target = next(quantity for quantity in audit.quantities if quantity.key == key)
+def _agreement(audit: Audit, agreement: pd.DataFrame, target: Quantity) -> TextTable:
     texts = format_agreement(audit, agreement, target)
     heads = ["Ranked by", *map(str, texts.columns[1:])]
     name = f"Agreement with {target.label} after {audit.longer_label}"

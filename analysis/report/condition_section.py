@@ -144,8 +144,10 @@ def _front(
         return FrontSection(id=section_id, condition=condition, heading=heading, message=message)
     points = detailed_points(table, f"{section_id}-")
     networks = details.describe(points, table.x, table.y)
-    for point, facts in zip(points["id"], _rank_facts(points, ranks), strict=True):
-        networks[point]["facts"] += facts
+    texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
+    for point, text in zip(points["id"], texts, strict=True):
+        if ranks and text:
+            networks[point]["facts"].append([ranks.header, text])
     return FrontSection(
         id=section_id,
         condition=condition,
@@ -163,12 +165,6 @@ def _front(
         on_front=int(points["on_front"].sum()),
         noisy=int(table.rows["noisy"].sum()),
     )
-
-
-def _rank_facts(points: pd.DataFrame, ranks: ProxyRanks | None) -> list[list[list[str]]]:
-    """Return the rank of each point as a list of facts, empty if it has none."""
-    texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
-    return [[[ranks.header, text]] if ranks and text else [] for text in texts]
 
 
 def _crowd_note(number: int, points: pd.DataFrame) -> str:
@@ -199,10 +195,7 @@ def _effects(folder: Path, condition: str, section_id: str) -> EffectsSection:
         heading=heading,
         figures=figures,
         figcaption=_figcaption(result),
-        sheets=[
-            TextTable(name=title, columns=sheet.columns, caption=sheet.caption)
-            for sheet, title in zip(sheets, _TITLES, strict=False)
-        ],
+        sheets=[replace(sheet, name=name) for name, sheet in zip(_TITLES, sheets, strict=False)],
         factorial=result.factorial is not None,
     )
 

@@ -17,7 +17,7 @@ from partialnas.analysis.report.svg import Scale, linear_scale
 MAX_ARMS = 60
 """Largest number of arms in the figure; its table holds all."""
 
-_FOOT = 44
+_AXIS_HEIGHT = 44
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _figure(
     margin = effects.margin
     return {
         "frame": layout,
-        "height": bottom + _FOOT,
+        "height": bottom + _AXIS_HEIGHT,
         "bottom": bottom,
         "zero": float(x.to_pixels([0.0])[0]),
         "margin": None if margin is None else x.to_pixels([-margin, margin]).tolist(),

@@ -13,7 +13,7 @@ from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.plotting.labels import elide
-from partialnas.analysis.report.points import FRONT, OTHER, error_bar_ends
+from partialnas.analysis.report.points import FRONT, OTHER
 from partialnas.analysis.report.svg import (
     MAX_LABELS,
     Box,
@@ -24,7 +24,7 @@ from partialnas.analysis.report.svg import (
 )
 from partialnas.runs.config.quantities import Quantity
 
-_GRID = 1.5  # pixels: background dots closer than this are drawn once
+_DOT_GRID = 1.5  # pixels: background dots closer than this are drawn once
 _SHAPES = ("square", "diamond", "triangle", "wedge", "cross", "star")
 
 
@@ -63,25 +63,18 @@ def front_figures(table: ParetoTable, points: pd.DataFrame) -> list[dict[str, An
 
 def front_legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
     """Return the meaning of each mark of the figure."""
+
+    def entry(kind: str, text: str, series: int = 0) -> dict[str, str]:
+        return {"kind": kind, "shape": shape(series), "series": str(series), "text": text}
+
+    counts = points["kind"].value_counts()
     names = {FRONT: "on the front", "arm": "arm off the front"}
-    entries = [
-        {"kind": kind, "shape": "circle", "series": "0", "text": f"{text} ({number:,})"}
-        for kind, text in names.items()
-        if (number := int(points["kind"].eq(kind).sum()))
-    ]
+    entries = [entry(k, f"{text} ({counts[k]:,})") for k, text in names.items() if k in counts]
     for series, rows in points[points["series"].gt(0)].groupby("series", sort=True):
-        text = elide(one_line(str(rows["family"].iloc[0])))
-        entries.append(
-            {
-                "kind": "baseline",
-                "shape": shape(int(str(series))),
-                "series": str(series),
-                "text": text,
-            }
-        )
+        name = elide(one_line(str(rows["family"].iloc[0])))
+        entries.append(entry("baseline", name, int(str(series))))
     if dominated := len(table) - int(points["kind"].ne(OTHER).sum()):
-        text = f"dominated ({dominated:,})"
-        entries.append({"kind": "other", "shape": "circle", "series": "0", "text": text})
+        entries.append(entry("other", f"dominated ({dominated:,})"))
     return entries
 
 
@@ -104,7 +97,7 @@ def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
         "crowd": _dots(x.to_pixels(crowd[across.key]), y.to_pixels(crowd[up.key])),
         "steps": _line(corners[:-1]),
         "area": f"{_line(corners)}Z" if corners else "",
-        "chains": _chains(placed),
+        "chains": _family_lines(placed),
         "points": [_mark(row, x, y, across, up) for row in _tab_order(placed).to_dict("records")],
         "labels": _labels(placed, layout, across, up),
     }
@@ -113,12 +106,10 @@ def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
 def _scales(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> tuple[Scale, Scale]:
     across, up = table.x, table.y
     with_bars = points[points["kind"].ne(OTHER)]
-    x, y = (
-        np.concatenate(
-            [table.rows[q.key].to_numpy(float), error_bar_ends(with_bars, q).to_numpy().ravel()]
-        )
-        for q in (across, up)
-    )
+    bars = {
+        q.key: with_bars[[f"{q.key}_low", f"{q.key}_high"]].to_numpy(float) for q in (across, up)
+    }
+    x, y = (np.append(table.rows[key].to_numpy(float), ends) for key, ends in bars.items())
     right, bottom = layout.width - layout.right, layout.height - layout.bottom
     return quantity_scale(across, x, layout.left, right), quantity_scale(up, y, bottom, layout.top)
 
@@ -148,11 +139,11 @@ def _line(corners: Sequence[tuple[float, float]]) -> str:
 
 def _dots(x: Floats, y: Floats) -> str:
     """Return one path of dots; overlapping dots are drawn once."""
-    cells = np.unique(np.round(np.column_stack([x, y]) / _GRID).astype(int), axis=0) * _GRID
+    cells = np.unique(np.round(np.column_stack([x, y]) / _DOT_GRID).astype(int), axis=0) * _DOT_GRID
     return "".join(f"M{a:g} {b:g}h0" for a, b in cells.tolist())
 
 
-def _chains(points: pd.DataFrame) -> list[dict[str, Any]]:
+def _family_lines(points: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the line through each family of baselines."""
     chains: list[dict[str, Any]] = []
     for series, rows in points[points["series"].gt(0)].groupby("series", sort=True):
@@ -194,9 +185,8 @@ def _bars(row: dict[Any, Any], x: Scale, y: Scale, across: Quantity, up: Quantit
         ends = [row[f"{quantity.key}_low"], row[f"{quantity.key}_high"]]
         if not all(map(math.isfinite, ends)) or ends[0] == ends[1]:
             continue
-        low, high = (
-            (scale.to_pixels(ends) - row["px" if command == "H" else "py"]).round(1).tolist()
-        )
+        middle = row["px" if command == "H" else "py"]
+        low, high = (scale.to_pixels(ends) - middle).round(1).tolist()
         parts.append(f"M{low:g} 0H{high:g}" if command == "H" else f"M0 {low:g}V{high:g}")
     return "".join(parts)
 
@@ -216,9 +206,8 @@ def _labels(
     named = pd.concat([front.iloc[_label_order(len(front))], others])
     distinct = named.drop_duplicates(["px", "py"])
     texts = [elide(text, layout.longest) for text in distinct["label"]]
-    area = Box(
-        layout.left + 2, layout.top, layout.width - layout.right, layout.height - layout.bottom - 2
-    )
+    right, bottom = layout.width - layout.right, layout.height - layout.bottom - 2
+    area = Box(layout.left + 2, layout.top, right, bottom)
     better = (-1 if across.better == "min" else 1, 1 if up.better == "min" else -1)
     spots = distinct[["px", "py"]].to_numpy(float)
     occupied = points[["px", "py"]].to_numpy(float)

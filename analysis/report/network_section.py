@@ -15,10 +15,7 @@ from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
-from partialnas.space.cost.cost import compute_cost
-from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.learned_blocks import blocks_with_sizes
-from partialnas.space.cost.mac_budget import uniform_sizes
+from partialnas.space.cost.cost import compute_cost, realized_blocks
 from partialnas.space.errors import MachineError, UserError
 
 _MAX_TRIALS = 12
@@ -109,10 +106,7 @@ class NetworkDetails:
             return {}
         label = y.label if keys[0] == y.key else QUANTITIES[keys[0]].label
         series = [
-            {
-                "seed": seed,
-                "points": _thin([(p["epoch"], p[keys[0]]) for p in c if keys[0] in p]),
-            }
+            {"seed": seed, "points": _thin([(p["epoch"], p[keys[0]]) for p in c if keys[0] in p])}
             for seed, c in curves.items()
         ]
         return {"label": label, "series": [line for line in series if len(line["points"]) > 1]}
@@ -174,18 +168,9 @@ def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
         return []
     try:
         total = compute_cost(subject, task.input_spec)
-        sizes = uniform_sizes(subject, task.input_spec)
+        realized = realized_blocks(subject, task.input_spec)
     except UserError:
         return []
-    return _rows(total, blocks_with_sizes(subject, sizes))
-
-
-def _rows(total: NetworkCost, stages: Sequence[Sequence[RealizedBlock]]) -> list[Plain]:
-    realized = {
-        f"stage {stage}, block {index}": block
-        for stage, blocks in enumerate(stages, start=1)
-        for index, block in enumerate(blocks, start=1)
-    }
     return [
         {
             "name": row.name,

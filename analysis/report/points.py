@@ -8,7 +8,6 @@ from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.pareto.front import feasible_points
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.stats.dominance import non_dominated_ranks
-from partialnas.runs.config.quantities import Quantity
 
 MAX_OTHERS = 300
 """Largest number of dominated networks described in detail: those nearest to the front."""
@@ -28,11 +27,8 @@ def detailed_points(pareto: ParetoTable, prefix: str) -> pd.DataFrame:
         prefix: prefix of the ids.
     """
     table = pareto.rows
-    kind = np.select(
-        [table["on_front"], table["family"].ne(""), table["arm"].ne("")],
-        [FRONT, BASELINE, ARM],
-        OTHER,
-    )
+    conditions = [table["on_front"], table["family"].ne(""), table["arm"].ne("")]
+    kind = np.select(conditions, [FRONT, BASELINE, ARM], OTHER)
     families = [*dict.fromkeys(table.loc[table["family"].ne(""), "family"])]
     series = [families.index(f) + 1 if f else 0 for f in table["family"]]
     points = table.assign(kind=kind, series=series)
@@ -49,8 +45,3 @@ def _nearest(rows: pd.DataFrame, objectives: Objectives) -> "pd.Index[int]":
     ranks = non_dominated_ranks(feasible_points(rows, objectives), objectives)
     order = np.argsort(ranks, kind="stable")[:MAX_OTHERS]
     return rows.index[np.sort(order)]
-
-
-def error_bar_ends(points: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
-    """Return the ends of a quantity's error bars, one column each."""
-    return points[[f"{quantity.key}_low", f"{quantity.key}_high"]].astype("float64")

@@ -17,6 +17,7 @@ from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.ratios.tables import load_ratios, load_warnings, with_series
+from partialnas.analysis.report import study_facts
 from partialnas.analysis.report import tables as report_tables
 from partialnas.analysis.report.audit_section import AuditSection, audit_sections, audit_stages
 from partialnas.analysis.report.commands import reproduction_commands
@@ -27,13 +28,6 @@ from partialnas.analysis.report.condition_section import (
     front_sections,
 )
 from partialnas.analysis.report.network_section import NetworkDetails
-from partialnas.analysis.report.study_facts import (
-    StudyFacts,
-    describe_study,
-    format_date,
-    settings_yaml,
-    study_facts,
-)
 from partialnas.analysis.report.warnings import report_warnings
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE
@@ -85,7 +79,7 @@ def write_report(folder: Path | str, path: Path | str, *, refresh: int | None = 
 class _Content(NamedTuple):
     """Everything that a report shows, read from the ledger."""
 
-    study: StudyFacts
+    study: study_facts.StudyFacts
     trials: Trials
     fronts: list[FrontSection]
     effects: list[EffectsSection]
@@ -100,31 +94,30 @@ def _load_content(folder: Path) -> _Content:
     frame = trials.frame
     main_stage = trials.where(frame["stage"].eq(""))
     with Ledger.open(folder) as ledger:
-        study = study_facts(ledger, folder.name)
+        study = study_facts.study_facts(ledger, folder.name)
         details = NetworkDetails(ledger, main_stage.frame)
         audits = audit_sections(folder, study.recorded, trials)
         ranks = {audit.condition: audit.ranks for audit in audits if audit.ranks}
         fronts = front_sections(main_stage, details, ranks)
-        learns = details.has_learned_ratios
     series = with_series(frame)
-    warnings = load_warnings(folder, series)
+    warnings, ratios = load_warnings(folder, series), None
+    if details.has_learned_ratios:
+        ratios = report_tables.ratios_sheet(series, load_ratios(folder), warnings)
     return _Content(
         study=study,
         trials=trials,
         fronts=fronts,
         effects=[] if study.is_search else effects_sections(folder, main_stage.frame),
-        ratios=report_tables.ratios_sheet(series, load_ratios(folder), warnings)
-        if learns
-        else None,
+        ratios=ratios,
         stages=[*_stages(folder, study)],
         audits=audits,
         warnings=warnings,
     )
 
 
-def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
+def _stages(folder: Path, study: study_facts.StudyFacts) -> Iterator[TextTable]:
     of_audits = audit_stages(study.recorded)
-    for name in study.stages:
+    for name in study.recorded.stages:
         if name in of_audits:
             continue
         try:
@@ -135,11 +128,11 @@ def _stages(folder: Path, study: StudyFacts) -> Iterator[TextTable]:
 
 def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
     study, frame = content.study, content.trials.frame
-    design = study.design
+    design, frozen = study.recorded.design, study.recorded.frozen
     tables = [
         report_tables.arms_sheet(design) if design else None,
         report_tables.left_out_sheet(design) if design else None,
-        report_tables.axes_sheet(study.frozen),
+        report_tables.axes_sheet(frozen),
     ]
     networks = {key: value for section in content.fronts for key, value in section.networks.items()}
     return {
@@ -155,9 +148,9 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
         "ratios": content.ratios,
         "stages": content.stages,
         "audits": content.audits,
-        "design": [(name, text) for name, text in describe_study(study) if text],
+        "design": [(name, text) for name, text in study_facts.describe_study(study) if text],
         "design_sheets": [sheet for sheet in tables if sheet is not None],
-        "settings": settings_yaml(study.frozen),
+        "settings": study_facts.settings_yaml(frozen),
         "warnings": report_warnings(study, frame, content.fronts, content.audits, content.warnings),
         "failures": report_tables.failures_sheet(frame),
         "early": report_tables.early_sheet(frame),
@@ -175,14 +168,18 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
     }
 
 
-def _state(study: StudyFacts) -> str:
+def _state(study: study_facts.StudyFacts) -> str:
     """Return the number of trials in each state, and when the study ran."""
     counts = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
-    dates = [*dict.fromkeys(filter(None, map(format_date, (study.started_at, study.finished_at))))]
+    dates = [
+        *dict.fromkeys(
+            filter(None, map(study_facts.format_date, (study.started_at, study.finished_at)))
+        )
+    ]
     return ". ".join(filter(None, [f"Trials: {counts or 'none yet'}", " to ".join(dates)])) + "."
 
 
-def _banners(study: StudyFacts, refresh: int | None) -> list[dict[str, str]]:
+def _banners(study: study_facts.StudyFacts, refresh: int | None) -> list[dict[str, str]]:
     banners = []
     if study.is_dry_run:
         head, _, text = DRY_RUN_NOTICE.partition(" ")
@@ -223,7 +220,7 @@ def _sections(content: _Content) -> list[tuple[str, str]]:
     return [*entries, *((name.lower(), name) for name in names)]
 
 
-def _compute_note(study: StudyFacts, frame: pd.DataFrame) -> str:
+def _compute_note(study: study_facts.StudyFacts, frame: pd.DataFrame) -> str:
     counts = frame.loc[frame["trained_on"].ne(""), "trained_on"].value_counts()
     devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
     where = f"Trained on {devices}. " if devices else ""
@@ -250,11 +247,8 @@ def render_page(context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.policies["json.dumps_kwargs"] = {
-        "sort_keys": True,
-        "allow_nan": False,
-        "separators": (",", ":"),
-    }
+    dumps = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
+    environment.policies["json.dumps_kwargs"] = dumps
     environment.filters["coded"] = _mark_code
     css, js = (_text(name) for name in ("page.css", "page.js"))
     page = environment.get_template("page.html")

@@ -8,7 +8,7 @@ import yaml
 
 from partialnas.analysis.formats.caption_sentences import hide_path
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.runs.config.design import Design, StudyStage
+from partialnas.runs.config.design import Design
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TRIAL_STATES, EnvironmentTrials
 from partialnas.runs.ledger.study_meta import RecordedStudy, is_dry_run
@@ -29,10 +29,7 @@ class StudyFacts:
     Attributes:
         name: name of the study.
         question: question that the study asks, or empty.
-        frozen: settings of the study.
         recorded: the study as its ledger records it.
-        design: design of an ablation, or None.
-        stages: later stages by name.
         states: number of trials in each state.
         started_at: when the first trial was planned, ISO 8601 in UTC, or empty.
         finished_at: when the last trial finished, ISO 8601 in UTC, or empty.
@@ -44,10 +41,7 @@ class StudyFacts:
 
     name: str
     question: str
-    frozen: Plain
     recorded: RecordedStudy
-    design: Design | None
-    stages: Mapping[str, StudyStage]
     states: Mapping[str, int]
     started_at: str
     finished_at: str
@@ -59,7 +53,7 @@ class StudyFacts:
     @property
     def is_search(self) -> bool:
         """Whether the study is a search, whose named arms are baselines."""
-        return self.frozen.get("search") is not None
+        return self.recorded.frozen.get("search") is not None
 
     @property
     def unfinished(self) -> int:
@@ -84,10 +78,7 @@ def study_facts(ledger: Ledger, name: str) -> StudyFacts:
     return StudyFacts(
         name=one_line(study.name or name),
         question=one_line(str(study.frozen.get("question") or "")),
-        frozen=study.frozen,
         recorded=study,
-        design=study.design,
-        stages=study.stages,
         states={state: counts[state] for state in TRIAL_STATES if counts[state]},
         started_at=min((item.first for item in environments), default=""),
         finished_at=max((item.last for item in environments if item.last), default=""),
@@ -130,7 +121,7 @@ def _without_paths(data: Any, key: str = "") -> Any:
 
 def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     """Yield the labels and texts that describe a study's design."""
-    frozen = facts.frozen
+    frozen = facts.recorded.frozen
     task, recipe = frozen.get("task") or {}, frozen.get("recipe") or {}
     yield "Task", _format(_without_paths(task, "task"))
     yield "Training", _format({k: recipe[k] for k in _RECIPE if k in recipe})
@@ -138,11 +129,11 @@ def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     yield "Limits", _format(frozen.get("limits") or {})
     yield "Seeds", _format(frozen.get("seeds", ""))
     yield "Search", _format_search(frozen.get("search") or {})
-    yield from _ablation(facts.design)
+    yield from _ablation(facts.recorded.design)
     yield "Conditions", ", ".join(map(str, frozen.get("conditions") or {}))
     yield "Measuring", _format(frozen.get("measure") or "")
     yield "Budget", _format(frozen.get("budget") or "")
-    for stage in facts.stages.values():
+    for stage in facts.recorded.stages.values():
         yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_format([*stage.seeds])}"
     for amendment in facts.recorded.amendments:
         date = format_date(amendment["when"])

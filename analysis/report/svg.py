@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.axes import ARROWS, axis_limits, spans_a_decade
 from partialnas.runs.config.quantities import Quantity
 
-_DECADE = 10.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_WORSE_PADDING, _BETTER_PADDING = 0.05, 0.10
-_ARROW = {"min": "↓", "max": "↑"}
+_BETTER_PADDING = 0.10
 
 
 class Tick(NamedTuple):
@@ -69,9 +68,9 @@ def quantity_scale(quantity: Quantity, values: Floats, start: float, end: float)
     """Return an axis that holds all finite values of a quantity, with padding."""
     finite = values[np.isfinite(values)]
     label, factor = quantity.scaled_label(float(np.abs(finite).max()))
-    log = bool(quantity.logarithmic and finite.min() > 0 and finite.max() > _DECADE * finite.min())
-    low, high = _padded_ends(finite, quantity.better == "min", log=log)
-    label = f"{label} {_ARROW[quantity.better]}"
+    log = quantity.logarithmic and spans_a_decade(finite)
+    low, high = axis_limits(finite, quantity, better=_BETTER_PADDING, log=log)
+    label = f"{label} {ARROWS[quantity.better]}"
     return Scale(label=label, low=low, high=high, start=start, end=end, factor=factor, log=log)
 
 
@@ -81,19 +80,6 @@ def linear_scale(label: str, values: Floats, start: float, end: float) -> Scale:
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     padding = 0.06 * (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
     return Scale(label=label, low=ends[0] - padding, high=ends[1] + padding, start=start, end=end)
-
-
-def _padded_ends(finite: Floats, better_is_low: bool, *, log: bool) -> tuple[float, float]:
-    """Return the ends of an axis, with more padding on the better side, for labels."""
-    ends = np.array([finite.min(), finite.max()])
-    ends = np.log10(ends) if log else ends
-    length = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
-    paddings = (
-        (-_BETTER_PADDING, _WORSE_PADDING) if better_is_low else (-_WORSE_PADDING, _BETTER_PADDING)
-    )
-    ends = ends + length * np.array(paddings)
-    ends = 10.0**ends if log else ends
-    return float(ends[0]), float(ends[1])
 
 
 def _even_ticks(low: float, high: float, max_ticks: int) -> list[float]:

@@ -47,7 +47,10 @@ def front_sheet(points: ParetoTable, ranks: "ProxyRanks | None" = None) -> TextT
     text_heads = {"Network or arm", "On the front", "Network", "Within limits"}
     heads = [str(column) for column in texts]
     kinds = "".join("t" if head in text_heads else "n" for head in heads)
-    notes = [_hidden(len(rows) - len(shown), "row"), ranks.note(shown["label"]) if ranks else ""]
+    notes = [
+        _omission_note(len(rows) - len(shown), "row"),
+        ranks.note(shown["label"]) if ranks else "",
+    ]
     note = " ".join(filter(None, notes))
     cells = texts.astype(str).to_numpy().tolist()
     return table_from_rows("Front, arms and baselines", heads, cells, kinds, note)
@@ -79,7 +82,7 @@ def arms_sheet(design: Design) -> TextTable:
         for arm in design.arms[:_MAX_ROWS]
     ]
     used = [i for i, _ in enumerate(heads) if not i or any(row[i] for row in rows)]
-    note = _hidden(len(design.arms) - len(rows), "arm")
+    note = _omission_note(len(design.arms) - len(rows), "arm")
     return table_from_rows(
         "Arms", [heads[i] for i in used], [[r[i] for i in used] for r in rows], note=note
     )
@@ -107,7 +110,7 @@ def left_out_sheet(design: Design) -> TextTable | None:
         (", ".join(starmap("{}={}".format, excluded.levels.items())), excluded.reason)
         for excluded in shown
     ]
-    note = _hidden(len(design.left_out) - len(shown), "combination")
+    note = _omission_note(len(design.left_out) - len(shown), "combination")
     return table_from_rows("Left out of the design", ["Combination", "Reason"], rows, note=note)
 
 
@@ -161,7 +164,7 @@ def _count_by_reason(trials: pd.DataFrame, name: str) -> TextTable | None:
         for (state, reason), group in groups[:_MAX_ROWS]
     ]
     heads = ["State", "Reason", "Trials", "Time", "Trial numbers"]
-    note = _hidden(len(groups) - len(rows), "reason")
+    note = _omission_note(len(groups) - len(rows), "reason")
     return table_from_rows(name, heads, rows, "ttnnt", note)
 
 
@@ -174,7 +177,7 @@ def ratio_warning_rows(warnings: pd.DataFrame) -> list[tuple[str, str]]:
     groups.sort(key=lambda pair: -len(pair[1]))
     shown = groups[:_MAX_ROWS]
     rows = [(shorten(text, 500), f"{len(of):,} trials: {_first_trials(of)}") for text, of in shown]
-    if rest := _hidden(len(groups) - len(shown), "warning"):
+    if rest := _omission_note(len(groups) - len(shown), "warning"):
         rows.append((rest, ""))
     return rows
 
@@ -184,7 +187,7 @@ def _first_trials(numbers: Sequence[int]) -> str:
     return listed + (", …" if len(numbers) > _MAX_TRIALS else "")
 
 
-def _hidden(number: int, noun: str) -> str:
+def _omission_note(number: int, noun: str) -> str:
     if number < 1:
         return ""
     items = pluralize(number, f"more {noun}")
@@ -217,7 +220,7 @@ def environment_sheet(facts: StudyFacts) -> TextTable:
     keys = [*dict.fromkeys(key for environment, _ in shown for key in environment)]
     rows = [(key, *(str(environment.get(key, "")) for environment, _ in shown)) for key in keys]
     heads = ["", *(f"{number:,} trials" if number else "driver" for _, number in shown)]
-    note = _hidden(len(facts.environments) - len(shown), "environment")
+    note = _omission_note(len(facts.environments) - len(shown), "environment")
     return table_from_rows("Machine and versions", heads, rows, note=note)
 
 
@@ -228,15 +231,8 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
         UserError: the stage has no results yet.
     """
     table, quantity, recorded = confirmation_table(folder, stage)
-    heads = [
-        "Arm",
-        "At selection",
-        "Confirmed",
-        "Shift",
-        "Test accuracy (%)",
-        "Test NLL (nats)",
-        "n",
-    ]
+    tests = ("Test accuracy (%)", "Test NLL (nats)")
+    heads = ["Arm", "At selection", "Confirmed", "Shift", *tests, "n"]
     rows = [
         (
             str(row["arm"]),

@@ -78,7 +78,8 @@ def _ranks(
 
 
 def _arms(study: StudyFacts) -> Iterator[tuple[str, str]]:
-    arms = study.design.arms if study.design else ()
+    design = study.recorded.design
+    arms = design.arms if design else ()
     unmatched = [arm for arm in arms if arm.matched and arm.matched.problem]
     if unmatched:
         names = ", ".join(arm.name for arm in unmatched[:_MAX_NAMES])
@@ -101,7 +102,5 @@ def _machines(study: StudyFacts) -> Iterator[tuple[str, str]]:
         )
     code = {str(environment.get("code", "")) for environment in environments}
     if dirty := [version for version in code if version.endswith("-dirty")]:
-        yield (
-            "Trials ran with uncommitted changes of the code.",
-            shorten(", ".join(sorted(dirty))),
-        )
+        versions = shorten(", ".join(sorted(dirty)))
+        yield "Trials ran with uncommitted changes of the code.", versions

@@ -9,10 +9,8 @@ from partialnas.commands.names import find_subject
 from partialnas.commands.terminal import make_console, plain_table
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.cost.cost import compute_cost
+from partialnas.space.cost.cost import compute_cost, realized_blocks
 from partialnas.space.cost.formulas import NetworkCost
-from partialnas.space.cost.learned_blocks import blocks_with_sizes
-from partialnas.space.cost.mac_budget import uniform_sizes
 
 if TYPE_CHECKING:
     from partialnas.runs.records.measurement import Measurement
@@ -20,7 +18,9 @@ if TYPE_CHECKING:
 
 def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_json: bool) -> None:
     """Print the cost of an architecture, by block and in total."""
-    total, mixers = compute_cost(architecture, input_spec), _mixers(architecture, input_spec)
+    total = compute_cost(architecture, input_spec)
+    blocks = realized_blocks(architecture, input_spec)
+    mixers = {name: _mixer(block) for name, block in blocks.items()}
     if as_json:
         print(json.dumps(_plain(architecture, input_spec, total, mixers), indent=2))
         return
@@ -46,15 +46,6 @@ def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_j
     )
     if architecture.learned is not None:
         console.print("~ learned ratio: shown with the uniform ratio that uses the whole budget")
-
-
-def _mixers(architecture: Architecture, input_spec: InputSpec) -> dict[str, str]:
-    sizes = uniform_sizes(architecture, input_spec)
-    return {
-        f"stage {stage}, block {index}": _mixer(block)
-        for stage, blocks in enumerate(blocks_with_sizes(architecture, sizes), start=1)
-        for index, block in enumerate(blocks, start=1)
-    }
 
 
 def _mixer(block: RealizedBlock) -> str:
