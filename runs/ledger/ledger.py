@@ -111,10 +111,10 @@ class Ledger(LedgerReader):
         return ledger
 
     def ensure_checked(self) -> None:
-        """Wait for the check of the file, then schema.upgrade an older schema. Called before each write.
+        """Wait for the check of the file, then upgrade an older schema. Called before each write.
 
         Raises:
-            MachineError: the file is damaged, or cannot be copied before its schema.upgrade.
+            MachineError: the file is damaged, or cannot be copied before its upgrade.
         """
         if self._check is not None:
             self._check.result()
@@ -127,7 +127,7 @@ class Ledger(LedgerReader):
         current = version == schema.SCHEMA_VERSION
         if not current and not backup.back_up_before_upgrade(self._connection, self.path, version):
             raise MachineError(
-                f"{self.path}: cannot be copied before the schema.upgrade from schema {version} to "
+                f"{self.path}: cannot be copied before the upgrade from schema {version} to "
                 f"{schema.SCHEMA_VERSION}; free disk space and make {self.path.parent} writable"
             )
         schema.upgrade(self._connection)
@@ -239,7 +239,7 @@ class Ledger(LedgerReader):
         trials: Iterable[rows.ImportedTrial],
         measurements: Iterable[Measurement],
     ) -> None:
-        """Write rows of other ledgers unchanged, in one schema.transaction."""
+        """Write rows of other ledgers unchanged, in one transaction."""
         with self._transaction():
             for proposal in proposals:
                 schema.write_row(self._connection, "proposals", proposal)

@@ -55,13 +55,11 @@ class RecordedStudy:
 
     def _parsed(self, key: str, default: Any = None) -> Any:
         """Return the JSON value of a key, or the default if the ledger does not have the key."""
-        if key in self.meta:
-            return json.loads(self.meta[key])
-        if default is None:
+        if key not in self.meta and default is None:
             raise MachineError(
                 f"ledger metadata is missing ({key}); restore the ledger from a backup"
             )
-        return default
+        return json.loads(self.meta[key]) if key in self.meta else default
 
     @property
     def name(self) -> str:
