@@ -1,7 +1,8 @@
 """The trial function of `chaos.py`: log each call, and inject a fault into some of them.
 
 The folder named by PARTIALNAS_CHAOS holds `calls`, with a line at the start and the end of each
-call, and optionally `fault`, the name of a fault, and `one-in`: every how many calls it occurs.
+call, and optionally `fault`, the name of a fault, and `one-in`: the interval in calls at which it
+occurs.
 """
 
 import os

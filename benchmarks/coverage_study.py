@@ -120,7 +120,7 @@ TARGET_HALF_WIDTH = 2.2
 
 
 def sequential(simulated: Simulated, number: int, *, honest: bool = True) -> CoverageResult:
-    """Add seeds until intervals are narrow; not `honest`: judge as if all seeds were planned."""
+    """Add seeds until intervals are narrow; without `honest`, judge as if all were planned."""
     first = range(simulated.seeds)
     pilot = compare(simulated.numbers(number), simulated.pairs)
     needed = seeds_needed(pilot, TARGET_HALF_WIDTH * simulated.deviation, 60)

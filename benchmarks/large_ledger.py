@@ -48,7 +48,7 @@ SPACE: dict[str, Any] = {
 
 
 def study(sampler: str, records: int) -> Study:
-    """Return the search of the ledger, with a budget of one more training."""
+    """Return the search of the ledger, with a budget of one more trial."""
     return Study.model_validate(
         {
             "study": "large",

@@ -12,7 +12,7 @@ from pymoo.problems import get_problem
 from tabular import Tabulated
 from tabular_space import Table
 
-from partialnas.search.study.study import Direction
+from partialnas.runs.config.quantities import Direction
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.search_space.space import Space
 

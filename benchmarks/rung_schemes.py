@@ -1,4 +1,4 @@
-"""Agreement of short trainings with full ones: `python benchmarks/rung_schemes.py`.
+"""Agreement of short training runs with full ones: `python benchmarks/rung_schemes.py`.
 
 From the table of tabular_space.py, for three kinds of short training: a complete schedule of its
 own, the curve of the long training at the same epoch, and a constant rate with a cool-down.

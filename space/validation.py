@@ -36,7 +36,7 @@ _EXAMPLE_KEYS = 2
 
 
 _Error = dict[str, Any]
-_Model = type[BaseModel] | None
+_Type = type[BaseModel] | None
 
 
 class _Mistake(NamedTuple):
@@ -49,9 +49,7 @@ class _Mistake(NamedTuple):
     value: Any
 
 
-def validation_messages(
-    error: ValidationError, prefix: str = "", model: _Model = None
-) -> list[str]:
+def validation_messages(error: ValidationError, prefix: str = "", model: _Type = None) -> list[str]:
     """Return one line per error: the path of the key, what is wrong, and what was expected.
 
     Args:
@@ -62,9 +60,8 @@ def validation_messages(
     raw = [dict(item) for item in error.errors(include_url=False)]
     mistakes = [_mistake(item, raw, model) for item in raw]
     kept = [mistake for mistake in mistakes if not _is_consequence(mistake, mistakes)]
-    lines = [
-        _line([*group], prefix) for _, group in groupby(kept, key=lambda mistake: mistake.path)
-    ]
+    groups = groupby(kept, key=lambda mistake: mistake.path)
+    lines = [_line([*group], prefix) for _, group in groups]
     return list(dict.fromkeys(lines))
 
 
@@ -79,7 +76,7 @@ def join_path(keys: Iterable[str | int]) -> str:
     return path
 
 
-def _mistake(error: _Error, errors: Sequence[_Error], model: _Model) -> _Mistake:
+def _mistake(error: _Error, errors: Sequence[_Error], model: _Type) -> _Mistake:
     loc, kind = error["loc"], str(error["type"])
     tagged = {i for i in range(len(loc)) if _is_tag(loc, i, errors)}
     path = tuple(key for i, key in enumerate(loc) if i not in tagged)

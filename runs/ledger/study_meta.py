@@ -150,9 +150,8 @@ class RecordedStudy:
 
     def under(self, condition: str) -> RecordedCondition:
         """Return task, recipe and protocol under a condition (`""` in a study without any)."""
-        return RecordedCondition(
-            self.tasks[condition], self.recipe(condition), self.protocol(condition)
-        )
+        settings = self.recipe(condition), self.protocol(condition)
+        return RecordedCondition(self.tasks[condition], *settings)
 
     def task_identities(self) -> dict[str, Any]:
         """Return what identifies the tasks: that of the one task, or one for each condition."""

@@ -130,12 +130,8 @@ def _preference(
     setup: TimingSetup, preferred_machine: Machine | None
 ) -> Callable[[Measurement], tuple[object, ...]]:
     def preference(m: Measurement) -> tuple[object, ...]:
-        return (
-            machine(m) == preferred_machine,
-            m.form == setup.form,
-            m.runtime == "cuda_graph",
-            -m.num_marks,
-        )
+        runtime = m.runtime == "cuda_graph"
+        return machine(m) == preferred_machine, m.form == setup.form, runtime, -m.num_marks
 
     return preference
 

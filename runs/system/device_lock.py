@@ -85,9 +85,7 @@ def exclusive_access(device: str, timeout_s: float | None = None) -> Iterator[No
 
 
 def _lock_both(queue_lock: int, access_lock: int, deadline: float) -> bool:
-    return _lock(queue_lock, fcntl.LOCK_EX, deadline) and _lock(
-        access_lock, fcntl.LOCK_EX, deadline
-    )
+    return all(_lock(file, fcntl.LOCK_EX, deadline) for file in (queue_lock, access_lock))
 
 
 def _lock(file: int, kind: int, deadline: float | None = None) -> bool:

@@ -181,11 +181,10 @@ class Training:
         return row
 
     def _add_ratio_row(self, ratios: RatioLearner, epoch: int, *, last: bool) -> None:
-        assert isinstance(self.evaluated_network, Network)  # no other network learns ratios
+        network, val = self.evaluated_network, self.data.val
+        assert isinstance(network, Network)  # no other network learns ratios
         frozen = epoch * self._steps < ratios.freeze_step <= (epoch + 1) * self._steps
-        row = tracking.ratio_epoch(
-            ratios, self.evaluated_network, self.data.val, epoch + 1, frozen=frozen, last=last
-        )
+        row = tracking.ratio_epoch(ratios, network, val, epoch + 1, frozen=frozen, last=last)
         self.ratio_rows.append(row)
 
     def metrics(self) -> dict[str, float]:

@@ -32,18 +32,15 @@ def run_function(
     Raises:
         MachineError: The function raised it.
     """
-    return [_call_seed(job, seed, function, context, required) for seed in job.seeds]
-
-
-def _call_seed(
-    job: Job, seed: int, function: UserFunction, context: Context, required: Collection[str]
-) -> Record:
-    started = time.perf_counter()
-    try:
-        outcome = succeeded(function(job.subject, seed, job.fidelity), job, required)
-    except Exception as error:
-        outcome = from_exception(error, job, context)
-    return make_record(job, seed, context, outcome, time.perf_counter() - started)
+    records = []
+    for seed in job.seeds:
+        started = time.perf_counter()
+        try:
+            outcome = succeeded(function(job.subject, seed, job.fidelity), job, required)
+        except Exception as error:
+            outcome = from_exception(error, job, context)
+        records.append(make_record(job, seed, context, outcome, time.perf_counter() - started))
+    return records
 
 
 def import_function(name: str, path: Path | None = None) -> UserFunction:

@@ -47,11 +47,8 @@ class ChoiceTree:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        self.choices = tuple(
-            Choice(axis, scope)
-            for axis in decoder.axes.values()
-            for scope in _scopes(decoder, axis.rank)
-        )
+        scopes = ((axis, _scopes(decoder, axis.rank)) for axis in decoder.axes.values())
+        self.choices = tuple(Choice(axis, scope) for axis, listed in scopes for scope in listed)
 
     def is_active(self, choice: Choice, chosen: Assignment) -> bool:
         """Return whether a choice is active, given the choices before it."""
@@ -65,7 +62,7 @@ class ChoiceTree:
         return any(decoder.uses(axis, block, chosen) for block in decoder.blocks(scope, chosen))
 
     def walk(self, pick: Callable[[Choice, Assignment], Level]) -> Assignment:
-        """Return an assignment; `pick(choice, chosen so far)` decides each active choice in order."""
+        """Return an assignment; `pick(choice, chosen so far)` selects a level for each choice."""
         chosen: dict[tuple[str, Scope], Level] = {}
         for choice in self.choices:
             if self.is_active(choice, chosen):

@@ -7,13 +7,8 @@ from typing import Any
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
 from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS, block_operation
-from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES, Plan, build_block
-from partialnas.space.arch.ratio import (
-    LearnedRatio,
-    Ratio,
-    fill_start_ratios,
-    learned_ratio_conflict,
-)
+from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES, Plan, Ratios, build_block
+from partialnas.space.arch.ratio import LearnedRatio, fill_start_ratios, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis, Level
 from partialnas.space.axes.levels import as_tuple
 from partialnas.space.errors import UserError
@@ -152,7 +147,7 @@ class Decoder:
             raise ValueError(built)
         return built
 
-    def shares(self, scope: Scope, chosen: Assignment, parts: int) -> tuple[Ratio, ...]:
+    def shares(self, scope: Scope, chosen: Assignment, parts: int) -> Ratios:
         """Return the stated shares of a block's parts, from the first part.
 
         Raises:

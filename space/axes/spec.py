@@ -8,17 +8,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset_plan
+from partialnas.space.axes import levels as axis_values
 from partialnas.space.axes.axis import Axis, Level, evaluation_order
-from partialnas.space.axes.levels import (
-    GRANULARITIES,
-    AxisGranularity,
-    Label,
-    as_tuple,
-    default_label,
-    dump_value,
-    granularities,
-    parse_value,
-)
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
@@ -51,13 +42,16 @@ class AxisSpec(Value):
     """
 
     values: tuple[Any, ...] | dict[str, Any]
-    per: AxisGranularity = "network"
+    per: axis_values.AxisGranularity = "network"
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @classmethod
     def from_axis(cls, axis: Axis, *, named: bool) -> "AxisSpec":
         """Return the specification of an axis, with levels by name or as a list."""
-        values = {str(level.label): dump_value(axis.name, level.value) for level in axis.levels}
+        values = {
+            str(level.label): axis_values.dump_value(axis.name, level.value)
+            for level in axis.levels
+        }
         stated = values if named else tuple(values.values())
         return cls(values=stated, per=axis.per, when=dict(axis.when))
 
@@ -142,7 +136,7 @@ class _Reader:
         """Read one axis; its conditions keep the values as written."""
         count = len(self.errors)
         try:
-            allowed = granularities(name)
+            allowed = axis_values.granularities(name)
         except ValueError as error:
             self.add_error((name,), str(error))
             return
@@ -162,7 +156,7 @@ class _Reader:
             self.invalid.add(name)
 
     def _levels(
-        self, name: str, per: AxisGranularity, raw: object, path: tuple[Any, ...]
+        self, name: str, per: axis_values.AxisGranularity, raw: object, path: tuple[Any, ...]
     ) -> tuple[Level, ...]:
         if not isinstance(raw, Mapping | list | tuple) or not raw:
             self.add_error(path, f"expected at least one value, as a list or by name, got {raw!r}")
@@ -186,12 +180,12 @@ class _Reader:
             expected = "expected axes with levels, such as {parts: [2, 3]}"
             self.add_error((name, "when"), f"{expected}, got {raw!r}")
             return {}
-        return {other: as_tuple(listed) for other, listed in raw.items()}
+        return {other: axis_values.as_tuple(listed) for other, listed in raw.items()}
 
     def resolve_conditions(self, name: str) -> None:
         """Replace the values in an axis's conditions by labels of the axes that they name."""
         axis = self.axes[name]
-        when: dict[str, tuple[Label, ...]] = {}
+        when: dict[str, tuple[axis_values.Label, ...]] = {}
         for other, listed in axis.when.items():
             if other in self.invalid:
                 continue
@@ -201,12 +195,14 @@ class _Reader:
                 self.add_error((name, "when", other), str(error))
         self.axes[name] = Axis(name, axis.per, axis.levels, when)
 
-    def _labels(self, axis: Axis, other: str, listed: tuple[Any, ...]) -> tuple[Label, ...]:
+    def _labels(
+        self, axis: Axis, other: str, listed: tuple[Any, ...]
+    ) -> tuple[axis_values.Label, ...]:
         named = self.axes.get(other)
         if named is None or named is axis:
             raise ValueError("expected the name of another axis of this space")
         if named.rank > axis.rank:
-            coarse = " or ".join(GRANULARITIES[: axis.rank + 1])
+            coarse = " or ".join(axis_values.GRANULARITIES[: axis.rank + 1])
             condition = f"a condition of this axis must vary per {coarse}"
             raise ValueError(f"varies per {named.per}; {condition}")
         levels = [(raw, named.find_level(raw)) for raw in listed]
@@ -244,10 +240,10 @@ def _spread(entry: object) -> Mapping[Any, Any]:
     return {"values": entry}
 
 
-def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
-    value = parse_value(name, per, raw)
+def _level(name: str, per: axis_values.AxisGranularity, key: object, raw: object) -> Level:
+    value = axis_values.parse_value(name, per, raw)
     if key is None:
-        return Level(default_label(name, value), value)
+        return Level(axis_values.default_label(name, value), value)
     if not isinstance(key, str) or not key:
         expected = "expected a string as name (quote numbers, yes, no, on and off)"
         raise ValueError(f"{expected}, got {key!r}")

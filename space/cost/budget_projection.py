@@ -86,19 +86,17 @@ def _distances(learned: LearnedBlock, targets: Sequence[float] | _Floats) -> _Fl
     return distances
 
 
-def _select(
-    blocks: Sequence[_Options], lowest: int, highest: int, allowed: float | None
-) -> list[int]:
+def _select(blocks: Sequence[_Options], low: int, high: int, allowed: float | None) -> list[int]:
     """Return the index of an option for each block."""
     if allowed is None:
         return [int(options.distances.argmin()) for options in blocks]
-    if allowed < lowest:
+    if allowed < low:
         raise UserError(
             f"no sizes of the learned parts cost at most {allowed:,.0f} multiply-accumulates: "
-            f"the minimum is {lowest:,}"
+            f"the minimum is {low:,}"
         )
     enough = (1 - SLACK) * allowed
-    if highest <= enough:
+    if high <= enough:
         # the nearest of the most expensive options
         return [int(np.lexsort((options.distances, -options.macs))[0]) for options in blocks]
     price = _price(blocks, allowed)

@@ -106,11 +106,8 @@ class Constraints(Value):
 
     def distances(self, cost: Cost) -> tuple[float, ...]:
         """Return the relative distance of a cost beyond each stated bound; 0 or less if met."""
-        return tuple(
-            distance
-            for name, bounds in self.stated()
-            for distance in bounds.distances(getattr(cost, name))
-        )
+        pairs = ((bounds, getattr(cost, name)) for name, bounds in self.stated())
+        return tuple(distance for bounds, number in pairs for distance in bounds.distances(number))
 
     def total_violation(self, cost: Cost) -> float:
         """Return the sum of the relative violations of all bounds; 0 if all are met."""

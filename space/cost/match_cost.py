@@ -44,17 +44,14 @@ def cost_matched_twin(
     original = plan_cost(plan)
     if resizing.within_tolerance(original, target, tolerance):
         return resizing.Twin(plan, original, original)
-    grid = resizing.WidthGrid(
-        plan, 1 if original < target else -1, resizing.BuildableWidths(build(plan))
-    )
+    sign = 1 if original < target else -1
+    grid = resizing.WidthGrid(plan, sign, resizing.BuildableWidths(build(plan)))
     search = _Search(grid, target, plan_cost, tolerance)
     steps = search.first()
     if steps is not None:
         return resizing.Twin(grid.plan(steps), original, search.costs[steps])
-    nearest = search.nearest()
-    return resizing.Twin(
-        grid.plan(nearest), original, search.costs[nearest], search.problem(nearest)
-    )
+    steps = search.nearest()
+    return resizing.Twin(grid.plan(steps), original, search.costs[steps], search.problem(steps))
 
 
 class _Search:

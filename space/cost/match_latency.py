@@ -86,9 +86,8 @@ class _Readings:
         points = sorted((r.position, self._excess(r)) for r in self._readings.values())
         crossings = [(a, b) for a, b in pairwise(points) if a[1] * b[1] < 0]
         if crossings:
-            return self._interpolated_factor(
-                *min(crossings, key=lambda pair: pair[1][0] - pair[0][0])
-            )
+            narrowest = min(crossings, key=lambda pair: pair[1][0] - pair[0][0])
+            return self._interpolated_factor(*narrowest)
         return self._extrapolated_factor(points)
 
     def twin(self, tolerance: float, max_measurements: int) -> resizing.Twin:

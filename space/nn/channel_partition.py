@@ -118,9 +118,8 @@ def _operate(
     if assignment.kernel is not None and isinstance(part, PartialConv):
         maps = functional.conv2d(x, assignment.kernel.mixed_weight(part, shares), padding=1)
     else:
-        maps = part.forward_sliced(
-            x, assignment.span, SoftMask(_part_shares(shares, assignment), ramp)
-        )
+        mask = SoftMask(_part_shares(shares, assignment), ramp)
+        maps = part.forward_sliced(x, assignment.span, mask)
     if len(inputs) == 1:
         return [maps]
     return torch.split(maps, [piece.shape[1] for piece in inputs], dim=1)
@@ -132,9 +131,8 @@ def _part_shares(shares: Tensor, assignment: PartAssignment) -> Tensor:
     before, last = assignment.part - 1, shares.shape[-2]
     if before < 0:
         return span_shares[:, 0]
-    return (span_shares[:, assignment.part] if assignment.part < last else 1) - span_shares[
-        :, before
-    ]
+    after = span_shares[:, assignment.part] if assignment.part < last else 1
+    return after - span_shares[:, before]
 
 
 def _kernels(

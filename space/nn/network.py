@@ -33,9 +33,7 @@ class NetworkStage(nn.Module):
         self.grad_checkpointing = False
         self.merge = nn.Identity() if in_channels is None else Downsample(in_channels, width, 2)
         rates = zip(blocks, drop_path, strict=True)
-        self.blocks = nn.Sequential(
-            *(NetworkBlock(block, act, rate, dropout) for block, rate in rates)
-        )
+        self.blocks = nn.Sequential(*(NetworkBlock(b, act, rate, dropout) for b, rate in rates))
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve the map (except in the first stage) and apply the blocks."""

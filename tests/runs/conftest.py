@@ -10,7 +10,7 @@ from partialnas.runs.training.context import Context
 
 @pytest.fixture(scope="session")
 def few_digits() -> Splits:
-    """192 digits to train on: for what is not about how well they are learned."""
+    """Return splits of 192 digits, for tests that do not depend on accuracy."""
     whole = load_splits(resolve_task("digits"))
     parts = {
         f"{name}_{axis}": getattr(whole, f"{name}_{axis}")[:192]
@@ -22,7 +22,7 @@ def few_digits() -> Splits:
 
 @pytest.fixture
 def context(few_digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A study's folder, and locks that nobody else on this machine waits for."""
+    """Return a context with a study's folder, and use separate device locks."""
     (tmp_path / "locks").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "locks"))
     return Context(splits=few_digits, folder=tmp_path / "study")

@@ -1,4 +1,4 @@
-"""Random small architectures for hypothesis, and networks whose every number matters."""
+"""Random small architectures for hypothesis, and networks with random parameters."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -34,12 +34,12 @@ def blocks(draw: st.DrawFn, width: int) -> Block:
 
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
-    """1 to 4 stages of 1 or 2 blocks, odd widths, 1 to 8 parts of any operation in any order."""
+    """Draw 1 to 4 stages of 1 or 2 blocks with any width and 1 to 8 parts of any operation."""
     stages = []
     for _ in range(draw(st.integers(1, 4))):
         width = draw(st.integers(2, 20))
-        content = draw(st.lists(blocks(width), min_size=1, max_size=2))
-        stages.append(Stage(width=width, blocks=tuple(content)))
+        chosen = draw(st.lists(blocks(width), min_size=1, max_size=2))
+        stages.append(Stage(width=width, blocks=tuple(chosen)))
     return Architecture(
         stem_stride=draw(st.sampled_from([1, 2, 4])),
         stages=tuple(stages),
@@ -53,7 +53,7 @@ st.register_type_strategy(Architecture, architectures())
 
 @st.composite
 def learning_blocks(draw: st.DrawFn, width: int, terms: dict[str, Any], most: int) -> Block:
-    """2 to 8 parts, up to `most` of them learned, the others as wide as they happen to be."""
+    """Draw 2 to 8 parts, up to `most` of them with learned ratios."""
     count = draw(st.integers(2, min(8, width)))
     ops: list[Any] = []
     for _ in range(count):
@@ -74,13 +74,18 @@ def learning_blocks(draw: st.DrawFn, width: int, terms: dict[str, Any], most: in
 
 @st.composite
 def learning_architectures(draw: st.DrawFn, most: int = 7, **terms: Any) -> Architecture:
-    """1 or 2 stages of 1 or 2 blocks, odd widths, ratios learned in the first block of each."""
+    """Draw 1 or 2 stages of 1 or 2 blocks; the first block of each learns its ratios."""
     stages = []
     for _ in range(draw(st.integers(1, 2))):
         width = draw(st.integers(3, 19))
-        own = learning_blocks(width, terms, most).filter(lambda b, w=width: _can_be_built(b, w))
-        content = [draw(own), *draw(st.lists(st.one_of(own, blocks(width)), max_size=1))]
-        stages.append(Stage(width=width, blocks=tuple(content)))
+        learned_blocks = learning_blocks(width, terms, most).filter(
+            lambda b, w=width: _can_be_built(b, w)
+        )
+        chosen = [
+            draw(learned_blocks),
+            *draw(st.lists(st.one_of(learned_blocks, blocks(width)), max_size=1)),
+        ]
+        stages.append(Stage(width=width, blocks=tuple(chosen)))
     stride = draw(st.sampled_from([1, 2]))
     return Architecture(stem_stride=stride, stages=tuple(stages), head_width=8)
 
@@ -95,7 +100,7 @@ def _can_be_built(block: Block, width: int) -> bool:
 
 @pytest.fixture(scope="session")
 def learning() -> Callable[..., st.SearchStrategy[Architecture]]:
-    """Strategies for architectures with learned ratios: at most so many of a block, on terms."""
+    """Return the strategy of architectures with learned ratios; see `learning_architectures`."""
     return learning_architectures
 
 
@@ -106,7 +111,7 @@ def _torchs_seed() -> None:
 
 @pytest.fixture(scope="session")
 def shake() -> Callable[[nn.Module, int], None]:
-    """Gives a network random weights of unit gain, norms, statistics and position tables."""
+    """Return a function that sets random weights of unit gain, norms and position tables."""
 
     def shake(network: nn.Module, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

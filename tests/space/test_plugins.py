@@ -74,7 +74,7 @@ def test_trial_keys_depend_on_the_plugins_that_they_use(folder: Path) -> None:
     key = trial_key(shuffled, task, recipe, 1, 0)
     assert plugins_of(["ops:Shuffle", "numpy:array"]) == digests
     assert trial_key(plain, task, recipe, 1, 0) == before
-    plugins._LOADED["ops"] = "0" * 16  # as if its source were another
+    plugins._LOADED["ops"] = "0" * 16  # as if its source differed
     assert trial_key(shuffled, task, recipe, 1, 0) != key
     with pytest.raises(UserError, match="not the one that the study recorded"):
         load_plugins(digests)

@@ -51,8 +51,8 @@ def test_standard_trains_longer() -> None:
 def test_errors_name_the_key(key: str, value: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe(**{key: value})
-    (told,) = validation_messages(caught.value, "recipe")
-    assert told.startswith(f"recipe.{key}: ")
+    (message,) = validation_messages(caught.value, "recipe")
+    assert message.startswith(f"recipe.{key}: ")
 
 
 def test_mixup_and_cutmix_need_two_images() -> None:

@@ -1,4 +1,4 @@
-"""Volumes of the ledger: they say what the rows say, which is read row by row beside them."""
+"""Volumes of the ledger hold the same values as its rows."""
 
 import sqlite3
 import tempfile
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partialnas.runs.ledger import column_store as volumes
+from partialnas.runs.ledger import column_store as column_store
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FINAL_STATES
 from partialnas.runs.records.measurement import Measurement
@@ -22,24 +22,24 @@ NUMBERS = st.one_of(
 )
 METRICS = st.dictionaries(st.sampled_from(["val_nll", "val_accuracy", "my.own"]), NUMBERS)
 ENVIRONMENTS = st.sampled_from([{}, {"cores": 2}, {"cores": 4, "processor": "Chip “9”"}])
-ENDS = st.sampled_from(["done", "failed", "early", "running", "planned"])
-TRIALS = st.tuples(ENDS, METRICS, st.sampled_from([{}, {"params": 2**40}]), ENVIRONMENTS)
+STATES = st.sampled_from(["done", "failed", "early", "running", "planned"])
+TRIALS = st.tuples(STATES, METRICS, st.sampled_from([{}, {"params": 2**40}]), ENVIRONMENTS)
 MEASUREMENTS = st.tuples(NUMBERS.filter(lambda x: x > 0), st.booleans(), ENVIRONMENTS)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[None]:
-    """Volumes of four rows, so that few rows make several."""
+def small_volumes() -> Iterator[None]:
+    """Make volumes of four rows, so that few rows fill several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(volumes, "VOLUME_SIZE", 4)
-        patch.setattr(volumes, "_MAX_DISTINCT", 2)
+        patch.setattr(column_store, "VOLUME_SIZE", 4)
+        patch.setattr(column_store, "_MAX_DISTINCT", 2)
         yield
 
 
-def fill(ledger: Ledger, trials: list[Any], taken: list[Any]) -> None:
-    """Writes these trials, each of another network, and measurements."""
-    begun = len(ledger.proposals())
-    for number, (end, metrics, cost, environment) in enumerate(trials, start=begun + 1):
+def fill(ledger: Ledger, trials: list[Any], measured: list[Any]) -> None:
+    """Write these trials, one proposal each, and these measurements."""
+    first_number = len(ledger.proposals())
+    for number, (end, metrics, cost, environment) in enumerate(trials, start=first_number + 1):
         digest, arm = f"d{number % 7}", "wide" if number % 5 == 0 else None
         proposal = ledger.add_proposal(arm, digest, {"name": digest}, {"asked": number, "a": '"'})
         keys = {number: f"{digest}-{number}"}
@@ -47,48 +47,48 @@ def fill(ledger: Ledger, trials: list[Any], taken: list[Any]) -> None:
         if end != "planned":
             ledger.start(*keys.values())
         if end in FINAL_STATES:
-            reason = None if end == "done" else "as asked"
+            reason = None if end == "done" else "stopped"
             facts = {"metrics": metrics, "cost": cost, "environment": environment, "state": end}
             identity = {"digest": digest, "name": "n", "seed": number, "fidelity": 3}
             for key in keys.values():
                 ledger.finish(Record.model_validate(
                     {"key": key, "reason": reason, "seconds": 1.5, **identity, **facts}
                 ))  # fmt: skip
-    for speed, noisy, environment in taken:
+    for speed, noisy, environment in measured:
         ledger.add_measurement(measurement(speed, noisy, environment))
 
 
 def measurement(speed: float, noisy: bool, environment: dict[str, Any]) -> Measurement:
     conditions = {"device": "cpu", "device_kind": "cpu", "threads": 1, "batch_size": 32}
     size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
-    found = {"throughput_img_s": speed, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    results = {"throughput_img_s": speed, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
     rest = {"noisy": noisy, "load": 0.3, "environment": environment, "taken": "2026-01-01"}
     return Measurement.model_validate(
-        {"digest": f"d{speed}", "name": "n", **conditions, **size, **found, **rest}
+        {"digest": f"d{speed}", "name": "n", **conditions, **size, **results, **rest}
     )
 
 
-def bound(path: Path) -> int:
-    """How many volumes there are."""
-    with sqlite3.connect(path) as other:
+def count_volumes(path: Path) -> int:
+    """Return the number of volumes in a ledger."""
+    with sqlite3.connect(path) as connection:
         query = "SELECT count(*) FROM (SELECT DISTINCT source, first FROM volumes)"
-        return int(other.execute(query).fetchone()[0])
+        return int(connection.execute(query).fetchone()[0])
 
 
-def lasting(ledger: Ledger) -> int:
-    """How many volumes there should be: whole fours of rows that never change again."""
+def count_full_volumes(ledger: Ledger) -> int:
+    """Return the expected number of volumes: full groups of four final rows."""
     trials = [row.state in FINAL_STATES for row in ledger.trials()]
-    fours = [trials[first : first + 4] for first in range(0, len(trials) - 3, 4)]
-    return sum(map(all, fours)) + len(ledger.proposals()) // 4 + len(ledger.measurements()) // 4
+    groups = [trials[first : first + 4] for first in range(0, len(trials) - 3, 4)]
+    return sum(map(all, groups)) + len(ledger.proposals()) // 4 + len(ledger.measurements()) // 4
 
 
 def exact(results: dict[str, float]) -> dict[str, str]:
-    """Numbers as text that tells -0.0 from 0.0 and 1.0 from 1."""
+    """Return numbers as text, so that -0.0 differs from 0.0 and 1.0 from 1."""
     return {name: repr(value) for name, value in results.items()}
 
 
-def rows(ledger: Ledger) -> list[Any]:
-    """What readers of volumes are told, made from the rows alone."""
+def columns_from_rows(ledger: Ledger) -> list[Any]:
+    """Return what readers of volumes should read, from the rows alone."""
     proposals, trials = ledger.proposals(), ledger.trials()
     stored = ledger._connection.execute("SELECT measurement FROM measurements ORDER BY number")
     return [
@@ -99,13 +99,15 @@ def rows(ledger: Ledger) -> list[Any]:
     ]
 
 
-def told(ledger: Ledger) -> list[Any]:
-    """What readers of volumes are told."""
+def columns_read(ledger: Ledger) -> list[Any]:
+    """Return what readers of volumes read."""
     columns = ledger.trial_columns("number", "name", "reason", "seconds", "environment")
-    ended = [(e.key, e.proposal, e.seed, e.state, exact(e.results)) for e in ledger.trial_results()]
+    results = [
+        (e.key, e.proposal, e.seed, e.state, exact(e.results)) for e in ledger.trial_results()
+    ]
     return [
         [tuple(row) for row in ledger.proposal_keys()],
-        ended,
+        results,
         [*zip(*columns.values(), strict=True)],
         ledger.measurements(),
     ]
@@ -117,17 +119,17 @@ def told(ledger: Ledger) -> list[Any]:
         st.tuples(st.lists(TRIALS, max_size=9), st.lists(MEASUREMENTS, max_size=9)), max_size=3
     )
 )
-def test_volumes_and_rows_give_equal_columns(sittings: list[Any]) -> None:
+def test_volumes_and_rows_give_equal_columns(sessions: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         Ledger.create(folder, {"study": "tiny"}).close()
-        for trials, taken in sittings:
+        for trials, measured in sessions:
             with Ledger.open(folder, write=True) as ledger:
-                fill(ledger, trials, taken)
-                assert told(ledger) == rows(ledger)
+                fill(ledger, trials, measured)
+                assert columns_read(ledger) == columns_from_rows(ledger)
             with Ledger.open(folder) as reader:
-                assert told(reader) == rows(reader)
-                assert bound(reader.path) == lasting(reader)
+                assert columns_read(reader) == columns_from_rows(reader)
+                assert count_volumes(reader.path) == count_full_volumes(reader)
 
 
 DONE = ("done", {"val_nll": 0.5}, {"params": 3}, {"cores": 2})
@@ -135,16 +137,16 @@ DONE = ("done", {"val_nll": 0.5}, {"params": 3}, {"cores": 2})
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a ledger with two volumes of each table."""
+    """Return the folder of a ledger with two volumes of each table."""
     with Ledger.create(tmp_path, {"study": "tiny"}) as ledger:
         fill(ledger, [DONE] * 8, [(1.0 + n, False, {"cores": 2}) for n in range(8)])
-    assert bound(ledger.path) == 6
+    assert count_volumes(ledger.path) == 6
     return tmp_path
 
 
 def test_a_damaged_volume_is_an_error(folder: Path) -> None:
-    with sqlite3.connect(folder / "ledger.sqlite") as other:
-        other.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        connection.execute("UPDATE volumes SET data = replace(data, '0.5', '0.4')")
     with Ledger.open(folder) as ledger:
         assert ledger.proposal_keys()
         with pytest.raises(
@@ -154,8 +156,8 @@ def test_a_damaged_volume_is_an_error(folder: Path) -> None:
 
 
 def test_columns_missing_from_old_volumes_have_their_defaults(folder: Path) -> None:
-    with sqlite3.connect(folder / "ledger.sqlite") as other:
-        other.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        connection.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
     with Ledger.open(folder) as ledger:
         columns = ledger.measurement_table().columns
     assert columns["tainted"] == [False] * 8
@@ -169,12 +171,12 @@ def test_rows_that_cannot_be_archived_are_read_one_by_one(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(volumes, "write_row", full)
+        patch.setattr(column_store, "write_row", full)
         with Ledger.create(tmp_path, {"study": "tiny"}) as ledger:
             fill(ledger, [DONE] * 8, [])
-    assert bound(ledger.path) == 0
+    assert count_volumes(ledger.path) == 0
     with Ledger.open(tmp_path) as reader:
-        assert told(reader) == rows(reader)
+        assert columns_read(reader) == columns_from_rows(reader)
 
 
 def test_a_network_is_read_by_its_proposal(folder: Path) -> None:

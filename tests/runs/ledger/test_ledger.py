@@ -1,4 +1,4 @@
-"""The ledger: what it keeps, for whom."""
+"""The ledger: writing, reading, schema upgrades and locking."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def propose(ledger: Ledger, digest: str, seeds: tuple[int, ...] = (0,)) -> list[str]:
-    """The keys of a network's trials, planned."""
+    """Plan the trials of a network and return their keys."""
     number = ledger.add_proposal(None, digest, {"name": digest}, {"params": {"x": 0.5}})
     keys = {seed: f"{digest}-{seed}" for seed in seeds}
     return [row.key for row in ledger.plan(number, digest=digest, name="n", fidelity=4, keys=keys)]
@@ -63,14 +63,14 @@ def record(key: str, **facts: Any) -> Record:
 def measurement(digest: str = "a") -> Measurement:
     conditions = {"device": "cpu", "device_kind": "cpu", "threads": 1, "batch_size": 32}
     size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
-    found = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    results = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
     rest = {"noisy": False, "load": 0.3, "environment": {}, "taken": "2026-01-01T00:00:00+00:00"}
     return Measurement.model_validate(
-        {"digest": digest, "name": "n", **conditions, **size, **found, **rest}
+        {"digest": digest, "name": "n", **conditions, **size, **results, **rest}
     )
 
 
-# What it keeps.
+# Trials and proposals.
 
 
 def test_a_trial_goes_from_planned_to_its_record(ledger: Ledger) -> None:
@@ -160,11 +160,11 @@ def test_requeue_plans_running_trials_only(ledger: Ledger, tmp_path: Path) -> No
     ledger.finish(record(keys[0]))
     done = ledger.trial(1)
     ledger.close()
-    with Ledger.open(tmp_path, write=True) as again:
-        assert again.requeue_running() == 1
-        assert again.trial(1) == done
-        assert [row.state for row in again.trials()] == ["done", "planned", "planned"]
-        assert again.requeue_running() == 0
+    with Ledger.open(tmp_path, write=True) as reopened:
+        assert reopened.requeue_running() == 1
+        assert reopened.trial(1) == done
+        assert [row.state for row in reopened.trials()] == ["done", "planned", "planned"]
+        assert reopened.requeue_running() == 0
 
 
 def test_metadata_can_be_updated(ledger: Ledger) -> None:
@@ -183,18 +183,18 @@ def test_it_is_plain_sqlite_with_json(ledger: Ledger) -> None:
     ledger.finish(record(key))
     query = "SELECT json_extract(row, '$.val_nll') FROM curves WHERE epoch = 2"
     facts = ("journal_mode", "user_version", "application_id", "foreign_key_check")
-    with sqlite3.connect(ledger.path) as other:
-        assert other.execute(query).fetchone() == (0.5,)
-        answers = [other.execute(f"PRAGMA {fact}").fetchall() for fact in facts]
+    with sqlite3.connect(ledger.path) as connection:
+        assert connection.execute(query).fetchone() == (0.5,)
+        answers = [connection.execute(f"PRAGMA {fact}").fetchall() for fact in facts]
     assert answers == [[("wal",)], [(3,)], [(0x504E4153,)], []]
 
 
 @given(st.lists(st.text("abc019{}", min_size=1), min_size=1), st.data())
 def test_the_checksum_detects_a_flipped_bit(columns: list[str], data: st.DataObject) -> None:
     which = data.draw(st.integers(0, len(columns) - 1))
-    place = data.draw(st.integers(0, len(columns[which]) - 1))
+    position = data.draw(st.integers(0, len(columns[which]) - 1))
     text = columns[which]
-    flipped = text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :]
+    flipped = text[:position] + chr(ord(text[position]) ^ 1) + text[position + 1 :]
     assert checksum(columns) != checksum([*columns[:which], flipped, *columns[which + 1 :]])
 
 
@@ -214,33 +214,33 @@ def test_learned_ratios_come_with_the_record(ledger: Ledger, tmp_path: Path) -> 
         warned = RATIOS[1].warnings[0]
         assert reader.warnings() == [(learned, 2, warned), (learned, 3, warned)]
     query = "SELECT json_extract(row, '$.ratios.\"stage 2, block 1\"') FROM ratios WHERE epoch = 3"
-    with sqlite3.connect(ledger.path) as other:
-        assert other.execute(query).fetchall() == [(0.25,)]
+    with sqlite3.connect(ledger.path) as connection:
+        assert connection.execute(query).fetchall() == [(0.25,)]
 
 
-def aged(ledger: Ledger) -> Path:
-    """The ledger with one finished trial, as schema 1 wrote it; closed."""
+def downgrade(ledger: Ledger) -> Path:
+    """Finish a trial, close the ledger, and downgrade its file to schema 1."""
     ledger.finish(record(*propose(ledger, "a")))
     ledger.close()
-    with sqlite3.connect(ledger.path) as other:
-        other.execute("DROP TABLE ratios")
-        other.execute("DROP TABLE volumes")
-        other.execute("PRAGMA user_version = 1")
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("DROP TABLE ratios")
+        connection.execute("DROP TABLE volumes")
+        connection.execute("PRAGMA user_version = 1")
     return ledger.path
 
 
-def schema(path: Path) -> tuple[int, int]:
-    """The version of a ledger's schema, and how many it has of the tables added since the first."""
+def schema_version(path: Path) -> tuple[int, int]:
+    """Return the schema of a ledger and the number of its tables that schema 1 lacks."""
     tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('ratios', 'volumes')"
-    with sqlite3.connect(path) as other:
+    with sqlite3.connect(path) as connection:
         (version,), (count,) = (
-            other.execute(q).fetchone() for q in ("PRAGMA user_version", tables)
+            connection.execute(q).fetchone() for q in ("PRAGMA user_version", tables)
         )
     return version, count
 
 
 def test_an_old_ledger_is_read_without_an_upgrade(ledger: Ledger, tmp_path: Path) -> None:
-    path = aged(ledger)
+    path = downgrade(ledger)
     before = path.read_bytes()
     with Ledger.open(tmp_path) as reader:
         assert reader.curve("a-0") == list(CURVE)
@@ -249,20 +249,20 @@ def test_an_old_ledger_is_read_without_an_upgrade(ledger: Ledger, tmp_path: Path
 
 
 def test_an_old_ledger_is_upgraded_when_opened_for_writing(ledger: Ledger, tmp_path: Path) -> None:
-    path = aged(ledger)
+    path = downgrade(ledger)
     with Ledger.open(tmp_path) as reader:
-        with Ledger.open(tmp_path, write=True) as again:
-            (key,) = propose(again, "b")
-            again.finish(record(key, ratios=RATIOS))
+        with Ledger.open(tmp_path, write=True) as reopened:
+            (key,) = propose(reopened, "b")
+            reopened.finish(record(key, ratios=RATIOS))
         assert reader.ratios("b-0") == list(RATIOS)
         assert [row.state for row in reader.trials()] == ["done", "done"]
-    assert schema(path) == (3, 2)
+    assert schema_version(path) == (3, 2)
     Ledger.open(tmp_path, write=True).close()
-    assert schema(path) == (3, 2)
+    assert schema_version(path) == (3, 2)
 
 
 def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_path: Path) -> None:
-    path = aged(ledger)
+    path = downgrade(ledger)
     shutil.rmtree(tmp_path / "backups")
     with Ledger.open(tmp_path) as reader:
         before = reader.trials()
@@ -270,10 +270,10 @@ def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_pa
         assert upgraded.meta == META | {"required_partialnas": SCHEMA_RELEASE}
     copy = tmp_path / "backups" / "ledger.schema1.sqlite"
     assert [*copy.parent.iterdir()] == [copy]
-    assert (schema(copy), schema(path)) == ((1, 0), (3, 2))
+    assert (schema_version(copy), schema_version(path)) == ((1, 0), (3, 2))
     for _ in range(3):  # later copies do not replace it
-        with Ledger.open(tmp_path, write=True) as again:
-            again.update_meta({"study": "tiny"})
+        with Ledger.open(tmp_path, write=True) as reopened:
+            reopened.update_meta({"study": "tiny"})
     assert copy.is_file()
     shutil.copyfile(copy, path)
     with Ledger.open(tmp_path) as restored:
@@ -283,11 +283,11 @@ def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_pa
 def test_a_ledger_that_cannot_be_copied_is_not_upgraded(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = aged(ledger)
+    path = downgrade(ledger)
     monkeypatch.setattr("partialnas.runs.ledger.backup.is_intact", lambda _: False)
     with pytest.raises(MachineError, match="cannot be copied before the upgrade from schema 1 to"):
         Ledger.open(tmp_path, write=True)
-    assert schema(path) == (1, 0)
+    assert schema_version(path) == (1, 0)
 
 
 _DIES_UPGRADING = """
@@ -307,12 +307,12 @@ Ledger.open(pathlib.Path(sys.argv[1]), write=True)
 
 
 def test_kill_9_leaves_an_upgrade_undone_as_a_whole(ledger: Ledger, tmp_path: Path) -> None:
-    path = aged(ledger)
+    path = downgrade(ledger)
     died = subprocess.run([sys.executable, "-c", _DIES_UPGRADING, str(tmp_path)], check=False)
     assert died.returncode == -signal.SIGKILL
-    assert schema(path) == (1, 0)
+    assert schema_version(path) == (1, 0)
     Ledger.open(tmp_path, write=True).close()
-    assert schema(path) == (3, 2)
+    assert schema_version(path) == (3, 2)
 
 
 def test_trials_are_counted_by_environment_the_most_frequent_first(tmp_path: Path) -> None:
@@ -326,14 +326,14 @@ def test_trials_are_counted_by_environment_the_most_frequent_first(tmp_path: Pat
             environment = {"torch": torch}
             ended = {"state": "done", "environment": environment}
             ledger.finish(Record(key=keys[seed], seed=seed, **facts, **ended))
-        ran, finished = (
+        groups, finished = (
             ledger.environments(),
             [row.finished for row in ledger.trials() if row.finished],
         )
-    assert [(each.environment, each.trials) for each in ran[:1]] == [({"torch": "2.10"}, 2)]
-    assert {each.trials for each in ran if each.environment != {"torch": "2.10"}} == {1}
-    assert max(each.last for each in ran if each.last) == max(finished)
-    assert [each.last for each in ran if not each.environment] == [None]
+    assert [(group.environment, group.trials) for group in groups[:1]] == [({"torch": "2.10"}, 2)]
+    assert {group.trials for group in groups if group.environment != {"torch": "2.10"}} == {1}
+    assert max(group.last for group in groups if group.last) == max(finished)
+    assert [group.last for group in groups if not group.environment] == [None]
 
 
 # One driver, many readers.

@@ -1,4 +1,4 @@
-"""What a ledger keeps when files are damaged, disks fill up and processes are killed."""
+"""Ledgers with damaged files, on full disks, and of killed processes."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from partialnas.runs.ledger import column_store as volumes
+from partialnas.runs.ledger import column_store as column_store
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
@@ -37,26 +37,26 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def finish_one(ledger: Ledger) -> str:
-    """Takes one more trial from its proposal to its record; its key."""
+    """Propose, plan, start and finish one more trial, and return its key."""
     digest = f"d{len(ledger.proposals())}"
     number = ledger.add_proposal(None, digest, {"name": digest}, {"params": {"x": 0.5}})
     (row,) = ledger.plan(number, digest=digest, name="n", fidelity=3, keys={0: f"{digest}-0"})
     ledger.start(row.key)
     identity = {"key": row.key, "digest": digest, "name": "n", "seed": 0, "fidelity": 3}
-    found = {"metrics": {"val_nll": 0.1 + 0.2}, "cost": {"macs": 2**40}}
+    results = {"metrics": {"val_nll": 0.1 + 0.2}, "cost": {"macs": 2**40}}
     rows = {"curve": CURVE, "ratios": RATIOS}
-    ledger.finish(Record.model_validate({**identity, "state": "done", **found, **rows}))
+    ledger.finish(Record.model_validate({**identity, "state": "done", **results, **rows}))
     return row.key
 
 
 def fill(ledger: Ledger, finished: list[str]) -> None:
-    """Finishes trials until something stops it."""
+    """Finish trials until an error is raised."""
     while True:
         finished.append(finish_one(ledger))
 
 
 def python(code: str, *arguments: Path) -> "subprocess.Popen[str]":
-    """A process that may import this module."""
+    """Start a process that can import this module."""
     here = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
     return subprocess.Popen(
         [sys.executable, "-c", here + code, *map(str, arguments)],
@@ -66,7 +66,7 @@ def python(code: str, *arguments: Path) -> "subprocess.Popen[str]":
     )
 
 
-# Files that are no good.
+# Damaged files.
 
 
 def test_a_missing_ledger_is_an_error_with_the_command(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_another_kind_of_file_is_an_error(tmp_path: Path, content: bytes, write:
 
 
 def test_another_database_is_an_error(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
-        other.execute("CREATE TABLE trials (x)")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("CREATE TABLE trials (x)")
     with pytest.raises(UserError, match="is not a ledger of partialnas"):
         Ledger.open(tmp_path)
 
@@ -93,8 +93,8 @@ def test_another_database_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("write", [False, True])
 def test_a_newer_schema_is_refused(ledger: Ledger, tmp_path: Path, write: bool) -> None:
     ledger.close()
-    with sqlite3.connect(ledger.path) as other:
-        other.execute("PRAGMA user_version = 4")
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("PRAGMA user_version = 4")
     with pytest.raises(UserError, match=r"newer partialnas \(schema 4; .* schema 3\); update"):
         Ledger.open(tmp_path, write=write)
 
@@ -106,12 +106,12 @@ def test_a_newer_schema_is_refused_with_the_release_that_reads_it(tmp_path: Path
         ("upgraded", created | {"required_partialnas": "0.9"}, "0.9"),
     ):
         Ledger.create(tmp_path / name, meta).close()
-        with sqlite3.connect(tmp_path / name / "ledger.sqlite") as other:
-            other.execute("PRAGMA user_version = 4")
+        with sqlite3.connect(tmp_path / name / "ledger.sqlite") as connection:
+            connection.execute("PRAGMA user_version = 4")
         with pytest.raises(UserError, match=rf"install partialnas {release} or newer to open it"):
             Ledger.open(tmp_path / name)
-    with sqlite3.connect(tmp_path / "created" / "ledger.sqlite") as other:
-        other.execute("DROP TABLE meta")
+    with sqlite3.connect(tmp_path / "created" / "ledger.sqlite") as connection:
+        connection.execute("DROP TABLE meta")
     with pytest.raises(UserError, match="update partialnas to open it"):
         Ledger.open(tmp_path / "created")
 
@@ -139,16 +139,16 @@ def test_a_damaged_ledger_is_restored_from_the_newest_intact_copy(
     path = _filled(ledger)
     with Ledger.open(tmp_path) as reader:
         truth = _everything(reader)
-    with Ledger.open(tmp_path, write=True) as again:
-        finish_one(again)
+    with Ledger.open(tmp_path, write=True) as reopened:
+        finish_one(reopened)
     _truncate(tmp_path / "backups" / "ledger-2.sqlite")
     _truncate(path)
     with pytest.raises(MachineError, match=r"cp .*/backups/ledger-1.sqlite .*/ledger.sqlite"):
         Ledger.open(tmp_path, write=True)
     shutil.copy(tmp_path / "backups" / "ledger-1.sqlite", path)
-    with Ledger.open(tmp_path, write=True) as again:
-        assert _everything(again) == truth
-        finish_one(again)
+    with Ledger.open(tmp_path, write=True) as reopened:
+        assert _everything(reopened) == truth
+        finish_one(reopened)
 
 
 def test_two_copies_are_kept_and_made_only_of_changed_intact_ledgers(
@@ -156,15 +156,15 @@ def test_two_copies_are_kept_and_made_only_of_changed_intact_ledgers(
 ) -> None:
     path = _filled(ledger)
     for _ in range(3):
-        with Ledger.open(tmp_path, write=True) as again:
-            finish_one(again)
+        with Ledger.open(tmp_path, write=True) as reopened:
+            finish_one(reopened)
     Ledger.open(tmp_path, write=True).close()
     names = sorted(copy.name for copy in (tmp_path / "backups").iterdir())
     assert names == ["ledger-3.sqlite", "ledger-4.sqlite"]
-    with sqlite3.connect(path) as other:
-        other.execute("UPDATE trials SET name = 'forged' WHERE number = 1")
-    with Ledger.open(tmp_path, write=True) as again:
-        again.update_meta({"study": "other"})
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trials SET name = 'forged' WHERE number = 1")
+    with Ledger.open(tmp_path, write=True) as reopened:
+        reopened.update_meta({"study": "other"})
     assert sorted(copy.name for copy in (tmp_path / "backups").iterdir()) == names
 
 
@@ -179,38 +179,38 @@ def test_a_missing_ledger_with_copies_is_not_created_anew(ledger: Ledger, tmp_pa
 def test_a_flipped_byte_anywhere_is_detected_or_harmless(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(volumes, "VOLUME_SIZE", size)
+    monkeypatch.setattr(column_store, "VOLUME_SIZE", size)
     path = _filled(ledger)
     good = path.read_bytes()
     with Ledger.open(tmp_path) as reader:
         truth = _everything(reader)
-    told = 0
-    for place in range(0, len(good), 331):
-        path.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
+    detected = 0
+    for position in range(0, len(good), 331):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
         try:
-            with Ledger.open(tmp_path, write=True) as found:
-                assert _everything(found) == truth
+            with Ledger.open(tmp_path, write=True) as ledger_read:
+                assert _everything(ledger_read) == truth
         except (MachineError, UserError):
-            told += 1
-    assert told > len(good) / 331 / 3
+            detected += 1
+    assert detected > len(good) / 331 / 3
 
 
 def test_nothing_is_written_before_the_file_is_checked(ledger: Ledger, tmp_path: Path) -> None:
     path = _filled(ledger)
-    with closing(sqlite3.connect(path)) as other, other:
-        other.execute("DELETE FROM proposals WHERE number = 30")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM proposals WHERE number = 30")
     before = path.read_bytes()
-    orphaned = partial(
+    raises_orphaned = partial(
         pytest.raises, MachineError, match="orphaned row of trials.*newest intact copy"
     )
-    with orphaned():
+    with raises_orphaned():
         Ledger.open(tmp_path, write=True)
-    found = Ledger.open(tmp_path, write=True, wait=False)
-    assert len(found.trials()) == 30
-    for attempt in (partial(finish_one, found), found.close):
-        with orphaned():
+    unchecked = Ledger.open(tmp_path, write=True, wait=False)
+    assert len(unchecked.trials()) == 30
+    for attempt in (partial(finish_one, unchecked), unchecked.close):
+        with raises_orphaned():
             attempt()
-    with orphaned():  # and not that another driver is at work
+    with raises_orphaned():  # the lock was released
         Ledger.open(tmp_path, write=True)
     assert path.read_bytes() == before
 
@@ -226,20 +226,20 @@ def _filled(ledger: Ledger) -> Path:
 def _measurement(digest: str) -> Measurement:
     conditions = {"device": "cpu", "device_kind": "cpu", "threads": 1, "batch_size": 32}
     size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
-    found = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    results = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
     rest = {"noisy": False, "load": 0.3, "environment": {}, "taken": "2026-01-01T00:00:00+00:00"}
-    facts = {"digest": digest, "name": "n", **conditions, **size, **found, **rest}
+    facts = {"digest": digest, "name": "n", **conditions, **size, **results, **rest}
     return Measurement.model_validate(facts)
 
 
 def _everything(ledger: Ledger) -> list[Any]:
     trials = ledger.trials()
     curves = [(ledger.curve(row.key), ledger.ratios(row.key)) for row in trials]
-    again = [ledger.proposal_keys(), ledger.trial_results(), ledger.measurements()]
-    return [ledger.meta, trials, ledger.proposals(), curves, again]
+    reopened = [ledger.proposal_keys(), ledger.trial_results(), ledger.measurements()]
+    return [ledger.meta, trials, ledger.proposals(), curves, reopened]
 
 
-# Disks that are no good.
+# Full and read-only disks.
 
 _ON_A_SMALL_DISK = """
 import json, pathlib, resource, signal, sys
@@ -262,10 +262,10 @@ def test_a_full_disk_is_an_error_and_nothing_is_lost(ledger: Ledger, tmp_path: P
     finished, done, message = json.loads(output)
     assert finished == done > 5
     assert "run the same command again" in message
-    with Ledger.open(tmp_path, write=True) as again:
-        assert again.state_counts()["done"] == finished
-        again.requeue_running()
-        finish_one(again)
+    with Ledger.open(tmp_path, write=True) as reopened:
+        assert reopened.state_counts()["done"] == finished
+        reopened.requeue_running()
+        finish_one(reopened)
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk takes rights that this user does not have")
+        pytest.skip("this user is not allowed to mount a small disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
 
@@ -290,8 +290,8 @@ def test_a_really_full_disk(tiny_disk: Path) -> None:
 
 
 @pytest.fixture
-def frozen_folder(ledger: Ledger, tmp_path: Path) -> Iterator[Path]:
-    """The ledger's folder on a disk that nobody may write, not even root."""
+def read_only_folder(ledger: Ledger, tmp_path: Path) -> Iterator[Path]:
+    """Return the ledger's folder, mounted read-only so that not even root can write to it."""
     finish_one(ledger)
     ledger.close()
     mount = ["mount", "--bind", "-o", "ro", str(tmp_path), str(tmp_path)]
@@ -306,18 +306,18 @@ def frozen_folder(ledger: Ledger, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_read_only_folder_can_be_read_and_is_not_written(frozen_folder: Path) -> None:
-    with Ledger.open(frozen_folder) as reader:
+def test_a_read_only_folder_can_be_read_and_is_not_written(read_only_folder: Path) -> None:
+    with Ledger.open(read_only_folder) as reader:
         assert len(reader.trials()) == 1
     with pytest.raises(
         MachineError, match=r"driver.lock: cannot be written \(Read-only|Permission"
     ):
-        Ledger.open(frozen_folder, write=True)
+        Ledger.open(read_only_folder, write=True)
     with pytest.raises(MachineError, match=r"Read-only|Permission"):
-        Ledger.create(frozen_folder / "new", {})
+        Ledger.create(read_only_folder / "new", {})
 
 
-# Processes that are killed.
+# Killed processes.
 
 _WRITER = """
 import pathlib, sys
@@ -331,22 +331,22 @@ with Ledger.open(pathlib.Path(sys.argv[1]), write=True) as ledger:
 
 def test_kill_9_loses_nothing_that_was_finished(ledger: Ledger, tmp_path: Path) -> None:
     ledger.close()
-    told: list[str] = []
+    printed: list[str] = []
     for delay in (0.0, 0.01, 0.05, 0.02):
         with python(_WRITER, tmp_path) as writer:
             assert writer.stdout is not None
-            told.append(writer.stdout.readline().strip())
+            printed.append(writer.stdout.readline().strip())
             time.sleep(delay)
             writer.send_signal(signal.SIGKILL)
-            told += writer.stdout.read().split()
-    with Ledger.open(tmp_path, write=True) as again:
-        again.requeue_running()
-        trials = again.trials()
+            printed += writer.stdout.read().split()
+    with Ledger.open(tmp_path, write=True) as reopened:
+        reopened.requeue_running()
+        trials = reopened.trials()
         done = {row.key for row in trials if row.state == "done"}
-        assert done >= set(told)
-        assert len(done) - len(told) <= 4
-        assert all(again.curve(key) == list(CURVE) for key in done)
-        assert all(again.ratios(key) == list(RATIOS) for key in done)
+        assert done >= set(printed)
+        assert len(done) - len(printed) <= 4
+        assert all(reopened.curve(key) == list(CURVE) for key in done)
+        assert all(reopened.ratios(key) == list(RATIOS) for key in done)
         assert {row.state for row in trials} <= {"done", "planned"}
         assert [row.number for row in trials] == list(range(1, len(trials) + 1))
 

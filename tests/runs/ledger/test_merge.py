@@ -1,4 +1,4 @@
-"""Ledgers of one study, joined: nothing is lost, nothing is there twice."""
+"""Merged ledgers of one study: nothing is lost or duplicated."""
 
 import os
 from pathlib import Path
@@ -28,30 +28,32 @@ def record(key: str, **facts: Any) -> Record:
 def measurement(digest: str, device: str = "cpu") -> Measurement:
     conditions = {"device": device, "device_kind": "cpu", "threads": 1, "batch_size": 32}
     size = {"resolution": 28, "in_chans": 1, "precision": "float32", "form": "deploy"}
-    found = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
+    results = {"throughput_img_s": 1234.5, "latency_ms": 25.9, "rounds": 9, "wall_cpu_gap": 0.01}
     rest = {"noisy": False, "load": 0.3, "environment": {}, "taken": "2026-01-01T00:00:00+00:00"}
     return Measurement.model_validate(
-        {"digest": digest, "name": "n", **conditions, **size, **found, **rest}
+        {"digest": digest, "name": "n", **conditions, **size, **results, **rest}
     )
 
 
 def ledger(folder: Path, keys: list[str], arm: str | None = None, **note: Any) -> Ledger:
-    """A ledger with one proposal and one planned trial for each key."""
-    made = Ledger.create(folder, META)
-    for asked, key in enumerate(keys, start=1):
+    """Create a ledger with one proposal and one planned trial for each key."""
+    created = Ledger.create(folder, META)
+    for number, key in enumerate(keys, start=1):
         digest, _, seed = key.partition("-")
-        told = note or {"asked": asked}
-        number = made.add_proposal(arm and f"{arm}-{digest}", digest, {"name": digest}, told)
-        made.plan(number, digest=digest, name=digest, fidelity=2, keys={int(seed): key})
-    return made
+        sampler_note = note or {"asked": number}
+        proposal = created.add_proposal(
+            arm and f"{arm}-{digest}", digest, {"name": digest}, sampler_note
+        )
+        created.plan(proposal, digest=digest, name=digest, fidelity=2, keys={int(seed): key})
+    return created
 
 
-def joined(out: Path, *folders: Path) -> tuple[Ledger, LedgerMerge]:
-    join = LedgerMerge()
+def merge_folders(out: Path, *folders: Path) -> tuple[Ledger, LedgerMerge]:
+    merge = LedgerMerge()
     for folder in folders:
-        join.add(folder)
-    write_merged(join, META, out)
-    return Ledger.open(out), join
+        merge.add(folder)
+    write_merged(merge, META, out)
+    return Ledger.open(out), merge
 
 
 def test_records_curves_ratios_and_measurements_come_along(tmp_path: Path) -> None:
@@ -67,20 +69,20 @@ def test_records_curves_ratios_and_measurements_come_along(tmp_path: Path) -> No
         two.add_measurement(measurement("b"))
         two.add_measurement(measurement("a"))
     with (
-        joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0] as found,
+        merge_folders(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0] as merged,
         Ledger.open(tmp_path / "one") as one,
         Ledger.open(tmp_path / "two") as two,
     ):
-        assert found.meta == META
-        assert found.trials() == [
+        assert merged.meta == META
+        assert merged.trials() == [
             one.trials()[0],
             two.trials()[0]._replace(number=2, proposal=2),
         ]
-        assert found.curve("a-0") == [*curve]
-        assert found.ratios("b-0") == [ratio]
-        assert found.measurements() == [measurement("a"), measurement("b")]
-        assert [row.digest for row in found.proposals()] == ["a", "b"]
-        assert [row.created for row in found.proposals()] == [
+        assert merged.curve("a-0") == [*curve]
+        assert merged.ratios("b-0") == [ratio]
+        assert merged.measurements() == [measurement("a"), measurement("b")]
+        assert [row.digest for row in merged.proposals()] == ["a", "b"]
+        assert [row.created for row in merged.proposals()] == [
             *(row.created for row in one.proposals()),
             *(row.created for row in two.proposals()),
         ]
@@ -95,45 +97,45 @@ def test_a_ledger_merged_with_itself_is_unchanged(tmp_path: Path) -> None:
         one.start("a-0")
     (tmp_path / "copy").symlink_to(tmp_path / "one")
     with (
-        joined(tmp_path / "out", tmp_path / "one", tmp_path / "copy")[0] as found,
+        merge_folders(tmp_path / "out", tmp_path / "one", tmp_path / "copy")[0] as merged,
         Ledger.open(tmp_path / "one") as one,
     ):
-        assert found.proposals() == one.proposals()
+        assert merged.proposals() == one.proposals()
         planned = [
             row._replace(state="planned") if row.state == "running" else row for row in one.trials()
         ]
-        assert found.trials() == planned
+        assert merged.trials() == planned
 
 
 def test_the_first_ledger_keeps_its_numbers(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0", "b-0"]).close()
     ledger(tmp_path / "two", ["c-0", "b-0", "d-0"], parent=1).close()
-    found, _ = joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")
-    with found:
-        assert [(row.number, row.key) for row in found.trials()] == [
+    merged, _ = merge_folders(tmp_path / "out", tmp_path / "one", tmp_path / "two")
+    with merged:
+        assert [(row.number, row.key) for row in merged.trials()] == [
             (1, "a-0"),
             (2, "b-0"),
             (3, "c-0"),
             (4, "d-0"),
         ]
-        assert [row.proposal.get("parent") for row in found.proposals()][3:] == [3, 3]
+        assert [row.proposal.get("parent") for row in merged.proposals()][3:] == [3, 3]
 
 
 def test_positions_in_a_samplers_sequence_continue(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0", "b-0"]).close()
     ledger(tmp_path / "two", ["c-0", "d-0", "e-0"]).close()
     ledger(tmp_path / "three", ["f-0"]).close()
-    found, _ = joined(tmp_path / "out", *(tmp_path / n for n in ("one", "two", "three")))
-    with found:
-        assert [row.proposal["asked"] for row in found.proposals()] == [1, 2, 3, 4, 5, 6]
+    merged, _ = merge_folders(tmp_path / "out", *(tmp_path / n for n in ("one", "two", "three")))
+    with merged:
+        assert [row.proposal["asked"] for row in merged.proposals()] == [1, 2, 3, 4, 5, 6]
 
 
 def test_arms_that_several_have_are_proposed_once(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0", "b-0"], arm="arm", stage="").close()
     ledger(tmp_path / "two", ["b-0", "c-0"], arm="arm", stage="").close()
-    found, _ = joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")
-    with found:
-        assert [row.arm for row in found.proposals()] == ["arm-a", "arm-b", "arm-c"]
+    merged, _ = merge_folders(tmp_path / "out", tmp_path / "one", tmp_path / "two")
+    with merged:
+        assert [row.arm for row in merged.proposals()] == ["arm-a", "arm-b", "arm-c"]
 
 
 @pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
@@ -141,18 +143,18 @@ def test_a_finished_trial_is_preferred(tmp_path: Path, order: tuple[str, str]) -
     ledger(tmp_path / "one", ["a-0"]).close()
     with ledger(tmp_path / "two", ["a-0"]) as two:
         two.finish(record("a-0", curve=({"epoch": 1.0},)))
-    found, join = joined(tmp_path / "out", *(tmp_path / name for name in order))
-    with found:
-        assert [row.state for row in found.trials()] == ["done"]
-        assert found.curve("a-0") == [{"epoch": 1.0}]
-    assert join.remarks == []
+    merged, merge = merge_folders(tmp_path / "out", *(tmp_path / name for name in order))
+    with merged:
+        assert [row.state for row in merged.trials()] == ["done"]
+        assert merged.curve("a-0") == [{"epoch": 1.0}]
+    assert merge.remarks == []
 
 
 FAILED: dict[str, Any] = {"state": "failed", "reason": "NaN", "metrics": {}}
 
 
 @pytest.mark.parametrize(
-    ("earlier", "later", "kept", "said"),
+    ("earlier", "later", "kept", "has_remark"),
     [
         ({}, {"seconds": 9.0}, "earlier", False),
         ({}, {"metrics": {"val_nll": 0.6}}, "earlier", True),
@@ -162,48 +164,48 @@ FAILED: dict[str, Any] = {"state": "failed", "reason": "NaN", "metrics": {}}
     ],
     ids=["same", "other figures", "failed first", "failed later", "both failed"],
 )
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
 def test_different_results_of_one_trial_leave_one_and_a_remark(
     tmp_path: Path,
     earlier: dict[str, Any],
     later: dict[str, Any],
     kept: str,
-    said: bool,
-    turned: bool,
+    has_remark: bool,
+    reverse: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, facts, time in (("earlier", earlier, "T08"), ("later", later, "T09")):
         monkeypatch.setattr(
             "partialnas.runs.ledger.ledger.utc_now", lambda time=time: f"2026-01-01{time}"
         )
-        with ledger(tmp_path / name, ["a-0"]) as made:
-            made.finish(record("a-0", **facts))
+        with ledger(tmp_path / name, ["a-0"]) as source_ledger:
+            source_ledger.finish(record("a-0", **facts))
         weights = weights_path(tmp_path / name, "a-0")
         weights.parent.mkdir()
         weights.write_text(name)
     order = [tmp_path / "earlier", tmp_path / "later"]
-    found, join = joined(tmp_path / "out", *(order[::-1] if turned else order))
-    with found, Ledger.open(tmp_path / kept) as source:
-        assert found.trials() == source.trials()
+    merged, merge = merge_folders(tmp_path / "out", *(order[::-1] if reverse else order))
+    with merged, Ledger.open(tmp_path / kept) as source:
+        assert merged.trials() == source.trials()
     assert weights_path(tmp_path / "out", "a-0").read_text() == kept
-    assert len(join.remarks) == said
-    assert all(f"the result of {tmp_path / kept} is kept" in remark for remark in join.remarks)
+    assert len(merge.remarks) == has_remark
+    assert all(f"the result of {tmp_path / kept} is kept" in remark for remark in merge.remarks)
 
 
 def test_checkpoints_of_unfinished_trials_come_along(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0"]).close()
     ledger(tmp_path / "two", ["b-0"]).close()
-    place = checkpoint_path(tmp_path / "two", "b-0")
-    place.parent.mkdir()
-    place.write_text("state")
-    joined(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0].close()
+    checkpoint = checkpoint_path(tmp_path / "two", "b-0")
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("state")
+    merge_folders(tmp_path / "out", tmp_path / "one", tmp_path / "two")[0].close()
     assert checkpoint_path(tmp_path / "out", "b-0").read_text() == "state"
 
 
 def test_a_folder_with_a_ledger_is_refused(tmp_path: Path) -> None:
     ledger(tmp_path / "one", ["a-0"]).close()
     with pytest.raises(UserError, match="already holds a ledger"):
-        joined(tmp_path / "one", tmp_path / "one")
+        merge_folders(tmp_path / "one", tmp_path / "one")
 
 
 def test_a_merge_that_fails_leaves_no_ledger(
@@ -219,10 +221,10 @@ def test_a_merge_that_fails_leaves_no_ledger(
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(KeyboardInterrupt):
-        joined(tmp_path / "out", tmp_path / "one")
+        merge_folders(tmp_path / "out", tmp_path / "one")
     assert [*(tmp_path / "out").glob("*")] == [tmp_path / "out" / "weights"]
     monkeypatch.undo()
-    joined(tmp_path / "out", tmp_path / "one")[0].close()
+    merge_folders(tmp_path / "out", tmp_path / "one")[0].close()
 
 
 @settings(max_examples=25, deadline=None)
@@ -241,14 +243,14 @@ def test_every_trial_is_merged_once_and_final_if_any_is(
     root = tmp_path_factory.mktemp("merge")
     folders = [root / str(number) for number in range(len(ledgers))]
     for folder, trials in zip(folders, ledgers, strict=True):
-        with ledger(folder, [*trials]) as made:
+        with ledger(folder, [*trials]) as source_ledger:
             for key, final in trials.items():
                 if final:
-                    made.finish(record(key))
-    found, _ = joined(root / "out", *folders)
-    with found:
-        rows = found.trials()
-        proposals = {row.number: row.digest for row in found.proposals()}
+                    source_ledger.finish(record(key))
+    merged, _ = merge_folders(root / "out", *folders)
+    with merged:
+        rows = merged.trials()
+        proposals = {row.number: row.digest for row in merged.proposals()}
     expected: dict[str, bool] = {}
     for trials in ledgers:
         for key, final in trials.items():

@@ -70,7 +70,7 @@ def test_blocks_that_do_not_learn_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "told"),
+    ("channels", "message"),
     [
         ({}, "stage 1, block 1: the number of its channels is missing"),
         ({"stage 1, block 1": 3.5}, "expected an integer number of channels, got 3.5"),
@@ -78,8 +78,8 @@ def test_blocks_that_do_not_learn_stay_as_they_are() -> None:
         ({"stage 1, block 1": -1}, r"add up to its 16 channels, got -1 \+ 17"),
     ],
 )
-def test_invalid_channels_are_rejected(channels: dict[str, float], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_invalid_channels_are_rejected(channels: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         frozen_subject(network(TWO), channels)
 
 

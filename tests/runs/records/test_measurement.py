@@ -37,8 +37,8 @@ def measurement(**changes: Any) -> Measurement:
     return Measurement(**facts | changes)
 
 
-def beside(relative: float, reference: float, **changes: Any) -> Measurement:
-    """A measurement in turns with a reference of that many images a second."""
+def relative_to(relative: float, reference: float, **changes: Any) -> Measurement:
+    """Return a measurement interleaved with a reference of this throughput (images per second)."""
     facts: dict[str, Any] = {
         "relative_throughput": relative,
         "relative_low": relative * 0.99,
@@ -53,16 +53,16 @@ def beside(relative: float, reference: float, **changes: Any) -> Measurement:
     return measurement(**facts | changes)
 
 
-def assert_fits_together(found: Measurement) -> None:
-    assert found.relative_throughput is not None
-    assert found.reference_throughput_img_s is not None
-    expected = found.relative_throughput * found.reference_throughput_img_s
-    assert found.throughput_img_s == pytest.approx(expected)
-    assert found.latency_ms * found.throughput_img_s == pytest.approx(1000 * found.batch_size)
+def assert_consistent(result: Measurement) -> None:
+    assert result.relative_throughput is not None
+    assert result.reference_throughput_img_s is not None
+    expected = result.relative_throughput * result.reference_throughput_img_s
+    assert result.throughput_img_s == pytest.approx(expected)
+    assert result.latency_ms * result.throughput_img_s == pytest.approx(1000 * result.batch_size)
 
 
 def test_measurements_survive_json() -> None:
-    for value in (measurement(), beside(0.5, 100.0), measurement(peak_memory_bytes=5)):
+    for value in (measurement(), relative_to(0.5, 100.0), measurement(peak_memory_bytes=5)):
         assert Measurement.model_validate_json(value.model_dump_json()) == value
 
 
@@ -79,7 +79,7 @@ def test_the_protocol_of_a_study_file_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"device": "gpu"},
         {"device": "cuda:x"},
@@ -93,18 +93,18 @@ def test_the_protocol_of_a_study_file_is_the_default() -> None:
         {"batch": 32},
     ],
 )
-def test_a_wrong_protocol_names_the_key(wrong: dict[str, Any]) -> None:
+def test_a_wrong_protocol_names_the_key(invalid: dict[str, Any]) -> None:
     with pytest.raises(ValidationError) as error:
-        Protocol.model_validate(wrong)
-    assert [mistake["loc"] for mistake in error.value.errors()] == [tuple(wrong)]
+        Protocol.model_validate(invalid)
+    assert [mistake["loc"] for mistake in error.value.errors()] == [tuple(invalid)]
 
 
 @given(POSITIVE, POSITIVE, POSITIVE)
 def test_rescaling_keeps_the_values_consistent(relative: float, old: float, new: float) -> None:
-    found = rescale(beside(relative, old), new)
-    assert_fits_together(found)
-    assert found.relative_throughput == relative
-    assert found.reference_throughput_img_s == new
+    rescaled = rescale(relative_to(relative, old), new)
+    assert_consistent(rescaled)
+    assert rescaled.relative_throughput == relative
+    assert rescaled.reference_throughput_img_s == new
 
 
 def test_without_a_reference_there_is_nothing_to_rescale() -> None:
@@ -116,20 +116,22 @@ def test_without_a_reference_there_is_nothing_to_rescale() -> None:
 def test_on_one_scale_the_relatively_faster_has_more_images_a_second(
     speeds: list[tuple[float, float]],
 ) -> None:
-    found = to_common_scale([beside(relative, reference) for relative, reference in speeds])
-    for each, (relative, _) in zip(found, speeds, strict=True):
-        assert_fits_together(each)
-        assert each.relative_throughput == relative
-    order = sorted(range(len(found)), key=lambda i: speeds[i][0])
-    throughputs = [found[i].throughput_img_s for i in order]
+    scaled = to_common_scale([relative_to(relative, reference) for relative, reference in speeds])
+    for result, (relative, _) in zip(scaled, speeds, strict=True):
+        assert_consistent(result)
+        assert result.relative_throughput == relative
+    order = sorted(range(len(scaled)), key=lambda i: speeds[i][0])
+    throughputs = [scaled[i].throughput_img_s for i in order]
     assert throughputs == sorted(throughputs)
-    assert len({each.reference_throughput_img_s for each in found}) == 1
+    assert len({result.reference_throughput_img_s for result in scaled}) == 1
 
 
 def test_the_scale_is_the_references_median() -> None:
-    found = to_common_scale([beside(2.0, 100.0), beside(1.0, 130.0), beside(0.5, 110.0)])
-    assert [each.throughput_img_s for each in found] == [220.0, 110.0, 55.0]
-    assert [each.latency_ms for each in found] == pytest.approx(
+    scaled = to_common_scale(
+        [relative_to(2.0, 100.0), relative_to(1.0, 130.0), relative_to(0.5, 110.0)]
+    )
+    assert [result.throughput_img_s for result in scaled] == [220.0, 110.0, 55.0]
+    assert [result.latency_ms for result in scaled] == pytest.approx(
         [32_000 / 220, 32_000 / 110, 32_000 / 55]
     )
 
@@ -150,13 +152,13 @@ def test_the_scale_is_the_references_median() -> None:
     ],
 )
 def test_other_conditions_have_another_scale(other: dict[str, Any]) -> None:
-    found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, **other)])
-    assert [each.throughput_img_s for each in found] == [200.0, 600.0]
+    scaled = to_common_scale([relative_to(2.0, 100.0), relative_to(2.0, 300.0, **other)])
+    assert [result.throughput_img_s for result in scaled] == [200.0, 600.0]
 
 
 def test_the_form_of_the_network_does_not_change_the_scale() -> None:
-    found = to_common_scale([beside(2.0, 100.0), beside(2.0, 300.0, form="training")])
-    assert [each.throughput_img_s for each in found] == [400.0, 400.0]
+    scaled = to_common_scale([relative_to(2.0, 100.0), relative_to(2.0, 300.0, form="training")])
+    assert [result.throughput_img_s for result in scaled] == [400.0, 400.0]
 
 
 def test_no_torch_is_imported() -> None:

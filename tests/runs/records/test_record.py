@@ -30,7 +30,7 @@ def test_learned_ratios_survive_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"epoch": 0}, "greater than or equal to 1"),
         ({"used_macs": math.nan}, "finite number"),
@@ -38,8 +38,8 @@ def test_learned_ratios_survive_json() -> None:
         ({"ratios": {"stage 1, block 2": 0.5}}, "only one has stage 1, block 1"),
     ],
 )
-def test_invalid_learned_ratios_are_rejected(change: Any, told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_learned_ratios_are_rejected(change: Any, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         RatioEpoch(**(EPOCH | change))
 
 

@@ -21,7 +21,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start) // 10)
 
 
 def faults(before: str) -> int:
-    """Pages that the system hands out anew in one pass, in a process of its own."""
+    """Return the page faults per pass, counted in a separate process."""
     run = subprocess.run(
         [sys.executable, "-c", FAULTS.format(before=before)],
         capture_output=True,

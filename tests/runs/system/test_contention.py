@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from partialnas.runs.system import contention as foreign
+from partialnas.runs.system import contention as contention
 from partialnas.runs.system.contention import is_gpu_used_by_others, watch_cpu
 
 OWN = 4242
@@ -18,8 +18,8 @@ BURN = "print(flush=True)\nwhile True: pass"
 
 
 @contextmanager
-def burning(processes: int) -> Iterator[None]:
-    """So many processes that use all of a core each."""
+def busy_processes(processes: int) -> Iterator[None]:
+    """Run processes that each use a whole core."""
     started = [
         subprocess.Popen([sys.executable, "-S", "-c", BURN], stdout=subprocess.PIPE)
         for _ in range(processes)
@@ -35,31 +35,31 @@ def burning(processes: int) -> Iterator[None]:
             process.communicate()
 
 
-def own_work(seconds: float) -> None:
+def use_cpu(seconds: float) -> None:
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass
 
 
 def test_busy_processes_on_our_cores_taint_a_measurement() -> None:
-    with burning(-(-len(psutil.Process().cpu_affinity() or [0]) // 4)):
+    with busy_processes(-(-len(psutil.Process().cpu_affinity() or [0]) // 4)):
         tainted = watch_cpu()
-        own_work(1.0)
+        use_cpu(1.0)
         assert tainted()
 
 
 class Machine:
-    """Cores and a process whose clocks stand where a test puts them."""
+    """Cores and a process with clocks that a test sets."""
 
     def __init__(self, patch: pytest.MonkeyPatch, cores: int) -> None:
-        self.now = self.own = 0.0
+        self.now = self.process_time = 0.0
         self.times = [dict.fromkeys(psutil.cpu_times()._fields, 0.0) for _ in range(cores)]
         patch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-        patch.setattr(foreign.time, "perf_counter", lambda: self.now)
-        patch.setattr(foreign.time, "process_time", lambda: self.own)
-        patch.setattr(psutil, "cpu_times", self._told)
+        patch.setattr(contention.time, "perf_counter", lambda: self.now)
+        patch.setattr(contention.time, "process_time", lambda: self.process_time)
+        patch.setattr(psutil, "cpu_times", self._cpu_times)
 
-    def _told(self, percpu: bool = False) -> Any:
+    def _cpu_times(self, percpu: bool = False) -> Any:
         kind = type(REAL_TIMES)
         assert percpu
         return [kind(**times) for times in self.times]
@@ -69,35 +69,37 @@ REAL_TIMES = psutil.cpu_times()
 
 
 @pytest.mark.parametrize(
-    ("user", "own", "tainted"),
+    ("user", "process_s", "tainted"),
     [
-        ((10.0, 0.0), 10.0, False),  # we alone, on one of two cores
+        ((10.0, 0.0), 10.0, False),  # only this process, on one of two cores
         ((10.0, 1.5), 10.0, False),  # others have 7.5 % of the two cores
         ((10.0, 2.5), 10.0, True),  # others have 12.5 %
         ((10.0, 10.0), 10.0, True),
-        ((10.0, 10.0), 20.0, False),  # we, with two threads
-        ((0.0, 0.0), 10.0, False),  # a kernel that tells nothing
+        ((10.0, 10.0), 20.0, False),  # only this process, with two threads
+        ((0.0, 0.0), 10.0, False),  # a kernel that reports no times
     ],
 )
 def test_own_cpu_time_does_not_count_as_foreign(
-    user: tuple[float, float], own: float, tainted: bool, monkeypatch: pytest.MonkeyPatch
+    user: tuple[float, float], process_s: float, tainted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(monkeypatch, cores=2)
     watched = watch_cpu()
-    machine.now, machine.own = 10.0, own
+    machine.now, machine.process_time = 10.0, process_s
     for times, seconds in zip(machine.times, user, strict=True):
         times["user"] = seconds
         times["idle"] = 10.0 - seconds
     assert watched() is tainted
 
 
-@pytest.mark.skipif("steal" not in psutil.cpu_times()._fields, reason="Linux tells it")
+@pytest.mark.skipif(
+    "steal" not in psutil.cpu_times()._fields, reason="only Linux reports steal time"
+)
 def test_steal_time_counts_and_guest_time_counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine = Machine(monkeypatch, cores=1)
     stolen, hosting = watch_cpu(), watch_cpu()
-    machine.now, machine.own = 10.0, 9.0
+    machine.now, machine.process_time = 10.0, 9.0
     machine.times[0] |= {"user": 9.0, "guest": 9.0, "iowait": 1.0}
     assert not hosting()
     machine.times[0] |= {"steal": 2.0}
@@ -113,7 +115,7 @@ def test_steal_time_counts_and_guest_time_counts_once(
         (
             "    0       4242     C     90     40      -      -      -      -    python\n"
             "    0       5000     C      -      -      -      -      -      -    python\n",
-            False,  # a worker that waits holds memory alone
+            False,  # a waiting worker only holds memory
         ),
         (
             "    0       4242     C     90     40      -      -      -      -    python\n"
@@ -124,7 +126,7 @@ def test_steal_time_counts_and_guest_time_counts_once(
         (
             "    0       5000     C     90     40      -      -      -      -    python\n"
             "    0       6000     G      5      1      -      -      -      -    Xorg\n",
-            True,  # processes under numbers of the host: one of them is ours
+            True,  # process ids of the host: one of the processes is this one
         ),
         ("    0       4242     C      -      -    python\n    0  6000  C  3  1  other\n", True),
     ],
@@ -138,7 +140,7 @@ def test_our_own_process_on_the_gpu_does_not_taint() -> None:
     import torch
 
     uuid = torch.cuda.get_device_properties(0).uuid
-    tainted = foreign.watch_gpu(f"GPU-{uuid}")
+    tainted = contention.watch_gpu(f"GPU-{uuid}")
     a = torch.randn(4096, 4096, device="cuda")
     for _ in range(200):
         a = torch.nn.functional.normalize(a @ a)

@@ -24,15 +24,15 @@ with {verb}("{device}"):
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 
 
-def held_elsewhere(verb: str, device: str = "cpu") -> "subprocess.Popen[str]":
-    """A child process that holds the device and says so before this returns."""
+def hold_in_child(verb: str, device: str = "cpu") -> "subprocess.Popen[str]":
+    """Start a child process, and wait until it holds the device."""
     program = HOLDER.format(verb=verb, device=device)
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -41,23 +41,23 @@ def held_elsewhere(verb: str, device: str = "cpu") -> "subprocess.Popen[str]":
 
 
 @pytest.fixture
-def measurer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
-    child = held_elsewhere("exclusive_access")
+def measuring_child() -> Iterator["subprocess.Popen[str]"]:
+    child = hold_in_child("exclusive_access")
     with child:
         yield child
         child.kill()
 
 
 @pytest.fixture
-def sharer_elsewhere() -> Iterator["subprocess.Popen[str]"]:
-    child = held_elsewhere("shared_access")
+def sharing_child() -> Iterator["subprocess.Popen[str]"]:
+    child = hold_in_child("shared_access")
     with child:
         yield child
         child.kill()
 
 
-class Visitor:
-    """A thread that enters a lock, and tells when it is in."""
+class LockThread:
+    """A thread that enters a lock and holds it until `end`."""
 
     def __init__(self, lock: AbstractContextManager[None]) -> None:
         self.inside, self.leave = threading.Event(), threading.Event()
@@ -79,7 +79,7 @@ class Visitor:
         assert not self._thread.is_alive()
 
 
-def free(device: str = "cpu") -> bool:
+def is_free(device: str = "cpu") -> bool:
     try:
         with exclusive_access(device, timeout_s=0.1):
             return True
@@ -89,42 +89,42 @@ def free(device: str = "cpu") -> bool:
 
 def test_many_may_share() -> None:
     with shared_access("cpu"), shared_access("cpu"):
-        visitor = Visitor(shared_access("cpu"))
-        assert visitor.is_inside()
-        visitor.end()
-    assert free()
+        thread = LockThread(shared_access("cpu"))
+        assert thread.is_inside()
+        thread.end()
+    assert is_free()
 
 
 def test_measuring_waits_for_sharing_in_another_process(
-    sharer_elsewhere: "subprocess.Popen[str]",
+    sharing_child: "subprocess.Popen[str]",
 ) -> None:
     with pytest.raises(MachineError, match=r"device cpu stayed busy for 0\.1 s"):
         exclusive_access("cpu", timeout_s=0.1).__enter__()
-    sharer_elsewhere.terminate()
+    sharing_child.terminate()
     with exclusive_access("cpu", timeout_s=30):
         pass
 
 
 def test_measuring_excludes_measuring() -> None:
     with exclusive_access("cpu"):
-        assert not free()
-    assert free()
+        assert not is_free()
+    assert is_free()
 
 
 def test_sharing_waits_for_measuring() -> None:
     with exclusive_access("cpu"):
-        visitor = Visitor(shared_access("cpu"))
-        assert not visitor.is_inside(within=0.2)
-    assert visitor.is_inside()
-    visitor.end()
+        thread = LockThread(shared_access("cpu"))
+        assert not thread.is_inside(within=0.2)
+    assert thread.is_inside()
+    thread.end()
 
 
 def test_a_waiting_measurement_has_priority_over_later_trainings() -> None:
-    first = Visitor(shared_access("cpu"))
+    first = LockThread(shared_access("cpu"))
     assert first.is_inside()
-    measurer = Visitor(exclusive_access("cpu"))
+    measurer = LockThread(exclusive_access("cpu"))
     assert not measurer.is_inside(within=0.2)
-    late = Visitor(shared_access("cpu"))
+    late = LockThread(shared_access("cpu"))
     assert not late.is_inside(within=0.2)
     first.end()
     assert measurer.is_inside()
@@ -136,15 +136,15 @@ def test_a_waiting_measurement_has_priority_over_later_trainings() -> None:
 
 def test_a_measurement_that_times_out_lets_trainings_in_again() -> None:
     with shared_access("cpu"):
-        assert not free()
+        assert not is_free()
         with shared_access("cpu"):
             pass
 
 
 @pytest.mark.parametrize("verb", ["exclusive_access", "shared_access"])
 def test_a_killed_holder_frees_the_device(verb: str) -> None:
-    child = held_elsewhere(verb)
-    assert not free()
+    child = hold_in_child(verb)
+    assert not is_free()
     os.kill(child.pid, signal.SIGKILL)
     with child:
         pass
@@ -154,7 +154,7 @@ def test_a_killed_holder_frees_the_device(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["exclusive_access", "shared_access"])
-def test_ctrl_c_ends_the_wait(measurer_elsewhere: "subprocess.Popen[str]", verb: str) -> None:
+def test_ctrl_c_ends_the_wait(measuring_child: "subprocess.Popen[str]", verb: str) -> None:
     # a shell that started the tests in the background has had Ctrl-C ignored
     asks = "print('asks')\nwith "
     heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_the_wait(measurer_elsewhere: "subprocess.Popen[str]", verb:
         said, complained = child.communicate(timeout=30)
     assert said == ""
     assert "KeyboardInterrupt" in complained
-    assert measurer_elsewhere.poll() is None
+    assert measuring_child.poll() is None
 
 
 def test_an_exception_inside_frees_the_device() -> None:
@@ -180,51 +180,51 @@ def test_an_exception_inside_frees_the_device() -> None:
         _ = 1 // 0
     with pytest.raises(ZeroDivisionError), shared_access("cpu"):
         _ = 1 // 0
-    assert free()
+    assert is_free()
 
 
 def test_devices_are_apart_and_cuda_is_the_first_gpu() -> None:
     with exclusive_access("cuda:0"):
-        assert free("cpu")
-        assert free("cuda:1")
-        assert not free("cuda")
+        assert is_free("cpu")
+        assert is_free("cuda:1")
+        assert not is_free("cuda")
 
 
 def test_gpus_are_identified_by_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     with exclusive_access("cuda:3"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-        assert free("cuda:0")
-        assert not free("cuda:1")
+        assert is_free("cuda:0")
+        assert not is_free("cuda:1")
 
 
-def test_the_locks_are_the_users_alone(own_temporary_folder: Path) -> None:
+def test_the_locks_are_the_users_alone(temporary_locks: Path) -> None:
     old = os.umask(0)
     try:
         with exclusive_access("cpu"):
             pass
     finally:
         os.umask(old)
-    (folder,) = own_temporary_folder.iterdir()
+    (folder,) = temporary_locks.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     files = list(folder.iterdir())
     assert files
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
 
-def test_a_folder_that_others_write_to_is_refused(own_temporary_folder: Path) -> None:
+def test_a_folder_that_others_write_to_is_refused(temporary_locks: Path) -> None:
     with exclusive_access("cpu"):
         pass
-    (folder,) = own_temporary_folder.iterdir()
+    (folder,) = temporary_locks.iterdir()
     folder.chmod(0o777)
     with pytest.raises(MachineError, match="only you can write"), shared_access("cpu"):
         pass
 
 
-def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -> None:
+def test_a_link_in_place_of_a_lock_is_not_followed(temporary_locks: Path) -> None:
     with exclusive_access("cpu"):
         pass
-    (folder,) = own_temporary_folder.iterdir()
-    target = own_temporary_folder / "precious"
+    (folder,) = temporary_locks.iterdir()
+    target = temporary_locks / "precious"
     for file in folder.iterdir():
         file.unlink()
         file.symlink_to(target)
@@ -235,19 +235,19 @@ def test_a_link_in_place_of_a_lock_is_not_followed(own_temporary_folder: Path) -
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_waiting_to_measure_is_logged_once(
-    sharer_elsewhere: "subprocess.Popen[str]", stopped: bool
+    sharing_child: "subprocess.Popen[str]", stopped: bool
 ) -> None:
     if stopped:
-        sharer_elsewhere.send_signal(signal.SIGSTOP)
+        sharing_child.send_signal(signal.SIGSTOP)
     program = HOLDER.format(verb="exclusive_access", device="cpu").replace("time.sleep(60)", "pass")
     with subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True
     ) as waiting:
         assert waiting.stderr is not None
         assert waiting.stderr.readline() == (
-            f"waiting for cpu: in use by process {sharer_elsewhere.pid}{' (stopped)' * stopped}\n"
+            f"waiting for cpu: in use by process {sharing_child.pid}{' (stopped)' * stopped}\n"
         )
-        sharer_elsewhere.kill()
+        sharing_child.kill()
         assert waiting.stderr.read() == ""
     free_now = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

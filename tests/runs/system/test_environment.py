@@ -51,12 +51,12 @@ def test_facts_are_plain_data_and_each_caller_has_its_own() -> None:
 
 
 def test_facts_contain_no_names_and_no_paths() -> None:
-    told = json.dumps(environment())
-    assert socket.gethostname() not in told.split('"')
-    assert str(Path.home()) not in told
-    assert str(Path.cwd()) not in told
+    facts = json.dumps(environment())
+    assert socket.gethostname() not in facts.split('"')
+    assert str(Path.home()) not in facts
+    assert str(Path.cwd()) not in facts
     if len(getpass.getuser()) > 4:
-        assert getpass.getuser() not in told
+        assert getpass.getuser() not in facts
 
 
 def test_code_is_the_commit_of_a_checkout(checkout: Path) -> None:

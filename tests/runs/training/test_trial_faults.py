@@ -106,7 +106,7 @@ def test_images_too_small_for_the_network_give_a_record_with_a_reason(context: C
 def test_a_trial_out_of_time_keeps_its_finished_epochs(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock advances one second whenever it is read: at each start, step and end."""
+    """Replace the clock by one that advances one second at each reading (start, step and end)."""
     clock = SimpleNamespace(perf_counter=partial(next, count()))
     monkeypatch.setattr(training, "time", clock)
     (record,) = run_job(job(batch_size=64), replace(context, time_limit_s=5.5))

@@ -68,7 +68,7 @@ Cost = Callable[[Plan], float]
 
 @cache
 def twins(pairs: int) -> list[tuple[Plan, Plan, Cost, Twin]]:
-    """Of random pairs the arm, the baseline, what is equal, and the arm's twin."""
+    """Return arm, baseline, matched cost and the arm's twin, for random pairs of plans."""
     rng = random.Random(0)
     drawn = [(random_plan(rng), random_plan(rng)) for _ in range(pairs)]
     costs = [(arm, baseline, of) for arm, baseline in drawn for of in (macs, params)]
@@ -137,7 +137,7 @@ def test_no_smaller_change_is_within_the_tolerance(
 
 
 def smaller_changes(plan: Plan, limit: float) -> Iterator[Plan]:
-    """All plans that are built with smaller changes: widths in channels, MLPs in eighths."""
+    """Yield buildable plans with smaller changes: widths in channels, MLP ratios in eighths."""
     widths = [
         [w for w in range(1, 2 * start) if abs(math.log(w / start)) < limit]
         for start in plan.widths

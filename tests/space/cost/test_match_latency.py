@@ -16,7 +16,7 @@ PLAN = Plan(stem_stride=2, width=16, depths=(1, 1, 2, 1), head_width=256, parts=
 
 
 def overhead_and_work(plan: Plan) -> float:
-    """Milliseconds: half of one for the calls, and the rest in proportion to the work."""
+    """Return milliseconds: half of one for overhead, and the rest in proportion to the MACs."""
     return 0.5 + formula_cost(plan.architecture(), "macs", InputSpec.square(28, 1, 10)) / 2e6
 
 
@@ -24,21 +24,21 @@ def memory_bound(plan: Plan) -> float:
     return sum(plan.widths) / 100
 
 
-def in_steps(plan: Plan) -> float:
-    """Kernels that work on four channels at a time."""
+def in_steps_of_four(plan: Plan) -> float:
+    """Return the latency of kernels that work on four channels at a time."""
     widths = tuple(-(-width // 4) * 4 for width in plan.widths)
     return overhead_and_work(plan.model_copy(update={"width": widths}))
 
 
-CLOCKS = [overhead_and_work, memory_bound, in_steps]
+CLOCKS = [overhead_and_work, memory_bound, in_steps_of_four]
 
 
 class Clock:
-    """Measures with noise, and counts how often."""
+    """A noisy clock that counts its measurements."""
 
-    def __init__(self, true: Callable[[Plan], float], noise: float, seed: int = 0) -> None:
+    def __init__(self, true_latency: Callable[[Plan], float], noise: float, seed: int = 0) -> None:
         self.calls = 0
-        self._true = true
+        self._true = true_latency
         self._noise = noise
         self._rng = random.Random(seed)
 
@@ -47,17 +47,17 @@ class Clock:
         return self._true(plan) * math.exp(self._rng.gauss(0, self._noise))
 
 
-def matched(true: Callable[[Plan], float], factor: float, seed: int) -> tuple[Twin, Clock]:
-    clock = Clock(true, 0.015, seed)
-    return latency_matched_twin(PLAN, factor * true(PLAN), clock), clock
+def match(true_latency: Callable[[Plan], float], factor: float, seed: int) -> tuple[Twin, Clock]:
+    clock = Clock(true_latency, 0.015, seed)
+    return latency_matched_twin(PLAN, factor * true_latency(PLAN), clock), clock
 
 
-@pytest.mark.parametrize("true", CLOCKS)
-def test_twins_reach_the_target_under_noise(true: Callable[[Plan], float]) -> None:
+@pytest.mark.parametrize("true_latency", CLOCKS)
+def test_twins_reach_the_target_under_noise(true_latency: Callable[[Plan], float]) -> None:
     factors = [0.75, 0.9, 1.1, 1.4, 1.8] * 6
-    result = [matched(true, factor, seed) for seed, factor in enumerate(factors)]
+    result = [match(true_latency, factor, seed) for seed, factor in enumerate(factors)]
     errors = [
-        true(twin.plan) / (factor * true(PLAN)) - 1
+        true_latency(twin.plan) / (factor * true_latency(PLAN)) - 1
         for (twin, _), factor in zip(result, factors, strict=True)
         if not twin.problem
     ]
@@ -67,16 +67,20 @@ def test_twins_reach_the_target_under_noise(true: Callable[[Plan], float]) -> No
     assert all(clock.calls <= 8 for _, clock in result)
 
 
-@pytest.mark.parametrize("true", CLOCKS)
+@pytest.mark.parametrize("true_latency", CLOCKS)
 @pytest.mark.parametrize("factor", [0.8, 1.25, 2.0])
 def test_twins_without_noise_are_within_the_tolerance(
-    true: Callable[[Plan], float], factor: float
+    true_latency: Callable[[Plan], float], factor: float
 ) -> None:
-    clock = Clock(true, 0)
-    result = latency_matched_twin(PLAN, factor * true(PLAN), clock)
+    clock = Clock(true_latency, 0)
+    result = latency_matched_twin(PLAN, factor * true_latency(PLAN), clock)
     assert result.problem == ""
-    assert result.final_cost == true(result.plan) == pytest.approx(factor * true(PLAN), rel=0.03)
-    assert result.original_cost == true(PLAN)
+    assert (
+        result.final_cost
+        == true_latency(result.plan)
+        == pytest.approx(factor * true_latency(PLAN), rel=0.03)
+    )
+    assert result.original_cost == true_latency(PLAN)
     assert result.plan == PLAN.model_copy(update={"width": result.plan.width})
     assert clock.calls <= 8
 

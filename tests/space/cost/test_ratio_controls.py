@@ -34,7 +34,7 @@ LEARNED = [4, 30, 8, 12, 5, 20, 16, 28]
 
 
 def learned(architecture: Architecture) -> dict[Any, Any]:
-    places = [slot.block_index for slot in learned_blocks(architecture, SPEC)]
+    places = [block.block_index for block in learned_blocks(architecture, SPEC)]
     return {place: (size, 32 - size) for place, size in zip(places, LEARNED, strict=True)}
 
 
@@ -43,7 +43,9 @@ def learned(architecture: Architecture) -> dict[Any, Any]:
 def test_controls_cost_as_much_as_the_learned_ratios(kind: ControlKind, attention: str) -> None:
     architecture = learning(attention=attention)
     sizes = learned(architecture)
-    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, SPEC))
+    mixers = sum(
+        block.macs(sizes[block.block_index]) for block in learned_blocks(architecture, SPEC)
+    )
     saved = macs(architecture, sizes) - macs(
         architecture, control_sizes(kind, architecture, sizes, SPEC)
     )
@@ -108,9 +110,11 @@ def test_shares_of_one_block_stay_together() -> None:
 def test_controls_of_gates_may_have_any_size(kind: ControlKind) -> None:
     architecture = learning(terms={"grain": 1, "method": "gates"})
     powers = [4, 16, 8, 8, 4, 16, 16, 2]
-    places = [slot.block_index for slot in learned_blocks(architecture, SPEC)]
+    places = [block.block_index for block in learned_blocks(architecture, SPEC)]
     sizes = {place: (size, 32 - size) for place, size in zip(places, powers, strict=True)}
-    mixers = sum(slot.macs(sizes[slot.block_index]) for slot in learned_blocks(architecture, SPEC))
+    mixers = sum(
+        block.macs(sizes[block.block_index]) for block in learned_blocks(architecture, SPEC)
+    )
     controls = control_sizes(kind, architecture, sizes, SPEC)
     assert 0 <= macs(architecture, sizes) - macs(architecture, controls) <= 0.025 * mixers
 
@@ -123,7 +127,7 @@ def test_random_networks_have_valid_controls(
     architecture: Architecture = data.draw(learning())
     resolution = 2 * architecture.smallest_resolution
     blocks = learned_blocks(architecture, InputSpec.square(resolution))
-    sizes = {slot.block_index: data.draw(st.sampled_from(slot.options)) for slot in blocks}
+    sizes = {block.block_index: data.draw(st.sampled_from(block.options)) for block in blocks}
     controls = control_sizes(kind, architecture, sizes, InputSpec.square(resolution), seed)
     assert compute_cost(architecture.frozen(controls), InputSpec.square(resolution)).macs <= (
         compute_cost(architecture.frozen(sizes), InputSpec.square(resolution)).macs

@@ -1,7 +1,7 @@
 """Small random spaces compared with an enumeration that shares no code with them.
 
-The enumeration takes the plain product of all levels at all scopes, determines in a few own lines
-what is active, and builds each network through the settings of its blocks.
+The enumeration takes the plain product of all levels at all scopes, determines what is active by
+separate code, and builds each network through the settings of its blocks.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from partialnas.space.search_space.space import Space
 
 CYCLE = ("conv", "attention", "pool", "identity")
 RANKS = {"network": 0, "stage": 1, "block": 2}
-MOST = 100
+MAX_COMBINATIONS = 100
 
 OPTIONS: dict[str, list[tuple[str, list[Any]]]] = {
     "activation": [("network", ["gelu", "relu"])],
@@ -57,7 +57,7 @@ BASES = [
 
 
 class Enumeration:
-    """Every way of choosing from `axes` around `base`: what is active, and what it builds."""
+    """All combinations of the levels of `axes` around `base`, with their networks."""
 
     def __init__(self, base: Plan, axes: dict[str, Any]) -> None:
         self.base, self.axes = base, axes
@@ -74,27 +74,29 @@ class Enumeration:
             return [(stage, block) for stage in range(4) for block in range(deepest[stage])]
         return [()] if per == "network" else [(stage,) for stage in range(4)]
 
-    def ways(self) -> Iterator[dict[Any, int]]:
+    def combinations(self) -> Iterator[dict[Any, int]]:
         levels = (range(len(self.axes[name]["values"])) for name, _ in self.keys)
-        for way in product(*levels):
-            yield dict(zip(self.keys, way, strict=True))
+        for combination in product(*levels):
+            yield dict(zip(self.keys, combination, strict=True))
 
     def canonical(self) -> dict[frozenset[Any], Architecture | None]:
-        """By what is chosen where that is active: the network, or None if it cannot be built."""
+        """Return the network, or None if it cannot be built, by the active levels."""
         enumerated: dict[frozenset[Any], Architecture | None] = {}
-        for way in self.ways():
-            reading = Reading(self, way)
-            active = frozenset((key, way[key]) for key in self.keys if reading.active(*key))
+        for combination in self.combinations():
+            combined = Combination(self, combination)
+            active = frozenset(
+                (key, combination[key]) for key in self.keys if combined.active(*key)
+            )
             if active not in enumerated:
-                enumerated[active] = reading.architecture()
+                enumerated[active] = combined.architecture()
         return enumerated
 
 
-class Reading:
-    """One way of choosing."""
+class Combination:
+    """One combination of levels: which are active, and the network that it builds."""
 
-    def __init__(self, enumeration: Enumeration, way: dict[Any, int]) -> None:
-        self.axes, self.base, self.way = enumeration.axes, enumeration.base, way
+    def __init__(self, enumeration: Enumeration, combination: dict[Any, int]) -> None:
+        self.axes, self.base, self.combination = enumeration.axes, enumeration.base, combination
         self.active = cache(self.active)  # type: ignore[method-assign]
 
     def chosen(self, name: str, scope: tuple[int, ...]) -> Any:
@@ -103,7 +105,9 @@ class Reading:
             return []
         scope = scope[: RANKS[self.axes[name]["per"]]]
         return (
-            [self.axes[name]["values"][self.way[name, scope]]] if self.active(name, scope) else []
+            [self.axes[name]["values"][self.combination[name, scope]]]
+            if self.active(name, scope)
+            else []
         )
 
     def active(self, name: str, scope: tuple[int, ...]) -> bool:
@@ -113,20 +117,20 @@ class Reading:
         if len(scope) == 2 and scope[1] >= self.depth(scope[0]):
             return False
         if name in ("attention", "heads") or name.startswith(("ratio", "operation_")):
-            places = [(s, b) for s in range(4) for b in range(self.depth(s))]
-            return any(self.used(name, p) for p in places if p[: len(scope)] == scope)
+            positions = [(s, b) for s in range(4) for b in range(self.depth(s))]
+            return any(self.used(name, p) for p in positions if p[: len(scope)] == scope)
         return True
 
-    def used(self, name: str, place: tuple[int, int]) -> bool:
-        parts = self.setting("parts", place)
+    def used(self, name: str, position: tuple[int, int]) -> bool:
+        parts = self.setting("parts", position)
         if name.startswith("ratio"):
             return bool(parts > int(name[6:] or 1))
         if name.startswith("operation_"):
             return bool(parts >= int(name[10:]))
-        operations = self.operations(place)[:parts]
+        operations = self.operations(position)[:parts]
         if name == "attention":
             return "attention" in operations
-        mixed = self.setting("attention", place) if "attention" in operations else ""
+        mixed = self.setting("attention", position) if "attention" in operations else ""
         return "self" in (*operations, mixed)
 
     def depth(self, stage: int) -> int:
@@ -134,10 +138,10 @@ class Reading:
             return int(value[stage])
         return next(iter(self.chosen("depth", (stage,))), self.base.depths[stage])
 
-    def setting(self, name: str, place: tuple[int, int]) -> Any:
-        stage = place[0]
+    def setting(self, name: str, position: tuple[int, int]) -> Any:
+        stage = position[0]
         per_network = name in self.axes and self.axes[name]["per"] == "network"
-        for value in self.chosen(name, place):
+        for value in self.chosen(name, position):
             if name == "width" and per_network:
                 return value * 2**stage
             if name in ("attention", "pat_sp") and per_network:
@@ -148,16 +152,18 @@ class Reading:
         value = getattr(self.base, name)
         return value[stage] if name in ("attention", "pat_sp") else value
 
-    def operations(self, place: tuple[int, int]) -> tuple[str, ...]:
-        stated = list(self.setting("operations", place) or CYCLE * 2)
+    def operations(self, position: tuple[int, int]) -> tuple[str, ...]:
+        stated = list(self.setting("operations", position) or CYCLE * 2)
         for number in range(1, 4):
-            for value in self.chosen(f"operation_{number}", place):
+            for value in self.chosen(f"operation_{number}", position):
                 stated = [*stated[: number - 1], value, *stated[number:]]
         return tuple(stated)
 
-    def shares(self, place: tuple[int, int]) -> tuple[Fraction, ...]:
-        first = [Fraction(value) for value in self.chosen("ratio", place)] or self.base.ratio[:1]
-        second = [Fraction(value) for value in self.chosen("ratio_2", place)] or self.base.ratio[1:]
+    def shares(self, position: tuple[int, int]) -> tuple[Fraction, ...]:
+        first = [Fraction(value) for value in self.chosen("ratio", position)] or self.base.ratio[:1]
+        second = [Fraction(value) for value in self.chosen("ratio_2", position)] or self.base.ratio[
+            1:
+        ]
         return (*first, *second)
 
     def architecture(self) -> Architecture | None:
@@ -169,10 +175,10 @@ class Reading:
 
     def stage(self, stage: int) -> Stage:
         blocks = []
-        for place in [(stage, block) for block in range(self.depth(stage))]:
-            plain = {n: self.setting(n, place) for n in ("parts", "attention", "heads")}
-            plain |= {n: self.setting(n, place) for n in ("mlp_ratio", "pat_sp")}
-            shares, operations = self.shares(place), self.operations(place)
+        for position in [(stage, block) for block in range(self.depth(stage))]:
+            plain = {n: self.setting(n, position) for n in ("parts", "attention", "heads")}
+            plain |= {n: self.setting(n, position) for n in ("mlp_ratio", "pat_sp")}
+            shares, operations = self.shares(position), self.operations(position)
             blocks.append(BlockSettings(**plain, ratio=shares, operations=operations).block())
         return Stage(width=self.setting("width", (stage, 0)), blocks=tuple(blocks))
 
@@ -183,7 +189,10 @@ def small_spaces(draw: st.DrawFn) -> tuple[Space, Enumeration]:
     for name in draw(st.lists(st.sampled_from(sorted(OPTIONS)), max_size=6, unique=True)):
         per, values = draw(st.sampled_from(OPTIONS[name]))
         axes[name] = {"values": values, "per": per}
-        if len(list(islice(Enumeration(base, axes).ways(), MOST + 1))) > MOST:
+        if (
+            len(list(islice(Enumeration(base, axes).combinations(), MAX_COMBINATIONS + 1)))
+            > MAX_COMBINATIONS
+        ):
             del axes[name]
     if len(axes) > 1 and draw(st.booleans()):
         name, other = draw(st.permutations(sorted(axes)))[:2]
@@ -191,17 +200,17 @@ def small_spaces(draw: st.DrawFn) -> tuple[Space, Enumeration]:
         axes[name]["when"] = {other: listed}
     try:
         return Space(base, SpaceSpec(axes=axes), InputSpec.square(32)), Enumeration(base, axes)
-    except (UserError, ValueError):  # conditions in a circle, two axes for one setting
+    except (UserError, ValueError):  # circular conditions, two axes for one setting
         assume(False)
         raise
 
 
-def named(space: Space, active: frozenset[Any]) -> dict[str, Any]:
-    """What is chosen in the enumeration, as a point names it."""
+def point_of(space: Space, active: frozenset[Any]) -> dict[str, Any]:
+    """Return active levels of the enumeration as plain data of a point."""
     point = {}
     for (name, scope), index in active:
-        place = ".".join(f"{k}{n + 1}" for k, n in zip(("stage", "block"), scope, strict=False))
-        point[f"{name}@{place}" if place else name] = space.decoder.axes[name].labels[index]
+        position = ".".join(f"{k}{n + 1}" for k, n in zip(("stage", "block"), scope, strict=False))
+        point[f"{name}@{position}" if position else name] = space.decoder.axes[name].labels[index]
     return point
 
 
@@ -222,7 +231,7 @@ def check_sets(space: Space, enumerated: dict[frozenset[Any], Architecture | Non
 
 def check_points(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
     for active, architecture in islice(enumerated.items(), 40):
-        point = named(space, active)
+        point = point_of(space, active)
         assert space.contains(point) == (architecture is not None)
         assert dict(space.decode(space.encode(point))) == point
         if architecture is not None:
@@ -232,8 +241,8 @@ def check_points(space: Space, enumerated: dict[frozenset[Any], Architecture | N
             assert space.architecture(located).digest == architecture.digest
 
 
-def check_strangers(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
-    """Networks that differ in one setting are in the space just where they are enumerated."""
+def check_variations(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
+    """Check that networks that differ in one setting are in the space if they are enumerated."""
     built = [one for one in enumerated.values() if one is not None]
     digests = {one.digest for one in built}
     for architecture in built[:3]:
@@ -261,28 +270,32 @@ def variations(architecture: Architecture) -> Iterator[Architecture]:
 
 def check_neighbors(space: Space, enumerated: dict[frozenset[Any], Architecture | None]) -> None:
     built = {active: one for active, one in enumerated.items() if one is not None}
-    by_name = {frozenset(named(space, active).items()): one for active, one in built.items()}
+    by_name = {frozenset(point_of(space, active).items()): one for active, one in built.items()}
     for active, architecture in islice(built.items(), 3):
         origin = dict(active)
         expected = []
         for key, index in active:
             for other in range(len(space.decoder.axes[key[0]].levels)):
-                near = (
-                    {o.digest for o in one_change(built, origin, key, other)}
+                neighbors = (
+                    {o.digest for o in networks_one_change_away(built, origin, key, other)}
                     if other != index
                     else set()
                 )
-                expected += [near] if near and near != {architecture.digest} else []
+                expected += [neighbors] if neighbors and neighbors != {architecture.digest} else []
         digests = set()
-        for point in space.neighbors(named(space, active)):
+        for point in space.neighbors(point_of(space, active)):
             digests.add(by_name[frozenset(point.items())].digest)
         assert architecture.digest not in digests
-        assert all(digests & near or architecture.digest in near for near in expected)
+        assert all(
+            digests & neighbors or architecture.digest in neighbors for neighbors in expected
+        )
         assert digests <= set().union(*expected)
 
 
-def one_change(built: dict[Any, Any], origin: dict[Any, int], key: Any, level: int) -> list[Any]:
-    """The networks that have another level at one key and agree wherever else both are active."""
+def networks_one_change_away(
+    built: dict[Any, Any], origin: dict[Any, int], key: Any, level: int
+) -> list[Any]:
+    """Return the networks with this level at one key and equal levels where both are active."""
     return [
         one
         for active, one in built.items()
@@ -297,5 +310,5 @@ def test_spaces_match_their_enumeration(case: tuple[Space, Enumeration]) -> None
     enumerated = enumeration.canonical()
     check_sets(space, enumerated)
     check_points(space, enumerated)
-    check_strangers(space, enumerated)
+    check_variations(space, enumerated)
     check_neighbors(space, enumerated)

@@ -37,7 +37,7 @@ GRAINS = {"activation": 1, "stem_stride": 1, "head_width": 1, "width": 2, "depth
 
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
-    """Any axes at any granularity, constrained to what the middle of its samples costs."""
+    """Draw a space with any axes at any granularity."""
     names = draw(st.lists(st.sampled_from(sorted(LEVELS)), min_size=1, unique=True))
     axes: dict[str, Any] = {}
     for name in names:

@@ -58,7 +58,7 @@ def test_a_coarse_choice_is_active_if_a_block_uses_it() -> None:
 
 def test_invalid_combinations_are_not_counted() -> None:
     narrow = space({"ratio": per_block("1/16", "1/4")}, width=8, depths=(1, 2, 3, 4))
-    # 1/16 of 8 channels is none; of 16 or more it is one at least
+    # 1/16 of 8 channels is none, of 16 or more it is at least one
     assert narrow.size() == SpaceSize(points=2 ** (2 + 3 + 4), combinations=2**10)
 
 

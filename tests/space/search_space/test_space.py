@@ -123,7 +123,7 @@ def test_blocks_that_are_rarely_valid_are_sampled() -> None:
     space = of_axes("{ratio: {values: [1/4, 1/2, 3/4], per: block},"
                     " ratio_2: {values: [1/4, 1/2, 3/4], per: block}}", base)  # fmt: skip
     size = space.size()
-    assert (size.points, size.combinations) == (3**16, 9**16)  # a third of 9 leave something each
+    assert (size.points, size.combinations) == (3**16, 9**16)  # a third of the 9 shares leave room
     rng = random.Random(0)
     assert all(space.contains(space.sample(rng)) for _ in range(5))
 
