@@ -39,7 +39,8 @@ def test_the_studies_shown_are_those_shipped() -> None:
     assert blocks("yaml") == [(studies / "quickstart.yaml").read_text(encoding="utf-8")]
     ablations = (ROOT / "docs" / "ablations.md").read_text(encoding="utf-8")
     assert (studies / "partitions.yaml").read_text(encoding="utf-8") in ablations
-    for name in re.findall(r"^\| `([a-z-]+)` \| .*\|$", ablations.split("## Studies")[1], re.M):
+    listed = re.split(r"^## .*studies.*$", ablations, flags=re.MULTILINE | re.IGNORECASE)[1]
+    for name in re.findall(r"^\| `([a-z-]+)` \| .*\|$", listed, re.MULTILINE):
         assert (studies / f"{name}.yaml").exists(), name
 
 
