@@ -1,4 +1,4 @@
-"""The registry of exports: from a query to the artefact that it makes of studies."""
+"""The registry of exports: which function builds the artefact of a query."""
 
 from collections.abc import Callable, Sequence
 from inspect import BoundArguments, signature
@@ -55,7 +55,7 @@ _ONE_STUDY: dict[str, Callable[..., Artefact | tuple[Any, ...]]] = {
 
 
 def build_artefact(folders: Sequence[Path], query: Query) -> Artefact:
-    """Return the artefact that a query makes of studies.
+    """Build the artefact of a query on studies.
 
     Raises:
         UserError: unknown verb or argument, or an error of the verb itself.

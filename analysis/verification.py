@@ -29,7 +29,7 @@ _PATHS = ("folder",)
 _ABSENT = "nothing"
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|\bTrue\b|\bFalse\b")
 
-_LAYOUT_NOTE = "Spaces or line breaks differ from what is exported; no number does."
+_LAYOUT_NOTE = "Spaces or line breaks differ from those of the export; all numbers are equal."
 _DRAWING_NOTE = (
     "The bytes of the drawing differ from those of a figure drawn here: it was drawn with other "
     "fonts, or other versions of the plotting libraries."
@@ -88,34 +88,34 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
     """
     path = Path(path)
     stamp, content = read_stamp(path)
-    artefact = build_artefact(_in_order(path, stamp, [*map(Path, folders)]), stamp.query)
+    artefact = build_artefact(_order_folders(path, stamp, [*map(Path, folders)]), stamp.query)
     if stamp.shown is not None:
         return _verify_figure(stamp, artefact, content)
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not the text that was exported; export the file again") from None
+        raise UserError(f"{path}: is no longer the exported text file; export it again") from None
     return _verify_text(stamp, text, artefact.content(stamp.format).decode())
 
 
-def _in_order(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Path]:
+def _order_folders(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Path]:
     """Return the folders in the order of the stamp's studies; refuse other studies."""
     studies = [study_id(folder) for folder in folders]
     given = [study.digest for study in studies]
     wanted = [study.digest for study in stamp.studies]
     if sorted(given) != sorted(wanted):
         raise UserError(
-            f"{path}: was made from {_named(stamp.studies)}, but {_named(studies)} was given; "
-            "name the file's own ledger with --against"
+            f"{path}: was made from {_describe_studies(stamp.studies)}, but "
+            f"{_describe_studies(studies)} was given; name the file's own ledger with --against"
         )
-    # repeats of one study share a digest: they keep the order in which they were given
+    # repeats of one study share a digest and keep their given order
     by_digest: dict[str, list[Path]] = {}
     for digest, folder in zip(given, folders, strict=True):
         by_digest.setdefault(digest, []).append(folder)
     return [by_digest[digest].pop(0) for digest in wanted]
 
 
-def _named(studies: Sequence[StudyId]) -> str:
+def _describe_studies(studies: Sequence[StudyId]) -> str:
     return " and ".join(f"study {name} ({digest})" for name, digest in studies)
 
 
@@ -165,13 +165,13 @@ def _verify_text(stamp: Stamp, file: str, ledger: str) -> Verdict:
     if stamp.form == STAMP_FORM:
         words = [re.findall(r"\S+", rest) for _, rest in tables]
         if words[0] != words[1]:
-            differences.append(_first_word(*words))
+            differences.append(_first_text_difference(*words))
         note = _LAYOUT_NOTE if texts[0] != texts[1] and not differences else ""
     count = sum(bool(re.search(r"\d", cell)) for row in tables[1][0] for cell in row)
     return Verdict(stamp=stamp, differences=tuple(differences), numbers=count, note=note)
 
 
-def _first_word(file: Sequence[str], ledger: Sequence[str]) -> Difference:
+def _first_text_difference(file: Sequence[str], ledger: Sequence[str]) -> Difference:
     """Return the first place where the words around a table differ, with the words after it."""
     pairs = zip_longest(file, ledger)
     at = next(i for i, (one, other) in enumerate(pairs) if one != other)
@@ -186,7 +186,7 @@ def _compare_tables(stamp: Stamp, file: Rows, ledger: Rows) -> list[Difference]:
     firsts = [row[0] if row else "" for row in ledger]
     equal = _equal if stamp.form == STAMP_FORM else _equal_numbers
     differences = []
-    for index, (one, other) in enumerate(_side_by_side(file, ledger)):
+    for index, (one, other) in enumerate(_pair_rows(file, ledger)):
         if stamp.form != STAMP_FORM and index == 0:
             continue  # heads are words
         first = (other or one or [""])[0]
@@ -203,7 +203,7 @@ def _compare_tables(stamp: Stamp, file: Rows, ledger: Rows) -> list[Difference]:
     return differences
 
 
-def _side_by_side(file: Rows, ledger: Rows) -> Iterable[tuple[list[str] | None, list[str] | None]]:
+def _pair_rows(file: Rows, ledger: Rows) -> Iterable[tuple[list[str] | None, list[str] | None]]:
     """Return pairs of rows: by position if the counts are equal, else by the first cell."""
     if len(file) == len(ledger):
         return zip(file, ledger, strict=True)

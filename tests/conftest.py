@@ -2,6 +2,6 @@
 
 from hypothesis import settings
 
-# No property is about time, and machines are busy now and then.
+# Without a deadline: no property concerns time, and a busy machine may be slow.
 settings.register_profile("unhurried", settings(), deadline=None)
 settings.load_profile("unhurried")

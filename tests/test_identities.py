@@ -199,7 +199,7 @@ def study_values(entry: Plain) -> Plain:
         "study_digest": study.digest,
         "frozen": json.dumps(study.frozen(), sort_keys=True),
         "file": short_hash(to_yaml(study).partition("\n")[2]),  # without the comment
-        "tasks": {each.name: each.task.model_dump(mode="json") for each in resolved.conditions},
+        "tasks": {c.name: c.task.model_dump(mode="json") for c in resolved.conditions},
         "reference": subject_digest(resolved.reference),
         "reference_data": short_hash(json.dumps(subject_data(resolved.reference))),
         "reference_point": reference_point(resolved),

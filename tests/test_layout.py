@@ -137,15 +137,15 @@ def imported_names(tree: ast.AST) -> Iterator[str]:
 
 def imported_modules(name: str) -> set[str]:
     """Return the modules of this project that a module imports."""
-    found = set()
+    imported = set()
     for target in imported_names(TREES[name]):
         if target.partition(".")[0] != "partialnas":
             continue
         module = target.removeprefix("partialnas").removeprefix(".")
         while module and module not in MODULES:
             module = module.rpartition(".")[0]
-        found.add(module)
-    return found - {name, ""}
+        imported.add(module)
+    return imported - {name, ""}
 
 
 def package(module: str) -> str:

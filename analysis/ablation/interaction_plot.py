@@ -28,7 +28,7 @@ _LINE_STYLES = ((SERIES_COLORS[0], "o"), *FAMILY_STYLES)
 _MAX_PANELS = 6
 _PANEL_HEIGHT, _MARGIN = 1.5, 0.75
 _MIN_LEVEL_LENGTH, _MAX_LEVEL_LENGTH = 4, 16
-_DODGE = 0.12
+_LINE_SHIFT = 0.12
 _MAX_LEGEND_COLUMNS, _PANEL_SHARE = 3, 0.7
 
 
@@ -96,13 +96,10 @@ def _values(result: Effects, design: Design, levels: dict[str, str]) -> list[flo
 
 def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     """Return the figure of `interaction_points`; call it inside `figure_style`."""
-    from matplotlib.figure import Figure
-
     panels = [*points.groupby(["across", "lines"], sort=False)]
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
-    size = (style.width, _MARGIN + rows * (_PANEL_HEIGHT + _MARGIN / 2))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(_MARGIN + rows * (_PANEL_HEIGHT + _MARGIN / 2))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (_, panel) in zip(grid.flat, panels, strict=False):
         _draw_panel(axes, panel, _PANEL_SHARE * style.width / columns, style)
@@ -122,7 +119,7 @@ def _draw_panel(axes: "Axes", panel: pd.DataFrame, width: float, style: Style) -
     for index, (name, (_, rows), (color, marker)) in enumerate(
         zip(names, lines, itertools.cycle(_LINE_STYLES), strict=False)
     ):
-        shift = _DODGE * (index - (len(lines) - 1) / 2)
+        shift = _LINE_SHIFT * (index - (len(lines) - 1) / 2)
         x = rows["x"].map(levels.index) + shift
         axes.plot(x, rows["value"], color=color, linewidth=1.0, zorder=3)
         axes.vlines(x, rows["low"], rows["high"], color, linewidth=0.8, zorder=4)

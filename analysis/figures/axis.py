@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW, _AROUND = 0.17, 0.5
-_WIDE = 0.32
-_MOST_DOTS = 300
+_HALF_WIDTH = 0.32
+_MAX_DOTS = 300
 
 
 def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
@@ -36,19 +36,10 @@ def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     table = pd.concat(levels, ignore_index=True)
     best = "least" if quantity.better == "min" else "most"
     points = chosen.assign(value=values)
-    readable = pd.DataFrame(
-        {
-            "Axis": table["axis"],
-            "Level": table["level"],
-            "Architectures": table["architectures"].astype(str),
-            **{
-                name: [quantity.text(value) for value in table[key]]
-                for name, key in (
-                    ("Median", "median"), ("25 %", "low"), ("75 %", "high"), ("Best", best)
-                )
-            },
-        }
-    )  # fmt: skip
+    heads = {"axis": "Axis", "level": "Level", "architectures": "Architectures"}
+    readable = table[[*heads]].rename(columns=heads).astype(str)
+    for name, key in {"Median": "median", "25 %": "low", "75 %": "high", "Best": best}.items():
+        readable[name] = [quantity.text(value) for value in table[key]]
     return FigureSpec(
         table=table.assign(metric=quantity.key),
         readable=readable,
@@ -80,14 +71,9 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
 
 def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     """Draw one row per level; the levels of an axis follow its name."""
-    from matplotlib.figure import Figure
-
     first = table["axis"].ne(table["axis"].shift())
-    rows: Floats = (  # one row above each axis for its name
-        np.arange(len(table)) + first.cumsum().to_numpy()
-    ).astype(float)
-    size = (style.width, _AROUND + _ROW * (rows.max() + 1))
-    figure = Figure(figsize=size, layout="constrained")
+    rows = np.arange(len(table)) + first.cumsum().to_numpy(float)  # names stand on rows above
+    figure = style.new_figure(_AROUND + _ROW * (rows.max() + 1))
     axes = figure.add_subplot()
     factor = configure_axis(axes, "x", quantity, points["value"].to_numpy(float))
     for row, (_, level) in zip(rows.tolist(), table.iterrows(), strict=True):
@@ -112,9 +98,10 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
 
 def _draw_level(axes: "Axes", row: float, values: Floats) -> None:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    few = values[:: 1 + len(values) // _MOST_DOTS]
-    apart = np.random.default_rng(int(row)).uniform(-_WIDE, _WIDE, len(few))
+    few = values[:: 1 + len(values) // _MAX_DOTS]
+    apart = np.random.default_rng(int(row)).uniform(-_HALF_WIDTH, _HALF_WIDTH, len(few))
     axes.scatter(few, row + apart, s=4, color=MUTED_COLOR, linewidths=0, alpha=0.7, zorder=2)
     box: dict[str, Any] = {"color": SERIES_COLORS[0], "alpha": 0.25, "linewidth": 0, "zorder": 3}
-    axes.fill_betweenx([row - _WIDE, row + _WIDE], low, high, **box)
-    axes.vlines(middle, row - _WIDE, row + _WIDE, SERIES_COLORS[0], linewidth=1.4, zorder=4)
+    axes.fill_betweenx([row - _HALF_WIDTH, row + _HALF_WIDTH], low, high, **box)
+    ends = (row - _HALF_WIDTH, row + _HALF_WIDTH)
+    axes.vlines(middle, *ends, SERIES_COLORS[0], linewidth=1.4, zorder=4)

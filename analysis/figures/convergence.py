@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Integers = npt.NDArray[np.integer[Any]]
 
-_MOST_STEPS = 200
+_MAX_STEPS = 200
 _SECONDS_PER_HOUR = 3600
 _SPREAD = [0.25, 0.5, 0.75]
 _NARROW = 4.0
@@ -88,21 +88,15 @@ def _history(folder: Path, trials: Trials, corner: dict[str, float]) -> pd.DataF
         finished = {row.number: row.finished for row in ledger.trials() if row.finished}
     ended = frame[frame["trial"].isin(finished)]
     ended = ended.iloc[np.argsort(ended["trial"].map(finished).to_numpy(str), kind="stable")]
-    steps = np.unique(np.linspace(1, len(ended), min(len(ended), _MOST_STEPS)).round().astype(int))
+    steps = np.unique(np.linspace(1, len(ended), min(len(ended), _MAX_STEPS)).round().astype(int))
     hours = ended["seconds"].fillna(0).cumsum().to_numpy() / _SECONDS_PER_HOUR
-    covered = _covered(trials.with_frame(ended), steps, corner)
-    return pd.DataFrame(
-        {
-            "study": frame["study"].iloc[0] if len(frame) else folder.name,
-            "folder": str(folder),
-            "trials": steps,
-            "hours": hours[steps - 1],
-            "hypervolume": covered,
-        }
-    )
+    covered = _hypervolumes(trials.with_frame(ended), steps, corner)
+    name = frame["study"].iloc[0] if len(frame) else folder.name
+    columns = {"trials": steps, "hours": hours[steps - 1], "hypervolume": covered}
+    return pd.DataFrame({"study": name, "folder": str(folder), **columns})
 
 
-def _covered(trials: Trials, steps: Integers, corner: dict[str, float]) -> list[float]:
+def _hypervolumes(trials: Trials, steps: Integers, corner: dict[str, float]) -> list[float]:
     ended, objectives = trials.frame, trials.objectives
     keys = [*objectives]
     counts = completed_mask(ended, [key for key in keys if differs_by_seed(key)]).to_numpy()
@@ -194,18 +188,12 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float])
 
 
 def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    figure = style.new_figure()
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, by, label in zip(
-        panels, ("trials", "hours"), ("Finished trials", "Device hours"), strict=True
-    ):
-        for color, (study, rows) in zip(
-            itertools.cycle(LINE_COLORS[:-1]),
-            lines[lines["by"].eq(by)].groupby("study", sort=False),
-            strict=False,
-        ):
+    labels = {"trials": "Finished trials", "hours": "Device hours"}
+    for axes, (by, label) in zip(panels, labels.items(), strict=True):
+        studies = lines[lines["by"].eq(by)].groupby("study", sort=False)
+        for color, (study, rows) in zip(itertools.cycle(LINE_COLORS[:-1]), studies, strict=False):
             _draw_line(axes, rows, elide(str(study)), color)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)

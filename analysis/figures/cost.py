@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_NETWORKS = 8
+_MAX_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
-_LONGEST_NAME = 18
+_MAX_NAME_LENGTH = 18
 _COLORS = {
     "stem": MUTED_COLOR,
     "stage 1": SERIES_COLORS[5],
@@ -51,7 +51,7 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     A trial with learned ratios counts as the static network that it froze to. Models of timm are
     left out: the costs of their blocks are unknown.
     """
-    chosen = _chosen(load_requested_trials(folders, request), request)
+    chosen = _shown_trials(load_requested_trials(folders, request), request)
     chosen = chosen.assign(label=network_labels(chosen))
     studies = chosen.groupby("folder", sort=False)
     table = pd.concat([_block_costs(Path(str(folder)), rows) for folder, rows in studies])
@@ -68,7 +68,7 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     )
 
 
-def _chosen(trials: Trials, request: FigureRequest) -> pd.DataFrame:
+def _shown_trials(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     """Return one trial of each network that the figure shows."""
     frame = trials.frame
     first = frame.drop_duplicates(["folder", "digest"])
@@ -77,8 +77,8 @@ def _chosen(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     try:
         points = pareto_table(trials)
     except UserError:  # no front: show the first networks
-        return first.head(_MOST_NETWORKS)
-    wanted = points[points["on_front"] | points["family"].ne("")].head(_MOST_NETWORKS)
+        return first.head(_MAX_NETWORKS)
+    wanted = points[points["on_front"] | points["family"].ne("")].head(_MAX_NETWORKS)
     places = wanted.set_index(["folder", "trial"]).index
     return frame.set_index(["folder", "trial"], drop=False).loc[places].reset_index(drop=True)
 
@@ -131,11 +131,8 @@ def _caption(table: pd.DataFrame) -> str:
 
 
 def _draw(table: pd.DataFrame, style: Style) -> "Figure":
-    from matplotlib.figure import Figure
-
     names = [*table["label"].unique()]
-    size = (style.width, _AROUND + _ROW * max(len(names), 2))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(_AROUND + _ROW * max(len(names), 2))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key in zip(panels, ("macs", "params"), strict=True):
         label, factor = QUANTITIES[key].scaled_label(float(table.groupby("label")[key].sum().max()))
@@ -145,7 +142,7 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, max_ticks=4)
         axes.grid(visible=True, axis="x")
-    panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _LONGEST_NAME))
+    panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _MAX_NAME_LENGTH))
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for part in _COLORS:
         if table["part"].eq(part).any():

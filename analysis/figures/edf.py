@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 _SEED = 0
 _BAND = [0.025, 0.975]
-_MOST_STEPS = 400
+_MAX_STEPS = 400
 
 
 def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
@@ -45,15 +45,13 @@ def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSp
     trials, quantity, rows = requested_architectures(folders, request)
     searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
     errors = _error(searched[quantity.key].to_numpy(float), quantity)
-    table = pd.concat(
-        [
-            empirical_cdf(errors[searched["folder"].eq(folder).to_numpy()]).assign(
-                study=searched.loc[searched["folder"].eq(folder), "study"].iloc[0], folder=folder
-            )
-            for folder in searched["folder"].unique()
-        ],
-        ignore_index=True,
-    )
+    parts = []
+    for folder in searched["folder"].unique():
+        of_study = searched["folder"].eq(folder)
+        study = searched.loc[of_study, "study"].iloc[0]
+        part = empirical_cdf(errors[of_study.to_numpy()])
+        parts.append(part.assign(study=study, folder=folder))
+    table = pd.concat(parts, ignore_index=True)
     table = table[["study", "folder", "error", "share", "low", "high", "architectures"]]
     return FigureSpec(
         table=table,
@@ -74,8 +72,8 @@ def empirical_cdf(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
         seed: seed of the resampling.
     """
     values = np.unique(errors)
-    if len(values) > _MOST_STEPS:
-        values = np.unique(np.quantile(errors, np.linspace(0, 1, _MOST_STEPS), method="higher"))
+    if len(values) > _MAX_STEPS:
+        values = np.unique(np.quantile(errors, np.linspace(0, 1, _MAX_STEPS), method="higher"))
     # an error counts from the next grid value on
     bins = np.searchsorted(values, errors, side="left")
     numbers = np.bincount(bins, minlength=len(values))
@@ -113,11 +111,8 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str:
     lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
-    absent = (
-        f" Not counted: {pluralize(lacking, 'architecture')}, including baselines."
-        if lacking
-        else ""
-    )
+    count = pluralize(lacking, "architecture")
+    absent = f" Not counted: {count}, including baselines." if lacking else ""
     return (
         f"Share of architectures whose {_label(quantity)} is at least as good: "
         f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means "
@@ -129,9 +124,7 @@ def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str
 
 
 def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    figure = style.new_figure()
     axes = figure.add_subplot()
     names = study_names(table)
     studies = table.groupby("folder", sort=False)

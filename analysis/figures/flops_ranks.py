@@ -13,7 +13,7 @@ from partialnas.space.errors import UserError
 
 Pairs = npt.NDArray[np.int64]
 
-MOST = 300
+MAX_RANKED_NETWORKS = 300
 """Maximum number of ranked networks; of more, a subset spread evenly over MACs is ranked."""
 
 
@@ -55,7 +55,9 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
             "throughput_img_s as an objective, or state `measure:`"
         )
     networks = len(rows)
-    chosen = np.unique(np.linspace(0, networks - 1, min(networks, MOST)).round().astype(int))
+    chosen = np.unique(
+        np.linspace(0, networks - 1, min(networks, MAX_RANKED_NETWORKS)).round().astype(int)
+    )
     rows = rows.iloc[chosen]
     macs, speed = rows["macs"].to_numpy(float), rows["throughput_img_s"].to_numpy(float)
     wrong, apart = _pairs(rows, macs, speed)
@@ -90,11 +92,5 @@ def _worst(
     ratio, faster = macs[other] / macs[one], speed[other] / speed[one]
     order = np.argsort(-np.log(ratio) * np.log(faster), kind="stable")[:most]
     names = network_labels(rows).to_numpy()
-    return pd.DataFrame(
-        {
-            "fewer": names[one[order]],
-            "more": names[other[order]],
-            "macs_ratio": ratio[order],
-            "speed_ratio": faster[order],
-        }
-    )
+    ratios = {"macs_ratio": ratio[order], "speed_ratio": faster[order]}
+    return pd.DataFrame({"fewer": names[one[order]], "more": names[other[order]], **ratios})

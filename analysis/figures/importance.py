@@ -52,11 +52,8 @@ def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> F
 
 
 def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
-    doubt = (
-        " The forest explains none of the held-out variance: the order is meaningless."
-        if explained <= 0
-        else ""
-    )
+    warning = " The forest explains none of the held-out variance: the order is meaningless."
+    doubt = warning if explained <= 0 else ""
     return (
         f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, "
         f"trained on {training_description(rows)}. Permutation importance: decrease of the "
@@ -68,10 +65,7 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
 
 
 def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
-    from matplotlib.figure import Figure
-
-    size = (style.width, _AROUND + _ROW * max(len(table), 3))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(_AROUND + _ROW * max(len(table), 3))
     axes = figure.add_subplot()
     rows = range(len(table))
     axes.barh(rows, table["importance"], height=0.6, color=SERIES_COLORS[0], zorder=2)
@@ -86,14 +80,14 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
     return figure
 
 
-FEWEST = 12
+MIN_ARCHITECTURES = 12
 """Minimum number of architectures."""
 
 NUM_REPEATS = 8
 NUM_TREES = 40
 _FOLDS = 5
 _SHUFFLES = 3
-_MOST_ROWS = 4000
+_MAX_ROWS = 4000
 
 
 def permutation_importance(
@@ -118,9 +112,9 @@ def permutation_importance(
     Raises:
         UserError: fewer than 12 architectures, or all values are equal.
     """
-    if len(values) < FEWEST:
+    if len(values) < MIN_ARCHITECTURES:
         raise UserError(
-            f"importance needs at least {FEWEST} architectures; there are {len(values)}"
+            f"importance needs at least {MIN_ARCHITECTURES} architectures; there are {len(values)}"
         )
     if np.ptp(values) == 0:
         raise UserError(
@@ -128,10 +122,10 @@ def permutation_importance(
         )
     generator = np.random.default_rng(seed)
     data = levels.to_numpy(float)
-    if len(values) > _MOST_ROWS:
-        kept = np.sort(generator.choice(len(values), _MOST_ROWS, replace=False))
+    if len(values) > _MAX_ROWS:
+        kept = np.sort(generator.choice(len(values), _MAX_ROWS, replace=False))
         data, values = data[kept], values[kept]
-    repeats = [_once(data, values, generator) for _ in range(NUM_REPEATS)]
+    repeats = [_cross_validate(data, values, generator) for _ in range(NUM_REPEATS)]
     drops = np.stack([drop for drop, _ in repeats])
     low, high = np.quantile(drops, [0.025, 0.975], axis=0)
     table = pd.DataFrame(
@@ -141,7 +135,9 @@ def permutation_importance(
     return table, float(np.mean([explained for _, explained in repeats]))
 
 
-def _once(data: Floats, values: Floats, generator: np.random.Generator) -> tuple[Floats, float]:
+def _cross_validate(
+    data: Floats, values: Floats, generator: np.random.Generator
+) -> tuple[Floats, float]:
     """Return the decrease of R² for each axis, and R², of one cross-validation."""
     folds = np.array_split(generator.permutation(len(values)), _FOLDS)
     lost = np.zeros((len(values), data.shape[1]))

@@ -28,8 +28,8 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MOST_OTHERS = 200
-_MOST_NAMED = 6
+_MAX_OTHERS = 200
+_MAX_HIGHLIGHTED = 6
 _KEYS = ("val_nll", "val_accuracy", "train_nll")
 
 
@@ -38,9 +38,9 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
     requested = load_requested_trials(folders, request)
     frame = requested.frame
     quantity = _quantity(requested, request)
-    named = _named(requested, request)
+    named = _highlighted_trials(requested, request)
     others = frame[~frame["key"].isin(named["key"])]
-    others = others.iloc[:: 1 + len(others) // _MOST_OTHERS]
+    others = others.iloc[:: 1 + len(others) // _MAX_OTHERS]
     labels = network_labels(frame)
     parts = [
         _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
@@ -51,7 +51,7 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
     if table.empty:
         raise UserError(f"nothing to draw: no trial has a curve of {quantity.key}")
     ends = table[table["highlighted"]].groupby("key", sort=False).tail(1)
-    ends = ends if len(ends) else table.groupby("key", sort=False).tail(1).head(_MOST_NAMED)
+    ends = ends if len(ends) else table.groupby("key", sort=False).tail(1).head(_MAX_HIGHLIGHTED)
     readable = pd.DataFrame(
         {
             "": ends["label"], "Seed": ends["seed"].astype(str),
@@ -79,7 +79,7 @@ def _quantity(trials: Trials, request: FigureRequest) -> Quantity:
     return trials.quantity("val_nll")
 
 
-def _named(trials: Trials, request: FigureRequest) -> pd.DataFrame:
+def _highlighted_trials(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     """Return the highlighted trials: the requested ones, or up to six members of the fronts."""
     frame = trials.frame
     if request.trials:
@@ -88,7 +88,7 @@ def _named(trials: Trials, request: FigureRequest) -> pd.DataFrame:
         points = pareto_table(trials)
     except UserError:
         return frame[:0]
-    members = points[points["on_front"]].head(_MOST_NAMED)
+    members = points[points["on_front"]].head(_MAX_HIGHLIGHTED)
     pairs = pd.MultiIndex.from_frame(members[["folder", "digest"]])
     return frame[pd.MultiIndex.from_frame(frame[["folder", "digest"]]).isin(pairs)]
 
@@ -119,10 +119,9 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> st
 
 
 def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    figure = style.new_figure()
     axes = figure.add_subplot()
     factor = configure_axis(axes, "y", quantity, table["value"].to_numpy(float))
     groups = [*table[table["highlighted"]].groupby(["folder", "label"], sort=False)]

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_LINES = 400
+_MAX_LINES = 400
 _ROW, _AROUND = 0.36, 0.5
 _SPREAD = 0.035
-_PAPER = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
-_CHARACTER = 0.62
+_LABEL_BACKGROUND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
+_CHARACTER_ASPECT = 0.62
 
 
 def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
@@ -87,7 +87,7 @@ def _objectives(trials: Trials, request: FigureRequest) -> list[Quantity]:
 def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:
     """Return the front and at most 400 other architectures, spread evenly over the table."""
     members, others = table[table["on_front"]], table[~table["on_front"]]
-    step = -(-len(others) // _MOST_LINES) or 1
+    step = -(-len(others) // _MAX_LINES) or 1
     return pd.concat([others.iloc[::step], members])
 
 
@@ -107,11 +107,8 @@ def _caption(
 def _draw(
     lines: pd.DataFrame, axes: list[str], quantities: Sequence[Quantity], style: Style
 ) -> "Figure":
-    from matplotlib.figure import Figure
-
     names = [*axes, *(quantity.key for quantity in quantities)]
-    size = (style.width, _AROUND + _ROW * len(names))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(_AROUND + _ROW * len(names))
     panel = figure.add_subplot()
     places = [_level_places(lines[name]) for name in axes]
     places += [_value_places(lines[q.key], q) for q in quantities]
@@ -163,7 +160,7 @@ def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> N
     """Write the names of levels above their positions, shortened to the available space."""
     steps = max(len(levels) - 1, 1)
     inches = panel.get_window_extent().width / parent_figure(panel).dpi
-    room = characters_that_fit(inches, steps * style.small_font_size, _CHARACTER)
+    room = characters_that_fit(inches, steps * style.small_font_size, _CHARACTER_ASPECT)
     # the first and the last label are inside the axis, the others centered
     room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
     for i, level in enumerate(distinct_labels(levels, max(4, int(room)))):
@@ -171,7 +168,7 @@ def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> N
         at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
         panel.text(
             at, row - 0.2, level, fontsize=style.small_font_size, color=DARK_COLOR,
-            ha=side, va="bottom", zorder=5, bbox=_PAPER,
+            ha=side, va="bottom", zorder=5, bbox=_LABEL_BACKGROUND,
         )  # fmt: skip
 
 
@@ -182,5 +179,5 @@ def _write_ends(
     for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
         panel.text(
             at, row - 0.2, format_significant(value), fontsize=style.small_font_size,
-            color=DARK_COLOR, ha=side, va="bottom", zorder=5, bbox=_PAPER,
+            color=DARK_COLOR, ha=side, va="bottom", zorder=5, bbox=_LABEL_BACKGROUND,
         )  # fmt: skip

@@ -29,10 +29,10 @@ TRIAL_COLUMNS = (
 )
 """Columns of every frame of trials; a user's own metrics come after them."""
 
-_TAKEN = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
+_RESERVED_NAMES = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
 _FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
-_READ = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
-_WHOLE = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
+_LEDGER_COLUMNS = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
+_INTEGER_COLUMNS = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
 def load(
@@ -99,7 +99,7 @@ def _study(folder: Path, timing: str | None) -> pd.DataFrame:
     """Return the trials of one ledger."""
     with Ledger.open(folder) as ledger:
         study = ledger.study
-        columns, arms = ledger.trial_columns(*_READ), _arms(ledger)
+        columns, arms = ledger.trial_columns(*_LEDGER_COLUMNS), _arms(ledger)
         measurements, frozen = ledger.measurement_table(), ledger.frozen_digests()
         warnings = Counter(warning.key for warning in ledger.warnings())
     trials = _trials(columns)
@@ -193,7 +193,7 @@ def _trials(columns: Columns) -> pd.DataFrame:
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
     metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index)
-    metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _TAKEN else key)
+    metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _RESERVED_NAMES else key)
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
     cost = pd.DataFrame(columns_of_kind(columns, "cost"), index=table.index, columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)
@@ -201,7 +201,7 @@ def _trials(columns: Columns) -> pd.DataFrame:
 
 def cast_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the column types of `load`, whatever values are missing."""
-    whole = dict.fromkeys(_WHOLE, "Int64")
+    whole = dict.fromkeys(_INTEGER_COLUMNS, "Int64")
     integer = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
     real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
     kinds = whole | integer | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")

@@ -25,7 +25,7 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
     counts and speeds are then means over these networks. Trained quantities are means over the
     completed trials: done, at full fidelity, with every trained objective. `n` counts these trials,
     `_sd` columns hold their standard deviation (n − 1), `failed` counts failed trials, `trial` is
-    the number of the first trial. If a study states limits, `feasible` tells whether a network
+    the number of the first trial. If a study states limits, `feasible` states whether a network
     satisfies them (see `add_feasible_column`).
 
     Trials on the lower rungs of a search (state `early`) do not count; networks without other

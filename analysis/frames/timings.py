@@ -35,7 +35,11 @@ TIMING_COLUMNS = (
 )
 """Columns of a trial that come from the measurement of its network."""
 
-_READ = ("digest", *(key for key in TIMING_COLUMNS if key in Measurement.model_fields), "processor")
+_MEASUREMENT_COLUMNS = (
+    "digest",
+    *(key for key in TIMING_COLUMNS if key in Measurement.model_fields),
+    "processor",
+)
 
 
 def timing_table(
@@ -68,7 +72,9 @@ def timing_table(
     if not fitting:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
     scales, places = reference_scales(measurements, fitting), [*chosen.values()]
-    columns = {name: [*map(measurements.column(name).__getitem__, places)] for name in _READ}
+    columns = {
+        name: [*map(measurements.column(name).__getitem__, places)] for name in _MEASUREMENT_COLUMNS
+    }
     table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]
     table["noisy"] |= table["tainted"]

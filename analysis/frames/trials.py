@@ -114,7 +114,7 @@ def as_trials(trials: Trials | pd.DataFrame) -> Trials:
     The settings of a plain frame are read from the ledgers of the folders that its column `folder`
     names, so that they survive whatever the user did to the frame: filtering, grouping,
     concatenation. Nothing is known of a folder that holds no ledger: its trials have no limits,
-    and files made of them carry no stamp.
+    and files made from them carry no stamp.
 
     Raises:
         UserError: the trials were loaded with different settings of `timing`.

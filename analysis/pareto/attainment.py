@@ -14,7 +14,7 @@ from partialnas.space.errors import UserError
 SHARES = (25, 50, 75)
 """Percent of the searches that attain the points of a surface."""
 
-_FEWEST = 2
+_MIN_REPEATS = 2
 
 
 def attainment_surfaces(trials: Trials, objectives: Objectives) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.Data
     usable = finite_mask(points)
     sets = pd.factorize(rows["folder"])[0]
     repeats = len({*sets})
-    if repeats < _FEWEST:
+    if repeats < _MIN_REPEATS:
         raise UserError(
             f"{study}: attainment needs repeated searches: the same study in several folders. Run "
             "it again with --set search.seed=1 --out OTHER_FOLDER"

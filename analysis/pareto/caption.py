@@ -39,7 +39,7 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
         _marks(rows, measured="measured" in sources) if rows["on_front"].any() else "",
         feasibility_sentence(rows, trials.limits),
         _surfaces(options.surfaces),
-        _chances(table, measured="measured" in sources, requested=options.probability),
+        _probability(table, measured="measured" in sources, requested=options.probability),
         _area(table, options.size),
         _bars(table, y, "Vertical"),
         _bars(table, x, "Horizontal"),
@@ -103,7 +103,7 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     )
 
 
-def _chances(table: pd.DataFrame, *, measured: bool, requested: bool) -> str:
+def _probability(table: pd.DataFrame, *, measured: bool, requested: bool) -> str:
     if table["front_probability"].notna().any():
         return front_probability_sentence(measured=measured)
     unknown = "Probability of being on the front: unknown, because no architecture has two seeds."

@@ -22,7 +22,7 @@ MODEL = (
 )
 """Description of the model for captions."""
 
-_FAR = 5.0
+_MAX_DEVIATIONS = 5.0
 _NORMAL_95 = 1.959964
 _BLOCK = 4096
 
@@ -64,7 +64,7 @@ def front_probability(
         if not usable.any() or np.isnan(covariances).any():
             continue
         shares = simulate_fronts(points[usable], covariances, objectives, seed=seed)
-        replicated = _replicated(study, objectives)[usable]
+        replicated = _have_several_seeds(study, objectives)[usable]
         result[study.index[usable]] = np.where(replicated, shares, np.nan)
     return result
 
@@ -84,7 +84,7 @@ def simulate_fronts(
     means = points * sign
     roots = _roots(covariances) * sign[:, None]
     spreads = np.sqrt((roots**2).sum(axis=2))
-    near = np.flatnonzero(_within_reach(means, spreads))
+    near = np.flatnonzero(_may_be_on_front(means, spreads))
     generator = np.random.default_rng(seed)
     hits = np.zeros(len(near))
     for _ in range(DRAWS):
@@ -103,9 +103,9 @@ def _roots(covariances: Floats) -> Floats:
     return roots
 
 
-def _within_reach(means: Floats, spreads: Floats) -> Mask:
-    """Return which points may be on a front: their best is not dominated by another's worst."""
-    best, worst = means - _FAR * spreads, means + _FAR * spreads
+def _may_be_on_front(means: Floats, spreads: Floats) -> Mask:
+    """Return which points may be on a front: no point at its worst dominates them at their best."""
+    best, worst = means - _MAX_DEVIATIONS * spreads, means + _MAX_DEVIATIONS * spreads
     edge = worst[non_dominated(worst, keep_duplicates=False)]
     near = np.ones(len(means), dtype=bool)
     for start in range(0, len(best), _BLOCK):
@@ -115,7 +115,7 @@ def _within_reach(means: Floats, spreads: Floats) -> Mask:
     return near
 
 
-def _replicated(rows: pd.DataFrame, objectives: Objectives) -> Mask:
+def _have_several_seeds(rows: pd.DataFrame, objectives: Objectives) -> Mask:
     """Return which rows have several seeds, if any objective is trained."""
     if not any(map(differs_by_seed, objectives)):
         return np.ones(len(rows), dtype=bool)

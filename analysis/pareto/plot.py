@@ -45,17 +45,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DRAWN = (
+_POINT_COLUMNS = (
     *("label", "trial", "family", "member", "study", "folder"),
     *("on_front", "noisy", "front_probability"),
 )
 _SIDES = {"min": ("west", "south"), "max": ("east", "north")}
-_MOST_LABELS = 12
-_CROWD = 500
-_MOST_VECTORS = 5000
-_CHARACTER = 0.56
+_MAX_LABELS = 12
+_MANY_POINTS = 500
+_MAX_VECTOR_POINTS = 5000
+_CHARACTER_ASPECT = 0.56
 _MEMBER, _DOMINATED, _SMALL = 16.0, 7.0, 4.0
-_OF_AREAS = 0.09  # of an axis, so that no large marker is cut off at its end
+_AREA_MARGIN = 0.09  # of an axis, so that no large marker is cut off at its end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +81,16 @@ def draw_pareto(
     pareto: ParetoTable, style: Style, options: ParetoPlotOptions | None = None
 ) -> "Figure":
     """Return the figure of a Pareto table; call it inside `figure_style`."""
-    from matplotlib.figure import Figure
-
     table, x, y = pareto.rows, pareto.x, pareto.y
     options = options or ParetoPlotOptions()
-    figure = Figure(figsize=(style.width, style.height), layout="constrained")
+    figure = style.new_figure()
     axes = figure.add_subplot()
     axes.grid(visible=True)
     points, factors = _on_axes(axes, table, (x, y), options)
     areas = compute_marker_areas(table, options.size)
-    points = points.join(_looks(points, options)).assign(area=areas.values)
+    points = points.join(_point_styles(points, options)).assign(area=areas.values)
     _draw_protocol(figure, table, x, y, style)
-    _draw_cloud(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
+    _draw_dominated(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
     if options.surfaces is None:
         lines = _draw_fronts(axes, points[points["on_front"]], (x, y), areas)
     else:
@@ -101,14 +99,13 @@ def draw_pareto(
         lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
     if points["noisy"].any():
-        axes.scatter(
-            [], [], s=7, linewidths=0.5, **_ring(MUTED_COLOR), label="hollow: noisy timing"
-        )
+        look = {"s": 7, "linewidths": 0.5, **_ring(MUTED_COLOR)}
+        axes.scatter([], [], **look, label="hollow: noisy timing")
     draw_outlier_arrows(axes, points)
     areas.draw_legend_entries(axes)
     draw_legend(figure, axes, style)
     fit_labels(figure)
-    _draw_texts(axes, points, lines, _free_side(x, y), style, options)
+    _draw_texts(axes, points, lines, _label_sides(x, y), style, options)
     return figure
 
 
@@ -131,7 +128,7 @@ def _on_axes(
     axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], options: ParetoPlotOptions
 ) -> tuple[pd.DataFrame, list[float]]:
     """Configure both axes; return the values to draw (x, x_low, ...) and the axes' factors."""
-    points = table[[*_DRAWN]].copy()
+    points = table[[*_POINT_COLUMNS]].copy()
     points["noisy"] &= "measured" in [quantity.source for quantity in both]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
     points["beyond_x"] = points["beyond_y"] = 0
@@ -145,13 +142,13 @@ def _on_axes(
         if options.clip:
             scale = quantity.logarithmic if log is None else log
             values[:, 0], points[f"beyond_{which}"] = clip_outliers(values[:, 0], plain, log=scale)
-        room = {"room": _OF_AREAS} if options.size else {}
+        room = {"room": _AREA_MARGIN} if options.size else {}
         factors.append(configure_axis(axes, which, quantity, values, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
     return points, factors
 
 
-def _looks(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
+def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
     """Return color and marker of each row: one per front of a study, one per family."""
     group = points["folder"] if options.surfaces is None else points["study"]
     fronts = group[points["on_front"]].unique()
@@ -170,21 +167,19 @@ def _draw_protocol(
 ) -> None:
     """Write below the axis by which protocol measured quantities were measured."""
     protocols = dict.fromkeys(label for q in (x, y) if (label := protocol_label(table, q)))
-    wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER))
+    wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER_ASPECT))
     lines = [line for label in protocols for line in textwrap.wrap(label, wide)]
     if lines:
         figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
 
-def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
+def _draw_dominated(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
     if cloud.empty:
         return
-    crowded = len(cloud) > _CROWD
+    crowded = len(cloud) > _MANY_POINTS
     plain = _SMALL if crowded else _DOMINATED
-    look: dict[str, Any] = {
-        "linewidths": 0.5,
-        "alpha": 0.5 if crowded or areas.has_quantity else 0.7,
-    }
+    alpha = 0.5 if crowded or areas.has_quantity else 0.7
+    look: dict[str, Any] = {"linewidths": 0.5, "alpha": alpha}
     axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"dominated ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):
@@ -192,7 +187,7 @@ def _draw_cloud(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
             rows["x"], rows["y"], **look,
             s=rows["area"].fillna(plain) if areas.has_quantity else plain,
             **(_ring(MUTED_COLOR) if ring else {"color": MUTED_COLOR}),
-            rasterized=len(cloud) > _MOST_VECTORS, zorder=2,
+            rasterized=len(cloud) > _MAX_VECTOR_POINTS, zorder=2,
         )  # fmt: skip
 
 
@@ -278,16 +273,16 @@ def _bars(points: pd.DataFrame) -> list[Polyline]:
     up = points[points["y_low"] < points["y_high"]]
     across = points[points["x_low"] < points["x_high"]]
     return [
-        *_segments(up[["x", "x"]], up[["y_low", "y_high"]]),
-        *_segments(across[["x_low", "x_high"]], across[["y", "y"]]),
+        *_bar_lines(up[["x", "x"]], up[["y_low", "y_high"]]),
+        *_bar_lines(across[["x_low", "x_high"]], across[["y", "y"]]),
     ]
 
 
-def _segments(x: pd.DataFrame, y: pd.DataFrame) -> list[Polyline]:
+def _bar_lines(x: pd.DataFrame, y: pd.DataFrame) -> list[Polyline]:
     return list(zip(x.to_numpy(float), y.to_numpy(float), strict=True))
 
 
-def _free_side(x: Quantity, y: Quantity) -> list[str]:
+def _label_sides(x: Quantity, y: Quantity) -> list[str]:
     """Return the directions in which both quantities improve, where no point can be."""
     across, up = _SIDES[x.better][0], _SIDES[y.better][1]
     return [up + across, up, across]
@@ -302,14 +297,14 @@ def _front_labels(members: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataF
         members = members.assign(label=members["label"] + suffixes)
     several = members["folder"].nunique() > 1
     labels = members.groupby(["folder", "x", "y"], sort=False).agg(
-        label=("label", _joined), color=("color", "first" if several else lambda _: DARK_COLOR)
+        label=("label", _join_labels), color=("color", "first" if several else lambda _: DARK_COLOR)
     )
     labels = labels.reset_index()
-    chosen = np.linspace(0, len(labels) - 1, min(len(labels), _MOST_LABELS)).round().astype(int)
+    chosen = np.linspace(0, len(labels) - 1, min(len(labels), _MAX_LABELS)).round().astype(int)
     return labels.iloc[[*chosen[:1], *chosen[1:][::-1]]]
 
 
-def _joined(labels: "pd.Series[str]") -> str:
+def _join_labels(labels: "pd.Series[str]") -> str:
     """Return `#3` for one label, `#3, #7` for two at one point, `#3 +4` for more."""
     first, *more = labels
     if len(more) < 2:

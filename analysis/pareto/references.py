@@ -48,7 +48,7 @@ def load_reference_families(
     Raises:
         UserError: unknown family, or a file that is not a results file of timm.
     """
-    timm_rows = _timm(timm_results)
+    timm_rows = _load_timm_rows(timm_results)
     rows = [row for family in dict.fromkeys(families) for row in _family(family, timm_rows)]
     if not families and timm_rows:
         names = sorted({re.split(r"[_\d.]", name)[0] for name in timm_rows})
@@ -95,12 +95,12 @@ def _family(family: str, timm_rows: Mapping[str, Mapping[str, Any]]) -> list[dic
         values = published.get(name, {})
         if measured:
             values = {key: value for key, value in values.items() if key not in _TIMED}
-        # our own counts win: timm counts with other tools
-        rows.append({**_common(name, family), **named.get(name, {}), **values})
+        # published counts take precedence, because timm counts with other tools
+        rows.append({**_family_columns(name, family), **named.get(name, {}), **values})
     return rows
 
 
-def _common(name: str, family: str) -> dict[str, Any]:
+def _family_columns(name: str, family: str) -> dict[str, Any]:
     return {
         "study": "reference families", "folder": "", "trial": 0, "name": name, "arm": name,
         "condition": "", "stage": "", "baseline": True, "digest": name, "key": name, "seed": 0,
@@ -131,7 +131,7 @@ def _as_row(row: Mapping[str, str]) -> dict[str, Any]:
     return facts
 
 
-def _timm(paths: Sequence[Path | str]) -> dict[str, dict[str, Any]]:
+def _load_timm_rows(paths: Sequence[Path | str]) -> dict[str, dict[str, Any]]:
     """Return the rows of timm's files by model name without weight tag; earlier rows win."""
     merged: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):

@@ -21,8 +21,11 @@ _IDENTITY = (
     *("label", "name", "arm", "condition", "family", "member"),
     *("study", "folder", "digest", "trial"),
 )
-_READ = ("val_accuracy", "val_nll", "params", "macs", "throughput_img_s", "relative_throughput")
-_SHORT = 4
+_READABLE_COLUMNS = (
+    *("val_accuracy", "val_nll", "params", "macs"),
+    *("throughput_img_s", "relative_throughput"),
+)
+_MAX_SIZE_LENGTH = 4
 
 NOISE_NOTE = "~: noisy timing; the machine was not quiet, or the interval stayed wide."
 """Explanation of the mark in tables."""
@@ -74,14 +77,14 @@ def pareto_table(
 def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None) -> ParetoTable:
     """Return the table of `pareto_table` with the quantities on its axes."""
     frame = trials.frame
-    _require_one_condition(frame)
+    require_one_condition(frame, ", which cannot share a front")
     across, up = _quantities(trials, x, y)
     objectives = {across.key: across.better, up.key: up.better}
     rows = aggregate(trials, objectives)
     rows = rows[finite_mask(rows[list(objectives)].to_numpy(float))]
     if rows.empty:
         raise UserError(empty_figure_message(frame, f"both {across.key} and {up.key}"))
-    rows = _named(rows)
+    rows = _with_names(rows)
     rows["on_front"] = _fronts(rows, objectives)
     for quantity in (across, up):
         rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
@@ -96,7 +99,7 @@ def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
     """Return the fronts and baselines of a Pareto table as text."""
     rows, across, up = table.rows, table.x, table.y
     shown = rows[rows["on_front"] | rows["family"].ne("")]
-    keys = dict.fromkeys((across.key, up.key, *_READ))
+    keys = dict.fromkeys((across.key, up.key, *_READABLE_COLUMNS))
     texts = {"": shown["label"].tolist()}
     if shown["name"].ne(shown["arm"]).any():
         texts["Network"] = shown["name"].tolist()
@@ -111,13 +114,14 @@ def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
 
 
-def _require_one_condition(frame: pd.DataFrame) -> None:
+def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
+    """Raise an error if a study has trials under several conditions, with the reason if given."""
     for folder, trials in frame.groupby("folder", sort=False):
         if trials["condition"].nunique() > 1:
             names = ", ".join(trials["condition"].unique())
             raise UserError(
-                f"{folder} was run under several conditions, which cannot share a front: choose "
-                f"one of {names} with --condition"
+                f"{folder} was run under several conditions{reason}: choose one of {names} with "
+                "--condition"
             )
 
 
@@ -147,7 +151,7 @@ def empty_figure_message(frame: pd.DataFrame, keys: str) -> str:
     return f"nothing to draw: no architecture has {keys} at full fidelity; trials: {states}{often}"
 
 
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_names(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the label of each row, and family and member of baselines."""
     arms = rows["arm"].tolist()
     stems = {arm: _SIZE.sub("", arm) for arm in dict.fromkeys(arms)}
@@ -162,15 +166,15 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         given = rows["family"].notna()
         family = family.mask(given, rows["family"])
         names = zip(rows["arm"], family, given, member, strict=True)
-        member = [_within(a, f) if is_given else m for a, f, is_given, m in names]
+        member = [_member_name(a, f) if is_given else m for a, f, is_given, m in names]
     label = network_names(rows)
     return rows.assign(label=label, family=family, member=member)
 
 
-def _within(name: str, family: str) -> str:
+def _member_name(name: str, family: str) -> str:
     """Return the name of a member within its family: `T0` for fasternet_t0."""
     rest = name[len(family) :].lstrip("_-")
-    return rest.upper() if len(rest) <= _SHORT else rest
+    return rest.upper() if len(rest) <= _MAX_SIZE_LENGTH else rest
 
 
 def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":

@@ -12,7 +12,7 @@ from partialnas.analysis.plotting.style import MUTED_COLOR
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FENCE = 3.0
+_OUTLIER_RANGES = 3.0
 """Number of interquartile ranges beyond the quartiles at which an outlier begins (Tukey)."""
 
 _MARKERS = {(-1, 0): "<", (1, 0): ">", (0, -1): "v", (0, 1): "^"}
@@ -38,7 +38,7 @@ def clip_outliers(
     scaled = np.log(values) if log and values[finite].min() > 0 else values
     low, high = np.quantile(scaled[finite], [0.25, 0.75])
     kept = scaled[finite & ~movable]
-    distance = _FENCE * (high - low)
+    distance = _OUTLIER_RANGES * (high - low)
     bottom = min(low - distance, kept.min(initial=np.inf))
     top = max(high + distance, kept.max(initial=-np.inf))
     side = np.where(scaled < bottom, -1, np.where(scaled > top, 1, 0)) * (movable & finite)

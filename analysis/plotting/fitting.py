@@ -28,7 +28,7 @@ def fit_labels(figure: "Figure") -> None:
     texts stays unchanged.
     """
     for _ in range(_MAX_ROUNDS):
-        shown = _lay_out(figure)
+        shown = _place_everything(figure)
         changed = [*map(_break_label, _crowded_labels(figure, shown))]
         changed += [_thin_ticks(axis, which) for axes in shown for axis, which in _linear(axes)]
         if not any(changed):
@@ -37,13 +37,13 @@ def fit_labels(figure: "Figure") -> None:
 
 def ensure_axes_height(figure: "Figure", axes: "Axes", height: float) -> None:
     """Make a finished figure taller until its axes have at least a height in inches."""
-    _lay_out(figure)
+    _place_everything(figure)
     missing = height - axes.get_window_extent().height / figure.dpi
     if missing > 0:
         figure.set_figheight(figure.get_figheight() + missing)
 
 
-def _lay_out(figure: "Figure") -> "list[Axes]":
+def _place_everything(figure: "Figure") -> "list[Axes]":
     """Place everything without drawing, which may take long, and return the visible axes."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
@@ -66,10 +66,12 @@ def _crowded_labels(figure: "Figure", shown: Sequence["Axes"]) -> "list[Text]":
         for text in pair
     }
     page = figure.bbox.padded(_PADDING).extents
-    return [text for text in labels if id(text) in touching or not _within(boxes[id(text)], page)]
+    return [
+        text for text in labels if id(text) in touching or not _is_inside(boxes[id(text)], page)
+    ]
 
 
-def _within(box: "Bbox", page: Iterable[float]) -> bool:
+def _is_inside(box: "Bbox", page: Iterable[float]) -> bool:
     left, bottom, right, top = page
     return bool(left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top)
 

@@ -14,10 +14,10 @@ from partialnas.space.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LARGEST = 110.0
+MAX_AREA = 110.0
 """Area of the largest marker in square points."""
 
-_SMALLEST = 2.0
+_MIN_AREA = 2.0
 _NUM_LEGEND_VALUES = 2
 _NUM_RIM_POINTS = 12
 _MIN_LEGEND_RATIO = 4.0
@@ -48,7 +48,7 @@ class MarkerAreas:
             return
         label, factor = self.quantity.scaled_label(self.largest)
         for step in round_values(self.largest / factor):
-            area = LARGEST * step * factor / self.largest
+            area = MAX_AREA * step * factor / self.largest
             look: dict[str, Any] = {
                 "facecolors": "white", "edgecolors": MUTED_COLOR, "linewidths": 0.8,
             }  # fmt: skip
@@ -71,7 +71,7 @@ def compute_marker_areas(table: pd.DataFrame, quantity: Quantity | None) -> Mark
             "another quantity"
         )
     largest = float(finite.max())
-    areas = (LARGEST * values / largest).clip(lower=_SMALLEST).fillna(_SMALLEST)
+    areas = (MAX_AREA * values / largest).clip(lower=_MIN_AREA).fillna(_MIN_AREA)
     return MarkerAreas(values=areas, quantity=quantity, largest=largest)
 
 

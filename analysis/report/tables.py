@@ -12,7 +12,13 @@ import pandas as pd
 
 from partialnas.analysis.audit.confirmation import confirmation_table
 from partialnas.analysis.formats.caption_sentences import pluralize
-from partialnas.analysis.formats.text_table import MINUS, TextTable, table_from_rows
+from partialnas.analysis.formats.text_table import (
+    MINUS,
+    TextTable,
+    format_mean,
+    format_number,
+    table_from_rows,
+)
 from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.analysis.pareto.table import ParetoTable, format_pareto_table
 from partialnas.analysis.ratios.summary import ratio_summary
@@ -239,8 +245,8 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
             quantity.text(row["chosen"]),
             _spread(row["confirmed"], row["confirmed_sd"], quantity.spec),
             _signed(row["shift"]),
-            _interval(row, "test_accuracy", ".2f"),
-            _interval(row, "test_nll", ".4f"),
+            format_mean(row, "test_accuracy", ".2f"),
+            format_mean(row, "test_nll", ".4f"),
             f"{row['n']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
         )
         for row in table.to_dict("records")
@@ -270,11 +276,11 @@ def ratios_sheet(
             f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
             _signed(row["budget_error_median"], ".2f"),
             _signed(row["budget_error_worst"], ".2f"),
-            _number(row["ratio_gap_worst"], ".1e"),
+            format_number(row["ratio_gap_worst"], ".1e"),
             _spread(row["val_accuracy"], row["val_accuracy_sd"], ".2f"),
             _spread(row["val_nll"], row["val_nll_sd"], ".4f"),
-            _number(row["seconds_ratio"], ".2f"),
-            _number(row["throughput_ratio"], ".2f"),
+            format_number(row["seconds_ratio"], ".2f"),
+            format_number(row["throughput_ratio"], ".2f"),
         )
         for row in summary.head(_MAX_ROWS).to_dict("records")
     ]
@@ -287,12 +293,8 @@ def ratios_sheet(
     return table_from_rows("Results of learned ratios", heads, rows, "tnnnnnnnn", note)
 
 
-def _number(value: float, spec: str) -> str:
-    return "" if math.isnan(value) else format(value, spec)
-
-
 def _signed(value: float, spec: str = ".3g") -> str:
-    return _number(value, f"+{spec}").replace("-", MINUS)
+    return format_number(value, f"+{spec}").replace("-", MINUS)
 
 
 def _spread(mean: float, sd: float, spec: str) -> str:
@@ -300,8 +302,3 @@ def _spread(mean: float, sd: float, spec: str) -> str:
         return ""
     text = format(mean, spec or ".4g")
     return text if math.isnan(sd) else f"{text} ± {sd:{spec or '.2g'}}"
-
-
-def _interval(row: Mapping[Any, Any], key: str, spec: str) -> str:
-    mean, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
-    return _number(mean, spec) + ("" if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]")

@@ -66,7 +66,7 @@ def dominated_hypervolume(
 
 def maximize_mask(objectives: Objectives) -> Mask:
     """Return which objectives are maximized."""
-    # an array: of a list with one entry moocore's ranks (0.3.2) see only that it is not empty
+    # an array, because `pareto_rank` of moocore 0.3.2 ignores the value in a list of one
     return np.array([better == "max" for better in objectives.values()])
 
 

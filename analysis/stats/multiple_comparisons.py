@@ -109,7 +109,7 @@ def compare(
     aliases = same or {}
     tested = [(aliases.get(arm, arm), aliases.get(against, against)) for arm, against in pairs]
     counted = {arm: cells for arm, cells in values.items() if aliases.get(arm, arm) == arm}
-    first = counted if first_stage is None else _restrict(counted, first_stage)
+    first = counted if first_stage is None else _with_seeds(counted, first_stage)
     whole, spread = fit(counted), fit(first)
     variance_p = equal_variances_p(spread)
     if not spread.degrees:
@@ -162,7 +162,7 @@ class _Result:
     estimates: Sequence[_Estimate]
 
 
-def _restrict(values: Values, seeds: Collection[int]) -> Values:
+def _with_seeds(values: Values, seeds: Collection[int]) -> Values:
     kept = set(seeds)
     return {arm: {s: v for s, v in cells.items() if s in kept} for arm, cells in values.items()}
 
@@ -201,25 +201,17 @@ def _paired(values: Values, first: Values, pairs: Sequence[Pair], level: float) 
     """
     from scipy.special import stdtr, stdtrit
 
-    estimates = [_paired_estimate(values, first, pair) for pair in pairs]
-    count = len({pair for pair, e in zip(pairs, estimates, strict=True) if e.degrees})
-    tail = (1 - level) / (2 * max(count, 1))
-    estimates = [
-        replace(
-            estimate,
-            critical=float(stdtrit(estimate.degrees, 1 - tail)),
-            p=float(2 * stdtr(estimate.degrees, -abs(_ratio(estimate.difference, estimate.error)))),
-        )
-        if estimate.degrees
-        else estimate
-        for estimate in estimates
-    ]
-    adjusted = _holm({pair: e.p for pair, e in zip(pairs, estimates, strict=True) if e.degrees})
-    estimates = [
-        replace(e, p=adjusted.get(pair, e.p)) for pair, e in zip(pairs, estimates, strict=True)
-    ]
-    most = max(estimates, key=lambda estimate: estimate.degrees, default=_Estimate(math.nan))
-    return _Result("paired", most.degrees, most.critical, estimates)
+    estimates = {pair: _paired_estimate(values, first, pair) for pair in pairs}
+    tested = {pair: e for pair, e in estimates.items() if e.degrees}
+    tail = (1 - level) / (2 * max(len(tested), 1))
+    ratios = {pair: abs(_ratio(e.difference, e.error)) for pair, e in tested.items()}
+    p_values = {pair: float(2 * stdtr(e.degrees, -ratios[pair])) for pair, e in tested.items()}
+    adjusted = _holm(p_values)
+    for pair, e in tested.items():
+        critical = float(stdtrit(e.degrees, 1 - tail))
+        estimates[pair] = replace(e, critical=critical, p=adjusted[pair])
+    most = max(estimates.values(), key=lambda e: e.degrees, default=_Estimate(math.nan))
+    return _Result("paired", most.degrees, most.critical, [estimates[pair] for pair in pairs])
 
 
 def _paired_estimate(values: Values, first: Values, pair: Pair) -> _Estimate:

@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.config.recipe import Recipe
@@ -17,11 +17,11 @@ from partialnas.space.errors import UserError
 from partialnas.space.values import digest, validate_as
 
 Matcher = Callable[[Variant, Variant], tuple[Variant, CostMatch]]
-"""Returns the twin of a variant that costs as much as another variant, its baseline."""
+"""Function that returns the twin of a variant with the cost of a second one, its baseline."""
 
 
 _SEPARATOR = "\n  ablation: "
-"""Joins errors; the caller puts the path `ablation` before the first."""
+"""Separator of errors; the caller puts the path `ablation` before the first one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def compile_ablation(
     """
     baseline = _baseline(spec, base)
     factors = _factors(spec, baseline, recipe)
-    compiler = _Compiler(spec, baseline, factors, recipe, match, recorded)
+    by_name = {factor.name: factor for factor in factors}
+    compiler = _Compiler(spec, baseline, by_name, recipe, match, recorded)
     arms, networks = compiler.arms()
     design = Design(
         kind=spec.design,
@@ -161,54 +162,42 @@ def override_recipe(recipe: Recipe, settings: Mapping[str, object]) -> Recipe:
     return validate_as(Recipe, {**recipe.model_dump(), **settings}, "invalid recipe")
 
 
+@dataclass
 class _Compiler:
-    """Builds the arms of a design, stratum by stratum.
+    """Builds the arms of a design, stratum by stratum; see `compile_ablation`.
 
     Attributes:
         left_out: combinations without an arm, with reasons.
         aliases: alias structure of a fractional design.
     """
 
-    def __init__(
-        self,
-        spec: AblationSpec,
-        baseline: Variant,
-        factors: tuple[Factor, ...],
-        recipe: Recipe,
-        match: Matcher | None,
-        recorded: Design | None,
-    ) -> None:
-        self._spec, self._baseline, self._recipe = spec, baseline, recipe
-        self._factors = {factor.name: factor for factor in factors}
-        self._match, self._recorded = match, recorded
-        self.left_out: list[ExcludedCombination] = []
-        self.aliases: tuple[str, ...] = ()
+    spec: AblationSpec
+    baseline: Variant
+    factors: Mapping[str, Factor]
+    recipe: Recipe
+    match: Matcher | None
+    recorded: Design | None
+    left_out: list[ExcludedCombination] = field(default_factory=list)
+    aliases: tuple[str, ...] = ()
 
     def arms(self) -> tuple[tuple[DesignArm, ...], dict[str, Architecture]]:
         """Return the arms in order, and their networks by name."""
         arms: list[DesignArm] = []
         networks: dict[str, Architecture] = {}
-        for stratum in self._strata():
+        within = self.spec.within
+        for levels in itertools.product(*(self.factors[name].levels for name in within)):
+            stratum = dict(zip(within, levels, strict=True))
             for arm, network in self._stratum(stratum):
                 arms.append(arm)
                 networks[arm.name] = network.model_copy(update={"name": arm.name})
         return tuple(arms), networks
 
-    def _strata(self) -> Iterator[dict[str, str]]:
-        within = [self._factors[name] for name in self._spec.within]
-        for levels in itertools.product(*(factor.levels for factor in within)):
-            yield dict(zip(self._spec.within, levels, strict=True))
-
     def _stratum(self, stratum: dict[str, str]) -> Iterator[tuple[DesignArm, Architecture]]:
         """Yield the arms of one stratum, its baseline first."""
-        free = [f for name, f in self._factors.items() if name not in stratum]
-        matrix = design_matrix(self._spec.design, free, self._spec.resolution)
+        free = [f for name, f in self.factors.items() if name not in stratum]
+        matrix = design_matrix(self.spec.design, free, self.spec.resolution)
         self.aliases = matrix.aliases
-        head = "".join(f"{name}={level}, " for name, level in stratum.items())
-        first, *rest = (
-            DesignRow(f"{head}{row.name}", self._in_order(stratum | row.levels))
-            for row in matrix.rows
-        )
+        first, *rest = (self._in_stratum(stratum, row) for row in matrix.rows)
         reference = self._build(first)  # an invalid baseline is an error
         seen = {reference.identity: first.name}
         trained = dict(seen)
@@ -221,39 +210,39 @@ class _Compiler:
             if arm_and_network is not None:
                 yield arm_and_network
 
-    def _in_order(self, levels: Mapping[str, str]) -> dict[str, str]:
-        return {name: levels[name] for name in self._factors}
+    def _in_stratum(self, stratum: Mapping[str, str], row: DesignRow) -> DesignRow:
+        """Return a combination with the levels of its stratum, in the order of the factors."""
+        head = "".join(f"{name}={level}, " for name, level in stratum.items())
+        levels = {**stratum, **row.levels}
+        return DesignRow(head + row.name, {name: levels[name] for name in self.factors})
 
     def _new_candidate(self, row: DesignRow, seen: dict[str, str]) -> _Candidate | None:
         """Return a combination, or None if it is invalid or repeats another one."""
         try:
             self._check_when(row)
             candidate = self._build(row)
+            if (other := seen.setdefault(candidate.identity, row.name)) != row.name:
+                raise UserError(f"builds and trains the same network as {other}")
         except UserError as error:
             self.left_out.append(ExcludedCombination(levels=row.levels, reason=str(error)))
-            return None
-        other = seen.setdefault(candidate.identity, row.name)
-        if other != row.name:
-            reason = f"builds and trains the same network as {other}"
-            self.left_out.append(ExcludedCombination(levels=row.levels, reason=reason))
             return None
         return candidate
 
     def _check_when(self, row: DesignRow) -> None:
         for name, level in row.levels.items():
-            if level == self._factors[name].baseline:
+            if level == self.factors[name].baseline:
                 continue
-            for other, labels in self._spec.factors[name].when.items():
+            for other, labels in self.spec.factors[name].when.items():
                 if row.levels[other] not in labels:
                     raise UserError(f"{name} varies only if {other} is {' or '.join(labels)}")
 
     def _build(self, row: DesignRow) -> _Candidate:
-        variant = self._baseline
+        variant = self.baseline
         for name, level in row.levels.items():
-            factor = self._spec.factors[name]
+            factor = self.spec.factors[name]
             if level in factor.values:  # an added baseline level has no settings
                 variant = variant.with_settings(factor.values[level])
-        return _Candidate(row, variant, _identity(variant, self._recipe, row.name))
+        return _Candidate(row, variant, _identity(variant, self.recipe, row.name))
 
     def _arm(
         self, candidate: _Candidate, reference: _Candidate, trained: dict[str, str]
@@ -261,24 +250,22 @@ class _Compiler:
         """Return an arm and its network, or None if its twin is the network of another arm."""
         name, levels = candidate.row.name, candidate.row.levels
         variant, matched = candidate.variant, None
-        if self._match is not None:
-            variant, matched = self._twin(candidate, reference.variant, self._match)
-        other = trained.setdefault(_identity(variant, self._recipe, name), name)
+        if self.match is not None:
+            variant, matched = self._twin(candidate, reference.variant, self.match)
+        other = trained.setdefault(_identity(variant, self.recipe, name), name)
         if other != name:
-            reason = f"at equal {self._spec.match} it is the same network as {other}"
+            reason = f"at equal {self.spec.match} it is the same network as {other}"
             self.left_out.append(ExcludedCombination(levels=levels, reason=reason))
             return None
-        against = reference.row.name
-        arm = DesignArm(
-            name=name, levels=levels, against=against, recipe=variant.recipe, matched=matched
-        )
+        base, recipe = reference.row.name, variant.recipe
+        arm = DesignArm(name=name, levels=levels, against=base, recipe=recipe, matched=matched)
         return arm, variant.architecture()
 
     def _twin(
         self, candidate: _Candidate, reference: Variant, match: Matcher
     ) -> tuple[Variant, CostMatch]:
         """Return the twin of an arm: the recorded one, or a new one."""
-        arm = self._recorded.arm(candidate.row.name) if self._recorded else None
+        arm = self.recorded.arm(candidate.row.name) if self.recorded else None
         if arm is None or arm.matched is None:
             return match(candidate.variant, reference)
         width, ratio = arm.matched.width[1], arm.matched.mlp_ratio[1]

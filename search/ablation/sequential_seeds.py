@@ -1,6 +1,6 @@
 """Two-stage choice of the number of seeds (Stein 1945).
 
-The first seeds of all arms estimate the spread between seeds. From this estimate alone follows how
+The first seeds of all arms estimate the spread between seeds. This estimate alone determines how
 many seeds are needed for confidence intervals of a given width. Intervals that use the first-stage
 spread and the means of all seeds have their nominal coverage. A rule that tests repeatedly while
 seeds are added does not.
@@ -12,13 +12,11 @@ from partialnas.analysis.stats.multiple_comparisons import compare, seeds_needed
 from partialnas.runs.config.design import SequentialSeeds
 from partialnas.search.study.sections import SeedRule
 
-Values = Mapping[str, Mapping[int, float]]
-
 
 def decide_seed_counts(
     rule: SeedRule,
     quantity: str,
-    values: Values,
+    values: Mapping[str, Mapping[int, float]],
     pairs: Sequence[tuple[str, str]],
     same: Mapping[str, str],
 ) -> SequentialSeeds:
@@ -32,10 +30,7 @@ def decide_seed_counts(
         same: arms that share the trainings of another arm, by name; these count once.
     """
     first = range(rule.min)
-    stage = {
-        arm: {seed: value for seed, value in cells.items() if seed in first}
-        for arm, cells in values.items()
-    }
+    stage = {arm: {s: v for s, v in cells.items() if s in first} for arm, cells in values.items()}
     comparison = compare(stage, pairs, same=same)
     needed = seeds_needed(comparison, rule.until, rule.max)
     return SequentialSeeds(

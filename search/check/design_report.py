@@ -10,7 +10,7 @@ from partialnas.search.resolve.resolved_study import ResolvedStudy
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
 
-_LISTED = 3
+_MAX_LISTED = 3
 """Number of excluded combinations that are listed for each reason."""
 
 
@@ -32,7 +32,7 @@ def design_lines(resolved: ResolvedStudy) -> Iterator[str]:
     reason_of = attrgetter("reason")
     for reason, group in groupby(sorted(design.left_out, key=reason_of), reason_of):
         combinations = [", ".join(f"{f}={level}" for f, level in c.levels.items()) for c in group]
-        listed, more = "; ".join(combinations[:_LISTED]), len(combinations) - _LISTED
+        listed, more = "; ".join(combinations[:_MAX_LISTED]), len(combinations) - _MAX_LISTED
         rest = f" and {more} more" if more > 0 else ""
         yield f"excluded: {len(combinations)} ({listed}{rest}): {reason}"
 

@@ -1,6 +1,6 @@
 """Pilot runs: time a few training steps, or train a few seeds, of one network."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from partialnas.runs.datasets.loaders import Splits, load_splits, subset
@@ -12,25 +12,12 @@ from partialnas.runs.training.trial import run_job
 from partialnas.search.study.fidelity import Condition
 from partialnas.space.errors import UserError
 
-_SHORT, _LONG = 4, 12
+_SHORT_STEPS, _LONG_STEPS = 4, 12
 """Numbers of steps of the two timed runs; their difference excludes the startup time."""
 
 
-@dataclass(frozen=True)
-class PilotTiming:
-    """Duration of a trial, extrapolated from a few steps.
-
-    Attributes:
-        seconds: seconds of all epochs.
-        startup_seconds: seconds before the first epoch.
-    """
-
-    seconds: float
-    startup_seconds: float
-
-
-def time_trial(subject: Subject, condition: Condition, device: str) -> PilotTiming:
-    """Time a few training steps and evaluations of `subject`, and extrapolate to a trial.
+def time_trial(subject: Subject, condition: Condition, device: str) -> float:
+    """Return the seconds of a trial, extrapolated from a few training steps and evaluations.
 
     Raises:
         UserError: the network cannot be trained; the message gives the reason.
@@ -40,11 +27,12 @@ def time_trial(subject: Subject, condition: Condition, device: str) -> PilotTimi
     condition = replace(condition, recipe=recipe.model_copy(update={"data_share": Fraction(1)}))
     steps = len(splits.train_y) // recipe.batch_size
     short, long = (
-        _epoch_seconds(subject, condition, _head(splits, count * recipe.batch_size), device)
-        for count in (_SHORT, _LONG)
+        _epoch_seconds(subject, condition, _first_images(splits, count * recipe.batch_size), device)
+        for count in (_SHORT_STEPS, _LONG_STEPS)
     )
-    step = max(long - short, 0.0) / (_LONG - _SHORT)
-    return PilotTiming(recipe.epochs * steps * step, max(short - _SHORT * step, 0.0))
+    step = max(long - short, 0.0) / (_LONG_STEPS - _SHORT_STEPS)
+    startup = max(short - _SHORT_STEPS * step, 0.0)  # before the first epoch
+    return recipe.epochs * steps * step + startup
 
 
 def pilot_values(
@@ -86,7 +74,7 @@ def _train(
     return records
 
 
-def _head(splits: Splits, count: int) -> Splits:
+def _first_images(splits: Splits, count: int) -> Splits:
     """Return the first `count` training images and an equal share of the other splits."""
     share = count / len(splits.train_y)
     val, test = (max(1, round(share * len(y))) for y in (splits.val_y, splits.test_y))

@@ -1,16 +1,15 @@
 """Estimate the time of a trial from pilot runs of the cheapest, median and most expensive ones."""
 
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from statistics import fmean
 
 import numpy as np
 
 from partialnas.runs.records.subject import Subject
 from partialnas.search.check.pilot import time_trial
-from partialnas.search.resolve.resolved_study import ResolvedStudy
+from partialnas.search.resolve.resolved_study import ResolvedStudy, sample_space
 from partialnas.search.study.fidelity import Condition, rung_shares
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
@@ -42,11 +41,22 @@ class TrialTimeEstimate:
 
 @dataclass(frozen=True)
 class _TrialKind:
-    """A subject and a condition; `work` is MACs times epochs."""
+    """Trials to time: those of one subject under one condition."""
 
     subject: Subject
     condition: Condition
-    work: float
+
+    @cached_property
+    def work(self) -> float:
+        """MACs times epochs; 0 for models of other libraries, which have no cost formula."""
+        if not isinstance(self.subject, Architecture):
+            return 0.0
+        macs = compute_cost(self.subject, self.condition.task.input_spec).macs
+        return float(macs * self.condition.recipe.epochs)
+
+    def time(self, device: str) -> float:
+        """Return the seconds of a trial by a pilot run."""
+        return time_trial(self.subject, self.condition, device)
 
 
 def estimate_trial_time(resolved: ResolvedStudy, device: str) -> TrialTimeEstimate:
@@ -67,56 +77,34 @@ def estimate_trial_time(resolved: ResolvedStudy, device: str) -> TrialTimeEstima
     seconds = [_trial_seconds(resolved, condition, device) for condition in conditions]
     weights = weights or [len(trials) for trials in seconds]
     mean = fmean([fmean(trials) for trials in seconds], weights)
-    bounds = mean, mean
+    lower = upper = mean
     if search is not None:
         lower, upper = (fmean([np.quantile(t, q) for t in seconds], weights) for q in (0.25, 0.75))
-        bounds = float(lower), float(upper)
     error = _timing_error(resolved, conditions[-1], device)
-    return TrialTimeEstimate(
-        mean,
-        min(map(min, seconds)),
-        max(map(max, seconds)),
-        bounds[0] * (1 - error),
-        bounds[1] * (1 + error),
-    )
+    low, high = min(map(min, seconds)), max(map(max, seconds))
+    return TrialTimeEstimate(mean, low, high, lower * (1 - error), upper * (1 + error))
 
 
 def _timing_error(resolved: ResolvedStudy, condition: Condition, device: str) -> float:
     """Return the relative difference between two pilots of one network, within bounds."""
     kind = min(_trial_kinds(resolved, condition), key=lambda kind: kind.work)
-    first, second = (_pilot_seconds(kind, device) for _ in range(2))
+    first, second = (kind.time(device) for _ in range(2))
     return min(_MAX_ERROR, max(_MIN_ERROR, abs(first / second - 1)))
 
 
 def _trial_seconds(resolved: ResolvedStudy, condition: Condition, device: str) -> list[float]:
     kinds = sorted(_trial_kinds(resolved, condition), key=lambda kind: kind.work)
     timed = {kind.work: kind for kind in (kinds[0], kinds[len(kinds) // 2], kinds[-1])}
-    seconds = [_pilot_seconds(kind, device) for kind in timed.values()]
+    seconds = [kind.time(device) for kind in timed.values()]
     interpolate = partial(np.interp, xp=[*timed], fp=seconds)
     return [float(interpolate(kind.work)) for kind in kinds]
 
 
-def _pilot_seconds(kind: _TrialKind, device: str) -> float:
-    pilot = time_trial(kind.subject, kind.condition, device)
-    return pilot.seconds + pilot.startup_seconds
-
-
 def _trial_kinds(resolved: ResolvedStudy, condition: Condition) -> Iterator[_TrialKind]:
     """Yield the arms of a study, or sampled networks of its space."""
-    space, rng = resolved.space, random.Random(0)
-    if space is not None and resolved.study.search is not None:
-        for _ in range(_SAMPLE):
-            network = space.architecture(space.sample(rng))
-            yield _TrialKind(network, condition, _work(network, condition))
+    if resolved.space is not None and resolved.study.search is not None:
+        for network in sample_space(resolved.space, _SAMPLE):
+            yield _TrialKind(network, condition)
         return
     for name, subject in resolved.arms.items():
-        arm_condition = resolved.arm_condition(name, condition)
-        yield _TrialKind(subject, arm_condition, _work(subject, arm_condition))
-
-
-def _work(subject: Subject, condition: Condition) -> float:
-    """Return MACs times epochs; 0 for models of other libraries, which have no cost formula."""
-    if not isinstance(subject, Architecture):
-        return 0.0
-    macs = compute_cost(subject, condition.task.input_spec).macs
-    return float(macs * condition.recipe.epochs)
+        yield _TrialKind(subject, resolved.arm_condition(name, condition))

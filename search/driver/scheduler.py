@@ -2,7 +2,7 @@
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from time import monotonic
 
@@ -16,16 +16,11 @@ from partialnas.search.driver.budget import ComputeBudget
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.driver.candidate_pool import CandidatePool
 from partialnas.search.driver.running_front import dominated_candidates
-from partialnas.search.driver.successive_halving import Promotion, SuccessiveHalving
+from partialnas.search.driver.successive_halving import SuccessiveHalving
 from partialnas.search.executors.base import END, WAIT, End, ItemResult, Wait
 from partialnas.search.executors.tasks import Item, TimingJob
 from partialnas.search.resolve.resolved_study import ResolvedStudy
-from partialnas.search.samplers.base import (
-    ObjectiveValues,
-    PastProposal,
-    ProposalNote,
-    ProposalSource,
-)
+from partialnas.search.samplers import base as sampling
 from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.fidelity import Condition
 
@@ -36,7 +31,7 @@ Identity = tuple[object, ...]
 """See `TimingJob.identity`."""
 
 
-def make_source(resolved: ResolvedStudy) -> ProposalSource | None:
+def make_source(resolved: ResolvedStudy) -> sampling.ProposalSource | None:
     """Create the study's sampler, or return None if it does not search."""
     study = resolved.study
     if study.search is None or resolved.space is None or resolved.stage is not None:
@@ -63,14 +58,16 @@ class Scheduler:
         notify: shows the user one line.
 
     Attributes:
+        pool: the study's candidates.
         updated_candidates: candidates with new results; the reader removes them.
+        in_flight: number of items that executors are working on.
     """
 
     def __init__(
         self,
         resolved: ResolvedStudy,
         ledger: Ledger,
-        source: ProposalSource | None,
+        source: sampling.ProposalSource | None,
         notify: Callable[[str], None],
     ) -> None:
         self._resolved = resolved
@@ -78,13 +75,13 @@ class Scheduler:
         self._ledger = ledger
         self._source = source
         self._notify = notify
-        self._pool = CandidatePool(resolved, ledger)
-        self._halving = SuccessiveHalving(resolved, self._pool.candidates)
+        self.pool = CandidatePool(resolved, ledger)
+        self._halving = SuccessiveHalving(resolved, self.pool.candidates)
         self._timed: dict[Identity, Measurement | None] = {}
         self._awaiting_timing: dict[Identity, list[Candidate]] = {}
         self._queue: deque[Item] = deque()
         self.updated_candidates: deque[Candidate] = deque()
-        self._in_flight = 0
+        self.in_flight = 0
         self._compute = ComputeBudget(self._study, ledger)
         self._repeats = 0
         self._source_exhausted = False
@@ -94,26 +91,11 @@ class Scheduler:
             self._resume()
             gc.freeze()  # later garbage collections need not visit the loaded history
 
-    @property
-    def trial_numbers(self) -> Mapping[str, int]:
-        """The ledger's trial numbers by trial key."""
-        return self._pool.trial_numbers
-
     def condition_label(self, key: str) -> str:
         """Return the condition or the rung of a trial, as a suffix of its name."""
-        condition = self._pool.trial_condition(key)
+        condition = self.pool.trial_condition(key)
         rung = f" on {condition.rung}" if condition.rung else ""
         return f" under {condition.name}" if condition.name else rung
-
-    @property
-    def repeated_proposals(self) -> int:
-        """Number of proposals that were answered from the ledger."""
-        return self._pool.repeated_proposals
-
-    @property
-    def running(self) -> int:
-        """Number of items that executors are working on."""
-        return self._in_flight
 
     def dominated_keys(self) -> list[str]:
         """Return the keys of trials of networks that another network dominates.
@@ -122,7 +104,7 @@ class Scheduler:
         """
         dominated: list[Candidate] = []
         by_condition: dict[Condition, list[Candidate]] = {}
-        for candidate in self._pool.candidates.values():
+        for candidate in self.pool.candidates.values():
             if candidate.at_full_fidelity:
                 by_condition.setdefault(candidate.condition, []).append(candidate)
             else:
@@ -143,16 +125,16 @@ class Scheduler:
         while not self._queue:
             if not late and self._propose():
                 continue
-            if self._in_flight:
+            if self.in_flight:
                 return WAIT
-            if not late and (self._promote_last() or self._add_seeds()):
+            if not late and (self._promote_next(no_more_candidates=True) or self._add_seeds()):
                 continue
             if self._is_timed:
                 self._queue_timings(retry=not late)
             if not self._queue:
                 return self._end()
         item = self._queue.popleft()
-        self._in_flight += 1
+        self.in_flight += 1
         self._compute.start_item(item)
         if isinstance(item, Job):
             self._ledger.start(*item.trial_keys.values())
@@ -160,7 +142,7 @@ class Scheduler:
 
     def tell(self, item: Item, outcome: ItemResult) -> None:
         """Record the result of an item and advance its candidates."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         outcome = self._compute.finish_item(item, outcome)
         if isinstance(item, TimingJob):
             self._add_timing(item, outcome.measurement)
@@ -168,7 +150,7 @@ class Scheduler:
         for record in outcome.records:
             self._ledger.finish(record)
             self._repeats = 0
-            candidate = self._pool.add_record(record)
+            candidate = self.pool.add_record(record)
             self._queue_controls()
             self._advance(candidate)
             self.updated_candidates.append(candidate)
@@ -176,9 +158,9 @@ class Scheduler:
     def _end(self) -> End:
         if self._source_exhausted:
             self._notify("search finished: the sampler has no new network to propose")
-        if self._pool.skipped_trials:
+        if self.pool.skipped_trials:
             self._notify(
-                f"{self._pool.skipped_trials} trials were skipped because of budget.trials; "
+                f"{self.pool.skipped_trials} trials were skipped because of budget.trials; "
                 "increase it to run them"
             )
         return END
@@ -189,11 +171,11 @@ class Scheduler:
         """Time a trained candidate if the sampler needs its speed, then report it."""
         if candidate.state not in (CandidateState.TRAINED, CandidateState.TIMED):
             return
-        if self._times_early and self._request_timings(candidate):
+        if self._times_before_report and self._request_timings(candidate):
             return
         candidate.report()
         self._halving.report(candidate)
-        self._tell_source(candidate)
+        self._report_to_sampler(candidate)
 
     @cached_property
     def _is_timed(self) -> bool:
@@ -201,15 +183,15 @@ class Scheduler:
         return self._study.trial is None and (stage is None or stage.timed)
 
     @cached_property
-    def _times_early(self) -> bool:
+    def _times_before_report(self) -> bool:
         return self._is_timed and self._study.measures_before_tell
 
     def _add_timing(self, item: TimingJob, measurement: Measurement | None) -> None:
         """Record a measurement; if a network has several, the best one counts."""
         if measurement is not None:
             self._ledger.add_measurement(measurement)
-            self._pool.measurements.add(measurement)
-            measurement = self._pool.measurements.best(item) or measurement
+            self.pool.measurements.add(measurement)
+            measurement = self.pool.measurements.best(item) or measurement
         elif self._timed.get(item.identity) is not None:
             return
         self._timed[item.identity] = measurement
@@ -221,7 +203,7 @@ class Scheduler:
         """Set the speeds that are measured, queue the others; return whether any is missing."""
         for seed, item in candidate.pending_timings.items():
             identity = item.identity
-            if identity not in self._timed and (best := self._pool.measurements.best(item)):
+            if identity not in self._timed and (best := self.pool.measurements.best(item)):
                 self._timed[identity] = best
             if identity in self._timed:
                 timed = self._timed[identity]
@@ -236,89 +218,90 @@ class Scheduler:
 
     def _queue_timings(self, *, retry: bool) -> None:
         """Queue the timings of all networks at full fidelity; retry marked ones after the rest."""
-        for candidate in self._pool.candidates.values():
+        for candidate in self.pool.candidates.values():
             if candidate.at_full_fidelity:
                 self._request_timings(candidate)
         if retry and not self._queue:
-            self._queue.extend(self._pool.measurements.timings_to_retry())
+            self._queue.extend(self.pool.measurements.timings_to_retry())
 
-    def _tell_source(self, candidate: Candidate) -> None:
+    def _report_to_sampler(self, candidate: Candidate) -> None:
         """Answer the pending proposals of a candidate."""
         for number in candidate.pop_pending_proposals():
             if self._source is not None:
                 self._source.tell(number, self._values(candidate))
 
-    def _values(self, candidate: Candidate) -> ObjectiveValues | None:
+    def _values(self, candidate: Candidate) -> sampling.ObjectiveValues | None:
         return candidate.objective_values(self._study.objectives, self._study.limits)
 
     def _queue_controls(self) -> None:
         """Queue new control arms before jobs of later seeds, which keeps the study balanced."""
-        for candidate in self._pool.newly_requested:
-            for job in self._pool.jobs(candidate):
+        for candidate in self.pool.newly_requested:
+            for job in self.pool.jobs(candidate):
                 later = (
                     index
                     for index, item in enumerate(self._queue)
                     if isinstance(item, Job) and item.seeds > job.seeds
                 )
                 self._queue.insert(next(later, len(self._queue)), job)
-        self._pool.newly_requested.clear()
-        while self._pool.messages:
-            self._notify(self._pool.messages.pop(0))
+        self.pool.newly_requested.clear()
+        while self.pool.messages:
+            self._notify(self.pool.messages.pop(0))
 
     # New trials.
 
     def _propose(self) -> bool:
         """Queue the next promotion or proposal; return False if there is none for now."""
-        if (promotion := self._halving.next_promotion()) is not None:
-            return self._promote(promotion)
+        if (promotes := self._promote_next()) is not None:
+            return promotes
         seeds = 1 if self._resolved.rungs else self._study.first_seeds
-        if self._source is None or self._source_exhausted or not self._affords(seeds):
+        if self._source is None or self._source_exhausted or not self._fits_budget(seeds):
             return False
-        number = self._pool.proposal_count + 1
+        number = self.pool.proposal_count + 1
         if self._repeats < _MAX_REPEATS:
             proposal = self._source.ask(number)
         else:
-            seen = {digest for _, digest in self._pool.candidates}
+            seen = {digest for _, digest in self.pool.candidates}
             proposal = self._source.explore(number, seen)
         if proposal is None:
             self._source_exhausted = True
             return False
-        candidate, is_new = self._pool.propose(proposal.architecture, proposal.note)
+        candidate, is_new = self.pool.propose(proposal.architecture, proposal.note)
         self._repeats = 0 if is_new else self._repeats + 1
         candidate.add_pending_proposal(number)
         if is_new:
-            self._queue.extend(self._pool.jobs(candidate))
+            self._queue.extend(self.pool.jobs(candidate))
         elif candidate.state is CandidateState.REPORTED:
-            self._tell_source(candidate)
+            self._report_to_sampler(candidate)
         return True
 
-    def _affords(self, trials: int) -> bool:
+    def _fits_budget(self, trials: int) -> bool:
         budget = self._study.budget.trials
-        return budget is None or self._pool.trial_count + trials <= budget
+        return budget is None or self.pool.trial_count + trials <= budget
 
-    def _promote(self, promotion: Promotion) -> bool:
-        """Queue a promotion; return False if the budget has no room for it.
+    def _promote_next(self, *, no_more_candidates: bool = False) -> bool | None:
+        """Queue the next promotion, if there is one; return False if the budget has no room for it.
 
         In that case nothing new is proposed either, because it could not be promoted.
-        """
-        seeds = self._study.first_seeds if promotion.condition.full_fidelity is None else 1
-        if not self._affords(seeds):
-            return False
-        candidate = self._pool.promote(promotion)
-        self._queue.extend(self._pool.jobs(candidate))
-        return True
 
-    def _promote_last(self) -> bool:
-        """Promote at least the best network of each rung when no more networks will come."""
-        promotion = self._halving.next_promotion(no_more_candidates=True)
-        return promotion is not None and self._promote(promotion)
+        Args:
+            no_more_candidates: see `SuccessiveHalving.next_promotion`.
+        """
+        promotion = self._halving.next_promotion(no_more_candidates=no_more_candidates)
+        if promotion is None:
+            return None
+        seeds = self._study.first_seeds if promotion.condition.full_fidelity is None else 1
+        if not self._fits_budget(seeds):
+            return False
+        candidate = self.pool.promote(promotion)
+        self._queue.extend(self.pool.jobs(candidate))
+        return True
 
     def _add_seeds(self) -> bool:
         """Queue the seeds that the study's seed rule adds; return whether there are any."""
-        decided = self._pool.decide_seeds()
+        decided = self.pool.decide_seeds()
         if decided is None:
             return False
-        self._queue.extend(self._pool.unfinished_jobs())
+        self._queue.extend(self.pool.unfinished_jobs())
         self._notify(
             f"standard deviation of {decided.quantity} over the first {decided.min} seeds: "
             f"{decided.deviation:.4g}; up to {max(decided.seeds.values())} seeds per arm for "
@@ -341,16 +324,16 @@ class Scheduler:
 
     def _resume(self) -> None:
         """Rebuild candidates, sampler and queue from the ledger."""
-        proposals = [(row, c) for row, c in self._pool.resume() if rung_of(row) == 1]
+        proposals = [(row, c) for row, c in self.pool.resume() if rung_of(row) == 1]
         self._repeats = _trailing_repeats(candidate for _, candidate in proposals)
         history = [self._past_proposal(row, c) for row, c in proposals if row.arm is None]
         if self._source is not None:
             self._source.rebuild(history)
-        self._pool.admit_arms()
-        self._queue.extend(self._pool.unfinished_jobs())
-        self._pool.newly_requested.clear()  # their jobs are queued already
+        self.pool.admit_arms()
+        self._queue.extend(self.pool.unfinished_jobs())
+        self.pool.newly_requested.clear()  # their jobs are queued already
         self._queue_controls()
-        for candidate in [*self._pool.candidates.values()]:
+        for candidate in [*self.pool.candidates.values()]:
             if candidate.results:
                 self.updated_candidates.append(candidate)
             if candidate.state is CandidateState.REPORTED:
@@ -358,16 +341,18 @@ class Scheduler:
             else:
                 self._advance(candidate)
 
-    def _past_proposal(self, row: ProposalKey, candidate: Candidate) -> PastProposal:
+    def _past_proposal(self, row: ProposalKey, candidate: Candidate) -> sampling.PastProposal:
         """Report a candidate that is complete; otherwise leave its proposal pending."""
-        waits = not candidate.trained or (self._times_early and bool(candidate.pending_timings))
+        waits = not candidate.trained or (
+            self._times_before_report and bool(candidate.pending_timings)
+        )
         if waits:
             candidate.add_pending_proposal(row.number)
         else:
             candidate.report()
         values = None if waits else self._values(candidate)
-        note = ProposalNote(row.proposal_json)
-        return PastProposal(row.number, note, values, is_open=waits, digest=row.digest)
+        note = sampling.ProposalNote(row.proposal_json)
+        return sampling.PastProposal(row.number, note, values, is_open=waits, digest=row.digest)
 
 
 def _trailing_repeats(candidates: Iterable[Candidate]) -> int:

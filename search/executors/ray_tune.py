@@ -131,9 +131,8 @@ class RayTune:
         for kind, required in (("CPU", self.cpus_per_trial), ("GPU", self.gpus_per_trial)):
             available = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
             if available < required:
-                raise MachineError(
-                    f"each trial requires {required:g} {kind}, but Ray finds {available:g}"
-                )
+                found = f"Ray finds {available:g}"
+                raise MachineError(f"each trial requires {required:g} {kind}, but {found}")
 
     def _tune(
         self, searcher: "_FeedSearcher[ItemT]", trainable: type["_Worker"], scratch: Path
@@ -255,9 +254,9 @@ class _Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Return the item's result, or the exception that ends the run."""
-        return {"answer": self._broken or self._answer(), "done": True}
+        return {"answer": self._broken or self._result_or_error(), "done": True}
 
-    def _answer(self) -> ItemResult | Exception:
+    def _result_or_error(self) -> ItemResult | Exception:
         try:
             return self._watchdog.run_item(self._work, self._item)
         except (UserError, MachineError) as error:
@@ -324,7 +323,7 @@ def _driver_signals() -> Iterator[None]:
 @contextmanager
 def _ray_environment() -> Iterator[None]:
     """Set Ray's environment variables for the duration of a run."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    before = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     logger = logging.getLogger("ray.tune")
     level = logger.level
     os.environ.update(_ENVIRONMENT)
@@ -333,8 +332,6 @@ def _ray_environment() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _ENVIRONMENT:
+            os.environ.pop(name, None)
+        os.environ.update(before)

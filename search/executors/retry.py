@@ -1,18 +1,11 @@
-"""Retry items after the death of a worker process, and count those deaths. No Ray here."""
+"""Retry items after the death of a worker process, and count those deaths, without Ray."""
 
 from collections import deque
 from pathlib import Path
 from typing import Generic
 
-from partialnas.search.executors.base import (
-    END,
-    WAIT,
-    Feed,
-    ItemResult,
-    ItemT,
-    describe_item,
-    failed_result,
-)
+from partialnas.search.executors import base
+from partialnas.search.executors.base import ItemT
 from partialnas.space.errors import MachineError
 
 MAX_DEATHS = 3
@@ -37,7 +30,7 @@ class WorkItem(Generic[ItemT]):
         return self
 
     def __str__(self) -> str:
-        return describe_item(self.item) if self.item else "done"
+        return base.describe_item(self.item) if self.item else "done"
 
 
 class RetryingFeed(Generic[ItemT]):
@@ -50,7 +43,7 @@ class RetryingFeed(Generic[ItemT]):
             Such a death does not count against the item.
     """
 
-    def __init__(self, feed: Feed[ItemT], log: Path, max_startup_failures: int) -> None:
+    def __init__(self, feed: base.Feed[ItemT], log: Path, max_startup_failures: int) -> None:
         self._feed = feed
         self._log = log
         self._max_startup_failures = max_startup_failures
@@ -72,9 +65,9 @@ class RetryingFeed(Generic[ItemT]):
         """
         if self._retries:
             work_item = self._retries.popleft()
-        elif self._ended or (item := self._feed.ask()) is WAIT:
+        elif self._ended or (item := self._feed.ask()) is base.WAIT:
             return None
-        elif item is END:
+        elif item is base.END:
             self._ended = True
             return None
         else:
@@ -87,7 +80,7 @@ class RetryingFeed(Generic[ItemT]):
         self._active[trial_id].started = True
         self._startup_failures = 0
 
-    def finish(self, trial_id: str, answer: ItemResult | Exception) -> None:
+    def finish(self, trial_id: str, answer: base.ItemResult | Exception) -> None:
         """Tell the feed the result of an item, or raise the exception that ends the run."""
         item, _ = self._end_attempt(trial_id)
         if isinstance(answer, Exception):
@@ -111,7 +104,8 @@ class RetryingFeed(Generic[ItemT]):
         if deaths < MAX_DEATHS:
             self._retries.append(WorkItem(item, deaths))
         else:
-            self._feed.tell(item, failed_result(item, f"worker process died {deaths} times"))
+            reason = f"worker process died {deaths} times"
+            self._feed.tell(item, base.failed_result(item, reason))
 
     def _end_attempt(self, trial_id: str) -> tuple[ItemT, WorkItem[ItemT]]:
         attempt = self._active.pop(trial_id)

@@ -16,7 +16,7 @@ from partialnas.search.study.study import Study, immutable_settings
 from partialnas.search.study.study_file import to_yaml
 from partialnas.space.errors import UserError
 
-_MERGED = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
+_MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
 _MAY_DIFFER = ("environment", "task", "required_partialnas")
 
 
@@ -69,7 +69,7 @@ def _merge_meta(
     meta: dict[str, str], other: dict[str, str], first: Path, folder: Path
 ) -> dict[str, str]:
     """Return the metadata of one ledger merged with those of another one."""
-    ignored = {*_MERGED, *_MAY_DIFFER}
+    ignored = {*_MERGED_KEYS, *_MAY_DIFFER}
     one, two = ({k: v for k, v in m.items() if k not in ignored} for m in (meta, other))
     lines = differences(one, two)
     old, new = RecordedStudy(meta), RecordedStudy(other)
@@ -80,10 +80,8 @@ def _merge_meta(
     except UserError as error:
         lines.append(str(error))
     if lines:
-        raise UserError(
-            f"{first} and {folder} have different studies and cannot be merged:\n  "
-            + "\n  ".join(lines)
-        )
+        head = f"{first} and {folder} have different studies and cannot be merged:"
+        raise UserError("\n  ".join([head, *lines]))
     merged = {**meta, "frozen": json.dumps(frozen, sort_keys=True)}
     if is_extension and "design" in other:
         merged["design"] = other["design"]
@@ -137,11 +135,10 @@ def _merged_settings(old: PlainData, new: PlainData) -> PlainData:
         "search": old["search"],
         **{key: old[key] for key in ("executor", "quick", "question")},
     }
-    if old["search"] and new["search"]:
-        seed = {"seed": old["search"]["seed"]}
-        _check_equal(old["search"], new["search"] | seed, "search")
-    else:
-        _check_equal(old["search"], new["search"], "search")
+    search = new["search"]
+    if old["search"] and search:
+        search = search | {"seed": old["search"]["seed"]}
+    _check_equal(old["search"], search, "search")
     if isinstance(old["seeds"], int) and isinstance(new["seeds"], int):
         common["seeds"] = max(old["seeds"], new["seeds"])
     return common

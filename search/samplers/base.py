@@ -135,7 +135,7 @@ def proposal_rng(seed: int, *numbers: int) -> random.Random:
 
 
 def sample_unseen(space: Space, rng: random.Random, seen: Container[str]) -> Point | None:
-    """Return a random point of an unseen network; in a small space, any that is left."""
+    """Return the point of an unseen network: a random one, or any that is left in a small space."""
     points = (space.sample(rng) for _ in range(_EXPLORATIONS))
     for point in itertools.chain(points, _enumerate(space)):
         if space.architecture(point).digest not in seen:

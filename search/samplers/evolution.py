@@ -4,58 +4,46 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from partialnas.analysis.stats.dominance import non_dominated_ranks
-from partialnas.search.samplers.base import (
-    ObjectiveValues,
-    PastProposal,
-    Proposal,
-    proposal_rng,
-    sample_unseen,
-)
+from partialnas.runs.config.quantities import Direction
+from partialnas.search.samplers import base
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
 
-class Rankable(Protocol):
-    """What `constrained_ranks` needs of a network; see `Member`."""
-
-    @property
-    def number(self) -> int:
-        """The ledger's number of the proposal."""
-
-    @property
-    def losses(self) -> tuple[float, ...]:
-        """Objective values with all directions turned to minimization."""
-
-    @property
-    def violation(self) -> float:
-        """Sum of all violations of limits."""
-
-
 @dataclass(frozen=True)
-class Member:
-    """A proposal with a result.
+class Rankable:
+    """The result of a proposal as `constrained_ranks` sees it.
 
     Attributes:
         number: the ledger's number of the proposal.
-        point: the proposal's point in the space.
         losses: objective values with all directions turned to minimization.
         violation: sum of all violations of limits; 0 if it satisfies them.
     """
 
     number: int
-    point: Point
     losses: tuple[float, ...]
     violation: float
 
 
-def to_losses(result: ObjectiveValues, objectives: Mapping[str, Direction]) -> tuple[float, ...]:
+@dataclass(frozen=True)
+class Member(Rankable):
+    """A proposal with a result.
+
+    Attributes:
+        point: the proposal's point in the space.
+    """
+
+    point: Point
+
+
+def to_losses(
+    result: base.ObjectiveValues, objectives: Mapping[str, Direction]
+) -> tuple[float, ...]:
     """Return objective values with all directions turned to minimization."""
     return tuple(
         result.values[name] if direction == "min" else -result.values[name]
@@ -129,14 +117,13 @@ class Evolution(ABC):
             rng: random generator of this proposal.
         """
 
-    def ask(self, number: int) -> Proposal | None:
+    def ask(self, number: int) -> base.Proposal | None:
         """Return a neighbor of a parent, or a random network while the population is small."""
-        rng = proposal_rng(self._spec.seed, number)
+        rng = base.proposal_rng(self._spec.seed, number)
         members = self.members
         if len(members) >= self._spec.population:
             for parent in self.iter_parents(members, rng):
-                point = self._child(parent, number)
-                if point is not None:
+                if (point := self._child(parent, number)) is not None:
                     return self._proposal(number, point, parent.number)
         return self._random(number, rng, self._proposed)
 
@@ -150,36 +137,38 @@ class Evolution(ABC):
         if parent.number in self._exhausted:
             return None
         # a generator per parent: skipping one parent does not change the neighbors of others
-        rng = proposal_rng(self._spec.seed, number, parent.number)
+        rng = base.proposal_rng(self._spec.seed, number, parent.number)
         for point in self._space.neighbors(parent.point, rng):
             if self._space.architecture(point).digest not in self._proposed:
                 return point
         self._exhausted.add(parent.number)
         return None
 
-    def explore(self, number: int, seen: Container[str]) -> Proposal | None:
-        """Return a random unseen network; in a small space, any that is left."""
-        return self._random(number, proposal_rng(self._spec.seed, number), seen)
+    def explore(self, number: int, seen: Container[str]) -> base.Proposal | None:
+        """Return an unseen network: a random one, or any that is left in a small space."""
+        return self._random(number, base.proposal_rng(self._spec.seed, number), seen)
 
-    def _random(self, number: int, rng: random.Random, seen: Container[str]) -> Proposal | None:
-        point = sample_unseen(self._space, rng, seen)
+    def _random(
+        self, number: int, rng: random.Random, seen: Container[str]
+    ) -> base.Proposal | None:
+        point = base.sample_unseen(self._space, rng, seen)
         return None if point is None else self._proposal(number, point, None)
 
-    def _proposal(self, number: int, point: Point, parent: int | None) -> Proposal:
+    def _proposal(self, number: int, point: Point, parent: int | None) -> base.Proposal:
         architecture = self._space.architecture(point)
         self._points[number] = point
         self._proposed.add(architecture.digest)
-        return Proposal(architecture, {"point": dict(point), "parent": parent})
+        return base.Proposal(architecture, {"point": dict(point), "parent": parent})
 
-    def tell(self, number: int, result: ObjectiveValues | None) -> None:
+    def tell(self, number: int, result: base.ObjectiveValues | None) -> None:
         """Add a proposal with a result to the possible parents; drop a failed one."""
         point = self._points.pop(number)
         if result is None:
             return
         losses = to_losses(result, self._objectives)
-        self._members[number] = Member(number, point, losses, result.violation)
+        self._members[number] = Member(number, losses, result.violation, point)
 
-    def rebuild(self, history: Sequence[PastProposal]) -> None:
+    def rebuild(self, history: Sequence[base.PastProposal]) -> None:
         """Restore the proposals of earlier sessions."""
         for past in history:
             point = Point(past.note["point"])
@@ -227,10 +216,9 @@ def rank_and_crowding(population: Sequence[Rankable]) -> dict[int, tuple[int, fl
     fronts: dict[int, list[Rankable]] = {}
     for member, rank in zip(population, constrained_ranks(population), strict=True):
         fronts.setdefault(rank, []).append(member)
-    return {
-        member.number: (rank, -distance)
-        for rank, front in fronts.items()
-        for member, distance in zip(
-            front, crowding_distances([m.losses for m in front]), strict=True
-        )
-    }
+    places = {}
+    for rank, front in fronts.items():
+        distances = crowding_distances([member.losses for member in front])
+        for member, distance in zip(front, distances, strict=True):
+            places[member.number] = rank, -distance
+    return places

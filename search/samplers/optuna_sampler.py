@@ -1,36 +1,23 @@
 """Optuna's samplers over a search space, resumable from a ledger."""
 
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIISampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from partialnas.search.samplers.base import (
-    ObjectiveValues,
-    PastProposal,
-    Proposal,
-    proposal_rng,
-    sample_unseen,
-)
+from partialnas.runs.config.quantities import Direction
+from partialnas.search.samplers import base
 from partialnas.search.samplers.optuna_history import CommonSearchSpace, FrozenTrialFactory
 from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 from partialnas.space.values import digest
@@ -39,7 +26,6 @@ _ATTEMPTS = 50
 """Infeasible suggestions before a point is sampled from the space directly."""
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-_STUDY = "partialnas"
 
 
 class _CommonSpaceSampler(BaseSampler):
@@ -59,15 +45,15 @@ class _CommonSpaceSampler(BaseSampler):
         return _without_constants(self.common.calculate(study))
 
 
-class _TPE(_CommonSpaceSampler, TPESampler):
+class _TPE(_CommonSpaceSampler, optuna.samplers.TPESampler):
     pass
 
 
-class _GP(_CommonSpaceSampler, GPSampler):
+class _GP(_CommonSpaceSampler, optuna.samplers.GPSampler):
     pass
 
 
-class _SteadyNSGAII(_CommonSpaceSampler, NSGAIISampler):
+class _SteadyNSGAII(_CommonSpaceSampler, optuna.samplers.NSGAIISampler):
     """NSGA-II with parents in a fixed order.
 
     Optuna returns parents in selection order on the first call and by number later, so a resumed
@@ -92,7 +78,7 @@ class _SteadyNSGAII(_CommonSpaceSampler, NSGAIISampler):
         return int(trial.system_attrs.get(cls._get_generation_key(), 0))
 
 
-class _ResumableQMC(QMCSampler):
+class _ResumableQMC(optuna.samplers.QMCSampler):
     """A scrambled Sobol sequence over all parameters of a space, from a given position.
 
     Optuna takes the parameters from the first trial, which may lack some, and keeps the position in
@@ -102,18 +88,10 @@ class _ResumableQMC(QMCSampler):
     search_space: Mapping[str, BaseDistribution]
     position: int
 
-    def infer_relative_search_space(
-        self,
-        study: optuna.Study,  # noqa: ARG002
-        trial: FrozenTrial,  # noqa: ARG002
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, *_: object) -> dict[str, BaseDistribution]:
         return dict(self.search_space)
 
-    def _find_sample_id(
-        self,
-        study: optuna.Study,  # noqa: ARG002
-        search_space: dict[str, BaseDistribution],  # noqa: ARG002
-    ) -> int:
+    def _find_sample_id(self, *_: object) -> int:
         self.position += 1
         return self.position - 1
 
@@ -130,11 +108,11 @@ class OptunaSource:
         self._space = space
         self._spec = spec
         self._objectives = dict(objectives)
-        directions = [_DIRECTIONS[direction] for direction in objectives.values()]
+        self._uses_results = SAMPLERS[spec.sampler].uses_results
         self._storage = InMemoryStorage()
-        self._study = optuna.create_study(
-            directions=directions, study_name=_STUDY, storage=self._storage
-        )
+        directions = [_DIRECTIONS[direction] for direction in objectives.values()]
+        self._study = optuna.create_study(directions=directions, storage=self._storage)
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._distributions = {c.name: CategoricalDistribution(c.labels) for c in space.choices}
         self._common = CommonSearchSpace(self._distributions)
         self._trials: dict[int, int] = {}
@@ -142,7 +120,7 @@ class OptunaSource:
         self._noted_generation = 0
         self._num_asks = 0
 
-    def ask(self, number: int) -> Proposal:
+    def ask(self, number: int) -> base.Proposal:
         """Return the sampler's next feasible architecture."""
         self._study.sampler = self._sampler(number)
         for _ in range(_ATTEMPTS):
@@ -151,32 +129,31 @@ class OptunaSource:
             if self._space.contains(point):
                 return self._proposal(number, trial, point)
             self._study.tell(trial, state=TrialState.FAIL)
-        return self._propose_point(
-            number, self._space.sample(proposal_rng(self._spec.seed, number))
-        )
+        point = self._space.sample(base.proposal_rng(self._spec.seed, number))
+        return self._propose_point(number, point)
 
-    def explore(self, number: int, seen: Container[str]) -> Proposal | None:
-        """Return a random unseen network; in a small space, any that is left."""
+    def explore(self, number: int, seen: Container[str]) -> base.Proposal | None:
+        """Return an unseen network: a random one, or any that is left in a small space."""
         self._study.sampler = self._sampler(number)
-        point = sample_unseen(self._space, proposal_rng(self._spec.seed, number), seen)
+        point = base.sample_unseen(self._space, base.proposal_rng(self._spec.seed, number), seen)
         return None if point is None else self._propose_point(number, point)
 
     def _ask(self) -> optuna.Trial:
         self._num_asks += 1
         return self._study.ask()
 
-    def _propose_point(self, number: int, point: Point) -> Proposal:
+    def _propose_point(self, number: int, point: Point) -> base.Proposal:
         self._study.enqueue_trial(self._space.optuna_params(point))
         trial = self._ask()
         return self._proposal(number, trial, self._space.suggest(trial))
 
-    def _proposal(self, number: int, trial: optuna.Trial, point: Point) -> Proposal:
+    def _proposal(self, number: int, trial: optuna.Trial, point: Point) -> base.Proposal:
         architecture = self._space.architecture(point)
         self._trials[number] = trial.number
         self._numbers[trial.number] = number
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
         note = {**_note(frozen), "asked": self._num_asks, **self._parents(frozen)}
-        return Proposal(architecture, note)
+        return base.Proposal(architecture, note)
 
     def _parents(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return the parents of a new generation by the ledger's numbers, for the note.
@@ -187,51 +164,47 @@ class OptunaSource:
         if generation <= self._noted_generation:
             return {}
         self._noted_generation = generation
-        study = self._storage.get_study_id_from_name(_STUDY)
-        attrs = self._storage.get_study_system_attrs(study)
+        attrs = self._storage.get_study_system_attrs(self._study_id)
         parents = attrs.get(_SteadyNSGAII.parents_key(generation), ())
         return {"parents": [self._numbers[parent] for parent in parents]}
 
     def _sampler(self, number: int) -> BaseSampler:
-        return _SAMPLERS[self._spec.sampler](self, int(digest([self._spec.seed, number])[:8], 16))
-
-    def _random(self, seed: int) -> BaseSampler:
-        return RandomSampler(seed=seed)
-
-    def _tpe(self, seed: int) -> BaseSampler:
-        return self._with_common_space(_TPE(seed=seed, multivariate=True, constant_liar=True))
-
-    def _nsga2(self, seed: int) -> BaseSampler:
-        return self._with_common_space(
-            _SteadyNSGAII(seed=seed, population_size=self._spec.population)
-        )
-
-    def _gp(self, seed: int) -> BaseSampler:
-        return self._with_common_space(_GP(seed=seed, warn_independent_sampling=False))
-
-    def _with_common_space(self, sampler: _CommonSpaceSampler) -> BaseSampler:
+        """Return a new sampler for a proposal."""
+        seed = int(digest([self._spec.seed, number])[:8], 16)
+        sampler: _CommonSpaceSampler
+        match self._spec.sampler:
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "quasi-random":
+                return self._quasi_random()
+            case "tpe":
+                sampler = _TPE(seed=seed, multivariate=True, constant_liar=True)
+            case "nsga2":
+                sampler = _SteadyNSGAII(seed=seed, population_size=self._spec.population)
+            case "gp":
+                sampler = _GP(seed=seed, warn_independent_sampling=False)
+            case name:
+                raise KeyError(name)
         sampler.common = self._common
         return sampler
 
-    def _quasi_random(self, seed: int) -> BaseSampler:  # noqa: ARG002
+    def _quasi_random(self) -> BaseSampler:
         # one sequence for the whole study; only the position differs between proposals
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = _ResumableQMC(
-                seed=self._spec.seed, scramble=True, warn_independent_sampling=False
-            )
+            seed = self._spec.seed
+            sampler = _ResumableQMC(seed=seed, scramble=True, warn_independent_sampling=False)
         sampler.position = self._num_asks
         sampler.search_space = _without_constants(self._distributions)
         return sampler
 
-    def tell(self, number: int, result: ObjectiveValues | None) -> None:
+    def tell(self, number: int, result: base.ObjectiveValues | None) -> None:
         """Complete the trial, or mark it as failed."""
         trial = self._trials.pop(number)
         if result is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        study = self._storage.get_study_id_from_name(_STUDY)
-        identity = self._storage.get_trial_id_from_study_id_trial_number(study, trial)
+        identity = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial)
         # Optuna sets constraints only on trials that it was asked for, not on added ones
         constrained = create_trial(value=0.0, constraints={**result.excess})
         for key, value in constrained.system_attrs.items():
@@ -239,25 +212,24 @@ class OptunaSource:
         self._study.tell(trial, self._objective_list(result))
         self._common.add(self._study.get_trials(deepcopy=False)[trial].params)
 
-    def _objective_list(self, result: ObjectiveValues) -> list[float]:
+    def _objective_list(self, result: base.ObjectiveValues) -> list[float]:
         return [result.values[name] for name in self._objectives]
 
-    def rebuild(self, history: Sequence[PastProposal]) -> None:
+    def rebuild(self, history: Sequence[base.PastProposal]) -> None:
         """Add the proposals of earlier sessions that the Optuna sampler uses to the study."""
         if not history:
             return
-        study = self._storage.get_study_id_from_name(_STUDY)
         trials = FrozenTrialFactory(self._distributions)
         is_nsga2 = self._spec.sampler == "nsga2"
         noted = self._last_generations(history) if is_nsga2 else []
-        used, uses_results = self._used_numbers(history, noted), self._uses_results
+        used = self._used_numbers(history, noted)
         index = len(self._study.get_trials(deepcopy=False))
         for past in history:
-            if uses_results and past.result is not None and not past.is_open:
+            if self._uses_results and past.result is not None and not past.is_open:
                 self._common.add_note(past.note)
             if past.number not in used and not past.is_open:
                 continue
-            self._storage.create_new_trial(study, self._frozen_trial(past, trials))
+            self._storage.create_new_trial(self._study_id, self._frozen_trial(past, trials))
             self._numbers[index] = past.number
             if past.is_open:
                 self._trials[past.number] = index
@@ -268,12 +240,8 @@ class OptunaSource:
         elif is_nsga2:
             self._select_parents()
 
-    @property
-    def _uses_results(self) -> bool:
-        return SAMPLERS[self._spec.sampler].uses_results
-
-    def _count_asks(self, history: Sequence[PastProposal]) -> int:
-        """Return how often Optuna has been asked, from the last note."""
+    def _count_asks(self, history: Sequence[base.PastProposal]) -> int:
+        """Return how many times Optuna was asked for a point, as the last note states."""
         count = self._num_asks
         if "asked" in history[-1].note:
             return int(history[-1].note["asked"])
@@ -282,13 +250,13 @@ class OptunaSource:
             count = past.note.get("asked", count + 1)
         return count
 
-    def _last_generations(self, history: Sequence[PastProposal]) -> list[PastProposal]:
+    def _last_generations(self, history: Sequence[base.PastProposal]) -> list[base.PastProposal]:
         """Return the first proposals of the last two generations, which note their parents."""
         with_parents = (past for past in reversed(history) if past.note.get("parents"))
         return [*islice(with_parents, 2)][::-1]
 
     def _used_numbers(
-        self, history: Sequence[PastProposal], noted: list[PastProposal]
+        self, history: Sequence[base.PastProposal], noted: list[base.PastProposal]
     ) -> Container[int]:
         """Return the numbers of the closed proposals that the sampler uses.
 
@@ -301,15 +269,14 @@ class OptunaSource:
             return range(first, last + 1)
         return {*noted[-1].note["parents"], *range(noted[0].number, last + 1)}
 
-    def _restore_parents(self, noted: PastProposal) -> None:
+    def _restore_parents(self, noted: base.PastProposal) -> None:
         """Set the parents of the last generation from their note."""
         trials = self._study.get_trials(deepcopy=False)
         indices = {number: index for index, number in self._numbers.items()}
         parents = [indices[number] for number in noted.note["parents"]]
         self._noted_generation = _SteadyNSGAII.generation(trials[indices[noted.number]])
-        study = self._storage.get_study_id_from_name(_STUDY)
         key = _SteadyNSGAII.parents_key(self._noted_generation)
-        self._storage.set_study_system_attr(study, key, parents)
+        self._storage.set_study_system_attr(self._study_id, key, parents)
 
     def _select_parents(self) -> None:
         """Select the parents of all generations again, for ledgers of older versions.
@@ -320,7 +287,7 @@ class OptunaSource:
         for generation in range(1, max(map(_SteadyNSGAII.generation, trials), default=0) + 1):
             self._sampler(0).get_parent_population(self._study, generation)  # type: ignore[attr-defined]
 
-    def _frozen_trial(self, past: PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
+    def _frozen_trial(self, past: base.PastProposal, trials: FrozenTrialFactory) -> FrozenTrial:
         result = past.result
         state = TrialState.FAIL if result is None else TrialState.COMPLETE
         return trials.create_trial(
@@ -338,12 +305,3 @@ def _without_constants(space: Mapping[str, BaseDistribution]) -> dict[str, BaseD
 def _note(trial: FrozenTrial) -> dict[str, Any]:
     attrs = {k: v for k, v in trial.system_attrs.items() if k != "fixed_params"}
     return {"params": trial.params, "system_attrs": attrs}
-
-
-_SAMPLERS: dict[str, Callable[[OptunaSource, int], BaseSampler]] = {
-    "random": OptunaSource._random,
-    "quasi-random": OptunaSource._quasi_random,
-    "tpe": OptunaSource._tpe,
-    "nsga2": OptunaSource._nsga2,
-    "gp": OptunaSource._gp,
-}

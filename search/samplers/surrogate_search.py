@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -10,26 +9,21 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import qmc
 
+from partialnas.analysis.stats import gaussian_process as gp
 from partialnas.analysis.stats.dominance import dominated_hypervolume, non_dominated
-from partialnas.analysis.stats.gaussian_process import (
-    ChoiceEncoder,
-    Hyperparameters,
-    Posterior,
-    fit_hyperparameters,
-    nonzero_std,
-)
+from partialnas.runs.config.quantities import Direction
 from partialnas.search.samplers.base import ObjectiveValues, Proposal, proposal_rng
 from partialnas.search.samplers.evolution import FrontEvolution, Member, constrained_ranks
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
 Array = NDArray[np.float64]
 Acquisition = Callable[[Sequence[Point]], Array]
-Value = Callable[[Member], float]
+Quantity = Mapping[int, float]
+"""Values of one quantity, by the number of the proposal."""
 
-_START = 10
+_NUM_INITIAL = 10
 """Results required before the model is used, or the population size if that is smaller."""
 
 _MUTATE_EVERY = 4
@@ -76,17 +70,17 @@ class SurrogateSearch(FrontEvolution):
 
     def __init__(self, space: Space, spec: SearchSpec, objectives: Mapping[str, Direction]) -> None:
         super().__init__(space, spec, objectives)
-        self._embed = ChoiceEncoder(space.choices)
+        self._embed = gp.ChoiceEncoder(space.choices)
         self._failed: dict[int, Point] = {}
         self._excess: dict[int, Mapping[str, float]] = {}
         self._codes: dict[Point, tuple[float, ...]] = {}
-        self._scales: dict[str, tuple[tuple[int, ...], Hyperparameters]] = {}
+        self._scales: dict[str, tuple[tuple[int, ...], gp.Hyperparameters]] = {}
 
     def ask(self, number: int) -> Proposal | None:
         """Return the next point of the Sobol sequence, or the model's best candidate."""
         rng = proposal_rng(self._spec.seed, number)
         members = self.members
-        if len(members) < min(_START, self._spec.population):
+        if len(members) < min(_NUM_INITIAL, self._spec.population):
             return self._sobol_point(number, rng)
         if number % _MUTATE_EVERY == 0:
             return super().ask(number)
@@ -159,7 +153,7 @@ class SurrogateSearch(FrontEvolution):
         draw = _OPTIMISM * abs(rng.gauss(0, 1))
         optimism = draw if rng.random() < _OPTIMISTIC_SHARE else 0.0
         models = [
-            self._model(name, members, partial(_loss, column), fails=True)
+            self._model(name, members, {m.number: m.losses[column] for m in members}, fails=True)
             for column, name in enumerate(self._objectives)
         ]
         limits = self._limit_models(members)
@@ -168,7 +162,7 @@ class SurrogateSearch(FrontEvolution):
         front = losses[feasible] if feasible.any() else losses
         front = front[non_dominated(front, keep_duplicates=False)]
         low, high = front.min(axis=0), front.max(axis=0)
-        extent = np.where(high > low, high - low, nonzero_std(losses))
+        extent = np.where(high > low, high - low, gp.nonzero_std(losses))
         nearest, farthest = _MARGINS
         reference = (high - low) / extent + nearest * (farthest / nearest) ** rng.random()
 
@@ -191,45 +185,43 @@ class SurrogateSearch(FrontEvolution):
 
         return acquisition
 
-    def _limit_models(self, members: Sequence[Member]) -> list[Posterior]:
+    def _limit_models(self, members: Sequence[Member]) -> list[gp.Posterior]:
         """Return a model of the excess of each limit that at least one network violates."""
         names = dict.fromkeys(name for m in members for name in self._excess[m.number])
-        return [
-            self._model(f"limit {name}", members, partial(self._excess_of, name), fails=False)
-            for name in names
-            if any(self._excess_of(name, member) > 0 for member in members)
-        ]
-
-    def _excess_of(self, name: str, member: Member) -> float:
-        return self._excess[member.number][name]
+        models = []
+        for name in names:
+            excess = {m.number: self._excess[m.number][name] for m in members}
+            if any(value > 0 for value in excess.values()):
+                models.append(self._model(f"limit {name}", members, excess, fails=False))
+        return models
 
     def _model(
-        self, name: str, members: Sequence[Member], value: Value, *, fails: bool
-    ) -> Posterior:
+        self, name: str, members: Sequence[Member], quantity: Quantity, *, fails: bool
+    ) -> gp.Posterior:
         """Return the model of one quantity; pending proposals count with predicted values."""
         best = _best(members)
         failed = [self._failed[number] for number in sorted(self._failed)] if fails else []
         features = self._features([*(member.point for member in best), *failed])
-        values = np.array([value(member) for member in best])
+        values = np.array([quantity[member.number] for member in best])
         values = np.append(values, np.full(len(failed), values.max()))
-        scales, owners = self._fit(name, members, value), self._embed.choice_of_feature
-        model = Posterior(features, owners, values, scales)
+        scales, owners = self._fit(name, members, quantity), self._embed.choice_of_feature
+        model = gp.Posterior(features, owners, values, scales)
         if not self._points:
             return model
         pending = self._features([self._points[number] for number in sorted(self._points)])
         predicted = np.append(values, model.predict(pending)[0])
-        return Posterior(np.vstack([features, pending]), owners, predicted, scales)
+        return gp.Posterior(np.vstack([features, pending]), owners, predicted, scales)
 
-    def _fit(self, name: str, members: Sequence[Member], value: Value) -> Hyperparameters:
+    def _fit(self, name: str, members: Sequence[Member], quantity: Quantity) -> gp.Hyperparameters:
         """Return the hyperparameters of a quantity, fitted to the members at the last refit."""
         first = members[: _last_refit(len(members))]
         numbers = tuple(member.number for member in first)
         if name not in self._scales or self._scales[name][0] != numbers:
             best = _best(first)
             features = self._features([member.point for member in best])
-            values = np.array([value(member) for member in best])
+            values = np.array([quantity[member.number] for member in best])
             owners = self._embed.choice_of_feature
-            self._scales[name] = numbers, fit_hyperparameters(features, owners, values)
+            self._scales[name] = numbers, gp.fit_hyperparameters(features, owners, values)
         return self._scales[name][1]
 
     def _features(self, points: Sequence[Point]) -> Array:
@@ -239,10 +231,6 @@ class SurrogateSearch(FrontEvolution):
         if point not in self._codes:
             self._codes[point] = self._space.encode(point)
         return self._codes[point]
-
-
-def _loss(column: int, member: Member) -> float:
-    return member.losses[column]
 
 
 def _last_refit(count: int) -> int:

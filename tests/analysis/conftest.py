@@ -37,7 +37,7 @@ def make_frame(
     random: int = 0,
     folder: str = "no-ledger/quickstart",
 ) -> pd.DataFrame:
-    """A table as `load` gives it: bigger networks are better and slower, and some trials fail."""
+    """Return trials as `load` does: larger networks are better and slower, and some fail."""
     rng = np.random.default_rng(random)
     count = architectures + len(baselines)
     arms = np.array([""] * architectures + list(baselines), dtype=object)
@@ -87,7 +87,7 @@ def make_frame(
 
 
 def measurement(digest: str, relative: float, speed: float, **changes: Any) -> Measurement:
-    """A measurement of a network `relative` times as fast as a reference of `speed` img/s."""
+    """Return the measurement of a network `relative` times as fast as a reference of `speed`."""
     facts: dict[str, Any] = {
         "digest": digest, "name": digest, "device": "cpu", "device_kind": "cpu", "threads": 1,
         "batch_size": 32, "resolution": 28, "in_chans": 1, "precision": "float32",
@@ -109,31 +109,31 @@ def make_ledger(
     study: dict[str, Any] | None = None,
     meta: Mapping[str, str] | None = None,
 ) -> Path:
-    """A study's folder with one proposal and one trial per record; unfinished where no state is."""
+    """Write a ledger with a trial per record, unfinished without a `state`; return its folder."""
     frozen = {**STUDY, **(study or {})}
     meta = {"study": frozen["study"], "frozen": json.dumps(frozen), **(meta or {})}
     proposals: dict[Any, int] = {}
     with Ledger.create(folder, meta) as ledger:
-        for i, given in enumerate(records):
-            record = {"digest": f"{i:016x}", "name": "", "seed": 0, "fidelity": 4, **given}
+        for i, changes in enumerate(records):
+            record = {"digest": f"{i:016x}", "name": "", "seed": 0, "fidelity": 4, **changes}
             arm, subject = record.pop("arm", None), record.pop("subject", {})
             key = f"{i:08x}{record['seed']:08x}"
-            asked = record.pop("asked", i)  # records of one proposal name it alike
-            if asked not in proposals:
-                proposals[asked] = ledger.add_proposal(arm, record["digest"], subject, {})
-            proposal = proposals[asked]
+            group = record.pop("proposal", i)  # the same for all records of a proposal
+            if group not in proposals:
+                proposals[group] = ledger.add_proposal(arm, record["digest"], subject, {})
+            proposal = proposals[group]
             facts = {k: record[k] for k in ("digest", "name", "fidelity")}
             ledger.plan(proposal, **facts, keys={record["seed"]: key})
             if "state" in record:
                 ledger.start(key)
                 ledger.finish(_record(key, record))
-        for each in measurements:
-            ledger.add_measurement(each)
+        for timing in measurements:
+            ledger.add_measurement(timing)
     return folder
 
 
 ABLATION: dict[str, Any] = {"study": "parts", "search": None, "arms": {}}
-"""What differs from `STUDY` in a study that compares arms."""
+"""Settings of a study that compares arms, where they differ from `STUDY`."""
 
 
 def make_ablation(
@@ -145,7 +145,7 @@ def make_ablation(
     meta: Mapping[str, str] | None = None,
     key: str = "val_accuracy",
 ) -> Path:
-    """A study of arms with one trial per arm and seed: its value, or a failed trial without one."""
+    """Write a study with a trial per arm and seed, failed if its value is None."""
     records = []
     for seed in sorted({seed for of in values.values() for seed in of}):
         for index, (arm, of) in enumerate(values.items()):
@@ -162,7 +162,7 @@ def _trial(index: int, arm: str, seed: int) -> dict[str, Any]:
     cost = {"params": 1000 + index, "macs": 2_000_000 + index, "macs_core": 1, "activations": 1}
     return {
         "arm": arm, "name": arm, "seed": seed, "digest": f"{index:016x}", "cost": cost,
-        "seconds": 36.0, "asked": arm,
+        "seconds": 36.0, "proposal": arm,
     }  # fmt: skip
 
 
@@ -172,9 +172,9 @@ def _ended(value: float | None, key: str) -> dict[str, Any]:
     return {"state": "done", "metrics": {key: value}}
 
 
-def _record(key: str, given: dict[str, Any]) -> Record:
+def _record(key: str, facts: dict[str, Any]) -> Record:
     empty = {"reason": None, "metrics": {}, "curve": (), "cost": {}, "seconds": 1.0}
-    return Record(key=key, **{**empty, "device": "cpu", "environment": {}, **given})
+    return Record(key=key, **{**empty, "device": "cpu", "environment": {}, **facts})
 
 
 def learned_records(
@@ -188,7 +188,7 @@ def learned_records(
     random: int = 0,
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Trials of one arm: ratios run from 1/4 to where they end, and stand still from 70 % on."""
+    """Return trials of one arm, with ratios that start at 1/4 and stay constant after 70 %."""
     ratio = {"learned": {"per": per, "budget": "1/4"}}
     plan = {"stem_stride": 1, "width": 16, "depths": (1, 1, 2, 1), "head_width": 16, **settings}
     architecture = Plan.model_validate({"ratio": ratio, **plan}).architecture()
@@ -227,9 +227,11 @@ def _ratio_epoch(
     classes: int = 0,
     warnings: Sequence[str] = (),
 ) -> RatioEpoch:
-    way = min(1.0, epoch / (0.7 * epochs))
-    channels = widths * (0.25 + (ends - 0.25) * way)
-    channels = np.maximum(4 * np.round(channels / 4), 4) if way == 1 and not classes else channels
+    progress = min(1.0, epoch / (0.7 * epochs))
+    channels = widths * (0.25 + (ends - 0.25) * progress)
+    channels = (
+        np.maximum(4 * np.round(channels / 4), 4) if progress == 1 and not classes else channels
+    )
     ratios = channels / widths
     facts: dict[str, Any] = {}
     if classes:
@@ -252,7 +254,7 @@ def _ratio_epoch(
         ratios=dict(zip(names, ratios.tolist(), strict=True)),
         used_macs=9.9e5,
         budget_macs=1e6,
-        ramp=0.0 if classes or way == 1 else 4 * (1 - way),
+        ramp=0.0 if classes or progress == 1 else 4 * (1 - progress),
         warnings=tuple(warnings) if epoch == epochs else (),
         **facts,
     )

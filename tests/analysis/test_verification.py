@@ -147,7 +147,7 @@ def test_table_beside_a_figure_is_plain_csv_and_is_verified(tmp_path: Path, sear
     path = pareto_figure(load(search), tmp_path / "p.svg", x="macs").files[1]
     table = pd.read_csv(path, comment="#")
     assert table["label"].tolist() == ["#1", "#2", "base"]
-    elsewhere = search.parent / "." / search.name  # the path of the folder is no number
+    elsewhere = search.parent / "." / search.name  # another path of the same folder
     assert not verify(path, [elsewhere]).differences
     path.write_text(path.read_text().replace(",0.4,", ",0.41,"))
     found = verify(path, [search]).differences
@@ -217,9 +217,9 @@ def test_stamps_are_in_standard_metadata_fields(tmp_path: Path, folder: Path) ->
     pdf = effects_figure(folder, tmp_path / "e.pdf").files[0].read_bytes()
     assert b"/Keywords (partialnas {" in pdf
     with Image.open(effects_figure(folder, tmp_path / "e.png").files[0]) as image:
-        image.load()  # its checksums are right
+        image.load()  # raises if a checksum is wrong
         assert image.info["Description"].startswith('partialnas {"partialnas":2')
-    assert mpl.rcParams["pdf.fonttype"] == 3  # nothing of our settings stays behind
+    assert mpl.rcParams["pdf.fonttype"] == 3  # the settings are restored
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,12 @@ def run_cli(*arguments: object) -> int:
 def test_a_search_is_audited_drawn_and_verified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # locks of devices are its own
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # device locks of this test only
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     out, figure = tmp_path / "out", tmp_path / "trust.pdf"
     assert run_cli("run", tmp_path / "study.yaml", "--out", out) == 0
-    asked = ("audit", out, "--longer", "2x", "--sample", 5, "-o", figure)
-    assert run_cli(*asked) == 0
+    command = ("audit", out, "--longer", "2x", "--sample", 5, "-o", figure)
+    assert run_cli(*command) == 0
     output = capsys.readouterr().out
     longer = load(out, stage="audit")
     assert len(longer) == 10
@@ -58,11 +58,11 @@ def test_a_search_is_audited_drawn_and_verified(
         (row["target"], row["ranked_by"], row["by"], row["kind"]): row
         for row in csv.DictReader(lines[1:])
     }
-    found = rows["val_nll", "1 epoch", "val_nll", "proxy"]
-    assert float(found["tau"]) == pytest.approx(tau)
+    tau_row = rows["val_nll", "1 epoch", "val_nll", "proxy"]
+    assert float(tau_row["tau"]) == pytest.approx(tau)
     with Ledger.open(out) as ledger:
         trials = len(ledger.trials())
-    assert run_cli(*asked) == 0
+    assert run_cli(*command) == 0
     assert run_cli("audit", out, "--report", "-o", tmp_path / "again.pdf") == 0
     with Ledger.open(out) as ledger:
         assert len(ledger.trials()) == trials

@@ -42,7 +42,7 @@ def architecture(**settings: Any) -> Architecture:
 
 
 def ratios_of(subject: Architecture, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A trial that is done, all of its layers at 4 channels."""
+    """Return a finished trial with 4 channels in every layer."""
     widths = {b.name: subject.widths[b.stage] for b in subject.boundaries}
     epoch = RatioEpoch(
         epoch=1,
@@ -56,7 +56,7 @@ def ratios_of(subject: Architecture, warnings: tuple[str, ...] = ()) -> dict[str
 
 
 Arms = dict[str, tuple[Architecture, list[dict[str, Any] | None]]]
-"""Of each arm its network, and a record for every seed; a seed without one is planned."""
+"""Network and records of each arm, one record per seed; None for a planned trial."""
 
 
 def ledger_of(folder: Path, arms: Arms) -> Path:

@@ -74,7 +74,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ledger_of(tmp_path_factory.mktemp("grid") / "study", "grid", "factorial")
 
 
-def test_table_is_printed_as_markdown_or_in_the_format_asked_for(
+def test_table_is_printed_as_markdown_or_in_the_requested_format(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli("table", folder) == 0
@@ -167,7 +167,7 @@ def test_a_factorial_study_prints_main_effects_and_draws_interactions(
 def test_a_user_error_is_one_message_and_exit_code_2(
     folder: Path, arguments: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_cli(*(str(folder) if each == "DIR" else each for each in arguments)) == 2
+    assert run_cli(*(str(folder) if word == "DIR" else word for word in arguments)) == 2
     error = capsys.readouterr().err
     assert message in " ".join(error.split())
     assert "Traceback" not in error

@@ -50,8 +50,9 @@ def noisy(architecture: Any, seed: int, _epochs: int) -> dict[str, float]:
 
 
 def tested(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
-    found = noisy(architecture, seed, epochs)
-    return found | {"test_nll": found["val_nll"] + 0.1, "test_accuracy": 40 + 10 * found["val_nll"]}
+    metrics = noisy(architecture, seed, epochs)
+    nll = metrics["val_nll"]
+    return metrics | {"test_nll": nll + 0.1, "test_accuracy": 40 + 10 * nll}
 
 
 def waiting(architecture: Any, seed: int, epochs: int) -> dict[str, float]:

@@ -273,7 +273,7 @@ def test_costs_of_learned_ratios_are_means_over_seeds(
 ) -> None:
     params = {0: 1000, 1: 3000}
     records = [
-        {**record, "asked": "dynamic", "cost": {"params": params[record["seed"]], "macs": 10}}
+        {**record, "proposal": "dynamic", "cost": {"params": params[record["seed"]], "macs": 10}}
         for record in learned(seeds=2)
     ]
     result = effects(ledgers(tmp_path / "s", records, study={**ACCURACY, "arms": {"dynamic": {}}}))

@@ -306,8 +306,8 @@ def test_every_rung_is_compared(tmp_path: Path) -> None:
     ways = ["1 epoch", "4 epochs, data_share 1/2", "4 epochs"]
     assert [way.name for way in audit.fidelities] == ways
     table = proxy_agreement(audit)
-    asked = {"target": "val_nll", "by": "val_nll", "kind": "proxy"}
-    rows = {way: row_of(table, ranked_by=way, **asked) for way in ways}
+    ranking = {"target": "val_nll", "by": "val_nll", "kind": "proxy"}
+    rows = {way: row_of(table, ranked_by=way, **ranking) for way in ways}
     assert [rows[way]["n"] for way in rows] == [5, 2, 5]
     assert rows["1 epoch"]["tau"] == 1  # as the study trained them
     assert rows["1 epoch"]["single"] == 0  # further trainings are the other way round

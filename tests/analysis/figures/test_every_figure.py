@@ -1,4 +1,4 @@
-"""What holds of every kind of figure, table and report: all made by the registry of exports."""
+"""Properties of every figure, table and report that the registry of exports builds."""
 
 import itertools
 import json
@@ -30,15 +30,15 @@ from partialnas.cli import main
 from partialnas.runs.config.design import Design, DesignArm, Factor
 from partialnas.space.errors import UserError
 
-Made = Callable[..., Any]
-Asked = tuple[str, list[str], dict[str, Any]]
+Factory = Callable[..., Any]
+Request = tuple[str, list[str], dict[str, Any]]
 """A verb, the studies' names, and the arguments."""
 
 SHIPPED = Path(__file__).parents[3] / "analysis" / "notebooks" / "ledgers"
 NARROW = {"style": "slides", "width": "column"}
 TWO = ["quickstart", "quickstart-random"]
 LONG = "a level with a name that is so long that no axis has room for it"
-FIGURES: dict[str, Asked] = {
+FIGURES: dict[str, Request] = {
     "front": ("pareto", ["quickstart"], {}),
     "sizes": ("pareto", ["quickstart"], {"size": "params"}),
     "two fronts": ("pareto", TWO, {"x": "macs", "log": "xy", "size": "macs"}),
@@ -66,7 +66,7 @@ FIGURES: dict[str, Asked] = {
     "ratios": ("ratios", ["static-vs-dynamic"], {}),
     "audit": ("audit", ["quickstart"], {}),
 }
-TEXTS: dict[str, Asked] = {
+TEXTS: dict[str, Request] = {
     "table": ("table", ["partitions"], {}),
     "table of a search": ("table", ["quickstart"], {}),
     "report": ("report", ["quickstart"], {}),
@@ -75,8 +75,8 @@ TEXTS: dict[str, Asked] = {
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory, ablations: Made) -> Mapping[str, Path]:
-    """The studies that ship with the notebooks, a ladder and a factorial design."""
+def studies(tmp_path_factory: pytest.TempPathFactory, ablations: Factory) -> Mapping[str, Path]:
+    """Return the studies that ship with the notebooks, a ladder and a factorial design."""
     root = tmp_path_factory.mktemp("studies")
     names = ["plain", "+ channel attention", "+ self-attention in the last stage", LONG]
     rungs = tuple(DesignArm(name=n, against=names[0] if n != names[0] else None) for n in names)
@@ -86,7 +86,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, ablations: Made) -> Mappin
         Factor(name="ratio", levels=("1/8", "1/4"), baseline="1/8"),
     )
     designs = {"ladder": Design(kind="ladder", arms=rungs), "grid": _grid(factors)}
-    made = {
+    folders = {
         name: ablations(
             root / name,
             {
@@ -99,7 +99,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory, ablations: Made) -> Mappin
         for name, d in designs.items()
     }
     again = shutil.copytree(SHIPPED / "quickstart-random", root / "again")
-    return {**{path.name: path for path in SHIPPED.iterdir()}, **made, "again": again}
+    return {**{path.name: path for path in SHIPPED.iterdir()}, **folders, "again": again}
 
 
 def _grid(factors: tuple[Factor, ...]) -> Design:
@@ -117,8 +117,8 @@ def _grid(factors: tuple[Factor, ...]) -> Design:
     return Design(kind="factorial", factors=factors, arms=arms)
 
 
-def _drawn(studies: Mapping[str, Path], asked: Asked, look: dict[str, str]) -> Figure:
-    verb, names, arguments = asked
+def _draw(studies: Mapping[str, Path], request: Request, look: dict[str, str]) -> Figure:
+    verb, names, arguments = request
     query = Query(verb=verb, arguments=arguments | look)
     artefact = build_artefact([studies[name] for name in names], query)
     assert artefact.drawing is not None
@@ -130,7 +130,7 @@ def _drawn(studies: Mapping[str, Path], asked: Asked, look: dict[str, str]) -> F
 
 
 def _assert_readable(figure: Figure, what: str) -> None:
-    """No text is cut off, none covers another, and no marker of a legend covers one."""
+    """Check that no text is cut off or covered by another text or by a legend's marker."""
     boxes = [(text, text.get_window_extent()) for text in _texts(figure)]
     page = figure.bbox.padded(0.5)
     for text, box in boxes:
@@ -138,40 +138,41 @@ def _assert_readable(figure: Figure, what: str) -> None:
         inside = left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top
         assert inside, (what, text.get_text())
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert not _meet(a, b), (what, one.get_text(), other.get_text())
+        assert not _overlap(a, b), (what, one.get_text(), other.get_text())
     for legend, marker in itertools.product(_legends(figure), [*_markers(figure)]):
         for text in legend.get_texts():
-            assert not _meet(marker, text.get_window_extent()), (what, text.get_text())
+            assert not _overlap(marker, text.get_window_extent()), (what, text.get_text())
 
 
-def _meet(one: Bbox, other: Bbox, room: float = 0.5) -> bool:
+def _overlap(one: Bbox, other: Bbox, room: float = 0.5) -> bool:
     across = min(one.x1, other.x1) - max(one.x0, other.x0)
     return across > room and min(one.y1, other.y1) - max(one.y0, other.y0) > room
 
 
 def _all_axes(figure: Figure) -> list[Axes]:
-    own = [axes for axes in figure.axes if axes.get_visible()]
-    return [*own, *(child for axes in own for child in axes.child_axes if isinstance(child, Axes))]
+    visible = [axes for axes in figure.axes if axes.get_visible()]
+    children = (child for axes in visible for child in axes.child_axes)
+    return [*visible, *(child for child in children if isinstance(child, Axes))]
 
 
 def _texts(figure: Figure) -> list[Text]:
-    found: dict[int, Text] = {}
-    hidden = {id(text) for axes in _all_axes(figure) for text in _beyond(axes)}
-    for each in _below(figure):
-        if isinstance(each, Text) and each.get_text().strip() and id(each) not in hidden:
-            found[id(each)] = each
-    return [text for text in found.values() if text.get_window_extent().width]
+    texts: dict[int, Text] = {}
+    hidden = {id(text) for axes in _all_axes(figure) for text in _hidden_tick_labels(axes)}
+    for artist in _visible_artists(figure):
+        if isinstance(artist, Text) and artist.get_text().strip() and id(artist) not in hidden:
+            texts[id(artist)] = artist
+    return [text for text in texts.values() if text.get_window_extent().width]
 
 
-def _below(artist: Artist) -> Iterator[Artist]:
+def _visible_artists(artist: Artist) -> Iterator[Artist]:
     for child in artist.get_children():
         if child.get_visible():
             yield child
-            yield from _below(child)
+            yield from _visible_artists(child)
 
 
-def _beyond(axes: Axes) -> Iterator[Text]:
-    """Labels of ticks that no axis shows."""
+def _hidden_tick_labels(axes: Axes) -> Iterator[Text]:
+    """Yield the labels of ticks outside the limits of their axis."""
     both: list[Axis] = [axes.xaxis, axes.yaxis]
     for axis in both:
         low, high = sorted(axis.get_view_interval())
@@ -181,12 +182,12 @@ def _beyond(axes: Axes) -> Iterator[Text]:
 
 
 def _legends(figure: Figure) -> list[Legend]:
-    own = [axes.get_legend() for axes in figure.axes]
-    return [*figure.legends, *(legend for legend in own if legend is not None)]
+    of_axes = [axes.get_legend() for axes in figure.axes]
+    return [*figure.legends, *(legend for legend in of_axes if legend is not None)]
 
 
 def _markers(figure: Figure) -> Iterator[Bbox]:
-    for handle in (each for legend in _legends(figure) for each in legend.legend_handles):
+    for handle in (item for legend in _legends(figure) for item in legend.legend_handles):
         if isinstance(handle, PathCollection):
             x, y = handle.get_offset_transform().transform(handle.get_offsets())[0]
             reach = max(handle.get_sizes()) ** 0.5 / 2 * figure.dpi / 72
@@ -195,7 +196,7 @@ def _markers(figure: Figure) -> Iterator[Bbox]:
 
 @pytest.mark.parametrize("name", ["sizes", "effects"])
 def test_texts_fit_into_crowded_figures(studies: Mapping[str, Path], name: str) -> None:
-    _assert_readable(_drawn(studies, FIGURES[name], NARROW), name)
+    _assert_readable(_draw(studies, FIGURES[name], NARROW), name)
 
 
 @pytest.mark.slow
@@ -207,8 +208,8 @@ def test_texts_fit_into_crowded_figures(studies: Mapping[str, Path], name: str) 
 def test_texts_fit_in_every_figure_and_style(
     studies: Mapping[str, Path], look: dict[str, str]
 ) -> None:
-    for name, asked in FIGURES.items():
-        _assert_readable(_drawn(studies, asked, look), name)
+    for name, request in FIGURES.items():
+        _assert_readable(_draw(studies, request, look), name)
 
 
 @pytest.mark.parametrize(
@@ -228,14 +229,14 @@ def test_every_verb_of_figures_has_the_styles_and_their_widths(
     tmp_path: Path, studies: Mapping[str, Path], verb: str, study: str
 ) -> None:
     path = tmp_path / "f.svg"
-    asked = ["--style", "neurips", "--width", "column", "-o", str(path)]
-    with pytest.raises(SystemExit) as ended:
-        main([*verb.split(), str(studies[study]), *asked])
-    assert ended.value.code == 0
+    options = ["--style", "neurips", "--width", "column", "-o", str(path)]
+    with pytest.raises(SystemExit) as exit_info:
+        main([*verb.split(), str(studies[study]), *options])
+    assert exit_info.value.code == 0
     wide = find_style("neurips", "column").width * 72
     assert f'width="{wide:g}pt"' in path.read_text()
-    found = verify(path, [studies[study]])
-    assert (found.differences, found.note) == ((), "")
+    verdict = verify(path, [studies[study]])
+    assert (verdict.differences, verdict.note) == ((), "")
 
 
 def test_long_axis_label_breaks_before_its_unit() -> None:
@@ -271,8 +272,8 @@ for name, verb, folders, arguments, drawn in json.load(sys.stdin):
 """
 
 
-def _drawn_as(name: str) -> list[str]:
-    """The formats of a figure: both of one for each verb, which draw all others alike."""
+def _formats(name: str) -> list[str]:
+    """Return the formats to compare: PDF, and SVG for one figure of each verb."""
     if name in TEXTS:
         return []
     return [".pdf", ".svg"] if name in ("front", "curves", "effects", "ratios") else [".pdf"]
@@ -280,13 +281,13 @@ def _drawn_as(name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_another_process_exports_the_same_bytes(studies: Mapping[str, Path]) -> None:
-    asked = [
-        (name, verb, [str(studies[study]) for study in names], arguments, _drawn_as(name))
+    requests = [
+        (name, verb, [str(studies[study]) for study in names], arguments, _formats(name))
         for name, (verb, names, arguments) in {**FIGURES, **TEXTS}.items()
     ]
     printed = [
         subprocess.run(
-            [sys.executable, "-c", SCRIPT], input=json.dumps(asked), text=True, check=True,
+            [sys.executable, "-c", SCRIPT], input=json.dumps(requests), text=True, check=True,
             stdout=subprocess.PIPE, env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout.splitlines()
         for seed in ("1", "7")
@@ -303,7 +304,7 @@ def _trial(number: int, **changes: Any) -> dict[str, Any]:
 
 
 TASK = json.dumps({"data": "mnist5k", "resolution": 28, "channels": 1, "classes": 10})
-LOST = {"metrics": {"val_accuracy": 90.0}}  # a ledger takes no NaN
+LOST = {"metrics": {"val_accuracy": 90.0}}  # the ledger rejects NaN
 SAME = {"metrics": {"val_nll": 0.5, "val_accuracy": 90.0}}
 FAILED = {"state": "failed", "reason": "the loss is NaN in epoch 2", "metrics": {}}
 ODD: dict[str, list[dict[str, Any]]] = {
@@ -315,7 +316,9 @@ ODD: dict[str, list[dict[str, Any]]] = {
     "all missing": [_trial(i, **LOST) for i in range(4)],
     "ties": [_trial(0, digest=f"{i:016x}") for i in range(4)],
     "constant": [_trial(i, **SAME) for i in range(4)],
-    "seeds": [_trial(i // 2, seed=i % 2, digest=f"{i // 2:016x}", asked=i // 2) for i in range(6)],
+    "seeds": [
+        _trial(i // 2, seed=i % 2, digest=f"{i // 2:016x}", proposal=i // 2) for i in range(6)
+    ],
 }
 VERBS: list[tuple[str, dict[str, Any], str]] = [
     ("pareto", {"x": "macs"}, ".svg"),
@@ -341,19 +344,19 @@ RARE = [pytest.param(odd, marks=pytest.mark.slow) for odd in ODD if odd != OFTEN
 )
 @pytest.mark.parametrize("odd", [OFTEN, *RARE])
 def test_odd_ledgers_give_a_file_or_a_message(
-    tmp_path: Path, ledgers: Made, odd: str, arms: bool
+    tmp_path: Path, ledgers: Factory, odd: str, arms: bool
 ) -> None:
     records = ODD[odd]
     if arms:
-        records = [{**each, "arm": f"arm {each.get('asked', i)}"} for i, each in enumerate(records)]
+        records = [{**r, "arm": f"arm {r.get('proposal', i)}"} for i, r in enumerate(records)]
     study = {"objectives": {"macs": "min", "val_nll": "min"}, "search": None if arms else {}}
     folder = ledgers(tmp_path / "s", records, study=study, meta={"task": TASK})
     for verb, arguments, suffix in VERBS:
-        assert len(_made_or_told(folder, verb, arguments, suffix)) > 20, (verb, arguments)
+        assert len(_content_or_message(folder, verb, arguments, suffix)) > 20, (verb, arguments)
     assert build_artefact([folder], Query(verb="report", arguments={})).content(".html")
 
 
-def _made_or_told(folder: Path, verb: str, arguments: dict[str, Any], suffix: str) -> bytes:
+def _content_or_message(folder: Path, verb: str, arguments: dict[str, Any], suffix: str) -> bytes:
     try:
         return build_artefact([folder], Query(verb=verb, arguments=arguments)).content(suffix)
     except UserError as error:

@@ -26,16 +26,16 @@ SETTINGS = {"stem_stride": 2, "depths": (1, 1, 1, 1), "head_width": 16}
 
 
 def records(number: int, random: int = 0, **changes: Any) -> list[dict[str, Any]]:
-    """Trials of networks of four widths with curves; the wider, the better and the dearer."""
+    """Return trials with curves; wider networks are better and more expensive."""
     rng = np.random.default_rng(random)
-    found = []
+    rows = []
     for i in range(number):
         width = int(rng.choice([8, 12, 16, 24]))
         network = Plan.model_validate({**SETTINGS, "width": width}).architecture()
         counted = compute_cost(network, InputSpec.square(28, 1, 10))
         nll = float(8 / width + rng.uniform(0, 0.2))
         keys = ("params", "macs", "macs_core", "activations")
-        found.append(
+        rows.append(
             {
                 "digest": f"{random:08x}{i:08x}", "subject": network.model_dump(mode="json"),
                 "state": "done", "seconds": 36.0,
@@ -47,31 +47,31 @@ def records(number: int, random: int = 0, **changes: Any) -> list[dict[str, Any]
                 ),
             } | changes
         )  # fmt: skip
-    return found
+    return rows
 
 
 @pytest.fixture(scope="module")
-def make(ledgers: Ledgers, monkeypatch_notes: None) -> Callable[..., Path]:
-    del monkeypatch_notes
+def make(ledgers: Ledgers, sampler_notes: None) -> Callable[..., Path]:
+    del sampler_notes
 
-    def study(folder: Path, given: Sequence[dict[str, Any]]) -> Path:
-        return ledgers(folder, given, study=OBJECTIVES, meta=TASK)
+    def study(folder: Path, trials: Sequence[dict[str, Any]]) -> Path:
+        return ledgers(folder, trials, study=OBJECTIVES, meta=TASK)
 
     return study
 
 
 @pytest.fixture(scope="module")
-def monkeypatch_notes() -> Any:
-    """Proposals of the ledgers made here carry the point that a source would have noted."""
+def sampler_notes() -> Any:
+    """Store with each proposal the point that a sampler would have noted."""
     plain = Ledger.add_proposal
 
-    def noted(self: Ledger, arm: Any, digest: str, subject: Any, _proposal: Any) -> int:
+    def add_with_note(self: Ledger, arm: Any, digest: str, subject: Any, _proposal: Any) -> int:
         width = subject["stages"][0]["width"] if subject else 8
         note = {"params": {"width": width, "noise": int(digest[-2:], 16) % 3}}
         return plain(self, arm, digest, subject, note)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ledger, "add_proposal", noted)
+        patch.setattr(Ledger, "add_proposal", add_with_note)
         yield
 
 
@@ -95,9 +95,9 @@ def test_every_kind_is_drawn_verified_and_the_same_again(
     first, second = (study_figure(kind, folders, tmp_path / n / "f.svg") for n in "ab")
     for one, other in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == other.read_bytes()
-        found = verify(one, folders)
-        assert (found.differences, found.note) == ((), "")
-        assert found.numbers > 4
+        verdict = verify(one, folders)
+        assert (verdict.differences, verdict.note) == ((), "")
+        assert verdict.numbers > 4
     assert first.caption in first.files[2].read_text()
 
 
@@ -155,16 +155,16 @@ def test_axis_with_an_effect_is_important() -> None:
 def test_costs_of_blocks_add_up_to_that_of_the_network(tmp_path: Path, studies: list[Path]) -> None:
     table = study_figure("cost", studies[0], tmp_path / "f.svg", trials=["#1", "3"]).table
     with Ledger.open(studies[0]) as ledger:
-        for number, own in table.groupby("trial"):
+        for number, blocks in table.groupby("trial"):
             recorded = ledger.trial(int(number)).cost
-            assert {key: own[key].sum() for key in recorded} == recorded
+            assert {key: blocks[key].sum() for key in recorded} == recorded
 
 
 def test_only_distant_dominated_points_are_clipped() -> None:
     values = np.r_[np.linspace(0, 1, 50), 30.0, -30.0, np.nan, 31.0]
     movable = np.r_[np.ones(53, dtype=bool), False]
     shown, side = clip_outliers(values, movable)
-    # the front reaches up to 31, and so does the axis
+    # the axis includes 31, the largest value of the front
     assert side.nonzero()[0].tolist() == [51]
     assert side[51] == -1
     assert np.isnan(shown[[51, 52]]).all()

@@ -1,4 +1,4 @@
-"""What was chosen for each architecture."""
+"""Levels that were chosen for each architecture."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def test_a_promoted_network_keeps_the_levels_of_its_first_proposal(tmp_path: Pat
                 ledger.plan(number, digest=digest, name="", fidelity=fidelity, keys=keys)
     folder = str(tmp_path / "s")
     rows = pd.DataFrame({"folder": folder, "trial": [3, 4], "arm": ""})
-    found = load_axis_levels([tmp_path / "s"], rows)
-    assert found.to_dict("records") == [
+    levels = load_axis_levels([tmp_path / "s"], rows)
+    assert levels.to_dict("records") == [
         {"width": "8", "parts": "1"}, {"width": "16", "parts": "3"},
     ]  # fmt: skip
 

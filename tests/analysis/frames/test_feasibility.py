@@ -1,4 +1,4 @@
-"""Limits of a study: which networks satisfy them, and that no other is on its front."""
+"""Limits of a study: only networks that satisfy them are on its front."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What is read column by column is what reading row by row gives."""
+"""Trials that are loaded by column equal those read by row."""
 
 import json
 import random
@@ -23,15 +23,15 @@ from partialnas.runs.records.timing_choice import TimingSetup, best_measurement,
 Ledgers = Callable[..., Path]
 Measure = Callable[..., Any]
 Learned = Callable[..., list[dict[str, Any]]]
-WAY = TimingSetup.from_protocol(Protocol())
+SETUP = TimingSetup.from_protocol(Protocol())
 METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll", "score")
 COST = ("params", "macs", "macs_core", "activations")
 REAL = ("throughput_img_s", "latency_ms", "relative_throughput", "relative_low", "relative_high")
 
 
 def records(rng: random.Random, learned: Learned) -> list[dict[str, Any]]:
-    """Trials that are done, early, failed, out of time, planned, of arms, and with ratios."""
-    found: list[dict[str, Any]] = learned(rng.choice([None, "dynamic"]), 2, 2, warnings=["flat"])
+    """Return trials in every state, with and without arms and learned ratios."""
+    trials: list[dict[str, Any]] = learned(rng.choice([None, "dynamic"]), 2, 2, warnings=["flat"])
     for number in range(12):
         state = rng.choice(["done", "done", "early", "failed", "timeout", ""])
         record: dict[str, Any] = {
@@ -49,15 +49,15 @@ def records(rng: random.Random, learned: Learned) -> list[dict[str, Any]]:
         if state in ("done", "early"):
             recorded = rng.sample(METRICS, rng.randint(1, len(METRICS)))
             record["metrics"] = {key: rng.uniform(-1, 99) for key in recorded}
-        found.append(record)
-    return found
+        trials.append(record)
+    return trials
 
 
 def measurements(rng: random.Random, frozen: list[str], measure: Measure) -> list[Measurement]:
-    """Timings, some of them again, noisy, otherwise, elsewhere, or without a reference."""
-    found = []
+    """Return measurements, some repeated, noisy, with other settings, or without a reference."""
+    timings = []
     for _ in range(20):
-        digest = rng.choice([*frozen, *(f"{each:016x}" for each in range(6))])
+        digest = rng.choice([*frozen, *(f"{suffix:016x}" for suffix in range(6))])
         changes: dict[str, Any] = {"noisy": rng.random() < 0.3, "tainted": rng.random() < 0.2}
         changes["form"] = rng.choice(["deploy", "deploy", "training"])
         changes["batch_size"] = rng.choice([32, 32, 1])
@@ -67,10 +67,10 @@ def measurements(rng: random.Random, frozen: list[str], measure: Measure) -> lis
         if rng.random() < 0.2:
             beside = ("relative_throughput", "relative_low", "relative_high")
             reference = ("digest", "name", "form", "throughput_img_s")
-            names = (*beside, *(f"reference_{each}" for each in reference))
+            names = (*beside, *(f"reference_{suffix}" for suffix in reference))
             changes |= dict.fromkeys(names)
-        found.append(measure(digest, rng.uniform(0.5, 2), rng.uniform(900, 1100), **changes))
-    return found
+        timings.append(measure(digest, rng.uniform(0.5, 2), rng.uniform(900, 1100), **changes))
+    return timings
 
 
 def rows_of(folder: Path, table: str) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def rows_of(folder: Path, table: str) -> list[dict[str, Any]]:
 
 
 def scale_of(m: Measurement, everyone: list[Measurement]) -> float | None:
-    """The median throughput of a reference, over what was timed beside it alike."""
+    """Return the median throughput of a reference over measurements with the same setup."""
     if m.reference_throughput_img_s is None:
         return None
     same = ("reference_digest", "reference_form", "device", "batch_size", "runtime", "environment")
@@ -91,25 +91,25 @@ def scale_of(m: Measurement, everyone: list[Measurement]) -> float | None:
 def expected(
     row: dict[str, Any], frozen: dict[str, str], taken: list[Measurement]
 ) -> dict[str, Any]:
-    """One trial as a reader would copy it out by hand."""
+    """Return the row of a trial, computed from its ledger rows."""
     copied = {key: row[key] for key in ("key", "digest", "seed", "fidelity", "state", "reason")}
     facts = {"trial": row["number"], "trained_on": row["device"], "seconds": row["seconds"]}
     metrics, cost = json.loads(row["metrics"]), json.loads(row["cost"])
-    own = {key: metrics.get(key) for key in METRICS} | {key: cost.get(key) for key in COST}
-    fitting = [m for m in taken if WAY.matches(m)]
+    quantities = {key: metrics.get(key) for key in METRICS} | {key: cost.get(key) for key in COST}
+    fitting = [m for m in taken if SETUP.matches(m)]
     network = frozen.get(row["key"], row["digest"])
     m = best_measurement(
-        [m for m in fitting if m.digest == network], WAY, study_machine(fitting, WAY)
+        [m for m in fitting if m.digest == network], SETUP, study_machine(fitting, SETUP)
     )
     if m is None:
-        return {**copied, **facts, **own, **dict.fromkeys((*REAL, "processor", "form"))}
+        return {**copied, **facts, **quantities, **dict.fromkeys((*REAL, "processor", "form"))}
     speeds = {key: getattr(m, key) for key in (*REAL, "form", "peak_memory_bytes")}
     if (scale := scale_of(m, fitting)) is not None and m.relative_throughput is not None:
         speeds["throughput_img_s"] = m.relative_throughput * scale
         speeds["latency_ms"] = 1000 * m.batch_size / speeds["throughput_img_s"]
     marks = {"noisy": m.noisy or m.tainted, "tainted": m.tainted}
     raw = {"throughput_raw_img_s": m.throughput_img_s}
-    return {**copied, **facts, **own, **speeds, **marks, **raw, **m.environment}
+    return {**copied, **facts, **quantities, **speeds, **marks, **raw, **m.environment}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -133,12 +133,12 @@ def test_columns_read_at_once_equal_those_read_by_row(
     ]
     rows = rows_of(folder, "trials")
     assert len(frame) == len(rows) == len(trials)
-    for found, row in zip(frame.astype(object).to_dict("records"), rows, strict=True):
+    for loaded, row in zip(frame.astype(object).to_dict("records"), rows, strict=True):
         for key, value in expected(row, frozen, taken).items():
             if value is None:
-                assert pd.isna(found.get(key)), key
+                assert pd.isna(loaded.get(key)), key
             else:
-                assert found[key] == value, key
+                assert loaded[key] == value, key
     assert set(TRIAL_COLUMNS) <= set(frame.columns)
     assert frame["warnings"].sum() == 2
     assert frame["study"].eq(study["study"]).all()

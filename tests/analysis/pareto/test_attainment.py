@@ -32,9 +32,9 @@ def test_surfaces_bound_what_a_share_of_searches_attains(frames: Frames, number:
         better = (pairs[:, 0] <= spots[:, None, 0]) & (pairs[:, 1] >= spots[:, None, 1])
         return np.asarray(better.any(axis=1))
 
-    share = np.mean([attained(own) for _, own in frame.groupby("folder")], axis=0)
-    for percent, own in surfaces.groupby("share"):
-        assert (attained(own) == (share >= percent / 100 - 1e-9)).all()
+    share = np.mean([attained(rows) for _, rows in frame.groupby("folder")], axis=0)
+    for percent, rows in surfaces.groupby("share"):
+        assert (attained(rows) == (share >= percent / 100 - 1e-9)).all()
 
 
 def test_attainment_needs_repeats(frames: Frames) -> None:

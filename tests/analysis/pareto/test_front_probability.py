@@ -28,7 +28,7 @@ def spread(points: np.ndarray, sd: float) -> np.ndarray:
 def test_two_rivals_have_the_probability_of_the_normal_distribution() -> None:
     points = np.array([[1.0, 0.50], [2.0, 0.48]])
     chances = simulate_fronts(points, spread(points, 0.02), BOTH)
-    # the dearer one needs a lower loss than the cheaper one, which is on the front in any case
+    # the more expensive one needs the lower loss; the cheaper one is always on the front
     expected = norm.cdf(0.02 / (0.02 * np.sqrt(2)))
     assert chances == pytest.approx([1.0, expected], abs=TOLERANCE)
 

@@ -177,7 +177,7 @@ def test_noisy_timings_are_marked_and_explained_in_the_table(
     table = pareto_figure(frame.assign(noisy=True), tmp_path / "noisy.png").table
     text = (tmp_path / "noisy.md").read_text()
     for row in table[table["on_front"]].itertuples():
-        (line,) = [each for each in text.splitlines() if each.startswith(f"| {row.label} ")]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {row.label} ")]
         timed = [cell.strip() for cell in line.split("|") if "~" in cell]
         figures = [float(cell.removeprefix("~").replace(",", "")) for cell in timed]
         assert figures == pytest.approx([row.throughput_img_s, row.relative_throughput], rel=1e-3)

@@ -82,7 +82,7 @@ def test_spearman_uses_the_order_and_pearson_the_values() -> None:
     one, other = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 10.0, 100.0, 1000.0])
     pearson, spearman = correlations(one, other)
     assert spearman == pytest.approx(1)
-    # centred: (-1.5, -.5, .5, 1.5) . (1, 10, 100, 1000) over the root of 5 . 717,508 - 2/7...
+    # centered: (-1.5, -.5, .5, 1.5) . (1, 10, 100, 1000) over the root of 5 . 717,508 - 2/7...
     centred = other - other.mean()
     expected = (np.array([-1.5, -0.5, 0.5, 1.5]) @ other) / math.sqrt(5 * (centred @ centred))
     assert pearson == pytest.approx(expected)

@@ -96,8 +96,8 @@ def search_of(folder: Path, ledgers: Made, measure: Made, number: int = 12, **op
     timed: list[Measurement] = [
         measure(f"{i:016x}", 1 + i / len(records), 1000.0) for i in range(len(records))
     ]
-    made: Path = ledgers(folder, records, timed, **options)
-    return made
+    path: Path = ledgers(folder, records, timed, **options)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +195,8 @@ def test_a_report_is_verified_and_a_changed_number_is_detected(
     cell = re.search(r'<td class="n">(0\.\d{4})</td>', text)
     assert cell is not None
     path.write_text(text.replace(cell[0], '<td class="n">0.0001</td>', 1))
-    (found,) = verify(path, [searched]).differences
-    assert (found.file, found.ledger) == ("0.0001", cell[1])
+    (difference,) = verify(path, [searched]).differences
+    assert (difference.file, difference.ledger) == ("0.0001", cell[1])
 
 
 def test_points_are_at_their_values(page: Page) -> None:
@@ -252,10 +252,10 @@ def test_blocks_ratios_and_curves_are_those_of_the_network(
     tmp_path: Path, ledgers: Made, learned: Made
 ) -> None:
     curve = [{"epoch": float(e), "val_accuracy": 80.0 + e} for e in range(1, 11)]
-    records = [{**each, "curve": curve} for each in learned(seeds=2)]
+    records = [{**record, "curve": curve} for record in learned(seeds=2)]
     study = {"search": None, "objectives": {"val_accuracy": "max", "macs": "min"}}
     costs = {"params": 1, "macs": 5, "macs_core": 1, "activations": 1}
-    records = [{**each, "cost": costs, "fidelity": 10} for each in records]
+    records = [{**record, "cost": costs, "fidelity": 10} for record in records]
     study["recipe"] = {"epochs": 10}
     folder = ledgers(tmp_path / "study", records, study=study, meta={"task": TASK})
     (network,) = page_of(folder).data["networks"].values()

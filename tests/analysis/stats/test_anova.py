@@ -44,7 +44,7 @@ def by_statsmodels(values: Values, levels: Levels) -> pd.DataFrame:
 @pytest.mark.parametrize("lost", [0, 1, 4])
 def test_sums_of_squares_and_f_tests_match_statsmodels(lost: int) -> None:
     values, levels = study(PARTS, ATTENTION, RATIO)
-    for arm in [*values][:lost]:  # unbalanced, as where trials failed
+    for arm in [*values][:lost]:  # unbalanced, as after failed trials
         del values[arm][lost % 3]
     ours = anova(values, levels, (PARTS, ATTENTION, RATIO)).set_index("term")
     theirs = by_statsmodels(values, levels).drop(index="C(seed)")

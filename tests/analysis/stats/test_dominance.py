@@ -15,7 +15,7 @@ OBJECTIVES: dict[str, Any] = {"a": "min", "b": "max"}
 POINTS = np.array([[1.0, 1.0], [2.0, 3.0], [2.0, 3.0], [3.0, 2.0], [np.nan, 9.0], [0.0, np.inf]])
 
 
-def test_incomplete_points_are_never_on_the_front_and_duplicates_stay_if_asked() -> None:
+def test_incomplete_points_are_never_on_the_front_and_duplicates_stay_on_request() -> None:
     assert non_dominated(POINTS, OBJECTIVES).tolist() == [True, True, True, False, False, False]
     first = non_dominated(POINTS, OBJECTIVES, keep_duplicates=False)
     assert first.tolist() == [True, True, False, False, False, False]

@@ -133,7 +133,7 @@ def test_combinations_excluded_by_when_are_left_out() -> None:
         {"attention": "self", "heads": "4"},
         {"attention": "self", "heads": "2"},
     ]
-    assert [each.levels for each in design.left_out] == [{"attention": "none", "heads": "2"}]
+    assert [row.levels for row in design.left_out] == [{"attention": "none", "heads": "2"}]
     assert "only if attention is self" in design.left_out[0].reason
     del factors["heads"]["when"]  # type: ignore[attr-defined]
     unsaid, _ = compile_design("factorial", factors=factors)
@@ -143,7 +143,7 @@ def test_combinations_excluded_by_when_are_left_out() -> None:
 def test_levels_that_cannot_be_built_together_are_left_out() -> None:
     factors = {"width": [16, 4], "parts": [2, 6]}
     design, _ = compile_design("factorial", factors=factors)
-    assert [each.levels for each in design.left_out] == [{"width": "4", "parts": "6"}]
+    assert [row.levels for row in design.left_out] == [{"width": "4", "parts": "6"}]
     assert "stage 1" in design.left_out[0].reason
 
 

@@ -45,7 +45,7 @@ def test_a_worker_uses_at_most_the_whole_machine(
     seconds: list[float], threads: int, cores: int
 ) -> None:
     estimate = compute_usage(
-        [UsageRow("done", False, cores, each) for each in seconds], DeviceShare(threads=threads)
+        [UsageRow("done", False, cores, value) for value in seconds], DeviceShare(threads=threads)
     )
     assert estimate.device_hours == pytest.approx(sum(seconds) / 3600 * min(1, threads / cores))
 

@@ -62,7 +62,7 @@ def test_a_failed_trial_needs_no_timing_and_has_no_means() -> None:
     new.plan(0)
     new.add_result(result(0, "failed"), None)
     assert new.state is CandidateState.TIMED
-    assert new.objective_values(["val_nll"]) is None
+    assert new.objective_values(["val_nll"], {}) is None
 
 
 def test_a_candidate_is_not_reported_before_its_trials_have_ended() -> None:
@@ -88,7 +88,7 @@ def test_absolute_speeds_count_for_limits_and_relative_ones_for_objectives() -> 
         "throughput_img_s": 500.0, "latency_ms": 8.0, "relative_throughput": 2.0
     }  # fmt: skip
     new.set_speed(0, Speed(**facts))  # type: ignore[arg-type]
-    values = new.objective_values(["throughput_img_s", "latency_ms"])
+    values = new.objective_values(["throughput_img_s", "latency_ms"], {})
     assert values is not None
     assert values.values == {"throughput_img_s": 2.0, "latency_ms": 0.5}
     assert new.mean_values(["latency_ms"]) == {"latency_ms": 8.0}

@@ -202,12 +202,12 @@ def test_a_separate_gpu_for_timing(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    asked = study(executor={"kind": kind, "device": trains}, measure={"device": measures})
+    plan = study(executor={"kind": kind, "device": trains}, measure={"device": measures})
     if allowed:
-        assert resolve_resources(asked).device == trains
+        assert resolve_resources(plan).device == trains
         return
     with pytest.raises(UserError, match=f"Ray workers train on {trains} and cannot see {measures}"):
-        resolve_resources(asked)
+        resolve_resources(plan)
 
 
 def test_gpus_for_timing_and_training_have_separate_locks(

@@ -119,10 +119,10 @@ def ran(study: Study, folder: Path, table: Table = tabulated, workers: int = 1) 
 def value(digest: str, epochs: int, table: Table, objectives: Mapping[str, str]) -> Any:
     """Return the losses of a network at a fidelity, or None if it fails."""
     try:
-        told = table(type("Network", (), {"digest": digest}), 0, epochs)
+        metrics = table(type("Network", (), {"digest": digest}), 0, epochs)
     except RuntimeError:
         return None
-    return [told[k] if way == "min" else -told[k] for k, way in objectives.items()]
+    return [metrics[k] if way == "min" else -metrics[k] for k, way in objectives.items()]
 
 
 def in_order(values: dict[str, Any]) -> list[str]:
@@ -138,7 +138,7 @@ def in_order(values: dict[str, Any]) -> list[str]:
             )
         ]
         alone = lonely({d: left[d] for d in peeled})
-        ordered += sorted(peeled, key=lambda d: -alone[d])  # stable: the first proposed first
+        ordered += sorted(peeled, key=lambda d: -alone[d])  # stable: in the order of proposals
         left = {d: v for d, v in left.items() if d not in peeled}
     return ordered
 
@@ -157,7 +157,7 @@ def lonely(points: dict[str, list[float]]) -> dict[str, float]:
 
 
 class Halving:
-    """Asynchronous successive halving as in its paper, for trials that end when told."""
+    """Asynchronous successive halving as in its paper; `tell` reports the end of a trial."""
 
     def __init__(self, epochs: list[int], promote: Fraction, score: Callable[..., Any]) -> None:
         self.epochs, self.promote, self.score = epochs, promote, score
@@ -165,9 +165,9 @@ class Halving:
         self.entered: list[list[str]] = [[] for _ in epochs]
 
     def next(self) -> tuple[str, int] | None:
-        """Who is promoted now, and to which rung; None for a new network."""
+        """Return the next promotion and its rung, or None for a new network."""
         for rung in reversed(range(len(self.epochs) - 1)):
-            # networks on one rung in the order in which they came there
+            # networks on one rung, in order of arrival
             ended = {d: self.ended[rung][d] for d in self.entered[rung] if d in self.ended[rung]}
             best = in_order(ended)[: int(len(ended) * self.promote)]
             for digest in best:
@@ -197,20 +197,20 @@ def test_promotions_agree_with_a_plain_simulation(
     with feeding(study, tmp_path) as feed:
         events = work_through(feed, tabulated, workers, random.Random(1))
     plain = Halving([1, 3, 9], Fraction(promote), lambda d, e: value(d, e, tabulated, objectives))
-    asked = 0
+    count = 0
     for kind, job in events:
         digest = job.subject.digest if isinstance(job.subject, Architecture) else ""
         if kind == "tell":
             plain.tell(digest, job.fidelity)
             continue
-        asked += 1
+        count += 1
         expected = plain.next()
-        if expected is None:  # whatever the source has proposed
+        if expected is None:  # a new proposal of the sampler
             assert job.fidelity == 1
             plain.entered[0].append(digest)
         else:
             assert (digest, job.fidelity) == (expected[0], plain.epochs[expected[1]])
-    assert asked == 70
+    assert count == 70
     assert len(plain.entered[2]) >= 2
 
 
@@ -234,25 +234,25 @@ def test_no_rung_promotes_more_than_its_share(
     study = halving({"promote": str(promote)}, budget={"trials": budget})
     with feeding(study, tmp_path_factory.mktemp("study")) as feed:
         events = work_through(feed, tabulated, workers, random.Random(chance))
-    asked, told, failed = Counter[int](), Counter[int](), set[tuple[str, int]]()
+    started, num_ended, failed = Counter[int](), Counter[int](), set[tuple[str, int]]()
     for kind, job in events:
         epochs, digest = job.fidelity, job.subject.digest  # type: ignore[union-attr]
         if kind == "tell":
-            told[epochs] += 1
+            num_ended[epochs] += 1
             if value(digest, epochs, tabulated, ONE) is None:
                 failed.add((digest, epochs))
             continue
-        asked[epochs] += 1
+        started[epochs] += 1
         if epochs > 1:
             below = epochs // 3
-            # a network that was among the best once may not be among them any more
-            assert asked[epochs] <= told[below]
+            # a promoted network may no longer be among the best
+            assert started[epochs] <= num_ended[below]
             assert (digest, below) not in failed
-    assert sum(asked.values()) == budget
+    assert sum(started.values()) == budget
     for below, above in ((1, 3), (3, 9)):
-        assert asked[above] <= told[below]
-        if workers == 1:  # as many as deserve it, but for the last: the budget ended there
-            assert asked[above] >= math.floor(promote * told[below]) - 1 - (above == 9)
+        assert started[above] <= num_ended[below]
+        if workers == 1:  # all that qualify, except for the last, because the budget ended
+            assert started[above] >= math.floor(promote * num_ended[below]) - 1 - (above == 9)
 
 
 def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
@@ -329,7 +329,7 @@ def test_fronts_and_hypervolumes_use_full_fidelity_only(tmp_path: Path) -> None:
     assert set(front.loc[front["on_front"], "digest"]) <= set(full["digest"])
     for row in front[front["n"].gt(0)].itertuples():
         assert row.val_nll == full.loc[full["digest"].eq(row.digest), "val_nll"].mean()
-    counted: Any = {"val_nll": "min", "macs": "min"}  # known of networks that are early, too
+    counted: Any = {"val_nll": "min", "macs": "min"}  # also known for networks on lower rungs
     assert set(pa.front(frame, counted)["digest"]) == set(front["digest"])
     with pytest.raises(UserError, match="at full fidelity"):
         pa.front(early, counted)
@@ -362,24 +362,24 @@ def test_the_best_network_of_an_exhausted_space_is_promoted(tmp_path: Path) -> N
 def test_the_sampler_sees_results_of_the_lowest_rung(tmp_path: Path) -> None:
     study = halving({"sampler": "evolution", "population": 4})
     with feeding(study, tmp_path) as feed:
-        told: dict[int, Any] = {}
+        results: dict[int, Any] = {}
         source: Any = feed._source
         tell = source.tell
         source.tell = lambda number, reached: (
-            told.update({number: reached}),
+            results.update({number: reached}),
             tell(number, reached),
         )
         work_through(feed, tabulated, 1, random.Random(0))
     proposals = {row.number: row for row in Ledger.open(tmp_path).proposals()}
     first = {n: row.digest for n, row in proposals.items() if "rung" not in row.proposal}
-    assert told.keys() == first.keys()
-    for number, reached in told.items():
+    assert results.keys() == first.keys()
+    for number, reached in results.items():
         expected = value(first[number], 1, tabulated, ONE)
         assert (reached and [*reached.values.values()]) == expected
 
 
 @pytest.mark.parametrize(
-    ("search", "changes", "told"),
+    ("search", "changes", "message"),
     [
         ({"rungs": [{"recipe.lr": 0.1}]}, {}, "rung 1: unknown key 'recipe.lr'; expected one of"),
         ({"rungs": [{"recipe.epochs": 9}]}, {}, "rungs: 1: same fidelity as the study"),
@@ -398,11 +398,11 @@ def test_the_sampler_sees_results_of_the_lowest_rung(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_rungs_are_refused(
-    search: dict[str, Any], changes: dict[str, Any], told: str
+    search: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError) as caught:
         halving(search, **changes)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def trained_in_full(folder: Path, side: int = 8, **search: Any) -> list[TrialRow
             context = Context(folder=folder)
             records = tuple(run_job(item, context)) if isinstance(item, Job) else ()
             feed.tell(item, ItemResult(records=records))
-            assert trains or item.task.resolution == side  # timed as the last rung's images are
+            assert trains or item.task.resolution == side  # timed at the last rung's resolution
     rows = Ledger.open(folder).trials()
     assert Counter(row.state for row in rows) == {"early": 3, "done": 1}
     return rows
@@ -478,7 +478,7 @@ def test_cool_down_and_restart_give_the_same_result(tmp_path: Path) -> None:
     again = trained_in_full(tmp_path / "restart", scheme="restart")
     shared = trained_in_full(tmp_path / "cool-down")
     assert [row.metrics for row in shared] == [row.metrics for row in again]
-    # those that stayed behind might still have gone on
+    # networks that were not promoted yet could still be
     assert len([*(tmp_path / "cool-down" / "checkpoints").iterdir()]) == 2
     delete_trunk_checkpoints(tmp_path / "cool-down")
     assert [*(tmp_path / "cool-down" / "checkpoints").iterdir()] == []

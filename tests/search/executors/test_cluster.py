@@ -32,7 +32,7 @@ def job(name: str) -> Job:
 @dataclass
 class Listed:
     todo: list[str]
-    told: list[tuple[str, str]] = field(default_factory=list)
+    results: list[tuple[str, str]] = field(default_factory=list)
 
     def ask(self) -> Job | Wait | End:
         return job(self.todo.pop(0)) if self.todo else END
@@ -40,7 +40,7 @@ class Listed:
     def tell(self, item: Job, outcome: ItemResult) -> None:
         (record,) = outcome.records
         assert isinstance(item.subject, TimmModel)
-        self.told.append((item.subject.timm, f"{record.state}: {record.reason}"))
+        self.results.append((item.subject.timm, f"{record.state}: {record.reason}"))
 
 
 def where(item: Job) -> ItemResult:
@@ -80,10 +80,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # not behind whatever else runs here
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    yield made
-    made.shutdown()
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at normal priority, for predictable times
+    ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    yield ray_cluster
+    ray_cluster.shutdown()
 
 
 STUDY: dict[str, Any] = {
@@ -125,7 +125,7 @@ def test_code_is_copied_to_the_workers_of_a_cluster(
     (beside / "helpers" / "deep.py").write_text("constant = 2")
     (beside / "helper.py").touch()
     (beside / "my_trial.py").write_text(MY_TRIAL)
-    # a checkout on the path or around us would be there for the workers too, on this machine
+    # on this machine, workers could also import a checkout on the path or in this folder
     monkeypatch.chdir(tmp_path)
     checkout = Path(__file__).parents[3]
     monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p).resolve() != checkout])
@@ -155,9 +155,9 @@ def test_a_lost_node_costs_no_trial(cluster: Any, tmp_path: Path, by_value: None
     feed = Listed([f"net{i}" for i in range(4)])
     RayTune(folder=tmp_path, workers=2, address=cluster.address).run(feed, Lasting(tmp_path))
     loser.join()
-    assert sorted(name for name, _ in feed.told) == [f"net{i}" for i in range(4)]
-    assert all(told.startswith("done") for _, told in feed.told), feed.told
-    assert len({told for _, told in feed.told}) == 1
+    assert sorted(name for name, _ in feed.results) == [f"net{i}" for i in range(4)]
+    assert all(result.startswith("done") for _, result in feed.results), feed.results
+    assert len({result for _, result in feed.results}) == 1
     assert len(_column(starts, 0)) == 5
 
 
@@ -177,8 +177,8 @@ def test_isolated_trials_have_separate_processes(
 
     feed = Listed([f"net{i}" for i in range(4)])
     RayTune(folder=tmp_path, workers=1, isolate=isolate).run(feed, where)
-    assert len(feed.told) == 4
-    assert len({told for _, told in feed.told}) == processes
+    assert len(feed.results) == 4
+    assert len({result for _, result in feed.results}) == processes
 
 
 def test_only_python_files_beside_the_study_are_copied(tmp_path: Path) -> None:

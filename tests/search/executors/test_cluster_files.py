@@ -90,10 +90,12 @@ def until_running(slurm: Slurm, script: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_a_job_on_one_node_runs_the_study_and_returns_its_exit_code(slurm: Slurm, code: int) -> None:
+def test_a_job_on_one_node_runs_the_study_and_returns_its_exit_code(
+    slurm: Slurm, code: int
+) -> None:
     script = slurm.start(1, CODE=str(code))
-    _, told = script.communicate()
-    assert script.returncode == code, told
+    _, output = script.communicate()
+    assert script.returncode == code, output
     home = slurm.environment["HOME"]
     run = f"partialnas run {home}/studies/study.yaml --out {home}/results/study"
     assert slurm.lines() == [run]
@@ -108,16 +110,16 @@ def test_a_signal_reaches_the_run_and_its_exit_code_decides_about_requeueing(
     script = slurm.start(1, LASTS="yes")
     until_running(slurm, script)
     script.send_signal(number)
-    _, told = script.communicate()
-    assert script.returncode in (code, 128 + number), told
+    _, output = script.communicate()
+    assert script.returncode in (code, 128 + number), output
     assert f"ended by {'USR1' if requeued else 'TERM'}" in slurm.lines()
     assert (f"scontrol requeue {os.getpid()}" in slurm.lines()) is requeued
 
 
 def test_a_job_on_two_nodes_starts_and_stops_ray_on_both(slurm: Slurm) -> None:
     script = slurm.start(2, NODES="2")
-    _, told = script.communicate()
-    assert script.returncode == 0, told
+    _, output = script.communicate()
+    assert script.returncode == 0, output
     head, other = (line for line in slurm.lines() if line.startswith("ray"))
     address = re.search(r"--address (\S+)", next(x for x in slurm.lines() if "partialnas" in x))
     assert address is not None
@@ -159,7 +161,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 validate_config(prepare_config(yaml.safe_load(open(sys.argv[1]))))
 """
 
-# What KubeRay 1.6 knows of each kind of object that the file has.
+# Fields of KubeRay 1.6 for each kind of object in the file.
 JOB = {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit"}
 CLUSTER = {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
 HEAD = {"rayStartParams", "template", "serviceType"}
@@ -204,10 +206,10 @@ def test_commands_in_the_files_are_valid(name: str) -> None:
     settings = set(re.findall(r"--set [\"']?executor\.(\w+)=", text))
     assert settings
     assert settings <= ExecutorSpec.model_fields.keys()
-    known = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    help_text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
     command = text[text.index("partialnas run") :].split("\n\n")[0]
     for option in ("--out", *(["--address"] if "--address" in command else [])):
-        assert option in known
+        assert option in help_text
 
 
 def test_settings_to_edit_are_marked() -> None:

@@ -71,9 +71,9 @@ class Generations:
     def __init__(self, generations: list[list[Job | Timing]]) -> None:
         self.generations = generations
         self.under_way: list[Job | Timing] = []
-        self.told: list[tuple[Job | Timing, ItemResult]] = []
+        self.results: list[tuple[Job | Timing, ItemResult]] = []
         self.ended = False
-        self.lock = threading.Lock()  # as a ledger, it cannot be pickled
+        self.lock = threading.Lock()  # cannot be pickled, like a ledger
 
     def ask(self) -> Job | Timing | Wait | End:
         assert not self.ended
@@ -89,15 +89,15 @@ class Generations:
 
     def tell(self, item: Job | Timing, outcome: ItemResult) -> None:
         self.under_way.remove(item)
-        self.told.append((item, outcome))
+        self.results.append((item, outcome))
 
 
-def test_every_item_runs_once_and_its_result_is_told(executor: Executor, tmp_path: Path) -> None:
+def test_every_item_runs_once_and_reports_its_result(executor: Executor, tmp_path: Path) -> None:
     fine: list[Job | Timing] = [job(f"net{i}", seeds=(0, 1)) for i in range(5)]
     feed = Generations([fine[:3], [job("bad"), Timing(network="a"), fine[3]], [fine[4]]])
     executor.run(feed, work)
-    outcomes = {str(item): outcome for item, outcome in feed.told}
-    assert Counter(str(item) for item, _ in feed.told) == Counter(outcomes.keys())
+    outcomes = {str(item): outcome for item, outcome in feed.results}
+    assert Counter(str(item) for item, _ in feed.results) == Counter(outcomes.keys())
     assert len(outcomes) == 7
     for item in fine:
         assert [record.state for record in outcomes[str(item)].records] == ["done", "done"]
@@ -112,7 +112,7 @@ def test_every_item_runs_once_and_its_result_is_told(executor: Executor, tmp_pat
 def test_a_feed_with_nothing_ends_at_once(executor: Executor) -> None:
     feed = Generations([])
     executor.run(feed, work)
-    assert feed.told == []
+    assert feed.results == []
 
 
 @pytest.mark.parametrize(("name", "kind"), [("user", UserError), ("machine", MachineError)])
@@ -122,7 +122,7 @@ def test_user_and_machine_errors_end_the_run(
     feed = Generations([[job(name)], [job("never")]])
     with pytest.raises(kind, match="no such"):
         executor.run(feed, work)
-    assert feed.told == []
+    assert feed.results == []
 
 
 class Interrupted(Generations):
@@ -135,7 +135,7 @@ def test_ctrl_c_is_passed_on(executor: Executor) -> None:
     feed = Interrupted([[job("one")], [job("two")]])
     with pytest.raises(KeyboardInterrupt):
         executor.run(feed, work)
-    assert len(feed.told) == 1
+    assert len(feed.results) == 1
 
 
 class Stubborn(Generations):

@@ -34,7 +34,7 @@ def test_real_trainings_under_ray_leave_records_measurements_and_weights(tmp_pat
     assert "real: 4 done" in driver.stdout
     with Ledger.open(out) as ledger:
         rows = [row for row in ledger.trials() if row.is_final]
-        timed = {each.digest for each in ledger.measurements()}
+        timed = {m.digest for m in ledger.measurements()}
     assert timed == {row.digest for row in rows}
     assert {path.stem for path in (out / "weights").iterdir()} == {row.key for row in rows}
     assert not list((out / "checkpoints").iterdir())

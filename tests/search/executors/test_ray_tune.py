@@ -43,17 +43,17 @@ class Listed:
     """A feed of named jobs that stores their results."""
 
     todo: list[str]
-    told: list[tuple[str, ItemResult]] = field(default_factory=list)
+    results: list[tuple[str, ItemResult]] = field(default_factory=list)
 
     def ask(self) -> Job | Wait | End:
         return job(self.todo.pop(0)) if self.todo else END
 
     def tell(self, item: Job, outcome: ItemResult) -> None:
         assert isinstance(item.subject, TimmModel)
-        self.told.append((item.subject.timm, outcome))
+        self.results.append((item.subject.timm, outcome))
 
     def reason(self, name: str) -> str:
-        (outcome,) = (outcome for told, outcome in self.told if told == name)
+        (outcome,) = (outcome for item, outcome in self.results if item == name)
         (record,) = outcome.records
         return f"{record.state}: {record.reason}"
 
@@ -90,7 +90,7 @@ class Faulty:
         if name == "dies_once" and (self.folder / "starts").read_text().count(name) == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if name == "ended_once" and (self.folder / "starts").read_text().count(name) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)  # as where a machine is taken away
+            os.kill(os.getpid(), signal.SIGTERM)  # as when a machine is preempted
             time.sleep(600)
         if name == "hangs":
             ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread can run
@@ -109,9 +109,9 @@ def faults(rays: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listed,
     return feed, folder
 
 
-def test_every_item_is_told_exactly_once(faults: tuple[Listed, Path]) -> None:
+def test_every_result_is_reported_exactly_once(faults: tuple[Listed, Path]) -> None:
     feed, _ = faults
-    counts = Counter(name for name, _ in feed.told)
+    counts = Counter(name for name, _ in feed.results)
     assert len(counts) == 16
     assert set(counts.values()) == {1}
 
@@ -174,7 +174,7 @@ class Killing(Listed):
 
     def tell(self, item: Job, outcome: ItemResult) -> None:
         super().tell(item, outcome)
-        if len(self.told) <= 5:
+        if len(self.results) <= 5:
             idle = psutil.Process(int(str(outcome.records[0].reason)))
             idle.kill()
             psutil.wait_procs([idle], 30)
@@ -186,8 +186,8 @@ def test_a_process_that_dies_between_two_items_costs_neither(
 ) -> None:
     feed = Killing([f"net{i}" for i in range(8)])
     rays(folder=tmp_path, workers=workers).run(feed, who)
-    assert sorted(name for name, _ in feed.told) == [f"net{i}" for i in range(8)]
-    assert {outcome.records[0].state for _, outcome in feed.told} == {"done"}
+    assert sorted(name for name, _ in feed.results) == [f"net{i}" for i in range(8)]
+    assert {outcome.records[0].state for _, outcome in feed.results} == {"done"}
     assert "a worker failed" in (tmp_path / "workers.log").read_text()
 
 
@@ -205,7 +205,7 @@ def test_start_up_failures_of_workers_end_the_run(rays: Any, tmp_path: Path) -> 
     feed = Listed(["one"] * 9)
     with pytest.raises(MachineError, match=r"3 worker processes in a row died .*workers\.log"):
         rays(folder=tmp_path).run(feed, Deadly())
-    assert not feed.told
+    assert not feed.results
 
 
 class Unloadable:
@@ -233,7 +233,7 @@ def test_an_error_of_the_feed_ends_the_run(rays: Any, tmp_path: Path) -> None:
     feed = FullDisk(["one"] * 9)
     with pytest.raises(MachineError, match="the disk is full"):
         rays(folder=tmp_path, workers=2).run(feed, quick)
-    assert len(feed.told) == 1
+    assert len(feed.results) == 1
 
 
 def test_a_missing_device_is_reported(rays: Any, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_address_joins_a_cluster(
         rays(folder=tmp_path, workers=2, address=cluster.address).run(feed, _where)
     finally:
         cluster.shutdown()
-    assert len(feed.told) == 4
+    assert len(feed.results) == 4
     assert len({feed.reason(f"net{i}") for i in range(4)}) == 2
 
 
@@ -283,7 +283,7 @@ def _where(item: Job) -> ItemResult:
 
 _DRIVER = """
 import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore SIGINT
 import sys, time
 from pathlib import Path
 from partialnas.runs.config.protocol import Protocol

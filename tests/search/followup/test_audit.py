@@ -76,7 +76,7 @@ def test_a_sample_is_trained_longer_and_repeated(tmp_path: Path) -> None:
     assert stages["audit-proxy"] == [(4, 60_000)] * 6
     assert load(folder).equals(before)
     count = sum(map(len, stages.values()))
-    assert run_audit(folder, length="16") == "audit"  # the same, in other words
+    assert run_audit(folder, length="16") == "audit"  # the same length in epochs
     assert sum(map(len, trained(folder).values())) == count
     assert run_audit(folder, size=8, length="4x", seeds=3, repeats=2) == "audit"
     stages = trained(folder)

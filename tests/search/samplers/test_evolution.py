@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partialnas.runs.config.quantities import Direction
 from partialnas.search.samplers.base import ObjectiveValues, Proposal, ProposalSource
 from partialnas.search.samplers.evolution import (
     AgingEvolution,
@@ -20,7 +21,6 @@ from partialnas.search.samplers.evolution import (
 )
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.axes.choices import Point
@@ -51,7 +51,7 @@ def spec(**changes: Any) -> SearchSpec:
 
 
 def member(number: int, losses: Sequence[float], violation: float = 0.0) -> Member:
-    return Member(number, Point({}), tuple(losses), violation)
+    return Member(number, tuple(losses), violation, Point({}))
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -67,20 +67,20 @@ def test_ranks_follow_non_dominated_sorting_then_violation(
 ) -> None:
     members = [member(i, point, violation) for i, (point, violation) in enumerate(drawn)]
     expected: dict[int, int] = {}
-    left, rank = [each for each in members if not each.violation], 0
+    left, rank = [item for item in members if not item.violation], 0
     while left:
         front = [a for a in left if not any(dominates(b.losses, a.losses) for b in left)]
-        expected |= {each.number: rank for each in front}
-        left = [each for each in left if each not in front]
+        expected |= {item.number: rank for item in front}
+        left = [item for item in left if item not in front]
         rank += 1
-    for violation in sorted({each.violation for each in members} - {0.0}):
-        expected |= {each.number: rank for each in members if each.violation == violation}
+    for violation in sorted({item.violation for item in members} - {0.0}):
+        expected |= {item.number: rank for item in members if item.violation == violation}
         rank += 1
-    assert constrained_ranks(members) == [expected[each.number] for each in members]
+    assert constrained_ranks(members) == [expected[item.number] for item in members]
 
 
 def test_crowding_distance_follows_its_publication() -> None:
-    # by hand: extents 4 and 4; the second lies between neighbours 3 and 3 apart, the third too
+    # by hand: extents 4 and 4; the second lies between neighbors 3 and 3 apart, the third too
     points = [(0.0, 4.0), (1.0, 2.0), (3.0, 1.0), (4.0, 0.0)]
     assert crowding_distances(points) == [np.inf, 3 / 4 + 3 / 4, 3 / 4 + 2 / 4, np.inf]
     assert crowding_distances([(1.0, 1.0)]) == [np.inf]
@@ -92,11 +92,11 @@ def reached(architecture: Architecture) -> ObjectiveValues | None:
     width = architecture.widths[0]
     if int(architecture.digest, 16) % 7 == 0:
         return None
-    own = int(architecture.digest[:4], 16) / 0x10000
-    return ObjectiveValues({"error": 30.0 / width + own, "speed": 100.0 / width - own})
+    noise = int(architecture.digest[:4], 16) / 0x10000
+    return ObjectiveValues({"error": 30.0 / width + noise, "speed": 100.0 / width - noise})
 
 
-def asked(of: ProposalSource, number: int) -> Proposal:
+def propose(of: ProposalSource, number: int) -> Proposal:
     proposal = of.ask(number)
     assert proposal is not None
     return proposal
@@ -108,28 +108,28 @@ def test_proposals_are_one_change_away_from_a_parent_with_a_result(
 ) -> None:
     of, where, rng = evolution(space(), spec(), TWO), space(), random.Random(0)
     proposals: dict[int, Proposal] = {}
-    untold, told = [], []
+    pending, ended = [], []
     for number in range(1, 61):
-        proposal = proposals[number] = asked(of, number)
+        proposal = proposals[number] = propose(of, number)
         parent = proposal.note["parent"]
-        if len(told) < 8:
+        if len(ended) < 8:
             assert parent is None
         if parent is not None:
-            assert parent in told
-            near = {dict_of(each) for each in where.neighbors(proposals[parent].note["point"])}
+            assert parent in ended
+            near = {dict_of(item) for item in where.neighbors(proposals[parent].note["point"])}
             assert dict_of(proposal.note["point"]) in near
             if evolution is AgingEvolution:
-                assert parent in sorted(told)[-8:]
-        untold.append(number)
-        while len(untold) > 3:
-            one = untold.pop(rng.randrange(len(untold)))
+                assert parent in sorted(ended)[-8:]
+        pending.append(number)
+        while len(pending) > 3:
+            one = pending.pop(rng.randrange(len(pending)))
             found = reached(proposals[one].architecture)
             of.tell(one, found)
             if found is not None:
-                told.append(one)
-    digests = [each.architecture.digest for each in proposals.values()]
+                ended.append(one)
+    digests = [item.architecture.digest for item in proposals.values()]
     assert len(set(digests)) == len(digests)
-    assert sum(each.note["parent"] is not None for each in proposals.values()) > 30
+    assert sum(item.note["parent"] is not None for item in proposals.values()) > 30
 
 
 def dict_of(point: Any) -> frozenset[Any]:
@@ -140,27 +140,27 @@ def test_a_parent_on_the_front_is_never_dominated() -> None:
     of = FrontEvolution(space(), spec(), TWO)
     found: dict[int, ObjectiveValues] = {}
     for number in range(1, 41):
-        proposal = asked(of, number)
+        proposal = propose(of, number)
         parent = proposal.note["parent"]
         if parent is not None:
             points = [(r.values["error"], -r.values["speed"]) for r in found.values()]
             mine = found[parent].values
-            assert not any(dominates(each, (mine["error"], -mine["speed"])) for each in points)
-        told = reached(proposal.architecture)
-        of.tell(number, told)
-        if told is not None:
-            found[number] = told
+            assert not any(dominates(item, (mine["error"], -mine["speed"])) for item in points)
+        result = reached(proposal.architecture)
+        of.tell(number, result)
+        if result is not None:
+            found[number] = result
 
 
 def test_the_best_member_wins_the_tournament() -> None:
-    told = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
+    members = [member(number, [float((7 * number) % 31)]) for number in range(1, 31)]
     of = AgingEvolution(space(), spec(population=8, tournament=8), {"error": "min"})
-    best = min(told[-8:], key=lambda each: each.losses)
-    assert all(next(of.iter_parents(told, random.Random(s))) == best for s in range(20))
+    best = min(members[-8:], key=lambda item: item.losses)
+    assert all(next(of.iter_parents(members, random.Random(s))) == best for s in range(20))
     pairs = AgingEvolution(space(), spec(population=8, tournament=2), {"error": "min"})
-    winners = [next(pairs.iter_parents(told, random.Random(s))).number for s in range(2000)]
-    # of two drawn without replacement, the worst of 8 never wins and the best wins with 2/8
-    worst = max(told[-8:], key=lambda each: each.losses)
+    winners = [next(pairs.iter_parents(members, random.Random(s))).number for s in range(2000)]
+    # with two draws without replacement, the worst of 8 never wins and the best wins with 2/8
+    worst = max(members[-8:], key=lambda item: item.losses)
     assert worst.number not in winners
     assert abs(winners.count(best.number) / 2000 - 2 / 8) < 0.04
 
@@ -191,9 +191,9 @@ def test_an_evolution_proposes_every_network_once_then_ends(evolution: type[Evol
 
 def front_of(architectures: Sequence[Architecture]) -> set[str]:
     points = {
-        each.digest: (found.values["error"], -found.values["speed"])
-        for each in architectures
-        if (found := landscape(each)) is not None
+        item.digest: (found.values["error"], -found.values["speed"])
+        for item in architectures
+        if (found := landscape(item)) is not None
     }
     return {d for d, p in points.items() if not any(dominates(q, p) for q in points.values())}
 
@@ -210,7 +210,7 @@ def landscape(architecture: Architecture) -> ObjectiveValues:
 def trials_until_front(of: ProposalSource, wanted: set[str], share: float) -> int:
     missing, allowed = set(wanted), len(wanted) * (1 - share)
     for number in range(1, 400):
-        proposal = asked(of, number)
+        proposal = propose(of, number)
         missing.discard(proposal.architecture.digest)
         if len(missing) <= allowed:
             return number
@@ -228,7 +228,7 @@ def test_an_evolution_finds_the_known_front_with_fewer_trials_than_random_draws(
     assert len(wanted) > 5
 
     def counts(sources: Iterator[ProposalSource]) -> list[int]:
-        return [trials_until_front(each, wanted, 0.8) for each in sources]
+        return [trials_until_front(item, wanted, 0.8) for item in sources]
 
     drawn = counts(OptunaSource(where, spec(sampler="random", seed=s), TWO) for s in range(20))
     ours = counts(evolution(where, spec(seed=s), TWO) for s in range(20))

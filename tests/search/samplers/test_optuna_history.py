@@ -39,9 +39,9 @@ PLAIN: dict[str, Any] = {
 
 def source(sampler: str = "nsga2") -> OptunaSource:
     plain = {**PLAIN, "search": {"sampler": sampler, "population": 2}}
-    made = make_source(resolve_study(Study.model_validate(plain), Path()))
-    assert isinstance(made, OptunaSource)
-    return made
+    sampler_source = make_source(resolve_study(Study.model_validate(plain), Path()))
+    assert isinstance(sampler_source, OptunaSource)
+    return sampler_source
 
 
 def reached(proposal: Proposal) -> ObjectiveValues:
@@ -68,16 +68,16 @@ def shallow(depth: int) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def as_the_ledger_has_it(each: PastProposal) -> PastProposal:
-    return each._replace(note=ProposalNote(to_json(each.note)))
+def as_the_ledger_has_it(past: PastProposal) -> PastProposal:
+    return past._replace(note=ProposalNote(to_json(past.note)))
 
 
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_resumed_search_of_many_generations_makes_the_same_proposals(noted: bool) -> None:
     going, history = searched(120)
-    if not noted:  # as older versions wrote it
-        told = [{k: v for k, v in each.note.items() if k != "parents"} for each in history]
-        history = [each._replace(note=note) for each, note in zip(history, told, strict=True)]
+    if not noted:  # as in ledgers of older versions
+        notes = [{k: v for k, v in past.note.items() if k != "parents"} for past in history]
+        history = [past._replace(note=note) for past, note in zip(history, notes, strict=True)]
     history = [*map(as_the_ledger_has_it, history)]
     resumed = source()
     with shallow(250):
@@ -109,7 +109,7 @@ def test_created_trials_equal_those_of_optuna() -> None:
         "params": {"a": 1, "b": "y"},
         "system_attrs": {"mark": 7},
     }
-    made = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).create_trial(
+    trial_of_note = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).create_trial(
         note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5}
     )
     theirs = create_trial(
@@ -120,8 +120,8 @@ def test_created_trials_equal_those_of_optuna() -> None:
         constraints={"slow": -0.5},
     )
     for name in ("params", "distributions", "system_attrs", "values", "state", "user_attrs"):
-        assert getattr(made, name) == getattr(theirs, name)
-    made._validate()
+        assert getattr(trial_of_note, name) == getattr(theirs, name)
+    trial_of_note._validate()
 
 
 def test_the_common_search_space_equals_that_of_optuna() -> None:
@@ -138,5 +138,5 @@ def test_the_common_search_space_equals_that_of_optuna() -> None:
         study.add_trial(trial)
         ours.add(trial.params)
         remembered.add_note(ProposalNote(to_json({"params": trial.params, "asked": 1})))
-        found = IntersectionSearchSpace().calculate(study)
-        assert ours.calculate(study) == remembered.calculate(study) == found
+        common = IntersectionSearchSpace().calculate(study)
+        assert ours.calculate(study) == remembered.calculate(study) == common

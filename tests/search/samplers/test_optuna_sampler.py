@@ -14,13 +14,13 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.trial import FrozenTrial
 
+from partialnas.runs.config.quantities import Direction
 from partialnas.search.samplers import registry
 from partialnas.search.samplers.base import ObjectiveValues, PastProposal, Proposal, ProposalSource
 from partialnas.search.samplers.evolution import AgingEvolution, FrontEvolution
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.samplers.surrogate_search import SurrogateSearch
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.axes.choices import Point
@@ -68,7 +68,7 @@ def reached(architecture: Architecture) -> ObjectiveValues | None:
     return ObjectiveValues(values, {"latency": (width - 30) / 30})
 
 
-def asked(of: ProposalSource, numbers: range) -> list[Proposal]:
+def proposals_of(of: ProposalSource, numbers: range) -> list[Proposal]:
     proposals = []
     for number in numbers:
         proposal = of.ask(number)
@@ -82,15 +82,15 @@ def asked(of: ProposalSource, numbers: range) -> list[Proposal]:
 def test_a_rebuilt_sampler_makes_the_same_proposals(sampler: str) -> None:
     first, second = source(sampler), source(sampler)
     count = 12 if sampler == "gp" else 30
-    begun = asked(first, range(1, count + 1))
+    begun = proposals_of(first, range(1, count + 1))
     second.rebuild(
         [
-            PastProposal(number, each.note, reached(each.architecture), is_open=False)
-            for number, each in enumerate(begun, start=1)
+            PastProposal(number, proposal.note, reached(proposal.architecture), is_open=False)
+            for number, proposal in enumerate(begun, start=1)
         ]
     )
     later = range(count + 1, count + (3 if sampler == "gp" else 16))
-    digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
+    digests = [[p.architecture.digest for p in proposals_of(of, later)] for of in (first, second)]
     assert digests[0] == digests[1]
     assert len(set(digests[0])) > 1
 
@@ -98,22 +98,22 @@ def test_a_rebuilt_sampler_makes_the_same_proposals(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", EACH)
 def test_a_rebuilt_sampler_receives_results_of_open_proposals(sampler: str) -> None:
     first, second = source(sampler, space_of(CONSTRAINED)), source(sampler, space_of(CONSTRAINED))
-    begun = asked(first, range(1, 13))
+    begun = proposals_of(first, range(1, 13))
     last = 14 if sampler == "gp" else 16
     flying = {number: first.ask(number) for number in range(13, last)}
     history = [
-        PastProposal(number, each.note, reached(each.architecture), is_open=False)
-        for number, each in enumerate(begun, start=1)
+        PastProposal(number, proposal.note, reached(proposal.architecture), is_open=False)
+        for number, proposal in enumerate(begun, start=1)
     ]
-    pending = [PastProposal(n, each.note, None, is_open=True) for n, each in flying.items() if each]
+    pending = [PastProposal(n, p.note, None, is_open=True) for n, p in flying.items() if p]
     second.rebuild([*history, *pending])
-    assert [each.number for each in pending] == [*flying]
+    assert [proposal.number for proposal in pending] == [*flying]
     for of in (first, second):
         for number, proposal in reversed(flying.items()):
             assert proposal is not None
             of.tell(number, reached(proposal.architecture))
     later = range(last, last + (1 if sampler == "gp" else 3))
-    digests = [[each.architecture.digest for each in asked(of, later)] for of in (first, second)]
+    digests = [[p.architecture.digest for p in proposals_of(of, later)] for of in (first, second)]
     assert digests[0] == digests[1]
 
 
@@ -127,13 +127,13 @@ def directly(make: Any, count: int) -> list[str]:
         trial = study.ask()
         architecture = space.architecture(space.suggest(trial))
         digests.append(architecture.digest)
-        told = reached(architecture)
-        if told is None:
+        result = reached(architecture)
+        if result is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
-        for key, excess in told.excess.items():
+        for key, excess in result.excess.items():
             trial.set_constraint(key, excess)
-        study.tell(trial, [told.values["nll"], told.values["speed"]])
+        study.tell(trial, [result.values["nll"], result.values["speed"]])
     return digests
 
 
@@ -165,21 +165,21 @@ def gp(number: int) -> BaseSampler:
     [("tpe", tpe, 30), ("nsga2", nsga2, 30), pytest.param("gp", gp, 13, marks=pytest.mark.slow)],
 )
 def test_proposals_equal_those_of_optuna(sampler: str, make: Any, count: int) -> None:
-    ours = asked(source(sampler), range(1, count + 1))
-    assert [each.architecture.digest for each in ours] == directly(make, count)
+    ours = proposals_of(source(sampler), range(1, count + 1))
+    assert [proposal.architecture.digest for proposal in ours] == directly(make, count)
 
 
 def test_the_quasi_random_sequence_equals_that_of_optuna() -> None:
-    # Optuna's first proposal is no member of the sequence: it shows which parameters there are
+    # Optuna's first proposal, from which it learns the parameters, is not in the sequence
     with pytest.warns(ExperimentalWarning):
         sampler = QMCSampler(seed=0, scramble=True, warn_independent_sampling=False)
-    ours = [each.architecture.digest for each in asked(source("quasi-random"), range(1, 33))]
+    ours = [p.architecture.digest for p in proposals_of(source("quasi-random"), range(1, 33))]
     assert ours == directly(lambda _: sampler, 33)[1:]
 
 
 def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
     def imbalance(sampler: str) -> int:
-        points = [each.architecture.widths[0] for each in asked(source(sampler), range(1, 65))]
+        points = [p.architecture.widths[0] for p in proposals_of(source(sampler), range(1, 65))]
         counts = Counter(points)
         return max(counts[width] for width in range(8, 40, 2)) - min(
             counts[width] for width in range(8, 40, 2)
@@ -188,33 +188,33 @@ def test_a_quasi_random_search_is_more_even_than_a_random_one() -> None:
     assert imbalance("quasi-random") == 0 < imbalance("random")
 
 
-@pytest.mark.parametrize("sampler", [each for each in SAMPLERS if each != "gp"])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 10**6), failing=st.integers(2, 6))
 def test_every_proposal_is_in_the_space(sampler: str, seed: int, failing: int) -> None:
     space = space_of(CONSTRAINED)
     of = source(sampler, space, seed=seed)
     rng = random.Random(seed)
-    untold: list[int] = []
+    pending: list[int] = []
     for number in range(1, 26):
         proposal = of.ask(number) if number % 7 else of.explore(number, set())
         assert proposal is not None
         assert space.contains(proposal.architecture)
         assert space.cost(proposal.architecture).params <= 400_000
-        untold.append(number)
-        if len(untold) > 3:
-            told = untold.pop(rng.randrange(len(untold)))
+        pending.append(number)
+        if len(pending) > 3:
+            ended = pending.pop(rng.randrange(len(pending)))
             values = {"nll": rng.random(), "speed": rng.random()}
-            fails = told % failing == 0
+            fails = ended % failing == 0
             of.tell(
-                told, None if fails else ObjectiveValues(values, {"latency": rng.uniform(-1, 1)})
+                ended, None if fails else ObjectiveValues(values, {"latency": rng.uniform(-1, 1)})
             )
 
 
 @pytest.mark.slow
 def test_a_network_explored_by_gp_is_the_network_that_runs() -> None:
     of = source("gp")
-    asked(of, range(1, 12))
+    proposals_of(of, range(1, 12))
     explored = of.explore(12, set())
     assert explored is not None
     assert not any(key.startswith("gp:") for key in explored.note["system_attrs"])
@@ -241,9 +241,9 @@ def test_late_proposals_copy_and_compare_no_more_trials_than_early_ones(
     of = source(sampler)
     counts = []
     for start in (21, 61):
-        asked(of, range(start - 20, start))
+        proposals_of(of, range(start - 20, start))
         done.clear()
-        asked(of, range(start, start + 20))
+        proposals_of(of, range(start, start + 20))
         counts.append(done.copy())
     early, late = counts
     for what in ("copies", "comparisons"):

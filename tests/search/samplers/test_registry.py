@@ -29,7 +29,7 @@ class ToySampler:
         self, space: Space, settings: SearchSpec, objectives: Mapping[str, Direction]
     ) -> None:
         self.space, self.seed, self.objectives = space, settings.seed, objectives
-        self.told: list[int] = []
+        self.results: list[int] = []
 
     def ask(self, number: int) -> Proposal | None:
         rng: random.Random = proposal_rng(self.seed, number)
@@ -39,10 +39,10 @@ class ToySampler:
         return None
 
     def tell(self, number: int, result: ObjectiveValues | None) -> None:  # noqa: ARG002
-        self.told.append(number)
+        self.results.append(number)
 
     def rebuild(self, history: Sequence[PastProposal]) -> None:
-        self.told += [past.number for past in history]
+        self.results += [past.number for past in history]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_registered_sampler_runs_a_study(toy: list[ToySampler], tmp_path: Path
     with Ledger.open(tmp_path) as ledger:
         assert ledger.state_counts()["done"] == 3
     (sampler,) = toy
-    assert len(sampler.told) >= 3
+    assert len(sampler.results) >= 3
     assert sampler.objectives == {"val_nll": "min"}
 
 

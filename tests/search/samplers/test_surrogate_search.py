@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from partialnas.runs.config.quantities import Direction
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.samplers.base import ObjectiveValues, ProposalSource
 from partialnas.search.samplers.optuna_sampler import OptunaSource
 from partialnas.search.samplers.surrogate_search import SurrogateSearch, hypervolume_improvement
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.sections import SearchSpec
-from partialnas.search.study.study import Direction, Study
+from partialnas.search.study.study import Study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.search_space.space import Space
@@ -57,18 +58,18 @@ def values(architecture: Architecture) -> dict[str, float]:
 
 
 def searched(of: ProposalSource, count: int, most_ms: float = 1e9) -> list[Architecture]:
-    found = []
+    networks = []
     for number in range(1, count + 1):
         proposal = of.ask(number)
         assert proposal is not None
-        found.append(proposal.architecture)
-        told = values(proposal.architecture)
-        of.tell(number, ObjectiveValues(told, {"ms": 100 / told["speed"] - most_ms}))
-    return found
+        networks.append(proposal.architecture)
+        metrics = values(proposal.architecture)
+        of.tell(number, ObjectiveValues(metrics, {"ms": 100 / metrics["speed"] - most_ms}))
+    return networks
 
 
 def hypervolume(networks: list[Architecture]) -> float:
-    points = [[told["error"], -told["speed"]] for told in map(values, networks)]
+    points = [[metrics["error"], -metrics["speed"]] for metrics in map(values, networks)]
     return float(moocore.hypervolume(np.array(points), ref=[3.0, 0.0]))
 
 
@@ -92,7 +93,7 @@ def test_no_network_is_proposed_twice_until_the_space_is_exhausted() -> None:
     small["space"]["axes"]["pat_sp"] = [False, True]
     over = Space.from_data(small, InputSpec.square(8, 1, 10))
     of = hybrid(over, population=4)
-    digests = {each.digest for each in searched(of, 16)}
+    digests = {network.digest for network in searched(of, 16)}
     assert len(digests) == 16 == over.size().networks
     assert of.ask(17) is None
 
@@ -100,18 +101,18 @@ def test_no_network_is_proposed_twice_until_the_space_is_exhausted() -> None:
 def test_its_start_is_more_even_than_random_sampling() -> None:
     networks = []
     of = hybrid(population=10)
-    for number in range(1, 11):  # nothing is told: all belong to the start
+    for number in range(1, 11):  # no results: all proposals belong to the start
         proposal = of.ask(number)
         assert proposal is not None
         networks.append(proposal.architecture)
-    widths = Counter(each.widths[0] // 6 for each in networks)
+    widths = Counter(network.widths[0] // 6 for network in networks)
     assert max(widths.values()) - min(widths.values()) <= 2
-    assert 4 <= sum(each.realized[0][0].pat_sp for each in networks) <= 6
+    assert 4 <= sum(network.realized[0][0].pat_sp for network in networks) <= 6
 
 
 def test_networks_that_violate_a_limit_are_avoided() -> None:
     networks = searched(hybrid(seed=1), 40, most_ms=45.0)
-    beyond = [100 / values(each)["speed"] > 45.0 for each in networks]
+    beyond = [100 / values(network)["speed"] > 45.0 for network in networks]
     start, later = np.mean(beyond[:10]), np.mean(beyond[-16:])
     assert start > 0.3
     assert later < start / 2
@@ -124,8 +125,8 @@ def test_a_failing_region_is_avoided() -> None:
         proposal = of.ask(number)
         assert proposal is not None
         fails.append(proposal.architecture.widths[0] >= 22)
-        told = ObjectiveValues(values(proposal.architecture))
-        of.tell(number, None if fails[-1] else told)
+        result = ObjectiveValues(values(proposal.architecture))
+        of.tell(number, None if fails[-1] else result)
     assert sum(fails[:12]) >= 3
     assert np.mean(fails[-16:]) < np.mean(fails[:12])
 
@@ -134,7 +135,7 @@ def test_pending_proposals_are_all_different() -> None:
     of = hybrid(seed=3)
     searched(of, 12)
     flying = [of.ask(number) for number in range(13, 21)]
-    assert len({each.architecture.digest for each in flying if each}) == 8
+    assert len({network.architecture.digest for network in flying if network}) == 8
 
 
 @pytest.mark.parametrize("objectives", [{"error": "min"}, {**TWO, "params": "min"}])
@@ -145,10 +146,10 @@ def test_it_works_with_one_and_three_objectives(objectives: dict[str, Direction]
     for number in range(1, 25):
         proposal = of.ask(number)
         assert proposal is not None
-        told = values(proposal.architecture)
-        told["params"] = float(over.cost(proposal.architecture).params)
-        best = min(best, told["error"])
-        of.tell(number, ObjectiveValues(told))
+        metrics = values(proposal.architecture)
+        metrics["params"] = float(over.cost(proposal.architecture).params)
+        best = min(best, metrics["error"])
+        of.tell(number, ObjectiveValues(metrics))
     widest = values(over.architecture(over.point({"width": 30, "mlp_ratio": 3, "parts": 2})))
     assert best == pytest.approx(widest["error"], abs=0.05 if len(objectives) == 1 else 1)
 
@@ -162,7 +163,7 @@ def test_a_study_trains_no_network_twice_and_answers_repeats_from_its_ledger(
         "def trial(architecture, seed, epochs):\n"
         "    with open(os.environ['COUNTED'], 'a') as log:\n"
         "        log.write(f'{architecture.digest} {seed}\\n')\n"
-        "    return {'val_nll': 1 / architecture.widths[0], 'macs_told': architecture.widths[0]}\n"
+        "    return {'val_nll': 1 / architecture.widths[0], 'width_macs': architecture.widths[0]}\n"
     )
     monkeypatch.setenv("COUNTED", str(tmp_path / "log"))
     axes = {"width": [8, 12, 16, 20, 24, 28], "mlp_ratio": [1, 2]}
@@ -176,7 +177,7 @@ def test_a_study_trains_no_network_twice_and_answers_repeats_from_its_ledger(
             "search": {"sampler": sampler, "population": 4},
             "trial": "counting:trial",
             "seeds": 2,
-            "objectives": {"val_nll": "min", "macs_told": "min"},
+            "objectives": {"val_nll": "min", "width_macs": "min"},
             "budget": {"trials": 20},
             "executor": {"kind": "in-process"},
         }
@@ -188,10 +189,10 @@ def test_a_study_trains_no_network_twice_and_answers_repeats_from_its_ledger(
         assert set(trained.values()) == {1}
         assert len(trained) == 20
         with Ledger.open(tmp_path / sampler) as ledger:
-            asked = Counter(row.digest for row in ledger.proposals())
-            assert len(asked) == 10
-            assert ledger.count_repeated_proposals() == sum(asked.values()) - 10
-            assert sampler != "hybrid" or max(asked.values()) == 1
+            counts = Counter(row.digest for row in ledger.proposals())
+            assert len(counts) == 10
+            assert ledger.count_repeated_proposals() == sum(counts.values()) - 10
+            assert sampler != "hybrid" or max(counts.values()) == 1
 
 
 @given(

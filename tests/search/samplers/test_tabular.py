@@ -71,13 +71,13 @@ def test_a_lookup_returns_the_row_of_network_seed_and_epochs(
 
 
 @pytest.mark.parametrize(
-    ("digest", "seed", "epochs", "told"),
+    ("digest", "seed", "epochs", "message"),
     [("other", 0, 1, "not in the table"), ("d1", 7, 1, "seed 7"), ("d1", 0, 2, r"2 epochs.*1, 3")],
 )
 def test_missing_rows_are_reported(
-    tabular: ModuleType, folder: Path, digest: str, seed: int, epochs: int, told: str
+    tabular: ModuleType, folder: Path, digest: str, seed: int, epochs: int, message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         tabular.Tabulated.read(folder).look_up(digest, seed, epochs)
 
 
@@ -92,18 +92,18 @@ def test_agreement_is_the_mean_tau_with_other_seeds(tabular: ModuleType, folder:
     import rung_schemes
 
     table = tabular.Tabulated.read(folder)
-    own, read_off, constant = rung_schemes.schemes_of(table)
+    trained, read_off, constant = rung_schemes.schemes_of(table)
     taus = {
         scheme.name: rung_schemes.agreement(
             table, {s: scheme.short("val_nll", s) for s in scheme.seeds}, "val_nll"
         )
-        for scheme in (own, read_off, constant)
+        for scheme in (trained, read_off, constant)
     }
     index = np.arange(NETWORKS)
     expected = kendalltau((index * 5) % NETWORKS, index).statistic
-    assert taus == pytest.approx({own.name: 1.0, read_off.name: expected, constant.name: -1.0})
-    assert (own.rest, read_off.rest) == (3, 2)
-    assert constant.rest == 3  # its rate begins to fall within the first epoch: nothing to take up
+    assert taus == pytest.approx({trained.name: 1.0, read_off.name: expected, constant.name: -1.0})
+    assert (trained.rest, read_off.rest) == (3, 2)
+    assert constant.rest == 3  # its learning rate falls from the start
 
 
 @pytest.mark.usefixtures("tabular")
@@ -114,7 +114,7 @@ def test_halving_pays_for_short_and_full_trainings_and_promotes_the_best() -> No
     times = np.ones(6)
     order = [0, 1, 2, 3, 4, 5]
     trained = list(rung_schemes.Halving(short, times, first=1, rest=3).run(order, 100))
-    # after three the best of them goes on, and the fifth is better still; of six the two best do
+    # after three results the best one is promoted; of six, the two best, the fifth among them
     assert trained == [(6.0, 1), (11.0, 4)]
     everything = list(rung_schemes.Halving(None, times, first=0, rest=3).run(order, 7))
     assert everything == [(3.0, 0), (6.0, 1), (9.0, 2)]
@@ -136,5 +136,5 @@ def test_the_shipped_table_holds_every_network_of_its_space(tabular: ModuleType)
     assert len(found) == len(shipped.trials)
     for seed in shipped.seeds:
         for epochs in (1, 3):
-            told = shipped.look_up(digests[7], seed, epochs)
-            assert 0 < told["val_nll"] < 3
+            metrics = shipped.look_up(digests[7], seed, epochs)
+            assert 0 < metrics["val_nll"] < 3

@@ -40,12 +40,12 @@ def test_dry_runs_of_all_shipped_studies_complete(tmp_path: Path, name: str) -> 
 
 def test_the_dry_run_of_a_study_is_reproducible(tmp_path: Path) -> None:
     study = load_study(STUDIES / "ladder.yaml", quick=True)
-    found = []
+    runs = []
     for place in ("one", "other"):
         rehearse_study(study, tmp_path / place, base_dir=STUDIES)
         with Ledger.open(tmp_path / place) as ledger:
-            found.append([(row.key, row.metrics, row.cost) for row in ledger.trials()])
-    assert found[0] == found[1]
+            runs.append([(row.key, row.metrics, row.cost) for row in ledger.trials()])
+    assert runs[0] == runs[1]
 
 
 def test_simulated_seeds_differ_and_training_improves(tmp_path: Path) -> None:

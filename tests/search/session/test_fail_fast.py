@@ -43,13 +43,13 @@ class Feed:
     def __init__(self, names: list[str], *, generation: int = 1000) -> None:
         self.names = names
         self.given: list[Job] = []
-        self.told: list[Job] = []
+        self.results: list[Job] = []
         self.generation = generation
 
     def ask(self) -> Job | Wait | End:
         if len(self.given) == len(self.names):
-            return WAIT if len(self.told) < len(self.given) else END
-        if len(self.given) - len(self.told) >= self.generation:
+            return WAIT if len(self.results) < len(self.given) else END
+        if len(self.given) - len(self.results) >= self.generation:
             return WAIT
         name = self.names[len(self.given)].partition(":")[0]
         self.given.append(job(name, seed=len(self.given)))
@@ -58,7 +58,7 @@ class Feed:
     def tell(self, item: Job, outcome: ItemResult) -> None:
         (record,) = outcome.records
         assert record.key == item.trial_keys[record.seed]
-        self.told.append(item)
+        self.results.append(item)
 
     def work(self, item: Job) -> ItemResult:
         reason = self.names[item.seeds[0]].partition(": ")[2]
@@ -80,7 +80,7 @@ def test_first_trials_that_fail_alike_abort_the_run_with_their_reason() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)])
     with pytest.raises(MachineError, match=r"first 3 trials.*no libcuda\nSee workers\.log"):
         InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
-    assert feed.told == []
+    assert feed.results == []
     assert len(feed.given) == 3
 
 
@@ -97,39 +97,39 @@ def test_first_trials_that_fail_alike_abort_the_run_with_their_reason() -> None:
 )
 def test_failures_not_caused_by_the_environment_are_recorded(names: list[str]) -> None:
     feed = run(names)
-    assert feed.told == feed.given
-    assert len(feed.told) == len(names)
+    assert feed.results == feed.given
+    assert len(feed.results) == len(names)
 
 
 def test_held_failures_are_released_to_a_waiting_feed() -> None:
     names = [f"a: {BROKEN}", *[f"net{i}" for i in range(4)]]
-    assert len(run(names, generation=1).told) == 5
+    assert len(run(names, generation=1).results) == 5
 
 
 def test_a_waiting_feed_is_checked_as_well() -> None:
     feed = Feed([f"net{i}: {BROKEN}" for i in range(9)], generation=1)
     with pytest.raises(MachineError, match="first 3 trials"):
         InProcess().run(FailFastFeed(feed, 3, LOG), feed.work)
-    assert len(feed.told) == 2
+    assert len(feed.results) == 2
 
 
 def test_without_a_pilot_every_failure_is_recorded() -> None:
-    assert len(run([f"net{i}: {BROKEN}" for i in range(9)], count=0).told) == 9
+    assert len(run([f"net{i}: {BROKEN}" for i in range(9)], count=0).results) == 9
 
 
 def test_measurements_are_passed_on() -> None:
     class Timings:
-        told = 0
+        results = 0
 
         def ask(self) -> Protocol | Wait | End:
-            return Protocol() if self.told < 5 else END
+            return Protocol() if self.results < 5 else END
 
         def tell(self, item: Protocol, outcome: ItemResult) -> None:  # noqa: ARG002
-            self.told += 1
+            self.results += 1
 
     feed = Timings()
     InProcess().run(FailFastFeed(feed, 3, LOG), lambda _: ItemResult())
-    assert feed.told == 5
+    assert feed.results == 5
 
 
 @settings(deadline=None)
@@ -140,7 +140,7 @@ def test_measurements_are_passed_on() -> None:
     order=st.randoms(use_true_random=False),
     workers=st.integers(1, 3),
 )
-def test_every_result_is_told_once_unless_the_run_is_aborted(
+def test_every_result_is_reported_once_unless_the_run_is_aborted(
     reasons: list[str], networks: int, count: int, order: Any, workers: int
 ) -> None:
     names = [f"net{i % networks}" + (f": {why}" if why else "") for i, why in enumerate(reasons)]
@@ -165,10 +165,10 @@ def test_every_result_is_told_once_unless_the_run_is_aborted(
         assert why != {""}
         assert len(ended) >= count > 0
         assert len({name.partition(":")[0] for name in ended}) > 1
-        assert feed.told == []
+        assert feed.results == []
     else:
-        assert len(feed.told) == len(names)
-        assert {job.seeds for job in feed.told} == {(i,) for i in range(len(names))}
+        assert len(feed.results) == len(names)
+        assert {job.seeds for job in feed.results} == {(i,) for i in range(len(names))}
 
 
 STUDY: dict[str, Any] = {

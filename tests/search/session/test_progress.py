@@ -46,8 +46,8 @@ def test_the_running_front_is_non_dominated() -> None:
         if not any(o <= loss and s >= speed for n, (o, s) in points.items() if n != name)
     }
     shown = front.leading_points()
-    assert {each.name for each in shown} <= best
-    losses = [each.values["loss"] for each in shown]
+    assert {point.name for point in shown} <= best
+    losses = [point.values["loss"] for point in shown]
     assert losses == sorted(losses)
     assert losses[0] == min(points[name][0] for name in best)
 

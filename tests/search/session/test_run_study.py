@@ -79,7 +79,7 @@ def test_arms_run_seed_by_seed_before_the_search(tmp_path: Path) -> None:
     assert Counter(row.seed for row in rows) == {0: 3, 1: 3}
 
 
-def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: Path) -> None:
+def test_seeds_of_a_candidate_are_averaged_before_the_sampler_learns(tmp_path: Path) -> None:
     with ran(tmp_path, seeds=3) as ledger:
         counts = Counter(row.digest for row in ledger.trials())
     assert set(counts.values()) == {3}
@@ -90,7 +90,7 @@ def test_seeds_of_a_candidate_are_averaged_before_the_sampler_is_told(tmp_path: 
 def test_a_resumed_search_makes_the_same_proposals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)  # what is bound is remembered from volumes
+    monkeypatch.setattr(volumes, "VOLUME_SIZE", 3)  # archived rows are read from volumes
     changes: dict[str, Any] = {
         "search": {"sampler": sampler, "population": 4},
         "limits": {"throughput_img_s": {"min": 6000}},
@@ -139,9 +139,9 @@ def test_failures_of_networks_are_rows_with_a_reason(tmp_path: Path) -> None:
     assert len(rows) == 20
     reasons = {row.reason for row in rows if row.state == "failed"}
     assert all(reasons)
-    told = " ".join(str(reason) for reason in reasons)
+    text = " ".join(str(reason) for reason in reasons)
     for part in ("a fault of the network", "finite", "expected a mapping of metrics", "missing"):
-        assert part in told
+        assert part in text
     assert any(row.state == "done" for row in rows)
 
 
@@ -166,7 +166,7 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"base": {"width": 2}}, "base"),
         ({"base": {**PLAIN["base"], "stem_stride": 4}}, "smallest"),
@@ -182,9 +182,9 @@ def test_another_study_in_the_folder_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_study_is_refused_before_anything_runs(
-    tmp_path: Path, changes: dict[str, Any], told: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         run_study(study(**changes), tmp_path / "out", base_dir=HERE)
     assert not (tmp_path / "out" / "ledger.sqlite").exists()
 
@@ -301,6 +301,6 @@ def test_amendments_are_shown_and_recorded(
     with Ledger.open(tmp_path) as ledger:
         noted = ledger.study.amendments
     lines = ["budget.trials: 2 -> 3", "budget.trials: 3 -> 2 (reduced)"]
-    assert [each["lines"] for each in noted] == [[line] for line in lines]
-    told = capsys.readouterr().err
-    assert all(f"study changed: {line}" in told for line in lines)
+    assert [entry["lines"] for entry in noted] == [[line] for line in lines]
+    output = capsys.readouterr().err
+    assert all(f"study changed: {line}" in output for line in lines)

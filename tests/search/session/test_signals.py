@@ -30,14 +30,14 @@ class Numbered(Value):
 class Feed:
     def __init__(self) -> None:
         self.asked = 0
-        self.told: list[int] = []
+        self.results: list[int] = []
 
     def ask(self) -> Numbered | Wait | End:
         self.asked += 1
         return Numbered(number=self.asked) if self.asked <= 5 else END
 
     def tell(self, item: Numbered, outcome: ItemResult) -> None:  # noqa: ARG002
-        self.told.append(item.number)
+        self.results.append(item.number)
 
 
 def signalled(number: int, times: int = 1) -> Callable[[Numbered], ItemResult]:
@@ -64,7 +64,7 @@ def run(
 def test_the_first_ctrl_c_waits_for_running_items_and_says_so() -> None:
     feed, said = Feed(), list[str]()
     assert run(feed, signalled(signal.SIGINT), said).stopped_early
-    assert feed.told == [1, 2]
+    assert feed.results == [1, 2]
     assert feed.asked == 2
     (line,) = said
     assert "waiting for the running trials" in line
@@ -74,7 +74,7 @@ def test_the_second_ctrl_c_stops_at_once() -> None:
     feed, said = Feed(), list[str]()
     with pytest.raises(KeyboardInterrupt):
         run(feed, signalled(signal.SIGINT, times=2), said)
-    assert feed.told == [1]
+    assert feed.results == [1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
@@ -83,14 +83,14 @@ def test_signals_of_batch_systems_stop_at_once(number: int, code: int) -> None:
     with pytest.raises(Terminated) as ended:
         run(feed, signalled(number, times=2), said)
     assert ended.value.exit_code == code
-    assert feed.told == [1]
+    assert feed.results == [1]
     assert said == []
 
 
 def test_a_run_without_signals_prints_nothing() -> None:
     feed, said = Feed(), list[str]()
     assert not run(feed, lambda _: ItemResult(), said).stopped_early
-    assert feed.told == [1, 2, 3, 4, 5]
+    assert feed.results == [1, 2, 3, 4, 5]
     assert said == []
 
 
@@ -179,14 +179,14 @@ def test_a_stopped_run_keeps_finished_trials_and_resumes(
     if len(signals) == 1 and code == 130:
         assert driver.poll() is None
         (tmp_path / "go").touch()
-    _, told = driver.communicate()
-    assert driver.returncode == code, told
-    assert "Traceback" not in told
-    assert "trials are kept" in told
+    _, output = driver.communicate()
+    assert driver.returncode == code, output
+    assert "Traceback" not in output
+    assert "trials are kept" in output
     assert counts(tmp_path)["done"] == done
     assert counts(tmp_path).keys() <= {"done", "planned"}
     (tmp_path / "go").touch()
     again = begin(tmp_path, ALONE, "simulated:waiting")
-    _, told = again.communicate()
-    assert again.returncode == 0, told
+    _, output = again.communicate()
+    assert again.returncode == 0, output
     assert counts(tmp_path) == {"done": 6}
