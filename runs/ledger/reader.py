@@ -49,10 +49,8 @@ class LedgerReader:
 
     def proposals(self) -> list[row_types.ProposalRow]:
         """Return every proposal, in order."""
-        return [
-            row_types.ProposalRow(*columns)
-            for columns in self._read("proposals", "ORDER BY number")
-        ]
+        rows = self._read("proposals", "ORDER BY number")
+        return [row_types.ProposalRow(*columns) for columns in rows]
 
     def proposal_keys(self) -> list[row_types.ProposalKey]:
         """Return every proposal without its network, in order."""

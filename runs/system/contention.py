@@ -76,9 +76,6 @@ def _busy_s() -> float:
     """Return the busy time in seconds of the available cores since boot."""
     times = psutil.cpu_times(percpu=True)
     counted = [times[core] for core in available_cores() if core < len(times)]
-    return sum(
-        float(seconds)
-        for core_times in counted
-        for kind, seconds in core_times._asdict().items()
-        if kind not in (*_IDLE, *_WITHIN)
-    )
+    by_kind = (core_times._asdict().items() for core_times in counted)
+    other = (*_IDLE, *_WITHIN)
+    return sum(float(seconds) for items in by_kind for kind, seconds in items if kind not in other)

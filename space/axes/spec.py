@@ -10,6 +10,7 @@ from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import preset_plan
 from partialnas.space.axes import levels as axis_values
 from partialnas.space.axes.axis import Axis, Level, evaluation_order
+from partialnas.space.axes.levels import AxisGranularity, Label
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.errors import UserError
 from partialnas.space.values import Value
@@ -42,16 +43,13 @@ class AxisSpec(Value):
     """
 
     values: tuple[Any, ...] | dict[str, Any]
-    per: axis_values.AxisGranularity = "network"
+    per: AxisGranularity = "network"
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @classmethod
     def from_axis(cls, axis: Axis, *, named: bool) -> "AxisSpec":
         """Return the specification of an axis, with levels by name or as a list."""
-        values = {
-            str(level.label): axis_values.dump_value(axis.name, level.value)
-            for level in axis.levels
-        }
+        values = {str(v.label): axis_values.dump_value(axis.name, v.value) for v in axis.levels}
         stated = values if named else tuple(values.values())
         return cls(values=stated, per=axis.per, when=dict(axis.when))
 
@@ -156,7 +154,7 @@ class _Reader:
             self.invalid.add(name)
 
     def _levels(
-        self, name: str, per: axis_values.AxisGranularity, raw: object, path: tuple[Any, ...]
+        self, name: str, per: AxisGranularity, raw: object, path: tuple[Any, ...]
     ) -> tuple[Level, ...]:
         if not isinstance(raw, Mapping | list | tuple) or not raw:
             self.add_error(path, f"expected at least one value, as a list or by name, got {raw!r}")
@@ -185,7 +183,7 @@ class _Reader:
     def resolve_conditions(self, name: str) -> None:
         """Replace the values in an axis's conditions by labels of the axes that they name."""
         axis = self.axes[name]
-        when: dict[str, tuple[axis_values.Label, ...]] = {}
+        when: dict[str, tuple[Label, ...]] = {}
         for other, listed in axis.when.items():
             if other in self.invalid:
                 continue
@@ -195,9 +193,7 @@ class _Reader:
                 self.add_error((name, "when", other), str(error))
         self.axes[name] = Axis(name, axis.per, axis.levels, when)
 
-    def _labels(
-        self, axis: Axis, other: str, listed: tuple[Any, ...]
-    ) -> tuple[axis_values.Label, ...]:
+    def _labels(self, axis: Axis, other: str, listed: tuple[Any, ...]) -> tuple[Label, ...]:
         named = self.axes.get(other)
         if named is None or named is axis:
             raise ValueError("expected the name of another axis of this space")
@@ -240,7 +236,7 @@ def _spread(entry: object) -> Mapping[Any, Any]:
     return {"values": entry}
 
 
-def _level(name: str, per: axis_values.AxisGranularity, key: object, raw: object) -> Level:
+def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
     value = axis_values.parse_value(name, per, raw)
     if key is None:
         return Level(axis_values.default_label(name, value), value)

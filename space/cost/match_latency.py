@@ -16,6 +16,9 @@ _EXPONENTS = (0.4, 2.5)
 _INTERPOLATION = (0.1, 0.9)
 _SUBDIVISIONS = 64
 
+_Point = tuple[float, float]
+"""Position of a plan, log(factor), and log(latency / target)."""
+
 
 def latency_matched_twin(
     plan: Plan,
@@ -101,9 +104,7 @@ class _Readings:
     def _excess(self, reading: _Reading) -> float:
         return math.log(reading.mean / self._target)
 
-    def _interpolated_factor(
-        self, low: tuple[float, float], high: tuple[float, float]
-    ) -> float | None:
+    def _interpolated_factor(self, low: _Point, high: _Point) -> float | None:
         """Return the factor on the line between two points, or the nearest one with a new plan."""
         share = low[1] / (low[1] - high[1])
         share = min(max(share, _INTERPOLATION[0]), _INTERPOLATION[1])
@@ -112,7 +113,7 @@ class _Readings:
         factors = (math.exp(low[0] + other * (high[0] - low[0])) for other in shares)
         return next((factor for factor in factors if self._is_new(factor)), None)
 
-    def _extrapolated_factor(self, points: list[tuple[float, float]]) -> float | None:
+    def _extrapolated_factor(self, points: list[_Point]) -> float | None:
         """Return a factor beyond the nearest point, on the line through the two nearest points."""
         nearest, *others = sorted(points, key=lambda point: abs(point[1]))
         exponent = _EXPONENT
