@@ -81,7 +81,7 @@ def test_ratios_that_returned_to_their_start_give_no_warning() -> None:
     assert learning_warnings(learner) == []
 
 
-def oscillated(path: float, forward: float) -> list[str]:
+def warnings_for(path: float, forward: float) -> list[str]:
     learner = learner_of(budget=0.2)
     learner.update_boundaries(learner.freeze_step)
     learner.max_displacement[1, 0] = 4.0
@@ -92,14 +92,14 @@ def oscillated(path: float, forward: float) -> list[str]:
 
 
 def test_ratios_that_oscillate_give_a_warning() -> None:
-    (sentence,) = oscillated(path=50, forward=2)
-    assert sentence.startswith("stage 2, block 1 oscillated")
-    assert "50 channels of movement for a net 2 " in sentence
+    (warning,) = warnings_for(path=50, forward=2)
+    assert warning.startswith("the ratio of stage 2, block 1 oscillated")
+    assert warning.endswith("it moved 50 channels in total, but 2 from start to end")
 
 
 @pytest.mark.parametrize(("path", "forward"), [(3.9, 0), (12, 12), (9, 1)])
 def test_ratios_that_move_one_way_or_rest_do_not_oscillate(path: float, forward: float) -> None:
-    assert oscillated(path, forward) == []
+    assert warnings_for(path, forward) == []
 
 
 def test_a_gap_between_the_forms_gives_a_warning() -> None:
