@@ -41,19 +41,18 @@ def parse_control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> Co
     """
     data = {"origin" if key == "from" else key: value for key, value in arm.items()}
     control = validate_as(ControlArm, data, "invalid control arm")
-    origin = arms.get(control.origin)
-    learned = origin.learned if isinstance(origin, Architecture) else None
-    if learned is None or learned.per != "layer":
-        eligible = [
-            name
-            for name, other in arms.items()
-            if isinstance(other, Architecture) and other.learned and other.learned.per == "layer"
-        ]
+    eligible = [name for name, other in arms.items() if _learns_per_layer(other)]
+    if control.origin not in eligible:
         choice = f"choose one of {', '.join(eligible)}" if eligible else "the study has none"
         raise UserError(
             f"from: {control.origin!r} is not an arm that learns one ratio per layer; {choice}"
         )
     return control
+
+
+def _learns_per_layer(subject: Subject) -> bool:
+    learned = subject.learned if isinstance(subject, Architecture) else None
+    return learned is not None and learned.per == "layer"
 
 
 def control_network(

@@ -6,6 +6,7 @@ To add a design, add its name to `DesignKind` in `runs.config.design` and its la
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from partialnas.runs.config.design import DesignKind, Factor
 from partialnas.search.ablation.fractional_factorial import fractional_factorial
@@ -72,31 +73,21 @@ def design_matrix(kind: DesignKind, factors: Sequence[Factor], resolution: int) 
     return layout.combine(factors, resolution)
 
 
-def _baseline_levels(factors: Sequence[Factor]) -> dict[str, str]:
-    return {factor.name: factor.baseline for factor in factors}
-
-
 def _one_factor(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    base = _baseline_levels(factors)
+    base = {factor.name: factor.baseline for factor in factors}
     yield DesignRow("baseline", base)
     for factor in factors:
-        for level in factor.levels:
-            if level != factor.baseline:
-                yield DesignRow(f"{factor.name}={level}", base | {factor.name: level})
+        for level in _baseline_first(factor)[1:]:
+            yield DesignRow(f"{factor.name}={level}", base | {factor.name: level})
 
 
-def _leave_one_out(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    full = {factor.name: factor.levels[1] for factor in factors}
-    yield DesignRow("full", full)
+def _change_each(factors: Sequence[Factor], name: str, change: str) -> Iterator[DesignRow]:
+    """Yield all ingredients present or all absent, then each one changed alone."""
+    start, changed = (1, 0) if change == "without" else (0, 1)
+    levels = {factor.name: factor.levels[start] for factor in factors}
+    yield DesignRow(name, levels)
     for factor in factors:
-        yield DesignRow(f"without {factor.name}", full | {factor.name: factor.levels[0]})
-
-
-def _add_one_in(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    bare = {factor.name: factor.levels[0] for factor in factors}
-    yield DesignRow("bare", bare)
-    for factor in factors:
-        yield DesignRow(f"with {factor.name}", bare | {factor.name: factor.levels[1]})
+        yield DesignRow(f"{change} {factor.name}", levels | {factor.name: factor.levels[changed]})
 
 
 def _ladder(factors: Sequence[Factor]) -> Iterator[DesignRow]:
@@ -110,7 +101,7 @@ def _ladder(factors: Sequence[Factor]) -> Iterator[DesignRow]:
 def _factorial(factors: Sequence[Factor]) -> Iterator[DesignRow]:
     """Yield all combinations, the one of all baseline levels first."""
     for levels in itertools.product(*map(_baseline_first, factors)):
-        yield _combination(dict(zip(_baseline_levels(factors), levels, strict=True)))
+        yield _combination(dict(zip((f.name for f in factors), levels, strict=True)))
 
 
 def _baseline_first(factor: Factor) -> list[str]:
@@ -134,18 +125,21 @@ def _fractional(factors: Sequence[Factor], resolution: int) -> DesignMatrix:
     return DesignMatrix(tuple(rows), (str(fraction), *fraction.aliases))
 
 
-def _matrix_of(
-    rows: Callable[[Sequence[Factor]], Iterator[DesignRow]],
-) -> Callable[[Sequence[Factor], int], DesignMatrix]:
-    return lambda factors, _resolution: DesignMatrix(tuple(rows(factors)))
+def _layout(
+    rows: Callable[[Sequence[Factor]], Iterator[DesignRow]], **options: bool
+) -> DesignLayout:
+    return DesignLayout(lambda factors, _: DesignMatrix(tuple(rows(factors))), **options)
+
+
+_ingredients = partial(_layout, two_level=True, has_ingredients=True)
 
 
 DESIGNS: dict[DesignKind, DesignLayout] = {
-    "one-factor": DesignLayout(_matrix_of(_one_factor)),
-    "leave-one-out": DesignLayout(_matrix_of(_leave_one_out), two_level=True, has_ingredients=True),
-    "add-one-in": DesignLayout(_matrix_of(_add_one_in), two_level=True, has_ingredients=True),
-    "factorial": DesignLayout(_matrix_of(_factorial)),
+    "one-factor": _layout(_one_factor),
+    "leave-one-out": _ingredients(partial(_change_each, name="full", change="without")),
+    "add-one-in": _ingredients(partial(_change_each, name="bare", change="with")),
+    "factorial": _layout(_factorial),
     "fractional": DesignLayout(_fractional, two_level=True),
-    "ladder": DesignLayout(_matrix_of(_ladder), two_level=True, has_ingredients=True),
+    "ladder": _ingredients(_ladder),
 }
 """Every design by name."""

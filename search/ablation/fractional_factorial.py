@@ -51,12 +51,6 @@ class FractionalDesign:
         return len(self.defining_words[0]) if self.defining_words else None
 
     @property
-    def word_length_pattern(self) -> tuple[int, ...]:
-        """Number of defining words of length 3, 4, ..., up to the number of factors."""
-        lengths = [len(word) for word in self.defining_words]
-        return tuple(map(lengths.count, range(MIN_RESOLUTION, len(self.factors) + 1)))
-
-    @property
     def alias_sets(self) -> tuple[tuple[Effect, ...], ...]:
         """Main effects and two-factor interactions, grouped by what cannot be distinguished."""
         words = [frozenset(word) for word in self.defining_words]
@@ -71,13 +65,6 @@ class FractionalDesign:
     def aliases(self) -> tuple[str, ...]:
         """Alias sets of more than one effect, such as `parts = attention*ratio`."""
         return tuple(" = ".join(map(effect_name, one)) for one in self.alias_sets if len(one) > 1)
-
-    def aliases_of(self, effect: Sequence[str]) -> tuple[Effect, ...]:
-        """Return the other main effects and two-factor interactions aliased with an effect."""
-        key = tuple(sorted(effect, key=self.factors.index))
-        return next(
-            tuple(other for other in one if other != key) for one in self.alias_sets if key in one
-        )
 
     def __str__(self) -> str:
         count, runs = len(self.factors), len(self.runs)
@@ -133,23 +120,21 @@ def _available(count: int) -> str:
 
 def _design(factors: tuple[str, ...], generators: Sequence[int]) -> FractionalDesign:
     basic = len(factors) - len(generators)
-    letters = [
-        [index for index in range(basic) if generator >> index & 1] for generator in generators
-    ]
+    letters = [[index for index in range(basic) if word >> index & 1] for word in generators]
     runs = (
         (*signs, *(prod(signs[index] for index in indices) for indices in letters))
         for signs in product((-1, 1), repeat=basic)
     )
-    words = [
-        tuple(factor for index, factor in enumerate(factors) if word >> index & 1)
+    positions = [
+        [index for index in range(len(factors)) if word >> index & 1]
         for word in _words(generators, basic)
     ]
+    positions.sort(key=lambda indices: (len(indices), indices))
+    words = (tuple(factors[index] for index in indices) for indices in positions)
     definitions = [
         f"{factor} = {effect_name(tuple(factors[index] for index in indices))}"
         for factor, indices in zip(factors[basic:], letters, strict=True)
     ]
-    order = {factor: index for index, factor in enumerate(factors)}
-    words.sort(key=lambda word: (len(word), [order[factor] for factor in word]))
     return FractionalDesign(factors, tuple(runs), tuple(definitions), tuple(words))
 
 
@@ -182,9 +167,7 @@ class _Search:
     def __init__(self, count: int, basic: int, resolution: int) -> None:
         self.best: tuple[int, ...] | None = None
         self._best_pattern: list[int] = []
-        self._count = count
-        self._basic = basic
-        self._resolution = resolution
+        self._count, self._basic, self._resolution = count, basic, resolution
         self._extend((), [0], list(_candidates(basic, resolution)), [0] * (count + 1))
 
     def _extend(

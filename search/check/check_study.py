@@ -11,12 +11,7 @@ from partialnas.search.check.design_report import design_lines, power_lines
 from partialnas.search.check.pilot import pilot_values
 from partialnas.search.check.time_estimate import estimate_trial_time
 from partialnas.search.resolve.resolve import check_reference, resolve_study
-from partialnas.search.resolve.resolved_study import (
-    ResolvedStudy,
-    duplicate_arm_messages,
-    expected_trials,
-    unmatched_arm_messages,
-)
+from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, expected_trials
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
@@ -90,7 +85,7 @@ def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
 
 def _notes(resolved: ResolvedStudy) -> Iterator[str]:
     lines = space_warnings(resolved.space) if resolved.space is not None else []
-    for line in (*lines, *duplicate_arm_messages(resolved), *unmatched_arm_messages(resolved)):
+    for line in (*lines, *arm_notes(resolved)):
         yield f"note: {line}"
 
 

@@ -50,9 +50,8 @@ def estimate_compute(
     if trials is None:
         return None
     study = resolved.study
-    max_trials = trials
-    if isinstance(study.seeds, SeedRule):
-        max_trials = trials * study.seeds.max // study.first_seeds
+    max_seeds = study.seeds.max if isinstance(study.seeds, SeedRule) else study.first_seeds
+    max_trials = trials * max_seeds // study.first_seeds
     training = trials * trial_time.lower, max_trials * trial_time.upper
     networks = trials / study.first_seeds if study.trial is None else 0
     protocol = study.measure

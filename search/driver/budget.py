@@ -68,6 +68,5 @@ class ComputeBudget:
 
     def _add(self, source: Record | Measurement, seconds: float, *, on_gpu: bool) -> None:
         cores = source.environment.get("cores")
-        self.device_hours += self._shares.device_hours(
-            seconds, on_gpu=on_gpu, cores=int(cores) if cores else None
-        )
+        count = int(cores) if cores else None
+        self.device_hours += self._shares.device_hours(seconds, on_gpu=on_gpu, cores=count)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from enum import Enum
 from functools import cached_property
 from statistics import fmean
-from types import MappingProxyType
 from typing import Any
 
 from partialnas.runs.config.metric_limits import Limit, limit_excess
@@ -20,8 +19,6 @@ from partialnas.search.samplers.base import ObjectiveValues
 from partialnas.search.study.fidelity import Condition
 
 Metrics = Mapping[str, float]
-
-_NO_LIMITS: Mapping[str, Limit] = MappingProxyType({})
 
 
 class CandidateState(Enum):
@@ -133,11 +130,10 @@ class Candidate:
             record: the trial's record.
             ratios: learned ratios of its last epoch, or None if it learns none.
         """
-        if record.state not in ("done", "early"):
-            self._results[record.seed] = None
-            return
-        self._results[record.seed] = record.results
-        self._finished[record.seed] = record.key, ratios
+        finished = record.state in ("done", "early")
+        self._results[record.seed] = record.results if finished else None
+        if finished:
+            self._finished[record.seed] = record.key, ratios
 
     def set_speed(self, seed: int, speed: Speed | None) -> None:
         """Store the speed of a finished trial, or None if timing failed."""
@@ -208,14 +204,12 @@ class Candidate:
         trial are used for all seeds.
         """
         _, ratios = self._finished[seed]
-        trial_key = None
-        if ratios is not None and ratios.frozen is None:
-            trial_key, _ = next(iter(self._finished.values()))
+        first_key, _ = next(iter(self._finished.values()))
         return TimingJob(
             subject=final_subject(self.subject, ratios),
             task=self.timing_condition.task,
             protocol=self.timing_condition.protocol,
-            weights_trial_key=trial_key,
+            weights_trial_key=first_key if ratios is not None and ratios.frozen is None else None,
         )
 
     @property
@@ -228,7 +222,7 @@ class Candidate:
     # Means over seeds.
 
     def objective_values(
-        self, objectives: Iterable[str], limits: Mapping[str, Limit] = _NO_LIMITS
+        self, objectives: Iterable[str], limits: Mapping[str, Limit]
     ) -> ObjectiveValues | None:
         """Return means over seeds, or None if a trial failed or a quantity is missing.
 
@@ -260,13 +254,9 @@ class Candidate:
         if len(rows) == 1:  # the common case, reached a hundred thousand times in a long search
             values = {name: float(rows[0].get(name, math.nan)) for name in names}
         else:
-            values = {name: _mean([row[name] for row in rows if name in row]) for name in names}
+            by_name = {name: [row[name] for row in rows if name in row] for name in names}
+            values = {name: fmean(v) if v else math.nan for name, v in by_name.items()}
         return values if rows and all(map(math.isfinite, values.values())) else None
-
-
-def _mean(values: list[float]) -> float:
-    """Return the mean, or NaN of an empty list."""
-    return fmean(values) if values else math.nan
 
 
 def _relative_speed(speed: Speed) -> dict[str, float]:

@@ -201,10 +201,7 @@ class CandidatePool:
 
     def _values(self, quantity: str) -> dict[str, dict[int, float]]:
         """Return a quantity's values by arm and seed."""
-        candidates = {
-            arm: dict.fromkeys(candidate.results, candidate)
-            for (arm, _), (_, candidate) in self._arms.items()
-        }
+        candidates = {arm: dict.fromkeys(c.results, c) for (arm, _), (_, c) in self._arms.items()}
         return {
             arm: {
                 seed: metrics[quantity]
@@ -278,9 +275,8 @@ class CandidatePool:
         candidates = {row.number: candidate for row, candidate in proposals}
         with_ratios = self._ledger.learned_ratio_keys()
         for trial in self._ledger.trial_results():
-            if trial.proposal not in candidates:
+            if (candidate := candidates.get(trial.proposal)) is None:
                 continue
-            candidate = candidates[trial.proposal]
             candidate.plan(trial.seed)
             self.trial_count += 1
             if trial.state in FINAL_STATES:
@@ -290,13 +286,12 @@ class CandidatePool:
         return proposals
 
     def _load_proposal(self, row: ProposalKey) -> Candidate:
-        note = row.proposal if row.arm is not None else {}
         if row.arm is None:
-            condition = self._resolved.all_rungs[rung_of(row) - 1]
+            condition, note = self._resolved.all_rungs[rung_of(row) - 1], {}
         else:
-            first, *_ = conditions = self._resolved.conditions
-            named = (condition for condition in conditions if condition.name == condition_of(row))
-            condition = self._resolved.arm_condition(row.arm, next(named, first))
+            named = {condition.name: condition for condition in self._resolved.conditions}
+            condition = named.get(condition_of(row), self._resolved.conditions[0])
+            condition, note = self._resolved.arm_condition(row.arm, condition), row.proposal
         subject = partial(self._ledger.subject, row.number)
         candidate = self._candidate(subject, row.digest, condition)
         self._request(row.number, row.arm, candidate, note)

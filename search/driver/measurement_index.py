@@ -1,21 +1,15 @@
 """Measurements of a study by network: which one counts, and which to repeat."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
+from partialnas.runs.records import timing_choice
 from partialnas.runs.records.measurement import Measurement, MeasurementTable, Speed
 from partialnas.runs.records.subject import subject_digest
-from partialnas.runs.records.timing_choice import (
-    Machine,
-    TimingSetup,
-    best_measurement,
-    machine,
-    select_measurements,
-    study_machine,
-)
+from partialnas.runs.records.timing_choice import TimingSetup
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.executors.tasks import TimingJob, matches_measurement
+from partialnas.search.executors.tasks import TimingJob
 from partialnas.search.study.fidelity import Condition
 
 
@@ -34,7 +28,7 @@ class MeasurementIndex:
         self._loaded = MeasurementTable.from_records([])
         self._loaded_rows: dict[str, list[int]] = {}
         self._added: dict[str, list[Measurement]] = {}
-        self._machines: dict[TimingSetup, Machine | None] = {
+        self._machines: dict[TimingSetup, timing_choice.Machine | None] = {
             TimingSetup.from_protocol(condition.protocol): None for condition in conditions
         }
 
@@ -43,7 +37,7 @@ class MeasurementIndex:
         self._loaded = table
         for row, digest in enumerate(table.columns["digest"]):
             self._loaded_rows.setdefault(digest, []).append(row)
-        self._machines = {setup: study_machine(table, setup) for setup in self._machines}
+        self._machines = {s: timing_choice.study_machine(table, s) for s in self._machines}
         speeds = [*map(Speed._make, table.rows(*Speed._fields))]
         best_rows: dict[Condition, dict[str, int]] = {}
         for candidate in self._candidates.values():
@@ -58,7 +52,7 @@ class MeasurementIndex:
         setup = TimingSetup.from_protocol(condition.protocol)
         size = condition.task.resolution, condition.task.channels
         at = self._machines.get(setup)
-        return select_measurements(self._loaded, setup, size, at).best_positions
+        return timing_choice.select_measurements(self._loaded, setup, size, at).best_positions
 
     def best(self, item: TimingJob) -> Measurement | None:
         """Return the measurement that counts for a timing job, or None if there is none."""
@@ -71,7 +65,7 @@ class MeasurementIndex:
         self._added.setdefault(digest, []).append(measurement)
         for setup, at in self._machines.items():
             if at is None and setup.matches(measurement):
-                self._machines[setup] = machine(measurement)
+                self._machines[setup] = timing_choice.machine(measurement)
         if is_first:
             return
         for candidate in self._candidates.values():
@@ -90,20 +84,20 @@ class MeasurementIndex:
             if candidate.at_full_fidelity and speed is not None and speed.num_marks
         )
         items = {item.identity: item for item in marked}
-        return [item for item in items.values() if self._count(item) <= item.protocol.retries]
+        return [item for item in items.values() if self._can_retry(item)]
 
-    def _count(self, item: TimingJob) -> int:
-        return len(self._matching(subject_digest(item.subject), item.task, item.protocol))
+    def _can_retry(self, item: TimingJob) -> bool:
+        digest, protocol = subject_digest(item.subject), item.protocol
+        return len(self._matching(digest, item.task, protocol)) <= protocol.retries
 
     def _best(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
         setup = TimingSetup.from_protocol(protocol)
         measurements = self._matching(digest, task, protocol)
-        return best_measurement(measurements, setup, self._machines.get(setup))
+        return timing_choice.best_measurement(measurements, setup, self._machines.get(setup))
 
     def _matching(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
-        return [m for m in self._all(digest) if matches_measurement(task, protocol, m)]
-
-    def _all(self, digest: str) -> Iterator[Measurement]:
-        """Yield all measurements of a network, in the order in which they were taken."""
-        yield from (self._loaded[row] for row in self._loaded_rows.get(digest, ()))
-        yield from self._added.get(digest, ())
+        """Return the measurements of a network that match, in the order they were taken."""
+        loaded = [self._loaded[row] for row in self._loaded_rows.get(digest, ())]
+        every = [*loaded, *self._added.get(digest, ())]
+        setup, size = TimingSetup.from_protocol(protocol), (task.resolution, task.channels)
+        return [m for m in every if setup.matches(m) and (m.resolution, m.in_chans) == size]

@@ -9,10 +9,11 @@ import numpy as np
 
 from partialnas.analysis.stats.dominance import non_dominated
 from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
+from partialnas.runs.config.quantities import Direction
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.system.files import trunk_path, weights_path
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.study.study import Direction, Study
+from partialnas.search.study.study import Study
 
 _UPDATE_INTERVAL_S = 1.0
 _MAX_POINTS = 6

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.resolve.resolved_study import ResolvedStudy
-from partialnas.search.samplers.evolution import rank_and_crowding, to_losses
+from partialnas.search.samplers.evolution import Rankable, rank_and_crowding, to_losses
 from partialnas.search.study.fidelity import Condition
 
 
@@ -23,13 +23,6 @@ class Promotion:
     candidate: Candidate
     rung: int
     condition: Condition
-
-
-@dataclass(frozen=True)
-class _RankedPoint:
-    number: int
-    losses: tuple[float, ...]
-    violation: float
 
 
 class _Rung:
@@ -73,9 +66,9 @@ class _Rung:
         return self._ended.get(next(remaining, ""))
 
     def _is_promoted(self, digest: str) -> bool:
-        if digest not in self._promoted and any(
-            (condition, digest) in self._candidates for condition in self._above
-        ):
+        if digest in self._promoted:
+            return True
+        if any((condition, digest) in self._candidates for condition in self._above):
             self._promoted.add(digest)
         return digest in self._promoted
 
@@ -90,7 +83,7 @@ class _Rung:
         for digest, candidate in self._ended.items():
             if (values := candidate.objective_values(objectives, limits)) is not None:
                 number, losses = min(candidate.requested.values()), to_losses(values, objectives)
-                points[digest] = _RankedPoint(number, losses, values.violation)
+                points[digest] = Rankable(number, losses, values.violation)
         places = rank_and_crowding(sorted(points.values(), key=lambda point: point.number))
         return sorted(points, key=lambda d: (places[points[d].number], points[d].number))
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.runs.records.timing_choice import TimingSetup
 from partialnas.runs.system.files import weights_path
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
@@ -51,18 +49,6 @@ class TimingJob(Value):
         """A key that is equal for items that share one measurement."""
         return subject_digest(self.subject), self.task, self.protocol, self.weights_trial_key
 
-    @property
-    def label(self) -> str:
-        """Name of the item in logs."""
-        return f"timing-{subject_digest(self.subject)}"
-
-
-def matches_measurement(task: Task, protocol: Protocol, measurement: Measurement) -> bool:
-    """Return whether a measurement was taken with a task's image shape and a protocol."""
-    size = measurement.resolution, measurement.in_chans
-    setup = TimingSetup.from_protocol(protocol)
-    return (task.resolution, task.channels) == size and setup.matches(measurement)
-
 
 Item = Job | TimingJob
 
@@ -97,9 +83,8 @@ class TaskRunner:
         if self.function is None:
             return self._train(item)
         evaluate = import_function(self.function, self.module_dir)
-        return ItemResult(
-            records=tuple(run_function(item, evaluate, self.context, self.required_metrics))
-        )
+        records = run_function(item, evaluate, self.context, self.required_metrics)
+        return ItemResult(records=tuple(records))
 
     def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory

@@ -7,15 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from partialnas.search.executors.base import (
-    ItemFunction,
-    ItemResult,
-    ItemT,
-    append_log,
-    describe_item,
-    failed_result,
-    run_item,
-)
+from partialnas.search.executors import base
+from partialnas.search.executors.base import ItemT
 from partialnas.space.values import Value, digest
 
 
@@ -36,19 +29,18 @@ class Watchdog:
     marks: Path
     limit_s: float | None = None
 
-    def run_item(self, work: ItemFunction[ItemT], item: ItemT) -> ItemResult:
+    def run_item(self, work: base.ItemFunction[ItemT], item: ItemT) -> base.ItemResult:
         """Run an item; see `run_item` in `search.executors.base`."""
         if self.limit_s is None:
-            return run_item(work, item, self.log)
+            return base.run_item(work, item, self.log)
         file = self.hang_file(item)
         if file.exists() and (stacks := file.read_text(encoding="utf-8")):
             file.unlink()
-            append_log(
-                self.log, f"{describe_item(item)}: no result after {self.limit_s:g} s\n{stacks}"
-            )
-            return failed_result(item, f"no result after {self.limit_s:g} s", "timeout")
+            reason = f"no result after {self.limit_s:g} s"
+            base.append_log(self.log, f"{base.describe_item(item)}: {reason}\n{stacks}")
+            return base.failed_result(item, reason, "timeout")
         with _time_limit(file, self.limit_s):
-            return run_item(work, item, self.log)
+            return base.run_item(work, item, self.log)
 
     def hang_file(self, item: Value) -> Path:
         """Return the path of an item's hang file."""

@@ -62,11 +62,10 @@ class LongerTraining:
         """
         recipe = study_recipe if self.recipe is None else named_recipe(self.recipe, study_recipe)
         length = self.length or (None if self.recipe else "4x")
-        epochs = recipe.epochs if length is None else _epochs(length, study_recipe.epochs)
-        if epochs <= study_recipe.epochs:
-            raise UserError(
-                f"--longer: {epochs} epochs are not longer than the study's {study_recipe.epochs}"
-            )
+        shorter = study_recipe.epochs
+        epochs = recipe.epochs if length is None else _epochs(length, shorter)
+        if epochs <= shorter:
+            raise UserError(f"--longer: {epochs} epochs are not longer than the study's {shorter}")
         return _without_weights(recipe.model_copy(update={"epochs": epochs}))
 
 
@@ -140,12 +139,12 @@ def _repeats(
 ) -> Iterator[tuple[StudyStage, Task | None]]:
     """Yield the stages that repeat the study's own fidelities, cheapest first."""
     fidelities = study.fidelities(longer_stage.condition) if longer.repeats else ()
-    conditions = sorted(study.conditions)
-    number = conditions.index(longer_stage.condition) if longer_stage.condition else 0
+    condition = longer_stage.condition
+    number = sorted(study.conditions).index(condition) if condition else 0
     for fidelity in fidelities:
         # a search with rungs trains only few networks of the sample at full fidelity
         extra = len(fidelities) > 1 and not fidelity.rung
-        recipe, task = _recipe_and_task(study, fidelity, longer_stage.condition)
+        recipe, task = _recipe_and_task(study, fidelity, condition)
         changes = {
             "name": fidelity.stage,
             "recipe": _without_weights(recipe).identity_data(),

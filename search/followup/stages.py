@@ -49,7 +49,6 @@ def resolve_stage(
     return ResolvedStudy(
         study=study.model_copy(update={"budget": Budget()}),
         conditions=(Condition(stage.condition, task or recorded_task, recipe, protocol),),
-        base=study.base,
         space=None,
         arms=dict(chosen),
         controls={},

@@ -1,10 +1,8 @@
 """The reference point of a study's hypervolume, computed once when the ledger is created."""
 
 import math
-import random
 
-from partialnas.runs.records.subject import Subject
-from partialnas.search.resolve.resolved_study import ResolvedStudy
+from partialnas.search.resolve.resolved_study import ResolvedStudy, sample_space
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
 
@@ -28,14 +26,10 @@ def reference_point(resolved: ResolvedStudy) -> dict[str, float]:
 
 def _worst_costs(resolved: ResolvedStudy) -> dict[str, float]:
     """Return counted quantities of the most expensive of the arms and of sampled networks."""
-    space, rng = resolved.space, random.Random(0)
-    sampled: list[Subject] = (
-        [space.architecture(space.sample(rng)) for _ in range(_SAMPLE)] if space else []
-    )
     shape = resolved.conditions[0].task.input_spec
     costs = [
         compute_cost(subject, shape)
-        for subject in (*resolved.arms.values(), *sampled)
+        for subject in (*resolved.arms.values(), *sample_space(resolved.space, _SAMPLE))
         if isinstance(subject, Architecture)
     ]
     if not costs:

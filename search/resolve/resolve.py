@@ -16,7 +16,7 @@ from partialnas.runs.training.build import check_subject
 from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
 from partialnas.search.ablation.cost_matching import make_matcher
-from partialnas.search.resolve.resolved_study import ResolvedStudy, count_arm_trials
+from partialnas.search.resolve.resolved_study import ResolvedStudy, count_arm_trials, sample_space
 from partialnas.search.study.fidelity import Condition, min_trials_per_rung, resolve_rung
 from partialnas.search.study.study import Study
 from partialnas.search.study.variant import override_plan
@@ -64,9 +64,7 @@ def resolve_study(study: Study, base_dir: Path, recorded: Design | None = None) 
     reference = errors.collect("reference", lambda: _reference(study, space, tasks, base_dir))
     errors.raise_all()
     assert reference is not None, "a missing reference is an error"
-    resolved = ResolvedStudy(
-        study, conditions, study.base, space, arms, controls, reference, design
-    )
+    resolved = ResolvedStudy(study, conditions, space, arms, controls, reference, design)
     resolved = errors.collect("search.rungs", lambda: _with_rungs(resolved, base_dir)) or resolved
     errors.collect("budget.trials", lambda: _check_budget(resolved))
     errors.raise_all()
@@ -180,7 +178,7 @@ def _with_rungs(resolved: ResolvedStudy, base_dir: Path) -> ResolvedStudy:
                 f"{number}: task.resolution: {task.resolution} is more than the last rung's "
                 f"{full.task.resolution}"
             )
-        _macs(resolved.space.architecture(resolved.space.sample(random.Random(0))), task)
+        _macs(sample_space(resolved.space, 1)[0], task)
         label = f"rung {number} of {len(study.search.rungs) + 1}"
         rungs.append(replace(full, task=task, recipe=recipe, rung=label, full_fidelity=full))
     return replace(resolved, conditions=(full,), rungs=tuple(rungs))
@@ -248,15 +246,11 @@ def _reference(
     study: Study, space: Space | None, tasks: tuple[Task, ...], base_dir: Path
 ) -> Subject:
     """Return the stated reference, or a FasterNet near the median cost of the space."""
-    base = study.base
+    base, task = study.base, tasks[0]
     if study.reference is not None:
         return _subject(study.reference, "reference", base, tasks, base_dir)
-    task, rng = tasks[0], random.Random(0)
-    sampled = (
-        [space.architecture(space.sample(rng)) for _ in range(_REFERENCE_SAMPLE)] if space else []
-    )
-    macs = [_macs(architecture, task) for architecture in sampled or [base.architecture()]]
-    return fasternet_near(median(macs), base, task)
+    networks = sample_space(space, _REFERENCE_SAMPLE) or [base.architecture()]
+    return fasternet_near(median(_macs(network, task) for network in networks), base, task)
 
 
 def fasternet_near(macs: float, base: Plan, task: Task) -> Architecture:

@@ -1,5 +1,7 @@
 """A resolved study: the objects that the names in a study file refer to."""
 
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from partialnas.runs.config.design import Design, StudyStage
@@ -9,7 +11,7 @@ from partialnas.search.ablation.compile import override_recipe
 from partialnas.search.ablation.control_arms import ControlArm
 from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.study import Study
-from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.architecture import Architecture
 from partialnas.space.search_space.space import Space
 
 
@@ -20,7 +22,6 @@ class ResolvedStudy:
     Attributes:
         study: the study.
         conditions: conditions under which every arm is trained and timed; at least one.
-        base: the plan that arms and axes start from.
         space: the search space, or None for a study of arms only.
         arms: subjects by name, in the study's order; those of an ablation come first.
         controls: arms with the ratios that another arm learns, by name.
@@ -32,7 +33,6 @@ class ResolvedStudy:
 
     study: Study
     conditions: tuple[Condition, ...]
-    base: Plan
     space: Space | None
     arms: dict[str, Subject]
     controls: dict[str, ControlArm]
@@ -96,23 +96,21 @@ def count_arm_trials(resolved: ResolvedStudy) -> int:
     return (len(trained) + controls) * resolved.study.first_seeds
 
 
-def duplicate_arm_messages(resolved: ResolvedStudy) -> list[str]:
-    """Return one line for each arm that builds the same network as an earlier arm."""
+def arm_notes(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield notes on arms with the network of an earlier arm or without a cost-matched twin."""
     first: dict[tuple[str, Condition], str] = {}
-    lines = []
     for name, arm in resolved.arms.items():
         condition = resolved.arm_condition(name, resolved.conditions[0])
         other = first.setdefault((subject_digest(arm), condition), name)
         if other != name:
-            lines.append(f"arms.{name} builds the same network as arms.{other}; trained only once")
-    return lines
+            yield f"arms.{name} builds the same network as arms.{other}; trained only once"
+    for design_arm in resolved.design.arms if resolved.design else ():
+        if design_arm.matched and design_arm.matched.problem:
+            problem = design_arm.matched.problem
+            yield f"arm {design_arm.name} has no cost-matched twin: {problem}"
 
 
-def unmatched_arm_messages(resolved: ResolvedStudy) -> list[str]:
-    """Return one line for each arm without a cost-matched twin."""
-    arms = resolved.design.arms if resolved.design else ()
-    return [
-        f"arm {arm.name} has no cost-matched twin: {arm.matched.problem}"
-        for arm in arms
-        if arm.matched and arm.matched.problem
-    ]
+def sample_space(space: Space | None, count: int) -> list[Architecture]:
+    """Return random networks of a space, the same at every call; none without a space."""
+    rng = random.Random(0)
+    return [space.architecture(space.sample(rng)) for _ in range(count)] if space else []

@@ -5,7 +5,7 @@ Study validation reads this table, so nothing heavy is imported until a sampler 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from partialnas.runs.config.quantities import Direction
@@ -34,10 +34,7 @@ class SamplerEntry:
         self, space: Space, settings: Any, objectives: Mapping[str, Direction]
     ) -> ProposalSource:
         """Create the sampler of a study."""
-        factory = self.factory
-        if isinstance(factory, str):
-            module, _, name = factory.partition(":")
-            factory = getattr(import_module(module), name)
+        factory = resolve_name(self.factory) if isinstance(self.factory, str) else self.factory
         source: ProposalSource = factory(space, settings, objectives)
         return source
 
@@ -70,6 +67,7 @@ def register_sampler(
 
 
 _HERE = "partialnas.search.samplers"
+_EVOLUTION = f"{_HERE}.evolution"
 _OPTUNA = f"{_HERE}.optuna_sampler:OptunaSource"
 
 register_sampler("hybrid", f"{_HERE}.surrogate_search:SurrogateSearch", options=("population",))
@@ -78,7 +76,5 @@ register_sampler("quasi-random", _OPTUNA, uses_results=False)
 register_sampler("tpe", _OPTUNA)
 register_sampler("nsga2", _OPTUNA, options=("population",))
 register_sampler("gp", _OPTUNA)
-register_sampler(
-    "evolution", f"{_HERE}.evolution:AgingEvolution", options=("population", "tournament")
-)
-register_sampler("front-evolution", f"{_HERE}.evolution:FrontEvolution", options=("population",))
+register_sampler("evolution", f"{_EVOLUTION}:AgingEvolution", options=("population", "tournament"))
+register_sampler("front-evolution", f"{_EVOLUTION}:FrontEvolution", options=("population",))

@@ -22,6 +22,7 @@ from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment, utc_now
 from partialnas.runs.training.build import subject_cost
+from partialnas.runs.training.outcome import ratio_metrics
 from partialnas.search.executors.base import ItemResult
 from partialnas.search.executors.tasks import Item, TimingJob
 from partialnas.search.session.dry_run_ratios import simulate_ratios
@@ -96,8 +97,8 @@ class DryRunWorker:
         metrics |= {name: _simulated_metric(name, job, seed) for name in self.required_metrics}
         ratios: tuple[RatioEpoch, ...] = ()
         if isinstance(subject, Architecture) and subject.learned is not None:
-            ratios = simulate_ratios(subject, job.task, job.fidelity, _seed(job.trial_keys[seed]))
-            metrics |= _ratio_metrics(ratios[-1])
+            ratios = simulate_ratios(subject, job.task, job.fidelity, int(job.trial_keys[seed], 16))
+            metrics |= ratio_metrics(ratios)
         return Record(
             key=job.trial_keys[seed],
             digest=subject_digest(subject),
@@ -183,13 +184,6 @@ def _memory(item: TimingJob) -> int:
     return 4 * (cost["params"] + 2 * item.protocol.batch_size * cost["activations"])
 
 
-def _ratio_metrics(last: RatioEpoch) -> dict[str, float]:
-    metrics = {"ratio_gap": last.gap or 0.0}
-    if last.budget_macs:
-        metrics["budget_error"] = last.used_macs / last.budget_macs - 1
-    return metrics
-
-
 def _simulated_metric(name: str, job: Job, seed: int) -> float:
     """Return a positive value for a metric of the study's user function."""
     network = _normal(name, subject_digest(job.subject))
@@ -199,7 +193,3 @@ def _simulated_metric(name: str, job: Job, seed: int) -> float:
 def _normal(*words: str) -> float:
     """Return a standard normal draw, clipped to ±3, that depends on the words only."""
     return max(-3.0, min(3.0, random.Random("/".join(words)).gauss(0, 1)))
-
-
-def _seed(key: str) -> int:
-    return int(key, 16)

@@ -2,7 +2,8 @@
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.frozen_model import frozen_subject
@@ -27,18 +28,25 @@ def simulate_ratios(
     rows = []
     for epoch in range(1, epochs + 1):
         last = epoch == epochs
-        progress = epoch / epochs
         sizes: dict[BlockIndex, tuple[float, ...]] = {
-            index: end if last else _interpolate(starts[index], end, progress)
+            index: end if last else _interpolate(starts[index], end, epoch / epochs)
             for index, end in ends.items()
         }
-        used = sum(b.macs([round(size) for size in sizes[b.block_index]]) for b in blocks)
-        rows.append(_row(architecture, task, sizes, epoch, float(used), allowed, last=last))
+        row = RatioEpoch(
+            epoch=epoch,
+            used_macs=sum(b.macs([round(s) for s in sizes[b.block_index]]) for b in blocks),
+            budget_macs=allowed,
+            gradient_norm=1 / epoch,
+            ramp=0.0 if last else 1 / epoch,
+            gap=0.0 if last else None,
+            **_ratio_facts(architecture, task, sizes, last=last),
+        )
+        rows.append(row)
     return tuple(rows)
 
 
 def _random_allocation(
-    blocks: tuple[LearnedBlock, ...] | list[LearnedBlock], allowed: int | None, rng: random.Random
+    blocks: Sequence[LearnedBlock], allowed: int | None, rng: random.Random
 ) -> dict[BlockIndex, PartSizes]:
     targets = [
         [size * math.exp(rng.gauss(0, _SPREAD)) for size in block.learned_sizes(block.start)]
@@ -51,34 +59,21 @@ def _interpolate(start: PartSizes, end: PartSizes, progress: float) -> tuple[flo
     return tuple((1 - progress) * a + progress * b for a, b in zip(start, end, strict=True))
 
 
-def _row(
+def _ratio_facts(
     architecture: Architecture,
     task: Task,
     sizes: Mapping[BlockIndex, tuple[float, ...]],
-    epoch: int,
-    used: float,
-    allowed: int | None,
     *,
     last: bool,
-) -> RatioEpoch:
+) -> dict[str, Any]:
+    """Return the fields of a row that follow from the sizes of all parts."""
     channels = {b.name: float(sizes[b[:2]][b.part]) for b in architecture.boundaries}
     widths = {b.name: architecture.widths[b.stage] for b in architecture.boundaries}
     ratios = {name: size / widths[name] for name, size in channels.items()}
-    learned = architecture.learned
-    by_input = learned is not None and learned.per == "input"
-    frozen = last and not by_input
-    return RatioEpoch(
-        epoch=epoch,
-        channels=channels,
-        ratios=ratios,
-        used_macs=used,
-        budget_macs=allowed,
-        gradient_norm=1 / epoch,
-        ramp=0.0 if last else 1 / epoch,
-        gap=0.0 if last else None,
-        frozen=frozen_subject(architecture, channels).digest if frozen else None,
-        **(_input_dependent_facts(channels, ratios, task.classes, last=last) if by_input else {}),
-    )
+    facts: dict[str, Any] = {"channels": channels, "ratios": ratios}
+    if architecture.learned is not None and architecture.learned.per == "input":
+        return facts | _input_dependent_facts(channels, ratios, task.classes, last=last)
+    return facts | {"frozen": frozen_subject(architecture, channels).digest if last else None}
 
 
 def _input_dependent_facts(

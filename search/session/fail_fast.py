@@ -55,21 +55,18 @@ class FailFastFeed(Generic[ItemT]):
             self._disabled = True
             self._release()
         elif len(self._first) >= self._count and len({record.digest for record in self._first}) > 1:
-            raise MachineError(self._message())
+            raise MachineError(
+                f"the first {len(self._first)} trials all failed for the same reason: "
+                f"{self._first[0].reason}\n"
+                f"See {self._log}. {len(self._held)} of them were not recorded. Fix the cause and "
+                "run the same command again to repeat them. If the networks are the cause, use "
+                "--set executor.pilot=0 to record their failures."
+            )
 
     def _release(self) -> None:
         held, self._held = self._held, []
         for item, outcome in held:
             self._feed.tell(item, outcome)
-
-    def _message(self) -> str:
-        return (
-            f"the first {len(self._first)} trials all failed for the same reason: "
-            f"{self._first[0].reason}\n"
-            f"See {self._log}. {len(self._held)} of them were not recorded. Fix the cause and run "
-            "the same command again to repeat them. If the networks are the cause, use "
-            "--set executor.pilot=0 to record their failures."
-        )
 
 
 def _all_fail_alike(records: list[Record]) -> bool:

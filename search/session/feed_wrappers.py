@@ -46,8 +46,7 @@ class ProgressFeed:
         self._update()
         for record in outcome.records:
             self._count(record)
-            line = self._line(record)
-            self._notify(line, warns=record.state in ("failed", "timeout"))
+            self._notify(self._line(record), warns=record.state in ("failed", "timeout"))
             for epoch in record.ratios:
                 self._tally.warnings += epoch.warnings
         if (measurement := outcome.measurement) is not None:
@@ -74,32 +73,26 @@ class ProgressFeed:
                 self._improve(metrics or {})
 
     def _show(self) -> None:
-        self._tally.running = self._feed.running
-        self._tally.repeats = self._feed.repeated_proposals
+        self._tally.running = self._feed.in_flight
+        self._tally.repeats = self._feed.pool.repeated_proposals
         if self._progress.is_live:
             self._tally.front = self._front.leading_points()
         self._progress.update(self._tally)
 
     def _count(self, record: Record) -> None:
         self._tally.ended_this_session += 1
-        if record.state == "early":
-            self._tally.early += 1
-            return
-        if record.state != "done":
-            self._tally.failed += 1
-            return
-        self._tally.done += 1
+        self._tally.done += record.state == "done"
+        self._tally.early += record.state == "early"
+        self._tally.failed += record.state not in ("done", "early")
 
     def _improve(self, metrics: Mapping[str, float]) -> None:
         for name, direction in self._objectives.items():
             if name in metrics:
-                best = min if direction == "min" else max
-                self._tally.best[name] = best(
-                    self._tally.best.get(name, metrics[name]), metrics[name]
-                )
+                best, value = min if direction == "min" else max, metrics[name]
+                self._tally.best[name] = best(self._tally.best.get(name, value), value)
 
     def _line(self, record: Record) -> str:
-        number = self._feed.trial_numbers[record.key]
+        number = self._feed.pool.trial_numbers[record.key]
         name, label = record.name or record.digest, self._feed.condition_label(record.key)
         head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
         head += f" {name} seed {record.seed}{label}"

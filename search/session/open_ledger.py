@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from partialnas.runs.config.design import Design
 from partialnas.runs.ledger.file import LEDGER_FILE
@@ -37,9 +36,8 @@ def open_ledger(resolved: ResolvedStudy, folder: Path, progress: Progress) -> Le
     try:
         _check_study(ledger, resolved, folder)
         recorded = ledger.study
-        lines = find_amendments(
-            Study.model_validate(recorded.frozen).frozen(), resolved.study.frozen()
-        )
+        before = Study.model_validate(recorded.frozen).frozen()
+        lines = find_amendments(before, resolved.study.frozen())
         _check_subjects(ledger, resolved)
         meta = {"frozen": frozen, **amendment_meta(recorded, lines), **_design(resolved)}
         changed = {key: value for key, value in meta.items() if recorded.meta.get(key) != value}
@@ -92,11 +90,12 @@ def _check_subjects(ledger: Ledger, resolved: ResolvedStudy) -> None:
 
 
 def _meta(resolved: ResolvedStudy, frozen: str) -> dict[str, str]:
+    tasks = {c.name: c.task.model_dump(mode="json") for c in resolved.conditions}
     return {
         "study": resolved.study.study,
         "study_digest": resolved.study.digest,
         "frozen": frozen,
-        "task": json.dumps(_tasks(resolved)),
+        "task": json.dumps(tasks.get("", tasks)),
         "environment": json.dumps(environment()),
         "reference": json.dumps(subject_data(resolved.reference)),
         "reference_point": json.dumps(reference_point(resolved)),
@@ -114,9 +113,3 @@ def recorded_design(folder: Path) -> Design | None:
         return None
     with Ledger.open(folder) as ledger:
         return ledger.study.design
-
-
-def _tasks(resolved: ResolvedStudy) -> dict[str, Any]:
-    """Return the task of the study, or the tasks of its conditions by name, as plain data."""
-    tasks = {c.name: c.task.model_dump(mode="json") for c in resolved.conditions}
-    return tasks.get("", tasks)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from rich.box import SIMPLE_HEAD
@@ -84,12 +85,10 @@ def clock(seconds: float) -> str:
 
 def render(tally: Tally) -> Group:
     """Return the live view of a tally: front, recent warnings and summary line."""
-    line = Text(tally.line(), no_wrap=True, overflow="ellipsis")
-    warnings = [
-        Text(f"! {warning}", style="yellow", no_wrap=True, overflow="ellipsis")
-        for warning in tally.warnings
-    ]
-    return Group(*([_table(tally.front)] if tally.front else []), *warnings, line)
+    one_line = partial(Text, no_wrap=True, overflow="ellipsis")
+    warnings = [one_line(f"! {warning}", style="yellow") for warning in tally.warnings]
+    table = [_table(tally.front)] if tally.front else []
+    return Group(*table, *warnings, one_line(tally.line()))
 
 
 def _table(front: Sequence[FrontPoint]) -> Table:

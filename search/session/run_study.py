@@ -19,11 +19,7 @@ from partialnas.search.executors.base import Executor, Feed, InProcess
 from partialnas.search.executors.cluster_files import shared_folder, user_modules
 from partialnas.search.executors.tasks import Item, TaskRunner
 from partialnas.search.resolve.resolve import check_reference, resolve_study
-from partialnas.search.resolve.resolved_study import (
-    ResolvedStudy,
-    duplicate_arm_messages,
-    unmatched_arm_messages,
-)
+from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
@@ -72,7 +68,7 @@ def run_study(
     resources = resolve_resources(study, address)
     resolved = resolve_study(study, base_dir, recorded_design(folder))
     work = _task_runner(resolved, resources, base_dir)
-    for line in (*duplicate_arm_messages(resolved), *unmatched_arm_messages(resolved)):
+    for line in arm_notes(resolved):
         progress.event(f"note: {line}")
     with open_ledger(resolved, folder, progress) as ledger:
         write_file(folder / "study.yaml", to_yaml(study))

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from partialnas.runs.config.design import DesignKind, MatchCriterion
 from partialnas.runs.config.overrides import PlainData
-from partialnas.search.study.variant import check_setting, is_setting, level_label, parse_settings
+from partialnas.search.study.variant import is_setting, level_label, parse_settings, split_key
 from partialnas.space.values import Value
 
 WITH, WITHOUT = "with", "without"
@@ -86,7 +86,7 @@ def _parse_list(name: str, values: list[object] | tuple[object, ...]) -> dict[st
     levels: dict[str, PlainData] = {}
     for value in values:
         try:
-            check_setting(name)
+            split_key(name)
         except ValueError as error:
             raise ValueError(
                 f"a factor with a list of values must be named like a setting: {error}. To use "

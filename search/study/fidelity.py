@@ -1,7 +1,7 @@
 """Training conditions and rungs: the task, recipe and protocol that networks are trained under."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,8 +15,11 @@ from partialnas.search.study.sections import FIDELITIES, PromotionScheme, Search
 from partialnas.space.errors import UserError
 from partialnas.space.values import validate_as
 
-_EPOCHS, _DATA, _WIDTH, _RESOLUTION = FIDELITIES
+_EPOCHS, *_, _RESOLUTION = FIDELITIES
 _RECIPE = "recipe."
+
+_Costs = dict[str, float | Fraction]
+"""The value of each fidelity."""
 
 
 @dataclass(frozen=True)
@@ -98,21 +101,18 @@ def rung_errors(
         has_user_function: whether a user function replaces training; it only receives epochs.
     """
     messages = _scheme_errors(search, recipe, has_user_function=has_user_function)
-    costs: dict[str, dict[str, float | Fraction]] = {}
+    costs: list[tuple[str, _Costs]] = []
     for number, rung in enumerate((*search.rungs, {}), start=1):
         name = f"rungs: {number}" if rung else "the study's own settings"
         try:
-            costs[name] = _costs(*resolve_rung(rung, recipe, task))
+            costs.append((name, _costs(*resolve_rung(rung, recipe, task))))
         except UserError as error:
             messages.append(f"{name}: {error}")
-    return messages + [line for low, high in pairwise(costs) for line in _compare(low, high, costs)]
+    return messages + [line for one, two in pairwise(costs) for line in _compare(*one, *two)]
 
 
-def _compare(
-    name: str, next_name: str, costs: Mapping[str, Mapping[str, float | Fraction]]
-) -> Iterator[str]:
+def _compare(name: str, low: _Costs, next_name: str, high: _Costs) -> Iterator[str]:
     """Yield what makes a rung no cheaper than the next one."""
-    low, high = costs[name], costs[next_name]
     for key in low:
         if low[key] > high[key]:
             yield f"{name}: {key}: {low[key]} is more than {high[key]} in {next_name}"
@@ -127,10 +127,8 @@ def _scheme_errors(search: SearchSpec, recipe: Recipe, *, has_user_function: boo
         messages.append("scheme: cool-down needs recipe.schedule: trapezoid")
     reason = "scheme: cool-down" if search.scheme == "cool-down" else "a trial function"
     if search.scheme == "cool-down" or has_user_function:
-        messages += [
-            f"rungs: {key}: with {reason}, rungs may only differ in {_EPOCHS}"
-            for key in _other_keys(search)
-        ]
+        limit = f"with {reason}, rungs may only differ in {_EPOCHS}"
+        messages += [f"rungs: {key}: {limit}" for key in _other_keys(search)]
     return messages
 
 
@@ -139,14 +137,10 @@ def _other_keys(search: SearchSpec) -> list[str]:
     return sorted({key for rung in search.rungs for key in rung} - {_EPOCHS})
 
 
-def _costs(recipe: Recipe, task: TaskSpec) -> dict[str, float | Fraction]:
+def _costs(recipe: Recipe, task: TaskSpec) -> _Costs:
     """Return the value of each fidelity; the data set's own resolution counts as infinite."""
-    return {
-        _EPOCHS: recipe.epochs,
-        _DATA: recipe.data_share,
-        _WIDTH: recipe.width_share,
-        _RESOLUTION: task.resolution or math.inf,
-    }
+    values = recipe.epochs, recipe.data_share, recipe.width_share, task.resolution or math.inf
+    return dict(zip(FIDELITIES, values, strict=True))
 
 
 def min_trials_per_rung(rungs: int, promote: Fraction, seeds: int) -> list[int]:

@@ -10,42 +10,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.quantities import Direction
 from partialnas.runs.config.recipe import RECIPES, Recipe
 from partialnas.search.samplers.registry import SAMPLERS
+from partialnas.search.study import sections
 from partialnas.search.study.ablation_spec import AblationSpec
 from partialnas.search.study.fidelity import resolve_scheme, rung_errors
-from partialnas.search.study.sections import (
-    Budget,
-    ExecutorSpec,
-    PromotionScheme,
-    SearchSpec,
-    SeedRule,
-    TaskSpec,
-)
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import Base, SpaceSpec
 from partialnas.space.validation import validation_messages
 from partialnas.space.values import Value, digest
-
-Direction = Literal["min", "max"]
-
-OBJECTIVES: dict[str, Direction] = {
-    "val_accuracy": "max",
-    "val_nll": "min",
-    "throughput_img_s": "max",
-    "latency_ms": "min",
-    "peak_memory_bytes": "min",
-    "params": "min",
-    "macs": "min",
-    "macs_core": "min",
-    "activations": "min",
-}
-"""Quantities that a study may optimize and their natural directions; no test metrics."""
-
-
-def _accuracy_and_speed() -> dict[str, Direction]:
-    return {"val_nll": "min", "throughput_img_s": "max"}
-
 
 MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
 """Objectives that are measured on a device."""
@@ -55,6 +29,11 @@ TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
 
 COUNTED = ("params", "macs", "macs_core", "activations")
 """Objectives that are computed by formula, before any training."""
+
+OBJECTIVES = ("val_accuracy", "val_nll", *MEASURED, *COUNTED)
+"""Quantities that a study may optimize; no test metrics."""
+
+_ACCURACY_AND_SPEED: dict[str, Direction] = {"val_nll": "min", "throughput_img_s": "max"}
 
 _SAME_FOR_ALL = (
     *("recipe.threads", "measure.device", "measure.threads"),
@@ -115,22 +94,22 @@ class Study(Value):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     study: str
     question: str = ""
-    task: TaskSpec = TaskSpec()
+    task: sections.TaskSpec = sections.TaskSpec()
     base: Base = Plan()
     space: SpaceSpec | None = None
     recipe: Recipe = RECIPES["short"]
-    seeds: Annotated[int, Field(ge=1)] | SeedRule = 1
+    seeds: Annotated[int, Field(ge=1)] | sections.SeedRule = 1
     ablation: AblationSpec | None = None
-    search: SearchSpec | None = None
+    search: sections.SearchSpec | None = None
     arms: dict[str, str | PlainData] = Field(default_factory=dict)
     conditions: dict[str, PlainData] = Field(default_factory=dict)
-    objectives: dict[str, Direction] = Field(default_factory=_accuracy_and_speed)
+    objectives: dict[str, Direction] = Field(default_factory=lambda: {**_ACCURACY_AND_SPEED})
     limits: dict[str, Limit] = Field(default_factory=dict)
     reference_point: dict[str, float] = Field(default_factory=dict)
     measure: Protocol = Protocol()
     reference: str | PlainData | None = None
-    budget: Budget = Budget()
-    executor: ExecutorSpec = ExecutorSpec()
+    budget: sections.Budget = sections.Budget()
+    executor: sections.ExecutorSpec = sections.ExecutorSpec()
     trial: str | None = None
     quick: PlainData = Field(default_factory=dict)
     plugins: dict[str, str] = Field(default_factory=dict)
@@ -199,7 +178,7 @@ class Study(Value):
             raise ValueError("ablation: cannot be combined with `search`; write two studies")
         if self.search is not None and (self.space is None or not self.space.axes):
             raise ValueError("search: needs at least one axis under `space.axes`")
-        if self.search is not None and self.budget == Budget():
+        if self.search is not None and self.budget == sections.Budget():
             raise ValueError("budget: a search needs `trials`, `hours` or `device_hours`")
         return self
 
@@ -208,10 +187,8 @@ class Study(Value):
         if self.recipe.width_share != 1:
             raise ValueError("recipe: width_share is only allowed in search.rungs")
         if self.search is not None and self.search.rungs:
-            has_function = self.trial is not None
-            if messages := rung_errors(
-                self.search, self.recipe, self.task, has_user_function=has_function
-            ):
+            trained = self.search, self.recipe, self.task
+            if messages := rung_errors(*trained, has_user_function=self.trial is not None):
                 raise ValueError("; ".join(f"search: {message}" for message in messages))
         return self
 
@@ -229,7 +206,8 @@ class Study(Value):
 
     @model_validator(mode="after")
     def _check_seed_rule(self) -> Self:
-        if isinstance(self.seeds, SeedRule) and (self.search is not None or self.conditions):
+        by_rule = isinstance(self.seeds, sections.SeedRule)
+        if by_rule and (self.search is not None or self.conditions):
             raise ValueError("seeds: with `search` or `conditions`, expected a number, got a rule")
         return self
 
@@ -242,9 +220,8 @@ class Study(Value):
             try:
                 plain = self.under(name).frozen()
             except ValidationError as error:
-                raise ValueError(
-                    "; ".join(validation_messages(error, f"conditions.{name}", Study))
-                ) from None
+                messages = validation_messages(error, f"conditions.{name}", Study)
+                raise ValueError("; ".join(messages)) from None
             other = trained.setdefault(digest([plain[k] for k in ("task", "recipe")]), name)
             if other != name:
                 raise ValueError(f"conditions.{name}: has the same task and recipe as {other}")
@@ -323,7 +300,7 @@ class Study(Value):
     @property
     def first_seeds(self) -> int:
         """Number of seeds that every network is trained with first."""
-        return self.seeds.min if isinstance(self.seeds, SeedRule) else self.seeds
+        return self.seeds.min if isinstance(self.seeds, sections.SeedRule) else self.seeds
 
     @property
     def decision_quantity(self) -> str:
@@ -337,7 +314,7 @@ class Study(Value):
         return Study.model_validate(apply_overrides(plain, self.conditions[condition]))
 
     @property
-    def scheme(self) -> PromotionScheme | None:
+    def scheme(self) -> sections.PromotionScheme | None:
         """How promoted networks are trained on the next rung, or None without a search."""
         if self.search is None:
             return None

@@ -39,9 +39,8 @@ def load_study(
     data |= _plugins(data, plugins, path.parent if path else None)
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
-    study = validate_as(
-        Study, apply_overrides(data, (small if quick else {}) | stated), f"invalid study{name}"
-    )
+    stated_data = apply_overrides(data, (small if quick else {}) | stated)
+    study = validate_as(Study, stated_data, f"invalid study{name}")
     if not quick:
         quick_data = apply_overrides(data, small | stated)
         validate_as(Study, quick_data, f"invalid study{name} with its quick settings (--quick)")
@@ -50,12 +49,10 @@ def load_study(
 
 def _plugins(data: PlainData, further: Sequence[str], folder: Path | None) -> PlainData:
     """Import the plug-ins of a study; return its key `plugins` with the digest of each."""
-    stated = data.get("plugins") or ()
-    if not isinstance(stated, list | tuple | Mapping) or not all(
-        isinstance(n, str) for n in stated
-    ):
-        raise UserError(f"plugins: expected a list of module names, got {stated!r}")
-    names = [*dict.fromkeys((*stated, *further))]
+    names = data.get("plugins") or ()
+    if not isinstance(names, list | tuple | Mapping) or not all(isinstance(n, str) for n in names):
+        raise UserError(f"plugins: expected a list of module names, got {names!r}")
+    names = [*dict.fromkeys((*names, *further))]
     return {"plugins": load_plugins(names, folder)} if names else {}
 
 

@@ -15,20 +15,13 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import BLOCK_SETTINGS, Plan, parse_stages
 from partialnas.space.arch.ratio import fill_start_ratios
-from partialnas.space.axes.levels import (
-    AXES,
-    AxisGranularity,
-    default_label,
-    dump_value,
-    granularities,
-    parse_value,
-)
+from partialnas.space.axes import levels
 from partialnas.space.validation import validation_messages
 from partialnas.space.values import validate_as
 
 _RECIPE = "recipe."
 _SAME_FOR_ALL = ("threads", "keep_weights", "width_share")
-_PLAN_SETTINGS = tuple(key for key in Plan.model_fields if key in AXES)
+_PLAN_SETTINGS = tuple(key for key in Plan.model_fields if key in levels.AXES)
 
 StageSettings = tuple[tuple[tuple[int, ...], PlainData], ...]
 """Stages (counted from 0) and settings of their blocks; later entries override earlier ones."""
@@ -37,22 +30,13 @@ StageSettings = tuple[tuple[tuple[int, ...], PlainData], ...]
 def is_setting(key: str) -> bool:
     """Return whether a key names a setting of a network, of some stages or of the recipe."""
     try:
-        check_setting(key)
+        split_key(key)
     except ValueError:
         return False
     return True
 
 
-def check_setting(key: str) -> None:
-    """Raise an error if a key names no setting.
-
-    Raises:
-        ValueError: the key is unknown; the message lists the valid ones.
-    """
-    _split_key(key)
-
-
-def _split_key(key: str) -> tuple[str, tuple[int, ...]]:
+def split_key(key: str) -> tuple[str, tuple[int, ...]]:
     """Return the setting that a key names and its stages (counted from 0; empty for all).
 
     Raises:
@@ -85,12 +69,13 @@ def parse_settings(settings: Mapping[str, Any]) -> PlainData:
 
 
 def _parse(key: str, value: Any) -> Any:
-    name, stages = _split_key(key)
+    name, stages = split_key(key)
     if key.startswith(_RECIPE):
         _check_recipe(name, value)
         return value
     try:
-        return dump_value(name, parse_value(name, "stage" if stages else "network", value))
+        per: levels.AxisGranularity = "stage" if stages else "network"
+        return levels.dump_value(name, levels.parse_value(name, per, value))
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
@@ -113,11 +98,12 @@ def level_label(key: str, value: object) -> str:
     Raises:
         ValueError: the value is invalid for the setting.
     """
-    name, stages = _split_key(key)
+    name, stages = split_key(key)
     label = value
     if not key.startswith(_RECIPE):
-        per: AxisGranularity = "stage" if stages and "stage" in granularities(name) else "network"
-        label = default_label(name, parse_value(name, per, value))
+        by_stage = stages and "stage" in levels.granularities(name)
+        parsed = levels.parse_value(name, "stage" if by_stage else "network", value)
+        label = levels.default_label(name, parsed)
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
@@ -144,7 +130,7 @@ class Variant:
         plan_changes: PlainData = {}
         stage_settings, recipe = [*self.stage_settings], dict(self.recipe)
         for key, value in settings.items():
-            name, stages = _split_key(key)
+            name, stages = split_key(key)
             if key.startswith(_RECIPE):
                 recipe[name] = value
             elif stages:
