@@ -12,30 +12,19 @@ from partialnas.analysis.figures.kinds import figure_artefact
 from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query
-from partialnas.analysis.pareto.figure import ParetoOptions, pareto_artefact
-from partialnas.analysis.plotting.style import StyleName, Width
+from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_artefact
 from partialnas.analysis.ratios.figure import ratio_artefact
 from partialnas.analysis.report.report import report_artefact
 from partialnas.space.errors import UserError
 
 
 def build_pareto(
-    folders: Sequence[Path],
-    *,
-    x: str | None = None,
-    y: str | None = None,
-    condition: str | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
-    timing: str | None = None,
-    **options: Any,
+    folders: Sequence[Path], *, timing: str | None = None, **arguments: Any
 ) -> tuple[Any, ...]:
-    """Return the Pareto figure of studies, see `pareto_artefact`; `options` are `ParetoOptions`."""
-    chosen = ParetoOptions(**_bind("pareto", ParetoOptions, **options).kwargs)
-    trials = load_trials(folders, timing=timing)
-    return pareto_artefact(
-        trials, x=x, y=y, condition=condition, style=style, width=width, options=chosen
-    )
+    """Return the Pareto figure of studies, see `pareto_artefact`; other arguments are `ParetoOptions`."""
+    figure = {key: arguments.pop(key) for key in PARETO_ARGUMENTS if key in arguments}
+    options = ParetoOptions(**_bind("pareto", ParetoOptions, **arguments).kwargs)
+    return pareto_artefact(load_trials(folders, timing=timing), **figure, options=options)
 
 
 _STUDIES: dict[str, Callable[..., Artefact | tuple[Any, ...]]] = {

@@ -29,7 +29,6 @@ __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
     from partialnas.analysis.frames.load import load
-    from partialnas.commands.study import check
-    from partialnas.commands.study import run
+    from partialnas.commands.study import check, run
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

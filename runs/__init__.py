@@ -34,12 +34,9 @@ __all__ = [*_MODULES]
 if TYPE_CHECKING:
     from partialnas.runs.config.metric_limits import Limit
     from partialnas.runs.config.protocol import Protocol
-    from partialnas.runs.config.quantities import QUANTITIES
-    from partialnas.runs.config.quantities import Quantity
-    from partialnas.runs.config.recipe import RECIPES
-    from partialnas.runs.config.recipe import Recipe
-    from partialnas.runs.datasets.task import Task
-    from partialnas.runs.datasets.task import resolve_task
+    from partialnas.runs.config.quantities import QUANTITIES, Quantity
+    from partialnas.runs.config.recipe import RECIPES, Recipe
+    from partialnas.runs.datasets.task import Task, resolve_task
     from partialnas.runs.export.export_model import export_model
     from partialnas.runs.ledger.ledger import Ledger
     from partialnas.runs.ledger.reader import LedgerReader
@@ -48,8 +45,7 @@ if TYPE_CHECKING:
     from partialnas.runs.records.job import Job
     from partialnas.runs.records.measurement import Measurement
     from partialnas.runs.records.record import Record
-    from partialnas.runs.records.subject import TimmModel
-    from partialnas.runs.records.subject import parse_subject
+    from partialnas.runs.records.subject import TimmModel, parse_subject
     from partialnas.runs.training.build import build_network
     from partialnas.runs.training.context import Context
 else:

@@ -17,7 +17,7 @@ _MODULES = {
     "MachineError": "partialnas.space.errors",
     "Network": "partialnas.space.nn.network",
     "NetworkCost": "partialnas.space.cost.formulas",
-    "Operation": "partialnas.space.arch.operations",
+    "Operation": "partialnas.space.arch.operation_registry",
     "Plan": "partialnas.space.arch.plan",
     "Space": "partialnas.space.search_space.space",
     "SpaceSpec": "partialnas.space.axes.spec",
@@ -28,20 +28,16 @@ _MODULES = {
     "freeze": "partialnas.space.deploy.freeze",
     "load_released": "partialnas.space.deploy.released",
     "preset": "partialnas.space.arch.presets",
-    "register_operation": "partialnas.space.arch.operations",
+    "register_operation": "partialnas.space.arch.operation_registry",
 }
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.space.arch.architecture import Architecture
-    from partialnas.space.arch.architecture import Block
-    from partialnas.space.arch.architecture import Stage
+    from partialnas.space.arch.architecture import Architecture, Block, Stage
     from partialnas.space.arch.input_spec import InputSpec
-    from partialnas.space.arch.operations import Operation
-    from partialnas.space.arch.operations import register_operation
+    from partialnas.space.arch.operation_registry import Operation, register_operation
     from partialnas.space.arch.plan import Plan
-    from partialnas.space.arch.presets import PRESETS
-    from partialnas.space.arch.presets import preset
+    from partialnas.space.arch.presets import PRESETS, preset
     from partialnas.space.arch.ratio import LearnedRatio
     from partialnas.space.axes.spec import SpaceSpec
     from partialnas.space.cost.constraints import Constraints
@@ -50,8 +46,7 @@ if TYPE_CHECKING:
     from partialnas.space.deploy.freeze import freeze
     from partialnas.space.deploy.onnx_export import export_onnx
     from partialnas.space.deploy.released import load_released
-    from partialnas.space.errors import MachineError
-    from partialnas.space.errors import UserError
+    from partialnas.space.errors import MachineError, UserError
     from partialnas.space.nn.network import Network
     from partialnas.space.search_space.space import Space
 else:

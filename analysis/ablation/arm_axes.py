@@ -2,11 +2,11 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from partialnas.analysis.ablation.effects import Effects, unmatched_arms
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.fitting import ensure_axes_height
 from partialnas.analysis.plotting.labels import draw_legend, elide
 from partialnas.analysis.plotting.style import (
@@ -19,10 +19,6 @@ from partialnas.analysis.plotting.style import (
 from partialnas.runs.config.design import CROSSED_DESIGNS, Design
 from partialnas.runs.config.quantities import Quantity
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _ROW_HEIGHT, _MARGIN = 0.2, 0.8
 """Inches of a row of one line, and around all rows."""
 
@@ -34,7 +30,7 @@ _SEED_SPREAD = 0.26
 
 def arm_figure(
     names: Sequence[str], style: Style, *, label_share: float = 0.5
-) -> "tuple[Figure, Axes]":
+) -> tuple[Figure, Axes]:
     """Return a figure with one row per arm, the first on top.
 
     Args:
@@ -42,13 +38,11 @@ def arm_figure(
         style: style of the figure.
         label_share: largest share of the figure's width for the labels.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     width = int(characters_that_fit(label_share * style.width, style.small_font_size))
     labels = [_wrap(name, min(_MAX_NAME_LENGTH, width)) for name in names]
-    size = (style.width, _MARGIN + _row_height(labels) * max(len(names), 3))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(_MARGIN + _row_height(labels) * max(len(names), 3))
     axes = figure.add_subplot()
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), labels)
@@ -84,7 +78,7 @@ def row_labels(names: Sequence[str], design: Design | None) -> tuple[list[str], 
 
 
 def draw_values(
-    axes: "Axes", points: pd.DataFrame, interval: str, *, missing_at: float | None = None
+    axes: Axes, points: pd.DataFrame, interval: str, *, missing_at: float | None = None
 ) -> pd.DataFrame:
     """Draw the seeds and the mean of each arm, or the reason why it has none.
 
@@ -114,19 +108,16 @@ def draw_values(
     return means
 
 
-def _draw_seeds(axes: "Axes", dots: pd.DataFrame) -> None:
+def _draw_seeds(axes: Axes, dots: pd.DataFrame) -> None:
     """Draw one dot per seed, the dots of one arm slightly apart."""
     seeds = sorted(dots["seed"].unique())
-    offsets = {
-        seed: _SEED_SPREAD * (i / max(len(seeds) - 1, 1) - 0.5) for i, seed in enumerate(seeds)
-    }
-    y = dots["row"] + dots["seed"].map(offsets)
-    axes.scatter(
-        dots["value"], y, s=9, color=MUTED_COLOR, linewidths=0, alpha=0.9, zorder=3, label="seed"
-    )
+    steps = max(len(seeds) - 1, 1)
+    offsets = {seed: _SEED_SPREAD * (i / steps - 0.5) for i, seed in enumerate(seeds)}
+    x, y = dots["value"], dots["row"] + dots["seed"].map(offsets)
+    axes.scatter(x, y, s=9, color=MUTED_COLOR, linewidths=0, alpha=0.9, zorder=3, label="seed")
 
 
-def _draw_means(axes: "Axes", means: pd.DataFrame, interval: str) -> None:
+def _draw_means(axes: Axes, means: pd.DataFrame, interval: str) -> None:
     """Draw one marker per mean, with a bar if it has an interval."""
     bars = means.dropna(subset=["low", "high"])
     axes.hlines(bars["row"], bars["low"], bars["high"], SERIES_COLORS[0], linewidth=1.3, zorder=4)
@@ -137,7 +128,7 @@ def _draw_means(axes: "Axes", means: pd.DataFrame, interval: str) -> None:
 
 
 def finish_figure(
-    figure: "Figure", axes: "Axes", result: Effects, title: Sequence[str], style: Style
+    figure: Figure, axes: Axes, result: Effects, title: Sequence[str], style: Style
 ) -> None:
     """Draw the title of the horizontal axis with footnotes, and the legend; fit the row height."""
     notes = []

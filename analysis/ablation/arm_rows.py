@@ -44,11 +44,6 @@ class ArmRows:
         """Studies of the trials."""
         return self.trials.studies
 
-    @property
-    def first_stage(self) -> tuple[int, ...] | None:
-        """Seeds that determined how many more were run, or None if the number was fixed."""
-        return self.sequential.first_stage if self.sequential else None
-
 
 @dataclass(frozen=True)
 class _Study:
@@ -103,12 +98,9 @@ def _require_same_training(
     paths: Sequence[Path | str], studies: Sequence[_Study], condition: str
 ) -> None:
     """Check that all studies have the same task and recipe."""
-    parts = [
-        {part: study.recorded.settings(condition)[part] for part in ("task", "recipe")}
-        for study in studies
-    ]
-    first = _flat(parts[0])
-    for path, other in zip(paths[1:], map(_flat, parts[1:]), strict=True):
+    settings = [study.recorded.settings(condition) for study in studies]
+    first, *others = (_flat({key: s[key] for key in ("task", "recipe")}) for s in settings)
+    for path, other in zip(paths[1:], others, strict=True):
         differences = [
             f"{key}: {first.get(key)!r} in {paths[0]}, {other.get(key)!r} in {path}"
             for key in dict.fromkeys([*first, *other])
@@ -167,20 +159,14 @@ def _combined(studies: Sequence[_Study]) -> ArmRows:
             f"several of these folders hold a study called {' and '.join(repeated)}, so that their "
             "arms have the same names; make a separate table for each"
         )
-    frames = [
-        rows.frame.assign(arm=name + ": " + rows.frame["arm"])
-        for name, rows in zip(names, parts, strict=True)
-    ]
+    pairs = [(f"{name}: ", rows) for name, rows in zip(names, parts, strict=True)]
+    frames = [rows.frame.assign(arm=prefix + rows.frame["arm"]) for prefix, rows in pairs]
     frame = pd.concat(frames, ignore_index=True)
     studies_named = [study for rows in parts for study in rows.studies]
     return ArmRows(
         trials=replace(parts[0].trials, frame=frame, studies=studies_named),
-        arms=tuple(f"{n}: {a}" for n, rows in zip(names, parts, strict=True) for a in rows.arms),
+        arms=tuple(prefix + arm for prefix, rows in pairs for arm in rows.arms),
         design=None,
-        seeds={
-            f"{name}: {arm}": number
-            for name, rows in zip(names, parts, strict=True)
-            for arm, number in rows.seeds.items()
-        },
+        seeds={prefix + arm: n for prefix, rows in pairs for arm, n in rows.seeds.items()},
         sequential=None,
     )

@@ -156,9 +156,8 @@ def _best(result: Effects) -> str:
             "Bold: none; no arm is better than all others with simultaneous intervals that exclude "
             "zero (Hsu)."
         )
-    return (
-        "Bold: the best arm; its simultaneous intervals against all other arms exclude zero (Hsu)."
-    )
+    intervals = "its simultaneous intervals against all other arms exclude zero"
+    return f"Bold: the best arm; {intervals} (Hsu)."
 
 
 def _matched(result: Effects) -> str:
@@ -175,10 +174,7 @@ def _matched(result: Effects) -> str:
         f"Widths of {adjusted} were adjusted to equal {design.match} within "
         f"{_PERCENT * design.tolerance:g} %{largest}."
     )
-    problems = [
-        f"{name} ({_PERCENT * match.error:+.1f} %: {match.problem})"
-        for name, match in unmatched.items()
-    ]
+    problems = [f"{n} ({_PERCENT * m.error:+.1f} %: {m.problem})" for n, m in unmatched.items()]
     return sentence + (f" † Not matched: {enumerate_names(problems)}." if problems else "")
 
 

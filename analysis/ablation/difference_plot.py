@@ -1,7 +1,6 @@
 """The effect plot: difference of each arm from its baseline, with seeds and intervals."""
 
 import math
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,14 +12,11 @@ from partialnas.analysis.ablation.arm_axes import (
     row_labels,
 )
 from partialnas.analysis.ablation.effects import Effects, mark_unmatched
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MAX_BASELINE_LENGTH = 40
 
@@ -56,7 +52,7 @@ def effect_points(result: Effects) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS]).astype({"seed": "Int64"})
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
     """Return the figure of `effect_points`; call it inside `figure_style`."""
     contrasts = points[points["seed"].isna()]
     arms = [*map(str, contrasts["arm"])]
@@ -89,7 +85,7 @@ def _baseline(result: Effects, against: "pd.Series[str]") -> str:
     return f"the baseline with the same {' and '.join(result.design.within)}"
 
 
-def _draw_margin(axes: "Axes", margin: float | None) -> None:
+def _draw_margin(axes: Axes, margin: float | None) -> None:
     if margin is not None:
         axes.axvspan(
             -margin, margin, color=SERIES_COLORS[2], alpha=0.12, linewidth=0, zorder=1,

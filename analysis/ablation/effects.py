@@ -14,6 +14,7 @@ from partialnas.analysis.ablation.arm_rows import ArmRows, arm_rows
 from partialnas.analysis.frames.seed_means import FAILED_STATES, require_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats.anova import anova
+from partialnas.analysis.stats.linear_model import Values
 from partialnas.analysis.stats.multiple_comparisons import Comparison, Contrast, compare
 from partialnas.runs.config.design import CROSSED_DESIGNS, Design
 from partialnas.runs.config.quantities import Quantity, differs_by_seed
@@ -47,7 +48,7 @@ class Effects:
     quantity: Quantity
     margin: float | None
     table: pd.DataFrame
-    values: Mapping[str, Mapping[int, float]]
+    values: Values
     comparison: Comparison
     steps: Comparison | None
     factorial: pd.DataFrame | None
@@ -95,9 +96,8 @@ def effects(
     quantity = _quantity(rows.trials, metric)
     margin = _margin(rows.design, quantity, margin)
     values, same = _values(rows, quantity), _same(rows)
-    test = partial(
-        compare, values, level=level, margin=margin, first_stage=rows.first_stage, same=same
-    )
+    first = rows.sequential.first_stage if rows.sequential else None
+    test = partial(compare, values, level=level, margin=margin, first_stage=first, same=same)
     comparison = test(_pairs(rows, against))
     rungs = [*pairwise(rows.arms)] if rows.design and rows.design.kind == "ladder" else []
     steps = test([(after, before) for before, after in rungs]) if rungs else None
@@ -192,9 +192,7 @@ def _pairs(rows: ArmRows, against: str | None) -> list[Pair]:
     return [(arm, baseline) for arm in rows.arms if arm != baseline]
 
 
-def _factorial(
-    rows: ArmRows, values: Mapping[str, Mapping[int, float]], level: float
-) -> pd.DataFrame | None:
+def _factorial(rows: ArmRows, values: Values, level: float) -> pd.DataFrame | None:
     design = rows.design
     if design is None or design.kind not in CROSSED_DESIGNS:
         return None
@@ -206,7 +204,7 @@ def _factorial(
 def _table(
     rows: ArmRows,
     quantity: Quantity,
-    values: Mapping[str, Mapping[int, float]],
+    values: Values,
     comparison: Comparison,
     steps: Comparison | None,
     level: float,
@@ -288,10 +286,8 @@ def _cost_match(design: Design | None, name: str) -> dict[str, Any]:
         return {}
     arm = design.arm(name)
     match = arm.matched if arm else None
-    return {
-        "match_error": match.error if match else math.nan,
-        "unmatched": match.problem if match else "",
-    }
+    error, problem = (match.error, match.problem) if match else (math.nan, "")
+    return {"match_error": error, "unmatched": problem}
 
 
 def unmatched_arms(result: Effects) -> frozenset[str]:
@@ -302,11 +298,8 @@ def unmatched_arms(result: Effects) -> frozenset[str]:
 
 def mark_unmatched(result: Effects, labels: Iterable[str], arms: Iterable[str]) -> list[str]:
     """Return the label of each arm, with a dagger if the arm has no twin within the tolerance."""
-    unmatched = unmatched_arms(result)
-    return [
-        f"{label} †" if label and arm in unmatched else label
-        for label, arm in zip(labels, arms, strict=True)
-    ]
+    unmatched, pairs = unmatched_arms(result), zip(labels, arms, strict=True)
+    return [f"{label} †" if label and arm in unmatched else label for label, arm in pairs]
 
 
 def mean_half_width(comparison: Comparison, n: int) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -19,17 +19,14 @@ from partialnas.analysis.ablation.table import (
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv
 from partialnas.analysis.formats.text_table import (
-    Cell,
-    Column,
     TextTable,
     format_interval,
+    table_from_rows,
     to_markdown,
 )
 from partialnas.analysis.frames.provenance import Query, drop_none
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PlotKind = Literal["effect", "interaction", "ladder"]
 
@@ -136,7 +133,7 @@ def effects_artefact(
 
 def _plot(
     result: Effects, kind: PlotKind, factors: Sequence[str] | None
-) -> tuple[pd.DataFrame, "Callable[..., Figure]"]:
+) -> tuple[pd.DataFrame, Callable[..., Figure]]:
     if kind == "interaction":
         return interaction_plot.interaction_points(result, factors), interaction_plot.draw
     if kind == "ladder":
@@ -147,30 +144,20 @@ def _plot(
 def factorial_sheet(result: Effects) -> TextTable:
     """Return the printed table of main effects and interactions of a factorial design."""
     assert result.factorial is not None
-    rows = result.factorial.to_dict("records")
-    spec = result.quantity.spec
-
-    def column(header: str, text: Callable[[dict[Any, Any]], str], **options: bool) -> Column:
-        return Column(header=header, cells=[Cell(text(row)) for row in rows], **options)
-
-    columns = [
-        column(
-            "Term",
-            lambda row: f"{row['term']} = {row['also']}" if row["also"] else row["term"],
-            is_numeric=False,
-        ),
-        column("df", lambda row: str(row["degrees"])),
-        column("F", lambda row: _format_number(row["f"])),
-        column("partial η²", lambda row: _format_number(row["partial_eta_squared"])),
-        column("p", lambda row: format_p_value(row["p"])),
-        column(
-            f"Effect [{result.comparison.level:.0%}]",
-            lambda row: format_interval(
-                *(format_signed(row[key], spec) for key in ("effect", "low", "high"))
-            ),
-        ),
+    ends = ("effect", "low", "high")
+    rows = [
+        (
+            f"{row['term']} = {row['also']}" if row["also"] else row["term"],
+            str(row["degrees"]),
+            _format_number(row["f"]),
+            _format_number(row["partial_eta_squared"]),
+            format_p_value(row["p"]),
+            format_interval(*(format_signed(row[key], result.quantity.spec) for key in ends)),
+        )
+        for row in result.factorial.to_dict("records")
     ]
-    return TextTable(name="factors", columns=columns, caption=factorial_caption(result))
+    heads = ["Term", "df", "F", "partial η²", "p", f"Effect [{result.comparison.level:.0%}]"]
+    return table_from_rows("factors", heads, rows, "tnnnnn", factorial_caption(result))
 
 
 def _format_number(value: float) -> str:

@@ -3,11 +3,11 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from partialnas.analysis.ablation.effects import Effects, mean_half_width
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels, elide
 from partialnas.analysis.plotting.style import (
@@ -19,10 +19,6 @@ from partialnas.analysis.plotting.style import (
 )
 from partialnas.runs.config.design import Design
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LINE_STYLES = ((SERIES_COLORS[0], "o"), *FAMILY_STYLES)
 _MAX_PANELS = 6
@@ -50,9 +46,8 @@ def interaction_points(result: Effects, factors: Sequence[str] | None = None) ->
             half = mean_half_width(result.comparison, len(values))
             mean = float(pd.Series(values, dtype=float).mean())
             levels = {"across": across, "lines": lines, "x": x, "line": line}
-            rows.append(
-                {**levels, "n": len(values), "value": mean, "low": mean - half, "high": mean + half}
-            )
+            ends = {"low": mean - half, "high": mean + half}
+            rows.append({**levels, "n": len(values), "value": mean, **ends})
     return pd.DataFrame(rows)
 
 
@@ -94,7 +89,7 @@ def _values(result: Effects, design: Design, levels: dict[str, str]) -> list[flo
     return [value for arm in arms for value in result.values.get(arm, {}).values()]
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
     """Return the figure of `interaction_points`; call it inside `figure_style`."""
     panels = [*points.groupby(["across", "lines"], sort=False)]
     columns = min(len(panels), 2)
@@ -110,7 +105,7 @@ def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_panel(axes: "Axes", panel: pd.DataFrame, width: float, style: Style) -> None:
+def _draw_panel(axes: Axes, panel: pd.DataFrame, width: float, style: Style) -> None:
     """Draw one panel with `width` inches for its legend and its levels."""
     levels = [*panel["x"].unique()]
     axes.grid(visible=True, axis="y")

@@ -1,7 +1,6 @@
 """The ladder plot: mean and seeds of each rung, and the difference that each step makes."""
 
 import math
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,12 +13,9 @@ from partialnas.analysis.ablation.arm_axes import (
 from partialnas.analysis.ablation.effects import Effects, mark_unmatched, mean_half_width
 from partialnas.analysis.ablation.table import format_signed
 from partialnas.analysis.formats.text_table import format_interval
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _LABEL_SHARE = 0.35
 """Largest share of the width for names, since the steps are on the other side."""
@@ -60,7 +56,7 @@ def ladder_points(result: Effects) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"}).fillna({"state": ""})
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
     """Return the figure of `ladder_points`; call it inside `figure_style`."""
     rungs = points[points["seed"].isna()].reset_index(drop=True)
     arms = [*map(str, rungs["arm"])]
@@ -73,7 +69,7 @@ def draw(result: Effects, points: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_steps(axes: "Axes", rungs: pd.DataFrame, result: Effects) -> None:
+def _draw_steps(axes: Axes, rungs: pd.DataFrame, result: Effects) -> None:
     """Write each step to the right, between its two rungs; pale if its interval includes zero."""
     spec = result.quantity.spec
     for row, rung in rungs.iterrows():

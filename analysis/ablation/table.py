@@ -42,12 +42,11 @@ COLUMNS = (
 
 _DEFAULT_COLUMNS = [key for key in COLUMNS if key not in ("arm", "levels", "latency")]
 _COSTS = {
-    "params": "params",
-    "macs": "macs",
-    "throughput": "throughput_img_s",
-    "latency": "latency_ms",
+    **{"params": ("params", "Params"), "macs": ("macs", "MACs")},
+    **{"throughput": ("throughput_img_s", "img/s"), "latency": ("latency_ms", "ms")},
 }
-_COST_HEADERS = {"params": "Params", "macs": "MACs", "throughput": "img/s", "latency": "ms"}
+"""Quantity and header of each column of costs."""
+
 _MIN_P = 0.001
 
 
@@ -204,14 +203,12 @@ def _seed_counts(row: dict[Any, Any]) -> str:
 
 
 def _metric(result: Effects) -> Column:
+    quantity = result.quantity
     cells = [
-        Cell(
-            row["state"] or spread(result.quantity, row["mean"], row["sd"]),
-            bold=row["arm"] == result.best,
-        )
+        Cell(row["state"] or spread(quantity, row["mean"], row["sd"]), row["arm"] == result.best)
         for row in result.table.to_dict("records")
     ]
-    return Column(header=result.quantity.label, cells=cells)
+    return Column(header=quantity.label, cells=cells)
 
 
 def spread(quantity: Quantity, mean: float, sd: float) -> str:
@@ -237,7 +234,8 @@ def _equivalence(result: Effects) -> Column:
 
 def _cost(table: pd.DataFrame, key: str) -> Column:
     """Return a column of costs, scaled by a unit prefix that suits the largest one."""
-    quantity = QUANTITIES[_COSTS[key]]
+    quantity_key, header = _COSTS[key]
+    quantity = QUANTITIES[quantity_key]
     values = table[quantity.key].astype("float64")
     label, factor = quantity.scaled_label(values.abs().max())
     unit = label.rpartition("(")[2].split(",")[0].rstrip(")") if factor != 1 else ""
@@ -246,7 +244,6 @@ def _cost(table: pd.DataFrame, key: str) -> Column:
         Cell(spec.text(value / factor, noisy=bool(noisy)))
         for value, noisy in zip(values, table["noisy"], strict=True)
     ]
-    header = _COST_HEADERS[key]
     return Column(header=f"{header} ({unit})" if unit else header, cells=cells)
 
 

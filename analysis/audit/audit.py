@@ -67,9 +67,8 @@ class Audit:
 
         Failed trials are NaN. There are no columns without trials.
         """
-        rows = self.trials[
-            self.trials["way"].eq(fidelity) & ~self.trials["state"].isin(FAILED_STATES)
-        ]
+        rows = self.trials[self.trials["way"].eq(fidelity)]
+        rows = rows[~rows["state"].isin(FAILED_STATES)]
         cells = rows.pivot_table(index="network", columns="seed", values=quantity.key)
         return np.asarray(_sign(quantity) * cells.reindex(self.networks).to_numpy(float))
 

@@ -112,9 +112,8 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
         if arm in set(by_arm["arm"]):
             original = by_arm[by_arm["arm"].eq(arm)]
         rows.append(_row(str(arm), original, confirmed, quantity.key))
-    table = pd.DataFrame(rows).sort_values(
-        "confirmed", ascending=quantity.better == "min", kind="stable"
-    )
+    ascending = quantity.better == "min"
+    table = pd.DataFrame(rows).sort_values("confirmed", ascending=ascending, kind="stable")
     return Confirmation(table.reset_index(drop=True), quantity, stages[stage])
 
 
@@ -133,12 +132,8 @@ def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) ->
     for test in ("test_accuracy", "test_nll"):
         mean, deviation = done[test].mean(), done[test].std()
         half = _half_width(deviation, len(done))
-        row |= {
-            test: mean,
-            f"{test}_sd": deviation,
-            f"{test}_low": mean - half,
-            f"{test}_high": mean + half,
-        }
+        row |= {test: mean, f"{test}_sd": deviation}
+        row |= {f"{test}_low": mean - half, f"{test}_high": mean + half}
     return row
 
 

@@ -1,9 +1,8 @@
 """Figures of audits with their tables and captions."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -24,6 +23,7 @@ from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, f
 from partialnas.space.errors import UserError
 
 Part = Literal["networks", "agreement", "ranks"]
+"""Tables of an audit, by the attribute of `AuditFigure` that holds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,27 +115,19 @@ def audit_artefact(
     if part != "networks":
         return figure, _artefact(figure, arguments | {"part": part}, part)
     find_style(style, width)
+    networks, quantity, longer = figure.networks, audit.quantity, audit.longer_label
     drawing = Drawing(
-        draw=lambda look: draw(figure.networks, audit.quantity, audit.longer_label, look),
-        plot_data=figure.networks,
-        style=style,
+        draw=lambda look: draw(networks, quantity, longer, look), plot_data=networks, style=style,
         width=width,
-    )
+    )  # fmt: skip
     arguments |= drop_none(style=style, width=width)
     return figure, replace(_artefact(figure, arguments, part), drawing=drawing)
 
 
-_TABLES: dict[Part, Callable[[AuditFigure], pd.DataFrame]] = {
-    "networks": lambda figure: figure.networks,
-    "agreement": lambda figure: figure.agreement,
-    "ranks": lambda figure: figure.ranks,
-}
-
-
 def _artefact(figure: AuditFigure, arguments: dict[str, str], part: Part) -> Artefact:
-    if part not in _TABLES:
-        raise UserError(f"unknown table {part!r} of an audit: choose {', '.join(_TABLES)}")
-    texts = {".csv": frame_to_csv(_TABLES[part](figure))}
+    if part not in get_args(Part):
+        raise UserError(f"unknown table {part!r} of an audit: choose {', '.join(get_args(Part))}")
+    texts = {".csv": frame_to_csv(getattr(figure, part))}
     if part == "networks":
         texts[".md"] = _markdown(figure)
     studies = figure.audit.study.studies
@@ -144,9 +136,7 @@ def _artefact(figure: AuditFigure, arguments: dict[str, str], part: Part) -> Art
 
 def _markdown(figure: AuditFigure) -> str:
     audit = figure.audit
-    tables = [
-        frame_to_markdown(format_agreement(audit, figure.agreement, target))
-        for target in audit.quantities
-    ]
+    texts = [format_agreement(audit, figure.agreement, target) for target in audit.quantities]
+    tables = map(frame_to_markdown, texts)
     ranks = frame_to_markdown(format_ranks(figure.ranks, audit.quantity))
     return "\n".join([*tables, ranks, f"{figure.note}\n", f"{figure.caption}\n"])

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import ARROWS, configure_axis, set_ticks
 from partialnas.analysis.plotting.labels import draw_legend
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MAX_PANELS = 4
 _MAX_ASPECT = 1.15
@@ -27,7 +23,7 @@ def shown_fidelities(names: Sequence[str]) -> list[str]:
     return [*names] if len(names) <= _MAX_PANELS else [names[0], *names[1 - _MAX_PANELS :]]
 
 
-def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> "Figure":
+def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> Figure:
     """Return the figure of `audited_networks`, one panel per fidelity; call it in `figure_style`.
 
     Args:
@@ -36,11 +32,9 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
         longer: duration of the longer training.
         style: style of the figure.
     """
-    from matplotlib.figure import Figure
-
     fidelities = shown_fidelities([*table["way"].unique()])
     height = min(style.height, _MAX_ASPECT * style.width / len(fidelities) + 0.5)
-    figure = Figure(figsize=(style.width, height), layout="constrained")
+    figure = style.new_figure(height)
     panels = figure.subplots(1, len(fidelities), squeeze=False)[0]
     for index, (axes, fidelity) in enumerate(zip(panels, fidelities, strict=True)):
         _draw_panel(axes, table[table["way"].eq(fidelity)], quantity)
@@ -51,14 +45,13 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
             axes.tick_params(labelleft=False)
     for axes in panels[1:]:
         axes.set_ylim(panels[0].get_ylim())
-    figure.supxlabel(
-        f"{quantity.label} {ARROWS[quantity.better]}", fontsize=style.font_size, color=DARK_COLOR
-    )
+    label = f"{quantity.label} {ARROWS[quantity.better]}"
+    figure.supxlabel(label, fontsize=style.font_size, color=DARK_COLOR)
     draw_legend(figure, panels[0], style)
     return figure
 
 
-def _draw_panel(axes: "Axes", points: pd.DataFrame, quantity: Quantity) -> None:
+def _draw_panel(axes: Axes, points: pd.DataFrame, quantity: Quantity) -> None:
     axes.grid(visible=True)
     linear = replace(quantity, logarithmic=False)  # both axes alike, whatever they span
     configure_axis(axes, "x", linear, _ends(points, "short"))

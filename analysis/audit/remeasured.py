@@ -69,16 +69,15 @@ def remeasurement_table(
     trials = _trials(folder, networks, condition, limits=apply_measured_limits)
     keys = {digest: networks[digest][1] for digest in scaled_new}
     both = {digest: old[digest] for digest in scaled_new if digest in scaled_old}
-    for column, scaled, timed in (
-        ("was_on_front", scaled_old, both),
-        ("on_front", scaled_new, new),
-    ):
+    fronts = (("was_on_front", scaled_old, both), ("on_front", scaled_new, new))
+    for column, scaled, timed in fronts:
         members = _front({digest: scaled[digest] for digest in timed}, timed, keys, trials)
         table[column] = [digest in members for digest in table["digest"]]
     table = table.sort_values("new_img_s", ascending=False, kind="stable").reset_index(drop=True)
     limited = [key for limits in trials.limits.values() for key in limits]
     decides = any(_measured(key) for key in (*trials.objectives, *limited))
-    return Remeasurement(table, _tau(table), decides)
+    tau = table["old_img_s"].corr(table["new_img_s"], method="kendall", min_periods=2)
+    return Remeasurement(table, float(tau), decides)
 
 
 def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
@@ -90,11 +89,8 @@ def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> 
     for name, measurement in (("old", old), ("new", new)):
         speed = measurement.throughput_img_s if measurement else math.nan
         row[f"{name}_img_s"] = speed
-        for key, field in (
-            ("relative", "relative_throughput"),
-            ("low", "relative_low"),
-            ("high", "relative_high"),
-        ):
+        fields = {"relative": "relative_throughput", "low": "relative_low", "high": "relative_high"}
+        for key, field in fields.items():
             row[f"{name}_{key}"] = getattr(measurement, field, None) or math.nan
     return row | {"change": row["new_relative"] / row["old_relative"] - 1}
 
@@ -143,13 +139,3 @@ def _front(
 
 def _measured(key: str) -> bool:
     return key in QUANTITIES and QUANTITIES[key].source == "measured"
-
-
-def _tau(table: pd.DataFrame) -> float:
-    """Return Kendall's tau-b between old and new throughput; NaN for fewer than two networks."""
-    both = table[["old_img_s", "new_img_s"]].dropna()
-    if len(both) < 2:
-        return math.nan
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(both["old_img_s"], both["new_img_s"]).statistic)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,11 @@ from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requeste
 from partialnas.analysis.formats.caption_sentences import pluralize, training_description
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _ROW, _AROUND = 0.17, 0.5
 _HALF_WIDTH = 0.32
@@ -69,7 +66,7 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
     )
 
 
-def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
     """Draw one row per level; the levels of an axis follow its name."""
     first = table["axis"].ne(table["axis"].shift())
     rows = np.arange(len(table)) + first.cumsum().to_numpy(float)  # names stand on rows above
@@ -96,7 +93,7 @@ def _draw(points: pd.DataFrame, table: pd.DataFrame, quantity: Quantity, style: 
     return figure
 
 
-def _draw_level(axes: "Axes", row: float, values: Floats) -> None:
+def _draw_level(axes: Axes, row: float, values: Floats) -> None:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     few = values[:: 1 + len(values) // _MAX_DOTS]
     apart = np.random.default_rng(int(row)).uniform(-_HALF_WIDTH, _HALF_WIDTH, len(few))

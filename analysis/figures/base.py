@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -12,15 +12,12 @@ from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import drop_none
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.trials import Trials
-from partialnas.analysis.pareto.table import empty_figure_message
+from partialnas.analysis.pareto.table import empty_figure_message, require_one_condition
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 LINE_COLORS = (SERIES_COLORS[0], *(color for color, _ in FAMILY_STYLES))
 """Colors of lines, one per study or network."""
@@ -81,7 +78,7 @@ class FigureSpec:
     readable: pd.DataFrame
     caption: str
     plot_data: pd.DataFrame
-    draw: Callable[[Style], "Figure"]
+    draw: Callable[[Style], Figure]
 
 
 def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Trials:
@@ -92,13 +89,7 @@ def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Tr
     """
     trials = load_trials(folders).under(request.condition)
     require_trials(trials.frame)
-    for folder, rows in trials.frame.groupby("folder", sort=False):
-        names = rows["condition"].unique()
-        if len(names) > 1:
-            raise UserError(
-                f"{folder} was run under several conditions: choose one of {', '.join(names)} "
-                "with --condition"
-            )
+    require_one_condition(trials.frame)
     return trials
 
 

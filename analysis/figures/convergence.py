@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from partialnas.analysis.frames.seed_means import (
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front, reference_point
 from partialnas.analysis.pareto.table import empty_figure_message
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
 from partialnas.analysis.plotting.style import Style
@@ -34,10 +35,6 @@ from partialnas.analysis.stats.dominance import dominated_hypervolume, finite_ma
 from partialnas.runs.config.quantities import differs_by_seed, format_significant
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Integers = npt.NDArray[np.integer[Any]]
 
@@ -187,7 +184,7 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float])
     )
 
 
-def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
+def _draw(lines: pd.DataFrame, style: Style) -> Figure:
     figure = style.new_figure()
     panels = figure.subplots(1, 2, sharey=True)
     labels = {"trials": "Finished trials", "hours": "Device hours"}
@@ -206,7 +203,7 @@ def _draw(lines: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_line(axes: "Axes", rows: pd.DataFrame, study: str, color: str) -> None:
+def _draw_line(axes: Axes, rows: pd.DataFrame, study: str, color: str) -> None:
     repeats = int(rows["repeats"].iloc[0])
     label = study if repeats == 1 else f"{study}: median of {repeats}"
     axes.step(rows["x"], rows["hypervolume"], where="post", color=color, linewidth=1.1, label=label)

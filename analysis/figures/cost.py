@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,6 +14,7 @@ from partialnas.analysis.figures.base import (
 )
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
 from partialnas.analysis.plotting.style import MUTED_COLOR, SERIES_COLORS, Style
@@ -25,10 +25,6 @@ from partialnas.runs.records.subject import parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MAX_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
@@ -130,7 +126,7 @@ def _caption(table: pd.DataFrame) -> str:
     )
 
 
-def _draw(table: pd.DataFrame, style: Style) -> "Figure":
+def _draw(table: pd.DataFrame, style: Style) -> Figure:
     names = [*table["label"].unique()]
     figure = style.new_figure(_AROUND + _ROW * max(len(names), 2))
     panels = figure.subplots(1, 2, sharey=True)
@@ -151,7 +147,7 @@ def _draw(table: pd.DataFrame, style: Style) -> "Figure":
     return figure
 
 
-def _draw_bar(axes: "Axes", row: int, blocks: pd.DataFrame, key: str, factor: float) -> None:
+def _draw_bar(axes: Axes, row: int, blocks: pd.DataFrame, key: str, factor: float) -> None:
     """Draw one network's bar: its blocks in order, all merges together."""
     order = blocks["part"].map({part: place for place, part in enumerate(_COLORS)})
     blocks = blocks.iloc[order.argsort(kind="stable")]

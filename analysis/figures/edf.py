@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,13 +20,11 @@ from partialnas.analysis.formats.caption_sentences import (
     training_description,
 )
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
 from partialnas.analysis.plotting.style import Style
 from partialnas.runs.config.quantities import Quantity, format_significant
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RESAMPLES = 1000
 _SEED = 0
@@ -81,9 +78,8 @@ def empirical_cdf(errors: Floats, *, seed: int = _SEED) -> pd.DataFrame:
     drawn = np.random.default_rng(seed).multinomial(total, numbers / total, RESAMPLES)
     low, high = np.quantile(drawn.cumsum(axis=1) / total, _BAND, axis=0)
     share = numbers.cumsum() / total
-    return pd.DataFrame(
-        {"error": values, "share": share, "low": low, "high": high, "architectures": total}
-    )
+    band = {"share": share, "low": low, "high": high}
+    return pd.DataFrame({"error": values, **band, "architectures": total})
 
 
 def _error(values: Floats, quantity: Quantity) -> Floats:
@@ -123,7 +119,7 @@ def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
     figure = style.new_figure()
     axes = figure.add_subplot()
     names = study_names(table)

@@ -55,10 +55,8 @@ def flops_ranks(frame: pd.DataFrame, most_pairs: int = 5) -> FlopsRanks:
             "throughput_img_s as an objective, or state `measure:`"
         )
     networks = len(rows)
-    chosen = np.unique(
-        np.linspace(0, networks - 1, min(networks, MAX_RANKED_NETWORKS)).round().astype(int)
-    )
-    rows = rows.iloc[chosen]
+    places = np.linspace(0, networks - 1, min(networks, MAX_RANKED_NETWORKS)).round()
+    rows = rows.iloc[np.unique(places.astype(int))]
     macs, speed = rows["macs"].to_numpy(float), rows["throughput_img_s"].to_numpy(float)
     wrong, apart = _pairs(rows, macs, speed)
     return FlopsRanks(

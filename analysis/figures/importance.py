@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,12 @@ from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requeste
 from partialnas.analysis.formats.caption_sentences import pluralize, training_description
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import encode_levels, load_axis_levels
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ROW, _AROUND = 0.24, 0.75
 
@@ -64,7 +62,7 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
     figure = style.new_figure(_AROUND + _ROW * max(len(table), 3))
     axes = figure.add_subplot()
     rows = range(len(table))
@@ -128,9 +126,8 @@ def permutation_importance(
     repeats = [_cross_validate(data, values, generator) for _ in range(NUM_REPEATS)]
     drops = np.stack([drop for drop, _ in repeats])
     low, high = np.quantile(drops, [0.025, 0.975], axis=0)
-    table = pd.DataFrame(
-        {"axis": [*levels.columns], "importance": drops.mean(axis=0), "low": low, "high": high}
-    )
+    columns = {"importance": drops.mean(axis=0), "low": low, "high": high}
+    table = pd.DataFrame({"axis": [*levels.columns], **columns})
     table = table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
     return table, float(np.mean([explained for _, explained in repeats]))
 
@@ -155,10 +152,8 @@ def _cross_validate(
 def _forest(data: Floats, values: Floats, seed: int) -> Any:
     from sklearn.ensemble import RandomForestRegressor
 
-    forest = RandomForestRegressor(
-        NUM_TREES, max_features=0.7, min_samples_leaf=2, random_state=seed
-    )
-    return forest.fit(data, values)
+    options = {"max_features": 0.7, "min_samples_leaf": 2, "random_state": seed}
+    return RandomForestRegressor(NUM_TREES, **options).fit(data, values)
 
 
 def _shuffled_errors(

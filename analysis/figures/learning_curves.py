@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,15 +17,13 @@ from partialnas.analysis.figures.base import (
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.axes import configure_axis
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
 from partialnas.analysis.plotting.style import MUTED_COLOR, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _MAX_OTHERS = 200
 _MAX_HIGHLIGHTED = 6
@@ -118,7 +115,7 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> st
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> "Figure":
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     figure = style.new_figure()

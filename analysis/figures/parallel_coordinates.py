@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.pareto.table import empty_figure_message
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels, elide
 from partialnas.analysis.plotting.style import (
@@ -31,10 +32,6 @@ from partialnas.analysis.plotting.style import (
 )
 from partialnas.runs.config.quantities import Quantity, format_significant
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _MAX_LINES = 400
 _ROW, _AROUND = 0.36, 0.5
@@ -58,9 +55,8 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
         raise UserError(empty_figure_message(trials.frame, " and ".join(objectives)))
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
-    named = rows.assign(label=network_labels(rows))[
-        ["label", "study", "folder", "digest", "on_front"]
-    ]
+    names = ["label", "study", "folder", "digest", "on_front"]
+    named = rows.assign(label=network_labels(rows))[names]
     table = named.join(chosen).join(rows[[*objectives]])
     table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
     axes = [*chosen.columns]
@@ -106,7 +102,7 @@ def _caption(
 
 def _draw(
     lines: pd.DataFrame, axes: list[str], quantities: Sequence[Quantity], style: Style
-) -> "Figure":
+) -> Figure:
     names = [*axes, *(quantity.key for quantity in quantities)]
     figure = style.new_figure(_AROUND + _ROW * len(names))
     panel = figure.add_subplot()
@@ -156,7 +152,7 @@ def _value_places(values: "pd.Series[float]", quantity: Quantity) -> Floats:
     return share if quantity.better == "max" else 1 - share
 
 
-def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> None:
+def _write_levels(panel: Axes, row: int, levels: list[str], style: Style) -> None:
     """Write the names of levels above their positions, shortened to the available space."""
     steps = max(len(levels) - 1, 1)
     inches = panel.get_window_extent().width / parent_figure(panel).dpi
@@ -173,7 +169,7 @@ def _write_levels(panel: "Axes", row: int, levels: list[str], style: Style) -> N
 
 
 def _write_ends(
-    panel: "Axes", row: int, values: "pd.Series[float]", quantity: Quantity, style: Style
+    panel: Axes, row: int, values: "pd.Series[float]", quantity: Quantity, style: Style
 ) -> None:
     ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
     for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):

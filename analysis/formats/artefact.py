@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 
@@ -16,21 +16,19 @@ from partialnas.analysis.frames.provenance import (
     table_excerpt,
     with_checksum,
 )
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.fitting import fit_labels
 from partialnas.analysis.plotting.style import Style, StyleName, Width, figure_bytes, figure_style
 from partialnas.runs.ledger.study_meta import is_dry_run
 from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """A figure that can be drawn, with the data that it shows."""
 
-    draw: Callable[[Style], "Figure"]
+    draw: Callable[[Style], Figure]
     plot_data: pd.DataFrame
     style: StyleName = "cvpr"
     width: Width | None = None
@@ -94,8 +92,7 @@ class Artefact:
         return tuple(write_file(path, data) for path, data in zip(paths, contents, strict=True))
 
 
-def _draw_watermark(figure: "Figure") -> None:
+def _draw_watermark(figure: Figure) -> None:
     """Mark a figure as one of made-up results."""
-    figure.text(
-        0.5, 0.5, "rehearsal", ha="center", va="center", rotation=20, fontsize=22, alpha=0.18
-    )
+    look: dict[str, Any] = {"rotation": 20, "fontsize": 22, "alpha": 0.18}
+    figure.text(0.5, 0.5, "rehearsal", ha="center", va="center", **look)

@@ -27,11 +27,9 @@ def compute_sentence(frame: pd.DataFrame) -> str:
 
 def training_description(table: pd.DataFrame) -> str:
     """Return the data sets and numbers of epochs that the networks of a table were trained with."""
-    settings = table[["data", "full_fidelity"]].drop_duplicates().to_dict("records")
-    return " and ".join(
-        f"{hide_path(str(s['data']))} for {pluralize(s['full_fidelity'], 'epoch')}"
-        for s in settings
-    )
+    settings = table[["data", "full_fidelity"]].drop_duplicates().itertuples(index=False)
+    parts = (f"{hide_path(str(data))} for {pluralize(n, 'epoch')}" for data, n in settings)
+    return " and ".join(parts)
 
 
 def hide_path(data: str) -> str:

@@ -42,9 +42,8 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
     path = Path(path)
     write = _WRITERS.get(path.suffix.lower())
     if write is None:
-        raise UserError(
-            f"{path}: unknown export format; use a name that ends in {', '.join(_WRITERS)}"
-        )
+        suffixes = ", ".join(_WRITERS)
+        raise UserError(f"{path}: unknown export format; use a name that ends in {suffixes}")
     check_output_path(path)
     require_trials(frame)
     rest = [column for column in frame.columns if column not in LEADING_COLUMNS]
@@ -129,9 +128,8 @@ def _xlsx(table: pd.DataFrame) -> bytes:
     content = io.BytesIO()
     options = {"strings_to_formulas": False, "strings_to_urls": False}
     with pd.ExcelWriter(content, "xlsxwriter", engine_kwargs={"options": options}) as writer:
-        _truncate_texts(table).to_excel(
-            writer, sheet_name="trials", index=False, freeze_panes=(1, 1)
-        )
+        table = _truncate_texts(table)
+        table.to_excel(writer, sheet_name="trials", index=False, freeze_panes=(1, 1))
     return content.getvalue()
 
 

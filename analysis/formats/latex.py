@@ -57,10 +57,8 @@ def to_latex(sheet: TextTable) -> str:
 
 def _num_characters(sheet: TextTable) -> int:
     """Return the approximate width of a row in characters."""
-    return sum(
-        1 + max(map(len, (*_header_lines(c.header), *(cell.text for cell in c.cells))))
-        for c in sheet.columns
-    )
+    texts = ((*_header_lines(c.header), *(cell.text for cell in c.cells)) for c in sheet.columns)
+    return sum(1 + max(map(len, column)) for column in texts)
 
 
 def _header_lines(header: str) -> Sequence[str]:

@@ -1,10 +1,11 @@
 """Tables of formatted text for print, with export to Markdown and HTML."""
 
 import html
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MINUS, PLUS_MINUS = "−", "±"
 
@@ -88,10 +89,7 @@ def _markdown_text(text: str) -> str:
 def to_html(sheet: TextTable) -> str:
     """Return the table as a self-contained web page without scripts or external resources."""
     headers = "".join(_html_cell("th", column, Cell(column.header)) for column in sheet.columns)
-    rows = [
-        "<tr>" + "".join(_html_cell("td", column, cell) for column, cell in row) + "</tr>"
-        for row in sheet.rows
-    ]
+    rows = ["".join(_html_cell("td", column, cell) for column, cell in row) for row in sheet.rows]
     return "\n".join(
         (
             "<!doctype html>",
@@ -103,7 +101,7 @@ def to_html(sheet: TextTable) -> str:
             f"<caption>{_escaped(sheet.caption)}</caption>",
             f"<thead><tr>{headers}</tr></thead>",
             "<tbody>",
-            *rows,
+            *(f"<tr>{row}</tr>" for row in rows),
             "</tbody>",
             "</table>",
             "</body>",
@@ -133,6 +131,18 @@ def one_line(text: str) -> str:
 def format_interval(estimate: str, low: str, high: str) -> str:
     """Return `estimate [low, high]` from formatted numbers, or the estimate if an end is empty."""
     return f"{estimate} [{low}, {high}]" if low and high else estimate
+
+
+def format_number(value: float, spec: str, missing: str = "") -> str:
+    """Return a formatted number, or `missing` for NaN."""
+    return missing if math.isnan(value) else format(value, spec)
+
+
+def format_mean(row: Mapping[Any, Any], key: str, spec: str) -> str:
+    """Return the mean `key` of a row with its interval, `key_low` to `key_high`, if it has one."""
+    mean, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
+    interval = "" if math.isnan(low) else f" [{low:{spec}}, {high:{spec}}]"
+    return format_number(mean, spec) + interval
 
 
 def table_from_rows(

@@ -8,9 +8,5 @@ import numpy.typing as npt
 from partialnas.runs.config.quantities import Direction
 
 Floats = npt.NDArray[np.float64]
-
-
 Mask = npt.NDArray[np.bool_]
-
-
 Objectives = Mapping[str, Direction]

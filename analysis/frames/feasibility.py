@@ -86,9 +86,9 @@ def _excess(rows: pd.DataFrame, limits: Limits) -> "pd.Series[float]":
 
 def _is_rescaled(rows: pd.DataFrame, key: str) -> bool:
     """Return whether a quantity of any network differs from its value as timed."""
-    return key in rows and not np.allclose(
-        as_timed(rows, key), rows[key].astype("float64"), equal_nan=True
-    )
+    if key not in rows:
+        return False
+    return not np.allclose(as_timed(rows, key), rows[key].astype("float64"), equal_nan=True)
 
 
 def as_timed(rows: pd.DataFrame, key: str) -> "pd.Series[float]":

@@ -133,13 +133,11 @@ def _under(
 ) -> pd.DataFrame:
     """Return the trials of one condition with its settings and with measurements."""
     task, recipe = settings.get("task", {}), settings.get("recipe", {})
-    facts = {
-        "full_fidelity": recipe.get("epochs", trials["fidelity"].max()),
-        "data": task.get("data"),
-    }
+    epochs = recipe.get("epochs", trials["fidelity"].max())
     protocol, resolution = settings.get("measure", {}), task.get("resolution")
     speeds = timing_table(measurements, protocol, resolution, timing)
-    joined = _fill_speeds(trials.assign(**facts).join(speeds, on="measured"))
+    trials = trials.assign(full_fidelity=epochs, data=task.get("data"))
+    joined = _fill_speeds(trials.join(speeds, on="measured"))
     joined["resolution"] = joined["resolution"].fillna(resolution or pd.NA)
     return joined.drop(columns="measured")
 
@@ -180,9 +178,7 @@ def _arms(ledger: Ledger) -> _Arms:
     if study.is_search and not study.frozen.get("arms") and not study.stages:
         return _Arms({}, {})
     rows = [row for row in ledger.proposals() if row.arm]
-    purposes = {
-        row.number: _Purpose(str(row.arm), condition_of(row), stage_of(row)) for row in rows
-    }
+    purposes = {r.number: _Purpose(str(r.arm), condition_of(r), stage_of(r)) for r in rows}
     unstaged = [row for row in reversed(rows) if not purposes[row.number].stage]
     return _Arms(purposes, {row.digest: _Purpose(str(row.arm), "", "") for row in unstaged})
 

@@ -38,10 +38,8 @@ def attainment_surfaces(trials: Trials, objectives: Objectives) -> pd.DataFrame:
     """
     rows = aggregate(trials, objectives)
     rows = rows[~rows["baseline"]]
-    parts = [
-        _surfaces(study, rows[rows["study"].eq(study)], objectives)
-        for study in rows["study"].unique()
-    ]
+    studies = rows.groupby("study", sort=False)
+    parts = [_surfaces(str(study), group, objectives) for study, group in studies]
     return pd.concat(parts, ignore_index=True)
 
 

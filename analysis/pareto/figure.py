@@ -26,6 +26,9 @@ from partialnas.analysis.pareto.table import (
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
 from partialnas.space.errors import UserError
 
+PARETO_ARGUMENTS = ("x", "y", "condition", "style", "width")
+"""Arguments of `pareto_artefact` that are part of a query; the others are `ParetoOptions`."""
+
 _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
 
 
@@ -137,9 +140,8 @@ def pareto_artefact(
     """Return the table, the caption and the files of a Pareto figure; see `pareto_figure`."""
     options = options or ParetoOptions()
     find_style(style, width)
-    arguments = drop_none(
-        x=x, y=y, condition=condition, style=style, width=width, timing=trials.timing
-    )
+    axes = {"x": x, "y": y, "condition": condition}
+    arguments = drop_none(**axes, style=style, width=width, timing=trials.timing)
     trials = trials.under(condition)
     everything = _with_references(trials, options)
     table = make_pareto_table(everything, x, y)
@@ -147,19 +149,15 @@ def pareto_artefact(
     require_same_task(trials.frame, references, (table.x, table.y))
     plot_options = _plot_options(trials, everything, table, options)
     caption = pareto_caption(everything, table, plot_options)
+    drawing = Drawing(
+        draw=lambda look: draw_pareto(table, look, plot_options),
+        plot_data=_plot_data(table, plot_options), style=style, width=width,
+    )  # fmt: skip
     artefact = Artefact(
         studies=trials.studies,
         query=Query(verb="pareto", arguments=arguments | options.arguments()),
-        texts={
-            ".csv": frame_to_csv(table.rows),
-            ".md": _markdown(table, plot_options, caption),
-        },
-        drawing=Drawing(
-            draw=lambda look: draw_pareto(table, look, plot_options),
-            plot_data=_plot_data(table, plot_options),
-            style=style,
-            width=width,
-        ),
+        texts={".csv": frame_to_csv(table.rows), ".md": _markdown(table, plot_options, caption)},
+        drawing=drawing,
     )
     return table, caption, artefact
 

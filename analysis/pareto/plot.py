@@ -3,7 +3,7 @@
 import itertools
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import (
     AxisName,
     configure_axis,
@@ -40,10 +41,6 @@ from partialnas.analysis.plotting.style import (
     characters_that_fit,
 )
 from partialnas.runs.config.quantities import Quantity
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _POINT_COLUMNS = (
     *("label", "trial", "family", "member", "study", "folder"),
@@ -79,7 +76,7 @@ class ParetoPlotOptions:
 
 def draw_pareto(
     pareto: ParetoTable, style: Style, options: ParetoPlotOptions | None = None
-) -> "Figure":
+) -> Figure:
     """Return the figure of a Pareto table; call it inside `figure_style`."""
     table, x, y = pareto.rows, pareto.x, pareto.y
     options = options or ParetoPlotOptions()
@@ -110,7 +107,7 @@ def draw_pareto(
 
 
 def _draw_texts(
-    axes: "Axes", points: pd.DataFrame, lines: list[Polyline], sides: list[str], style: Style,
+    axes: Axes, points: pd.DataFrame, lines: list[Polyline], sides: list[str], style: Style,
     options: ParetoPlotOptions,
 ) -> None:  # fmt: skip
     members = points[points["on_front"]]
@@ -125,7 +122,7 @@ def _draw_texts(
 
 
 def _on_axes(
-    axes: "Axes", table: pd.DataFrame, both: tuple[Quantity, Quantity], options: ParetoPlotOptions
+    axes: Axes, table: pd.DataFrame, both: tuple[Quantity, Quantity], options: ParetoPlotOptions
 ) -> tuple[pd.DataFrame, list[float]]:
     """Configure both axes; return the values to draw (x, x_low, ...) and the axes' factors."""
     points = table[[*_POINT_COLUMNS]].copy()
@@ -163,7 +160,7 @@ def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFr
 
 
 def _draw_protocol(
-    figure: "Figure", table: pd.DataFrame, x: Quantity, y: Quantity, style: Style
+    figure: Figure, table: pd.DataFrame, x: Quantity, y: Quantity, style: Style
 ) -> None:
     """Write below the axis by which protocol measured quantities were measured."""
     protocols = dict.fromkeys(label for q in (x, y) if (label := protocol_label(table, q)))
@@ -173,7 +170,7 @@ def _draw_protocol(
         figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
 
-def _draw_dominated(axes: "Axes", cloud: pd.DataFrame, areas: MarkerAreas) -> None:
+def _draw_dominated(axes: Axes, cloud: pd.DataFrame, areas: MarkerAreas) -> None:
     if cloud.empty:
         return
     crowded = len(cloud) > _MANY_POINTS
@@ -196,7 +193,7 @@ def _ring(color: str) -> dict[str, Any]:
 
 
 def _draw_fronts(
-    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: MarkerAreas
+    axes: Axes, members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: MarkerAreas
 ) -> list[Polyline]:
     lines = []
     studies = members.groupby("folder", sort=False)
@@ -208,7 +205,7 @@ def _draw_fronts(
     return lines
 
 
-def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Polyline:
+def _steps(axes: Axes, rows: pd.DataFrame, both: tuple[Quantity, Quantity]) -> Polyline:
     """Return the edge of the dominated area, extended to the worse end of both axes."""
     x, y = both
     worst = (axes.get_xlim()[x.better == "min"], axes.get_ylim()[y.better == "min"])
@@ -217,7 +214,7 @@ def _steps(axes: "Axes", rows: pd.DataFrame, both: tuple[Quantity, Quantity]) ->
 
 
 def _draw_surfaces(
-    axes: "Axes", members: pd.DataFrame, both: tuple[Quantity, Quantity], surfaces: pd.DataFrame
+    axes: Axes, members: pd.DataFrame, both: tuple[Quantity, Quantity], surfaces: pd.DataFrame
 ) -> list[Polyline]:
     """Draw the median attainment of repeated searches, its quartiles and the searches' fronts."""
     lines = []
@@ -240,7 +237,7 @@ def _draw_surfaces(
     return lines
 
 
-def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: MarkerAreas) -> list[Polyline]:
+def _draw_families(axes: Axes, baselines: pd.DataFrame, areas: MarkerAreas) -> list[Polyline]:
     lines = []
     for family, rows in baselines.groupby("family", sort=False):
         # several studies may have the same member
@@ -251,7 +248,7 @@ def _draw_families(axes: "Axes", baselines: pd.DataFrame, areas: MarkerAreas) ->
 
 
 def _draw_group(
-    axes: "Axes", rows: pd.DataFrame, line: Polyline, name: str, areas: MarkerAreas
+    axes: Axes, rows: pd.DataFrame, line: Polyline, name: str, areas: MarkerAreas
 ) -> None:
     """Draw line, error bars and markers of a front or a family; noisy timings are hollow."""
     color, marker = rows["color"].iloc[0], rows["marker"].iloc[0]

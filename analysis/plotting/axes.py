@@ -1,20 +1,15 @@
 """Axes of figures: labels with unit and protocol, limits, and readable ticks."""
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.artists import Artist, Axes, Axis, Figure
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 AxisName = Literal["x", "y"]
 
@@ -45,11 +40,8 @@ def protocol_label(table: pd.DataFrame, quantity: Quantity) -> str:
     protocols = rows[[*_PROTOCOL]].drop_duplicates().to_dict("records")
     searched = rows[rows["family"].eq("")] if rows["family"].eq("").any() else rows
     forms = searched["form"].unique()
-    texts = [
-        f"{_protocol_text(protocol)}, {form} form{_runtime(rows)}"
-        for protocol in protocols
-        for form in forms
-    ]
+    runtime = _runtime(rows)
+    texts = [f"{_protocol_text(p)}, {form} form{runtime}" for p in protocols for form in forms]
     if len(texts) > 1:
         raise UserError(
             f"{quantity.key} was measured with {len(texts)} protocols, which cannot share an axis: "
@@ -89,7 +81,7 @@ def _processor_name(model: object) -> str:
 
 
 def configure_axis(
-    axes: "Axes",
+    axes: Axes,
     which: AxisName,
     quantity: Quantity,
     values: Floats,
@@ -162,14 +154,14 @@ def axis_limits(
     return tuple((10.0**ends if log else ends).tolist())
 
 
-def parent_figure(artist: "Artist") -> "Figure":
+def parent_figure(artist: Artist) -> Figure:
     """Return the figure that axes or other artists belong to."""
     figure = artist.get_figure(root=True)
     assert figure is not None, "the artist belongs to no figure"
     return figure
 
 
-def set_ticks(axis: "Axis", *, log: bool = False, max_ticks: int = 6) -> None:
+def set_ticks(axis: Axis, *, log: bool = False, max_ticks: int = 6) -> None:
     """Place ticks at round values, labeled without powers of ten.
 
     Args:

@@ -1,16 +1,14 @@
 """Clipping of outliers: points far from the rest become arrows on the edge of the axes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Mask
+from partialnas.analysis.plotting.artists import Axes
 from partialnas.analysis.plotting.style import MUTED_COLOR
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _OUTLIER_RANGES = 3.0
 """Number of interquartile ranges beyond the quartiles at which an outlier begins (Tukey)."""
@@ -45,7 +43,7 @@ def clip_outliers(
     return np.where(side != 0, np.nan, values), side.astype(np.int64)
 
 
-def draw_outlier_arrows(axes: "Axes", points: pd.DataFrame) -> None:
+def draw_outlier_arrows(axes: Axes, points: pd.DataFrame) -> None:
     """Draw clipped points on the edge of the axes, each at its value on the other axis."""
     beyond = points[points["beyond_x"].ne(0) | points["beyond_y"].ne(0)]
     if beyond.empty:
@@ -63,7 +61,7 @@ def draw_outlier_arrows(axes: "Axes", points: pd.DataFrame) -> None:
                  label=f"beyond the axes ({len(beyond)})")  # fmt: skip
 
 
-def _axes_fractions(axes: "Axes", which: str, rows: pd.DataFrame, side: int) -> Any:
+def _axes_fractions(axes: Axes, which: str, rows: pd.DataFrame, side: int) -> Any:
     """Return positions along one axis as fractions of it: on the edge, or at the values."""
     if side:
         return np.full(len(rows), _INSET if side < 0 else 1 - _INSET)

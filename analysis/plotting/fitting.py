@@ -2,17 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from partialnas.analysis.plotting.artists import Axes, Axis, Bbox, Figure, Text
 from partialnas.analysis.plotting.axes import AxisName
 from partialnas.analysis.plotting.labels import split_in_two
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
 
 _MAX_ROUNDS = 4
 _PADDING = 3.0
@@ -21,7 +14,7 @@ _PADDING = 3.0
 _MIN_TICKS = 2
 
 
-def fit_labels(figure: "Figure") -> None:
+def fit_labels(figure: Figure) -> None:
     """Break axis labels that are cut off or touch, and remove ticks that touch.
 
     Call it inside `figure_style`, after everything is drawn. A figure with enough room for all
@@ -35,7 +28,7 @@ def fit_labels(figure: "Figure") -> None:
             return
 
 
-def ensure_axes_height(figure: "Figure", axes: "Axes", height: float) -> None:
+def ensure_axes_height(figure: Figure, axes: Axes, height: float) -> None:
     """Make a finished figure taller until its axes have at least a height in inches."""
     _place_everything(figure)
     missing = height - axes.get_window_extent().height / figure.dpi
@@ -43,7 +36,7 @@ def ensure_axes_height(figure: "Figure", axes: "Axes", height: float) -> None:
         figure.set_figheight(figure.get_figheight() + missing)
 
 
-def _place_everything(figure: "Figure") -> "list[Axes]":
+def _place_everything(figure: Figure) -> list[Axes]:
     """Place everything without drawing, which may take long, and return the visible axes."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
@@ -54,7 +47,7 @@ def _place_everything(figure: "Figure") -> "list[Axes]":
     return shown
 
 
-def _crowded_labels(figure: "Figure", shown: Sequence["Axes"]) -> "list[Text]":
+def _crowded_labels(figure: Figure, shown: Sequence[Axes]) -> list[Text]:
     """Return the axis labels that leave the figure or touch another one."""
     texts = [text for axes in shown for text in (axes.xaxis.label, axes.yaxis.label)]
     labels = [text for text in texts if text.get_text()]
@@ -71,12 +64,12 @@ def _crowded_labels(figure: "Figure", shown: Sequence["Axes"]) -> "list[Text]":
     ]
 
 
-def _is_inside(box: "Bbox", page: Iterable[float]) -> bool:
+def _is_inside(box: Bbox, page: Iterable[float]) -> bool:
     left, bottom, right, top = page
     return bool(left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top)
 
 
-def _break_label(text: "Text") -> bool:
+def _break_label(text: Text) -> bool:
     """Put a one-line label on two lines, if possible before its unit; return whether it changed."""
     words = text.get_text().split(" ")
     if len(words) < 2 or "\n" in text.get_text():
@@ -85,7 +78,7 @@ def _break_label(text: "Text") -> bool:
     return True
 
 
-def _linear(axes: "Axes") -> "list[tuple[Axis, AxisName]]":
+def _linear(axes: Axes) -> list[tuple[Axis, AxisName]]:
     """Return the linear axes, the ones whose ticks can be thinned."""
     from matplotlib.ticker import MaxNLocator
 
@@ -93,7 +86,7 @@ def _linear(axes: "Axes") -> "list[tuple[Axis, AxisName]]":
     return [pair for pair in both if isinstance(pair[0].get_major_locator(), MaxNLocator)]
 
 
-def _thin_ticks(axis: "Axis", which: AxisName) -> bool:
+def _thin_ticks(axis: Axis, which: AxisName) -> bool:
     """Remove a tick from an axis with touching tick labels; return whether it did."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]

@@ -5,17 +5,13 @@ import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.artists import Artist, Axes, Figure
 from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Polyline = tuple[Floats, Floats]
 """The x and y coordinates of a line in a figure."""
@@ -27,7 +23,7 @@ _MAX_NAME_LENGTH = 24
 _HANDLE = {"handlelength": 1.2, "handleheight": 0.7}
 
 
-def draw_legend(figure: "Figure", axes: "Axes", style: Style) -> None:
+def draw_legend(figure: Figure, axes: Axes, style: Style) -> None:
     """Draw the legend above the axes, in as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
     sizes = _handle_sizes(handles, style)
@@ -42,7 +38,7 @@ def draw_legend(figure: "Figure", axes: "Axes", style: Style) -> None:
         legend.remove()
 
 
-def _handle_sizes(handles: "Sequence[Artist]", style: Style) -> dict[str, Any]:
+def _handle_sizes(handles: Sequence[Artist], style: Style) -> dict[str, Any]:
     """Return the size of legend handles in font sizes, large enough for the largest marker."""
     from matplotlib.collections import PathCollection
 
@@ -52,7 +48,7 @@ def _handle_sizes(handles: "Sequence[Artist]", style: Style) -> dict[str, Any]:
 
 
 def draw_labels(
-    axes: "Axes",
+    axes: Axes,
     texts: pd.DataFrame,
     points: pd.DataFrame,
     *,

@@ -1,18 +1,16 @@
 """Marker areas that show a third quantity of a figure, with their legend entries."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.plotting.artists import Axes
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.style import MUTED_COLOR, POINTS_PER_INCH
 from partialnas.runs.config.quantities import Quantity, format_significant
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MAX_AREA = 110.0
 """Area of the largest marker in square points."""
@@ -42,7 +40,7 @@ class MarkerAreas:
         """Whether the areas show a quantity."""
         return self.quantity is not None
 
-    def draw_legend_entries(self, axes: "Axes") -> None:
+    def draw_legend_entries(self, axes: Axes) -> None:
         """Add entries to the legend: a few round values with their areas."""
         if self.quantity is None:
             return
@@ -87,7 +85,7 @@ def round_values(largest: float) -> list[float]:
     return values[::-1]
 
 
-def add_rim_points(axes: "Axes", points: pd.DataFrame) -> pd.DataFrame:
+def add_rim_points(axes: Axes, points: pd.DataFrame) -> pd.DataFrame:
     """Return the points with extra ones inside and on the rim of large markers.
 
     Labels that cover no point then cover no large marker either.

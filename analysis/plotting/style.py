@@ -5,12 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from partialnas.analysis.plotting.artists import Figure
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 StyleName = Literal["cvpr", "neurips", "slides"]
 Width = Literal["column", "page"]
@@ -20,14 +18,7 @@ DARK_COLOR = "#333333"
 LEADER_COLOR = "#777777"
 # the color-blind-safe palette of Okabe and Ito, without yellow, which is too pale on white
 SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FAMILY_STYLES = (
-    ("#d55e00", "s"),
-    ("#009e73", "D"),
-    ("#cc79a7", "^"),
-    ("#e69f00", "v"),
-    ("#56b4e9", "P"),
-    ("#000000", "X"),
-)
+FAMILY_STYLES = tuple(zip((*SERIES_COLORS[1:], "#000000"), "sD^vPX", strict=True))
 """Color and marker of each reference family."""
 
 
@@ -40,6 +31,12 @@ class Style:
     font_size: float
     small_font_size: float
     dpi: int = 300
+
+    def new_figure(self, height: float | None = None) -> Figure:
+        """Return an empty figure of this width, and of this height unless another is given."""
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(self.width, height or self.height), layout="constrained")
 
 
 WIDTHS: dict[StyleName, dict[Width, Style]] = {
@@ -119,6 +116,10 @@ def find_style(name: StyleName, width: Width | None = None) -> Style:
 
 
 def _settings(style: Style) -> dict[Any, Any]:
+    ticks = {
+        "labelsize": style.small_font_size, "color": DARK_COLOR, "major.width": 0.6,
+        "major.size": 2.5, "minor.width": 0.4, "minor.size": 1.5,
+    }  # fmt: skip
     return {
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
@@ -132,18 +133,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "axes.axisbelow": True,
         "grid.color": "#e6e6e6",
         "grid.linewidth": 0.5,
-        "xtick.labelsize": style.small_font_size,
-        "ytick.labelsize": style.small_font_size,
-        "xtick.color": DARK_COLOR,
-        "ytick.color": DARK_COLOR,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5,
-        "xtick.minor.width": 0.4,
-        "ytick.minor.width": 0.4,
-        "xtick.minor.size": 1.5,
-        "ytick.minor.size": 1.5,
+        **{f"{axis}tick.{key}": value for key, value in ticks.items() for axis in "xy"},
         "legend.fontsize": style.small_font_size,
         "legend.frameon": False,
         "savefig.dpi": style.dpi,
@@ -154,7 +144,7 @@ def _settings(style: Style) -> dict[Any, Any]:
     }
 
 
-def figure_bytes(figure: "Figure", suffix: str, metadata: Mapping[str, str]) -> bytes:
+def figure_bytes(figure: Figure, suffix: str, metadata: Mapping[str, str]) -> bytes:
     """Return the figure as PDF, SVG or PNG; call it inside `figure_style`.
 
     Args:
@@ -174,6 +164,5 @@ def check_suffix(path: Path) -> None:
         UserError: the suffix is unknown.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(
-            f"{path}: unknown figure format; use a name that ends in {', '.join(SUFFIXES)}"
-        )
+        suffixes = ", ".join(SUFFIXES)
+        raise UserError(f"{path}: unknown figure format; use a name that ends in {suffixes}")

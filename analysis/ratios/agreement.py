@@ -87,9 +87,8 @@ def convergence(table: pd.DataFrame, within: float | None = None) -> pd.DataFram
         dict(zip(_TRIAL_COLUMNS, key, strict=True)) | _convergence(history, within)
         for key, history in table[table["counts"]].groupby(_TRIAL_COLUMNS, sort=False)
     ]
-    return pd.DataFrame(
-        rows, columns=[*_TRIAL_COLUMNS, "epochs", "convergence_epoch", "oscillation"]
-    )
+    columns = [*_TRIAL_COLUMNS, "epochs", "convergence_epoch", "oscillation"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _convergence(history: pd.DataFrame, within: float | None) -> dict[str, float]:

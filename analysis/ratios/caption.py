@@ -91,10 +91,8 @@ def _left_out(table: pd.DataFrame, shown: pd.DataFrame) -> str:
     absent = [name for name in names if name not in set(shown["series"])]
     if not absent:
         return ""
-    return (
-        f"Not shown with the final ratios: {len(absent)} of {len(names)} arms "
-        f"({enumerate_names(absent)})."
-    )
+    count = f"{len(absent)} of {len(names)} arms"
+    return f"Not shown with the final ratios: {count} ({enumerate_names(absent)})."
 
 
 def _warned(rows: pd.DataFrame, warned: pd.DataFrame) -> str:

@@ -14,17 +14,10 @@ from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdo
 from partialnas.analysis.frames.load import load
 from partialnas.analysis.frames.provenance import Query, drop_none, study_id
 from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
+from partialnas.analysis.ratios import tables
 from partialnas.analysis.ratios.caption import ratio_caption
 from partialnas.analysis.ratios.checks import require_ratios
 from partialnas.analysis.ratios.plot import SERIES_STYLES, RatioPanels, draw
-from partialnas.analysis.ratios.tables import (
-    final_ratios,
-    load_warnings,
-    overall_ratios,
-    ratio_table,
-    series_by_seed_count,
-    with_series,
-)
 from partialnas.space.errors import UserError
 
 
@@ -86,21 +79,21 @@ def ratio_figure(
 
 
 def ratio_artefact(
-    folder: Path,
-    *,
-    trial: int | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    folder: Path, *, trial: int | None = None, style: StyleName = "cvpr", width: Width | None = None
 ) -> tuple[RatioFigure, Artefact]:
     """Return a figure of learned ratios and the content of its files; see `ratio_figure`."""
     find_style(style, width)
-    frame = with_series(load(folder))
-    rows, warned = ratio_table(folder, frame), load_warnings(folder, frame)
+    frame = tables.with_series(load(folder))
+    rows, warned = tables.ratio_table(folder, frame), tables.load_warnings(folder, frame)
     require_ratios(folder, frame, rows, trial)
     panels = ratio_panels(rows, trial)
     caption = ratio_caption(frame, rows, panels, warned)
     shown = [panel.assign(panel=name) for name, panel in vars(panels).items() if len(panel)]
     columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
+    drawing = Drawing(
+        draw=lambda look: draw(panels, look), plot_data=pd.concat(shown)[columns], style=style,
+        width=width,
+    )  # fmt: skip
     artefact = Artefact(
         studies=[study_id(folder)],
         query=Query(verb="ratios", arguments=drop_none(trial=trial, style=style, width=width)),
@@ -108,12 +101,7 @@ def ratio_artefact(
             ".csv": frame_to_csv(rows),
             ".md": f"{frame_to_markdown(format_final_ratios(rows))}\n{caption}\n",
         },
-        drawing=Drawing(
-            draw=lambda look: draw(panels, look),
-            plot_data=pd.concat(shown)[columns],
-            style=style,
-            width=width,
-        ),
+        drawing=drawing,
     )
     figure = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())
     return figure, artefact
@@ -126,11 +114,11 @@ def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
     the first trial of the first series, and classes and kinds are those of the first series with
     ratios per image; if a `trial` is given, map, classes and kinds are its own.
     """
-    rows = overall_ratios(table)
-    final = final_ratios(rows)
+    rows = tables.overall_ratios(table)
+    final = tables.final_ratios(rows)
     by_image = final[final["per"].eq("input")]
     selected = set() if trial is None else {*rows[rows["trial"].eq(trial)]["series"]}
-    names = sorted(series_by_seed_count(final), key=lambda name: name not in selected)
+    names = sorted(tables.series_by_seed_count(final), key=lambda name: name not in selected)
     mapped, by_image_trial = (trial or _first_trial(table) for table in (final, by_image))
     series = by_image[by_image["trial"].eq(by_image_trial)]["series"]
     kinds = table[table["kind"].ne("") & table["counts"] & table["series"].isin(series)]
@@ -145,7 +133,7 @@ def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:
 
 def _first_trial(final: pd.DataFrame) -> int:
     """Return the first trial of the series with most seeds, or 0 without any."""
-    trials = final[final["series"].isin(series_by_seed_count(final)[:1])]["trial"]
+    trials = final[final["series"].isin(tables.series_by_seed_count(final)[:1])]["trial"]
     return 0 if trials.empty else int(trials.min())
 
 
@@ -155,11 +143,11 @@ def format_final_ratios(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: ratios, as returned by `ratio_table`.
     """
-    final = final_ratios(overall_ratios(table))
+    final = tables.final_ratios(tables.overall_ratios(table))
     boundaries = final.drop_duplicates("boundary").sort_values(["stage", "block", "part"])
     order = boundaries["boundary"].tolist()
     texts: dict[str, list[str]] = {"": order}
-    for name in series_by_seed_count(final):
+    for name in tables.series_by_seed_count(final):
         rows = final[final["series"].eq(name)]
         header = f"{name} ({pluralize(rows['trial'].nunique(), 'seed')})"
         texts[header] = _texts(rows.groupby("boundary")["ratio"], order)

@@ -5,12 +5,12 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
+from partialnas.analysis.plotting.artists import Axes, Figure, Transform
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels
 from partialnas.analysis.plotting.style import (
@@ -24,19 +24,12 @@ from partialnas.analysis.plotting.style import (
 )
 from partialnas.analysis.ratios.tables import freeze_epoch
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Transform
-
 SERIES_STYLES = ((SERIES_COLORS[0], "o"), *FAMILY_STYLES[:5])
 """Color and marker of each series, which limits their number."""
 
 _AXIS_LABELS = {
-    "history": "epoch",
-    "final": "final ratio",
-    "classes": "class",
-    "kinds": "ratio by input",
+    **{"history": "epoch", "final": "final ratio"},
+    **{"classes": "class", "kinds": "ratio by input"},
 }
 """Label of the horizontal axis of each panel."""
 
@@ -91,16 +84,13 @@ def _boundaries(table: pd.DataFrame) -> list[Boundary]:
     return [*zip(table["stage"], table["block"], table["part"], strict=True)]
 
 
-def draw(panels: RatioPanels, style: Style) -> "Figure":
+def draw(panels: RatioPanels, style: Style) -> Figure:
     """Return the figure of learned ratios; call it inside `figure_style`."""
-    from matplotlib.figure import Figure
-
     shown = [(getattr(panels, name), _DRAW_PANEL[name]) for name in panels.letters]
     boundaries = sorted({boundary for table, _ in shown for boundary in _boundaries(table)})
     rows, columns = math.ceil(len(shown) / 2), min(len(shown), 2)
     height = _row_height(len(boundaries), rows, panels)
-    size = (style.width, rows * (len(boundaries) * height + _MARGIN))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.new_figure(rows * (len(boundaries) * height + _MARGIN))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, label in zip(grid.flat, _labels(panels, style), strict=False):
         axes.set_xlabel(label)
@@ -136,21 +126,21 @@ def _row_height(boundaries: int, rows: int, panels: RatioPanels) -> float:
     return min(height, _MAX_PANEL_HEIGHT / rows / boundaries)
 
 
-def _separate_stages(axes: "Axes", boundaries: Sequence[Boundary]) -> None:
+def _separate_stages(axes: Axes, boundaries: Sequence[Boundary]) -> None:
     for below, (upper, lower) in enumerate(pairwise(boundaries), start=1):
         if upper[0] != lower[0]:
             axes.axhline(below - 0.5, color="white", linewidth=1.6, zorder=4)
             axes.axhline(below - 0.5, color=DARK_COLOR, linewidth=0.5, zorder=4)
 
 
-def _label_rows(axes: "Axes", boundaries: Sequence[Boundary], every: int) -> None:
+def _label_rows(axes: Axes, boundaries: Sequence[Boundary], every: int) -> None:
     axes.set_ylim(len(boundaries) - 0.5, -0.5)
     shown = range(0, len(boundaries), every)
     axes.set_yticks(shown, [boundary_label(boundaries[y]) for y in shown])
     axes.set_ylabel("stage.block")
 
 
-def _draw_history(axes: "Axes", history: pd.DataFrame) -> None:
+def _draw_history(axes: Axes, history: pd.DataFrame) -> None:
     """Draw the ratios as cells over the epochs, and mark the epoch from which they are frozen."""
     limits = (0.0, history["ratio"].max())
     _draw_cells(axes, history, "epoch", limits=limits, colormap="viridis", label="ratio")
@@ -167,7 +157,7 @@ def _draw_history(axes: "Axes", history: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _draw_classes(axes: "Axes", classes: pd.DataFrame) -> None:
+def _draw_classes(axes: Axes, classes: pd.DataFrame) -> None:
     """Draw the difference of the ratio of each class from the mean over the classes."""
     mean = classes.groupby("y")["ratio"].transform("mean")
     differences = classes.assign(ratio=classes["ratio"] - mean)
@@ -177,7 +167,7 @@ def _draw_classes(axes: "Axes", classes: pd.DataFrame) -> None:
 
 
 def _draw_cells(
-    axes: "Axes",
+    axes: Axes,
     table: pd.DataFrame,
     along: str,
     *,
@@ -202,7 +192,7 @@ def _draw_cells(
     bar.outline.set_linewidth(0.4)
 
 
-def _below_label(axes: "Axes") -> "Transform":
+def _below_label(axes: Axes) -> Transform:
     """Return a transform in axes width across, and in inches upwards from below the axis label."""
     from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
@@ -210,16 +200,15 @@ def _below_label(axes: "Axes") -> "Transform":
     inches = parent_figure(axes).dpi_scale_trans
     offset = lines * float(axes.xaxis.label.get_fontsize()) / POINTS_PER_INCH
     bottom = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # it is affine
-    return blended_transform_factory(
-        axes.transAxes, inches + bottom + ScaledTranslation(0, -offset, inches)
-    )
+    vertical = inches + bottom + ScaledTranslation(0, -offset, inches)
+    return blended_transform_factory(axes.transAxes, vertical)
 
 
 def _edges(cells: range) -> Floats:
     return np.arange(cells.start - 0.5, cells.stop)
 
 
-def _draw_final(axes: "Axes", final: pd.DataFrame) -> None:
+def _draw_final(axes: Axes, final: pd.DataFrame) -> None:
     """Draw the final ratios and the static ratios that learning starts from."""
     _draw_series(axes, final)
     statics = final.drop_duplicates(["y", "static"])
@@ -231,18 +220,18 @@ def _draw_final(axes: "Axes", final: pd.DataFrame) -> None:
     _draw_legend(axes)
 
 
-def _draw_kinds(axes: "Axes", kinds: pd.DataFrame) -> None:
+def _draw_kinds(axes: Axes, kinds: pd.DataFrame) -> None:
     """Draw the mean ratio of each kind of input."""
     _draw_series(axes, kinds)
     _draw_legend(axes)
 
 
-def _extend_axis(axes: "Axes", value: float) -> None:
+def _extend_axis(axes: Axes, value: float) -> None:
     """Start the axis at 0 and extend it to include a value."""
     axes.set_xlim(0, max(axes.get_xlim()[1], _AXIS_MARGIN * value))
 
 
-def _draw_series(axes: "Axes", table: pd.DataFrame) -> None:
+def _draw_series(axes: Axes, table: pd.DataFrame) -> None:
     """Draw each series: dots for seeds, a marker and a bar for mean and standard deviation."""
     names = table["series"].unique()
     axes.grid(visible=True, axis="x")
@@ -269,7 +258,7 @@ def _draw_series(axes: "Axes", table: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _draw_legend(axes: "Axes") -> None:
+def _draw_legend(axes: Axes) -> None:
     """Draw the legend below the axis label, in two columns if they fit."""
     figure = parent_figure(axes)
     for columns in (2, 1):
@@ -283,7 +272,7 @@ def _draw_legend(axes: "Axes") -> None:
             return
 
 
-_DRAW_PANEL: dict[str, Callable[["Axes", pd.DataFrame], None]] = {
+_DRAW_PANEL: dict[str, Callable[[Axes, pd.DataFrame], None]] = {
     "history": _draw_history,
     "final": _draw_final,
     "classes": _draw_classes,

@@ -38,15 +38,10 @@ def ratio_summary(frame: pd.DataFrame, table: pd.DataFrame, warned: pd.DataFrame
             "failed": int(trials["state"].isin(FAILED_STATES).sum()),
             "warned": int(trials["trial"].isin(warned["trial"]).sum()),
         }
-        rows.append(
-            dict(zip(SERIES_COLUMNS, key, strict=True))
-            | facts
-            | _statistics(done)
-            | _relative_costs(done, static)
-        )
-    return pd.DataFrame(
-        rows, columns=[*SERIES_COLUMNS, "seeds", "failed", "warned", *_STATISTICS, *_COSTS]
-    )
+        series = dict(zip(SERIES_COLUMNS, key, strict=True))
+        rows.append(series | facts | _statistics(done) | _relative_costs(done, static))
+    columns = [*SERIES_COLUMNS, "seeds", "failed", "warned", *_STATISTICS, *_COSTS]
+    return pd.DataFrame(rows, columns=columns)
 
 
 _STATISTICS = (

@@ -52,11 +52,8 @@ class NetworkDetails:
             x: quantity on the x axis.
             y: quantity on the y axis.
         """
-        trials = _by_network(self._frame, points, y)
-        return {
-            row["id"]: self._details(row, trials[row["id"]], x, y)
-            for row in points.to_dict("records")
-        }
+        trials, rows = _by_network(self._frame, points, y), points.to_dict("records")
+        return {row["id"]: self._details(row, trials[row["id"]], x, y) for row in rows}
 
     @property
     def has_learned_ratios(self) -> bool:
@@ -186,11 +183,7 @@ def _blocks(subject: Subject | None, task: Task | None) -> list[Plain]:
 
 def _parts(block: RealizedBlock) -> Plain:
     learned = block.learning.parts if block.learning else ()
-    parts = [
-        [part.op, part.channels, index in learned]
-        for index, part in enumerate(block.parts)
-        if part.channels
-    ]
+    parts = [[p.op, p.channels, i in learned] for i, p in enumerate(block.parts) if p.channels]
     return {"parts": parts, "pat_sp": block.pat_sp}
 
 

@@ -171,11 +171,8 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
 def _state(study: study_facts.StudyFacts) -> str:
     """Return the number of trials in each state, and when the study ran."""
     counts = ", ".join(f"{number:,} {state}" for state, number in study.states.items())
-    dates = [
-        *dict.fromkeys(
-            filter(None, map(study_facts.format_date, (study.started_at, study.finished_at)))
-        )
-    ]
+    stamps = map(study_facts.format_date, (study.started_at, study.finished_at))
+    dates = [*dict.fromkeys(filter(None, stamps))]
     return ". ".join(filter(None, [f"Trials: {counts or 'none yet'}", " to ".join(dates)])) + "."
 
 
@@ -224,10 +221,8 @@ def _compute_note(study: study_facts.StudyFacts, frame: pd.DataFrame) -> str:
     counts = frame.loc[frame["trained_on"].ne(""), "trained_on"].value_counts()
     devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
     where = f"Trained on {devices}. " if devices else ""
-    return (
-        f"{where}{study.usage.device_hours:.3g} device-hours; a device is one GPU, or all cores of "
-        "a machine."
-    )
+    hours = f"{study.usage.device_hours:.3g} device-hours"
+    return f"{where}{hours}; a device is one GPU, or all cores of a machine."
 
 
 _PAGE = Path(__file__).parent / "page"

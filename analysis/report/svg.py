@@ -178,24 +178,16 @@ def _candidates(
     x: float, y: float, text: str, better: tuple[int, int], letter: float
 ) -> list[tuple[Label, Box]]:
     """Return positions of a label: towards better values first, then around, then farther."""
-    right, down = better
+    width, (right, down) = letter * len(text), better
     directions = [(right, down), (0, down), (right, 0), (-right, down), (right, -down), (0, -down)]
     candidates = []
     for distance in _DISTANCES:
         for across, along in directions:
             far = distance * (0.75 if across and along else 1.0)
-            position = (x + across * far, y + along * far)
-            candidates.append(_label(*position, (across, along), text, letter))
+            at, base = x + across * far, y + along * far
+            left = at if across > 0 else at - width if across < 0 else at - width / 2
+            top = base if along > 0 else base - _HEIGHT if along < 0 else base - _HEIGHT / 2
+            anchor = {1: "start", 0: "middle", -1: "end"}[across]
+            label = Label(round(at, 1), round(top + _HEIGHT - 3, 1), anchor, text)
+            candidates.append((label, Box(left, top, left + width, top + _HEIGHT)))
     return candidates
-
-
-def _label(
-    x: float, y: float, direction: tuple[int, int], text: str, letter: float
-) -> tuple[Label, Box]:
-    across, along = direction
-    width = letter * len(text)
-    left = x if across > 0 else x - width if across < 0 else x - width / 2
-    top = y if along > 0 else y - _HEIGHT if along < 0 else y - _HEIGHT / 2
-    anchor = {1: "start", 0: "middle", -1: "end"}[across]
-    label = Label(round(x, 1), round(top + _HEIGHT - 3, 1), anchor, text)
-    return label, Box(left, top, left + width, top + _HEIGHT)

@@ -53,11 +53,8 @@ def front_sheet(points: ParetoTable, ranks: "ProxyRanks | None" = None) -> TextT
     text_heads = {"Network or arm", "On the front", "Network", "Within limits"}
     heads = [str(column) for column in texts]
     kinds = "".join("t" if head in text_heads else "n" for head in heads)
-    notes = [
-        _omission_note(len(rows) - len(shown), "row"),
-        ranks.note(shown["label"]) if ranks else "",
-    ]
-    note = " ".join(filter(None, notes))
+    rank_note = ranks.note(shown["label"]) if ranks else ""
+    note = " ".join(filter(None, [_omission_note(len(rows) - len(shown), "row"), rank_note]))
     cells = texts.astype(str).to_numpy().tolist()
     return table_from_rows("Front, arms and baselines", heads, cells, kinds, note)
 
@@ -87,11 +84,11 @@ def arms_sheet(design: Design) -> TextTable:
         ]
         for arm in design.arms[:_MAX_ROWS]
     ]
-    used = [i for i, _ in enumerate(heads) if not i or any(row[i] for row in rows)]
+    columns = [*zip(heads, *rows, strict=True)]
+    used = [column for column in columns if column is columns[0] or any(column[1:])]
     note = _omission_note(len(design.arms) - len(rows), "arm")
-    return table_from_rows(
-        "Arms", [heads[i] for i in used], [[r[i] for i in used] for r in rows], note=note
-    )
+    heads, *rows = map(list, zip(*used, strict=True))
+    return table_from_rows("Arms", heads, rows, note=note)
 
 
 def _matched(arm: DesignArm) -> str:
@@ -112,10 +109,8 @@ def left_out_sheet(design: Design) -> TextTable | None:
     if not design.left_out:
         return None
     shown = design.left_out[:_MAX_ROWS]
-    rows = [
-        (", ".join(starmap("{}={}".format, excluded.levels.items())), excluded.reason)
-        for excluded in shown
-    ]
+    levels = (", ".join(starmap("{}={}".format, excluded.levels.items())) for excluded in shown)
+    rows = zip(levels, (excluded.reason for excluded in shown), strict=True)
     note = _omission_note(len(design.left_out) - len(shown), "combination")
     return table_from_rows("Left out of the design", ["Combination", "Reason"], rows, note=note)
 

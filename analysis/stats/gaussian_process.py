@@ -40,10 +40,8 @@ class ChoiceEncoder:
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         self._spans = [len(c.labels) - 1 if is_ordinal(c) else 0 for c in choices]
-        widths = [
-            2 if span else len(choice.labels) + 1
-            for span, choice in zip(self._spans, choices, strict=True)
-        ]
+        pairs = zip(self._spans, choices, strict=True)
+        widths = [2 if span else len(choice.labels) + 1 for span, choice in pairs]
         self.choice_of_feature: Indices = np.repeat(np.arange(len(widths)), widths)
         """Index of the choice that each feature belongs to."""
         self._starts = np.cumsum([0, *widths])

@@ -1,5 +1,6 @@
 """Simultaneous critical values and p-values of several correlated t statistics."""
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -183,10 +184,5 @@ def _cholesky_factor(correlation: Floats) -> Floats:
 
 
 def _primes(count: int) -> list[int]:
-    primes: list[int] = []
-    number = 2
-    while len(primes) < count:
-        if all(number % prime for prime in primes):
-            primes.append(number)
-        number += 1
-    return primes
+    primes = (n for n in itertools.count(2) if all(n % divisor for divisor in range(2, n)))
+    return [*itertools.islice(primes, count)]

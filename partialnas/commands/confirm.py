@@ -1,7 +1,6 @@
 """The verb `confirm`: train selected networks with fresh seeds, and print the results."""
 
-from collections.abc import Hashable, Mapping
-from math import isnan
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,8 @@ from partialnas.analysis.audit.confirmation import (
     confirmation_table,
     select_networks,
 )
-from partialnas.commands.terminal import (
-    count_seeds,
-    format_number,
-    make_console,
-    plain_table,
-    print_lines,
-)
+from partialnas.analysis.formats.text_table import format_mean
+from partialnas.commands.terminal import count_seeds, make_console, plain_table, print_lines
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
@@ -82,8 +76,8 @@ def _show_confirmation(confirmation: Confirmation) -> None:
             quantity.text(row["chosen"]),
             quantity.text(row["confirmed"]) + (f" ± {sd}" if sd else ""),
             f"{row['shift']:+.3g}",
-            _interval(row, "test_accuracy", ".2f"),
-            _interval(row, "test_nll", ".4f"),
+            format_mean(row, "test_accuracy", ".2f"),
+            format_mean(row, "test_nll", ".4f"),
             count_seeds(row["n"], failed=row["failed"]),
         )
     console = make_console()
@@ -93,9 +87,3 @@ def _show_confirmation(confirmation: Confirmation) -> None:
         "over fresh seeds. Test split, which no selection used: mean over fresh seeds and 95 % t "
         "interval."
     )
-
-
-def _interval(row: Mapping[Hashable, Any], key: str, spec: str) -> str:
-    """Return a mean with its interval, if it has one."""
-    mean, low, high = (row[name] for name in (key, f"{key}_low", f"{key}_high"))
-    return format_number(mean, spec) + ("" if isnan(low) else f" [{low:{spec}}, {high:{spec}}]")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from partialnas.analysis.frames.load import load_trials
+from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
-
-    from partialnas.runs.ledger.ledger import Ledger
 
 _STATES = {
     "planned": "WAITING",
@@ -77,8 +77,6 @@ def _copy_study(folder: Path, storage: "BaseStorage") -> int:
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
-    from partialnas.runs.ledger.ledger import Ledger
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with Ledger.open(folder) as ledger:
         converter = _TrialConverter.of(folder, ledger)
@@ -108,9 +106,7 @@ class _TrialConverter:
     choices: Mapping[int, Mapping[str, Any]]
 
     @classmethod
-    def of(cls, folder: Path, ledger: "Ledger") -> "_TrialConverter":
-        from partialnas.analysis.frames.load import load_trials
-
+    def of(cls, folder: Path, ledger: Ledger) -> "_TrialConverter":
         trials = load_trials(folder, stage=None)
         frame, objectives = trials.frame, trials.objectives
         values = frame.reindex(columns=[*objectives]).astype("float64").to_numpy().tolist()
@@ -126,7 +122,7 @@ class _TrialConverter:
             )
         return cls(objectives, dict(zip(frame["key"], values, strict=True)), choices)
 
-    def trials(self, ledger: "Ledger") -> Iterator["FrozenTrial"]:
+    def trials(self, ledger: Ledger) -> Iterator["FrozenTrial"]:
         """Yield every trial, in the order of planning."""
         from optuna.distributions import CategoricalDistribution
         from optuna.trial import TrialState, create_trial
@@ -151,7 +147,7 @@ class _TrialConverter:
                 intermediate_values=self._curve(ledger, row.key),
             )
 
-    def _curve(self, ledger: "Ledger", key: str) -> dict[int, float]:
+    def _curve(self, ledger: Ledger, key: str) -> dict[int, float]:
         """Return the first recorded objective after each epoch."""
         rows = ledger.curve(key)
         name = next((name for name in self.objectives if rows and name in rows[0]), None)

@@ -6,11 +6,10 @@ from typing import Any
 from partialnas.analysis.figures.kinds import study_figure
 from partialnas.analysis.frames.load import empty_trials, load_trials
 from partialnas.analysis.frames.trials import as_trials
-from partialnas.analysis.pareto.figure import ParetoOptions, pareto_figure
+from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_figure
 from partialnas.commands.status import front_table
 from partialnas.commands.terminal import frame_table, make_console, print_files
 
-_FIGURE_ARGUMENTS = ("x", "y", "condition", "style", "width")
 _FAMILIES_FILE = Path("families.pdf")
 
 
@@ -26,7 +25,7 @@ def draw_front(folders: list[Path], output: Path | None, arguments: dict[str, An
     only_families = arguments["families"] and not folders
     trials = as_trials(empty_trials()) if only_families else load_trials(folders, timing=timing)
     output = output or (folders[0] / "front.pdf" if folders else _FAMILIES_FILE)
-    figure = {key: arguments.pop(key) for key in _FIGURE_ARGUMENTS}
+    figure = {key: arguments.pop(key) for key in PARETO_ARGUMENTS}
     result = pareto_figure(trials, output, **figure, options=ParetoOptions(**arguments))
     console = make_console()
     if folders:

@@ -141,10 +141,8 @@ def _show_ranks(console: Console, ranks: FlopsRanks) -> None:
         "networks)"
     ]
     if not isnan(ranks.discordant_share):
-        share = 100 * ranks.discordant_share
-        sentences.append(
-            f"Of the pairs with disjoint speed intervals, MACs rank {share:.0f} % wrongly."
-        )
+        share = f"{100 * ranks.discordant_share:.0f} %"
+        sentences.append(f"Of the pairs with disjoint speed intervals, MACs rank {share} wrongly.")
     sentences += [
         f"  {pair.more} has {pair.macs_ratio:.2f} times the MACs of {pair.fewer}, but is "
         f"{pair.speed_ratio:.2f} times as fast"

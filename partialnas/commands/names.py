@@ -2,14 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.frozen_model import final_subject
+from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.errors import UserError
-
-if TYPE_CHECKING:
-    from partialnas.runs.records.subject import Subject
 
 _TRIAL = re.compile(r"(.+):(\d+)")
 
@@ -26,7 +25,7 @@ def find_architecture(name: str) -> Architecture:
     return subject
 
 
-def find_subject(name: str) -> "Subject":
+def find_subject(name: str) -> Subject:
     """Return the architecture or timm model called `name`.
 
     A trial with learned ratios gives the static network that it froze to.
@@ -37,8 +36,6 @@ def find_subject(name: str) -> "Subject":
     if name in PRESETS:
         return preset(name)
     if name.startswith("timm:"):
-        from partialnas.runs.records.subject import parse_subject
-
         return parse_subject(name)
     if name.endswith(".json"):
         return Architecture.from_file(Path(name))
@@ -52,11 +49,7 @@ def parse_trial(name: str) -> tuple[Path, int] | None:
     return (Path(match[1]), int(match[2])) if match else None
 
 
-def _trial_subject(folder: Path, number: int) -> "Subject":
-    from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.records.frozen_model import final_subject
-    from partialnas.runs.records.subject import parse_subject
-
+def _trial_subject(folder: Path, number: int) -> Subject:
     with Ledger.open(folder) as ledger:
         trial = ledger.trial(number)
         proposals = {row.number: row for row in ledger.proposals()}

@@ -7,6 +7,7 @@ import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
+from partialnas.analysis.formats.text_table import format_number
 from partialnas.analysis.ratios.agreement import agreement, convergence
 from partialnas.analysis.ratios.figure import ratio_figure
 from partialnas.analysis.ratios.summary import ratio_summary
@@ -15,7 +16,6 @@ from partialnas.commands.names import parse_trial
 from partialnas.commands.status import warning_lines
 from partialnas.commands.terminal import (
     count_seeds,
-    format_number,
     format_spread,
     make_console,
     plain_table,
@@ -89,10 +89,8 @@ def _cost_table(summary: pd.DataFrame) -> Table:
     title = "relative to the static arms with the same seed: median over seeds"
     table = plain_table(title, "", "training time", "throughput of the frozen network")
     for row in summary.to_dict("records"):
-        values = (
-            format_number(row[key], ".2f", "-") for key in ("seconds_ratio", "throughput_ratio")
-        )
-        table.add_row(escape(row["series"]), *values)
+        costs = (row["seconds_ratio"], row["throughput_ratio"])
+        table.add_row(escape(row["series"]), *(format_number(cost, ".2f", "-") for cost in costs))
     return table
 
 

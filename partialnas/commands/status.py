@@ -164,9 +164,8 @@ def watch_status(folder: Path, every_s: float) -> None:
                 if view is None:
                     print_lines(console, line)
                 else:
-                    view.update(
-                        Group(Text(line, overflow="ellipsis"), _front(folder)), refresh=True
-                    )
+                    shown = Group(Text(line, overflow="ellipsis"), _front(folder))
+                    view.update(shown, refresh=True)
             if not is_running:
                 return
             time.sleep(max(every_s, _PAUSE_FACTOR * (time.monotonic() - start)))

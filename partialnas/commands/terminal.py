@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from partialnas.analysis.formats.text_table import format_number
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -51,11 +53,6 @@ def frame_table(title: str, texts: "pd.DataFrame") -> Table:
     for row in texts.astype(str).itertuples(index=False):
         table.add_row(*map(Text, row))
     return table
-
-
-def format_number(value: float, spec: str, missing: str = "") -> str:
-    """Return a formatted number, or `missing` for NaN."""
-    return missing if isnan(value) else format(value, spec)
 
 
 def format_spread(mean: float, sd: float, spec: str) -> str:

@@ -18,10 +18,7 @@ def pareto(
     y: Annotated[
         str | None, typer.Option("--y", "-y", metavar="KEY", help="Quantity on the y axis.")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/front.pdf."),
-    ] = None,
+    output: Annotated[Path | None, shared.figure_option("DIR/front.pdf")] = None,
     condition: shared.ConditionOption = None,
     size: Annotated[
         str | None, typer.Option(metavar="KEY", help="Quantity shown by the area of markers.")
@@ -85,10 +82,7 @@ def pareto(
 def figure(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see above.")],
     folders: shared.StudyFoldersArgument,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/KIND.pdf."),
-    ] = None,
+    output: Annotated[Path | None, shared.figure_option("DIR/KIND.pdf")] = None,
     metric: shared.MetricOption = None,
     condition: shared.ConditionOption = None,
     trials: Annotated[
@@ -238,10 +232,7 @@ def ratios(
         str,
         typer.Argument(metavar="DIR[:TRIAL]", help="Folder that `run` wrote, or a trial of it."),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Figure: .pdf, .svg or .png. Default: DIR/ratios.pdf."),
-    ] = None,
+    output: Annotated[Path | None, shared.figure_option("DIR/ratios.pdf")] = None,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Table: .csv. Default: next to the figure."),

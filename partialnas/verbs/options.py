@@ -1,7 +1,7 @@
 """Arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,12 +27,15 @@ PluginOption = Annotated[
     typer.Option("--plugin", metavar="MODULE", help="Plug-in to import first. Repeatable."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-FigureOption = Annotated[
-    Path | None,
-    typer.Option(
-        "-o", "--output", help="Figure: .pdf, .svg or .png. Default: named after the verb, in DIR."
-    ),
-]
+
+
+def figure_option(default: str) -> Any:
+    """Return the option `--output` of a figure, with its default in words."""
+    text = f"Figure: .pdf, .svg or .png. Default: {default}."
+    return typer.Option("-o", "--output", help=text)
+
+
+FigureOption = Annotated[Path | None, figure_option("named after the verb, in DIR")]
 MetricOption = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="Trained quantity. Default: the first trained objective."),
@@ -48,9 +51,6 @@ MarginOption = Annotated[
 ConditionOption = Annotated[
     str | None,
     typer.Option("--condition", metavar="NAME", help="Condition, if the study has several."),
-]
-SingleConditionOption = Annotated[
-    str, typer.Option("--condition", metavar="NAME", help="Condition, if the study has several.")
 ]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", metavar="NAME", help="Named recipe: short or standard.")

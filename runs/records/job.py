@@ -10,7 +10,7 @@ from partialnas.runs.datasets.registry import DATA_SETS
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.arch.operation_registry import OPERATIONS
 from partialnas.space.plugins import plugins_of
 from partialnas.space.values import Value, digest
 

@@ -12,9 +12,9 @@ from partialnas.runs.ledger.study_meta import rung_of
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement, Speed
 from partialnas.runs.system.allocator import gc_paused
-from partialnas.search.driver.budget import ComputeBudget
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.driver.candidate_pool import CandidatePool
+from partialnas.search.driver.compute_budget import ComputeBudget
 from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.driver.successive_halving import SuccessiveHalving
 from partialnas.search.executors.base import END, WAIT, End, ItemResult, Wait

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import Field, model_serializer, model_validator
 
-from partialnas.space.arch.operations import OPERATIONS, OperationName
+from partialnas.space.arch.operation_registry import OPERATIONS, OperationName
 from partialnas.space.arch.ratio import LearnedRatio, LearningSettings, Ratio, start_ratio
 from partialnas.space.values import Value
 

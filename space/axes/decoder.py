@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
-from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS, block_operation
+from partialnas.space.arch.operation_registry import BLOCK_ATTENTION, OPERATIONS, block_operation
 from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES, Plan, Ratios, build_block
 from partialnas.space.arch.ratio import LearnedRatio, fill_start_ratios, learned_ratio_conflict
 from partialnas.space.axes.axis import Axis, Level

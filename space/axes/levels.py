@@ -8,7 +8,11 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from partialnas.space.arch.architecture import Activation
-from partialnas.space.arch.operations import NO_ATTENTION, attention_names, listed_operation_names
+from partialnas.space.arch.operation_registry import (
+    NO_ATTENTION,
+    attention_names,
+    listed_operation_names,
+)
 from partialnas.space.arch.parts import MAX_PARTS
 from partialnas.space.arch.plan import NUM_STAGES, parse_attention, parse_pat_sp
 from partialnas.space.arch.ratio import LearnedRatio, dump_ratio, parse_ratio, start_ratio

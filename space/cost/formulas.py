@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.arch.operation_registry import OPERATIONS
 from partialnas.space.arch.parts import RealizedPart
 
 POSITIONS = 81

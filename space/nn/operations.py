@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 from torch import Tensor, nn
 from torch.nn import functional
 
-from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.arch.operation_registry import OPERATIONS
 from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.nn.soft_kernel import Span
 

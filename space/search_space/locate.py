@@ -5,7 +5,7 @@ from itertools import accumulate, groupby, takewhile
 from typing import Any
 
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
-from partialnas.space.arch.operations import BLOCK_ATTENTION, OPERATIONS
+from partialnas.space.arch.operation_registry import BLOCK_ATTENTION, OPERATIONS
 from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.arch.plan import NETWORK_SETTINGS, NUM_STAGES
 from partialnas.space.arch.ratio import LearnedRatio, start_ratio

@@ -10,13 +10,13 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import trial_key
 from partialnas.space import plugins
-from partialnas.space.arch.operations import OPERATIONS
+from partialnas.space.arch.operation_registry import OPERATIONS
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import load_plugins, load_recorded_plugins, plugins_of, source_digest
 
 OPERATION = """
-from partialnas.space.arch.operations import register_operation
+from partialnas.space.arch.operation_registry import register_operation
 register_operation("shuffle", module="{name}:Shuffle", cost="{name}:cost")
 """
 

@@ -20,7 +20,7 @@ from torch import nn
 from partialnas.runs.datasets.carving import LabeledImages, carve_all
 from partialnas.runs.datasets.registry import DataSetFacts, register_dataset
 from partialnas.search.samplers.registry import register_sampler
-from partialnas.space.arch.operations import register_operation
+from partialnas.space.arch.operation_registry import register_operation
 from partialnas.space.cost.formulas import Cost
 from partialnas.space.nn.operations import PartOperation
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.input_spec import InputSpec
-from partialnas.space.arch.operations import (
+from partialnas.space.arch.operation_registry import (
     OPERATIONS,
     attention_names,
     register_operation,
