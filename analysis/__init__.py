@@ -61,29 +61,40 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.analysis.ablation.effects import Effects, effects
-    from partialnas.analysis.ablation.figure import EffectsFigure, effects_figure
-    from partialnas.analysis.ablation.table import table_artefact
-    from partialnas.analysis.audit.figure import AuditFigure, audit_figure
-    from partialnas.analysis.figures.kinds import study_figure
-    from partialnas.analysis.formats.data_files import export
-    from partialnas.analysis.frames.load import empty_trials, load, load_trials
-    from partialnas.analysis.frames.trials import Trials
-    from partialnas.analysis.pareto.figure import ParetoFigure, ParetoOptions, pareto_figure
-    from partialnas.analysis.pareto.front import front, hypervolume
-    from partialnas.analysis.pareto.table import pareto_table
-    from partialnas.analysis.ratios.agreement import agreement, convergence
-    from partialnas.analysis.ratios.figure import RatioFigure, ratio_figure
-    from partialnas.analysis.ratios.summary import ratio_summary
-    from partialnas.analysis.ratios.tables import (
-        load_distribution,
-        load_per_class,
-        load_per_kind,
-        load_ratios,
-        load_warnings,
-        ratio_table,
-    )
-    from partialnas.analysis.verification import Verdict, verify
-    from partialnas.runs.config.quantities import QUANTITIES, Direction, Quantity
+    from partialnas.analysis.ablation.effects import Effects as Effects
+    from partialnas.analysis.ablation.effects import effects as effects
+    from partialnas.analysis.ablation.figure import EffectsFigure as EffectsFigure
+    from partialnas.analysis.ablation.figure import effects_figure as effects_figure
+    from partialnas.analysis.ablation.table import table_artefact as table_artefact
+    from partialnas.analysis.audit.figure import AuditFigure as AuditFigure
+    from partialnas.analysis.audit.figure import audit_figure as audit_figure
+    from partialnas.analysis.figures.kinds import study_figure as study_figure
+    from partialnas.analysis.formats.data_files import export as export
+    from partialnas.analysis.frames.load import empty_trials as empty_trials
+    from partialnas.analysis.frames.load import load as load
+    from partialnas.analysis.frames.load import load_trials as load_trials
+    from partialnas.analysis.frames.trials import Trials as Trials
+    from partialnas.analysis.pareto.figure import ParetoFigure as ParetoFigure
+    from partialnas.analysis.pareto.figure import ParetoOptions as ParetoOptions
+    from partialnas.analysis.pareto.figure import pareto_figure as pareto_figure
+    from partialnas.analysis.pareto.front import front as front
+    from partialnas.analysis.pareto.front import hypervolume as hypervolume
+    from partialnas.analysis.pareto.table import pareto_table as pareto_table
+    from partialnas.analysis.ratios.agreement import agreement as agreement
+    from partialnas.analysis.ratios.agreement import convergence as convergence
+    from partialnas.analysis.ratios.figure import RatioFigure as RatioFigure
+    from partialnas.analysis.ratios.figure import ratio_figure as ratio_figure
+    from partialnas.analysis.ratios.summary import ratio_summary as ratio_summary
+    from partialnas.analysis.ratios.tables import load_distribution as load_distribution
+    from partialnas.analysis.ratios.tables import load_per_class as load_per_class
+    from partialnas.analysis.ratios.tables import load_per_kind as load_per_kind
+    from partialnas.analysis.ratios.tables import load_ratios as load_ratios
+    from partialnas.analysis.ratios.tables import load_warnings as load_warnings
+    from partialnas.analysis.ratios.tables import ratio_table as ratio_table
+    from partialnas.analysis.verification import Verdict as Verdict
+    from partialnas.analysis.verification import verify as verify
+    from partialnas.runs.config.quantities import QUANTITIES as QUANTITIES
+    from partialnas.runs.config.quantities import Direction as Direction
+    from partialnas.runs.config.quantities import Quantity as Quantity
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

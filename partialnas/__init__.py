@@ -28,7 +28,8 @@ _MODULES = {
 __all__ = ["__version__", *_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.analysis.frames.load import load
-    from partialnas.commands.study import check, run
+    from partialnas.analysis.frames.load import load as load
+    from partialnas.commands.study import check as check
+    from partialnas.commands.study import run as run
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

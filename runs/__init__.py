@@ -32,21 +32,25 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.runs.config.metric_limits import Limit
-    from partialnas.runs.config.protocol import Protocol
-    from partialnas.runs.config.quantities import QUANTITIES, Quantity
-    from partialnas.runs.config.recipe import RECIPES, Recipe
-    from partialnas.runs.datasets.task import Task, resolve_task
-    from partialnas.runs.export.export_model import export_model
-    from partialnas.runs.ledger.ledger import Ledger
-    from partialnas.runs.ledger.reader import LedgerReader
-    from partialnas.runs.ledger.study_meta import RecordedStudy
-    from partialnas.runs.measure.measure import measure_many
-    from partialnas.runs.records.job import Job
-    from partialnas.runs.records.measurement import Measurement
-    from partialnas.runs.records.record import Record
-    from partialnas.runs.records.subject import TimmModel, parse_subject
-    from partialnas.runs.training.build import build_network
-    from partialnas.runs.training.context import Context
+    from partialnas.runs.config.metric_limits import Limit as Limit
+    from partialnas.runs.config.protocol import Protocol as Protocol
+    from partialnas.runs.config.quantities import QUANTITIES as QUANTITIES
+    from partialnas.runs.config.quantities import Quantity as Quantity
+    from partialnas.runs.config.recipe import RECIPES as RECIPES
+    from partialnas.runs.config.recipe import Recipe as Recipe
+    from partialnas.runs.datasets.task import Task as Task
+    from partialnas.runs.datasets.task import resolve_task as resolve_task
+    from partialnas.runs.export.export_model import export_model as export_model
+    from partialnas.runs.ledger.ledger import Ledger as Ledger
+    from partialnas.runs.ledger.reader import LedgerReader as LedgerReader
+    from partialnas.runs.ledger.study_meta import RecordedStudy as RecordedStudy
+    from partialnas.runs.measure.measure import measure_many as measure_many
+    from partialnas.runs.records.job import Job as Job
+    from partialnas.runs.records.measurement import Measurement as Measurement
+    from partialnas.runs.records.record import Record as Record
+    from partialnas.runs.records.subject import TimmModel as TimmModel
+    from partialnas.runs.records.subject import parse_subject as parse_subject
+    from partialnas.runs.training.build import build_network as build_network
+    from partialnas.runs.training.context import Context as Context
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -26,17 +26,19 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.search.check.check_study import check_study
-    from partialnas.search.executors.base import Executor, InProcess, ItemResult
-    from partialnas.search.followup.merge_studies import merge_studies
-    from partialnas.search.samplers.base import (
-        ObjectiveValues,
-        PastProposal,
-        Proposal,
-        ProposalSource,
-    )
-    from partialnas.search.session.run_study import rehearse_study, run_study
-    from partialnas.search.study.study import Study
-    from partialnas.search.study.study_file import load_study, to_yaml
+    from partialnas.search.check.check_study import check_study as check_study
+    from partialnas.search.executors.base import Executor as Executor
+    from partialnas.search.executors.base import InProcess as InProcess
+    from partialnas.search.executors.base import ItemResult as ItemResult
+    from partialnas.search.followup.merge_studies import merge_studies as merge_studies
+    from partialnas.search.samplers.base import ObjectiveValues as ObjectiveValues
+    from partialnas.search.samplers.base import PastProposal as PastProposal
+    from partialnas.search.samplers.base import Proposal as Proposal
+    from partialnas.search.samplers.base import ProposalSource as ProposalSource
+    from partialnas.search.session.run_study import rehearse_study as rehearse_study
+    from partialnas.search.session.run_study import run_study as run_study
+    from partialnas.search.study.study import Study as Study
+    from partialnas.search.study.study_file import load_study as load_study
+    from partialnas.search.study.study_file import to_yaml as to_yaml
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

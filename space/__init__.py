@@ -33,21 +33,26 @@ _MODULES = {
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
-    from partialnas.space.arch.architecture import Architecture, Block, Stage
-    from partialnas.space.arch.input_spec import InputSpec
-    from partialnas.space.arch.operation_registry import Operation, register_operation
-    from partialnas.space.arch.plan import Plan
-    from partialnas.space.arch.presets import PRESETS, preset
-    from partialnas.space.arch.ratio import LearnedRatio
-    from partialnas.space.axes.spec import SpaceSpec
-    from partialnas.space.cost.constraints import Constraints
-    from partialnas.space.cost.cost import compute_cost
-    from partialnas.space.cost.formulas import NetworkCost
-    from partialnas.space.deploy.freeze import freeze
-    from partialnas.space.deploy.onnx_export import export_onnx
-    from partialnas.space.deploy.released import load_released
-    from partialnas.space.errors import MachineError, UserError
-    from partialnas.space.nn.network import Network
-    from partialnas.space.search_space.space import Space
+    from partialnas.space.arch.architecture import Architecture as Architecture
+    from partialnas.space.arch.architecture import Block as Block
+    from partialnas.space.arch.architecture import Stage as Stage
+    from partialnas.space.arch.input_spec import InputSpec as InputSpec
+    from partialnas.space.arch.operation_registry import Operation as Operation
+    from partialnas.space.arch.operation_registry import register_operation as register_operation
+    from partialnas.space.arch.plan import Plan as Plan
+    from partialnas.space.arch.presets import PRESETS as PRESETS
+    from partialnas.space.arch.presets import preset as preset
+    from partialnas.space.arch.ratio import LearnedRatio as LearnedRatio
+    from partialnas.space.axes.spec import SpaceSpec as SpaceSpec
+    from partialnas.space.cost.constraints import Constraints as Constraints
+    from partialnas.space.cost.cost import compute_cost as compute_cost
+    from partialnas.space.cost.formulas import NetworkCost as NetworkCost
+    from partialnas.space.deploy.freeze import freeze as freeze
+    from partialnas.space.deploy.onnx_export import export_onnx as export_onnx
+    from partialnas.space.deploy.released import load_released as load_released
+    from partialnas.space.errors import MachineError as MachineError
+    from partialnas.space.errors import UserError as UserError
+    from partialnas.space.nn.network import Network as Network
+    from partialnas.space.search_space.space import Space as Space
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

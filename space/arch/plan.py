@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from partialnas.space.arch import operations as ops
+from partialnas.space.arch import operation_registry as ops
 from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
 from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Part
 from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
