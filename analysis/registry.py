@@ -21,7 +21,7 @@ from partialnas.space.errors import UserError
 def build_pareto(
     folders: Sequence[Path], *, timing: str | None = None, **arguments: Any
 ) -> tuple[Any, ...]:
-    """Return the Pareto figure of studies, see `pareto_artefact`; other arguments are `ParetoOptions`."""
+    """Return the Pareto figure of studies; further arguments are those of `ParetoOptions`."""
     figure = {key: arguments.pop(key) for key in PARETO_ARGUMENTS if key in arguments}
     options = ParetoOptions(**_bind("pareto", ParetoOptions, **arguments).kwargs)
     return pareto_artefact(load_trials(folders, timing=timing), **figure, options=options)

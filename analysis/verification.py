@@ -275,9 +275,4 @@ def _html_rows(text: str) -> tuple[Rows, str]:
     return [[html.unescape(cell.strip()) for cell in row] for row in cells], rest
 
 
-_READERS = {
-    ".csv": _csv_rows,
-    ".md": _markdown_rows,
-    ".tex": _latex_rows,
-    ".html": _html_rows,
-}
+_READERS = {".csv": _csv_rows, ".md": _markdown_rows, ".tex": _latex_rows, ".html": _html_rows}

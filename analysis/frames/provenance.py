@@ -29,10 +29,8 @@ STAMP_FORM = 2
 
 _MARK = "partialnas "
 _COMMENTS = {
-    ".csv": ("# ", ""),
-    ".md": ("<!-- ", " -->"),
-    ".html": ("<!-- ", " -->"),
-    ".tex": ("% ", ""),
+    **{".csv": ("# ", ""), ".tex": ("% ", "")},
+    **dict.fromkeys((".md", ".html"), ("<!-- ", " -->")),
 }
 _ESCAPED = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&()"})
 _CHECKSUM = re.compile(rb'"seal":"([0-9a-f]{16})"\}')

@@ -15,23 +15,14 @@ from partialnas.runs.records.timing_choice import (
 
 _CONDITIONS = ("device", "threads", "batch_size", "resolution", "precision", "form", "runtime")
 MEASURED_COLUMNS = (
-    "throughput_img_s",
-    "throughput_raw_img_s",
-    "latency_ms",
-    "relative_throughput",
-    "relative_low",
-    "relative_high",
-    "peak_memory_bytes",
+    *("throughput_img_s", "throughput_raw_img_s", "latency_ms"),
+    *("relative_throughput", "relative_low", "relative_high", "peak_memory_bytes"),
 )
 """Measured quantities."""
 
 TIMING_COLUMNS = (
-    *MEASURED_COLUMNS,
-    "noisy",
-    "tainted",
-    *_CONDITIONS,
-    "processor",
-    "reference_name",
+    *(*MEASURED_COLUMNS, "noisy", "tainted"),
+    *(*_CONDITIONS, "processor", "reference_name"),
 )
 """Columns of a trial that come from the measurement of its network."""
 

@@ -134,6 +134,7 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
         report_tables.left_out_sheet(design) if design else None,
         report_tables.axes_sheet(frozen),
     ]
+    shown, learned = (content.fronts, content.effects, content.audits), content.ratios is not None
     networks = {key: value for section in content.fronts for key, value in section.networks.items()}
     return {
         "study": study,
@@ -157,13 +158,7 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
         "compute": report_tables.compute_sheet(study, frame),
         "compute_note": _compute_note(study, frame),
         "environment": report_tables.environment_sheet(study),
-        "commands": reproduction_commands(
-            study,
-            content.fronts,
-            content.effects,
-            content.audits,
-            has_learned_ratios=content.ratios is not None,
-        ),
+        "commands": reproduction_commands(study, *shown, has_learned_ratios=learned),
         "data": {"networks": networks},
     }
 

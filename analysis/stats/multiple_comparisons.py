@@ -313,13 +313,7 @@ def _note(
 
 
 def detectable(
-    deviation: float,
-    pairs: int,
-    arms: int,
-    seeds: int,
-    *,
-    level: float = 0.95,
-    power: float = 0.8,
+    deviation: float, pairs: int, arms: int, seeds: int, *, level: float = 0.95, power: float = 0.8
 ) -> float:
     """Return the smallest true difference that one simultaneous contrast detects with `power`.
 

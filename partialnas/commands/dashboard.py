@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _STATES = {
-    "planned": "WAITING",
-    "running": "RUNNING",
-    "done": "COMPLETE",
-    "early": "PRUNED",
-    "failed": "FAIL",
-    "timeout": "FAIL",
+    **{"planned": "WAITING", "running": "RUNNING", "done": "COMPLETE"},
+    **{"early": "PRUNED", "failed": "FAIL", "timeout": "FAIL"},
 }
 """Optuna's state for each state of a trial."""
 
