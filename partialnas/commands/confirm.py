@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from partialnas.analysis.audit.confirmation import (
-    Confirmation,
-    confirmation_table,
-    select_networks,
-)
+from partialnas.analysis.audit.confirmation import Confirmation, confirmation_table, select_networks
 from partialnas.analysis.formats.text_table import format_mean
 from partialnas.commands.terminal import count_seeds, make_console, plain_table, print_lines
 from partialnas.runs.ledger.ledger import Ledger

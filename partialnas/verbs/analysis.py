@@ -283,8 +283,7 @@ def export(
 def report(
     folder: shared.StudyFolderArgument,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html."),
+        Path | None, typer.Option("-o", "--output", help="Page: .html. Default: DIR/report.html.")
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Rewrite it while the study runs, until Ctrl-C.")

@@ -165,8 +165,7 @@ def export_model(
     seconds: Annotated[float, typer.Option(min=0.1, help="Maximum measuring time.")] = 20.0,
     onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write model.onnx too.")] = True,
     license_name: Annotated[
-        str,
-        typer.Option("--license", metavar="SPDX", help="License of the weights (model card)."),
+        str, typer.Option("--license", metavar="SPDX", help="License of the weights (model card).")
     ] = "mit",
     gpus: Annotated[int, typer.Option(min=1, help="GPUs of the full training (train.sh).")] = 1,
     batch_size: Annotated[

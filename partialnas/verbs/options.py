@@ -62,8 +62,7 @@ StyleOption = Annotated[
     str, typer.Option("--style", help="Style of the figure: cvpr, neurips or slides.")
 ]
 WidthOption = Annotated[
-    str | None,
-    typer.Option("--width", help="Width: column or page. Default: that of the style."),
+    str | None, typer.Option("--width", help="Width: column or page. Default: that of the style.")
 ]
 ResolutionOption = Annotated[
     int, typer.Option(min=1, help="Height and width of the input in pixels.")
