@@ -92,15 +92,6 @@ def register_dataset(
     DATA_SETS[name] = DataSet(facts, load, on_disk)
 
 
-def unregister_dataset(name: str) -> None:
-    """Remove a data set that `register_dataset` added.
-
-    Raises:
-        KeyError: There is no such data set.
-    """
-    del DATA_SETS[name]
-
-
 def find_dataset(data: str) -> DataSet:
     """Return the data set that `NAME` or `NAME:PATH` names.
 

@@ -89,8 +89,7 @@ def register_operation(
     """Add an operation to the table; see `Operation` for the arguments.
 
     The operation can then be used in architectures, plans and spaces. Every process that reads
-    them must register it first. Results of a name may be cached: a process that unregisters an
-    operation must not register another one by its name.
+    them must register it first.
 
     Raises:
         UserError: The name is taken or not a lowercase identifier.
@@ -100,15 +99,6 @@ def register_operation(
     if name in OPERATIONS or name in (BLOCK_ATTENTION, NO_ATTENTION):
         raise UserError(f"operation {name!r} already exists: choose another name")
     OPERATIONS[name] = Operation(module, cost, has_weights, has_heads, is_attention)
-
-
-def unregister_operation(name: str) -> None:
-    """Remove an operation that `register_operation` added.
-
-    Raises:
-        KeyError: There is no such operation.
-    """
-    del OPERATIONS[name]
 
 
 def operation_names() -> tuple[str, ...]:

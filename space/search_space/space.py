@@ -141,22 +141,6 @@ class Space(FeasibleSet):
             return None
         return _point(self.choice_tree.walk(lambda choice, _: chosen[choice.key]))
 
-    def with_choice(self, point: Mapping[str, Label], choice: str, label: Label) -> Point | None:
-        """Return the point with one choice changed, or None if that leaves the space.
-
-        Choices that become active take the level of the previous block, the base's level or the
-        first level, in this order of preference, if that gives a point of the space.
-
-        Raises:
-            UserError: The choice is inactive, or has no such level.
-        """
-        chosen = self._chosen(point)
-        changed = next((c for c in self.choices if c.name == choice and c.key in chosen), None)
-        if changed is None:
-            raise UserError(f"the point has no active choice named {choice}")
-        variation = self._vary(chosen, changed, _level(changed, label))
-        return None if variation is None else _point(variation[0])
-
     def _vary(
         self, chosen: Assignment, choice: Choice, level: Level
     ) -> tuple[Assignment, Architecture] | None:

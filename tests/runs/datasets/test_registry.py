@@ -12,7 +12,6 @@ from partialnas.runs.datasets.registry import (
     DATA_SETS,
     DataSetFacts,
     register_dataset,
-    unregister_dataset,
 )
 from partialnas.runs.datasets.task import Task, resolve_task
 from partialnas.space.errors import UserError
@@ -34,8 +33,8 @@ def registered() -> Iterator[None]:
     register_dataset("stripes", facts=DataSetFacts(4, 3, 2), load=stripes)
     register_dataset("stripes-file", facts=stripes_on_disk, load=stripes, on_disk=True)
     yield
-    unregister_dataset("stripes")
-    unregister_dataset("stripes-file")
+    del DATA_SETS["stripes"]
+    del DATA_SETS["stripes-file"]
 
 
 @pytest.mark.usefixtures("registered")

@@ -13,7 +13,6 @@ from partialnas.space.arch.operation_registry import (
     OPERATIONS,
     attention_names,
     register_operation,
-    unregister_operation,
 )
 from partialnas.space.arch.parts import RealizedPart
 from partialnas.space.arch.plan import Plan
@@ -67,7 +66,7 @@ def pointwise_cost(part: RealizedPart, places: int) -> Cost:
 def pointwise() -> Iterator[str]:
     register_operation("pointwise", module=Pointwise, cost=pointwise_cost, is_attention=True)
     yield "pointwise"
-    unregister_operation("pointwise")
+    del OPERATIONS["pointwise"]
 
 
 def plan(**settings: Any) -> Architecture:
@@ -116,13 +115,13 @@ def test_an_operation_without_sliced_weights_rejects_learned_ratios() -> None:
         with pytest.raises(NotImplementedError, match=r"UnslicedPointwise cannot be used with lea"):
             network(torch.randn(2, 3, 16, 16))
     finally:
-        unregister_operation("unsliced")
+        del OPERATIONS["unsliced"]
 
 
 def test_axes_accept_registered_operations_only_while_they_are_registered() -> None:
     register_operation("shift", module="package.module:Shift", cost="package.module:shift_cost")
     assert parse_value("operations", "network", ["conv", "shift"]) == ("conv", "shift")
-    unregister_operation("shift")
+    del OPERATIONS["shift"]
     for name, value in [("operations", ["conv", "shift"]), ("operation_1", "shift")]:
         with pytest.raises(ValueError, match=r"expected one of conv, .*, attention, got 'shift'"):
             parse_value(name, "network", value)
