@@ -129,10 +129,8 @@ def source_digest(module: str) -> str:
         )
     root = Path(spec.origin)
     files = sorted(root.parent.rglob("*.py")) if spec.submodule_search_locations else [root]
-    total = sha256()
-    for file in files:
-        total.update(f"{file.relative_to(root.parent)}\n{_code(file)}\n".encode())
-    return total.hexdigest()[:16]
+    text = "".join(f"{file.relative_to(root.parent)}\n{_code(file)}\n" for file in files)
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _module_name(name: str) -> str:
