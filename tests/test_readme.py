@@ -13,7 +13,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 SMALLER = {
-    "quickstart": ["--quick", "--out", "results/quickstart"],
+    "quickstart": [
+        *("--quick", "--out", "results/quickstart"),
+        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
+    ],
     "static-vs-dynamic": [
         *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
         *("--set", "base.depths=[1,1,1,1]", "--set", "base.width=8"),
@@ -71,7 +74,7 @@ def test_every_other_command_runs_in_order(tmp_path: Path) -> None:
             arguments += SMALLER[Path(arguments[1]).stem]
         if arguments[0] == "measure":
             arguments += ["--seconds", "2", "--resolution", "64"]
-        if arguments[0] == "remeasure":
+        if arguments[0] in ("remeasure", "export-model"):
             arguments += ["--seconds", "0.5"]
         command = [sys.executable, "-m", program, *arguments]
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -46,7 +46,7 @@ class Scheduler:
     sampler proposes networks; a repeated proposal is answered from the ledger. In a search with
     rungs (see `SuccessiveHalving`) proposals are trained on the lowest rung, and the sampler sees
     only those results, so that it compares networks that were trained alike. Promotions come before
-    new proposals. If an objective is measured, a network is timed before the sampler is told its
+    new proposals. If an objective is measured, a network is timed before the sampler gets its
     values; otherwise all networks trained at full fidelity are timed at the end. For learned ratios
     the resulting static network is timed. A control arm is trained as soon as the ratios that it
     depends on are learned.

@@ -131,8 +131,9 @@ class RayTune:
         for kind, required in (("CPU", self.cpus_per_trial), ("GPU", self.gpus_per_trial)):
             available = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
             if available < required:
-                found = f"Ray finds {available:g}"
-                raise MachineError(f"each trial requires {required:g} {kind}, but {found}")
+                raise MachineError(
+                    f"each trial requires {required:g} {kind}, but Ray finds {available:g}"
+                )
 
     def _tune(
         self, searcher: "_FeedSearcher[ItemT]", trainable: type["_Worker"], scratch: Path

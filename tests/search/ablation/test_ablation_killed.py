@@ -27,7 +27,7 @@ STUDY: dict[str, Any] = {
         "factors": {
             "parts": [2, 3],
             "pat_sp": [False, True],
-            "attention": ["none", "channel", "spatial"],
+            "attention": ["none", "channel"],
         },
     },
     "objectives": {"val_nll": "min"},
@@ -87,7 +87,7 @@ def test_an_ablation_killed_three_times_gives_the_same_table(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     driver = begin(study, whole)
     assert driver.wait() == 0, driver.communicate()[1].decode()
-    for count in (8, 22):
+    for count in (5, 14):
         driver = begin(study, killed)
         wait_for(count, killed, driver)
         family = psutil.Process(driver.pid).children(recursive=True)
@@ -97,14 +97,14 @@ def test_an_ablation_killed_three_times_gives_the_same_table(
             [process for process in family if not process.name().endswith("Agent")], 60
         )
     driver = begin(study, killed)
-    wait_for(27, killed, driver)
+    wait_for(18, killed, driver)
     workers(driver)[0].kill()
     assert driver.wait() == 0, driver.communicate()[1].decode()
     with Ledger.open(killed) as ledger:
         rows = ledger.trials()
         assert ledger.study.design is not None
         assert ledger.study.design.match == "macs"
-    assert len(rows) == 36
+    assert len(rows) == 24
     assert [(row.number, row.state, row.reason) for row in rows if row.state != "done"] == []
     assert sum(row.attempts > 1 for row in rows) >= 2
     pd.testing.assert_frame_equal(table(whole), table(killed), check_exact=True)
