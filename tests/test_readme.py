@@ -20,10 +20,11 @@ SMALLER = {
     "static-vs-dynamic": [
         *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
         *("--set", "base.depths=[1,1,1,1]", "--set", "base.width=8"),
+        *("--set", "executor.kind=in-process"),
     ],
     "partitions": [
         *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
-        *("--set", "ablation.factors.parts=[1,2]"),
+        *("--set", "ablation.factors.parts=[1,2]", "--set", "executor.kind=in-process"),
     ],
 }
 """What makes the studies of the README end in seconds."""
