@@ -41,7 +41,7 @@ def load_plugins(names: Iterable[str], folder: Path | None = None) -> dict[str, 
     Raises:
         UserError: A plug-in cannot be found, its import fails, or its source differs.
     """
-    if folder is not None and str(folder.resolve()) not in sys.path:
+    if names and folder is not None and str(folder.resolve()) not in sys.path:
         sys.path.append(str(folder.resolve()))
     modules = [_module_name(name) for name in names]
     for module in modules:
