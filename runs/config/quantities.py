@@ -117,3 +117,16 @@ def format_significant(value: float, digits: int = 4) -> str:
 def differs_by_seed(key: str) -> bool:
     """Return whether a quantity is trained, so that it differs between seeds."""
     return key not in QUANTITIES or QUANTITIES[key].source == "trained"
+
+
+def direction_error(key: str, direction: str) -> str:
+    """Return why a direction is wrong for a registered quantity; empty if it is not.
+
+    Quantities that are not registered, such as the metrics of a user function, have no direction
+    of their own: any is accepted.
+    """
+    if key not in QUANTITIES or QUANTITIES[key].better == direction:
+        return ""
+    better = QUANTITIES[key].better
+    size = "smaller" if better == "min" else "larger"
+    return f"expected {better}, got {direction}: a {size} {key} is better"

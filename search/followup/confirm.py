@@ -14,6 +14,8 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.followup.stages import named_recipe, resolve_stage
 from partialnas.search.session.run_study import run_stage
+from partialnas.search.study.directions import check_directions
+from partialnas.search.study.study import Study
 
 FIRST_SEED = 10_000
 """First seed of every confirmation, above the seeds of studies."""
@@ -50,12 +52,14 @@ def confirm(
         The stage with the new trials.
 
     Raises:
-        UserError: the recipe is unknown, or another process is running the study.
+        UserError: the recipe is unknown, another process is running the study, or the study favors
+            worse networks, so that its front is no choice to confirm.
         MachineError: the disk or the device fails.
         KeyboardInterrupt: Ctrl-C was pressed; all finished trials are in the ledger.
     """
     with Ledger.open(folder) as ledger:
         study = ledger.study
+    check_directions(Study.model_validate(study.frozen))
     study_recipe = study.recipe(condition)
     stage_recipe = study_recipe if recipe is None else named_recipe(recipe, study_recipe)
     stage = StudyStage(

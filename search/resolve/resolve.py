@@ -17,6 +17,7 @@ from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.control_arms import ControlArm, is_control, parse_control_arm
 from partialnas.search.ablation.cost_matching import make_matcher
 from partialnas.search.resolve.resolved_study import ResolvedStudy, count_arm_trials, sample_space
+from partialnas.search.study.directions import check_directions
 from partialnas.search.study.fidelity import Condition, min_trials_per_rung, resolve_rung
 from partialnas.search.study.study import Study
 from partialnas.search.study.variant import override_plan
@@ -46,6 +47,7 @@ def resolve_study(study: Study, base_dir: Path, recorded: Design | None = None) 
         UserError: the study cannot run; the message lists every mistake with its path.
     """
     errors = _ErrorCollector()
+    errors.collect("", partial(check_directions, study))
     resolved_conditions = [
         errors.collect(
             f"conditions.{name}" if name else "task", partial(_condition, study, name, base_dir)

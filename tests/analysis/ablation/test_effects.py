@@ -117,7 +117,8 @@ def test_the_best_arm_must_be_better_than_every_other(
     assert result.best is None
     assert "no arm is better than all others" in effects_caption(result)
     assert result.table.set_index("arm").loc["good", "low"] > 0
-    assert effects(plain, "val_accuracy:min").best is None  # base and same are too close
+    with pytest.raises(UserError, match="val_accuracy:min: expected max, got min"):
+        effects(plain, "val_accuracy:min")
 
 
 def test_a_ladder_has_the_step_of_each_rung(tmp_path: Path, ablations: Ablations) -> None:

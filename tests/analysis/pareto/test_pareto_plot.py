@@ -108,21 +108,20 @@ def _within(box: Bbox, page: BboxBase) -> bool:
     return across and page.y0 <= box.y0 and box.y1 <= page.y1
 
 
-@pytest.mark.parametrize("x", ["macs:min", "macs:max"])
-@pytest.mark.parametrize("y", ["val_nll:min", "val_nll:max"])
+@pytest.mark.parametrize("x", ["size:min", "size:max"])
+@pytest.mark.parametrize("y", ["score:min", "score:max"])
 def test_step_line_bounds_exactly_what_the_front_dominates(frames: Frames, x: str, y: str) -> None:
     frame = frames(25, 1)
-    pareto = make_pareto_table(Trials(frame=frame), x, y)
-    table = pareto.rows
+    frame = frame.assign(size=frame["macs"].astype(float), score=frame["val_nll"])
+    table = make_pareto_table(Trials(frame=frame), x, y).rows
     _, axes = drawn(frame, x, y)
     corner = [axes.get_xlim()[x.endswith("min")], axes.get_ylim()[y.endswith("min")]]
     edge = np.vstack([axes.lines[0].get_xydata(), corner])
     rng = np.random.default_rng(0)
     spots = rng.uniform(*np.transpose([axes.get_xlim(), axes.get_ylim()]), (400, 2))
-    members = table.loc[table["on_front"], ["macs", "val_nll"]].to_numpy(float)
-    factor = pareto.x.scaled_label(float(table["macs"].max()))[1]
+    members = table.loc[table["on_front"], ["size", "score"]].to_numpy(float)
     sign = np.array([1 if key.endswith("min") else -1 for key in (x, y)])
-    ahead = (sign * members / [factor, 1])[:, None] <= sign * spots
+    ahead = (sign * members)[:, None] <= sign * spots
     expected = ahead.all(axis=2).any(axis=0)
     assert 0.05 < expected.mean() < 0.999
     assert (Polygon(edge).contains_points(spots) == expected).all()
