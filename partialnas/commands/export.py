@@ -1,5 +1,7 @@
 """The verbs `export` and `export-model`."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +89,6 @@ def _usage(folder: Path) -> list[str]:
     return [
         "to load it:",
         "  import timm, partialnas.space.timm",
-        f'  model = timm.create_model("local-dir:{folder}", pretrained=True)',
-        f"to train it in full: sh {folder / 'train.sh'} DATA",
+        f"  model = timm.create_model({json.dumps(f'local-dir:{folder}')}, pretrained=True)",
+        f"to train it in full: sh {shlex.quote(str(folder / 'train.sh'))} DATA",
     ]

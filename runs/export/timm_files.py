@@ -24,6 +24,8 @@ class _Recipe(NamedTuple):
     mixup: float
     rand_augment: int
     """Magnitude; 0 for none."""
+    clip_grad: float = 0.0
+    """Largest norm of the gradient; 0 for no limit."""
 
 
 _RECIPES = {
@@ -31,10 +33,11 @@ _RECIPES = {
     "partialnet_t1": _Recipe(4096, 0.004, 0.01, 0.1, 3),
     "partialnet_t2": _Recipe(4096, 0.004, 0.02, 0.1, 5),
     "partialnet_s": _Recipe(4096, 0.004, 0.03, 0.3, 7),
-    "partialnet_m": _Recipe(2048, 0.002, 0.05, 0.5, 7),
-    "partialnet_l": _Recipe(2048, 0.002, 0.05, 0.7, 7),
+    "partialnet_m": _Recipe(2048, 0.002, 0.05, 0.5, 7, 1.0),
+    "partialnet_l": _Recipe(2048, 0.002, 0.05, 0.7, 7, 0.01),
 }
-"""Settings of the parent family by size (arXiv 2303.03667); the paper's ranges agree."""
+"""Settings by size of the released configurations, which are those of the parent family (arXiv
+2303.03667)."""
 
 
 def timm_config(architecture: Architecture, task: Task, splits: Splits) -> str:
@@ -94,6 +97,7 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
     side = _side(architecture)
     macs = compute_cost(architecture, InputSpec.square(side, _CHANNELS, _CLASSES)).macs
     augment = f" --aa rand-m{recipe.rand_augment}-mstd0.5-inc1" if recipe.rand_augment else ""
+    clipping = f" --clip-grad {recipe.clip_grad:g}" if recipe.clip_grad else ""
     return _SCRIPT.format(
         size=size,
         side=side,
@@ -102,6 +106,7 @@ def train_script(architecture: Architecture, *, gpus: int = 1, batch_size: int =
         classes=_CLASSES,
         drop_path=DROP_PATH_RATES[size],
         augment=augment,
+        clipping=clipping,
         gpus=gpus,
         batch=batch_size,
         images=gpus * batch_size,
@@ -121,17 +126,21 @@ _SCRIPT = """\
 # size GPUS x BATCH x STEPS: {scaled} for {gpus} x {batch} x 1 = {images} images.
 # At {side}x{side} the network takes {macs:,} multiply-accumulates (stem stride {stride}; the
 # published networks have stride 4: edit architecture.json to change it).
-# The published training runs use 192 pixels until epoch 280; timm's script has a single image size.
+# Two things differ from the published training runs: they use 192 pixels until epoch 280, and their
+# cosine schedule starts after the warm-up, that of timm's script in epoch 0.
 set -eu
-HERE=$(cd "$(dirname "$0")" && pwd)
+HERE=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 DATA=${{1:?name the folder of the images, with train/ and validation/}}
 shift
+# timm reads the values of --model-kwargs as Python literals.
+ARCHITECTURE=$(python3 -IS -c 'import sys; print(ascii(sys.argv[1]).replace("=", r"\\x3d"))' \\
+    "$HERE/architecture.json")
 torchrun --standalone --nproc_per_node "${{GPUS:={gpus}}}" -m partialnas.space.timm \\
-    "${{TIMM:=pytorch-image-models}}/train.py" --data-dir "$DATA" \\
-    --model partialnet --model-kwargs "architecture='$HERE/architecture.json'" \\
+    "${{TIMM:=pytorch-image-models}}/train.py" "--data-dir=$DATA" \\
+    --model partialnet --model-kwargs "architecture=$ARCHITECTURE" \\
     --num-classes {classes} --img-size {side} --crop-pct 0.9 --drop-path {drop_path} \\
     --batch-size "${{BATCH:={batch}}}" --grad-accum-steps "${{STEPS:=1}}" \\
-    --opt adamw --weight-decay {weight_decay} \\
+    --opt adamw --weight-decay {weight_decay}{clipping} \\
     --lr-base {lr} --lr-base-size {batch_size} --lr-base-scale linear \\
     --sched cosine --epochs 300 --warmup-epochs 20 --warmup-lr 1e-6 --min-lr 1e-5 \\
     --smoothing 0.1 --cutmix 1.0 --mixup {mixup}{augment} \\

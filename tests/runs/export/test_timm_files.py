@@ -1,5 +1,8 @@
+"""Files for timm: its configuration, and the script for training in full."""
+
 import argparse
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,99 +13,135 @@ import pytest
 from timm.utils.misc import ParseKwargs
 
 from partialnas.runs.export.timm_files import nearest_preset, train_script
-from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import DROP_PATH_RATES, preset
 
-# Published: arXiv 2502.01303, and the parent family's settings where it gives ranges only.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "partialnet_t0": {"lr_base": 0.004, "lr_base_size": 4096, "mixup": 0.05, "weight_decay": 0.005},
-    "partialnet_s": {"lr_base": 0.004, "lr_base_size": 4096, "mixup": 0.3, "weight_decay": 0.03},
-    "partialnet_m": {"lr_base": 0.002, "lr_base_size": 2048, "mixup": 0.5, "weight_decay": 0.05},
-    "partialnet_l": {"lr_base": 0.002, "lr_base_size": 2048, "mixup": 0.7, "weight_decay": 0.05},
+SHARED: dict[str, Any] = {
+    "model": "partialnet",
+    "num_classes": 1000,
+    "img_size": 224,
+    "crop_pct": 0.9,
+    "opt": "adamw",
+    "lr_base_scale": "linear",
+    "sched": "cosine",
+    "epochs": 300,
+    "warmup_epochs": 20,
+    "warmup_lr": 1e-6,
+    "min_lr": 1e-5,
+    "smoothing": 0.1,
+    "cutmix": 1.0,
+    "color_jitter": 0.0,
+    "train_interpolation": "bicubic",
+    "amp": True,
+    "channels_last": True,
 }
-NUMBERS = ("lr_base", "lr_base_size", "mixup", "weight_decay", "drop_path", "cutmix", "smoothing")
-WHOLE = ("epochs", "warmup_epochs", "batch_size", "grad_accum_steps", "num_classes", "img_size")
+"""Settings of all sizes in the configurations of the released code."""
+
+SIZED = ["lr_base", "lr_base_size", "weight_decay", "clip_grad", "drop_path", "mixup", "aa"]
+PUBLISHED = {
+    "partialnet_t0": (0.004, 4096, 0.005, None, 0.0, 0.05, None),
+    "partialnet_t1": (0.004, 4096, 0.01, None, 0.02, 0.1, "rand-m3-mstd0.5-inc1"),
+    "partialnet_t2": (0.004, 4096, 0.02, None, 0.05, 0.1, "rand-m5-mstd0.5-inc1"),
+    "partialnet_s": (0.004, 4096, 0.03, None, 0.1, 0.3, "rand-m7-mstd0.5-inc1"),
+    "partialnet_m": (0.002, 2048, 0.05, 1.0, 0.2, 0.5, "rand-m7-mstd0.5-inc1"),
+    "partialnet_l": (0.002, 2048, 0.05, 0.01, 0.3, 0.7, "rand-m7-mstd0.5-inc1"),
+}
+"""Settings of each size there."""
+
+FLAGS = ("amp", "channels_last")
+INTEGERS = (
+    *("epochs", "warmup_epochs", "batch_size", "grad_accum_steps", "num_classes", "img_size"),
+    "lr_base_size",
+)
+FLOATS = (
+    *("lr_base", "weight_decay", "clip_grad", "drop_path", "mixup", "cutmix", "smoothing"),
+    *("warmup_lr", "min_lr", "crop_pct", "color_jitter"),
+)
 TEXTS = (
-    "model",
-    "opt",
-    "sched",
-    "lr_base_scale",
-    "data_dir",
-    "output",
-    "train_interpolation",
+    *("model", "opt", "sched", "lr_base_scale", "data_dir", "output", "train_interpolation"),
     "aa",
 )
-OTHERS = ("warmup_lr", "min_lr", "crop_pct", "color_jitter")
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Parse arguments as timm's train.py does."""
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """Parse arguments as timm's train.py does; settings that are not given are None."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in (*NUMBERS, *OTHERS):
-        parser.add_argument("--" + name.replace("_", "-"), type=float)
-    for name in WHOLE:
-        parser.add_argument("--" + name.replace("_", "-"), type=int)
-    for name in TEXTS:
-        parser.add_argument("--" + name.replace("_", "-"))
-    parser.add_argument("--model-kwargs", nargs="*", default={}, action=ParseKwargs)
-    parser.add_argument("--amp", action="store_true")
-    parser.add_argument("--channels-last", action="store_true")
-    return parser.parse_args(arguments)
+    for names, kind in ((FLOATS, float), (INTEGERS, int), (TEXTS, str)):
+        for name in names:
+            parser.add_argument("--" + name.replace("_", "-"), type=kind)
+    for name in FLAGS:
+        parser.add_argument("--" + name.replace("_", "-"), action="store_true", default=None)
+    parser.add_argument("--model-kwargs", nargs="*", action=ParseKwargs)
+    return vars(parser.parse_args(arguments))
 
 
 def torchrun_arguments(
-    folder: Path, architecture: Architecture, *more: str, **settings: str
+    export: Path, script: str, *arguments: str, shell: str = "sh", **settings: str
 ) -> list[str]:
-    """Run the script and return the arguments of torchrun."""
-    (folder / "an export").mkdir(parents=True)
-    script = folder / "an export" / "train.sh"
-    script.write_text(train_script(architecture))
-    (folder / "bin").mkdir()
-    torchrun = folder / "bin" / "torchrun"
-    torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
-    path = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    command = ["sh", str(script), "some data", *more]
+    """Write the script to a folder, run it there, and return the arguments of torchrun."""
+    export.mkdir(parents=True)
+    (export / "train.sh").write_text(script)
+    stub = export / "bin" / "torchrun"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
+    stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
+    environment = os.environ | {"PATH": f"{stub.parent}:{os.environ['PATH']}"} | settings
     result = subprocess.run(
-        command, env=os.environ | path | settings, capture_output=True, text=True, check=True
+        [shell, str(export / "train.sh"), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return result.stdout.splitlines()
+    return result.stdout.removesuffix("\0").split("\0")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_script_uses_the_published_recipe(name: str, tmp_path: Path) -> None:
+def test_the_script_uses_the_published_recipe_and_nothing_else(name: str, tmp_path: Path) -> None:
+    script = train_script(preset(name))
     words = torchrun_arguments(
-        tmp_path, preset(name), GPUS="8", BATCH="128", STEPS="4", TIMM="there"
+        tmp_path / "export", script, "data", GPUS="8", BATCH="128", STEPS="4", TIMM="there"
     )
-    script = words.index("there/train.py")
-    assert words[:script] == [
-        "--standalone",
-        "--nproc_per_node",
-        "8",
-        "-m",
-        "partialnas.space.timm",
-    ]
-    options = parse(words[script + 1 :])
-    assert {key: getattr(options, key) for key in PUBLISHED[name]} == PUBLISHED[name]
-    assert (options.opt, options.sched, options.lr_base_scale) == ("adamw", "cosine", "linear")
-    assert (options.epochs, options.warmup_epochs) == (300, 20)
-    assert (options.smoothing, options.cutmix, options.crop_pct) == (0.1, 1.0, 0.9)
-    assert options.drop_path == DROP_PATH_RATES[name]
-    assert (options.batch_size, options.grad_accum_steps) == (128, 4)
-    assert (options.num_classes, options.img_size, options.data_dir) == (1000, 224, "some data")
-    export = tmp_path / "an export"
-    assert options.model == "partialnet"
-    assert options.model_kwargs == {"architecture": str(export / "architecture.json")}
-    assert options.output == str(export / "training")
+    launcher = ["--standalone", "--nproc_per_node", "8", "-m", "partialnas.space.timm"]
+    assert words[:6] == [*launcher, "there/train.py"]
+    export = tmp_path / "export"
+    sizes = {"batch_size": 128, "grad_accum_steps": 4}
+    paths = {
+        "data_dir": "data",
+        "model_kwargs": {"architecture": str(export / "architecture.json")},
+        "output": str(export / "training"),
+    }
+    sized = dict(zip(SIZED, PUBLISHED[name], strict=True))
+    assert parse(words[6:]) == SHARED | sized | sizes | paths
+
+
+PATHS = [
+    "it's two words",
+    "both ' and \"",
+    "$HOME `pwd` $(pwd) back\\slash\nline break * name=value {brace} per%cent \u00e9t\u00e9",
+    "-dash",
+]
+
+
+@pytest.mark.parametrize("shell", [name for name in ("sh", "bash") if shutil.which(name)])
+@pytest.mark.parametrize("name", PATHS)
+def test_paths_reach_timm_unchanged(name: str, shell: str, tmp_path: Path) -> None:
+    export = tmp_path / name / "export"
+    script = train_script(preset("partialnet_t0"))
+    words = torchrun_arguments(export, script, name, shell=shell, TIMM=name)
+    options = parse(words[6:])
+    assert words[5] == f"{name}/train.py"
+    assert options["data_dir"] == name
+    assert options["model_kwargs"] == {"architecture": str(export / "architecture.json")}
+    assert options["output"] == str(export / "training")
 
 
 def test_further_arguments_override(tmp_path: Path) -> None:
-    words = torchrun_arguments(
-        tmp_path, preset("partialnet_t0"), "--epochs", "3", "--num-classes", "10"
-    )
-    options = parse(words[words.index("pytorch-image-models/train.py") + 1 :])
-    assert (options.epochs, options.num_classes) == (3, 10)
+    script = train_script(preset("partialnet_l"))
+    more = ("--epochs", "3", "--num-classes", "10", "--clip-grad", "5", "--aa", "it's")
+    options = parse(torchrun_arguments(tmp_path / "export", script, "data", *more)[6:])
+    assert (options["epochs"], options["num_classes"]) == (3, 10)
+    assert (options["clip_grad"], options["aa"]) == (5, "it's")
 
 
 def test_the_script_requires_data(tmp_path: Path) -> None:
@@ -117,20 +156,12 @@ def test_gpus_and_batch_size_set_the_learning_rate(tmp_path: Path) -> None:
     script = train_script(preset("partialnet_m"), gpus=4, batch_size=96)
     rate = 0.002 * 4 * 96 / 2048
     assert f"{rate:g} for 4 x 96 x 1 = 384 images.\n" in script
-    (tmp_path / "bin").mkdir()
-    torchrun = tmp_path / "bin" / "torchrun"
-    torchrun.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    torchrun.chmod(torchrun.stat().st_mode | stat.S_IXUSR)
-    (tmp_path / "train.sh").write_text(script)
-    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    command = ["sh", str(tmp_path / "train.sh"), "data"]
-    result = subprocess.run(
-        command, env=os.environ | path, capture_output=True, text=True, check=True
-    )
-    words = result.stdout.splitlines()
+    words = torchrun_arguments(tmp_path / "export", script, "data")
     assert words[words.index("--nproc_per_node") + 1] == "4"
-    options = parse(words[words.index("pytorch-image-models/train.py") + 1 :])
-    assert (options.batch_size, options.lr_base, options.lr_base_size) == (96, 0.002, 2048)
+    assert words[5] == "pytorch-image-models/train.py"
+    options = parse(words[6:])
+    settings = [options[name] for name in ("batch_size", "lr_base", "lr_base_size")]
+    assert settings == [96, 0.002, 2048]
 
 
 @pytest.mark.parametrize("name", DROP_PATH_RATES)
@@ -146,7 +177,7 @@ def test_networks_outside_the_published_range_use_the_nearest_end() -> None:
 
 @pytest.mark.slow
 def test_torchrun_builds_the_network(tmp_path: Path) -> None:
-    folder = tmp_path / "an export"
+    folder = tmp_path / "an export's $folder = here"
     folder.mkdir()
     architecture = Plan(width=8, depths=(1, 1, 1, 1), head_width=16).architecture()
     (folder / "architecture.json").write_text(architecture.to_json())
