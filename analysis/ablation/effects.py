@@ -140,7 +140,7 @@ def best_arm(
 
 def _quantity(trials: Trials, metric: str | None) -> Quantity:
     require_trials(trials.frame)
-    quantity = trials.quantity(metric or trials.default_axes()[1])
+    quantity = trials.quantity(metric or trials.deciding_quantity)
     if not differs_by_seed(quantity.key):
         raise UserError(
             f"{quantity.key}: does not differ between seeds, so that differences cannot be tested; "

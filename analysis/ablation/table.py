@@ -27,7 +27,7 @@ from partialnas.analysis.formats.text_table import (
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.pareto.caption import front_caption
-from partialnas.analysis.pareto.table import make_pareto_table
+from partialnas.analysis.pareto.table import ParetoTable, make_pareto_table
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.space.errors import UserError
 
@@ -267,15 +267,13 @@ def _front(
         )
     trials = load_trials(folders).under(condition)
     table = make_pareto_table(trials, y=metric)
-    points, y = table.rows, table.y
+    points = table.all_rows
     shown = points[points["on_front"] | points["family"].ne("")]
     available = {
-        "arm": Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False),
-        "n": _column("n", shown, lambda row: _seed_counts({**row, "missing": 0})),
-        "metric": _column(
-            y.label, shown, lambda row: spread(y, row[y.key], row.get(f"{y.key}_sd", math.nan))
-        ),
-        **{key: _cost(shown, key) for key in _COSTS},
+        "arm": [Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False)],
+        "n": [_column("n", shown, lambda row: _seed_counts({**row, "missing": 0}))],
+        "metric": [_front_metric(shown, q) for q in _front_metrics(table, metric)],
+        **{key: [_cost(shown, key)] for key in _COSTS},
     }
     unavailable = [key for key in columns or () if key not in available]
     if unavailable:
@@ -285,7 +283,31 @@ def _front(
         )
     text_table = TextTable(
         name=" and ".join(points["study"].unique()),
-        columns=_non_empty([available[key] for key in columns or available], keep=bool(columns)),
+        columns=_non_empty(
+            [column for key in columns or available for column in available[key]],
+            keep=bool(columns),
+        ),
         caption=front_caption(trials, table),
     )
     return text_table, points, trials.studies
+
+
+def _front_metrics(table: ParetoTable, metric: str | None) -> list[Quantity]:
+    """Return the requested quantity, or the one that decides, and all objectives that are no costs.
+
+    Every objective has a column: here, or among the costs.
+    """
+    costs = {quantity for quantity, _ in _COSTS.values()}
+    first = [table.y] if metric or table.y.key not in costs else []
+    others = [q for q in table.quantities if q.key in table.objectives and q.key not in costs]
+    return [*first, *(quantity for quantity in others if quantity not in first)]
+
+
+def _front_metric(shown: pd.DataFrame, quantity: Quantity) -> Column:
+    """Return the column of an objective, with its deviation between seeds if there are several."""
+    key = quantity.key
+    return _column(
+        quantity.label,
+        shown,
+        lambda row: spread(quantity, row[key], row.get(f"{key}_sd", math.nan)),
+    )

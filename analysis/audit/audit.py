@@ -51,6 +51,11 @@ class Audit:
     quantity: Quantity
 
     @property
+    def work(self) -> str:
+        """What its trials do: `training`, or `evaluation` by the study's own function."""
+        return _work(self.trials)
+
+    @property
     def networks(self) -> list[str]:
         """Labels of the networks of the sample, in its order."""
         return [*dict.fromkeys(_labels(self.stage, self.study.frame).values())]
@@ -130,7 +135,7 @@ def audit_from_trials(
     fidelities = recorded.fidelities(stages[name].condition)
     longer_label = format_epochs(int(stages[name].recipe["epochs"]))
     study = trials.where(frame["stage"].eq(""))
-    quantity = trials.quantity(metric or study.default_axes()[1])
+    quantity = trials.quantity(metric or study.deciding_quantity)
     sample = _sample_trials(frame, stages[name], fidelities, longer_label)
     _require_ranking(folder, sample, quantity)
     return Audit(
@@ -174,19 +179,24 @@ def _network_keys(frame: pd.DataFrame) -> "pd.Series[str]":
     return frame["digest"].where(searched, frame["arm"])
 
 
+def _work(trials: pd.DataFrame) -> str:
+    return "evaluation" if trials["function"].ne("").any() else "training"
+
+
 def _require_ranking(folder: Path, trials: pd.DataFrame, quantity: Quantity) -> None:
     """Check that enough networks have finished the longer training."""
     rows = trials[trials["longer"]]
     count = rows.loc[rows[quantity.key].notna(), "network"].nunique()
     if count >= ranking.MIN_NETWORKS:
         return
+    work = _work(trials)
     states = ", ".join(f"{n} {state}" for state, n in rows["state"].value_counts().items())
     reasons = rows.loc[rows["state"].isin(FAILED_STATES), "reason"].dropna().mode()
     reason = f" (most often: {reasons.iloc[0]})" if len(reasons) else ""
     raise UserError(
         f"{folder}: nothing to compare: {count} networks of the audit have {quantity.key} after "
-        f"longer training, and a ranking needs at least {ranking.MIN_NETWORKS}; trials of longer "
-        f"training: {states or 'none'}{reason}"
+        f"longer {work}, and a ranking needs at least {ranking.MIN_NETWORKS}; trials of longer "
+        f"{work}: {states or 'none'}{reason}"
     )
 
 
@@ -269,7 +279,7 @@ def audited_networks(audit: Audit) -> pd.DataFrame:
         and `longer_n`; the best after longer training comes first.
     """
     quantity, sign = audit.quantity, _sign(audit.quantity)
-    members = front_names(audit.study.where(~audit.study.frame["baseline"]), quantity)
+    members = front_names(audit.study)
     facts = {
         "network": audit.networks,
         "on_front": [name in members for name in audit.networks],
@@ -329,7 +339,7 @@ def network_ranks(audit: Audit, max_rank: int = _MAX_RANK) -> pd.DataFrame:
     ranks = rank_intervals(scores, rows["n"].to_numpy(float), seed_noise(audit))
     intervals = {"rank": ranks.rank, "rank_low": ranks.low, "rank_high": ranks.high}
     names = network_names(rows)
-    on_front = names.isin(front_names(trials, quantity))
+    on_front = names.isin(front_names(audit.study))
     facts = {"network": names, "on_front": on_front, "value": rows[quantity.key], "n": rows["n"]}
     table = pd.DataFrame({**facts, **intervals}).astype(dict.fromkeys(intervals, "Int64"))
     table["of"] = int(table["rank"].notna().sum())

@@ -47,9 +47,9 @@ def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[s
 
 
 def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
-    quantity = trials.quantity(trials.default_axes()[1])
+    quantity = trials.quantity(trials.deciding_quantity)
     if top == "front":
-        networks = front(trials, trials.objectives)
+        networks = front(trials)
         rows = networks[networks["on_front"]]
     else:
         networks = aggregate(trials, {quantity.key: quantity.better})
@@ -103,7 +103,7 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     fresh = load(folder, stage=stage)
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
-    study, quantity = trials.frame, trials.quantity(trials.default_axes()[1])
+    study, quantity = trials.frame, trials.quantity(trials.deciding_quantity)
     by_arm = load_arm_trials(folder).frame
     by_arm = by_arm[by_arm["condition"].eq(stages[stage].condition)]
     rows = []

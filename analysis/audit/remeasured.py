@@ -130,7 +130,7 @@ def _front(
         source, field = (timed, "throughput_img_s") if "raw" in name else (scaled, name)
         values = [getattr(source[by_key[key]], field) for key in trials["key"]]
         trials[name] = pd.Series(values, index=trials.index, dtype=study.frame[name].dtype)
-    rows = front(study.with_frame(trials), study.objectives)
+    rows = front(study.with_frame(trials))
     members = rows[rows["on_front"]]
     searched = trials["arm"].eq("") & trials["digest"].isin(members["digest"])
     arms = trials["arm"].ne("") & trials["arm"].isin(members["arm"])

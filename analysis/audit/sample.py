@@ -58,14 +58,14 @@ def choose_sample(
         raise UserError(f"{folder}: several conditions; choose one of {names} with --condition")
     trials = whole.where(~whole.frame["baseline"] & ~_has_other_epochs(whole.frame))
     frame = trials.frame
-    quantity = trials.quantity(metric or trials.default_axes()[1])
+    quantity = trials.quantity(metric or trials.deciding_quantity)
     values = _values(frame, quantity)
     if len(values) < MIN_NETWORKS:
         raise UserError(
             f"{folder}: an audit compares rankings and needs at least {MIN_NETWORKS} networks with "
             f"{quantity.key}; {len(values)} have finished training"
         )
-    on_front = values.index.isin(front_names(trials, quantity))
+    on_front = values.index.isin(front_names(whole))
     members, others = values[on_front], values[~on_front]
     first = _spread_evenly(members, max(size // 2, size - len(others)))
     rest = _spread_evenly(others, size - len(first))
@@ -99,18 +99,12 @@ def trial_rungs(frame: pd.DataFrame) -> "pd.Series[int]":
     return pd.to_numeric(number).fillna(0).astype("int64")
 
 
-def front_names(trials: Trials, quantity: Quantity) -> set[str]:
-    """Return the labels of the networks on the front of a study's objectives.
-
-    Args:
-        trials: trials of the study.
-        quantity: only objective if the study states none.
-    """
+def front_names(trials: Trials) -> set[str]:
+    """Return the labels of the networks on the front of a study's objectives."""
     if trials.frame["state"].eq("early").all():
         return set()
-    rows = front(trials, trials.objectives or {quantity.key: quantity.better})
-    members = rows[rows["on_front"]]
-    return {*network_names(members)}
+    rows = front(trials)
+    return {*network_names(rows[rows["on_front"]])}
 
 
 def _labels(frame: pd.DataFrame) -> "pd.Series[str]":

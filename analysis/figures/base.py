@@ -95,7 +95,7 @@ def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Tr
 
 def requested_metric(trials: Trials, request: FigureRequest) -> Quantity:
     """Return the requested quantity; the study's first trained objective by default."""
-    return trials.quantity(request.metric or trials.default_axes()[1])
+    return trials.quantity(request.metric or trials.deciding_quantity)
 
 
 def requested_architectures(

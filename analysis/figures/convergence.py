@@ -16,8 +16,8 @@ from partialnas.analysis.figures.base import (
     FigureSpec,
     load_requested_trials,
 )
-from partialnas.analysis.formats.caption_sentences import compute_sentence
-from partialnas.analysis.frames.arrays import Floats, Mask
+from partialnas.analysis.formats.caption_sentences import compute_sentence, kind_of_work
+from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
 from partialnas.analysis.frames.seed_means import (
     FAILED_STATES,
     aggregate,
@@ -52,9 +52,7 @@ def convergence_figure_spec(folders: Sequence[Path], request: FigureRequest) -> 
     end of the shortest. The reference point is that of the first study.
     """
     trials = load_requested_trials(folders, request)
-    objectives = trials.objectives
-    if not objectives:
-        raise UserError("convergence needs objectives; the study states none")
+    objectives = _common_objectives(trials)
     trials = trials.where(~trials.frame["baseline"])
     frame = trials.frame
     if frame.empty:
@@ -76,6 +74,24 @@ def convergence_figure_spec(folders: Sequence[Path], request: FigureRequest) -> 
         plot_data=lines,
         draw=partial(_draw, lines),
     )
+
+
+def _common_objectives(trials: Trials) -> Objectives:
+    """Return the objectives of all studies, which must be the same to share a reference point."""
+    of_study = {
+        study: trials.objectives_of(str(study)) for study in trials.frame["folder"].unique()
+    }
+    first, *others = of_study.items()
+    for folder, objectives in others:
+        if objectives != first[1]:
+            names = (f"{', '.join(of)} in {name}" for name, of in (first, (folder, objectives)))
+            raise UserError(
+                f"hypervolumes of different objectives cannot be compared: {'; '.join(names)}; "
+                "draw a figure for each study"
+            )
+    if not first[1]:
+        raise UserError("convergence needs objectives; the study states none")
+    return first[1]
 
 
 def _history(folder: Path, trials: Trials, corner: dict[str, float]) -> pd.DataFrame:
@@ -179,7 +195,7 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float])
     lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
     return (
         f"Hypervolume of the front of seed means (reference point: {point}) over finished trials "
-        f"and over device hours of training (without timing).{band}{lost} Measured values are "
+        f"and over device hours of {kind_of_work(frame)} (without timing).{band}{lost} Measured values are "
         f"those known at the end. {compute_sentence(frame)}"
     )
 

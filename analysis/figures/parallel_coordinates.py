@@ -30,7 +30,12 @@ from partialnas.analysis.plotting.style import (
     Style,
     characters_that_fit,
 )
-from partialnas.runs.config.quantities import Quantity, format_significant
+from partialnas.runs.config.quantities import (
+    Direction,
+    Quantity,
+    differs_by_seed,
+    format_significant,
+)
 from partialnas.space.errors import UserError
 
 _MAX_LINES = 400
@@ -44,20 +49,22 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
     """Return the figure of levels and objectives, one line per architecture.
 
     Axes are rows, so that names and levels fit into a column. The objectives are those of the
-    study; a requested metric replaces its trained ones.
+    studies; a requested metric replaces the trained ones. The front is that in the objectives of
+    each study, whatever is drawn.
     """
     trials = load_requested_trials(folders, request)
-    quantities = _objectives(trials, request)
-    objectives = {quantity.key: quantity.better for quantity in quantities}
-    rows = front(trials, objectives)
-    rows = rows[~rows["baseline"] & rows["rank"].notna()]
+    quantities = _drawn_quantities(trials, request)
+    keys = [quantity.key for quantity in quantities]
+    rows = front(trials)
+    rows = rows[~rows["baseline"] & rows["rank"].notna() & rows[keys].notna().all(axis=1)]
     if rows.empty:
-        raise UserError(empty_figure_message(trials.frame, " and ".join(objectives)))
+        raise UserError(empty_figure_message(trials.frame, " and ".join(keys)))
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     names = ["label", "study", "folder", "digest", "on_front"]
     named = rows.assign(label=network_labels(rows))[names]
-    table = named.join(chosen).join(rows[[*objectives]])
+    hidden = [key for key in _objectives(trials) if key not in keys]
+    table = named.join(chosen).join(rows[[*keys, *hidden]])
     table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
     axes = [*chosen.columns]
     lines = _chosen_lines(table)
@@ -66,17 +73,22 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
     return FigureSpec(
         table=table,
         readable=shown.assign(**texts).rename(columns={"label": ""}),
-        caption=_caption(table, len(lines), axes, quantities),
+        caption=_caption(table, len(lines), axes, quantities, hidden),
         plot_data=lines.drop(columns=["study", "folder", "digest"]),
         draw=partial(_draw, lines, axes, quantities),
     )
 
 
-def _objectives(trials: Trials, request: FigureRequest) -> list[Quantity]:
-    across, up = trials.default_axes()
-    keys = [*trials.objectives] or [across, up]
+def _objectives(trials: Trials) -> dict[str, Direction]:
+    """Return the objectives of all studies."""
+    studies = (trials.objectives_of(str(folder)) for folder in trials.frame["folder"].unique())
+    return {key: better for objectives in studies for key, better in objectives.items()}
+
+
+def _drawn_quantities(trials: Trials, request: FigureRequest) -> list[Quantity]:
+    keys = [*_objectives(trials)]
     if request.metric:
-        keys = [across, request.metric]
+        keys = [*(key for key in keys if not differs_by_seed(key)), request.metric]
     return [trials.quantity(key) for key in dict.fromkeys(keys)]
 
 
@@ -88,15 +100,20 @@ def _chosen_lines(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(
-    table: pd.DataFrame, drawn: int, axes: list[str], quantities: Sequence[Quantity]
+    table: pd.DataFrame,
+    drawn: int,
+    axes: list[str],
+    quantities: Sequence[Quantity],
+    hidden: Sequence[str],
 ) -> str:
     names = " and ".join(f"{q.name.lower()} ({q.better})" for q in quantities)
+    also = f", decided also by {', '.join(hidden)}, not drawn" if hidden else ""
     part = f" {drawn:,} of them are drawn." if drawn < len(table) else ""
     return (
         f"Levels on {len(axes)} {'axis' if len(axes) == 1 else 'axes'} and {names} of "
         f"{pluralize(len(table), 'architecture')}, one line each; blue: front "
-        f"({int(table['on_front'].sum())}); better values are on the right.{part} Lines are spread "
-        "slightly within a level."
+        f"({int(table['on_front'].sum())}{also}); better values are on the right.{part} Lines are "
+        "spread slightly within a level."
     )
 
 

@@ -1,5 +1,6 @@
 """Means over seeds: one row per network from one row per trial."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ from partialnas.space.errors import UserError
 FAILED_STATES = ("failed", "timeout")
 """States of trials that ended without a result."""
 
-_PER_TRIAL = ("key", "seed", "state", "reason", "warnings")
+_PER_TRIAL = (
+    *("key", "seed", "state", "reason", "warnings", "attempts", "failures", "last_failure"),
+    "function_source",
+)
 
 
-def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
+def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -> pd.DataFrame:
     """Return one row per architecture of each study and condition, in the order of first trials.
 
     The networks of one arm make one row, even if each seed has its own network (learned ratios);
@@ -33,7 +37,8 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them.
-        objectives: quantities that decide, and the direction of each.
+        objectives: quantities that decide, and the direction of each; by default those of each
+            study.
 
     Raises:
         UserError: no trials, or an unknown objective.
@@ -43,12 +48,15 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
     frame = trials.frame[trials.frame["state"].ne("early")]
     if frame.empty:
         raise UserError("no network has been trained at full fidelity yet; let the search continue")
-    if not objectives:
-        raise UserError("no objectives: name at least one quantity, such as val_nll: min")
-    keys = [find_quantity(f"{key}:{better}", frame).key for key, better in objectives.items()]
+    deciding = objectives_by_folder(trials, frame, objectives)
+    if objectives is None:  # a metric that no trial has reached yet has no column
+        absent = {key for of in deciding.values() for key in of} - {*frame.columns}
+        frame = frame.assign(**dict.fromkeys(sorted(absent), np.nan))
+    for key, better in dict.fromkeys(pair for of in deciding.values() for pair in of.items()):
+        find_quantity(f"{key}:{better}", frame)
     code = architecture_codes(frame).to_numpy()
     trained = [key for key in known_quantities(frame) if differs_by_seed(key)]
-    counts = completed_mask(frame, [key for key in keys if differs_by_seed(key)])
+    counts = _counted_trials(frame, deciding)
     values = frame[trained].astype(float).where(counts).groupby(code)
     facts = frame.drop(columns=[*trained, *_PER_TRIAL], errors="ignore")
     if len(code) == code.max() + 1:  # one trial per architecture
@@ -61,6 +69,41 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataF
     failed = frame["state"].isin(FAILED_STATES).groupby(code).sum().rename("failed")
     rows = pd.concat([facts, n, failed, values.mean(), values.std().add_suffix("_sd")], axis=1)
     return add_feasible_column(rows, trials.limits)
+
+
+def objectives_by_folder(
+    trials: Trials, frame: pd.DataFrame, objectives: Objectives | None
+) -> dict[str, Objectives]:
+    """Return the objectives that decide in each study of a frame, by folder.
+
+    Args:
+        trials: settings of the studies.
+        frame: trials or networks of these studies.
+        objectives: the same objectives for all studies, or None for those of each study.
+
+    Raises:
+        UserError: nothing states the objectives of a study.
+    """
+    folders = map(str, frame["folder"].unique()) if "folder" in frame else [""]
+    deciding = {
+        folder: trials.objectives_of(folder) if objectives is None else objectives
+        for folder in folders
+    }
+    if not all(deciding.values()):
+        raise UserError("no objectives: name at least one quantity, such as val_nll: min")
+    return deciding
+
+
+def _counted_trials(frame: pd.DataFrame, deciding: Mapping[str, Objectives]) -> "pd.Series[bool]":
+    """Return which trials count: those completed with every trained objective of their study."""
+    trained = {folder: {*filter(differs_by_seed, keys)} for folder, keys in deciding.items()}
+    groups = {frozenset(keys) for keys in trained.values()}
+    if len(groups) == 1:
+        return completed_mask(frame, sorted(groups.pop()))
+    counts = pd.Series(data=False, index=frame.index)
+    for folder, keys in trained.items():
+        counts |= frame["folder"].eq(folder) & completed_mask(frame, sorted(keys))
+    return counts
 
 
 def _of_single_trials(

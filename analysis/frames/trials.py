@@ -1,5 +1,6 @@
 """Trials of studies together with the settings of these studies."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import StudyId, identify_study
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, differs_by_seed
+from partialnas.runs.config.quantities import QUANTITIES, Quantity, differs_by_seed, direction_error
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import RecordedStudy
@@ -33,6 +34,7 @@ class Trials:
     Attributes:
         frame: one row per trial, with the columns of `load`.
         objectives: objectives of the first study and their directions.
+        study_objectives: objectives of each study, by folder; they decide who is on its front.
         reference_point: reference point of the hypervolume that the first study stored.
         limits: limits of each study, by folder.
         studies: names and digests of the studies, in the order given.
@@ -41,6 +43,7 @@ class Trials:
 
     frame: pd.DataFrame
     objectives: Objectives = field(default_factory=dict)
+    study_objectives: Mapping[str, Objectives] = field(default_factory=dict)
     reference_point: Mapping[str, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
     studies: Sequence[StudyId] = ()
@@ -57,9 +60,14 @@ class Trials:
             MachineError: a ledger is damaged or cannot be read.
         """
         recorded = [_recorded_study(folder) for folder in folders]
+        objectives = {
+            str(folder): study.frozen.get("objectives", {})
+            for folder, study in zip(folders, recorded, strict=True)
+        }
         return cls(
             frame=frame,
-            objectives=recorded[0].frozen.get("objectives", {}) if recorded else {},
+            objectives=next(iter(objectives.values()), {}),
+            study_objectives=objectives,
             reference_point=recorded[0].reference_point if recorded else {},
             limits={
                 str(folder): _limits(study.frozen, timing)
@@ -78,8 +86,22 @@ class Trials:
         return self.with_frame(self.frame[mask])
 
     def quantity(self, name: str) -> Quantity:
-        """Return the quantity called `name`, see `find_quantity`."""
-        return find_quantity(name, self.frame, self.objectives)
+        """Return the quantity called `name`, see `find_quantity`.
+
+        Raises:
+            UserError: there is no such quantity, or `name` states the wrong direction for a
+                registered one that is not such an objective of the study.
+        """
+        key, _, direction = name.partition(":")
+        directions = ChainMap({**self.objectives}, *map(dict, self.study_objectives.values()))
+        stated_by_study = directions.get(key) == direction
+        if direction and not stated_by_study and (error := direction_error(key, direction)):
+            raise UserError(f"{name}: {error}; write {key}")
+        return find_quantity(name, self.frame, directions)
+
+    def objectives_of(self, folder: str) -> Objectives:
+        """Return the objectives of the study in a folder; none for reference families (`""`)."""
+        return self.study_objectives.get(folder, self.objectives if folder else {})
 
     def under(self, condition: str | None) -> "Trials":
         """Return the trials that were run under a condition; all of them for None.
@@ -95,17 +117,25 @@ class Trials:
             raise UserError(f"no trial was run under condition {condition!r}; conditions: {names}")
         return trials
 
-    def default_axes(self) -> tuple[str, str]:
-        """Return the study's first counted or measured objective, and its first trained one.
+    @property
+    def deciding_quantity(self) -> str:
+        """First trained objective, which comparisons are based on; `val_nll` if none is trained."""
+        return next(filter(differs_by_seed, self.objectives), "val_nll")
 
-        Without such objectives: throughput if any was measured, else multiply–accumulates, and
-        validation log-likelihood.
+    def default_axes(self) -> tuple[str, str]:
+        """Return two objectives of the study: a counted or measured one, and the deciding quantity.
+
+        If all objectives are trained, the first axis is the second of them; if none is, the axes
+        are the first two. What is missing is filled up: with throughput if any was measured, else
+        multiply–accumulates, and with validation log-likelihood.
         """
-        trained = [key for key in self.objectives if differs_by_seed(key)]
-        costs = [key for key in self.objectives if key not in trained]
+        y = self.deciding_quantity
+        costs = [key for key in self.objectives if not differs_by_seed(key)]
+        if y not in self.objectives and len(costs) > 1:
+            return costs[0], costs[1]
+        others = [key for key in self.objectives if key not in (y, *costs)]
         measured = self.frame["throughput_img_s"].notna().any()
-        costs.append("throughput_img_s" if measured else "macs")
-        return costs[0], [*trained, "val_nll"][0]
+        return [*costs, *others, "throughput_img_s" if measured else "macs"][0], y
 
 
 def as_trials(trials: Trials | pd.DataFrame) -> Trials:

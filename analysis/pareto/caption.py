@@ -6,8 +6,8 @@ import pandas as pd
 
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
+    evaluation_phrase,
     pluralize,
-    training_description,
 )
 from partialnas.analysis.frames.feasibility import feasibility_sentence
 from partialnas.analysis.frames.seed_means import architecture_codes
@@ -36,10 +36,11 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
         _subject(rows, x, y) if len(rows) else f"{y.label} against {x.label}.",
         _references(table),
         _seeds(rows, "point") if len(rows) and "trained" in sources else "",
-        _marks(rows, measured="measured" in sources) if rows["on_front"].any() else "",
+        _front(points, rows, measured="measured" in sources),
+        _projection(points),
         feasibility_sentence(rows, trials.limits),
         _surfaces(options.surfaces),
-        _probability(table, measured="measured" in sources, requested=options.probability),
+        _probability(points, requested=options.probability),
         _area(table, options.size),
         _bars(table, y, "Vertical"),
         _bars(table, x, "Horizontal"),
@@ -53,24 +54,59 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
 
 def front_caption(trials: Trials, points: ParetoTable) -> str:
     """Return the caption of a table of the front, see `pareto_caption`."""
-    table, x, y = points.rows, points.x, points.y
-    sources = (x.source, y.source)
-    spread = f"{y.key}_sd" in table and table[f"{y.key}_sd"].notna().any()
+    shown = points.quantities
+    table = points.all_rows
+    spread = any(f"{q.key}_sd" in table and table[f"{q.key}_sd"].notna().any() for q in shown)
     sentences = [
-        _subject(table, x, y),
-        _seeds(table, "row") if "trained" in sources else "",
+        _subject(table, *shown),
+        _seeds(table, "row") if any(q.source == "trained" for q in shown) else "",
         "±: one standard deviation (n − 1) over seeds." if spread else "",
-        _marks(table, measured=False) if table["on_front"].any() else "",
+        _front(points, table, measured=False),
         feasibility_sentence(table, trials.limits),
         NOISE_NOTE if table["noisy"].any() else "",
-        *(_device(table, q) for q in (x, y)),
+        *(_device(table, q) for q in shown),
         _missing(trials.frame, table),
         compute_sentence(trials.frame),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
+def projection_note(points: ParetoTable, *, drawn: bool) -> str:
+    """Return which objectives decide the front if the axes are others; else an empty text.
+
+    Args:
+        points: Pareto table.
+        drawn: whether a figure shows its two axes alone; a printed table shows all objectives.
+    """
+    if not points.is_projection:
+        return ""
+    deciding = f"the front is that in {_deciding(points)}"
+    if not drawn:
+        return deciding
+    members = points.rows[points.rows["on_front"]]
+    off_line = int((~members["on_projected_front"]).sum())
+    absent = f"; {len(points.undrawn)} more lack one of the two" if len(points.undrawn) else ""
+    return (
+        f"projection on {points.x.key} and {points.y.key}: {deciding}; {off_line} of its "
+        f"{len(members)} networks shown are dominated in these two alone{absent}"
+    )
+
+
+def _deciding(points: ParetoTable) -> str:
+    """Return the objectives that decide the fronts, by study if they differ."""
+    rows = points.all_rows
+    names = dict(zip(rows["folder"], rows["study"], strict=True))
+    texts = {
+        names[folder]: ", ".join(f"{key} ({better})" for key, better in objectives.items())
+        for folder, objectives in points.deciding.items()
+        if folder and folder in names
+    }
+    if len({*texts.values()}) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{text} for {study}" for study, text in texts.items())
+
+
+def _subject(table: pd.DataFrame, x: Quantity, y: Quantity, *others: Quantity) -> str:
     studies = " and ".join(table["study"].unique())
     searched = ~table["baseline"].astype(bool)
     subjects = [
@@ -78,7 +114,8 @@ def _subject(table: pd.DataFrame, x: Quantity, y: Quantity) -> str:
         pluralize(int((~searched).sum()), "baseline") if not searched.all() else "",
     ]
     what = " and ".join(filter(None, subjects))
-    return f"{y.label} against {x.label}: {what}, trained on {training_description(table)}."
+    shown = ", ".join([f"{y.label} against {x.label}", *(other.label for other in others)])
+    return f"{shown}: {what}, {evaluation_phrase(table)}."
 
 
 def _references(table: pd.DataFrame) -> str:
@@ -103,8 +140,11 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     )
 
 
-def _probability(table: pd.DataFrame, *, measured: bool, requested: bool) -> str:
-    if table["front_probability"].notna().any():
+def _probability(points: ParetoTable, *, requested: bool) -> str:
+    if points.rows["front_probability"].notna().any():
+        measured = any(
+            q.source == "measured" for q in points.quantities if q.key in points.objectives
+        )
         return front_probability_sentence(measured=measured)
     unknown = "Probability of being on the front: unknown, because no architecture has two seeds."
     return unknown if requested else ""
@@ -126,12 +166,37 @@ def _seeds(table: pd.DataFrame, item: str) -> str:
     return f"Each {item} is a mean over {number} seeds."
 
 
-def _marks(table: pd.DataFrame, *, measured: bool) -> str:
+def _front(points: ParetoTable, table: pd.DataFrame, *, measured: bool) -> str:
+    """Return what the front is, and the marks of labels and of noisy measurements."""
+    if not table["on_front"].any():
+        return ""
     noisy = int(table["noisy"].sum()) if measured else 0
     numbered = table.loc[table["on_front"], "label"].str.startswith("#").any()
     names = "; #n: number of the first trial" if numbered else ""
     hollow = f" Hollow markers: noisy measurements ({noisy})." if noisy else ""
-    return f"Front: architectures that no other one of the study dominates{names}.{hollow}"
+    decided = f" in {_deciding(points)}" if points.is_projection else ""
+    return f"Front: architectures that no other one of the study dominates{decided}{names}.{hollow}"
+
+
+def _projection(points: ParetoTable) -> str:
+    """Return what a figure of other quantities than the objectives of its studies shows."""
+    if not points.is_projection:
+        return ""
+    rows = points.rows
+    off_line = int((rows["on_front"] & ~rows["on_projected_front"]).sum())
+    passed = int((~rows["on_front"] & rows["on_projected_front"]).sum())
+    sentences = [
+        "Projection: the figure shows two quantities, but all objectives of the study decide what "
+        "is on the front. Line: edge of what the architectures of the study dominate in these two "
+        "alone.",
+        f"Off the line (diamonds): {off_line} of {int(rows['on_front'].sum())} members of the "
+        "front, which others dominate in these two.",
+        f"Gray on the line: {pluralize(passed, 'architecture')} that others dominate in the "
+        "objectives." if passed else "",
+        f"Not shown: {pluralize(len(points.undrawn), 'member')} of the front without both values."
+        if len(points.undrawn) else "",
+    ]  # fmt: skip
+    return " ".join(filter(None, sentences))
 
 
 def _bars(table: pd.DataFrame, quantity: Quantity, direction: str) -> str:

@@ -179,7 +179,7 @@ def _plot_options(
     surfaces = None
     if options.attainment:
         require_trials(trials.frame)
-        surfaces = attainment_surfaces(trials, table.objectives)
+        surfaces = attainment_surfaces(trials, table.axes)
     return ParetoPlotOptions(
         size=everything.quantity(options.size) if options.size else None,
         log=options.scales(),
@@ -199,7 +199,7 @@ def _markdown(table: ParetoTable, options: ParetoPlotOptions, caption: str) -> s
 
 def _plot_data(table: ParetoTable, options: ParetoPlotOptions) -> pd.DataFrame:
     """Return the numbers that the figure shows: those of points, then those of surfaces."""
-    columns = plot_columns(table.x, table.y)
+    columns = plot_columns(table)
     if options.size and options.size.key not in columns:
         columns.append(options.size.key)
     points = table.rows[columns]

@@ -1,12 +1,12 @@
 """The non-dominated set of seed means, and the hypervolume that it covers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
-from partialnas.analysis.frames.seed_means import aggregate
+from partialnas.analysis.frames.seed_means import aggregate, objectives_by_folder
 from partialnas.analysis.frames.trials import Trials, as_trials
 from partialnas.analysis.stats.dominance import (
     dominated_hypervolume,
@@ -19,27 +19,48 @@ from partialnas.space.errors import UserError
 _MARGIN = 0.1
 
 
-def front(trials: Trials | pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
-    """Return one row per architecture of each study, and whether it is on the front.
+def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -> pd.DataFrame:
+    """Return one row per architecture of each study, and whether it is on the front of its study.
+
+    This is the only place where membership of a front is decided: tables, figures, reports and the
+    choice of networks for confirmations and audits use it with the objectives of each study. The
+    networks of a study and condition compete with each other. Baselines (named arms of a search)
+    and networks that violate a limit of the study do not compete.
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them.
-        objectives: quantities that decide, and the direction of each.
+        objectives: quantities that decide, and the direction of each; by default the objectives of
+            each study.
 
     Returns:
         The rows of `aggregate` with `on_front` and `rank`: 1 for the front, missing if an objective
-        is missing or a limit of the study is violated. Identical points share the front.
+        is missing, a limit is violated, or for baselines. Identical points share the front.
 
     Raises:
-        UserError: no trials, or an unknown objective.
+        UserError: no trials, an unknown objective, or objectives that nothing states.
     """
+    trials = as_trials(trials)
     rows = aggregate(trials, objectives)
-    points = feasible_points(rows, objectives)
-    ranks = pd.Series(1 + non_dominated_ranks(points, objectives), dtype="Int64")
-    ranks = ranks.where(finite_mask(points))
+    deciding = objectives_by_folder(trials, rows, objectives)
+    ranks = pd.Series(pd.NA, index=rows.index, dtype="Int64")
+    for folder, group in _competitors(rows):
+        points = feasible_points(group, deciding[folder])
+        complete = finite_mask(points)
+        ranks[group.index[complete]] = 1 + non_dominated_ranks(points, deciding[folder])[complete]
     rows.insert(0, "rank", ranks)
     rows.insert(0, "on_front", ranks.eq(1).fillna(value=False).astype(bool))
     return rows
+
+
+def _competitors(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the networks that compete with each other, with the folder of their study."""
+    searched = rows[~rows["baseline"]] if "baseline" in rows else rows
+    keys = [key for key in ("folder", "condition") if key in rows]
+    if not keys:
+        yield "", searched
+        return
+    for names, group in searched.groupby(keys, sort=False):
+        yield str(names[0]) if "folder" in keys else "", group
 
 
 def reference_point(trials: Trials, rows: pd.DataFrame, objectives: Objectives) -> dict[str, float]:
@@ -61,7 +82,7 @@ def hypervolume(
 ) -> float:
     """Return the volume between the front and a reference point, in the product of the units.
 
-    Baselines count; `trials[~trials["baseline"]]` leaves them out.
+    Baselines do not count (see `front`).
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them.

@@ -44,7 +44,7 @@ from partialnas.runs.config.quantities import Quantity
 
 _POINT_COLUMNS = (
     *("label", "trial", "family", "member", "study", "folder"),
-    *("on_front", "noisy", "front_probability"),
+    *("on_front", "on_projected_front", "noisy", "front_probability"),
 )
 _SIDES = {"min": ("west", "south"), "max": ("east", "north")}
 _MAX_LABELS = 12
@@ -52,6 +52,7 @@ _MANY_POINTS = 500
 _MAX_VECTOR_POINTS = 5000
 _CHARACTER_ASPECT = 0.56
 _MEMBER, _DOMINATED, _SMALL = 16.0, 7.0, 4.0
+_OFF_LINE_MARKER = "d"
 _AREA_MARGIN = 0.09  # of an axis, so that no large marker is cut off at its end
 
 
@@ -79,6 +80,8 @@ def draw_pareto(
 ) -> Figure:
     """Return the figure of a Pareto table; call it inside `figure_style`."""
     table, x, y = pareto.rows, pareto.x, pareto.y
+    if not pareto.is_projection:
+        table = table.assign(on_projected_front=table["on_front"])
     options = options or ParetoPlotOptions()
     figure = style.new_figure()
     axes = figure.add_subplot()
@@ -87,9 +90,10 @@ def draw_pareto(
     areas = compute_marker_areas(table, options.size)
     points = points.join(_point_styles(points, options)).assign(area=areas.values)
     _draw_protocol(figure, table, x, y, style)
-    _draw_dominated(axes, points[points["family"].eq("") & ~points["on_front"]], areas)
+    others = "not on the front" if pareto.is_projection else "dominated"
+    _draw_others(axes, points[points["family"].eq("") & ~points["on_front"]], areas, others)
     if options.surfaces is None:
-        lines = _draw_fronts(axes, points[points["on_front"]], (x, y), areas)
+        lines = _draw_fronts(axes, points[points["family"].eq("")], (x, y), areas)
     else:
         scaled = options.surfaces.assign(x=lambda t: t[x.key] / factors[0])
         scaled = scaled.assign(y=lambda t: t[y.key] / factors[1])
@@ -148,7 +152,7 @@ def _on_axes(
 def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
     """Return color and marker of each row: one per front of a study, one per family."""
     group = points["folder"] if options.surfaces is None else points["study"]
-    fronts = group[points["on_front"]].unique()
+    fronts = group[points["on_front"] | points["on_projected_front"]].unique()
     families = points.loc[points["family"].ne(""), "family"].unique()
     circles = zip(itertools.cycle(SERIES_COLORS), itertools.repeat("o"), strict=False)
     # families continue the palette after the fronts
@@ -170,14 +174,15 @@ def _draw_protocol(
         figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
 
-def _draw_dominated(axes: Axes, cloud: pd.DataFrame, areas: MarkerAreas) -> None:
+def _draw_others(axes: Axes, cloud: pd.DataFrame, areas: MarkerAreas, name: str) -> None:
+    """Draw the networks that are not on a front, `name` in the legend, as gray dots."""
     if cloud.empty:
         return
     crowded = len(cloud) > _MANY_POINTS
     plain = _SMALL if crowded else _DOMINATED
     alpha = 0.5 if crowded or areas.has_quantity else 0.7
     look: dict[str, Any] = {"linewidths": 0.5, "alpha": alpha}
-    axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"dominated ({len(cloud):,})")
+    axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"{name} ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):
         axes.scatter(
@@ -193,15 +198,30 @@ def _ring(color: str) -> dict[str, Any]:
 
 
 def _draw_fronts(
-    axes: Axes, members: pd.DataFrame, both: tuple[Quantity, Quantity], areas: MarkerAreas
+    axes: Axes, searched: pd.DataFrame, both: tuple[Quantity, Quantity], areas: MarkerAreas
 ) -> list[Polyline]:
+    """Draw the front of each study, and the step line through what no network dominates here.
+
+    In a projection, members of a front that are dominated in the two quantities alone have a
+    marker of their own, and the line also passes through networks that are not on the front.
+    """
     lines = []
-    studies = members.groupby("folder", sort=False)
-    names = study_names(members)
+    shown = searched[searched["on_front"] | searched["on_projected_front"]]
+    studies = shown.groupby("folder", sort=False)
+    names = study_names(shown)
     for folder, rows in studies:
         name = f"{elide(names[str(folder)])}: front" if studies.ngroups > 1 else "front"
-        lines.append(_steps(axes, rows.sort_values("x")[["x", "y"]], both))
-        _draw_group(axes, rows, lines[-1], f"{name} ({len(rows)})", areas)
+        edge = rows.loc[rows["on_projected_front"], ["x", "y"]].sort_values("x")
+        lines.append(_steps(axes, edge, both))
+        _draw_line(axes, lines[-1], rows["color"].iloc[0])
+        members = rows[rows["on_front"]]
+        on_line = members["on_projected_front"]
+        if on_line.all():
+            _draw_group(axes, members, f"{name} ({len(members)})", areas)
+            continue
+        off_line = members[~on_line].assign(marker=_OFF_LINE_MARKER)
+        _draw_group(axes, members[on_line], f"{name}, on the line ({on_line.sum()})", areas)
+        _draw_group(axes, off_line, f"{name}, off the line ({len(off_line)})", areas)
     return lines
 
 
@@ -243,16 +263,20 @@ def _draw_families(axes: Axes, baselines: pd.DataFrame, areas: MarkerAreas) -> l
         # several studies may have the same member
         chain = rows.groupby("label")[["x", "y"]].mean().sort_values("x")
         lines.append((chain["x"].to_numpy(float), chain["y"].to_numpy(float)))
-        _draw_group(axes, rows, lines[-1], elide(str(family)), areas)
+        _draw_line(axes, lines[-1], rows["color"].iloc[0])
+        _draw_group(axes, rows, elide(str(family)), areas)
     return lines
 
 
-def _draw_group(
-    axes: Axes, rows: pd.DataFrame, line: Polyline, name: str, areas: MarkerAreas
-) -> None:
-    """Draw line, error bars and markers of a front or a family; noisy timings are hollow."""
-    color, marker = rows["color"].iloc[0], rows["marker"].iloc[0]
+def _draw_line(axes: Axes, line: Polyline, color: str) -> None:
     axes.plot(*line, color=color, linewidth=0.9, alpha=0.8, zorder=3)
+
+
+def _draw_group(axes: Axes, rows: pd.DataFrame, name: str, areas: MarkerAreas) -> None:
+    """Draw error bars and markers of a front or a family; noisy timings are hollow."""
+    if rows.empty:
+        return
+    color, marker = rows["color"].iloc[0], rows["marker"].iloc[0]
     axes.vlines(rows["x"], rows["y_low"], rows["y_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     axes.hlines(rows["y"], rows["x_low"], rows["x_high"], DARK_COLOR, linewidth=0.7, zorder=3.5)
     faces = ["white" if noisy else color for noisy in rows["noisy"]]

@@ -1,16 +1,17 @@
 """Tables of Pareto figures: architectures with fronts, error bars and names."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
-from partialnas.analysis.frames.columns import network_names
-from partialnas.analysis.frames.seed_means import aggregate, require_trials
+from partialnas.analysis.frames.columns import find_quantity, network_names
+from partialnas.analysis.frames.seed_means import require_trials
 from partialnas.analysis.frames.trials import Trials, as_trials
-from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.pareto.front import feasible_points, front
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
 from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
@@ -36,19 +37,44 @@ class ParetoTable:
     """Architectures of a Pareto figure, and the quantities on its axes.
 
     Attributes:
-        rows: one row per architecture, see `pareto_table`.
+        rows: one row per architecture with both quantities, see `pareto_table`.
         x: quantity on the horizontal axis.
         y: quantity on the vertical axis.
+        deciding: objectives of each study, by folder: they decide who is on its front.
+        quantities: quantities on the axes, then the other objectives.
+        undrawn: members of a front that lack one of the quantities on the axes.
     """
 
     rows: pd.DataFrame
     x: Quantity
     y: Quantity
+    deciding: Mapping[str, Objectives]
+    quantities: Sequence[Quantity]
+    undrawn: pd.DataFrame
+
+    @property
+    def axes(self) -> Objectives:
+        """Both quantities on the axes and their directions."""
+        return {self.x.key: self.x.better, self.y.key: self.y.better}
+
+    @property
+    def all_rows(self) -> pd.DataFrame:
+        """Rows for printed tables: those of the figure, with members of fronts that it lacks."""
+        if self.undrawn.empty:
+            return self.rows
+        rows = pd.concat([self.rows, self.undrawn], ignore_index=True)
+        return rows.sort_values("on_front", ascending=False, kind="stable", ignore_index=True)
 
     @property
     def objectives(self) -> Objectives:
-        """Both quantities and their directions."""
-        return {self.x.key: self.x.better, self.y.key: self.y.better}
+        """Objectives of all studies and their directions, those on the axes first."""
+        pairs = {key: better for of in self.deciding.values() for key, better in of.items()}
+        return {q.key: pairs[q.key] for q in self.quantities if q.key in pairs}
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether the axes are not the objectives of every study."""
+        return any(dict(of) != self.axes for of in self.deciding.values())
 
 
 def pareto_table(
@@ -56,11 +82,14 @@ def pareto_table(
 ) -> pd.DataFrame:
     """Return the table of a Pareto figure: one row per architecture, each study's front first.
 
-    A baseline (a named arm of a search) is compared with the front and never part of it; nor is a
-    network that violates a limit of its study (column `feasible`). `_low` and `_high` are the ends
-    of the error bars: one standard deviation over seeds for a trained quantity, the 95 % interval
-    for a measured one. `front_probability` is the probability of being on the front (see
-    `front_probability`).
+    `on_front` is decided by the objectives of each study, whatever the axes are (see `front`);
+    trials of folders without a ledger are judged by the two quantities on the axes. A baseline (a
+    named arm of a search) is compared with the front and never part of it; nor is a network that
+    violates a limit of its study (column `feasible`). If the axes are not the objectives of every
+    study, the table is a projection: `on_projected_front` states which networks of a study no other
+    one dominates in the two quantities on the axes. `_low` and `_high` are the ends of the error
+    bars: one standard deviation over seeds for a trained quantity, the 95 % interval for a measured
+    one. `front_probability` is the probability of being on the front (see `front_probability`).
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them.
@@ -79,39 +108,52 @@ def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None
     frame = trials.frame
     require_one_condition(frame, ", which cannot share a front")
     across, up = _quantities(trials, x, y)
-    objectives = {across.key: across.better, up.key: up.better}
-    rows = aggregate(trials, objectives)
-    rows = rows[finite_mask(rows[list(objectives)].to_numpy(float))]
-    if rows.empty:
+    axes = {across.key: across.better, up.key: up.better}
+    deciding = {
+        folder: trials.objectives_of(folder) or axes
+        for folder in map(str, frame["folder"].unique())
+    }
+    rows = front(replace(trials, study_objectives=deciding)).drop(columns="rank")
+    drawn = finite_mask(rows[[*axes]].to_numpy(float))
+    if not drawn.any():
         raise UserError(empty_figure_message(frame, f"both {across.key} and {up.key}"))
-    rows = _with_names(rows)
-    rows["on_front"] = _fronts(rows, objectives)
-    for quantity in (across, up):
+    rows = _with_names(rows[drawn | rows["on_front"]])
+    quantities = [across, up, *_other_objectives(rows, deciding, axes)]
+    for quantity in quantities:
         rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
-    rows["front_probability"] = front_probability(frame, rows, objectives)
+    rows["front_probability"] = _probabilities(frame, rows, deciding)
+    drawn = drawn[rows.index]
+    table = ParetoTable(rows, across, up, deciding, quantities, undrawn=rows[~drawn])
+    rows = rows[drawn]
+    if table.is_projection:
+        rows = rows.assign(on_projected_front=_projected_fronts(rows, axes))
     studies = pd.factorize(rows["folder"])[0]
     order = np.lexsort((rows[across.key].to_numpy(float), studies, ~rows["on_front"]))
-    rows = rows.iloc[order][_columns(rows, across, up)].reset_index(drop=True)
-    return ParetoTable(rows, across, up)
+    rows = rows.iloc[order][_columns(rows, quantities)].reset_index(drop=True)
+    return replace(table, rows=rows)
 
 
 def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
     """Return the fronts and baselines of a Pareto table as text."""
-    rows, across, up = table.rows, table.x, table.y
+    rows = table.rows
     shown = rows[rows["on_front"] | rows["family"].ne("")]
-    keys = dict.fromkeys((across.key, up.key, *_READABLE_COLUMNS))
     texts = {"": shown["label"].tolist()}
     if shown["name"].ne(shown["arm"]).any():
         texts["Network"] = shown["name"].tolist()
-    for key in keys:
-        if key in shown and shown[key].notna().any():
-            quantity = {across.key: across, up.key: up}.get(key) or QUANTITIES[key]
+    for quantity in table_quantities(table, _READABLE_COLUMNS):
+        if quantity.key in shown and shown[quantity.key].notna().any():
             texts[quantity.label] = _texts(shown, quantity)
     if shown["front_probability"].notna().any():
         texts["P(front)"] = [*map(format_probability, shown["front_probability"])]
     if "feasible" in shown:
         texts["Within limits"] = ["yes" if feasible else "no" for feasible in shown["feasible"]]
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
+
+
+def table_quantities(table: ParetoTable, others: Sequence[str]) -> list[Quantity]:
+    """Return the columns of a printed table: both axes, all objectives, then other quantities."""
+    keys = [quantity.key for quantity in table.quantities]
+    return [*table.quantities, *(QUANTITIES[key] for key in others if key not in keys)]
 
 
 def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
@@ -177,10 +219,30 @@ def _member_name(name: str, family: str) -> str:
     return rest.upper() if len(rest) <= _MAX_SIZE_LENGTH else rest
 
 
-def _fronts(rows: pd.DataFrame, objectives: Objectives) -> "pd.Series[bool]":
+def _other_objectives(
+    rows: pd.DataFrame, deciding: Mapping[str, Objectives], axes: Objectives
+) -> list[Quantity]:
+    """Return the objectives of all studies that are not on the axes."""
+    directions = {key: better for of in deciding.values() for key, better in of.items()}
+    others = ((key, better) for key, better in directions.items() if key not in axes)
+    return [find_quantity(f"{key}:{better}", rows) for key, better in others]
+
+
+def _probabilities(
+    frame: pd.DataFrame, rows: pd.DataFrame, deciding: Mapping[str, Objectives]
+) -> "pd.Series[float]":
+    parts = [
+        front_probability(frame, study, deciding[str(folder)])
+        for folder, study in rows.groupby("folder", sort=False)
+    ]
+    return pd.concat(parts)
+
+
+def _projected_fronts(rows: pd.DataFrame, axes: Objectives) -> "pd.Series[bool]":
+    """Return which networks no other one of their study dominates in two quantities alone."""
     on_front = pd.Series(data=False, index=rows.index)
     for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        on_front[study.index] = non_dominated(feasible_points(study, objectives), objectives)
+        on_front[study.index] = non_dominated(feasible_points(study, axes), axes)
     return on_front
 
 
@@ -200,14 +262,16 @@ def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
     return bounds
 
 
-def plot_columns(x: Quantity, y: Quantity) -> list[str]:
+def plot_columns(table: ParetoTable) -> list[str]:
     """Return the columns that a figure shows."""
-    bars = [f"{q.key}{end}" for q in (x, y) for end in ("", "_low", "_high")]
-    return ["label", "on_front", "front_probability", *bars, "noisy"]
+    bars = [f"{q.key}{end}" for q in (table.x, table.y) for end in ("", "_low", "_high")]
+    projected = ["on_projected_front"] if table.is_projection else []
+    return ["label", "on_front", *projected, "front_probability", *bars, "noisy"]
 
 
-def _columns(rows: pd.DataFrame, x: Quantity, y: Quantity) -> list[str]:
-    """Return the table's columns: names, both quantities with error bars, everything else."""
-    drawn = [column for column in plot_columns(x, y) if column not in ("label", "noisy")]
-    first = [*_IDENTITY, *drawn]
+def _columns(rows: pd.DataFrame, quantities: Sequence[Quantity]) -> list[str]:
+    """Return the table's columns: names, these quantities with error bars, everything else."""
+    bars = [f"{q.key}{end}" for q in quantities for end in ("", "_low", "_high")]
+    projected = [column for column in ("on_projected_front",) if column in rows]
+    first = [*_IDENTITY, "on_front", *projected, "front_probability", *bars]
     return [*first, *(column for column in rows.columns if column not in first)]

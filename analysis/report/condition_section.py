@@ -143,7 +143,7 @@ def _front(
         message = str(error)
         return FrontSection(id=section_id, condition=condition, heading=heading, message=message)
     points = detailed_points(table, f"{section_id}-")
-    networks = details.describe(points, table.x, table.y)
+    networks = details.describe(points, *table.quantities)
     texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
     for point, text in zip(points["id"], texts, strict=True):
         if ranks and text:
@@ -162,7 +162,7 @@ def _front(
         sheet=front_sheet(replace(table, rows=points), ranks),
         architectures=networks_sheet(points, networks),
         networks=networks,
-        on_front=int(points["on_front"].sum()),
+        on_front=int(points["on_front"].sum()) + len(table.undrawn),
         noisy=int(table.rows["noisy"].sum()),
     )
 

@@ -25,6 +25,9 @@ from partialnas.analysis.report.svg import (
 from partialnas.runs.config.quantities import Quantity
 
 _DOT_GRID = 1.5  # pixels: background dots closer than this are drawn once
+OFF_LINE_SHAPE = "diamond"
+"""Marker of members of the front that are dominated in the two quantities of the figure."""
+
 _SHAPES = ("square", "diamond", "triangle", "wedge", "cross", "star")
 
 
@@ -70,6 +73,10 @@ def front_legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, st
     counts = points["kind"].value_counts()
     names = {FRONT: "on the front", "arm": "arm off the front"}
     entries = [entry(k, f"{text} ({counts[k]:,})") for k, text in names.items() if k in counts]
+    if off_line := int(points["off_line"].sum()):
+        on_line = entry(FRONT, f"on the front, on the line ({counts[FRONT] - off_line:,})")
+        diamond = {"shape": OFF_LINE_SHAPE, "text": f"on the front, off the line ({off_line:,})"}
+        entries = [on_line, {**on_line, **diamond}, *entries[1:]]
     for series, rows in points[points["series"].gt(0)].groupby("series", sort=True):
         name = elide(one_line(str(rows["family"].iloc[0])))
         entries.append(entry("baseline", name, int(str(series))))
@@ -87,8 +94,8 @@ def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
     x, y = _scales(table, points, layout)
     across, up = table.x, table.y
     placed = points.assign(px=x.to_pixels(points[across.key]), py=y.to_pixels(points[up.key]))
-    front = placed[placed["kind"].eq(FRONT)].sort_values("px", kind="stable")
-    corners = _corners(front, table, x, y)
+    edge = table.rows[table.rows["on_projected_front" if table.is_projection else "on_front"]]
+    corners = _corners(edge, table, x, y)
     crowd = table.rows.drop(points.index)
     return {
         "frame": layout,
@@ -121,15 +128,16 @@ def _tab_order(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _corners(
-    front: pd.DataFrame, table: ParetoTable, x: Scale, y: Scale
+    edge: pd.DataFrame, table: ParetoTable, x: Scale, y: Scale
 ) -> list[tuple[float, float]]:
     """Return the corners of the dominated region, up to the worse ends of both axes."""
-    if front.empty:
+    if edge.empty:
         return []
     edge_x = x.start if table.x.better == "max" else x.end
     edge_y = y.start if table.y.better == "max" else y.end
-    points = front[["px", "py"]].to_numpy(float)
-    path = step_line(points, (edge_x, edge_y), table.objectives)
+    places = np.column_stack([x.to_pixels(edge[table.x.key]), y.to_pixels(edge[table.y.key])])
+    points = places[np.argsort(places[:, 0], kind="stable")]
+    path = step_line(points, (edge_x, edge_y), table.axes)
     return [*map(tuple, path.tolist()), (edge_x, edge_y)]
 
 
@@ -161,7 +169,7 @@ def _mark(
         "id": row["id"],
         "kind": row["kind"],
         "series": row["series"],
-        "shape": shape(row["series"]),
+        "shape": OFF_LINE_SHAPE if row["off_line"] else shape(row["series"]),
         "hollow": noisy,
         "x": row["px"],
         "y": row["py"],

@@ -1,7 +1,7 @@
 """The report's details of a network: its blocks, ratios, learning curves and trials."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import pandas as pd
@@ -44,23 +44,29 @@ class NetworkDetails:
         self._frame = frame
         self._subjects = {row.digest: row for row in reversed(ledger.proposals())}
 
-    def describe(self, points: pd.DataFrame, x: Quantity, y: Quantity) -> dict[str, Plain]:
+    def describe(
+        self, points: pd.DataFrame, x: Quantity, y: Quantity, *objectives: Quantity
+    ) -> dict[str, Plain]:
         """Return the details of each point by its id, as plain JSON data.
 
         Args:
             points: rows of `detailed_points`, all under one condition.
             x: quantity on the x axis.
             y: quantity on the y axis.
+            objectives: objectives of the study that are not on the axes.
         """
         trials, rows = _by_network(self._frame, points, y), points.to_dict("records")
-        return {row["id"]: self._details(row, trials[row["id"]], x, y) for row in rows}
+        shown = (x, y, *objectives)
+        return {row["id"]: self._details(row, trials[row["id"]], *shown) for row in rows}
 
     @property
     def has_learned_ratios(self) -> bool:
         """Whether any network has learned ratios."""
         return any('"learned"' in row.subject_json for row in self._subjects.values())
 
-    def _details(self, row: Row, trials: Sequence[Row], x: Quantity, y: Quantity) -> Plain:
+    def _details(
+        self, row: Row, trials: Sequence[Row], x: Quantity, y: Quantity, *objectives: Quantity
+    ) -> Plain:
         listed = trials[:_MAX_TRIALS]
         done = [trial for trial in listed if trial["state"] == "done"][:_MAX_CURVES]
         histories = {trial["seed"]: self._ledger.ratios(trial["key"]) for trial in done}
@@ -70,8 +76,8 @@ class NetworkDetails:
             "label": row["label"],
             "kind": row["kind"],
             "name": "" if row["name"] in (row["label"], row["digest"]) else one_line(row["name"]),
-            "values": [_value(row, q) for q in (y, x)],
-            "facts": [*_facts(row, x, y)],
+            "values": [_value(row, q) for q in (y, x, *objectives)],
+            "facts": [*_facts(row, {q.key for q in (x, y, *objectives)})],
             "network": _network(subject),
             "blocks": _blocks(subject, self._task(str(row["condition"]))),
             "curves": self._curves(done, y),
@@ -136,11 +142,11 @@ def _value(row: Row, quantity: Quantity) -> list[str]:
     return [quantity.label, text]
 
 
-def _facts(row: Row, x: Quantity, y: Quantity) -> Iterator[list[str]]:
-    """Yield further facts of a network, each a label and a value."""
+def _facts(row: Row, shown: Set[str]) -> Iterator[list[str]]:
+    """Yield further facts of a network than the quantities shown, each a label and a value."""
     for key in _COSTS:
         value = float(row[key]) if key in row and not pd.isna(row[key]) else math.nan
-        if key not in (x.key, y.key) and not math.isnan(value):
+        if key not in shown and not math.isnan(value):
             quantity = QUANTITIES[key]
             yield [quantity.label, quantity.text(value, noisy=bool(row["noisy"]))]
     if not math.isnan(probability := row.get("front_probability", math.nan)):

@@ -19,8 +19,9 @@ FRONT, BASELINE, ARM, OTHER = "front", "baseline", "arm", "other"
 def detailed_points(pareto: ParetoTable, prefix: str) -> pd.DataFrame:
     """Return the rows of a Pareto table that the report describes in detail, the front first.
 
-    Adds the columns `id` (unique in the report), `kind` and `series` (0 for the study's own
-    networks, then one number per family of baselines).
+    Adds the columns `id` (unique in the report), `kind`, `series` (0 for the study's own networks,
+    then one number per family of baselines) and `off_line` (whether a member of the front is
+    dominated in the two quantities on the axes alone).
 
     Args:
         pareto: table of all networks.
@@ -31,9 +32,10 @@ def detailed_points(pareto: ParetoTable, prefix: str) -> pd.DataFrame:
     kind = np.select(conditions, [FRONT, BASELINE, ARM], OTHER)
     families = [*dict.fromkeys(table.loc[table["family"].ne(""), "family"])]
     series = [families.index(f) + 1 if f else 0 for f in table["family"]]
-    points = table.assign(kind=kind, series=series)
+    on_line = table["on_projected_front" if pareto.is_projection else "on_front"]
+    points = table.assign(kind=kind, series=series, off_line=table["on_front"] & ~on_line)
     others = points.index[points["kind"].eq(OTHER)]
-    near = _nearest(table.loc[others], pareto.objectives)
+    near = _nearest(table.loc[others], next(iter(pareto.deciding.values())))
     points = pd.concat([points[points["kind"].ne(OTHER)], points.loc[near]])
     points.insert(0, "id", [f"{prefix}{index}" for index in points.index])
     points["label"] = [one_line(str(label)) for label in points["label"]]

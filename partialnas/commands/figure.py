@@ -29,7 +29,8 @@ def draw_front(folders: list[Path], output: Path | None, arguments: dict[str, An
     result = pareto_figure(trials, output, **figure, options=ParetoOptions(**arguments))
     console = make_console()
     if folders:
-        console.print(front_table(trials.under(figure["condition"]), figure["x"], figure["y"]))
+        shown = trials.under(figure["condition"])
+        console.print(front_table(shown, figure["x"], figure["y"], drawn=True))
     print_files(console, result.files)
 
 
