@@ -38,7 +38,7 @@ def driver_killed(study: ChaosStudy) -> None:
     for repeat in range(10):
         driver = study.start(RAY if repeat % 4 == 0 else IN_PROCESS)
         study.wait_for(len(study.finished) + 1, driver)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.1))
         _kill_driver(driver)
         study.check_after_fault()
     study.remarks.append(f"{len(study.finished)} of {TRIALS} done at the last fault")
@@ -63,7 +63,7 @@ def worker_killed(study: ChaosStudy) -> None:
     """Worker killed three times."""
     driver = study.start(RAY)
     killed = 0
-    for goal in (5, 12, 20):
+    for goal in (3, 9, 15):
         study.wait_for(goal, driver)
         study.check_after_fault()
         while driver.poll() is None and not (workers := _workers(driver)):

@@ -13,12 +13,12 @@ from typing import Any
 
 
 def trial(architecture: Any, seed: int, epochs: int) -> Any:
-    """Return metrics by formula after 0.2 seconds, or inject a fault."""
+    """Return metrics by formula after 50 milliseconds, or inject a fault."""
     folder = Path(os.environ["PARTIALNAS_CHAOS"])
     name = f"{architecture.digest} {seed} {epochs}"
     _log(folder, f"begin {name}")
     calls = (folder / "calls").read_text(encoding="utf-8").count("begin")
-    time.sleep(0.2)
+    time.sleep(0.05)
     fault = folder / "fault"
     if fault.exists() and calls % int((folder / "one-in").read_text()) == 0:
         return FAULTS[fault.read_text()]()
