@@ -1,52 +1,60 @@
 """Image folders in the layout of torchvision: one folder per class with its images below it."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from partialnas.runs.datasets import carving
+from partialnas.runs.datasets.folder_listing import FolderListing, Listing, scan_folder
+from partialnas.runs.datasets.image_files import (
+    ImageHeader,
+    decode_images,
+    printable,
+    read_header,
+)
 from partialnas.runs.datasets.registry import DataSetFacts
-from partialnas.runs.datasets.task import Task
-from partialnas.space.errors import UserError
+from partialnas.runs.datasets.task import Task, check_content
 from partialnas.space.values import digest
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_GRAY_MODES = {"1", "L"}
-_READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+_EXAMPLES = 3  # listed for each reason
 
-
-class Listing(NamedTuple):
-    """The images of one split in the order of their names, with the positions of their classes."""
-
-    classes: tuple[str, ...]
-    files: tuple[Path, ...]
-    labels: tuple[int, ...]
+READER_VERSION = 2
+"""Version of the reader, part of the content of folders that the first version read differently."""
 
 
 def folder_facts(path: Path) -> DataSetFacts:
-    """Return the facts of an image folder; see `list_folder` for errors."""
-    listings = list_folder(path)
-    resolution, channels = infer_image_shape(listings["train"])
-    content = fingerprint(path, listings.values())
-    return DataSetFacts(resolution, channels, len(listings["train"].classes), content)
+    """Return the facts of an image folder.
+
+    The channels are those of all images: 1 if all are gray, else 3. The resolution is that of the
+    first image of each class of the training split.
+
+    Raises:
+        UserError: See `scan_folder` and `read_header`.
+    """
+    return _facts(path, scan_folder(path))
 
 
 def load_folder(task: Task) -> dict[str, carving.LabeledImages]:
     """Load the splits of an image folder; missing ones are carved from the training images.
 
     Raises:
-        UserError: An image cannot be read, or the images take too much memory.
+        UserError: An image cannot be read, the images take too much memory, or they are not those
+            of the task.
     """
-    listings = list_folder(task.path)
-    carving.check_memory(task, sum(len(listing.files) for listing in listings.values()))
-    parts = {}
-    for name, (_, paths, labels) in listings.items():
-        images = decode_images(paths, len(paths), task.resolution, task.channels)
-        parts[name] = carving.LabeledImages(images, np.asarray(labels, dtype=np.int64))
+    folder = scan_folder(task.path)
+    files = _files(folder.splits)
+    carving.check_memory(task, len(files))
+    images = decode_images(files, len(files), task.resolution, task.channels)
+    check_content(task, _facts(task.path, folder))
+    parts, start = {}, 0
+    for name, (_, paths, labels) in folder.splits.items():
+        end = start + len(paths)
+        parts[name] = carving.LabeledImages(images[start:end], np.asarray(labels, dtype=np.int64))
+        start = end
     count = len(parts["train"].y)
     for name, share in (("test", carving.TEST_SHARE), ("val", carving.VAL_SHARE)):
         if name not in parts:
@@ -55,95 +63,108 @@ def load_folder(task: Task) -> dict[str, carving.LabeledImages]:
 
 
 def list_folder(path: Path) -> dict[str, Listing]:
-    """Return the images under `path` by split; without `train/`, all of them are `train`.
-
-    Raises:
-        UserError: The folder is missing, has fewer than two classes or a class without images, or
-            the classes of its splits differ.
-    """
-    if not path.is_dir():
-        raise UserError(
-            f"task.data: there is no folder {path}; expected one folder per class, "
-            "or train/ (and val/, test/) with one folder per class in each"
-        )
-    if not (path / "train").is_dir():
-        return {"train": _list_split(path)}
-    listings = {name: _list_split(path / name) for name in carving.SPLITS if (path / name).is_dir()}
-    for name, listing in listings.items():
-        if different := set(listing.classes) ^ set(listings["train"].classes):
-            raise UserError(
-                f"task.data: {path / name} and {path / 'train'} differ in their classes "
-                f"({', '.join(sorted(different))}): each split needs a folder for every class"
-            )
-    return listings
-
-
-def _list_split(path: Path) -> Listing:
-    classes = tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir()))
-    if len(classes) < 2:
-        raise UserError(
-            f"task.data: {path} holds {len(classes)} class folder(s); at least 2 are needed, "
-            "each with the images of one class"
-        )
-    files: list[Path] = []
-    labels: list[int] = []
-    for number, name in enumerate(classes):
-        images = sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
-        if not images:
-            raise UserError(f"task.data: {path / name} holds no images; add some or remove it")
-        files += images
-        labels += [number] * len(images)
-    return Listing(classes, tuple(files), tuple(labels))
+    """Return the images under `path` by split; see `scan_folder`."""
+    return scan_folder(path).splits
 
 
 def fingerprint(path: Path, listings: Iterable[Listing]) -> str:
     """Return a digest of the names and sizes of all images, independent of the folder's path."""
     files = [file for listing in listings for file in listing.files]
-    return digest([[str(file.relative_to(path)), file.stat().st_size] for file in files])
+    return digest([[_encodable(file.relative_to(path)), file.stat().st_size] for file in files])
 
 
-def infer_image_shape(listing: Listing) -> tuple[int | None, int]:
-    """Return resolution (None if sizes differ) and channels from the first image of each class."""
-    sizes: set[tuple[int, int]] = set()
-    modes: set[str] = set()
-    for number in range(len(listing.classes)):
-        with _open(listing.files[listing.labels.index(number)]) as image:
-            sizes.add(image.size)
-            modes.add(image.mode)
+def _encodable(path: Path) -> str:
+    """Return a path as text that UTF-8 can encode; a name in UTF-8 is not changed."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _files(listings: dict[str, Listing]) -> tuple[Path, ...]:
+    return tuple(file for listing in listings.values() for file in listing.files)
+
+
+def _firsts(listing: Listing) -> tuple[Path, ...]:
+    """Return the first image of each class."""
+    return tuple(listing.files[listing.labels.index(n)] for n in range(len(listing.classes)))
+
+
+class _ImageSummary(NamedTuple):
+    """What the headers of all images tell.
+
+    Attributes:
+        resolution: side in pixels, or None if the first images of the classes are no squares of
+            one size.
+        channels: 1 or 3.
+        notes: what is converted, one line each.
+        reader_changes: what the first version of the reader converted differently.
+    """
+
+    resolution: int | None
+    channels: int
+    notes: tuple[str, ...]
+    reader_changes: frozenset[str]
+
+
+def _facts(path: Path, folder: FolderListing) -> DataSetFacts:
+    listings, classes = folder.splits, folder.splits["train"].classes
+    images = _summarize(path, _files(listings), _firsts(listings["train"]))
+    changes = tuple(sorted(folder.reader_changes | images.reader_changes))
+    content = fingerprint(path, listings.values())
+    return DataSetFacts(
+        images.resolution,
+        images.channels,
+        len(classes),
+        f"v{READER_VERSION}-{content}" if changes else content,
+        notes=(
+            _listed("classes", classes),
+            *(_listed(f"left out, {why}", names) for why, names in folder.left_out.items()),
+            *images.notes,
+        ),
+        reader_changes=changes,
+    )
+
+
+def _summarize(path: Path, files: Sequence[Path], firsts: Sequence[Path]) -> _ImageSummary:
+    """Return the summary of all images; their headers are read again only if a file changes."""
+    stamps = ((file, file.stat()) for file in files)
+    state = digest([[_encodable(file), s.st_size, s.st_mtime_ns] for file, s in stamps])
+    return _cached_summary(state, path, tuple(files), tuple(firsts))
+
+
+@lru_cache(maxsize=8)
+def _cached_summary(
+    _state: str, path: Path, files: tuple[Path, ...], firsts: tuple[Path, ...]
+) -> _ImageSummary:
+    headers = {file: read_header(file) for file in files}
+    sizes = Counter(headers[file].size for file in firsts)
     (width, height), *others = sizes
     resolution = width if width == height and not others else None
-    return resolution, 1 if modes <= _GRAY_MODES else 3
+    first_modes = {headers[file].mode for file in firsts}
+    channels = 1 if all(header.gray for header in headers.values()) else 3
+    changes = set()
+    notes = []
+
+    def note(text: str, chosen: Callable[[ImageHeader], bool]) -> bool:
+        names = [str(file.relative_to(path)) for file, h in headers.items() if chosen(h)]
+        if names:
+            notes.append(_listed(text, names))
+        return bool(names)
+
+    if note("16-bit images, scaled to 8 bits", lambda header: header.wide):
+        changes.add("16-bit images are scaled instead of clipped")
+    if note("turned upright by their EXIF orientation", lambda header: header.turned):
+        changes.add("EXIF orientation is applied")
+    if channels != (1 if first_modes <= {"1", "L"} else 3):
+        changes.add("channels are those of all images")
+    note("with several frames, of which the first is read", lambda header: header.frames)
+    if resolution is not None:
+        note(
+            f"not {resolution} x {resolution} pixels, so cropped to squares and resized",
+            lambda header: header.size != (resolution, resolution),
+        )
+    return _ImageSummary(resolution, channels, tuple(notes), frozenset(changes))
 
 
-def decode_images(
-    files: Iterable[Path], count: int, resolution: int, channels: int
-) -> NDArray[np.uint8]:
-    """Return the images as one array, N x channels x resolution x resolution.
-
-    Each image is center-cropped to a square, then resized with antialiasing.
-
-    Raises:
-        UserError: A file is not an image.
-    """
-    pixels = np.empty((count, channels, resolution, resolution), dtype=np.uint8)
-    side = (resolution, resolution)
-    for number, file in enumerate(files):
-        with _open(file) as image:
-            try:
-                plain = image.convert("L" if channels == 1 else "RGB")
-            except _READ_ERRORS as error:
-                raise _unreadable(file, error) from None
-            square = ImageOps.fit(plain, side, Image.Resampling.BILINEAR)
-        pixels[number] = np.asarray(square).reshape(*side, channels).transpose(2, 0, 1)
-    return pixels
-
-
-def _open(file: Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except _READ_ERRORS as error:
-        raise _unreadable(file, error) from None
-
-
-def _unreadable(file: Path, error: Exception) -> UserError:
-    return UserError(f"task.data: cannot read the image {file} ({error}); replace or remove it")
+def _listed(text: str, names: Sequence[str]) -> str:
+    """Return a note with a number and some examples."""
+    more = ", ..." if len(names) > _EXAMPLES else ""
+    return f"{text}: {len(names)} ({', '.join(map(printable, names[:_EXAMPLES]))}{more})"

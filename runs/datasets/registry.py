@@ -21,12 +21,17 @@ class DataSetFacts(NamedTuple):
         channels: 1 (gray) or 3 (RGB).
         classes: number of classes.
         content: digest of the content, for data sets that differ from user to user.
+        notes: what else `partialnas check` shows, one line each.
+        reader_changes: why an earlier version of the reader returned other images of the same
+            files, one phrase each; part of error messages only.
     """
 
     resolution: int | None
     channels: int
     classes: int
     content: str = ""
+    notes: tuple[str, ...] = ()
+    reader_changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
 
-from partialnas.runs.datasets.registry import find_dataset
+from partialnas.runs.datasets.registry import DataSetFacts, find_dataset
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
 from partialnas.space.validation import validation_messages
@@ -21,7 +21,8 @@ class Task(Value):
         resolution: side of the square images in pixels.
         channels: 1 (gray) or 3 (RGB).
         classes: number of classes.
-        content: digest of an image folder's file names and sizes; empty for published data sets.
+        content: digest of an image folder's file names and sizes, with the version of the reader
+            if an earlier one read the files differently; empty for published data sets.
     """
 
     identity_fields: ClassVar[frozenset[str]] = frozenset(
@@ -68,7 +69,8 @@ def resolve_task(data: str, resolution: int | None = None) -> Task:
     try:
         facts = dataset.find_facts(path)
     except OSError as error:
-        raise UserError(f"task.data: cannot read {path}: {error.strerror}") from None
+        place = error.filename or path
+        raise UserError(f"task.data: cannot read {place}: {error.strerror}") from None
     side = facts.resolution if resolution is None else resolution
     if side is None:
         raise UserError(
@@ -77,6 +79,50 @@ def resolve_task(data: str, resolution: int | None = None) -> Task:
         )
     data = f"{name}:{path}" if dataset.on_disk else name
     try:
-        return Task(data=data, **facts._replace(resolution=side)._asdict())
+        return Task(
+            data=data,
+            resolution=side,
+            channels=facts.channels,
+            classes=facts.classes,
+            content=facts.content,
+        )
     except ValidationError as error:
         raise UserError("\n".join(validation_messages(error, "task"))) from None
+
+
+def task_facts(task: Task) -> DataSetFacts:
+    """Return the facts of a task's data set as it is now.
+
+    Raises:
+        UserError: The data set is missing or damaged.
+    """
+    return find_dataset(task.data).find_facts(task.path)
+
+
+def check_content(task: Task, facts: DataSetFacts) -> None:
+    """Check that the files of a data set are those of a task, and read in the same way.
+
+    Raises:
+        UserError: They differ.
+    """
+    if task.content in ("", facts.content):
+        return
+    reason = explain_content(task.content, facts)
+    raise UserError(
+        f"task.data: the files under {task.path} are not those that the study was started with"
+        + (f"; {reason}" if reason else "")
+    )
+
+
+def explain_content(recorded: str, facts: DataSetFacts) -> str:
+    """Return why unchanged files may differ from their recorded content; empty if they cannot."""
+    if not facts.reader_changes or _reader_version(recorded) == _reader_version(facts.content):
+        return ""
+    return (
+        f"partialnas now reads them differently ({'; '.join(facts.reader_changes)}), so trials of "
+        "an earlier version cannot be continued"
+    )
+
+
+def _reader_version(content: str) -> str:
+    return content.rpartition("-")[0]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean, stdev
 
+from partialnas.runs.datasets.task import task_facts
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.training.user_function import import_function
 from partialnas.search.check.compute_estimate import compute_lines, estimate_compute
@@ -37,7 +38,7 @@ def check_study(
     resolved = resolve_study(study, base_dir)
     resources = resolve_resources(study)
     if study.trial is not None:
-        import_function(study.trial, base_dir)
+        import_function(study.trial, base_dir)  # before anything is shown
     else:
         check_reference(resolved)
     for line in (*_plan(resolved), *_notes(resolved), *_time(resolved, resources)):
@@ -53,7 +54,12 @@ def _plan(resolved: ResolvedStudy) -> Iterator[str]:
         task = condition.task
         shape = f"{task.channels} x {task.resolution} x {task.resolution}, {task.classes} classes"
         label = f" under {condition.name}" if condition.name else ""
-        yield f"task{label}: {task.data}, {shape}, batch size {condition.recipe.batch_size}"
+        batch = "" if study.trial else f", batch size {condition.recipe.batch_size}"
+        yield f"task{label}: {task.data}, {shape}{batch}"
+    if study.trial is not None:
+        yield f"function: {study.trial} with epochs = {study.recipe.epochs}, in place of training"
+    for task in {condition.task.data: condition.task for condition in resolved.conditions}.values():
+        yield from (f"data: {note}" for note in task_facts(task).notes)
     if resolved.space is not None:
         yield f"space: {resolved.space.size()}"
     yield from design_lines(resolved)
@@ -78,6 +84,8 @@ def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
     if search is None:
         return
     how = "continue training" if resolved.conditions[0].branches else "are trained from scratch"
+    if resolved.study.trial is not None:
+        how = "are evaluated again"
     for number, rung in enumerate(search.rungs, start=1):
         settings = ", ".join(f"{key} {value}" for key, value in rung.items())
         yield f"rung {number}: {settings}; the best {search.promote} are promoted and {how}"

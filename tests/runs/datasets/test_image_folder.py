@@ -1,14 +1,19 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
-from partialnas.runs.datasets import carving
-from partialnas.runs.datasets.image_folder import list_folder
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets import carving, image_folder
+from partialnas.runs.datasets.image_files import read_header
+from partialnas.runs.datasets.image_folder import folder_facts, list_folder
 from partialnas.runs.datasets.loaders import load_splits
-from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.datasets.task import Task, resolve_task
+from partialnas.runs.records.job import trial_key
+from partialnas.space import preset
 from partialnas.space.errors import UserError
 
 
@@ -99,6 +104,104 @@ def test_content_depends_on_the_images_and_not_on_their_path(tmp_path: Path) -> 
     assert here.identity() == there.identity()
     (tmp_path / "there" / "a" / "000.png").unlink()
     assert resolve_task(f"folder:{tmp_path / 'there'}").identity() != here.identity()
+
+
+def write_pnm(root: Path, suffix: str) -> None:
+    """Write images whose sizes in bytes do not depend on a library."""
+    magic, channels = (5, 1) if suffix == "pgm" else (6, 3)
+    for split, count in (("train", 3), ("val", 1)):
+        for name in "ab":
+            for number in range(count):
+                side = 4 + number
+                file = root / split / name / ("sub" if number == 1 else "") / f"{number}.{suffix}"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                head = b"P%d %d %d 255\n" % (magic, side, side)
+                file.write_bytes(head + bytes(side * side * channels))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "content", "key"),
+    [
+        ("pgm", 1, "f54d98ba5d648409", "1746e533509f382b"),
+        ("ppm", 3, "ca5b1939c9ec2ad9", "c003b186439824fe"),
+    ],
+)
+def test_plain_folders_keep_the_identity_of_the_first_reader(
+    suffix: str, channels: int, content: str, key: str, tmp_path: Path
+) -> None:
+    """The values were computed by the first version of the reader; ledgers hold them."""
+    write_pnm(tmp_path, suffix)
+    task = resolve_task(f"folder:{tmp_path}")
+    assert (task.resolution, task.channels, task.content) == (4, channels, content)
+    assert trial_key(preset("partialnet_t0"), task, Recipe(), 4, 0) == key
+
+
+def replace_one(tmp_path: Path, image: Image.Image, **options: Any) -> Task:
+    image.save(tmp_path / "train" / "a" / "2.pgm", format="PNG", **options)
+    return resolve_task(f"folder:{tmp_path}")
+
+
+def test_the_content_of_folders_that_are_read_differently_names_the_reader(tmp_path: Path) -> None:
+    write_pnm(tmp_path, "pgm")
+    assert "-" not in replace_one(tmp_path, Image.new("L", (6, 6))).content
+    wide = replace_one(tmp_path, Image.new("I;16", (6, 6), 65535))
+    assert wide.content.startswith("v2-")
+    assert wide.channels == 1
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert replace_one(tmp_path, Image.new("L", (6, 6)), exif=exif).content.startswith("v2-")
+    mixed = replace_one(tmp_path, Image.new("RGB", (6, 6)))
+    assert (mixed.channels, mixed.content[:3]) == (3, "v2-")
+
+
+def test_a_folder_that_was_read_differently_is_not_loaded_for_an_old_task(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 20)
+    for file in (tmp_path / "a").iterdir():
+        Image.new("I;16", (12, 12), 60_000).save(file)
+    task = resolve_task(f"folder:{tmp_path}")
+    load_splits(task)
+    old = task.model_copy(update={"content": task.content.removeprefix("v2-")})
+    with pytest.raises(UserError, match=r"now reads them differently \(16-bit images are scaled"):
+        load_splits(old)
+
+
+def test_images_that_changed_since_the_start_are_not_loaded(tmp_path: Path) -> None:
+    paint(tmp_path, "ab", 20)
+    task = resolve_task(f"folder:{tmp_path}")
+    (tmp_path / "a" / "000.png").unlink()
+    with pytest.raises(UserError, match=r"are not those that the study was started with$"):
+        load_splits(task)
+
+
+def test_notes_state_classes_and_conversions(tmp_path: Path) -> None:
+    paint(tmp_path, "abcd", 5)
+    paint(tmp_path, "d", 1, size=(20, 12))
+    Image.new("I;16", (12, 12), 60_000).save(tmp_path / "b" / "000.png")
+    (tmp_path / "c" / "labels.txt").write_text("x")
+    assert folder_facts(tmp_path).notes == (
+        "classes: 4 (a, b, c, ...)",
+        "left out, files without the suffix of an image: 1 (c/labels.txt)",
+        "16-bit images, scaled to 8 bits: 1 (b/000.png)",
+    )
+    paint(tmp_path, "d", 5)
+    Image.new("L", (20, 12)).save(tmp_path / "d" / "003.png")
+    assert folder_facts(tmp_path).notes[-1] == (
+        "not 12 x 12 pixels, so cropped to squares and resized: 1 (d/003.png)"
+    )
+
+
+def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(tmp_path, "ab", 20)
+    files = []
+    monkeypatch.setattr(
+        image_folder, "read_header", lambda file: files.append(file) or read_header(file)
+    )
+    first = folder_facts(tmp_path)
+    assert folder_facts(tmp_path) == first
+    assert len(files) == 40
+    Image.new("L", (12, 12)).save(tmp_path / "a" / "005.png")
+    folder_facts(tmp_path)
+    assert len(files) == 80
 
 
 def test_the_error_of_a_damaged_image_names_its_file(tmp_path: Path) -> None:
