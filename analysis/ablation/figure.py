@@ -33,7 +33,8 @@ PlotKind = Literal["effect", "interaction", "ladder"]
 _NOTES = {
     "interaction": "Bars in the figure: intervals of single means from the pooled standard "
     "deviation, without the variation that seeds share; each mean is over all arms with the two "
-    "levels.",
+    "levels. Parallel lines: no interaction. For factors of two levels the table gives the "
+    "difference of the two lines' differences.",
     "ladder": "Bars in the figure: intervals of single means from the pooled standard deviation, "
     "without the variation that seeds share; numbers beside them: the steps.",
     "effect": "Dots in the figure: differences between a seed of the arm and the same seed of the "

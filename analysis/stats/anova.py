@@ -43,8 +43,9 @@ def anova(
     squares. Sums of squares are of type II: what an effect explains beyond all effects that do not
     contain it. Missing arms and seeds are allowed. `also` lists the aliases: effects that a
     fractional design cannot separate from this one. `effect` and its interval exist for two-level
-    factors only: the mean at the second level minus the mean at the first, and for an interaction
-    half the difference of two such effects. The intervals are not simultaneous.
+    factors only: the mean at the second level minus the mean at the first. For an interaction it is
+    the difference of differences: the effect of one factor at the second level of the other minus
+    its effect at the first. The intervals are not simultaneous.
 
     Args:
         values: values by arm and seed.
@@ -84,7 +85,8 @@ def _terms(rows: Sequence[Mapping[str, str]], factors: Sequence[Factor]) -> list
     return [
         *(_Term(name, frozenset([name]), columns) for name, columns in main.items()),
         *(
-            _Term(" × ".join(pair), frozenset(pair), 2 * _products(main[pair[0]], main[pair[1]]))
+            # products of -1/2 and 1/2: the coefficient is the difference of differences
+            _Term(" × ".join(pair), frozenset(pair), _products(main[pair[0]], main[pair[1]]))
             for pair in itertools.combinations(main, 2)
         ),
     ]

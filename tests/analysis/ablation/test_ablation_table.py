@@ -113,7 +113,8 @@ def test_a_search_gives_a_table_of_its_front(tmp_path: Path, ledgers: Callable[.
         for d, nll, p in (("a", 0.5, 10), ("b", 0.3, 20), ("c", 0.9, 30))
         for seed in (0, 1)
     ]  # fmt: skip
-    folder = ledgers(tmp_path / "s", records, study={"objectives": {"val_nll": "min"}})
+    objectives = {"val_nll": "min", "macs": "min"}
+    folder = ledgers(tmp_path / "s", records, study={"objectives": objectives})
     shown = lines(folder)
     assert [line.split("|")[1].strip() for line in shown[2:]] == ["#1", "#3"]
     assert "0.5500 ± 0.0707" in shown[2]
@@ -125,6 +126,8 @@ def test_a_search_gives_a_table_of_its_front(tmp_path: Path, ledgers: Callable[.
         table_artefact([folder], against="a")
     with pytest.raises(UserError, match="the front of a search has no delta"):
         table_artefact([folder], columns=["delta"])
+    best = ledgers(tmp_path / "best", records, study={"objectives": {"val_nll": "min"}})
+    assert [line.split("|")[1].strip() for line in lines(best)[2:]] == ["#3"]
 
 
 def test_the_same_ledger_gives_the_same_bytes(folder: Path) -> None:

@@ -10,6 +10,7 @@ from scipy.stats import ttest_rel
 from partialnas.analysis import effects
 from partialnas.analysis.ablation.caption import effects_caption
 from partialnas.analysis.ablation.effects import mean_half_width
+from partialnas.analysis.ablation.figure import factorial_sheet
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -229,6 +230,11 @@ def test_factorial_designs_have_main_effects(tmp_path: Path, ablations: Ablation
     assert result.factorial is not None
     effect = result.factorial.set_index("term")["effect"]
     assert effect["a"] == pytest.approx((1.05 + 3.05 - 0.05 - 0.1) / 2)
+    assert effect["a × b"] == pytest.approx((3.05 - 0.1) - (1.05 - 0.05))
+    sheet = factorial_sheet(result)
+    row = next(row for row in sheet.rows if row[0][1].text == "a × b")
+    assert row[-1][1].text.startswith("+1.95 [")
+    assert "difference of differences: the effect of one factor at the second level" in sheet.caption
     assert result.table[["level.a", "level.b"]].to_numpy().tolist() == [[*n] for n in names]
 
 

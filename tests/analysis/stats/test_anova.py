@@ -15,6 +15,7 @@ Values = dict[str, dict[int, float]]
 PARTS = Factor(name="parts", levels=("2", "3", "4"), baseline="2")
 ATTENTION = Factor(name="attention", levels=("none", "channel"), baseline="none")
 RATIO = Factor(name="ratio", levels=("1/8", "1/4"), baseline="1/8")
+FIRST = {"parts": "2", "attention": "none", "ratio": "1/8"}
 
 
 def study(*factors: Factor, seeds: int = 3, random: int = 0) -> tuple[Values, Levels]:
@@ -63,7 +64,7 @@ def test_two_level_effects_are_differences_of_means() -> None:
     table = anova(values, levels, (two, ATTENTION)).set_index("term")
     mean = {arm: np.mean([*of.values()]) for arm, of in values.items()}
     parts = (mean["3 none"] + mean["3 channel"] - mean["2 none"] - mean["2 channel"]) / 2
-    both = (mean["3 channel"] - mean["2 channel"] - mean["3 none"] + mean["2 none"]) / 2
+    both = mean["3 channel"] - mean["2 channel"] - mean["3 none"] + mean["2 none"]
     assert table.loc["parts", "effect"] == pytest.approx(parts)
     assert table.loc["parts × attention", "effect"] == pytest.approx(both)
     # 12 values less intercept, 2 seeds, 2 factors, 1 interaction; t(6) at 97.5 % is 2.446912
@@ -71,6 +72,56 @@ def test_two_level_effects_are_differences_of_means() -> None:
     assert table.loc["residual", "degrees"] == 6
     assert table.loc["parts", "high"] - parts == pytest.approx(half, rel=1e-5)
     assert parts - table.loc["parts", "low"] == pytest.approx(half, rel=1e-5)
+    # a difference of two differences has twice the standard error
+    assert table.loc["parts × attention", "high"] - both == pytest.approx(2 * half, rel=1e-5)
+    assert both - table.loc["parts × attention", "low"] == pytest.approx(2 * half, rel=1e-5)
+
+
+def test_effects_of_a_constructed_table_are_recovered() -> None:
+    two = Factor(name="parts", levels=("2", "3"), baseline="2")
+    _, levels = study(two, ATTENTION, RATIO)
+    # attention adds 1 at two parts and 4 at three; ratio adds 0.5; parts add 2 without attention
+    values = {
+        arm: {
+            seed: 90 + 2 * (of["parts"] == "3") + (of["attention"] == "channel")
+            + 3 * (of["parts"] == "3") * (of["attention"] == "channel")
+            + 0.5 * (of["ratio"] == "1/4") + 0.1 * seed
+            for seed in range(2)
+        }
+        for arm, of in levels.items()
+    }  # fmt: skip
+    effect = anova(values, levels, (two, ATTENTION, RATIO)).set_index("term")["effect"]
+    assert effect.drop("residual").to_dict() == pytest.approx(
+        {
+            "parts": 3.5, "attention": 2.5, "ratio": 0.5,
+            "parts × attention": 3.0, "parts × ratio": 0.0, "attention × ratio": 0.0,
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_interactions_are_the_product_terms_of_a_regression(lost: int) -> None:
+    two = Factor(name="parts", levels=("2", "3"), baseline="2")
+    values, levels = study(two, ATTENTION, RATIO)
+    for arm in [*values][:lost]:
+        del values[arm][1]
+    ours = anova(values, levels, (two, ATTENTION, RATIO)).set_index("term")
+    rows = [
+        {
+            "y": value,
+            "seed": seed,
+            **{name: int(of[name] != first) for name, first in FIRST.items()},
+        }
+        for arm, seeds in values.items()
+        for seed, value in seeds.items()
+        for of in (levels[arm],)
+    ]
+    fitted = ols("y ~ C(seed) + (parts + attention + ratio) ** 2", pd.DataFrame(rows)).fit()
+    for one, other in itertools.combinations(FIRST, 2):
+        row = ours.loc[f"{one} × {other}"]
+        low, high = fitted.conf_int().loc[f"{one}:{other}"]
+        expected = [fitted.params[f"{one}:{other}"], low, high]
+        assert row[["effect", "low", "high"]].tolist() == pytest.approx(expected)
 
 
 def test_a_half_fraction_lists_its_aliases() -> None:
