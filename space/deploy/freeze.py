@@ -68,11 +68,13 @@ def freeze(network: Network) -> Network:
 
 
 def _static(network: Network, architecture: Architecture) -> Network:
-    weight = network.head_conv.weight
+    weight = network.stem.conv.weight
     names = ("in_chans", "num_classes", "drop_path_rate", "attention_dropout", "drop_rate")
     settings = {name: getattr(network, name) for name in names}
+    settings["global_pool"] = network.global_pool.pool_type
+    settings["output_norms"] = len(network.output_norms) > 0
     with torch.random.fork_rng(devices=[]):  # keep the random state of a training
-        frozen = Network(architecture, **settings, global_pool=network.global_pool.pool_type)
+        frozen = Network(architecture, **settings)
     return frozen.to(weight.device, weight.dtype)
 
 

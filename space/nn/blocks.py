@@ -26,7 +26,8 @@ class Mixer(nn.Module):
             whole: Tensor = self.parts[0](x)
             return whole
         pieces = torch.split(x, self.sizes, dim=1)
-        return torch.cat([part(p) for part, p in zip(self.parts, pieces, strict=True)], dim=1)
+        # Indices instead of `zip`: the number of pieces is unknown while `torch.fx` traces.
+        return torch.cat([part(pieces[i]) for i, part in enumerate(self.parts)], dim=1)
 
 
 def build_mixer(block: RealizedBlock, dropout: float) -> Mixer | LearnedMixer | InputDependentMixer:

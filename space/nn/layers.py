@@ -1,9 +1,12 @@
 """Small layers used throughout a network: batch norm, downsampling, activations."""
 
+import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
 from partialnas.space.arch.architecture import Activation
+from partialnas.space.errors import UserError
 from partialnas.space.nn.soft_kernel import Span
 
 
@@ -16,33 +19,73 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize N x C x H x W maps per channel."""
-        if self.training and input.numel() == input.shape[1]:
-            return functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(input)
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(has_variance(input))
+        return self._normalize(input, self.running_mean, self.running_var, self.weight, self.bias)
 
     def forward_sliced(self, x: Tensor, span: Span) -> Tensor:
         """Normalize N x span x H x W maps of some of the channels."""
         buffers = self.get_buffer("running_mean"), self.get_buffer("running_var")
-        mean, variance, weight, bias = (t[span.slice] for t in (*buffers, self.weight, self.bias))
+        return self._normalize(x, *(t[span.slice] for t in (*buffers, self.weight, self.bias)))
+
+    def _normalize(
+        self, x: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor, bias: Tensor
+    ) -> Tensor:
         momentum = self.momentum if self.momentum is not None else 0.1
-        training = self.training and x.numel() > x.shape[1]
+        training = self.training and has_variance(x)
         return functional.batch_norm(x, mean, variance, weight, bias, training, momentum, self.eps)
 
 
-class Downsample(nn.Module):
-    """Convolution of non-overlapping patches and a norm: the stem and the merges."""
+@torch.fx.wrap
+def has_variance(x: Tensor) -> bool:
+    """Return whether N x C x H x W maps have more than one value per channel."""
+    return bool(x.numel() > x.shape[1])  # sizes that torch.compile traces are no plain numbers
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+
+class Downsample(nn.Module):
+    """Convolution of non-overlapping patches and a norm: the stem and the merges.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: width of a patch, in pixels of the input.
+        smallest_image: smallest images of the whole network, in pixels a side; named in errors.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, smallest_image: int
+    ) -> None:
         super().__init__()
+        self.smallest_image = smallest_image
         self.conv = nn.Conv2d(in_channels, out_channels, stride, stride, bias=False)
         self.norm = BatchNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map N x C x H x W to N x C' x H/stride x W/stride (rounded down)."""
+        """Map N x C x H x W to N x C' x H/stride x W/stride (rounded down).
+
+        Raises:
+            UserError: The maps are smaller than a patch.
+        """
+        x = require_map_size(x, self.conv.stride[0], self.smallest_image)
         out: Tensor = self.norm(self.conv(x))
         return out
+
+
+@torch.fx.wrap
+def require_map_size(x: Tensor, stride: int, smallest_image: int) -> Tensor:
+    """Return maps, which must not be smaller than a patch of `stride` pixels a side.
+
+    Raises:
+        UserError: They are; the message names the smallest images of the network.
+    """
+    height, width = x.shape[-2:]
+    if height < stride or width < stride:
+        raise UserError(
+            f"the images are too small: a convolution of stride {stride} cannot be applied to maps "
+            f"of {height}x{width}; the network needs at least {smallest_image}x{smallest_image} "
+            "pixels"
+        )
+    return x
 
 
 def make_activation(name: Activation) -> nn.Module:

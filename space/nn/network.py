@@ -1,8 +1,8 @@
 """The network built from an architecture, with the model interface of timm."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
@@ -12,9 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from partialnas.space.arch.architecture import Activation, Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.errors import UserError
 from partialnas.space.nn.blocks import NetworkBlock
 from partialnas.space.nn.init import fresh_seed, initialize, initialize_layer
-from partialnas.space.nn.layers import Downsample, make_activation
+from partialnas.space.nn.layers import BatchNorm, Downsample, make_activation
 
 
 class NetworkStage(nn.Module):
@@ -23,15 +24,14 @@ class NetworkStage(nn.Module):
     def __init__(
         self,
         blocks: tuple[RealizedBlock, ...],
-        in_channels: int | None,
+        merge: nn.Module,
         drop_path: list[float],
         act: Activation,
         dropout: float,
     ) -> None:
         super().__init__()
-        width = blocks[0].width
         self.grad_checkpointing = False
-        self.merge = nn.Identity() if in_channels is None else Downsample(in_channels, width, 2)
+        self.merge = merge
         rates = zip(blocks, drop_path, strict=True)
         self.blocks = nn.Sequential(*(NetworkBlock(b, act, rate, dropout) for b, rate in rates))
 
@@ -58,6 +58,8 @@ class Network(nn.Module):
         attention_dropout: dropout rate of self-attention, on its weights and after its projection.
         drop_rate: dropout rate before the classifier.
         global_pool: `avg`, `max`, or an empty string for no pooling.
+        output_norms: whether each stage has a batch norm for its output, which
+            `forward_intermediates` applies on request. The released detectors have them.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Network(nn.Module):
         attention_dropout: float = 0.1,
         drop_rate: float = 0.0,
         global_pool: str = "avg",
+        output_norms: bool = False,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -82,13 +85,16 @@ class Network(nn.Module):
         self.head_hidden_size = architecture.head_width
         self.feature_info = _feature_info(architecture)
 
-        act = architecture.activation
-        self.stem = Downsample(in_chans, widths[0], architecture.stem_stride)
+        act, smallest = architecture.activation, architecture.smallest_resolution
+        self.stem = Downsample(in_chans, widths[0], architecture.stem_stride, smallest)
+        merges = [nn.Identity(), *(Downsample(*pair, 2, smallest) for pair in pairwise(widths))]
         rates = _drop_path_rates(architecture.depths, drop_path_rate)
-        stages = zip(architecture.realized, (None, *widths[:-1]), rates, strict=True)
+        stages = zip(architecture.realized, merges, rates, strict=True)
         self.stages = nn.Sequential(*(NetworkStage(*s, act, attention_dropout) for s in stages))
+        self.output_norms = nn.ModuleList(BatchNorm(width) for width in widths if output_norms)
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
-        self.head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
+        head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
+        self.head_conv: nn.Module = head_conv
         self.head_act = make_activation(act)
         self.classifier = self._classifier(num_classes)
         initialize(self, fresh_seed())
@@ -110,10 +116,78 @@ class Network(nn.Module):
         Raises:
             UserError: The images are too small for the strides.
         """
-        height, width = x.shape[-2:]
-        self.architecture.map_sizes(height, width)
         out: Tensor = self.stages(self.stem(x))
         return out
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the maps of the last stage and a list of those of the chosen stages.
+
+        Args:
+            x: N x C x H x W images.
+            indices: positions of the stages, from 0, negative from the end; a number for so many
+                of the last ones; None for all.
+            norm: whether to apply the norms of the outputs to the list, if the network has them.
+            stop_early: whether to compute no stage after the last chosen one; the first result is
+                then the maps of that stage.
+            output_fmt: `NCHW`, the only layout.
+            intermediates_only: whether to return the list alone.
+
+        Raises:
+            UserError: The images are too small for the strides, there is no such stage, or another
+                layout is requested.
+        """
+        if output_fmt != "NCHW":
+            raise UserError(f"invalid output_fmt {output_fmt!r}: maps have the layout NCHW")
+        chosen = _stage_positions(len(self.stages), indices)
+        x = self.stem(x)
+        maps: list[Tensor] = []
+        for index, stage in enumerate(self.stages):
+            if stop_early and index > max(chosen):
+                break
+            x = stage(x)
+            if index in chosen:
+                maps.append(self.output_norms[index](x) if norm and self.output_norms else x)
+        return maps if intermediates_only else (x, maps)
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | Sequence[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove what the maps of the chosen stages do not need, and return their positions.
+
+        These are the stages after the last chosen one, the norms of other outputs and the head. The
+        head stays if `prune_head` is false and the last stage is chosen. Without a head, the
+        network returns the maps of its last stage.
+
+        Args:
+            indices: the stages, as in `forward_intermediates`.
+            prune_norm: whether to remove the norms of all outputs.
+            prune_head: whether to remove the head although it could stay.
+
+        Raises:
+            UserError: There is no such stage.
+        """
+        chosen = _stage_positions(len(self.stages), indices)
+        last = max(chosen)
+        if prune_head or last < len(self.stages) - 1:
+            self.num_features = self.head_hidden_size = self.architecture.widths[last]
+            self.head_conv = self.head_act = nn.Identity()
+            self.reset_classifier(0, "")
+        self.stages = self.stages[: last + 1]
+        for index in range(len(self.output_norms)):
+            if prune_norm or index not in chosen:
+                self.output_norms[index] = nn.Identity()
+        return chosen
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits of the maps of the last stage, or the input of the classifier."""
@@ -156,11 +230,23 @@ class Network(nn.Module):
         if global_pool is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.num_classes = num_classes
-        weight = self.head_conv.weight
+        weight = self.stem.conv.weight
         self.classifier = self._classifier(num_classes).to(weight.device, weight.dtype)
         if isinstance(self.classifier, nn.Linear):
             initialize_layer(self.classifier, "classifier", fresh_seed())
         self.train(self.training)
+
+
+def _stage_positions(stages: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Return the chosen positions of `stages` stages; see `Network.forward_intermediates`."""
+    if isinstance(indices, int):
+        indices = range(-indices, 0)
+    positions = range(stages) if indices is None else indices
+    if not positions or not all(-stages <= position < stages for position in positions):
+        raise UserError(
+            f"invalid indices {list(positions)}: choose from the {stages} stages, 0 to {stages - 1}"
+        )
+    return [position % stages for position in positions]
 
 
 def _feature_info(architecture: Architecture) -> list[dict[str, Any]]:

@@ -138,8 +138,6 @@ def test_an_invalid_architecture_is_rejected(tmp_path: Path) -> None:
         timm.create_model("partialnet", architecture=tmp_path / "absent.json")
     with pytest.raises(UserError, match="stages"):
         timm.create_model("partialnet", architecture={"head_width": 3})
-    with pytest.raises(TypeError, match="architecture"):
-        timm.create_model("partialnet")
 
 
 @pytest.mark.slow
