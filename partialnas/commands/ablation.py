@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
 from partialnas.analysis.ablation.table import FORMATS, effects_sheet, row_label_column
@@ -14,13 +13,18 @@ from partialnas.analysis.formats.text_table import TextTable
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.registry import build_artefact
 from partialnas.analysis.verification import verify
-from partialnas.commands.terminal import make_console, plain_table, print_files, print_lines
+from partialnas.commands.terminal import (
+    add_column,
+    make_console,
+    plain_table,
+    print_files,
+    print_lines,
+    print_table,
+)
 from partialnas.space.errors import UserError
 
 _COLUMNS = ("n", "metric", "delta", "p", "effect", "equivalence")
 _LADDER_COLUMNS = ("n", "metric", "step")
-_MIN_TEXT_WIDTH = 14
-_MAX_WIDTH = 1000
 _MAX_DIFFERENCES = 20
 
 
@@ -81,20 +85,13 @@ def draw_effects(
     effects = figure.effects
     columns = _LADDER_COLUMNS if effects.steps else _COLUMNS
     sheet = effects_sheet(effects, [row_label_column(effects), *columns])
-    _print_wide(_terminal_table(sheet, f"effects: {effects.quantity.label}"))
+    console = make_console()
+    print_table(console, _terminal_table(sheet, f"effects: {effects.quantity.label}"))
     if effects.factorial is not None:
         title = "main effects and two-factor interactions"
-        _print_wide(_terminal_table(factorial_sheet(effects), title))
-    console = make_console()
-    console.print(effects.comparison.note, markup=False)
+        print_table(console, _terminal_table(factorial_sheet(effects), title))
+    console.print(effects.comparison.note)
     print_files(console, figure.files)
-
-
-def _print_wide(table: Table) -> None:
-    """Print a table, beyond the width of the terminal if its numbers would be cut off."""
-    console = make_console()
-    width = console.measure(table, options=console.options.update(max_width=_MAX_WIDTH)).minimum
-    Console(highlight=False, width=max(console.width, width)).print(table)
 
 
 def _terminal_table(sheet: TextTable, title: str) -> Table:
@@ -102,15 +99,9 @@ def _terminal_table(sheet: TextTable, title: str) -> Table:
     columns = [column for column in sheet.columns if any(cell.text for cell in column.cells)]
     for column in columns:
         head = column.header.replace(" ", "\n") if column.is_numeric else column.header
-        longest = max(len(text) for text in (*head.split("\n"), *(c.text for c in column.cells)))
-        table.add_column(
-            escape(head),
-            justify="right" if column.is_numeric else "left",
-            no_wrap=column.is_numeric,
-            min_width=longest if column.is_numeric else min(longest, _MIN_TEXT_WIDTH),
-        )
+        add_column(table, head, numeric=column.is_numeric)
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(f"[b]{escape(c.text)}[/b]" if c.bold else escape(c.text) for c in row))
+        table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in row))
     return table
 
 

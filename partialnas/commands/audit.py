@@ -10,7 +10,7 @@ from partialnas.analysis.audit.figure import AuditFigure, audit_figure
 from partialnas.analysis.audit.sample import choose_sample
 from partialnas.analysis.audit.text import format_agreement, format_ranks
 from partialnas.commands.confirm import load_subjects
-from partialnas.commands.terminal import frame_table, make_console, print_files
+from partialnas.commands.terminal import frame_table, make_console, print_files, print_table
 from partialnas.runs.config.quantities import Quantity
 
 _HEADS = ("n", "τ [95 %]", "best third", "single", "regret")
@@ -50,10 +50,10 @@ def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> No
     result = audit_figure(folder, output, stage=stage, **options)
     console = make_console()
     for target in result.audit.quantities:
-        console.print(_agreement(result, target))
-    console.print(frame_table("ranks", format_ranks(result.ranks, result.audit.quantity)))
+        print_table(console, _agreement(result, target))
+    print_table(console, frame_table("ranks", format_ranks(result.ranks, result.audit.quantity)))
     for text in (result.note, result.caption):
-        console.print(text, markup=False)
+        console.print(text)
     print_files(console, result.files)
 
 

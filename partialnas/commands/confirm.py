@@ -6,7 +6,13 @@ from typing import Any
 
 from partialnas.analysis.audit.confirmation import Confirmation, confirmation_table, select_networks
 from partialnas.analysis.formats.text_table import format_mean
-from partialnas.commands.terminal import count_seeds, make_console, plain_table, print_lines
+from partialnas.commands.terminal import (
+    count_seeds,
+    make_console,
+    plain_table,
+    print_lines,
+    print_table,
+)
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.space.arch.architecture import Architecture
@@ -77,7 +83,7 @@ def _show_confirmation(confirmation: Confirmation) -> None:
             count_seeds(row["n"], failed=row["failed"]),
         )
     console = make_console()
-    console.print(shown)
+    print_table(console, shown)
     console.print(
         f"{quantity.label}: mean over the trials of the selection, then mean ± standard deviation "
         "over fresh seeds. Test split, which no selection used: mean over fresh seeds and 95 % t "

@@ -1,12 +1,17 @@
 """The verbs `describe` and `measure`: cost and speed of networks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from partialnas.commands.names import find_subject
-from partialnas.commands.terminal import make_console, plain_table
+from partialnas.commands.terminal import (
+    add_column,
+    make_console,
+    plain_table,
+    print_json,
+    print_table,
+)
 from partialnas.space.arch.architecture import Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.cost.cost import compute_cost, realized_blocks
@@ -22,14 +27,13 @@ def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_j
     blocks = realized_blocks(architecture, input_spec)
     mixers = {name: _mixer(block) for name, block in blocks.items()}
     if as_json:
-        print(json.dumps(_plain(architecture, input_spec, total, mixers), indent=2))
+        print_json(_plain(architecture, input_spec, total, mixers))
         return
     stem = f"stem stride {architecture.stem_stride}"
     name = architecture.name or "architecture"
     table = plain_table(f"{name} · {architecture.digest} · {stem} · {architecture.activation}")
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
-        number = column in ("params", "macs")
-        table.add_column(column, justify="right" if number else "left", no_wrap=number)
+        add_column(table, column, numeric=column in ("params", "macs"))
     for row in total.rows:
         parts = mixers.get(row.name, str(row.channels))
         size = f"{row.height}x{row.width}"
@@ -39,7 +43,7 @@ def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_j
     size = f"{input_spec.height}x{input_spec.width}"
     table.add_row("total", size, "", f"{total.params:,}", f"{total.macs:,}")
     console = make_console()
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"macs: multiply-accumulates as counted by fvcore, {total.macs_core:,} of them in "
         "convolutions and matrix products"
@@ -98,7 +102,7 @@ def measure_networks(
     task = Task(data="random", resolution=resolution, channels=3, classes=1000)
     measurements = [*measure_many(subjects, task, protocol, subjects[0])]
     if as_json:
-        print(json.dumps([m.model_dump(mode="json") for m in measurements], indent=2))
+        print_json([m.model_dump(mode="json") for m in measurements])
         return
     heads = ("network", "img/s", "ms/batch", "relative", "95 % interval", "rounds", "")
     first = measurements[0]
@@ -107,7 +111,7 @@ def measure_networks(
     table = plain_table(f"{device_description(first)} · {how}", *heads)
     for m in measurements:
         table.add_row(m.name, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
-    make_console().print(table)
+    print_table(make_console(), table)
 
 
 def _relative(m: "Measurement") -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from partialnas.analysis.frames.load import empty_trials, load_trials
 from partialnas.analysis.frames.trials import as_trials
 from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_figure
 from partialnas.commands.status import front_table
-from partialnas.commands.terminal import frame_table, make_console, print_files
+from partialnas.commands.terminal import frame_table, make_console, print_files, print_table
 
 _FAMILIES_FILE = Path("families.pdf")
 
@@ -30,7 +30,7 @@ def draw_front(folders: list[Path], output: Path | None, arguments: dict[str, An
     console = make_console()
     if folders:
         shown = trials.under(figure["condition"])
-        console.print(front_table(shown, figure["x"], figure["y"], drawn=True))
+        print_table(console, front_table(shown, figure["x"], figure["y"], drawn=True))
     print_files(console, result.files)
 
 
@@ -40,6 +40,6 @@ def draw_figure(
     """Draw another figure of studies, print its table and caption, and name the files written."""
     result = study_figure(kind, folders, output or folders[0] / f"{kind}.pdf", **arguments)
     console = make_console()
-    console.print(frame_table(kind, result.readable))
-    console.print(result.caption, markup=False)
+    print_table(console, frame_table(kind, result.readable))
+    console.print(result.caption)
     print_files(console, result.files)

@@ -1,6 +1,5 @@
 """The verb `flops`: compare MAC counters, and MACs with measured speed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
@@ -8,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
 from partialnas.analysis.frames.load import load
 from partialnas.commands.names import find_subject
-from partialnas.commands.terminal import make_console, plain_table, print_lines
+from partialnas.commands.terminal import (
+    add_column,
+    make_console,
+    plain_table,
+    print_json,
+    print_lines,
+    print_table,
+)
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.measure.flops_audit import FlopsAudit, audit_flops, describe_mixers
@@ -48,7 +53,7 @@ def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
     folders = [Path(name) for name in names if Path(name).is_dir()]
     results += [_audit_study(console, folder, as_json=as_json) for folder in folders]
     if as_json:
-        print(json.dumps(results, indent=2))
+        print_json(results)
 
 
 def _audit_study(console: Console, folder: Path, *, as_json: bool) -> dict[str, Any]:
@@ -94,11 +99,10 @@ def _audit_kinds(folder: Path) -> tuple[list[FlopsAudit], list[int], Task]:
 def _show_audits(
     console: Console, title: str, audits: Sequence[FlopsAudit], counts: Sequence[int] = ()
 ) -> None:
-    table = plain_table(title)
-    table.add_column("kind", min_width=14)
+    table = plain_table(title, "kind")
     heads = ("networks", "formula", "fvcore", "torch", "fvcore,\ndeploy", "torch,\ndeploy")
     for head in heads if counts else heads[1:]:
-        table.add_column(head, justify="right", no_wrap=True)
+        add_column(table, head, numeric=True)
     for index, audit in enumerate(audits):
         deployed = audit.deployed
         values = [audit.formula_macs, audit.training.macs_raw, audit.training.macs_core]
@@ -106,10 +110,10 @@ def _show_audits(
         name = audit.kind if counts else f"{audit.name}: {audit.kind}"
         number = [f"{counts[index]:,}"] if counts else []
         cells = ("" if value is None else f"{value:,}" for value in values)
-        table.add_row(Text(name), *number, *cells)
-    console.print(table)
+        table.add_row(name, *number, *cells)
+    print_table(console, table)
     for line in (_NOTE, *_remarks(audits)):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def _remarks(audits: Sequence[FlopsAudit]) -> list[str]:
@@ -149,4 +153,4 @@ def _show_ranks(console: Console, ranks: FlopsRanks) -> None:
         for pair in ranks.pairs.itertuples()
     ]
     for sentence in sentences:
-        console.print(sentence, markup=False)
+        console.print(sentence)

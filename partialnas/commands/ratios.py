@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from partialnas.analysis.formats.text_table import format_number
@@ -21,6 +20,7 @@ from partialnas.commands.terminal import (
     plain_table,
     print_files,
     print_lines,
+    print_table,
 )
 from partialnas.space.errors import UserError
 
@@ -46,10 +46,10 @@ def draw_ratios(name: str, output: Path | None, table: Path | None, **look: Any)
     ratios = overall_ratios(figure.table)
     summary = ratio_summary(figure.trials, ratios, figure.warnings)
     console = make_console()
-    console.print(_summary_table(summary))
+    print_table(console, _summary_table(summary))
     if summary["seconds_ratio"].notna().any():
-        console.print(_cost_table(summary))
-    console.print(_agreement_table(agreement(ratios), convergence(ratios)))
+        print_table(console, _cost_table(summary))
+    print_table(console, _agreement_table(agreement(ratios), convergence(ratios)))
     print_lines(console, *warning_lines(figure.warnings))
     print_files(console, figure.files)
 
@@ -69,11 +69,10 @@ def _summary_table(summary: pd.DataFrame) -> Table:
         "learned ratios: MACs relative to the budget, median and worst seed;\n"
         "gap between the logits of the trained and the frozen form, worst seed",
         *("", "seeds", "budget %", "worst %", "gap", "val_accuracy", "val_nll"),
-        no_wrap=True,
     )
     for row in summary.to_dict("records"):
         table.add_row(
-            escape(row["series"]),
+            row["series"],
             count_seeds(row["seeds"], failed=row["failed"], warned=row["warned"]),
             format_number(row["budget_error_median"], "+.2f", "-"),
             format_number(row["budget_error_worst"], "+.2f", "-"),
@@ -90,7 +89,7 @@ def _cost_table(summary: pd.DataFrame) -> Table:
     table = plain_table(title, "", "training time", "throughput of the frozen network")
     for row in summary.to_dict("records"):
         costs = (row["seconds_ratio"], row["throughput_ratio"])
-        table.add_row(escape(row["series"]), *(format_number(cost, ".2f", "-") for cost in costs))
+        table.add_row(row["series"], *(format_number(cost, ".2f", "-") for cost in costs))
     return table
 
 
@@ -105,7 +104,7 @@ def _agreement_table(agreement: pd.DataFrame, courses: pd.DataFrame) -> Table:
     for row in agreement.to_dict("records"):
         course = courses[courses["series"].eq(row["series"])]
         table.add_row(
-            escape(row["series"]),
+            row["series"],
             *(format_number(row[key], spec, "-") for key, spec in _AGREEMENT.items()),
             _range(course["convergence_epoch"]),
             format_number(course["oscillation"].median(), ".1f", "-"),

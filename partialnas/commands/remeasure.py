@@ -1,6 +1,5 @@
 """The verb `remeasure`: measure networks of a study again, and print what changes."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan
@@ -10,7 +9,13 @@ from typing import Any
 from partialnas.analysis.audit.confirmation import select_networks
 from partialnas.analysis.audit.remeasured import Remeasurement, remeasurement_table
 from partialnas.commands.describe import device_description
-from partialnas.commands.terminal import make_console, plain_table, print_lines
+from partialnas.commands.terminal import (
+    make_console,
+    plain_table,
+    print_json,
+    print_lines,
+    print_table,
+)
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -200,8 +205,7 @@ def _show(
     )
     if as_json:
         rows = remeasurement.table.to_dict("records")
-        text = json.dumps({"tau": remeasurement.tau, "networks": rows})
-        print(json.dumps(json.loads(text, parse_constant=lambda _: None), indent=2))
+        print_json({"tau": remeasurement.tau, "networks": rows})
     else:
         _print(remeasurement, first)
 
@@ -209,7 +213,7 @@ def _show(
 def _print(remeasurement: Remeasurement, first: Measurement) -> None:
     how = f"batch {first.batch_size} · {first.precision} · {first.form} · {first.runtime}"
     heads = ("", "img/s", "before", "now", "change", "front", "")
-    shown = plain_table(f"{device_description(first)} · {how}", *heads, no_wrap=True)
+    shown = plain_table(f"{device_description(first)} · {how}", *heads)
     for row in remeasurement.table.to_dict("records"):
         shown.add_row(
             row["label"],
@@ -221,7 +225,7 @@ def _print(remeasurement: Remeasurement, first: Measurement) -> None:
             row["marks"],
         )
     console = make_console()
-    console.print(shown)
+    print_table(console, shown)
     console.print("before, now: throughput relative to the reference, with its 95 % interval")
     print_lines(console, *_summary(remeasurement))
 

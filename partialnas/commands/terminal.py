@@ -1,12 +1,15 @@
 """Console output that the commands share: lines, paragraphs and tables."""
 
+import json
 from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_MIN_NAME_WIDTH = 14
+"""Least width of a column of names before the table becomes wider than the console."""
+
+
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that does not highlight numbers and paths."""
-    return Console(highlight=False, stderr=stderr)
+    """Return a console that prints text as it is: no markup, no highlighted numbers and paths."""
+    return Console(highlight=False, markup=False, stderr=stderr)
 
 
 def print_lines(console: Console, *lines: str) -> None:
@@ -32,27 +39,94 @@ def print_files(console: Console, files: Iterable[Path]) -> None:
     print_lines(console, *(f"wrote {path}" for path in files))
 
 
-def plain_table(title: str, *heads: str, no_wrap: bool = False) -> Table:
+def print_json(data: Any) -> None:
+    """Print data as JSON; numbers that JSON cannot express (NaN, infinities) become null."""
+    text = json.dumps(data)  # NaN and infinities as JavaScript writes them
+    plain = json.loads(text, parse_constant=lambda _: None)
+    print(json.dumps(plain, indent=2, allow_nan=False))
+
+
+class PlainTable(Table):
+    """A table of texts with a rule below its head; nothing in it is parsed as markup."""
+
+    def add_row(
+        self,
+        *cells: RenderableType | None,
+        style: StyleType | None = None,
+        end_section: bool = False,
+    ) -> None:
+        """Add a row, one text per column."""
+        texts = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*texts, style=style, end_section=end_section)
+
+
+def plain_table(title: str, *heads: str) -> PlainTable:
     """Return a table with a rule below its head.
 
     Args:
         title: title of the table.
         heads: heads of the columns; all but the first hold numbers and are right-aligned.
-        no_wrap: whether numbers stay on one line.
     """
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    table = PlainTable(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left"
+    )
     for index, head in enumerate(heads):
-        justify, fixed = ("right", no_wrap and head != "") if index else ("left", False)
-        table.add_column(Text(head), justify=justify, no_wrap=fixed)  # type: ignore[arg-type]
+        add_column(table, head, numeric=index > 0)
     return table
 
 
-def frame_table(title: str, texts: "pd.DataFrame") -> Table:
+def add_column(table: Table, head: str, *, numeric: bool) -> None:
+    """Add a column of numbers, right-aligned, or of words, which are folded if they do not fit."""
+    table.add_column(Text(head), justify="right" if numeric else "left", overflow="fold")
+
+
+def frame_table(title: str, texts: "pd.DataFrame") -> PlainTable:
     """Return a frame of texts as a table."""
     table = plain_table(title, *map(str, texts.columns))
     for row in texts.astype(str).itertuples(index=False):
-        table.add_row(*map(Text, row))
+        table.add_row(*row)
     return table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table in which nothing is cut off.
+
+    If the table is wider than the console, names are folded and numbers are wrapped at spaces. If
+    that is not enough, its lines are longer than the console is wide.
+    """
+    before = console.width
+    console.width = max(before, _fit_columns(table, before))
+    console.print(table)
+    console.width = before
+
+
+def _fit_columns(table: Table, width: int) -> int:
+    """Set the widths of the columns for a console of this width; return the width of the table."""
+    texts = [[_plain(text) for text in (column.header, *column.cells)] for column in table.columns]
+    lines = [max(cell_len(line) for text in of for line in text.split("\n")) for of in texts]
+    words = [
+        max((cell_len(word) for text in of for word in text.split()), default=0) for of in texts
+    ]
+    names = [column.justify == "left" for column in table.columns]
+    least = [
+        min(word, _MIN_NAME_WIDTH) if is_name else word
+        for word, is_name in zip(words, names, strict=True)
+    ]
+    around = 2 + len(table.columns) + (len(table.columns) - 1)
+    room = width - around - sum(least)
+    order = sorted(range(len(least)), key=lambda index: names[index])  # stable: numbers first
+    for index in order:
+        more = min(lines[index] - least[index], max(room, 0))
+        if names[index] or more == lines[index] - least[index]:
+            least[index] += more
+            room -= more
+    for column, fixed in zip(table.columns, least, strict=True):
+        column.width = fixed
+    return around + sum(least)
+
+
+def _plain(text: RenderableType) -> str:
+    return text.plain if isinstance(text, Text) else str(text)
 
 
 def format_spread(mean: float, sd: float, spec: str) -> str:

@@ -93,9 +93,9 @@ def render(tally: Tally) -> Group:
 
 def _table(front: Sequence[FrontPoint]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("front so far", no_wrap=True)
+    table.add_column("front so far", overflow="fold")
     for name in front[0].values:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right", overflow="fold")
     for point in front:
         table.add_row(Text(point.name), *(f"{value:,.4g}" for value in point.values.values()))
     return table
