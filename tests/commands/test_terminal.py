@@ -1,0 +1,66 @@
+"""Printed tables and JSON: nothing is parsed as markup, cut off, or invalid."""
+
+import io
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from partialnas.commands.terminal import plain_table, print_json, print_table
+
+NAMES = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=60)
+NUMBERS = st.from_regex(r"[0-9]{1,3}(,[0-9]{3}){0,3}( ± [0-9]{1,4})?", fullmatch=True)
+
+
+def printed(table: Any, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)  # its markup is on
+    with console.capture() as captured:
+        print_table(console, table)
+    return captured.get()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.tuples(NAMES, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=4),
+    width=st.sampled_from([40, 80, 200]),
+)
+def test_no_character_of_a_table_is_lost(rows: list[tuple[str, ...]], width: int) -> None:
+    table = plain_table("", "", "first", "second", "third")
+    for row in rows:
+        table.add_row(*row)
+    output = printed(table, width)
+    expected = "".join(map("".join, [*rows, ("first", "second", "third")]))
+    shown = "".join(line for line in output.splitlines() if "─" not in line)
+    assert sorted(shown.replace(" ", "")) == sorted(expected.replace(" ", ""))
+
+
+def test_numbers_are_never_broken_within_a_word() -> None:
+    table = plain_table("", "", *"abcdef")
+    table.add_row("a-name-that-is-much-too-long-for-any-table-of-this-width", *["1,234,567"] * 6)
+    output = printed(table, 80)
+    assert output.count("1,234,567") == 6
+    assert max(map(len, output.splitlines())) <= 85
+    folded = "".join(line.split()[0] for line in output.splitlines() if "-" in line)
+    assert folded == "a-name-that-is-much-too-long-for-any-table-of-this-width"
+
+
+def test_markup_is_printed_as_it_is() -> None:
+    table = plain_table("[bold]title[/bold]", "", "[red]")
+    table.add_row("[x]", "[/]")
+    output = printed(table, 80).replace("\n", "")
+    for text in ("[bold]title[/bold]", "[red]", "[x]", "[/]"):
+        assert text in output
+
+
+def test_json_has_null_for_numbers_that_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": math.nan, "b": [math.inf, 1.5], "c": "NaN"})
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    data = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert data == {"a": None, "b": [None, 1.5], "c": "NaN"}
