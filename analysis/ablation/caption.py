@@ -40,9 +40,11 @@ def factorial_caption(result: Effects) -> str:
     """Return the caption of the table of main effects and interactions."""
     return (
         "Main effects and two-factor interactions from a least-squares fit of the model seed + "
-        "factors + interactions + residual, with type II sums of squares. Effect: mean at the "
-        f"second level minus mean at the first, with a {result.comparison.level:.0%} interval that "
-        "is not adjusted for multiple comparisons."
+        "factors + interactions + residual, with type II sums of squares. Effect of a factor: mean "
+        "at its second level minus mean at its first. Effect of an interaction, a difference of "
+        "differences: the effect of one factor at the second level of the other minus its effect "
+        "at the first. Only factors of two levels have such an effect; its "
+        f"{result.comparison.level:.0%} interval is not adjusted for multiple comparisons."
     )
 
 

@@ -43,7 +43,8 @@ def front_sheet(points: ParetoTable, ranks: "ProxyRanks | None" = None) -> TextT
         points: the Pareto table with the rows of `detailed_points`.
         ranks: ranks by short training from an audit.
     """
-    rows = points.rows[points.rows["kind"].ne(OTHER)]
+    rows = points.all_rows
+    rows = rows[rows["kind"].ne(OTHER)]
     shown = rows.head(_MAX_ROWS).assign(family="-")  # so that `format_pareto_table` keeps all rows
     shown = shown.assign(name=shown["name"].mask(shown["name"].eq(shown["digest"]), shown["arm"]))
     texts = format_pareto_table(replace(points, rows=shown)).rename(columns={"": "Network or arm"})

@@ -13,11 +13,12 @@ from rich.text import Text
 from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.frames.trials import Trials
+from partialnas.analysis.pareto.caption import projection_note
 from partialnas.analysis.pareto.front import front, hypervolume, reference_point
-from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table
+from partialnas.analysis.pareto.table import NOISE_NOTE, make_pareto_table, table_quantities
 from partialnas.analysis.ratios.tables import load_warnings
-from partialnas.commands.terminal import make_console, plain_table, print_lines
-from partialnas.runs.config.quantities import QUANTITIES, format_significant
+from partialnas.commands.terminal import make_console, plain_table, print_lines, print_table
+from partialnas.runs.config.quantities import format_significant
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 from partialnas.runs.ledger.usage import DeviceShare, compute_usage
@@ -25,7 +26,7 @@ from partialnas.runs.system.study_lock import driver_pid
 from partialnas.space.errors import UserError
 
 _COLUMNS = ("val_accuracy", "params", "macs")
-"""Columns of the front's table beside its two axes."""
+"""Columns of the front's table beside its axes and the objectives."""
 
 _MAX_TRIALS = 5
 
@@ -52,7 +53,7 @@ def show_status(folder: Path) -> None:
         if condition:
             print_lines(console, f"condition {condition}:")
         try:
-            console.print(front_table(trials))
+            print_table(console, front_table(trials))
             print_lines(console, *_hypervolume(trials))
         except UserError as error:  # the trials have no front yet
             print_lines(console, f"no front: {error}")
@@ -76,26 +77,34 @@ def usage_line(ledger: Ledger) -> str:
     return usage.summary(frozen.get("budget", {}).get("device_hours"))
 
 
-def front_table(trials: Trials, x: str | None = None, y: str | None = None) -> Table:
-    """Return the front of a study, followed by its baselines, as a table for the terminal."""
+def front_table(
+    trials: Trials, x: str | None = None, y: str | None = None, *, drawn: bool = False
+) -> Table:
+    """Return the front of a study, followed by its baselines, as a table for the terminal.
+
+    Args:
+        trials: trials of one or several studies.
+        x: quantity of the first column, see `make_pareto_table`.
+        y: quantity of the second column.
+        drawn: whether the table belongs to a figure of these two quantities.
+    """
     pareto = make_pareto_table(trials, x, y)
-    points = pareto.rows
+    points = pareto.all_rows
     shown = points[points["on_front"] | points["arm"].ne("")]
-    axes = {quantity.key: quantity for quantity in (pareto.x, pareto.y)}
-    keys = [key for key in dict.fromkeys((*axes, *_COLUMNS)) if key in shown]
+    quantities = [q for q in table_quantities(pareto, _COLUMNS) if q.key in shown]
     limited = ["feasible"] if "feasible" in shown else []
     only_arms = points["arm"].ne("").all() and not points["baseline"].any()
     title = "arms, the front first" if only_arms else "front, then baselines"
-    table = plain_table(title, "", *keys, "seeds", *limited)
-    quantities = [axes.get(key) or QUANTITIES[key] for key in keys]
+    table = plain_table(title, "", *(q.key for q in quantities), "seeds", *limited)
     for _, row in shown.iterrows():
         texts = [quantity.text(row[quantity.key], noisy=row["noisy"]) for quantity in quantities]
         marks = ["yes" if row[key] else "no" for key in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
-    notes = [infeasible_message(points, trials.limits)]
+    notes = [projection_note(pareto, drawn=drawn), infeasible_message(points, trials.limits)]
     if shown["noisy"].any() and any(quantity.timed for quantity in quantities):
         notes.append(NOISE_NOTE)
-    table.caption, table.caption_justify = "\n".join(filter(None, notes)) or None, "left"
+    caption = "\n".join(filter(None, notes))
+    table.caption, table.caption_justify = Text(caption) if caption else None, "left"
     return table
 
 
