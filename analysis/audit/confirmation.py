@@ -1,6 +1,7 @@
 """Confirmations: results of selected networks with fresh seeds, compared with the original ones."""
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,12 +76,33 @@ def _baselines(folder: str | Path, frame: pd.DataFrame, selected: dict[str, str]
 
 
 class Confirmation(NamedTuple):
-    """Results of a confirmation: `table`, the deciding `quantity`, and the `stage`."""
+    """Results of a confirmation.
+
+    Attributes:
+        table: one row per arm, see `confirmation_table`.
+        quantity: quantity that decides in the study.
+        stage: stage of the confirmation.
+        others: other objectives of the study.
+    """
 
     table: pd.DataFrame
     quantity: Quantity
     stage: StudyStage
 
+    others: Sequence[Quantity]
+
+    def objective_columns(self) -> dict[str, list[str]]:
+        """Return the other objectives by label, as texts: at selection → with fresh seeds."""
+        rows = self.table.to_dict("records")
+        return {
+            quantity.label: [_course(row, quantity) for row in rows] for quantity in self.others
+        }
+
+
+def _course(row: Mapping[Any, Any], quantity: Quantity) -> str:
+    """Return a quantity of an arm; a trained one at selection and with fresh seeds."""
+    texts = (quantity.text(row[f"{quantity.key}_{when}"]) for when in ("chosen", "confirmed"))
+    return " → ".join(filter(None, texts))
 
 def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmation:
     """Return the results of a stage of confirmation, one row per arm.
@@ -90,7 +112,9 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
         `chosen` (mean of the trials behind the selection), `confirmed` (mean of the fresh seeds)
         and `confirmed_sd`, `shift` (confirmed minus chosen), and mean, standard deviation and the
         ends of the 95 % t interval of test accuracy and test log-likelihood over the fresh seeds
-        (`test_accuracy`, `_sd`, `_low`, `_high`). The best confirmed arm comes first.
+        (`test_accuracy`, `_sd`, `_low`, `_high`). Of each other objective, `KEY_chosen` is the
+        value at selection; `KEY_confirmed` is the mean of the fresh seeds, missing for counts and
+        measurements. The best confirmed arm comes first.
 
     Raises:
         UserError: the study has no such stage.
@@ -105,16 +129,18 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
     study, quantity = trials.frame, trials.quantity(trials.deciding_quantity)
     by_arm = load_arm_trials(folder).frame
+    others = [trials.quantity(key) for key in trials.objectives if key != quantity.key]
     by_arm = by_arm[by_arm["condition"].eq(stages[stage].condition)]
     rows = []
     for arm, confirmed in fresh.groupby("arm", sort=False):
         original = study[study["digest"].eq(confirmed["digest"].iloc[0])]
         if arm in set(by_arm["arm"]):
             original = by_arm[by_arm["arm"].eq(arm)]
-        rows.append(_row(str(arm), original, confirmed, quantity.key))
+        row = _row(str(arm), original, confirmed, quantity.key)
+        rows.append(row | _other_values(original, confirmed, others))
     ascending = quantity.better == "min"
     table = pd.DataFrame(rows).sort_values("confirmed", ascending=ascending, kind="stable")
-    return Confirmation(table.reset_index(drop=True), quantity, stages[stage])
+    return Confirmation(table.reset_index(drop=True), quantity, stages[stage], others)
 
 
 def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) -> dict[str, Any]:
@@ -138,6 +164,18 @@ def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) ->
 
 
 def _half_width(deviation: float, n: int) -> float:
+def _other_values(
+    original: pd.DataFrame, confirmed: pd.DataFrame, objectives: Sequence[Quantity]
+) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for quantity in objectives:
+        key, trained = quantity.key, quantity.source == "trained"
+        chosen, fresh = (rows[rows["state"].eq("done")] for rows in (original, confirmed))
+        values[f"{key}_chosen"] = chosen[key].astype("float64").mean()
+        values[f"{key}_confirmed"] = fresh[key].mean() if trained and key in fresh else math.nan
+    return values
+
+
     """Return half the width of the t interval of a mean; NaN for a single seed."""
     from scipy.special import stdtrit
 

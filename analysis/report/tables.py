@@ -232,9 +232,11 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
     Raises:
         UserError: the stage has no results yet.
     """
-    table, quantity, recorded = confirmation_table(folder, stage)
+    confirmation = confirmation_table(folder, stage)
+    quantity, recorded = confirmation.quantity, confirmation.stage
+    objectives = confirmation.objective_columns()
     tests = ("Test accuracy (%)", "Test NLL (nats)")
-    heads = ["Arm", "At selection", "Confirmed", "Shift", *tests, "n"]
+    heads = ["Arm", "At selection", "Confirmed", "Shift", *objectives, *tests, "n"]
     rows = [
         (
             str(row["arm"]),
@@ -245,12 +247,12 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
             format_mean(row, "test_nll", ".4f"),
             f"{row['n']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
         )
-        for row in table.to_dict("records")
+        for place, row in enumerate(confirmation.table.to_dict("records"))
     ]
     note = (
         f"{quantity.label}: mean over the trials of the selection ({recorded.chosen}), then mean ± "
-        "standard deviation over fresh seeds. Test split, which no selection used: mean over fresh "
-        "seeds and 95 % t interval."
+        f"standard deviation over fresh seeds.{course} Test split, which no selection used: mean "
+        "over fresh seeds and 95 % t interval."
     )
     return table_from_rows(f"Stage {recorded.name}", heads, rows, "tnnnnnn", note)
 
@@ -283,12 +285,14 @@ def ratios_sheet(
     note = (
         "Budget error: multiply–accumulates used relative to the budget, median and worst seed. "
         "Logit gap: largest difference between the logits of the trained and the frozen form, "
+            *(texts[place] for texts in objectives.values()),
         "relative to the largest logit, worst seed. Time and throughput: relative to the static "
         "arms with the same seed, median."
     )
     return table_from_rows("Results of learned ratios", heads, rows, "tnnnnnnnn", note)
 
 
+    course = " Other objectives: at selection → mean over fresh seeds." if objectives else ""
 def _signed(value: float, spec: str = ".3g") -> str:
     return format_number(value, f"+{spec}").replace("-", MINUS)
 

@@ -67,25 +67,29 @@ def _named(subject: Subject, name: str) -> Subject:
 
 
 def _show_confirmation(confirmation: Confirmation) -> None:
-    table, quantity, stage = confirmation
+    table, quantity, stage = confirmation.table, confirmation.quantity, confirmation.stage
+    objectives = confirmation.objective_columns()
     title = f"{stage.name}: {stage.chosen}, {len(stage.seeds)} fresh seeds"
     tests = ("test accuracy (%)", "test NLL (nats)")
-    shown = plain_table(title, "", "at selection", "confirmed", "shift", *tests, "seeds")
-    for row in table.to_dict("records"):
+    heads = ("at selection", "confirmed", "shift", *objectives, *tests, "seeds")
+    shown = plain_table(title, "", *heads)
+    for place, row in enumerate(table.to_dict("records")):
         sd = quantity.text(row["confirmed_sd"])  # empty for a single seed
         shown.add_row(
             str(row["arm"]),
             quantity.text(row["chosen"]),
             quantity.text(row["confirmed"]) + (f" ± {sd}" if sd else ""),
             f"{row['shift']:+.3g}",
+            *(texts[place] for texts in objectives.values()),
             format_mean(row, "test_accuracy", ".2f"),
             format_mean(row, "test_nll", ".4f"),
             count_seeds(row["n"], failed=row["failed"]),
         )
     console = make_console()
     print_table(console, shown)
+    course = " Other objectives: at selection → mean over fresh seeds." if objectives else ""
     console.print(
         f"{quantity.label}: mean over the trials of the selection, then mean ± standard deviation "
-        "over fresh seeds. Test split, which no selection used: mean over fresh seeds and 95 % t "
-        "interval."
+        f"over fresh seeds.{course} Test split, which no selection used: mean over fresh seeds and "
+        "95 % t interval."
     )
