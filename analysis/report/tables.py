@@ -243,18 +243,20 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
             quantity.text(row["chosen"]),
             _spread(row["confirmed"], row["confirmed_sd"], quantity.spec),
             _signed(row["shift"]),
+            *(texts[place] for texts in objectives.values()),
             format_mean(row, "test_accuracy", ".2f"),
             format_mean(row, "test_nll", ".4f"),
             f"{row['n']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
         )
         for place, row in enumerate(confirmation.table.to_dict("records"))
     ]
+    course = " Other objectives: at selection → mean over fresh seeds." if objectives else ""
     note = (
         f"{quantity.label}: mean over the trials of the selection ({recorded.chosen}), then mean ± "
         f"standard deviation over fresh seeds.{course} Test split, which no selection used: mean "
         "over fresh seeds and 95 % t interval."
     )
-    return table_from_rows(f"Stage {recorded.name}", heads, rows, "tnnnnnn", note)
+    return table_from_rows(f"Stage {recorded.name}", heads, rows, "t".ljust(len(heads), "n"), note)
 
 
 def ratios_sheet(
@@ -285,14 +287,12 @@ def ratios_sheet(
     note = (
         "Budget error: multiply–accumulates used relative to the budget, median and worst seed. "
         "Logit gap: largest difference between the logits of the trained and the frozen form, "
-            *(texts[place] for texts in objectives.values()),
         "relative to the largest logit, worst seed. Time and throughput: relative to the static "
         "arms with the same seed, median."
     )
     return table_from_rows("Results of learned ratios", heads, rows, "tnnnnnnnn", note)
 
 
-    course = " Other objectives: at selection → mean over fresh seeds." if objectives else ""
 def _signed(value: float, spec: str = ".3g") -> str:
     return format_number(value, f"+{spec}").replace("-", MINUS)
 
