@@ -1,6 +1,8 @@
 """Measurements of speed and memory, by row and by column, on a common scale."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple, Self
 
@@ -93,8 +95,55 @@ class Measurement(Value):
         return ", ".join(["noisy"] * self.noisy + ["tainted"] * self.tainted)
 
 
+Conditions = tuple[object, ...]
+"""Values of `REFERENCE_CONDITIONS`."""
+
+
+class ReferenceTimings:
+    """The throughputs of a reference under the same conditions, and their median."""
+
+    def __init__(self) -> None:
+        self._throughputs: list[float] = []
+
+    def add(self, throughput_img_s: float) -> None:
+        """Add a throughput in images per second."""
+        self._throughputs.append(throughput_img_s)
+        self.__dict__.pop("median", None)
+
+    @cached_property
+    def median(self) -> float | None:
+        """The median in images per second, or None if there are no timings."""
+        self._throughputs.sort()  # linear after the first time: all but the last are in order
+        return median(self._throughputs) if self._throughputs else None
+
+
+class ReferenceScale:
+    """The timings of references by their conditions: the common scale of a study's speeds.
+
+    The speed of a machine drifts; only relative throughputs are free of this drift. So the speed of
+    a network is its relative throughput times the median of all throughputs of its reference under
+    the same conditions. Tables show this speed, and limits apply to it.
+    """
+
+    def __init__(self) -> None:
+        self._timings: defaultdict[Conditions, ReferenceTimings] = defaultdict(ReferenceTimings)
+
+    def add(self, conditions: Conditions, reference_throughput_img_s: float | None) -> None:
+        """Add the reference's throughput of a measurement; None without a reference."""
+        if reference_throughput_img_s is not None:
+            self._timings[conditions].add(reference_throughput_img_s)
+
+    def timings(self, conditions: Conditions) -> ReferenceTimings:
+        """Return the timings under these conditions; later ones are added to the same object."""
+        return self._timings[conditions]
+
+
 class Speed(NamedTuple):
-    """The values of a measurement without its conditions; see `Measurement`."""
+    """The values of a measurement; see `Measurement`.
+
+    Attributes:
+        reference: timings of the reference under the same conditions, which set the common scale.
+    """
 
     throughput_img_s: float
     latency_ms: float
@@ -102,17 +151,38 @@ class Speed(NamedTuple):
     peak_memory_bytes: int | None
     noisy: bool
     tainted: bool
-
-    @classmethod
-    def from_measurement(cls, measurement: Measurement) -> Self:
-        """Return the values of a measurement."""
-        return cls._make(getattr(measurement, name) for name in cls._fields)
+    batch_size: int
+    reference: ReferenceTimings
 
     @property
     def num_marks(self) -> int:
         """Number of its quality marks: noisy, tainted."""
         return self.noisy + self.tainted
 
+    def metrics(self) -> dict[str, float]:
+        """Return its quantities on the common scale (see `ReferenceScale`)."""
+        scale = self.reference.median
+        if self.relative_throughput is None or scale is None:
+            return self._metrics(self.throughput_img_s, self.latency_ms)
+        throughput = self.relative_throughput * scale
+        return self._metrics(throughput, 1000 * self.batch_size / throughput)
+
+    def relative_metrics(self) -> dict[str, float]:
+        """Return its quantities relative to the reference, which no later timing changes."""
+        relative = self.relative_throughput or self.throughput_img_s
+        return self._metrics(relative, 1 / relative)
+
+    def _metrics(self, throughput: float, latency: float) -> dict[str, float]:
+        metrics = {"throughput_img_s": throughput, "latency_ms": latency}
+        if self.relative_throughput is not None:
+            metrics["relative_throughput"] = self.relative_throughput
+        if self.peak_memory_bytes is not None:
+            metrics["peak_memory_bytes"] = float(self.peak_memory_bytes)
+        return metrics
+
+
+SPEED_FIELDS = Speed._fields[:-1]
+"""Fields of a measurement that a `Speed` repeats."""
 
 Columns = dict[str, list[Any]]
 """Lists of values by column name, all of the same length."""
@@ -194,12 +264,9 @@ def rescale(measurement: Measurement, reference_throughput_img_s: float) -> Meas
 
 
 def to_common_scale(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Return the measurements, in order, on a common scale of images per second.
+    """Return the measurements, in order, on their common scale (see `ReferenceScale`).
 
-    The speed of a machine drifts; only relative throughputs are free of this drift. So all
-    measurements under the same conditions and with the same reference get the median of the
-    reference's throughputs, and their own throughputs follow from it. Measurements without a
-    reference are returned unchanged.
+    Measurements without a reference are returned unchanged.
     """
     scales = reference_scales(MeasurementTable.from_records([*map(vars, measurements)]))
     pairs = zip(measurements, scales, strict=True)
@@ -211,23 +278,26 @@ def reference_scales(
 ) -> list[float | None]:
     """Return the throughput of each measurement's reference on the common scale, in img/s.
 
-    The throughput is None without a reference; see `to_common_scale`.
+    The throughput is None without a reference; see `ReferenceScale`.
 
     Args:
         measured: the measurements.
         positions: positions of the measurements that determine the scale; all by default.
     """
-    groups: dict[tuple[object, ...], list[float]] = {}
+    scale = ReferenceScale()
     speeds = measured.columns["reference_throughput_img_s"]
-    conditions = [*measured.rows(*_CONDITIONS)]
+    conditions = [*measured.rows(*REFERENCE_CONDITIONS)]
     for position in range(len(measured)) if positions is None else positions:
-        if speeds[position] is not None:
-            groups.setdefault(conditions[position], []).append(speeds[position])
-    scales = {condition: median(group) for condition, group in groups.items()}
-    return [scales.get(condition) for condition in conditions]
+        scale.add(conditions[position], speeds[position])
+    return [scale.timings(key).median for key in conditions]
 
 
-_CONDITIONS = (
+def reference_conditions(measurement: Measurement) -> Conditions:
+    """Return what must be equal for two throughputs of a reference to be comparable."""
+    return next(MeasurementTable.from_records([vars(measurement)]).rows(*REFERENCE_CONDITIONS))
+
+
+REFERENCE_CONDITIONS = (
     *("reference_digest", "reference_form", "device", "threads", "batch_size", "resolution"),
     *("in_chans", "precision", "runtime", "processor"),
 )

@@ -1,13 +1,14 @@
 """Candidates of a study: networks with their seeds, results, speeds and state."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Set, ValuesView
 from enum import Enum
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 from partialnas.runs.config.metric_limits import Limit, limit_excess
+from partialnas.runs.config.quantities import is_recordable
 from partialnas.runs.ledger.rows import TrialResult
 from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.job import Job
@@ -130,7 +131,7 @@ class Candidate:
             record: the trial's record.
             ratios: learned ratios of its last epoch, or None if it learns none.
         """
-        finished = record.state in ("done", "early")
+        finished = record.state in ("done", "early") and is_recordable(record.results.values())
         self._results[record.seed] = record.results if finished else None
         if finished:
             self._finished[record.seed] = record.key, ratios
@@ -227,20 +228,22 @@ class Candidate:
         """Return means over seeds, or None if a trial failed or a quantity is missing.
 
         Measured objectives are relative to the study's reference, so that the sampler does not see
-        the drift of a machine. Limits apply to absolute values.
+        the drift of a machine. Limits apply to the values of `mean_values`, which later timings of
+        the reference change; so the excess is computed whenever it is read.
         """
-        values = self._means(objectives, _relative_speed)
-        absolute = self._means(limits, _absolute_speed) if limits else {}
-        if values is None or absolute is None:
+        values = self._means(objectives, Speed.relative_metrics)
+        limited = self._means(limits, Speed.relative_metrics) if limits else {}
+        if values is None or limited is None:
             return None
-        return ObjectiveValues(values, limit_excess(limits, absolute))
+        excess = _PresentExcess(self, limits) if limits else {}
+        return ObjectiveValues(values, excess, limited)
 
     def mean_values(self, names: Iterable[str]) -> dict[str, float] | None:
-        """Return means over seeds with absolute speeds, or None as `objective_values` does.
+        """Return means over seeds with speeds on the common scale, as tables show them.
 
-        The mean of a speed covers the seeds that have been timed.
+        The mean of a speed covers the seeds that have been timed. None as in `objective_values`.
         """
-        return self._means(names, _absolute_speed)
+        return self._means(names, Speed.metrics)
 
     def _means(
         self, names: Iterable[str], to_metrics: Callable[[Speed], dict[str, float]]
@@ -259,17 +262,33 @@ class Candidate:
         return values if rows and all(map(math.isfinite, values.values())) else None
 
 
-def _relative_speed(speed: Speed) -> dict[str, float]:
-    relative = speed.relative_throughput or speed.throughput_img_s
-    return _speed_metrics(relative, 1 / relative, speed)
+class _PresentExcess(Mapping[str, float]):
+    """By how much a candidate exceeds limits, computed whenever it is read (see `limit_excess`).
 
+    Args:
+        candidate: a candidate with values for all limits.
+        limits: limits by quantity.
+    """
 
-def _absolute_speed(speed: Speed) -> dict[str, float]:
-    return _speed_metrics(speed.throughput_img_s, speed.latency_ms, speed)
+    def __init__(self, candidate: Candidate, limits: Mapping[str, Limit]) -> None:
+        self._candidate, self._limits = candidate, limits
 
+    def _compute(self) -> dict[str, float]:
+        return limit_excess(self._limits, self._candidate.mean_values(self._limits) or {})
 
-def _speed_metrics(throughput: float, latency: float, speed: Speed) -> dict[str, float]:
-    metrics = {"throughput_img_s": throughput, "latency_ms": latency}
-    if speed.peak_memory_bytes is not None:
-        metrics["peak_memory_bytes"] = float(speed.peak_memory_bytes)
-    return metrics
+    def __getitem__(self, name: str) -> float:
+        return self._compute()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._limits)
+
+    def __len__(self) -> int:
+        return len(self._limits)
+
+    def items(self) -> ItemsView[str, float]:
+        """Return names and values, all of one moment."""
+        return self._compute().items()
+
+    def values(self) -> ValuesView[float]:
+        """Return the values, all of one moment."""
+        return self._compute().values()

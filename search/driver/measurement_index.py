@@ -1,16 +1,51 @@
 """Measurements of a study by network: which one counts, and which to repeat."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records import timing_choice
-from partialnas.runs.records.measurement import Measurement, MeasurementTable, Speed
+from partialnas.runs.records.measurement import (
+    REFERENCE_CONDITIONS,
+    SPEED_FIELDS,
+    Measurement,
+    MeasurementTable,
+    ReferenceScale,
+    Speed,
+    reference_conditions,
+)
 from partialnas.runs.records.subject import subject_digest
-from partialnas.runs.records.timing_choice import TimingSetup
+from partialnas.runs.records.timing_choice import ImageSize, Machine, TimingSetup
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.executors.tasks import TimingJob
 from partialnas.search.study.fidelity import Condition
+
+
+@dataclass
+class _TimingSetting:
+    """How and on what images networks are timed, and what the measurements so far determine.
+
+    Attributes:
+        setup: conditions of the measurements.
+        size: resolution and channels of the images.
+        machine: machine of the first measurement, which is preferred, or None before it.
+        scale: common scale of the speeds.
+    """
+
+    setup: TimingSetup
+    size: ImageSize
+    machine: Machine | None = None
+    scale: ReferenceScale = field(default_factory=ReferenceScale)
+
+    def matches(self, m: Measurement) -> bool:
+        """Return whether a measurement has this setting."""
+        return self.setup.matches(m) and (m.resolution, m.in_chans) == self.size
+
+    def add(self, m: Measurement) -> None:
+        """Add a measurement that matches."""
+        self.machine = self.machine or timing_choice.machine(m)
+        self.scale.add(reference_conditions(m), m.reference_throughput_img_s)
 
 
 class MeasurementIndex:
@@ -28,44 +63,55 @@ class MeasurementIndex:
         self._loaded = MeasurementTable.from_records([])
         self._loaded_rows: dict[str, list[int]] = {}
         self._added: dict[str, list[Measurement]] = {}
-        self._machines: dict[TimingSetup, timing_choice.Machine | None] = {
-            TimingSetup.from_protocol(condition.protocol): None for condition in conditions
-        }
+        self._settings = {(c.task, c.protocol): _make_setting(c) for c in conditions}
 
     def load(self, table: MeasurementTable) -> None:
         """Index the measurements of earlier sessions, and set the speeds of finished trials."""
         self._loaded = table
         for row, digest in enumerate(table.columns["digest"]):
             self._loaded_rows.setdefault(digest, []).append(row)
-        self._machines = {s: timing_choice.study_machine(table, s) for s in self._machines}
-        speeds = [*map(Speed._make, table.rows(*Speed._fields))]
-        best_rows: dict[Condition, dict[str, int]] = {}
+        best_speeds = {key: self._load_setting(setting) for key, setting in self._settings.items()}
+        by_condition: dict[Condition, Mapping[str, Speed]] = {}
         for candidate in self._candidates.values():
             condition = candidate.timing_condition
-            if condition not in best_rows:
-                best_rows[condition] = self._best_rows(condition)
+            if condition not in by_condition:
+                by_condition[condition] = best_speeds[condition.task, condition.protocol]
             for seed, digest in candidate.final_digests().items():
-                if digest in best_rows[condition]:
-                    candidate.set_speed(seed, speeds[best_rows[condition][digest]])
+                if (speed := by_condition[condition].get(digest)) is not None:
+                    candidate.set_speed(seed, speed)
 
-    def _best_rows(self, condition: Condition) -> dict[str, int]:
-        setup = TimingSetup.from_protocol(condition.protocol)
-        size = condition.task.resolution, condition.task.channels
-        at = self._machines.get(setup)
-        return timing_choice.select_measurements(self._loaded, setup, size, at).best_positions
+    def _load_setting(self, setting: _TimingSetting) -> dict[str, Speed]:
+        """Add the loaded measurements to a setting; return the best speed of each network."""
+        table = self._loaded
+        matching, best = timing_choice.select_measurements(table, setting.setup, setting.size)
+        if matching:
+            setting.machine = timing_choice.machine(table[matching[0]])
+        conditions = [*table.rows(*REFERENCE_CONDITIONS)]
+        throughputs = table.columns["reference_throughput_img_s"]
+        for row in matching:
+            setting.scale.add(conditions[row], throughputs[row])
+        values = [*table.rows(*SPEED_FIELDS)]
+        return {
+            digest: Speed(*values[row], setting.scale.timings(conditions[row]))
+            for digest, row in best.items()
+        }
 
     def best(self, item: TimingJob) -> Measurement | None:
         """Return the measurement that counts for a timing job, or None if there is none."""
         return self._best(subject_digest(item.subject), item.task, item.protocol)
+
+    def speed(self, measurement: Measurement, item: TimingJob) -> Speed:
+        """Return the values of a timing job's measurement, on the common scale."""
+        return self._speed(measurement, item.task, item.protocol)
 
     def add(self, measurement: Measurement) -> None:
         """Add a new measurement; the best one of a network counts."""
         digest = measurement.digest
         is_first = digest not in self._loaded_rows and digest not in self._added
         self._added.setdefault(digest, []).append(measurement)
-        for setup, at in self._machines.items():
-            if at is None and setup.matches(measurement):
-                self._machines[setup] = timing_choice.machine(measurement)
+        for setting in self._settings.values():
+            if setting.matches(measurement):
+                setting.add(measurement)
         if is_first:
             return
         for candidate in self._candidates.values():
@@ -73,7 +119,7 @@ class MeasurementIndex:
             for seed, final_digest in candidate.final_digests().items():
                 if final_digest == digest and seed in candidate.speeds:
                     best = self._best(digest, task, protocol)
-                    candidate.set_speed(seed, Speed.from_measurement(best) if best else None)
+                    candidate.set_speed(seed, best and self._speed(best, task, protocol))
 
     def timings_to_retry(self) -> list[TimingJob]:
         """Return the timings to repeat: noisy or disturbed so far, with retries left."""
@@ -91,13 +137,22 @@ class MeasurementIndex:
         return len(self._matching(digest, item.task, protocol)) <= protocol.retries
 
     def _best(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
-        setup = TimingSetup.from_protocol(protocol)
+        setting = self._settings[task, protocol]
         measurements = self._matching(digest, task, protocol)
-        return timing_choice.best_measurement(measurements, setup, self._machines.get(setup))
+        return timing_choice.best_measurement(measurements, setting.setup, setting.machine)
+
+    def _speed(self, measurement: Measurement, task: Task, protocol: Protocol) -> Speed:
+        scale = self._settings[task, protocol].scale
+        values = (getattr(measurement, name) for name in SPEED_FIELDS)
+        return Speed(*values, scale.timings(reference_conditions(measurement)))
 
     def _matching(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
         """Return the measurements of a network that match, in the order they were taken."""
         loaded = [self._loaded[row] for row in self._loaded_rows.get(digest, ())]
         every = [*loaded, *self._added.get(digest, ())]
-        setup, size = TimingSetup.from_protocol(protocol), (task.resolution, task.channels)
-        return [m for m in every if setup.matches(m) and (m.resolution, m.in_chans) == size]
+        return [m for m in every if self._settings[task, protocol].matches(m)]
+
+
+def _make_setting(condition: Condition) -> _TimingSetting:
+    size = condition.task.resolution, condition.task.channels
+    return _TimingSetting(TimingSetup.from_protocol(condition.protocol), size)

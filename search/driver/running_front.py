@@ -1,4 +1,4 @@
-"""The front of a running study, updated at most once per second; and clean-up of its weights."""
+"""The front of a running study, updated now and then; and clean-up of its weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,9 @@ from partialnas.search.driver.candidate import Candidate
 from partialnas.search.study.study import Study
 
 _UPDATE_INTERVAL_S = 1.0
+_PAUSE_FACTOR = 20.0
+"""Minimum pause between two updates, relative to the time that an update took."""
+
 _MAX_POINTS = 6
 
 
@@ -29,49 +32,43 @@ class FrontPoint(NamedTuple):
 class RunningFront:
     """The networks that no other dominates so far, by means over their finished seeds.
 
-    With tens of thousands of networks, only their objectives are kept, and the front is computed
-    no more often than a reader can follow.
+    All values are computed again for every update, because timings of the reference change the
+    scale of all speeds. With tens of thousands of networks, updates are less frequent.
     """
 
     def __init__(self, study: Study) -> None:
         self._objectives = study.objectives
         self._limits = study.limits
-        self._points: dict[int, tuple[float, ...]] = {}
-        self._candidates: dict[int, Candidate] = {}
-        self._updated_at = float("-inf")
+        self._candidates: dict[Candidate, None] = {}
+        self._next_update = float("-inf")
         self._front: tuple[FrontPoint, ...] = ()
         self._stale = False
 
     def add(self, candidate: Candidate) -> None:
-        """Add or update a candidate; skip lower rungs and candidates that violate a limit."""
-        if not candidate.at_full_fidelity:
-            return
-        values = candidate.mean_values((*self._objectives, *self._limits))
-        if values is None:
-            return
-        if total_violation(limit_excess(self._limits, values)):
-            self._points.pop(id(candidate), None)
-        else:
-            self._points[id(candidate)] = tuple(values[name] for name in self._objectives)
-            self._candidates[id(candidate)] = candidate
-        self._stale = True
+        """Add a candidate, or note that it has new results; skip lower rungs."""
+        if candidate.at_full_fidelity:
+            self._candidates[candidate] = None
+            self._stale = True
 
     def leading_points(self) -> tuple[FrontPoint, ...]:
         """Return some networks of the front, the best in the first objective first."""
-        if self._stale and monotonic() - self._updated_at >= _UPDATE_INTERVAL_S:
-            self._front = self._compute()
-            self._updated_at, self._stale = monotonic(), False
+        start = monotonic()
+        if self._stale and start >= self._next_update:
+            self._front, self._stale = self._compute(), False
+            end = monotonic()
+            self._next_update = end + max(_UPDATE_INTERVAL_S, _PAUSE_FACTOR * (end - start))
         return self._front
 
     def _compute(self) -> tuple[FrontPoint, ...]:
-        if not self._points:
+        feasible, _ = by_feasibility(self._candidates, self._objectives, self._limits)
+        if not feasible:
             return ()
-        ids, points = [*self._points], np.array([*self._points.values()])
+        candidates, points = [*feasible], np.array([*feasible.values()])
         front = np.flatnonzero(non_dominated(points, self._objectives, keep_duplicates=False))
         first = points[front, 0] * (-1 if next(iter(self._objectives.values())) == "max" else 1)
         return tuple(
             FrontPoint(
-                _name(self._candidates[ids[index]]),
+                _name(candidates[index]),
                 dict(zip(self._objectives, map(float, points[index]), strict=True)),
             )
             for index in front[np.argsort(first, kind="stable")][:_MAX_POINTS]
@@ -83,6 +80,27 @@ def _name(candidate: Candidate) -> str:
     return subject_name(candidate.subject) + (f" under {condition}" if condition else "")
 
 
+def by_feasibility(
+    candidates: Iterable[Candidate],
+    objectives: Mapping[str, Direction],
+    limits: Mapping[str, Limit],
+) -> tuple[dict[Candidate, tuple[float, ...]], list[Candidate]]:
+    """Return the objective values of the candidates within the limits, and the other candidates.
+
+    Candidates without values for all objectives and limits are left out.
+    """
+    feasible, infeasible = {}, []
+    for candidate in candidates:
+        values = candidate.mean_values((*objectives, *limits))
+        if values is None:
+            continue
+        if total_violation(limit_excess(limits, values)):
+            infeasible.append(candidate)
+        else:
+            feasible[candidate] = tuple(values[name] for name in objectives)
+    return feasible, infeasible
+
+
 def dominated_candidates(
     candidates: Sequence[Candidate],
     objectives: Mapping[str, Direction],
@@ -90,16 +108,14 @@ def dominated_candidates(
 ) -> list[Candidate]:
     """Return the candidates that another one dominates, or that violate a limit.
 
-    Candidates without values for all objectives are left out.
+    Candidates without values for all objectives and limits are left out.
     """
-    values = [(c, v) for c in candidates if (v := c.objective_values(objectives, limits))]
-    infeasible = [candidate for candidate, v in values if v.violation]
-    feasible = [(candidate, v.values) for candidate, v in values if not v.violation]
+    feasible, infeasible = by_feasibility(candidates, objectives, limits)
     if not feasible:
         return infeasible
-    points = np.array([[v[name] for name in objectives] for _, v in feasible])
-    front = non_dominated(points, objectives)
-    return infeasible + [feasible[row][0] for row in np.flatnonzero(~front)]
+    front = non_dominated(np.array([*feasible.values()]), objectives)
+    pairs = zip(feasible, front, strict=True)
+    return infeasible + [candidate for candidate, on_front in pairs if not on_front]
 
 
 def delete_trunk_checkpoints(folder: Path) -> None:

@@ -10,7 +10,7 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ProposalKey
 from partialnas.runs.ledger.study_meta import rung_of
 from partialnas.runs.records.job import Job
-from partialnas.runs.records.measurement import Measurement, Speed
+from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.system.allocator import gc_paused
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.driver.candidate_pool import CandidatePool
@@ -148,7 +148,7 @@ class Scheduler:
             self._add_timing(item, outcome.measurement)
             return
         for record in outcome.records:
-            self._ledger.finish(record)
+            self._ledger.finish(record, attempts=outcome.attempts)
             self._repeats = 0
             candidate = self.pool.add_record(record)
             self._queue_controls()
@@ -191,6 +191,7 @@ class Scheduler:
         if measurement is not None:
             self._ledger.add_measurement(measurement)
             self.pool.measurements.add(measurement)
+            self._halving.rank_again()
             measurement = self.pool.measurements.best(item) or measurement
         elif self._timed.get(item.identity) is not None:
             return
@@ -207,7 +208,8 @@ class Scheduler:
                 self._timed[identity] = best
             if identity in self._timed:
                 timed = self._timed[identity]
-                candidate.set_speed(seed, Speed.from_measurement(timed) if timed else None)
+                speed = self.pool.measurements.speed(timed, item) if timed else None
+                candidate.set_speed(seed, speed)
                 continue
             if identity not in self._awaiting_timing:
                 self._awaiting_timing[identity] = []

@@ -53,6 +53,10 @@ class _Rung:
         self._ended[candidate.digest] = candidate
         self._ranking = None
 
+    def rank_again(self) -> None:
+        """Forget the ranking, because a measurement has changed values or limits."""
+        self._ranking = None
+
     def promotable(self, at_least: int) -> Candidate | None:
         """Return the best candidate to promote, or None if there is none.
 
@@ -83,7 +87,7 @@ class _Rung:
         for digest, candidate in self._ended.items():
             if (values := candidate.objective_values(objectives, limits)) is not None:
                 number, losses = min(candidate.requested.values()), to_losses(values, objectives)
-                points[digest] = Rankable(number, losses, values.violation)
+                points[digest] = Rankable(number, losses, values)
         places = rank_and_crowding(sorted(points.values(), key=lambda point: point.number))
         return sorted(points, key=lambda d: (places[points[d].number], points[d].number))
 
@@ -114,6 +118,11 @@ class SuccessiveHalving:
         """Note that a candidate has ended on its rung."""
         if (rung := self._rungs.get(candidate.condition)) is not None:
             rung.add(candidate)
+
+    def rank_again(self) -> None:
+        """Rank all rungs again, because a measurement has changed values or limits."""
+        for rung in self._rungs.values():
+            rung.rank_again()
 
     def next_promotion(self, *, no_more_candidates: bool = False) -> Promotion | None:
         """Return the next promotion, or None if no candidate qualifies.

@@ -24,12 +24,16 @@ class ObjectiveValues(NamedTuple):
     """A network's result as samplers see it.
 
     Attributes:
-        values: objective values by name.
-        excess: amount by which each of the study's limits is violated; at most 0 if satisfied.
+        values: objective values by name; speeds are relative to the study's reference.
+        excess: amount by which each of the study's limits is violated; at most 0 if satisfied. It
+            changes with later timings of the reference, so read it for every proposal.
+        limited: values of the limited quantities, which later timings do not change: speeds are
+            relative to the study's reference.
     """
 
     values: Mapping[str, float]
     excess: Mapping[str, float] = MappingProxyType({})
+    limited: Mapping[str, float] = MappingProxyType({})
 
     @property
     def violation(self) -> float:
@@ -116,7 +120,10 @@ class ProposalSource(Protocol):
         ...
 
     def tell(self, number: int, result: ObjectiveValues | None) -> None:
-        """Receive the result of a proposal, or None if it failed."""
+        """Receive the result of a proposal, or None if it failed.
+
+        Keep the result and read its excess over limits in `ask`: it changes with later timings.
+        """
         ...
 
     def rebuild(self, history: Sequence[PastProposal]) -> None:

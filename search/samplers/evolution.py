@@ -22,12 +22,17 @@ class Rankable:
     Attributes:
         number: the ledger's number of the proposal.
         losses: objective values with all directions turned to minimization.
-        violation: sum of all violations of limits; 0 if it satisfies them.
+        result: the result.
     """
 
     number: int
     losses: tuple[float, ...]
-    violation: float
+    result: base.ObjectiveValues
+
+    @property
+    def violation(self) -> float:
+        """Sum of all violations of limits at present; 0 if it satisfies them."""
+        return self.result.violation
 
 
 @dataclass(frozen=True)
@@ -57,16 +62,17 @@ def constrained_ranks(members: Sequence[Rankable]) -> list[int]:
     Feasible members are ranked by non-dominated sorting. Infeasible ones follow, ranked by their
     violation (constrained domination, Deb et al. 2002).
     """
-    feasible = np.array([member.violation == 0 for member in members], dtype=bool)
+    violations = np.array([member.violation for member in members], dtype=float)
     losses = np.array([member.losses for member in members], dtype=float)
+    feasible = violations == 0
     ranks = np.zeros(len(members), dtype=int)
-    last = -1
+    num_feasible_ranks = 0
     if feasible.any():
         ranks[feasible] = non_dominated_ranks(losses[feasible])
-        last = int(ranks[feasible].max())
-    violations = sorted({member.violation for member in members} - {0.0})
-    for rank, violation in enumerate(violations, start=last + 1):
-        ranks[[member.violation == violation for member in members]] = rank
+        num_feasible_ranks = int(ranks[feasible].max()) + 1
+    if not feasible.all():
+        order = np.unique(violations[~feasible], return_inverse=True)[1]
+        ranks[~feasible] = num_feasible_ranks + order
     return [int(rank) for rank in ranks]
 
 
@@ -166,7 +172,7 @@ class Evolution(ABC):
         if result is None:
             return
         losses = to_losses(result, self._objectives)
-        self._members[number] = Member(number, losses, result.violation, point)
+        self._members[number] = Member(number, losses, result, point)
 
     def rebuild(self, history: Sequence[base.PastProposal]) -> None:
         """Restore the proposals of earlier sessions."""

@@ -41,7 +41,6 @@ class FrozenTrialFactory:
         note: Mapping[str, Any],
         state: TrialState,
         values: list[float] | None,
-        constraints: Mapping[str, float],
     ) -> FrozenTrial:
         """Create the trial of a note; trials with the same parameters share distributions.
 
@@ -49,9 +48,8 @@ class FrozenTrialFactory:
             note: note of `OptunaSource`, with `params` and `system_attrs`.
             state: state of the trial.
             values: objective values, or None unless the trial is complete.
-            constraints: constraint values by name.
         """
-        trial = _UncopiedTrial(
+        return _UncopiedTrial(
             number=-1,
             trial_id=-1,
             state=state,
@@ -65,9 +63,6 @@ class FrozenTrialFactory:
             system_attrs=note["system_attrs"],
             intermediate_values={},
         )
-        for name, excess in constraints.items():
-            trial.set_constraint(name, excess)
-        return trial
 
     def _shared_distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         names = tuple(params)

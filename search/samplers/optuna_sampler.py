@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Container, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -117,12 +118,14 @@ class OptunaSource:
         self._common = CommonSearchSpace(self._distributions)
         self._trials: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
+        self._excess: dict[int, Mapping[str, float]] = {}
         self._noted_generation = 0
         self._num_asks = 0
 
     def ask(self, number: int) -> base.Proposal:
         """Return the sampler's next feasible architecture."""
         self._study.sampler = self._sampler(number)
+        self._update_constraints()
         for _ in range(_ATTEMPTS):
             trial = self._ask()
             point = self._space.suggest(trial)
@@ -204,13 +207,18 @@ class OptunaSource:
         if result is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        identity = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial)
-        # Optuna sets constraints only on trials that it was asked for, not on added ones
-        constrained = create_trial(value=0.0, constraints={**result.excess})
-        for key, value in constrained.system_attrs.items():
-            self._storage.set_trial_system_attr(identity, key, value)
         self._study.tell(trial, self._objective_list(result))
+        self._excess[trial] = result.excess
         self._common.add(self._study.get_trials(deepcopy=False)[trial].params)
+
+    def _update_constraints(self) -> None:
+        """Set the constraints of all trials again: limits on speeds change with later timings."""
+        if not any(self._excess.values()):
+            return
+        trials = self._study.get_trials(deepcopy=False)
+        for index, excess in self._excess.items():
+            values = {_constraint_key(name): value for name, value in excess.items()}
+            trials[index].system_attrs.update(values)
 
     def _objective_list(self, result: base.ObjectiveValues) -> list[float]:
         return [result.values[name] for name in self._objectives]
@@ -233,6 +241,8 @@ class OptunaSource:
             self._numbers[index] = past.number
             if past.is_open:
                 self._trials[past.number] = index
+            elif past.result is not None:
+                self._excess[index] = past.result.excess
             index += 1
         self._num_asks = self._count_asks(history)
         if noted:
@@ -294,8 +304,13 @@ class OptunaSource:
             past.note,
             TrialState.RUNNING if past.is_open else state,
             None if result is None else self._objective_list(result),
-            result.excess if result else {},
         )
+
+
+@cache
+def _constraint_key(name: str) -> str:
+    """Return the attribute of a trial in which Optuna keeps the value of a constraint."""
+    return next(iter(create_trial(value=0.0, constraints={name: 0.0}).system_attrs))
 
 
 def _without_constants(space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:

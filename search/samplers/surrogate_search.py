@@ -10,7 +10,11 @@ from scipy.special import ndtr
 from scipy.stats import qmc
 
 from partialnas.analysis.stats import gaussian_process as gp
-from partialnas.analysis.stats.dominance import dominated_hypervolume, non_dominated
+from partialnas.analysis.stats.dominance import (
+    dominated_hypervolume,
+    non_dominated,
+    non_dominated_ranks,
+)
 from partialnas.runs.config.quantities import Direction
 from partialnas.search.samplers.base import ObjectiveValues, Proposal, proposal_rng
 from partialnas.search.samplers.evolution import FrontEvolution, Member, constrained_ranks
@@ -19,6 +23,7 @@ from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.intp]
 Acquisition = Callable[[Sequence[Point]], Array]
 Quantity = Mapping[int, float]
 """Values of one quantity, by the number of the proposal."""
@@ -72,7 +77,6 @@ class SurrogateSearch(FrontEvolution):
         super().__init__(space, spec, objectives)
         self._embed = gp.ChoiceEncoder(space.choices)
         self._failed: dict[int, Point] = {}
-        self._excess: dict[int, Mapping[str, float]] = {}
         self._codes: dict[Point, tuple[float, ...]] = {}
         self._scales: dict[str, tuple[tuple[int, ...], gp.Hyperparameters]] = {}
 
@@ -103,8 +107,6 @@ class SurrogateSearch(FrontEvolution):
         """Add the result of a proposal; the model also learns from failures."""
         if result is None:
             self._failed[number] = self._points[number]
-        else:
-            self._excess[number] = result.excess
         super().tell(number, result)
 
     def _sobol_point(self, number: int, rng: random.Random) -> Proposal | None:
@@ -152,10 +154,11 @@ class SurrogateSearch(FrontEvolution):
         """
         draw = _OPTIMISM * abs(rng.gauss(0, 1))
         optimism = draw if rng.random() < _OPTIMISTIC_SHARE else 0.0
-        models = [
-            self._model(name, members, {m.number: m.losses[column] for m in members}, fails=True)
-            for column, name in enumerate(self._objectives)
-        ]
+        models = []
+        for column, name in enumerate(self._objectives):
+            values = {m.number: m.losses[column] for m in members}
+            scales = self._fit(name, members, values)
+            models.append(self._model(members, values, scales, fails=True))
         limits = self._limit_models(members)
         losses = np.array([member.losses for member in members])
         feasible = np.array([member.violation == 0 for member in members])
@@ -187,24 +190,32 @@ class SurrogateSearch(FrontEvolution):
 
     def _limit_models(self, members: Sequence[Member]) -> list[gp.Posterior]:
         """Return a model of the excess of each limit that at least one network violates."""
-        names = dict.fromkeys(name for m in members for name in self._excess[m.number])
+        excess = {member.number: dict(member.result.excess.items()) for member in members}
         models = []
-        for name in names:
-            excess = {m.number: self._excess[m.number][name] for m in members}
-            if any(value > 0 for value in excess.values()):
-                models.append(self._model(f"limit {name}", members, excess, fails=False))
+        for name in members[0].result.excess:
+            values = {number: of[name] for number, of in excess.items()}
+            if any(value > 0 for value in values.values()):
+                # the excess changes with later timings, but the shape of the fit must not
+                limited = {m.number: m.result.limited[name] for m in members}
+                scales = self._fit(f"limit {name}", members, limited)
+                models.append(self._model(members, values, scales, fails=False))
         return models
 
     def _model(
-        self, name: str, members: Sequence[Member], quantity: Quantity, *, fails: bool
+        self,
+        members: Sequence[Member],
+        quantity: Quantity,
+        scales: gp.Hyperparameters,
+        *,
+        fails: bool,
     ) -> gp.Posterior:
         """Return the model of one quantity; pending proposals count with predicted values."""
-        best = _best(members)
+        best = _best(members, constrained_ranks(members))
         failed = [self._failed[number] for number in sorted(self._failed)] if fails else []
         features = self._features([*(member.point for member in best), *failed])
         values = np.array([quantity[member.number] for member in best])
         values = np.append(values, np.full(len(failed), values.max()))
-        scales, owners = self._fit(name, members, quantity), self._embed.choice_of_feature
+        owners = self._embed.choice_of_feature
         model = gp.Posterior(features, owners, values, scales)
         if not self._points:
             return model
@@ -213,11 +224,18 @@ class SurrogateSearch(FrontEvolution):
         return gp.Posterior(np.vstack([features, pending]), owners, predicted, scales)
 
     def _fit(self, name: str, members: Sequence[Member], quantity: Quantity) -> gp.Hyperparameters:
-        """Return the hyperparameters of a quantity, fitted to the members at the last refit."""
+        """Return the hyperparameters of a quantity, fitted to the members at the last refit.
+
+        Args:
+            name: name of the quantity.
+            members: all proposals with results, by number.
+            quantity: its values, which no later measurement changes.
+        """
         first = members[: _last_refit(len(members))]
         numbers = tuple(member.number for member in first)
         if name not in self._scales or self._scales[name][0] != numbers:
-            best = _best(first)
+            # without the limits, which change: a resumed search must fit to the same networks
+            best = _best(first, non_dominated_ranks(np.array([m.losses for m in first])))
             features = self._features([member.point for member in best])
             values = np.array([quantity[member.number] for member in best])
             owners = self._embed.choice_of_feature
@@ -241,11 +259,10 @@ def _last_refit(count: int) -> int:
     return int(size)
 
 
-def _best(members: Sequence[Member]) -> list[Member]:
-    """Return the members that the model is fitted to, by number."""
+def _best(members: Sequence[Member], ranks: Sequence[int] | Integers) -> list[Member]:
+    """Return the members that the model is fitted to: those of the best ranks, by number."""
     if len(members) <= _MAX_TRAINING_POINTS:
         return list(members)
-    ranks = constrained_ranks(members)
     order = sorted(range(len(members)), key=lambda index: (ranks[index], -index))
     return [members[index] for index in sorted(order[:_MAX_TRAINING_POINTS])]
 

@@ -2,11 +2,12 @@
 
 import pytest
 
+from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.rows import TrialResult
-from partialnas.runs.records.measurement import Speed
+from partialnas.runs.records.measurement import ReferenceTimings, Speed
 from partialnas.runs.records.subject import TimmModel, subject_digest
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.study.fidelity import Condition
@@ -80,15 +81,37 @@ def test_pending_proposals_are_answered_once() -> None:
     assert new.pop_pending_proposals() == []
 
 
-def test_absolute_speeds_count_for_limits_and_relative_ones_for_objectives() -> None:
+def speed(relative: float, reference: ReferenceTimings) -> Speed:
+    return Speed(1.0, 1.0, relative, None, False, False, 4, reference)
+
+
+def test_limits_apply_to_the_common_scale_and_objectives_are_relative() -> None:
+    reference, limits = ReferenceTimings(), {"latency_ms": Limit(max=5.0)}
+    reference.add(400.0)
     new = candidate()
     new.plan(0)
     new.add_result(result(0), None)
-    facts = dict.fromkeys(Speed._fields, None) | {
-        "throughput_img_s": 500.0, "latency_ms": 8.0, "relative_throughput": 2.0
-    }  # fmt: skip
-    new.set_speed(0, Speed(**facts))  # type: ignore[arg-type]
-    values = new.objective_values(["throughput_img_s", "latency_ms"], {})
+    new.set_speed(0, speed(2.0, reference))
+    values = new.objective_values(["throughput_img_s", "latency_ms"], limits)
     assert values is not None
     assert values.values == {"throughput_img_s": 2.0, "latency_ms": 0.5}
-    assert new.mean_values(["latency_ms"]) == {"latency_ms": 8.0}
+    assert values.limited == {"latency_ms": 0.5}
+    assert new.mean_values(["latency_ms"]) == {"latency_ms": 1000 * 4 / 800}
+    assert (dict(values.excess), values.violation) == ({"latency_ms": 0.0}, 0.0)
+    reference.add(200.0)  # the machine has become slower: the median is 300
+    assert new.mean_values(["throughput_img_s"]) == {"throughput_img_s": 600.0}
+    assert values.violation == pytest.approx((1000 * 4 / 600 - 5) / 5)
+    assert values.values == {"throughput_img_s": 2.0, "latency_ms": 0.5}
+
+
+def test_the_speed_of_several_networks_is_their_mean() -> None:
+    reference = ReferenceTimings()
+    reference.add(100.0)
+    new = candidate()
+    for seed, relative in enumerate((1.0, 4.0)):
+        new.plan(seed)
+        new.add_result(result(seed), None)
+        new.set_speed(seed, speed(relative, reference))
+    assert new.mean_values(["throughput_img_s", "latency_ms", "relative_throughput"]) == {
+        "throughput_img_s": 250.0, "latency_ms": (40 + 10) / 2, "relative_throughput": 2.5
+    }  # fmt: skip

@@ -51,7 +51,8 @@ def spec(**changes: Any) -> SearchSpec:
 
 
 def member(number: int, losses: Sequence[float], violation: float = 0.0) -> Member:
-    return Member(number, tuple(losses), violation, Point({}))
+    result = ObjectiveValues({}, {"limit": violation})
+    return Member(number, tuple(losses), result, Point({}))
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -110,14 +110,13 @@ def test_created_trials_equal_those_of_optuna() -> None:
         "system_attrs": {"mark": 7},
     }
     trial_of_note = FrozenTrialFactory({**kinds, "c": CategoricalDistribution((1,))}).create_trial(
-        note, TrialState.COMPLETE, [1.0, 2.0], {"slow": -0.5}
+        note, TrialState.COMPLETE, [1.0, 2.0]
     )
     theirs = create_trial(
         values=[1.0, 2.0],
         params={"a": 1, "b": "y"},
         distributions=kinds,
         system_attrs={"mark": 7},
-        constraints={"slow": -0.5},
     )
     for name in ("params", "distributions", "system_attrs", "values", "state", "user_attrs"):
         assert getattr(trial_of_note, name) == getattr(theirs, name)
