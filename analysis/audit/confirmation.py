@@ -88,7 +88,6 @@ class Confirmation(NamedTuple):
     table: pd.DataFrame
     quantity: Quantity
     stage: StudyStage
-
     others: Sequence[Quantity]
 
     def objective_columns(self) -> dict[str, list[str]]:
@@ -103,6 +102,7 @@ def _course(row: Mapping[Any, Any], quantity: Quantity) -> str:
     """Return a quantity of an arm; a trained one at selection and with fresh seeds."""
     texts = (quantity.text(row[f"{quantity.key}_{when}"]) for when in ("chosen", "confirmed"))
     return " → ".join(filter(None, texts))
+
 
 def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmation:
     """Return the results of a stage of confirmation, one row per arm.
@@ -128,8 +128,8 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
     study, quantity = trials.frame, trials.quantity(trials.deciding_quantity)
-    by_arm = load_arm_trials(folder).frame
     others = [trials.quantity(key) for key in trials.objectives if key != quantity.key]
+    by_arm = load_arm_trials(folder).frame
     by_arm = by_arm[by_arm["condition"].eq(stages[stage].condition)]
     rows = []
     for arm, confirmed in fresh.groupby("arm", sort=False):
@@ -163,7 +163,6 @@ def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) ->
     return row
 
 
-def _half_width(deviation: float, n: int) -> float:
 def _other_values(
     original: pd.DataFrame, confirmed: pd.DataFrame, objectives: Sequence[Quantity]
 ) -> dict[str, float]:
@@ -176,6 +175,7 @@ def _other_values(
     return values
 
 
+def _half_width(deviation: float, n: int) -> float:
     """Return half the width of the t interval of a mean; NaN for a single seed."""
     from scipy.special import stdtrit
 
