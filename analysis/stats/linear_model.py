@@ -17,6 +17,9 @@ Layout = tuple[tuple[int, int], ...]
 """Cells that have a value, as pairs of arm index and seed index."""
 
 _NUM_DRAWS = 4999
+_MAX_DRAWN_CELLS = 5_000_000
+"""Cells that are drawn at most: large layouts get fewer draws, which take a second."""
+
 _ROUNDING = 1e-12
 
 
@@ -28,7 +31,7 @@ class BlockFit:
         arms: arms with a value.
         seeds: seeds with a value.
         layout: arm and seed of each cell.
-        coefficients: coefficients of the arms, then of the seeds; only contrasts are meaningful.
+        coefficients: coefficients of the arms; only contrasts are meaningful.
         residuals: residual of each cell.
         degrees: residual degrees of freedom.
         deviation: pooled residual standard deviation; NaN without degrees of freedom.
@@ -48,12 +51,12 @@ class BlockFit:
         """Return the contrast as weights of the coefficients, or None if not estimable."""
         if arm not in self.arms or against not in self.arms:
             return None
-        weights = np.zeros(len(self.coefficients))
-        weights[self.arms.index(arm)] += 1
-        weights[self.arms.index(against)] -= 1
-        design, inverse, _ = _least_squares(self.layout)
-        estimable = np.allclose(weights @ inverse @ design, weights, atol=1e-8)
-        return weights if estimable else None
+        one, other = self.arms.index(arm), self.arms.index(against)
+        group = _design(self.layout).arm_group
+        weights = np.zeros(len(self.arms))
+        weights[one] += 1
+        weights[other] -= 1
+        return weights if group[one] == group[other] else None
 
     def difference(self, arm: str, against: str) -> float:
         """Return the estimate of arm minus baseline, or NaN if not estimable."""
@@ -67,8 +70,7 @@ class BlockFit:
 
     def covariance(self, contrasts: Floats) -> Floats:
         """Return the covariance of contrasts (one per row) in units of the residual variance."""
-        spread = contrasts @ _least_squares(self.layout)[1]
-        return np.asarray(spread @ spread.T)
+        return _design(self.layout).covariance(contrasts)
 
 
 def fit(values: Values) -> BlockFit:
@@ -80,24 +82,89 @@ def fit(values: Values) -> BlockFit:
     cells = np.array([values[arms[i]][seeds[j]] for i, j in layout], dtype=np.float64)
     if not layout:
         return BlockFit((), (), (), cells, cells, 0, math.nan, 0.0)
-    design, inverse, rank = _least_squares(layout)
-    centered = cells - cells.mean()
-    coefficients = inverse @ centered
-    residuals = centered - design @ coefficients
+    design = _design(layout)
+    coefficients, residuals = design.solve(cells - cells.mean())
     # residuals of noise-free values are rounding errors, not noise
     largest = float(np.abs(cells).max())
     residuals[np.abs(residuals) < _ROUNDING * largest] = 0
-    degrees = len(layout) - rank
+    degrees = len(layout) - design.rank
     deviation = math.sqrt(float(residuals @ residuals) / degrees) if degrees else math.nan
     return BlockFit(arms, seeds, layout, coefficients, residuals, degrees, deviation, largest)
 
 
+@dataclass(frozen=True)
+class _Design:
+    """Least squares for one layout, with the larger of the two sets of coefficients eliminated.
+
+    Its cost grows with the number of cells, and with the third power of the smaller number of arms
+    or seeds.
+
+    Attributes:
+        counts: number of cells by arm and seed, of shape (arms, seeds).
+        cells: arm and seed of each cell, of shape (2, cells).
+        arm_group: group of each arm; arms are comparable if shared seeds connect them.
+        by_arm: whether the normal equations are those of the arms, the seeds being eliminated.
+        inverse: inverse of these equations, up to a constant for each group.
+        rank: rank of the model.
+    """
+
+    counts: Floats
+    cells: npt.NDArray[np.intp]
+    arm_group: npt.NDArray[np.int32]
+    by_arm: bool
+    inverse: Floats
+    rank: int
+
+    def solve(self, values: Floats) -> tuple[Floats, Floats]:
+        """Return the coefficients of the arms, and the residuals.
+
+        Args:
+            values: value of each cell on the last axis.
+        """
+        near, far = self.cells if self.by_arm else self.cells[::-1]
+        counts = self.counts if self.by_arm else self.counts.T
+        totals = counts.sum(axis=0)
+        free = values - (_sums(values, far, len(totals)) / totals)[..., far]
+        kept = _sums(free, near, len(counts)) @ self.inverse
+        rest = values - kept[..., near]
+        eliminated = _sums(rest, far, len(totals)) / totals
+        return (kept if self.by_arm else eliminated), rest - eliminated[..., far]
+
+    def covariance(self, contrasts: Floats) -> Floats:
+        """Return the covariance of contrasts of arms in units of the residual variance."""
+        if self.by_arm:
+            return np.asarray(contrasts @ self.inverse @ contrasts.T)
+        scaled = contrasts / self.counts.sum(axis=1)
+        through = scaled @ self.counts
+        return np.asarray(scaled @ contrasts.T + through @ self.inverse @ through.T)
+
+
+def _sums(values: Floats, index: npt.NDArray[np.intp], count: int) -> Floats:
+    """Return the sums over the cells of each arm or seed, on the last axis."""
+    from scipy.sparse import csr_array
+
+    cells = np.arange(len(index))
+    indicator = csr_array((np.ones(len(index)), (index, cells)), shape=(count, len(index)))
+    return np.asarray((indicator @ values.T).T)
+
+
 @lru_cache(maxsize=64)
-def _least_squares(layout: Layout) -> tuple[Floats, Floats, int]:
-    """Return the design matrix (arms, then seeds), its pseudo-inverse and its rank."""
-    arm, seed = np.array(layout).T
-    design = np.concatenate([np.eye(arm.max() + 1)[arm], np.eye(seed.max() + 1)[seed]], axis=1)
-    return design, np.linalg.pinv(design), int(np.linalg.matrix_rank(design))
+def _design(layout: Layout) -> _Design:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    arm, seed = cells = np.array(layout).T
+    arms, seeds = int(arm.max()) + 1, int(seed.max()) + 1
+    edges = coo_array((np.ones(len(arm)), (arm, arms + seed)), shape=(arms + seeds, arms + seeds))
+    groups, group = connected_components(edges, directed=False)
+    counts = np.zeros((arms, seeds))
+    np.add.at(counts, (arm, seed), 1)
+    by_arm = arms <= seeds
+    near, members = (counts, group[:arms]) if by_arm else (counts.T, group[arms:])
+    information = np.diag(near.sum(axis=1)) - (near / near.sum(axis=0)) @ near.T
+    same = members[:, None] == members  # adding it makes the equations of each group definite
+    inverse = np.linalg.inv(information + same * (np.trace(information) or 1.0))
+    return _Design(counts, cells, group[:arms], by_arm, inverse, arms + seeds - groups)
 
 
 def equal_variances_p(blocks: BlockFit) -> float:
@@ -114,18 +181,20 @@ def equal_variances_p(blocks: BlockFit) -> float:
     if len(_cells_by(blocks.layout, 0, min_cells=3)) < 2:
         return math.nan
     statistic = _brown_forsythe(blocks.residuals[None], blocks.layout)[0]
-    # with tolerance: draws of a symmetric design can tie with the observed statistic
-    exceeding = int((_null_distribution(blocks.layout) >= statistic * (1 - 1e-9)).sum())
-    return (1 + exceeding) / (1 + _NUM_DRAWS)
+    # with tolerance: draws of a symmetric design can tie with the observed statistic, and of two
+    # arms whose residuals mirror each other all statistics are rounding errors
+    threshold = statistic * (1 - 1e-9) - _ROUNDING
+    draws = _null_distribution(blocks.layout)
+    return (1 + int((draws >= threshold).sum())) / (1 + len(draws))
 
 
 @lru_cache(maxsize=64)
 def _null_distribution(layout: Layout) -> Floats:
     """Return draws of the statistic for normal residuals with equal variances."""
-    design, inverse, _ = _least_squares(layout)
     # the stream of RandomState is the same in every version of numpy
-    noise = np.random.RandomState(0).standard_normal((_NUM_DRAWS, len(layout)))
-    return _brown_forsythe(noise - noise @ inverse.T @ design.T, layout)
+    number = min(_NUM_DRAWS, _MAX_DRAWN_CELLS // len(layout) + 1)
+    noise = np.random.RandomState(0).standard_normal((number, len(layout)))
+    return _brown_forsythe(_design(layout).solve(noise)[1], layout)
 
 
 def _cells_by(layout: Layout, column: int, min_cells: int = 1) -> list[npt.NDArray[np.intp]]:
