@@ -8,7 +8,8 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from partialnas.runs.ledger.schema import APPLICATION_ID, LEDGER_COLUMNS, read_rows
+from partialnas.runs.ledger.full_check import check_everything
+from partialnas.runs.ledger.schema import APPLICATION_ID
 
 _FOLDER = "backups"
 _KEPT = 2
@@ -63,16 +64,14 @@ def newest_valid_backup(path: Path) -> Path | None:
 
 
 def is_intact(path: Path) -> bool:
-    """Return whether a file is a ledger with intact pages and a valid checksum in every row."""
+    """Return whether a file is a ledger that passes the full check."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
             (application,) = copy.execute("PRAGMA application_id").fetchone()
-            intact = copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            if application != APPLICATION_ID or not intact:
+            if application != APPLICATION_ID:
                 return False
-            for table in LEDGER_COLUMNS:
-                read_rows(copy, table)
-    except sqlite3.Error:
+            check_everything(copy)
+    except (sqlite3.Error, UnicodeDecodeError):  # text that is not UTF-8, also in a message
         return False
     return True
 

@@ -1,18 +1,21 @@
 """Archive of final rows by column, which makes long ledgers fast to read.
 
 A volume holds `VOLUME_SIZE` rows that never change again. Each of its columns is one text with a
-checksum, so that readers parse only the columns that they need. The rows stay in their own tables;
-those that are not archived yet are read from there.
+checksum, so that readers parse only the columns that they need. Its manifest names the columns and
+states the sum of the rows' checksums, which readers add up and compare with the total of the table
+(see `schema`). The rows stay in their own tables; those that are not archived yet are read from
+there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from sqlite3 import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from partialnas.runs.ledger import schema
 from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, to_json, trial_rows
 from partialnas.runs.ledger.schema import LEDGER_COLUMNS, read_rows, write_row
 from partialnas.runs.records.measurement import MEASUREMENT_DEFAULTS, Columns, MeasurementTable
@@ -24,6 +27,9 @@ _MAX_DISTINCT = VOLUME_SIZE // 10
 """Largest number of distinct values for which a column is stored as a dictionary."""
 
 _END = 2**63 - 1
+_MANIFEST = ""
+"""Name of the manifest among the columns of a volume."""
+
 _MEASUREMENT = LEDGER_COLUMNS["measurements"].index("measurement")
 _NESTED = ("metrics", "cost")
 
@@ -68,6 +74,21 @@ def _proposals(rows: Sequence[tuple[Any, ...]]) -> Columns:
 PROPOSALS = ArchivedTable("proposals", "TRUE", _proposals)
 TRIALS = ArchivedTable("trials", f"state IN {tuple(sorted(FINAL_STATES))}", _trials)
 MEASUREMENTS = ArchivedTable("measurements", "TRUE", _measurements, MEASUREMENT_DEFAULTS)
+ARCHIVED_TABLES = (PROPOSALS, TRIALS, MEASUREMENTS)
+
+
+class _Part(NamedTuple):
+    """Consecutive rows of a table.
+
+    Attributes:
+        rows: number of rows.
+        columns: their columns, or some of them.
+        checksum: sum of the checksums of the rows.
+    """
+
+    rows: int
+    columns: Columns
+    checksum: int
 
 
 def read_columns(connection: Connection, source: ArchivedTable, names: Sequence[str]) -> Columns:
@@ -77,20 +98,26 @@ def read_columns(connection: Connection, source: ArchivedTable, names: Sequence[
         connection: connection to the ledger.
         source: the table.
         names: column names; `metrics` stands for `metrics.val_nll` and all others of its kind.
+
+    Raises:
+        sqlite3.DatabaseError: a row or a column is damaged or missing; see `schema.damage`.
     """
-    parts: list[tuple[int, Columns]] = []
+    parts: list[_Part] = []
     following = 1
-    for first, volume in _read_volumes(connection, source, names).items():
-        parts += _read_rows(connection, source, following, first)
-        parts.append((VOLUME_SIZE, volume))
-        following = first + VOLUME_SIZE
-    parts += _read_rows(connection, source, following, _END)
+    with schema.snapshot(connection):
+        for first, volume in _read_volumes(connection, source, names).items():
+            parts += _read_rows(connection, source, following, first)
+            parts.append(volume)
+            following = first + VOLUME_SIZE
+        parts += _read_rows(connection, source, following, _END)
+        count, checksums = sum(p.rows for p in parts), sum(p.checksum for p in parts)
+        schema.check_total(connection, source.table, count, checksums)
     plain = [name for name in names if name not in _NESTED]
-    present = dict.fromkeys(chain(plain, *(part for _, part in parts)))
+    present = dict.fromkeys(chain(plain, *(part.columns for part in parts)))
     return {
-        name: [*chain.from_iterable(_values(source, name, *part) for part in parts)]
+        name: [*chain.from_iterable(_values(source, name, part) for part in parts)]
         for name in present
-        if name in names or name.partition(".")[0] in names
+        if _is_requested(name, names)
     }
 
 
@@ -110,9 +137,15 @@ def results_by_row(columns: Columns) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
+def discard_volume(connection: Connection, source: ArchivedTable, number: int) -> None:
+    """Remove the volume that holds the row of a number, if any; call it before the row changes."""
+    first = (number - 1) // VOLUME_SIZE * VOLUME_SIZE + 1
+    schema.delete_rows(connection, "volumes", source=source.table, first=first)
+
+
 def archive_rows(connection: Connection) -> None:
     """Write volumes of all full blocks of final rows. Call it inside a transaction."""
-    for source in (PROPOSALS, TRIALS, MEASUREMENTS):
+    for source in ARCHIVED_TABLES:
         archived = f"SELECT first FROM volumes WHERE source = '{source.table}'"
         first_row = f"(number - 1) / {VOLUME_SIZE} * {VOLUME_SIZE} + 1"
         full = connection.execute(
@@ -120,38 +153,70 @@ def archive_rows(connection: Connection) -> None:
             f"AND first NOT IN ({archived}) GROUP BY 1 HAVING count(*) = {VOLUME_SIZE}"
         )
         for (first,) in full.fetchall():
-            ((_, columns),) = _read_rows(connection, source, first, first + VOLUME_SIZE)
-            for name, values in columns.items():
-                write_row(connection, "volumes", (source.table, first, name, _packed(values)))
+            (part,) = _read_rows(connection, source, first, first + VOLUME_SIZE)
+            manifest = {"columns": [*part.columns], "checksum": part.checksum}
+            texts = {_MANIFEST: to_json(manifest)}
+            texts |= {name: _packed(values) for name, values in part.columns.items()}
+            for name, text in texts.items():
+                write_row(connection, "volumes", (source.table, first, name, text))
 
 
-def _values(source: ArchivedTable, name: str, count: int, part: Columns) -> list[Any]:
-    return part[name] if name in part else [source.defaults.get(name)] * count
+def _is_requested(name: str, names: Sequence[str]) -> bool:
+    return name in names or name.partition(".")[0] in names
+
+
+def _values(source: ArchivedTable, name: str, part: _Part) -> list[Any]:
+    columns = part.columns
+    return columns[name] if name in columns else [source.defaults.get(name)] * part.rows
 
 
 def _read_volumes(
     connection: Connection, source: ArchivedTable, names: Sequence[str]
-) -> dict[int, Columns]:
+) -> dict[int, _Part]:
     """Return archived columns by the number of their volume's first row."""
     marks = ", ".join("?" * len(names))
     kind = "substr(name, 1, instr(name, '.') - 1)"
-    where = f"WHERE source = ? AND (name IN ({marks}) OR {kind} IN ({marks})) ORDER BY first, rowid"
-    volumes: dict[int, Columns] = {}
-    rows = read_rows(connection, "volumes", where, source.table, *names, *names)
+    where = (
+        f"WHERE source = ? AND (name = ? OR name IN ({marks}) OR "
+        f"instr(name, '.') AND {kind} IN ({marks})) ORDER BY first, rowid"
+    )
+    texts: dict[int, dict[str, str]] = {}
+    rows = read_rows(connection, "volumes", where, source.table, _MANIFEST, *names, *names)
     for _, first, name, text in rows:
-        volumes.setdefault(first, {})[name] = _unpacked(text)
-    return volumes
+        texts.setdefault(first, {})[name] = text
+    has_manifests = schema.schema_version(connection) >= schema.TOTALS_VERSION
+    return {
+        first: _parse_volume(source, first, columns, names, has_manifests=has_manifests)
+        for first, columns in texts.items()
+    }
 
 
-def _read_rows(
-    connection: Connection, source: ArchivedTable, start: int, stop: int
-) -> list[tuple[int, Columns]]:
-    """Return number and columns of the rows from `start` to `stop` - 1; empty without rows."""
+def _parse_volume(
+    source: ArchivedTable,
+    first: int,
+    texts: dict[str, str],
+    names: Sequence[str],
+    *,
+    has_manifests: bool,
+) -> _Part:
+    manifest = from_json(texts.pop(_MANIFEST, "{}"))
+    expected = {name for name in manifest.get("columns", ()) if _is_requested(name, names)}
+    if has_manifests and (expected != {*texts} or "checksum" not in manifest):
+        raise schema.damage(f"columns of the volume {first} of {source.table} are missing")
+    columns = {name: _unpacked(text) for name, text in texts.items()}
+    return _Part(VOLUME_SIZE, columns, manifest.get("checksum", 0))
+
+
+def _read_rows(connection: Connection, source: ArchivedTable, start: int, stop: int) -> list[_Part]:
+    """Return the rows from `start` to `stop` - 1 as one part; empty without rows."""
     if start == stop:
         return []
     where = "WHERE number >= ? AND number < ? ORDER BY number"
-    rows = read_rows(connection, source.table, where, start, stop)
-    return [(len(rows), source.to_columns(rows))] if rows else []
+    rows, checksum = schema.read_summed_rows(connection, source.table, where, start, stop)
+    schema.check_numbers(source.table, rows, start)
+    if stop != _END and len(rows) != stop - start:
+        raise schema.damage(f"row {start + len(rows)} of {source.table} is missing")
+    return [_Part(len(rows), source.to_columns(rows), checksum)] if rows else []
 
 
 def _packed(values: list[Any]) -> str:

@@ -87,6 +87,7 @@ class Ledger(LedgerReader):
         path = folder / file.LEDGER_FILE
         if not path.exists():
             _check_not_lost(path)
+            file.check_no_log(path)
             raise UserError(
                 f"{folder}: no ledger here ({file.LEDGER_FILE}); "
                 f"start one with `partialnas run STUDY --out {folder}`"
@@ -95,13 +96,17 @@ class Ledger(LedgerReader):
             return cls(path, file.open_reader(path), None)
         lock = lock_study(folder)
         try:
+            with_log = file.has_log(path)
+            thread = ThreadPoolExecutor(1)
+            check = thread.submit(file.check_integrity, path)
+            thread.shutdown(wait=with_log)
+            if with_log:  # before it is replayed into the file
+                check.result()
             ledger = cls(path, file.open_writer(path), lock)
         except BaseException:
             unlock_study(lock)
             raise
-        thread = ThreadPoolExecutor(1)
-        ledger._check = thread.submit(file.check_integrity, path)
-        thread.shutdown(wait=False)
+        ledger._check = check
         if wait:
             try:
                 ledger.ensure_checked()
@@ -217,8 +222,34 @@ class Ledger(LedgerReader):
                 row = self._unfinished(key)
                 self._write_trial(row._replace(state="running", attempts=row.attempts + 1))
 
-    def finish(self, record: Record) -> None:
+    def retry(self, keys: Iterable[str]) -> int:
+        """Set failed trials to planned and return their number; their failures stay in `study`.
+
+        Raises:
+            ValueError: a trial has not failed.
+        """
+        failed = [self._trial(key) for key in keys]
+        if unfailed := [row.number for row in failed if row.state not in rows.FAILED_STATES]:
+            raise ValueError(f"trial {unfailed[0]} has not failed")
+        if not failed:
+            return 0
+        failures = {key: [*past] for key, past in self.study.failures.items()}
+        with self._transaction():
+            for row in failed:
+                failures.setdefault(row.key, []).append(row.failure())
+                column_store.discard_volume(self._connection, column_store.TRIALS, row.number)
+                for table in ("curves", "ratios"):
+                    schema.delete_rows(self._connection, table, key=row.key)
+                self._write_trial(row.replanned())
+            schema.write_row(self._connection, "meta", ("failures", rows.to_json(failures)))
+        return len(failed)
+
+    def finish(self, record: Record, *, attempts: int = 1) -> None:
         """Write the record, curve and learned ratios of a trial.
+
+        Args:
+            record: the record.
+            attempts: number of processes that worked on the trial since it was started.
 
         Raises:
             ValueError: the trial is final already, or the record's state is not final.
@@ -230,6 +261,7 @@ class Ledger(LedgerReader):
         )
         with self._transaction():
             trial = self._unfinished(record.key)
+            facts["attempts"] = trial.attempts + attempts - 1
             self._write_trial(trial._replace(**facts, finished=utc_now()))
             self._write_epochs(record.key, record.curve, record.ratios)
 

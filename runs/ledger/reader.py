@@ -3,14 +3,17 @@
 import json
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.ledger import column_store
+from pydantic_core import from_json
+
+from partialnas.runs.ledger import column_store, schema
 from partialnas.runs.ledger import rows as row_types
 from partialnas.runs.ledger.file import translate_errors
-from partialnas.runs.ledger.schema import USAGE_QUERY, read_rows
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
 from partialnas.runs.records.record import RatioEpoch, TrialState
@@ -22,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 class LedgerReader:
     """Reader of the ledger of one study; see `Ledger`.
+
+    The methods raise MachineError if what they would return is damaged or incomplete.
 
     Attributes:
         path: path of the file.
@@ -35,7 +40,7 @@ class LedgerReader:
     @property
     def meta(self) -> dict[str, str]:
         """Metadata of the study by key, as text; `study` parses them."""
-        return dict(self._read("meta"))
+        return dict(self._table("meta"))
 
     @property
     def study(self) -> RecordedStudy:
@@ -49,8 +54,7 @@ class LedgerReader:
 
     def proposals(self) -> list[row_types.ProposalRow]:
         """Return every proposal, in order."""
-        rows = self._read("proposals", "ORDER BY number")
-        return [row_types.ProposalRow(*columns) for columns in rows]
+        return [row_types.ProposalRow(*columns) for columns in self._table("proposals")]
 
     def proposal_keys(self) -> list[row_types.ProposalKey]:
         """Return every proposal without its network, in order."""
@@ -60,12 +64,14 @@ class LedgerReader:
 
     def subject(self, proposal: int) -> Any:
         """Return the plain data of the network of a proposal, by the proposal's number."""
-        ((_, _, _, text, *_),) = self._read("proposals", "WHERE number = ?", proposal)
-        return json.loads(text)
+        _, _, _, text, *_ = self._row("proposals", proposal)
+        return from_json(text)
 
     def arms(self) -> list[row_types.ProposalRow]:
         """Return the proposals that are arms, in order."""
-        rows = self._read("proposals", "WHERE arm IS NOT NULL ORDER BY number")
+        columns = self._columns(column_store.PROPOSALS, "number", "arm")
+        arms = zip(columns["number"], columns["arm"], strict=True)
+        rows = [self._row("proposals", number) for number, arm in arms if arm is not None]
         return [row_types.ProposalRow(*columns) for columns in rows]
 
     def verify_trials(self) -> None:
@@ -74,7 +80,7 @@ class LedgerReader:
         Raises:
             MachineError: a trial is damaged.
         """
-        self._read("trials")
+        self._table("trials")
 
     def count_measured_networks(self) -> int:
         """Return the number of distinct networks with a measurement."""
@@ -91,17 +97,21 @@ class LedgerReader:
         for a single further seed is not a repetition.
         """
         digests = self._columns(column_store.PROPOSALS, "digest")["digest"]
-        if len({*digests}) == len(digests):
+        counts = Counter(digests)
+        if len(counts) == len(digests):
             return 0
+        notes = self._columns(column_store.PROPOSALS, "proposal")["proposal"]
         keys = ("condition", "recipe", "stage", "seed", "rung")
-        values = ", ".join(f"json_extract(proposal, '$.{key}')" for key in keys)
-        distinct = f"count(DISTINCT json_array(digest, {values}))"
-        repeats = "SELECT digest FROM proposals GROUP BY digest HAVING count(*) > 1"
-        return self._one(f"SELECT count(*) - {distinct} FROM proposals WHERE digest IN ({repeats})")
+        repeated = [
+            (digest, *map(from_json(note).get, keys))
+            for digest, note in zip(digests, notes, strict=True)
+            if counts[digest] > 1
+        ]
+        return len(repeated) - len({*map(row_types.to_json, repeated)})
 
     def trials(self) -> list[row_types.TrialRow]:
         """Return every trial, in the order of planning."""
-        return self._trials("ORDER BY number")
+        return row_types.trial_rows(self._table("trials"))
 
     def trial_columns(self, *names: str) -> Columns:
         """Return columns of all trials, in the order of planning.
@@ -127,43 +137,43 @@ class LedgerReader:
         """
         rows = self._trials("WHERE number = ?", number)
         if not rows:
-            count = self._one("SELECT count(*) FROM trials")
+            count = len(self.trial_columns("number")["number"])
+            if 1 <= number <= count:
+                self._row("trials", number)
             raise UserError(f"{self.path.parent}: has no trial {number} (it has {count} trials)")
         return rows[0]
 
     def curve(self, key: str) -> list[dict[str, float]]:
         """Return the curve of the trial with this key, one row per epoch; empty until it ends."""
-        rows = self._read("curves", "WHERE key = ? ORDER BY epoch", key)
-        return [json.loads(text) for _, _, text in rows]
+        return [json.loads(text) for _, _, text in self._epochs("curves", key)]
 
     def ratios(self, key: str) -> list[RatioEpoch]:
         """Return the learned ratios of the trial with this key by epoch; empty until it ends."""
-        rows = self._read("ratios", "WHERE key = ? ORDER BY epoch", key)
+        rows = self._epochs("ratios", key)
         return [RatioEpoch.model_validate_json(text) for _, _, text in rows]
 
     def learned_ratio_keys(self) -> set[str]:
         """Return the keys of finished trials with learned ratios."""
-        return {key for key, *_ in self._read("ratios", "GROUP BY key")}
+        return {key for key, *_ in self._table("ratios")}
 
     def last_ratios(self, key: str) -> RatioEpoch | None:
         """Return the learned ratios of a trial after its last epoch, or None if it has none."""
-        rows = self._read("ratios", "WHERE key = ? ORDER BY epoch DESC LIMIT 1", key)
-        return RatioEpoch.model_validate_json(rows[0][2]) if rows else None
+        rows = self._epochs("ratios", key)
+        return RatioEpoch.model_validate_json(rows[-1][2]) if rows else None
 
     def warnings(self) -> list[row_types.RatioWarning]:
         """Return all warnings about learned ratios, by trial and epoch."""
-        where = "WHERE json_array_length(row, '$.warnings') > 0 ORDER BY key, epoch"
-        rows = self._read("ratios", where)
         return [
             row_types.RatioWarning(key, epoch, sentence)
-            for key, epoch, text in rows
-            for sentence in json.loads(text)["warnings"]
+            for key, epoch, text in self._ratio_rows(without='"warnings":[]')
+            for sentence in from_json(text)["warnings"]
         ]
 
     def frozen_digests(self) -> dict[str, str]:
         """Return the digest of the network that learned ratios froze to, by trial key."""
-        rows = self._read("ratios", "WHERE json_extract(row, '$.frozen') IS NOT NULL")
-        return {key: json.loads(text)["frozen"] for key, _, text in rows}
+        rows = self._ratio_rows(without='"frozen":null')
+        frozen = {key: from_json(text).get("frozen") for key, _, text in rows}
+        return {key: digest for key, digest in frozen.items() if digest is not None}
 
     def measurements(self) -> list[Measurement]:
         """Return every measurement, in order."""
@@ -175,8 +185,19 @@ class LedgerReader:
 
     def usage_rows(self) -> list[row_types.UsageRow]:
         """Return the time of finished trials and measurements, summed by kind and machine."""
-        trials = (row_types.UsageRow(*row) for row in self._query(USAGE_QUERY))
-        return [*trials, *self._measuring()]
+        return [*self._training(), *self._measuring()]
+
+    def _training(self) -> Iterator[row_types.UsageRow]:
+        names = ("state", "device", "environment", "seconds")
+        columns = self.trial_columns(*names)
+        seconds: Counter[tuple[str, bool, int | None]] = Counter()
+        for state, device, environment, duration in zip(*columns.values(), strict=True):
+            if state in row_types.FINAL_STATES:
+                seconds[state, device.startswith("cuda"), environment.get("cores")] += duration
+        for past in chain.from_iterable(self.study.failures.values()):
+            on_gpu = past["device"].startswith("cuda")
+            seconds[past["state"], on_gpu, past["cores"]] += past["seconds"]
+        return (row_types.UsageRow(*group, total) for group, total in seconds.items())
 
     def _measuring(self) -> Iterator[row_types.UsageRow]:
         names = ("device_kind", "environment", "seconds")
@@ -191,35 +212,60 @@ class LedgerReader:
 
     def environments(self) -> list[row_types.EnvironmentTrials]:
         """Return the environments that trials ran in, the most frequent first."""
-        query = (
-            "SELECT environment, count(*), min(created), max(finished) FROM trials "
-            "GROUP BY environment ORDER BY count(*) DESC, environment"
-        )
-        rows = self._query(query)
-        return [row_types.EnvironmentTrials(json.loads(text), *rest) for text, *rest in rows]
+        columns = self.trial_columns("environment", "created", "finished")
+        groups: dict[str, row_types.EnvironmentTrials] = {}
+        shared = {id(environment): environment for environment in columns["environment"]}
+        texts = {identity: row_types.to_json(shared[identity]) for identity in shared}
+        for environment, created, finished in zip(*columns.values(), strict=True):
+            text = texts[id(environment)]
+            group = groups.get(text, row_types.EnvironmentTrials(environment, 0, created, None))
+            groups[text] = row_types.EnvironmentTrials(
+                group.environment,
+                group.trials + 1,
+                min(group.first, created),
+                max(filter(None, (group.last, finished)), default=None),
+            )
+        return [groups[text] for text in sorted(groups, key=lambda t: (-groups[t].trials, t))]
 
     def state_counts(self) -> dict[TrialState, int]:
         """Return the number of trials by state."""
-        counts = dict(self._query("SELECT state, count(*) FROM trials GROUP BY state"))
-        return {state: counts.get(state, 0) for state in row_types.TRIAL_STATES}
+        counts = Counter(self.trial_columns("state")["state"])
+        return {state: counts[state] for state in row_types.TRIAL_STATES}
 
-    def _read(self, table: str, where: str = "", *parameters: object) -> list[tuple[Any, ...]]:
+    def _table(self, table: str) -> list[tuple[Any, ...]]:
         with translate_errors(self.path):
-            return read_rows(self._connection, table, where, *parameters)
+            return [*schema.read_table(self._connection, table)]
+
+    def _ratio_rows(self, without: str) -> list[tuple[Any, ...]]:
+        """Return all rows of learned ratios but those whose JSON contains the text `without`."""
+        with translate_errors(self.path):
+            rows = schema.read_table(self._connection, "ratios")
+            return [row for row in rows if without not in row[-1]]
+
+    def _row(self, table: str, number: int) -> tuple[Any, ...]:
+        """Return the row of a number that the table should have."""
+        with translate_errors(self.path):
+            rows = schema.read_rows(self._connection, table, "WHERE number = ?", number)
+            if not rows:
+                raise schema.damage(f"row {number} of {table} is missing")
+        return rows[0]
+
+    def _epochs(self, table: str, key: str) -> list[tuple[Any, ...]]:
+        with translate_errors(self.path):
+            return schema.read_trial_rows(self._connection, table, key)
 
     def _columns(self, source: column_store.ArchivedTable, *names: str) -> Columns:
         with translate_errors(self.path):
             return column_store.read_columns(self._connection, source, names)
 
-    def _query(self, query: str) -> list[Any]:
-        with translate_errors(self.path):
-            return self._connection.execute(query).fetchall()
-
     def _one(self, query: str) -> int:
-        return int(self._query(query)[0][0])
+        with translate_errors(self.path):
+            return int(self._connection.execute(query).fetchone()[0])
 
     def _trials(self, where: str, *parameters: object) -> list[row_types.TrialRow]:
-        return row_types.trial_rows(self._read("trials", where, *parameters))
+        with translate_errors(self.path):
+            rows = schema.read_rows(self._connection, "trials", where, *parameters)
+        return row_types.trial_rows(rows)
 
     def _trial(self, key: str) -> row_types.TrialRow:
         rows = self._trials("WHERE key = ?", key)

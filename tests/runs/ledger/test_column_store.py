@@ -3,6 +3,7 @@
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partialnas.runs.ledger import column_store as column_store
+from partialnas.runs.ledger import column_store, schema
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import FINAL_STATES
+from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, trial_columns
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
 from partialnas.space.errors import MachineError
@@ -155,13 +156,51 @@ def test_a_damaged_volume_is_an_error(folder: Path) -> None:
             ledger.trial_results()
 
 
-def test_columns_missing_from_old_volumes_have_their_defaults(folder: Path) -> None:
-    with sqlite3.connect(folder / "ledger.sqlite") as connection:
-        connection.execute("DELETE FROM volumes WHERE name IN ('tainted', 'rounds') AND first = 1")
-    with Ledger.open(folder) as ledger:
-        columns = ledger.measurement_table().columns
+def test_columns_missing_from_old_volumes_have_their_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = [(1.0 + n, False, {"cores": 2}) for n in range(8)]
+    source = column_store.MEASUREMENTS
+
+    def without_later_columns(rows: Any) -> Any:
+        columns = source.to_columns(rows)
+        return {name: v for name, v in columns.items() if name not in ("tainted", "rounds")}
+
+    with monkeypatch.context() as patch, Ledger.create(tmp_path, {}) as ledger:
+        older = replace(source, to_columns=without_later_columns)
+        patch.setattr(column_store, "ARCHIVED_TABLES", (older,))
+        fill(ledger, [], measured[:4])
+        ledger.close()
+    with Ledger.open(tmp_path, write=True) as ledger:
+        fill(ledger, [], measured[4:])
+    assert count_volumes(ledger.path) == 2
+    with Ledger.open(tmp_path) as reader:
+        columns = reader.measurement_table().columns
     assert columns["tainted"] == [False] * 8
     assert columns["rounds"] == [None] * 4 + [9] * 4
+
+
+@pytest.mark.parametrize("name", ["metrics.val_nll", ""])
+def test_a_missing_column_of_a_volume_is_an_error(folder: Path, name: str) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        connection.execute("DELETE FROM volumes WHERE source = 'trials' AND name = ?", (name,))
+    with (
+        Ledger.open(folder) as ledger,
+        pytest.raises(MachineError, match="columns of the volume 1 of trials are missing"),
+    ):
+        ledger.trial_results()
+
+
+def test_an_outdated_volume_is_an_error(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.sqlite") as connection:
+        row = TrialRow._make((2, "other", *[1] * 15))  # another row, with a valid checksum
+        columns = trial_columns(row._replace(metrics={}, cost={}, environment={}, state="failed"))
+        schema.write_row(connection, "trials", columns)
+    with (
+        Ledger.open(folder) as ledger,
+        pytest.raises(MachineError, match=r"trials: rows are missing, repeated or outdated"),
+    ):
+        ledger.trial_results()
 
 
 def test_rows_that_cannot_be_archived_are_read_one_by_one(

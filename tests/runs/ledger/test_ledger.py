@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import checksum
-from partialnas.runs.ledger.schema import SCHEMA_RELEASE
+from partialnas.runs.ledger.schema import ADDED_TABLES, SCHEMA_RELEASE
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.space.errors import MachineError, UserError
 
 META = {"study": "tiny", "frozen": "{}"}
+RECORDED_META = META | {"required_partialnas": SCHEMA_RELEASE}
 CURVE = tuple({"epoch": float(e), "lr": 0.1, "val_nll": 1 / e} for e in (1, 2, 3))
 RATIOS = tuple(
     RatioEpoch(
@@ -97,7 +98,7 @@ def test_what_is_written_is_read_by_another_connection(ledger: Ledger, tmp_path:
     ledger.finish(record("a-1", state="failed", reason="NaN in epoch 2", metrics={}))
     ledger.add_measurement(measurement())
     with Ledger.open(tmp_path) as reader:
-        assert reader.meta == META
+        assert reader.meta == RECORDED_META
         assert [(row.number, row.digest) for row in reader.proposals()] == [
             (1, "a"),
             (2, "b"),
@@ -169,7 +170,7 @@ def test_requeue_plans_running_trials_only(ledger: Ledger, tmp_path: Path) -> No
 
 def test_metadata_can_be_updated(ledger: Ledger) -> None:
     ledger.update_meta({"frozen": '{"seeds": 3}', "grown": "seeds"})
-    assert ledger.meta == META | {"frozen": '{"seeds": 3}', "grown": "seeds"}
+    assert ledger.meta == RECORDED_META | {"frozen": '{"seeds": 3}', "grown": "seeds"}
 
 
 def test_a_missing_trial_is_an_error(ledger: Ledger) -> None:
@@ -186,7 +187,7 @@ def test_it_is_plain_sqlite_with_json(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.path) as connection:
         assert connection.execute(query).fetchone() == (0.5,)
         answers = [connection.execute(f"PRAGMA {fact}").fetchall() for fact in facts]
-    assert answers == [[("wal",)], [(3,)], [(0x504E4153,)], []]
+    assert answers == [[("wal",)], [(4,)], [(0x504E4153,)], []]
 
 
 @given(st.lists(st.text("abc019{}", min_size=1), min_size=1), st.data())
@@ -223,15 +224,15 @@ def downgrade(ledger: Ledger) -> Path:
     ledger.finish(record(*propose(ledger, "a")))
     ledger.close()
     with sqlite3.connect(ledger.path) as connection:
-        connection.execute("DROP TABLE ratios")
-        connection.execute("DROP TABLE volumes")
+        for table in ADDED_TABLES:
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("PRAGMA user_version = 1")
     return ledger.path
 
 
 def schema_version(path: Path) -> tuple[int, int]:
     """Return the schema of a ledger and the number of its tables that schema 1 lacks."""
-    tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('ratios', 'volumes')"
+    tables = f"SELECT count(*) FROM sqlite_schema WHERE name IN {(*ADDED_TABLES,)}"
     with sqlite3.connect(path) as connection:
         (version,), (count,) = (
             connection.execute(q).fetchone() for q in ("PRAGMA user_version", tables)
@@ -256,9 +257,9 @@ def test_an_old_ledger_is_upgraded_when_opened_for_writing(ledger: Ledger, tmp_p
             reopened.finish(record(key, ratios=RATIOS))
         assert reader.ratios("b-0") == list(RATIOS)
         assert [row.state for row in reader.trials()] == ["done", "done"]
-    assert schema_version(path) == (3, 2)
+    assert schema_version(path) == (4, 3)
     Ledger.open(tmp_path, write=True).close()
-    assert schema_version(path) == (3, 2)
+    assert schema_version(path) == (4, 3)
 
 
 def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_path: Path) -> None:
@@ -267,10 +268,10 @@ def test_a_ledger_is_copied_before_its_schema_is_upgraded(ledger: Ledger, tmp_pa
     with Ledger.open(tmp_path) as reader:
         before = reader.trials()
     with Ledger.open(tmp_path, write=True) as upgraded:
-        assert upgraded.meta == META | {"required_partialnas": SCHEMA_RELEASE}
+        assert upgraded.meta == RECORDED_META
     copy = tmp_path / "backups" / "ledger.schema1.sqlite"
     assert [*copy.parent.iterdir()] == [copy]
-    assert (schema_version(copy), schema_version(path)) == ((1, 0), (3, 2))
+    assert (schema_version(copy), schema_version(path)) == ((1, 0), (4, 3))
     for _ in range(3):  # later copies do not replace it
         with Ledger.open(tmp_path, write=True) as reopened:
             reopened.update_meta({"study": "tiny"})
@@ -312,7 +313,7 @@ def test_kill_9_leaves_an_upgrade_undone_as_a_whole(ledger: Ledger, tmp_path: Pa
     assert died.returncode == -signal.SIGKILL
     assert schema_version(path) == (1, 0)
     Ledger.open(tmp_path, write=True).close()
-    assert schema_version(path) == (3, 2)
+    assert schema_version(path) == (4, 3)
 
 
 def test_trials_are_counted_by_environment_the_most_frequent_first(tmp_path: Path) -> None:
@@ -371,4 +372,4 @@ def test_a_second_study_in_the_same_folder_is_refused(ledger: Ledger, tmp_path: 
     with pytest.raises(UserError, match="already holds a ledger"):
         Ledger.create(tmp_path, META)
     with Ledger.open(tmp_path) as reader:
-        assert reader.meta == META
+        assert reader.meta == RECORDED_META

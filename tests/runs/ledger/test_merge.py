@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.merge import LedgerMerge, write_merged
+from partialnas.runs.ledger.schema import SCHEMA_RELEASE
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
 from partialnas.runs.system.files import checkpoint_path, weights_path
@@ -73,7 +74,7 @@ def test_records_curves_ratios_and_measurements_come_along(tmp_path: Path) -> No
         Ledger.open(tmp_path / "one") as one,
         Ledger.open(tmp_path / "two") as two,
     ):
-        assert merged.meta == META
+        assert merged.meta == META | {"required_partialnas": SCHEMA_RELEASE}
         assert merged.trials() == [
             one.trials()[0],
             two.trials()[0]._replace(number=2, proposal=2),
