@@ -161,7 +161,9 @@ def _translate_errors(name: str, task: Task, protocol: Protocol) -> Iterator[Non
     """Raise errors of torch as errors that name the network, the input and a remedy."""
     try:
         yield
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (UserError, MachineError):
+        raise
+    except Exception as error:  # a model of timm can raise any kind
         batch = (
             f"{protocol.batch_size} images of {task.channels}x{task.resolution}x{task.resolution}"
         )
@@ -170,4 +172,7 @@ def _translate_errors(name: str, task: Task, protocol: Protocol) -> Iterator[Non
                 f"{protocol.device} is out of memory for {name} on {batch}: measure with a "
                 "smaller batch_size or resolution"
             ) from error
-        raise UserError(f"{name} cannot run on {batch} in {protocol.precision}: {error}") from error
+        raise UserError(
+            f"{name} cannot run on {batch} in {protocol.precision} "
+            f"({type(error).__name__}: {error})"
+        ) from error

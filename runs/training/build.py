@@ -4,6 +4,8 @@ Torch and timm are imported only when they are needed: the cost of an architectu
 """
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.subject import Subject, TimmModel
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
-from partialnas.space.errors import UserError
+from partialnas.space.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,14 +69,49 @@ def _build_timm(model: TimmModel, task: Task, drop_path: float) -> "nn.Module":
     arguments: dict[str, Any] = {"in_chans": task.channels, "num_classes": task.classes}
     if config is not None and config.fixed_input_size:  # other models reject the argument
         arguments["img_size"] = task.resolution
-    try:
+    with _timm_errors("built", model, task):
         return _create_timm(model.timm, drop_path, arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        remedy = "; set recipe.drop_path to 0" if "drop_path" in str(error) else ""
+
+
+@contextmanager
+def _timm_errors(action: str, model: TimmModel, task: Task) -> Iterator[None]:
+    """Raise any error as one that names the model and the images: timm raises all kinds."""
+    try:
+        yield
+    except (UserError, MachineError, MemoryError):
+        raise
+    except Exception as error:
+        remedy = (
+            "set recipe.drop_path to 0"
+            if "drop_path" in str(error)
+            else "choose another model or another task.resolution"
+        )
         raise UserError(
-            f"timm cannot build {model.timm} for {task.channels}-channel images of "
-            f"{task.resolution} pixels: {error}{remedy}"
+            f"timm:{model.timm} cannot be {action} for {task.channels}-channel images of "
+            f"{task.resolution} pixels ({type(error).__name__}: {error}); {remedy}"
         ) from error
+
+
+def check_trainable(model: TimmModel, task: Task, recipe: Recipe) -> None:
+    """Train a model of timm on two blank images, to check that it can be trained on a task.
+
+    Raises:
+        UserError: It cannot be built, run or trained, or does not return one logit per class.
+    """
+    import torch
+    from torch.nn import functional
+
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(model, task, recipe)
+        with _timm_errors("trained", model, task):
+            images = torch.zeros(2, task.channels, task.resolution, task.resolution)
+            labels = torch.zeros(2, dtype=torch.int64)
+            logits = network.train()(images)
+            functional.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+            if logits.shape != (2, task.classes):
+                raise ValueError(f"{tuple(logits.shape)} is no batch of {task.classes} logits")
+            with torch.inference_mode():
+                network.eval()(images)
 
 
 def _create_timm(name: str, drop_path: float, arguments: dict[str, Any]) -> "nn.Module":
@@ -98,7 +135,7 @@ def subject_cost(subject: Subject, task: Task) -> dict[str, int]:
     `partialnas.space.nn.op_counter`), once per process.
 
     Raises:
-        UserError: The network cannot be built for the task.
+        UserError: The network cannot be built for the task, or cannot run on its images.
     """
     if isinstance(subject, TimmModel):
         return dict(_count_timm(subject, task))
@@ -112,7 +149,9 @@ def _count_timm(model: TimmModel, task: Task) -> dict[str, int]:
     from partialnas.space.nn.op_counter import count_ops
 
     with torch.random.fork_rng(devices=[]):
-        return _to_dict(count_ops(build_network(model, task), task.input_spec))
+        network = build_network(model, task)
+        with _timm_errors("run", model, task):
+            return _to_dict(count_ops(network, task.input_spec))
 
 
 def _to_dict(counts: Any) -> dict[str, int]:

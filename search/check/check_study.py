@@ -1,17 +1,20 @@
 """Check a study: validate it, count its trials and estimate its time, without running it."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 
+from partialnas.runs.datasets.loaders import load_splits, subset
 from partialnas.runs.datasets.task import task_facts
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.training.user_function import import_function
+from partialnas.search.check.arm_check import check_networks
 from partialnas.search.check.compute_estimate import compute_lines, estimate_compute
 from partialnas.search.check.design_report import design_lines, power_lines
 from partialnas.search.check.pilot import pilot_values
-from partialnas.search.check.time_estimate import estimate_trial_time
-from partialnas.search.resolve.resolve import check_reference, resolve_study
+from partialnas.search.check.time_estimate import LoadSplits, estimate_trial_time
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, expected_trials
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.study.sections import SeedRule
@@ -40,8 +43,11 @@ def check_study(
     if study.trial is not None:
         import_function(study.trial, base_dir)  # before anything is shown
     else:
-        check_reference(resolved)
-    for line in (*_plan(resolved), *_notes(resolved), *_time(resolved, resources)):
+        check_networks(resolved)
+    load = cache(load_splits)
+    for line in (*_plan(resolved), *_data(resolved, load), *_notes(resolved)):
+        show(line)
+    for line in _time(resolved, resources, load):
         show(line)
     for line in _power(resolved, resources, pilot):
         show(line)
@@ -58,8 +64,6 @@ def _plan(resolved: ResolvedStudy) -> Iterator[str]:
         yield f"task{label}: {task.data}, {shape}{batch}"
     if study.trial is not None:
         yield f"function: {study.trial} with epochs = {study.recipe.epochs}, in place of training"
-    for task in {condition.task.data: condition.task for condition in resolved.conditions}.values():
-        yield from (f"data: {note}" for note in task_facts(task).notes)
     if resolved.space is not None:
         yield f"space: {resolved.space.size()}"
     yield from design_lines(resolved)
@@ -91,18 +95,39 @@ def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
         yield f"rung {number}: {settings}; the best {search.promote} are promoted and {how}"
 
 
+def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
+    """Yield the sizes of splits, what their reader leaves out, and batches that exceed them."""
+    for task in {condition.task.data: condition.task for condition in resolved.conditions}.values():
+        yield from (f"data: {note}" for note in task_facts(task).notes)
+        if resolved.study.trial is None:
+            splits = load(task)
+            counts = (len(y) for y in (splits.train_y, splits.val_y, splits.test_y))
+            yield "data: {} training, {} validation and {} test images".format(*counts)
+    if resolved.study.trial is not None:
+        return
+    for condition in (*resolved.rungs, *resolved.conditions):
+        recipe = condition.recipe
+        images = len(subset(load(condition.task), recipe.data_share).train_y)
+        if recipe.batch_size > images:
+            name = condition.rung or condition.name
+            yield (
+                f"note: {f'{name}: ' * bool(name)}recipe.batch_size {recipe.batch_size} exceeds "
+                f"the {images} training images; an epoch is one step on all of them"
+            )
+
+
 def _notes(resolved: ResolvedStudy) -> Iterator[str]:
     lines = space_warnings(resolved.space) if resolved.space is not None else []
     for line in (*lines, *arm_notes(resolved)):
         yield f"note: {line}"
 
 
-def _time(resolved: ResolvedStudy, resources: Resources) -> Iterator[str]:
+def _time(resolved: ResolvedStudy, resources: Resources, load: LoadSplits) -> Iterator[str]:
     study = resolved.study
     if study.trial is not None:
         yield f"time: not estimated, because {study.trial} replaces training"
         return
-    trial_time = estimate_trial_time(resolved, resources.device)
+    trial_time = estimate_trial_time(resolved, resources.device, load)
     line = f"time: about {trial_time.mean:.1f} s per trial on {resources.device}"
     if trial_time.high > trial_time.low:
         line += f" ({trial_time.low:.1f} to {trial_time.high:.1f})"

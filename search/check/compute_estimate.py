@@ -1,13 +1,20 @@
 """Estimate the compute of a study: wall-clock hours and device-hours, as intervals."""
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from partialnas.runs.ledger.usage import DeviceShare, format_duration
 from partialnas.runs.measure.interleaved_timing import MIN_CPU_TIMING_S, MIN_ROUNDS
 from partialnas.search.check.time_estimate import TrialTimeEstimate
-from partialnas.search.resolve.resolved_study import ResolvedStudy, expected_trials
+from partialnas.search.resolve.resolved_study import (
+    ResolvedStudy,
+    count_arm_trials,
+    expected_trials,
+)
 from partialnas.search.resolve.resources import Resources
+from partialnas.search.study.fidelity import rung_shares
 from partialnas.search.study.sections import SeedRule
 
 _SECONDS_PER_HOUR = 3600
@@ -53,14 +60,45 @@ def estimate_compute(
     max_seeds = study.seeds.max if isinstance(study.seeds, SeedRule) else study.first_seeds
     max_trials = trials * max_seeds // study.first_seeds
     training = trials * trial_time.lower, max_trials * trial_time.upper
-    networks = trials / study.first_seeds if study.trial is None else 0
-    protocol = study.measure
+    parallel = _parallel_trials(resolved, resources)
+    # trials of equal length end together, so that the last ones may leave workers idle
+    fewest, most = trials / parallel, math.ceil(max_trials / parallel)
+    trained = max(fewest, 1) * trial_time.lower, most * trial_time.upper
+    protocol, networks = study.measure, _measured_networks(resolved, trials)
     fastest = min(protocol.max_seconds, MIN_ROUNDS * _TIMINGS_PER_ROUND * MIN_CPU_TIMING_S)
     measuring = networks * fastest, networks * protocol.max_seconds
     share = DeviceShare.from_study(study.frozen()).share(on_gpu=resources.device.startswith("cuda"))
-    clock = [t / resources.workers + m for t, m in zip(training, measuring, strict=True)]
+    clock = [t + m for t, m in zip(trained, measuring, strict=True)]
     device = [share * (t + m) for t, m in zip(training, measuring, strict=True)]
     return ComputeEstimate(_hours(*clock), _hours(*device), _hours(*measuring))
+
+
+def _parallel_trials(resolved: ResolvedStudy, resources: Resources) -> int:
+    """Return the trials that run at full speed in parallel: more workers share the CPU cores.
+
+    A study with a shared folder is for a cluster, whose cores are not known here.
+    """
+    if resources.device != "cpu" or resolved.study.executor.shared is not None:
+        return resources.workers
+    cores = (os.cpu_count() or 1) // resources.cpus_per_trial
+    return max(1, min(resources.workers, cores))
+
+
+def _measured_networks(resolved: ResolvedStudy, trials: int) -> float:
+    """Return the number of networks that are timed.
+
+    If the search decides by measured quantities, networks are timed on their first rung; else only
+    those that reach the last rung are.
+    """
+    study = resolved.study
+    if study.trial is not None:
+        return 0.0
+    if study.search is None or not resolved.rungs:
+        return trials / study.first_seeds
+    arms = count_arm_trials(resolved)
+    shares = rung_shares(len(resolved.rungs), study.search.promote, study.first_seeds)
+    share = shares[0] if study.measures_before_tell else shares[-1] / study.first_seeds
+    return arms / study.first_seeds + (trials - arms) * share
 
 
 def compute_lines(estimate: ComputeEstimate, resolved: ResolvedStudy) -> Iterator[str]:

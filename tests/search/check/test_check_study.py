@@ -1,0 +1,155 @@
+"""What `check` reports of data and arms before anything runs."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.models import _registry
+from torch import Tensor, nn
+
+import partialnas
+from partialnas.runs.config.recipe import Recipe
+from partialnas.runs.datasets.task import Task
+from partialnas.runs.records.subject import TimmModel
+from partialnas.runs.training.build import build_network, check_trainable, subject_cost
+from partialnas.space.errors import UserError
+
+STUDY: dict[str, Any] = {
+    "study": "small",
+    "task": {"data": "digits"},
+    "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
+    "recipe": {"use": "short", "epochs": 1},
+    "arms": {"a": {}},
+    "objectives": {"val_nll": "min"},
+    "measure": {"max_seconds": 0.1, "batch_size": 2},
+    "executor": {"kind": "in-process"},
+}
+DIGITS = Task(data="digits", resolution=8, channels=1, classes=10)
+
+
+def report(**settings: Any) -> list[str]:
+    lines: list[str] = []
+    partialnas.check(STUDY | settings, show=lines.append)
+    return lines
+
+
+class Broken(nn.Module):
+    """A classifier that fails in one way."""
+
+    def __init__(self, failure: str, num_classes: int = 10) -> None:
+        super().__init__()
+        if failure == "build":
+            raise KeyError("no such size")
+        self.failure = failure
+        self.head = nn.Linear(1, num_classes + (failure == "logits"))
+
+    def forward(self, x: Tensor) -> Any:
+        logits = self.head(x.mean((1, 2, 3)).unsqueeze(1))
+        if self.failure == "forward":
+            raise IndexError("an index")
+        if self.failure == "tuple":
+            return logits, logits
+        if self.failure == "eval" and not self.training:
+            raise ZeroDivisionError("division by zero")
+        return logits.detach() if self.failure == "gradient" else logits
+
+
+FAILURES = ("build", "forward", "tuple", "eval", "gradient", "logits")
+
+
+def make(failure: str) -> Callable[..., nn.Module]:
+    def model(pretrained: bool = False, num_classes: int = 10, **_: Any) -> nn.Module:  # noqa: ARG001
+        return Broken(failure, num_classes)
+
+    model.__name__ = f"broken_{failure}"
+    return model
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register timm models that fail in every way."""
+    for failure in FAILURES:
+        name = f"broken_{failure}"
+        monkeypatch.setitem(_registry._model_entrypoints, name, make(failure))
+    names = timm.list_models()
+    monkeypatch.setattr(
+        timm, "list_models", lambda: [*names, *(f"broken_{failure}" for failure in FAILURES)]
+    )
+
+
+@pytest.mark.usefixtures("broken")
+def test_every_timm_arm_that_cannot_be_trained_is_listed_with_its_reason() -> None:
+    arms = {"a": {}, "fine": "timm:resnet10t"}
+    arms |= {f"arm_{failure}": f"timm:broken_{failure}" for failure in FAILURES}
+    with pytest.raises(UserError) as caught:
+        report(arms=arms)
+    message = str(caught.value)
+    assert "fine" not in message
+    assert "arms.a:" not in message
+    for failure, reason in {
+        "build": "cannot be built .*KeyError: 'no such size'",
+        "forward": "cannot be trained .*IndexError: an index",
+        "tuple": "cannot be trained",
+        "eval": "cannot be trained .*ZeroDivisionError: division by zero",
+        "gradient": "cannot be trained",
+        "logits": r"cannot be trained .*\(2, 11\) is no batch of 10 logits",
+    }.items():
+        line = next(line for line in message.splitlines() if f"arms.arm_{failure}:" in line)
+        assert f"timm:broken_{failure} " in line
+        assert "1-channel images of 8 pixels" in line
+        assert re.search(reason, line)
+
+
+def test_a_timm_model_that_divides_by_zero_is_refused_by_name() -> None:
+    task = DIGITS.model_copy(update={"resolution": 28})
+    message = r"timm:gcvit_xxtiny cannot be built for 1-channel images of 28 pixels \(ZeroDivision"
+    with pytest.raises(UserError, match=message):
+        build_network(TimmModel(timm="gcvit_xxtiny"), task, Recipe())
+    with pytest.raises(UserError, match=message):
+        subject_cost(TimmModel(timm="gcvit_xxtiny"), task)
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_reference_that_cannot_be_measured_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"reference: .*broken_eval cannot run .*ZeroDivisionError"):
+        report(reference="timm:broken_eval")
+
+
+def test_sizes_of_splits_and_a_batch_larger_than_the_data_are_reported() -> None:
+    lines = report(recipe={"use": "short", "epochs": 1, "batch_size": 4096})
+    (note,) = [line for line in lines if "batch_size 4096" in line]
+    assert "exceeds the 1257 training images; an epoch is one step on all of them" in note
+    assert "data: 1257 training, 180 validation and 360 test images" in lines
+
+
+def test_what_a_folder_holds_and_what_is_left_out_are_reported(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("Valid", 2)):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    (tmp_path / "train" / "a" / "._0.png").write_bytes(b"litter")
+    (tmp_path / "train" / "b" / "notes.txt").write_text("x")
+    lines = [line for line in report(task={"data": f"folder:{tmp_path}"}) if "data: " in line]
+    assert lines == [
+        "data: classes: 2 (a, b)",
+        "data: left out, hidden, system and backup files and folders: 1 (train/a/._0.png)",
+        "data: left out, files without the suffix of an image: 1 (train/b/notes.txt)",
+        "data: 13 training, 4 validation and 3 test images",
+    ]
+
+
+def test_a_trial_training_does_not_change_the_generator_of_torch() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    check_trainable(TimmModel(timm="resnet10t"), DIGITS, Recipe())
+    assert torch.equal(torch.rand(3), expected)
