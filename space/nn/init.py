@@ -33,6 +33,8 @@ def initialize(network: nn.Module, seed: int) -> None:
 
 def initialize_layer(layer: nn.Conv2d | nn.Linear, name: str, seed: int) -> None:
     """Initialize the weights of the layer called `name`; its bias becomes 0."""
+    if layer.weight.is_meta:  # there are no values, and drawing them takes seconds
+        return
     with torch.no_grad():
         layer.weight.copy_(_normal(layer.weight.shape, f"{name}.weight", seed))
     if layer.bias is not None:
