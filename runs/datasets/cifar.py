@@ -146,10 +146,12 @@ def _unpickle(file: IO[bytes] | None) -> dict[str, Any]:
 
 
 def _images(data: dict[str, Any], labels: str) -> Images:
-    pixels, numbers = np.asarray(data["data"]), np.asarray(data[labels], dtype=np.int64)
+    pixels, numbers = np.asarray(data["data"]), np.asarray(data[labels])
     if pixels.dtype != np.uint8 or pixels.shape != (len(numbers), 3 * 32 * 32):
-        raise ValueError(f"{len(numbers)} labels for pixels of shape {pixels.shape}")
-    return pixels.reshape(-1, 3, 32, 32), numbers
+        raise ValueError(f"{len(numbers)} labels for {pixels.dtype} pixels of shape {pixels.shape}")
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise ValueError(f"labels are {numbers.dtype} of shape {numbers.shape}, not integers")
+    return pixels.reshape(-1, 3, 32, 32), numbers.astype(np.int64)
 
 
 def _joined(parts: list[Images]) -> Images:

@@ -38,10 +38,14 @@ def load_splits(task: Task) -> Splits:
     for test.
 
     Raises:
-        UserError: The data set is missing, corrupt, too small to split or too large for memory.
+        UserError: The data set is missing, corrupt, too small to split or too large for memory, or
+            its reader returned anything but labeled images of the task's channels.
     """
     parts = find_dataset(task.data).loader(task)
+    if missing := [name for name in SPLITS if name not in parts]:
+        raise UserError(f"task.data: the reader of {task.data} returned no {' and '.join(missing)}")
     for name, part in parts.items():
+        _check_images(task, name, part)
         _check_labels(task, name, part)
     train, val, test = (_resize(parts[name], task.resolution) for name in SPLITS)
     mean, std = _statistics(train.x)
@@ -72,6 +76,19 @@ def _resize(part: LabeledImages, resolution: int) -> LabeledImages:
         torch.from_numpy(part.x), size=size, mode="bilinear", antialias=True
     )
     return LabeledImages(resized.numpy(), part.y)
+
+
+def _check_images(task: Task, name: str, part: LabeledImages) -> None:
+    """Check what a reader returned: a registered one may return floats or another layout."""
+    x, y = np.asarray(part.x), np.asarray(part.y)
+    square = x.ndim == 4 and x.shape[1] == task.channels and x.shape[2] == x.shape[3]
+    if x.dtype != np.uint8 or not square or y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+        raise UserError(
+            f"task.data: the reader of {task.data} returned images of shape {x.shape} and type "
+            f"{x.dtype} with labels of shape {y.shape} and type {y.dtype} in its {name} split; "
+            f"expected square images N x {task.channels} x H x W of type uint8 (levels 0 to 255), "
+            "and N integers"
+        )
 
 
 def _check_labels(task: Task, name: str, part: LabeledImages) -> None:

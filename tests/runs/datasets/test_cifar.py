@@ -120,8 +120,14 @@ def test_a_pickle_that_runs_code_is_rejected_before_it_runs(tmp_path: Path) -> N
         {"pixels": []},
         ["a list"],
         {"data": None, "labels": None},
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [0.5, 1.5]},
+        {"data": np.zeros((2, 3072), np.uint8), "labels": np.eye(2, 10, dtype=int)},
+        {"data": np.zeros((2, 3072), np.int64), "labels": [1, 2]},
     ],
-    ids=["empty", "garbage", "counts", "type", "shape", "keys", "list", "none"],
+    ids=[
+        *("empty", "garbage", "counts", "type", "shape", "keys", "list", "none"),
+        *("fractions", "one-hot", "wide"),
+    ],
 )
 def test_the_error_of_a_damaged_file_names_its_archive(broken: Any, tmp_path: Path) -> None:
     files = {**contents("cifar10"), "data_batch_2": broken}

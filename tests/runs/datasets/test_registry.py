@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from partialnas.runs.datasets.carving import LabeledImages, carve_all
 from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.registry import (
     DATA_SETS,
+    DataSet,
     DataSetFacts,
     register_dataset,
 )
@@ -46,6 +48,38 @@ def test_registered_data_sets_are_loaded(tmp_path: Path) -> None:
     on_disk = resolve_task(f"stripes-file:{tmp_path}", resolution=8)
     assert (on_disk.path, on_disk.content) == (tmp_path, tmp_path.name)
     assert load_splits(on_disk).train_x.shape == (30, 1, 8, 8)
+
+
+X, Y = np.zeros((60, 3, 4, 4), np.uint8), np.arange(60) % 2
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (X / 255, Y),
+        (X.astype(np.int16), Y),
+        (X[:, 0], Y),
+        (X[:, :1], Y),
+        (X.transpose(0, 2, 3, 1), Y),
+        (X[:, :, :2], Y),
+        (X, Y[:-1]),
+        (X, Y / 2),
+        (X, np.eye(2, dtype=int)[Y]),
+    ],
+    ids=["float", "16 bits", "3-D", "gray", "channels last", "oblong", "count", "real", "one-hot"],
+)
+def test_a_reader_that_returns_other_arrays_is_refused(
+    x: Any, y: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = LabeledImages(x, y)
+    parts = {"train": LabeledImages(X, Y), "val": broken, "test": LabeledImages(X, Y)}
+    monkeypatch.setitem(DATA_SETS, "stripes", DataSet(DataSetFacts(4, 3, 2), lambda _: parts))
+    with pytest.raises(UserError, match=r"reader of stripes returned images .* in its val split"):
+        load_splits(resolve_task("stripes"))
+    del parts["val"]
+    with pytest.raises(UserError, match="reader of stripes returned no val"):
+        load_splits(resolve_task("stripes"))
 
 
 def test_the_error_of_an_unknown_data_set_lists_registered_ones(registered: None) -> None:  # noqa: ARG001

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partialnas.runs.config.protocol import Protocol
@@ -74,6 +74,7 @@ class SimulatedMachine:
         return [SimpleNamespace(state="done", seconds=self.now - started)]
 
 
+@settings(max_examples=50)
 @given(
     train=st.integers(10, 4000),
     batch_size=st.integers(1, 1024),
