@@ -54,10 +54,12 @@ def pareto(
 ) -> None:
     """Draw the front of one or more studies, and write its table.
 
-    The axes may be any two quantities; by default they are the study's objectives. For a quantity
-    that partialnas does not know, append the direction: `KEY:min` or `KEY:max`. The table (.csv)
-    and a version to read with the caption (.md) are written next to the figure. If networks have
-    several seeds, the table gives the probability that each is on the front.
+    The axes may be any two quantities; by default they are two of the study's objectives. All
+    objectives of the study decide what is on the front: with other axes the figure is a projection,
+    and says so. For a quantity that partialnas does not know, append the direction: `KEY:min` or
+    `KEY:max`. The table (.csv) and a version to read with the caption (.md) are written next to the
+    figure. If networks have several seeds, the table gives the probability that each is on the
+    front.
 
     Published families can be drawn alone (give no study) or with studies of the same task. To add
     their speed on your device, use timm: `benchmark.py --results-file FILE`.
