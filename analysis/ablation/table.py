@@ -151,7 +151,8 @@ def full_table(result: Effects) -> pd.DataFrame:
         for seed in seeds
     }
     key = result.quantity.key
-    return table.rename(columns={"mean": key, "sd": f"{key}_sd"}).assign(**values)
+    table = table.rename(columns={"mean": key, "sd": f"{key}_sd"})
+    return pd.concat([table, pd.DataFrame(values, index=table.index)], axis=1)
 
 
 def format_signed(value: float, spec: str) -> str:
