@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import UnionType
@@ -34,6 +35,24 @@ _EXPECTED = {
 _EXAMPLE_KEYS = 2
 """Number of a model's keys that a message names as examples."""
 
+MAX_INTEGER = 2**53
+"""Largest absolute value of an integer in plain data: floats represent all integers up to it."""
+
+_MOST_MESSAGES = 50
+_MOST_ERRORS = 200
+_LONGEST_QUOTE = 80
+_LONGEST_NAME = 200
+_CONTROL = frozenset(("Cc", "Cs", "Zl", "Zp"))
+"""Unicode categories of control characters, surrogates and separators of lines."""
+
+
+def quote(value: object) -> str:
+    """Return a value as Python writes it, shortened in the middle to 80 characters."""
+    text = repr(value)
+    if len(text) <= _LONGEST_QUOTE:
+        return text
+    return f"{text[: _LONGEST_QUOTE - 20]} ... {text[-15:]}"
+
 
 _Error = dict[str, Any]
 _Type = type[BaseModel] | None
@@ -49,6 +68,29 @@ class _Mistake(NamedTuple):
     value: Any
 
 
+def first_messages(messages: Iterable[str]) -> list[str]:
+    """Return the first 50 messages, and one that says how many more there are."""
+    first = [*messages]
+    further = len(first) - _MOST_MESSAGES
+    return first if further <= 0 else [*first[:_MOST_MESSAGES], f"and {further:,} more mistakes"]
+
+
+def check_name(name: object) -> None:
+    """Check a name that tables, figures and file names show.
+
+    Raises:
+        ValueError: it is not a string, is empty or too long, or has control characters.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"expected a name, got {quote(name)}; quote it: '{name}'")
+    if not name.strip():
+        raise ValueError("a name must not be empty")
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"a name may have {_LONGEST_NAME} characters, got {quote(name)}")
+    if not _CONTROL.isdisjoint(map(unicodedata.category, name)):
+        raise ValueError(f"a name must not have control characters, got {quote(name)}")
+
+
 def validation_messages(error: ValidationError, prefix: str = "", model: _Type = None) -> list[str]:
     """Return one line per error: the path of the key, what is wrong, and what was expected.
 
@@ -57,12 +99,12 @@ def validation_messages(error: ValidationError, prefix: str = "", model: _Type =
         prefix: path of the validated data, put before the paths of keys.
         model: model of the validated data; messages then suggest the model's keys for unknown ones.
     """
-    raw = [dict(item) for item in error.errors(include_url=False)]
+    raw = [dict(item) for item in error.errors(include_url=False)[:_MOST_ERRORS]]
     mistakes = [_mistake(item, raw, model) for item in raw]
     kept = [mistake for mistake in mistakes if not _is_consequence(mistake, mistakes)]
     groups = groupby(kept, key=lambda mistake: mistake.path)
     lines = [_line([*group], prefix) for _, group in groups]
-    return list(dict.fromkeys(lines))
+    return first_messages(dict.fromkeys(lines))
 
 
 def join_path(keys: Iterable[str | int]) -> str:
@@ -72,7 +114,8 @@ def join_path(keys: Iterable[str | int]) -> str:
         if isinstance(key, int):
             path += f"[{key}]"
         elif key != "":
-            path += f".{key}" if path else str(key)
+            name = key if len(key) <= _LONGEST_QUOTE else f"{key[:_LONGEST_QUOTE]}..."
+            path += f".{name}" if path else name
     return path
 
 
@@ -115,13 +158,13 @@ def _line(group: Sequence[_Mistake], prefix: str) -> str:
     """Return the message for one key; for a union, name all alternatives."""
     first, path = group[0], join_path([prefix, *group[0].path])
     if all(mistake.expected for mistake in group):
-        return f"{path}: expected {_either(group)}, got {first.value!r}"
+        return f"{path}: expected {_either(group)}, got {quote(first.value)}"
     first = next(mistake for mistake in group if not mistake.expected)
     if first.kind == "missing":
         return f"{path}: missing"
     if first.kind in ("value_error", "assertion_error", "extra_forbidden"):
         return f"{path}: {first.message}" if path else first.message
-    return f"{path}: {first.message[:1].lower()}{first.message[1:]}, got {first.value!r}"
+    return f"{path}: {first.message[:1].lower()}{first.message[1:]}, got {quote(first.value)}"
 
 
 def _either(group: Sequence[_Mistake]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
 from partialnas.space.errors import UserError
-from partialnas.space.validation import strict_numbers, validation_messages
+from partialnas.space.validation import quote, strict_numbers, validation_messages
 
 
 class Value(BaseModel):
@@ -81,6 +82,10 @@ def _added_defaults_inside(value: object) -> dict[Any, Any]:
     return {key: inner for key, item in items if (inner := _added_defaults_inside(item))}
 
 
+_FRACTION = re.compile(r"[-+0-9./_]{1,200}([eE][-+]?[0-9]{1,3})?")
+"""Fractions of a length that arithmetic handles quickly."""
+
+
 def parse_fraction(value: object) -> Fraction:
     """Return the exact fraction given as `1/4`, `0.25`, `2` or a `Fraction`.
 
@@ -90,11 +95,14 @@ def parse_fraction(value: object) -> Fraction:
     if isinstance(value, Fraction):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"expected a fraction such as 1/4 or 0.25, got {value!r}")
+        raise ValueError(f"expected a fraction such as 1/4 or 0.25, got {quote(value)}")
+    text = str(value).replace(" ", "")
     try:
-        return Fraction(str(value).replace(" ", ""))
+        if not _FRACTION.fullmatch(text):
+            raise ValueError
+        return Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"expected a fraction such as 1/4 or 0.25, got {value!r}") from None
+        raise ValueError(f"expected a fraction such as 1/4 or 0.25, got {quote(value)}") from None
 
 
 Share = Annotated[Fraction, BeforeValidator(parse_fraction), PlainSerializer(str)]

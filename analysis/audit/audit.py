@@ -21,6 +21,7 @@ from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import Fidelity, RecordedStudy, format_epochs
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 _TRUSTED = ("val_nll", "val_accuracy")
 _COSTS = {"macs": "MACs alone", "params": "parameters alone"}
@@ -128,7 +129,7 @@ def audit_from_trials(
     name = stage or next(reversed(stages), "")
     if name not in stages:
         available = f"; choose {', '.join(stages)}" if stages else ""
-        missing = f"no audit {stage!r}{available}" if stage else "no audit"
+        missing = f"no audit {quote(stage)}{available}" if stage else "no audit"
         raise UserError(f"{folder}: the study has {missing}; see `partialnas audit --help`")
     trials = whole.where(whole.frame["condition"].eq(stages[name].condition))
     frame = trials.frame

@@ -18,6 +18,7 @@ from partialnas.runs.config.design import StudyStage
 from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 _LEVEL = 0.95
 
@@ -62,7 +63,7 @@ def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
     if top in ("front", "all"):
         return ordered
     if not top.isdigit() or not int(top):
-        raise UserError(f"--top: expected front, all or a positive number, got {top!r}")
+        raise UserError(f"--top: expected front, all or a positive number, got {quote(top)}")
     return ordered.head(int(top))
 
 
@@ -123,7 +124,7 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
         stages = ledger.study.stages
     if stage not in stages:
         available = f"; choose {', '.join(stages)}" if stages else ""
-        raise UserError(f"{folder}: no stage {stage!r}{available}; see `partialnas confirm --help`")
+        raise UserError(f"{folder}: no stage {quote(stage)}{available}; see confirm --help")
     fresh = load(folder, stage=stage)
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))

@@ -18,6 +18,7 @@ from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 LINE_COLORS = (SERIES_COLORS[0], *(color for color, _ in FAMILY_STYLES))
 """Colors of lines, one per study or network."""
@@ -58,7 +59,7 @@ class FigureRequest:
         texts = [str(trial).lstrip("#") for trial in self.trials or ()]
         wrong = [text for text in texts if not text.isdecimal()]
         if wrong:
-            raise UserError(f"invalid trial {wrong[0]!r}: write numbers of trials, such as 1,7")
+            raise UserError(f"invalid trial {quote(wrong[0])}: expected numbers, such as 1,7")
         return [*map(int, texts)]
 
 

@@ -21,6 +21,9 @@ Kind = Literal[DesignKind, "arms"]
 CROSSED_DESIGNS: tuple[DesignKind, ...] = ("factorial", "fractional")
 """Designs that combine the levels of all factors, so that main effects can be estimated."""
 
+MAX_ARMS = 1000
+"""Most arms of a study."""
+
 MatchCriterion = Literal["macs", "params", "latency", "none"]
 """Cost that an arm's twin shares with the network that it is compared with."""
 

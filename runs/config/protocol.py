@@ -49,13 +49,13 @@ class Protocol(Value):
         )
     )
 
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    threads: int = Field(default=1, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:[0-9]{1,4})?)$")
+    threads: int = Field(default=1, ge=1, le=1024)
+    batch_size: int = Field(default=32, ge=1, le=65_536)
     precision: Precision = "float32"
     form: Form = "deploy"
     runtime: Literal["auto", "eager", "cuda_graph", "compiled"] = "auto"
-    max_seconds: float = Field(default=20.0, gt=0)
+    max_seconds: float = Field(default=20.0, gt=0, le=1e6)
     target_half_width: float = Field(default=0.02, gt=0, lt=1)
     when: Literal["auto", "during", "after"] = "auto"
     retries: int = Field(default=1, ge=0, le=10)

@@ -82,7 +82,7 @@ class Recipe(Value):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     precision: Precision = "float32"
     ema: float = Field(default=0.0, ge=0, lt=1)
-    clip_grad: float = Field(default=0.0, ge=0)
+    clip_grad: float = Field(default=0.0, ge=0, le=1e6)
     ratio_freeze: float = Field(default=0.7, gt=0, lt=1)
     threads: int = Field(default=1, ge=1, le=1024)
     keep_weights: KeepWeights = "front"

@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 from partialnas.space.values import Value, digest, validate_as
 
 _PREFIX = "timm:"
@@ -27,7 +28,7 @@ class TimmModel(Value):
     def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ValueError(
-                f"expected an architecture such as resnet18, got {name!r} (without the tag of "
+                f"expected an architecture such as resnet18, got {quote(name)} (without the tag of "
                 "pretrained weights, because networks are trained from scratch)"
             )
         return name
@@ -53,7 +54,7 @@ def parse_subject(data: Any) -> Subject:
         return validate_as(TimmModel, data, "not a timm model")
     if isinstance(data, dict):
         return Architecture.from_data(data)
-    raise UserError(f"expected timm:NAME or an architecture, got {data!r}")
+    raise UserError(f"expected timm:NAME or an architecture, got {quote(data)}")
 
 
 def subject_data(subject: Subject) -> dict[str, Any]:

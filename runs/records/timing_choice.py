@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.records.measurement import Measurement, MeasurementTable
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 from partialnas.space.values import validate_as
 
 Machine = tuple[str, str]
@@ -69,7 +70,7 @@ class TimingSetup:
             if key not in asdict(self) or not equals or not value:
                 choices = ", ".join(asdict(self))
                 raise UserError(
-                    f"--timing: expected settings such as batch_size=1,device=cpu, got {pair!r}; "
+                    f"--timing: expected settings such as batch_size=1, got {quote(pair)}; "
                     f"choose from {choices}"
                 )
             settings[key] = int(value) if value.isdigit() and key != "device" else value

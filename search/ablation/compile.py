@@ -14,6 +14,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset_plan
 from partialnas.space.errors import UserError
+from partialnas.space.validation import first_messages, quote
 from partialnas.space.values import digest, validate_as
 
 Matcher = Callable[[Variant, Variant], tuple[Variant, CostMatch]]
@@ -79,7 +80,7 @@ def _baseline(spec: AblationSpec, base: Plan) -> Variant:
             return Variant(base).with_settings(spec.baseline)
         if spec.baseline not in PRESETS:
             raise UserError(
-                f"unknown preset {spec.baseline!r}; expected one of {', '.join(PRESETS)}"
+                f"unknown preset {quote(spec.baseline)}; expected one of {', '.join(PRESETS)}"
             )
         return Variant(preset_plan(spec.baseline))
     except UserError as error:
@@ -97,7 +98,7 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
             problems.append(f"factors.{name}: {error}")
     levels = {factor.name: factor.levels for factor in factors}
     problems += [
-        f"factors.{name}.when: unknown level {label!r} of {other}; expected one of "
+        f"factors.{name}.when: unknown level {quote(label)} of {other}; expected one of "
         f"{', '.join(levels[other])}"
         for name, factor in spec.factors.items()
         for other, labels in factor.when.items()
@@ -105,7 +106,7 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
         if other in levels and label not in levels[other]
     ]
     if problems:
-        raise UserError(_SEPARATOR.join(problems))
+        raise UserError(_SEPARATOR.join(first_messages(problems)))
     return tuple(factors)
 
 
@@ -298,7 +299,7 @@ def _check_factors(design: Design) -> None:
         and len({arm.levels[factor.name] for arm in design.arms}) < 2
     ]
     if problems:
-        raise UserError(_SEPARATOR.join(problems))
+        raise UserError(_SEPARATOR.join(first_messages(problems)))
 
 
 def _reasons(design: Design, factor: Factor) -> Iterator[str]:

@@ -4,11 +4,12 @@ To add a design, add its name to `DesignKind` in `runs.config.design` and its la
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from partialnas.runs.config.design import DesignKind, Factor
+from partialnas.runs.config.design import MAX_ARMS, DesignKind, Factor
 from partialnas.search.ablation.fractional_factorial import fractional_factorial
 from partialnas.space.errors import UserError
 
@@ -99,7 +100,17 @@ def _ladder(factors: Sequence[Factor]) -> Iterator[DesignRow]:
 
 
 def _factorial(factors: Sequence[Factor]) -> Iterator[DesignRow]:
-    """Yield all combinations, the one of all baseline levels first."""
+    """Yield all combinations, the one of all baseline levels first.
+
+    Raises:
+        UserError: there are too many combinations.
+    """
+    count = math.prod(len(factor.levels) for factor in factors)
+    if count > MAX_ARMS:
+        raise UserError(
+            f"factors: their factorial design has {count:,} arms, more than {MAX_ARMS:,}: remove "
+            "factors or levels, or use design: fractional or one-factor"
+        )
     for levels in itertools.product(*map(_baseline_first, factors)):
         yield _combination(dict(zip((f.name for f in factors), levels, strict=True)))
 

@@ -22,6 +22,7 @@ from partialnas.search.session.run_study import run_stage
 from partialnas.search.study.fidelity import resolve_rung
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 FIRST_SEED = 20_000
 """First seed of the longer trainings of a study's first audit, above the seeds of studies."""
@@ -76,7 +77,7 @@ def audit(
     longer: LongerTraining,
     selection: str,
     condition: str = "",
-    base_dir: Path = Path(),
+    base_dir: Path | None = None,
     address: str | None = None,
     console: Console | None = None,
 ) -> str:
@@ -90,7 +91,7 @@ def audit(
         longer: the trainings of the audit.
         selection: description of how the sample was chosen.
         condition: condition of the study to train under.
-        base_dir: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from; by default the recorded one.
         address: address of a Ray cluster to join, if any.
         console: where to print progress; default: standard error.
 
@@ -176,7 +177,7 @@ def _epochs(length: str, study_epochs: int) -> int:
     match = _LENGTH.fullmatch(length)
     if match is None:
         raise UserError(
-            f"--longer: expected epochs such as 40 or a multiple such as 4x, got {length!r}"
+            f"--longer: expected epochs such as 40 or a multiple such as 4x, got {quote(length)}"
         )
     return int(match[2]) if match[2] else round(float(match[1]) * study_epochs)
 

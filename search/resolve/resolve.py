@@ -28,6 +28,7 @@ from partialnas.space.axes.spec import SpaceSpec
 from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 from partialnas.space.search_space.space import Space
+from partialnas.space.validation import first_messages
 
 T = TypeVar("T")
 
@@ -94,7 +95,8 @@ class _ErrorCollector:
     def raise_all(self) -> None:
         """Raise one UserError with all errors so far, if any."""
         if self._messages:
-            raise UserError("the study cannot run:\n  " + "\n  ".join(self._messages))
+            errors = "\n  ".join(first_messages(self._messages))
+            raise UserError(f"the study cannot run:\n  {errors}")
 
 
 def _named_arms(

@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from partialnas.runs.config.design import DesignKind, MatchCriterion
+from partialnas.runs.config.design import MAX_ARMS, DesignKind, MatchCriterion
 from partialnas.runs.config.overrides import PlainData
 from partialnas.search.study.variant import is_setting, level_label, parse_settings, split_key
+from partialnas.space.validation import check_name, first_messages, quote
 from partialnas.space.values import Value
 
 WITH, WITHOUT = "with", "without"
@@ -31,7 +32,7 @@ class FactorSpec(Value):
             together with these.
     """
 
-    values: dict[str, PlainData] = Field(min_length=1)
+    values: dict[str, PlainData] = Field(min_length=1, max_length=MAX_ARMS)
     when: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @classmethod
@@ -54,12 +55,12 @@ class FactorSpec(Value):
             levels = _parse_list(name, values)
         else:
             raise ValueError(
-                f"expected a list of levels or a mapping of named levels, got {values!r}"
+                f"expected a list of levels or a mapping of named levels, got {quote(values)}"
             )
         if not levels:
             raise ValueError("expected at least one level")
-        if not name.strip() or not all(label.strip() for label in levels):
-            raise ValueError("the names of a factor and its levels must not be empty")
+        for stated in (name, *levels):
+            check_name(stated)
         return cls(values=levels, when=when)
 
 
@@ -75,7 +76,7 @@ def _parse_conditions(raw: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"unknown key {', '.join(map(str, unknown))}; expected values and when")
     when = raw.get("when") or {}
     if not isinstance(when, Mapping):
-        raise ValueError(f"when: expected a mapping of factors to levels, got {when!r}")
+        raise ValueError(f"when: expected a mapping of factors to levels, got {quote(when)}")
     return {
         str(name): tuple(map(_label, labels if isinstance(labels, list | tuple) else [labels]))
         for name, labels in when.items()
@@ -107,7 +108,7 @@ def _parse_level(name: str, value: object) -> PlainData:
             return parse_settings(settings)
     if not is_setting(name):
         raise ValueError(
-            f"expected settings such as {{parts: 3, recipe.mixup: 0.2}}, got {value!r}"
+            f"expected settings such as {{parts: 3, recipe.mixup: 0.2}}, got {quote(value)}"
         )
     return parse_settings({name: value})
 
@@ -139,7 +140,7 @@ class AblationSpec(Value):
 
     design: DesignKind
     baseline: str | PlainData = Field(default_factory=dict)
-    factors: dict[str, FactorSpec] = Field(min_length=1)
+    factors: dict[str, FactorSpec] = Field(min_length=1, max_length=100)
     within: tuple[str, ...] = ()
     match: MatchCriterion = "none"
     tolerance: float | None = Field(default=None, gt=0, lt=1)
@@ -161,7 +162,7 @@ class AblationSpec(Value):
     @classmethod
     def _parse_factors(cls, value: object) -> object:
         if not isinstance(value, Mapping):
-            raise ValueError(f"expected a mapping such as {{parts: [2, 3]}}, got {value!r}")
+            raise ValueError(f"expected a mapping such as {{parts: [2, 3]}}, got {quote(value)}")
         factors, problems = {}, []
         for name, raw in value.items():
             try:
@@ -170,7 +171,7 @@ class AblationSpec(Value):
                 message, prefix = str(error), f"{name}: "
                 problems.append(message if message.startswith(prefix) else prefix + message)
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("; ".join(first_messages(problems)))
         return factors
 
     @field_validator("margin", "deviation")
@@ -186,11 +187,11 @@ class AblationSpec(Value):
         for name in self.within:
             if name not in self.factors:
                 factors = ", ".join(self.factors)
-                raise ValueError(f"within: unknown factor {name!r}; expected one of {factors}")
+                raise ValueError(f"within: unknown factor {quote(name)}; expected one of {factors}")
         if len(self.within) == len(self.factors):
             raise ValueError("within: at least one factor must not be listed, so that it can vary")
         for name, factor in self.factors.items():
             for other in factor.when:
                 if other not in self.factors or other == name:
-                    raise ValueError(f"factors.{name}.when: {other!r} is not another factor")
+                    raise ValueError(f"factors.{name}.when: {quote(other)} is not another factor")
         return self

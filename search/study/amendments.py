@@ -10,6 +10,7 @@ from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.system.environment import utc_now
 from partialnas.search.study.study import immutable_settings
 from partialnas.space.errors import UserError
+from partialnas.space.validation import first_messages, quote
 
 
 def find_amendments(old: PlainData, new: PlainData) -> list[str]:
@@ -33,7 +34,7 @@ def find_amendments(old: PlainData, new: PlainData) -> list[str]:
         raise UserError(
             "the study has changed since its ledger was created; only the budget, seeds and "
             "executor may change, and arms, factors and levels may be added:\n  "
-            + "\n  ".join(errors)
+            + "\n  ".join(first_messages(errors))
             + "\nUndo these changes, or start a new study in another folder with --out."
         )
     amendable = ("budget", "seeds", "executor", "arms", "ablation")
@@ -94,7 +95,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         return [line for lines in nested for line in lines]
     if old == new or (_is_nan(old) and _is_nan(new)):
         return []
-    return [f"{path}: {old!r} -> {new!r}"]
+    return [f"{path}: {quote(old)} -> {quote(new)}"]
 
 
 def _is_nan(value: object) -> bool:

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from partialnas.runs.config.overrides import PlainData
 from partialnas.search.samplers.registry import SAMPLERS
+from partialnas.space.validation import quote
 from partialnas.space.values import Share, Value
 
 PromotionScheme = Literal["restart", "cool-down"]
@@ -28,7 +29,7 @@ class TaskSpec(Value):
     identity_fields: ClassVar[frozenset[str]] = frozenset(("data", "resolution"))
 
     data: str = "mnist5k"
-    resolution: int | None = Field(default=None, ge=1)
+    resolution: int | None = Field(default=None, ge=1, le=4096)
 
     @model_validator(mode="before")
     @classmethod
@@ -66,10 +67,10 @@ class SearchSpec(Value):
     )
 
     sampler: str = "hybrid"
-    seed: int = Field(default=0, ge=0)
-    population: int = Field(default=16, ge=2)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    population: int = Field(default=16, ge=2, le=10_000)
     tournament: int | None = Field(default=None, ge=2)
-    rungs: tuple[PlainData, ...] = ()
+    rungs: tuple[PlainData, ...] = Field(default=(), max_length=20)
     promote: Share = Field(default=Fraction(1, 3), gt=0, lt=1)
     scheme: PromotionScheme | None = None
 
@@ -90,7 +91,7 @@ class SearchSpec(Value):
                 if key not in FIDELITIES:
                     choices = ", ".join(FIDELITIES)
                     raise ValueError(
-                        f"rung {number}: unknown key {key!r}; expected one of {choices}"
+                        f"rung {number}: unknown key {quote(key)}; expected one of {choices}"
                     )
         return rungs
 
@@ -120,9 +121,9 @@ class Budget(Value):
             uses `recipe.threads` of the machine's cores (see `runs.ledger.usage`).
     """
 
-    trials: int | None = Field(default=None, ge=1)
-    hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    device_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    trials: int | None = Field(default=None, ge=1, le=10_000_000)
+    hours: float | None = Field(default=None, gt=0, le=1e6)
+    device_hours: float | None = Field(default=None, gt=0, le=1e9)
 
 
 class ExecutorSpec(Value):
@@ -148,13 +149,13 @@ class ExecutorSpec(Value):
     """
 
     kind: Literal["ray", "in-process"] = "ray"
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     gpus_per_trial: float = Field(default=1.0, gt=0, le=8)
-    time_limit_s: float | None = Field(default=None, gt=0)
+    time_limit_s: float | None = Field(default=None, gt=0, le=1e9)
     isolate: bool = False
     shared: str | None = None
-    pilot: int = Field(default=3, ge=0)
+    pilot: int = Field(default=3, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _check_isolate(self) -> Self:
@@ -176,8 +177,8 @@ class SeedRule(Value):
             the unit of the decision quantity (the first objective that is trained).
     """
 
-    min: int = Field(default=3, ge=2)
-    max: int = Field(default=10, ge=2)
+    min: int = Field(default=3, ge=2, le=10_000)
+    max: int = Field(default=10, ge=2, le=10_000)
     until: float = Field(gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")

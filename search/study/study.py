@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from partialnas.runs.config.design import MAX_ARMS
 from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.overrides import PlainData, apply_overrides
 from partialnas.runs.config.protocol import Protocol
@@ -18,7 +19,7 @@ from partialnas.search.study.ablation_spec import AblationSpec
 from partialnas.search.study.fidelity import resolve_scheme, rung_errors
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import Base, SpaceSpec
-from partialnas.space.validation import validation_messages
+from partialnas.space.validation import check_name, quote, validation_messages
 from partialnas.space.values import Value, digest
 
 MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
@@ -32,6 +33,11 @@ COUNTED = ("params", "macs", "macs_core", "activations")
 
 OBJECTIVES = ("val_accuracy", "val_nll", *MEASURED, *COUNTED)
 """Quantities that a study may optimize; no test metrics."""
+
+_MEASURED_LIMITS = (*MEASURED, "relative_throughput")
+
+LIMITED = ("val_accuracy", "val_nll", *_MEASURED_LIMITS)
+"""Quantities that a study may limit. A limit on relative throughput holds on any machine."""
 
 _ACCURACY_AND_SPEED: dict[str, Direction] = {"val_nll": "min", "throughput_img_s": "max"}
 
@@ -65,10 +71,11 @@ class Study(Value):
             keys. Every arm is trained and timed under each condition.
         objectives: quantities to optimize, each with its direction.
         limits: bounds on trained or measured quantities that networks on the front must meet,
-            such as `{latency_ms: {max: 5.0}}`. They apply to means over seeds; speeds are
-            compared as timed (ms per batch, img/s), not relative to the reference. Samplers avoid
-            networks beyond the limits; these are trained and recorded but never on the front. Use
-            the `constraints` of `space` to bound quantities that are computed by formula.
+            such as `{latency_ms: {max: 5.0}}` or, for any machine, `{relative_throughput: {min:
+            1.0}}`. They apply to the values that tables show: means over seeds, and relative
+            throughput times the median of all timings of the reference. Samplers avoid networks
+            beyond the limits; these are trained and recorded but never on the front. Use the
+            `constraints` of `space` to bound quantities that are computed by formula.
         reference_point: worst value of each objective, for the hypervolume; default: the
             log-likelihood of guessing, zero throughput, and 1.1 times the most expensive
             networks.
@@ -98,11 +105,11 @@ class Study(Value):
     base: Base = Plan()
     space: SpaceSpec | None = None
     recipe: Recipe = RECIPES["short"]
-    seeds: Annotated[int, Field(ge=1)] | sections.SeedRule = 1
+    seeds: Annotated[int, Field(ge=1, le=10_000)] | sections.SeedRule = 1
     ablation: AblationSpec | None = None
     search: sections.SearchSpec | None = None
-    arms: dict[str, str | PlainData] = Field(default_factory=dict)
-    conditions: dict[str, PlainData] = Field(default_factory=dict)
+    arms: dict[str, str | PlainData] = Field(default_factory=dict, max_length=MAX_ARMS)
+    conditions: dict[str, PlainData] = Field(default_factory=dict, max_length=100)
     objectives: dict[str, Direction] = Field(default_factory=lambda: {**_ACCURACY_AND_SPEED})
     limits: dict[str, Limit] = Field(default_factory=dict)
     reference_point: dict[str, float] = Field(default_factory=dict)
@@ -119,7 +126,7 @@ class Study(Value):
     def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise ValueError(
-                f"invalid name {name!r}; a study's name is also the name of its folder: use at "
+                f"invalid name {quote(name)}; it is also the name of the study's folder: use at "
                 "most 64 letters, digits, '-', '_' or '.', starting with a letter or digit"
             )
         return name
@@ -133,7 +140,8 @@ class Study(Value):
             return value
         name = value["use"]
         if not isinstance(name, str) or name not in RECIPES:
-            raise ValueError(f"use: unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+            choices = ", ".join(RECIPES)
+            raise ValueError(f"use: unknown recipe {quote(name)}; expected one of {choices}")
         changes = {key: item for key, item in value.items() if key != "use"}
         return {**RECIPES[name].model_dump(), **changes}
 
@@ -141,9 +149,10 @@ class Study(Value):
     @classmethod
     def _check_arms(cls, value: object) -> object:
         for name, arm in value.items() if isinstance(value, Mapping) else ():
+            check_name(name)
             if not isinstance(arm, str | Mapping):
                 raise ValueError(
-                    f"{name}: expected a preset, timm:NAME, FILE.json or settings, got {arm!r}"
+                    f"{name}: expected a preset, timm:NAME, FILE.json or settings, got {quote(arm)}"
                 )
         return value
 
@@ -151,13 +160,12 @@ class Study(Value):
     @classmethod
     def _check_condition_keys(cls, value: dict[str, PlainData]) -> dict[str, PlainData]:
         for name, settings in value.items():
-            if not name.strip():
-                raise ValueError("the name of a condition must not be empty")
+            check_name(name)
             for key in settings:
                 if key.partition(".")[0] not in ("task", "recipe", "measure") or "." not in key:
                     raise ValueError(
-                        f"{name}: invalid key {key!r}; expected dotted keys of task, recipe or "
-                        "measure, such as task.resolution or recipe.batch_size"
+                        f"{name}: invalid key {quote(key)}; expected dotted keys of task, recipe "
+                        "or measure, such as task.resolution or recipe.batch_size"
                     )
                 if key in _SAME_FOR_ALL:
                     raise ValueError(f"{name}: {key} must be the same for the whole study")
@@ -167,7 +175,7 @@ class Study(Value):
     @classmethod
     def _check_trial(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[\w.]+:\w+", value):
-            raise ValueError(f"expected module:function, got {value!r}")
+            raise ValueError(f"expected module:function, got {quote(value)}")
         return value
 
     @model_validator(mode="after")
@@ -198,7 +206,7 @@ class Study(Value):
             return self
         if not SAMPLERS[self.search.sampler].uses_results and not self.search.rungs:
             return self
-        name = next(name for name in (*self.objectives, *self.limits) if name in MEASURED)
+        name = next(n for n in (*self.objectives, *self.limits) if n in _MEASURED_LIMITS)
         raise ValueError(
             f"measure.when: the search uses {name}, so it must be measured during the search; "
             "expected auto or during, got after"
@@ -245,8 +253,8 @@ class Study(Value):
             for key in getattr(self.ablation, section):
                 if key not in TRAINED:
                     raise ValueError(
-                        f"ablation.{section}: {key!r} is not a trained quantity; expected one of "
-                        f"{', '.join(TRAINED)}"
+                        f"ablation.{section}: {quote(key)} is not a trained quantity; expected "
+                        f"one of {', '.join(TRAINED)}"
                     )
         return self
 
@@ -257,9 +265,9 @@ class Study(Value):
         for name in self.objectives:
             self._check_quantity(name, "objectives")
         for name in self.limits:
-            self._check_quantity(name, "limits")
             if name in COUNTED:
                 raise ValueError(f"limits: {name} is computed, not measured; use space.constraints")
+            self._check_quantity(name, "limits")
         return self
 
     def _check_quantity(self, name: str, section: str) -> None:
@@ -270,9 +278,10 @@ class Study(Value):
             )
         if self.trial is not None:
             return
-        if name not in OBJECTIVES:
+        names = OBJECTIVES if section == "objectives" else LIMITED
+        if name not in names:
             raise ValueError(
-                f"{section}: unknown quantity {name!r}; expected one of {', '.join(OBJECTIVES)}"
+                f"{section}: unknown quantity {quote(name)}; expected one of {', '.join(names)}"
             )
         if name == "peak_memory_bytes" and self.measure.device == "cpu":
             raise ValueError(f"{section}: peak_memory_bytes needs a GPU, but measure.device is cpu")
@@ -289,7 +298,7 @@ class Study(Value):
     @property
     def needs_measurement(self) -> bool:
         """Whether an objective or a limit is a measured quantity."""
-        return any(name in MEASURED for name in (*self.objectives, *self.limits))
+        return any(name in _MEASURED_LIMITS for name in (*self.objectives, *self.limits))
 
     @property
     def measures_before_tell(self) -> bool:

@@ -6,10 +6,12 @@ from typing import Any
 
 import yaml
 
-from partialnas.runs.config.overrides import PlainData, apply_overrides
+from partialnas.runs.config.overrides import PlainData, apply_overrides, split_assignment
 from partialnas.search.study.study import Study
+from partialnas.search.study.yaml_data import MAX_CHARACTERS, parse_yaml
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import load_plugins
+from partialnas.space.validation import quote
 from partialnas.space.values import validate_as
 
 
@@ -19,6 +21,7 @@ def load_study(
     quick: bool = False,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
+    base_dir: Path | None = None,
 ) -> Study:
     """Read and validate a study.
 
@@ -27,6 +30,7 @@ def load_study(
         quick: whether to apply the settings under `quick:`.
         overrides: `KEY=VALUE` settings, applied last.
         plugins: plug-ins in addition to those that the study names (see `space.plugins`).
+        base_dir: folder to look for plug-ins in; by default that of the file.
 
     Raises:
         UserError: the file is missing, not YAML, or not a valid study, or a plug-in cannot be
@@ -36,7 +40,7 @@ def load_study(
     data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     name = f" {path}" if path else ""
     stated = dict(_parse_override(text) for text in overrides)
-    data |= _plugins(data, plugins, path.parent if path else None)
+    data |= _plugins(data, plugins, base_dir or (path.parent if path else None))
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
     stated_data = apply_overrides(data, (small if quick else {}) | stated)
@@ -51,7 +55,7 @@ def _plugins(data: PlainData, further: Sequence[str], folder: Path | None) -> Pl
     """Import the plug-ins of a study; return its key `plugins` with the digest of each."""
     names = data.get("plugins") or ()
     if not isinstance(names, list | tuple | Mapping) or not all(isinstance(n, str) for n in names):
-        raise UserError(f"plugins: expected a list of module names, got {names!r}")
+        raise UserError(f"plugins: expected a list of module names, got {quote(names)}")
     names = [*dict.fromkeys((*names, *further))]
     return {"plugins": load_plugins(names, folder)} if names else {}
 
@@ -62,26 +66,15 @@ def to_yaml(study: Study) -> str:
     return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also rejects duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key.value != "<<" and key.value in (other.value for other in keys[:position]):
-                message = f"duplicate key {key.value!r} in line {key.start_mark.line + 1}"
-                raise yaml.constructor.ConstructorError(problem=message)
-        return super().construct_mapping(node, deep)
-
-
 def _read(path: Path) -> PlainData:
     try:
-        data = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        with path.open(encoding="utf-8") as file:
+            data = parse_yaml(file.read(MAX_CHARACTERS + 1))
     except OSError as error:
         raise UserError(f"cannot read the study {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file; expected a study in YAML") from None
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping with keys such as `study:` and `search:`")
@@ -89,10 +82,8 @@ def _read(path: Path) -> PlainData:
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text}: expected KEY=VALUE, such as recipe.epochs=2")
+    key, value = split_assignment(text)
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: {value!r} is not valid YAML") from None
+        return key, parse_yaml(value)
+    except ValueError as error:
+        raise UserError(f"--set {key}: {quote(value)} is not valid YAML: {error}") from None

@@ -16,7 +16,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import BLOCK_SETTINGS, Plan, parse_stages
 from partialnas.space.arch.ratio import fill_start_ratios
 from partialnas.space.axes import levels
-from partialnas.space.validation import validation_messages
+from partialnas.space.validation import quote, validation_messages
 from partialnas.space.values import validate_as
 
 _RECIPE = "recipe."
@@ -55,7 +55,7 @@ def split_key(key: str) -> tuple[str, tuple[int, ...]]:
         return name, tuple(parse_stages(prefix))
     if key not in _PLAN_SETTINGS:
         valid = ", ".join((*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING"))
-        raise ValueError(f"unknown setting {key!r}; expected one of {valid}")
+        raise ValueError(f"unknown setting {quote(key)}; expected one of {valid}")
     return key, ()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from partialnas.space.arch.parts import MAX_PARTS, Part, RealizedPart, realize
+from partialnas.space.arch.parts import MAX_PARTS, MAX_WIDTH, Part, RealizedPart, realize
 from partialnas.space.arch.ratio import LearnedRatio, LearningSettings, learned_ratio_conflict
 from partialnas.space.errors import UserError
 from partialnas.space.values import Share, Value, digest, validate_as
@@ -38,6 +38,15 @@ class RealizedBlock(NamedTuple):
         return any(part.heads for part in self.parts)
 
 
+MAX_DEPTH = 1000
+"""Most blocks of a stage."""
+
+MAX_STAGES = 16
+MAX_MLP_RATIO = 256
+
+_MAX_CHARACTERS = 10_000_000
+
+
 class Boundary(NamedTuple):
     """Position of a learned ratio: stage, block and part, all counted from 0."""
 
@@ -62,7 +71,7 @@ class Block(Value):
     """
 
     parts: tuple[Part, ...] = Field(min_length=1, max_length=MAX_PARTS)
-    mlp_ratio: Share = Field(default=Fraction(2), gt=0)
+    mlp_ratio: Share = Field(default=Fraction(2), gt=0, le=MAX_MLP_RATIO)
     pat_sp: bool = False
 
     @model_validator(mode="after")
@@ -115,8 +124,8 @@ def _realized(block: Block, width: int) -> RealizedBlock:
 class Stage(Value):
     """Blocks of one width on feature maps of one size."""
 
-    width: int = Field(ge=1)
-    blocks: tuple[Block, ...] = Field(min_length=1)
+    width: int = Field(ge=1, le=MAX_WIDTH)
+    blocks: tuple[Block, ...] = Field(min_length=1, max_length=MAX_DEPTH)
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
@@ -148,9 +157,9 @@ class Architecture(Value):
 
     name: str = ""
     stem_stride: Literal[1, 2, 4] = 4
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=MAX_STAGES)
     activation: Activation = "gelu"
-    head_width: int = Field(default=1280, ge=1)
+    head_width: int = Field(default=1280, ge=1, le=MAX_WIDTH)
 
     @model_validator(mode="after")
     def _check_learned_ratios(self) -> Self:
@@ -258,10 +267,17 @@ class Architecture(Value):
         Raises:
             UserError: The text is not JSON or not an architecture; lists every error with its path.
         """
+        if len(text) > _MAX_CHARACTERS:
+            raise UserError(f"not an architecture: more than {_MAX_CHARACTERS:,} characters")
         try:
-            return cls.from_data(json.loads(text))
+            data = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"not JSON: {error}") from None
+        except RecursionError:
+            raise UserError("not an architecture: the JSON is nested too deeply") from None
+        except ValueError:  # of Python, for integers of thousands of digits
+            raise UserError("not an architecture: a number has too many digits") from None
+        return cls.from_data(data)
 
     @classmethod
     def from_file(cls, path: Path) -> "Architecture":
@@ -271,7 +287,8 @@ class Architecture(Value):
             UserError: The file cannot be read or is not an architecture; lists every error.
         """
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            with path.open(encoding="utf-8") as file:
+                return cls.from_json(file.read(_MAX_CHARACTERS + 1))
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:

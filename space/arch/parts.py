@@ -11,9 +11,13 @@ from pydantic import Field, model_serializer, model_validator
 
 from partialnas.space.arch.operation_registry import OPERATIONS, OperationName
 from partialnas.space.arch.ratio import LearnedRatio, LearningSettings, Ratio, start_ratio
+from partialnas.space.validation import quote
 from partialnas.space.values import Value
 
 MAX_PARTS = 8
+MAX_WIDTH = 65_536
+"""Most channels of a layer, which bounds the time that a network takes to describe."""
+
 DEFAULT_HEADS = 4
 
 MAX_SIZES = 10_000
@@ -28,12 +32,12 @@ class Part(Value):
 
     op: OperationName
     ratio: Ratio | None = None
-    heads: int | None = Field(default=None, ge=1)
+    heads: int | None = Field(default=None, ge=1, le=MAX_WIDTH)
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
         if self.heads is not None and not OPERATIONS[self.op].has_heads:
-            raise ValueError(f"heads is only valid for self-attention, not for {self.op!r}")
+            raise ValueError(f"heads is only valid for self-attention, not for {quote(self.op)}")
         return self
 
     @model_serializer(mode="wrap")

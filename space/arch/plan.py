@@ -12,18 +12,25 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from partialnas.space.arch import operation_registry as ops
-from partialnas.space.arch.architecture import Activation, Architecture, Block, Stage
-from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, Part
+from partialnas.space.arch.architecture import (
+    MAX_DEPTH,
+    MAX_MLP_RATIO,
+    Activation,
+    Architecture,
+    Block,
+    Stage,
+)
+from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, MAX_WIDTH, Part
 from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
 from partialnas.space.errors import UserError
-from partialnas.space.validation import validation_messages
+from partialnas.space.validation import quote, validation_messages
 from partialnas.space.values import Share, Value
 
 NUM_STAGES = 4
 DEFAULT_OPERATIONS: tuple[str, ...] = ("conv", "attention", "pool", "identity")
 """Default operations of a block's parts, repeated from the start."""
 
-_STAGES = re.compile(r"stages?\s+(\d+)(?:\s*-\s*(\d+))?")
+_STAGES = re.compile(r"stages?\s+([0-9])(?:\s*-\s*([0-9]))?")
 
 
 def parse_stages(text: object) -> list[int]:
@@ -42,7 +49,7 @@ def parse_stages(text: object) -> list[int]:
             first, last = int(match[1]), int(match[2] or match[1])
             stages += range(first - 1, last)
     if not stages or min(stages) < 0 or max(stages) >= NUM_STAGES:
-        raise ValueError(f"expected stages such as 'stages 1-3' or 'stage 4', got {text!r}")
+        raise ValueError(f"expected stages such as 'stages 1-3' or 'stage 4', got {quote(text)}")
     return stages
 
 
@@ -57,7 +64,8 @@ def parse_attention(value: object) -> tuple[str, ...]:
     if isinstance(value, list | tuple):
         return tuple(value)
     if not isinstance(value, Mapping):
-        raise ValueError(f"expected {{channel: stages 1-3, self: stage 4}} or none, got {value!r}")
+        expected = "expected {channel: stages 1-3, self: stage 4} or none"
+        raise ValueError(f"{expected}, got {quote(value)}")
     placed = ["none"] * NUM_STAGES
     for kind, stages in value.items():
         for stage in parse_stages(stages):
@@ -70,7 +78,7 @@ def parse_attention(value: object) -> tuple[str, ...]:
 def _kind(name: object) -> str:
     """Check a kind of attention once, not in each of its stages."""
     if name not in ops.attention_names():
-        raise ValueError(f"expected one of {', '.join(ops.attention_names())}, got {name!r}")
+        raise ValueError(f"expected one of {', '.join(ops.attention_names())}, got {quote(name)}")
     return str(name)
 
 
@@ -113,8 +121,8 @@ class BlockSettings(Value):
     ratio: Ratios = (Fraction(1, 4),)
     operations: tuple[ops.ListedOperation, ...] | None = None
     attention: ops.AttentionName = ops.NO_ATTENTION
-    heads: int = Field(default=DEFAULT_HEADS, ge=1)
-    mlp_ratio: Share = Field(default=Fraction(2), gt=0)
+    heads: int = Field(default=DEFAULT_HEADS, ge=1, le=MAX_WIDTH)
+    mlp_ratio: Share = Field(default=Fraction(2), gt=0, le=MAX_MLP_RATIO)
     pat_sp: bool = False
 
     def block(self) -> Block:
@@ -202,17 +210,23 @@ class Plan(Value):
     operations: tuple[ops.ListedOperation, ...] | None = None
     attention: Annotated[_FourAttentions, BeforeValidator(parse_attention)] = ("none",) * 4
     pat_sp: Annotated[_FourSwitches, BeforeValidator(parse_pat_sp)] = (False,) * 4
-    mlp_ratio: Share = Field(default=Fraction(2), gt=0)
+    mlp_ratio: Share = Field(default=Fraction(2), gt=0, le=MAX_MLP_RATIO)
     activation: Activation = "gelu"
-    heads: int = Field(default=DEFAULT_HEADS, ge=1)
-    head_width: int = Field(default=1280, ge=1)
+    heads: int = Field(default=DEFAULT_HEADS, ge=1, le=MAX_WIDTH)
+    head_width: int = Field(default=1280, ge=1, le=MAX_WIDTH)
 
     @model_validator(mode="after")
     def _check_widths_and_depths(self) -> Self:
-        if min(self.widths) < 1:
-            raise ValueError(f"width: expected at least 1 channel, got {self.width}")
-        if min(self.depths) < 1:
-            raise ValueError(f"depths: expected at least 1 block per stage, got {self.depths}")
+        if not 1 <= min(self.widths) <= max(self.widths) <= MAX_WIDTH:
+            width = quote(self.width)
+            raise ValueError(
+                f"width: expected 1 to {MAX_WIDTH} channels in each stage, got {width}"
+            )
+        if not 1 <= min(self.depths) <= max(self.depths) <= MAX_DEPTH:
+            depths = quote(self.depths)
+            raise ValueError(
+                f"depths: expected 1 to {MAX_DEPTH} blocks in each stage, got {depths}"
+            )
         return self
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 _PARTIAL: dict[str, Any] = {"attention": {"channel": "stages 1-3", "self": "stage 4"}}
 _PARTIAL_SP: dict[str, Any] = {**_PARTIAL, "pat_sp": True}
@@ -48,7 +49,7 @@ def preset_plan(name: str) -> Plan:
     if name not in _SETTINGS:
         near = difflib.get_close_matches(name, PRESETS, n=3)
         hint = f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(PRESETS)}"
-        raise UserError(f"unknown preset {name!r}; {hint}")
+        raise UserError(f"unknown preset {quote(name)}; {hint}")
     return Plan(name=name, **_SETTINGS[name])
 
 

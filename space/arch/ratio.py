@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from partialnas.space.validation import quote
 from partialnas.space.values import Share, Value, parse_fraction
 
 LearningMethod = Literal["threshold", "gates"]
@@ -26,7 +27,7 @@ def parse_budget(value: object) -> Fraction | int | str | None:
     if amount <= 0 or (amount >= 1 and amount.denominator > 1):
         raise ValueError(
             "expected static, a share of the dense cost such as 1/4, or a whole number of "
-            f"multiply-accumulates, got {value!r}"
+            f"multiply-accumulates, got {quote(value)}"
         )
     return int(amount) if amount >= 1 else amount
 
@@ -55,7 +56,7 @@ class LearnedRatio(Value):
 
     method: LearningMethod = "threshold"
     per: Granularity = "layer"
-    grain: int = Field(default=4, ge=1)
+    grain: int = Field(default=4, ge=1, le=65_536)
     budget: MacBudget = None
     start: Share = Field(default=Fraction(1, 4), gt=0, lt=1)
 
@@ -98,16 +99,17 @@ def parse_ratio(value: object) -> Fraction | LearnedRatio | None:
         return value
     if isinstance(value, Mapping):
         if set(value) != {"learned"}:
-            raise ValueError(f"expected a share such as 1/4 or {{learned: {{}}}}, got {value!r}")
+            expected = "expected a share such as 1/4 or {learned: {}}"
+            raise ValueError(f"{expected}, got {quote(value)}")
         terms = {} if value["learned"] is None else value["learned"]
         if not isinstance(terms, Mapping | LearnedRatio):
             raise ValueError(
-                f"expected settings such as {{learned: {{budget: 1/4}}}}, got {value!r}"
+                f"expected settings such as {{learned: {{budget: 1/4}}}}, got {quote(value)}"
             )
         return LearnedRatio.model_validate(terms)
     share = parse_fraction(value)
     if not 0 < share < 1:
-        raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {value!r}")
+        raise ValueError(f"expected a share between 0 and 1 such as 1/4, got {quote(value)}")
     return share
 
 

@@ -7,16 +7,16 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from partialnas.space.arch.architecture import Activation
+from partialnas.space.arch.architecture import MAX_DEPTH, MAX_MLP_RATIO, Activation
 from partialnas.space.arch.operation_registry import (
     NO_ATTENTION,
     attention_names,
     listed_operation_names,
 )
-from partialnas.space.arch.parts import MAX_PARTS
+from partialnas.space.arch.parts import MAX_PARTS, MAX_WIDTH
 from partialnas.space.arch.plan import NUM_STAGES, parse_attention, parse_pat_sp
 from partialnas.space.arch.ratio import LearnedRatio, dump_ratio, parse_ratio, start_ratio
-from partialnas.space.validation import validation_messages
+from partialnas.space.validation import quote, validation_messages
 from partialnas.space.values import parse_fraction
 
 AxisGranularity = Literal["network", "stage", "block"]
@@ -29,10 +29,9 @@ GRANULARITIES: tuple[AxisGranularity, ...] = get_args(AxisGranularity)
 _Parser = Callable[[object], Any]
 
 
-def _whole(raw: object, upper: int | None = None) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int) or raw < 1 or (upper and raw > upper):
-        limits = f"from 1 to {upper}" if upper else "from 1"
-        raise ValueError(f"expected a whole number {limits}, got {raw!r}")
+def _whole(raw: object, upper: int = MAX_WIDTH) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= upper:
+        raise ValueError(f"expected a whole number from 1 to {upper}, got {quote(raw)}")
     return raw
 
 
@@ -40,19 +39,23 @@ def _parts(raw: object) -> int:
     return _whole(raw, MAX_PARTS)
 
 
+def _depth(raw: object) -> int:
+    return _whole(raw, MAX_DEPTH)
+
+
 def _one_of(options: Callable[[], Sequence[object]]) -> _Parser:
     def parse(raw: object) -> object:
         for option in options():
             if option == raw and not isinstance(raw, bool):
                 return option
-        raise ValueError(f"expected one of {', '.join(map(str, options()))}, got {raw!r}")
+        raise ValueError(f"expected one of {', '.join(map(str, options()))}, got {quote(raw)}")
 
     return parse
 
 
 def _flag(raw: object) -> bool:
     if not isinstance(raw, bool):
-        raise ValueError(f"expected true or false, got {raw!r}")
+        raise ValueError(f"expected true or false, got {quote(raw)}")
     return raw
 
 
@@ -61,11 +64,12 @@ def as_tuple(raw: Any) -> tuple[Any, ...]:
     return tuple(raw) if isinstance(raw, list | tuple) else (raw,)
 
 
-def _per_stage_numbers(raw: object) -> tuple[int, ...]:
+def _per_stage_numbers(raw: object, upper: int = MAX_DEPTH) -> tuple[int, ...]:
     items = as_tuple(raw)
     if len(items) != NUM_STAGES:
-        raise ValueError(f"expected {NUM_STAGES} whole numbers, one for each stage, got {raw!r}")
-    return tuple(_whole(item) for item in items)
+        expected = f"expected {NUM_STAGES} whole numbers, one for each stage"
+        raise ValueError(f"{expected}, got {quote(raw)}")
+    return tuple(_whole(item, upper) for item in items)
 
 
 def _doubled(width: int) -> tuple[int, ...]:
@@ -73,7 +77,9 @@ def _doubled(width: int) -> tuple[int, ...]:
 
 
 def _widths(raw: object) -> tuple[int, ...]:
-    return _per_stage_numbers(raw) if isinstance(raw, list | tuple) else _doubled(_whole(raw))
+    if isinstance(raw, list | tuple):
+        return _per_stage_numbers(raw, MAX_WIDTH)
+    return _doubled(_whole(raw, MAX_WIDTH // 2 ** (NUM_STAGES - 1)))
 
 
 def _ratio(raw: object) -> Fraction | LearnedRatio:
@@ -89,14 +95,14 @@ def _ratio(raw: object) -> Fraction | LearnedRatio:
 def _ratios(raw: object) -> tuple[Fraction | LearnedRatio, ...]:
     shares = tuple(_ratio(item) for item in as_tuple(raw))
     if not 0 < sum(map(start_ratio, shares)) < 1:
-        raise ValueError(f"expected shares that add up to less than 1, got {raw!r}")
+        raise ValueError(f"expected shares that add up to less than 1, got {quote(raw)}")
     return shares
 
 
-def _positive(raw: object) -> Fraction:
+def _mlp_ratio(raw: object) -> Fraction:
     value = parse_fraction(raw)
-    if value <= 0:
-        raise ValueError(f"expected a number above 0, got {raw!r}")
+    if not 0 < value <= MAX_MLP_RATIO:
+        raise ValueError(f"expected a number above 0, up to {MAX_MLP_RATIO}, got {quote(raw)}")
     return value
 
 
@@ -106,21 +112,21 @@ _attention = _one_of(attention_names)
 
 def _operations(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list | tuple) or not 1 <= len(raw) <= MAX_PARTS:
-        raise ValueError(f"expected a list of 1 to {MAX_PARTS} operations, got {raw!r}")
+        raise ValueError(f"expected a list of 1 to {MAX_PARTS} operations, got {quote(raw)}")
     return tuple(_operation(item) for item in raw)
 
 
 def _placement(raw: object) -> tuple[str, ...]:
     placed = parse_attention(raw)
     if len(placed) != NUM_STAGES:
-        raise ValueError(f"expected an attention for each of {NUM_STAGES} stages, got {raw!r}")
+        raise ValueError(f"expected an attention for each of {NUM_STAGES} stages, got {quote(raw)}")
     return tuple(_attention(kind) for kind in placed)
 
 
 def _switches(raw: object) -> tuple[bool, ...]:
     placed = parse_pat_sp(raw)
     if len(placed) != NUM_STAGES:
-        raise ValueError(f"expected a switch for each of {NUM_STAGES} stages, got {raw!r}")
+        raise ValueError(f"expected a switch for each of {NUM_STAGES} stages, got {quote(raw)}")
     return tuple(_flag(switch) for switch in placed)
 
 
@@ -134,7 +140,7 @@ _PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
     "head_width": {"network": _whole},
     "width": {"network": _widths, "stage": _whole},
     "depths": {"network": _per_stage_numbers},
-    "depth": {"network": _whole, "stage": _whole},
+    "depth": {"network": _depth, "stage": _depth},
     "parts": _at_every_granularity(_parts),
     "operations": _at_every_granularity(_operations),
     **{f"operation_{k}": _at_every_granularity(_operation) for k in range(1, MAX_PARTS + 1)},
@@ -142,7 +148,7 @@ _PARSERS: dict[str, dict[AxisGranularity, _Parser]] = {
     "heads": _at_every_granularity(_whole),
     "ratio": _at_every_granularity(_ratios),
     **{f"ratio_{k}": _at_every_granularity(_ratio) for k in range(2, MAX_PARTS)},
-    "mlp_ratio": _at_every_granularity(_positive),
+    "mlp_ratio": _at_every_granularity(_mlp_ratio),
     "pat_sp": {"network": _switches, "stage": _flag, "block": _flag},
 }
 

@@ -13,6 +13,7 @@ from partialnas.space.axes.axis import Axis, Level, evaluation_order
 from partialnas.space.axes.levels import AxisGranularity, Label
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 from partialnas.space.values import Value
 
 
@@ -88,7 +89,7 @@ class SpaceSpec(Value):
     @classmethod
     def _validate_axes(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
-            raise ValueError(f"expected axes by name, such as width: [8, 16], got {raw!r}")
+            raise ValueError(f"expected axes by name, such as width: [8, 16], got {quote(raw)}")
         plain = {n: e.model_dump() if isinstance(e, AxisSpec) else e for n, e in raw.items()}
         named, axes = read_axes(plain)
         return {name: AxisSpec.from_axis(axis, named=name in named) for name, axis in axes.items()}
@@ -143,7 +144,7 @@ class _Reader:
             self.add_error((name, key), f"unknown key, expected {', '.join(_KEYS)}")
         per = keys.get("per", "network")
         if per not in allowed:
-            self.add_error((name, "per"), f"expected {' or '.join(allowed)}, got {per!r}")
+            self.add_error((name, "per"), f"expected {' or '.join(allowed)}, got {quote(per)}")
             per = "network"
         inside = (name, "values") if keys is entry else (name,)
         levels = self._levels(name, per, keys.get("values"), inside)
@@ -157,7 +158,8 @@ class _Reader:
         self, name: str, per: AxisGranularity, raw: object, path: tuple[Any, ...]
     ) -> tuple[Level, ...]:
         if not isinstance(raw, Mapping | list | tuple) or not raw:
-            self.add_error(path, f"expected at least one value, as a list or by name, got {raw!r}")
+            expected = "expected at least one value, as a list or by name"
+            self.add_error(path, f"{expected}, got {quote(raw)}")
             return ()
         levels: list[Level] = []
         named = isinstance(raw, Mapping)
@@ -176,7 +178,7 @@ class _Reader:
     def _when(self, name: str, raw: object) -> dict[str, tuple[Any, ...]]:
         if not isinstance(raw, Mapping):
             expected = "expected axes with levels, such as {parts: [2, 3]}"
-            self.add_error((name, "when"), f"{expected}, got {raw!r}")
+            self.add_error((name, "when"), f"{expected}, got {quote(raw)}")
             return {}
         return {other: axis_values.as_tuple(listed) for other, listed in raw.items()}
 
@@ -242,7 +244,7 @@ def _level(name: str, per: AxisGranularity, key: object, raw: object) -> Level:
         return Level(axis_values.default_label(name, value), value)
     if not isinstance(key, str) or not key:
         expected = "expected a string as name (quote numbers, yes, no, on and off)"
-        raise ValueError(f"{expected}, got {key!r}")
+        raise ValueError(f"{expected}, got {quote(key)}")
     if key in _KEYS:
         raise ValueError(f"a level must not be named {key}, which is a key of axes")
     return Level(key, value)

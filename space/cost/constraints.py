@@ -8,10 +8,11 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
 from partialnas.space.cost.formulas import Cost
+from partialnas.space.validation import MAX_INTEGER, quote
 from partialnas.space.values import Value
 
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kMG]?)\s*")
+_QUANTITY = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?)\s*([kMG]?)\s*")
 
 
 def parse_count(raw: object) -> int:
@@ -22,8 +23,8 @@ def parse_count(raw: object) -> int:
     """
     match = None if isinstance(raw, bool) else _QUANTITY.fullmatch(str(raw))
     number = Fraction(match[1]) * _SUFFIXES[match[2]] if match else Fraction(1, 2)
-    if number.denominator != 1:
-        raise ValueError(f"expected a whole number such as 20000000, 20e6 or 20M, got {raw!r}")
+    if number.denominator != 1 or number > MAX_INTEGER:
+        raise ValueError(f"expected a whole number such as 20000000, 20e6 or 20M, got {quote(raw)}")
     return int(number)
 
 

@@ -19,6 +19,7 @@ from partialnas.space.search_space.locate import locate
 from partialnas.space.search_space.sampling import sample_feasible
 from partialnas.space.search_space.size import SpaceSize, space_size
 from partialnas.space.search_space.validate import space_errors
+from partialnas.space.validation import first_messages, quote
 from partialnas.space.values import Value, validate_as
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Space(FeasibleSet):
 
     def __init__(self, base: Plan, spec: SpaceSpec, input_spec: InputSpec) -> None:
         if errors := space_errors(base, spec, input_spec):
-            raise UserError("not a valid space:\n  " + "\n  ".join(errors))
+            raise UserError("not a valid space:\n  " + "\n  ".join(first_messages(errors)))
         axes = [axis.to_axis(name) for name, axis in spec.axes.items()]
         self.base = base
         self.spec = spec
@@ -247,7 +248,7 @@ def _point(chosen: Assignment) -> Point:
 def _level(choice: Choice, raw: object) -> Level:
     level = choice.axis.find_level(raw)
     if level is None:
-        raise UserError(f"{choice.name}: expected one of {_labels(choice)}, got {raw!r}")
+        raise UserError(f"{choice.name}: expected one of {_labels(choice)}, got {quote(raw)}")
     return level
 
 

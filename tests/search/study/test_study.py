@@ -129,7 +129,7 @@ def test_files_without_a_study_are_rejected(tmp_path: Path, content: str) -> Non
 def test_duplicate_keys_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text("study: a\nseeds: 2\nseeds: 3\n")
-    assert "duplicate key 'seeds' in line 3" in load_error(path)
+    assert "line 3: duplicate key 'seeds'" in load_error(path)
 
 
 def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_condition_overrides_settings_of_the_study() -> None:
         ),
         ({**ARMS, "conditions": {"a": {"seeds": 8}}}, "a: invalid key 'seeds'"),
         ({**ARMS, "conditions": {"a": {"task": "digits"}}}, "a: invalid key 'task'"),
-        ({**ARMS, "conditions": {" ": {}}}, "the name of a condition must not be empty"),
+        ({**ARMS, "conditions": {" ": {}}}, "conditions: a name must not be empty"),
         ({**ARMS, "conditions": {"a": {"recipe.lr": "fast"}}}, "conditions.a.recipe.lr"),
         (
             {**ARMS, "conditions": {"a": {"recipe.threads": 2}}},
@@ -300,6 +300,7 @@ def test_differences_list_every_path() -> None:
         ({"limits": {"params": {"max": 1e6}}}, "space.constraints"),
         ({"limits": {"test_accuracy": {"min": 90}}}, "never used to choose"),
         ({"limits": {"speed": {"min": 90}}}, "latency_ms"),
+        ({"objectives": {"relative_throughput": "max"}}, "unknown quantity 'relative_throughput'"),
         ({"limits": {"latency_ms": {}}}, "expected min, max or both"),
         ({"limits": {"peak_memory_bytes": {"max": 1}}}, "peak_memory_bytes needs a GPU"),
         ({"search": {"sampler": "evolution", "population": 4, "tournament": 5}}, "at most the pop"),
@@ -310,10 +311,19 @@ def test_invalid_limits_and_tournaments_are_rejected(changes: dict[str, Any], me
         Study.model_validate({**PLAIN, **changes})
 
 
-def test_a_latency_limit_needs_measurement() -> None:
+@pytest.mark.parametrize(
+    "limits", [{"latency_ms": {"max": 5}}, {"relative_throughput": {"min": 1}}]
+)
+def test_a_limit_on_speed_needs_measurement(limits: dict[str, Any]) -> None:
     plain = {**PLAIN, "objectives": {"val_nll": "min", "params": "min"}}
     assert not Study.model_validate(plain).needs_measurement
-    assert Study.model_validate({**plain, "limits": {"latency_ms": {"max": 5}}}).needs_measurement
+    limited = Study.model_validate({**plain, "limits": limits})
+    assert limited.needs_measurement
+    assert limited.measures_before_tell
+    searched = {"search": {"sampler": "evolution"}, "budget": {"trials": 2}}
+    after = {**plain, **searched, "limits": limits, "measure": {"when": "after"}}
+    with pytest.raises(ValidationError, match=f"the search uses {next(iter(limits))}"):
+        Study.model_validate(after)
 
 
 @pytest.mark.parametrize(("population", "size"), [(2, 2), (8, 2), (16, 4), (64, 16)])

@@ -140,7 +140,7 @@ def test_all_errors_are_reported_with_their_paths() -> None:
         "space.axes.activation.values.per: a level must not be named per",
         "space.axes.stem_stride[0]: expected one of 1, 2, 4, got 3",
         "space.axes.stem_stride[1]: expected one of 1, 2, 4, got True",
-        "space.axes.heads.values[1]: expected a whole number from 1, got 1.5",
+        "space.axes.heads.values[1]: expected a whole number from 1 to 65536, got 1.5",
         "space.axes.mlp_ratio.values[0]: expected a number above 0",
         "space.constraints.params.max: expected a whole number such as",
         "space.constraints.macs: min 3 is greater than max 2",
