@@ -1,10 +1,9 @@
 """Analysis of variance of factorial designs: main effects and two-factor interactions."""
 
 import itertools
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,21 +56,38 @@ def anova(
         KeyError: `levels` lacks an arm.
     """
     cells = [(arm, seed) for arm, seeds in values.items() for seed in seeds]
-    y = np.array([values[arm][seed] for arm, seed in cells])
     rows = [levels[arm] for arm, _ in cells]
-    blocks = _block_columns([seed for _, seed in cells])
-    terms = _estimable_terms(blocks, _terms(rows, factors))
+    blocks = _Blocks([seed for _, seed in cells])
+    y = blocks.center(np.array([[values[arm][seed]] for arm, seed in cells]))[:, 0]
+    centered = [replace(t, columns=blocks.center(t.columns)) for t in _terms(rows, factors)]
+    terms = _estimable_terms(len(cells), centered)
     table = [_row(y, blocks, terms, term, level) for term in terms]
     squares, degrees = _residual(y, blocks, terms)
     residual = {"term": "residual", "also": "", "squares": squares, "degrees": degrees}
     return pd.DataFrame([*table, residual], columns=[*COLUMNS]).astype({"degrees": "int64"})
 
 
-def _block_columns(seeds: Sequence[int]) -> Floats:
-    """Return the intercept and one indicator column for each seed but the first."""
-    later = sorted(set(seeds))[1:]
-    columns = [[1.0] * len(seeds), *([float(s == seed) for s in seeds] for seed in later)]
-    return np.array(columns).T
+class _Blocks:
+    """The seeds as blocks: fits to values centered in each seed are those of a model with seeds.
+
+    Args:
+        seeds: seed of each value.
+
+    Attributes:
+        number: number of distinct seeds.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        distinct, self._index = np.unique(seeds, return_inverse=True)
+        self.number = len(distinct)
+        self._counts = np.bincount(self._index)[:, None]
+
+    def center(self, columns: Floats) -> Floats:
+        """Return columns minus their mean in each seed; shape (values, columns)."""
+        sums = np.zeros((self.number, columns.shape[1]))
+        np.add.at(sums, self._index, columns)
+        centered: Floats = columns - (sums / self._counts)[self._index]
+        return centered
 
 
 def _terms(rows: Sequence[Mapping[str, str]], factors: Sequence[Factor]) -> list[_Term]:
@@ -105,45 +121,46 @@ def _products(left: Floats, right: Floats) -> Floats:
     return columns.reshape(len(left), -1)
 
 
-def _estimable_terms(blocks: Floats, terms: Sequence[_Term]) -> list[_Term]:
+def _estimable_terms(size: int, terms: Sequence[_Term]) -> list[_Term]:
     """Return the terms that raise the rank of the design; record the others as their aliases."""
     kept: list[_Term] = []
     for term in terms:
-        basis = _design(blocks, kept)
+        basis = _design(size, kept)
         if _rank(basis, term.columns) > _rank(basis):
             kept.append(term)
         elif term.columns.any():
-            _record_alias(blocks, kept, term)
+            _record_alias(kept, term)
     return kept
 
 
-def _record_alias(blocks: Floats, kept: Sequence[_Term], term: _Term) -> None:
+def _record_alias(kept: Sequence[_Term], term: _Term) -> None:
     """Add a term to the aliases of the first kept term with the same column space."""
-    rank = _rank(blocks)
     for other in kept:
-        if _rank(blocks, other.columns, term.columns) == _rank(blocks, other.columns) > rank:
+        if _rank(other.columns, term.columns) == _rank(other.columns) > 0:
             other.aliases.append(term.name)
             return
 
 
-def _design(blocks: Floats, terms: Sequence[_Term]) -> Floats:
-    return np.hstack([blocks, *(term.columns for term in terms)])
+def _design(size: int, terms: Sequence[_Term]) -> Floats:
+    return np.hstack([np.empty((size, 0)), *(term.columns for term in terms)])
 
 
 def _rank(*columns: Floats) -> int:
     matrix = np.hstack(columns)
+    if not matrix.shape[1]:
+        return 0
     return int(np.linalg.matrix_rank(matrix, tol=_RANK_TOLERANCE * max(matrix.shape)))
 
 
 def _row(
-    y: Floats, blocks: Floats, terms: Sequence[_Term], term: _Term, level: float
+    y: Floats, blocks: _Blocks, terms: Sequence[_Term], term: _Term, level: float
 ) -> dict[str, Any]:
     """Return the sum of squares and the F test of a term, and its effect if it has one column."""
     from scipy.special import fdtrc
 
     others = [other for other in terms if not term.factors <= other.factors]
     reduced, full = (_fit(y, blocks, part) for part in (others, [*others, term]))
-    squares, degrees = reduced.ssr - full.ssr, round(reduced.df_resid - full.df_resid)
+    squares, degrees = reduced.squares - full.squares, reduced.degrees - full.degrees
     residual, free = _residual(y, blocks, terms)
     f = (squares / degrees) / (residual / free) if free and residual > 0 else np.nan
     total = squares + residual
@@ -160,31 +177,49 @@ def _row(
 
 
 def _effect(
-    y: Floats, blocks: Floats, terms: Sequence[_Term], term: _Term, level: float
+    y: Floats, blocks: _Blocks, terms: Sequence[_Term], term: _Term, level: float
 ) -> dict[str, float]:
+    from scipy.special import stdtrit
+
     others = [other for other in terms if other is not term]
-    basis = _design(blocks, others)
+    basis = _design(len(y), others)
     if term.columns.shape[1] != 1 or _rank(basis, term.columns) == _rank(basis):
         return {}
     fitted = _fit(y, blocks, [term, *others])
-    index = blocks.shape[1]
-    effect = {"effect": float(fitted.params[index])}
-    if fitted.df_resid < 1:
+    effect = {"effect": float(fitted.coefficients[0])}
+    if fitted.degrees < 1:
         return effect
-    low, high = fitted.conf_int(1 - level)[index]
-    return effect | {"low": float(low), "high": float(high)}
+    error = np.sqrt(fitted.squares / fitted.degrees * fitted.first_variance)
+    half_width = float(stdtrit(fitted.degrees, 0.5 + level / 2) * error)
+    low, high = effect["effect"] - half_width, effect["effect"] + half_width
+    return effect | {"low": low, "high": high}
 
 
-def _residual(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> tuple[float, int]:
+def _residual(y: Floats, blocks: _Blocks, terms: Sequence[_Term]) -> tuple[float, int]:
     """Return the sum of squares and the degrees of freedom of the residual."""
     fitted = _fit(y, blocks, terms)
-    return float(fitted.ssr), round(fitted.df_resid)
+    return fitted.squares, fitted.degrees
 
 
-def _fit(y: Floats, blocks: Floats, terms: Sequence[_Term]) -> Any:
-    from statsmodels.regression.linear_model import OLS
+class _Fit(NamedTuple):
+    """A least-squares fit.
 
-    with warnings.catch_warnings():
-        # empty cells make the design singular; the degrees of freedom follow from its rank
-        warnings.simplefilter("ignore")
-        return OLS(y, _design(blocks, terms)).fit()
+    `squares` and `degrees` are those of the residual; `first_variance` is the variance of the
+    first coefficient in units of the residual variance.
+    """
+
+    squares: float
+    degrees: int
+    coefficients: Floats
+    first_variance: float
+
+
+def _fit(y: Floats, blocks: _Blocks, terms: Sequence[_Term]) -> _Fit:
+    # empty cells make the design singular; the degrees of freedom follow from its rank
+    design = _design(len(y), terms)
+    inverse = np.linalg.pinv(design)
+    coefficients = inverse @ y
+    residuals = y - design @ coefficients
+    degrees = len(y) - blocks.number - _rank(design)
+    first = float(inverse[0] @ inverse[0]) if len(inverse) else 0.0
+    return _Fit(float(residuals @ residuals), degrees, coefficients, first)
