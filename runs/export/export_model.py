@@ -10,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from partialnas.runs.config.protocol import Protocol
-from partialnas.runs.datasets.loaders import load_splits
+from partialnas.runs.datasets.loaders import Splits, load_splits
 from partialnas.runs.export.lineage import trace_lineage
 from partialnas.runs.export.model_card import model_card
 from partialnas.runs.export.timm_files import timm_config, train_script, weights_metadata
@@ -92,7 +92,7 @@ def export_model(
         Protocol, trial.protocol.model_dump() | settings, "invalid settings of the measurement"
     )
     splits = load_splits(trial.task)
-    trained = _load_trained(trial)
+    trained = _load_trained(trial, splits)
     architecture, weights = trial.architecture.to_json(indent=2), _static_weights(trial, trained)
     exported = _read_back(architecture, weights, trial)
     onnx_export = None
@@ -145,15 +145,15 @@ def _check_output(output: Path) -> None:
         )
 
 
-def _load_trained(trial: TrainedTrial) -> Network:
+def _load_trained(trial: TrainedTrial, splits: Splits) -> Network:
     """Return the network as it was trained, in evaluation mode."""
     network = build_network(trial.subject, trial.task)
     assert isinstance(network, Network)  # the subject is an architecture
-    load_weights(trial.weights, network)
+    load_weights(trial.weights, network, splits)
     if trial.subject.frozen(learned_sizes(network)).digest != trial.architecture.digest:
         raise UserError(
-            f"{trial.weights}: its ratios differ from the final ratios of {trial.name}; restore "
-            "the weights of this trial"
+            f"{trial.weights.path}: its ratios differ from the final ratios of {trial.name}; "
+            "restore the weights of this trial"
         )
     return network.eval()
 

@@ -11,7 +11,7 @@ from partialnas.runs.ledger.rows import TrialRow
 from partialnas.runs.ledger.study_meta import condition_of
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
-from partialnas.runs.system.files import weights_path
+from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.errors import MachineError, UserError
 
@@ -42,9 +42,10 @@ class TrainedTrial:
         return f"{self.folder}:{self.row.number}"
 
     @property
-    def weights(self) -> Path:
+    def weights(self) -> TrialWeights:
         """File of the final weights."""
-        return weights_path(self.folder, self.row.key)
+        path, loss = weights_path(self.folder, self.row.key), self.row.metrics.get("val_nll")
+        return TrialWeights(path, self.row.key, loss, self.row.device)
 
 
 def load_trained_trial(folder: Path, number: int) -> TrainedTrial:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from partialnas.runs.measure.fuse_timm import UnfusableError, fuse_model
 from partialnas.runs.measure.interleaved_timing import Forward
 from partialnas.runs.measure.torch_compile import compile_forward
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
+from partialnas.runs.system.files import TrialWeights
 from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.deploy.fuse import deploy
@@ -52,12 +52,12 @@ class TimingInputs(NamedTuple):
 
     Attributes:
         splits: splits with the validation images to run on.
-        weights: file of a finished trial's weights (see
+        weights: weights of a finished trial (see
             `partialnas.runs.training.checkpoint.save_weights`), or None for random weights.
     """
 
     splits: Splits
-    weights: Path | None
+    weights: TrialWeights | None
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def prepare_for_timing(
         images = _images(task, protocol.batch_size, trained)
         network = build_network(subject, task)
         if trained is not None and trained.weights is not None:
-            load_weights(trained.weights, network)
+            load_weights(trained.weights, network, trained.splits)
         module, form = convert_to_form(network, protocol.form, images[:2])
         # the preferred layout of convolutions: up to a quarter faster, rarely slightly slower
         module = module.to(device, dtype).to(memory_format=torch.channels_last)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.loaders import load_splits
@@ -24,7 +23,7 @@ from partialnas.runs.records.timing_choice import (
 )
 from partialnas.runs.system.device import torch_device
 from partialnas.runs.system.environment import environment
-from partialnas.runs.system.files import weights_path
+from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.space.errors import UserError
 
 
@@ -36,14 +35,14 @@ class TrainedNetwork:
         label: name for readers: the arm, or the trial as `#7`.
         subject: the network, with learned ratios frozen.
         keys: keys of the trials that ended with it.
-        weights: file of the weights of one of these trials, or None if the speed of the network
-            does not depend on them.
+        weights: weights of one of these trials, or None if the speed of the network does not
+            depend on them.
     """
 
     label: str
     subject: Subject
     keys: tuple[str, ...]
-    weights: Path | None = None
+    weights: TrialWeights | None = None
 
     @property
     def digest(self) -> str:
@@ -98,7 +97,8 @@ def _final_network(ledger: Ledger, row: TrialRow, proposal: ProposalRow) -> Trai
     ratios = ledger.last_ratios(row.key)
     weights = None
     if ratios is not None and ratios.frozen is None:
-        weights = weights_path(ledger.path.parent, row.key)
+        path = weights_path(ledger.path.parent, row.key)
+        weights = TrialWeights(path, row.key, row.metrics.get("val_nll"), row.device)
     label = proposal.arm or f"#{row.number}"
     subject = final_subject(parse_subject(proposal.subject), ratios)
     return TrainedNetwork(label, subject, (row.key,), weights)
@@ -201,7 +201,7 @@ def _timing_inputs(network: TrainedNetwork, task: Task) -> TimingInputs | None:
     """Return weights and images of a network with a speed that depends on them."""
     if network.weights is None:
         return None
-    if not network.weights.is_file():
+    if not network.weights.path.is_file():
         raise UserError(
             f"{network.label}: its speed depends on its weights, which were not kept; run a study "
             "with recipe.keep_weights: all"

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from partialnas.space.errors import MachineError, UserError
 
@@ -45,6 +46,22 @@ def blocking_file(path: Path) -> Path | None:
     with suppress(OSError):  # inaccessible paths are reported when they are written
         return next((parent for parent in path.parents if parent.is_file()), None)
     return None
+
+
+class TrialWeights(NamedTuple):
+    """File of a trial's final weights, and what identifies its content.
+
+    Attributes:
+        path: path of the file.
+        key: key of the trial.
+        val_nll: recorded negative log-likelihood on the validation split in nats, or None.
+        device: device that the trial ran on.
+    """
+
+    path: Path
+    key: str
+    val_nll: float | None
+    device: str
 
 
 def temporary_path(path: Path) -> Path:

@@ -105,7 +105,7 @@ def _start(
     """
     training = _new_training(job, seed, pools, micro_batches)
     if context.folder and micro_batches == 1:
-        state = checkpoint.load_checkpoint(checkpoint_path(context.folder, job.trial_keys[seed]))
+        state = _load_checkpoint(job, seed, context.folder)
         trunk = None if state is not None else _load_trunk(job, seed, context.folder)
         try:
             if state is not None:
@@ -119,19 +119,26 @@ def _start(
     return training
 
 
+def _load_checkpoint(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
+    key = job.trial_keys[seed]
+    return checkpoint.load_checkpoint(checkpoint_path(folder, key), key)
+
+
 def _load_trunk(job: Job, seed: int, folder: Path) -> dict[str, Any] | None:
     """Return the trunk that a shorter run saved, or None if it cannot be resumed."""
     if not job.trunk_epochs:
         return None
-    trunk = checkpoint.load_checkpoint(trunk_path(folder, job.trunk_key(seed)))
+    key = job.trunk_key(seed)
+    trunk = checkpoint.load_checkpoint(trunk_path(folder, key), key)
     return trunk if trunk and len(trunk.get("curve", ())) <= job.trunk_epochs else None
 
 
 def _save_trunk(training: Training, job: Job, seed: int, folder: Path) -> None:
     """Save the state that longer runs resume from, or remove it after the last of them."""
-    path = trunk_path(folder, job.trunk_key(seed))
+    key = job.trunk_key(seed)
+    path = trunk_path(folder, key)
     if job.rung and len(training.curve) == job.trunk_epochs:
-        checkpoint.save_checkpoint(path, training.state_dict())
+        checkpoint.save_checkpoint(path, training.state_dict(), key)
     elif not job.rung and len(training.curve) == job.fidelity:
         checkpoint.remove_checkpoint(path)
 
@@ -155,14 +162,16 @@ def _train(training: Training, job: Job, seed: int, context: Context) -> dict[st
         with shared_access(context.device):
             row = training.run_epoch(limit)
         if context.folder:
-            checkpoint.save_checkpoint(checkpoint_path(context.folder, key), training.state_dict())
+            path = checkpoint_path(context.folder, key)
+            checkpoint.save_checkpoint(path, training.state_dict(), key)
             if job.trunk_epochs:
                 _save_trunk(training, job, seed, context.folder)
         _report_epoch(context, key, row)
     with shared_access(context.device):
         metrics = training.metrics()
     if context.folder and _keeps_weights(job):
-        checkpoint.save_weights(weights_path(context.folder, key), training.evaluated_network, job)
+        path = weights_path(context.folder, key)
+        checkpoint.save_weights(path, training.evaluated_network, job, key)
     return metrics
 
 

@@ -205,12 +205,15 @@ class Candidate:
         trial are used for all seeds.
         """
         _, ratios = self._finished[seed]
-        first_key, _ = next(iter(self._finished.values()))
+        first_seed, (first_key, _) = next(iter(self._finished.items()))
+        needs_weights = ratios is not None and ratios.frozen is None
+        loss = (self._results[first_seed] or {}).get("val_nll")
         return TimingJob(
             subject=final_subject(self.subject, ratios),
             task=self.timing_condition.task,
             protocol=self.timing_condition.protocol,
-            weights_trial_key=first_key if ratios is not None and ratios.frozen is None else None,
+            weights_trial_key=first_key if needs_weights else None,
+            weights_val_nll=loss if needs_weights else None,
         )
 
     @property

@@ -13,7 +13,7 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.subject import Subject, subject_digest
-from partialnas.runs.system.files import weights_path
+from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
 from partialnas.search.executors.base import ItemResult
@@ -37,12 +37,14 @@ class TimingJob(Value):
         protocol: how the network is timed.
         weights_trial_key: key of the trial that provides the weights, or None if the speed does
             not depend on them.
+        weights_val_nll: its recorded negative log-likelihood in nats, or None.
     """
 
     subject: Subject
     task: Task
     protocol: Protocol
     weights_trial_key: str | None = None
+    weights_val_nll: float | None = None
 
     @property
     def identity(self) -> tuple[str, Task, Protocol, str | None]:
@@ -97,8 +99,7 @@ class TaskRunner:
     def _time(self, item: TimingJob) -> ItemResult:
         from partialnas.runs.measure.measure import measure
 
-        key = item.weights_trial_key
-        inputs = self._timing_inputs(item.task, key) if key else None
+        inputs = self._timing_inputs(item, item.weights_trial_key)
         try:
             measurement = measure(item.subject, item.task, item.protocol, self.reference, inputs)
         except UserError as error:  # caused by this network: the reference was checked before
@@ -106,11 +107,15 @@ class TaskRunner:
             return ItemResult()
         return ItemResult(measurement=measurement)
 
-    def _timing_inputs(self, task: Task, key: str) -> "TimingInputs":
-        """Return the weights of a trial and the validation images to time them on."""
+    def _timing_inputs(self, item: TimingJob, key: str | None) -> "TimingInputs | None":
+        """Return the weights of a trial and the validation images, if the speed depends on them."""
+        if key is None:
+            return None
         from partialnas.runs.datasets.loaders import load_splits
         from partialnas.runs.measure.prepared_model import TimingInputs
 
         assert self.context.folder is not None, "weights are stored in a study's folder"
-        splits = self.splits.get(task) or load_splits(task)
-        return TimingInputs(splits, weights_path(self.context.folder, key))
+        splits = self.splits.get(item.task) or load_splits(item.task)
+        path = weights_path(self.context.folder, key)
+        weights = TrialWeights(path, key, item.weights_val_nll, self.context.device)
+        return TimingInputs(splits, weights)

@@ -39,7 +39,7 @@ from partialnas.runs.records.subject import (
     subject_digest,
     subject_name,
 )
-from partialnas.runs.system.files import weights_path
+from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.checkpoint import load_weights, save_weights
 from partialnas.runs.training.context import Context
@@ -146,7 +146,8 @@ def images() -> Tensor:
 def trained_logits(study: Path, name: str, images: Tensor) -> Tensor:
     """Return the logits of the trained network with its learned mixers."""
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
-    load_weights(weights_path(study, job_of(TRAINED[name]).trial_keys[0]), network)
+    (key,) = job_of(TRAINED[name]).trial_keys.values()
+    load_weights(trained_weights(study, key), network, load_splits(TASK))
     with torch.inference_mode():
         logits: Tensor = network.eval()(images)
     return logits
@@ -160,7 +161,7 @@ def is_close(one: Tensor, other: Tensor) -> bool:
 def test_kept_weights_restore_the_learned_ratios(name: str, study: Path) -> None:
     key = job_of(TRAINED[name]).trial_keys[0]
     network = Network(TRAINED[name], in_chans=1, num_classes=10)
-    load_weights(weights_path(study, key), network)
+    load_weights(trained_weights(study, key), network, load_splits(TASK))
     with Ledger.open(study) as ledger:
         last = ledger.ratios(key)[-1]
     mixers = learned_mixers(network)
@@ -276,6 +277,16 @@ def test_the_trained_network_is_timed_relative_to_the_exported_one(
         assert speed.digest == TRAINED[name].digest != speed.reference_digest
 
 
+def save_trial_weights(folder: Path, subject: Architecture, network: Network) -> None:
+    job = job_of(subject)
+    (key,) = job.trial_keys.values()
+    save_weights(weights_path(folder, key), network, job, key)
+
+
+def trained_weights(folder: Path, key: str) -> TrialWeights:
+    return TrialWeights(weights_path(folder, key), key, None, "cpu")
+
+
 def create_trained_study(folder: Path, subject: Architecture, network: Network) -> int:
     """Create a study with one finished trial, its ratios those of the network's mixers."""
     mixers = learned_mixers(network)
@@ -287,7 +298,7 @@ def create_trained_study(folder: Path, subject: Architecture, network: Network) 
         shares = {b.name: channels[b.name] / subject.widths[b.stage] for b in subject.boundaries}
         facts = {"used_macs": 1, "budget_macs": None, "frozen": frozen.digest}
         ratios = [RatioEpoch(epoch=1, channels=channels, ratios=shares, **facts)]
-    save_weights(weights_path(folder, job_of(subject).trial_keys[0]), network, job_of(subject))
+    save_trial_weights(folder, subject, network)
     record = record_of(subject, ratios=ratios, cost=subject_cost(frozen, TASK))
     with create_ledger(folder) as ledger:
         return add_trial(ledger, subject, record)
@@ -486,7 +497,7 @@ def test_weights_of_another_network_are_refused(
     mixer = learned_mixers(network)[3, 0]
     first, *rest = mixer.sizes
     mixer.set_sizes([first + 1, rest[0] - 1] if rest[0] > 1 else [first - 1, 2.0], ramp=0.0)
-    save_weights(path, network, job_of(TRAINED["threshold"]))
+    save_trial_weights(folder, TRAINED["threshold"], network)
     assert "its ratios differ from" in refusal(folder, 1)
 
 
@@ -494,8 +505,7 @@ def test_ratios_that_are_still_learned_are_refused(trained_study: tuple[Path, Ne
     folder, network = trained_study
     mixer = learned_mixers(network)[0, 0]
     mixer.set_sizes(mixer.sizes, ramp=2.0)
-    (path,) = (folder / "weights").iterdir()
-    save_weights(path, network, job_of(TRAINED["threshold"]))
+    save_trial_weights(folder, TRAINED["threshold"], network)
     assert "still being learned" in refusal(folder, 1)
 
 

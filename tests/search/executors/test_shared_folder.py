@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from partialnas.runs.datasets.loaders import load_splits
+from partialnas.runs.datasets.task import resolve_task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.system.files import weights_path
+from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.search.executors.cluster_files import shared_folder
 from partialnas.search.session.run_study import run_study
@@ -46,7 +48,8 @@ def test_weights_in_the_shared_folder_are_reachable_from_the_study_folder(tmp_pa
     assert not (place / "ledger.sqlite").exists()
     assert not (out / "ledger.sqlite").is_symlink()
     architecture = Plan.model_validate({**BASE, "mlp_ratio": 1}).architecture()
-    load_weights(weights_path(out, keys[0]), Network(architecture, 1, 10))
+    trained = TrialWeights(weights_path(out, keys[0]), keys[0], None, "cpu")
+    load_weights(trained, Network(architecture, 1, 10), load_splits(resolve_task("digits")))
 
 
 def test_studies_of_the_same_name_have_separate_shared_folders(tmp_path: Path) -> None:
