@@ -58,6 +58,13 @@ class CandidatePool:
         self._controls: dict[str, dict[int, Candidate]] = {}
         self._control_origins: set[tuple[str, str]] = set()
 
+    @property
+    def baselines(self) -> set[Candidate]:
+        """Named arms of a search: its networks are compared with them, but do not compete."""
+        if self._resolved.study.search is None:
+            return set()
+        return {candidate for _, candidate in self._arms.values()}
+
     # Proposals.
 
     def propose(self, architecture: Subject, note: dict[str, Any]) -> tuple[Candidate, bool]:

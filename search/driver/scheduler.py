@@ -100,17 +100,19 @@ class Scheduler:
     def dominated_keys(self) -> list[str]:
         """Return the keys of trials of networks that another network dominates.
 
-        Trials on all rungs below the last are included.
+        Trials on all rungs below the last are included. Baselines compete among themselves.
         """
         dominated: list[Candidate] = []
-        by_condition: dict[Condition, list[Candidate]] = {}
+        baselines = self.pool.baselines
+        competitors: dict[tuple[Condition, bool], list[Candidate]] = {}
         for candidate in self.pool.candidates.values():
             if candidate.at_full_fidelity:
-                by_condition.setdefault(candidate.condition, []).append(candidate)
+                group = (candidate.condition, candidate in baselines)
+                competitors.setdefault(group, []).append(candidate)
             else:
                 dominated.append(candidate)
         objectives, limits = self._study.objectives, self._study.limits
-        for candidates in by_condition.values():
+        for candidates in competitors.values():
             dominated += dominated_candidates(candidates, objectives, limits)
         return [key for candidate in dominated for key in candidate.trial_keys()]
 

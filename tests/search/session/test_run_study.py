@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from partialnas.analysis import front, load_trials
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
@@ -21,6 +22,7 @@ from partialnas.runs.ledger.rows import TrialResult
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import dominated_candidates
 from partialnas.search.samplers.registry import SAMPLERS
+from partialnas.search.session import run_study as session
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.study import Study
@@ -291,6 +293,21 @@ def test_weights_of_networks_without_results_are_kept() -> None:
     assert dominated_candidates([unknown], objectives, {}) == []
     limits = study(limits={"val_nll": {"min": 0.7}}).limits
     assert dominated_candidates([judged, better, unknown], objectives, limits) == [better]
+
+
+def test_weights_of_the_front_that_is_shown_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: set[str] = set()
+    monkeypatch.setattr(session, "delete_weights", lambda _, keys: deleted.update(keys))
+    arms = {"best": {"width": 64}}  # better than every network of the space
+    recipe = {"keep_weights": "front"}
+    ran(tmp_path, arms=arms, recipe=recipe, objectives={"val_nll": "min"}).close()
+    rows = front(load_trials(tmp_path))
+    keys = load_trials(tmp_path).frame.set_index("digest")["key"]
+    members = {*keys[rows.loc[rows["on_front"], "digest"]]}
+    assert members
+    assert deleted == {*keys[~rows.set_index("digest")["baseline"]]} - members
 
 
 def test_amendments_are_shown_and_recorded(
