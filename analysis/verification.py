@@ -116,7 +116,7 @@ def _order_folders(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Pa
 
 
 def _describe_studies(studies: Sequence[StudyId]) -> str:
-    return " and ".join(f"study {name} ({digest})" for name, digest in studies)
+    return " and ".join(f"study {study.name} ({study.digest})" for study in studies)
 
 
 def _verify_figure(stamp: Stamp, artefact: Artefact, content: bytes) -> Verdict:

@@ -6,19 +6,16 @@ of the study and, where an operation or a data set comes from a plug-in, of the 
 worker imports them.
 """
 
-import ast
-import io
 import sys
-import tokenize
 from collections.abc import Callable, Iterable, Mapping
-from hashlib import sha256
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from partialnas.space.errors import UserError
+from partialnas.space.source_code import code_digest
 
 ENTRY_POINTS = "partialnas.plugins"
 """Entry-point group: an installed distribution offers plug-ins by name as `name = module`."""
@@ -41,9 +38,9 @@ def load_plugins(names: Iterable[str], folder: Path | None = None) -> dict[str, 
     Raises:
         UserError: A plug-in cannot be found, its import fails, or its source differs.
     """
-    if names and folder is not None and str(folder.resolve()) not in sys.path:
-        sys.path.append(str(folder.resolve()))
     modules = [_module_name(name) for name in names]
+    if modules:
+        add_module_folder(folder)
     for module in modules:
         if module not in _LOADED:
             digest = source_digest(module)
@@ -51,7 +48,8 @@ def load_plugins(names: Iterable[str], folder: Path | None = None) -> dict[str, 
                 import_module(module)
             except Exception as error:  # whatever a plug-in does when it is imported
                 reason = f"{type(error).__name__}: {error}"
-                raise UserError(f"plugins: cannot import {module}: {reason}") from error
+                hint = hidden_module(module, folder)
+                raise UserError(f"plugins: cannot import {module}: {reason}{hint}") from error
             _LOADED[module] = digest
         if isinstance(names, Mapping) and names.get(module, _LOADED[module]) != _LOADED[module]:
             raise UserError(
@@ -59,6 +57,32 @@ def load_plugins(names: Iterable[str], folder: Path | None = None) -> dict[str, 
                 f"({_LOADED[module]} instead of {names[module]})"
             )
     return {module: _LOADED[module] for module in modules}
+
+
+def add_module_folder(folder: Path | None) -> None:
+    """Make the modules of a folder, and of the current folder, importable.
+
+    The folders come last on the module path: no file in them stands in for an installed module.
+
+    Args:
+        folder: folder of a study, or None for the current folder only.
+    """
+    for path in (folder or Path(), Path()):
+        with suppress(OSError):  # the current folder may be gone
+            if str(path.resolve()) not in sys.path:
+                sys.path.append(str(path.resolve()))
+
+
+def hidden_module(module: str, folder: Path | None) -> str:
+    """Return a hint if an installed module hides one of the same name in a folder, else nothing."""
+    top = module.partition(".")[0]
+    for path in (folder or Path(), Path()):
+        candidates = path / f"{top}.py", path / top / "__init__.py"
+        file = next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
+        spec = find_spec(top) if file else None
+        if spec and spec.origin and Path(spec.origin).resolve() != file:
+            return f" ({file} is hidden by the installed module {spec.origin}; rename it)"
+    return ""
 
 
 def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:
@@ -128,9 +152,12 @@ def source_digest(module: str) -> str:
             f"beside the study{_installed()}"
         )
     root = Path(spec.origin)
-    files = sorted(root.parent.rglob("*.py")) if spec.submodule_search_locations else [root]
-    text = "".join(f"{file.relative_to(root.parent)}\n{_code(file)}\n" for file in files)
-    return sha256(text.encode()).hexdigest()[:16]
+    files = root.parent.rglob("*.py") if spec.submodule_search_locations else [root]
+    try:
+        texts = {str(f.relative_to(root.parent)): f.read_text(encoding="utf-8") for f in files}
+        return code_digest(texts)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"plugins: cannot read {module}: {error}") from error
 
 
 def _module_name(name: str) -> str:
@@ -141,33 +168,3 @@ def _module_name(name: str) -> str:
 def _installed() -> str:
     names = sorted(entry_points(group=ENTRY_POINTS).names)
     return f"; installed plug-ins: {', '.join(names)}" if names else ""
-
-
-def _code(file: Path) -> str:
-    """Return the code of a file without comments, docstrings and empty lines.
-
-    The text is the same under every version of Python, which a dump of the syntax tree is not.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-        docstrings = [_span(node) for node in ast.walk(ast.parse(text)) if _is_docstring(node)]
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        comments = [(t.start, t.end) for t in tokens if t.type == tokenize.COMMENT]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"plugins: cannot read {file}: {error}") from error
-    lines = text.splitlines()
-    for (first, start), (last, end) in docstrings + comments:
-        for number in range(first, last + 1):
-            line = lines[number - 1]
-            before = line[:start] if number == first else ""
-            after = line[end:] if number == last else ""
-            lines[number - 1] = before + " " * (len(line) - len(before) - len(after)) + after
-    return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
-
-
-def _span(node: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)

@@ -18,6 +18,7 @@ ORDER = [
     "lazy",
     "space.errors",
     "space.validation",
+    "space.source_code",
     "space.plugins",
     "space.values",
     "space.arch",
@@ -83,7 +84,7 @@ HEAVY = {
         "runs.system.device",
         "runs.system.seeding",
     },
-    "ray": {"search.executors.ray_tune"},
+    "ray": {"search.executors.ray_process"},
     "pandas": {
         "analysis.frames",
         "analysis.stats.anova",

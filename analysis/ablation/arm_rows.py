@@ -99,7 +99,11 @@ def _require_same_training(
 ) -> None:
     """Check that all studies have the same task and recipe."""
     settings = [study.recorded.settings(condition) for study in studies]
-    first, *others = (_flat({key: s[key] for key in ("task", "recipe")}) for s in settings)
+    functions = [study.recorded.frozen.get("trial") or "" for study in studies]
+    first, *others = (
+        _flat({"task": s["task"], "recipe": s["recipe"], "trial": function})
+        for s, function in zip(settings, functions, strict=True)
+    )
     for path, other in zip(paths[1:], others, strict=True):
         differences = [
             f"{key}: {first.get(key)!r} in {paths[0]}, {other.get(key)!r} in {path}"

@@ -6,8 +6,8 @@ from partialnas.analysis.ablation.effects import Effects
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     enumerate_names,
+    evaluation_phrase,
     pluralize,
-    training_description,
 )
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.runs.config.quantities import QUANTITIES
@@ -82,11 +82,11 @@ def _subject(result: Effects) -> str:
     studies = " and ".join(dict.fromkeys(study.name for study in result.rows.studies))
     conditions = ", ".join(filter(None, frame["condition"].unique()))
     under = f" under {conditions}" if conditions else ""
-    trained = f", trained on {training_description(frame)}" if len(frame) else ""
+    evaluated = f", {evaluation_phrase(frame)}" if len(frame) else ""
     better = "higher" if quantity.better == "max" else "lower"
     return (
         f"{quantity.label} ({better} is better) of {pluralize(len(result.rows.arms), 'arm')} of "
-        f"{studies}{kind}{under}{trained}: mean ± standard deviation (n − 1) over n seeds."
+        f"{studies}{kind}{under}{evaluated}: mean ± standard deviation (n − 1) over n seeds."
     )
 
 

@@ -106,7 +106,7 @@ def audit_artefact(
         networks=audited_networks(audit),
         agreement=agreement,
         ranks=ranks,
-        note=rank_note(ranks, seed_noise(audit), audit.quantity),
+        note=rank_note(ranks, seed_noise(audit), audit.quantity, audit.work),
         caption=audit_caption(audit, agreement),
         files=(),
     )

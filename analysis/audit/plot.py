@@ -67,7 +67,7 @@ def _draw_panel(axes: Axes, points: pd.DataFrame, quantity: Quantity) -> None:
     selected = _selected(points, quantity)
     axes.scatter(
         selected["short"], selected["longer"], s=42, facecolors="none", edgecolors=SERIES_COLORS[1],
-        linewidths=1.0, zorder=4, label="selected by short training",
+        linewidths=1.0, zorder=4, label="selected at this fidelity",
     )  # fmt: skip
 
 

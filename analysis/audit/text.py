@@ -65,18 +65,20 @@ def _range(row: Row) -> str:
     return f"{row['rank_low']} to {row['rank_high']} of {row['of']}"
 
 
-def rank_note(table: pd.DataFrame, between_seeds: SeedNoise, quantity: Quantity) -> str:
-    """Return a note on how to read the ranks."""
+def rank_note(
+    table: pd.DataFrame, between_seeds: SeedNoise, quantity: Quantity, work: str = "training"
+) -> str:
+    """Return a note on how to read the ranks; `work` is what trials do (see `Audit.work`)."""
     if not between_seeds.degrees:
         return (
-            "No network has two seeds of the study's training, so the noise between seeds is "
+            f"No network has two seeds of the study's {work}, so the noise between seeds is "
             "unknown, and it is unknown which ranks are resolved."
         )
     unresolved = table["rank_low"].ne(table["rank_high"])
     best = table[table["rank_low"].le(1)]
     deviation = format_significant(between_seeds.deviation, 3)
     return (
-        f"Ranks by short training: {int(unresolved.sum())} of these {len(table)} are not resolved; "
+        f"Ranks by short {work}: {int(unresolved.sum())} of these {len(table)} are not resolved; "
         f"{pluralize(len(best), 'network')} could be the best. Possible ranks: 95 % confidence "
         f"set, from a standard deviation between seeds of {deviation} in {quantity.key}, pooled "
         "over networks without the variation that seeds share "
@@ -94,18 +96,19 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
     study = audit.study.frame["study"].iloc[0]
     seeds = len(audit.stage.seeds)
     shown = [row for row in rows if row["kind"] == "proxy" and row["by"] == target.key]
+    verb = "train" if audit.work == "training" else "evaluate"
     sentences = [
-        f"{target.label} of networks of {study} after short training, against "
+        f"{target.label} of networks of {study} after short {audit.work}, against "
         f"{audit.longer_label} ({audit.stage.chosen}).",
         *(_proxy_sentence(audit, row, target) for row in shown),
         _comparison_sentence(audit, rows),
         f"Intervals: 95 % percentile bootstrap over networks ({NUM_RESAMPLES:,} resamples). The "
-        "best third is that of the longer training, the same for every ranking.",
-        f"Points: means over seeds ({seeds} for the longer training; for short training those of "
-        "the study, or of the audit for networks that the study did not train); bars: one standard "
-        "deviation (n − 1) over all seeds.",
+        f"best third is that of the longer {audit.work}, the same for every ranking.",
+        f"Points: means over seeds ({seeds} for the longer {audit.work}; for short {audit.work} "
+        f"those of the study, or of the audit for networks that the study did not {verb}); bars: "
+        "one standard deviation (n − 1) over all seeds.",
         "Regret is relative to the best mean of the sample, which is partly due to chance.",
-        f"{pluralize(failed, 'trial')} of longer training failed." if failed else "",
+        f"{pluralize(failed, 'trial')} of longer {audit.work} failed." if failed else "",
         compute_sentence(audit.trials[audit.trials["fresh"]]),
     ]
     return " ".join(filter(None, sentences))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requested_architectures
-from partialnas.analysis.formats.caption_sentences import pluralize, training_description
+from partialnas.analysis.formats.caption_sentences import evaluation_phrase, pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.plotting.artists import Axes, Figure
@@ -59,7 +59,7 @@ def _levels(axis: str, chosen: "pd.Series[str]", values: "pd.Series[float]") -> 
 def _caption(rows: pd.DataFrame, quantity: Quantity, axes: int) -> str:
     return (
         f"{quantity.label} against {axes} axes of the space: "
-        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means "
+        f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}, means "
         "over seeds. Line: median; box: quartiles; in parentheses: number of architectures. In an "
         "adaptive search the levels of other axes differ between rows: a difference is no effect "
         "of the axis."

@@ -16,8 +16,8 @@ from partialnas.analysis.figures.base import (
 )
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
+    evaluation_phrase,
     pluralize,
-    training_description,
 )
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.artists import Figure
@@ -111,7 +111,7 @@ def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str
     absent = f" Not counted: {count}, including baselines." if lacking else ""
     return (
         f"Share of architectures whose {_label(quantity)} is at least as good: "
-        f"{pluralize(len(rows), 'architecture')}, trained on {training_description(rows)}, means "
+        f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}, means "
         f"over seeds. Band: 95 % pointwise, percentile bootstrap over architectures "
         f"({RESAMPLES:,} resamples, seed {_SEED}); it assumes a random sample, which an adaptive "
         f"search does not draw.{absent} "

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requested_architectures
-from partialnas.analysis.formats.caption_sentences import pluralize, training_description
+from partialnas.analysis.formats.caption_sentences import evaluation_phrase, pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import encode_levels, load_axis_levels
 from partialnas.analysis.plotting.artists import Figure
@@ -54,7 +54,7 @@ def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
     doubt = warning if explained <= 0 else ""
     return (
         f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, "
-        f"trained on {training_description(rows)}. Permutation importance: decrease of the "
+        f"{evaluation_phrase(rows)}. Permutation importance: decrease of the "
         f"variance that a random forest of {NUM_TREES} trees, fitted to four fifths of the "
         "architectures, explains in the remaining fifth when an axis is shuffled. Bars: 95 % of "
         f"{NUM_REPEATS} repeats with other folds and forests; they do not include the sampling "

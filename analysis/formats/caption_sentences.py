@@ -12,7 +12,7 @@ _MAX_LISTED = 8
 
 
 def compute_sentence(frame: pd.DataFrame) -> str:
-    """Return the training time of the trials, failed ones included; for a dry run a notice."""
+    """Return the time that the trials took, failed ones included; for a dry run a notice."""
     if any(map(is_dry_run, frame["study"].unique())):
         return DRY_RUN_NOTICE
     failed = frame["state"].isin(FAILED_STATES)
@@ -22,14 +22,36 @@ def compute_sentence(frame: pd.DataFrame) -> str:
     location = f" on {devices}" if devices else ""
     failures = f"; {failed.sum()} failed ({lost:.2g} h)" if failed.any() else "; none failed"
     trials = pluralize(len(frame), "trial")
-    return f"Compute: {trials}, {hours:.2g} h of training{location}{failures}."
+    return f"Compute: {trials}, {hours:.2g} h of {kind_of_work(frame)}{location}{failures}."
 
 
-def training_description(table: pd.DataFrame) -> str:
-    """Return the data sets and numbers of epochs that the networks of a table were trained with."""
-    settings = table[["data", "full_fidelity"]].drop_duplicates().itertuples(index=False)
-    parts = (f"{hide_path(str(data))} for {pluralize(n, 'epoch')}" for data, n in settings)
+def kind_of_work(frame: pd.DataFrame) -> str:
+    """Return what trials spent their time on: training, or calls of a study's own function."""
+    called = _functions(frame).ne("")
+    return " and ".join(["training"] * (not called.all()) + ["function calls"] * bool(called.any()))
+
+
+def evaluation_phrase(table: pd.DataFrame) -> str:
+    """Return how the networks of a table were evaluated, as a participle.
+
+    Such as `trained on digits for 2 epochs`, or, for a study with a function of its own,
+    `evaluated by bench:accuracy with epochs = 2`.
+    """
+    functions = _functions(table)
+    trained, called = table[functions.eq("")], table.assign(function=functions)[functions.ne("")]
+    settings = trained[["data", "full_fidelity"]].drop_duplicates().itertuples(index=False)
+    data = [f"{hide_path(str(data))} for {pluralize(n, 'epoch')}" for data, n in settings]
+    calls = called[["function", "full_fidelity"]].drop_duplicates().itertuples(index=False)
+    parts = [f"trained on {' and '.join(data)}"] if data else []
+    parts += [f"evaluated by {function} with epochs = {epochs}" for function, epochs in calls]
     return " and ".join(parts)
+
+
+def _functions(table: pd.DataFrame) -> "pd.Series[str]":
+    """Return the function that evaluated each row, empty for rows that were trained."""
+    if "function" not in table:
+        return pd.Series("", index=table.index, dtype=object)
+    return table["function"].fillna("")
 
 
 def hide_path(data: str) -> str:

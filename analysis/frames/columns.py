@@ -15,7 +15,7 @@ _NOT_QUANTITIES = frozenset(
     (
         *("trial", "seed", "fidelity", "full_fidelity", "threads", "batch_size", "resolution"),
         *("relative_low", "relative_high", "noisy", "tainted", "baseline", "warnings"),
-        "feasible",
+        *("feasible", "attempts", "failures"),
     )
 )
 

@@ -9,11 +9,12 @@ import pandas as pd
 
 from partialnas.analysis.frames.timings import MEASURED_COLUMNS, TIMING_COLUMNS, timing_table
 from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
-from partialnas.runs.config.quantities import QUANTITIES
+from partialnas.runs.config.quantities import LARGEST_METRIC, QUANTITIES
 from partialnas.runs.ledger.column_store import columns_of_kind
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
 from partialnas.runs.records.measurement import Columns, MeasurementTable
+from partialnas.runs.records.record import SOURCE_KEY
 from partialnas.runs.system.allocator import gc_paused
 from partialnas.space.errors import UserError
 
@@ -26,12 +27,16 @@ _TRIAL = (
 TRIAL_COLUMNS = (
     *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
     *(*TIMING_COLUMNS, "data", "trained_on", "seconds"),
+    *("attempts", "failures", "last_failure", "function", "function_source"),
 )
 """Columns of every frame of trials; a user's own metrics come after them."""
 
 _RESERVED_NAMES = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
-_FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason")
+_FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason", "attempts")
 _LEDGER_COLUMNS = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
+_WHOLE_COLUMNS = (
+    *("trial", "seed", "fidelity", "full_fidelity", "warnings", "attempts", "failures"),
+)
 _INTEGER_COLUMNS = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
@@ -45,7 +50,10 @@ def load(
     ratios that of the static network that they froze to. `baseline` marks the named arms of a
     search; `condition` is the study's condition that a trial ran under, or empty; `full_fidelity`
     is the number of epochs of a full training; `warnings` counts the failure signs of learned
-    ratios (see `partialnas status`).
+    ratios (see `partialnas status`). `attempts` counts how often a trial was started, `failures`
+    how often it failed before it was run again; `last_failure` is the last of these reasons.
+    `function` is the user function that replaced training, or empty, and `function_source` the
+    digest of its source, or empty if the ledger does not record it.
 
     The frame is plain data. Functions that need objectives, limits or the reference point of the
     studies read them from the ledgers that the column `folder` names; `load_trials` returns the
@@ -99,11 +107,19 @@ def _study(folder: Path, timing: str | None) -> pd.DataFrame:
     """Return the trials of one ledger."""
     with Ledger.open(folder) as ledger:
         study = ledger.study
-        columns, arms = ledger.trial_columns(*_LEDGER_COLUMNS), _arms(ledger)
+        function = str(study.frozen.get("trial") or "")
+        names = (*_LEDGER_COLUMNS, *(["environment"] if function else []))
+        columns, arms = ledger.trial_columns(*names), _arms(ledger)
         measurements, frozen = ledger.measurement_table(), ledger.frozen_digests()
         warnings = Counter(warning.key for warning in ledger.warnings())
     trials = _trials(columns)
     trials["warnings"] = [warnings[key] for key in columns["key"]]
+    failures = [study.failures.get(key, ()) for key in columns["key"]]
+    trials["failures"] = [*map(len, failures)]
+    trials["last_failure"] = [past[-1]["reason"] if past else "" for past in failures]
+    trials["function"] = function
+    environments = columns.get("environment", [{}] * len(trials))
+    trials["function_source"] = [facts.get(SOURCE_KEY, "") for facts in environments]
     purposes = [*map(arms.purpose, columns["proposal"], columns["digest"])]
     trials[[*_Purpose._fields]] = pd.DataFrame(purposes, columns=[*_Purpose._fields], dtype=object)
     trials["measured"] = [*map(frozen.get, columns["key"], columns["digest"])]
@@ -188,7 +204,8 @@ def _trials(columns: Columns) -> pd.DataFrame:
     facts = {key: columns[key] for key in _FACTS}
     more = {"trial": columns["number"], "trained_on": columns["device"]}
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
-    metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index)
+    metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index, dtype=float)
+    metrics = metrics.where(metrics.abs().le(LARGEST_METRIC))
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _RESERVED_NAMES else key)
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
     cost = pd.DataFrame(columns_of_kind(columns, "cost"), index=table.index, columns=[*_COST])
@@ -198,7 +215,7 @@ def _trials(columns: Columns) -> pd.DataFrame:
 def cast_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the column types of `load`, whatever values are missing."""
     whole = dict.fromkeys(_INTEGER_COLUMNS, "Int64")
-    integer = dict.fromkeys(("trial", "seed", "fidelity", "full_fidelity", "warnings"), "int64")
+    integer = dict.fromkeys(_WHOLE_COLUMNS, "int64")
     real = [key for key in frame.columns if key in QUANTITIES and key not in whole]
     kinds = whole | integer | dict.fromkeys([*real, "relative_low", "relative_high"], "float64")
     typed = frame.astype(kinds)

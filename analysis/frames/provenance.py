@@ -41,10 +41,17 @@ _DIGITS = 10
 
 
 class StudyId(NamedTuple):
-    """Name of a study, and digest of the settings that must not change while it runs."""
+    """Name of a study, and digest of the settings that must not change while it runs.
+
+    Attributes:
+        name: name of the study.
+        digest: digest of the settings.
+        sources: digests of the recorded sources of its function, oldest first; empty without one.
+    """
 
     name: str
     digest: str
+    sources: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ class Stamp:
         """Return the stamp as one line of ASCII without the end of any comment."""
         facts: dict[str, Any] = {
             "partialnas": self.form,
-            "studies": [list(study) for study in self.studies],
+            "studies": [[*filter(None, study)] for study in self.studies],
             "verb": self.query.verb,
             "arguments": dict(sorted(self.query.arguments.items())),
             "format": self.format,
@@ -99,7 +106,8 @@ def identify_study(study: RecordedStudy, folder: Path) -> StudyId:
     """Return name and digest of a recorded study."""
     name = study.name or folder.name
     frozen = study.meta.get("frozen", "")
-    return StudyId(name, study.identity["digest"] or digest([name, frozen]))
+    sources = ", ".join(source["digest"] for source in study.trial_sources)
+    return StudyId(name, study.identity["digest"] or digest([name, frozen]), sources)
 
 
 def study_id(folder: Path) -> StudyId:

@@ -5,8 +5,8 @@ import pandas as pd
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     enumerate_names,
+    evaluation_phrase,
     pluralize,
-    training_description,
 )
 from partialnas.analysis.ratios.plot import RatioPanels
 from partialnas.analysis.ratios.tables import final_ratios, freeze_epoch, overall_ratios
@@ -31,7 +31,7 @@ def ratio_caption(
         "kinds": _kinds(panels.kinds),
     }
     sentences = [
-        f"Learned ratios of {rows['study'].iloc[0]}, trained on {training_description(rows)}; "
+        f"Learned ratios of {rows['study'].iloc[0]}, {evaluation_phrase(rows)}; "
         "blocks by stage and number.",
         *(f"({letter}) {descriptions[name]}" for name, letter in panels.letters.items()),
         _left_out(table, panels.final),

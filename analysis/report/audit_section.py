@@ -26,7 +26,7 @@ UNRESOLVED_MARK = "≈"
 """Mark of a rank that short training does not resolve."""
 
 _MARK_NOTE = (
-    f"{UNRESOLVED_MARK} marks a rank that short training does not resolve; the possible ranks are "
+    f"{UNRESOLVED_MARK} marks a rank that short {{work}} does not resolve; the possible ranks are "
     "in parentheses. "
 )
 
@@ -55,8 +55,9 @@ class ProxyRanks:
     def note(self, networks: Iterable[str]) -> str:
         """Return the explanation of these networks' ranks."""
         shown = self.table[self.table.index.isin([*networks])]
-        note = rank_note(shown, self.between_seeds, self.audit.quantity)
-        return (_MARK_NOTE if self.between_seeds.degrees else "") + note
+        note = rank_note(shown, self.between_seeds, self.audit.quantity, self.audit.work)
+        mark = _MARK_NOTE.format(work=self.audit.work)
+        return (mark if self.between_seeds.degrees else "") + note
 
     def count_unresolved(self, networks: Iterable[str]) -> int:
         """Return how many of these networks have an unresolved rank."""
@@ -108,7 +109,8 @@ def audit_sections(folder: Path, study: RecordedStudy, trials: Trials) -> list[A
 def _section(
     folder: Path, study: RecordedStudy, trials: Trials, condition: str, stage: str
 ) -> AuditSection:
-    heading = one_line(f"Short training under {condition}" if condition else "Short training")
+    title = "Short evaluation" if study.frozen.get("trial") else "Short training"
+    heading = one_line(f"{title} under {condition}" if condition else title)
     try:
         audit = audit_from_trials(folder, study, trials, stage)
     except UserError as error:  # the audit has too few finished trials yet

@@ -133,6 +133,7 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
         report_tables.arms_sheet(design) if design else None,
         report_tables.left_out_sheet(design) if design else None,
         report_tables.axes_sheet(frozen),
+        report_tables.sources_sheet(study, frame),
     ]
     shown, learned = (content.fronts, content.effects, content.audits), content.ratios is not None
     networks = {key: value for section in content.fronts for key, value in section.networks.items()}
@@ -152,8 +153,10 @@ def _context(content: _Content, refresh: int | None) -> dict[str, Any]:
         "design": [(name, text) for name, text in study_facts.describe_study(study) if text],
         "design_sheets": [sheet for sheet in tables if sheet is not None],
         "settings": study_facts.settings_yaml(frozen),
+        "sources": study.recorded.trial_sources,
         "warnings": report_warnings(study, frame, content.fronts, content.audits, content.warnings),
         "failures": report_tables.failures_sheet(frame),
+        "retried": report_tables.retried_sheet(frame),
         "early": report_tables.early_sheet(frame),
         "compute": report_tables.compute_sheet(study, frame),
         "compute_note": _compute_note(study, frame),
@@ -215,7 +218,7 @@ def _sections(content: _Content) -> list[tuple[str, str]]:
 def _compute_note(study: study_facts.StudyFacts, frame: pd.DataFrame) -> str:
     counts = frame.loc[frame["trained_on"].ne(""), "trained_on"].value_counts()
     devices = ", ".join(f"{name} ({number:,} trials)" for name, number in counts.items())
-    where = f"Trained on {devices}. " if devices else ""
+    where = f"{'Ran' if study.calls_function else 'Trained'} on {devices}. " if devices else ""
     hours = f"{study.usage.device_hours:.3g} device-hours"
     return f"{where}{hours}; a device is one GPU, or all cores of a machine."
 

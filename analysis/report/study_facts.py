@@ -56,6 +56,11 @@ class StudyFacts:
         return self.recorded.frozen.get("search") is not None
 
     @property
+    def calls_function(self) -> bool:
+        """Whether a user function replaces training."""
+        return bool(self.recorded.frozen.get("trial"))
+
+    @property
     def unfinished(self) -> int:
         """Number of trials that are planned or running."""
         return sum(self.states.get(state, 0) for state in ("planned", "running"))
@@ -124,14 +129,17 @@ def describe_study(facts: StudyFacts) -> Iterator[tuple[str, str]]:
     frozen = facts.recorded.frozen
     task, recipe = frozen.get("task") or {}, frozen.get("recipe") or {}
     yield "Task", _format(_without_paths(task, "task"))
-    yield "Training", _format({k: recipe[k] for k in _RECIPE if k in recipe})
+    if function := frozen.get("trial"):
+        yield "Evaluation", f"{function} with epochs = {recipe.get('epochs')}, instead of training"
+    else:
+        yield "Training", _format({k: recipe[k] for k in _RECIPE if k in recipe})
     yield "Objectives", _objectives(frozen.get("objectives") or {})
     yield "Limits", _format(frozen.get("limits") or {})
     yield "Seeds", _format(frozen.get("seeds", ""))
     yield "Search", _format_search(frozen.get("search") or {})
     yield from _ablation(facts.recorded.design)
     yield "Conditions", ", ".join(map(str, frozen.get("conditions") or {}))
-    yield "Measuring", _format(frozen.get("measure") or "")
+    yield "Measuring", "" if frozen.get("trial") else _format(frozen.get("measure") or "")
     yield "Budget", _format(frozen.get("budget") or "")
     for stage in facts.recorded.stages.values():
         yield f"Stage {stage.name}", f"{stage.chosen}; seeds {_format([*stage.seeds])}"

@@ -23,8 +23,9 @@ from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.analysis.pareto.table import ParetoTable, format_pareto_table
 from partialnas.analysis.ratios.summary import ratio_summary
 from partialnas.analysis.report.points import OTHER
-from partialnas.analysis.report.study_facts import StudyFacts, shorten
+from partialnas.analysis.report.study_facts import StudyFacts, format_date, shorten
 from partialnas.runs.config.design import Design, DesignArm
+from partialnas.runs.ledger.rows import RESULT_STATES
 from partialnas.runs.ledger.usage import format_duration
 
 if TYPE_CHECKING:
@@ -144,6 +145,46 @@ def failures_sheet(frame: pd.DataFrame) -> TextTable | None:
     return _count_by_reason(frame[frame["state"].isin(FAILED_STATES)], "Failed trials by reason")
 
 
+def retried_sheet(frame: pd.DataFrame) -> TextTable | None:
+    """Return the trials that were run again after failures, or None if there are none."""
+    trials = frame[frame["failures"].gt(0)]
+    if trials.empty:
+        return None
+    groups = [*trials.groupby(["last_failure", "state"], sort=False)]
+    groups.sort(key=lambda pair: -len(pair[1]))
+    rows = [
+        (
+            shorten(str(reason), 500),
+            f"{group['failures'].sum():,}",
+            str(state),
+            f"{len(group):,}",
+            _first_trials(group["trial"].tolist()),
+        )
+        for (reason, state), group in groups[:_MAX_ROWS]
+    ]
+    heads = ["Last failure", "Failures", "State now", "Trials", "Trial numbers"]
+    note = _omission_note(len(groups) - len(rows), "reason")
+    return table_from_rows("Trials run again after failures", heads, rows, "tntnt", note)
+
+
+def sources_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable | None:
+    """Return the sources of the study's function with their trials, or None without a function."""
+    if not facts.calls_function:
+        return None
+    counts = frame.loc[frame["state"].isin(RESULT_STATES), "function_source"].value_counts()
+    sources = facts.recorded.trial_sources
+    recorded = {str(source["digest"]): str(source["when"]) for source in sources}
+    rows = [
+        (digest, format_date(recorded.get(digest, "")), f"{counts.get(digest, 0):,}")
+        for digest in dict.fromkeys([*recorded, *map(str, counts.index)])
+        if digest
+    ]
+    if "" in counts:
+        rows.insert(0, ("not recorded", "", f"{counts['']:,}"))
+    heads = ["Source", "Recorded", "Results"]
+    return table_from_rows(f"Source of {facts.recorded.frozen['trial']}", heads, rows, "ttn")
+
+
 def early_sheet(frame: pd.DataFrame) -> TextTable | None:
     """Return the trials stopped early by reason, or None if there are none."""
     return _count_by_reason(frame[frame["state"].eq("early")], "Trials stopped early by reason")
@@ -198,7 +239,8 @@ def _omission_note(number: int, noun: str) -> str:
 
 def compute_sheet(facts: StudyFacts, frame: pd.DataFrame) -> TextTable:
     """Return the compute used, by the state of trials."""
-    counts = {**facts.states, "measuring": facts.timed_networks}
+    counts = {kind: facts.states.get(kind, 0) for kind in (*facts.states, *facts.usage.hours)}
+    counts["measuring"] = facts.timed_networks
     total = sum(facts.usage.hours.values())
     rows = [
         (

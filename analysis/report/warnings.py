@@ -10,6 +10,8 @@ from partialnas.analysis.report.condition_section import FrontSection
 from partialnas.analysis.report.points import FRONT
 from partialnas.analysis.report.study_facts import StudyFacts, shorten
 from partialnas.analysis.report.tables import ratio_warning_rows
+from partialnas.runs.ledger.rows import RESULT_STATES
+from partialnas.runs.records.record import SOURCE_KEY
 
 _MAX_NAMES = 5
 
@@ -33,7 +35,8 @@ def report_warnings(
         ratio_warnings: warnings of learned ratios, as `load_warnings` returns them.
     """
     return [
-        *_seeds(frame),
+        *_seeds(study, frame),
+        *_sources(frame),
         *_timings(fronts),
         *_ranks(fronts, audits),
         *_arms(study),
@@ -42,13 +45,24 @@ def report_warnings(
     ]
 
 
-def _seeds(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _seeds(study: StudyFacts, frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
     done = frame[frame["state"].eq("done")]
     if len(done) and done["seed"].nunique() == 1:
+        done_by = ("evaluated", "evaluates") if study.calls_function else ("trained", "trains")
         yield (
-            "Every network was trained with one seed: differences between networks cannot be told "
-            "from differences between seeds, and the best network looks better than it is.",
-            "`partialnas confirm` trains the best networks again with fresh seeds.",
+            f"Every network was {done_by[0]} with one seed: differences between networks cannot be "
+            "told from differences between seeds, and the best network looks better than it is.",
+            f"`partialnas confirm` {done_by[1]} the best networks again with fresh seeds.",
+        )
+
+
+def _sources(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    ended = frame[frame["state"].isin(RESULT_STATES) & frame["function"].ne("")]
+    if ended["function_source"].nunique() > 1:
+        yield (
+            f"Results came of {ended['function_source'].nunique()} sources of "
+            f"{', '.join(ended['function'].unique())}: they may not be comparable.",
+            "The table of sources counts them; `partialnas export` names the source of each trial.",
         )
 
 
@@ -71,7 +85,7 @@ def _ranks(
         members = [net["label"] for net in front.networks.values() if net["kind"] == FRONT]
         if ranks and (number := ranks.count_unresolved(members)):
             yield (
-                f"{front.heading}: short training does not resolve the ranks of {number:,} of its "
+                f"{front.heading}: short {ranks.audit.work} does not resolve the ranks of {number:,} of its "
                 f"{len(members):,} networks.",
                 f"The table marks them with {UNRESOLVED_MARK}.",
             )
@@ -92,7 +106,8 @@ def _machines(study: StudyFacts) -> Iterator[tuple[str, str]]:
     differing = [
         key
         for key in dict.fromkeys(key for environment in environments for key in environment)
-        if len({str(environment.get(key)) for environment in environments}) > 1
+        if key != SOURCE_KEY
+        and len({str(environment.get(key)) for environment in environments}) > 1
     ]
     if differing:
         yield (

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from partialnas.analysis.frames.feasibility import infeasible_message
+from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
 from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import projection_note
@@ -20,6 +20,7 @@ from partialnas.analysis.ratios.tables import load_warnings
 from partialnas.commands.terminal import make_console, plain_table, print_lines, print_table
 from partialnas.runs.config.quantities import format_significant
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.ledger.rows import RESULT_STATES
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 from partialnas.runs.ledger.usage import DeviceShare, compute_usage
 from partialnas.runs.system.study_lock import driver_pid
@@ -40,7 +41,8 @@ def show_status(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         repeated = ledger.count_repeated_proposals()
         counts = [f"{repeated} repeated"] if repeated else []
-        counts.append(f"{ledger.count_measured_networks()} networks timed")
+        if not ledger.study.frozen.get("trial"):
+            counts.append(f"{ledger.count_measured_networks()} networks timed")
         print_lines(console, ", ".join((_states_line(folder, ledger), *counts)))
         print_lines(console, usage_line(ledger))
         name, stages = ledger.study.name, ledger.study.stages
@@ -48,6 +50,7 @@ def show_status(folder: Path) -> None:
         console.print(DRY_RUN_NOTICE, style="yellow")
     study = load_trials(folder)
     frame = study.frame
+    print_lines(console, *_functions(frame))
     for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
         trials = study.under(condition)
         if condition:
@@ -60,7 +63,8 @@ def show_status(folder: Path) -> None:
     for stage in stages.values():
         trials_of_stage = len(load(folder, stage=stage.name))
         print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
-    print_lines(console, *_failures(frame), *warning_lines(load_warnings(folder)))
+    lines = *_failures(frame), *_earlier_failures(frame), *warning_lines(load_warnings(folder))
+    print_lines(console, *lines)
     print_lines(console, f"ledger: {folder / 'ledger.sqlite'}")
 
 
@@ -74,7 +78,8 @@ def usage_line(ledger: Ledger) -> str:
     """Return the compute that a study has used, and its budget of device-hours."""
     frozen = ledger.study.frozen
     usage = compute_usage(ledger.usage_rows(), DeviceShare.from_study(frozen))
-    return usage.summary(frozen.get("budget", {}).get("device_hours"))
+    limit = frozen.get("budget", {}).get("device_hours")
+    return usage.summary(limit, calls_function=bool(frozen.get("trial")))
 
 
 def front_table(
@@ -97,10 +102,11 @@ def front_table(
     title = "arms, the front first" if only_arms else "front, then baselines"
     table = plain_table(title, "", *(q.key for q in quantities), "seeds", *limited)
     for _, row in shown.iterrows():
-        texts = [quantity.text(row[quantity.key], noisy=row["noisy"]) for quantity in quantities]
-        marks = ["yes" if row[key] else "no" for key in limited]
+        texts = [pareto.text(row, quantity) for quantity in quantities]
+        marks = [row["within_limits"] for _ in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
     notes = [projection_note(pareto, drawn=drawn), infeasible_message(points, trials.limits)]
+    notes.append(undecided_note(shown))
     if shown["noisy"].any() and any(quantity.timed for quantity in quantities):
         notes.append(NOISE_NOTE)
     caption = "\n".join(filter(None, notes))
@@ -125,6 +131,24 @@ def _failures(frame: pd.DataFrame) -> list[str]:
     failed = frame[frame["state"].isin(["failed", "timeout"])]
     reasons = failed["state"] + ": " + failed["reason"].fillna("unknown reason")
     return _count_by_reason(failed["trial"], reasons)
+
+
+def _earlier_failures(frame: pd.DataFrame) -> list[str]:
+    """Return one line per reason of failures after which trials were run again."""
+    retried = frame[frame["failures"].gt(0)]
+    reasons = "run again, failed before: " + retried["last_failure"]
+    return _count_by_reason(retried["trial"], reasons)
+
+
+def _functions(frame: pd.DataFrame) -> list[str]:
+    """Return the function that replaces training with the trials of each of its sources."""
+    ended = frame[frame["function"].ne("") & frame["state"].isin(RESULT_STATES)]
+    counts = ended.groupby(["function", "function_source"], sort=False).size()
+    return [
+        f"function: {function} in place of training, source {source or 'not recorded'} "
+        f"({number} results)"
+        for (function, source), number in counts.items()
+    ]
 
 
 def warning_lines(warnings: pd.DataFrame) -> list[str]:

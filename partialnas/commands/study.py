@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     StudySource = str | Path | Mapping[str, Any] | Study
 
+STUDY_FILE = "study.yaml"
+"""Name of the study file that `run` writes beside the ledger."""
+
 
 def run(
     study: "StudySource",
@@ -19,6 +22,8 @@ def run(
     plugins: Sequence[str] = (),
     address: str | None = None,
     rehearse: bool = False,
+    accept_source: bool = False,
+    retry_failed: bool = False,
 ) -> Path:
     """Run a study, or resume it, and return the folder of its results.
 
@@ -34,9 +39,12 @@ def run(
         plugins: modules to import in addition to those that the study names.
         address: address of a Ray cluster to join.
         rehearse: whether to do a dry run with simulated results, which trains nothing.
+        accept_source: whether to continue although the source of the study's function has changed.
+        retry_failed: whether to run failed trials again.
 
     Raises:
-        UserError: the study is invalid, or the folder holds another study.
+        UserError: the study is invalid, the folder holds another study, or the source of the
+            study's function has changed.
         MachineError: the disk or the device fails.
     """
     from partialnas.search.session.run_study import rehearse_study, run_study
@@ -46,7 +54,10 @@ def run(
     if rehearse:
         rehearse_study(loaded, folder, base_dir=base_dir)
     else:
-        run_study(loaded, folder, base_dir=base_dir, address=address)
+        run_study(
+            loaded, folder, base_dir=base_dir, address=address, accept_source=accept_source,
+            retry_failed=retry_failed,
+        )  # fmt: skip
     return folder
 
 
@@ -92,12 +103,24 @@ def _load(
     from partialnas.search.study.study import Study
     from partialnas.search.study.study_file import load_study
 
-    base_dir = Path(study).parent if isinstance(study, str | Path) else Path()
+    base_dir = _base_dir(Path(study)) if isinstance(study, str | Path) else None
     if isinstance(study, Study):
         if not (quick or overrides or plugins):
-            return study, base_dir
+            return study, Path()
         study = study.frozen()
-    return load_study(study, quick=quick, overrides=overrides, plugins=plugins), base_dir
+    options: dict[str, Any] = {"quick": quick, "overrides": overrides, "plugins": plugins}
+    return load_study(study, **options, base_dir=base_dir), base_dir or Path()
+
+
+def _base_dir(file: Path) -> Path:
+    """Return the folder that relative paths of a study file start from.
+
+    The file that `run` wrote beside a ledger has the paths of the original study file.
+    """
+    from partialnas.search.session.open_ledger import recorded_base_dir
+
+    recorded = recorded_base_dir(file.parent) if file.name == STUDY_FILE else None
+    return recorded or file.parent
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:

@@ -18,6 +18,12 @@ def run(
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Dry run: simulate all results, in seconds.")
     ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again.")
+    ] = False,
+    accept_source: Annotated[
+        bool, typer.Option("--accept-source", help="Continue with an edited `trial:` function.")
+    ] = False,
 ) -> None:
     """Run a study, or resume an interrupted one.
 
@@ -30,6 +36,11 @@ def run(
     second stops at once; finished trials are kept either way. A study may be extended later
     (budget, seeds, executor, further arms); any other change is rejected and the difference shown.
 
+    `--retry-failed` runs the failed trials again, for example after a mistake in a user function
+    was corrected; tables use the new results and state how often a trial failed before. A study
+    does not continue with another source of its `trial:` function than the recorded one unless
+    `--accept-source` is given; later records then name the new source.
+
     `--rehearse` trains and measures nothing. It runs the whole study with simulated results into
     its own folder, `results/STUDY-rehearsal`, to show what its tables and figures will look like.
 
@@ -39,7 +50,7 @@ def run(
 
     folder = command.run(
         study, out, quick=quick, overrides=set_ or (), plugins=plugin or (), address=address,
-        rehearse=rehearse,
+        rehearse=rehearse, accept_source=accept_source, retry_failed=retry_failed,
     )  # fmt: skip
     status(folder)
 

@@ -1,11 +1,23 @@
 """Registry of quantities: name, unit, direction and format of each column of numbers."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from partialnas.runs.config.metric_limits import Limit
+
 Direction = Literal["min", "max"]
 Source = Literal["trained", "counted", "measured"]
+
+LARGEST_METRIC = 1e100
+"""Largest magnitude of a metric: sums, squares and products of a few of them stay finite."""
+
+_SHORTEST, _LONGEST = 1e-12, 1e18
+"""Numbers beyond these are written as powers of ten."""
+
+_MAX_DIGITS = 17
+"""Significant digits that tell any two numbers apart."""
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BINARY_PREFIXES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
@@ -40,12 +52,25 @@ class Quantity:
         """Name and unit, as in the head of a table."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
-    def text(self, value: float, *, noisy: bool = False) -> str:
-        """Return a value as text, with `~` before a noisy timing; empty for NaN."""
+    def text(self, value: float, *, noisy: bool = False, limit: Limit | None = None) -> str:
+        """Return a value as text, with `~` before a noisy timing; empty for NaN.
+
+        Args:
+            value: the value.
+            noisy: whether it comes from a noisy timing.
+            limit: limit of the value. The text has as many digits as it takes to be on the same
+                side of the limit.
+        """
         if math.isnan(value):
             return ""
         mark = "~" if noisy and self.timed else ""
-        return mark + (format(value, self.spec) if self.spec else format_significant(value))
+        plain = self.spec and abs(value) < _LONGEST
+        text = format(value, self.spec) if plain else format_significant(value)
+        for digits in range(5, _MAX_DIGITS + 1):
+            if limit is None or limit.is_met(float(text.replace(",", ""))) == limit.is_met(value):
+                break
+            text = format_significant(value, digits)
+        return mark + text
 
     @property
     def timed(self) -> bool:
@@ -106,9 +131,14 @@ QUANTITIES: dict[str, Quantity] = {
 
 
 def format_significant(value: float, digits: int = 4) -> str:
-    """Return a number with at least `digits` significant digits, never as a power of ten."""
+    """Return a number with at least `digits` significant digits.
+
+    Only numbers that no quantity of a network has are written as powers of ten.
+    """
     if not math.isfinite(value) or value == 0:
         return format(value, "g")
+    if not _SHORTEST < abs(value) < _LONGEST:
+        return format(value, f".{digits}g")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -117,6 +147,11 @@ def format_significant(value: float, digits: int = 4) -> str:
 def differs_by_seed(key: str) -> bool:
     """Return whether a quantity is trained, so that it differs between seeds."""
     return key not in QUANTITIES or QUANTITIES[key].source == "trained"
+
+
+def is_measured(key: str) -> bool:
+    """Return whether a quantity is measured on a device."""
+    return key in QUANTITIES and QUANTITIES[key].source == "measured"
 
 
 def direction_error(key: str, direction: str) -> str:
@@ -130,3 +165,11 @@ def direction_error(key: str, direction: str) -> str:
     better = QUANTITIES[key].better
     size = "smaller" if better == "min" else "larger"
     return f"expected {better}, got {direction}: a {size} {key} is better"
+
+
+def is_recordable(metrics: Iterable[float]) -> bool:
+    """Return whether all metrics are within `LARGEST_METRIC`; ledgers of older versions may differ.
+
+    Such a result counts as a failure, so that means and spreads are finite.
+    """
+    return all(abs(value) <= LARGEST_METRIC for value in metrics)

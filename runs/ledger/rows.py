@@ -7,15 +7,21 @@ JSON is read by pydantic's parser, which is several times as fast as Python's.
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import from_json
 
-from partialnas.runs.records.record import RatioEpoch, TrialState
+from partialnas.runs.records.record import SOURCE_KEY, RatioEpoch, TrialState
 from partialnas.runs.system.environment import utc_now
 
 FINAL_STATES: frozenset[TrialState] = frozenset({"done", "early", "failed", "timeout"})
 """States in which a trial has ended for good."""
+
+RESULT_STATES: frozenset[TrialState] = frozenset({"done", "early"})
+"""States of trials that ended with a result."""
+
+FAILED_STATES: frozenset[TrialState] = frozenset({"failed", "timeout"})
+"""States of trials that ended without a result."""
 
 SEPARATOR = "\x1f"
 """Separator of the columns in the text that a checksum is computed from."""
@@ -113,6 +119,20 @@ class TrialRow(NamedTuple):
     def is_final(self) -> bool:
         """Whether the trial has ended for good."""
         return self.state in FINAL_STATES
+
+    def failure(self) -> dict[str, Any]:
+        """Return what is kept of a failure once its trial is run again (see `RecordedStudy`)."""
+        names = ("state", "reason", "seconds", "device", "finished")
+        facts = {name: getattr(self, name) for name in names}
+        source = {"source": self.environment[SOURCE_KEY]} if SOURCE_KEY in self.environment else {}
+        return {**facts, "cores": self.environment.get("cores"), **source}
+
+    def replanned(self) -> Self:
+        """Return the trial as it was planned, without its result; attempts still count."""
+        planned = planned_row(
+            self.number, self.key, self.proposal, self.digest, self.name, self.seed, self.fidelity
+        )
+        return planned._replace(created=self.created, attempts=self.attempts)
 
 
 class TrialResult(NamedTuple):

@@ -131,6 +131,28 @@ class RecordedStudy:
         return list(self._parsed("growth", []))
 
     @property
+    def trial_sources(self) -> list[dict[str, Any]]:
+        """Sources of the study's function, oldest first, each with `when`, `digest` and `files`."""
+        return list(self._parsed("trial_sources", []))
+
+    @cached_property
+    def failures(self) -> dict[str, list[dict[str, Any]]]:
+        """Earlier failures of trials that were run again, by trial key and oldest first.
+
+        Each has `state`, `reason`, `seconds`, `device`, `finished`, `cores` and, for a user
+        function, the digest of its `source`.
+        """
+        return dict(self._parsed("failures", {}))
+
+    @property
+    def base_dir(self) -> str:
+        """Folder that relative paths of the study start from, relative to the ledger's folder.
+
+        Empty if the ledger does not record it.
+        """
+        return self.meta.get("base_dir", "")
+
+    @property
     def environment(self) -> dict[str, str | int]:
         """Environment of the driver that created the ledger; empty if not recorded."""
         return dict(self._parsed("environment", {}))
@@ -240,8 +262,8 @@ _LONGEST = 64
 
 
 def dry_run_name(study: str) -> str:
-    """Return the name of a study's dry run."""
-    return study[: _LONGEST - len(SUFFIX)] + SUFFIX
+    """Return the name of a study's dry run; a dry run keeps its name."""
+    return study if is_dry_run(study) else study[: _LONGEST - len(SUFFIX)] + SUFFIX
 
 
 def is_dry_run(study: str) -> bool:

@@ -72,13 +72,15 @@ class ComputeUsage:
     hours: Mapping[str, float]
     device_hours: float
 
-    def summary(self, limit: float | None = None) -> str:
+    def summary(self, limit: float | None = None, *, calls_function: bool = False) -> str:
         """Return one line such as `compute: 83 s training, 30 s measuring (0.016 device-hours)`.
 
         Args:
             limit: the budget in device-hours, if there is one.
+            calls_function: whether a user function replaces training.
         """
-        parts = [f"{format_duration(hours)} {_LABELS[kind]}" for kind, hours in self.hours.items()]
+        labels = _LABELS | ({"done": "in function calls"} if calls_function else {})
+        parts = [f"{format_duration(hours)} {labels[kind]}" for kind, hours in self.hours.items()]
         total = f"{self.device_hours:.3g}" + ("" if limit is None else f" of {limit:g}")
         return f"compute: {', '.join(parts) or 'none'} ({total} device-hours)"
 

@@ -9,6 +9,9 @@ from partialnas.space.values import Value
 TrialState = Literal["planned", "running", "done", "early", "failed", "timeout"]
 """State of a trial: not started, running, or its outcome."""
 
+SOURCE_KEY = "trial_source"
+"""Key of a record's environment: digest of the source of the function that replaced training."""
+
 CurveRow = dict[str, float]
 """One epoch of a learning curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
 

@@ -5,13 +5,14 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from partialnas.runs.config.quantities import LARGEST_METRIC
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import RatioEpoch, Record, TrialState
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
 from partialnas.runs.system.environment import environment
 from partialnas.runs.training.build import subject_cost
 from partialnas.runs.training.context import Context
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError, UserError, describe_error, storable_text
 
 _LOG = logging.getLogger(__name__)
 _REASON_LENGTH = 500
@@ -38,14 +39,15 @@ def succeeded(metrics: Any, job: Job, required: Collection[str] = ()) -> Outcome
     """Return the outcome of a trial with metrics; on a lower rung of a search it is `early`.
 
     Raises:
-        TrialEndedError: There are no metrics, one is not finite, or a required one is missing.
+        TrialEndedError: There are no metrics, one is not finite or beyond `LARGEST_METRIC`, or a
+            required one is missing.
     """
     numbers = _check_metrics(metrics, required)
     return Outcome("early", job.rung, numbers) if job.rung else Outcome("done", None, numbers)
 
 
 def from_exception(
-    error: Exception, job: Job, context: Context, *, halved: bool = False
+    error: BaseException, job: Job, context: Context, *, halved: bool = False
 ) -> Outcome:
     """Return the outcome of a trial that raised; errors of the machine are raised again."""
     if isinstance(error, MachineError):
@@ -65,30 +67,41 @@ def from_exception(
             reason += f", and in two parts of {(size + 1) // 2}"
         return Outcome("failed", reason, {})
     _LOG.info("a trial of %s failed", subject_name(job.subject), exc_info=error)
-    message = " ".join(str(error).split())
-    reason = message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"
+    reason = describe_error(error)
+    if isinstance(error, UserError):
+        reason = reason.removeprefix(f"{type(error).__name__}: ")
     return Outcome("failed", reason[:_REASON_LENGTH], {})
 
 
 def _check_metrics(metrics: Any, required: Collection[str]) -> dict[str, float]:
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialEndedError("failed", f"expected a mapping of metrics, got {metrics!r:.100}")
+        raise TrialEndedError("failed", f"expected a mapping of metrics, got {_shown(metrics)}")
     for name in required:
         if name not in metrics:
             names = ", ".join(map(str, metrics))
             raise TrialEndedError("failed", f"metric {name} is missing; got {names}")
-    return {str(name): _number(name, value) for name, value in metrics.items()}
+    return {storable_text(str(name)): _number(name, value) for name, value in metrics.items()}
 
 
 def _number(name: Any, value: Any) -> float:
     try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError):
+        number = math.nan if isinstance(value, str | bytes | bytearray) else float(value)
+    except OverflowError:
+        number = math.inf
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
         number = math.nan
-    if not math.isfinite(number):
-        reason = f"metric {name} is {value!r:.100}, expected a finite number"
-        raise TrialEndedError("failed", reason)
-    return number
+    if math.isfinite(number) and abs(number) <= LARGEST_METRIC:
+        return number
+    expected = "a finite number" if not math.isfinite(number) else f"at most ±{LARGEST_METRIC:g}"
+    raise TrialEndedError("failed", f"metric {name} is {_shown(value)}, expected {expected}")
+
+
+def _shown(value: Any) -> str:
+    """Return the start of a value's representation."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:  # such as an integer of more digits than Python prints
+        return f"a {type(value).__name__}"
 
 
 def ratio_metrics(rows: Sequence[RatioEpoch]) -> dict[str, float]:
@@ -130,7 +143,7 @@ def make_record(
         seed=seed,
         fidelity=job.fidelity,
         state=outcome.state,
-        reason=outcome.reason,
+        reason=outcome.reason and storable_text(outcome.reason)[:_REASON_LENGTH],
         metrics=dict(outcome.metrics),
         seconds=seconds,
         device=context.device,

@@ -15,7 +15,7 @@ from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record, TrialState
 from partialnas.runs.records.subject import subject_digest, subject_name
 from partialnas.runs.system.environment import utc_now
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError, UserError, describe_error
 from partialnas.space.values import Value
 
 
@@ -44,10 +44,12 @@ class ItemResult(Value):
     Attributes:
         records: one record per seed of a job.
         measurement: the measurement of a timing job, or None if there is none.
+        attempts: number of worker processes that worked on the item.
     """
 
     records: tuple[Record, ...] = ()
     measurement: Measurement | None = None
+    attempts: int = 1
 
 
 ItemFunction = Callable[[ItemT], ItemResult]
@@ -114,14 +116,17 @@ def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemRe
         raise
     except (Exception, SystemExit) as error:
         append_log(log, f"{describe_item(item)}\n{traceback.format_exc()}")
-        return failed_result(item, f"{type(error).__name__}: {error}")
+        return failed_result(item, describe_error(error))
 
 
-def failed_result(item: Value, reason: str, state: TrialState = "failed") -> ItemResult:
+def failed_result(
+    item: Value, reason: str, state: TrialState = "failed", attempts: int = 1
+) -> ItemResult:
     """Return the result of an item that failed: one record per seed of a job."""
     if not isinstance(item, Job):
         return ItemResult()
     return ItemResult(
+        attempts=attempts,
         records=tuple(
             Record(
                 key=key,
@@ -152,7 +157,7 @@ def append_log(log: Path | None, text: str) -> None:
     if log is None:
         return
     try:
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"--- {utc_now()} {text.rstrip()}\n")
     except OSError as error:
         raise MachineError(f"{log}: cannot be written ({error.strerror})") from error

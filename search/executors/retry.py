@@ -1,6 +1,7 @@
 """Retry items after the death of a worker process, and count those deaths, without Ray."""
 
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
@@ -12,25 +13,19 @@ MAX_DEATHS = 3
 """Worker deaths after which an item fails; per worker, start-up failures that end the run."""
 
 
-class WorkItem(Generic[ItemT]):
-    """One attempt at an item, as handed to Ray Tune, which copies, prints and keeps its trials.
+@dataclass
+class _Attempt(Generic[ItemT]):
+    """One attempt at an item.
 
     Attributes:
-        item: the item; None once the attempt has ended.
-        deaths: number of worker processes that have died while working on the item.
+        item: the item.
+        deaths: number of worker processes that have died while working on the item before.
         started: whether a worker process has started this attempt.
     """
 
-    def __init__(self, item: ItemT, deaths: int = 0) -> None:
-        self.item: ItemT | None = item
-        self.deaths = deaths
-        self.started = False
-
-    def __deepcopy__(self, memo: object) -> "WorkItem[ItemT]":
-        return self
-
-    def __str__(self) -> str:
-        return base.describe_item(self.item) if self.item else "done"
+    item: ItemT
+    deaths: int = 0
+    started: bool = False
 
 
 class RetryingFeed(Generic[ItemT]):
@@ -48,8 +43,8 @@ class RetryingFeed(Generic[ItemT]):
         self._log = log
         self._max_startup_failures = max_startup_failures
         self._startup_failures = 0
-        self._active: dict[str, WorkItem[ItemT]] = {}
-        self._retries: deque[WorkItem[ItemT]] = deque()
+        self._active: dict[str, _Attempt[ItemT]] = {}
+        self._retries: deque[_Attempt[ItemT]] = deque()
         self._ended = False
 
     @property
@@ -57,23 +52,23 @@ class RetryingFeed(Generic[ItemT]):
         """Whether the feed has ended and all of its items are done."""
         return self._ended and not self._active and not self._retries
 
-    def next(self, trial_id: str) -> WorkItem[ItemT] | None:
+    def next(self, trial_id: str) -> ItemT | None:
         """Return a retry or the feed's next item, or None if there is none at the moment.
 
         Args:
             trial_id: Tune's name for the attempt.
         """
         if self._retries:
-            work_item = self._retries.popleft()
+            attempt = self._retries.popleft()
         elif self._ended or (item := self._feed.ask()) is base.WAIT:
             return None
         elif item is base.END:
             self._ended = True
             return None
         else:
-            work_item = WorkItem(item)
-        self._active[trial_id] = work_item
-        return work_item
+            attempt = _Attempt(item)
+        self._active[trial_id] = attempt
+        return attempt.item
 
     def start(self, trial_id: str) -> None:
         """Note that a worker process has started the item."""
@@ -82,10 +77,11 @@ class RetryingFeed(Generic[ItemT]):
 
     def finish(self, trial_id: str, answer: base.ItemResult | Exception) -> None:
         """Tell the feed the result of an item, or raise the exception that ends the run."""
-        item, _ = self._end_attempt(trial_id)
+        attempt = self._active.pop(trial_id)
         if isinstance(answer, Exception):
             raise answer
-        self._feed.tell(item, answer)
+        attempts = attempt.deaths + answer.attempts
+        self._feed.tell(attempt.item, answer.model_copy(update={"attempts": attempts}))
 
     def retry(self, trial_id: str) -> None:
         """Retry an item after its worker process died; after `MAX_DEATHS` deaths it fails.
@@ -93,7 +89,7 @@ class RetryingFeed(Generic[ItemT]):
         Raises:
             MachineError: too many worker processes in a row died before they started an item.
         """
-        item, attempt = self._end_attempt(trial_id)
+        attempt = self._active.pop(trial_id)
         deaths = attempt.deaths + attempt.started
         self._startup_failures += not attempt.started
         if self._startup_failures >= self._max_startup_failures:
@@ -102,13 +98,8 @@ class RetryingFeed(Generic[ItemT]):
                 f"trial; see {self._log}"
             )
         if deaths < MAX_DEATHS:
-            self._retries.append(WorkItem(item, deaths))
+            self._retries.append(_Attempt(attempt.item, deaths))
         else:
             reason = f"worker process died {deaths} times"
-            self._feed.tell(item, base.failed_result(item, reason))
-
-    def _end_attempt(self, trial_id: str) -> tuple[ItemT, WorkItem[ItemT]]:
-        attempt = self._active.pop(trial_id)
-        item, attempt.item = attempt.item, None
-        assert item is not None, "an attempt ends once"
-        return item, attempt
+            result = base.failed_result(attempt.item, reason, attempts=deaths)
+            self._feed.tell(attempt.item, result)

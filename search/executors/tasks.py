@@ -64,6 +64,7 @@ class TaskRunner:
         splits: data splits by task.
         reference: network that throughput is relative to.
         function: `module:function` of a user function that replaces training, or None.
+        function_digest: digest that the function's source must have; empty if it has no source.
         required_metrics: metrics that the user function must return.
         module_dir: folder that is searched for the user's modules (the study's folder).
         plugins: source digest of each plug-in to import first, by module name.
@@ -73,6 +74,7 @@ class TaskRunner:
     splits: "Mapping[Task, Splits]"
     reference: Subject
     function: str | None = None
+    function_digest: str = ""
     required_metrics: tuple[str, ...] = ()
     module_dir: Path | None = None
     plugins: Mapping[str, str] = field(default_factory=dict)
@@ -84,8 +86,9 @@ class TaskRunner:
             return self._time(item)
         if self.function is None:
             return self._train(item)
-        evaluate = import_function(self.function, self.module_dir)
-        records = run_function(item, evaluate, self.context, self.required_metrics)
+        evaluate = import_function(self.function, self.module_dir, self.function_digest)
+        settings = self.context, self.required_metrics, self.function_digest
+        records = run_function(item, evaluate, *settings)
         return ItemResult(records=tuple(records))
 
     def _train(self, item: Job) -> ItemResult:

@@ -38,7 +38,7 @@ class Watchdog:
             file.unlink()
             reason = f"no result after {self.limit_s:g} s"
             base.append_log(self.log, f"{base.describe_item(item)}: {reason}\n{stacks}")
-            return base.failed_result(item, reason, "timeout")
+            return base.failed_result(item, reason, "timeout", attempts=0)
         with _time_limit(file, self.limit_s):
             return base.run_item(work, item, self.log)
 

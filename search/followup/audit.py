@@ -33,7 +33,7 @@ FIRST_REPEAT = 60_000
 _SEED_STEP = 1000
 """Difference between the first seeds of two audits or two conditions."""
 
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)x|(\d+)")
+_LENGTH = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)x|([0-9]{1,6})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def confirm(
     selection: str,
     recipe: str | None = None,
     condition: str = "",
-    base_dir: Path = Path(),
+    base_dir: Path | None = None,
     address: str | None = None,
     console: Console | None = None,
 ) -> StudyStage:
@@ -44,7 +44,7 @@ def confirm(
         selection: description of how the networks were chosen.
         recipe: name of a recipe that replaces the study's, if any.
         condition: condition of the study to train under.
-        base_dir: folder that the study's relative paths start from.
+        base_dir: folder that the study's relative paths start from; by default the recorded one.
         address: address of a Ray cluster to join, if any.
         console: where to print progress; default: standard error.
 

@@ -11,13 +11,15 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.merge import LedgerMerge, write_merged
 from partialnas.runs.ledger.study_meta import RecordedStudy, stages_meta
 from partialnas.runs.system.files import write_file
+from partialnas.search.session.open_ledger import base_dir_meta, recorded_base_dir
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.study import Study, immutable_settings
 from partialnas.search.study.study_file import to_yaml
 from partialnas.space.errors import UserError
 
 _MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
-_MAY_DIFFER = ("environment", "task", "required_partialnas")
+_MERGED_RECORDS = ("trial_sources", "failures")
+_MAY_DIFFER = ("environment", "task", "required_partialnas", "base_dir", *_MERGED_RECORDS)
 
 
 def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
@@ -39,6 +41,8 @@ def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:
             metas[folder] = ledger.meta
         merge.add(folder)
     meta = _merged_meta(metas)
+    if base_dir := recorded_base_dir(folders[0]):
+        meta |= base_dir_meta(out, base_dir)
     write_merged(merge, meta, out)
     write_file(out / "study.yaml", to_yaml(Study.model_validate(RecordedStudy(meta).frozen)))
     return merge
@@ -74,6 +78,7 @@ def _merge_meta(
     lines = differences(one, two)
     old, new = RecordedStudy(meta), RecordedStudy(other)
     lines += differences(old.task_identities(), new.task_identities(), "task")
+    lines += _source_errors(old, new)
     try:
         frozen, is_extension = _merged_study(old.frozen, new.frozen)
         stages = _merged_stages(old.stages, new.stages)
@@ -89,7 +94,28 @@ def _merge_meta(
         merged |= stages_meta(stages)
     if notes := [*old.amendments, *new.amendments]:
         merged["growth"] = json.dumps(sorted(notes, key=lambda note: str(note["when"])))
-    return merged | _merged_sequential(old, new)
+    return merged | _merged_sequential(old, new) | _merged_records(old, new)
+
+
+def _source_errors(old: RecordedStudy, new: RecordedStudy) -> list[str]:
+    """Return the difference between the latest sources of the studies' function, if any."""
+    latest = [s.trial_sources[-1]["digest"] for s in (old, new) if s.trial_sources]
+    if len({*latest}) < 2:
+        return []
+    advice = "run one study with `--accept-source` and the source of the other first"
+    return [f"source of {old.frozen.get('trial')}: {latest[0]} -> {latest[1]} ({advice})"]
+
+
+def _merged_records(old: RecordedStudy, new: RecordedStudy) -> dict[str, str]:
+    """Return all recorded sources of the studies' function, and all failures of retried trials."""
+    versions = {(s["when"], s["digest"]): s for s in (*old.trial_sources, *new.trial_sources)}
+    failures = {key: [*past] for key, past in old.failures.items()}
+    for key, past in new.failures.items():
+        entries = failures.setdefault(key, [])
+        entries += [failure for failure in past if failure not in entries]
+    sources = [version for _, version in sorted(versions.items())]
+    records = {"trial_sources": sources, "failures": failures}
+    return {key: json.dumps(record) for key, record in records.items() if record}
 
 
 def _merged_study(old: PlainData, new: PlainData) -> tuple[PlainData, bool]:

@@ -12,7 +12,7 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, stages_meta
 from partialnas.runs.system.files import write_file
 from partialnas.runs.training.context import Context
-from partialnas.runs.training.user_function import import_function
+from partialnas.runs.training.user_function import function_source, import_function
 from partialnas.search.driver.running_front import delete_trunk_checkpoints, delete_weights
 from partialnas.search.driver.scheduler import Scheduler, make_source
 from partialnas.search.executors.base import Executor, Feed, InProcess
@@ -24,11 +24,19 @@ from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.feed_wrappers import ProgressFeed, StoppableFeed
-from partialnas.search.session.open_ledger import open_ledger, recorded_design
+from partialnas.search.session.open_ledger import (
+    failed_trials,
+    open_ledger,
+    recorded_base_dir,
+    recorded_design,
+)
 from partialnas.search.session.progress import Progress
 from partialnas.search.session.signals import handle_signals
+from partialnas.search.session.source_record import changed_source_meta
+from partialnas.search.study.amendments import amendment_meta
 from partialnas.search.study.study import COUNTED, Study
 from partialnas.search.study.study_file import to_yaml
+from partialnas.space.source_code import ModuleSource
 
 HANG_GRACE_S = 60.0
 """Seconds beyond 1.5 times `executor.time_limit_s` after which a worker is considered hung."""
@@ -43,6 +51,8 @@ def run_study(
     *,
     base_dir: Path = Path(),
     address: str | None = None,
+    accept_source: bool = False,
+    retry_failed: bool = False,
     console: Console | None = None,
     hang_grace_s: float = HANG_GRACE_S,
 ) -> None:
@@ -53,11 +63,14 @@ def run_study(
         folder: folder of the ledger.
         base_dir: folder that the study's relative paths refer to.
         address: address of a Ray cluster to join, or None to start Ray on this machine.
+        accept_source: whether to continue although the source of the study's function has changed.
+        retry_failed: whether to run failed trials again.
         console: console for progress messages; by default on standard error.
         hang_grace_s: see `HANG_GRACE_S`.
 
     Raises:
-        UserError: the study cannot run, or the folder holds another study.
+        UserError: the study cannot run, the folder holds another study, or the source of the
+            study's function has changed.
         MachineError: the disk or the device fails.
         KeyboardInterrupt: after Ctrl-C, once the running trials are done; at once after a second
             Ctrl-C. The ledger has all finished trials.
@@ -67,10 +80,14 @@ def run_study(
     check_folder(study, folder, dry_run=False)
     resources = resolve_resources(study, address)
     resolved = resolve_study(study, base_dir, recorded_design(folder))
-    work = _task_runner(resolved, resources, base_dir)
+    source = _import_function(study, base_dir)
+    work = _task_runner(resolved, resources, base_dir, source)
     for line in arm_notes(resolved):
         progress.event(f"note: {line}")
-    with open_ledger(resolved, folder, progress) as ledger:
+    facts = {"base_dir": base_dir, "source": source, "accept_source": accept_source}
+    with open_ledger(resolved, folder, progress, **facts) as ledger:
+        if retry_failed:
+            progress.event(f"running {ledger.retry(failed_trials(ledger))} failed trials again")
         write_file(folder / "study.yaml", to_yaml(study))
         shared = shared_folder(folder, study.executor.shared)
         executor = _executor(study, resources, shared, base_dir, hang_grace_s)
@@ -101,7 +118,7 @@ def rehearse_study(
     check_folder(dry_run, folder, dry_run=True)
     resolved = resolve_study(dry_run, base_dir, recorded_design(folder))
     progress.event(DRY_RUN_NOTICE)
-    with open_ledger(resolved, folder, progress) as ledger:
+    with open_ledger(resolved, folder, progress, base_dir=base_dir) as ledger:
         ledger.update_meta({"rehearsal": "yes"})
         write_file(folder / "study.yaml", to_yaml(dry_run))
         required = _required_metrics(study) if study.trial else ()
@@ -113,7 +130,7 @@ def run_stage(
     resolved: ResolvedStudy,
     folder: Path,
     *,
-    base_dir: Path = Path(),
+    base_dir: Path | None = None,
     address: str | None = None,
     console: Console | None = None,
 ) -> None:
@@ -122,12 +139,13 @@ def run_stage(
     Args:
         resolved: the study with the stage's arms and recipe.
         folder: folder of the ledger.
-        base_dir: folder that the study's relative paths refer to.
+        base_dir: folder that the study's relative paths refer to; by default the recorded one.
         address: address of a Ray cluster to join, or None to start Ray on this machine.
         console: console for progress messages; by default on standard error.
 
     Raises:
-        UserError: the study cannot run, or another process is running it.
+        UserError: the study cannot run, another process is running it, or the source of its
+            function has changed.
         MachineError: the disk or the device fails.
         KeyboardInterrupt: after Ctrl-C, once the running trials are done; at once after a second
             Ctrl-C. The ledger has all finished trials.
@@ -137,9 +155,13 @@ def run_stage(
     assert stage is not None, "the study is resolved for a stage"
     progress = Progress(console or Console(stderr=True))
     resources = resolve_resources(resolved.study, address)
-    work = _task_runner(resolved, resources, base_dir)
+    base_dir = base_dir or recorded_base_dir(folder) or Path()
+    source = _import_function(resolved.study, base_dir)
+    work = _task_runner(resolved, resources, base_dir, source)
     with Ledger.open(folder, write=True) as ledger:
-        ledger.update_meta(stages_meta(ledger.study.stages | {stage.name: stage}))
+        sources, notes = changed_source_meta(ledger, source, accept=False)
+        meta = sources | amendment_meta(ledger.study, notes)
+        ledger.update_meta(meta | stages_meta(ledger.study.stages | {stage.name: stage}))
         shared = shared_folder(folder, resolved.study.executor.shared)
         executor = _executor(resolved.study, resources, shared, base_dir)
         _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
@@ -171,18 +193,28 @@ def _drive(
     return feed
 
 
-def _task_runner(resolved: ResolvedStudy, resources: Resources, base_dir: Path) -> TaskRunner:
+def _import_function(study: Study, base_dir: Path) -> ModuleSource | None:
+    """Import the function that replaces training, if any; return its source."""
+    if study.trial is None:
+        return None
+    source = function_source(study.trial, base_dir)
+    import_function(study.trial, base_dir, source.digest if source else "")
+    return source
+
+
+def _task_runner(
+    resolved: ResolvedStudy, resources: Resources, base_dir: Path, source: ModuleSource | None
+) -> TaskRunner:
     """Return what workers run; the folder is set later (see `_with_folder`)."""
     study = resolved.study
-    if study.trial is not None:
-        import_function(study.trial, base_dir)
-    else:
+    if study.trial is None:
         check_reference(resolved)
     return TaskRunner(
         context=Context(device=resources.device, time_limit_s=study.executor.time_limit_s),
         splits={} if study.trial else _splits(resolved),
         reference=resolved.reference,
         function=study.trial,
+        function_digest=source.digest if source else "",
         required_metrics=_required_metrics(study),
         module_dir=base_dir.resolve(),
         plugins=study.plugins,

@@ -395,7 +395,7 @@ def test_the_report_marks_unresolved_ranks(folder: Path) -> None:
     assert "≈ marks a rank that short training does not resolve" in page
     assert "Stage audit" not in page.partition("Confirmation")[2]
     assert "Agreement with Validation NLL (nats) after 16 epochs" in page
-    assert "partialnas audit DIR --report" in page
+    assert "partialnas audit . --report" in page
 
 
 def test_the_report_mentions_an_unfinished_audit(tmp_path: Path) -> None:
