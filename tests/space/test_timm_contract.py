@@ -1,4 +1,4 @@
-"""What timm expects of every model, for a small PartialNet; for the six presets in slow tests."""
+"""What timm expects of every model, of a small network and (slow) of the six presets."""
 
 import copy
 import json
@@ -95,9 +95,8 @@ def test_other_layouts_are_refused(images: Tensor) -> None:
         create().forward_intermediates(images, output_fmt="NHWC")
 
 
-@every_model
-def test_pruning_keeps_what_the_chosen_maps_need(name: str, images: Tensor) -> None:
-    model = create(name, output_norms=True)
+def test_pruning_keeps_what_the_chosen_maps_need(images: Tensor) -> None:
+    model = create(output_norms=True)
     with torch.no_grad():
         maps = model.eval().forward_intermediates(images, norm=True, intermediates_only=True)
         logits = model(images)
@@ -139,14 +138,13 @@ def test_norms_of_the_outputs_are_applied_on_request(shake: Shake, images: Tenso
 
 
 @pytest.mark.filterwarnings("ignore:NOTE. The nodes obtained by tracing")
-@every_model
 @torch.no_grad()
-def test_all_feature_extractors_agree(name: str, images: Tensor) -> None:
+def test_all_feature_extractors_agree(images: Tensor) -> None:
     torch.manual_seed(1)
-    maps = stage_outputs(create(name).eval(), images)
+    maps = stage_outputs(create().eval(), images)
     for feature_class in FEATURE_CLASSES:
         torch.manual_seed(1)
-        model = create(name, features_only=True, feature_cls=feature_class, out_indices=(0, 2))
+        model = create(features_only=True, feature_cls=feature_class, out_indices=(0, 2))
         assert model.feature_info.channels() == [maps[0].shape[1], maps[2].shape[1]]
         torch.testing.assert_close(as_list(model.eval()(images)), [maps[0], maps[2]])
 
