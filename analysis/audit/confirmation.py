@@ -1,6 +1,7 @@
 """Confirmations: results of selected networks with fresh seeds, compared with the original ones."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
     ordered = rows.sort_values(quantity.key, ascending=quantity.better == "min", kind="stable")
     if top in ("front", "all"):
         return ordered
-    if not top.isdigit() or not int(top):
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", top):
         raise UserError(f"--top: expected front, all or a positive number, got {quote(top)}")
     return ordered.head(int(top))
 

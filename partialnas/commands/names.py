@@ -10,7 +10,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.errors import UserError
 
-_TRIAL = re.compile(r"(.+):(\d+)")
+_TRIAL = re.compile(r"(.+):([0-9]{1,9})", re.DOTALL)
 
 
 def find_architecture(name: str) -> Architecture:

@@ -4,6 +4,7 @@ A ledger may hold measurements with several devices, batch sizes, precisions, fo
 They are never mixed: a `TimingSetup` selects among them, by default that of the study's protocol.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -73,7 +74,8 @@ class TimingSetup:
                     f"--timing: expected settings such as batch_size=1, got {quote(pair)}; "
                     f"choose from {choices}"
                 )
-            settings[key] = int(value) if value.isdigit() and key != "device" else value
+            is_number = key != "device" and re.fullmatch(r"[0-9]{1,9}", value)
+            settings[key] = int(value) if is_number else value
         checked = {k: v for k, v in settings.items() if v != "onnxruntime"}
         validate_as(Protocol, checked | {"device": "cuda"}, "--timing")
         return replace(self, **settings)
