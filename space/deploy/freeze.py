@@ -11,7 +11,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.learned_blocks import BlockIndex, PartSizes
 from partialnas.space.errors import UserError
 from partialnas.space.nn.blocks import NetworkBlock
-from partialnas.space.nn.dpconv import InputDependentMixer, LearnedMixer
+from partialnas.space.nn.dpconv import INPUT_DEPENDENT, InputDependentMixer, LearnedMixer
 from partialnas.space.nn.network import Network
 from partialnas.space.nn.soft_kernel import Span
 
@@ -40,10 +40,7 @@ def learned_sizes(network: nn.Module) -> dict[BlockIndex, PartSizes]:
     sizes: dict[BlockIndex, PartSizes] = {}
     for block_index, mixer in learned_mixers(network).items():
         if isinstance(mixer, InputDependentMixer):
-            raise UserError(
-                "the ratios depend on the input, so no static network computes the same function; "
-                "learn them per layer to freeze them"
-            )
+            raise UserError(INPUT_DEPENDENT)
         if not mixer.fixed:
             raise UserError("the ratios are still being learned; finish the training first")
         sizes[block_index] = tuple(int(size) for size in mixer.sizes)

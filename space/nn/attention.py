@@ -7,6 +7,7 @@ import math
 from typing import Self
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,21 @@ _LINEAR_REACH = 20
 _BUCKET_REACH = 40
 
 
+class StatisticsConv(nn.Conv2d):
+    """1x2 convolution over the mean and the std of each map, computed as a matrix product.
+
+    A convolution over a map of its kernel's size is a matrix product, but several times slower.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (1, 2), bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map N x C x 1 x 2 statistics to N x C x 1 x 1."""
+        out = functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)
+        return out[:, :, None, None]
+
+
 class ChannelAttention(PartOperation):
     """Channel attention (PAT_ch): each map is gated by the means and deviations of all maps.
 
@@ -28,16 +44,14 @@ class ChannelAttention(PartOperation):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gate = nn.Conv2d(channels, channels, (1, 2), bias=False)
+        self.gate = StatisticsConv(channels)
         self.gate_norm = BatchNorm(channels)
         self.norm = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate N x C x H x W maps."""
-        # A convolution over a map of its kernel's size is a matrix product, but far slower.
-        statistics, weight = mean_and_std(x).flatten(1), self.gate.weight.flatten(1)
-        gate = functional.linear(statistics, weight, self.gate.bias)[:, :, None, None]
-        out: Tensor = self.norm(x * functional.hardsigmoid(self.gate_norm(gate)))
+        gate = functional.hardsigmoid(self.gate_norm(self.gate(mean_and_std(x))))
+        out: Tensor = self.norm(x * gate)
         return out
 
     def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
@@ -66,8 +80,10 @@ def mean_and_std(x: Tensor) -> Tensor:
     is 0 if all deviations are 0.
     """
     mean = x.mean((2, 3), keepdim=True)
-    freedom = max(x.shape[2] * x.shape[3] - 1, 1)
-    std = torch.linalg.vector_norm(x - mean, dim=(2, 3), keepdim=True) / math.sqrt(freedom)
+    area = x.shape[2] * x.shape[3]
+    # Traced sizes stay variables in arithmetic, but not in `max` and `math.sqrt`.
+    freedom = area - 1 + 1 // area  # 1 // area is 1 for a 1x1 map, else 0
+    std = torch.linalg.vector_norm(x - mean, dim=(2, 3), keepdim=True) / freedom**0.5
     return torch.cat((mean, std), dim=3)
 
 
@@ -130,8 +146,9 @@ class SelfAttention(PartOperation):
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.depth = channels // heads
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        inner = channels - channels % heads
+        inner = heads * self.depth
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.position = PositionBias(heads)
         self.weights_dropout = nn.Dropout(dropout)
@@ -145,15 +162,14 @@ class SelfAttention(PartOperation):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of N x C x H x W maps; tokens are positions in row-major order."""
-        batch, channels, height, width = x.shape
-        depth = channels // self.heads
+        height, width = x.shape[2:]
         tokens = self.norm(x.flatten(2).transpose(1, 2))
-        qkv = self.qkv(tokens).reshape(batch, height * width, 3, self.heads, depth)
+        qkv = self.qkv(tokens).unflatten(2, (3, self.heads, self.depth))
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        logits = (query * depth**-0.5) @ key.transpose(-2, -1) + self.position(height, width)
+        logits = (query * self.depth**-0.5) @ key.transpose(-2, -1) + self.position(height, width)
         mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
         out: Tensor = self.dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
-        return out.transpose(1, 2).reshape(batch, channels, height, width)
+        return out.transpose(1, 2).unflatten(2, (height, width))
 
     def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
         """Mix the positions of a span; see `PartOperation`.
@@ -237,6 +253,7 @@ class PositionBias(nn.Module):
         return self.table[:, position_buckets(height, width, self.table.device)]
 
 
+@torch.fx.wrap
 def position_buckets(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the HW x HW entries of the position table for all pairs of positions of a map.
 

@@ -1,8 +1,14 @@
 """Blocks: a partial-channel mixer, an MLP, and the residuals around them."""
 
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any
+
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from partialnas.space.arch.architecture import Activation, RealizedBlock
 from partialnas.space.arch.parts import RealizedPart
@@ -77,3 +83,38 @@ class NetworkBlock(nn.Module):
             x = mixed = x + mixed
         out: Tensor = x + self.drop_path(self.mlp(mixed))
         return out
+
+
+def apply_checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+    """Apply a block in training, and compute its activations again in the backward pass.
+
+    Running statistics are updated once, as without checkpointing.
+    """
+    if torch.compiler.is_compiling():  # updates are traced once, and contexts are not supported
+        out: Tensor = checkpoint(block, x, use_reentrant=False)
+    else:
+        contexts = nullcontext(), _KeptStatistics(block)
+        out = checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
+    return out
+
+
+class _KeptStatistics(AbstractContextManager[None]):
+    """Lets batch norms normalize by their batch without an update of their running statistics."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self._norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+        self._settings: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> None:
+        self._settings = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for norm, settings in zip(self._norms, self._settings, strict=True):
+            norm.momentum, norm.num_batches_tracked = settings

@@ -5,7 +5,8 @@ of `partialnas.runs.ratio_learning` change the sizes during training and fix the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -15,13 +16,25 @@ from torch import Tensor, nn
 from partialnas.space.arch.parts import RealizedPart, legal_sizes
 from partialnas.space.arch.ratio import LearningSettings
 from partialnas.space.cost.formulas import predictor_width
+from partialnas.space.errors import UserError
 from partialnas.space.nn.channel_partition import ChannelPartition
 from partialnas.space.nn.operations import PartOperation
 from partialnas.space.nn.soft_kernel import Span, depth_threshold
 
+INPUT_DEPENDENT = (
+    "the ratios depend on the input, so no static network computes the same function; learn them "
+    "per layer to freeze or export them"
+)
+
 
 class DividedMixer(nn.Module):
-    """A mixer in which each part holds an operation over all channels."""
+    """A mixer in which each part holds an operation over all channels.
+
+    A static mixer calls its parts as modules. This one slices their weights by `forward_sliced`:
+    parametrizations of these weights apply, and hooks of the mixer and of modules outside it run,
+    but hooks of its parts do not. Pruning by hooks (`torch.nn.utils.prune`), observers and counters
+    therefore need the frozen network (`partialnas.space.freeze`).
+    """
 
     def __init__(self, parts: Sequence[RealizedPart], operations: Sequence[PartOperation]) -> None:
         super().__init__()
@@ -122,6 +135,7 @@ class InputDependentMixer(DividedMixer):
         logit_offset: added to the output of the predictor to meet the budget.
         predictor_trainable: whether the predictor receives gradients.
         option_indices: for each image of the last batch, the position of its sizes in `options`.
+        traces_one_batch: whether a trace of the sizes of a single batch is allowed.
     """
 
     option_indices: Tensor | None
@@ -142,6 +156,7 @@ class InputDependentMixer(DividedMixer):
         self.logit_offset = 0.0
         self.predictor_trainable = True
         self.option_indices = None
+        self.traces_one_batch = False
 
     def _learned_size(self, sizes: Sequence[int]) -> int:
         return sizes[self.position]
@@ -157,7 +172,14 @@ class InputDependentMixer(DividedMixer):
         self.predictor_trainable = bool(trainable)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix N x C x H x W maps, the channels of each image divided by its sizes."""
+        """Mix N x C x H x W maps, the channels of each image divided by its sizes.
+
+        Raises:
+            UserError: The network is exported or traced: a static graph would use the sizes of the
+                example for all images.
+        """
+        if torch.compiler.is_exporting() or (torch.jit.is_tracing() and not self.traces_one_batch):
+            raise UserError(INPUT_DEPENDENT)
         size = self._predicted_size(x)
         table = torch.tensor([self._learned_size(o) for o in self.options], device=x.device)
         indices = (size.detach()[:, None] - table).abs().argmin(1)
@@ -205,6 +227,19 @@ class InputDependentMixer(DividedMixer):
         highs = [*(min(math.ceil(end + reach), self.width) for end in most), self.width]
         spans = [Span(low, high) for low, high in zip(lows, highs, strict=True)]
         return ChannelPartition(self.parts, spans).mix(self.parts, x, shares, 0.0)
+
+
+@contextmanager
+def tracing_one_batch(network: nn.Module) -> Iterator[None]:
+    """Allow traces of input-dependent mixers, which hold for the traced batch only."""
+    mixers = [module for module in network.modules() if isinstance(module, InputDependentMixer)]
+    for mixer in mixers:
+        mixer.traces_one_batch = True
+    try:
+        yield
+    finally:
+        for mixer in mixers:
+            mixer.traces_one_batch = False
 
 
 def _before(end: float, ramp: float, width: int) -> list[float]:

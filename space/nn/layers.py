@@ -39,7 +39,9 @@ class BatchNorm(nn.BatchNorm2d):
 @torch.fx.wrap
 def has_variance(x: Tensor) -> bool:
     """Return whether N x C x H x W maps have more than one value per channel."""
-    return bool(x.numel() > x.shape[1])  # sizes that torch.compile traces are no plain numbers
+    if x.numel() > x.shape[1]:  # noqa: SIM103  `torch.compile` makes plain bools of branches only
+        return True
+    return False
 
 
 class Downsample(nn.Module):

@@ -8,12 +8,11 @@ from typing import Any
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from partialnas.space.arch.architecture import Activation, Architecture, RealizedBlock
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.errors import UserError
-from partialnas.space.nn.blocks import NetworkBlock
+from partialnas.space.nn.blocks import NetworkBlock, apply_checkpointed
 from partialnas.space.nn.init import fresh_seed, initialize, initialize_layer
 from partialnas.space.nn.layers import BatchNorm, Downsample, make_activation
 
@@ -40,7 +39,7 @@ class NetworkStage(nn.Module):
         x = self.merge(x)
         checkpointed = self.grad_checkpointing and self.training
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if checkpointed else block(x)
+            x = apply_checkpointed(block, x) if checkpointed else block(x)
         return x
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.nn.dpconv import tracing_one_batch
 from partialnas.space.nn.network import blank_images, evaluating
 
 with warnings.catch_warnings():
@@ -51,7 +52,12 @@ class OpCounts:
 def count_ops(network: nn.Module, input_spec: InputSpec) -> OpCounts:
     """Count a network on one image; the network does not change."""
     image = blank_images(network, input_spec)
-    with evaluating(network), torch.no_grad(), _explicit_attention():
+    with (
+        evaluating(network),
+        torch.no_grad(),
+        _explicit_attention(),
+        tracing_one_batch(network),
+    ):
         flops = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
         activations = _quiet(ActivationCountAnalysis(network, image))
         with FlopCounterMode(display=False, custom_mapping=_EXTRA_COUNTERS) as core:
