@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_MIN_NAME_WIDTH = 14
+_MIN_NAME_WIDTH = 8
 """Least width of a column of names before the table becomes wider than the console."""
 
 
