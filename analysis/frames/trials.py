@@ -11,11 +11,17 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import StudyId, identify_study
-from partialnas.runs.config.quantities import QUANTITIES, Quantity, differs_by_seed, direction_error
+from partialnas.runs.config.quantities import (
+    Quantity,
+    differs_by_seed,
+    direction_error,
+    is_measured,
+)
 from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 Limits = Mapping[str, Mapping[str, Any]]
 """Limits of each study as plain data, by the study's folder."""
@@ -114,7 +120,7 @@ class Trials:
         trials = self.where(self.frame["condition"].eq(condition))
         if trials.frame.empty:
             names = ", ".join(filter(None, self.frame["condition"].unique())) or "none"
-            raise UserError(f"no trial was run under condition {condition!r}; conditions: {names}")
+            raise UserError(f"no trial under the condition {quote(condition)}; conditions: {names}")
         return trials
 
     @property
@@ -172,8 +178,8 @@ def _recorded_study(folder: Path) -> RecordedStudy:
 
 
 def _limits(study: Mapping[str, Any], timing: str | None) -> dict[str, Any]:
-    """Return a study's limits; with other timing settings those on speeds do not apply."""
+    """Return a study's limits; with other timing settings those on measured values do not apply."""
     limits: dict[str, Any] = study.get("limits", {})
     if timing is None:
         return limits
-    return {k: v for k, v in limits.items() if k not in QUANTITIES or not QUANTITIES[k].timed}
+    return {key: limit for key, limit in limits.items() if not is_measured(key)}

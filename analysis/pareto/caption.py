@@ -13,6 +13,7 @@ from partialnas.analysis.frames.feasibility import feasibility_sentence
 from partialnas.analysis.frames.seed_means import architecture_codes
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front_probability import front_probability_sentence
+from partialnas.analysis.pareto.limit_lines import limit_marks_sentence
 from partialnas.analysis.pareto.table import NOISE_NOTE, ParetoTable
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.runs.config.quantities import Quantity
@@ -39,6 +40,7 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
         _front(points, rows, measured="measured" in sources),
         _projection(points),
         feasibility_sentence(rows, trials.limits),
+        limit_marks_sentence(points),
         _surfaces(options.surfaces),
         _probability(points, requested=options.probability),
         _area(table, options.size),

@@ -2,12 +2,13 @@
 
 import itertools
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.pareto import limit_lines
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable
@@ -86,12 +87,14 @@ def draw_pareto(
     figure = style.new_figure()
     axes = figure.add_subplot()
     axes.grid(visible=True)
-    points, factors = _on_axes(axes, table, (x, y), options)
+    points, factors = _on_axes(axes, replace(pareto, rows=table), options)
     areas = compute_marker_areas(table, options.size)
     points = points.join(_point_styles(points, options)).assign(area=areas.values)
     _draw_protocol(figure, table, x, y, style)
     others = "not on the front" if pareto.is_projection else "dominated"
-    _draw_others(axes, points[points["family"].eq("") & ~points["on_front"]], areas, others)
+    cloud = points[points["family"].eq("") & ~points["on_front"]]
+    _draw_others(axes, cloud[~cloud["outside"]], areas, others)
+    _draw_others(axes, cloud[cloud["outside"]], areas, limit_lines.OUTSIDE, marker="X")
     if options.surfaces is None:
         lines = _draw_fronts(axes, points[points["family"].eq("")], (x, y), areas)
     else:
@@ -99,6 +102,7 @@ def draw_pareto(
         scaled = scaled.assign(y=lambda t: t[y.key] / factors[1])
         lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
+    lines += limit_lines.draw_limit_lines(axes, pareto, factors)
     if points["noisy"].any():
         look = {"s": 7, "linewidths": 0.5, **_ring(MUTED_COLOR)}
         axes.scatter([], [], **look, label="hollow: noisy timing")
@@ -126,12 +130,14 @@ def _draw_texts(
 
 
 def _on_axes(
-    axes: Axes, table: pd.DataFrame, both: tuple[Quantity, Quantity], options: ParetoPlotOptions
-) -> tuple[pd.DataFrame, list[float]]:
+    axes: Axes, pareto: ParetoTable, options: ParetoPlotOptions
+) -> tuple[pd.DataFrame, tuple[float, float]]:
     """Configure both axes; return the values to draw (x, x_low, ...) and the axes' factors."""
+    table, both = pareto.rows, (pareto.x, pareto.y)
     points = table[[*_POINT_COLUMNS]].copy()
     points["noisy"] &= "measured" in [quantity.source for quantity in both]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
+    points["outside"] = limit_lines.outside_mask(table)
     points["beyond_x"] = points["beyond_y"] = 0
     names: tuple[AxisName, AxisName] = ("x", "y")
     factors = []
@@ -144,9 +150,11 @@ def _on_axes(
             scale = quantity.logarithmic if log is None else log
             values[:, 0], points[f"beyond_{which}"] = clip_outliers(values[:, 0], plain, log=scale)
         room = {"room": _AREA_MARGIN} if options.size else {}
-        factors.append(configure_axis(axes, which, quantity, values, log=log, **room))
+        bounds = [b for b in limit_lines.drawn_bounds(pareto, quantity) if b > 0 or not log]
+        shown = np.vstack([values, *([bound] * 3 for bound in bounds)])
+        factors.append(configure_axis(axes, which, quantity, shown, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
-    return points, factors
+    return points, (factors[0], factors[1])
 
 
 def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFrame:
@@ -174,14 +182,16 @@ def _draw_protocol(
         figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
 
 
-def _draw_others(axes: Axes, cloud: pd.DataFrame, areas: MarkerAreas, name: str) -> None:
-    """Draw the networks that are not on a front, `name` in the legend, as gray dots."""
+def _draw_others(
+    axes: Axes, cloud: pd.DataFrame, areas: MarkerAreas, name: str, marker: str = "o"
+) -> None:
+    """Draw networks that are not on a front, `name` in the legend, in gray."""
     if cloud.empty:
         return
     crowded = len(cloud) > _MANY_POINTS
     plain = _SMALL if crowded else _DOMINATED
     alpha = 0.5 if crowded or areas.has_quantity else 0.7
-    look: dict[str, Any] = {"linewidths": 0.5, "alpha": alpha}
+    look: dict[str, Any] = {"linewidths": 0.5, "alpha": alpha, "marker": marker}
     axes.scatter([], [], s=plain, color=MUTED_COLOR, **look, label=f"{name} ({len(cloud):,})")
     inside = cloud[cloud["beyond_x"].eq(0) & cloud["beyond_y"].eq(0)]
     for ring, rows in inside.groupby("noisy"):

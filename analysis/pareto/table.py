@@ -1,16 +1,19 @@
 """Tables of Pareto figures: architectures with fronts, error bars and names."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.columns import find_quantity, network_names
+from partialnas.analysis.frames.feasibility import limits_of, measured_interval
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.trials import Trials, as_trials
+from partialnas.analysis.frames.trials import Limits, Trials, as_trials
 from partialnas.analysis.pareto.front import feasible_points, front
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
 from partialnas.analysis.stats.dominance import finite_mask, non_dominated
@@ -43,6 +46,7 @@ class ParetoTable:
         deciding: objectives of each study, by folder: they decide who is on its front.
         quantities: quantities on the axes, then the other objectives.
         undrawn: members of a front that lack one of the quantities on the axes.
+        limits: limits of each study, by folder.
     """
 
     rows: pd.DataFrame
@@ -51,6 +55,7 @@ class ParetoTable:
     deciding: Mapping[str, Objectives]
     quantities: Sequence[Quantity]
     undrawn: pd.DataFrame
+    limits: Limits = field(default_factory=dict)
 
     @property
     def axes(self) -> Objectives:
@@ -72,6 +77,18 @@ class ParetoTable:
         return {q.key: pairs[q.key] for q in self.quantities if q.key in pairs}
 
     @property
+    def limited(self) -> list[Quantity]:
+        """Quantities that a study limits."""
+        keys = dict.fromkeys(key for stated in self.limits.values() for key in stated)
+        return [find_quantity(f"{key}:min", self.rows) for key in keys if key in self.rows]
+
+    def text(self, row: Mapping[Any, Any], quantity: Quantity) -> str:
+        """Return a value of a row as text, which is on the same side of a limit as the value."""
+        value = math.nan if pd.isna(row[quantity.key]) else float(row[quantity.key])
+        limit = limits_of(self.limits, str(row["folder"])).get(quantity.key)
+        return quantity.text(value, noisy=bool(row["noisy"]), limit=limit)
+
+    @property
     def is_projection(self) -> bool:
         """Whether the axes are not the objectives of every study."""
         return any(dict(of) != self.axes for of in self.deciding.values())
@@ -85,7 +102,8 @@ def pareto_table(
     `on_front` is decided by the objectives of each study, whatever the axes are (see `front`);
     trials of folders without a ledger are judged by the two quantities on the axes. A baseline (a
     named arm of a search) is compared with the front and never part of it; nor is a network that
-    violates a limit of its study (column `feasible`). If the axes are not the objectives of every
+    violates a limit of its study (columns `feasible` and `within_limits`, see
+    `add_feasible_column`). If the axes are not the objectives of every
     study, the table is a projection: `on_projected_front` states which networks of a study no other
     one dominates in the two quantities on the axes. `_low` and `_high` are the ends of the error
     bars: one standard deviation over seeds for a trained quantity, the 95 % interval for a measured
@@ -123,7 +141,9 @@ def make_pareto_table(trials: Trials, x: str | None = None, y: str | None = None
         rows[[f"{quantity.key}_low", f"{quantity.key}_high"]] = _bounds(rows, quantity)
     rows["front_probability"] = _probabilities(frame, rows, deciding)
     drawn = drawn[rows.index]
-    table = ParetoTable(rows, across, up, deciding, quantities, undrawn=rows[~drawn])
+    table = ParetoTable(
+        rows, across, up, deciding, quantities, undrawn=rows[~drawn], limits=trials.limits
+    )
     rows = rows[drawn]
     if table.is_projection:
         rows = rows.assign(on_projected_front=_projected_fronts(rows, axes))
@@ -142,18 +162,20 @@ def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
         texts["Network"] = shown["name"].tolist()
     for quantity in table_quantities(table, _READABLE_COLUMNS):
         if quantity.key in shown and shown[quantity.key].notna().any():
-            texts[quantity.label] = _texts(shown, quantity)
+            texts[quantity.label] = _texts(table, shown, quantity)
     if shown["front_probability"].notna().any():
         texts["P(front)"] = [*map(format_probability, shown["front_probability"])]
     if "feasible" in shown:
-        texts["Within limits"] = ["yes" if feasible else "no" for feasible in shown["feasible"]]
+        texts["Within limits"] = shown["within_limits"].tolist()
     return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
 
 
 def table_quantities(table: ParetoTable, others: Sequence[str]) -> list[Quantity]:
-    """Return the columns of a printed table: both axes, all objectives, then other quantities."""
-    keys = [quantity.key for quantity in table.quantities]
-    return [*table.quantities, *(QUANTITIES[key] for key in others if key not in keys)]
+    """Return the columns of a printed table: axes, objectives, limited and other quantities."""
+    columns: dict[str, Quantity] = {}
+    for quantity in (*table.quantities, *table.limited, *map(QUANTITIES.__getitem__, others)):
+        columns.setdefault(quantity.key, quantity)
+    return [*columns.values()]
 
 
 def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
@@ -167,9 +189,9 @@ def require_one_condition(frame: pd.DataFrame, reason: str = "") -> None:
             )
 
 
-def _texts(shown: pd.DataFrame, quantity: Quantity) -> list[str]:
-    timings = zip(shown[quantity.key].to_numpy(float), shown["noisy"], strict=True)
-    values = [quantity.text(value, noisy=noisy) for value, noisy in timings]
+def _texts(table: ParetoTable, shown: pd.DataFrame, quantity: Quantity) -> list[str]:
+    columns = shown[[quantity.key, "noisy", "folder"]]
+    values = [table.text(row, quantity) for row in columns.to_dict("records")]
     if f"{quantity.key}_sd" not in shown:
         return values
     spreads = map(quantity.text, shown[f"{quantity.key}_sd"].to_numpy(float))
@@ -248,25 +270,19 @@ def _projected_fronts(rows: pd.DataFrame, axes: Objectives) -> "pd.Series[bool]"
 
 def _bounds(rows: pd.DataFrame, quantity: Quantity) -> Floats:
     """Return the ends of error bars as two columns; NaN if the spread is unknown."""
-    value = rows[quantity.key].to_numpy(float)
     if quantity.source == "trained":
+        value = rows[quantity.key].to_numpy(float)
         spread = rows[f"{quantity.key}_sd"].to_numpy(float)
         return np.column_stack([value - spread, value + spread])
-    if quantity.source == "counted" or quantity.unit == "bytes":
-        return np.full((len(rows), 2), np.nan)
-    ends = rows[["relative_low", "relative_high"]].to_numpy(float)
-    share = ends / rows[["relative_throughput"]].to_numpy(float)
-    if quantity.key == "latency_ms":
-        share = 1 / share[:, ::-1]
-    bounds: Floats = value[:, None] * share
-    return bounds
+    return measured_interval(rows, quantity)
 
 
 def plot_columns(table: ParetoTable) -> list[str]:
     """Return the columns that a figure shows."""
     bars = [f"{q.key}{end}" for q in (table.x, table.y) for end in ("", "_low", "_high")]
     projected = ["on_projected_front"] if table.is_projection else []
-    return ["label", "on_front", *projected, "front_probability", *bars, "noisy"]
+    limited = [column for column in ("feasible",) if column in table.rows]
+    return ["label", "on_front", *projected, "front_probability", *bars, "noisy", *limited]
 
 
 def _columns(rows: pd.DataFrame, quantities: Sequence[Quantity]) -> list[str]:

@@ -143,7 +143,7 @@ def _front(
         message = str(error)
         return FrontSection(id=section_id, condition=condition, heading=heading, message=message)
     points = detailed_points(table, f"{section_id}-")
-    networks = details.describe(points, *table.quantities)
+    networks = details.describe(replace(table, rows=points))
     texts = ranks.texts(points["label"]) if ranks else [""] * len(points)
     for point, text in zip(points["id"], texts, strict=True):
         if ranks and text:
@@ -156,7 +156,7 @@ def _front(
         x=table.x.key,
         y=table.y.key,
         figures=front_figures(table, points),
-        legend=front_legend(table.rows, points),
+        legend=front_legend(table, points),
         caption=caption,
         crowd=_crowd_note(len(table.rows), points),
         sheet=front_sheet(replace(table, rows=points), ranks),

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
-from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.pareto.attainment import step_line
+from partialnas.analysis.pareto.limit_lines import OUTSIDE, drawn_bounds, outside_mask
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.report.points import FRONT, OTHER
@@ -25,6 +25,9 @@ from partialnas.analysis.report.svg import (
 from partialnas.runs.config.quantities import Quantity
 
 _DOT_GRID = 1.5  # pixels: background dots closer than this are drawn once
+OUTSIDE_SHAPE = "star"
+"""Marker of networks outside the limits of the study."""
+
 OFF_LINE_SHAPE = "diamond"
 """Marker of members of the front that are dominated in the two quantities of the figure."""
 
@@ -64,8 +67,13 @@ def front_figures(table: ParetoTable, points: pd.DataFrame) -> list[dict[str, An
     return [_figure(table, points, layout) for layout in LAYOUTS]
 
 
-def front_legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the meaning of each mark of the figure."""
+def front_legend(table: ParetoTable, points: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the meaning of each mark of the figure.
+
+    Args:
+        table: table of all networks.
+        points: rows of `detailed_points`.
+    """
 
     def entry(kind: str, text: str, series: int = 0) -> dict[str, str]:
         return {"kind": kind, "shape": shape(series), "series": str(series), "text": text}
@@ -80,8 +88,14 @@ def front_legend(table: pd.DataFrame, points: pd.DataFrame) -> list[dict[str, st
     for series, rows in points[points["series"].gt(0)].groupby("series", sort=True):
         name = elide(one_line(str(rows["family"].iloc[0])))
         entries.append(entry("baseline", name, int(str(series))))
-    if dominated := len(table) - int(points["kind"].ne(OTHER).sum()):
+    others = table.rows.drop(points.index[points["kind"].ne(OTHER)])
+    outside = int(outside_mask(others).sum())
+    if dominated := len(others) - outside:
         entries.append(entry("other", f"dominated ({dominated:,})"))
+    if outside:
+        entries.append({**entry("other", f"{OUTSIDE} ({outside:,})"), "shape": OUTSIDE_SHAPE})
+    if any(drawn_bounds(table, quantity) for quantity in (table.x, table.y)):
+        entries.append({**entry("limit", "limit"), "shape": "line"})
     return entries
 
 
@@ -93,19 +107,30 @@ def shape(series: int) -> str:
 def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> dict[str, Any]:
     x, y = _scales(table, points, layout)
     across, up = table.x, table.y
-    placed = points.assign(px=x.to_pixels(points[across.key]), py=y.to_pixels(points[up.key]))
+    placed = points.assign(
+        outside=outside_mask(points),
+        px=x.to_pixels(points[across.key]),
+        py=y.to_pixels(points[up.key]),
+    )
     edge = table.rows[table.rows["on_projected_front" if table.is_projection else "on_front"]]
     corners = _corners(edge, table, x, y)
     crowd = table.rows.drop(points.index)
+    outside = outside_mask(crowd)
+    right, bottom = layout.width - layout.right, layout.height - layout.bottom
     return {
         "frame": layout,
         "x": {"label": x.label, "ticks": x.ticks(layout.ticks)},
         "y": {"label": y.label, "ticks": y.ticks(layout.ticks)},
-        "crowd": _dots(x.to_pixels(crowd[across.key]), y.to_pixels(crowd[up.key])),
+        "crowd": _crowd(crowd[~outside], table, x, y, "h0"),
+        "crosses": _crowd(crowd[outside], table, x, y, "m-2-2l4 4m0-4l-4 4"),
+        "limits": "".join(
+            [f"M{at:g} {layout.top}V{bottom}" for at in x.to_pixels(drawn_bounds(table, across))]
+            + [f"M{layout.left} {at:g}H{right}" for at in y.to_pixels(drawn_bounds(table, up))]
+        ),
         "steps": _line(corners[:-1]),
         "area": f"{_line(corners)}Z" if corners else "",
         "chains": _family_lines(placed),
-        "points": [_mark(row, x, y, across, up) for row in _tab_order(placed).to_dict("records")],
+        "points": [_mark(row, x, y, table) for row in _tab_order(placed).to_dict("records")],
         "labels": _labels(placed, layout, across, up),
     }
 
@@ -114,9 +139,15 @@ def _scales(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
     across, up = table.x, table.y
     with_bars = points[points["kind"].ne(OTHER)]
     bars = {
-        q.key: with_bars[[f"{q.key}_low", f"{q.key}_high"]].to_numpy(float) for q in (across, up)
+        q.key: with_bars[[f"{q.key}_low", f"{q.key}_high"]].to_numpy(float).ravel()
+        for q in (across, up)
     }
-    x, y = (np.append(table.rows[key].to_numpy(float), ends) for key, ends in bars.items())
+    x, y = (
+        np.concatenate(
+            [table.rows[q.key], bars[q.key].ravel(), drawn_bounds(table, q)], dtype=float
+        )
+        for q in (across, up)
+    )
     right, bottom = layout.width - layout.right, layout.height - layout.bottom
     return quantity_scale(across, x, layout.left, right), quantity_scale(up, y, bottom, layout.top)
 
@@ -145,10 +176,11 @@ def _line(corners: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in corners) if corners else ""
 
 
-def _dots(x: Floats, y: Floats) -> str:
-    """Return one path of dots; overlapping dots are drawn once."""
-    cells = np.unique(np.round(np.column_stack([x, y]) / _DOT_GRID).astype(int), axis=0) * _DOT_GRID
-    return "".join(f"M{a:g} {b:g}h0" for a, b in cells.tolist())
+def _crowd(rows: pd.DataFrame, table: ParetoTable, x: Scale, y: Scale, mark: str) -> str:
+    """Return one path of background marks; overlapping marks are drawn once."""
+    pixels = [x.to_pixels(rows[table.x.key]), y.to_pixels(rows[table.y.key])]
+    cells = np.unique(np.round(np.column_stack(pixels) / _DOT_GRID).astype(int), axis=0) * _DOT_GRID
+    return "".join(f"M{a:g} {b:g}{mark}" for a, b in cells.tolist())
 
 
 def _family_lines(points: pd.DataFrame) -> list[dict[str, Any]]:
@@ -161,29 +193,35 @@ def _family_lines(points: pd.DataFrame) -> list[dict[str, Any]]:
     return [chain for chain in chains if "L" in chain["path"]]
 
 
-def _mark(
-    row: dict[Any, Any], x: Scale, y: Scale, across: Quantity, up: Quantity
-) -> dict[str, Any]:
+def _mark(row: dict[Any, Any], x: Scale, y: Scale, table: ParetoTable) -> dict[str, Any]:
+    across, up = table.x, table.y
     noisy = bool(row["noisy"]) and "measured" in (across.source, up.source)
     return {
         "id": row["id"],
         "kind": row["kind"],
         "series": row["series"],
-        "shape": OFF_LINE_SHAPE if row["off_line"] else shape(row["series"]),
+        "shape": _marker(row),
         "hollow": noisy,
         "x": row["px"],
         "y": row["py"],
         "bars": "" if row["kind"] == OTHER else _bars(row, x, y, across, up),
-        "text": _description(row, across, up),
+        "text": _description(row, table),
     }
 
 
-def _description(row: dict[Any, Any], across: Quantity, up: Quantity) -> str:
+def _marker(row: dict[Any, Any]) -> str:
+    if row["off_line"]:
+        return OFF_LINE_SHAPE
+    return OUTSIDE_SHAPE if row["outside"] and row["kind"] == OTHER else shape(row["series"])
+
+
+def _description(row: dict[Any, Any], table: ParetoTable) -> str:
     """Return the description of a point for tooltips and screen readers."""
     kinds = {FRONT: "on the front", "baseline": "baseline", "arm": "arm", OTHER: "dominated"}
-    values = (f"{q.name} {q.text(row[q.key])} {q.unit}".strip() for q in (up, across))
+    kind = OUTSIDE if row["outside"] and row["kind"] == OTHER else kinds[row["kind"]]
+    values = (f"{q.name} {table.text(row, q)} {q.unit}".strip() for q in (table.y, table.x))
     seeds = f"{row['n']} seed" + "s" * (row["n"] != 1)
-    return f"{row['label']}, {kinds[row['kind']]}: {', '.join(values)}, {seeds}"
+    return f"{row['label']}, {kind}: {', '.join(values)}, {seeds}"
 
 
 def _bars(row: dict[Any, Any], x: Scale, y: Scale, across: Quantity, up: Quantity) -> str:

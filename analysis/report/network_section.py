@@ -1,13 +1,14 @@
 """The report's details of a network: its blocks, ratios, learning curves and trials."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.pareto.front_probability import format_probability
+from partialnas.analysis.pareto.table import ParetoTable, table_quantities
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
@@ -44,29 +45,22 @@ class NetworkDetails:
         self._frame = frame
         self._subjects = {row.digest: row for row in reversed(ledger.proposals())}
 
-    def describe(
-        self, points: pd.DataFrame, x: Quantity, y: Quantity, *objectives: Quantity
-    ) -> dict[str, Plain]:
+    def describe(self, table: ParetoTable) -> dict[str, Plain]:
         """Return the details of each point by its id, as plain JSON data.
 
         Args:
-            points: rows of `detailed_points`, all under one condition.
-            x: quantity on the x axis.
-            y: quantity on the y axis.
-            objectives: objectives of the study that are not on the axes.
+            table: Pareto table with the rows of `detailed_points`, all under one condition.
         """
-        trials, rows = _by_network(self._frame, points, y), points.to_dict("records")
-        shown = (x, y, *objectives)
-        return {row["id"]: self._details(row, trials[row["id"]], *shown) for row in rows}
+        trials, rows = _by_network(self._frame, table.rows, table.y), table.rows.to_dict("records")
+        return {row["id"]: self._details(row, trials[row["id"]], table) for row in rows}
 
     @property
     def has_learned_ratios(self) -> bool:
         """Whether any network has learned ratios."""
         return any('"learned"' in row.subject_json for row in self._subjects.values())
 
-    def _details(
-        self, row: Row, trials: Sequence[Row], x: Quantity, y: Quantity, *objectives: Quantity
-    ) -> Plain:
+    def _details(self, row: Row, trials: Sequence[Row], table: ParetoTable) -> Plain:
+        x, y, *objectives = table.quantities
         listed = trials[:_MAX_TRIALS]
         done = [trial for trial in listed if trial["state"] == "done"][:_MAX_CURVES]
         histories = {trial["seed"]: self._ledger.ratios(trial["key"]) for trial in done}
@@ -76,8 +70,8 @@ class NetworkDetails:
             "label": row["label"],
             "kind": row["kind"],
             "name": "" if row["name"] in (row["label"], row["digest"]) else one_line(row["name"]),
-            "values": [_value(row, q) for q in (y, x, *objectives)],
-            "facts": [*_facts(row, {q.key for q in (x, y, *objectives)})],
+            "values": [_value(table, row, q) for q in (y, x, *objectives)],
+            "facts": [*_facts(table, row)],
             "network": _network(subject),
             "blocks": _blocks(subject, self._task(str(row["condition"]))),
             "curves": self._curves(done, y),
@@ -129,10 +123,9 @@ def _by_network(frame: pd.DataFrame, points: pd.DataFrame, y: Quantity) -> dict[
     return {i: trials[arm, "" if arm else digest] for i, arm, digest in rows}
 
 
-def _value(row: Row, quantity: Quantity) -> list[str]:
+def _value(table: ParetoTable, row: Row, quantity: Quantity) -> list[str]:
     """Return the label of a quantity, and its value with deviation or interval."""
-    value = float(row[quantity.key])
-    text = quantity.text(value, noisy=bool(row["noisy"]))
+    text = table.text(row, quantity)
     sd = row.get(f"{quantity.key}_sd", math.nan)
     low, high = row[f"{quantity.key}_low"], row[f"{quantity.key}_high"]
     if quantity.source == "trained" and math.isfinite(sd):
@@ -142,19 +135,17 @@ def _value(row: Row, quantity: Quantity) -> list[str]:
     return [quantity.label, text]
 
 
-def _facts(row: Row, shown: Set[str]) -> Iterator[list[str]]:
-    """Yield further facts of a network than the quantities shown, each a label and a value."""
-    for key in _COSTS:
-        value = float(row[key]) if key in row and not pd.isna(row[key]) else math.nan
-        if key not in shown and not math.isnan(value):
-            quantity = QUANTITIES[key]
-            yield [quantity.label, quantity.text(value, noisy=bool(row["noisy"]))]
+def _facts(table: ParetoTable, row: Row) -> Iterator[list[str]]:
+    """Yield further facts of a network than the table's quantities, each a label and a value."""
+    for quantity in table_quantities(table, _COSTS)[len(table.quantities) :]:
+        if quantity.key in row and (text := table.text(row, quantity)):
+            yield [quantity.label, text]
     if not math.isnan(probability := row.get("front_probability", math.nan)):
         yield ["Probability of being on the front", format_probability(probability)]
     failed = f" ({row['failed']} failed)" if row["failed"] else ""
     yield ["Seeds", f"{row['n']}{failed}"]
     if "feasible" in row:
-        yield ["Within limits", "yes" if row["feasible"] else "no"]
+        yield ["Within limits", str(row["within_limits"])]
     yield ["Digest", str(row["digest"])]
 
 

@@ -77,8 +77,10 @@ def result_of(item: Item, ledger: Ledger) -> ItemResult:
     facts = {"digest": subject_digest(item.subject), "name": "", "fidelity": item.fidelity}
     metrics = {"val_nll": rng.random() + 1 / item.fidelity, "val_accuracy": 50.0}
     ((seed, key),) = item.trial_keys.items()
-    state = "early" if item.rung else "done"
-    record = Record(key=key, seed=seed, state=state, metrics=metrics, **facts)  # type: ignore[arg-type]
+    ended: dict[str, Any] = {"state": "done"}
+    if item.rung:
+        ended = {"state": "early", "reason": item.rung}
+    record = Record(key=key, seed=seed, metrics=metrics, **ended, **facts)  # type: ignore[arg-type]
     return ItemResult(records=(record,))
 
 
