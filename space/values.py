@@ -85,6 +85,9 @@ def _added_defaults_inside(value: object) -> dict[Any, Any]:
 _FRACTION = re.compile(r"[-+0-9./_]{1,200}([eE][-+]?[0-9]{1,3})?")
 """Fractions of a length that arithmetic handles quickly."""
 
+_LARGEST_TERM = 10**90
+"""Largest numerator or denominator, so that a fraction can be written and read again."""
+
 
 def parse_fraction(value: object) -> Fraction:
     """Return the exact fraction given as `1/4`, `0.25`, `2` or a `Fraction`.
@@ -100,7 +103,10 @@ def parse_fraction(value: object) -> Fraction:
     try:
         if not _FRACTION.fullmatch(text):
             raise ValueError
-        return Fraction(text)
+        fraction = Fraction(text)
+        if max(abs(fraction.numerator), fraction.denominator) > _LARGEST_TERM:
+            raise ValueError
+        return fraction
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"expected a fraction such as 1/4 or 0.25, got {quote(value)}") from None
 

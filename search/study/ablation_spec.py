@@ -188,6 +188,8 @@ class AblationSpec(Value):
             if name not in self.factors:
                 factors = ", ".join(self.factors)
                 raise ValueError(f"within: unknown factor {quote(name)}; expected one of {factors}")
+        if len(set(self.within)) < len(self.within):
+            raise ValueError("within: a factor is listed twice")
         if len(self.within) == len(self.factors):
             raise ValueError("within: at least one factor must not be listed, so that it can vary")
         for name, factor in self.factors.items():

@@ -251,6 +251,7 @@ def test_ablations_that_cannot_run_are_rejected(changes: dict[str, Any], message
         ({"factors": {"recipe.threads": [1, 2]}}, "recipe.threads"),
         ({"within": ["size"]}, "within: unknown factor 'size'"),
         ({"within": [*FACTORS]}, "at least one factor must not be listed"),
+        ({"within": ["parts", "parts"]}, "within: a factor is listed twice"),
         (
             {"factors": {"parts": {"values": [2], "when": {"x": [1]}}}},
             "'x' is not another factor",
