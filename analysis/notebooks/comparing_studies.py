@@ -25,7 +25,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 #
 # Speeds can share an axis only if they were measured with the same device, threads, batch size,
 # precision, form and resolution; the function raises an error otherwise. Counts such as `macs`
-# are always comparable.
+# are always comparable. The fronts are those in the studies' own objectives, so that a figure of
+# other quantities is a projection: some members of a front are dominated in it (diamonds).
 
 # %%
 both = load(STUDIES)

@@ -73,7 +73,8 @@ print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
 # ## Figures and files
 #
 # Each figure comes with a table (`.csv`) and a caption (`.md`). `edf` shows the share of networks
-# with at most a given error: it describes the whole space, not only its best network.
+# with at most a given error: it describes the whole space, not only its best network. In the table
+# of two other quantities, the front is still that of the study's objectives.
 
 # %%
 for kind in ("convergence", "edf", "curves"):
