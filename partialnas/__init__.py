@@ -10,26 +10,22 @@ them and keeps the records, `partialnas.search` runs studies, `partialnas.analys
 into fronts, tables and figures. Each name is imported on first use.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from partialnas.lazy import lazy_names
 
-try:
-    __version__ = version("partialnas")
-except PackageNotFoundError:  # a checkout that is not installed
-    __version__ = "0+unknown"
-
 _MODULES = {
+    "__version__": "partialnas.runs.system.environment",
     "check": "partialnas.commands.study",
     "load": "partialnas.analysis.frames.load",
     "run": "partialnas.commands.study",
 }
-__all__ = ["__version__", *_MODULES]
+__all__ = [*_MODULES]
 
 if TYPE_CHECKING:
     from partialnas.analysis.frames.load import load as load
     from partialnas.commands.study import check as check
     from partialnas.commands.study import run as run
+    from partialnas.runs.system.environment import __version__ as __version__
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

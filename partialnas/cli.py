@@ -1,13 +1,15 @@
 """The command line: its verbs, and the message and exit code of each error."""
 
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
-from partialnas.search.session.signals import Terminated
+from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
 from partialnas.space.errors import MachineError, UserError
 from partialnas.verbs import analysis, network, study
 
@@ -19,8 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Neural architecture search and ablations for partial-channel networks (PartialNet).",
     epilog="Exit codes: 0 success, 1 failure of the machine, 2 user error, 130 interrupted "
-    "(Ctrl-C), 143 ended by SIGTERM, 75 ended by SIGUSR1. Finished trials are always kept; run the "
-    "same command again to resume.",
+    "(Ctrl-C), 143 ended by SIGTERM, 129 by SIGHUP, 75 by SIGUSR1. Finished trials are always "
+    "kept; run the same command again to resume.",
 )
 
 _INTERRUPTED = 130
@@ -28,7 +30,7 @@ _INTERRUPTED = 130
 _PANELS = {
     "Studies": (
         *(study.run, study.check, study.status, study.confirm, study.audit, study.merge),
-        study.dashboard,
+        *(study.dashboard, study.restore, study.clean),
     ),
     "Networks": (network.describe, network.measure, network.remeasure, network.flops),
     "Tables and figures": (
@@ -54,11 +56,16 @@ def _common(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; an error becomes one message and an exit code."""
-    sys.exit(_exit_code(sys.argv[1:] if arguments is None else arguments))
+    """Run the command line and exit; an error or a signal becomes one message and an exit code."""
+    with raise_on_signals() as received:
+        try:
+            code = _exit_code(sys.argv[1:] if arguments is None else arguments, received)
+        except KeyboardInterrupt:  # after the verb has ended
+            code = EXIT_CODES[received[-1]]
+    sys.exit(code)
 
 
-def _exit_code(arguments: list[str]) -> int:
+def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
     try:
         code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
         if code == _INTERRUPTED:  # typer returns this code on Ctrl-C
@@ -73,14 +80,14 @@ def _exit_code(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # typer mistakes a truncated file for Ctrl-D
             return _report_bug(error.__cause__, arguments)
-        return _report("interrupted; finished trials are kept", arguments, _INTERRUPTED)
-    except Terminated as end:
-        message = f"ended by {end}; finished trials are kept; run the same command again to resume"
-        return _report(message, arguments, end.exit_code)
+        number = received[-1] if received else signal.SIGINT
+        return _report(stop_message(number), arguments, EXIT_CODES[number])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if received:  # a library has replaced the exception of a signal
+            return _report(stop_message(received[-1]), arguments, EXIT_CODES[received[-1]])
         return _report_bug(error, arguments)
 
 
@@ -97,5 +104,6 @@ def _report_bug(error: BaseException, arguments: list[str]) -> int:
 def _report(message: str, arguments: list[str], code: int) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    with suppress(OSError):  # the terminal may be closed
+        print(message, file=sys.stderr)
     return code

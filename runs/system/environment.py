@@ -63,6 +63,10 @@ def package_version(library: str) -> str:
         return "not installed"
 
 
+__version__ = package_version("partialnas")
+"""Version of partialnas, or `not installed` in a checkout that is not installed."""
+
+
 def _processor(facts: Path) -> str:
     """Return the processor's model, from a file on Linux and from Python elsewhere."""
     if facts.exists():

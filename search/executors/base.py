@@ -138,7 +138,7 @@ def failed_result(
                 reason=reason,
             )
             for seed, key in item.trial_keys.items()
-        )
+        ),
     )
 
 

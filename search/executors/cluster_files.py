@@ -3,23 +3,46 @@
 import shutil
 import uuid
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import partialnas
 from partialnas.runs.system.files import blocking_file
 from partialnas.space.errors import MachineError, UserError
 
+CODE = "code"
+"""Folder for this package, in the folder of a run."""
+
+_STUDY_MODULES = "partialnas_study_modules"
+"""Folder on a cluster's nodes with the modules of a study; it is not on the module path itself."""
+
 
 def user_modules(folder: Path) -> tuple[Path, ...]:
-    """Return the Python modules and packages in a study's folder, for its trial function."""
+    """Return the Python modules and packages in a study's folder, for function and plug-ins."""
     entries = sorted(folder.resolve().iterdir())
     return tuple(e for e in entries if _is_module(e) and e.stem != partialnas.__name__)
 
 
 def copy_modules(modules: Iterable[Path], folder: Path) -> list[Path]:
-    """Copy this package and further modules into a folder, without links, as Ray needs them."""
+    """Copy this package and a study's modules, without links, as Ray needs them.
+
+    Returns:
+        What Ray puts first on the module path of workers: this package, and a folder with the
+        modules, which therefore cannot stand in for installed ones (see `study_modules`).
+    """
     (package,) = partialnas.__path__
-    return [_copy(Path(package), folder), *(_copy(module, folder) for module in modules)]
+    copies = [_copy(Path(package), folder)]
+    study = folder / _STUDY_MODULES
+    for module in modules:
+        study.mkdir(exist_ok=True)
+        _copy(module, study)
+    return [*copies, study] if study.is_dir() else copies
+
+
+def study_modules() -> list[str]:
+    """Return the folders of modules that `copy_modules` has sent to this worker."""
+    spec = find_spec(_STUDY_MODULES)
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def _is_module(entry: Path) -> bool:

@@ -136,11 +136,13 @@ class StoppableFeed(Feed[ItemT]):
 
     def ask(self) -> ItemT | Wait | End:
         """Return the feed's next item, or END after a stop request."""
+        self._stop.check()
         if not self._stop.requested:
             return self._feed.ask()
         self.stopped_early = True
         return END
 
     def tell(self, item: ItemT, outcome: ItemResult) -> None:
-        """Pass the result on."""
+        """Pass the result on, unless the run has been stopped while a trial's code ran."""
+        self._stop.check()
         self._feed.tell(item, outcome)

@@ -1,17 +1,24 @@
-"""Stop a run on signals, without losing finished trials.
+"""Stop on signals, without losing finished trials, and with the documented exit codes.
 
-The first Ctrl-C starts no new trial and waits for the running ones; the second stops at once.
-SIGTERM and SIGUSR1, which batch systems send before they kill a job, stop at once, too. Interrupted
-trials continue from their checkpoints when the study is run again.
+The first Ctrl-C during a run starts no new trial and waits for the running ones; the second stops
+at once. SIGTERM and SIGUSR1, which batch systems send before they kill a job, and SIGHUP, which a
+closed terminal sends, stop at once, too. Interrupted trials continue from their checkpoints when
+the study is run again.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-EXIT_CODES = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGUSR1: 75}
+EXIT_CODES = {
+    signal.SIGINT: 128 + signal.SIGINT,
+    signal.SIGTERM: 128 + signal.SIGTERM,
+    signal.SIGHUP: 128 + signal.SIGHUP,
+    signal.SIGUSR1: 75,
+}
 """Exit codes of the command line; 75 (EX_TEMPFAIL) tells a batch script to requeue the job."""
 
 _STOP_MESSAGE = (
@@ -19,13 +26,68 @@ _STOP_MESSAGE = (
     "at once (they continue from their checkpoints in the next run)"
 )
 
+_received: list[list[signal.Signals]] = []
+"""Signals that the command line has received; empty where partialnas is used as a library."""
 
-class Terminated(BaseException):
-    """Raised when SIGTERM or SIGUSR1 ends a run."""
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised when another signal than Ctrl-C ends a run; code that lets Ctrl-C pass lets it pass."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
         self.exit_code = EXIT_CODES[number]
+
+
+def stop_message(number: signal.Signals) -> str:
+    """Return what the user is told after a signal has ended the command line."""
+    if number == signal.SIGINT:
+        return "interrupted; finished trials are kept"
+    return f"ended by {number.name}; finished trials are kept; run the same command again to resume"
+
+
+def exit_on_signals() -> None:
+    """End this process at once on a signal, before there is anything to clean up."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        _end_process(signal.Signals(number))
+
+    _install(end)
+
+
+@contextmanager
+def raise_on_signals() -> Iterator[list[signal.Signals]]:
+    """Raise KeyboardInterrupt on Ctrl-C and `Terminated` on other signals, within the context.
+
+    The process ends at once on a second signal, in case a library has swallowed the exception, and
+    during an import: extension modules abort the process on an exception.
+
+    Yields:
+        The signals received from here on, also by `handle_signals`.
+    """
+    received: list[signal.Signals] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        if len(received) > 1:
+            _end_process(received[-1])
+        _raise(received[-1], frame)
+
+    _received.append(received)
+    before = _install(stop)
+    try:
+        yield received
+    finally:
+        _restore(before)
+        _received.pop()
+
+
+def release_signals() -> None:
+    """Leave signals to the kernel: the exit code is decided."""
+    _install(signal.SIG_DFL)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # would requeue a job that has ended
 
 
 class StopRequest:
@@ -33,7 +95,7 @@ class StopRequest:
 
     Attributes:
         requested: whether Ctrl-C was pressed.
-        number: SIGTERM or SIGUSR1 if received, else None.
+        number: signal that stops the run at once, or None.
         changed: set on the first Ctrl-C and when signals are no longer handled.
     """
 
@@ -42,23 +104,27 @@ class StopRequest:
         self.number: signal.Signals | None = None
         self.changed = threading.Event()
 
-    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """Handle SIGINT."""
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        self.changed.set()
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: ask for a stop on the first Ctrl-C, raise otherwise."""
+        received = signal.Signals(number)
+        if _received:
+            _received[-1].append(received)
+        if received == signal.SIGINT and not self.requested:
+            self.requested = True
+            self.changed.set()
+            return
+        self.number = received
+        _raise(received, frame)
 
-    def terminate(self, number: int, _frame: FrameType | None) -> None:
-        """Handle SIGTERM and SIGUSR1 with the only exception that Ray passes on."""
-        if self.number is None:
-            self.number = signal.Signals(number)
-            raise KeyboardInterrupt
+    def check(self) -> None:
+        """Raise again if a library or a trial's code has swallowed the exception."""
+        if self.number is not None:
+            _raise(self.number)
 
 
 @contextmanager
 def handle_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Handle signals for the duration of the context, in the main thread only.
+    """Handle signals of a run for the duration of the context, in the main thread only.
 
     Args:
         notify: shows the user one line. It is called from another thread, because a signal may
@@ -66,25 +132,22 @@ def handle_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
 
     Raises:
         KeyboardInterrupt: on a second Ctrl-C.
-        Terminated: on SIGTERM or SIGUSR1.
+        Terminated: on SIGTERM, SIGUSR1 or SIGHUP.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    if _received and _received[-1]:  # a library has swallowed the exception
+        _raise(_received[-1][-1])
     notifier = threading.Thread(target=_notify_on_stop, args=(stop, notify), daemon=True)
     notifier.start()
-    handlers = {signal.SIGINT: stop.interrupt, **dict.fromkeys(EXIT_CODES, stop.terminate)}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    before = _install(stop.handle)
     try:
         yield stop
-    except KeyboardInterrupt:
-        if stop.number is None:
-            raise
-        raise Terminated(stop.number) from None
+        stop.check()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
         stop.changed.set()
         notifier.join()
 
@@ -93,3 +156,32 @@ def _notify_on_stop(stop: StopRequest, notify: Callable[[str], None]) -> None:
     stop.changed.wait()
     if stop.requested:
         notify(_STOP_MESSAGE)
+
+
+def _install(handler: Handler | signal.Handlers) -> dict[signal.Signals, object]:
+    """Set the handler of all signals; return those before. SIGHUP stays ignored under `nohup`."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    numbers = [n for n in EXIT_CODES if not (n == signal.SIGHUP and ignored)]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+def _restore(handlers: dict[signal.Signals, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _raise(number: signal.Signals, frame: FrameType | None = None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _end_process(number)
+        frame = frame.f_back
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+def _end_process(number: signal.Signals) -> None:
+    with suppress(OSError):
+        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a live view has hidden it
+        os.write(2, f"{show_cursor}{stop_message(number)}\n".encode())
+    os._exit(EXIT_CODES[number])

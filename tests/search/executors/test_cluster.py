@@ -1,76 +1,21 @@
 """A Ray cluster of two nodes: copied code, a lost node, isolated trials."""
 
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from worker_functions import Listed, OnTwoNodes, column
 
-from partialnas.runs.config.recipe import RECIPES
-from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.records.job import Job
-from partialnas.runs.records.subject import TimmModel
-from partialnas.search.executors.base import END, End, ItemResult, Wait, failed_result
 from partialnas.search.executors.cluster_files import copy_modules, user_modules
+from partialnas.search.executors.ray_tune import RayTune
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study import Study
-
-TASK = Task(data="digits", resolution=8, channels=1, classes=10)
-
-
-def job(name: str) -> Job:
-    subject, recipe = TimmModel(timm=name), RECIPES["short"]
-    return Job(subject=subject, task=TASK, recipe=recipe, fidelity=1, seeds=(0,))
-
-
-@dataclass
-class Listed:
-    todo: list[str]
-    results: list[tuple[str, str]] = field(default_factory=list)
-
-    def ask(self) -> Job | Wait | End:
-        return job(self.todo.pop(0)) if self.todo else END
-
-    def tell(self, item: Job, outcome: ItemResult) -> None:
-        (record,) = outcome.records
-        assert isinstance(item.subject, TimmModel)
-        self.results.append((item.subject.timm, f"{record.state}: {record.reason}"))
-
-
-def where(item: Job) -> ItemResult:
-    return failed_result(item, str(os.getpid()), "done")
-
-
-@dataclass(frozen=True)
-class Lasting:
-    """Work that writes its node, waits for the other node, and then sleeps."""
-
-    folder: Path
-
-    def __call__(self, item: Job) -> ItemResult:
-        import ray
-
-        assert isinstance(item.subject, TimmModel)
-        node = ray.get_runtime_context().get_node_id()
-        with (self.folder / "starts").open("a") as starts:
-            starts.write(f"{item.subject.timm} {node}\n")
-        while len(set(_column(self.folder / "starts", 1))) < 2:
-            time.sleep(0.1)
-        time.sleep(4)
-        return failed_result(item, node, "done")
-
-
-@pytest.fixture
-def by_value() -> None:
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
@@ -124,6 +69,8 @@ def test_code_is_copied_to_the_workers_of_a_cluster(
     (beside / "helpers" / "__init__.py").touch()
     (beside / "helpers" / "deep.py").write_text("constant = 2")
     (beside / "helper.py").touch()
+    for library in ("numpy.py", "random.py", "timm.py"):
+        (beside / library).write_text("raise ImportError('not the installed module')")
     (beside / "my_trial.py").write_text(MY_TRIAL)
     # on this machine, workers could also import a checkout on the path or in this folder
     monkeypatch.chdir(tmp_path)
@@ -138,47 +85,35 @@ def test_code_is_copied_to_the_workers_of_a_cluster(
 
 
 @pytest.mark.slow
-def test_a_lost_node_costs_no_trial(cluster: Any, tmp_path: Path, by_value: None) -> None:  # noqa: ARG001
-    from partialnas.search.executors.ray_tune import RayTune
-
+def test_a_lost_node_costs_no_item(cluster: Any, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1)
     doomed = cluster.add_node(num_cpus=1)
     starts = tmp_path / "starts"
 
     def lose() -> None:
-        while not starts.exists() or len(set(_column(starts, 1))) < 2:
+        while not starts.exists() or len(set(column(starts, 1))) < 2:
             time.sleep(0.1)
         cluster.remove_node(doomed, allow_graceful=False)
 
     loser = threading.Thread(target=lose)
     loser.start()
     feed = Listed([f"net{i}" for i in range(4)])
-    RayTune(folder=tmp_path, workers=2, address=cluster.address).run(feed, Lasting(tmp_path))
+    RayTune(folder=tmp_path, workers=2, address=cluster.address).run(feed, OnTwoNodes(tmp_path))
     loser.join()
     assert sorted(name for name, _ in feed.results) == [f"net{i}" for i in range(4)]
-    assert all(result.startswith("done") for _, result in feed.results), feed.results
-    assert len({result for _, result in feed.results}) == 1
-    assert len(_column(starts, 0)) == 5
+    reasons = {feed.reason(name) for name, _ in feed.results}
+    assert len(reasons) == 1, reasons
+    assert reasons.pop().startswith("done")
+    assert len(column(starts, 0)) == 5
+    deadline = time.monotonic() + 20
+    while any("ResourceTrainable" in " ".join(p.cmdline()) for p in _descendants()):
+        assert time.monotonic() < deadline, "workers outlive their driver"
+        time.sleep(0.1)
 
 
-def _column(path: Path, number: int) -> list[str]:
-    return [line.split()[number] for line in path.read_text().splitlines()]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("isolate", "processes"), [(False, 1), (True, 4)])
-def test_isolated_trials_have_separate_processes(
-    tmp_path: Path,
-    isolate: bool,
-    processes: int,
-    by_value: None,  # noqa: ARG001
-) -> None:
-    from partialnas.search.executors.ray_tune import RayTune
-
-    feed = Listed([f"net{i}" for i in range(4)])
-    RayTune(folder=tmp_path, workers=1, isolate=isolate).run(feed, where)
-    assert len(feed.results) == 4
-    assert len({result for _, result in feed.results}) == processes
+def _descendants() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_only_python_files_beside_the_study_are_copied(tmp_path: Path) -> None:
@@ -194,9 +129,11 @@ def test_only_python_files_beside_the_study_are_copied(tmp_path: Path) -> None:
     (beside / "my_trial.py").write_text("x = 1")
     stage.mkdir()
     copies = copy_modules(user_modules(beside), stage)
-    assert [copy.name for copy in copies] == ["partialnas", "my_trial.py", "package"]
-    assert (stage / "my_trial.py").read_text() == "x = 1"
-    assert [path.name for path in (stage / "package").rglob("*")] == ["__init__.py"]
+    package, modules = copies
+    assert package == stage / "partialnas"
+    assert sorted(path.name for path in modules.iterdir()) == ["my_trial.py", "package"]
+    assert (modules / "my_trial.py").read_text() == "x = 1"
+    assert [path.name for path in (modules / "package").rglob("*")] == ["__init__.py"]
     for module in (
         "space/arch/architecture.py",
         "runs/ledger/ledger.py",

@@ -1,81 +1,35 @@
-"""The interface of executors, in this process and under Ray."""
+"""The interface of executors: in this process, and the calls that Ray's process makes."""
 
-import sys
+import pickle
 import threading
 from collections import Counter
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from worker_functions import Item, Listed, Timing, job, work
 
-from partialnas.runs.config.recipe import RECIPES
-from partialnas.runs.datasets.task import Task
-from partialnas.runs.records.job import Job
-from partialnas.runs.records.subject import TimmModel, subject_digest
-from partialnas.search.executors.base import (
-    END,
-    WAIT,
-    End,
-    Executor,
-    InProcess,
-    ItemResult,
-    Wait,
-    failed_result,
-)
+from partialnas.runs.records.subject import subject_digest
+from partialnas.search.executors.base import END, WAIT, End, InProcess, ItemResult, Wait
+from partialnas.search.executors.base import failed_result as failed
+from partialnas.search.executors.ray_tune import _Server
+from partialnas.search.executors.retry import RetryingFeed
 from partialnas.search.executors.watchdog import Watchdog
 from partialnas.space.errors import MachineError, UserError
-from partialnas.space.values import Value
-
-
-def _ray(folder: Path) -> Executor:
-    from ray import cloudpickle
-
-    from partialnas.search.executors.ray_tune import RayTune
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    return RayTune(folder=folder, workers=2)
-
-
-@pytest.fixture(params=["in-process", pytest.param("ray", marks=pytest.mark.slow)])
-def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Executor:
-    return InProcess(tmp_path / "workers.log") if request.param == "in-process" else _ray(tmp_path)
-
-
-class Timing(Value):
-    """An item that is not a job."""
-
-    network: str
-
-
-def job(name: str, seeds: tuple[int, ...] = (0,)) -> Job:
-    task = Task(data="digits", resolution=8, channels=1, classes=10)
-    subject = TimmModel(timm=name)
-    return Job(subject=subject, task=task, recipe=RECIPES["short"], fidelity=3, seeds=seeds)
-
-
-def work(item: Job | Timing) -> ItemResult:
-    if isinstance(item, Timing):
-        raise OSError("no such clock")
-    name = item.subject.timm if isinstance(item.subject, TimmModel) else ""
-    if name == "bad":
-        raise ZeroDivisionError("of the network")
-    if name == "user":
-        raise UserError("no such data set")
-    if name == "machine":
-        raise MachineError("no such device")
-    return failed_result(item, f"worked on {name}", "done")
 
 
 class Generations:
     """A feed that waits for a generation of jobs before it hands out the next."""
 
-    def __init__(self, generations: list[list[Job | Timing]]) -> None:
+    def __init__(self, generations: list[list[Item]]) -> None:
         self.generations = generations
-        self.under_way: list[Job | Timing] = []
-        self.results: list[tuple[Job | Timing, ItemResult]] = []
+        self.under_way: list[Item] = []
+        self.results: list[tuple[Item, ItemResult]] = []
         self.ended = False
-        self.lock = threading.Lock()  # cannot be pickled, like a ledger
 
-    def ask(self) -> Job | Timing | Wait | End:
+    def ask(self) -> Item | Wait | End:
         assert not self.ended
         if self.generations and not self.generations[0] and not self.under_way:
             self.generations.pop(0)
@@ -87,15 +41,57 @@ class Generations:
         self.under_way.append(self.generations[0].pop(0))
         return self.under_way[-1]
 
-    def tell(self, item: Job | Timing, outcome: ItemResult) -> None:
+    def tell(self, item: Item, outcome: ItemResult) -> None:
         self.under_way.remove(item)
         self.results.append((item, outcome))
 
 
-def test_every_item_runs_once_and_reports_its_result(executor: Executor, tmp_path: Path) -> None:
-    fine: list[Job | Timing] = [job(f"net{i}", seeds=(0, 1)) for i in range(5)]
+def in_process(feed: Listed | Generations, folder: Path) -> None:
+    InProcess(folder / "workers.log").run(feed, work)
+
+
+def serve(feed: Listed | Generations, folder: Path) -> None:
+    """Answer a thread that calls as Ray's process does, with one worker."""
+    ours, theirs = Pipe()
+    log = folder / "workers.log"
+    (folder / "ray.log").touch()
+    server = _Server(ours, RetryingFeed(feed, log, 3), log, folder / "ray.log")
+    thread = threading.Thread(target=_worker, args=(theirs, Watchdog(log, folder / "marks")))
+    thread.start()
+    try:
+        server.run()
+    finally:
+        ours.close()
+        thread.join()
+
+
+def _worker(connection: Connection, watchdog: Watchdog) -> None:
+    try:
+        for trial in map(str, range(100)):
+            connection.send(("next", trial))
+            if (data := connection.recv()) is None:
+                continue
+            connection.send(("start", trial))
+            connection.recv()
+            try:
+                answer: ItemResult | Exception = watchdog.run_item(work, pickle.loads(data))  # noqa: S301
+            except (UserError, MachineError) as error:
+                answer = error
+            connection.send(("finish", trial, pickle.dumps(answer)))
+            connection.recv()
+    except (EOFError, OSError):
+        connection.close()
+
+
+Run = Callable[[Listed | Generations, Path], None]
+EXECUTORS = pytest.mark.parametrize("run", [in_process, serve])
+
+
+@EXECUTORS
+def test_every_item_runs_once_and_reports_its_result(run: Run, tmp_path: Path) -> None:
+    fine: list[Item] = [job(f"net{i}", seeds=(0, 1)) for i in range(5)]
     feed = Generations([fine[:3], [job("bad"), Timing(network="a"), fine[3]], [fine[4]]])
-    executor.run(feed, work)
+    run(feed, tmp_path)
     outcomes = {str(item): outcome for item, outcome in feed.results}
     assert Counter(str(item) for item, _ in feed.results) == Counter(outcomes.keys())
     assert len(outcomes) == 7
@@ -109,37 +105,48 @@ def test_every_item_runs_once_and_reports_its_result(executor: Executor, tmp_pat
     assert "OSError: no such clock" in log
 
 
-def test_a_feed_with_nothing_ends_at_once(executor: Executor) -> None:
+@EXECUTORS
+def test_a_feed_with_nothing_ends_at_once(run: Run, tmp_path: Path) -> None:
     feed = Generations([])
-    executor.run(feed, work)
+    run(feed, tmp_path)
     assert feed.results == []
 
 
+@EXECUTORS
 @pytest.mark.parametrize(("name", "kind"), [("user", UserError), ("machine", MachineError)])
 def test_user_and_machine_errors_end_the_run(
-    executor: Executor, name: str, kind: type[Exception]
+    run: Run, tmp_path: Path, name: str, kind: type[Exception]
 ) -> None:
     feed = Generations([[job(name)], [job("never")]])
     with pytest.raises(kind, match="no such"):
-        executor.run(feed, work)
+        run(feed, tmp_path)
     assert feed.results == []
 
 
-class Interrupted(Generations):
-    def tell(self, item: Job | Timing, outcome: ItemResult) -> None:
+class Raising(Listed):
+    """A feed that raises after its first result."""
+
+    error: BaseException
+
+    def tell(self, item: Item, outcome: ItemResult) -> None:
         super().tell(item, outcome)
-        raise KeyboardInterrupt
+        raise self.error
 
 
-def test_ctrl_c_is_passed_on(executor: Executor) -> None:
-    feed = Interrupted([[job("one")], [job("two")]])
-    with pytest.raises(KeyboardInterrupt):
-        executor.run(feed, work)
+@EXECUTORS
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MachineError("the disk is full")])
+def test_an_exception_of_the_feed_ends_the_run(
+    run: Run, tmp_path: Path, error: BaseException
+) -> None:
+    feed = Raising(["one", "two"])
+    feed.error = error
+    with pytest.raises(type(error)):
+        run(feed, tmp_path)
     assert len(feed.results) == 1
 
 
 class Stubborn(Generations):
-    def ask(self) -> Job | Timing | Wait | End:
+    def ask(self) -> Item | Wait | End:
         return WAIT
 
 
@@ -149,8 +156,8 @@ def test_waiting_without_items_in_flight_is_an_error() -> None:
 
 
 def test_a_failure_has_a_record_for_each_seed() -> None:
-    item = job("net", seeds=(0, 7))
-    records = failed_result(item, "worker process died 3 times").records
+    item = job("net", seeds=(0, 7), epochs=3)
+    records = failed(item, "worker process died 3 times").records
     assert {record.seed: record.key for record in records} == item.trial_keys
     assert {record.digest for record in records} == {subject_digest(item.subject)}
     assert {record.fidelity for record in records} == {3}
@@ -172,3 +179,21 @@ def test_the_hang_file_of_a_process_becomes_a_timeout(tmp_path: Path) -> None:
     assert (late.state, late.reason) == ("timeout", "no result after 60 s")
     assert "hung here" in (tmp_path / "workers.log").read_text()
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("call", [None, ("failure", "Ray's process raylet has ended")])
+def test_the_loss_of_ray_is_a_failure_of_the_machine(
+    tmp_path: Path, call: tuple[str, ...] | None
+) -> None:
+    ours, theirs = Pipe()
+    log = tmp_path / "workers.log"
+    (tmp_path / "ray.log").write_text("what Ray said last")
+    server = _Server(ours, RetryingFeed(Listed(["one"]), log, 3), log, tmp_path / "ray.log")
+    if call:
+        theirs.send(call)
+    theirs.close()
+    with pytest.raises(
+        MachineError, match=r"Ray.* has ended.*run the same command again to resume"
+    ):
+        server.run()
+    assert "what Ray said last" in log.read_text()

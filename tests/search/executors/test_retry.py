@@ -1,6 +1,5 @@
 """Retries of items whose worker process died, without Ray."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -104,12 +103,3 @@ def test_an_exception_as_answer_ends_the_run() -> None:
     with pytest.raises(MachineError, match="no device"):
         items.finish("1", MachineError("no device"))
     assert feed.results == []
-
-
-def test_a_work_item_survives_what_tune_does_to_it() -> None:
-    items = retrying(Listed(job("a")))
-    work_item = items.next("1")
-    assert copy.deepcopy(work_item) is work_item
-    assert str(work_item).startswith("job ")
-    items.finish("1", ItemResult())
-    assert str(work_item) == "done"
