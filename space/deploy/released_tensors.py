@@ -113,7 +113,7 @@ def _why_unreadable(path: Path) -> str:
         return "not a checkpoint, or damaged"
     return (
         f"holds objects that could run code when they are loaded ({', '.join(unsafe)}). If you "
-        "trust the file, load it with torch.load(..., weights_only=False) and pass its tensors"
+        "trust the file, load it with torch.load and weights_only=False, and pass its tensors"
     )
 
 

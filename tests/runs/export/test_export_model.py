@@ -214,6 +214,20 @@ def test_timm_builds_the_network_and_loads_its_weights(
         assert all(is_close(expected, model.eval()(images)) for model in (by_folder, by_file))
 
 
+def test_the_exported_network_is_a_feature_extractor_of_timm(
+    exports: dict[str, ExportResult], images: Tensor
+) -> None:
+    folder = f"local-dir:{exports['threshold'].files[0].parent}"
+    whole = timm.create_model(folder, pretrained=True).eval()
+    with torch.inference_mode():
+        expected = whole.forward_intermediates(images, intermediates_only=True)
+        for feature_class in ("list", "getter"):
+            extractor = timm.create_model(
+                folder, pretrained=True, features_only=True, feature_cls=feature_class
+            )
+            torch.testing.assert_close(extractor.eval()(images), expected)
+
+
 def test_timm_reads_the_data_config_and_adapts_to_another_task(
     exports: dict[str, ExportResult],
 ) -> None:
