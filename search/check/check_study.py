@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from partialnas.runs.datasets.loaders import load_splits, subset
-from partialnas.runs.datasets.task import task_facts
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.training.user_function import import_function
 from partialnas.search.check.arm_check import check_networks
@@ -15,7 +14,12 @@ from partialnas.search.check.design_report import design_lines, power_lines
 from partialnas.search.check.pilot import pilot_values
 from partialnas.search.check.time_estimate import LoadSplits, estimate_trial_time
 from partialnas.search.resolve.resolve import resolve_study
-from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, expected_trials
+from partialnas.search.resolve.resolved_study import (
+    ResolvedStudy,
+    arm_notes,
+    data_notes,
+    expected_trials,
+)
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
@@ -97,14 +101,13 @@ def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
 
 def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
     """Yield the sizes of splits, what their reader leaves out, and batches that exceed them."""
-    for task in {condition.task.data: condition.task for condition in resolved.conditions}.values():
-        yield from (f"data: {note}" for note in task_facts(task).notes)
-        if resolved.study.trial is None:
-            splits = load(task)
-            counts = (len(y) for y in (splits.train_y, splits.val_y, splits.test_y))
-            yield "data: {} training, {} validation and {} test images".format(*counts)
+    yield from data_notes(resolved)
     if resolved.study.trial is not None:
         return
+    for task in resolved.data_sets:
+        splits = load(task)
+        counts = (len(y) for y in (splits.train_y, splits.val_y, splits.test_y))
+        yield "data: {} training, {} validation and {} test images".format(*counts)
     for condition in (*resolved.rungs, *resolved.conditions):
         recipe = condition.recipe
         images = len(subset(load(condition.task), recipe.data_share).train_y)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from partialnas.runs.config.design import Design, StudyStage
 from partialnas.runs.config.overrides import PlainData
+from partialnas.runs.datasets.task import Task, task_facts
 from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.search.ablation.compile import override_recipe
 from partialnas.search.ablation.control_arms import ControlArm
@@ -45,6 +46,11 @@ class ResolvedStudy:
     def all_rungs(self) -> tuple[Condition, ...]:
         """All rungs of a search, including the last; a single one without `search.rungs`."""
         return (*self.rungs, self.conditions[0])
+
+    @property
+    def data_sets(self) -> tuple[Task, ...]:
+        """One task of each data set of the study."""
+        return tuple({c.task.data: c.task for c in self.conditions}.values())
 
     @property
     def contrasts(self) -> tuple[tuple[str, str], ...]:
@@ -108,6 +114,12 @@ def arm_notes(resolved: ResolvedStudy) -> Iterator[str]:
         if design_arm.matched and design_arm.matched.problem:
             problem = design_arm.matched.problem
             yield f"arm {design_arm.name} has no cost-matched twin: {problem}"
+
+
+def data_notes(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield what the readers of the study's data sets leave out or convert."""
+    for task in resolved.data_sets:
+        yield from (f"data: {note}" for note in task_facts(task).notes)
 
 
 def sample_space(space: Space | None, count: int) -> list[Architecture]:

@@ -19,7 +19,7 @@ from partialnas.search.executors.base import Executor, Feed, InProcess
 from partialnas.search.executors.cluster_files import shared_folder, user_modules
 from partialnas.search.executors.tasks import Item, TaskRunner
 from partialnas.search.resolve.resolve import check_reference, resolve_study
-from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes
+from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, data_notes
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
@@ -82,8 +82,8 @@ def run_study(
     resolved = resolve_study(study, base_dir, recorded_design(folder))
     source = _import_function(study, base_dir)
     work = _task_runner(resolved, resources, base_dir, source)
-    for line in arm_notes(resolved):
-        progress.event(f"note: {line}")
+    for line in (*(f"note: {note}" for note in arm_notes(resolved)), *data_notes(resolved)):
+        progress.event(line)
     facts = {"base_dir": base_dir, "source": source, "accept_source": accept_source}
     with open_ledger(resolved, folder, progress, **facts) as ledger:
         if retry_failed:

@@ -128,23 +128,29 @@ def test_sizes_of_splits_and_a_batch_larger_than_the_data_are_reported() -> None
     assert "data: 1257 training, 180 validation and 360 test images" in lines
 
 
-def test_what_a_folder_holds_and_what_is_left_out_are_reported(tmp_path: Path) -> None:
+def test_what_a_folder_holds_and_what_is_left_out_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
+    data = tmp_path / "data"
     for split, count in (("train", 8), ("Valid", 2)):
         for name in "ab":
-            (tmp_path / split / name).mkdir(parents=True)
+            (data / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
-    (tmp_path / "train" / "a" / "._0.png").write_bytes(b"litter")
-    (tmp_path / "train" / "b" / "notes.txt").write_text("x")
-    lines = [line for line in report(task={"data": f"folder:{tmp_path}"}) if "data: " in line]
+                Image.fromarray(pixels).save(data / split / name / f"{number}.png")
+    (data / "train" / "a" / "._0.png").write_bytes(b"litter")
+    (data / "train" / "b" / "notes.txt").write_text("x")
+    study = STUDY | {"task": {"data": f"folder:{data}"}}
+    lines = [line for line in report(**study) if "data: " in line]
     assert lines == [
         "data: classes: 2 (a, b)",
         "data: left out, hidden, system and backup files and folders: 1 (train/a/._0.png)",
         "data: left out, files without the suffix of an image: 1 (train/b/notes.txt)",
         "data: 13 training, 4 validation and 3 test images",
     ]
+    partialnas.run(study, tmp_path / "out")
+    assert lines[1] in capsys.readouterr().err  # `run` says it too
 
 
 def test_a_trial_training_does_not_change_the_generator_of_torch() -> None:
