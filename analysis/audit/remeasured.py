@@ -12,8 +12,14 @@ from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.timings import MEASURED_COLUMNS
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
-from partialnas.runs.config.quantities import QUANTITIES
-from partialnas.runs.records.measurement import Measurement, to_common_scale
+from partialnas.runs.config.quantities import is_measured
+from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.measurement import (
+    Measurement,
+    ReferenceScale,
+    reference_conditions,
+    rescale,
+)
 
 COLUMNS = (
     *("label", "digest", "old_img_s", "new_img_s", "old_relative", "old_low", "old_high"),
@@ -58,9 +64,11 @@ def remeasurement_table(
     Returns:
         In the table, `change` is the ratio of new to old relative throughput minus 1, and
         `was_on_front` and `on_front` state the front among these networks in the study's
-        objectives, with old and new measurements.
+        objectives, with old and new measurements. Speeds are on the scale of the whole ledger, as
+        in all tables and as the limits apply to them.
     """
-    scaled_old, scaled_new = _scaled(old), _scaled(new)
+    scale = _ledger_scale(folder)
+    scaled_old, scaled_new = _scaled(old, scale), _scaled(new, scale)
     rows = [
         _row(networks[digest][0], digest, scaled_old.get(digest), measurement)
         for digest, measurement in scaled_new.items()
@@ -75,13 +83,28 @@ def remeasurement_table(
         table[column] = [digest in members for digest in table["digest"]]
     table = table.sort_values("new_img_s", ascending=False, kind="stable").reset_index(drop=True)
     limited = [key for limits in trials.limits.values() for key in limits]
-    decides = any(_measured(key) for key in (*trials.objectives, *limited))
+    decides = any(is_measured(key) for key in (*trials.objectives, *limited))
     tau = table["old_img_s"].corr(table["new_img_s"], method="kendall", min_periods=2)
     return Remeasurement(table, float(tau), decides)
 
 
-def _scaled(measurements: Mapping[str, Measurement]) -> dict[str, Measurement]:
-    return dict(zip(measurements, to_common_scale([*measurements.values()]), strict=True))
+def _ledger_scale(folder: str | Path) -> ReferenceScale:
+    with Ledger.open(Path(folder)) as ledger:
+        measurements = ledger.measurements()
+    scale = ReferenceScale()
+    for m in measurements:
+        scale.add(reference_conditions(m), m.reference_throughput_img_s)
+    return scale
+
+
+def _scaled(
+    measurements: Mapping[str, Measurement], scale: ReferenceScale
+) -> dict[str, Measurement]:
+    medians = {d: scale.timings(reference_conditions(m)).median for d, m in measurements.items()}
+    return {
+        digest: m if (median := medians[digest]) is None else rescale(m, median)
+        for digest, m in measurements.items()
+    }
 
 
 def _row(label: str, digest: str, old: Measurement | None, new: Measurement) -> dict[str, Any]:
@@ -109,7 +132,7 @@ def _trials(
     if limits:
         return trials
     unmeasured = {
-        name: {key: limit for key, limit in stated.items() if not _measured(key)}
+        name: {key: limit for key, limit in stated.items() if not is_measured(key)}
         for name, stated in trials.limits.items()
     }
     return replace(trials, limits=unmeasured)
@@ -135,7 +158,3 @@ def _front(
     searched = trials["arm"].eq("") & trials["digest"].isin(members["digest"])
     arms = trials["arm"].ne("") & trials["arm"].isin(members["arm"])
     return {by_key[key] for key in trials.loc[searched | arms, "key"]}
-
-
-def _measured(key: str) -> bool:
-    return key in QUANTITIES and QUANTITIES[key].source == "measured"
