@@ -168,7 +168,7 @@ class SelfAttention(PartOperation):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         logits = (query * self.depth**-0.5) @ key.transpose(-2, -1) + self.position(height, width)
         mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
-        out: Tensor = self.dropout(self.proj(mixed.transpose(1, 2).flatten(2)))
+        out = self._drop_out(self.proj(mixed.transpose(1, 2).flatten(2)))
         return out.transpose(1, 2).unflatten(2, (height, width))
 
     def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
@@ -193,7 +193,16 @@ class SelfAttention(PartOperation):
         mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
         weight, bias = self._proj_weight(rows)[span.slice], self.proj.bias[span.slice]
         mixed = functional.linear(mixed.transpose(1, 2).flatten(2), weight, bias)
-        return SoftMask.apply(mask, self.dropout(mixed).transpose(1, 2).reshape(x.shape))
+        return SoftMask.apply(mask, self._drop_out(mixed).transpose(1, 2).reshape(x.shape))
+
+    def _drop_out(self, tokens: Tensor) -> Tensor:
+        """Apply dropout to N x HW x C tokens.
+
+        As a matrix, because its gradient is then contiguous. `torch.compile` assumes that, but the
+        gradient of dropout has the strides of its input.
+        """
+        out: Tensor = self.dropout(tokens.flatten(0, 1))
+        return out.view_as(tokens)
 
     def sliced_state(self, span: Span) -> dict[str, Tensor]:
         """Return the weights of a span; see `PartOperation`."""
