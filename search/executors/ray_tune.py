@@ -158,7 +158,7 @@ class _Server(Generic[ItemT]):
         """Send what the workers run, with large arrays apart, so that workers share them."""
         buffers: list[pickle.PickleBuffer] = []
         data = pickle.dumps(work, protocol=5, buffer_callback=buffers.append)
-        parts = [data, *(buffer.raw() for buffer in buffers)]
+        parts: list[Any] = [data, *(buffer.raw() for buffer in buffers)]
         self.send(len(parts))
         try:
             for part in parts:

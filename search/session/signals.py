@@ -33,7 +33,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised when another signal than Ctrl-C ends a run; code that lets Ctrl-C pass lets it pass."""
+    """Raised when another signal than Ctrl-C ends a run; what lets Ctrl-C pass lets it pass."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)

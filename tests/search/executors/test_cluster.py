@@ -21,6 +21,7 @@ from partialnas.search.study.study import Study
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster in this process tree, whose head does no work."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback interface
     from ray._private import ray_constants
     from ray.cluster_utils import Cluster
 
