@@ -3,21 +3,14 @@
 import re
 from collections.abc import Sequence
 
+from partialnas.analysis.formats.latex_text import escape_latex
 from partialnas.analysis.formats.text_table import FIRST_WORD, Cell, Column, TextTable, one_line
 from partialnas.analysis.plotting.labels import split_in_two
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
-    "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
-    "*": "{*}", "-": "-{}", "`": "{`}", "'": "{'}", "–": "--{}", "—": "---{}", "“": "``{}",
-    "”": "''{}", "’": "'{}", "…": r"\dots{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$", "†": r"$\dagger$", "Δ": r"$\Delta$",
-    "α": r"$\alpha$", "η": r"$\eta$", "²": "$^2$", "→": r"$\to$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-}  # fmt: skip
-
 _MATH = {"−": "-", "±": r"\pm", "~": r"{\sim}", "<": "<", "%": r"\%"}
+
+_NUMBER = re.compile(r"[~<+−]?[0-9][-0-9.,\s~<>+−±×%e[\]]*")
+"""Text of a cell that is written as mathematics."""
 
 _MAX_HEADER_LINE = 10
 _MAX_COLUMN_WIDTH = 80
@@ -47,12 +40,16 @@ def to_latex(sheet: TextTable) -> str:
             r"\end{tabular}}",
             r"\ifdim\wd0>\linewidth\ifdefined\resizebox\resizebox{\linewidth}{!}{\usebox0}%",
             r"\else\usebox0\fi\else\usebox0\fi",
-            rf"\caption{{{escape_latex(sheet.caption)}}}",
+            rf"\caption{{{_escape(sheet.caption)}}}",
             rf"\label{{tab:{label}}}",
             rf"\end{{{table}}}",
             "",
         )
     )
+
+
+def _escape(text: str) -> str:
+    return escape_latex(one_line(text))
 
 
 def _num_characters(sheet: TextTable) -> int:
@@ -69,7 +66,7 @@ def _header_lines(header: str) -> Sequence[str]:
 
 
 def _latex_header(column: Column) -> str:
-    lines = [escape_latex(line) for line in _header_lines(column.header)]
+    lines = [_escape(line) for line in _header_lines(column.header)]
     if len(lines) == 1:
         return lines[0]
     side, stacked = "r" if column.is_numeric else "l", r" \\ ".join(lines)
@@ -77,17 +74,12 @@ def _latex_header(column: Column) -> str:
 
 
 def _latex_cell(column: Column, cell: Cell) -> str:
-    if column.is_numeric and re.fullmatch(r"[~<+−]?\d.*", cell.text) and "(" not in cell.text:
+    if column.is_numeric and _NUMBER.fullmatch(cell.text):
         text = re.sub(r"(?<=\d),(?=\d{3})", "{,}", cell.text).replace(" [", r"\ [")
         if cell.bold:
             text = FIRST_WORD.sub(r"\\mathbf{\g<0>}", text, 1)
         for char, command in _MATH.items():
             text = text.replace(char, command)
         return f"${text}$"
-    text = escape_latex(cell.text)
+    text = _escape(cell.text)
     return rf"\textbf{{{text}}}" if cell.bold else text
-
-
-def escape_latex(text: str) -> str:
-    """Return the text with all special characters of LaTeX escaped."""
-    return "".join(_LATEX.get(char, char) for char in one_line(text))
