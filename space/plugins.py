@@ -73,6 +73,15 @@ def add_module_folder(folder: Path | None) -> None:
                 sys.path.append(str(path.resolve()))
 
 
+def module_folder(module: str) -> Path | None:
+    """Return the folder of the module path that an imported module comes from, if it is a file."""
+    file = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    return path.parents[1] if path.name == "__init__.py" else path.parent
+
+
 def hidden_module(module: str, folder: Path | None) -> str:
     """Return a hint if an installed module hides one of the same name in a folder, else nothing."""
     top = module.partition(".")[0]

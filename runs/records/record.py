@@ -1,5 +1,7 @@
 """Records: the results of trials."""
 
+import errno
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, FiniteFloat, model_validator
@@ -15,8 +17,28 @@ SOURCE_KEY = "trial_source"
 CurveRow = dict[str, float]
 """One epoch of a learning curve: epoch, lr, train_nll, val_nll, val_accuracy, seconds."""
 
+_ENVIRONMENT_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+    *(errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN),
+)
+"""Errors of a machine, whatever it runs: disk, files, processes, mounted folders."""
+
 _Amount = Annotated[FiniteFloat, Field(ge=0)]
 _Amounts = dict[str, _Amount]
+
+
+def is_environment_failure(reason: str) -> bool:
+    """Return whether a trial failed because of the software or the machine, not of its network.
+
+    A module that cannot be imported and an error of the machine are repaired, and the trial is run
+    again; another exception of a network is its result.
+
+    Args:
+        reason: reason of the failure: type and message of an exception.
+    """
+    if reason.startswith(("ImportError: ", "ModuleNotFoundError: ")):
+        return True
+    return any(os.strerror(number) in reason for number in _ENVIRONMENT_ERRORS)
 
 
 class RatioEpoch(Value):

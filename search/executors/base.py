@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.record import Record, TrialState
+from partialnas.runs.records.record import Record, TrialState, is_environment_failure
 from partialnas.runs.records.subject import subject_digest, subject_name
 from partialnas.runs.system.environment import utc_now
 from partialnas.space.errors import MachineError, UserError, describe_error
@@ -116,7 +116,10 @@ def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemRe
         raise
     except (Exception, SystemExit) as error:
         append_log(log, f"{describe_item(item)}\n{traceback.format_exc()}")
-        return failed_result(item, describe_error(error))
+        reason = describe_error(error)
+        if is_environment_failure(reason):  # outside the training of a network
+            raise MachineError(f"{reason}; see the end of {log}") from error
+        return failed_result(item, reason)
 
 
 def failed_result(

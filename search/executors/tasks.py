@@ -18,7 +18,7 @@ from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
 from partialnas.search.executors.base import ItemResult
 from partialnas.space.errors import UserError
-from partialnas.space.plugins import load_plugins
+from partialnas.space.plugins import add_module_folder, load_plugins
 from partialnas.space.values import Value
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TaskRunner:
         function: `module:function` of a user function that replaces training, or None.
         function_digest: digest that the function's source must have; empty if it has no source.
         required_metrics: metrics that the user function must return.
-        module_dir: folder that is searched for the user's modules (the study's folder).
+        module_dirs: folders that the user's function and plug-ins come from.
         plugins: source digest of each plug-in to import first, by module name.
     """
 
@@ -76,17 +76,19 @@ class TaskRunner:
     function: str | None = None
     function_digest: str = ""
     required_metrics: tuple[str, ...] = ()
-    module_dir: Path | None = None
+    module_dirs: tuple[Path, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, item: Item) -> ItemResult:
         """Return the item's result; failures of a network are in its records, never raised."""
-        load_plugins(self.plugins, self.module_dir)
+        for folder in self.module_dirs:
+            add_module_folder(folder)
+        load_plugins(self.plugins)
         if isinstance(item, TimingJob):
             return self._time(item)
         if self.function is None:
             return self._train(item)
-        evaluate = import_function(self.function, self.module_dir, self.function_digest)
+        evaluate = import_function(self.function, None, self.function_digest)
         settings = self.context, self.required_metrics, self.function_digest
         records = run_function(item, evaluate, *settings)
         return ItemResult(records=tuple(records))

@@ -10,6 +10,7 @@ from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FAILED_STATES
 from partialnas.runs.ledger.study_meta import stage_of, task_identities
+from partialnas.runs.records.record import is_environment_failure
 from partialnas.runs.records.subject import subject_data, subject_digest
 from partialnas.runs.system.environment import environment
 from partialnas.search.resolve.reference_point import reference_point
@@ -140,6 +141,26 @@ def failed_trials(ledger: Ledger) -> list[str]:
         for trial in ledger.trial_results()
         if trial.state in FAILED_STATES and trial.proposal not in staged
     ]
+
+
+def environment_failures(ledger: Ledger, stage: str) -> dict[str, str]:
+    """Return the reasons of the trials that the environment has failed, by key.
+
+    Args:
+        ledger: the study's ledger.
+        stage: later stage that the trials belong to; empty for the study itself.
+    """
+    if not ledger.state_counts()["failed"]:
+        return {}
+    stages = {row.number: stage_of(row) for row in ledger.arms()}
+    return {
+        trial.key: trial.reason
+        for trial in ledger.trials()
+        if trial.state == "failed"
+        and trial.reason is not None
+        and is_environment_failure(trial.reason)
+        and stages.get(trial.proposal, "") == stage
+    }
 
 
 def recorded_base_dir(folder: Path) -> Path | None:

@@ -25,6 +25,7 @@ from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_fo
 from partialnas.search.session.fail_fast import FailFastFeed
 from partialnas.search.session.feed_wrappers import ProgressFeed, StoppableFeed
 from partialnas.search.session.open_ledger import (
+    environment_failures,
     failed_trials,
     open_ledger,
     recorded_base_dir,
@@ -36,6 +37,7 @@ from partialnas.search.session.source_record import changed_source_meta
 from partialnas.search.study.amendments import amendment_meta
 from partialnas.search.study.study import COUNTED, Study
 from partialnas.search.study.study_file import to_yaml
+from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 
 HANG_GRACE_S = 60.0
@@ -177,6 +179,8 @@ def _drive(
     """Run the items of a study; return its scheduler."""
     reference = ledger.study.reference
     ledger.requeue_running()
+    stage = resolved.stage.name if resolved.stage else ""
+    _retry_environment_failures(ledger, stage, progress)
     feed = Scheduler(resolved, ledger, make_source(resolved), progress.event)
     progress_feed: Feed[Item] = ProgressFeed(feed, resolved, ledger, progress)
     log = ledger.path.with_name("workers.log")
@@ -190,7 +194,20 @@ def _drive(
     finally:
         with suppress(Exception):
             ledger.requeue_running()
+    if failures := environment_failures(ledger, stage):
+        progress.event(
+            f"{len(failures)} trials failed because of the environment, not of their network "
+            f"({next(iter(failures.values()))}): repair it, and run the same command again to "
+            "repeat them"
+        )
     return feed
+
+
+def _retry_environment_failures(ledger: Ledger, stage: str, progress: Progress) -> None:
+    """Plan the trials again that failed because of the environment, such as a missing module."""
+    if failures := environment_failures(ledger, stage):
+        ledger.retry(failures)
+        progress.event(f"running {len(failures)} trials again that the environment had failed")
 
 
 def _import_function(study: Study, base_dir: Path) -> ModuleSource | None:
@@ -216,9 +233,16 @@ def _task_runner(
         function=study.trial,
         function_digest=source.digest if source else "",
         required_metrics=_required_metrics(study),
-        module_dir=base_dir.resolve(),
+        module_dirs=_module_dirs(study, base_dir),
         plugins=study.plugins,
     )
+
+
+def _module_dirs(study: Study, base_dir: Path) -> tuple[Path, ...]:
+    """Return where the study's modules are, for workers; none if it has none of its own."""
+    modules = [*([study.trial.partition(":")[0]] if study.trial else []), *study.plugins]
+    folders = [folder for module in modules if (folder := module_folder(module))]
+    return tuple(dict.fromkeys([base_dir.resolve(), *folders])) if modules else ()
 
 
 def _splits(resolved: ResolvedStudy) -> "dict[Task, Splits]":
@@ -251,6 +275,7 @@ def _executor(
     from partialnas.search.executors.ray_tune import RayTune
 
     limit_s = study.executor.time_limit_s
+    own_modules = study.trial or study.plugins
     return RayTune(
         folder=folder,
         workers=resources.workers,
@@ -259,5 +284,5 @@ def _executor(
         gpus_per_trial=resources.gpus_per_trial,
         time_limit_s=None if limit_s is None else 1.5 * limit_s + hang_grace_s,
         isolate=study.executor.isolate,
-        modules=user_modules(base_dir) if study.trial and resources.address else (),
+        modules=user_modules(base_dir) if own_modules and resources.address else (),
     )
