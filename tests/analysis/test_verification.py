@@ -51,7 +51,8 @@ def search(tmp_path: Path, ledgers: Ledgers) -> Path:
          "cost": {"params": 10 + i, "macs": 10 + i, "macs_core": 1, "activations": 1}}
         for i, arm in enumerate([None, None, "base"])
     ]  # fmt: skip
-    return ledgers(tmp_path / "search", records, study={"objectives": {"val_nll": "min"}})
+    objectives = {"val_nll": "min", "macs": "min"}
+    return ledgers(tmp_path / "search", records, study={"objectives": objectives})
 
 
 @pytest.mark.parametrize("suffix", TEXTS)

@@ -234,7 +234,9 @@ def test_factorial_designs_have_main_effects(tmp_path: Path, ablations: Ablation
     sheet = factorial_sheet(result)
     row = next(row for row in sheet.rows if row[0][1].text == "a × b")
     assert row[-1][1].text.startswith("+1.95 [")
-    assert "difference of differences: the effect of one factor at the second level" in sheet.caption
+    assert (
+        "difference of differences: the effect of one factor at the second level" in sheet.caption
+    )
     assert result.table[["level.a", "level.b"]].to_numpy().tolist() == [[*n] for n in names]
 
 
