@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
 from partialnas.runs.datasets.image_files import decode_images, printable, read_header
 from partialnas.space.errors import UserError
@@ -16,7 +16,8 @@ SIDE = 4
 
 
 def decoded(file: Path, channels: int, side: int = SIDE) -> NDArray[np.uint8]:
-    return decode_images([file], 1, side, channels)[0]
+    (pixels,) = decode_images([file], 1, side, channels)
+    return np.asarray(pixels)
 
 
 def save(tmp_path: Path, image: Image.Image, name: str, **options: Any) -> Path:
@@ -46,10 +47,8 @@ def save(tmp_path: Path, image: Image.Image, name: str, **options: Any) -> Path:
 def test_color_modes_keep_their_color(mode: str, name: str, tolerance: int, tmp_path: Path) -> None:
     image = Image.new("RGB", (SIDE, SIDE), COLOR)
     if mode == "LAB":
-        from PIL import ImageCms
-
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
+        image = ImageCms.buildTransform(*profiles, "RGB", "LAB").apply(image)
     elif mode == "P":
         image = image.quantize(2)
     else:

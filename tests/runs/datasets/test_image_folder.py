@@ -8,7 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets import carving, image_folder
-from partialnas.runs.datasets.image_files import read_header
+from partialnas.runs.datasets.image_files import ImageHeader, read_header
 from partialnas.runs.datasets.image_folder import folder_facts, list_folder
 from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.datasets.task import Task, resolve_task
@@ -193,9 +193,12 @@ def test_notes_state_classes_and_conversions(tmp_path: Path) -> None:
 def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(tmp_path, "ab", 20)
     files = []
-    monkeypatch.setattr(
-        image_folder, "read_header", lambda file: files.append(file) or read_header(file)
-    )
+
+    def read(file: Path) -> ImageHeader:
+        files.append(file)
+        return read_header(file)
+
+    monkeypatch.setattr(image_folder, "read_header", read)
     first = folder_facts(tmp_path)
     assert folder_facts(tmp_path) == first
     assert len(files) == 40
