@@ -59,6 +59,9 @@ class Network(nn.Module):
         global_pool: `avg`, `max`, or an empty string for no pooling.
         output_norms: whether each stage has a batch norm for its output, which
             `forward_intermediates` applies on request. The released detectors have them.
+
+    Raises:
+        UserError: The pooling changes the number of channels.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Network(nn.Module):
         stages = zip(architecture.realized, merges, rates, strict=True)
         self.stages = nn.Sequential(*(NetworkStage(*s, act, attention_dropout) for s in stages))
         self.output_norms = nn.ModuleList(BatchNorm(width) for width in widths if output_norms)
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
+        self.global_pool = _pooling(global_pool)
         head_conv = nn.Conv2d(self.num_features, self.head_hidden_size, 1, bias=False)
         self.head_conv: nn.Module = head_conv
         self.head_act = make_activation(act)
@@ -225,15 +228,25 @@ class Network(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier, and the pooling if one is given."""
+        """Replace the classifier, and the pooling if one is given.
+
+        Raises:
+            UserError: The pooling changes the number of channels.
+        """
         if global_pool is not None:
-            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
+            self.global_pool = _pooling(global_pool)
         self.num_classes = num_classes
         weight = self.stem.conv.weight
         self.classifier = self._classifier(num_classes).to(weight.device, weight.dtype)
         if isinstance(self.classifier, nn.Linear):
             initialize_layer(self.classifier, "classifier", fresh_seed())
         self.train(self.training)
+
+
+def _pooling(kind: str) -> SelectAdaptivePool2d:
+    if kind.endswith("catavgmax"):  # two values per channel, for which the head has no weights
+        raise UserError(f"invalid global_pool {kind!r}: choose avg, max, avgmax or '' (none)")
+    return SelectAdaptivePool2d(pool_type=kind)
 
 
 def _stage_positions(stages: int, indices: int | Sequence[int] | None) -> list[int]:

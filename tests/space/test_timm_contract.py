@@ -90,6 +90,13 @@ def test_stages_that_do_not_exist_are_refused(indices: Any, images: Tensor) -> N
             method(indices)
 
 
+def test_pooling_that_changes_the_width_is_refused() -> None:
+    with pytest.raises(UserError, match="invalid global_pool 'catavgmax'"):
+        create(global_pool="catavgmax")
+    with pytest.raises(UserError, match="invalid global_pool 'catavgmax'"):
+        create().reset_classifier(3, "catavgmax")
+
+
 def test_other_layouts_are_refused(images: Tensor) -> None:
     with pytest.raises(UserError, match=r"'NHWC'.*NCHW"):
         create().forward_intermediates(images, output_fmt="NHWC")
