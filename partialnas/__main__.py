@@ -1,5 +1,6 @@
 """The entry point: prepares the process before the command line and its libraries are imported."""
 
+import os
 import sys
 
 
@@ -8,18 +9,34 @@ def main() -> None:
     if not sys.flags.safe_path:  # Python puts the current folder, or that of the script, first
         sys.path.append(sys.path.pop(0))
     from partialnas.search.session.signals import exit_on_signals, release_signals
+    from partialnas.streams import prepare_streams
 
     exit_on_signals()
+    prepare_streams()
+    os.environ.pop(
+        "MPLBACKEND", None
+    )  # a notebook sets it; no verb opens a window
     if sys.warnoptions:  # libraries do not run where each of their warnings is an error
         import warnings
 
         warnings.simplefilter("default")
-    from partialnas.cli import main as run_command_line
-
     try:
+        from partialnas.cli import main as run_command_line
+
         run_command_line()
+    except (ImportError, AttributeError) as error:
+        sys.exit(_import_message(error))
     finally:
         release_signals()
+
+
+def _import_message(error: Exception) -> str:
+    """Return what is wrong with the installation if its modules cannot be imported."""
+    from partialnas.space.plugins import hiding_files
+
+    files = "".join(f"\n  {file}" for file in hiding_files())
+    cause = f"files on PYTHONPATH hide installed modules:{files}" if files else "repair it"
+    return f"error: the installation is broken ({type(error).__name__}: {error}); {cause}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The command line: its verbs, and the message and exit code of each error."""
 
-import os
 import signal
 import sys
 import traceback
@@ -11,6 +10,8 @@ import typer
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
 from partialnas.space.errors import MachineError, UserError
+from partialnas.streams import discard_output
+from partialnas.space.plugins import hiding_files
 from partialnas.verbs import analysis, network, study
 
 app = typer.Typer(
@@ -70,6 +71,7 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
         code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
         if code == _INTERRUPTED:  # typer returns this code on Ctrl-C
             raise KeyboardInterrupt
+        sys.stdout.flush()
         return code
     except typer.TyperException as error:  # invalid arguments
         return _show_usage_error(error)
@@ -83,8 +85,12 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
         number = received[-1] if received else signal.SIGINT
         return _report(stop_message(number), arguments, EXIT_CODES[number])
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 1
+    except OSError as error:  # of the disk, of a folder's rights, or of the output
+        discard_output()
+        path = f"{error.filename}: " if error.filename else ""
+        return _report(f"error: {path}{error.strerror or error}", arguments, 1)
     except Exception as error:
         if received:  # a library has replaced the exception of a signal
             return _report(stop_message(received[-1]), arguments, EXIT_CODES[received[-1]])
@@ -98,6 +104,8 @@ def _show_usage_error(error: Any) -> int:  # typer's base class does not declare
 
 def _report_bug(error: BaseException, arguments: list[str]) -> int:
     hint = "This may be a bug in partialnas; `partialnas --debug VERB ...` shows the traceback."
+    if isinstance(error, ImportError | AttributeError) and (files := hiding_files()):
+        hint = f"Files on PYTHONPATH hide installed modules: {', '.join(map(str, files))}"
     return _report(f"error: {type(error).__name__}: {error}\n{hint}", arguments, 1)
 
 

@@ -16,6 +16,7 @@ ROOMS = ("space", "runs", "analysis", "search")
 
 ORDER = [
     "lazy",
+    "streams",
     "space.errors",
     "space.validation",
     "space.source_code",
