@@ -21,6 +21,7 @@ from partialnas.analysis.frames.provenance import (
     table_excerpt,
 )
 from partialnas.analysis.registry import build_artefact
+from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
 _PATHS = ("folder",)
@@ -99,7 +100,7 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
 
 
 def _order_folders(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Path]:
-    """Return the folders in the order of the stamp's studies; refuse other studies."""
+    """Return the folders in the order of the stamp's studies; refuse other and damaged ones."""
     studies = [study_id(folder) for folder in folders]
     given = [study.digest for study in studies]
     wanted = [study.digest for study in stamp.studies]
@@ -108,6 +109,9 @@ def _order_folders(path: Path, stamp: Stamp, folders: Sequence[Path]) -> list[Pa
             f"{path}: was made from {_describe_studies(stamp.studies)}, but "
             f"{_describe_studies(studies)} was given; name the file's own ledger with --against"
         )
+    for folder in folders:
+        with Ledger.open(folder) as ledger:
+            ledger.check_integrity()
     # repeats of one study share a digest and keep their given order
     by_digest: dict[str, list[Path]] = {}
     for digest, folder in zip(given, folders, strict=True):

@@ -18,10 +18,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from partialnas.runs.ledger.checked_rows import write_row
 from partialnas.runs.ledger.column_store import archive_rows
 from partialnas.runs.ledger.file import LEDGER_FILE, open_writer
 from partialnas.runs.ledger.rows import ProposalRow, planned_row, to_json, trial_columns
-from partialnas.runs.ledger.schema import transaction, write_row
+from partialnas.runs.ledger.schema import transaction
 from partialnas.runs.records.job import trial_key
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import subject_data, subject_digest

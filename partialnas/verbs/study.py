@@ -193,6 +193,48 @@ def merge(
     command.merge(folders, out)
 
 
+def restore(
+    folder: shared.StudyFolderArgument,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Copy. Default: the newest intact one."),
+    ] = None,
+) -> None:
+    """Put an intact copy in the place of a damaged or missing ledger.
+
+    `run` copies the ledger into `backups/` every ten minutes and at the end. This command checks
+    these copies and restores the newest intact one. The damaged ledger is moved to a new folder
+    `damaged-N`, together with its write-ahead log, which would spoil the copy; nothing is deleted.
+    Do not copy the file by hand while a `ledger.sqlite-wal` lies beside it.
+
+    Prints which finished trials the copy does not have. `run` trains them again.
+
+    Example: `partialnas restore results/quickstart`
+    """
+    from partialnas.commands.restore import restore as command
+
+    command(folder, source)
+
+
+def clean(
+    folder: shared.StudyFolderArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files.")] = False,
+) -> None:
+    """List, or remove, weights and checkpoints that nothing needs any more.
+
+    Lists the number and size of the files by kind; `--yes` removes them. Checkpoints of unfinished
+    trials are kept. Weights are kept of trials on the front, of arms and baselines, of trials of
+    later stages (`confirm`, `audit`) and, while any trial is unfinished, of all trials. The ledger
+    is never changed, and no file that the study has not written is touched. A study that is running
+    is rejected.
+
+    Example: `partialnas clean results/quickstart --yes`
+    """
+    from partialnas.commands.clean import clean as command
+
+    command(folder, remove=yes)
+
+
 def status(
     folder: shared.StudyFolderArgument,
     watch: Annotated[

@@ -112,4 +112,6 @@ def _remedy(study: dict[str, Any]) -> str:
             "this study keeps only those of its front: choose a trial on the front (`partialnas "
             "status`), or run a study with recipe.keep_weights: all"
         )
+    if study.get("recipe", {}).get("keep_weights") == "all":
+        return "they were removed (`partialnas clean` does so); run the study with another --out"
     return "run the study again with recipe.keep_weights: all and another --out"

@@ -20,7 +20,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
     copies = _copies(path)
     number = _number(copies[0]) + 1 if copies else 1
     target = path.parent / _FOLDER / f"{path.stem}-{number}{path.suffix}"
-    if not _copy(connection, target):
+    if not copy_ledger(connection, target):
         return None
     with suppress(OSError):
         for old in copies[_KEPT - 1 :]:
@@ -35,10 +35,10 @@ def back_up_before_upgrade(connection: sqlite3.Connection, path: Path, schema: i
         Whether the copy was made.
     """
     target = path.parent / _FOLDER / f"{path.stem}.schema{schema}{path.suffix}"
-    return _copy(connection, target)
+    return copy_ledger(connection, target)
 
 
-def _copy(connection: sqlite3.Connection, target: Path) -> bool:
+def copy_ledger(connection: sqlite3.Connection, target: Path) -> bool:
     """Write a verified copy of an open ledger; return False and leave no file if that fails."""
     draft = target.with_name(f"{target.stem}.draft")
     try:

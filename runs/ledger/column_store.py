@@ -3,8 +3,8 @@
 A volume holds `VOLUME_SIZE` rows that never change again. Each of its columns is one text with a
 checksum, so that readers parse only the columns that they need. Its manifest names the columns and
 states the sum of the rows' checksums, which readers add up and compare with the total of the table
-(see `schema`). The rows stay in their own tables; those that are not archived yet are read from
-there.
+(see `checked_rows`). The rows stay in their own tables; those that are not archived yet are read
+from there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from partialnas.runs.ledger import schema
+from partialnas.runs.ledger import checked_rows, schema
+from partialnas.runs.ledger.checked_rows import read_rows, write_row
 from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, to_json, trial_rows
-from partialnas.runs.ledger.schema import LEDGER_COLUMNS, read_rows, write_row
+from partialnas.runs.ledger.schema import LEDGER_COLUMNS
 from partialnas.runs.records.measurement import MEASUREMENT_DEFAULTS, Columns, MeasurementTable
 
 VOLUME_SIZE = 1000
@@ -100,18 +101,18 @@ def read_columns(connection: Connection, source: ArchivedTable, names: Sequence[
         names: column names; `metrics` stands for `metrics.val_nll` and all others of its kind.
 
     Raises:
-        sqlite3.DatabaseError: a row or a column is damaged or missing; see `schema.damage`.
+        sqlite3.DatabaseError: a row or a column is damaged or missing; see `checked_rows.damage`.
     """
     parts: list[_Part] = []
     following = 1
-    with schema.snapshot(connection):
+    with checked_rows.snapshot(connection):
         for first, volume in _read_volumes(connection, source, names).items():
             parts += _read_rows(connection, source, following, first)
             parts.append(volume)
             following = first + VOLUME_SIZE
         parts += _read_rows(connection, source, following, _END)
         count, checksums = sum(p.rows for p in parts), sum(p.checksum for p in parts)
-        schema.check_total(connection, source.table, count, checksums)
+        checked_rows.check_total(connection, source.table, count, checksums)
     plain = [name for name in names if name not in _NESTED]
     present = dict.fromkeys(chain(plain, *(part.columns for part in parts)))
     return {
@@ -140,7 +141,7 @@ def results_by_row(columns: Columns) -> list[dict[str, Any]]:
 def discard_volume(connection: Connection, source: ArchivedTable, number: int) -> None:
     """Remove the volume that holds the row of a number, if any; call it before the row changes."""
     first = (number - 1) // VOLUME_SIZE * VOLUME_SIZE + 1
-    schema.delete_rows(connection, "volumes", source=source.table, first=first)
+    checked_rows.delete_rows(connection, "volumes", source=source.table, first=first)
 
 
 def archive_rows(connection: Connection) -> None:
@@ -202,7 +203,7 @@ def _parse_volume(
     manifest = from_json(texts.pop(_MANIFEST, "{}"))
     expected = {name for name in manifest.get("columns", ()) if _is_requested(name, names)}
     if has_manifests and (expected != {*texts} or "checksum" not in manifest):
-        raise schema.damage(f"columns of the volume {first} of {source.table} are missing")
+        raise checked_rows.damage(f"columns of the volume {first} of {source.table} are missing")
     columns = {name: _unpacked(text) for name, text in texts.items()}
     return _Part(VOLUME_SIZE, columns, manifest.get("checksum", 0))
 
@@ -212,10 +213,10 @@ def _read_rows(connection: Connection, source: ArchivedTable, start: int, stop: 
     if start == stop:
         return []
     where = "WHERE number >= ? AND number < ? ORDER BY number"
-    rows, checksum = schema.read_summed_rows(connection, source.table, where, start, stop)
-    schema.check_numbers(source.table, rows, start)
+    rows, checksum = checked_rows.read_summed_rows(connection, source.table, where, start, stop)
+    checked_rows.check_numbers(source.table, rows, start)
     if stop != _END and len(rows) != stop - start:
-        raise schema.damage(f"row {start + len(rows)} of {source.table} is missing")
+        raise checked_rows.damage(f"row {start + len(rows)} of {source.table} is missing")
     return [_Part(len(rows), source.to_columns(rows), checksum)] if rows else []
 
 

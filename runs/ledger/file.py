@@ -1,4 +1,4 @@
-"""Create, open and check the ledger's file; translate SQLite's failures into messages.
+"""Create, open, upgrade and check the ledger's file; translate SQLite's failures into messages.
 
 A write-ahead log that a killed driver left belongs to the ledger and is replayed. One that was left
 by another file (the ledger was replaced by a copy, say) would spoil the ledger. SQLite cannot tell
@@ -8,11 +8,12 @@ written only after the full check.
 
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from partialnas.runs.ledger import schema
+from partialnas.runs.ledger import checked_rows, schema
 from partialnas.runs.ledger.backup import newest_valid_backup
 from partialnas.runs.ledger.full_check import check_everything, check_schema
 from partialnas.runs.system.environment import package_version
@@ -51,8 +52,8 @@ def create_ledger_file(path: Path, meta: Mapping[str, str]) -> None:
             # leaves no journal file behind if the process dies
             connection.execute("PRAGMA journal_mode = MEMORY")
             connection.executescript(f"BEGIN; {schema.SCHEMA}")
-            for key, value in {**meta, schema.REQUIRED_RELEASE: schema.SCHEMA_RELEASE}.items():
-                schema.write_row(connection, "meta", (key, value))
+            for key, value in {**meta, **_file_meta()}.items():
+                checked_rows.write_row(connection, "meta", (key, value))
             connection.execute("COMMIT")
         draft.replace(path)
 
@@ -67,6 +68,31 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection = _connect(path, "mode=rw")
         connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging and upgrade an older schema in one transaction."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    before = schema.schema_version(connection)
+    if before == schema.SCHEMA_VERSION:
+        return
+    with schema.transaction(connection, synced=True):
+        for introduced, sql in schema.ADDED_TABLES.values():
+            if before < introduced:
+                connection.execute(sql)
+        if before < schema.TOTALS_VERSION:
+            connection.execute("DELETE FROM volumes")  # they have no manifests; archived again
+            checked_rows.compute_totals(connection)
+        recorded = dict(checked_rows.read_rows(connection, "meta"))
+        kept = {key: value for key, value in recorded.items() if key == schema.LEDGER_ID}
+        for row in (_file_meta() | kept).items():
+            checked_rows.write_row(connection, "meta", row)
+        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+
+
+def _file_meta() -> dict[str, str]:
+    """Return the metadata of a new file: the release that it requires, and its identifier."""
+    return {schema.REQUIRED_RELEASE: schema.SCHEMA_RELEASE, schema.LEDGER_ID: uuid.uuid4().hex}
 
 
 def check_integrity(path: Path) -> None:
@@ -141,6 +167,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         _check_version(path, connection)
         check_schema(connection)
+        if mode == "mode=ro":
+            _check_log(path, connection)
     except BaseException:
         connection.close()
         raise
@@ -158,16 +186,36 @@ def _check_header(path: Path) -> None:
     if is_sqlite and has_id:
         return
     if has_id or newest_valid_backup(path) or (is_sqlite and _has_ledger_tables(path)):
-        raise schema.damage("its header is damaged")
+        raise checked_rows.damage("its header is damaged")
     kind = "a database of another program" if is_sqlite else "not an SQLite file"
     detail = f"it is {kind}" if header else "it is empty"
     raise UserError(f"{path}: is not a ledger of partialnas ({detail}); {_ELSEWHERE}")
 
 
-def _has_ledger_tables(path: Path) -> bool:
+def _check_log(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a write-ahead log that was written for another ledger."""
+    identifier = _ledger_id(connection)
+    without_log: str | None = None
+    # without its log, a ledger may be incomplete
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(_open_immutable(path)) as file:
+        without_log = _ledger_id(file)
+    if None not in (identifier, without_log) and identifier != without_log:
+        raise checked_rows.damage("its write-ahead log belongs to another ledger")
+
+
+def _ledger_id(connection: sqlite3.Connection) -> str | None:
+    return dict(checked_rows.read_table(connection, "meta")).get(schema.LEDGER_ID)
+
+
+def _open_immutable(path: Path) -> sqlite3.Connection:
+    """Return a connection that ignores the write-ahead log and creates no files."""
     uri = f"{path.absolute().as_uri()}?immutable=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+def _has_ledger_tables(path: Path) -> bool:
     try:
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
+        with closing(_open_immutable(path)) as connection:
             names = connection.execute("SELECT name FROM sqlite_schema").fetchall()
     except (sqlite3.Error, UnicodeDecodeError):
         return False
@@ -183,7 +231,7 @@ def _check_version(path: Path, connection: sqlite3.Connection) -> None:
     versions = range(1, schema.SCHEMA_VERSION + 1)
     is_old = any(schema.matches_schema(connection, v, exact=True) for v in versions)
     if is_old and release in ("", schema.SCHEMA_RELEASE, package_version("partialnas")):
-        raise schema.damage(f"its schema is recorded as {version}")
+        raise checked_rows.damage(f"its schema is recorded as {version}")
     needed = f"install partialnas {release} or newer" if release else "update partialnas"
     installed = package_version("partialnas")
     raise UserError(
@@ -240,7 +288,7 @@ def recovery_advice(path: Path) -> str:
     """Return how to recover a damaged or missing ledger: from its newest intact copy, if any."""
     copy = newest_valid_backup(path)
     log = ""
-    if path.exists() and has_log(path) and driver_pid(path.parent) is None:
+    if path.exists() and has_log(path) and driver_pid(path.parent) in (None, os.getpid()):
         log = f"{log_path(path).name} beside it may belong to another ledger; "
     if copy is None:
         return f"{log}restore it from a copy, or start in another folder with --out"

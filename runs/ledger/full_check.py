@@ -3,7 +3,7 @@
 import sqlite3
 from collections import deque
 
-from partialnas.runs.ledger import column_store, schema
+from partialnas.runs.ledger import checked_rows, column_store, schema
 
 
 def check_everything(connection: sqlite3.Connection) -> None:
@@ -16,12 +16,12 @@ def check_everything(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA cell_size_check = ON")
     ((result, *_), *_) = connection.execute("PRAGMA integrity_check").fetchall()
     if result != "ok":
-        raise schema.damage(result)
+        raise checked_rows.damage(result)
     for table, *_ in connection.execute("PRAGMA foreign_key_check"):
-        raise schema.damage(f"orphaned row of {table}")
-    with schema.snapshot(connection):
+        raise checked_rows.damage(f"orphaned row of {table}")
+    with checked_rows.snapshot(connection):
         for table in schema.LEDGER_COLUMNS:
-            deque(schema.read_table(connection, table), maxlen=0)
+            deque(checked_rows.read_table(connection, table), maxlen=0)
         for source in column_store.ARCHIVED_TABLES:
             column_store.read_columns(connection, source, ())
 
@@ -34,4 +34,4 @@ def check_schema(connection: sqlite3.Connection) -> None:
     """
     version = schema.schema_version(connection)
     if not schema.matches_schema(connection, version):
-        raise schema.damage(f"its tables are not those of schema {version}")
+        raise checked_rows.damage(f"its tables are not those of schema {version}")

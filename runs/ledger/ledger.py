@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, Self, TextIO
 
 from partialnas.runs.ledger import backup, column_store, file, rows, schema
+from partialnas.runs.ledger.checked_rows import delete_rows, write_row
 from partialnas.runs.ledger.reader import LedgerReader
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
@@ -64,7 +65,7 @@ class Ledger(LedgerReader):
             _check_not_lost(path)
             file.create_ledger_file(path, meta)
             ledger = cls(path, file.open_writer(path), lock)
-            schema.upgrade(ledger._connection)
+            file.upgrade(ledger._connection)
             return ledger
         except BaseException:
             unlock_study(lock)
@@ -135,7 +136,7 @@ class Ledger(LedgerReader):
                 f"{self.path}: cannot be copied before the upgrade from schema {version} to "
                 f"{schema.SCHEMA_VERSION}; free disk space and make {self.path.parent} writable"
             )
-        schema.upgrade(self._connection)
+        file.upgrade(self._connection)
 
     def close(self) -> None:
         """Close the file and release the study's lock."""
@@ -162,7 +163,7 @@ class Ledger(LedgerReader):
         """Add or replace metadata of the study."""
         with self._transaction():
             for key, value in meta.items():
-                schema.write_row(self._connection, "meta", (key, value))
+                write_row(self._connection, "meta", (key, value))
 
     def requeue_running(self) -> int:
         """Set running trials, left by an earlier driver, to planned; return their number."""
@@ -187,7 +188,7 @@ class Ledger(LedgerReader):
             row = rows.ProposalRow(
                 number, arm, digest, rows.to_json(subject), rows.to_json(proposal), utc_now()
             )
-            schema.write_row(self._connection, "proposals", row)
+            write_row(self._connection, "proposals", row)
         return number
 
     def plan(
@@ -239,9 +240,9 @@ class Ledger(LedgerReader):
                 failures.setdefault(row.key, []).append(row.failure())
                 column_store.discard_volume(self._connection, column_store.TRIALS, row.number)
                 for table in ("curves", "ratios"):
-                    schema.delete_rows(self._connection, table, key=row.key)
+                    delete_rows(self._connection, table, key=row.key)
                 self._write_trial(row.replanned())
-            schema.write_row(self._connection, "meta", ("failures", rows.to_json(failures)))
+            write_row(self._connection, "meta", ("failures", rows.to_json(failures)))
         return len(failed)
 
     def finish(self, record: Record, *, attempts: int = 1) -> None:
@@ -274,7 +275,7 @@ class Ledger(LedgerReader):
         """Write rows of other ledgers unchanged, in one transaction."""
         with self._transaction():
             for proposal in proposals:
-                schema.write_row(self._connection, "proposals", proposal)
+                write_row(self._connection, "proposals", proposal)
             for row, curve, ratios in trials:
                 self._write_trial(row)
                 self._write_epochs(row.key, curve, ratios)
@@ -319,21 +320,21 @@ class Ledger(LedgerReader):
         return row
 
     def _write_trial(self, row: rows.TrialRow) -> None:
-        schema.write_row(self._connection, "trials", rows.trial_columns(row))
+        write_row(self._connection, "trials", rows.trial_columns(row))
 
     def _write_epochs(
         self, key: str, curve: Iterable[Mapping[str, float]], ratios: Iterable[RatioEpoch]
     ) -> None:
         for epoch, point in enumerate(curve, start=1):
-            schema.write_row(self._connection, "curves", (key, epoch, rows.to_json(point)))
+            write_row(self._connection, "curves", (key, epoch, rows.to_json(point)))
         for row in ratios:
-            schema.write_row(self._connection, "ratios", (key, row.epoch, row.model_dump_json()))
+            write_row(self._connection, "ratios", (key, row.epoch, row.model_dump_json()))
 
     def _write_measurement(self, m: Measurement) -> int:
         number = self._next("measurements")
         conditions = (m.device, m.threads, m.batch_size, m.resolution, m.precision)
         kind = (m.form, m.runtime, m.model_dump_json(), m.taken)
-        schema.write_row(self._connection, "measurements", (number, m.digest, *conditions, *kind))
+        write_row(self._connection, "measurements", (number, m.digest, *conditions, *kind))
         return number
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partialnas.runs.ledger.file import LEDGER_FILE, translate_errors
+from partialnas.runs.ledger.file import LEDGER_FILE, check_no_log, translate_errors
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import ImportedTrial, ProposalRow, TrialRow, to_json
 from partialnas.runs.records.measurement import Measurement
@@ -43,6 +43,7 @@ class LedgerMerge:
     def add(self, folder: Path) -> None:
         """Add the rows of the ledger in a folder."""
         with Ledger.open(folder) as ledger:
+            ledger.check_integrity()
             proposals, trials = ledger.proposals(), ledger.trials()
             self.measurements |= {m.model_dump_json(): m for m in ledger.measurements()}
         numbers: dict[int, int] = {}
@@ -120,6 +121,7 @@ def write_merged(merged: LedgerMerge, meta: Mapping[str, str], out: Path) -> Non
     path, draft = out / LEDGER_FILE, temporary_path(out / "merge")
     if path.exists():
         raise UserError(f"{out}: already holds a ledger; choose another folder with -o")
+    check_no_log(path)
     with translate_errors(path):
         shutil.rmtree(draft, ignore_errors=True)
         try:

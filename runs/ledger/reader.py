@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from partialnas.runs.ledger import column_store, schema
+from partialnas.runs.ledger import checked_rows, column_store
 from partialnas.runs.ledger import rows as row_types
 from partialnas.runs.ledger.file import translate_errors
+from partialnas.runs.ledger.full_check import check_everything
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.records.measurement import Columns, Measurement, MeasurementTable
 from partialnas.runs.records.record import RatioEpoch, TrialState
@@ -81,6 +82,15 @@ class LedgerReader:
             MachineError: a trial is damaged.
         """
         self._table("trials")
+
+    def check_integrity(self) -> None:
+        """Check every page, reference and row of the ledger. Takes seconds for a long ledger.
+
+        Raises:
+            MachineError: the ledger is damaged.
+        """
+        with translate_errors(self.path):
+            check_everything(self._connection)
 
     def count_measured_networks(self) -> int:
         """Return the number of distinct networks with a measurement."""
@@ -234,25 +244,25 @@ class LedgerReader:
 
     def _table(self, table: str) -> list[tuple[Any, ...]]:
         with translate_errors(self.path):
-            return [*schema.read_table(self._connection, table)]
+            return [*checked_rows.read_table(self._connection, table)]
 
     def _ratio_rows(self, without: str) -> list[tuple[Any, ...]]:
         """Return all rows of learned ratios but those whose JSON contains the text `without`."""
         with translate_errors(self.path):
-            rows = schema.read_table(self._connection, "ratios")
+            rows = checked_rows.read_table(self._connection, "ratios")
             return [row for row in rows if without not in row[-1]]
 
     def _row(self, table: str, number: int) -> tuple[Any, ...]:
         """Return the row of a number that the table should have."""
         with translate_errors(self.path):
-            rows = schema.read_rows(self._connection, table, "WHERE number = ?", number)
+            rows = checked_rows.read_rows(self._connection, table, "WHERE number = ?", number)
             if not rows:
-                raise schema.damage(f"row {number} of {table} is missing")
+                raise checked_rows.damage(f"row {number} of {table} is missing")
         return rows[0]
 
     def _epochs(self, table: str, key: str) -> list[tuple[Any, ...]]:
         with translate_errors(self.path):
-            return schema.read_trial_rows(self._connection, table, key)
+            return checked_rows.read_trial_rows(self._connection, table, key)
 
     def _columns(self, source: column_store.ArchivedTable, *names: str) -> Columns:
         with translate_errors(self.path):
@@ -264,7 +274,7 @@ class LedgerReader:
 
     def _trials(self, where: str, *parameters: object) -> list[row_types.TrialRow]:
         with translate_errors(self.path):
-            rows = schema.read_rows(self._connection, "trials", where, *parameters)
+            rows = checked_rows.read_rows(self._connection, "trials", where, *parameters)
         return row_types.trial_rows(rows)
 
     def _trial(self, key: str) -> row_types.TrialRow:

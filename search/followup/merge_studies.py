@@ -19,7 +19,8 @@ from partialnas.space.errors import UserError
 
 _MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
 _MERGED_RECORDS = ("trial_sources", "failures")
-_MAY_DIFFER = ("environment", "task", "required_partialnas", "base_dir", *_MERGED_RECORDS)
+_FILE_KEYS = ("required_partialnas", "ledger_id", "base_dir")
+_MAY_DIFFER = ("environment", "task", *_FILE_KEYS, *_MERGED_RECORDS)
 
 
 def merge_studies(folders: Sequence[Path], out: Path) -> LedgerMerge:

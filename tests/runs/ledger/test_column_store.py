@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partialnas.runs.ledger import column_store, schema
+from partialnas.runs.ledger import checked_rows, column_store
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FINAL_STATES, TrialRow, trial_columns
 from partialnas.runs.records.measurement import Measurement
@@ -195,7 +195,7 @@ def test_an_outdated_volume_is_an_error(folder: Path) -> None:
     with sqlite3.connect(folder / "ledger.sqlite") as connection:
         row = TrialRow._make((2, "other", *[1] * 15))  # another row, with a valid checksum
         columns = trial_columns(row._replace(metrics={}, cost={}, environment={}, state="failed"))
-        schema.write_row(connection, "trials", columns)
+        checked_rows.write_row(connection, "trials", columns)
     with (
         Ledger.open(folder) as ledger,
         pytest.raises(MachineError, match=r"trials: rows are missing, repeated or outdated"),
