@@ -164,6 +164,13 @@ def export_model(
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Maximum measuring time.")] = 20.0,
     onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write model.onnx too.")] = True,
+    dynamic: Annotated[
+        str,
+        typer.Option(
+            metavar="none|batch|all",
+            help="Free sizes of model.onnx: none, the batch, or batch, height and width.",
+        ),
+    ] = "batch",
     license_name: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="License of the weights (model card).")
     ] = "mit",
@@ -191,7 +198,7 @@ def export_model(
     from partialnas.commands.export import export_trained_model
 
     settings = {
-        "device": device, "max_seconds": seconds, "onnx": onnx, "license_name": license_name,
-        "gpus": gpus, "batch_size": batch_size,
+        "device": device, "max_seconds": seconds, "onnx": onnx, "dynamic": dynamic,
+        "license_name": license_name, "gpus": gpus, "batch_size": batch_size,
     }  # fmt: skip
     export_trained_model(trial, output, settings)

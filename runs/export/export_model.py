@@ -28,6 +28,7 @@ from partialnas.runs.training.build import build_network
 from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.deploy.freeze import freeze, learned_sizes
+from partialnas.space.deploy.onnx_export import Dynamic, check_dynamic
 from partialnas.space.errors import UserError
 from partialnas.space.nn.network import Network
 from partialnas.space.values import validate_as
@@ -59,6 +60,7 @@ def export_model(
     device: str | None = None,
     max_seconds: float = 20.0,
     onnx: bool = True,
+    dynamic: Dynamic = "batch",
     license_name: str = "mit",
     gpus: int = 1,
     batch_size: int = 256,
@@ -75,6 +77,7 @@ def export_model(
         device: device of the speed measurement; by default the study's.
         max_seconds: time limit of the speed measurement in seconds.
         onnx: whether to write an ONNX file too, if the packages for it are installed.
+        dynamic: free sizes of the ONNX file's input; see `export_onnx`.
         license_name: SPDX name of the license of network and weights, for the model card.
         gpus: default number of GPUs in the script for full training.
         batch_size: default images per step on each GPU in that script.
@@ -84,6 +87,7 @@ def export_model(
             something else.
         MachineError: the weights are damaged, a check fails, or the disk or the device does.
     """
+    check_dynamic(dynamic)
     trial = load_trained_trial(folder, number)
     check_output_path(output / _PROOF)
     _check_output(output)
@@ -97,7 +101,7 @@ def export_model(
     exported = _read_back(architecture, weights, trial)
     onnx_export = None
     if onnx and not missing_packages():
-        onnx_export = export_verified_onnx(trial.name, exported, splits)
+        onnx_export = export_verified_onnx(trial.name, exported, splits, dynamic)
     verification = ExportVerification(
         trial=trial.name,
         key=trial.row.key,

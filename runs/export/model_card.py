@@ -24,6 +24,8 @@ _RECIPE_SETTINGS = (
 )
 """Settings of the recipe on a card; those that are 0 are left out."""
 
+_FREE_SIZES = {"none": "one image", "batch": "any batch size", "all": "any batch and image size"}
+
 
 def model_card(
     trial: TrainedTrial, lineage: Lineage, verification: ExportVerification, *, license_name: str
@@ -211,9 +213,9 @@ def _limitations(trial: TrainedTrial, lineage: Lineage) -> Iterator[str]:
 
 def _usage(verification: ExportVerification) -> str:
     onnx = (
-        "`model.onnx` is its deploy form (norms folded; input `image`, output `logits`, any batch "
-        f"size); its logits differ from those of these weights by {check.difference:.1e} of the "
-        "largest one.\n"
+        "`model.onnx` is its deploy form (norms folded; input `image`, output `logits`, "
+        f"{_FREE_SIZES[check.dynamic]}); its logits differ from those of these weights by "
+        f"{check.difference:.1e} of the largest one.\n"
         if (check := verification.onnx)
         else ""
     )

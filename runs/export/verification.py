@@ -12,6 +12,7 @@ from partialnas.runs.measure.measure import measure
 from partialnas.runs.measure.prepared_model import TimingInputs
 from partialnas.runs.records.measurement import Measurement
 from partialnas.space.cost.cost import compute_cost
+from partialnas.space.deploy.onnx_export import Dynamic
 from partialnas.space.errors import MachineError
 from partialnas.space.nn.network import Network
 from partialnas.space.nn.op_counter import count_ops
@@ -71,6 +72,8 @@ class OnnxCheck(Value):
         at_most: limit of `difference`.
         opset: version of the operators in the file.
         runtime: version of onnxruntime.
+        dynamic: free sizes of the file's input; with `all`, images of another size were compared
+            too.
     """
 
     images: int
@@ -78,6 +81,7 @@ class OnnxCheck(Value):
     at_most: float
     opset: int
     runtime: str
+    dynamic: Dynamic = "batch"
 
 
 class ExportVerification(Value):

@@ -2,17 +2,19 @@
 
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from partialnas.runs.datasets.augment import DeviceSplit
 from partialnas.runs.datasets.loaders import Splits
 from partialnas.runs.export.verification import BATCH_SIZE, OnnxCheck
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.deploy.fuse import deploy
-from partialnas.space.deploy.onnx_export import OPSET, export_onnx
+from partialnas.space.deploy.onnx_export import OPSET, Dynamic, export_onnx
 from partialnas.space.errors import MachineError
 from partialnas.space.nn.network import Network
 
@@ -28,13 +30,17 @@ def missing_packages() -> list[str]:
     return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def export_verified_onnx(name: str, network: Network, splits: Splits) -> tuple[bytes, OnnxCheck]:
+def export_verified_onnx(
+    name: str, network: Network, splits: Splits, dynamic: Dynamic = "batch"
+) -> tuple[bytes, OnnxCheck]:
     """Return the ONNX file of a network's deploy form, and the comparison of its logits.
 
     Args:
         name: name of the trial for messages.
         network: network in evaluation mode.
         splits: splits with the validation images; all of them are compared.
+        dynamic: sizes of the input that are free. With `all`, images of another size are compared
+            too: the first batch, higher and narrower.
 
     Raises:
         MachineError: the logits differ by more than rounding.
@@ -42,19 +48,22 @@ def export_verified_onnx(name: str, network: Network, splits: Splits) -> tuple[b
     _, channels, height, width = splits.val_x.shape
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(deploy(network), path, InputSpec(channels, height, width, network.num_classes))
+        input_spec = InputSpec(channels, height, width, network.num_classes)
+        export_onnx(deploy(network), path, input_spec, dynamic)
         content = path.read_bytes()
-    return content, _verify(name, content, network, splits)
+    return content, _verify(name, content, network, splits, dynamic)
 
 
 @torch.inference_mode()
-def _verify(name: str, content: bytes, network: Network, splits: Splits) -> OnnxCheck:
+def _verify(
+    name: str, content: bytes, network: Network, splits: Splits, dynamic: Dynamic
+) -> OnnxCheck:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
     deviation = largest = 0.0
-    for images, _ in pool.sequential_batches(BATCH_SIZE):
+    for images in _batches(pool, network, dynamic):
         expected = network(images).numpy()
         (logits,) = session.run(["logits"], {"image": images.contiguous().numpy()})
         # unlike `max`, `maximum` propagates NaN
@@ -73,4 +82,17 @@ def _verify(name: str, content: bytes, network: Network, splits: Splits) -> Onnx
         at_most=MAX_LOGIT_DIFFERENCE,
         opset=OPSET,
         runtime=str(onnxruntime.__version__),
+        dynamic=dynamic,
     )
+
+
+def _batches(pool: DeviceSplit, network: Network, dynamic: Dynamic) -> Iterator[torch.Tensor]:
+    """Yield the batches to compare; if no size is free, single images."""
+    size = 1 if dynamic == "none" else BATCH_SIZE
+    for index, (images, _) in enumerate(pool.sequential_batches(size)):
+        yield images
+        if dynamic == "all" and not index:
+            height, width = images.shape[-2:]
+            smallest = network.architecture.smallest_resolution
+            other = height + 2 * smallest + 1, max(width - smallest, smallest)
+            yield functional.interpolate(images, size=other, mode="bilinear")

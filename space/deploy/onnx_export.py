@@ -20,6 +20,16 @@ Dynamic = Literal["none", "batch", "all"]
 """Free sizes of an exported network's images: none, the batch, or batch, height and width."""
 
 
+def check_dynamic(dynamic: object) -> None:
+    """Check that a value names free sizes.
+
+    Raises:
+        UserError: It does not.
+    """
+    if dynamic not in (None, *get_args(Dynamic)):
+        raise UserError(f"invalid dynamic {dynamic!r}: choose none, batch or all")
+
+
 def export_program(
     network: nn.Module, input_spec: InputSpec, dynamic: Dynamic | None = "batch"
 ) -> ExportedProgram:
@@ -38,8 +48,7 @@ def export_program(
         UserError: The ratios depend on the input or are still being learned, or a size that shall
             be free is fixed by the network.
     """
-    if dynamic not in (None, *get_args(Dynamic)):
-        raise UserError(f"invalid dynamic {dynamic!r}: choose none, batch or all")
+    check_dynamic(dynamic)
     learned_sizes(network)  # raises an error if there are no fixed ratios
     images, dimensions = _example(network, input_spec, dynamic or "none")
     with evaluating(network):
