@@ -95,8 +95,15 @@ class Training:
 
     @property
     def evaluated_network(self) -> nn.Module:
-        """The network that is evaluated and saved: the weight average if there is one."""
-        return self.network if self.average is None else self.average.module
+        """The network that is evaluated and saved: the weight average if there is one.
+
+        Its learned ratios are those of the trained network: sizes are not averaged.
+        """
+        if self.average is None:
+            return self.network
+        if self.ratio_learner is not None:
+            self.ratio_learner.copy_to(self.average.module)
+        return self.average.module
 
     @property
     def seconds(self) -> float:
@@ -228,8 +235,6 @@ class Training:
         _check(losses, epoch)
         if self.ratio_learner is not None:
             self.ratio_learner.update_boundaries((epoch + 1) * steps)
-            if self.average is not None:
-                self.ratio_learner.copy_to(self.average.module)
         return float(torch.stack(losses).double().mean())
 
     def _step(self, x: Tensor, y: Tensor, mix: BatchMix) -> Tensor:

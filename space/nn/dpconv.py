@@ -56,6 +56,9 @@ class DividedMixer(nn.Module):
 class LearnedMixer(DividedMixer):
     """A mixer that divides its channels alike for all images and changes the sizes in training.
 
+    The sizes are extra state, not buffers: an average of weights over training steps does not
+    average them. They must be copied to it by `set_extra_state`.
+
     Attributes:
         sizes: channels of each part; whole numbers once they are fixed.
         ramp: channels over which a boundary is soft; 0 for a hard boundary.
