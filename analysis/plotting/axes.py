@@ -20,6 +20,8 @@ _PROTOCOL = ("device", "processor", "threads", "batch_size", "resolution", "prec
 _WORSE_MARGIN, _BETTER_MARGIN = 0.05, 0.12
 _DECADE = 10.0
 _MIN_LOG_RANGE = 4.0
+_SMALLEST = 1e-100  # smaller values are zero on any axis
+_SAME = 1e-12  # values whose relative difference is smaller are one value on an axis
 _NARROW = 3.0  # inches; labels such as 5,000, 10,000 and 20,000 touch below this width
 
 
@@ -124,17 +126,17 @@ def configure_axis(
 def _require_positive(finite: Floats, values: Floats, quantity: Quantity) -> Floats:
     """Return the positive values; only the ends of error bars may be zero or less."""
     centers = values[:, 0] if values.ndim > 1 else values
-    if (centers[np.isfinite(centers)] <= 0).any():
+    if (centers[np.isfinite(centers)] <= _SMALLEST).any():
         raise UserError(
             f"{quantity.key}: a logarithmic axis cannot show values of zero or less; remove this "
             "axis from --log"
         )
-    return finite[finite > 0]
+    return finite[finite > _SMALLEST]
 
 
 def spans_a_decade(finite: Floats) -> bool:
     """Return whether all values are positive and the largest is over ten times the smallest."""
-    return bool(finite.min() > 0 and finite.max() > _DECADE * finite.min())
+    return bool(finite.min() > _SMALLEST and finite.max() > _DECADE * finite.min())
 
 
 def axis_limits(
@@ -148,10 +150,18 @@ def axis_limits(
     """Return the ends of an axis, with a larger margin for labels on the better side."""
     ends = np.array([finite.min(), finite.max()])
     ends = np.log10(ends) if log else ends
-    extent = (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
+    extent = axis_extent(*ends.tolist())
     margins = (better, worse) if quantity.better == "min" else (worse, better)
     ends += extent * np.array([-margins[0], margins[1]])
     return tuple((10.0**ends if log else ends).tolist())
+
+
+def axis_extent(low: float, high: float) -> float:
+    """Return the range of values on an axis, or a range around them if they are all the same."""
+    size = max(abs(low), abs(high))
+    if high - low > max(_SAME * size, _SMALLEST):
+        return high - low
+    return 0.5 * size if size > _SMALLEST else 1.0
 
 
 def parent_figure(artist: Artist) -> Figure:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.axes import ARROWS, axis_limits, spans_a_decade
+from partialnas.analysis.plotting.axes import ARROWS, axis_extent, axis_limits, spans_a_decade
 from partialnas.runs.config.quantities import Quantity
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -78,7 +78,8 @@ def linear_scale(label: str, values: Floats, start: float, end: float) -> Scale:
     """Return a linear axis that holds all finite values."""
     finite = values[np.isfinite(values)]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    padding = 0.06 * (ends[1] - ends[0]) or 0.5 * abs(ends[1]) or 1.0
+    extent = axis_extent(*ends)
+    padding = 0.06 * extent if extent == ends[1] - ends[0] else extent
     return Scale(label=label, low=ends[0] - padding, high=ends[1] + padding, start=start, end=end)
 
 

@@ -85,8 +85,8 @@ def _ranks(
         members = [net["label"] for net in front.networks.values() if net["kind"] == FRONT]
         if ranks and (number := ranks.count_unresolved(members)):
             yield (
-                f"{front.heading}: short {ranks.audit.work} does not resolve the ranks of {number:,} of its "
-                f"{len(members):,} networks.",
+                f"{front.heading}: short {ranks.audit.work} does not resolve the ranks of "
+                f"{number:,} of its {len(members):,} networks.",
                 f"The table marks them with {UNRESOLVED_MARK}.",
             )
 

@@ -3,9 +3,10 @@
 `search.ablation` compiles designs from a study; analysis reads them.
 """
 
+import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from partialnas.runs.config.overrides import PlainData
 from partialnas.space.values import Value
@@ -143,9 +144,9 @@ class SequentialSeeds(Value):
         max: largest number of seeds.
         until: requested half-width of the simultaneous intervals, in the quantity's unit.
         first_stage: seeds of the first stage, which alone estimate the standard deviation.
-        deviation: standard deviation between these seeds.
+        deviation: standard deviation between these seeds; NaN if there are too few results.
         degrees: its degrees of freedom.
-        critical: simultaneous critical value for these degrees of freedom.
+        critical: simultaneous critical value for these degrees of freedom, or NaN.
         method: method of the intervals (see `analysis.stats.multiple_comparisons`).
         seeds: seeds of each arm, as far as the budget allows.
     """
@@ -160,6 +161,11 @@ class SequentialSeeds(Value):
     critical: float
     method: str
     seeds: dict[str, int]
+
+    @field_validator("deviation", "critical", mode="before")
+    @classmethod
+    def _read_nan(cls, value: object) -> object:
+        return math.nan if value is None else value  # JSON has no NaN
 
 
 _THEN = ", then "

@@ -56,6 +56,9 @@ half-normal draw. Other proposals use the posterior mean."""
 _REFIT_GROWTH = 1.2
 """Hyperparameters are fitted again when the number of results has grown by this factor."""
 
+_SMALLEST_EXTENT = 1e-100
+"""Smaller differences between objective values are none: dividing by them would overflow."""
+
 _MAX_TRAINING_POINTS = 300
 """Networks that the model is fitted to: the best, by rank."""
 
@@ -166,6 +169,7 @@ class SurrogateSearch(FrontEvolution):
         front = front[non_dominated(front, keep_duplicates=False)]
         low, high = front.min(axis=0), front.max(axis=0)
         extent = np.where(high > low, high - low, gp.nonzero_std(losses))
+        extent = np.maximum(extent, _SMALLEST_EXTENT)
         nearest, farthest = _MARGINS
         reference = (high - low) / extent + nearest * (farthest / nearest) ** rng.random()
 
