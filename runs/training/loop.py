@@ -101,9 +101,10 @@ class Training:
         """
         if self.average is None:
             return self.network
+        average: nn.Module = self.average.module
         if self.ratio_learner is not None:
-            self.ratio_learner.copy_to(self.average.module)
-        return self.average.module
+            self.ratio_learner.copy_to(average)
+        return average
 
     @property
     def seconds(self) -> float:

@@ -169,7 +169,7 @@ class SelfAttention(PartOperation):
         logits = (query * self.depth**-0.5) @ key.transpose(-2, -1) + self.position(height, width)
         mixed = self.weights_dropout(logits.softmax(dim=-1)) @ value
         out = self._drop_out(self.proj(mixed.transpose(1, 2).flatten(2)))
-        return out.transpose(1, 2).unflatten(2, (height, width))
+        return out.transpose(1, 2).reshape(x.shape)
 
     def forward_sliced(self, x: Tensor, span: Span, mask: SoftMask | None) -> Tensor:
         """Mix the positions of a span; see `PartOperation`.

@@ -181,7 +181,8 @@ class InputDependentMixer(DividedMixer):
             UserError: The network is exported or traced: a static graph would use the sizes of the
                 example for all images.
         """
-        if torch.compiler.is_exporting() or (torch.jit.is_tracing() and not self.traces_one_batch):
+        tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call, attr-defined]
+        if torch.compiler.is_exporting() or (tracing and not self.traces_one_batch):
             raise UserError(INPUT_DEPENDENT)
         size = self._predicted_size(x)
         table = torch.tensor([self._learned_size(o) for o in self.options], device=x.device)

@@ -13,6 +13,7 @@ from torch import nn
 from partialnas.space.arch.architecture import Architecture, Block, Stage
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.parts import Part
+from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS, preset
 from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
@@ -138,15 +139,49 @@ def test_drop_path_grows_linearly_over_all_blocks() -> None:
     torch.testing.assert_close(torch.tensor(rates), torch.linspace(0, 0.24, 13))
 
 
-def test_checkpointing_does_not_change_gradients() -> None:
-    gradients = []
+def trained(checkpointing: bool, *, learned: bool = False) -> Network:
+    """Return a network with the gradients of two backward passes through two batches."""
+    architecture = tiny("conv", "channel", "self", "spatial", width=16, ratio="1/4")
+    if learned:
+        ratio = {"learned": {"grain": 1}}
+        sizes = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16, "stem_stride": 1}
+        plan = Plan.model_validate(sizes | {"attention": {"channel": "stages 1-4"}, "ratio": ratio})
+        architecture = plan.architecture()
+    network = Network(architecture, num_classes=5, drop_path_rate=0.3)
+    initialize(network, 0)
+    network.set_grad_checkpointing(checkpointing)
+    torch.manual_seed(0)
+    for _ in range(2):
+        loss = network(torch.randn(2, 3, 16, 16)).square().sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+    return network
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_checkpointing_does_not_change_gradients_and_statistics(learned: bool) -> None:
+    plain, checkpointed = (trained(enable, learned=learned) for enable in (False, True))
+    for (name, parameter), other in zip(
+        plain.named_parameters(), checkpointed.parameters(), strict=True
+    ):
+        if parameter.grad is None:
+            assert other.grad is None, name
+        else:
+            assert torch.equal(parameter.grad, other.grad), name
+    buffers = dict(checkpointed.named_buffers())
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in plain.named_buffers())
+    assert int(buffers["stages.1.blocks.0.mlp.norm.num_batches_tracked"]) == 2
+
+
+def test_checkpointing_recomputes_activations() -> None:
+    calls: list[bool] = []
     for enable in (False, True):
-        network = Network(tiny("conv", "channel", "self"), attention_dropout=0.0)
-        initialize(network, 0)
+        network = Network(tiny("conv", "channel"))
         network.set_grad_checkpointing(enable)
-        network(torch.ones(2, 3, 16, 16)).sum().backward()
-        gradients.append([parameter.grad for parameter in network.parameters()])
-    torch.testing.assert_close(gradients[0], gradients[1])
+        layer = network.stages[0].blocks[0].mlp.expand
+        layer.register_forward_hook(lambda *_, enable=enable: calls.append(enable))
+        network(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert calls == [False, True, True]
 
 
 @pytest.mark.parametrize("name", FASTERNETS)

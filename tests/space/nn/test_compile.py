@@ -1,0 +1,95 @@
+"""`torch.compile` captures training and evaluation as one graph for a range of sizes."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from partialnas.space.arch.architecture import Architecture, Block, Stage
+from partialnas.space.arch.parts import Part
+from partialnas.space.arch.plan import Plan
+from partialnas.space.deploy.freeze import learned_mixers
+from partialnas.space.nn.network import Network
+
+Shake = Callable[[nn.Module, int], None]
+pytestmark = pytest.mark.slow
+
+SIZES = [(2, 9, 13), (3, 8, 20), (5, 16, 16), (2, 31, 8)]
+"""Images, height and width, for a network that divides sizes by 4."""
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def all_operations() -> Architecture:
+    """Return two stages with all operations; both have several parts."""
+    attention = (Part(op="channel", ratio="1/4"), Part(op="spatial", ratio="1/2"), Part(op="conv"))
+    rest = (Part(op="pool", ratio="1/4"), Part(op="self", ratio="1/2"), Part(op="identity"))
+    stages = (
+        Stage(width=8, blocks=(Block(parts=attention, pat_sp=True),)),
+        Stage(width=16, blocks=(Block(parts=rest),)),
+    )
+    return Architecture(stem_stride=2, stages=stages, head_width=16)
+
+
+def compile_whole(
+    network: nn.Module,
+) -> tuple[Callable[..., torch.Tensor], CompileCounterWithBackend]:
+    """Compile without graph breaks, with free sizes and without a C++ compiler."""
+    counter = CompileCounterWithBackend("aot_eager")
+    return torch.compile(network, backend=counter, fullgraph=True, dynamic=True), counter
+
+
+def test_evaluation_is_one_graph_for_a_range_of_sizes(shake: Shake) -> None:
+    network = Network(all_operations(), in_chans=1, num_classes=5).eval()
+    shake(network, 0)
+    compiled, counter = compile_whole(network)
+    for batch, *sides in SIZES:
+        x = torch.randn(batch, 1, *sides)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_with_dropout_is_one_graph_for_a_range_of_sizes(
+    shake: Shake, checkpointing: bool
+) -> None:
+    rates = {"drop_path_rate": 0.2, "attention_dropout": 0.3, "drop_rate": 0.1}
+    networks = [Network(all_operations(), in_chans=1, num_classes=5, **rates) for _ in range(2)]
+    for network in networks:
+        shake(network, 0)
+        network.set_grad_checkpointing(checkpointing)
+    compiled, counter = compile_whole(networks[1])
+    for batch, *sides in SIZES:
+        x = torch.randn(batch, 1, *sides)
+        for forward in (networks[0], compiled):
+            torch.manual_seed(0)
+            forward(x).square().sum().backward()
+    for (name, parameter), other in zip(
+        networks[0].named_parameters(), networks[1].parameters(), strict=True
+    ):
+        torch.testing.assert_close(other.grad, parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
+    for buffer, other in zip(networks[0].buffers(), networks[1].buffers(), strict=True):
+        torch.testing.assert_close(other, buffer)
+    assert counter.frame_count == 1
+
+
+def test_fixed_learned_ratios_are_one_graph(shake: Shake) -> None:
+    sizes = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16, "stem_stride": 1}
+    plan = {"attention": {"channel": "stage 1"}, "ratio": {"learned": {"grain": 1}}}
+    network = Network(Plan.model_validate(sizes | plan).architecture(), 1, 5)
+    shake(network, 0)
+    for (stage, _), mixer in learned_mixers(network).items():
+        mixer.set_sizes([3.0 * 2**stage, 5.0 * 2**stage], ramp=0.0)
+    compiled, counter = compile_whole(network.eval())
+    for side in (16, 24, 33):
+        x = torch.randn(2, 1, side, side + 9)
+        torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == 1
