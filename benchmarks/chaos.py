@@ -14,7 +14,6 @@ The exit code is 1 if an invariant does not hold.
 """
 
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -195,14 +194,14 @@ def file_damaged(how: str) -> Callable[[ChaosStudy], None]:
         path.write_bytes(content)
         driver = study.start(IN_PROCESS)
         _, errors = driver.communicate()
-        backup = study.out / "backups" / "ledger-1.sqlite"
-        study.expect(
-            "refused with a backup named", holds=driver.returncode == 1 and str(backup) in errors
-        )
-        shutil.copy(backup, path)
+        advice = f"partialnas restore {study.out}"
+        study.expect("refused with advice", holds=driver.returncode == 1 and advice in errors)
+        restore = [sys.executable, "-m", "partialnas", "restore", str(study.out)]
+        restored = subprocess.run(restore, capture_output=True, text=True, check=False)
+        study.expect("restored from a backup", holds=restored.returncode == 0)
         study.finish()
 
-    inject.__doc__ = f"Ledger {how}; restored from the backup that the message names."
+    inject.__doc__ = f"Ledger {how}; restored with the command that the message names."
     return inject
 
 
