@@ -20,7 +20,7 @@ STUDY: dict[str, Any] = {
     "task": {"data": "digits"},
     "base": {"stem_stride": 1, "width": 4, "depths": [1, 1, 1, 1], "head_width": 16},
     "recipe": {"use": "short", "epochs": 1},
-    "seeds": 3,
+    "seeds": 2,
     "ablation": {
         "design": "factorial",
         "match": "macs",
@@ -31,7 +31,7 @@ STUDY: dict[str, Any] = {
         },
     },
     "objectives": {"val_nll": "min"},
-    "measure": {"batch_size": 8, "max_seconds": 0.3},
+    "measure": {"batch_size": 8, "max_seconds": 0.1},
     "executor": {"kind": "ray", "workers": 2},
 }
 
@@ -87,7 +87,7 @@ def test_an_ablation_killed_three_times_gives_the_same_table(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     driver = begin(study, whole)
     assert driver.wait() == 0, driver.communicate()[1].decode()
-    for count in (5, 14):
+    for count in (4, 9):
         driver = begin(study, killed)
         wait_for(count, killed, driver)
         family = psutil.Process(driver.pid).children(recursive=True)
@@ -97,14 +97,14 @@ def test_an_ablation_killed_three_times_gives_the_same_table(
             [process for process in family if not process.name().endswith("Agent")], 60
         )
     driver = begin(study, killed)
-    wait_for(18, killed, driver)
+    wait_for(12, killed, driver)
     workers(driver)[0].kill()
     assert driver.wait() == 0, driver.communicate()[1].decode()
     with Ledger.open(killed) as ledger:
         rows = ledger.trials()
         assert ledger.study.design is not None
         assert ledger.study.design.match == "macs"
-    assert len(rows) == 24
+    assert len(rows) == 16
     assert [(row.number, row.state, row.reason) for row in rows if row.state != "done"] == []
     assert sum(row.attempts > 1 for row in rows) >= 2
     pd.testing.assert_frame_equal(table(whole), table(killed), check_exact=True)
