@@ -13,9 +13,7 @@ def main() -> None:
 
     exit_on_signals()
     prepare_streams()
-    os.environ.pop(
-        "MPLBACKEND", None
-    )  # a notebook sets it; no verb opens a window
+    os.environ.pop("MPLBACKEND", None)  # a notebook sets it; no verb opens a window
     if sys.warnoptions:  # libraries do not run where each of their warnings is an error
         import warnings
 

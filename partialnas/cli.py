@@ -10,8 +10,8 @@ import typer
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
 from partialnas.space.errors import MachineError, UserError
-from partialnas.streams import discard_output
 from partialnas.space.plugins import hiding_files
+from partialnas.streams import discard_output
 from partialnas.verbs import analysis, network, study
 
 app = typer.Typer(

@@ -6,11 +6,12 @@ of the study and, where an operation or a data set comes from a plug-in, of the 
 worker imports them.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def hidden_module(module: str, folder: Path | None) -> str:
         if spec and spec.origin and Path(spec.origin).resolve() != file:
             return f" ({file} is hidden by the installed module {spec.origin}; rename it)"
     return ""
+
+
+def hiding_files() -> list[Path]:
+    """Return the files in folders of PYTHONPATH that have the name of an installed module."""
+    installed = sys.stdlib_module_names | packages_distributions().keys()
+    folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    entries = (entry for folder in folders for entry in sorted(Path(folder).glob("*")))
+    return [
+        entry
+        for entry in entries
+        if entry.stem in installed and (entry.suffix == ".py" or (entry / "__init__.py").is_file())
+    ]
 
 
 def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:

@@ -142,13 +142,15 @@ def _kill(condition: Callable[[psutil.Process], bool]) -> None:
     id is hit.
     """
     deadline = time.monotonic() + _END_S
-    while members := [process for process in _processes() if _matches(process, condition)]:
+    passes = 0  # without members: one that has just ended may have started another in the first
+    while passes < 2 and time.monotonic() < deadline:
+        members = [process for process in _processes() if _matches(process, condition)]
         for process in members:
             with suppress(psutil.Error):
                 process.kill()
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.01)
+        passes = 0 if members else passes + 1
+        if members:
+            time.sleep(0.01)
 
 
 def _processes() -> Iterator[psutil.Process]:

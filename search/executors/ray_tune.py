@@ -210,7 +210,7 @@ def _environment(before: Mapping[str, str], *, joins_cluster: bool) -> dict[str,
     A Ray that is started here gets its own token, which only processes of this user can read. A
     cluster has its user's token.
     """
-    ignored = {"RAY_ADDRESS", "PYTHONWARNINGS"}
+    ignored = {"RAY_ADDRESS", "PYTHONWARNINGS", "PYTHONOPTIMIZE"}  # Ray needs its docstrings
     if joins_cluster:
         token = {}
     else:

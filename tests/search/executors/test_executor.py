@@ -192,8 +192,6 @@ def test_the_loss_of_ray_is_a_failure_of_the_machine(
     if call:
         theirs.send(call)
     theirs.close()
-    with pytest.raises(
-        MachineError, match=r"Ray.* has ended.*run the same command again"
-    ):
+    with pytest.raises(MachineError, match=r"Ray.* has ended.*run the same command again"):
         server.run()
     assert "what Ray said last" in log.read_text()

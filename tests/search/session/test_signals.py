@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from partialnas.search.session.signals import StopRequest, Terminated, handle_si
 from partialnas.space.values import Value
 
 HERE = Path(__file__).parents[1]
+sys.path.append(str(HERE.parents[1] / "benchmarks"))
+
+import chaos_signals
 
 
 class Numbered(Value):
@@ -77,7 +81,9 @@ def test_the_second_ctrl_c_stops_at_once() -> None:
     assert feed.results == [1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75), (signal.SIGHUP, 129)]
+)
 def test_signals_of_batch_systems_stop_at_once(number: int, code: int) -> None:
     feed, said = Feed(), list[str]()
     with pytest.raises(Terminated) as ended:
@@ -95,7 +101,7 @@ def test_a_run_without_signals_prints_nothing() -> None:
 
 
 def test_signal_handlers_are_restored() -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     with pytest.raises(KeyboardInterrupt):
         run(Feed(), signalled(signal.SIGINT, times=2), [])
@@ -153,26 +159,21 @@ def until_marked(folder: Path, times: int, driver: "subprocess.Popen[str]") -> N
 
 
 ALONE = {"kind": "in-process"}
-TWO = {"kind": "ray", "workers": 2}
 WAYS: list[Any] = [
-    pytest.param(ALONE, [signal.SIGUSR1], 75, 1, id="SIGUSR1", marks=pytest.mark.slow),
-    pytest.param(ALONE, [signal.SIGTERM], 143, 1, id="SIGTERM", marks=pytest.mark.slow),
-    pytest.param(ALONE, [signal.SIGINT], 130, 2, id="Ctrl-C", marks=pytest.mark.slow),
-    pytest.param(ALONE, [signal.SIGINT] * 2, 130, 1, id="twice", marks=pytest.mark.slow),
-    pytest.param(TWO, [signal.SIGUSR1], 75, 2, id="SIGUSR1-ray", marks=pytest.mark.slow),
-    pytest.param(TWO, [signal.SIGTERM], 143, 2, id="SIGTERM-ray", marks=pytest.mark.slow),
-    pytest.param(TWO, [signal.SIGINT], 130, 4, id="Ctrl-C-ray", marks=pytest.mark.slow),
-    pytest.param(TWO, [signal.SIGINT] * 2, 130, 2, id="twice-ray", marks=pytest.mark.slow),
+    pytest.param([signal.SIGUSR1], 75, 1, id="SIGUSR1", marks=pytest.mark.slow),
+    pytest.param([signal.SIGHUP], 129, 1, id="SIGHUP", marks=pytest.mark.slow),
+    pytest.param([signal.SIGTERM], 143, 1, id="SIGTERM", marks=pytest.mark.slow),
+    pytest.param([signal.SIGINT], 130, 2, id="Ctrl-C", marks=pytest.mark.slow),
+    pytest.param([signal.SIGINT] * 2, 130, 1, id="twice", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("executor", "signals", "code", "done"), WAYS)
+@pytest.mark.parametrize(("signals", "code", "done"), WAYS)
 def test_a_stopped_run_keeps_finished_trials_and_resumes(
-    tmp_path: Path, executor: dict[str, Any], signals: list[int], code: int, done: int
+    tmp_path: Path, signals: list[int], code: int, done: int
 ) -> None:
-    workers = executor.get("workers", 1)
-    driver = begin(tmp_path, executor, "simulated:waiting")
-    until_marked(tmp_path, 2 * workers, driver)
+    driver = begin(tmp_path, ALONE, "simulated:waiting")
+    until_marked(tmp_path, 2, driver)
     for number in signals:
         driver.send_signal(number)
         time.sleep(0.5)
@@ -190,3 +191,21 @@ def test_a_stopped_run_keeps_finished_trials_and_resumes(
     _, output = again.communicate()
     assert again.returncode == 0, output
     assert counts(tmp_path) == {"done": 6}
+
+
+def test_an_exception_that_a_trial_swallows_stops_the_run_before_its_result() -> None:
+    def work(item: Numbered) -> ItemResult:
+        with suppress(BaseException):
+            signalled(signal.SIGTERM)(item)
+        return ItemResult()
+
+    feed = Feed()
+    with pytest.raises(Terminated):
+        run(feed, work, [])
+    assert feed.results == [1]
+
+
+@pytest.mark.slow
+def test_signals_at_any_moment_give_their_exit_code_and_lose_no_trial(tmp_path: Path) -> None:
+    violations = chaos_signals.send_at_many_moments(tmp_path, ALONE, moments=8)
+    assert violations == []
