@@ -7,7 +7,6 @@ import math
 from typing import Self
 
 import torch
-import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -262,7 +261,6 @@ class PositionBias(nn.Module):
         return self.table[:, position_buckets(height, width, self.table.device)]
 
 
-@torch.fx.wrap
 def position_buckets(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the HW x HW entries of the position table for all pairs of positions of a map.
 

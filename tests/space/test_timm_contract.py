@@ -133,10 +133,12 @@ def test_pruning_keeps_what_the_chosen_maps_need(images: Tensor) -> None:
 def test_norms_of_the_outputs_are_applied_on_request(shake: Shake, images: Tensor) -> None:
     model = create(output_norms=True).eval()
     shake(model, 0)
+    maps = stage_outputs(model, images)
     expected = [
-        functional.batch_norm(maps, n.running_mean, n.running_var, n.weight, n.bias)
-        for maps, n in zip(stage_outputs(model, images), model.output_norms, strict=True)
+        functional.batch_norm(m, n.running_mean, n.running_var, n.weight, n.bias)
+        for m, n in zip(maps, model.output_norms, strict=True)
     ]
+    assert torch.equal(model.forward_intermediates(images)[1][0], maps[0])
     normalized = model.forward_intermediates(images, norm=True, intermediates_only=True)
     torch.testing.assert_close(normalized, expected)
     features = create(output_norms=True, features_only=True, out_indices=(1, 3)).eval()
