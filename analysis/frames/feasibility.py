@@ -146,7 +146,8 @@ def _verdicts(rows: pd.DataFrame, limits: Limits) -> "pd.Series[str]":
         if stated and chosen.any():
             readings = [_readings(rows[chosen], key) for key in stated]
             networks = (dict(zip(stated, row, strict=True)) for row in zip(*readings, strict=True))
-            verdicts[chosen] = [within_limits(stated, network) for network in networks]
+            decided = [within_limits(stated, network) for network in networks]
+            verdicts[chosen] = np.array(decided, dtype=object)
     return verdicts
 
 

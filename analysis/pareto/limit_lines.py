@@ -1,5 +1,7 @@
 """Limits of studies in Pareto figures: lines at their bounds, marks of networks outside them."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -46,7 +48,12 @@ def draw_limit_lines(
         points: Pareto table.
         factors: divisors of the values on both axes.
     """
-    look = {"color": DARK_COLOR, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 1.5}
+    look: dict[str, Any] = {
+        "color": DARK_COLOR,
+        "linewidth": 0.8,
+        "linestyle": (0, (4, 2)),
+        "zorder": 1.5,
+    }
     across = [bound / factors[0] for bound in drawn_bounds(points, points.x)]
     up = [bound / factors[1] for bound in drawn_bounds(points, points.y)]
     for bound in across:

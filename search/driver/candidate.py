@@ -266,7 +266,9 @@ class Candidate:
 
 
 class _PresentExcess(Mapping[str, float]):
-    """By how much a candidate exceeds limits, computed whenever it is read (see `limit_excess`).
+    """By how much a candidate exceeds limits at present (see `limit_excess`).
+
+    It is computed again when it is read after a measurement that changes the candidate's speeds.
 
     Args:
         candidate: a candidate with values for all limits.
@@ -275,9 +277,16 @@ class _PresentExcess(Mapping[str, float]):
 
     def __init__(self, candidate: Candidate, limits: Mapping[str, Limit]) -> None:
         self._candidate, self._limits = candidate, limits
+        self._state: list[tuple[Speed, float | None]] | None = None
+        self._excess: dict[str, float] = {}
 
     def _compute(self) -> dict[str, float]:
-        return limit_excess(self._limits, self._candidate.mean_values(self._limits) or {})
+        state = [(s, s.reference.median) for s in self._candidate.speeds.values() if s is not None]
+        if state != self._state:
+            self._state = state
+            values = self._candidate.mean_values(self._limits) or {}
+            self._excess = limit_excess(self._limits, values)
+        return self._excess
 
     def __getitem__(self, name: str) -> float:
         return self._compute()[name]

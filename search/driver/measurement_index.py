@@ -92,7 +92,7 @@ class MeasurementIndex:
             setting.scale.add(conditions[row], throughputs[row])
         values = [*table.rows(*SPEED_FIELDS)]
         return {
-            digest: Speed(*values[row], setting.scale.timings(conditions[row]))
+            digest: Speed._make((*values[row], setting.scale.timings(conditions[row])))
             for digest, row in best.items()
         }
 
@@ -119,7 +119,8 @@ class MeasurementIndex:
             for seed, final_digest in candidate.final_digests().items():
                 if final_digest == digest and seed in candidate.speeds:
                     best = self._best(digest, task, protocol)
-                    candidate.set_speed(seed, best and self._speed(best, task, protocol))
+                    speed = self._speed(best, task, protocol) if best else None
+                    candidate.set_speed(seed, speed)
 
     def timings_to_retry(self) -> list[TimingJob]:
         """Return the timings to repeat: noisy or disturbed so far, with retries left."""
@@ -144,7 +145,7 @@ class MeasurementIndex:
     def _speed(self, measurement: Measurement, task: Task, protocol: Protocol) -> Speed:
         scale = self._settings[task, protocol].scale
         values = (getattr(measurement, name) for name in SPEED_FIELDS)
-        return Speed(*values, scale.timings(reference_conditions(measurement)))
+        return Speed._make((*values, scale.timings(reference_conditions(measurement))))
 
     def _matching(self, digest: str, task: Task, protocol: Protocol) -> list[Measurement]:
         """Return the measurements of a network that match, in the order they were taken."""

@@ -122,12 +122,12 @@ def proposals(folder: Path) -> list[tuple[str, Any]]:
     ("sampler", "limits", "search"),
     [
         ("evolution", LATENCY, {}),
-        ("front-evolution", BAND, {}),
+        pytest.param("front-evolution", BAND, {}, marks=pytest.mark.slow),
         ("nsga2", LATENCY, {}),
-        ("hybrid", LATENCY, {}),
-        ("hybrid", BAND, {}),
+        pytest.param("hybrid", LATENCY, {}, marks=pytest.mark.slow),
+        pytest.param("hybrid", BAND, {}, marks=pytest.mark.slow),
         ("evolution", LATENCY, {"rungs": [{"recipe.epochs": 3}], "promote": "1/2"}),
-        ("evolution", RELATIVE, {}),
+        pytest.param("evolution", RELATIVE, {}, marks=pytest.mark.slow),
         pytest.param("tpe", BAND, {}, marks=pytest.mark.slow),
     ],
 )
