@@ -3,10 +3,10 @@
     python benchmarks/fuzz.py [COUNT] [--seed SEED]
 
 Studies are loaded and resolved, `COUNT` of them (default: 20,000); one in ten also mutates an
-architecture in JSON. A mutation replaces, removes, repeats or renames a random value, or changes
-the text. Nothing but `UserError` and `MachineError` may be raised, none may take more than 5
-seconds of CPU time, and the memory of the process may not grow by more than 1 GB. The exit code is
-1 otherwise.
+architecture in JSON. Fifty more are checked in full, with estimates of their time. A mutation
+replaces, removes, repeats or renames a random value, or changes the text. Nothing but `UserError`
+and `MachineError` may be raised, none may take more than 5 seconds of CPU time (a check: 60), and
+the memory of the process may not grow by more than 1 GB. The exit code is 1 otherwise.
 """
 
 import copy
@@ -20,12 +20,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import yaml
 
+from partialnas.search.check.check_study import check_study
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.architecture import Architecture
@@ -34,6 +37,7 @@ from partialnas.space.errors import MachineError, UserError
 
 STUDIES = Path(__file__).parents[1] / "search" / "studies"
 MAX_SECONDS = 5.0
+MAX_CHECK_SECONDS = 60.0
 MAX_GROWTH = 1e9
 
 VALUES: list[Any] = [
@@ -151,6 +155,13 @@ def read_study(text: str, folder: Path) -> None:
     resolve_study(load_study(path), folder)
 
 
+def check(text: str, folder: Path) -> None:
+    """Load a study and check it as the verb does, with an estimate of its time."""
+    path = folder / "study.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    check_study(load_study(path), base_dir=folder, show=lambda _: None)
+
+
 def read_architecture(text: str) -> None:
     """Read an architecture from JSON."""
     Architecture.from_json(text).summary()
@@ -178,18 +189,30 @@ def defects(count: int, seed: int) -> Iterator[str]:
                 )
 
 
-def _defect(name: str, read: Callable[[str], None], text: str) -> Iterator[str]:
+def check_defects(count: int, seed: int) -> Iterator[str]:
+    """Check mutated studies in full, and yield a report of each defect."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        for number in range(count):
+            text = study_text(rng)
+            read = partial(check, folder=Path(name))
+            yield from _defect(f"check {number}", read, text, MAX_CHECK_SECONDS)
+
+
+def _defect(
+    name: str, read: Callable[[str], None], text: str, max_seconds: float = MAX_SECONDS
+) -> Iterator[str]:
     before = _peak_memory()
     start = time.process_time()
     try:
-        with _time_limit(4 * MAX_SECONDS):
+        with _time_limit(4 * max_seconds):
             read(text)
     except (UserError, MachineError) as error:
         if len(str(error)) > 20_000:
             yield f"{name}: the message has {len(str(error)):,} characters\n{text[:2000]}"
     except BaseException:
         yield f"{name}: {traceback.format_exc(limit=-6)}\n{text[:2000]}"
-    if (seconds := time.process_time() - start) > MAX_SECONDS:
+    if (seconds := time.process_time() - start) > max_seconds:
         yield f"{name}: {seconds:.1f} s\n{text[:2000]}"
     if (growth := _peak_memory() - before) > MAX_GROWTH:
         yield f"{name}: {growth / 1e9:.1f} GB\n{text[:2000]}"
@@ -217,7 +240,7 @@ def main(arguments: list[str]) -> int:
     seed = int(arguments[arguments.index("--seed") + 1]) if "--seed" in arguments else 0
     count = int(arguments[0]) if arguments and arguments[0].isdecimal() else 20_000
     found = 0
-    for report in defects(count, seed):
+    for report in chain(defects(count, seed), check_defects(50, seed)):
         found += 1
         print(f"{report}\n", flush=True)
     print(f"{count:,} studies with seed {seed}: {found} defects")
