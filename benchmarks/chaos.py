@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from chaos_signals import send_at_many_moments
 from chaos_study import IN_PROCESS, RAY, SHORT_GRACE, TRIALS, ChaosStudy
 
+from partialnas.search.session.signals import EXIT_CODES
 from partialnas.space.errors import MachineError
 
 
@@ -86,6 +88,32 @@ def _command(process: psutil.Process) -> list[str]:
     with suppress(psutil.Error):
         return process.cmdline()
     return []
+
+
+def ray_lost(study: ChaosStudy) -> None:
+    """Ray's raylet killed while it starts, its GCS while trials run."""
+    (study.folder / "fault").write_text("hangs")  # the study cannot end before the fault
+    (study.folder / "one-in").write_text("4")
+    for name, goal in (("raylet", 0), ("gcs_server", 3)):
+        driver = study.start(RAY)
+        lost: list[psutil.Process] = []
+        while driver.poll() is None and not lost:
+            lost = _children(driver, name)
+        study.wait_for(goal, driver)
+        for process in lost:
+            process.kill()
+        _, errors = driver.communicate()
+        message = "has ended unexpectedly" in errors and "to resume" in errors
+        study.expect(f"loss of {name} reported", holds=driver.returncode == 1 and message)
+        study.expect("no traceback", holds="Traceback" not in errors and "bug" not in errors)
+        study.check_after_fault()
+    (study.folder / "fault").unlink()
+    study.finish()
+
+
+def _children(driver: "subprocess.Popen[str]", name: str) -> list[psutil.Process]:
+    children = psutil.Process(driver.pid).children(recursive=True)
+    return [process for process in children if _name(process) == name]
 
 
 _NODE_LOSS = """
@@ -289,7 +317,8 @@ def signalled(name: str) -> Callable[[ChaosStudy], None]:
         _, errors = driver.communicate()
         study.check_after_fault()
         study.expect("no traceback", holds="Traceback" not in errors)
-        study.remarks.append(f"exit code {driver.returncode}")
+        code = EXIT_CODES[signal.Signals[name]]
+        study.expect(f"exit code {code}", holds=driver.returncode == code)
         states = Counter(row.state for row in study.rows())
         study.expect("no trial is left running", holds=states["running"] == 0)
         study.finish()
@@ -298,9 +327,20 @@ def signalled(name: str) -> Callable[[ChaosStudy], None]:
     return inject
 
 
+def signals_at_many_moments(executor: dict[str, Any]) -> Callable[[ChaosStudy], None]:
+    """Return a fault that sends forty signals, from the first import to the end of the run."""
+
+    def inject(study: ChaosStudy) -> None:
+        study.violations += send_at_many_moments(study.folder, executor, moments=40)
+
+    inject.__doc__ = f"Signals at forty moments, {executor['kind']}."
+    return inject
+
+
 FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
     "driver-killed": driver_killed,
     "worker-killed": worker_killed,
+    "ray-lost": ray_lost,
     "node-lost": node_lost,
     **{
         f"trial-{fault.replace(' ', '-')}": misbehaving(fault)
@@ -319,26 +359,34 @@ FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
 }
 
 
+LONG_FAULTS: dict[str, Callable[[ChaosStudy], None]] = {
+    "signals": signals_at_many_moments(IN_PROCESS),
+    "signals-ray": signals_at_many_moments(RAY),
+}
+"""Faults that take minutes; the tests send fewer signals."""
+
+
 def inject_fault(name: str) -> ChaosStudy:
     """Run a study with one fault in a temporary folder, and return it with its violations."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         study = ChaosStudy(Path(folder))
         try:
-            FAULTS[name](study)
+            (FAULTS | LONG_FAULTS)[name](study)
         except (OSError, subprocess.CalledProcessError, MachineError) as error:
             study.violations.append(f"{type(error).__name__}: {error}")
         return study
 
 
 def main(names: list[str]) -> int:
-    if unknown := set(names) - set(FAULTS):
-        sys.exit(f"unknown fault {min(unknown)!r}: choose from {', '.join(FAULTS)}")
+    faults = FAULTS | LONG_FAULTS
+    if unknown := set(names) - set(faults):
+        sys.exit(f"unknown fault {min(unknown)!r}: choose from {', '.join(faults)}")
     print("| fault | invariants | remarks |\n|---|---|---|", flush=True)
     failed = False
-    for name in names or FAULTS:
+    for name in names or faults:
         study = inject_fault(name)
         result = ", ".join(f"VIOLATED: {text}" for text in study.violations) or "all hold"
-        label = (FAULTS[name].__doc__ or name).rstrip(".")
+        label = (faults[name].__doc__ or name).rstrip(".")
         print(f"| {label} | {result} | {'; '.join(study.remarks)} |", flush=True)
         failed |= bool(study.violations)
     return int(failed)

@@ -101,7 +101,7 @@ def _finish(driver: "subprocess.Popen[str]") -> tuple[str, str, int]:
 
 
 def _handles(pid: int, number: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal: Python itself takes a moment to start."""
+    """Return whether a process handles a signal: Python takes a moment until it runs our code."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

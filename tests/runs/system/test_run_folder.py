@@ -1,9 +1,10 @@
-"""Folders and processes of runs: private, locked while the driver lives, removed after its death."""
+"""Folders and processes of runs: private, locked by the driver, removed after its death."""
 
 import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,8 @@ from pathlib import Path
 from subprocess import DEVNULL
 from partialnas.runs.system.run_folder import run_folder, start_session
 with run_folder(Path(sys.argv[1])) as folder:
-    child = start_session(folder, ["sh", "-c", "sleep 600 & sleep 600; true"], os.environ, stdout=DEVNULL)
+    command = ["sh", "-c", "sleep 600 & sleep 600; true"]
+    child = start_session(folder, command, os.environ, stdout=DEVNULL)
     print(child.pid, flush=True)
     time.sleep(600)
 """
@@ -51,7 +53,7 @@ def start_driver(parent: Path) -> tuple["subprocess.Popen[str]", int]:
 
 
 def test_a_folder_is_private_and_removed_at_the_end(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), run_folder(tmp_path) as folder:
+    with suppress(KeyboardInterrupt), run_folder(tmp_path) as folder:
         (folder / "file").touch()
         assert folder.stat().st_mode & 0o777 == 0o700
         raise KeyboardInterrupt

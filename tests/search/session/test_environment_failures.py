@@ -116,7 +116,9 @@ class Item(Value):
     """An item that is not a job."""
 
 
-@pytest.mark.parametrize("error", [ImportError("no timm"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+@pytest.mark.parametrize(
+    "error", [ImportError("no timm"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+)
 def test_outside_a_network_they_end_the_run(error: Exception) -> None:
     def work(_: Item) -> None:
         raise error

@@ -24,7 +24,7 @@ from partialnas.space.values import Value
 HERE = Path(__file__).parents[1]
 sys.path.append(str(HERE.parents[1] / "benchmarks"))
 
-import chaos_signals
+import chaos_signals  # noqa: E402
 
 
 class Numbered(Value):
