@@ -29,9 +29,22 @@ TRIAL_COLUMNS = (
     *(*TIMING_COLUMNS, "data", "trained_on", "seconds"),
     *("attempts", "failures", "last_failure", "function", "function_source"),
 )
-"""Columns of every frame of trials; a user's own metrics come after them."""
+"""Columns of every frame of trials; a user's own metrics come after them.
 
-_RESERVED_NAMES = frozenset(TRIAL_COLUMNS) - frozenset(_METRICS)
+A metric with the name of a column of trials or of tables becomes `metric_NAME`.
+"""
+
+_TABLE_COLUMNS = (
+    *("n", "failed", "feasible", "on_front", "on_projected_front", "front_probability", "rank"),
+    *("label", "family", "member", "source", "kind", "series", "id", "px", "py", "outside"),
+    *("off_line", "undrawn", "network", "way", "longer", "fresh", "counts", "measured", "best"),
+)
+"""Columns that tables add to those of trials."""
+
+_RESERVED_NAMES = frozenset((*TRIAL_COLUMNS, *_TABLE_COLUMNS)) - frozenset(_METRICS)
+_STATISTICS = ("_sd", "_low", "_high")
+"""Ends of the names of columns that tables add to a quantity."""
+
 _FACTS = ("name", "digest", "key", "seed", "fidelity", "state", "reason", "attempts")
 _LEDGER_COLUMNS = ("number", "proposal", *_FACTS, "metrics", "cost", "seconds", "device")
 _WHOLE_COLUMNS = (
@@ -206,7 +219,9 @@ def _trials(columns: Columns) -> pd.DataFrame:
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
     metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index, dtype=float)
     metrics = metrics.where(metrics.abs().le(LARGEST_METRIC))
-    metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in _RESERVED_NAMES else key)
+    columns_of_tables = {f"{key}{end}" for key in (*metrics, *_METRICS) for end in _STATISTICS}
+    reserved = _RESERVED_NAMES | columns_of_tables
+    metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in reserved else key)
     metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
     cost = pd.DataFrame(columns_of_kind(columns, "cost"), index=table.index, columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)

@@ -101,7 +101,7 @@ def _shown(value: Any) -> str:
     try:
         return f"{value!r:.100}"
     except Exception:  # such as an integer of more digits than Python prints
-        return f"a {type(value).__name__}"
+        return f"a value of type {type(value).__name__}"
 
 
 def ratio_metrics(rows: Sequence[RatioEpoch]) -> dict[str, float]:

@@ -1,4 +1,6 @@
 import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -65,8 +67,67 @@ def test_a_failure_on_one_seed_does_not_affect_the_others() -> None:
         ({"val_nll": None}, "metric val_nll is None, expected a finite number"),
         ({"val_nll": [1, 2]}, r"metric val_nll is [1, 2], expected a finite number"),
         ({"accuracy": 1}, "metric val_nll is missing; got accuracy"),
+        ({"val_nll": 1e308}, "metric val_nll is 1e+308, expected at most ±1e+100"),
+        (
+            {"val_nll": -(10**5000)},
+            "metric val_nll is a value of type int, expected a finite number",
+        ),
+        (
+            {"val_nll": Decimal("1e400")},
+            "metric val_nll is Decimal('1E+400'), expected a finite number",
+        ),
+        (
+            {"val_nll": Decimal("sNaN")},
+            "metric val_nll is Decimal('sNaN'), expected a finite number",
+        ),
+        ({"val_nll": b"1"}, "metric val_nll is b'1', expected a finite number"),
+        ({"val_nll": 1j}, "metric val_nll is 1j, expected a finite number"),
+        (
+            {"val_nll": torch.ones(2)},
+            "metric val_nll is tensor([1., 1.]), expected a finite number",
+        ),
+        (
+            {"val_nll": np.float64("inf")},
+            "metric val_nll is np.float64(inf), expected a finite number",
+        ),
+        ("\ud800", r"expected a mapping of metrics, got '\ud800'"),
     ],
 )
 def test_invalid_metrics_give_a_record_with_a_reason(returned: Any, reason: str) -> None:
     (record,) = run_function(job(), lambda *_: returned, Context(), required=["val_nll"])
     assert (record.state, record.reason, record.metrics) == ("failed", reason, {})
+
+
+def test_numbers_of_any_library_are_recorded() -> None:
+    values = [
+        Decimal("0.5"),
+        Fraction(1, 2),
+        np.float16(0.5),
+        np.array(0.5),
+        torch.tensor(0.5),
+        True,
+    ]
+    metrics = {str(index): value for index, value in enumerate(values)}
+    (record,) = run_function(job(), lambda *_: metrics, Context())
+    assert [*record.metrics.values()] == [0.5] * 5 + [1.0]
+
+
+class WithoutMessage(BaseException):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("\ud800"), r"ValueError: \ud800"),
+        (WithoutMessage(), "WithoutMessage: its message cannot be shown"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_any_exception_gives_a_record_that_can_be_stored(error: BaseException, reason: str) -> None:
+    def function(*_: Any) -> dict[str, float]:
+        raise error
+
+    (record,) = run_function(job(), function, Context())
+    assert (record.state, record.reason) == ("failed", reason)
