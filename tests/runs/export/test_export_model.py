@@ -395,6 +395,33 @@ def test_the_onnx_file_computes_the_same(
 
 
 @pytest.mark.slow
+def test_the_sizes_of_the_onnx_file_are_free_on_request(study: Path, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    x = torch.randn(3, 1, 27, 18, generator=torch.Generator().manual_seed(0))
+    expected = trained_logits(study, "threshold", x)
+    for dynamic, shape, text in (
+        ("all", ["batch", 1, "height", "width"], "any batch and image size"),
+        ("none", [1, 1, 8, 8], "one image"),
+    ):
+        out, number = tmp_path / dynamic, NUMBERS["threshold"]
+        export = exporting.export_model(study, number, out, max_seconds=0.1, dynamic=dynamic)
+        assert export.verification.onnx is not None
+        assert export.verification.onnx.dynamic == dynamic
+        session = onnxruntime.InferenceSession(out / "model.onnx")
+        assert session.get_inputs()[0].shape == shape
+        assert text in (out / "README.md").read_text()
+        if dynamic == "all":
+            logits = torch.from_numpy(session.run(["logits"], {"image": x.numpy()})[0])
+            assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_unknown_free_sizes_are_rejected(study: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"dynamic": "width"}
+    with pytest.raises(UserError, match="invalid dynamic 'width': choose none, batch or all"):
+        export_model(study, NUMBERS["static"], tmp_path / "out", **settings)
+
+
+@pytest.mark.slow
 def test_an_onnx_file_with_other_outputs_is_never_written(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
