@@ -73,6 +73,7 @@ def load_released(
             not fit the architecture or the number of classes.
     """
     tensors = read_released(checkpoint)
+    architecture = architecture or _infer(tensors, activation)
     stored = tensors["head.weight"].shape[0] if "head.weight" in tensors else 0
     classes = stored if num_classes is None else num_classes
     has_head_conv = _HEAD_CONV.keys() <= tensors.keys()
@@ -80,7 +81,7 @@ def load_released(
     if strict_head and not headless:
         _check_head(tensors, classes, stored)
     network = Network(
-        architecture or _infer(tensors, activation),
+        architecture,
         in_chans=tensors["patch_embed.proj.weight"].shape[1],
         num_classes=classes,
         output_norms=tensors.for_detection,

@@ -130,6 +130,7 @@ def test_an_unknown_activation_must_be_given(weights: dict[str, Tensor]) -> None
         ("nothing", "stages.0.blocks.0.gates", r"stages\.0\.blocks\.0\.gates is unexpected"),
         ("stages.6.blocks.0.spatial_mixing.attn", "", "no self-attention"),
         ("nothing", "stages.0.blocks.0.spatial_mixing.gate", "DPConv"),
+        ("stages.1.", "", r"no tensor stages\.1\.reduction\.weight"),
         ("head.bias", "", r"no complete head: head\.bias is missing; pass strict_head=False"),
     ],
 )
