@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points, packages_distributions
+from importlib.machinery import PathFinder
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -97,14 +98,11 @@ def hidden_module(module: str, folder: Path | None) -> str:
 
 def hiding_files() -> list[Path]:
     """Return the files in folders of PYTHONPATH that have the name of an installed module."""
-    installed = sys.stdlib_module_names | packages_distributions().keys()
-    folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    folders = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    others = [path for path in sys.path if path not in folders]
     entries = (entry for folder in folders for entry in sorted(Path(folder).glob("*")))
-    return [
-        entry
-        for entry in entries
-        if entry.stem in installed and (entry.suffix == ".py" or (entry / "__init__.py").is_file())
-    ]
+    modules = (e for e in entries if e.suffix == ".py" or (e / "__init__.py").is_file())
+    return [module for module in modules if PathFinder.find_spec(module.stem, others)]
 
 
 def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:
