@@ -69,7 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
     try:
         code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
-        if code == _INTERRUPTED:  # typer returns this code on Ctrl-C
+        swallowed = bool(received) and received[-1] != signal.SIGINT  # as Ctrl-C ends `--watch`
+        if code == _INTERRUPTED or swallowed:  # typer returns this code on Ctrl-C
             raise KeyboardInterrupt
         sys.stdout.flush()
         return code
