@@ -9,15 +9,16 @@ from torch._dynamo.utils import counters
 
 from partialnas.space.arch.architecture import Architecture, Block, Stage
 from partialnas.space.arch.parts import Part
-from partialnas.space.arch.plan import Plan
+from partialnas.space.arch.ratio import LearnedRatio
 from partialnas.space.deploy.freeze import learned_mixers
+from partialnas.space.nn.dpconv import LearnedMixer
 from partialnas.space.nn.network import Network
 
 Shake = Callable[[nn.Module, int], None]
 pytestmark = pytest.mark.slow
 
-SIZES = [(2, 9, 13), (3, 8, 20), (5, 16, 16), (2, 31, 8)]
-"""Images, height and width, for a network that divides sizes by 4."""
+SIZES = [(2, 7, 9), (3, 4, 12), (5, 8, 8), (2, 15, 4)]
+"""Images, height and width, for networks that halve sizes."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +29,19 @@ def _fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def all_operations() -> Architecture:
-    """Return two stages with all operations; both have several parts."""
-    attention = (Part(op="channel", ratio="1/4"), Part(op="spatial", ratio="1/2"), Part(op="conv"))
-    rest = (Part(op="pool", ratio="1/4"), Part(op="self", ratio="1/2"), Part(op="identity"))
-    stages = (
-        Stage(width=8, blocks=(Block(parts=attention, pat_sp=True),)),
-        Stage(width=16, blocks=(Block(parts=rest),)),
-    )
-    return Architecture(stem_stride=2, stages=stages, head_width=16)
+def architecture(*parts: Part) -> Architecture:
+    """Return one block of these parts after a stem of stride 2."""
+    stage = Stage(width=16, blocks=(Block(parts=parts, pat_sp=True),))
+    return Architecture(stem_stride=2, stages=(stage,), head_width=8)
+
+
+ALL_ATTENTION = architecture(
+    Part(op="conv", ratio="1/4"),
+    Part(op="channel", ratio="1/4"),
+    Part(op="spatial", ratio="1/4"),
+    Part(op="self"),
+)
+LEARNED = architecture(Part(op="conv", ratio=LearnedRatio(grain=1)), Part(op="channel"))
 
 
 def compile_whole(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -51,7 +56,7 @@ def graphs() -> int:
 
 
 def test_evaluation_is_one_graph_for_a_range_of_sizes(shake: Shake) -> None:
-    network = Network(all_operations(), in_chans=1, num_classes=5).eval()
+    network = Network(ALL_ATTENTION, in_chans=1, num_classes=5).eval()
     shake(network, 0)
     compiled = compile_whole(network)
     for batch, *sides in SIZES:
@@ -66,7 +71,7 @@ def test_training_with_dropout_is_one_graph_for_a_range_of_sizes(
     shake: Shake, checkpointing: bool
 ) -> None:
     rates = {"drop_path_rate": 0.2, "attention_dropout": 0.3, "drop_rate": 0.1}
-    networks = [Network(all_operations(), in_chans=1, num_classes=5, **rates) for _ in range(2)]
+    networks = [Network(ALL_ATTENTION, in_chans=1, num_classes=5, **rates) for _ in range(2)]
     for network in networks:
         shake(network, 0)
         network.set_grad_checkpointing(checkpointing)
@@ -86,14 +91,13 @@ def test_training_with_dropout_is_one_graph_for_a_range_of_sizes(
 
 
 def test_fixed_learned_ratios_are_one_graph(shake: Shake) -> None:
-    sizes = {"width": 8, "depths": (1, 1, 1, 1), "head_width": 16, "stem_stride": 1}
-    plan = {"attention": {"channel": "stage 1"}, "ratio": {"learned": {"grain": 1}}}
-    network = Network(Plan.model_validate(sizes | plan).architecture(), 1, 5)
+    network = Network(LEARNED, in_chans=1, num_classes=5)
     shake(network, 0)
-    for (stage, _), mixer in learned_mixers(network).items():
-        mixer.set_sizes([3.0 * 2**stage, 5.0 * 2**stage], ramp=0.0)
+    for mixer in learned_mixers(network).values():
+        assert isinstance(mixer, LearnedMixer)
+        mixer.set_sizes([3.0, 13.0], ramp=0.0)
     compiled = compile_whole(network.eval())
-    for side in (16, 24, 33):
-        x = torch.randn(2, 1, side, side + 9)
+    for batch, *sides in SIZES:
+        x = torch.randn(batch, 1, *sides)
         torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-5)
     assert graphs() == 1
