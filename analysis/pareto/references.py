@@ -106,6 +106,7 @@ def _family_columns(name: str, family: str) -> dict[str, Any]:
         "condition": "", "stage": "", "baseline": True, "digest": name, "key": name, "seed": 0,
         "fidelity": 0, "full_fidelity": 0, "state": "done", "warnings": 0, "data": _DATA,
         "resolution": 224, "form": "training", "noisy": False, "seconds": float("nan"),
+        "attempts": 1, "failures": 0, "last_failure": "", "function": "", "function_source": "",
         "family": family, "source": "",
     }  # fmt: skip
 

@@ -143,11 +143,11 @@ def _earlier_failures(frame: pd.DataFrame) -> list[str]:
 def _functions(frame: pd.DataFrame) -> list[str]:
     """Return the function that replaces training with the trials of each of its sources."""
     ended = frame[frame["function"].ne("") & frame["state"].isin(RESULT_STATES)]
-    counts = ended.groupby(["function", "function_source"], sort=False).size()
+    counts = ended[["function", "function_source"]].value_counts(sort=False)
     return [
         f"function: {function} in place of training, source {source or 'not recorded'} "
         f"({number} results)"
-        for (function, source), number in counts.items()
+        for function, source, number in counts.reset_index().itertuples(index=False)
     ]
 
 

@@ -7,7 +7,7 @@ JSON is read by pydantic's parser, which is several times as fast as Python's.
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
@@ -127,7 +127,7 @@ class TrialRow(NamedTuple):
         source = {"source": self.environment[SOURCE_KEY]} if SOURCE_KEY in self.environment else {}
         return {**facts, "cores": self.environment.get("cores"), **source}
 
-    def replanned(self) -> Self:
+    def replanned(self) -> "TrialRow":
         """Return the trial as it was planned, without its result; attempts still count."""
         planned = planned_row(
             self.number, self.key, self.proposal, self.digest, self.name, self.seed, self.fidelity

@@ -86,8 +86,10 @@ def run_study(
     work = _task_runner(resolved, resources, base_dir, source)
     for line in (*(f"note: {note}" for note in arm_notes(resolved)), *data_notes(resolved)):
         progress.event(line)
-    facts = {"base_dir": base_dir, "source": source, "accept_source": accept_source}
-    with open_ledger(resolved, folder, progress, **facts) as ledger:
+    ledger = open_ledger(
+        resolved, folder, progress, base_dir=base_dir, source=source, accept_source=accept_source
+    )
+    with ledger:
         if retry_failed:
             progress.event(f"running {ledger.retry(failed_trials(ledger))} failed trials again")
         write_file(folder / "study.yaml", to_yaml(study))
