@@ -63,7 +63,8 @@ def escape_latex(text: str) -> str:
 
 def _escape_letter(letter: str) -> str | None:
     """Return a character with its combining accents as LaTeX, or None if pdflatex has no glyph."""
-    base, *accents = unicodedata.normalize("NFD", letter)
+    decomposed = unicodedata.normalize("NFD", letter)
+    base, accents = decomposed[0], decomposed[1:]
     if base.isascii() and base.isalpha() and all(accent in _ACCENTS for accent in accents):
         for accent in accents:
             base = rf"\{_ACCENTS[accent]}{{{base}}}"

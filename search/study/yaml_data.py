@@ -80,10 +80,8 @@ class _Loader(yaml.SafeLoader):
         """Compose a node, up to the limit of nesting."""
         self._depth += 1
         if self._depth > MAX_NESTING:
-            mark = self.peek_event().start_mark
-            raise ConstructorError(
-                problem=f"nested more than {MAX_NESTING} levels deep", problem_mark=mark
-            )
+            message = f"nested more than {MAX_NESTING} levels deep"
+            raise ConstructorError(problem=message, problem_mark=self.get_mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
