@@ -101,7 +101,7 @@ def front_table(
     only_arms = points["arm"].ne("").all() and not points["baseline"].any()
     title = "arms, the front first" if only_arms else "front, then baselines"
     table = plain_table(title, "", *(q.key for q in quantities), "seeds", *limited)
-    for _, row in shown.iterrows():
+    for row in shown.to_dict("records"):
         texts = [pareto.text(row, quantity) for quantity in quantities]
         marks = [row["within_limits"] for _ in limited]
         table.add_row(row["label"], *texts, str(row["n"]), *marks)
