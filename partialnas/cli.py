@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError, UserError, printable_message
 from partialnas.space.plugins import hiding_files
 from partialnas.streams import discard_output
 from partialnas.verbs import analysis, network, study
@@ -99,6 +99,7 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
 
 
 def _show_usage_error(error: Any) -> int:  # typer's base class does not declare `show`
+    error.message = printable_message(error.message)
     error.show()
     return int(error.exit_code)
 
@@ -114,5 +115,5 @@ def _report(message: str, arguments: list[str], code: int) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     with suppress(OSError):  # the terminal may be closed
-        print(message, file=sys.stderr)
+        print(printable_message(message), file=sys.stderr)
     return code

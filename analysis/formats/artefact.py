@@ -18,6 +18,7 @@ from partialnas.analysis.frames.provenance import (
 )
 from partialnas.analysis.plotting.artists import Figure
 from partialnas.analysis.plotting.fitting import fit_labels
+from partialnas.analysis.plotting.fonts import fallback_fonts, use_fallback_fonts
 from partialnas.analysis.plotting.style import Style, StyleName, Width, figure_bytes, figure_style
 from partialnas.runs.ledger.study_meta import is_dry_run
 from partialnas.runs.system.files import check_output_path, write_file
@@ -73,6 +74,9 @@ class Artefact:
         metadata = stamp_metadata(stamp) if self.studies else {}
         with figure_style(self.drawing.style, self.drawing.width) as look:
             figure = self.drawing.draw(look)
+            if fonts := fallback_fonts(figure):
+                use_fallback_fonts(fonts)
+                figure = self.drawing.draw(look)
             fit_labels(figure)
             if any(is_dry_run(study.name) for study in self.studies):
                 _draw_watermark(figure)

@@ -30,7 +30,7 @@ def fallback_fonts(figure: Figure) -> list[str]:
     """
     from matplotlib.text import Text
 
-    texts = [artist.get_text() for artist in figure.findobj(Text)]  # type: ignore[no-untyped-call]
+    texts = [artist.get_text() for artist in figure.findobj(Text)]
     return [*_families(frozenset("".join(texts)) - _characters_of(BASE_FONT))]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from partialnas.analysis.plotting.artists import Figure
-from partialnas.space.errors import UserError
+from partialnas.analysis.plotting.fonts import BASE_FONT, quiet_glyphs
+from partialnas.space.errors import UserError, markup_text
 
 StyleName = Literal["cvpr", "neurips", "slides"]
 Width = Literal["column", "page"]
@@ -90,12 +91,14 @@ def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]
     """Apply the settings of a style while a figure is drawn and saved, and restore them.
 
     Raises:
-        UserError: the style or the width is unknown.
+        UserError: the style or the width is unknown, or a file `matplotlibrc` is not text.
     """
-    import matplotlib as mpl
-
     style = find_style(name, width)
-    with mpl.rc_context():
+    try:
+        import matplotlib as mpl
+    except UnicodeDecodeError as error:  # the library has printed the file's name
+        raise UserError(f"a file matplotlibrc is not UTF-8 ({error}); remove it") from None
+    with mpl.rc_context(), quiet_glyphs():
         mpl.rcdefaults()
         mpl.rcParams.update(_settings(style))
         yield style
@@ -122,7 +125,7 @@ def _settings(style: Style) -> dict[Any, Any]:
     }  # fmt: skip
     return {
         "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
+        "font.sans-serif": [BASE_FONT],
         "font.size": style.font_size,
         "axes.labelsize": style.font_size,
         "axes.linewidth": 0.6,
@@ -154,6 +157,8 @@ def figure_bytes(figure: Figure, suffix: str, metadata: Mapping[str, str]) -> by
     """
     content = io.BytesIO()
     figure.savefig(content, format=suffix[1:], metadata={**_METADATA[suffix], **metadata})
+    if suffix == ".svg":  # it holds texts as comments
+        return markup_text(content.getvalue().decode()).encode()
     return content.getvalue()
 
 

@@ -33,7 +33,7 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE
 from partialnas.runs.ledger.usage import format_duration
 from partialnas.runs.system.files import check_output_path, write_file
-from partialnas.space.errors import UserError
+from partialnas.space.errors import UserError, markup_text
 
 SUFFIXES = (".html", ".htm")
 
@@ -245,7 +245,8 @@ def render_page(context: Mapping[str, Any]) -> str:
     environment.filters["coded"] = _mark_code
     css, js = (_text(name) for name in ("page.css", "page.js"))
     page = environment.get_template("page.html")
-    return page.render(**context, css=Markup(css), js=Markup(js), policy=_policy(css, js))
+    text = page.render(**context, css=Markup(css), js=Markup(js), policy=_policy(css, js))
+    return markup_text(text)
 
 
 def _mark_code(text: str) -> Markup:

@@ -21,7 +21,7 @@ from partialnas.commands.terminal import (
     print_lines,
     print_table,
 )
-from partialnas.space.errors import UserError
+from partialnas.space.errors import UserError, printable_message
 
 _COLUMNS = ("n", "metric", "delta", "p", "effect", "equivalence")
 _LADDER_COLUMNS = ("n", "metric", "step")
@@ -45,7 +45,7 @@ def write_table(
     suffix = _suffix(output, format)
     artefact = build_artefact(folders, Query(verb="table", arguments=arguments))
     if output is None:
-        print(artefact.content(suffix).decode(), end="")
+        print(printable_message(artefact.content(suffix).decode()), end="")
     else:
         print_files(make_console(), artefact.write(output, format=suffix))
 

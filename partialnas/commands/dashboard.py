@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from partialnas.analysis.frames.load import load_trials
+from partialnas.commands.terminal import make_console, print_lines
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import MachineError, UserError
 
@@ -65,7 +66,7 @@ def export_journal(folder: Path, file: Path) -> None:
     if not file.parent.is_dir():
         raise UserError(f"no such folder: {file.parent}")
     count = _copy_study(folder, JournalStorage(JournalFileBackend(str(file))))
-    print(f"wrote {count} trials to {file}")
+    print_lines(make_console(), f"wrote {count} trials to {file}")
 
 
 def _copy_study(folder: Path, storage: "BaseStorage") -> int:

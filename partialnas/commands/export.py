@@ -20,7 +20,7 @@ def export_trials(folder: Path, output: Path) -> None:
 
     trials = load(folder, stage=None)
     export(trials, output)
-    print(f"wrote {len(trials)} trials to {output}")
+    print_lines(make_console(), f"wrote {len(trials)} trials to {output}")
 
 
 def export_trained_model(name: str, output: Path, settings: Mapping[str, Any]) -> None:

@@ -125,13 +125,14 @@ def _base_dir(file: Path) -> Path:
 
 def merge(folders: Sequence[Path], out: Path) -> None:
     """Merge the ledgers of one study into a new folder, and print a summary."""
+    from partialnas.commands.terminal import make_console, print_lines
     from partialnas.search.followup.merge_studies import merge_studies
 
     merged = merge_studies(folders, out)
-    for remark in merged.remarks:
-        print(f"note: {remark}")
     finished = sum(row.is_final for row in merged.trials.values())
-    print(
+    print_lines(
+        make_console(),
+        *(f"note: {remark}" for remark in merged.remarks),
         f"{out}: {len(merged.trials)} trials ({finished} finished), {len(merged.proposals)} "
-        f"proposals and {len(merged.measurements)} measurements from {len(folders)} folders"
+        f"proposals and {len(merged.measurements)} measurements from {len(folders)} folders",
     )

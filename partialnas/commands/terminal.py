@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.analysis.formats.text_table import format_number
+from partialnas.space.errors import printable_message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,13 +26,32 @@ _MIN_NAME_WIDTH = 8
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is: no markup, no highlighted numbers and paths."""
-    return Console(highlight=False, markup=False, stderr=stderr)
+    return _SafeConsole(highlight=False, markup=False, stderr=stderr)
+
+
+class _SafeConsole(Console):
+    """A console that shows control characters of texts as escape sequences."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts and tables."""
+        super().print(*map(_safe, objects), **options)
+
+
+def _safe(shown: Any) -> Any:
+    """Return a text without control characters; tables are made of such texts already."""
+    if isinstance(shown, str):
+        return printable_message(shown)
+    if isinstance(shown, Text):
+        text = shown.copy()
+        text.plain = printable_message(text.plain)
+        return text
+    return shown
 
 
 def print_lines(console: Console, *lines: str) -> None:
     """Print lines as they are, without wrapping."""
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(printable_message(line), markup=False, soft_wrap=True)
 
 
 def print_files(console: Console, files: Iterable[Path]) -> None:
@@ -56,7 +76,7 @@ class PlainTable(Table):
         end_section: bool = False,
     ) -> None:
         """Add a row, one text per column."""
-        texts = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        texts = (Text(_safe(cell)) if isinstance(cell, str) else _safe(cell) for cell in cells)
         super().add_row(*texts, style=style, end_section=end_section)
 
 
@@ -68,7 +88,7 @@ def plain_table(title: str, *heads: str) -> PlainTable:
         heads: heads of the columns; all but the first hold numbers and are right-aligned.
     """
     table = PlainTable(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left"
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(_safe(title)), title_justify="left"
     )
     for index, head in enumerate(heads):
         add_column(table, head, numeric=index > 0)
@@ -77,7 +97,7 @@ def plain_table(title: str, *heads: str) -> PlainTable:
 
 def add_column(table: Table, head: str, *, numeric: bool) -> None:
     """Add a column of numbers, right-aligned, or of words, which are folded if they do not fit."""
-    table.add_column(Text(head), justify="right" if numeric else "left", overflow="fold")
+    table.add_column(Text(_safe(head)), justify="right" if numeric else "left", overflow="fold")
 
 
 def frame_table(title: str, texts: "pd.DataFrame") -> PlainTable:

@@ -78,9 +78,13 @@ def check(
     Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
     from partialnas.commands import study as command
+    from partialnas.space.errors import printable_message
+
+    def show(line: str) -> None:
+        typer.echo(printable_message(line))
 
     command.check(
-        study, quick=quick, overrides=set_ or (), plugins=plugin or (), pilot=pilot, show=typer.echo
+        study, quick=quick, overrides=set_ or (), plugins=plugin or (), pilot=pilot, show=show
     )
 
 

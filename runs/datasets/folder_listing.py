@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from partialnas.runs.datasets.image_files import EARLIER_SUFFIXES, SUFFIXES, printable
-from partialnas.space.errors import UserError
+from partialnas.runs.datasets.image_files import EARLIER_SUFFIXES, SUFFIXES
+from partialnas.space.errors import UserError, printable
 
 _SPLIT_OF = {
     "train": "train",

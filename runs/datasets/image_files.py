@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from partialnas.space.errors import UserError
+from partialnas.space.errors import UserError, printable
 
 EARLIER_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -117,14 +117,6 @@ def decode_images(
             "them to 0-65535, or save them with 8 bits"
         )
     return pixels
-
-
-def printable(path: Path | str) -> str:
-    """Return a path as text for a message, without line breaks and undecodable bytes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in str(path)
-    )
 
 
 @contextmanager

@@ -10,14 +10,10 @@ import numpy as np
 
 from partialnas.runs.datasets import carving
 from partialnas.runs.datasets.folder_listing import FolderListing, Listing, scan_folder
-from partialnas.runs.datasets.image_files import (
-    ImageHeader,
-    decode_images,
-    printable,
-    read_header,
-)
+from partialnas.runs.datasets.image_files import ImageHeader, decode_images, read_header
 from partialnas.runs.datasets.registry import DataSetFacts
 from partialnas.runs.datasets.task import Task, check_content
+from partialnas.space.errors import printable
 from partialnas.space.values import digest
 
 _EXAMPLES = 3  # listed for each reason

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.search.driver.running_front import FrontPoint
+from partialnas.space.errors import printable_message
 
 _MAX_WARNINGS = 3
 """Number of recent warnings in the live view."""
@@ -85,7 +87,7 @@ def clock(seconds: float) -> str:
 
 def render(tally: Tally) -> Group:
     """Return the live view of a tally: front, recent warnings and summary line."""
-    one_line = partial(Text, no_wrap=True, overflow="ellipsis")
+    one_line = partial(_text, no_wrap=True, overflow="ellipsis")
     warnings = [one_line(f"! {warning}", style="yellow") for warning in tally.warnings]
     table = [_table(tally.front)] if tally.front else []
     return Group(*table, *warnings, one_line(tally.line()))
@@ -95,10 +97,15 @@ def _table(front: Sequence[FrontPoint]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("front so far", overflow="fold")
     for name in front[0].values:
-        table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column(_text(name), justify="right", overflow="fold")
     for point in front:
-        table.add_row(Text(point.name), *(f"{value:,.4g}" for value in point.values.values()))
+        table.add_row(_text(point.name), *(f"{value:,.4g}" for value in point.values.values()))
     return table
+
+
+def _text(text: str, **options: Any) -> Text:
+    """Return a text that controls no terminal, whatever names are in it."""
+    return Text(printable_message(text), **options)
 
 
 class Progress:
@@ -130,4 +137,4 @@ class Progress:
 
     def event(self, text: str) -> None:
         """Print a permanent line."""
-        self._console.print(Text(text), soft_wrap=True, highlight=False)
+        self._console.print(_text(text), soft_wrap=True, highlight=False)

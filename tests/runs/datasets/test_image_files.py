@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
-from partialnas.runs.datasets.image_files import decode_images, printable, read_header
-from partialnas.space.errors import UserError
+from partialnas.runs.datasets.image_files import decode_images, read_header
+from partialnas.space.errors import UserError, printable
 
 COLOR = (200, 100, 50)
 SIDE = 4
