@@ -28,7 +28,7 @@ def open_ledger(
     folder: Path,
     progress: Progress,
     *,
-    base_dir: Path,
+    base_dir: Path = Path(),
     source: ModuleSource | None = None,
     accept_source: bool = False,
 ) -> Ledger:
