@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,9 @@ _TIMM = {
     "img_size": ("resolution", 1.0),
 }
 """Column of a trial and factor, by column of timm's results files."""
+
+_MAX_VALUE = 1e18
+"""Largest value that is read as a measurement or a count."""
 
 _TIMED = ("throughput_img_s", "latency_ms", "batch_size", "device")
 
@@ -144,7 +148,7 @@ def _load_timm_rows(paths: Sequence[Path | str]) -> dict[str, dict[str, Any]]:
 def _timm_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     try:
         rows = [*csv.DictReader(path.read_text("utf-8-sig").splitlines())]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a results file of timm ({error})") from None
     heads = {*rows[0]} if rows else set()
     if "model" not in heads or not heads & ({*_TIMM} | {"samples_per_sec"}):
@@ -152,17 +156,18 @@ def _timm_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
             f"{path}: not a results file of timm: it needs a column model and one of "
             f"{', '.join(_TIMM)}"
         )
-    return [(row["model"].split(".")[0], _timm_row(row, path)) for row in rows]
+    complete = (row for row in rows if row["model"])
+    return [(row["model"].split(".")[0], _timm_row(row, path)) for row in complete]
 
 
 def _timm_row(row: Mapping[str, str], path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"source": path.name}
     for column, (key, factor) in _TIMM.items():
         text = row.get(column) or row.get(column.removeprefix("infer_")) or ""
-        try:
-            facts.setdefault(key, float(text) * factor)
-        except ValueError:
-            continue  # timm leaves a cell empty where a model failed
+        with suppress(ValueError):  # timm leaves a cell empty where a model failed
+            value = float(text) * factor
+            if 0 < value <= _MAX_VALUE:
+                facts.setdefault(key, value)
     for key in ("params", "macs", "batch_size", "resolution"):
         if key in facts:
             facts[key] = round(facts[key])

@@ -169,14 +169,16 @@ def import_result(folder: Path, path: Path, condition: str, *, as_json: bool) ->
     with Ledger.open(folder, write=True) as ledger:
         before = ledger.measurements()
         imported = read_result(path, ledger)
+        digests = {row.digest for row in ledger.trials()}
+        networks = trained_networks(ledger, digests, (), condition)
+        trained = {network.digest for network in networks}
+        new = {m.digest: m for m in imported if m.digest in trained}
+        if not new:
+            raise UserError(f"{path}: holds no measurement of a trained network of the study")
         existing = {(m.digest, m.taken, m.throughput_img_s) for m in before}
         fresh = [m for m in imported if (m.digest, m.taken, m.throughput_img_s) not in existing]
         for measurement in fresh:
             ledger.add_measurement(measurement)
-        digests = {row.digest for row in ledger.trials()}
-        networks = trained_networks(ledger, digests, (), condition)
-    trained = {network.digest for network in networks}
-    new = {m.digest: m for m in imported if m.digest in trained}
     _show(plan, networks, before, new, as_json=as_json)
     duplicates = len(imported) - len(fresh)
     remark = f"; {duplicates} were already in the ledger" if duplicates else ""

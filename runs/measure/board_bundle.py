@@ -7,11 +7,12 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from pydantic_core import from_json
 from torch import nn
 
 from partialnas.runs.config.protocol import DeviceKind, Form, Protocol
@@ -167,6 +168,11 @@ def example_images(task: Task) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32))
 
 
+_Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+_Positive = Annotated[float, Field(ge=1e-15, le=1e15)]
+"""A number of seconds or a relative throughput; products of three of them are finite."""
+
+
 class BoardMeasurement(Value):
     """A measurement of one network by a bundle's script; see `board_script`."""
 
@@ -174,12 +180,12 @@ class BoardMeasurement(Value):
     name: str
     form: Form
     sha256: str
-    relative: float = Field(gt=0, allow_inf_nan=False)
-    low: float = Field(gt=0, allow_inf_nan=False)
-    high: float = Field(gt=0, allow_inf_nan=False)
-    reference_seconds: float = Field(gt=0, allow_inf_nan=False)
-    seconds: float = Field(gt=0, allow_inf_nan=False)
-    rounds: int = Field(ge=1)
+    relative: _Positive
+    low: _Positive
+    high: _Positive
+    reference_seconds: _Positive
+    seconds: _Positive
+    rounds: _Count
     clock_gap: float = Field(ge=0, allow_inf_nan=False)
     noisy: bool
     tainted: bool
@@ -207,14 +213,14 @@ class BoardResult(Value):
 
     partialnas_result: Literal[1]
     study: dict[str, str]
-    resolution: int = Field(ge=1)
-    in_chans: int = Field(ge=1)
+    resolution: _Count
+    in_chans: _Count
     form: Form
     reference: BoardReference
     device: str
     provider: str
-    threads: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    threads: _Count
+    batch_size: _Count
     environment: dict[str, str | int]
     measurements: tuple[BoardMeasurement, ...]
 
@@ -262,7 +268,7 @@ def read_result(path: Path, ledger: Ledger) -> list[Measurement]:
             belongs to another study.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: cannot be read ({reason})") from None

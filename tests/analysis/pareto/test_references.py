@@ -1,9 +1,14 @@
 import csv
+import io
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from partialnas.analysis import ParetoOptions, pareto_figure
 from partialnas.analysis.frames.load import empty_trials
@@ -84,3 +89,44 @@ def test_impossible_family_requests_are_errors(tmp_path: Path, frames: Frames) -
         frames(5, 1).assign(data="folder:imagenet", resolution=224, device=None),
         tmp_path / "f.svg", x="macs", y="val_accuracy", options=options,
     )  # fmt: skip
+
+
+CELLS = st.one_of(
+    st.text(max_size=8),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.sampled_from(["", "1e400", "-1", "nan", "0", "9" * 400, "resnet18", "resnet50.a1"]),
+)
+HEADS = st.sampled_from(["model", "top1", "param_count", "infer_samples_per_sec", "img_size", "x"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    heads=st.lists(HEADS, max_size=5),
+    rows=st.lists(st.lists(CELLS, max_size=6), max_size=4),
+    noise=st.binary(max_size=3),
+)
+def test_any_results_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, heads: list[str], rows: list[list[str]], noise: bytes
+) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([["model", *heads], *(["resnet18", *row] for row in rows)])
+    path = tmp_path_factory.mktemp("timm") / "results.csv"
+    path.write_bytes(text.getvalue().encode("utf-8", "replace") + noise)
+    with suppress(UserError):
+        table = load_reference_families(["resnet"], [path])
+        numbers = table[["test_accuracy", "params", "throughput_img_s", "resolution"]]
+        assert numbers.gt(0).where(numbers.notna(), True).all(axis=None)
+        assert numbers.lt(math.inf).where(numbers.notna(), True).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00", b"model\n", b"model,top1\n" + b'"' + b"x" * 200_000, b"\x00" * 10],
+    ids=["empty", "binary", "one column", "huge cell", "zeros"],
+)
+def test_a_file_that_is_no_results_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "results.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"results\.csv: "):
+        load_reference_families(["resnet"], [path])

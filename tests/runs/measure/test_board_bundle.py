@@ -1,19 +1,26 @@
 """Files of bundles written by an earlier version: results are imported, manifests are measured."""
 
+import copy
 import importlib.util
 import json
+import math
+import operator
 import shutil
 import sys
+from functools import reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.measure import board_script
 from partialnas.runs.measure.board_bundle import MANIFEST, SCRIPT, BoardResult, read_result
+from partialnas.space.errors import UserError
 
 DATA = Path(__file__).parent / "data"
 
@@ -74,3 +81,78 @@ def test_the_script_measures_a_bundle_of_an_earlier_version(
     with Ledger.open(study) as ledger:
         measurements = read_result(output, ledger)
     assert [m.name for m in measurements] == [m.name for m in result.measurements]
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.integers(),
+    st.sampled_from([10**400, 2**63, 2**31 - 1, 1e308, 1e-320, 1e15, 1e-15, -1.0]),
+    st.floats(),
+    st.text(),
+    st.sampled_from(["\ud800", "\x00", "x" * 10000]),
+    st.just([]),
+    st.just({}),
+)
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths of all values in plain data."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    paths = []
+    for key, value in items:
+        paths.append((*path, key))
+        if isinstance(value, dict | list):
+            paths += places(value, (*path, key))
+    return paths
+
+
+RESULT = json.loads((DATA / "result.json").read_text())
+
+
+@settings(max_examples=80, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from(places(RESULT)), VALUES, min_size=1, max_size=2))
+def test_a_changed_result_is_refused_or_recorded(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[tuple[Any, ...], Any]
+) -> None:
+    result = copy.deepcopy(RESULT)
+    for (*parents, last), value in sorted(changes.items(), key=lambda pair: -len(pair[0])):
+        reduce(operator.getitem, parents, result)[last] = value
+    folder = tmp_path_factory.mktemp("changed")
+    study = Path(shutil.copytree(DATA / "learned", folder / "learned"))
+    path = folder / "result.json"
+    path.write_text(json.dumps(result))
+    with Ledger.open(study, write=True) as ledger:
+        before = ledger.measurements()
+        try:
+            measurements = read_result(path, ledger)
+        except UserError:
+            return
+        for measurement in measurements:
+            ledger.add_measurement(measurement)
+    with Ledger.open(study) as ledger:
+        assert ledger.measurements() == [*before, *measurements]
+    for measurement in measurements:
+        assert 0 < measurement.throughput_img_s < math.inf
+        assert 0 < measurement.latency_ms < math.inf
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        b'{"partialnas_result":' * 100_000,
+        b'{"partialnas_result":1,"study":' + b'{"a":' * 150 + b"1" + b"}" * 151,
+        b'{"partialnas_result":' + b"1" * 5000 + b"}",
+    ],
+    ids=["empty", "binary", "mark", "lists", "mappings", "deep study", "digits"],
+)
+def test_a_file_that_is_no_result_is_refused(study: Path, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    with Ledger.open(study) as ledger, pytest.raises(UserError, match=r"result\.json: "):
+        read_result(path, ledger)
