@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
-from partialnas.space.errors import MachineError, UserError, printable_message
+from partialnas.space.errors import MachineError, UserError, is_too_long, printable_message
 from partialnas.space.plugins import hiding_files
 from partialnas.streams import discard_output
 from partialnas.verbs import analysis, network, study
@@ -79,7 +79,7 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
     except UserError as error:
         return _report(f"error: {error}", arguments, 2)
     except MachineError as error:
-        return _report(f"error: {error}", arguments, 1)
+        return _report(f"error: {error}", arguments, 2 if is_too_long(error.__cause__) else 1)
     except (KeyboardInterrupt, typer.Abort) as error:
         if isinstance(error.__cause__, EOFError):  # typer mistakes a truncated file for Ctrl-D
             return _report_bug(error.__cause__, arguments)
@@ -91,7 +91,8 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
     except OSError as error:  # of the disk, of a folder's rights, or of the output
         discard_output()
         path = f"{error.filename}: " if error.filename else ""
-        return _report(f"error: {path}{error.strerror or error}", arguments, 1)
+        code = 2 if is_too_long(error) else 1
+        return _report(f"error: {path}{error.strerror or error}", arguments, code)
     except Exception as error:
         if received:  # a library has replaced the exception of a signal
             return _report(stop_message(received[-1]), arguments, EXIT_CODES[received[-1]])

@@ -1,5 +1,6 @@
 """Errors that are reported to the user without a traceback, and text that is safe to show."""
 
+import errno
 import re
 import unicodedata
 from pathlib import Path
@@ -17,6 +18,11 @@ class UserError(Exception):
 
 class MachineError(Exception):
     """Failure of the machine on valid input: disk, device, permissions (exit code 1)."""
+
+
+def is_too_long(error: BaseException | None) -> bool:
+    """Return whether a name or path of the user is longer than the file system allows."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def describe_error(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError, UserError, is_too_long
 
 
 def write_file(path: Path, content: bytes | str) -> Path:
@@ -32,8 +32,13 @@ def check_output_path(path: Path) -> None:
     """Check that a file can be written to a path, before its content is computed.
 
     Raises:
-        UserError: the path lies below another file, or is a folder.
+        UserError: the path lies below another file, is a folder, or is too long.
     """
+    try:
+        temporary_path(path).lstat()
+    except OSError as error:  # others are reported when the file is written
+        if is_too_long(error):
+            raise UserError(f"{path}: {error.strerror}; choose a shorter name") from None
     if blocking := blocking_file(path):
         raise UserError(f"{path}: {blocking} is a file, not a folder; choose another path")
     with suppress(OSError):

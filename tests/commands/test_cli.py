@@ -281,3 +281,59 @@ def test_a_truncated_file_is_not_reported_as_an_interruption(
     monkeypatch.setattr("partialnas.commands.names.find_architecture", ending)
     assert run_cli("describe", "partialnet_t0") == 1
     assert "EOFError: compressed file ended\nThis may be a bug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "/".join(["d" * 200] * 25)], ids=["name", "path"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "LONG"),
+        ("run", "LONG.yaml"),
+        ("run", "STUDY", "--rehearse", "--out", "LONG"),
+        ("run", "STUDY", "--plugin", "LONG"),
+        ("clean", "LONG"),
+        ("restore", "LONG"),
+        ("describe", "LONG"),
+        ("describe", "LONG.json"),
+        ("describe", "LONG:1"),
+        ("merge", "LONG", "DIR", "-o", "other"),
+        ("pareto", "DIR", "-o", "LONG.pdf"),
+        ("pareto", "DIR", "--timm-results", "LONG"),
+        ("report", "DIR", "-o", "LONG.html"),
+        ("export", "DIR", "-o", "LONG.csv"),
+        ("dashboard", "DIR", "--export-only", "LONG"),
+        ("remeasure", "DIR", "--import", "LONG"),
+        ("verify", "LONG.csv", "--against", "DIR"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_too_long_is_a_mistake_of_the_user(
+    name: str,
+    arguments: tuple[str, ...],
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = {"DIR": str(folder), "STUDY": str(written(tmp_path))}
+    assert run_cli(*(words.get(a, a.replace("LONG", name)) for a in arguments)) == 2
+    message = capsys.readouterr().err
+    assert "may be a bug" not in message
+
+
+@pytest.mark.parametrize("number", ["", "-1", "0", "9" * 30, "1.5", "1:1", "\u0663", "a", " 1"])
+def test_a_trial_that_does_not_exist_is_a_mistake_of_the_user(
+    number: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["describe"], ["ratios"], ["flops"], ["export-model", "-o", "unused"]):
+        assert run_cli(*verb, f"{folder}:{number}") == 2
+        assert "may be a bug" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folders", [["DIR"], ["DIR", "DIR"], ["DIR", "FILE"], ["DIR", "EMPTY"]])
+def test_folders_that_cannot_be_merged_are_a_mistake_of_the_user(
+    folders: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"DIR": folder, "FILE": written(tmp_path), "EMPTY": tmp_path}
+    assert run_cli("merge", *map(words.__getitem__, folders), "-o", tmp_path / "merged") == 2
+    assert "may be a bug" not in capsys.readouterr().err
+    assert not (tmp_path / "merged").exists()
