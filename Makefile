@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench chaos fuzz coverage docs example-ledgers clean help
+.PHONY: quickstart test slow lint bench chaos fuzz hostile coverage docs example-ledgers clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study and draw its front"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench        install, run the benchmarks and print tables of timings"
 	@echo "make chaos        install, inject faults into running studies and print the results"
 	@echo "make fuzz         install and read 20,000 mutated studies (ten minutes)"
+	@echo "make hostile      install and run every verb in every hostile environment (half an hour)"
 	@echo "make coverage     install, simulate ablations with known effects and draw docs/coverage.png"
 	@echo "make docs         install and build the documentation site in results/site"
 	@echo "make example-ledgers  install and train the ledgers of the notebooks (about ten minutes)"
@@ -66,6 +67,10 @@ chaos: $(STAMP)
 fuzz: $(STAMP)
 	@echo "==> reading 20,000 mutated studies (ten minutes)"
 	$(BIN)/python benchmarks/fuzz.py
+
+hostile: $(STAMP)
+	@echo "==> running every verb in every hostile environment (half an hour)"
+	$(BIN)/python benchmarks/hostile.py
 
 coverage: $(STAMP)
 	@echo "==> simulating ablations with known effects (about ten minutes on two cores)"
