@@ -19,6 +19,7 @@ from partialnas.analysis.stats.multiple_comparisons import Comparison, Contrast,
 from partialnas.runs.config.design import CROSSED_DESIGNS, Design
 from partialnas.runs.config.quantities import Quantity, differs_by_seed
 from partialnas.space.errors import UserError
+from partialnas.space.validation import quote
 
 Pair = tuple[str, str]
 
@@ -188,7 +189,7 @@ def _pairs(rows: ArmRows, against: str | None) -> list[Pair]:
         return []
     baseline = against or rows.arms[0]
     if baseline not in rows.arms:
-        raise UserError(f"unknown arm {baseline!r}: choose {', '.join(rows.arms)}, or none")
+        raise UserError(f"unknown arm {quote(baseline)}: choose {', '.join(rows.arms)}, or none")
     return [(arm, baseline) for arm in rows.arms if arm != baseline]
 
 

@@ -248,7 +248,7 @@ def test_factorial_designs_have_main_effects(tmp_path: Path, ablations: Ablation
         ({"against": "nobody"}, "unknown arm 'nobody': choose base, same, good, or none"),
         ({"margin": -1.0}, "margin -1: expected a positive difference"),
         ({"margin": math.nan}, "margin nan"),
-        ({"condition": "large"}, "no trial was run under condition 'large'"),
+        ({"condition": "large"}, "no trial under the condition 'large'"),
     ],
 )
 def test_invalid_arguments_are_refused(

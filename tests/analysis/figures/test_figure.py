@@ -105,7 +105,7 @@ def test_unknown_kinds_and_requests_are_errors(tmp_path: Path, studies: list[Pat
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("choose one of convergence", "x", {}),
         ("unknown width 'x'", "edf", {"width": "x"}),
-        ("write numbers of trials", "cost", {"trials": ["a"]}),
+        ("expected numbers, such as 1,7", "cost", {"trials": ["a"]}),
         ("there is no trial 99", "curves", {"trials": [99]}),
         ("no learning curves", "curves", {"metric": "macs"}),
     ]
