@@ -248,7 +248,7 @@ def defect(verb: str, environments: Sequence[str], original: Files) -> str:
         result = _run_verb((verb, *VERBS[verb](files)), files.folder, settings)
     text = result.stdout + result.stderr
     codes = (0, 1, 2) if any(setting.may_fail for setting in settings) else (0,)
-    signs = [sign for sign in ("Traceback", "may be a bug", "UserWarning") if sign in text]
+    signs = [sign for sign in ("Traceback", "may be a bug", "FATAL", "UserWarning") if sign in text]
     if signs or result.returncode not in codes:
         return f"exit code {result.returncode}: {text[-2000:]}"
     return ""

@@ -4,6 +4,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
     try:
+        _check_current_folder()
         code = int(app(arguments, prog_name="partialnas", standalone_mode=False) or 0)
         swallowed = bool(received) and received[-1] != signal.SIGINT  # as Ctrl-C ends `--watch`
         if code == _INTERRUPTED or swallowed:  # typer returns this code on Ctrl-C
@@ -97,6 +99,14 @@ def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
         if received:  # a library has replaced the exception of a signal
             return _report(stop_message(received[-1]), arguments, EXIT_CODES[received[-1]])
         return _report_bug(error, arguments)
+
+
+def _check_current_folder() -> None:
+    """Raise an error if the current folder was removed: libraries of torch abort there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder was removed; change to another one") from None
 
 
 def _show_usage_error(error: Any) -> int:  # typer's base class does not declare `show`

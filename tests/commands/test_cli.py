@@ -337,3 +337,14 @@ def test_folders_that_cannot_be_merged_are_a_mistake_of_the_user(
     assert run_cli("merge", *map(words.__getitem__, folders), "-o", tmp_path / "merged") == 2
     assert "may be a bug" not in capsys.readouterr().err
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_removed_current_folder_is_named_as_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    assert run_cli("measure", "partialnet_t0") == 2
+    assert "the current folder was removed" in capsys.readouterr().err
