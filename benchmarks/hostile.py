@@ -148,9 +148,11 @@ ENVIRONMENTS: dict[str, Environment] = {
     "HOME is a file": Environment({"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache"}),
     "MPLCONFIGDIR is read-only": Environment({"MPLCONFIGDIR": "config"}, _lock),
     "MPLCONFIGDIR is a file": Environment({"MPLCONFIGDIR": "/dev/null"}),
-    "broken matplotlibrc": Environment({}, _write_matplotlibrc),
+    "broken matplotlibrc": Environment({}, _write_matplotlibrc, may_fail=True),
     "MATPLOTLIBRC is missing": Environment({"MATPLOTLIBRC": "/nonexistent"}),
-    "MATPLOTLIBRC is broken": Environment({"MATPLOTLIBRC": "matplotlibrc"}, _write_matplotlibrc),
+    "MATPLOTLIBRC is broken": Environment(
+        {"MATPLOTLIBRC": "matplotlibrc"}, _write_matplotlibrc, may_fail=True
+    ),
     "unknown MPLBACKEND": Environment({"MPLBACKEND": "garbage"}),
     "dumb terminal": Environment({"TERM": "dumb", "COLUMNS": "1", "LINES": "1"}),
     "no terminal size": Environment({"TERM": "garbage", "COLUMNS": "garbage", "LINES": "-5"}),
