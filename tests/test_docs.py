@@ -120,6 +120,7 @@ def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
         assert program == "partialnas"
         if arguments[0] == "run":
             arguments += ["--quick", "--out", "results/quickstart"]
+            arguments += ["--set", "recipe.data_share=1/10"]
         command = [sys.executable, "-m", program, *arguments]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"{line}\n{result.stderr}"

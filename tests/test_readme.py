@@ -12,19 +12,20 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def settings(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+BRIEF = settings("recipe.epochs=1", "recipe.data_share=1/10", "measure.max_seconds=0.2")
 SMALLER = {
-    "quickstart": [
-        *("--quick", "--out", "results/quickstart"),
-        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
-    ],
+    "quickstart": ["--quick", "--out", "results/quickstart", *BRIEF],
     "static-vs-dynamic": [
-        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
-        *("--set", "base.depths=[1,1,1,1]", "--set", "base.width=8"),
-        *("--set", "executor.kind=in-process"),
+        *BRIEF,
+        *settings("base.depths=[1,1,1,1]", "base.width=8", "executor.kind=in-process"),
     ],
     "partitions": [
-        *("--set", "recipe.epochs=1", "--set", "measure.max_seconds=0.2"),
-        *("--set", "ablation.factors.parts=[1,2]", "--set", "executor.kind=in-process"),
+        *BRIEF,
+        *settings("ablation.factors.parts=[1,2]", "executor.kind=in-process"),
     ],
 }
 """What makes the studies of the README end in seconds."""
