@@ -195,8 +195,8 @@ def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float])
     lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
     return (
         f"Hypervolume of the front of seed means (reference point: {point}) over finished trials "
-        f"and over device hours of {kind_of_work(frame)} (without timing).{band}{lost} Measured values are "
-        f"those known at the end. {compute_sentence(frame)}"
+        f"and over device hours of {kind_of_work(frame)} (without timing).{band}{lost} Measured "
+        f"values are those known at the end. {compute_sentence(frame)}"
     )
 
 
