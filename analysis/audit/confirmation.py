@@ -30,7 +30,8 @@ def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[s
     Args:
         folder: folder of the study.
         top: `front` (front of the study's objectives), `all` (all arms), or the number of the best
-            networks by the deciding quantity. The baselines of an ablation are added.
+            networks within the limits by the deciding quantity. The baselines of an ablation are
+            added.
         condition: condition of the trials that decide.
 
     Raises:
@@ -56,7 +57,10 @@ def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
         rows = networks[networks["on_front"]]
     else:
         networks = aggregate(trials, {quantity.key: quantity.better})
-        rows = networks[networks["n"].gt(0)]
+        is_chosen = networks["n"].gt(0)
+        if top != "all" and "feasible" in networks:
+            is_chosen &= networks["feasible"]
+        rows = networks[is_chosen]
     if rows.empty:
         reason = infeasible_message(networks, trials.limits)
         raise UserError(f"no network to select: {reason or 'no network has finished its trials'}")

@@ -66,7 +66,8 @@ class ProgressFeed:
         """Add the new results of candidates."""
         while self._feed.updated_candidates:
             candidate = self._feed.updated_candidates.popleft()
-            self._front.add(candidate)
+            if candidate not in self._feed.pool.baselines:
+                self._front.add(candidate)
             if not candidate.at_full_fidelity:
                 continue
             for metrics in candidate.results.values():

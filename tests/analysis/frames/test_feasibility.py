@@ -124,6 +124,16 @@ def test_closest_infeasible_network_is_named(tmp_path: Path, ledgers: Callable[.
     assert front_table(met).caption is None
 
 
+def test_the_best_networks_to_confirm_are_within_the_limits(
+    tmp_path: Path, ledgers: Callable[..., Path]
+) -> None:
+    study = {**SIMPLE, "limits": {"params": {"max": 20}}}
+    folder = ledgers(tmp_path / "s", records([(0.1, 40), (0.3, 20), (0.2, 10)]), study=study)
+    assert [*select_networks(folder, "1").values()] == [f"{2:016x}"]
+    assert [*select_networks(folder, "5").values()] == [f"{2:016x}", f"{1:016x}"]
+    assert len(select_networks(folder, "all")) == 3
+
+
 def test_limits_apply_only_to_networks_of_their_study(
     tmp_path: Path, ledgers: Callable[..., Path]
 ) -> None:
