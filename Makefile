@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@echo "==> creating $(VENV) and installing partialnas into it (a few minutes, several GB)"
 	@$(PYTHON) -c 'import sys; sys.exit("partialnas needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $(STAMP)
 
 quickstart: $(STAMP)
