@@ -239,12 +239,12 @@ def _time_limit(seconds: float) -> Iterator[None]:
 def main(arguments: list[str]) -> int:
     seed = int(arguments[arguments.index("--seed") + 1]) if "--seed" in arguments else 0
     count = int(arguments[0]) if arguments and arguments[0].isdecimal() else 20_000
-    found = 0
+    count_defects = 0
     for report in chain(defects(count, seed), check_defects(50, seed)):
-        found += 1
+        count_defects += 1
         print(f"{report}\n", flush=True)
-    print(f"{count:,} studies with seed {seed}: {found} defects")
-    return int(found > 0)
+    print(f"{count:,} studies with seed {seed}: {count_defects} defects")
+    return int(count_defects > 0)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def module_source(module: str) -> ModuleSource | None:
             continue
         files[path] = file.read_text(encoding="utf-8")
         names = {name for name in _imports(files[path], path) if _is_local(name, root, top)}
-        pending += (found for name in names for found in _files(root, name))
+        pending += (path for name in names for path in _files(root, name))
     return ModuleSource(code_digest(files), files) if files else None
 
 

@@ -22,8 +22,8 @@ def named_recipe(name: str, study_recipe: Recipe) -> Recipe:
         UserError: the name is unknown.
     """
     if name not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise UserError(f"--recipe: unknown recipe {quote(name)}; expected one of {known}")
+        choices = ", ".join(RECIPES)
+        raise UserError(f"--recipe: unknown recipe {quote(name)}; expected one of {choices}")
     kept = {"threads": study_recipe.threads, "keep_weights": study_recipe.keep_weights}
     return RECIPES[name].model_copy(update=kept)
 
