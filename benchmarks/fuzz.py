@@ -30,6 +30,7 @@ import yaml
 
 from partialnas.search.check.check_study import check_study
 from partialnas.search.resolve.resolve import resolve_study
+from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.presets import preset
@@ -150,16 +151,18 @@ def study_text(rng: random.Random) -> str:
 
 def read_study(text: str, folder: Path) -> None:
     """Load and resolve a study."""
-    path = folder / "study.yaml"
-    path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    resolve_study(load_study(path), folder)
+    resolve_study(_load(text, folder), folder)
 
 
 def check(text: str, folder: Path) -> None:
     """Load a study and check it as the verb does, with an estimate of its time."""
+    check_study(_load(text, folder), base_dir=folder, show=lambda _: None)
+
+
+def _load(text: str, folder: Path) -> Study:
     path = folder / "study.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    check_study(load_study(path), base_dir=folder, show=lambda _: None)
+    return load_study(path)
 
 
 def read_architecture(text: str) -> None:

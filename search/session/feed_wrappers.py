@@ -64,9 +64,10 @@ class ProgressFeed:
 
     def _update(self) -> None:
         """Add the new results of candidates."""
+        baselines = self._feed.pool.baselines
         while self._feed.updated_candidates:
             candidate = self._feed.updated_candidates.popleft()
-            if candidate not in self._feed.pool.baselines:
+            if candidate not in baselines:
                 self._front.add(candidate)
             if not candidate.at_full_fidelity:
                 continue
