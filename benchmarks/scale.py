@@ -19,7 +19,7 @@ from overhead import SPACE
 from rich.console import Console
 
 import partialnas.analysis  # noqa: F401 - otherwise imported while `status` is timed
-from partialnas.commands.status import show_status
+from partialnas.commands.studies.status import show_status
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.system.environment import load_average
 from partialnas.search.driver.scheduler import Scheduler, make_source

@@ -16,16 +16,16 @@ from partialnas.lazy import lazy_names
 
 _MODULES = {
     "__version__": "partialnas.runs.system.environment",
-    "check": "partialnas.commands.study",
+    "check": "partialnas.commands.studies.study",
     "load": "partialnas.analysis.frames.load",
-    "run": "partialnas.commands.study",
+    "run": "partialnas.commands.studies.study",
 }
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
     from partialnas.analysis.frames.load import load as load
-    from partialnas.commands.study import check as check
-    from partialnas.commands.study import run as run
+    from partialnas.commands.studies.study import check as check
+    from partialnas.commands.studies.study import run as run
     from partialnas.runs.system.environment import __version__ as __version__
 else:
     __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -120,8 +120,9 @@ def source_files() -> Iterator[Path]:
             for path in sorted((ROOT / room).rglob("*.py"))
             if "notebooks" not in path.relative_to(ROOT).parts
         )
-    for folder in (".", "commands", "verbs"):
-        yield from sorted((ROOT / "partialnas" / folder).glob("*.py"))
+    yield from sorted((ROOT / "partialnas").glob("*.py"))
+    for folder in ("commands", "verbs"):
+        yield from sorted((ROOT / "partialnas" / folder).rglob("*.py"))
 
 
 MODULES = {module_name(path): path for path in source_files()}

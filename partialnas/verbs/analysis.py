@@ -70,7 +70,7 @@ def pareto(
 
     Example: `partialnas pareto results/quickstart -x params -y val_accuracy -o params.pdf`
     """
-    from partialnas.commands.figure import draw_front
+    from partialnas.commands.results.figure import draw_front
 
     arguments = {
         "x": x, "y": y, "condition": condition, "style": style, "width": width, "size": size,
@@ -109,7 +109,7 @@ def figure(
 
     Example: `partialnas figure convergence results/quickstart -o convergence.pdf`
     """
-    from partialnas.commands.figure import draw_figure
+    from partialnas.commands.results.figure import draw_figure
 
     options = {"metric": metric, "condition": condition, "style": style, "width": width}
     draw_figure(kind, folders, output, _arguments(options, trials=trials))
@@ -150,7 +150,7 @@ def table(
 
     Example: `partialnas table results/partitions -o partitions.tex --columns arm,n,metric,delta`
     """
-    from partialnas.commands.ablation import write_table
+    from partialnas.commands.results.ablation import write_table
 
     options = {"metric": metric, "against": against, "margin": margin, "condition": condition}
     write_table(folders, output, format_, _arguments(options, columns=columns))
@@ -188,7 +188,7 @@ def effects(
 
     Example: `partialnas effects results/partitions --margin 0.2 -o effects.pdf`
     """
-    from partialnas.commands.ablation import draw_effects
+    from partialnas.commands.results.ablation import draw_effects
 
     options = {
         "metric": metric, "against": against, "margin": margin, "condition": condition,
@@ -223,7 +223,7 @@ def verify(
 
     Example: `partialnas verify partitions.tex --against results/partitions`
     """
-    from partialnas.commands.ablation import show_verdict
+    from partialnas.commands.results.ablation import show_verdict
 
     if not show_verdict(file, against):
         raise typer.Exit(1)
@@ -255,7 +255,7 @@ def ratios(
 
     Example: `partialnas ratios results/static-vs-dynamic -o ratios.pdf`
     """
-    from partialnas.commands.ratios import draw_ratios
+    from partialnas.commands.results.ratios import draw_ratios
 
     draw_ratios(name, output, csv, style=style, width=width)
 
@@ -277,7 +277,7 @@ def export(
 
     Example: `partialnas export results/quickstart -o trials.parquet`
     """
-    from partialnas.commands.export import export_trials
+    from partialnas.commands.results.export import export_trials
 
     export_trials(folder, output)
 
@@ -304,6 +304,6 @@ def report(
 
     Example: `partialnas report results/quickstart -o quickstart.html`
     """
-    from partialnas.commands.report import write_page
+    from partialnas.commands.results.report import write_page
 
     write_page(folder, output, watch=watch, every=every)

@@ -25,8 +25,8 @@ def describe(
 
     Example: `partialnas describe results/quickstart:7 --resolution 28 --in-chans 1 --classes 10`
     """
-    from partialnas.commands.describe import show_architecture
-    from partialnas.commands.names import find_architecture
+    from partialnas.commands.networks.describe import show_architecture
+    from partialnas.commands.networks.names import find_architecture
     from partialnas.space.arch.input_spec import InputSpec
     from partialnas.space.plugins import load_plugins
 
@@ -62,7 +62,7 @@ def measure(
 
     Example: `partialnas measure fasternet_t0 partialnet_t0 --batch-size 8 --deploy`
     """
-    from partialnas.commands.describe import measure_networks
+    from partialnas.commands.networks.describe import measure_networks
     from partialnas.space.plugins import load_plugins
 
     load_plugins(plugin or (), Path())
@@ -90,7 +90,7 @@ def flops(
 
     Example: `partialnas flops results/quickstart`
     """
-    from partialnas.commands.flops import show_flops
+    from partialnas.commands.networks.flops import show_flops
 
     show_flops(names, resolution, as_json=json)
 
@@ -136,7 +136,7 @@ def remeasure(
 
     Example: `partialnas remeasure results/quickstart --batch-size 1 --runtime compiled`
     """
-    from partialnas.commands.remeasure import bundle_study, import_result, remeasure_study
+    from partialnas.commands.networks.remeasure import bundle_study, import_result, remeasure_study
 
     options = {
         "device": device, "batch_size": batch_size, "precision": precision, "form": form,
@@ -195,7 +195,7 @@ def export_model(
 
     Example: `partialnas export-model results/static-vs-dynamic:7 -o dpconv`
     """
-    from partialnas.commands.export import export_trained_model
+    from partialnas.commands.results.export import export_trained_model
 
     settings = {
         "device": device, "max_seconds": seconds, "onnx": onnx, "dynamic": dynamic,

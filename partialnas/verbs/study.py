@@ -46,7 +46,7 @@ def run(
 
     Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
     """
-    from partialnas.commands import study as command
+    from partialnas.commands.studies import study as command
 
     folder = command.run(
         study, out, quick=quick, overrides=set_ or (), plugins=plugin or (), address=address,
@@ -77,7 +77,7 @@ def check(
 
     Example: `partialnas check search/studies/quickstart.yaml --quick`
     """
-    from partialnas.commands import study as command
+    from partialnas.commands.studies import study as command
     from partialnas.space.errors import printable_message
 
     def show(line: str) -> None:
@@ -113,7 +113,7 @@ def confirm(
 
     Example: `partialnas confirm results/quickstart --top 3 --seeds 5`
     """
-    from partialnas.commands.confirm import confirm_study
+    from partialnas.commands.studies.confirm import confirm_study
 
     settings = {
         "seeds": seeds, "recipe": recipe, "condition": condition or "", "address": address,
@@ -164,7 +164,7 @@ def audit(
 
     Example: `partialnas audit results/quickstart --longer 4x --sample 20`
     """
-    from partialnas.commands.audit import audit_study, show_audit
+    from partialnas.commands.studies.audit import audit_study, show_audit
 
     figure = {"output": output, "metric": metric, "style": style, "width": width}
     if report:
@@ -192,7 +192,7 @@ def merge(
 
     Example: `partialnas merge results/node1 results/node2 -o results/both`
     """
-    from partialnas.commands import study as command
+    from partialnas.commands.studies import study as command
 
     command.merge(folders, out)
 
@@ -215,7 +215,7 @@ def restore(
 
     Example: `partialnas restore results/quickstart`
     """
-    from partialnas.commands.restore import restore as command
+    from partialnas.commands.studies.restore import restore as command
 
     command(folder, source)
 
@@ -234,7 +234,7 @@ def clean(
 
     Example: `partialnas clean results/quickstart --yes`
     """
-    from partialnas.commands.clean import clean as command
+    from partialnas.commands.studies.clean import clean as command
 
     command(folder, remove=yes)
 
@@ -257,7 +257,7 @@ def status(
 
     Example: `partialnas status results/quickstart --watch`
     """
-    from partialnas.commands.status import show_status, watch_status
+    from partialnas.commands.studies.status import show_status, watch_status
 
     if watch:
         watch_status(folder, every)
@@ -283,7 +283,7 @@ def dashboard(
 
     Example: `partialnas dashboard results/quickstart --port 8080`
     """
-    from partialnas.commands.dashboard import export_journal, serve_dashboard
+    from partialnas.commands.studies.dashboard import export_journal, serve_dashboard
 
     if export_only is None:
         serve_dashboard(folder, port)

@@ -278,7 +278,7 @@ def test_a_truncated_file_is_not_reported_as_an_interruption(
     def ending(*_: object) -> None:
         raise EOFError("compressed file ended")
 
-    monkeypatch.setattr("partialnas.commands.names.find_architecture", ending)
+    monkeypatch.setattr("partialnas.commands.networks.names.find_architecture", ending)
     assert run_cli("describe", "partialnet_t0") == 1
     assert "EOFError: compressed file ended\nThis may be a bug" in capsys.readouterr().err
 

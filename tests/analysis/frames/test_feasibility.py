@@ -27,7 +27,7 @@ from partialnas.analysis.plotting.style import figure_style
 from partialnas.analysis.report.front_section import front_figures, front_legend
 from partialnas.analysis.report.network_section import NetworkDetails
 from partialnas.analysis.report.points import detailed_points
-from partialnas.commands.status import front_table
+from partialnas.commands.studies.status import front_table
 from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.measurement import Measurement

@@ -13,7 +13,7 @@ from rich.console import Console
 from partialnas.analysis import pareto_figure, pareto_table
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import make_pareto_table
-from partialnas.commands.status import front_table
+from partialnas.commands.studies.status import front_table
 from partialnas.space.errors import UserError
 
 Frames = Callable[..., pd.DataFrame]

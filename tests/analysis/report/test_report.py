@@ -19,7 +19,7 @@ from partialnas.analysis.report.report import report_artefact, write_report
 from partialnas.analysis.report.svg import Box, linear_scale, place_labels, quantity_scale
 from partialnas.analysis.verification import verify
 from partialnas.cli import main
-from partialnas.commands import report as report_overview
+from partialnas.commands.results import report as report_overview
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger

@@ -24,7 +24,7 @@ from partialnas.analysis.pareto.caption import pareto_caption
 from partialnas.analysis.pareto.plot import ParetoPlotOptions
 from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.analysis.report.report import report_artefact
-from partialnas.commands.status import show_status
+from partialnas.commands.studies.status import show_status
 from partialnas.runs.ledger import column_store
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import parse_subject

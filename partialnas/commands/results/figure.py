@@ -7,7 +7,7 @@ from partialnas.analysis.figures.kinds import study_figure
 from partialnas.analysis.frames.load import empty_trials, load_trials
 from partialnas.analysis.frames.trials import as_trials
 from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_figure
-from partialnas.commands.status import front_table
+from partialnas.commands.studies.status import front_table
 from partialnas.commands.terminal import frame_table, make_console, print_files, print_table
 
 _FAMILIES_FILE = Path("families.pdf")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from partialnas.commands.names import parse_trial
+from partialnas.commands.networks.names import parse_trial
 from partialnas.commands.terminal import make_console, print_files, print_lines
 from partialnas.space.errors import UserError
 

@@ -11,8 +11,8 @@ from partialnas.analysis.ratios.agreement import agreement, convergence
 from partialnas.analysis.ratios.figure import ratio_figure
 from partialnas.analysis.ratios.summary import ratio_summary
 from partialnas.analysis.ratios.tables import overall_ratios
-from partialnas.commands.names import parse_trial
-from partialnas.commands.status import warning_lines
+from partialnas.commands.networks.names import parse_trial
+from partialnas.commands.studies.status import warning_lines
 from partialnas.commands.terminal import (
     count_seeds,
     format_spread,

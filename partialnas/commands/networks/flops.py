@@ -10,7 +10,7 @@ from rich.console import Console
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
 from partialnas.analysis.frames.load import load
-from partialnas.commands.names import find_subject
+from partialnas.commands.networks.names import find_subject
 from partialnas.commands.terminal import (
     add_column,
     make_console,

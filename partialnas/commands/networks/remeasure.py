@@ -8,7 +8,7 @@ from typing import Any
 
 from partialnas.analysis.audit.confirmation import select_networks
 from partialnas.analysis.audit.remeasured import Remeasurement, remeasurement_table
-from partialnas.commands.describe import device_description
+from partialnas.commands.networks.describe import device_description
 from partialnas.commands.terminal import (
     make_console,
     plain_table,

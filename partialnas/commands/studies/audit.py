@@ -9,7 +9,7 @@ from rich.table import Table
 from partialnas.analysis.audit.figure import AuditFigure, audit_figure
 from partialnas.analysis.audit.sample import choose_sample
 from partialnas.analysis.audit.text import format_agreement, format_ranks
-from partialnas.commands.confirm import load_subjects
+from partialnas.commands.studies.confirm import load_subjects
 from partialnas.commands.terminal import frame_table, make_console, print_files, print_table
 from partialnas.runs.config.quantities import Quantity
 

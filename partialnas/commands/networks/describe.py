@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from partialnas.commands.names import find_subject
+from partialnas.commands.networks.names import find_subject
 from partialnas.commands.terminal import (
     add_column,
     make_console,

@@ -1,0 +1,1 @@
+"""Describe, measure and compare networks."""

@@ -1,0 +1,1 @@
+"""Run studies, watch them and keep their folders."""
