@@ -20,6 +20,7 @@ from partialnas.runs.ledger.checked_rows import delete_rows, write_row
 from partialnas.runs.ledger.reader import LedgerReader
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import RatioEpoch, Record
+from partialnas.runs.records.timing_choice import FailedTiming
 from partialnas.runs.system.environment import utc_now
 from partialnas.runs.system.study_lock import lock_study, unlock_study
 from partialnas.space.errors import MachineError, UserError
@@ -286,6 +287,26 @@ class Ledger(LedgerReader):
         """Record a measurement and return its number."""
         with self._transaction():
             return self._write_measurement(measurement)
+
+    def add_failed_timing(self, failed: FailedTiming) -> None:
+        """Record that a network could not be timed."""
+        self._write_failed_timings([*self.study.failed_timings, failed])
+
+    def retry_timings(self) -> int:
+        """Let networks be timed again that could not be timed; return their number.
+
+        Their failures stay in `study`.
+        """
+        failed = self.study.failed_timings
+        count = sum(not timing.retried for timing in failed)
+        if count:
+            retried = [timing.model_copy(update={"retried": True}) for timing in failed]
+            self._write_failed_timings(retried)
+        return count
+
+    def _write_failed_timings(self, failed: Iterable[FailedTiming]) -> None:
+        plain = [timing.model_dump(mode="json") for timing in failed]
+        self.update_meta({"failed_timings": rows.to_json(plain)})
 
     @contextmanager
     def _transaction(self, *, synced: bool = True) -> Iterator[None]:

@@ -13,6 +13,7 @@ from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.rows import ProposalKey, ProposalRow
 from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.runs.records.timing_choice import FailedTiming
 from partialnas.space.errors import MachineError
 
 _AUDIT = "audit"
@@ -143,6 +144,11 @@ class RecordedStudy:
         function, the digest of its `source`.
         """
         return dict(self._parsed("failures", {}))
+
+    @cached_property
+    def failed_timings(self) -> list[FailedTiming]:
+        """Timings that failed, oldest first."""
+        return [*map(FailedTiming.model_validate, self._parsed("failed_timings", []))]
 
     @property
     def base_dir(self) -> str:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.records.measurement import Measurement, MeasurementTable
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
-from partialnas.space.values import validate_as
+from partialnas.space.validation import quote, suggest
+from partialnas.space.values import Value, validate_as
 
 Machine = tuple[str, str]
 """Model of the device, and processor of the machine."""
@@ -69,10 +69,9 @@ class TimingSetup:
         for pair in filter(None, map(str.strip, text.split(","))):
             key, equals, value = (word.strip() for word in pair.partition("="))
             if key not in asdict(self) or not equals or not value:
-                choices = ", ".join(asdict(self))
                 raise UserError(
                     f"--timing: expected settings such as batch_size=1, got {quote(pair)}; "
-                    f"choose from {choices}"
+                    f"{suggest(key, asdict(self))}"
                 )
             is_number = key != "device" and re.fullmatch(r"[0-9]{1,9}", value)
             settings[key] = int(value) if is_number else value
@@ -98,6 +97,30 @@ class TimingSetup:
 
 
 _AUTO_RUNTIMES = ("eager", "cuda_graph")
+
+
+class FailedTiming(Value):
+    """A network that could not be timed, so that a resumed search does not time it again.
+
+    Attributes:
+        digest: digest of the network.
+        name: name of the network.
+        setup: conditions of the timing.
+        resolution: height and width of the input in pixels.
+        in_chans: channels of the input.
+        reason: what went wrong.
+        ended: time of the failure, ISO 8601 in UTC.
+        retried: whether the user has asked to time the network again since then.
+    """
+
+    digest: str
+    name: str
+    setup: TimingSetup
+    resolution: int
+    in_chans: int
+    reason: str
+    ended: str
+    retried: bool = False
 
 
 def machine(m: Measurement) -> Machine:

@@ -117,7 +117,7 @@ class CandidatePool:
                 self._controls.setdefault(arm, {})[note["seed"]] = candidate
             else:
                 self._arms[arm, candidate.condition.name] = number, candidate
-        is_new = candidate.request(seeds, number)
+        is_new = candidate.request(seeds, number, arm)
         self.repeated_proposals += not is_new
         return candidate, is_new
 
@@ -170,6 +170,7 @@ class CandidatePool:
         number = candidate.requested[seed]
         for row in self._ledger.plan(number, **facts, fidelity=job.fidelity, keys=job.trial_keys):
             self.trial_numbers[row.key] = row.number
+            candidate.add_trial_number(row.number)
             self._by_key[row.key] = candidate
         yield job
 
@@ -220,9 +221,9 @@ class CandidatePool:
 
     # Results.
 
-    def trial_condition(self, key: str) -> Condition:
-        """Return the condition of a planned trial."""
-        return self._by_key[key].condition
+    def trial_candidate(self, key: str) -> Candidate:
+        """Return the candidate of a planned trial."""
+        return self._by_key[key]
 
     def add_record(self, record: Record) -> Candidate:
         """Store the record of a trial; return its candidate."""
@@ -285,11 +286,13 @@ class CandidatePool:
             if (candidate := candidates.get(trial.proposal)) is None:
                 continue
             candidate.plan(trial.seed)
+            candidate.add_trial_number(trial.number)
             self.trial_count += 1
             if trial.state in FINAL_STATES:
                 last = self._ledger.last_ratios(trial.key) if trial.key in with_ratios else None
                 self._add_result(candidate, trial, last)
-        self.measurements.load(self._ledger.measurement_table())
+        failed = self._ledger.study.failed_timings
+        self.measurements.load(self._ledger.measurement_table(), failed)
         return proposals
 
     def _load_proposal(self, row: ProposalKey) -> Candidate:

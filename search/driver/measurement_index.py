@@ -1,5 +1,6 @@
 """Measurements of a study by network: which one counts, and which to repeat."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,8 +16,9 @@ from partialnas.runs.records.measurement import (
     Speed,
     reference_conditions,
 )
-from partialnas.runs.records.subject import subject_digest
-from partialnas.runs.records.timing_choice import ImageSize, Machine, TimingSetup
+from partialnas.runs.records.subject import subject_digest, subject_name
+from partialnas.runs.records.timing_choice import FailedTiming, ImageSize, Machine, TimingSetup
+from partialnas.runs.system.environment import utc_now
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.executors.tasks import TimingJob
 from partialnas.search.study.fidelity import Condition
@@ -31,12 +33,14 @@ class _TimingSetting:
         size: resolution and channels of the images.
         machine: machine of the first measurement, which is preferred, or None before it.
         scale: common scale of the speeds.
+        failures: number of failed timings of each network, by digest.
     """
 
     setup: TimingSetup
     size: ImageSize
     machine: Machine | None = None
     scale: ReferenceScale = field(default_factory=ReferenceScale)
+    failures: Counter[str] = field(default_factory=Counter)
 
     def matches(self, m: Measurement) -> bool:
         """Return whether a measurement has this setting."""
@@ -46,6 +50,12 @@ class _TimingSetting:
         """Add a measurement that matches."""
         self.machine = self.machine or timing_choice.machine(m)
         self.scale.add(reference_conditions(m), m.reference_throughput_img_s)
+
+    def add_failure(self, failed: FailedTiming) -> None:
+        """Count a failed timing, if it has this setting."""
+        setting = failed.setup, (failed.resolution, failed.in_chans)
+        if setting == (self.setup, self.size) and not failed.retried:
+            self.failures[failed.digest] += 1
 
 
 class MeasurementIndex:
@@ -65,23 +75,29 @@ class MeasurementIndex:
         self._added: dict[str, list[Measurement]] = {}
         self._settings = {(c.task, c.protocol): _make_setting(c) for c in conditions}
 
-    def load(self, table: MeasurementTable) -> None:
-        """Index the measurements of earlier sessions, and set the speeds of finished trials."""
+    def load(self, table: MeasurementTable, failed: Iterable[FailedTiming]) -> None:
+        """Index the timings of earlier sessions, and set the speeds of finished trials."""
+        for timing in failed:
+            self.add_failure(timing)
         self._loaded = table
         for row, digest in enumerate(table.columns["digest"]):
             self._loaded_rows.setdefault(digest, []).append(row)
         best_speeds = {key: self._load_setting(setting) for key, setting in self._settings.items()}
-        by_condition: dict[Condition, Mapping[str, Speed]] = {}
+        by_condition: dict[Condition, Mapping[str, Speed | None]] = {}
         for candidate in self._candidates.values():
             condition = candidate.timing_condition
             if condition not in by_condition:
                 by_condition[condition] = best_speeds[condition.task, condition.protocol]
+            speeds = by_condition[condition]
             for seed, digest in candidate.final_digests().items():
-                if (speed := by_condition[condition].get(digest)) is not None:
-                    candidate.set_speed(seed, speed)
+                if digest in speeds:
+                    candidate.set_speed(seed, speeds[digest])
 
-    def _load_setting(self, setting: _TimingSetting) -> dict[str, Speed]:
-        """Add the loaded measurements to a setting; return the best speed of each network."""
+    def _load_setting(self, setting: _TimingSetting) -> dict[str, Speed | None]:
+        """Add the loaded measurements to a setting; return the best speed of each network.
+
+        The speed of a network is None if all its timings failed.
+        """
         table = self._loaded
         matching, best = timing_choice.select_measurements(table, setting.setup, setting.size)
         if matching:
@@ -91,10 +107,34 @@ class MeasurementIndex:
         for row in matching:
             setting.scale.add(conditions[row], throughputs[row])
         values = [*table.rows(*SPEED_FIELDS)]
-        return {
+        speeds = {
             digest: Speed._make((*values[row], setting.scale.timings(conditions[row])))
             for digest, row in best.items()
         }
+        return dict.fromkeys(setting.failures) | speeds
+
+    def add_failure(self, failed: FailedTiming) -> None:
+        """Add a failed timing: the network is not timed again."""
+        for setting in self._settings.values():
+            setting.add_failure(failed)
+
+    def failure(self, item: TimingJob, reason: str) -> FailedTiming:
+        """Return the record of a failed timing job."""
+        setting = self._settings[item.task, item.protocol]
+        return FailedTiming(
+            digest=subject_digest(item.subject),
+            name=subject_name(item.subject),
+            setup=setting.setup,
+            resolution=item.task.resolution,
+            in_chans=item.task.channels,
+            reason=reason,
+            ended=utc_now(),
+        )
+
+    def has_failed(self, item: TimingJob) -> bool:
+        """Return whether the network of a timing job could not be timed."""
+        failures = self._settings[item.task, item.protocol].failures
+        return subject_digest(item.subject) in failures
 
     def best(self, item: TimingJob) -> Measurement | None:
         """Return the measurement that counts for a timing job, or None if there is none."""
@@ -135,7 +175,8 @@ class MeasurementIndex:
 
     def _can_retry(self, item: TimingJob) -> bool:
         digest, protocol = subject_digest(item.subject), item.protocol
-        return len(self._matching(digest, item.task, protocol)) <= protocol.retries
+        failures = self._settings[item.task, protocol].failures[digest]
+        return len(self._matching(digest, item.task, protocol)) + failures <= protocol.retries
 
     def _best(self, digest: str, task: Task, protocol: Protocol) -> Measurement | None:
         setting = self._settings[task, protocol]

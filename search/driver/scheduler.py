@@ -11,6 +11,7 @@ from partialnas.runs.ledger.rows import ProposalKey
 from partialnas.runs.ledger.study_meta import rung_of
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
+from partialnas.runs.records.subject import subject_name
 from partialnas.runs.system.allocator import gc_paused
 from partialnas.search.driver.candidate import Candidate, CandidateState
 from partialnas.search.driver.candidate_pool import CandidatePool
@@ -79,6 +80,7 @@ class Scheduler:
         self._halving = SuccessiveHalving(resolved, self.pool.candidates)
         self._timed: dict[Identity, Measurement | None] = {}
         self._awaiting_timing: dict[Identity, list[Candidate]] = {}
+        self._timing_names: dict[Identity, str] = {}
         self._queue: deque[Item] = deque()
         self.updated_candidates: deque[Candidate] = deque()
         self.in_flight = 0
@@ -91,11 +93,18 @@ class Scheduler:
             self._resume()
             gc.freeze()  # later garbage collections need not visit the loaded history
 
-    def condition_label(self, key: str) -> str:
-        """Return the condition or the rung of a trial, as a suffix of its name."""
-        condition = self.pool.trial_condition(key)
-        rung = f" on {condition.rung}" if condition.rung else ""
-        return f" under {condition.name}" if condition.name else rung
+    def trial_name(self, key: str, seed: int) -> str:
+        """Return the name of a trial: its network and seed, its number, its condition or rung."""
+        candidate, number = self.pool.trial_candidate(key), f"#{self.pool.trial_numbers[key]}"
+        condition = candidate.condition
+        text = f"{candidate.name} seed {seed}"
+        text += f" under {condition.name}" if condition.name else ""
+        text += f" on {condition.rung}" if condition.rung else ""
+        return text if number == candidate.name else f"{text} ({number})"
+
+    def timing_name(self, item: TimingJob) -> str:
+        """Return the name of the network that an item times."""
+        return self._timing_names.get(item.identity) or subject_name(item.subject)
 
     def dominated_keys(self) -> list[str]:
         """Return the keys of trials of networks that another network dominates.
@@ -147,7 +156,7 @@ class Scheduler:
         self.in_flight -= 1
         outcome = self._compute.finish_item(item, outcome)
         if isinstance(item, TimingJob):
-            self._add_timing(item, outcome.measurement)
+            self._add_timing(item, outcome)
             return
         for record in outcome.records:
             self._ledger.finish(record, attempts=outcome.attempts)
@@ -182,22 +191,24 @@ class Scheduler:
     @cached_property
     def _is_timed(self) -> bool:
         stage = self._resolved.stage
-        return self._study.trial is None and (stage is None or stage.timed)
+        return self._study.times_networks and (stage is None or stage.timed)
 
     @cached_property
     def _times_before_report(self) -> bool:
         return self._is_timed and self._study.measures_before_tell
 
-    def _add_timing(self, item: TimingJob, measurement: Measurement | None) -> None:
-        """Record a measurement; if a network has several, the best one counts."""
+    def _add_timing(self, item: TimingJob, outcome: ItemResult) -> None:
+        """Record a measurement or a failure; if a network has several, the best one counts."""
+        measurements, measurement = self.pool.measurements, outcome.measurement
         if measurement is not None:
             self._ledger.add_measurement(measurement)
-            self.pool.measurements.add(measurement)
+            measurements.add(measurement)
             self._halving.rank_again()
-            measurement = self.pool.measurements.best(item) or measurement
-        elif self._timed.get(item.identity) is not None:
-            return
-        self._timed[item.identity] = measurement
+        else:
+            failed = measurements.failure(item, outcome.reason)
+            self._ledger.add_failed_timing(failed)
+            measurements.add_failure(failed)
+        self._timed[item.identity] = measurements.best(item) or measurement
         for candidate in self._awaiting_timing.pop(item.identity, ()):
             self._advance(candidate)
             self.updated_candidates.append(candidate)
@@ -205,12 +216,15 @@ class Scheduler:
     def _request_timings(self, candidate: Candidate) -> bool:
         """Set the speeds that are measured, queue the others; return whether any is missing."""
         for seed, item in candidate.pending_timings.items():
-            identity = item.identity
-            if identity not in self._timed and (best := self.pool.measurements.best(item)):
-                self._timed[identity] = best
+            identity, measurements = item.identity, self.pool.measurements
+            self._timing_names.setdefault(identity, candidate.name)
+            if identity not in self._timed:
+                best = measurements.best(item)
+                if best is not None or measurements.has_failed(item):
+                    self._timed[identity] = best
             if identity in self._timed:
                 timed = self._timed[identity]
-                speed = self.pool.measurements.speed(timed, item) if timed else None
+                speed = measurements.speed(timed, item) if timed else None
                 candidate.set_speed(seed, speed)
                 continue
             if identity not in self._awaiting_timing:

@@ -44,11 +44,13 @@ class ItemResult(Value):
     Attributes:
         records: one record per seed of a job.
         measurement: the measurement of a timing job, or None if there is none.
+        reason: why a timing job has no measurement; empty if it has one.
         attempts: number of worker processes that worked on the item.
     """
 
     records: tuple[Record, ...] = ()
     measurement: Measurement | None = None
+    reason: str = ""
     attempts: int = 1
 
 
@@ -125,9 +127,9 @@ def run_item(work: ItemFunction[ItemT], item: ItemT, log: Path | None) -> ItemRe
 def failed_result(
     item: Value, reason: str, state: TrialState = "failed", attempts: int = 1
 ) -> ItemResult:
-    """Return the result of an item that failed: one record per seed of a job."""
+    """Return the result of an item that failed: one record per seed of a job, or the reason."""
     if not isinstance(item, Job):
-        return ItemResult()
+        return ItemResult(reason=reason, attempts=attempts)
     return ItemResult(
         attempts=attempts,
         records=tuple(

@@ -4,8 +4,10 @@ Torch is imported only to train and measure, so a study of a user function does 
 """
 
 import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from partialnas.runs.records.subject import Subject, subject_digest
 from partialnas.runs.system.files import TrialWeights, weights_path
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import import_function, run_function
-from partialnas.search.executors.base import ItemResult
+from partialnas.search.executors.base import ItemResult, append_log, describe_item
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import add_module_folder, load_plugins
 from partialnas.space.values import Value
@@ -66,6 +68,7 @@ class TaskRunner:
         function: `module:function` of a user function that replaces training, or None.
         function_digest: digest that the function's source must have; empty if it has no source.
         required_metrics: metrics that the user function must return.
+        times_networks: whether networks that the user function evaluates are timed.
         module_dirs: folders that the user's function and plug-ins come from.
         plugins: source digest of each plug-in to import first, by module name.
     """
@@ -76,6 +79,7 @@ class TaskRunner:
     function: str | None = None
     function_digest: str = ""
     required_metrics: tuple[str, ...] = ()
+    times_networks: bool = False
     module_dirs: tuple[Path, ...] = ()
     plugins: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,8 +94,15 @@ class TaskRunner:
             return self._train(item)
         evaluate = import_function(self.function, None, self.function_digest)
         settings = self.context, self.required_metrics, self.function_digest
-        records = run_function(item, evaluate, *settings)
+        log, is_timed = partial(self._log_failure, item), self.times_networks
+        records = run_function(item, evaluate, *settings, is_timed=is_timed, on_failure=log)
         return ItemResult(records=tuple(records))
+
+    def _log_failure(self, item: Job, error: BaseException) -> None:
+        """Append the traceback of a user function to the log of the workers."""
+        if self.context.folder is not None:
+            text = "".join(traceback.format_exception(error))
+            append_log(self.context.folder / "workers.log", f"{describe_item(item)}\n{text}")
 
     def _train(self, item: Job) -> ItemResult:
         from partialnas.runs.system.allocator import keep_freed_memory
@@ -109,7 +120,7 @@ class TaskRunner:
             measurement = measure(item.subject, item.task, item.protocol, self.reference, inputs)
         except UserError as error:  # caused by this network: the reference was checked before
             _LOG.warning("%s", error)
-            return ItemResult()
+            return ItemResult(reason=str(error))
         return ItemResult(measurement=measurement)
 
     def _timing_inputs(self, item: TimingJob, key: str | None) -> "TimingInputs | None":

@@ -11,14 +11,16 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.merge import LedgerMerge, write_merged
 from partialnas.runs.ledger.study_meta import RecordedStudy, stages_meta
 from partialnas.runs.system.files import write_file
-from partialnas.search.session.open_ledger import base_dir_meta, recorded_base_dir
+from partialnas.search.session.open_ledger import base_dir_meta
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
-from partialnas.search.study.study import Study, immutable_settings
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import immutable_settings
 from partialnas.search.study.study_file import to_yaml
+from partialnas.search.study.study_source import recorded_base_dir
 from partialnas.space.errors import UserError
 
 _MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")
-_MERGED_RECORDS = ("trial_sources", "failures")
+_MERGED_RECORDS = ("trial_sources", "failures", "failed_timings")
 _FILE_KEYS = ("required_partialnas", "ledger_id", "base_dir")
 _MAY_DIFFER = ("environment", "task", *_FILE_KEYS, *_MERGED_RECORDS)
 
@@ -88,7 +90,7 @@ def _merge_meta(
     if lines:
         head = f"{first} and {folder} have different studies and cannot be merged:"
         raise UserError("\n  ".join([head, *lines]))
-    merged = {**meta, "frozen": json.dumps(frozen, sort_keys=True)}
+    merged = {**meta, "frozen": json.dumps(frozen)}
     if is_extension and "design" in other:
         merged["design"] = other["design"]
     if stages:
@@ -108,14 +110,16 @@ def _source_errors(old: RecordedStudy, new: RecordedStudy) -> list[str]:
 
 
 def _merged_records(old: RecordedStudy, new: RecordedStudy) -> dict[str, str]:
-    """Return all recorded sources of the studies' function, and all failures of retried trials."""
+    """Return all recorded sources of the studies' function, and all recorded failures."""
     versions = {(s["when"], s["digest"]): s for s in (*old.trial_sources, *new.trial_sources)}
     failures = {key: [*past] for key, past in old.failures.items()}
     for key, past in new.failures.items():
         entries = failures.setdefault(key, [])
         entries += [failure for failure in past if failure not in entries]
     sources = [version for _, version in sorted(versions.items())]
-    records = {"trial_sources": sources, "failures": failures}
+    timings = sorted({*old.failed_timings, *new.failed_timings}, key=lambda failed: failed.ended)
+    plain = [timing.model_dump(mode="json") for timing in timings]
+    records = {"trial_sources": sources, "failures": failures, "failed_timings": plain}
     return {key: json.dumps(record) for key, record in records.items() if record}
 
 

@@ -1,12 +1,14 @@
-"""Feeds around the scheduler: show progress, and stop on request."""
+"""Feeds around the scheduler: show progress, stop on request, complete the curves of functions."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import stage_of
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.record import Record
-from partialnas.runs.records.subject import subject_name
+from partialnas.runs.system.files import function_folder
+from partialnas.runs.training.function_files import load_curve
 from partialnas.search.driver.running_front import RunningFront
 from partialnas.search.driver.scheduler import Scheduler
 from partialnas.search.executors.base import END, End, Feed, ItemResult, ItemT, Wait
@@ -49,11 +51,13 @@ class ProgressFeed:
             self._notify(self._line(record), warns=record.state in ("failed", "timeout"))
             for epoch in record.ratios:
                 self._tally.warnings += epoch.warnings
-        if (measurement := outcome.measurement) is not None:
-            self._notify(_timing_line(measurement), warns=bool(measurement.num_marks))
-        elif isinstance(item, TimingJob):
-            name = subject_name(item.subject)
-            self._notify(f"{name}: timing failed; see workers.log", warns=True)
+        if isinstance(item, TimingJob):
+            name, measurement = self._feed.timing_name(item), outcome.measurement
+            if measurement is None:
+                self._notify(f"{name}: timing failed: {outcome.reason}", warns=True)
+            else:
+                warns = bool(measurement.num_marks)
+                self._notify(f"timed {name}: {_speed(measurement)}", warns=warns)
         self._show()
 
     def _notify(self, line: str, *, warns: bool) -> None:
@@ -94,10 +98,8 @@ class ProgressFeed:
                 self._tally.best[name] = best(self._tally.best.get(name, value), value)
 
     def _line(self, record: Record) -> str:
-        number = self._feed.pool.trial_numbers[record.key]
-        name, label = record.name or record.digest, self._feed.condition_label(record.key)
-        head = f"[{self._tally.ended}/{self._tally.total or '?'}] #{number}"
-        head += f" {name} seed {record.seed}{label}"
+        name = self._feed.trial_name(record.key, record.seed)
+        head = f"[{self._tally.ended}/{self._tally.total or '?'}] {name}"
         if record.state not in ("done", "early"):
             return f"{head}: {record.state}: {record.reason}"
         shown = {k: v for k, v in record.metrics.items() if not k.startswith("test_")}
@@ -118,10 +120,39 @@ def _expected(resolved: ResolvedStudy, ledger: Ledger) -> int | None:
     return None if expected is None else max(expected, planned)
 
 
-def _timing_line(m: Measurement) -> str:
+def _speed(m: Measurement) -> str:
     relative = "" if m.relative_throughput is None else f", {m.relative_throughput:.3f} x reference"
     marks = f" ({m.marks_text})" if m.num_marks else ""
-    return f"timed {m.name or m.digest}: {m.throughput_img_s:,.0f} img/s{relative}{marks}"
+    return f"{m.throughput_img_s:,.0f} img/s{relative}{marks}"
+
+
+class ReportedCurveFeed(Feed[ItemT]):
+    """Pass items and results on; a trial whose process died gets the epochs that it reported.
+
+    Args:
+        feed: the feed.
+        folder: folder in which user functions keep the epochs that they report.
+    """
+
+    def __init__(self, feed: Feed[ItemT], folder: Path) -> None:
+        self._feed = feed
+        self._folder = folder
+
+    def ask(self) -> ItemT | Wait | End:
+        """Return the feed's next item."""
+        return self._feed.ask()
+
+    def tell(self, item: ItemT, outcome: ItemResult) -> None:
+        """Pass the result on, with curves for failed trials that have none."""
+        records = tuple(map(self._complete, outcome.records))
+        self._feed.tell(item, outcome.model_copy(update={"records": records}))
+
+    def _complete(self, record: Record) -> Record:
+        """Return a failed trial's record with the epochs that it reported."""
+        if record.curve or record.state not in ("failed", "timeout"):
+            return record
+        curve = load_curve(function_folder(self._folder, record.key), record.key)
+        return record.model_copy(update={"curve": tuple(curve.rows)})
 
 
 class StoppableFeed(Feed[ItemT]):

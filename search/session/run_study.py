@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from partialnas.runs.datasets.memory import check_free_memory
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, stages_meta
@@ -23,20 +24,25 @@ from partialnas.search.resolve.resolved_study import ResolvedStudy, arm_notes, d
 from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.session.dry_run import DryRunWorker, as_dry_run, check_folder
 from partialnas.search.session.fail_fast import FailFastFeed
-from partialnas.search.session.feed_wrappers import ProgressFeed, StoppableFeed
+from partialnas.search.session.feed_wrappers import (
+    ProgressFeed,
+    ReportedCurveFeed,
+    StoppableFeed,
+)
 from partialnas.search.session.open_ledger import (
     environment_failures,
     failed_trials,
     open_ledger,
-    recorded_base_dir,
     recorded_design,
 )
 from partialnas.search.session.progress import Progress
 from partialnas.search.session.signals import handle_signals
 from partialnas.search.session.source_record import changed_source_meta
 from partialnas.search.study.amendments import amendment_meta
-from partialnas.search.study.study import COUNTED, Study
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import COUNTED, MEASURED_LIMITS
 from partialnas.search.study.study_file import to_yaml
+from partialnas.search.study.study_source import STUDY_FILE, recorded_base_dir
 from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 
@@ -92,7 +98,9 @@ def run_study(
     with ledger:
         if retry_failed:
             progress.event(f"running {ledger.retry(failed_trials(ledger))} failed trials again")
-        write_file(folder / "study.yaml", to_yaml(study))
+            if timings := ledger.retry_timings():
+                progress.event(f"timing {timings} networks again that could not be timed")
+        write_file(folder / STUDY_FILE, to_yaml(study))
         shared = shared_folder(folder, study.executor.shared)
         executor = _executor(study, resources, shared, base_dir, hang_grace_s)
         feed = _drive(resolved, ledger, _with_folder(work, shared), executor, progress)
@@ -124,7 +132,7 @@ def rehearse_study(
     progress.event(DRY_RUN_NOTICE)
     with open_ledger(resolved, folder, progress, base_dir=base_dir) as ledger:
         ledger.update_meta({"rehearsal": "yes"})
-        write_file(folder / "study.yaml", to_yaml(dry_run))
+        write_file(folder / STUDY_FILE, to_yaml(dry_run))
         required = _required_metrics(study) if study.trial else ()
         work = DryRunWorker(resolved.reference, required)
         _drive(resolved, ledger, work, InProcess(folder / "workers.log"), progress)
@@ -186,10 +194,12 @@ def _drive(
     feed = Scheduler(resolved, ledger, make_source(resolved), progress.event)
     progress_feed: Feed[Item] = ProgressFeed(feed, resolved, ledger, progress)
     log = ledger.path.with_name("workers.log")
-    fail_fast: Feed[Item] = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
+    outer: Feed[Item] = FailFastFeed(progress_feed, resolved.study.executor.pilot, log)
+    if isinstance(work, TaskRunner) and work.function and work.context.folder:
+        outer = ReportedCurveFeed(outer, work.context.folder)
     try:
         with progress.live_display(), handle_signals(progress.event) as stop:
-            stoppable: StoppableFeed[Item] = StoppableFeed(fail_fast, stop)
+            stoppable: StoppableFeed[Item] = StoppableFeed(outer, stop)
             executor.run(stoppable, replace(work, reference=reference))
             if stoppable.stopped_early:
                 raise KeyboardInterrupt
@@ -226,7 +236,7 @@ def _task_runner(
 ) -> TaskRunner:
     """Return what workers run; the folder is set later (see `_with_folder`)."""
     study = resolved.study
-    if study.trial is None:
+    if study.times_networks:
         check_reference(resolved)
     return TaskRunner(
         context=Context(device=resources.device, time_limit_s=study.executor.time_limit_s),
@@ -235,6 +245,7 @@ def _task_runner(
         function=study.trial,
         function_digest=source.digest if source else "",
         required_metrics=_required_metrics(study),
+        times_networks=study.times_networks,
         module_dirs=_module_dirs(study, base_dir),
         plugins=study.plugins,
     )
@@ -250,14 +261,15 @@ def _module_dirs(study: Study, base_dir: Path) -> tuple[Path, ...]:
 def _splits(resolved: ResolvedStudy) -> "dict[Task, Splits]":
     from partialnas.runs.datasets.loaders import load_splits
 
-    conditions = (*resolved.rungs, *resolved.conditions)
-    return {task: load_splits(task) for task in dict.fromkeys(c.task for c in conditions)}
+    check_free_memory(resolved.tasks)
+    return {task: load_splits(task) for task in resolved.tasks}
 
 
 def _required_metrics(study: Study) -> tuple[str, ...]:
     """Return the metrics that a user function must return."""
+    provided = {*COUNTED, *(MEASURED_LIMITS if study.times_networks else ())}
     names = (*study.objectives, *study.limits)
-    return tuple(dict.fromkeys(name for name in names if name not in COUNTED))
+    return tuple(dict.fromkeys(name for name in names if name not in provided))
 
 
 def _with_folder(work: TaskRunner, folder: Path) -> TaskRunner:

@@ -1,6 +1,7 @@
 """The verb `status`: a study's trials, front, failures and warnings, once or continuously."""
 
 import time
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
 from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.frames.trials import Trials
@@ -23,6 +25,7 @@ from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import RESULT_STATES
 from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run
 from partialnas.runs.ledger.usage import DeviceShare, compute_usage
+from partialnas.runs.records.timing_choice import FailedTiming
 from partialnas.runs.system.study_lock import driver_pid
 from partialnas.space.errors import UserError
 
@@ -46,6 +49,7 @@ def show_status(folder: Path) -> None:
         print_lines(console, ", ".join((_states_line(folder, ledger), *counts)))
         print_lines(console, usage_line(ledger))
         name, stages = ledger.study.name, ledger.study.stages
+        untimed = [timing for timing in ledger.study.failed_timings if not timing.retried]
     if is_dry_run(name):
         console.print(DRY_RUN_NOTICE, style="yellow")
     study = load_trials(folder)
@@ -65,6 +69,7 @@ def show_status(folder: Path) -> None:
         print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
     lines = *_failures(frame), *_earlier_failures(frame), *warning_lines(load_warnings(folder))
     print_lines(console, *lines)
+    print_lines(console, *_failed_timings(untimed))
     print_lines(console, f"ledger: {folder / 'ledger.sqlite'}")
 
 
@@ -104,7 +109,8 @@ def front_table(
     for row in shown.to_dict("records"):
         texts = [pareto.text(row, quantity) for quantity in quantities]
         marks = [row["within_limits"] for _ in limited]
-        table.add_row(row["label"], *texts, str(row["n"]), *marks)
+        seeds = count_seeds(row["n"], failed=row["failed"])
+        table.add_row(row["label"], *texts, seeds, *marks)
     notes = [projection_note(pareto, drawn=drawn), infeasible_message(points, trials.limits)]
     notes.append(undecided_note(shown))
     if shown["noisy"].any() and any(quantity.timed for quantity in quantities):
@@ -138,6 +144,18 @@ def _earlier_failures(frame: pd.DataFrame) -> list[str]:
     retried = frame[frame["failures"].gt(0)]
     reasons = "run again, failed before: " + retried["last_failure"]
     return _count_by_reason(retried["trial"], reasons)
+
+
+def _failed_timings(timings: Iterable[FailedTiming]) -> list[str]:
+    """Return one line per reason for which networks could not be timed, with these networks."""
+    names: dict[str, list[str]] = {}
+    for timing in timings:
+        names.setdefault(timing.reason, []).append(timing.name or timing.digest)
+    return [
+        f"{len(of_reason)} not timed: {reason} "
+        f"({', '.join(of_reason[:_MAX_TRIALS])}{', ...' if len(of_reason) > _MAX_TRIALS else ''})"
+        for reason, of_reason in names.items()
+    ]
 
 
 def _functions(frame: pd.DataFrame) -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from io import StringIO
@@ -22,7 +22,7 @@ from partialnas.runs.records.subject import subject_digest
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.driver.running_front import by_feasibility
 from partialnas.search.driver.scheduler import Scheduler, make_source
-from partialnas.search.executors.base import END, ItemResult
+from partialnas.search.executors.base import END, ItemResult, failed_result
 from partialnas.search.executors.tasks import Item, TimingJob
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import ResolvedStudy
@@ -100,14 +100,26 @@ def measured(item: TimingJob, count: int) -> Measurement:
     )  # fmt: skip
 
 
-def run_items(limited: Study, folder: Path, count: float = math.inf) -> bool:
+def result_or_failed_timing(item: Item, ledger: Ledger) -> ItemResult:
+    """Return a simulated result; a quarter of the networks cannot be timed."""
+    if isinstance(item, TimingJob) and random.Random(subject_digest(item.subject)).random() < 0.25:
+        return failed_result(item, "cannot run")
+    return result_of(item, ledger)
+
+
+def run_items(
+    limited: Study,
+    folder: Path,
+    count: float = math.inf,
+    result: Callable[[Item, Ledger], ItemResult] = result_of,
+) -> bool:
     """Work on some items in a new session and stop without a trace; return whether it ended."""
     with scheduling(limited, folder) as (scheduler, ledger):
         while (item := scheduler.ask()) is not END:
             assert isinstance(item, Job | TimingJob)
             if (count := count - 1) < 0:  # killed while the item runs
                 return False
-            scheduler.tell(item, result_of(item, ledger))
+            scheduler.tell(item, result(item, ledger))
             if (count := count - 1) < 0:  # killed after the result was recorded
                 return False
     return True
@@ -143,6 +155,71 @@ def test_a_search_killed_anywhere_proposes_the_same_networks(
     whole = proposals(tmp_path / "whole")
     assert proposals(tmp_path / "pieces") == whole
     assert len(whole) >= 20
+
+
+@pytest.mark.parametrize(
+    ("sampler", "search"),
+    [
+        ("evolution", {}),
+        ("evolution", {"rungs": [{"recipe.epochs": 3}], "promote": "1/2"}),
+        pytest.param("nsga2", {}, marks=pytest.mark.slow),
+        pytest.param("hybrid", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_that_cannot_be_timed_is_timed_once_in_all_sessions(
+    tmp_path: Path, sampler: str, search: dict[str, Any]
+) -> None:
+    limited = study(sampler, LATENCY, **search)
+    assert run_items(limited, tmp_path / "whole", result=result_or_failed_timing)
+    rng = random.Random(5)
+    for _ in range(100):
+        if run_items(limited, tmp_path / "pieces", rng.randrange(1, 12), result_or_failed_timing):
+            break
+    assert proposals(tmp_path / "pieces") == proposals(tmp_path / "whole")
+    failed = [failed_timings(tmp_path / name) for name in ("whole", "pieces")]
+    assert failed[0] == failed[1]
+    assert len({*failed[0]}) == len(failed[0]) > 2
+
+
+def failed_timings(folder: Path) -> list[str]:
+    with Ledger.open(folder) as ledger:
+        return [timing.digest for timing in ledger.study.failed_timings]
+
+
+def test_a_noisy_network_whose_further_timings_fail_is_retried_as_often_as_allowed(
+    tmp_path: Path,
+) -> None:
+    """The first timing of each network is noisy, all others fail."""
+    limited = study().model_copy(update={"measure": study().measure.model_copy(
+        update={"retries": 2})})  # fmt: skip
+    timed: dict[str, int] = {}
+
+    def result(item: Item, ledger: Ledger) -> ItemResult:
+        if not isinstance(item, TimingJob):
+            return result_of(item, ledger)
+        digest = subject_digest(item.subject)
+        timed[digest] = timed.get(digest, 0) + 1
+        if timed[digest] > 1:
+            return failed_result(item, "cannot run")
+        return ItemResult(measurement=measured(item, 0).model_copy(update={"noisy": True}))
+
+    assert run_items(limited, tmp_path, result=result)
+    assert {*timed.values()} == {3}
+    assert all(c.speeds[0] is not None for c in candidates_of(limited, tmp_path))
+
+
+def test_networks_that_could_not_be_timed_are_timed_again_on_request(tmp_path: Path) -> None:
+    limited = study()
+    assert run_items(limited, tmp_path, result=result_or_failed_timing)
+    before = {c.digest for c in candidates_of(limited, tmp_path) if c.speeds[0] is None}
+    assert run_items(limited, tmp_path)
+    assert before == {c.digest for c in candidates_of(limited, tmp_path) if c.speeds[0] is None}
+    with Ledger.open(tmp_path, write=True) as ledger:
+        assert ledger.retry_timings() == len(before) > 0
+        assert ledger.retry_timings() == 0
+    assert run_items(limited, tmp_path)
+    assert all(c.speeds[0] is not None for c in candidates_of(limited, tmp_path))
+    assert len(failed_timings(tmp_path)) == len(before)
 
 
 def candidates_of(limited: Study, folder: Path) -> list[Candidate]:

@@ -99,7 +99,7 @@ def test_every_item_runs_once_and_reports_its_result(run: Run, tmp_path: Path) -
         assert [record.state for record in outcomes[str(item)].records] == ["done", "done"]
     (bad,) = outcomes[str(job("bad"))].records
     assert (bad.state, bad.reason) == ("failed", "ZeroDivisionError: of the network")
-    assert outcomes[str(Timing(network="a"))] == ItemResult()
+    assert outcomes[str(Timing(network="a"))] == ItemResult(reason="OSError: no such clock")
     log = (tmp_path / "workers.log").read_text()
     assert "ZeroDivisionError: of the network" in log
     assert "OSError: no such clock" in log
