@@ -30,10 +30,9 @@ def main() -> None:
 
 def _import_message(error: Exception) -> str:
     """Return what is wrong with the installation if its modules cannot be imported."""
-    from partialnas.space.plugins import hiding_files
+    from partialnas.space.plugins import explain_import_error
 
-    files = "".join(f"\n  {file}" for file in hiding_files())
-    cause = f"files on PYTHONPATH hide installed modules:{files}" if files else "repair it"
+    cause = explain_import_error(error) or "repair it"
     return f"error: the installation is broken ({type(error).__name__}: {error}); {cause}"
 
 

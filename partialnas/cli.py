@@ -1,5 +1,6 @@
 """The command line: its verbs, and the message and exit code of each error."""
 
+import re
 import signal
 import sys
 import traceback
@@ -11,14 +12,13 @@ import typer
 
 from partialnas.search.session.signals import EXIT_CODES, raise_on_signals, stop_message
 from partialnas.space.errors import MachineError, UserError, is_too_long, printable_message
-from partialnas.space.plugins import hiding_files
+from partialnas.space.plugins import explain_import_error
 from partialnas.streams import discard_output
-from partialnas.verbs import analysis, network, study
+from partialnas.verbs import analysis, network, prepare, study
 
 app = typer.Typer(
     name="partialnas",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Neural architecture search and ablations for partial-channel networks (PartialNet).",
@@ -28,28 +28,47 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130
+_NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)")
+"""typer's message about an option with fixed values: the value, and the values as a list."""
+
+_QUOTED = re.compile(r"'([^']*)'")
 
 _PANELS = {
-    "Studies": (
-        *(study.run, study.check, study.status, study.confirm, study.audit, study.merge),
-        *(study.dashboard, study.restore, study.clean),
+    "First steps": (
+        *(prepare.studies, prepare.new, prepare.data),
+        *(study.check, study.run, study.status),
     ),
-    "Networks": (network.describe, network.measure, network.remeasure, network.flops),
     "Tables and figures": (
         *(analysis.pareto, analysis.table, analysis.effects, analysis.figure, analysis.ratios),
-        *(analysis.report, analysis.verify),
+        *(analysis.report, analysis.export, analysis.verify),
     ),
-    "Export": (analysis.export, network.export_model),
+    "Follow-up of a study": (study.confirm, study.audit, network.remeasure, network.export_model),
+    "Networks": (network.describe, network.measure, network.flops),
+    "Folders of studies": (study.dashboard, study.merge, study.restore, study.clean),
 }
-"""The verbs, by the panel that shows them in `partialnas --help`."""
+"""The verbs by panel of `partialnas --help`; what a user needs first is on top."""
 
 for panel, verbs in _PANELS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from partialnas.runs.system.environment import __version__
+
+        typer.echo(f"partialnas {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
     _debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
@@ -110,15 +129,24 @@ def _check_current_folder() -> None:
 
 
 def _show_usage_error(error: Any) -> int:  # typer's base class does not declare `show`
-    error.message = printable_message(error.message)
+    error.message = printable_message(error.message + _choice_hint(error.message))
     error.show()
     return int(error.exit_code)
 
 
+def _choice_hint(message: str) -> str:
+    """Return a hint at the choice that resembles an invalid one, or an empty text."""
+    if match := _NOT_A_CHOICE.search(message):
+        from partialnas.space.validation import suggest  # imports pydantic
+
+        hint = suggest(match[1], _QUOTED.findall(match[2]))
+        return f" {hint[0].upper()}{hint[1:]}" if hint.endswith("?") else ""
+    return ""
+
+
 def _report_bug(error: BaseException, arguments: list[str]) -> int:
-    hint = "This may be a bug in partialnas; `partialnas --debug VERB ...` shows the traceback."
-    if isinstance(error, ImportError | AttributeError) and (files := hiding_files()):
-        hint = f"Files on PYTHONPATH hide installed modules: {', '.join(map(str, files))}"
+    bug = "This may be a bug in partialnas; `partialnas --debug VERB ...` shows the traceback."
+    hint = explain_import_error(error) or bug
     return _report(f"error: {type(error).__name__}: {error}\n{hint}", arguments, 1)
 
 

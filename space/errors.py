@@ -12,11 +12,19 @@ _NOT_IN_MARKUP = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 """Control characters without a meaning, and noncharacters."""
 
 
-class UserError(Exception):
+class _ReportedError(Exception):
+    """An error whose message says everything; notebooks show it without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {printable_message(str(self))}"]
+
+
+class UserError(_ReportedError):
     """Invalid input. The message says what is wrong, where, and what to do (exit code 2)."""
 
 
-class MachineError(Exception):
+class MachineError(_ReportedError):
     """Failure of the machine on valid input: disk, device, permissions (exit code 1)."""
 
 
@@ -38,24 +46,31 @@ def printable(text: str | Path, *, layout: str = "") -> str:
     """Return a text with escape sequences in place of characters that control a terminal.
 
     Names of files, messages of users' functions and names in earlier ledgers may hold them. Line
-    breaks, undecodable bytes and marks that reverse the direction of text are escaped, too.
+    breaks, undecodable bytes and marks that reverse the direction of text are escaped, too; spaces
+    of any width and emoji are not (see `is_printable`).
 
     Args:
         text: text to show.
         layout: control characters that are kept, such as the line breaks of a message.
     """
     return "".join(
-        char if char.isprintable() or char in layout else char.encode("unicode_escape").decode()
+        char if _is_shown(char) or char in layout else char.encode("unicode_escape").decode()
         for char in str(text)
     )
 
 
 def printable_message(text: str) -> str:
-    """Return a message that is safe to show; its lines, tabs, spaces and emoji stay as they are."""
-    if text.isprintable():
-        return text
-    kept = {char for char in text if unicodedata.category(char) == "Zs"}
-    return printable(text, layout="".join(kept) + "\n\t" + _JOINERS)
+    """Return a message that is safe to show; its line breaks and tabs stay as they are."""
+    return text if text.isprintable() else printable(text, layout="\n\t")
+
+
+def is_printable(text: str) -> bool:
+    """Return whether `printable` leaves a text as it is."""
+    return all(map(_is_shown, text))
+
+
+def _is_shown(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
 
 
 def markup_text(text: str) -> str:

@@ -96,7 +96,17 @@ def hidden_module(module: str, folder: Path | None) -> str:
     return ""
 
 
-def hiding_files() -> list[Path]:
+def explain_import_error(error: BaseException) -> str:
+    """Return which files on PYTHONPATH may have caused an error, or an empty text.
+
+    A file with the name of an installed module is imported in its place; imports then fail.
+    """
+    files = _hiding_files() if isinstance(error, ImportError | AttributeError) else []
+    listed = "".join(f"\n  {file}" for file in files)
+    return f"files on PYTHONPATH hide installed modules:{listed}" if files else ""
+
+
+def _hiding_files() -> list[Path]:
     """Return the files in folders of PYTHONPATH that have the name of an installed module."""
     folders = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     others = [path for path in sys.path if path not in folders]
@@ -105,19 +115,22 @@ def hiding_files() -> list[Path]:
     return [module for module in modules if PathFinder.find_spec(module.stem, others)]
 
 
-def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:
-    """Import the plug-ins that a ledger names, if the same source is installed here.
+def load_recorded_plugins(recorded: Mapping[str, str], folder: Path | None = None) -> list[str]:
+    """Import the plug-ins that a ledger names, if the same source is installed or in a folder.
 
     The source is compared before it is imported: a ledger from elsewhere runs no code that did not
     produce its results. Without a plug-in, rows can be read but its networks cannot be built.
 
     Args:
         recorded: source digest by module name.
+        folder: recorded folder of the study file, if it is there.
 
     Returns:
         One message for each plug-in that is missing or differs.
     """
     messages = []
+    if recorded.items() - _LOADED.items():
+        add_module_folder(folder)
     for module, digest in recorded.items():
         if _LOADED.get(module) == digest:
             continue
@@ -131,8 +144,8 @@ def load_recorded_plugins(recorded: Mapping[str, str]) -> list[str]:
                 )
         except UserError:
             messages.append(
-                f"plug-in {module} is not installed here: networks with its operations cannot be "
-                "built; install it, or set PYTHONPATH to its folder"
+                f"plug-in {module} is neither installed here nor beside the study: networks with "
+                "its operations cannot be built; install it, or set PYTHONPATH to its folder"
             )
     return messages
 

@@ -2,17 +2,21 @@
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from partialnas.space.errors import is_printable
 
 _TAG = re.compile(r"(literal|tuple|list|dict|set|is-instance|lax-or-strict|function-\w+)\[.*\]")
 """Pydantic's name of a union's alternative in the path of an error."""
+
+_LITERAL = re.compile(r"'([^']*)'")
+"""A text among the values that pydantic expects."""
 
 _PLAIN_TAGS = ("int", "float", "str", "bool")
 
@@ -38,12 +42,20 @@ _EXAMPLE_KEYS = 2
 MAX_INTEGER = 2**53
 """Largest absolute value of an integer in plain data: floats represent all integers up to it."""
 
+_WORD = re.compile(r"[a-z0-9]+")
+_SIMILAR = 0.65
+"""Similarity from which a name is suggested."""
+
+_NEARLY = 0.1
+"""Difference in similarity up to which further names are suggested."""
+
+_SHORTEST_WORD = 3
+_MOST_SUGGESTIONS = 3
+
 _MOST_MESSAGES = 50
 _MOST_ERRORS = 200
 _LONGEST_QUOTE = 80
 _LONGEST_NAME = 200
-_CONTROL = frozenset(("Cc", "Cs", "Zl", "Zp"))
-"""Unicode categories of control characters, surrogates and separators of lines."""
 
 
 def quote(value: object) -> str:
@@ -58,6 +70,47 @@ _Error = dict[str, Any]
 _Type = type[BaseModel] | None
 
 
+def suggest(name: object, choices: Iterable[object]) -> str:
+    """Return a hint at the choices nearest to an invalid name, or at all of them.
+
+    Words may be in another order or missing: `accuracy` suggests `val_accuracy`.
+
+    Args:
+        name: the name as the user wrote it.
+        choices: valid names.
+
+    Returns:
+        `did you mean A or B?`, or `choose A, B or C`; empty without choices.
+    """
+    valid = [*dict.fromkeys(map(str, choices))]
+    scores = {choice: _similarity(str(name).lower(), choice.lower()) for choice in valid}
+    least = max(_SIMILAR, max(scores.values(), default=0.0) - _NEARLY)
+    near = [choice for choice in valid if scores[choice] >= least]
+    near = sorted(near, key=lambda choice: -scores[choice])[:_MOST_SUGGESTIONS]
+    if near:
+        return f"did you mean {join_words(near, 'or')}?"
+    return f"choose {join_words(valid, 'or')}" if valid else ""
+
+
+def _similarity(name: str, choice: str) -> float:
+    """Return how similar two names are, from 0 to 1, in the order of letters or of words."""
+    ours, theirs = (sorted(_WORD.findall(text)) for text in (name, choice))
+    if not ours or not theirs:
+        return 0.0
+    pairs = ((name, choice), (" ".join(ours), " ".join(theirs)))
+    ratios = [difflib.SequenceMatcher(None, *pair, autojunk=False).ratio() for pair in pairs]
+    is_part = len(name) >= _SHORTEST_WORD and all(
+        any(word.startswith(part) for word in theirs) for part in ours
+    )
+    return max(*ratios, _SIMILAR if is_part else 0.0)
+
+
+def join_words(words: Sequence[str], conjunction: str) -> str:
+    """Return words as `a, b or c`."""
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
 class _Mistake(NamedTuple):
     """One error, at the path of a key in the user's data."""
 
@@ -68,18 +121,27 @@ class _Mistake(NamedTuple):
     value: Any
 
 
-def first_messages(messages: Iterable[str]) -> list[str]:
-    """Return the first 50 messages, and one that says how many more there are."""
+def first_messages(messages: Iterable[str], *, complete: bool = True) -> list[str]:
+    """Return the first 50 messages, and one that says how many more there are.
+
+    Args:
+        messages: all messages, or the first of them.
+        complete: whether they are all.
+    """
     first = [*messages]
     further = len(first) - _MOST_MESSAGES
-    return first if further <= 0 else [*first[:_MOST_MESSAGES], f"and {further:,} more mistakes"]
+    if further <= 0:
+        return first if complete else [*first, "and more mistakes"]
+    count = f"{further:,}" if complete else f"at least {further:,}"
+    return [*first[:_MOST_MESSAGES], f"and {count} more mistakes"]
 
 
 def check_name(name: object) -> None:
     """Check a name that tables, figures and file names show.
 
     Raises:
-        ValueError: it is not a string, is empty or too long, or has control characters.
+        ValueError: it is not a string, is empty or too long, or has control characters (all that
+            `printable` escapes, such as marks that reverse the direction of text).
     """
     if not isinstance(name, str):
         raise ValueError(f"expected a name, got {quote(name)}; quote it: '{name}'")
@@ -87,7 +149,7 @@ def check_name(name: object) -> None:
         raise ValueError("a name must not be empty")
     if len(name) > _LONGEST_NAME:
         raise ValueError(f"a name may have {_LONGEST_NAME} characters, got {quote(name)}")
-    if not _CONTROL.isdisjoint(map(unicodedata.category, name)):
+    if not is_printable(name):
         raise ValueError(f"a name must not have control characters, got {quote(name)}")
 
 
@@ -102,9 +164,30 @@ def validation_messages(error: ValidationError, prefix: str = "", model: _Type =
     raw = [dict(item) for item in error.errors(include_url=False)[:_MOST_ERRORS]]
     mistakes = [_mistake(item, raw, model) for item in raw]
     kept = [mistake for mistake in mistakes if not _is_consequence(mistake, mistakes)]
-    groups = groupby(kept, key=lambda mistake: mistake.path)
+    # errors with one path are alternatives of a union, except those of the whole value
+    groups = groupby(kept, key=lambda mistake: mistake.path or (mistake.message,))
     lines = [_line([*group], prefix) for _, group in groups]
-    return first_messages(dict.fromkeys(lines))
+    return first_messages(dict.fromkeys(lines), complete=error.error_count() <= _MOST_ERRORS)
+
+
+def error_details(error: ValidationError) -> list[InitErrorDetails]:
+    """Return the errors of a `ValidationError`, to raise them together with others."""
+    return [
+        InitErrorDetails(
+            type=PydanticCustomError(
+                item["type"], "{message}", {**item.get("ctx", {}), "message": item["msg"]}
+            ),
+            loc=item["loc"],
+            input=item["input"],
+        )
+        for item in error.errors(include_url=False)
+    ]
+
+
+def message_details(message: str) -> InitErrorDetails:
+    """Return an error of a whole value, whose message names the place."""
+    kind = PydanticCustomError("value_error", "{message}", {"message": message})
+    return InitErrorDetails(type=kind, loc=(), input=None)
 
 
 def join_path(keys: Iterable[str | int]) -> str:
@@ -125,7 +208,8 @@ def _mistake(error: _Error, errors: Sequence[_Error], model: _Type) -> _Mistake:
     path = tuple(key for i, key in enumerate(loc) if i not in tagged)
     message = str(error["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        message = "unknown key" + _suggestion(str(path[-1]), _keys(model, path[:-1]))
+        hint = suggest(path[-1], _keys(model, path[:-1]))
+        message = f"unknown key; {hint}" if hint else "unknown key"
     expected = _EXPECTED.get(kind, "")
     if kind == "literal_error":
         expected = error["ctx"]["expected"]
@@ -158,7 +242,8 @@ def _line(group: Sequence[_Mistake], prefix: str) -> str:
     """Return the message for one key; for a union, name all alternatives."""
     first, path = group[0], join_path([prefix, *group[0].path])
     if all(mistake.expected for mistake in group):
-        return f"{path}: expected {_either(group)}, got {quote(first.value)}"
+        hint = _literal_hint(group)
+        return f"{path}: expected {_either(group)}, got {quote(first.value)}{hint}"
     first = next(mistake for mistake in group if not mistake.expected)
     if first.kind == "missing":
         return f"{path}: missing"
@@ -174,11 +259,12 @@ def _either(group: Sequence[_Mistake]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _suggestion(key: str, valid: Sequence[str]) -> str:
-    """Return a hint at the valid key nearest to an unknown one, or at all valid keys."""
-    if near := difflib.get_close_matches(key, valid, n=1):
-        return f"; did you mean {near[0]}?"
-    return f"; expected one of {', '.join(valid)}" if valid else ""
+def _literal_hint(group: Sequence[_Mistake]) -> str:
+    """Return a hint at the alternative that resembles a string, or an empty text."""
+    value = group[0].value
+    literals = [m.expected for m in group if m.kind == "literal_error"]
+    hint = suggest(value, _LITERAL.findall(" ".join(literals))) if isinstance(value, str) else ""
+    return f"; {hint}" if hint.endswith("?") else ""
 
 
 def _keys(model: Any, path: Sequence[str | int]) -> list[str]:

@@ -49,7 +49,8 @@ class LedgerReader:
         meta = self.meta
         if meta != self._study.meta:
             self._study = RecordedStudy(meta)
-            for message in load_recorded_plugins(self._study.plugins):
+            base_dir = self.path.parent / self._study.base_dir if self._study.base_dir else None
+            for message in load_recorded_plugins(self._study.plugins, base_dir):
                 _LOG.warning("%s: %s", self._study.name, message)
         return self._study
 
@@ -57,10 +58,14 @@ class LedgerReader:
         """Return every proposal, in order."""
         return [row_types.ProposalRow(*columns) for columns in self._table("proposals")]
 
+    def proposal_columns(self, *names: str) -> Columns:
+        """Return columns of all proposals, in order: `number`, `arm`, `digest` or `proposal`."""
+        return self._columns(column_store.PROPOSALS, *names)
+
     def proposal_keys(self) -> list[row_types.ProposalKey]:
         """Return every proposal without its network, in order."""
         names = ("number", "arm", "digest", "proposal")
-        columns = self._columns(column_store.PROPOSALS, *names)
+        columns = self.proposal_columns(*names)
         return [*map(row_types.ProposalKey, *(columns[name] for name in names))]
 
     def subject(self, proposal: int) -> Any:
@@ -135,9 +140,10 @@ class LedgerReader:
     def trial_results(self) -> list[row_types.TrialResult]:
         """Return the results of all trials, in the order of planning; empty while one runs."""
         plain = ("key", "proposal", "seed", "state")
-        columns = self.trial_columns(*plain, "metrics", "cost")
+        columns = self.trial_columns(*plain, "number", "metrics", "cost")
         results = column_store.results_by_row(columns) or [{} for _ in columns["key"]]
-        return [*map(row_types.TrialResult, *(columns[name] for name in plain), results)]
+        values = *(columns[name] for name in plain), results, columns["number"]
+        return [*map(row_types.TrialResult, *values)]
 
     def trial(self, number: int) -> row_types.TrialRow:
         """Return the trial with this number.
@@ -156,6 +162,12 @@ class LedgerReader:
     def curve(self, key: str) -> list[dict[str, float]]:
         """Return the curve of the trial with this key, one row per epoch; empty until it ends."""
         return [json.loads(text) for _, _, text in self._epochs("curves", key)]
+
+    def curves(self) -> list[tuple[str, dict[str, float]]]:
+        """Return every row of all curves with the key of its trial, by key and epoch."""
+        rows = self._table("curves")
+        points = from_json(f"[{','.join(text for _, _, text in rows)}]")
+        return [(key, point) for (key, _, _), point in zip(rows, points, strict=True)]
 
     def ratios(self, key: str) -> list[RatioEpoch]:
         """Return the learned ratios of the trial with this key by epoch; empty until it ends."""
@@ -223,19 +235,22 @@ class LedgerReader:
     def environments(self) -> list[row_types.EnvironmentTrials]:
         """Return the environments that trials ran in, the most frequent first."""
         columns = self.trial_columns("environment", "created", "finished")
-        groups: dict[str, row_types.EnvironmentTrials] = {}
-        shared = {id(environment): environment for environment in columns["environment"]}
-        texts = {identity: row_types.to_json(shared[identity]) for identity in shared}
-        for environment, created, finished in zip(*columns.values(), strict=True):
-            text = texts[id(environment)]
-            group = groups.get(text, row_types.EnvironmentTrials(environment, 0, created, None))
-            groups[text] = row_types.EnvironmentTrials(
-                group.environment,
-                group.trials + 1,
-                min(group.first, created),
-                max(filter(None, (group.last, finished)), default=None),
+        environments, created, finished = columns.values()
+        by_object: dict[int, list[int]] = {}
+        for place, environment in enumerate(environments):
+            by_object.setdefault(id(environment), []).append(place)
+        by_text: dict[str, list[int]] = {}
+        for places in by_object.values():
+            by_text.setdefault(row_types.to_json(environments[places[0]]), []).extend(places)
+        return [
+            row_types.EnvironmentTrials(
+                environments[places[0]],
+                len(places),
+                min(map(created.__getitem__, places)),
+                max(filter(None, map(finished.__getitem__, places)), default=None),
             )
-        return [groups[text] for text in sorted(groups, key=lambda t: (-groups[t].trials, t))]
+            for _, places in sorted(by_text.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+        ]
 
     def state_counts(self) -> dict[TrialState, int]:
         """Return the number of trials by state."""

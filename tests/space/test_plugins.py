@@ -14,6 +14,7 @@ from partialnas.space.arch.operation_registry import OPERATIONS
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import load_plugins, load_recorded_plugins, plugins_of, source_digest
+from partialnas.space.source_code import code_digest
 
 OPERATION = """
 from partialnas.space.arch.operation_registry import register_operation
@@ -86,7 +87,21 @@ def test_a_ledger_runs_only_the_source_that_it_recorded(folder: Path) -> None:
     assert "has changed since the study ran" in message
     assert "trap" not in sys.modules
     (message,) = load_recorded_plugins({"nowhere": "0" * 16})
-    assert "is not installed here" in message
+    assert "is neither installed here nor beside the study" in message
+
+
+def test_a_ledger_uses_the_plugin_in_the_recorded_folder_of_its_study(folder: Path) -> None:
+    beside = folder / "studies"
+    beside.mkdir()
+    (beside / "lying_beside.py").write_text("VALUE = 1\n")
+    recorded = {"lying_beside": code_digest({"lying_beside.py": "VALUE = 1\n"})}
+    path = [*sys.path]
+    try:
+        assert len(load_recorded_plugins(recorded)) == 1
+        assert load_recorded_plugins(recorded, beside) == []
+        assert load_recorded_plugins(recorded) == []
+    finally:
+        sys.path[:] = path
 
 
 def test_a_plugin_that_fails_names_its_error(folder: Path) -> None:

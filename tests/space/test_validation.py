@@ -1,5 +1,6 @@
 """Error messages for invalid plain data: one line per key, with its path."""
 
+import unicodedata
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from partialnas.space.arch.plan import Plan
-from partialnas.space.errors import UserError
+from partialnas.space.errors import UserError, printable, printable_message
+from partialnas.space.validation import check_name
 from partialnas.space.values import Value, validate_as
 
 
@@ -100,3 +102,49 @@ def test_shorthand_keys_are_suggested() -> None:
     assert messages(Plan, {"prest": "partialnet_t0"}) == [
         "prest: unknown key; did you mean preset?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "last"),
+    [
+        (50, "k49: "),
+        (60, "and 10 more mistakes"),
+        (200, "and 150 more mistakes"),
+        (201, "and at least 150 more mistakes"),
+        (9000, "and at least 150 more mistakes"),
+    ],
+)
+def test_mistakes_beyond_the_first_are_counted_as_far_as_they_were_read(
+    unknown: int, last: str
+) -> None:
+    lines = messages(Outer, {f"k{i}": 1 for i in range(unknown)})
+    assert lines[-1].startswith(last)
+    assert len(lines) <= 51
+
+
+_BIDIRECTIONAL = {
+    *"\u061c\u200e\u200f",
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+}
+_HOSTILE = st.text(
+    st.sampled_from("ab é漢\u00a0\u200d\u200c\x1b\a\r\n\t\x9b\u2028\ufeff" + "".join(_BIDIRECTIONAL))
+    | st.characters(),
+    min_size=1, max_size=20,
+)  # fmt: skip
+
+
+@given(_HOSTILE)
+def test_a_name_is_accepted_if_it_is_shown_as_it_is(name: str) -> None:
+    controls = {c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")}
+    try:
+        check_name(f"x{name}")
+    except ValueError:
+        assert printable(name) != name
+        return
+    assert not controls | (_BIDIRECTIONAL & {*name})
+    assert printable(name) == name == printable_message(name)
+
+
+def test_names_may_have_emoji_and_letters_of_any_script() -> None:
+    for name in ("é", "漢字", "\U0001f469\u200d\U0001f52c", "می\u200cخواهم", "a\u00a0b", "❤\ufe0f"):
+        check_name(name)

@@ -126,13 +126,19 @@ def test_a_study_uses_what_a_plugin_registers(run: Run, tmp_path: Path) -> None:
     again = run("run", study, "--out", folder)
     assert again.returncode == 0, again.stderr
 
-    without = run("status", folder)
-    assert "2 done" in without.stdout  # the rows are shown
-    assert "plug-in toy_plugin is not installed here" in without.stderr
-    beside = run("status", folder, path=str(tmp_path / "studies"))
-    assert "toy_plugin" not in beside.stderr
+    beside = run("status", folder)
+    assert "2 done" in beside.stdout
+    assert "toy_plugin" not in beside.stderr  # found where the study file is
 
     plugin = tmp_path / "studies" / "toy_plugin.py"
+    plugin.rename(tmp_path / "toy_plugin.py")
+    without = run("status", folder)
+    assert "2 done" in without.stdout  # the rows are shown
+    assert "plug-in toy_plugin is neither installed here nor beside the study" in without.stderr
+    elsewhere = run("status", folder, path=str(tmp_path))
+    assert "toy_plugin" not in elsewhere.stderr
+    (tmp_path / "toy_plugin.py").rename(plugin)
+
     plugin.write_text(plugin.read_text().replace("torch.ones(", "torch.zeros("))
     changed = run("run", study, "--out", folder)
     assert changed.returncode == 2
