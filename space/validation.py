@@ -92,6 +92,14 @@ def suggest(name: object, choices: Iterable[object]) -> str:
     return f"choose {join_words(valid, 'or')}" if valid else ""
 
 
+def expected_one_of(options: Iterable[object], value: object) -> str:
+    """Return the message that a value is none of the options, with a hint at a similar one."""
+    names = [*map(str, options)]
+    message = f"expected one of {', '.join(names)}, got {quote(value)}"
+    hint = suggest(value, names) if isinstance(value, str) else ""
+    return f"{message}; {hint}" if hint.endswith("?") else message
+
+
 def _similarity(name: str, choice: str) -> float:
     """Return how similar two names are, from 0 to 1, in the order of letters or of words."""
     ours, theirs = (sorted(_WORD.findall(text)) for text in (name, choice))

@@ -34,11 +34,14 @@ class Protocol(Value):
         form: form of the network.
         runtime: runtime of the network. `auto` is the fastest one without compilation: a CUDA graph
             on a GPU if the network can be captured, else eager.
-        max_seconds: time limit in seconds, warm-up included.
+        max_seconds: time limit in seconds, warm-up included. In a study in which no speed decides,
+            the default is shortened to 5 seconds.
         target_half_width: half-width of the 95 % interval, as a share of the value, at which to
             stop.
         when: `during` measures each network after its training, `after` measures all at the end.
-            `auto` measures during a search that decides by measured quantities, else at the end.
+            `auto` measures during a search that decides by measured quantities, else at the end;
+            in a study with `trial`, it measures nothing. `never` measures nothing; `measure: none`
+            is short for it.
         retries: how often to repeat a noisy or tainted measurement at the end of a run.
     """
 
@@ -57,7 +60,7 @@ class Protocol(Value):
     runtime: Literal["auto", "eager", "cuda_graph", "compiled"] = "auto"
     max_seconds: float = Field(default=20.0, gt=0, le=1e6)
     target_half_width: float = Field(default=0.02, gt=0, lt=1)
-    when: Literal["auto", "during", "after"] = "auto"
+    when: Literal["auto", "during", "after", "never"] = "auto"
     retries: int = Field(default=1, ge=0, le=10)
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from partialnas.space.errors import UserError
+from partialnas.space.validation import join_words, suggest
 
 
 class DataSetFacts(NamedTuple):
@@ -24,6 +25,9 @@ class DataSetFacts(NamedTuple):
         notes: what else `partialnas check` shows, one line each.
         reader_changes: why an earlier version of the reader returned other images of the same
             files, one phrase each; part of error messages only.
+        images: number of images of all splits, or None if it is unknown before they are loaded;
+            the memory that they need is checked with it.
+        class_names: names of the classes in the order of their labels; empty if they are numbers.
     """
 
     resolution: int | None
@@ -32,6 +36,8 @@ class DataSetFacts(NamedTuple):
     content: str = ""
     notes: tuple[str, ...] = ()
     reader_changes: tuple[str, ...] = ()
+    images: int | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,14 @@ class DataSet:
         load: function of a `Task` that returns `LabeledImages` for `train`, `val` and `test`, or
             its import path.
         on_disk: whether the user states where it is on disk: `NAME:PATH`.
+        list_images: import path of a function that returns the `ListedImages` at a path, if
+            `partialnas data` can describe them without decoding any; else they are loaded.
     """
 
     facts: DataSetFacts | Callable[[Path], DataSetFacts] | str
     load: Callable[..., Any] | str
     on_disk: bool = False
+    list_images: str = ""
 
     def find_facts(self, path: Path) -> DataSetFacts:
         """Return the facts of the data set at a path."""
@@ -65,12 +74,15 @@ class DataSet:
 _HERE = "partialnas.runs.datasets"
 
 DATA_SETS: dict[str, DataSet] = {
-    "mnist5k": DataSet(DataSetFacts(28, 1, 10), f"{_HERE}.bundled:load_mnist5k"),
-    "digits": DataSet(DataSetFacts(8, 1, 10), f"{_HERE}.bundled:load_digits"),
+    "mnist5k": DataSet(DataSetFacts(28, 1, 10, images=5000), f"{_HERE}.bundled:load_mnist5k"),
+    "digits": DataSet(DataSetFacts(8, 1, 10, images=1797), f"{_HERE}.bundled:load_digits"),
     "cifar10": DataSet(f"{_HERE}.cifar:cifar10_facts", f"{_HERE}.cifar:load_cifar", on_disk=True),
     "cifar100": DataSet(f"{_HERE}.cifar:cifar100_facts", f"{_HERE}.cifar:load_cifar", on_disk=True),
     "folder": DataSet(
-        f"{_HERE}.image_folder:folder_facts", f"{_HERE}.image_folder:load_folder", on_disk=True
+        f"{_HERE}.image_folder:folder_facts",
+        f"{_HERE}.image_folder:load_folder",
+        on_disk=True,
+        list_images=f"{_HERE}.image_folder:list_images",
     ),
 }
 """Data sets by name, with those added by `register_dataset`."""
@@ -106,9 +118,11 @@ def find_dataset(data: str) -> DataSet:
     """
     name, colon, path = data.partition(":")
     dataset = DATA_SETS.get(name)
-    if dataset is None or not bool(colon) == bool(path) == dataset.on_disk:
-        *names, last = (f"{key}:PATH" if d.on_disk else key for key, d in DATA_SETS.items())
-        raise UserError(
-            f"task.data: there is no data set {data!r}; expected {', '.join(names)} or {last}"
-        )
+    forms = {key: f"{key}:PATH" if d.on_disk else key for key, d in DATA_SETS.items()}
+    if dataset is None:
+        hint = suggest(name, forms)
+        hint = hint if hint.endswith("?") else f"choose {join_words([*forms.values()], 'or')}"
+        raise UserError(f"task.data: there is no data set {data!r}; {hint}")
+    if not bool(colon) == bool(path) == dataset.on_disk:
+        raise UserError(f"task.data: expected {forms[name]}, got {data!r}")
     return dataset

@@ -3,7 +3,6 @@
 Torch and timm are imported only when they are needed: the cost of an architecture needs neither.
 """
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +14,7 @@ from partialnas.runs.records.subject import Subject, TimmModel
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import MachineError, UserError
+from partialnas.space.validation import suggest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +32,8 @@ def check_subject(subject: Subject) -> None:
 
     names = timm.list_models()
     if subject.timm not in names:
-        similar = difflib.get_close_matches(subject.timm, names, n=3)
-        hint = f"did you mean {', '.join(similar)}?" if similar else "see timm.list_models()"
+        hint = suggest(subject.timm, names)
+        hint = hint if hint.endswith("?") else "see timm.list_models()"
         raise UserError(f"timm {timm.__version__} has no model {subject.timm!r}; {hint}")
 
 

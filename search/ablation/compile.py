@@ -12,9 +12,9 @@ from partialnas.search.study.ablation_spec import WITH, WITHOUT, AblationSpec
 from partialnas.search.study.variant import Variant, level_label, override_plan
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
-from partialnas.space.arch.presets import PRESETS, preset_plan
+from partialnas.space.arch.presets import preset_plan
 from partialnas.space.errors import UserError
-from partialnas.space.validation import first_messages, quote
+from partialnas.space.validation import first_messages, quote, suggest
 from partialnas.space.values import digest, validate_as
 
 Matcher = Callable[[Variant, Variant], tuple[Variant, CostMatch]]
@@ -78,10 +78,6 @@ def _baseline(spec: AblationSpec, base: Plan) -> Variant:
     try:
         if not isinstance(spec.baseline, str):
             return Variant(base).with_settings(spec.baseline)
-        if spec.baseline not in PRESETS:
-            raise UserError(
-                f"unknown preset {quote(spec.baseline)}; expected one of {', '.join(PRESETS)}"
-            )
         return Variant(preset_plan(spec.baseline))
     except UserError as error:
         raise UserError(f"baseline: {error}") from None
@@ -98,8 +94,8 @@ def _factors(spec: AblationSpec, baseline: Variant, recipe: Recipe) -> tuple[Fac
             problems.append(f"factors.{name}: {error}")
     levels = {factor.name: factor.levels for factor in factors}
     problems += [
-        f"factors.{name}.when: unknown level {quote(label)} of {other}; expected one of "
-        f"{', '.join(levels[other])}"
+        f"factors.{name}.when: unknown level {quote(label)} of {other}; "
+        f"{suggest(label, levels[other])}"
         for name, factor in spec.factors.items()
         for other, labels in factor.when.items()
         for label in labels

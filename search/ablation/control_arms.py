@@ -9,7 +9,7 @@ from partialnas.search.study.fidelity import Condition
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.cost.ratio_controls import ControlKind, control_sizes
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 from partialnas.space.values import Value, validate_as
 
 
@@ -44,7 +44,7 @@ def parse_control_arm(arm: Mapping[str, Any], arms: Mapping[str, Subject]) -> Co
     control = validate_as(ControlArm, data, "invalid control arm")
     eligible = [name for name, other in arms.items() if _learns_per_layer(other)]
     if control.origin not in eligible:
-        choice = f"choose one of {', '.join(eligible)}" if eligible else "the study has none"
+        choice = suggest(control.origin, eligible) or "the study has none"
         raise UserError(
             f"from: {quote(control.origin)} is not an arm that learns one ratio per layer; {choice}"
         )

@@ -64,7 +64,7 @@ def estimate_compute(
     # trials of equal length end together, so that the last ones may leave workers idle
     fewest, most = trials / parallel, math.ceil(max_trials / parallel)
     trained = max(fewest, 1) * trial_time.lower, most * trial_time.upper
-    protocol, networks = study.measure, _measured_networks(resolved, trials)
+    protocol, networks = study.protocol, _measured_networks(resolved, trials)
     fastest = min(protocol.max_seconds, MIN_ROUNDS * _TIMINGS_PER_ROUND * MIN_CPU_TIMING_S)
     measuring = networks * fastest, networks * protocol.max_seconds
     share = DeviceShare.from_study(study.frozen()).share(on_gpu=resources.device.startswith("cuda"))
@@ -91,7 +91,7 @@ def _measured_networks(resolved: ResolvedStudy, trials: int) -> float:
     those that reach the last rung are.
     """
     study = resolved.study
-    if study.trial is not None:
+    if not study.times_networks:
         return 0.0
     if study.search is None or not resolved.rungs:
         return trials / study.first_seeds

@@ -12,7 +12,7 @@ from partialnas.search.study.fidelity import Condition
 from partialnas.search.study.sections import Budget
 from partialnas.search.study.study import Study
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 
 def named_recipe(name: str, study_recipe: Recipe) -> Recipe:
@@ -22,8 +22,7 @@ def named_recipe(name: str, study_recipe: Recipe) -> Recipe:
         UserError: the name is unknown.
     """
     if name not in RECIPES:
-        choices = ", ".join(RECIPES)
-        raise UserError(f"--recipe: unknown recipe {quote(name)}; expected one of {choices}")
+        raise UserError(f"--recipe: unknown recipe {quote(name)}; {suggest(name, RECIPES)}")
     kept = {"threads": study_recipe.threads, "keep_weights": study_recipe.keep_weights}
     return RECIPES[name].model_copy(update=kept)
 

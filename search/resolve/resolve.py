@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from partialnas.runs.config.design import Design, DesignArm
 from partialnas.runs.config.overrides import PlainData
-from partialnas.runs.datasets.task import Task, resolve_task
+from partialnas.runs.datasets.memory import check_size
+from partialnas.runs.datasets.task import Task, resolve_task, task_facts
 from partialnas.runs.records.subject import Subject, parse_subject
 from partialnas.runs.training.build import check_subject
 from partialnas.search.ablation.compile import compile_ablation
@@ -159,7 +160,9 @@ def _condition(study: Study, name: str, base_dir: Path) -> Condition:
     """Return the task, recipe and protocol of the study or of one of its conditions."""
     changed = study.under(name) if name else study
     task = resolve_task(_resolve_path(changed.task.data, base_dir), changed.task.resolution)
-    return Condition(name, task, changed.recipe, changed.measure)
+    if study.trial is None:  # a user function reads no images
+        check_size(task, task_facts(task).images)
+    return Condition(name, task, changed.recipe, changed.protocol)
 
 
 def _with_rungs(resolved: ResolvedStudy, base_dir: Path) -> ResolvedStudy:
@@ -271,12 +274,14 @@ def _macs(architecture: Architecture, task: Task) -> int:
 
 
 def check_reference(resolved: ResolvedStudy) -> None:
-    """Run the reference once under each condition to check that it can be measured.
+    """Run the reference once under each condition to check that it can be measured, if it will be.
 
     Raises:
         UserError: it cannot run on the images of a task.
         MachineError: the device is missing or out of memory.
     """
+    if not resolved.study.times_networks:
+        return
     from partialnas.runs.measure.measure import check_measurable  # imports torch
 
     for condition in resolved.conditions:

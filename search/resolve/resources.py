@@ -44,7 +44,8 @@ def resolve_resources(study: Study, address: str | None = None) -> Resources:
     gpus = _count_gpus(study)
     spec = study.executor
     device = ("cuda" if gpus else "cpu") if spec.device == "auto" else spec.device
-    for section, wanted in (("executor", device), ("measure", study.measure.device)):
+    measured_on = study.measure.device if study.times_networks else "cpu"
+    for section, wanted in (("executor", device), ("measure", measured_on)):
         if wanted.startswith("cuda") and not gpus and address is None:
             raise MachineError(
                 f"{section}.device is {wanted}, but PyTorch finds no GPU on this machine; use "
@@ -71,7 +72,7 @@ def _check_measure_device(study: Study, device: str) -> None:
     """Check that Ray's workers see the GPU to measure on: they only see those they train on."""
     wanted = study.measure.device
     visible = ("cpu", "cuda", "cuda:0") if device == "cuda" else ("cpu",)
-    if study.executor.kind == "ray" and study.trial is None and wanted not in visible:
+    if study.executor.kind == "ray" and study.times_networks and wanted not in visible:
         raise UserError(
             f"measure.device: Ray workers train on {device} and cannot see {wanted}; use --set "
             f"executor.kind=in-process, or measure on {visible[-1]} and time the front afterwards "

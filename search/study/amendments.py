@@ -8,7 +8,7 @@ from typing import Any
 from partialnas.runs.config.overrides import PlainData
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.runs.system.environment import utc_now
-from partialnas.search.study.study import immutable_settings
+from partialnas.search.study.study_fields import immutable_settings
 from partialnas.space.errors import UserError
 from partialnas.space.validation import first_messages, quote
 

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from partialnas.runs.config.overrides import PlainData
 from partialnas.search.samplers.registry import SAMPLERS
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 from partialnas.space.values import Share, Value
 
 PromotionScheme = Literal["restart", "cool-down"]
@@ -89,10 +89,8 @@ class SearchSpec(Value):
         for number, rung in enumerate(rungs, start=1):
             for key in rung:
                 if key not in FIDELITIES:
-                    choices = ", ".join(FIDELITIES)
-                    raise ValueError(
-                        f"rung {number}: unknown key {quote(key)}; expected one of {choices}"
-                    )
+                    hint = suggest(key, FIDELITIES)
+                    raise ValueError(f"rung {number}: unknown key {quote(key)}; {hint}")
         return rungs
 
     @model_validator(mode="after")

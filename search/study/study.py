@@ -1,350 +1,78 @@
 """The study: one YAML file that states what is searched or compared, how, and with which budget."""
 
-import math
-import re
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
-from partialnas.runs.config.design import MAX_ARMS
-from partialnas.runs.config.metric_limits import Limit
-from partialnas.runs.config.overrides import PlainData, apply_overrides
-from partialnas.runs.config.protocol import Protocol
-from partialnas.runs.config.quantities import Direction
-from partialnas.runs.config.recipe import RECIPES, Recipe
-from partialnas.search.samplers.registry import SAMPLERS
-from partialnas.search.study import sections
-from partialnas.search.study.ablation_spec import AblationSpec
-from partialnas.search.study.fidelity import resolve_scheme, rung_errors
-from partialnas.space.arch.plan import Plan
-from partialnas.space.axes.spec import Base, SpaceSpec
-from partialnas.space.validation import check_name, quote, validation_messages
-from partialnas.space.values import Value, digest
-
-MEASURED = ("throughput_img_s", "latency_ms", "peak_memory_bytes")
-"""Objectives that are measured on a device."""
-
-TRAINED = ("val_accuracy", "val_nll", "train_nll", "test_accuracy", "test_nll")
-"""Quantities that come from training and differ between seeds."""
-
-COUNTED = ("params", "macs", "macs_core", "activations")
-"""Objectives that are computed by formula, before any training."""
-
-OBJECTIVES = ("val_accuracy", "val_nll", *MEASURED, *COUNTED)
-"""Quantities that a study may optimize; no test metrics."""
-
-_MEASURED_LIMITS = (*MEASURED, "relative_throughput")
-
-LIMITED = ("val_accuracy", "val_nll", *_MEASURED_LIMITS)
-"""Quantities that a study may limit. A limit on relative throughput holds on any machine."""
-
-_ACCURACY_AND_SPEED: dict[str, Direction] = {"val_nll": "min", "throughput_img_s": "max"}
-
-_SAME_FOR_ALL = (
-    *("recipe.threads", "measure.device", "measure.threads"),
-    *("measure.when", "measure.retries"),
-)
+from partialnas.search.study.consistency import CHECKS, measures_nothing
+from partialnas.search.study.study_fields import ACCURACY_AND_MACS, StudyFields
+from partialnas.space.validation import error_details, message_details
 
 
-class Study(Value):
-    """A complete, validated study; `search.resolve` turns it into objects that run.
+class Study(StudyFields):
+    """A complete, validated study; `search.resolve` turns it into objects that run."""
 
-    Attributes:
-        schema_version: version of this file format (key `schema`).
-        study: name of the study and of its results folder.
-        question: the question that the study answers, shown in its report.
-        task: the data set and the resolution of its images.
-        base: the network that arms and axes start from: a preset with settings replaced
-            (`preset`, `width`, ...), or settings only.
-        space: axes and constraints of the networks that a search may propose.
-        recipe: how networks are trained: settings, or the name of a recipe (`use: short`).
-        arms: named networks that are always trained: the name of a preset, `timm:NAME`,
-            `file.json`, settings that replace those of the base, or `{from: ARM, ratios:
-            learned}` for a static network with the ratios that another arm learned with the same
-            seed (`uniform`, `reversed` or `shuffled`: other ratios of equal cost).
-        ablation: a baseline, factors and a design, from which further arms are compiled.
-        search: the sampler that proposes networks from the space.
-        seeds: number of seeds for every network, or a rule such as `{min: 3, max: 10, until:
-            0.3}` that trains as many as the differences of an ablation need.
-        conditions: alternative settings of `task`, `recipe` and `measure` by name, with dotted
-            keys. Every arm is trained and timed under each condition.
-        objectives: quantities to optimize, each with its direction.
-        limits: bounds on trained or measured quantities that networks on the front must meet,
-            such as `{latency_ms: {max: 5.0}}` or, for any machine, `{relative_throughput: {min:
-            1.0}}`. They apply to the values that tables show: means over seeds, and relative
-            throughput times the median of all timings of the reference. Samplers avoid networks
-            beyond the limits; these are trained and recorded but never on the front. Use the
-            `constraints` of `space` to bound quantities that are computed by formula.
-        reference_point: worst value of each objective, for the hypervolume; default: the
-            log-likelihood of guessing, zero throughput, and 1.1 times the most expensive
-            networks.
-        measure: how speed and memory are measured.
-        reference: network that throughput is relative to; default: a FasterNet near the median
-            cost of the space.
-        budget: when to stop starting new trials.
-        executor: where trials run, and how many in parallel.
-        trial: `module:function`, a user function that replaces training.
-        quick: settings that `--quick` applies, with dotted keys.
-        plugins: modules that register operations, data sets or samplers, as a list of names;
-            recorded with the digest of their source (see `space.plugins`).
-    """
+    _base_dir: Path = PrivateAttr(default=Path())
 
-    identity_fields: ClassVar[frozenset[str]] = frozenset(
-        (
-            *("schema_version", "study", "question", "task", "base", "space", "recipe", "seeds"),
-            *("ablation", "search", "arms", "conditions", "objectives", "limits"),
-            *("reference_point", "measure", "reference", "budget", "executor", "trial", "quick"),
-        )
-    )
+    @property
+    def base_dir(self) -> Path:
+        """Folder that relative paths start from; the current one unless read from a file."""
+        return self._base_dir
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    study: str
-    question: str = ""
-    task: sections.TaskSpec = sections.TaskSpec()
-    base: Base = Plan()
-    space: SpaceSpec | None = None
-    recipe: Recipe = RECIPES["short"]
-    seeds: Annotated[int, Field(ge=1, le=10_000)] | sections.SeedRule = 1
-    ablation: AblationSpec | None = None
-    search: sections.SearchSpec | None = None
-    arms: dict[str, str | PlainData] = Field(default_factory=dict, max_length=MAX_ARMS)
-    conditions: dict[str, PlainData] = Field(default_factory=dict, max_length=100)
-    objectives: dict[str, Direction] = Field(default_factory=lambda: {**_ACCURACY_AND_SPEED})
-    limits: dict[str, Limit] = Field(default_factory=dict)
-    reference_point: dict[str, float] = Field(default_factory=dict)
-    measure: Protocol = Protocol()
-    reference: str | PlainData | None = None
-    budget: sections.Budget = sections.Budget()
-    executor: sections.ExecutorSpec = sections.ExecutorSpec()
-    trial: str | None = None
-    quick: PlainData = Field(default_factory=dict)
-    plugins: dict[str, str] = Field(default_factory=dict)
+    def based_in(self, folder: Path) -> Self:
+        """Return the study with relative paths that start from a folder."""
+        study = self.model_copy()
+        study._base_dir = folder
+        return study
 
-    @field_validator("study")
     @classmethod
-    def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-            raise ValueError(
-                f"invalid name {quote(name)}; it is also the name of the study's folder: use at "
-                "most 64 letters, digits, '-', '_' or '.', starting with a letter or digit"
-            )
-        return name
+    def from_yaml(
+        cls,
+        source: str | Path,
+        *,
+        quick: bool = False,
+        overrides: Mapping[str, Any] | Sequence[str] = (),
+        plugins: Sequence[str] = (),
+    ) -> "Study":
+        """Read and validate a study, for `partialnas.check` and `partialnas.run`.
 
-    @field_validator("recipe", mode="before")
+        Args:
+            source: path of a YAML file, or name of a study that partialnas contains (`quickstart`).
+            quick: whether to apply the settings under `quick:`.
+            overrides: settings that replace those of the study, by dotted key
+                (`{"budget.trials": 40}`) or as `KEY=VALUE`.
+            plugins: modules to import in addition to those that the study names.
+
+        Raises:
+            UserError: there is no such study, or it is invalid; the message lists every mistake.
+        """
+        from partialnas.search.study.study_source import load_source
+
+        return load_source(source, quick=quick, overrides=overrides, plugins=plugins)
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _expand_named_recipe(cls, value: object) -> object:
-        if isinstance(value, str):
-            value = {"use": value}
-        if not isinstance(value, Mapping) or "use" not in value:
-            return value
-        name = value["use"]
-        if not isinstance(name, str) or name not in RECIPES:
-            choices = ", ".join(RECIPES)
-            raise ValueError(f"use: unknown recipe {quote(name)}; expected one of {choices}")
-        changes = {key: item for key, item in value.items() if key != "use"}
-        return {**RECIPES[name].model_dump(), **changes}
-
-    @field_validator("arms", mode="before")
-    @classmethod
-    def _check_arms(cls, value: object) -> object:
-        for name, arm in value.items() if isinstance(value, Mapping) else ():
-            check_name(name)
-            if not isinstance(arm, str | Mapping):
-                raise ValueError(
-                    f"{name}: expected a preset, timm:NAME, FILE.json or settings, got {quote(arm)}"
-                )
-        return value
-
-    @field_validator("conditions")
-    @classmethod
-    def _check_condition_keys(cls, value: dict[str, PlainData]) -> dict[str, PlainData]:
-        for name, settings in value.items():
-            check_name(name)
-            for key in settings:
-                if key.partition(".")[0] not in ("task", "recipe", "measure") or "." not in key:
-                    raise ValueError(
-                        f"{name}: invalid key {quote(key)}; expected dotted keys of task, recipe "
-                        "or measure, such as task.resolution or recipe.batch_size"
-                    )
-                if key in _SAME_FOR_ALL:
-                    raise ValueError(f"{name}: {key} must be the same for the whole study")
-        return value
-
-    @field_validator("trial")
-    @classmethod
-    def _check_trial(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[\w.]+:\w+", value):
-            raise ValueError(f"expected module:function, got {quote(value)}")
-        return value
-
-    @model_validator(mode="after")
-    def _check_search_or_comparison(self) -> Self:
-        if self.search is None and not self.arms and self.ablation is None:
-            raise ValueError("nothing to run: add `search`, `ablation` or `arms` to the study")
-        if self.search is not None and self.ablation is not None:
-            raise ValueError("ablation: cannot be combined with `search`; write two studies")
-        if self.search is not None and (self.space is None or not self.space.axes):
-            raise ValueError("search: needs at least one axis under `space.axes`")
-        if self.search is not None and self.budget == sections.Budget():
-            raise ValueError("budget: a search needs `trials`, `hours` or `device_hours`")
-        return self
-
-    @model_validator(mode="after")
-    def _check_rungs(self) -> Self:
-        if self.recipe.width_share != 1:
-            raise ValueError("recipe: width_share is only allowed in search.rungs")
-        if self.search is not None and self.search.rungs:
-            trained = self.search, self.recipe, self.task
-            if messages := rung_errors(*trained, has_user_function=self.trial is not None):
-                raise ValueError("; ".join(f"search: {message}" for message in messages))
-        return self
-
-    @model_validator(mode="after")
-    def _check_measure_when(self) -> Self:
-        if self.search is None or not self.needs_measurement or self.measure.when != "after":
-            return self
-        if not SAMPLERS[self.search.sampler].uses_results and not self.search.rungs:
-            return self
-        name = next(n for n in (*self.objectives, *self.limits) if n in _MEASURED_LIMITS)
-        raise ValueError(
-            f"measure.when: the search uses {name}, so it must be measured during the search; "
-            "expected auto or during, got after"
-        )
-
-    @model_validator(mode="after")
-    def _check_seed_rule(self) -> Self:
-        by_rule = isinstance(self.seeds, sections.SeedRule)
-        if by_rule and (self.search is not None or self.conditions):
-            raise ValueError("seeds: with `search` or `conditions`, expected a number, got a rule")
-        return self
-
-    @model_validator(mode="after")
-    def _check_conditions(self) -> Self:
-        if self.conditions and self.search is not None:
-            raise ValueError("conditions: cannot be combined with `search`; only arms can use them")
-        trained: dict[str, str] = {}
-        for name in self.conditions:
-            try:
-                plain = self.under(name).frozen()
-            except ValidationError as error:
-                messages = validation_messages(error, f"conditions.{name}", Study)
-                raise ValueError("; ".join(messages)) from None
-            other = trained.setdefault(digest([plain[k] for k in ("task", "recipe")]), name)
-            if other != name:
-                raise ValueError(f"conditions.{name}: has the same task and recipe as {other}")
-        factors = self.ablation.factors if self.ablation else {}
-        varied = {
-            key: name
-            for name, factor in factors.items()
-            for settings in factor.values.values()
-            for key in settings
-        }
-        for name, settings in self.conditions.items():
-            for key in settings.keys() & varied.keys():
-                raise ValueError(f"conditions.{name}: factor {varied[key]} already varies {key}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_margin_and_deviation(self) -> Self:
-        if self.ablation is None or self.trial is not None:
-            return self  # a user function may return other quantities
-        for section in ("margin", "deviation"):
-            for key in getattr(self.ablation, section):
-                if key not in TRAINED:
-                    raise ValueError(
-                        f"ablation.{section}: {quote(key)} is not a trained quantity; expected "
-                        f"one of {', '.join(TRAINED)}"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _check_objectives_and_limits(self) -> Self:
-        if not self.objectives:
-            raise ValueError("objectives: expected at least one, such as {val_nll: min}")
-        for name in self.objectives:
-            self._check_quantity(name, "objectives")
-        for name in self.limits:
-            if name in COUNTED:
-                raise ValueError(f"limits: {name} is computed, not measured; use space.constraints")
-            self._check_quantity(name, "limits")
-        return self
-
-    def _check_quantity(self, name: str, section: str) -> None:
-        """Check that a search can select by a quantity."""
-        if name.startswith("test_"):
-            raise ValueError(
-                f"{section}: {name}: the test split is never used to choose; use a val_ metric"
-            )
-        if self.trial is not None:
-            return
-        names = OBJECTIVES if section == "objectives" else LIMITED
-        if name not in names:
-            raise ValueError(
-                f"{section}: unknown quantity {quote(name)}; expected one of {', '.join(names)}"
-            )
-        if name == "peak_memory_bytes" and self.measure.device == "cpu":
-            raise ValueError(f"{section}: peak_memory_bytes needs a GPU, but measure.device is cpu")
-
-    @model_validator(mode="after")
-    def _check_reference_point(self) -> Self:
-        for name, value in self.reference_point.items():
-            if name not in self.objectives:
-                raise ValueError(f"reference_point: {name} is not an objective of the study")
-            if not math.isfinite(value):
-                raise ValueError(f"reference_point: {name}: expected a finite number, got {value}")
-        return self
-
-    @property
-    def needs_measurement(self) -> bool:
-        """Whether an objective or a limit is a measured quantity."""
-        return any(name in _MEASURED_LIMITS for name in (*self.objectives, *self.limits))
-
-    @property
-    def measures_before_tell(self) -> bool:
-        """Whether a network is measured before its result is passed to the sampler."""
-        when = self.measure.when
-        return self.needs_measurement if when == "auto" else when == "during"
-
-    @property
-    def first_seeds(self) -> int:
-        """Number of seeds that every network is trained with first."""
-        return self.seeds.min if isinstance(self.seeds, sections.SeedRule) else self.seeds
-
-    @property
-    def decision_quantity(self) -> str:
-        """Quantity that comparisons are based on: the first objective that is trained."""
-        untrained = (*COUNTED, *MEASURED)
-        return next((name for name in self.objectives if name not in untrained), "val_nll")
-
-    def under(self, condition: str) -> "Study":
-        """Return the study with the settings of one of its conditions applied."""
-        plain = {key: value for key, value in self.frozen().items() if key != "conditions"}
-        return Study.model_validate(apply_overrides(plain, self.conditions[condition]))
-
-    @property
-    def scheme(self) -> sections.PromotionScheme | None:
-        """How promoted networks are trained on the next rung, or None without a search."""
-        if self.search is None:
-            return None
-        return resolve_scheme(self.search, self.recipe, has_user_function=self.trial is not None)
-
-    def frozen(self) -> PlainData:
-        """Return the study as plain JSON data for the ledger, with defaults resolved."""
-        plain = self.identity_data(by_alias=True)
-        if self.search is not None:
-            plain["search"]["scheme"] = self.scheme
-        return plain
-
-    @property
-    def digest(self) -> str:
-        """Digest of the settings that must not change while a study continues."""
-        return digest(immutable_settings(self.frozen()))
-
-
-_MUTABLE = ("budget", "executor", "seeds", "quick", "question", "arms", "ablation")
-
-
-def immutable_settings(frozen: PlainData) -> PlainData:
-    """Return the settings of a frozen study that must not change once its ledger exists."""
-    return {key: value for key, value in frozen.items() if key not in _MUTABLE}
+    def _check_all(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check every section, then what depends on several; report all mistakes together."""
+        if not isinstance(data, Mapping):
+            return validate(data)
+        if "objectives" not in data and measures_nothing(data.get("measure")):
+            data = {**data, "objectives": {**ACCURACY_AND_MACS}}
+        errors: list[InitErrorDetails] = []
+        invalid: set[str] = set()
+        try:
+            study = validate(data)
+        except ValidationError as error:
+            errors = error_details(error)
+            invalid = {str(item["loc"][0]) for item in errors}
+            valid = {key: value for key, value in data.items() if str(key) not in invalid}
+            study = validate({"study": "unnamed", **valid})
+        for check, sections_read in CHECKS.items():
+            if invalid.isdisjoint(sections_read):
+                errors += map(message_details, check(study))
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return study

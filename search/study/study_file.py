@@ -14,12 +14,15 @@ from partialnas.space.plugins import load_plugins
 from partialnas.space.validation import quote
 from partialnas.space.values import validate_as
 
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Settings by dotted key, or as `KEY=VALUE` with a value in YAML."""
+
 
 def load_study(
     source: str | Path | Mapping[str, Any],
     *,
     quick: bool = False,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plugins: Sequence[str] = (),
     base_dir: Path | None = None,
 ) -> Study:
@@ -28,7 +31,7 @@ def load_study(
     Args:
         source: path of a YAML file, or its content as plain data.
         quick: whether to apply the settings under `quick:`.
-        overrides: `KEY=VALUE` settings, applied last.
+        overrides: settings that are applied last.
         plugins: plug-ins in addition to those that the study names (see `space.plugins`).
         base_dir: folder to look for plug-ins in; by default that of the file.
 
@@ -39,7 +42,7 @@ def load_study(
     path = None if isinstance(source, Mapping) else Path(source)
     data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     name = f" {path}" if path else ""
-    stated = dict(_parse_override(text) for text in overrides)
+    stated = _parse_overrides(overrides)
     data |= _plugins(data, plugins, base_dir or (path.parent if path else None))
     section = data.get("quick")
     small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
@@ -79,6 +82,13 @@ def _read(path: Path) -> PlainData:
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping with keys such as `study:` and `search:`")
     return data
+
+
+def _parse_overrides(overrides: Overrides) -> PlainData:
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    texts = [overrides] if isinstance(overrides, str) else overrides
+    return dict(map(_parse_override, texts))
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -16,7 +16,7 @@ from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import BLOCK_SETTINGS, Plan, parse_stages
 from partialnas.space.arch.ratio import fill_start_ratios
 from partialnas.space.axes import levels
-from partialnas.space.validation import quote, validation_messages
+from partialnas.space.validation import quote, suggest, validation_messages
 from partialnas.space.values import validate_as
 
 _RECIPE = "recipe."
@@ -45,17 +45,19 @@ def split_key(key: str) -> tuple[str, tuple[int, ...]]:
     prefix, dot, name = key.rpartition(".")
     if key.startswith(_RECIPE):
         if name not in Recipe.model_fields:
-            raise ValueError(f"{key}: the recipe has no such setting")
+            hint = suggest(name, Recipe.model_fields)
+            raise ValueError(f"{key}: the recipe has no such setting; {hint}")
         if name in _SAME_FOR_ALL:
             raise ValueError(f"{key}: this setting must be the same for all arms")
         return name, ()
     if dot:
         if name not in BLOCK_SETTINGS:
-            raise ValueError(f"{key}: expected a setting of blocks: {', '.join(BLOCK_SETTINGS)}")
+            hint = suggest(name, BLOCK_SETTINGS)
+            raise ValueError(f"{key}: blocks have no such setting; {hint}")
         return name, tuple(parse_stages(prefix))
     if key not in _PLAN_SETTINGS:
-        valid = ", ".join((*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING"))
-        raise ValueError(f"unknown setting {quote(key)}; expected one of {valid}")
+        valid = (*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING")
+        raise ValueError(f"unknown setting {quote(key)}; {suggest(key, valid)}")
     return key, ()
 
 

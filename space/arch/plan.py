@@ -23,7 +23,7 @@ from partialnas.space.arch.architecture import (
 from partialnas.space.arch.parts import DEFAULT_HEADS, MAX_PARTS, MAX_WIDTH, Part
 from partialnas.space.arch.ratio import LearnedRatio, Ratio, start_ratio
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote, validation_messages
+from partialnas.space.validation import expected_one_of, quote, validation_messages
 from partialnas.space.values import Share, Value
 
 NUM_STAGES = 4
@@ -78,7 +78,7 @@ def parse_attention(value: object) -> tuple[str, ...]:
 def _kind(name: object) -> str:
     """Check a kind of attention once, not in each of its stages."""
     if name not in ops.attention_names():
-        raise ValueError(f"expected one of {', '.join(ops.attention_names())}, got {quote(name)}")
+        raise ValueError(expected_one_of(ops.attention_names(), name))
     return str(name)
 
 

@@ -1,12 +1,11 @@
 """Published networks: PartialNet (arXiv 2502.01303) and its parent FasterNet (2303.03667)."""
 
-import difflib
 from typing import Any
 
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 _PARTIAL: dict[str, Any] = {"attention": {"channel": "stages 1-3", "self": "stage 4"}}
 _PARTIAL_SP: dict[str, Any] = {**_PARTIAL, "pat_sp": True}
@@ -47,9 +46,7 @@ def preset_plan(name: str) -> Plan:
         UserError: Unknown preset; the message suggests the closest ones.
     """
     if name not in _SETTINGS:
-        near = difflib.get_close_matches(name, PRESETS, n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(PRESETS)}"
-        raise UserError(f"unknown preset {quote(name)}; {hint}")
+        raise UserError(f"unknown preset {quote(name)}; {suggest(name, PRESETS)}")
     return Plan(name=name, **_SETTINGS[name])
 
 

@@ -1,6 +1,5 @@
 """Values of each axis: parsing, serialization and default labels."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from partialnas.space.arch.operation_registry import (
 from partialnas.space.arch.parts import MAX_PARTS, MAX_WIDTH
 from partialnas.space.arch.plan import NUM_STAGES, parse_attention, parse_pat_sp
 from partialnas.space.arch.ratio import LearnedRatio, dump_ratio, parse_ratio, start_ratio
-from partialnas.space.validation import quote, validation_messages
+from partialnas.space.validation import expected_one_of, quote, suggest, validation_messages
 from partialnas.space.values import parse_fraction
 
 AxisGranularity = Literal["network", "stage", "block"]
@@ -48,7 +47,7 @@ def _one_of(options: Callable[[], Sequence[object]]) -> _Parser:
         for option in options():
             if option == raw and not isinstance(raw, bool):
                 return option
-        raise ValueError(f"expected one of {', '.join(map(str, options()))}, got {quote(raw)}")
+        raise ValueError(expected_one_of(options(), raw))
 
     return parse
 
@@ -163,9 +162,7 @@ def granularities(name: str) -> tuple[AxisGranularity, ...]:
         ValueError: The axis does not exist; the message suggests the closest ones.
     """
     if name not in _PARSERS:
-        near = difflib.get_close_matches(str(name), AXES, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(AXES)}"
-        raise ValueError(f"unknown axis; {hint}")
+        raise ValueError(f"unknown axis; {suggest(name, AXES)}")
     return tuple(_PARSERS[name])
 
 

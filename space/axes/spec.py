@@ -13,7 +13,7 @@ from partialnas.space.axes.axis import Axis, Level, evaluation_order
 from partialnas.space.axes.levels import AxisGranularity, Label
 from partialnas.space.cost.constraints import Constraints
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 from partialnas.space.values import Value
 
 
@@ -141,7 +141,7 @@ class _Reader:
             return
         keys = _spread(entry)
         for key in keys.keys() - set(_KEYS):
-            self.add_error((name, key), f"unknown key, expected {', '.join(_KEYS)}")
+            self.add_error((name, key), f"unknown key; {suggest(key, _KEYS)}")
         per = keys.get("per", "network")
         if per not in allowed:
             self.add_error((name, "per"), f"expected {' or '.join(allowed)}, got {quote(per)}")

@@ -61,7 +61,7 @@ def messages(model: type[Value], data: dict[str, Any]) -> list[str]:
         ({"inner": {"cuont": 8}}, "inner.cuont: unknown key; did you mean count?"),
         (
             {"several": {"x": {"zzz": 8}}},
-            "several.x.zzz: unknown key; expected one of rate, count",
+            "several.x.zzz: unknown key; choose rate or count",
         ),
     ],
 )
@@ -95,6 +95,7 @@ def test_floats_accept_integers_and_strings_but_no_booleans() -> None:
 @pytest.mark.parametrize("attention", ["chanel", {"chanel": "stages 1-3", "self": "stage 4"}])
 def test_an_unknown_attention_is_reported_once(attention: Any) -> None:
     expected = "attention: expected one of none, channel, spatial, self, got 'chanel'"
+    expected += "; did you mean channel?"
     assert messages(Plan, {"attention": attention}) == [expected]
 
 

@@ -13,7 +13,8 @@ from partialnas.runs.config.quantities import QUANTITIES, direction_error
 from partialnas.search.resolve import resolve
 from partialnas.search.session.run_study import rehearse_study
 from partialnas.search.study.directions import check_directions
-from partialnas.search.study.study import OBJECTIVES, Study
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import OBJECTIVES
 from partialnas.space.errors import UserError
 
 LARGER_IS_BETTER = {

@@ -1,0 +1,97 @@
+"""Mistakes of a study are reported together; a study may measure nothing."""
+
+from typing import Any
+
+import pytest
+
+from partialnas.runs.config.protocol import Protocol
+from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import SHORT_TIMING_S
+from partialnas.search.study.study_file import load_study
+from partialnas.space.errors import UserError
+
+ARMS = {"one": "partialnet_t0", "two": "fasternet_t0"}
+
+
+def mistakes(**sections: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        load_study({"study": "bad", **sections})
+    head, *lines = str(caught.value).splitlines()
+    assert head.startswith("invalid study")
+    return [line.strip() for line in lines]
+
+
+def test_names_in_all_sections_and_the_structure_are_checked_in_one_round() -> None:
+    assert mistakes(
+        base={"preset": "partialnet_t9"},
+        recipe={"use": "shrt"},
+        space={"axes": {"ratios": ["1/4"], "activation": ["gelu", "rleu"]}},
+        search={"sampler": "tpee", "populaton": 3},
+        objectives={"accuracy": "max", "macs": "min"},
+        limits={"latency": {"max": 3}},
+        reference_point={"params": 3},
+        budgett={"trials": 20},
+    ) == [
+        "base: unknown preset 'partialnet_t9'; did you mean partialnet_t0, partialnet_t1 or "
+        "partialnet_t2?",
+        "space.axes.ratios: unknown axis; did you mean ratio?",
+        "space.axes.activation[1]: expected one of gelu, relu, silu, hardswish, got 'rleu'; did "
+        "you mean relu?",
+        "recipe: use: unknown recipe 'shrt'; did you mean short?",
+        "search.sampler: expected 'hybrid', 'random', 'quasi-random', 'tpe', 'nsga2', 'gp', "
+        "'evolution' or 'front-evolution', got 'tpee'; did you mean tpe?",
+        "search.populaton: unknown key; did you mean population?",
+        "budgett: unknown key; did you mean budget?",
+        "objectives: unknown quantity 'accuracy'; did you mean val_accuracy?",
+        "limits: unknown quantity 'latency'; did you mean latency_ms?",
+        "reference_point: params is not an objective; choose accuracy or macs",
+    ]
+
+
+def test_a_valid_section_is_not_blamed_for_an_invalid_one() -> None:
+    search = {"sampler": "random"}
+    assert mistakes(search=search, space={"axes": {"widht": [8]}}) == [
+        "space.axes.widht: unknown axis; did you mean width?"
+    ]
+    assert mistakes(arms={"one": "partialnet_t00"}) == [
+        "arms: one: unknown preset 'partialnet_t00'; did you mean partialnet_t0, partialnet_t1 or "
+        "partialnet_t2?"
+    ]
+
+
+def test_a_study_that_measures_nothing_selects_by_no_speed() -> None:
+    study = load_study({"study": "plain", "measure": "none", "arms": ARMS})
+    assert not study.times_networks
+    assert study.objectives == {"val_nll": "min", "macs": "min"}
+    assert Study.model_validate(study.frozen()) == study
+    selects = {"val_nll": "min", "throughput_img_s": "max"}
+    limits = {"latency_ms": {"max": 5}}
+    ends = "is measured, but the study measures nothing; remove it, or `measure: none`"
+    assert mistakes(measure="none", arms=ARMS, objectives=selects, limits=limits) == [
+        f"objectives: throughput_img_s {ends}",
+        f"limits: latency_ms {ends}",
+    ]
+    ablation: dict[str, Any] = {"baseline": "partialnet_t0", "factors": {"mlp_ratio": [1]}}
+    ablation |= {"design": "one-factor", "match": "latency"}
+    assert mistakes(measure="none", ablation=ablation) == [
+        "ablation.match: latency is measured, but the study measures nothing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sections", "seconds"),
+    [
+        ({}, 20.0),  # the default objectives have a speed
+        ({"objectives": {"val_nll": "min"}}, SHORT_TIMING_S),
+        ({"objectives": {"val_nll": "min"}, "measure": {"max_seconds": 30}}, 30.0),
+        ({"objectives": {"val_nll": "min"}, "measure": {"max_seconds": 1}}, 1.0),
+        ({"objectives": {"val_nll": "min"}, "limits": {"latency_ms": {"max": 5}}}, 20.0),
+    ],
+)
+def test_timing_is_shorter_where_no_speed_decides_but_recorded_as_stated(
+    sections: dict[str, Any], seconds: float
+) -> None:
+    study = load_study({"study": "plain", "arms": ARMS, **sections})
+    assert study.protocol.max_seconds == seconds
+    stated = sections.get("measure", {}).get("max_seconds", Protocol().max_seconds)
+    assert study.frozen()["measure"]["max_seconds"] == stated
