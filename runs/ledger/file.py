@@ -179,6 +179,8 @@ def _check_header(path: Path) -> None:
     """Refuse what is not a ledger before SQLite opens it, which could change the file."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, not a ledger; {_ELSEWHERE}")
+    if _is_ledger(path):
+        return
     with path.open("rb") as file:
         header = file.read(_HEADER_SIZE)
     is_sqlite = header.startswith(_MAGIC)
@@ -190,6 +192,21 @@ def _check_header(path: Path) -> None:
     kind = "a database of another program" if is_sqlite else "not an SQLite file"
     detail = f"it is {kind}" if header else "it is empty"
     raise UserError(f"{path}: is not a ledger of partialnas ({detail}); {_ELSEWHERE}")
+
+
+def _is_ledger(path: Path) -> bool:
+    """Return whether the header of a file is that of a ledger, as SQLite reads it.
+
+    The file must not be opened otherwise if it is a ledger: when a process closes a file, it loses
+    all of its locks on it, also those of a connection of SQLite. A driver without its locks is
+    invisible, and the next reader to close the ledger removes the write-ahead log under it.
+    """
+    try:
+        with closing(_open_immutable(path)) as file:
+            (identifier,) = file.execute("PRAGMA application_id").fetchone()
+            return bool(identifier == schema.APPLICATION_ID)
+    except sqlite3.Error:
+        return False
 
 
 def _check_log(path: Path, connection: sqlite3.Connection) -> None:

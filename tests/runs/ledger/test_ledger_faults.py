@@ -239,6 +239,26 @@ def _everything(ledger: Ledger) -> list[Any]:
     return [ledger.meta, trials, ledger.proposals(), curves, reopened]
 
 
+# Readers beside the driver.
+
+_COUNT_TRIALS = """
+import pathlib, sys
+from partialnas.runs.ledger.ledger import Ledger
+with Ledger.open(pathlib.Path(sys.argv[1])) as ledger:
+    print(len(ledger.trials()))
+"""
+
+
+def test_a_reader_in_the_process_of_the_driver_leaves_its_locks_alone(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    for count in (1, 2, 3):  # without the locks, the first other reader removes the driver's log
+        finish_one(ledger)
+        Ledger.open(tmp_path).close()
+        with python(_COUNT_TRIALS, tmp_path) as reader:
+            assert reader.communicate(timeout=60)[0] == f"{count}\n"
+
+
 # Full and read-only disks.
 
 _ON_A_SMALL_DISK = """
