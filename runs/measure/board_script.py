@@ -299,7 +299,7 @@ def _processor() -> str:
         lines = [line for line in text.splitlines() if line.startswith(label)]
         if lines:
             return lines[0].partition(":")[2].strip() if label else text.strip("\0\n ")
-    return platform.processor() or platform.machine()
+    return f"unknown ({platform.machine()})"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ The device lock keeps training runs of partialnas away from a measurement. Other
 know the lock; their use of the device is detected afterwards.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 
 import psutil
 
@@ -21,6 +23,9 @@ _STEP_S = 0.01
 _IDLE = ("idle", "iowait")
 _WITHIN = ("guest", "guest_nice")  # included in user and nice
 
+_LOG = logging.getLogger(__name__)
+_UNKNOWN = "whether other processes use %s during measurements is unknown: %s"
+
 Watch = Callable[[], bool]
 """Returns whether another process has used the device since the start of the watch."""
 
@@ -30,8 +35,13 @@ def watch_cpu() -> Watch:
 
     The time used by others is the busy time of these cores, including steal time of a virtual
     machine, minus the CPU time of this process. Other processes of the same study count as others.
+    If the system does not tell the times of cores, a warning is logged and nothing is detected.
     """
-    start, busy_s, process_s = time.perf_counter(), _busy_s(), time.process_time()
+    try:
+        start, busy_s, process_s = time.perf_counter(), _busy_s(), time.process_time()
+    except (OSError, psutil.Error) as error:
+        _warn_once("the CPU", str(error))
+        return lambda: False
 
     def tainted() -> bool:
         cores = len(available_cores())
@@ -48,7 +58,20 @@ def watch_gpu(name: str) -> Watch:
     Args:
         name: UUID or index of the GPU for nvidia-smi.
     """
-    return lambda: is_gpu_used_by_others(_busy_table(name), os.getpid())
+
+    def tainted() -> bool:
+        table = _busy_table(name)
+        if not table:
+            _warn_once("the GPU", "`nvidia-smi pmon` lists nothing here")
+        return is_gpu_used_by_others(table, os.getpid())
+
+    return tainted
+
+
+@cache
+def _warn_once(device: str, reason: str) -> None:
+    """Warn that contention on a device cannot be detected, once in a process."""
+    _LOG.warning(_UNKNOWN, device, reason)
 
 
 def _busy_table(name: str) -> str:

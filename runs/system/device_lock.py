@@ -23,16 +23,13 @@ from pathlib import Path
 
 import psutil
 
+from partialnas.runs.system.linux import lock_holders
 from partialnas.space.errors import MachineError
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 0.02
 _SILENT_S = 1.0
 """Seconds to wait for the device before explaining the delay."""
-
-_KERNEL_LOCKS = Path("/proc/locks")
-_FLOCK = re.compile(r"^\d+: FLOCK +\w+ +\w+ +(\d+) \w+:\w+:(\d+)", re.MULTILINE)
-"""Process and inode of a lock in the kernel's list of locks."""
 
 
 @contextmanager
@@ -104,15 +101,12 @@ def _lock(file: int, kind: int, deadline: float | None = None) -> bool:
 
 
 def _holders(*files: int) -> str:
-    """Return the processes that hold the lock files, as far as the kernel lists them."""
-    inodes = {os.fstat(file).st_ino for file in files}
-    try:
-        locks = _FLOCK.findall(_KERNEL_LOCKS.read_text())
-    except OSError:
-        locks = []
-    pids = {int(pid) for pid, inode in locks if int(inode) in inodes}
+    """Return the processes that hold the lock files, or "an unknown process" if none is listed."""
+    pids = lock_holders({os.fstat(file).st_ino for file in files})
     names = [_process_label(pid) for pid in sorted(pids - {os.getpid()})]
-    return ", ".join(filter(None, names)) or "another process"
+    if os.getpid() in pids and not names:
+        return "another thread of this process"
+    return ", ".join(filter(None, names)) or "an unknown process"
 
 
 def _process_label(pid: int) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from partialnas.runs.system.linux import allowed_cores, processor_model
+
 _LIBRARIES = ("partialnas", "torch", "timm", "numpy", "ray", "optuna")
 _TIMEOUT_S = 10
 
@@ -37,7 +39,7 @@ def _facts() -> dict[str, str | int]:
     facts: dict[str, str | int] = {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
-        "processor": _processor(Path("/proc/cpuinfo")),
+        "processor": _processor(),
         "cores": len(available_cores()),
     }
     facts |= {library: package_version(library) for library in _LIBRARIES}
@@ -67,21 +69,15 @@ __version__ = package_version("partialnas")
 """Version of partialnas, or `not installed` in a checkout that is not installed."""
 
 
-def _processor(facts: Path) -> str:
-    """Return the processor's model, from a file on Linux and from Python elsewhere."""
-    if facts.exists():
-        for line in facts.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+def _processor() -> str:
+    """Return the model of the processor, such as `Apple M3`, or `unknown (arm64)`."""
+    model = processor_model() or command_output("sysctl", "-n", "machdep.cpu.brand_string")
+    return model or f"unknown ({platform.machine() or 'processor'})"
 
 
 def available_cores() -> list[int]:
     """Return the CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+    return allowed_cores() or list(range(os.cpu_count() or 1))
 
 
 def _gpus() -> str:

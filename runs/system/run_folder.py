@@ -127,12 +127,14 @@ def _in_use(folder: Path) -> bool:
 def _belongs_to(process: psutil.Process, folder: Path) -> bool:
     """Return whether a process has the folder in its environment, command line or open files.
 
-    Some processes overwrite their environment and command line with a title.
+    Some processes overwrite their environment and command line with a title. Open files are listed
+    without links: on macOS, `/tmp` is one.
     """
     if process.environ().get(_MARK) == str(folder):
         return True
     paths = (*process.cmdline(), *(file.path for file in process.open_files()))
-    return any(f"{folder}{os.sep}" in path for path in paths)
+    folders = {f"{folder}{os.sep}", f"{folder.resolve()}{os.sep}"}
+    return any(name in path for path in paths for name in folders)
 
 
 def _kill(condition: Callable[[psutil.Process], bool]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import partialnas
+from partialnas.runs.system.linux import MAX_SOCKET_BYTES
 from partialnas.runs.system.run_folder import end_session, run_folder, start_session
 from partialnas.search.executors.base import Feed, ItemFunction, ItemT, append_log
 from partialnas.search.executors.cluster_files import CODE
@@ -42,7 +43,6 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 _LONGEST_SOCKET = f"{'x' * 13}/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-_MAX_SOCKET_BYTES = 107
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +248,7 @@ def _unusable(folder: Path) -> str:
         return "cannot be written"
     if not str(folder).isascii():
         return "has characters beyond ASCII, which Ray rejects"
-    excess = len(os.fsencode(folder.absolute() / _LONGEST_SOCKET)) - _MAX_SOCKET_BYTES
+    excess = len(os.fsencode(folder.absolute() / _LONGEST_SOCKET)) - MAX_SOCKET_BYTES
     return f"is {excess} bytes too long for the names of sockets" if excess > 0 else ""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from partialnas.runs.system import contention as contention
 from partialnas.runs.system.contention import is_gpu_used_by_others, watch_cpu
+from partialnas.runs.system.environment import available_cores
 
 OWN = 4242
 HEAD = "# gpu     pid   type     sm    mem    enc    dec    jpg    ofa    command\n# Idx\n"
@@ -42,7 +43,7 @@ def use_cpu(seconds: float) -> None:
 
 
 def test_busy_processes_on_our_cores_taint_a_measurement() -> None:
-    with busy_processes(-(-len(psutil.Process().cpu_affinity() or [0]) // 4)):
+    with busy_processes(-(-len(available_cores()) // 4)):
         tainted = watch_cpu()
         use_cpu(1.0)
         assert tainted()

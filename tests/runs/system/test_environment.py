@@ -38,7 +38,7 @@ def test_facts_are_those_of_python_and_the_installed_packages() -> None:
     facts = environment()
     assert facts["python"] == ".".join(map(str, sys.version_info[:3]))
     assert str(facts["platform"]).startswith(platform.system())
-    assert facts["cores"] == len(os.sched_getaffinity(0))
+    assert 1 <= facts["cores"] <= (os.cpu_count() or 1)
     for library in ("partialnas", "torch", "timm", "numpy", "ray", "optuna"):
         assert facts[library] == metadata.version(library)
 
@@ -87,14 +87,6 @@ def test_a_package_inside_somebody_elses_checkout_is_not_that_checkout(checkout:
     inside = checkout / "lib"
     inside.mkdir()
     assert code_version(inside) == metadata.version("partialnas")
-
-
-def test_processor_is_read_from_the_systems_file(tmp_path: Path) -> None:
-    facts = tmp_path / "cpuinfo"
-    facts.write_text("processor\t: 0\nmodel name\t: Quick: Chip 9\nflags\t: a b\n")
-    assert module._processor(facts) == "Quick: Chip 9"
-    facts.write_text("processor\t: 0\n")
-    assert module._processor(facts) == (platform.processor() or platform.machine())
 
 
 @pytest.mark.parametrize(
