@@ -23,7 +23,7 @@ FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 1000 partialnas && mkdir /work && chown partialnas /work
 COPY --from=build /opt/partialnas /opt/partialnas
 ENV PATH=/opt/partialnas/bin:$PATH MPLCONFIGDIR=/tmp/matplotlib PYTHONUNBUFFERED=1
-USER partialnas
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["partialnas"]
 CMD ["--help"]
