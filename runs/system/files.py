@@ -1,5 +1,6 @@
 """Atomic writing of files, checks of output paths, and paths inside a study's folder."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,30 @@ def write_file(path: Path, content: bytes | str) -> Path:
             f"{path}: cannot be written ({error.strerror}); free disk space, repair the folder or "
             "choose another path. Finished trials are kept"
         ) from error
+
+
+def write_new_files(texts: Mapping[Path, str]) -> None:
+    """Write files that must not exist yet: all of them, or none.
+
+    Raises:
+        UserError: One exists, or its path cannot be one of a file.
+        MachineError: See `write_file`.
+    """
+    for path in texts:
+        check_new_path(path)
+    for path, text in texts.items():
+        write_file(path, text)
+
+
+def check_new_path(path: Path) -> None:
+    """Check that a file can be written to a path where there is none yet.
+
+    Raises:
+        UserError: It exists, or see `check_output_path`.
+    """
+    check_output_path(path)
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists already; choose another name, or remove it")
 
 
 def check_output_path(path: Path) -> None:
@@ -80,8 +105,16 @@ def checkpoint_path(folder: Path, key: str) -> Path:
 
 
 def trunk_path(folder: Path, key: str) -> Path:
-    """Return the path of the checkpoint that training runs of different lengths share."""
+    """Return the path of the checkpoint that training runs of different lengths share.
+
+    That of a user function is a folder.
+    """
     return folder / "checkpoints" / f"{key}.trunk"
+
+
+def function_folder(folder: Path, key: str) -> Path:
+    """Return the folder of an unfinished trial of a user function."""
+    return folder / "checkpoints" / f"{key}.function"
 
 
 def weights_path(folder: Path, key: str) -> Path:

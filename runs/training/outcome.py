@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from partialnas.runs.config.quantities import LARGEST_METRIC
+from partialnas.runs.config.quantities import LARGEST_METRIC, is_measured
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import RatioEpoch, Record, TrialState
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
@@ -42,7 +42,7 @@ def succeeded(metrics: Any, job: Job, required: Collection[str] = ()) -> Outcome
         TrialEndedError: There are no metrics, one is not finite or beyond `LARGEST_METRIC`, or a
             required one is missing.
     """
-    numbers = _check_metrics(metrics, required)
+    numbers = check_metrics(metrics, required)
     return Outcome("early", job.rung, numbers) if job.rung else Outcome("done", None, numbers)
 
 
@@ -73,13 +73,19 @@ def from_exception(
     return Outcome("failed", reason[:_REASON_LENGTH], {})
 
 
-def _check_metrics(metrics: Any, required: Collection[str]) -> dict[str, float]:
+def check_metrics(metrics: Any, required: Collection[str] = ()) -> dict[str, float]:
+    """Return metrics as plain numbers by name.
+
+    Raises:
+        TrialEndedError: As in `succeeded`.
+    """
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TrialEndedError("failed", f"expected a mapping of metrics, got {_shown(metrics)}")
+        raise TrialEndedError("failed", f"expected a mapping of metrics, got {short_repr(metrics)}")
     for name in required:
         if name not in metrics:
             names = ", ".join(map(str, metrics))
-            raise TrialEndedError("failed", f"metric {name} is missing; got {names}")
+            hint = "" if not is_measured(name) else "; return it, or set measure.when: during"
+            raise TrialEndedError("failed", f"metric {name} is missing; got {names}{hint}")
     return {storable_text(str(name)): _number(name, value) for name, value in metrics.items()}
 
 
@@ -93,10 +99,10 @@ def _number(name: Any, value: Any) -> float:
     if math.isfinite(number) and abs(number) <= LARGEST_METRIC:
         return number
     expected = "a finite number" if not math.isfinite(number) else f"at most ±{LARGEST_METRIC:g}"
-    raise TrialEndedError("failed", f"metric {name} is {_shown(value)}, expected {expected}")
+    raise TrialEndedError("failed", f"metric {name} is {short_repr(value)}, expected {expected}")
 
 
-def _shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return the start of a value's representation."""
     try:
         return f"{value!r:.100}"

@@ -1,18 +1,26 @@
 """User-supplied evaluation functions: `trial: module:function` of a study."""
 
+import inspect
+import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+from functools import partial
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
 
+from partialnas.runs.config.quantities import is_measured
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.record import SOURCE_KEY, Record
-from partialnas.runs.records.subject import Subject
+from partialnas.runs.system.device_lock import shared_access
 from partialnas.runs.system.environment import environment
 from partialnas.runs.training.context import Context
+from partialnas.runs.training.epoch_report import EpochReport
+from partialnas.runs.training.function_files import checkpoint_folder, close_folder, open_folder
 from partialnas.runs.training.outcome import (
+    TrialEndedError,
     cost_or_empty,
     from_exception,
     make_record,
@@ -22,8 +30,14 @@ from partialnas.space.errors import UserError, describe_error
 from partialnas.space.plugins import add_module_folder, hidden_module
 from partialnas.space.source_code import ModuleSource, module_source
 
-UserFunction = Callable[[Subject, int, int], Mapping[str, float]]
-"""`evaluate(subject, seed, epochs) -> metrics`: a function that replaces training."""
+UserFunction = Callable[..., Mapping[str, float]]
+"""`evaluate(architecture, seed, epochs) -> metrics`: a function that replaces training.
+
+If it has a parameter `report` or `checkpoint_dir`, it also gets an `EpochReport` or the path of a
+folder (see `run_function`).
+"""
+
+_OPTIONAL_PARAMETERS = ("report", "checkpoint_dir")
 
 _IMPORTED: dict[str, str] = {}
 """Source digest of each module that this process has imported for a function."""
@@ -35,8 +49,15 @@ def run_function(
     context: Context,
     required: Collection[str] = (),
     source: str = "",
+    *,
+    is_timed: bool = False,
+    on_failure: Callable[[BaseException], None] = lambda _: None,
 ) -> list[Record]:
-    """Call `function(subject, seed, epochs)` instead of training, with the same guarantees.
+    """Call `function(architecture, seed, epochs)` instead of training, with the same guarantees.
+
+    The optional parameter `report` is called with every epoch's metrics (see `EpochReport`);
+    `checkpoint_dir` is a folder whose files are there when the function is called again for this
+    network and seed, after an interruption or on the next rung.
 
     Args:
         job: subject and seeds to evaluate.
@@ -44,9 +65,12 @@ def run_function(
         context: context with the device that the records name.
         required: metrics that the function must return, such as the objectives of a study.
         source: digest of the function's source, for the records; empty if unknown.
+        is_timed: whether networks of the study are timed. Measurements then wait for the present
+            epoch of the function, which must not return measured quantities.
+        on_failure: called with each exception of the function.
 
     Raises:
-        MachineError: The function raised it.
+        MachineError: The function raised it, or a file cannot be written.
     """
     facts = {
         "cost": cost_or_empty(job.subject, job),
@@ -54,16 +78,83 @@ def run_function(
     }
     records = []
     for seed in job.seeds:
-        started = time.perf_counter()
+        record, error = _run_seed(job, seed, function, context, required, facts, is_timed=is_timed)
+        records.append(record)
+        if error is not None:
+            on_failure(error)
+    return records
+
+
+def _run_seed(
+    job: Job,
+    seed: int,
+    function: UserFunction,
+    context: Context,
+    required: Collection[str],
+    facts: Mapping[str, Any],
+    *,
+    is_timed: bool,
+) -> tuple[Record, BaseException | None]:
+    """Call the function with one seed; return its record and its exception; see `run_function`."""
+    started, raised = time.perf_counter(), None
+    parameters = _optional_parameters(function)
+    continues = "checkpoint_dir" in parameters
+    folder = open_folder(context.folder, job, seed) if context.folder and parameters else None
+    with ExitStack() as access:
+        share = partial(_share_device, access, context.device) if is_timed else lambda: None
+        report = EpochReport(
+            job.trial_keys[seed],
+            job.fidelity,
+            folder,
+            limit_s=math.inf if context.time_limit_s is None else context.time_limit_s,
+            continues=continues,
+            between=share,
+        )
+        values = {"report": report, "checkpoint_dir": folder and checkpoint_folder(folder)}
         try:
-            outcome = succeeded(function(job.subject, seed, job.fidelity), job, required)
+            share()
+            options = {name: values[name] for name in parameters}
+            metrics = function(job.subject, seed, job.fidelity, **options)
+            if report.error is not None:
+                raise report.error
+            outcome = succeeded(metrics, job, required)
+            if is_timed:
+                _check_none_measured(outcome.metrics)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a user's function can raise anything
-            outcome = from_exception(error, job, context)
-        seconds = time.perf_counter() - started
-        records.append(make_record(job, seed, context, outcome, seconds, facts))
-    return records
+            outcome = from_exception(report.error or error, job, context)
+            raised = None if isinstance(error, TrialEndedError) else error
+    if folder and context.folder:
+        failed = outcome.state in ("failed", "timeout")
+        keep = continues and job.recipe.keep_weights == "all"
+        close_folder(context.folder, job, seed, failed=failed, keep=keep)
+    seconds = time.perf_counter() - started + report.resumed_seconds
+    details = {**facts, "curve": report.curve}
+    return make_record(job, seed, context, outcome, seconds, details), raised
+
+
+def _share_device(access: ExitStack, device: str) -> None:
+    """Share a device with other trainings, after any measurement that waits for it."""
+    access.close()
+    access.enter_context(shared_access(device))
+
+
+def _optional_parameters(function: UserFunction) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions that are written in C have no signature
+        return []
+    return [name for name in _OPTIONAL_PARAMETERS if name in parameters]
+
+
+def _check_none_measured(metrics: Mapping[str, float]) -> None:
+    if name := next(filter(is_measured, metrics), None):
+        raise TrialEndedError(
+            "failed",
+            f"metric {name} is measured by this study; return it under another name, or set "
+            "measure.when: auto",
+        )
 
 
 def function_source(name: str, path: Path | None = None) -> ModuleSource | None:
@@ -90,8 +181,8 @@ def import_function(name: str, path: Path | None = None, digest: str | None = No
         digest: digest that the source must have, or None for any.
 
     Raises:
-        UserError: There is no such module or function, importing it raises an error, or its source
-            is another one.
+        UserError: There is no such module or function, importing it raises an error, its source
+            is another one, or it has other parameters than `UserFunction`.
     """
     module_name, _, function_name = name.partition(":")
     if digest is None or _IMPORTED.get(module_name) != digest:
@@ -115,7 +206,23 @@ def import_function(name: str, path: Path | None = None, digest: str | None = No
         raise UserError(f"trial: cannot import {name}: {describe_error(error)}{hint}") from error
     if not callable(function):
         raise UserError(f"trial: {name} is not callable; expected a function")
+    _check_parameters(function, name)
     return function  # type: ignore[no-any-return]
+
+
+def _check_parameters(function: UserFunction, name: str) -> None:
+    """Check that a function can be called with an architecture, a seed, epochs and options."""
+    options = dict.fromkeys(_optional_parameters(function))
+    try:
+        inspect.signature(function).bind(None, 0, 1, **options)
+    except ValueError:  # without a signature
+        return
+    except TypeError as error:
+        call = f"{name.rpartition(':')[2]}(architecture, seed, epochs)"
+        raise UserError(
+            f"trial: {name} cannot be called as {call}: {error}; it may also have the parameters "
+            f"{' and '.join(_OPTIONAL_PARAMETERS)}"
+        ) from error
 
 
 def _forget(source: ModuleSource) -> None:

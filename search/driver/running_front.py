@@ -1,5 +1,6 @@
 """The front of a running study, updated now and then; and clean-up of its weights."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -10,7 +11,6 @@ import numpy as np
 from partialnas.analysis.stats.dominance import non_dominated
 from partialnas.runs.config.metric_limits import Limit, limit_excess, total_violation
 from partialnas.runs.config.quantities import Direction
-from partialnas.runs.records.subject import subject_name
 from partialnas.runs.system.files import trunk_path, weights_path
 from partialnas.search.driver.candidate import Candidate
 from partialnas.search.study.study import Study
@@ -77,7 +77,7 @@ class RunningFront:
 
 def _name(candidate: Candidate) -> str:
     condition = candidate.condition.name
-    return subject_name(candidate.subject) + (f" under {condition}" if condition else "")
+    return candidate.name + (f" under {condition}" if condition else "")
 
 
 def by_feasibility(
@@ -119,9 +119,15 @@ def dominated_candidates(
 
 
 def delete_trunk_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints that lower rungs left for the next rung, when a study ends."""
+    """Delete the checkpoints that lower rungs left for the next rung, when a study ends.
+
+    Those of a user function are folders.
+    """
     for path in trunk_path(folder, "any").parent.glob("*.trunk"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def delete_weights(folder: Path, keys: Iterable[str]) -> None:

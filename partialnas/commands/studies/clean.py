@@ -7,6 +7,7 @@ name is that of a file that a trial of this study writes.
 """
 
 import re
+import shutil
 from collections.abc import Callable, Container, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,13 @@ from partialnas.analysis.pareto.front import front
 from partialnas.commands.terminal import make_console, print_lines
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FINAL_STATES
-from partialnas.runs.system.files import checkpoint_path, temporary_path, trunk_path, weights_path
+from partialnas.runs.system.files import (
+    checkpoint_path,
+    function_folder,
+    temporary_path,
+    trunk_path,
+    weights_path,
+)
 from partialnas.runs.system.study_lock import lock_study, unlock_study
 from partialnas.space.errors import MachineError, UserError
 
@@ -82,15 +89,17 @@ def find_unneeded(folder: Path) -> list[Unneeded]:
             *_files(folder, weights_path, states, drafts=True),
             *_files(folder, trunk_path, drafts=True),
         ],
-        "checkpoints of finished trials": _files(folder, checkpoint_path, finished),
+        "checkpoints of finished trials": [
+            *_files(folder, checkpoint_path, finished),
+            *_files(folder, function_folder, finished),
+        ],
         "checkpoints for later rungs of a finished search": trunks if all_finished else [],
         "weights of trials that are neither on the front nor of an arm": _files(
             folder, weights_path, needless
         ),
     }
     return [
-        Unneeded(label, tuple(paths), sum(path.stat().st_size for path in paths))
-        for label, paths in groups.items()
+        Unneeded(label, tuple(paths), sum(map(_size, paths))) for label, paths in groups.items()
     ]
 
 
@@ -101,7 +110,7 @@ def _files(
     *,
     drafts: bool = False,
 ) -> list[Path]:
-    """Return the regular files named as those of trials.
+    """Return the regular files and the folders of user functions that are named as those of trials.
 
     Args:
         folder: folder of the study.
@@ -114,9 +123,16 @@ def _files(
         key = path.name.removeprefix(".").partition(".")[0]
         expected = temporary_path(place(folder, key)) if drafts else place(folder, key)
         is_named_so = path == expected and _KEY.fullmatch(key) and (keys is None or key in keys)
-        if is_named_so and path.is_file() and not path.is_symlink():
+        is_folder = path.is_dir() and place in (function_folder, trunk_path)
+        if is_named_so and (path.is_file() or is_folder) and not path.is_symlink():
             files.append(path)
     return files
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files)
 
 
 def _needless_weights(trials: Trials) -> Set[str]:
@@ -144,7 +160,10 @@ def _needless_weights(trials: Trials) -> Set[str]:
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         try:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise MachineError(f"cannot remove {path}: {error.strerror}") from error
 
