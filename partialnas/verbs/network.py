@@ -1,7 +1,7 @@
 """Verbs about single networks. Heavy imports stay inside the functions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,7 +32,8 @@ def describe(
 
     load_plugins(plugin or (), Path())
     input_spec = InputSpec.square(resolution, in_chans, classes)
-    show_architecture(find_architecture(architecture), input_spec, as_json=json)
+    network = find_architecture(architecture)
+    show_architecture(architecture, network, input_spec, as_json=json)
 
 
 def measure(
@@ -47,7 +48,7 @@ def measure(
         bool, typer.Option("--deploy", help="Fold batch norms first, as for deployment.")
     ] = False,
     device: shared.DeviceOption = "cpu",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    precision: Annotated[shared.Precision, typer.Option(help="Type of numbers.")] = "float32",
     seconds: Annotated[
         float, typer.Option(min=0.1, help="Maximum measuring time of each network.")
     ] = 20.0,
@@ -103,9 +104,11 @@ def remeasure(
     condition: shared.ConditionOption = None,
     device: shared.DeviceOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a forward pass.")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    form: Annotated[str | None, typer.Option(help="deploy or training.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="eager, cuda_graph or compiled.")] = None,
+    precision: Annotated[shared.Precision | None, typer.Option(help="Type of numbers.")] = None,
+    form: Annotated[
+        shared.Form | None, typer.Option(help="With batch norms folded, or as trained.")
+    ] = None,
+    runtime: Annotated[shared.Runtime | None, typer.Option(help="How a network is run.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Maximum measuring time of each network.")
@@ -165,11 +168,8 @@ def export_model(
     seconds: Annotated[float, typer.Option(min=0.1, help="Maximum measuring time.")] = 20.0,
     onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write model.onnx too.")] = True,
     dynamic: Annotated[
-        str,
-        typer.Option(
-            metavar="none|batch|all",
-            help="Free sizes of model.onnx: none, the batch, or batch, height and width.",
-        ),
+        Literal["none", "batch", "all"],
+        typer.Option(help="Free sizes of model.onnx: none, the batch, or also height and width."),
     ] = "batch",
     license_name: Annotated[
         str, typer.Option("--license", metavar="SPDX", help="License of the weights (model card).")

@@ -1,12 +1,25 @@
 """Arguments and options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+FigureKind = Literal[
+    "convergence", "attainment", "edf", "parallel", "importance", "axis", "curves", "cost"
+]
+Width = Literal["column", "page"]
+CaptionLength = Literal["full", "short", "none"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Form = Literal["deploy", "training"]
+Runtime = Literal["eager", "cuda_graph", "compiled"]
+RecipeName = Literal["short", "standard"]
+
 StudyFileArgument = Annotated[
-    Path, typer.Argument(help="Study file (YAML), such as search/studies/quickstart.yaml.")
+    Path,
+    typer.Argument(
+        metavar="STUDY", help="Study file (YAML), or the name of a study of `partialnas studies`."
+    ),
 ]
 StudyFolderArgument = Annotated[Path, typer.Argument(help="Folder that `run` wrote.")]
 StudyFoldersArgument = Annotated[
@@ -53,16 +66,28 @@ ConditionOption = Annotated[
     typer.Option("--condition", metavar="NAME", help="Condition, if the study has several."),
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="NAME", help="Named recipe: short or standard.")
+    RecipeName | None, typer.Option("--recipe", help="Named recipe to train with.")
 ]
 AddressOption = Annotated[
     str | None, typer.Option(help="Address of a Ray cluster to join. Default: start Ray here.")
 ]
 StyleOption = Annotated[
-    str, typer.Option("--style", help="Style of the figure: cvpr, neurips or slides.")
+    str,
+    typer.Option(
+        "--style",
+        metavar="NAME",
+        help="cvpr, eccv, ieee, neurips or slides; a matplotlib style file; or both: ieee,FILE.",
+    ),
 ]
+FontOption = Annotated[
+    str | None,
+    typer.Option(
+        "--font", metavar="NAME", help="serif, sans or an installed family. Default: sans."
+    ),
+]
+CaptionOption = Annotated[CaptionLength, typer.Option("--caption", help="Length of the caption.")]
 WidthOption = Annotated[
-    str | None, typer.Option("--width", help="Width: column or page. Default: that of the style.")
+    Width | None, typer.Option("--width", help="Width. Default: that of the style.")
 ]
 ResolutionOption = Annotated[
     int, typer.Option(min=1, help="Height and width of the input in pixels.")

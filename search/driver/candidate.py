@@ -14,7 +14,7 @@ from partialnas.runs.records.frozen_model import final_subject
 from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Speed
 from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.records.subject import Subject, parse_subject
+from partialnas.runs.records.subject import Subject, parse_subject, subject_name
 from partialnas.search.executors.tasks import TimingJob
 from partialnas.search.samplers.base import ObjectiveValues
 from partialnas.search.study.fidelity import Condition
@@ -67,8 +67,16 @@ class Candidate:
         self._speeds: dict[int, Speed | None] = {}
         self._pending_proposals: list[int] = []
         self._reported = False
+        self._arm = ""
+        self._first_trial = 0
 
     # State.
+
+    @property
+    def name(self) -> str:
+        """Name of the network in messages and tables: its arm, or its first trial such as `#7`."""
+        number = f"#{self._first_trial}" if self._first_trial else ""
+        return self._arm or number or subject_name(self.subject)
 
     @property
     def state(self) -> CandidateState:
@@ -114,8 +122,9 @@ class Candidate:
 
     # Transitions.
 
-    def request(self, seeds: Iterable[int], proposal: int) -> bool:
-        """Request trials with these seeds; return whether any of them is new."""
+    def request(self, seeds: Iterable[int], proposal: int, arm: str | None = None) -> bool:
+        """Request trials with these seeds, for an arm; return whether any of them is new."""
+        self._arm = self._arm or arm or ""
         new = [seed for seed in seeds if seed not in self._requested]
         self._requested |= dict.fromkeys(new, proposal)
         return bool(new)
@@ -123,6 +132,10 @@ class Candidate:
     def plan(self, seed: int) -> None:
         """Plan the trial of a seed."""
         self._planned.add(seed)
+
+    def add_trial_number(self, number: int) -> None:
+        """Add the ledger's number of one of its trials."""
+        self._first_trial = min(number, self._first_trial or number)
 
     def add_result(self, record: Record | TrialResult, ratios: RatioEpoch | None) -> None:
         """Store the result of a trial that has ended.

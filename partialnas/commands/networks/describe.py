@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from partialnas.commands.networks.names import find_subject
+from partialnas.commands.networks.names import find_subject, network_label
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -21,8 +21,17 @@ if TYPE_CHECKING:
     from partialnas.runs.records.measurement import Measurement
 
 
-def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_json: bool) -> None:
-    """Print the cost of an architecture, by block and in total."""
+def show_architecture(
+    name: str, architecture: Architecture, input_spec: InputSpec, *, as_json: bool
+) -> None:
+    """Print the cost of an architecture, by block and in total.
+
+    Args:
+        name: the architecture as the user named it.
+        architecture: the architecture.
+        input_spec: shape of its input, and number of classes.
+        as_json: whether to print JSON instead of a table.
+    """
     total = compute_cost(architecture, input_spec)
     blocks = realized_blocks(architecture, input_spec)
     mixers = {name: _mixer(block) for name, block in blocks.items()}
@@ -30,8 +39,8 @@ def show_architecture(architecture: Architecture, input_spec: InputSpec, *, as_j
         print_json(_plain(architecture, input_spec, total, mixers))
         return
     stem = f"stem stride {architecture.stem_stride}"
-    name = architecture.name or "architecture"
-    table = plain_table(f"{name} · {architecture.digest} · {stem} · {architecture.activation}")
+    label = network_label(name, architecture)
+    table = plain_table(f"{label} · {architecture.digest} · {stem} · {architecture.activation}")
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         add_column(table, column, numeric=column in ("params", "macs"))
     for row in total.rows:
@@ -109,8 +118,9 @@ def measure_networks(
     shape = f"batch {first.batch_size} at {first.resolution}x{first.resolution}"
     how = f"{shape} · {first.precision} · {first.form} form"
     table = plain_table(f"{device_description(first)} · {how}", *heads)
-    for m in measurements:
-        table.add_row(m.name, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
+    labels = map(network_label, names, subjects)
+    for label, m in zip(labels, measurements, strict=True):
+        table.add_row(label, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
     print_table(make_console(), table)
 
 

@@ -1,7 +1,7 @@
 """The verb `flops`: compare MAC counters, and MACs with measured speed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
 from partialnas.analysis.frames.load import load
-from partialnas.commands.networks.names import find_subject
+from partialnas.commands.networks.names import find_subject, network_label
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -45,7 +45,11 @@ def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
     networks = [name for name in names if not Path(name).is_dir()]
     if networks:
         task = Task(data="random", resolution=resolution, channels=3, classes=1000)
-        audits = [audit_flops(find_subject(name), task) for name in networks]
+        subjects = {name: find_subject(name) for name in networks}
+        audits = [
+            replace(audit_flops(subject, task), name=network_label(name, subject))
+            for name, subject in subjects.items()
+        ]
         title = f"{resolution} px, 3 channels, 1000 classes, one image"
         results.append({"audits": [*map(asdict, audits)]})
         if not as_json:

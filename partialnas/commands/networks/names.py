@@ -43,6 +43,12 @@ def find_subject(name: str) -> Subject:
     return _trial_subject(*trial) if trial else preset(name)
 
 
+def network_label(name: str, subject: Subject) -> str:
+    """Return how output names a network: by its own name, or as it was given (`DIR:7`)."""
+    own = subject.name if isinstance(subject, Architecture) else ""
+    return own or name
+
+
 def parse_trial(name: str) -> tuple[Path, int] | None:
     """Return the folder and the number in `DIR:7`, or None if `name` has another form."""
     match = _TRIAL.fullmatch(name)
