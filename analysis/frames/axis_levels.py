@@ -1,6 +1,5 @@
 """Levels that were chosen for each architecture, on the axes of a space or of a design."""
 
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from partialnas.analysis.frames.settings import axis_points
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.rows import ProposalRow
 from partialnas.space.errors import UserError
 
 ABSENT = "–"
@@ -24,7 +23,7 @@ def load_axis_levels(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFram
 
     Args:
         folders: folders of the studies.
-        rows: one row per architecture, with `folder` and `trial`; the index is kept.
+        rows: one row per architecture, with `folder`, `trial` and `arm`; the index is kept.
 
     Raises:
         UserError: no axes are recorded, or none varies.
@@ -46,38 +45,9 @@ def load_axis_levels(folders: Sequence[Path], rows: pd.DataFrame) -> pd.DataFram
 
 def _study_levels(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     with Ledger.open(folder) as ledger:
-        design = ledger.study.design
-        proposal = {trial.number: trial.proposal for trial in ledger.trials()}
-        wanted = {proposal[number] for number in rows["trial"]}
-        proposed = _points(ledger.proposals(), wanted)
-    levels = {arm.name: dict(arm.levels) for arm in design.arms} if design else {}
-    points = {
-        index: levels.get(arm) or proposed.get(proposal[number], {})
-        for index, number, arm in zip(rows.index, rows["trial"], rows["arm"], strict=True)
-    }
+        points = dict(zip(rows.index, axis_points(ledger, rows), strict=True))
     recorded = {index: point for index, point in points.items() if point}
     return pd.DataFrame.from_dict(recorded, orient="index").map(_text)
-
-
-def _points(proposals: Sequence[ProposalRow], wanted: set[int]) -> dict[int, dict[str, Any]]:
-    """Return the points of proposals by number; a promotion has the point of its network."""
-    by_number = {row.number: row for row in proposals if row.number in wanted}
-    points = {number: _point(row) for number, row in by_number.items()}
-    digests = {by_number[number].digest for number, point in points.items() if not point}
-    first: dict[str, dict[str, Any]] = {}
-    for row in proposals:
-        if row.digest in digests and row.digest not in first and (point := _point(row)):
-            first[row.digest] = point
-    return {n: point or first.get(by_number[n].digest, {}) for n, point in points.items()}
-
-
-def _point(row: ProposalRow) -> dict[str, Any]:
-    """Return the point that a sampler recorded with a proposal, or nothing."""
-    note = json.loads(row.proposal_json)
-    for key in ("params", "point"):
-        if isinstance(note.get(key), dict):
-            return dict(note[key])
-    return {}
 
 
 def _text(level: Any) -> Any:
@@ -89,6 +59,12 @@ def _text(level: Any) -> Any:
 def sort_levels(levels: "pd.Series[str]") -> list[str]:
     """Return the levels of an axis: numbers by size, then words by alphabet, then `ABSENT`."""
     return sorted(levels.unique(), key=_rank)
+
+
+def is_ordered(levels: "pd.Series[str]") -> bool:
+    """Return whether an axis has at least two levels that are numbers, apart from `ABSENT`."""
+    ranks = {level: _rank(level)[0] for level in levels.unique() if level != ABSENT}
+    return len(ranks) > 1 and not any(ranks.values())
 
 
 def _rank(level: str) -> tuple[int, float, str]:

@@ -1,12 +1,17 @@
 """Trials of studies as one tidy frame, read from their ledgers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from partialnas.analysis.frames.settings import (
+    RECIPE_COLUMNS,
+    TASK_COLUMNS,
+    load_settings,
+)
 from partialnas.analysis.frames.timings import MEASURED_COLUMNS, TIMING_COLUMNS, timing_table
 from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
 from partialnas.runs.config.quantities import LARGEST_METRIC, QUANTITIES
@@ -36,7 +41,7 @@ A metric with the name of a column of trials or of tables becomes `metric_NAME`.
 
 _TABLE_COLUMNS = (
     *("n", "failed", "feasible", "on_front", "on_projected_front", "front_probability", "rank"),
-    *("label", "family", "member", "source", "kind", "series", "id", "px", "py", "outside"),
+    *("label", "family", "member", "source", "kind", "series", "id", "px", "py", "excluded"),
     *("off_line", "undrawn", "network", "way", "longer", "fresh", "counts", "measured", "best"),
 )
 """Columns that tables add to those of trials."""
@@ -68,6 +73,10 @@ def load(
     `function` is the user function that replaced training, or empty, and `function_source` the
     digest of its source, or empty if the ledger does not record it.
 
+    After these columns and the user's own metrics come the settings of each trial: `params_AXIS`
+    for the axes of a space and the factors of a design, `task_*` and `recipe_*` (see
+    `load_settings`); a metric of such a name keeps it, and the setting is left out.
+
     The frame is plain data. Functions that need objectives, limits or the reference point of the
     studies read them from the ledgers that the column `folder` names; `load_trials` returns the
     trials with these settings.
@@ -84,8 +93,9 @@ def load(
         UserError: no folder given, one holds no ledger, or `timing` is invalid.
         MachineError: a ledger is damaged or cannot be read.
     """
-    trials = load_trials(paths, stage=stage, timing=timing)
-    return trials.frame if timing is None else trials.frame.assign(**{TIMING_COLUMN: timing})
+    frame = load_trials(paths, stage=stage, timing=timing).frame
+    timed = frame if timing is None else frame.assign(**{TIMING_COLUMN: timing})
+    return pd.concat([timed, _settings(study_folders(paths), frame)], axis=1)
 
 
 def load_trials(
@@ -97,10 +107,7 @@ def load_trials(
         UserError: no folder given, one holds no ledger, or `timing` is invalid.
         MachineError: a ledger is damaged or cannot be read.
     """
-    named = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not named:
-        raise UserError("no study named: give at least one folder that `partialnas run` wrote")
-    folders = [*dict.fromkeys(map(Path, named))]
+    folders = study_folders(paths)
     with gc_paused():
         studies = [_study(folder, timing) for folder in folders]
     frame = pd.concat(studies, ignore_index=True)
@@ -109,6 +116,29 @@ def load_trials(
     metrics = [key for key in frame.columns if key not in TRIAL_COLUMNS]
     frame = cast_columns(frame[[*TRIAL_COLUMNS, *metrics]])
     return Trials.of_studies(frame, folders, timing)
+
+
+def study_folders(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return the folders of studies, each once.
+
+    Raises:
+        UserError: no folder given.
+    """
+    named = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not named:
+        raise UserError("no study named: give at least one folder that `partialnas run` wrote")
+    return [*dict.fromkeys(map(Path, named))]
+
+
+def _settings(folders: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of settings of all trials, without those whose name a metric has."""
+    with gc_paused():
+        parts = [load_settings(f, frame[frame["folder"].eq(str(f))]) for f in folders]
+    settings = pd.concat(parts)
+    last = [*TASK_COLUMNS, *RECIPE_COLUMNS]
+    params = [key for key in settings.columns if key not in last]
+    free = [key for key in (*params, *last) if key not in frame]
+    return settings[free]
 
 
 def empty_trials() -> pd.DataFrame:

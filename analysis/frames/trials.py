@@ -11,6 +11,7 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import StudyId, identify_study
+from partialnas.analysis.frames.settings import axis_names, setting_columns
 from partialnas.runs.config.quantities import (
     Quantity,
     differs_by_seed,
@@ -45,6 +46,7 @@ class Trials:
         limits: limits of each study, by folder.
         studies: names and digests of the studies, in the order given.
         timing: settings that replace the studies' own measuring protocol, or None.
+        axes: names of the axes and factors of the studies.
     """
 
     frame: pd.DataFrame
@@ -54,6 +56,7 @@ class Trials:
     limits: Limits = field(default_factory=dict)
     studies: Sequence[StudyId] = ()
     timing: str | None = None
+    axes: frozenset[str] = frozenset()
 
     @classmethod
     def of_studies(
@@ -81,6 +84,7 @@ class Trials:
             },
             studies=[identify_study(s, f) for s, f in zip(recorded, folders, strict=True)],
             timing=timing,
+            axes=frozenset().union(*map(axis_names, recorded)),
         )
 
     def with_frame(self, frame: pd.DataFrame) -> "Trials":
@@ -149,7 +153,8 @@ def as_trials(trials: Trials | pd.DataFrame) -> Trials:
 
     The settings of a plain frame are read from the ledgers of the folders that its column `folder`
     names, so that they survive whatever the user did to the frame: filtering, grouping,
-    concatenation. Nothing is known of a folder that holds no ledger: its trials have no limits,
+    concatenation. Columns of settings (`params_*`, `task_*`, `recipe_*`) are left out: they are no
+    quantities. Nothing is known of a folder that holds no ledger: its trials have no limits,
     and files made from them carry no stamp.
 
     Raises:
@@ -169,7 +174,9 @@ def as_trials(trials: Trials | pd.DataFrame) -> Trials:
         frame, timing = frame.drop(columns=TIMING_COLUMN), next(iter(setups), None)
     named = [Path(name) for name in frame["folder"].unique() if name] if "folder" in frame else []
     folders = [folder for folder in named if (folder / LEDGER_FILE).is_file()]
-    return Trials.of_studies(frame, folders, timing)
+    loaded = Trials.of_studies(frame, folders, timing)
+    settings = setting_columns(frame, loaded.axes)
+    return loaded.with_frame(frame.drop(columns=settings)) if settings else loaded
 
 
 def _recorded_study(folder: Path) -> RecordedStudy:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
-from partialnas.analysis.frames.seed_means import aggregate, objectives_by_folder
+from partialnas.analysis.frames.seed_means import aggregate, has_failed_seed, objectives_by_folder
+from partialnas.analysis.frames.settings import setting_columns
 from partialnas.analysis.frames.trials import Trials, as_trials
 from partialnas.analysis.stats.dominance import (
     dominated_hypervolume,
@@ -24,8 +25,8 @@ def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -
 
     This is the only place where membership of a front is decided: tables, figures, reports and the
     choice of networks for confirmations and audits use it with the objectives of each study. The
-    networks of a study and condition compete with each other. Baselines (named arms of a search)
-    and networks that violate a limit of the study do not compete.
+    networks of a study and condition compete with each other. Baselines (named arms of a search),
+    networks that violate a limit of the study, and networks with a failed seed do not compete.
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them.
@@ -33,23 +34,34 @@ def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -
             each study.
 
     Returns:
-        The rows of `aggregate` with `on_front` and `rank`: 1 for the front, missing if an objective
-        is missing, a limit is violated, or for baselines. Identical points share the front.
+        The rows of `aggregate`, with the settings of the first trial if `trials` has them, and
+        `on_front` and `rank`: 1 for the front, missing if an objective is missing, a limit is
+        violated, a seed failed, or for baselines. Identical points share the front.
 
     Raises:
         UserError: no trials, an unknown objective, or objectives that nothing states.
     """
-    trials = as_trials(trials)
+    given, trials = trials, as_trials(trials)
     rows = aggregate(trials, objectives)
     deciding = objectives_by_folder(trials, rows, objectives)
     ranks = pd.Series(pd.NA, index=rows.index, dtype="Int64")
     for folder, group in _competitors(rows):
-        points = feasible_points(group, deciding[folder])
+        points = competing_points(group, deciding[folder])
         complete = finite_mask(points)
         ranks[group.index[complete]] = 1 + non_dominated_ranks(points, deciding[folder])[complete]
     rows.insert(0, "rank", ranks)
     rows.insert(0, "on_front", ranks.eq(1).fillna(value=False).astype(bool))
-    return rows
+    return _join_settings(rows, given, trials) if isinstance(given, pd.DataFrame) else rows
+
+
+def _join_settings(rows: pd.DataFrame, frame: pd.DataFrame, trials: Trials) -> pd.DataFrame:
+    """Add the settings of the first trial of each architecture, as `load` returned them."""
+    settings = setting_columns(frame, trials.axes)
+    if not settings:
+        return rows
+    keys = ["folder", "trial"]
+    first = frame[[*keys, *settings]].drop_duplicates(keys)
+    return rows.merge(first, how="left", on=keys)
 
 
 def _competitors(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -119,9 +131,13 @@ def default_reference_point(rows: pd.DataFrame, objectives: Objectives) -> dict[
     return dict(zip(objectives, worst.tolist(), strict=True))
 
 
-def feasible_points(rows: pd.DataFrame, objectives: Objectives) -> Floats:
-    """Return the objectives of each row; NaN for a network that violates a limit of its study."""
+def competing_points(rows: pd.DataFrame, objectives: Objectives) -> Floats:
+    """Return the objectives of each row; NaN for a network that does not compete.
+
+    It violates a limit of its study, or one of its seeds failed (see `has_failed_seed`).
+    """
     points: Floats = rows[list(objectives)].to_numpy(float, copy=True)
+    points[has_failed_seed(rows).to_numpy()] = np.nan
     if "feasible" in rows:
         points[~rows["feasible"].to_numpy(bool)] = np.nan
     return points

@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.frames.load import load_trials, study_folders
+from partialnas.analysis.frames.long_tables import Paths
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.runs.records.subject import parse_subject
@@ -15,10 +16,11 @@ from partialnas.space.arch.ratio import LearnedRatio
 
 TrialNumbers = Iterable[int] | None
 
+_STUDY = ("study", "folder")
 _TRIAL = ("trial", "digest", "name", "condition", "arm", "series", "seed", "counts")
 _BOUNDARY = ("boundary", "stage", "block", "part", "per", "grain", "static")
 _STATE = ("used_macs", "budget_macs", "multiplier", "gradient_norm", "ramp", "warnings")
-COLUMNS = (*_TRIAL, *_BOUNDARY, "epoch", "channels", "ratio", *_STATE)
+COLUMNS = (*_STUDY, *_TRIAL, *_BOUNDARY, "epoch", "channels", "ratio", *_STATE)
 """Columns of `load_ratios`."""
 
 TABLE_COLUMNS = (*_TRIAL, *_BOUNDARY, "epoch", "class", "kind", "channels", "ratio", *_STATE)
@@ -28,7 +30,7 @@ SERIES_COLUMNS = ["series", "condition", "arm"]
 """Columns that identify the series of a trial."""
 
 _TEXTS = (
-    *("digest", "name", "condition", "arm", "series", "boundary", "per", "kind"),
+    *("study", "folder", "digest", "name", "condition", "arm", "series", "boundary", "per", "kind"),
     *("warnings", "warning"),
 )
 _INTEGERS = ("trial", "seed", "stage", "block", "part", "grain", "epoch", "class")
@@ -42,8 +44,10 @@ class _Recorded(NamedTuple):
     epochs: list[RatioEpoch]
 
 
-def load_ratios(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame:
+def load_ratios(paths: Paths, trials: TrialNumbers = None) -> pd.DataFrame:
     """Return one row per trial, epoch and boundary, for the trials that learned ratios.
+
+    The first columns are those of the other long tables (see `load_curves`).
 
     `series` identifies the trials that differ only in the seed (see `with_series`). `counts` is
     whether a trial is done at the study's full fidelity. `stage`, `block` and `part` count from 1.
@@ -53,14 +57,15 @@ def load_ratios(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame
     (joined sentences) belong to the epoch and are the same for all boundaries; see `RatioEpoch`.
 
     Args:
-        folder: folder of the study.
-        trials: numbers of the trials to load; by default all.
+        paths: folders of the studies.
+        trials: numbers of the trials of each study to load; by default all.
 
     Raises:
-        UserError: the folder holds no ledger, or the study has no such trial.
-        MachineError: the ledger is damaged or cannot be read.
+        UserError: no folder given, one holds no ledger, or a study has no such trial.
+        MachineError: a ledger is damaged or cannot be read.
     """
-    return _over_epochs(_recorded(Path(folder), trials))
+    tables = [_over_epochs(_recorded(folder, trials)) for folder in study_folders(paths)]
+    return pd.concat(tables, ignore_index=True)
 
 
 def load_distribution(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFrame:
@@ -113,7 +118,9 @@ def load_warnings(folder: Path | str, frame: pd.DataFrame | None = None) -> pd.D
     if not warned:
         return _table([], columns)
     facts = {row["key"]: _trial_facts(row) for row in _rows(Path(folder), frame)}
-    rows = [facts[w.key] | {"epoch": w.epoch, "warning": w.message} for w in warned]
+    rows = [
+        facts[w.key] | {"epoch": w.epoch, "warning": w.message} for w in warned if w.key in facts
+    ]
     return _table(rows, columns).sort_values(["trial", "epoch"], ignore_index=True)
 
 
@@ -228,7 +235,7 @@ def _by_image(
         for boundary, values in getattr(epoch, field).items()
         for k, v in values.items()
     ]
-    return _table(rows, (*_TRIAL, *_BOUNDARY, "epoch", key, value))
+    return _table(rows, (*_STUDY, *_TRIAL, *_BOUNDARY, "epoch", key, value))
 
 
 def _recorded(
@@ -237,6 +244,7 @@ def _recorded(
     rows = {row["trial"]: row for row in _rows(folder, frame)}
     with Ledger.open(folder) as ledger:
         selected = ledger.trials() if trials is None else [ledger.trial(n) for n in trials]
+        selected = [trial for trial in selected if trial.number in rows]  # others: later stages
         subjects = {row.number: row.subject for row in ledger.proposals()}
         for trial in selected:
             if epochs := ledger.ratios(trial.key):
@@ -246,12 +254,12 @@ def _recorded(
 
 def _rows(folder: Path, frame: pd.DataFrame | None) -> list[dict[Any, Any]]:
     """Return the trials of the study as dictionaries."""
-    return (with_series(load(folder)) if frame is None else frame).to_dict("records")
+    return (with_series(load_trials(folder).frame) if frame is None else frame).to_dict("records")
 
 
 def _trial_facts(row: dict[Any, Any]) -> dict[str, Any]:
     counts = row["state"] == "done" and row["fidelity"] == row["full_fidelity"]
-    return {key: row[key] for key in _TRIAL[:-1]} | {"counts": counts}
+    return {key: row[key] for key in (*_STUDY, *_TRIAL[:-1])} | {"counts": counts}
 
 
 def _boundaries(subject: Any) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ import pytest
 
 from partialnas.analysis import load, load_trials
 from partialnas.analysis.frames.load import TRIAL_COLUMNS
+from partialnas.analysis.frames.settings import RECIPE_COLUMNS, TASK_COLUMNS
 from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
@@ -49,7 +50,7 @@ def test_one_row_per_trial_including_failed_and_unfinished_ones(
         ],
     )
     frame = load(folder)
-    assert tuple(frame.columns) == TRIAL_COLUMNS
+    assert tuple(frame.columns) == (*TRIAL_COLUMNS, *TASK_COLUMNS, *RECIPE_COLUMNS)
     assert frame["trial"].tolist() == [1, 2, 3]
     assert frame["state"].tolist() == ["done", "failed", "planned"]
     assert frame["reason"].dropna().to_dict() == {1: "the loss is NaN in epoch 2"}
