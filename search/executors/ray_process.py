@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import ray
 from ray import tune
-from ray._private import ray_constants
+from ray._private import node, ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
@@ -109,15 +109,29 @@ def _watch_ray(driver: _Driver) -> None:
     running: dict[str, psutil.Process] = {}
     while not (lost := [name for name, process in running.items() if _has_ended(process)]):
         if len(running) < len(_RAY_PROCESSES):
-            children = psutil.Process().children()
-            running |= {p.name(): p for p in children if p.name() in _RAY_PROCESSES}
+            running |= _started_processes()
         time.sleep(_POLL_S)
     time.sleep(_GRACE_S)
     driver.report("failure", f"Ray's process {lost[0]} has ended unexpectedly")
 
 
+def _started_processes() -> dict[str, psutil.Process]:
+    """Return those of Ray's processes that have been started so far, by name.
+
+    `process_iter` leaves out processes that end meanwhile; asked for the name of one that has
+    ended, psutil raises an exception.
+    """
+    return {
+        process.info["name"]: process
+        for process in psutil.process_iter(["name", "ppid"])
+        if process.info["ppid"] == os.getpid() and process.info["name"] in _RAY_PROCESSES
+    }
+
+
 def _has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    with suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def _run(settings: RayTune, driver: _Driver, scratch: Path, cwd: Path, watchdog: Watchdog) -> None:
@@ -158,6 +172,7 @@ def _start(settings: RayTune, scratch: Path) -> None:
         # Ray accepts 127.0.0.1 as an address only if clusters are disabled; otherwise it listens
         # on all interfaces
         ray_constants.ENABLE_RAY_CLUSTER = False
+        node.Node = LeanNode
         ray.init(
             address="local",
             num_cpus=settings.workers * settings.cpus_per_trial,
@@ -173,6 +188,23 @@ def _start(settings: RayTune, scratch: Path) -> None:
             raise MachineError(
                 f"each trial requires {required:g} {kind}, but Ray finds {available:g}"
             )
+
+
+class LeanNode(node.Node):
+    """Ray on this machine without the processes that a run never uses.
+
+    Each is a Python process that takes seconds of CPU time: the autoscaler, the reader of log files
+    (workers write to `workers.log`), and the dashboard, which Ray starts even if it is excluded.
+    """
+
+    def start_monitor(self) -> None:
+        """Start no autoscaler."""
+
+    def start_log_monitor(self) -> None:
+        """Start no reader of log files."""
+
+    def start_api_server(self, **_: object) -> None:
+        """Start no dashboard."""
 
 
 class _ItemSearcher(Searcher):

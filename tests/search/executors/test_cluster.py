@@ -22,10 +22,13 @@ from partialnas.search.study.study import Study
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A cluster in this process tree, whose head does no work."""
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # on the loopback interface
-    from ray._private import ray_constants
+    from ray._private import node, ray_constants
     from ray.cluster_utils import Cluster
 
+    from partialnas.search.executors.ray_process import LeanNode
+
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    monkeypatch.setattr(node, "Node", LeanNode)
     monkeypatch.setenv("RAY_worker_niceness", "0")  # at normal priority, for predictable times
     ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     yield ray_cluster
@@ -96,11 +99,12 @@ def test_a_lost_node_costs_no_item(cluster: Any, tmp_path: Path) -> None:
             time.sleep(0.1)
         cluster.remove_node(doomed, allow_graceful=False)
 
-    loser = threading.Thread(target=lose)
+    loser = threading.Thread(target=lose, daemon=True)
     loser.start()
     feed = Listed([f"net{i}" for i in range(4)])
     RayTune(folder=tmp_path, workers=2, address=cluster.address).run(feed, OnTwoNodes(tmp_path))
-    loser.join()
+    loser.join(timeout=60)
+    assert not loser.is_alive()
     assert sorted(name for name, _ in feed.results) == [f"net{i}" for i in range(4)]
     reasons = {feed.reason(name) for name, _ in feed.results}
     assert len(reasons) == 1, reasons
