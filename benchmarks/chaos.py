@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 from chaos_signals import send_at_many_moments
-from chaos_study import IN_PROCESS, RAY, SHORT_GRACE, TRIALS, ChaosStudy
+from chaos_study import IN_PROCESS, PROGRAM, RAY, SHORT_GRACE, TRIALS, ChaosStudy
 
 from partialnas.search.session.signals import EXIT_CODES
 from partialnas.space.errors import MachineError
@@ -72,7 +72,7 @@ def worker_killed(study: ChaosStudy) -> None:
         if driver.poll() is None:
             workers[0].kill()
             killed += 1
-    driver.communicate()
+    study.wait_until_ended(driver)
     study.expect("three workers are killed", holds=killed == 3)
     study.remarks.append(f"{killed} workers killed")
     study.finish()
@@ -102,7 +102,7 @@ def ray_lost(study: ChaosStudy) -> None:
         study.wait_for(goal, driver)
         for process in lost:
             process.kill()
-        _, errors = driver.communicate()
+        errors = study.wait_until_ended(driver)
         message = "has ended unexpectedly" in errors and "to resume" in errors
         study.expect(f"loss of {name} reported", holds=driver.returncode == 1 and message)
         study.expect("no traceback", holds="Traceback" not in errors and "bug" not in errors)
@@ -117,30 +117,32 @@ def _children(driver: "subprocess.Popen[str]", name: str) -> list[psutil.Process
 
 
 _NODE_LOSS = """
-import os, sys, threading, time
+import sys, threading, time
 from pathlib import Path
+from ray._private import node
 from ray.cluster_utils import Cluster
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.search.executors.ray_process import LeanNode
 from partialnas.search.session.run_study import run_study
 from partialnas.search.study.study_file import load_study
+node.Node = LeanNode
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 second = cluster.add_node(num_cpus=1)
-folder = Path(sys.argv[1])
+path, out = Path(sys.argv[1]), Path(sys.argv[3])
 def remove_second_node():
     while True:
         time.sleep(0.1)
         try:
-            with Ledger.open(folder / "out") as ledger:
+            with Ledger.open(out) as ledger:
                 if ledger.state_counts()["done"] >= 10:
                     break
         except Exception:
             pass
     cluster.remove_node(second, allow_graceful=False)
-    print("lost", flush=True)
+    print("second node lost", file=sys.stderr)
 threading.Thread(target=remove_second_node, daemon=True).start()
 try:
-    run_study(load_study(folder / "study.yaml"), folder / "out", base_dir=folder,
-              address=cluster.address)
+    run_study(load_study(path), out, base_dir=path.parent, address=cluster.address)
 finally:
     cluster.shutdown()
 """
@@ -148,17 +150,12 @@ finally:
 
 def node_lost(study: ChaosStudy) -> None:
     """One of two nodes lost."""
-    study.write(RAY)
-    result = subprocess.run(
-        [sys.executable, "-c", _NODE_LOSS, str(study.folder)],
-        env=study.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    study.program = ("-c", _NODE_LOSS)
+    errors = study.wait_until_ended(study.start(RAY))
     study.check_after_fault()
-    study.expect("a node is lost", holds="lost" in result.stdout)
+    study.expect("a node is lost", holds="second node lost" in errors)
     study.remarks.append(f"{len(study.finished)} of {TRIALS} done without the node")
+    study.program = PROGRAM
     study.finish()
 
 
@@ -187,7 +184,7 @@ def disk_full(study: ChaosStudy) -> None:
     """Disk full while the ledger is written."""
     with _small_disk(study) as grow:
         driver = study.start(IN_PROCESS)
-        _, errors = driver.communicate()
+        errors = study.wait_until_ended(driver)
         study.expect("the error is reported", holds=driver.returncode == 1 and "full" in errors)
         study.check_after_fault()
         study.remarks.append(f"{len(study.finished)} of {TRIALS} done at the last fault")
@@ -211,7 +208,7 @@ def file_damaged(how: str) -> Callable[[ChaosStudy], None]:
     """Return a fault that damages the ledger's file between two runs."""
 
     def inject(study: ChaosStudy) -> None:
-        study.start(IN_PROCESS, budget={"trials": TRIALS // 2}).communicate()
+        study.wait_until_ended(study.start(IN_PROCESS, budget={"trials": TRIALS // 2}))
         study.check_after_fault()
         path = study.out / "ledger.sqlite"
         content = bytearray(path.read_bytes())
@@ -221,7 +218,7 @@ def file_damaged(how: str) -> Callable[[ChaosStudy], None]:
             content[content.index(b"val_nll")] ^= 1
         path.write_bytes(content)
         driver = study.start(IN_PROCESS)
-        _, errors = driver.communicate()
+        errors = study.wait_until_ended(driver)
         advice = f"partialnas restore {study.out}"
         study.expect("refused with advice", holds=driver.returncode == 1 and advice in errors)
         restore = [sys.executable, "-m", "partialnas", "restore", str(study.out)]
@@ -239,12 +236,12 @@ def two_drivers(study: ChaosStudy) -> None:
     study.wait_for(3, first)
     first.send_signal(signal.SIGSTOP)  # so that it does not end before the second starts
     second = study.start(IN_PROCESS)
-    _, errors = second.communicate()
+    errors = study.wait_until_ended(second)
     first.send_signal(signal.SIGCONT)
     study.expect(
         "the second is refused", holds=second.returncode == 2 and f"process {first.pid}" in errors
     )
-    first.communicate()
+    study.wait_until_ended(first)
     study.check_after_fault()
     study.finish()
 
@@ -277,7 +274,7 @@ def clock_jumping(study: ChaosStudy) -> None:
     _kill_driver(driver)
     study.check_after_fault()
     driver = study.start(IN_PROCESS, environment=jumping, **limited)
-    driver.communicate()
+    study.wait_until_ended(driver)
     study.expect("completes with that clock", holds=driver.returncode == 0)
     study.finish(**limited)
 
@@ -291,7 +288,7 @@ def interrupted(times: int, executor: dict[str, Any]) -> Callable[[ChaosStudy], 
         for press in range(times):
             time.sleep(0.05 * press)
             driver.send_signal(signal.SIGINT)
-        _, errors = driver.communicate()
+        errors = study.wait_until_ended(driver)
         study.check_after_fault()
         holds = driver.returncode == 130 and "Traceback" not in errors
         study.expect("exit code 130, no traceback", holds=holds)
@@ -314,7 +311,7 @@ def signalled(name: str) -> Callable[[ChaosStudy], None]:
         driver = study.start(RAY)
         study.wait_for(5, driver)
         driver.send_signal(signal.Signals[name])
-        _, errors = driver.communicate()
+        errors = study.wait_until_ended(driver)
         study.check_after_fault()
         study.expect("no traceback", holds="Traceback" not in errors)
         code = EXIT_CODES[signal.Signals[name]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from chaos_study import MAX_SECONDS, kill_tree
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.session.signals import EXIT_CODES
@@ -95,7 +96,11 @@ def _start(folder: Path, out: str) -> "subprocess.Popen[str]":
 
 def _finish(driver: "subprocess.Popen[str]") -> tuple[str, str, int]:
     """Return output, errors, and the exit code as a shell sees it."""
-    output, errors = driver.communicate()
+    try:
+        output, errors = driver.communicate(timeout=MAX_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill_tree(driver)
+        output, errors = driver.communicate()
     code = driver.returncode
     return output, errors, code if code >= 0 else 128 - code
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from partialnas.runs.ledger.ledger import Ledger
 
 TRIALS = 40
+MAX_SECONDS = 120.0
+"""Longest time that a driver may take to end, or to finish the trials that a fault waits for."""
 
 STUDY: dict[str, Any] = {
     "study": "chaos",
@@ -26,6 +29,7 @@ STUDY: dict[str, Any] = {
     "budget": {"trials": TRIALS},
     "trial": "chaos_trial:trial",
 }
+PROGRAM = ("-m", "partialnas", "run")
 SHORT_GRACE = """
 import sys
 from pathlib import Path
@@ -59,7 +63,7 @@ class ChaosStudy:
     calls: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    program: tuple[str, ...] = ("-m", "partialnas", "run")
+    program: tuple[str, ...] = PROGRAM
 
     @property
     def out(self) -> Path:
@@ -99,8 +103,21 @@ class ChaosStudy:
 
     def wait_for(self, count: int, driver: "subprocess.Popen[str]") -> None:
         """Wait until `count` trials are final, or the driver has ended."""
+        deadline = time.monotonic() + MAX_SECONDS
         while driver.poll() is None and sum(row.is_final for row in self.rows()) < count:
+            if time.monotonic() > deadline:
+                self._add_violation(f"{count} trials end within {MAX_SECONDS:.0f} s")
+                kill_tree(driver)
             time.sleep(0.05)
+
+    def wait_until_ended(self, driver: "subprocess.Popen[str]") -> str:
+        """Wait until the driver has ended; return what it has written to the error stream."""
+        try:
+            return driver.communicate(timeout=MAX_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            self._add_violation(f"the driver ends within {MAX_SECONDS:.0f} s")
+            kill_tree(driver)
+            return driver.communicate()[1]
 
     def check_after_fault(self) -> None:
         """Compare final trials with those at the last fault, and remember them."""
@@ -124,7 +141,7 @@ class ChaosStudy:
     def finish(self, executor: dict[str, Any] = IN_PROCESS, **changes: Any) -> None:
         """Resume the study to its end, and check all invariants."""
         driver = self.start(executor, **changes)
-        _, errors = driver.communicate()
+        errors = self.wait_until_ended(driver)
         self.check_after_fault()
         rows = self.rows()
         if driver.returncode != 0 or len(self.finished) != TRIALS or len(rows) != TRIALS:
@@ -141,3 +158,13 @@ class ChaosStudy:
     def _add_violation(self, name: str) -> None:
         if name not in self.violations:
             self.violations.append(name)
+
+
+def kill_tree(driver: "subprocess.Popen[str]") -> None:
+    """Kill a driver and all of its descendants."""
+    with suppress(psutil.NoSuchProcess):
+        descendants = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+        for process in descendants:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()

@@ -1,5 +1,6 @@
-"""The README: its study is the shipped one, and each of its commands runs."""
+"""The README: short, its study is the shipped one, and each of its commands runs."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -11,24 +12,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+BRIEF = (
+    *("--quick", "--out", "results/quickstart", "--set", "executor.kind=in-process"),
+    *("--set", "recipe.data_share=1/10", "--set", "measure.max_seconds=0.2"),
+)
+"""Options that make `run quickstart` end in seconds."""
 
-def settings(*pairs: str) -> list[str]:
-    return [word for pair in pairs for word in ("--set", pair)]
-
-
-BRIEF = settings("recipe.epochs=1", "recipe.data_share=1/10", "measure.max_seconds=0.2")
-SMALLER = {
-    "quickstart": ["--quick", "--out", "results/quickstart", *BRIEF],
-    "static-vs-dynamic": [
-        *BRIEF,
-        *settings("base.depths=[1,1,1,1]", "base.width=8", "executor.kind=in-process"),
-    ],
-    "partitions": [
-        *BRIEF,
-        *settings("ablation.factors.parts=[1,2]", "executor.kind=in-process"),
-    ],
-}
-"""What makes the studies of the README end in seconds."""
+RUN_ALL = """
+import json, sys
+from partialnas.cli import main
+for arguments in json.load(sys.stdin):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            sys.exit(f"partialnas {' '.join(arguments)}: exit code {ended.code}")
+"""
+"""Runs commands one after the other in one process, which imports torch once."""
 
 
 def blocks(language: str) -> list[str]:
@@ -37,6 +37,10 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines()]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 250
 
 
 def test_the_studies_shown_are_those_shipped() -> None:
@@ -56,30 +60,21 @@ def test_every_make_target_named_is_there_and_run_by_ci() -> None:
     assert targets == ["quickstart", "test"]
     for target in targets:
         assert f"\n{target}: $(STAMP)" in makefile
-        assert f"\nmake {target}\n" in run
-
-
-def test_files_and_folders_named_are_there() -> None:
-    for name in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / name.partition("#")[0]).exists(), name
+        assert f"\nstep {target}\n" in run
 
 
 @pytest.mark.slow
 def test_every_other_command_runs_in_order(tmp_path: Path) -> None:
-    (tmp_path / "search").symlink_to(ROOT / "search")
-    lines = [command for command in commands() if not command.startswith("make")]
+    for name in ("search", "analysis"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    lines = [shlex.split(command) for command in commands() if not command.startswith("make")]
+    assert {program for program, *_ in lines} == {"partialnas"}
     assert len(lines) > 5
-    for line in lines:
-        program, *arguments = shlex.split(line)
-        assert program == "partialnas"
-        if arguments[0] == "run" and "--rehearse" not in arguments:
-            arguments += SMALLER[Path(arguments[1]).stem]
-        if arguments[0] == "measure":
-            arguments += ["--seconds", "2", "--resolution", "64"]
-        if arguments[0] in ("remeasure", "export-model"):
-            arguments += ["--seconds", "0.5"]
-        command = [sys.executable, "-m", program, *arguments]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, f"{line}\n{ended.stderr}"
+    calls = [[*call, *BRIEF] if call[0] == "run" else call for _, *call in lines]
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN_ALL],
+        input=json.dumps(calls), cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
     for code in blocks("python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -64,8 +64,9 @@ def test_installed_modules_win_and_foreign_variables_do_no_harm(tmp_path: Path, 
 
 def test_a_file_on_the_path_of_python_that_hides_a_library_is_named(tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("x = 1")
+    (tmp_path / "study.yaml").touch()
     run = subprocess.run(
-        [sys.executable, "-m", "partialnas", "check", "study.yaml"],
+        [sys.executable, "-m", "partialnas", "check", str(tmp_path / "study.yaml")],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ HERE = Path(__file__).parents[1]
 sys.path.append(str(HERE.parents[1] / "benchmarks"))
 
 import chaos_signals  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _sighup_is_not_ignored() -> Iterator[None]:
+    """Handle SIGHUP as in a terminal, also if the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class Numbered(Value):
