@@ -5,12 +5,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 import pytest
 import yaml
+from forked import run_code, run_verb
 
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
@@ -85,6 +87,44 @@ def test_the_navigation_has_every_page() -> None:
     assert listed == pages | {"reference/yaml.md", "reference/verbs.md"}
 
 
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+
+def prose(page: Path) -> str:
+    """Return the text of a page without its blocks of code."""
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"^(```|~~~).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def github_anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    anchors: Counter[str] = Counter()
+    for heading in re.findall(r"^#{1,6} (.+?)\s*$", prose(page), re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        anchors[slug] += 1
+        if anchors[slug] > 1:
+            anchors[f"{slug}-{anchors[slug] - 1}"] += 1
+    return set(anchors)
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links and images that are not on other servers."""
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    targets = re.findall(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)", text)
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_works_on_github(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in github_anchors(target), link
+
+
 def test_the_site_needs_no_network() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert "font: false" in text
@@ -121,8 +161,7 @@ def test_every_command_of_the_tutorial_runs_in_order(tmp_path: Path) -> None:
         if arguments[0] == "run":
             arguments += ["--quick", "--out", "results/quickstart"]
             arguments += ["--set", "recipe.data_share=1/10"]
-        command = [sys.executable, "-m", program, *arguments]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        result = run_verb(arguments, tmp_path)
         assert result.returncode == 0, f"{line}\n{result.stderr}"
     for code in blocks("python"):
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        run_code(code, tmp_path).check_returncode()

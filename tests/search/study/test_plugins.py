@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
+from forked import run_verb
 
 PLUGIN = '''
 """A toy plug-in."""
@@ -92,7 +92,7 @@ STUDY = {
     "executor": {"kind": "in-process", "pilot": 0},
 }
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -103,15 +103,8 @@ def run(tmp_path: Path) -> Run:
     (tmp_path / "studies" / "toy_plugin.py").write_text(PLUGIN, encoding="utf-8")
     (tmp_path / "studies" / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
 
-    def command(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "partialnas", *arguments],
-            cwd=tmp_path / "elsewhere",
-            env=os.environ | {"PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def command(*arguments: str, path: str = "") -> CompletedProcess[str]:
+        return run_verb(arguments, tmp_path / "elsewhere", os.environ | {"PYTHONPATH": path})
 
     return command
 
