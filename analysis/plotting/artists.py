@@ -7,8 +7,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.axis import Axis as Axis
     from matplotlib.figure import Figure as Figure
+    from matplotlib.figure import SubFigure as SubFigure
     from matplotlib.text import Text as Text
     from matplotlib.transforms import Bbox as Bbox
     from matplotlib.transforms import Transform as Transform
+
+    AnyFigure = Figure | SubFigure
 else:
-    Artist = Axes = Axis = Figure = Text = Bbox = Transform = Any
+    Artist = Axes = Axis = Figure = SubFigure = AnyFigure = Text = Bbox = Transform = Any

@@ -3,8 +3,8 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
-from partialnas.analysis.plotting.artists import Axes, Axis, Bbox, Figure, Text
-from partialnas.analysis.plotting.axes import AxisName
+from partialnas.analysis.plotting.artists import AnyFigure, Axes, Axis, Bbox, Text
+from partialnas.analysis.plotting.axes import AxisName, parent_figure
 from partialnas.analysis.plotting.labels import split_in_two
 
 _MAX_ROUNDS = 4
@@ -14,40 +14,46 @@ _PADDING = 3.0
 _MIN_TICKS = 2
 
 
-def fit_labels(figure: Figure) -> None:
+def fit_labels(figure: AnyFigure, drawn: Sequence[Axes] | None = None) -> None:
     """Break axis labels that are cut off or touch, and remove ticks that touch.
 
     Call it inside `figure_style`, after everything is drawn. A figure with enough room for all
     texts stays unchanged.
+
+    Args:
+        figure: figure to fit.
+        drawn: axes to fit; by default all of the figure.
     """
     for _ in range(_MAX_ROUNDS):
-        shown = _place_everything(figure)
+        shown = _place_everything(figure, drawn)
         changed = [*map(_break_label, _crowded_labels(figure, shown))]
         changed += [_thin_ticks(axis, which) for axes in shown for axis, which in _linear(axes)]
         if not any(changed):
             return
 
 
-def ensure_axes_height(figure: Figure, axes: Axes, height: float) -> None:
+def ensure_axes_height(axes: Axes, height: float) -> None:
     """Make a finished figure taller until its axes have at least a height in inches."""
+    figure = parent_figure(axes)
     _place_everything(figure)
     missing = height - axes.get_window_extent().height / figure.dpi
     if missing > 0:
         figure.set_figheight(figure.get_figheight() + missing)
 
 
-def _place_everything(figure: Figure) -> list[Axes]:
+def _place_everything(figure: AnyFigure, drawn: Sequence[Axes] | None = None) -> list[Axes]:
     """Place everything without drawing, which may take long, and return the visible axes."""
-    if (engine := figure.get_layout_engine()) is not None:
-        engine.execute(figure)
-    shown = [axes for axes in figure.axes if axes.get_visible()]
+    root = figure.get_figure(root=True)
+    if (engine := root.get_layout_engine()) is not None:
+        engine.execute(root)
+    shown = [axes for axes in drawn or figure.axes if axes.get_visible()]
     for axes in shown:
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_tightbbox()  # places ticks and labels
     return shown
 
 
-def _crowded_labels(figure: Figure, shown: Sequence[Axes]) -> list[Text]:
+def _crowded_labels(figure: AnyFigure, shown: Sequence[Axes]) -> list[Text]:
     """Return the axis labels that leave the figure or touch another one."""
     texts = [text for axes in shown for text in (axes.xaxis.label, axes.yaxis.label)]
     labels = [text for text in texts if text.get_text()]
