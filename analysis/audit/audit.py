@@ -12,7 +12,7 @@ from partialnas.analysis.audit.sample import front_names, trial_rungs
 from partialnas.analysis.frames.arrays import Floats, Mask
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.load import load_trials
-from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
+from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats import rank_correlation as ranking
 from partialnas.analysis.stats.rank_intervals import SeedNoise, pooled_seed_noise, rank_intervals
@@ -21,7 +21,7 @@ from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import Fidelity, RecordedStudy, format_epochs
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 _TRUSTED = ("val_nll", "val_accuracy")
 _COSTS = {"macs": "MACs alone", "params": "parameters alone"}
@@ -128,8 +128,7 @@ def audit_from_trials(
     stages = recorded.longer_audit_stages
     name = stage or next(reversed(stages), "")
     if name not in stages:
-        available = f"; choose {', '.join(stages)}" if stages else ""
-        missing = f"no audit {quote(stage)}{available}" if stage else "no audit"
+        missing = f"no audit {quote(stage)}; {suggest(stage, stages)}" if stage else "no audit"
         raise UserError(f"{folder}: the study has {missing}; see `partialnas audit --help`")
     trials = whole.where(whole.frame["condition"].eq(stages[name].condition))
     frame = trials.frame
@@ -337,6 +336,7 @@ def network_ranks(audit: Audit, max_rank: int = _MAX_RANK) -> pd.DataFrame:
     trials, quantity = audit.study.where(~audit.study.frame["baseline"]), audit.quantity
     rows = aggregate(trials, {quantity.key: quantity.better})
     scores = _sign(quantity) * rows[quantity.key].to_numpy(float)
+    scores[has_failed_seed(rows)] = np.nan
     ranks = rank_intervals(scores, rows["n"].to_numpy(float), seed_noise(audit))
     intervals = {"rank": ranks.rank, "rank_low": ranks.low, "rank_high": ranks.high}
     names = network_names(rows)

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arms import load_arm_trials
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.load import load, load_trials
-from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate
+from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.runs.config.design import StudyStage
-from partialnas.runs.config.quantities import Quantity
+from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 _LEVEL = 0.95
 
@@ -30,8 +31,8 @@ def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[s
     Args:
         folder: folder of the study.
         top: `front` (front of the study's objectives), `all` (all arms), or the number of the best
-            networks within the limits by the deciding quantity. The baselines of an ablation are
-            added.
+            networks by the deciding quantity, within the limits and without a failed seed. The
+            baselines of an ablation are added.
         condition: condition of the trials that decide.
 
     Raises:
@@ -43,7 +44,8 @@ def select_networks(folder: str | Path, top: str, condition: str = "") -> dict[s
     if conditions == [""] and condition:
         raise UserError(f"--condition {condition}: the study has no conditions")
     if conditions and condition not in conditions:
-        raise UserError(f"--condition: choose one of {', '.join(map(str, conditions))}")
+        given = f"--condition {condition}".strip()
+        raise UserError(f"{given}: {suggest(condition, conditions)}")
     trials = trials.where(frame["condition"].eq(condition))
     rows = _best_networks(trials, top)
     selected = dict(zip(network_names(rows), rows["digest"], strict=True))
@@ -58,6 +60,8 @@ def _best_networks(trials: Trials, top: str) -> pd.DataFrame:
     else:
         networks = aggregate(trials, {quantity.key: quantity.better})
         is_chosen = networks["n"].gt(0)
+        if top != "all":
+            is_chosen &= ~has_failed_seed(networks)
         if top != "all" and "feasible" in networks:
             is_chosen &= networks["feasible"]
         rows = networks[is_chosen]
@@ -118,9 +122,9 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
         `chosen` (mean of the trials behind the selection), `confirmed` (mean of the fresh seeds)
         and `confirmed_sd`, `shift` (confirmed minus chosen), and mean, standard deviation and the
         ends of the 95 % t interval of test accuracy and test log-likelihood over the fresh seeds
-        (`test_accuracy`, `_sd`, `_low`, `_high`). Of each other objective, `KEY_chosen` is the
-        value at selection; `KEY_confirmed` is the mean of the fresh seeds, missing for counts and
-        measurements. The best confirmed arm comes first.
+        (`test_accuracy`, `_sd`, `_low`, `_high`), within the bounds of the quantity. Of each other
+        objective, `KEY_chosen` is the value at selection; `KEY_confirmed` is the mean of the fresh
+        seeds, missing for counts and measurements. The best confirmed arm comes first.
 
     Raises:
         UserError: the study has no such stage.
@@ -128,8 +132,8 @@ def confirmation_table(folder: str | Path, stage: str = "confirm") -> Confirmati
     with Ledger.open(Path(folder)) as ledger:
         stages = ledger.study.stages
     if stage not in stages:
-        available = f"; choose {', '.join(stages)}" if stages else ""
-        raise UserError(f"{folder}: no stage {quote(stage)}{available}; see confirm --help")
+        hint = suggest(stage, stages) or "see `partialnas confirm --help`"
+        raise UserError(f"{folder}: the study has no stage {quote(stage)}; {hint}")
     fresh = load(folder, stage=stage)
     trials = load_trials(folder)
     trials = trials.where(trials.frame["condition"].eq(stages[stage].condition))
@@ -165,7 +169,8 @@ def _row(arm: str, original: pd.DataFrame, confirmed: pd.DataFrame, key: str) ->
         mean, deviation = done[test].mean(), done[test].std()
         half = _half_width(deviation, len(done))
         row |= {test: mean, f"{test}_sd": deviation}
-        row |= {f"{test}_low": mean - half, f"{test}_high": mean + half}
+        ends = np.clip((mean - half, mean + half), *QUANTITIES[test].bounds)
+        row |= dict(zip((f"{test}_low", f"{test}_high"), ends.tolist(), strict=True))
     return row
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.load import load_trials
-from partialnas.analysis.frames.seed_means import require_trials
+from partialnas.analysis.frames.seed_means import FAILED_STATES, require_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.stats.rank_correlation import MIN_NETWORKS
@@ -84,12 +84,18 @@ def _has_other_epochs(frame: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _values(frame: pd.DataFrame, quantity: Quantity) -> "pd.Series[float]":
-    """Return the mean of each network over its cheapest trials, from the best to the worst."""
+    """Return the mean of each network over its cheapest trials, from the best to the worst.
+
+    Networks with a failed trial are left out (see `has_failed_seed`).
+    """
+    labels = _labels(frame)
+    with_failure = labels[frame["state"].isin(FAILED_STATES)]
+    frame = frame[~labels.isin(with_failure)]
     ended = frame[frame["state"].isin(("done", "early")) & frame[quantity.key].notna()]
     rung = trial_rungs(ended)
     lowest = rung[rung > 0].min() if rung.any() else 0
     cheapest = ended[rung.eq(lowest)]
-    means = cheapest[quantity.key].groupby(_labels(frame)[cheapest.index], sort=False).mean()
+    means = cheapest[quantity.key].groupby(labels[cheapest.index], sort=False).mean()
     return means.sort_values(ascending=quantity.better == "min", kind="stable")
 
 

@@ -60,9 +60,15 @@ def hide_path(data: str) -> str:
     return f"{kind}:…/{path.rstrip('/').rpartition('/')[2]}" if colon else data
 
 
-def pluralize(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str, plural: str = "") -> str:
     """Return a number with a noun, such as `1 trial` or `1,200 trials`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def count_seeds(seeds: int, **counts: int) -> str:
+    """Return a number of seeds with remarks, such as `3` or `3 (1 failed, 2 warned)`."""
+    remarks = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    return f"{seeds} ({remarks})" if remarks else f"{seeds}"
 
 
 def enumerate_names(names: Sequence[str], max_names: int = _MAX_LISTED) -> str:
@@ -71,3 +77,9 @@ def enumerate_names(names: Sequence[str], max_names: int = _MAX_LISTED) -> str:
     more = len(distinct) - max_names
     separator = "; " if any(", " in name for name in distinct) else ", "
     return separator.join(distinct[:max_names]) + (f" and {more} more" if more > 0 else "")
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence: `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -28,9 +28,9 @@ def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives | None = Non
     The networks of one arm make one row, even if each seed has its own network (learned ratios);
     counts and speeds are then means over these networks. Trained quantities are means over the
     completed trials: done, at full fidelity, with every trained objective. `n` counts these trials,
-    `_sd` columns hold their standard deviation (n − 1), `failed` counts failed trials, `trial` is
-    the number of the first trial. If a study states limits, `feasible` states whether a network
-    satisfies them (see `add_feasible_column`).
+    `_sd` columns hold their standard deviation (n − 1), `failed` counts failed trials (see
+    `has_failed_seed`), `trial` is the number of the first trial. If a study states limits,
+    `feasible` states whether a network satisfies them (see `add_feasible_column`).
 
     Trials on the lower rungs of a search (state `early`) do not count; networks without other
     trials are left out.
@@ -147,6 +147,19 @@ def require_trials(frame: pd.DataFrame) -> None:
     """
     if frame.empty:
         raise UserError("no trials: this study has not run any yet")
+
+
+def has_failed_seed(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which networks have a failed trial: they compete on no front and in no ranking.
+
+    Their means cover the seeds that ended well. That is no mean over all seeds: whether a training
+    fails depends on the network, and a network that diverges for some seeds must not win by the
+    others. A search treats them in the same way.
+
+    Args:
+        rows: one row per network, see `aggregate`.
+    """
+    return rows["failed"].gt(0)
 
 
 def completed_mask(frame: pd.DataFrame, trained: list[str]) -> "pd.Series[bool]":

@@ -7,7 +7,7 @@ import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
 from partialnas.analysis.frames.seed_means import architecture_codes, completed_mask
-from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.pareto.front import competing_points
 from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import differs_by_seed
 
@@ -58,7 +58,7 @@ def front_probability(
     """
     result = pd.Series(np.nan, index=rows.index)
     for folder, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        points = feasible_points(study, objectives)
+        points = competing_points(study, objectives)
         usable = finite_mask(points)
         covariances = _covariances(frame[frame["folder"].eq(folder)], study, objectives)[usable]
         if not usable.any() or np.isnan(covariances).any():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable, table_quantities
@@ -142,8 +143,7 @@ def _facts(table: ParetoTable, row: Row) -> Iterator[list[str]]:
             yield [quantity.label, text]
     if not math.isnan(probability := row.get("front_probability", math.nan)):
         yield ["Probability of being on the front", format_probability(probability)]
-    failed = f" ({row['failed']} failed)" if row["failed"] else ""
-    yield ["Seeds", f"{row['n']}{failed}"]
+    yield ["Seeds", count_seeds(row["n"], failed=row["failed"])]
     if "feasible" in row:
         yield ["Within limits", str(row["within_limits"])]
     yield ["Digest", str(row["digest"])]

@@ -5,7 +5,7 @@ import pandas as pd
 
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.frames.arrays import Objectives
-from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.pareto.front import competing_points
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.stats.dominance import non_dominated_ranks
 
@@ -44,6 +44,6 @@ def detailed_points(pareto: ParetoTable, prefix: str) -> pd.DataFrame:
 
 def _nearest(rows: pd.DataFrame, objectives: Objectives) -> "pd.Index[int]":
     """Return the index of the rows with the best non-dominated ranks."""
-    ranks = non_dominated_ranks(feasible_points(rows, objectives), objectives)
+    ranks = non_dominated_ranks(competing_points(rows, objectives), objectives)
     order = np.argsort(ranks, kind="stable")[:MAX_OTHERS]
     return rows.index[np.sort(order)]

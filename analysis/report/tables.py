@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from partialnas.analysis.audit.confirmation import confirmation_table
-from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.formats.caption_sentences import count_seeds, pluralize
 from partialnas.analysis.formats.text_table import (
     MINUS,
     TextTable,
@@ -288,7 +288,7 @@ def stage_sheet(folder: Path, stage: str) -> TextTable:
             *(texts[place] for texts in objectives.values()),
             format_mean(row, "test_accuracy", ".2f"),
             format_mean(row, "test_nll", ".4f"),
-            f"{row['n']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+            count_seeds(row["n"], failed=row["failed"]),
         )
         for place, row in enumerate(confirmation.table.to_dict("records"))
     ]
@@ -315,7 +315,7 @@ def ratios_sheet(
     rows = [
         (
             str(row["series"]),
-            f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+            count_seeds(row["seeds"], failed=row["failed"]),
             _signed(row["budget_error_median"], ".2f"),
             _signed(row["budget_error_worst"], ".2f"),
             format_number(row["ratio_gap_worst"], ".1e"),

@@ -152,9 +152,3 @@ def _plain(text: RenderableType) -> str:
 def format_spread(mean: float, sd: float, spec: str) -> str:
     """Return `mean ± sd`, without the deviation if it is NaN."""
     return format_number(mean, spec, "-") + ("" if isnan(sd) else f" ± {sd:{spec}}")
-
-
-def count_seeds(seeds: int, **counts: int) -> str:
-    """Return `3`, or `3 (1 failed, 2 warned)`."""
-    remarks = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-    return f"{seeds} ({remarks})" if remarks else f"{seeds}"

@@ -43,6 +43,15 @@ def killing(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
     return plain(architecture, seed, epochs)
 
 
+def fragile(architecture: Any, seed: int, epochs: int) -> dict[str, float]:
+    """Fail for a quarter of the networks and seeds."""
+    rng = random.Random(f"{architecture.digest}/{seed}")
+    if rng.random() < 0.25:
+        raise RuntimeError("the loss is NaN")
+    metrics = plain(architecture, seed, epochs)
+    return metrics | {"val_nll": metrics["val_nll"] + rng.gauss(0, 0.2)}
+
+
 def noisy(architecture: Any, seed: int, _epochs: int) -> dict[str, float]:
     """Wider networks are better, with noise per network and seed."""
     noise = random.Random(f"{architecture.digest}/{seed}").gauss(0, 0.1)

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.formats.text_table import format_number
 from partialnas.analysis.ratios.agreement import agreement, convergence
 from partialnas.analysis.ratios.figure import ratio_figure
@@ -14,7 +15,6 @@ from partialnas.analysis.ratios.tables import overall_ratios
 from partialnas.commands.networks.names import parse_trial
 from partialnas.commands.studies.status import warning_lines
 from partialnas.commands.terminal import (
-    count_seeds,
     format_spread,
     make_console,
     plain_table,
@@ -38,7 +38,7 @@ def draw_ratios(name: str, output: Path | None, table: Path | None, **look: Any)
         name: the study's folder, or a trial of it as DIR:7.
         output: file of the figure; by default in the study's folder.
         table: file of the table (.csv); by default next to the figure.
-        look: `style` and `width` of the figure.
+        look: `style`, `width`, `font` and `caption` of the figure.
     """
     folder, trial = _study_or_trial(name)
     default = "ratios.pdf" if trial is None else f"ratios-{trial}.pdf"

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from partialnas.analysis.audit.confirmation import Confirmation, confirmation_table, select_networks
+from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.formats.text_table import format_mean
 from partialnas.commands.terminal import (
-    count_seeds,
     make_console,
     plain_table,
     print_lines,
@@ -91,5 +93,15 @@ def _show_confirmation(confirmation: Confirmation) -> None:
     console.print(
         f"{quantity.label}: mean over the trials of the selection, then mean ± standard deviation "
         f"over fresh seeds.{course} Test split, which no selection used: mean over fresh seeds and "
-        "95 % t interval."
+        f"95 % t interval{_interval_note(table)}."
     )
+
+
+def _interval_note(table: pd.DataFrame) -> str:
+    """Return what the reader must know of intervals that are cut off, or from two seeds."""
+    notes = []
+    if table["test_accuracy_high"].ge(100).any():
+        notes.append("which ends at 100 % accuracy")
+    if table["n"].eq(2).any():
+        notes.append("which from two seeds reaches 12.7 standard errors and settles little")
+    return f", {' and '.join(notes)}" if notes else ""

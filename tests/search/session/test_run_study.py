@@ -1,18 +1,25 @@
 """Whole studies in this process: samplers, repeats, budgets and resuming."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from partialnas.analysis import front, load_trials
+from partialnas.analysis import front, hypervolume, load, load_trials, pareto_table
+from partialnas.analysis.audit.confirmation import select_networks
+from partialnas.analysis.figures.kinds import study_figure
+from partialnas.analysis.pareto.table import format_pareto_table, make_pareto_table
+from partialnas.analysis.stats.dominance import non_dominated
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
@@ -20,7 +27,10 @@ from partialnas.runs.ledger import column_store as volumes
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialResult
 from partialnas.search.driver.candidate import Candidate
-from partialnas.search.driver.running_front import dominated_candidates
+from partialnas.search.driver.running_front import by_feasibility, dominated_candidates
+from partialnas.search.driver.scheduler import Scheduler, make_source
+from partialnas.search.followup.merge_studies import merge_studies
+from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.session import run_study as session
 from partialnas.search.session.run_study import run_study
@@ -65,6 +75,81 @@ def test_a_search_ends_at_its_budget_and_trains_nothing_twice(tmp_path: Path, sa
         assert ledger.state_counts()["done"] == 12 == len(ledger.trials())
         assert max(Counter(networks(ledger)).values()) == 1
         assert ledger.count_repeated_proposals() == len(ledger.proposals()) - 12
+
+
+@pytest.mark.slow
+def test_trainings_that_timed_out_run_again_and_give_the_results_of_others(tmp_path: Path) -> None:
+    arms = {"arms": {"a": {"width": 4}, "b": {"width": 8}}, "search": None, "space": None}
+    changes = {
+        **arms, "trial": None, "objectives": {"val_nll": "min"}, "budget": {},
+        "recipe": {"epochs": 1, "data_share": 0.3}, "measure": {"when": "never"},
+    }  # fmt: skip
+    hurried = study(**changes, executor={"kind": "in-process", "time_limit_s": 1e-3})
+    run_study(hurried, tmp_path / "hurried")
+    assert load(tmp_path / "hurried")["state"].tolist() == ["timeout"] * 2
+    run_study(study(**changes), tmp_path / "hurried", retry_failed=True)
+    run_study(study(**changes), tmp_path / "whole")
+    retried, whole = (load(tmp_path / name) for name in ("hurried", "whole"))
+    assert retried["state"].tolist() == whole["state"].tolist() == ["done"] * 2
+    assert retried[["key", "val_nll"]].equals(whole[["key", "val_nll"]])
+    assert retried["failures"].tolist() == [1, 1]
+    assert retried["attempts"].tolist() == [2, 2]
+
+
+def test_a_search_and_its_tables_agree_on_networks_with_failed_seeds(tmp_path: Path) -> None:
+    """A quarter of the trials fail; a network with a failed one competes nowhere."""
+    changes = {"trial": "simulated:fragile", "seeds": 3, "budget": {"trials": 60}}
+    changes |= {"search": {"sampler": "evolution", "population": 4}}
+    with ran(tmp_path, **changes) as ledger:
+        resolved = resolve_study(study(**changes), HERE)
+        candidates = Scheduler(resolved, ledger, make_source(resolved), str).pool.candidates
+    objectives = resolved.study.objectives
+    feasible, _ = by_feasibility(candidates.values(), objectives, {})
+    points = np.array([*feasible.values()])
+    non_dominated_points = non_dominated(points, objectives)
+    searched = {c.digest for c, on in zip(feasible, non_dominated_points, strict=True) if on}
+    trials = load_trials(tmp_path)
+    rows = front(trials).set_index("digest")
+    assert {*rows.index[rows["on_front"]]} == searched
+    assert {*rows.index[rows["rank"].notna()]} == {candidate.digest for candidate in feasible}
+    partly = rows[rows["failed"].gt(0) & rows["n"].gt(0)]
+    assert len(partly) >= 3
+    survivors = rows[rows["n"].gt(0)]  # by the means over the remaining seeds
+    naive = non_dominated(survivors[[*objectives]].to_numpy(float), objectives)
+    assert {*survivors.index[naive]} != searched
+    best = survivors[survivors["failed"].eq(0)].sort_values("val_nll").index[:3]
+    assert [*select_networks(tmp_path, "3").values()] == [*best]
+    text = format_pareto_table(make_pareto_table(trials))
+    assert text["Seeds"].tolist() == ["3"] * len(text)
+    shown = pareto_table(trials).set_index("digest")
+    assert shown.loc[partly.index, "val_nll"].notna().all()  # shown, but not ranked
+    drawn = study_figure("convergence", tmp_path, tmp_path / "c.svg").table
+    volume = hypervolume(trials, objectives)
+    assert drawn["hypervolume"].iloc[-1] == pytest.approx(volume)
+
+
+@pytest.mark.parametrize("order", [*permutations(["val_nll", "val_accuracy", "macs"])])
+def test_the_order_of_objectives_is_that_of_the_study_file(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    directions = {"val_nll": "min", "val_accuracy": "max", "macs": "min"}
+    changes = {"objectives": {key: directions[key] for key in order}, "budget": {"trials": 1}}
+    with ran(tmp_path / "one", **changes) as ledger:
+        meta = ledger.meta
+    trials = load_trials(tmp_path / "one")
+    assert tuple(trials.objectives) == order
+    assert trials.deciding_quantity == study(**changes).decision_quantity
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    merge_studies([tmp_path / "one", tmp_path / "two"], tmp_path / "merged")
+    assert tuple(load_trials(tmp_path / "merged").objectives) == order
+    # an older ledger has them by alphabet until the study continues
+    by_alphabet = json.dumps(json.loads(meta["frozen"]), sort_keys=True)
+    with Ledger.open(tmp_path / "one", write=True) as ledger:
+        ledger.update_meta({"frozen": by_alphabet})
+    assert tuple(load_trials(tmp_path / "one").objectives) == tuple(sorted(order))
+    with ran(tmp_path / "one", **changes) as ledger:
+        assert tuple(ledger.study.frozen["objectives"]) == order
+        assert ledger.study.amendments == []
 
 
 def test_an_exhausted_space_ends_the_search(tmp_path: Path) -> None:
