@@ -105,9 +105,10 @@ def compute_lines(estimate: ComputeEstimate, resolved: ResolvedStudy) -> Iterato
     """Yield the lines that report an estimate, with a warning if the budget may be too small."""
     budget = resolved.study.budget
     low, high = estimate.device
+    measuring = f", including {_format(estimate.measuring)} of measuring"
     yield (
-        f"compute: {_format(estimate.wall_clock)} of wall-clock time, including "
-        f"{_format(estimate.measuring)} of measuring; {low:.3g} to {high:.3g} device-hours"
+        f"compute: {_format(estimate.wall_clock)} of wall-clock time"
+        f"{measuring if estimate.measuring[1] else ''}; {low:.3g} to {high:.3g} device-hours"
     )
     if budget.hours is not None and budget.hours < estimate.wall_clock[1]:
         yield f"compute: budget.hours of {budget.hours:g} may not be enough for all trials"

@@ -24,11 +24,21 @@ class SamplerEntry:
         factory: creates the sampler; or `module:name` of a factory to import when it is needed.
         uses_results: whether proposals depend on the results of earlier trials.
         options: settings of `search` that the sampler uses in addition to `seed`.
+        initial: number of networks whose results it awaits before it uses any; at most the
+            population, if it has one, and None for just that.
     """
 
     factory: SamplerFactory | str
     uses_results: bool = True
     options: tuple[str, ...] = ()
+    initial: int | None = None
+
+    def initial_networks(self, population: int) -> int:
+        """Return how many networks are proposed without regard to results, in a search in turn."""
+        if not self.uses_results:
+            return 0
+        bounds = [] if self.initial is None else [self.initial]
+        return min([*bounds, *([population] if "population" in self.options else [])], default=0)
 
     def create(
         self, space: Space, settings: Any, objectives: Mapping[str, Direction]
@@ -49,6 +59,7 @@ def register_sampler(
     *,
     uses_results: bool = True,
     options: tuple[str, ...] = (),
+    initial: int | None = None,
 ) -> None:
     """Add a sampler that studies can name as `search.sampler`.
 
@@ -57,24 +68,27 @@ def register_sampler(
         factory: see `SamplerEntry`.
         uses_results: see `SamplerEntry`.
         options: see `SamplerEntry`.
+        initial: see `SamplerEntry`.
 
     Raises:
         ValueError: a sampler of this name is registered already.
     """
     if name in SAMPLERS:
         raise ValueError(f"a sampler named {name!r} is registered already; choose another name")
-    SAMPLERS[name] = SamplerEntry(factory, uses_results, options)
+    SAMPLERS[name] = SamplerEntry(factory, uses_results, options, initial)
 
 
 _HERE = "partialnas.search.samplers"
 _EVOLUTION = f"{_HERE}.evolution"
 _OPTUNA = f"{_HERE}.optuna_sampler:OptunaSource"
 
-register_sampler("hybrid", f"{_HERE}.surrogate_search:SurrogateSearch", options=("population",))
+register_sampler(
+    "hybrid", f"{_HERE}.surrogate_search:SurrogateSearch", options=("population",), initial=10
+)
 register_sampler("random", _OPTUNA, uses_results=False)
 register_sampler("quasi-random", _OPTUNA, uses_results=False)
-register_sampler("tpe", _OPTUNA)
+register_sampler("tpe", _OPTUNA, initial=10)
 register_sampler("nsga2", _OPTUNA, options=("population",))
-register_sampler("gp", _OPTUNA)
+register_sampler("gp", _OPTUNA, initial=10)
 register_sampler("evolution", f"{_EVOLUTION}:AgingEvolution", options=("population", "tournament"))
 register_sampler("front-evolution", f"{_EVOLUTION}:FrontEvolution", options=("population",))

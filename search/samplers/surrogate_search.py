@@ -18,6 +18,7 @@ from partialnas.analysis.stats.dominance import (
 from partialnas.runs.config.quantities import Direction
 from partialnas.search.samplers.base import ObjectiveValues, Proposal, proposal_rng
 from partialnas.search.samplers.evolution import FrontEvolution, Member, constrained_ranks
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SearchSpec
 from partialnas.space.axes.choices import Point
 from partialnas.space.search_space.space import Space
@@ -27,9 +28,6 @@ Integers = NDArray[np.intp]
 Acquisition = Callable[[Sequence[Point]], Array]
 Quantity = Mapping[int, float]
 """Values of one quantity, by the number of the proposal."""
-
-_NUM_INITIAL = 10
-"""Results required before the model is used, or the population size if that is smaller."""
 
 _MUTATE_EVERY = 4
 """Every n-th proposal is a neighbor of the front, chosen without the model."""
@@ -87,7 +85,7 @@ class SurrogateSearch(FrontEvolution):
         """Return the next point of the Sobol sequence, or the model's best candidate."""
         rng = proposal_rng(self._spec.seed, number)
         members = self.members
-        if len(members) < min(_NUM_INITIAL, self._spec.population):
+        if len(members) < SAMPLERS["hybrid"].initial_networks(self._spec.population):
             return self._sobol_point(number, rng)
         if number % _MUTATE_EVERY == 0:
             return super().ask(number)
