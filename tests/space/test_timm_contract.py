@@ -289,6 +289,24 @@ def test_released_files_load_into_feature_extractors(
     torch.testing.assert_close(as_list(model(released.images)), expected)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "partialnet_t0"])
+def test_features_load_by_the_overlay_alone_as_for_models_of_timm(
+    tmp_path: Path, name: str
+) -> None:
+    file = str(tmp_path / "weights.pth")
+    model = timm.create_model(name).eval()
+    torch.save(model.state_dict(), file)
+    with pytest.raises(RuntimeError, match="loading state_dict"):
+        timm.create_model(name, checkpoint_path=file, features_only=True)
+    backbone = timm.create_model(
+        name, features_only=True, pretrained=True, pretrained_cfg_overlay={"file": file}
+    ).eval()
+    images = torch.rand(1, *model.default_cfg["input_size"])
+    features = model.forward_intermediates(images, intermediates_only=True)
+    torch.testing.assert_close(backbone(images)[-1], features[-1])
+
+
 def test_released_files_adapt_to_other_images_and_classes(released: Released) -> None:
     model = released.create(
         in_chans=1, num_classes=3, pretrained=True, pretrained_cfg_overlay=released.source
