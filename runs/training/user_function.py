@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from importlib import import_module, invalidate_caches
 from pathlib import Path
@@ -55,6 +55,8 @@ def run_function(
 ) -> list[Record]:
     """Call `function(architecture, seed, epochs)` instead of training, with the same guarantees.
 
+    Torch has the recipe's number of threads, if the function's module imports it.
+
     The optional parameter `report` is called with every epoch's metrics (see `EpochReport`);
     `checkpoint_dir` is a folder whose files are there when the function is called again for this
     network and seed, after an interruption or on the next rung.
@@ -77,12 +79,23 @@ def run_function(
         "environment": environment() | ({SOURCE_KEY: source} if source else {}),
     }
     records = []
-    for seed in job.seeds:
-        record, error = _run_seed(job, seed, function, context, required, facts, is_timed=is_timed)
-        records.append(record)
-        if error is not None:
-            on_failure(error)
+    with _torch_threads(job.recipe.threads):
+        for seed in job.seeds:
+            settings = function, context, required, facts
+            record, error = _run_seed(job, seed, *settings, is_timed=is_timed)
+            records.append(record)
+            if error is not None:
+                on_failure(error)
     return records
+
+
+def _torch_threads(threads: int) -> AbstractContextManager[None]:
+    """Set torch's number of threads; do not import torch for a function that does without."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from partialnas.runs.system.seeding import torch_threads
+
+    return torch_threads(threads)
 
 
 def _run_seed(

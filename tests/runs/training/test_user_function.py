@@ -381,3 +381,17 @@ def test_optional_parameters_may_be_named_in_any_order(
     (tmp_path / "any_order.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     assert callable(import_function("any_order:train"))
+
+
+def test_torch_has_the_threads_of_the_recipe() -> None:
+    before = torch.get_num_threads()
+    threads: list[int] = []
+
+    def function(*_: Any) -> dict[str, float]:
+        threads.append(torch.get_num_threads())
+        return {"val_nll": 1.0}
+
+    for count in (1, 3):
+        run_function(job(threads=count), function, Context())
+    assert threads == [1, 3]
+    assert torch.get_num_threads() == before

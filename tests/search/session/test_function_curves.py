@@ -18,6 +18,7 @@ from partialnas.analysis import load, study_figure
 from partialnas.analysis.report.report import report_artefact
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.subject import parse_subject
+from partialnas.runs.system.seeding import torch_threads
 from partialnas.search.session.run_study import rehearse_study, run_study
 from partialnas.search.study.study import Study
 
@@ -193,7 +194,8 @@ def test_the_shipped_function_trains() -> None:
     architecture = Study.model_validate(plain).base.architecture()
     rows: list[tuple[int, float]] = []
     report = lambda epoch, metrics: rows.append((epoch, metrics["val_accuracy"]))  # noqa: E731
-    metrics = module.train(architecture, 0, 2, report)
+    with torch_threads(1):
+        metrics = module.train(architecture, 0, 2, report)
     assert metrics["val_accuracy"] > 30  # of 10 classes
     assert rows[-1] == (2, metrics["val_accuracy"])
 
