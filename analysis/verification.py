@@ -77,7 +77,7 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
     """Recompute an exported table or figure and compare every number.
 
     The words around the numbers are compared too, except those of files that an older version
-    wrote (form 1 of the stamp): of their tables the numbers alone are compared, by position.
+    wrote (lower forms of the stamp): of their tables the numbers alone are compared, by position.
 
     Args:
         path: exported file.
@@ -249,9 +249,20 @@ def _markdown_rows(text: str) -> tuple[Rows, str]:
 
 
 def _latex_rows(text: str) -> tuple[Rows, str]:
-    rows, rest = _by_line(text, r"(.*)\\\\\s*", "&")
-    head = re.compile(r"\\begin\{tabular\}\S*\}|\\end\{tabular\}|\\\\ ")
-    return [[head.sub("", cell) for cell in row] for row in rows], rest
+    """Return the rows of a table, with all lines of its headers as the first row."""
+    before, rule, after = text.partition(r"\midrule")
+    (heads, first), (rows, last) = (_by_line(t, r"(.*)\\\\\s*", "&") for t in (before, after))
+    stacked = re.compile(r"\\begin\{tabular\}\S*\}|\\end\{tabular\}|\\\\ ")  # form 1
+    lines = [_spread([stacked.sub("", cell) for cell in line]) for line in heads]
+    head = [" ".join(filter(None, cells)) for cells in zip_longest(*lines, fillvalue="")]
+    return [head, *rows], first + rule + last
+
+
+def _spread(cells: Sequence[str]) -> list[str]:
+    r"""Return the cells of a row, those of `\multicolumn` once for each column."""
+    matches = [re.fullmatch(r"\\multicolumn\{(\d+)\}\{c\}\{(.*)\}", cell) for cell in cells]
+    pairs = zip(cells, matches, strict=True)
+    return [text for cell, m in pairs for text in ([m[2]] * int(m[1]) if m else [cell])]
 
 
 def _by_line(text: str, pattern: str, separator: str) -> tuple[Rows, str]:

@@ -5,10 +5,23 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from partialnas.analysis.ablation.effects import Effects, unmatched_arms
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.ablation.effects import (
+    LIMIT_MARKS,
+    Effects,
+    limit_verdicts,
+    unmatched_arms,
+)
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.fitting import ensure_axes_height
-from partialnas.analysis.plotting.labels import draw_legend, elide
+from partialnas.analysis.plotting.labels import (
+    common_prefix_length,
+    draw_legend,
+    draw_note,
+    elide,
+    has_margins,
+)
+from partialnas.analysis.plotting.limit_lines import near_bounds
+from partialnas.analysis.plotting.names import network_name
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     MUTED_COLOR,
@@ -25,12 +38,14 @@ _ROW_HEIGHT, _MARGIN = 0.2, 0.8
 _MAX_NAME_LENGTH = 30
 _MAX_LINES, _LINE_HEIGHT = 4, 0.12
 _MAX_TICKS = 6
+_MAX_LEGEND_SHARE = 0.6  # of the height of axes
+_VERDICTS = {"no": "outside the limits", "?": "limits undecided"}
 _SEED_SPREAD = 0.26
 
 
 def arm_figure(
     names: Sequence[str], style: Style, *, label_share: float = 0.5
-) -> tuple[Figure, Axes]:
+) -> tuple[AnyFigure, Axes]:
     """Return a figure with one row per arm, the first on top.
 
     Args:
@@ -42,8 +57,7 @@ def arm_figure(
 
     width = int(characters_that_fit(label_share * style.width, style.small_font_size))
     labels = [_wrap(name, min(_MAX_NAME_LENGTH, width)) for name in names]
-    figure = style.new_figure(_MARGIN + _row_height(labels) * max(len(names), 3))
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(_MARGIN + _row_height(labels) * max(len(names), 3))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), labels)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=_MAX_TICKS, steps=[1, 2, 5, 10]))
@@ -66,15 +80,27 @@ def _row_height(labels: Sequence[str]) -> float:
 def row_labels(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
     """Return the labels of the rows and a title for them.
 
-    In factorial designs, levels replace long names.
+    In factorial designs, levels replace long names. A part that all names begin with, such as the
+    level of a stratum, is left out.
     """
     by_levels = design is not None and design.kind in CROSSED_DESIGNS
     shown = {a.name: " · ".join(a.levels.values()) for a in design.arms} if design else {}
     short = [shown.get(name, "") for name in names]
     long = any(len(name) > _MAX_NAME_LENGTH for name in names)
     if design is None or not (by_levels and long) or len({*short}) < len(names) or not all(short):
-        return [*names], ""
+        start = _common_start(names)
+        return [network_name(name[start:]) for name in names], ""
     return short, " · ".join(factor.name for factor in design.factors)
+
+
+def _common_start(names: Sequence[str]) -> int:
+    """Return the length of the parts before a comma or a colon that all names begin with."""
+    if len(names) < 2:
+        return 0
+    common = names[0][: common_prefix_length(names)]
+    return max(
+        (common.rfind(mark) + len(mark) for mark in (", ", ": ") if mark in common), default=0
+    )
 
 
 def draw_values(
@@ -103,7 +129,7 @@ def draw_values(
     for row, state in zip(missing.index, missing["state"], strict=True):
         axes.annotate(
             state, (missing_at, row), (3, 0), textcoords="offset points", va="center",
-            color=DARK_COLOR, fontsize="small", fontstyle="italic",
+            color=DARK_COLOR, fontstyle="italic",
         )  # fmt: skip
     return means
 
@@ -128,22 +154,44 @@ def _draw_means(axes: Axes, means: pd.DataFrame, interval: str) -> None:
 
 
 def finish_figure(
-    figure: Figure, axes: Axes, result: Effects, title: Sequence[str], style: Style
+    figure: AnyFigure, axes: Axes, result: Effects, title: Sequence[str], style: Style
 ) -> None:
     """Draw the title of the horizontal axis with footnotes, and the legend; fit the row height."""
     notes = []
     if result.design and unmatched_arms(result):
         notes.append(f"†: {result.design.match} not equal")
+    verdicts = {*limit_verdicts(result).values()}
+    notes += [f"{LIMIT_MARKS[v]}: {text}" for v, text in _VERDICTS.items() if v in verdicts]
     if result.comparison.method == "none":
         notes.append("too few seeds: differences cannot be tested")
     width = int(characters_that_fit(style.width, style.font_size))
     lines = [line for text in (*title, *notes) for line in textwrap.wrap(text, width)]
-    figure.supxlabel("\n".join(lines), fontsize=style.font_size, color=DARK_COLOR)
+    draw_note(figure, axes, lines, style.font_size, style)
     draw_legend(figure, axes, style)
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    ensure_axes_height(figure, axes, _row_height(labels) * len(labels))
+    if not has_margins(figure, style):
+        _make_room_for_legend(axes)
+    if style.target is None:
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        ensure_axes_height(axes, _row_height(labels) * len(labels))
+
+
+def shown_bounds(result: Effects, points: pd.DataFrame) -> list[float]:
+    """Return the bounds of the study's limits on the quantity of a figure (see `near_bounds`)."""
+    values = points["value"].to_numpy(float)
+    return near_bounds(result.rows.trials.limits, result.quantity.key, values)
+
+
+def _make_room_for_legend(axes: Axes) -> None:
+    """Extend the axis above the first row, so that a legend inside the axes covers none."""
+    legend = axes.get_legend()
+    if legend is None:
+        return
+    legend.set_loc("upper center")
+    share = min(_MAX_LEGEND_SHARE, legend.get_window_extent().height / axes.bbox.height)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top - (bottom - top) * share / (1 - share))
 
 
 def direction_arrow(quantity: Quantity) -> str:
-    """Return an arrow in the direction in which a quantity on a horizontal axis improves."""
-    return "→" if quantity.better == "max" else "←"
+    """Return the direction in which a quantity on a horizontal axis improves."""
+    return "better →" if quantity.better == "max" else "← better"

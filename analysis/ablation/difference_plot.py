@@ -11,8 +11,8 @@ from partialnas.analysis.ablation.arm_axes import (
     finish_figure,
     row_labels,
 )
-from partialnas.analysis.ablation.effects import Effects, mark_unmatched
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.ablation.effects import Effects, mark_arms
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
@@ -52,16 +52,16 @@ def effect_points(result: Effects) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS]).astype({"seed": "Int64"})
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     """Return the figure of `effect_points`; call it inside `figure_style`."""
     contrasts = points[points["seed"].isna()]
     arms = [*map(str, contrasts["arm"])]
     labels, label_title = row_labels(arms, result.design)
-    figure, axes = arm_figure(mark_unmatched(result, labels, arms), style)
-    _draw_margin(axes, result.margin)
+    figure, axes = arm_figure(mark_arms(result, labels, arms), style)
     axes.axvline(0, color=DARK_COLOR, linewidth=0.7, zorder=2)
-    interval = f"{result.comparison.level:.0%} interval (simultaneous)"
+    interval = f"simultaneous {result.comparison.level:.0%} interval"
     draw_values(axes, points, interval, missing_at=0.0)
+    _draw_margin(axes, result.margin)
     quantity = result.quantity
     title = [
         f"Δ {quantity.name}{difference_unit(quantity)} {direction_arrow(quantity)}",
@@ -89,5 +89,5 @@ def _draw_margin(axes: Axes, margin: float | None) -> None:
     if margin is not None:
         axes.axvspan(
             -margin, margin, color=SERIES_COLORS[2], alpha=0.12, linewidth=0, zorder=1,
-            label=f"equivalence margin (±{margin:g})",
+            label=f"within ±{margin:g}",
         )  # fmt: skip

@@ -1,23 +1,25 @@
 """Figures of effects with their tables and captions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from partialnas.analysis.ablation import difference_plot, interaction_plot, ladder_plot
-from partialnas.analysis.ablation.caption import factorial_caption
+from partialnas.analysis.ablation.caption import factorial_caption, figure_caption
 from partialnas.analysis.ablation.effects import Effects, effects
 from partialnas.analysis.ablation.table import (
     effects_sheet,
     format_p_value,
-    format_signed,
     full_table,
 )
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import frame_to_csv
+from partialnas.analysis.formats.data_files import frame_to_csv, join_texts
+from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
+from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.formats.table_columns import format_signed
 from partialnas.analysis.formats.text_table import (
     TextTable,
     format_interval,
@@ -25,53 +27,52 @@ from partialnas.analysis.formats.text_table import (
     to_markdown,
 )
 from partialnas.analysis.frames.provenance import Query, drop_none
-from partialnas.analysis.plotting.artists import Figure
-from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 
 PlotKind = Literal["effect", "interaction", "ladder"]
 
-_NOTES = {
-    "interaction": "Bars in the figure: intervals of single means from the pooled standard "
-    "deviation, without the variation that seeds share; each mean is over all arms with the two "
-    "levels. Parallel lines: no interaction. For factors of two levels the table gives the "
-    "difference of the two lines' differences.",
-    "ladder": "Bars in the figure: intervals of single means from the pooled standard deviation, "
-    "without the variation that seeds share; numbers beside them: the steps.",
-    "effect": "Dots in the figure: differences between a seed of the arm and the same seed of the "
-    "baseline.",
-}
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class EffectsFigure(FigureResult):
+    """A figure of effects; its table has one row per arm.
 
-@dataclass(frozen=True, kw_only=True)
-class EffectsFigure:
-    """A figure of effects: the effects, the points drawn, and the files written."""
+    Attributes:
+        effects: effects of the study.
+        points: points drawn.
+    """
 
     effects: Effects
     points: pd.DataFrame
-    files: tuple[Path, ...]
 
 
 def effects_figure(
     folder: Path | str | Sequence[Path | str],
-    path: Path | str,
+    path: Path | str | None = None,
     *,
+    ax: Axes | None = None,
+    figure: AnyFigure | None = None,
     kind: PlotKind | None = None,
     metric: str | None = None,
     against: str | None = None,
     margin: float | None = None,
     condition: str | None = None,
     factors: Sequence[str] | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    style: str | Path = "cvpr",
+    width: str | None = None,
+    font: str | None = None,
+    caption: str = "full",
 ) -> EffectsFigure:
     """Draw the effects of an ablation; the same ledger gives the same bytes.
 
     Beside the figure (PDF, SVG or PNG by suffix), write the full table as CSV and the printed table
-    with its caption as Markdown; for factorial designs also main effects and interactions.
+    with its caption as Markdown; for factorial designs also main effects and interactions. Without
+    a path, nothing is written.
 
     Args:
         folder: folder of the study.
         path: file of the figure.
+        ax: axes of matplotlib to draw into, with the caller's own style; for a figure of one panel.
+        figure: figure or subfigure of matplotlib to draw into, with the caller's own style.
         kind: `effect` (differences from the baseline), `interaction` (factorial designs) or
             `ladder` (mean of each rung); by default the one that suits the design.
         metric: quantity under comparison, see `effects`.
@@ -79,22 +80,29 @@ def effects_figure(
         margin: largest negligible difference, see `effects`.
         condition: condition to compare, for a study with several.
         factors: factor on the axis and factor of the lines of an interaction plot.
-        style: venue that determines width and font size.
-        width: `column` or `page`; by default the default width of the venue.
+        style: venue that determines width and font size, or a style file of matplotlib, or both
+            with a comma between them.
+        width: a column or a page of the venue; the default is that of the style.
+        font: `serif`, `sans` or the name of an installed family; by default that of the style.
+        caption: length of the caption: `full`, `short` or `none`.
 
     Raises:
         UserError: there is nothing to draw, the style is unknown, or an option does not suit the
             study.
         MachineError: the ledger cannot be read, or a file cannot be written.
     """
-    path = Path(path)
-    check_suffix(path)
+    output = FigureOutput.of(path, ax, figure)
+    look = find_look(style, width, font, caption)
     result, points, artefact = effects_artefact(
         folder, kind=kind, metric=metric, against=against, margin=margin, condition=condition,
-        factors=factors, style=style, width=width,
+        factors=factors, look=look,
     )  # fmt: skip
-    files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
-    return EffectsFigure(effects=result, points=points, files=files)
+    kind = kind or _default_kind(result)
+    return EffectsFigure(
+        effects=result, points=points, table=result.table, artefact=artefact,
+        caption=figure_caption(result, kind, points).text(look.caption),
+        files=output.write(artefact), embedded=output.draw(artefact),
+    )  # fmt: skip
 
 
 def effects_artefact(
@@ -106,35 +114,39 @@ def effects_artefact(
     margin: float | None = None,
     condition: str | None = None,
     factors: Sequence[str] | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    look: Look = DEFAULT_LOOK,
 ) -> tuple[Effects, pd.DataFrame, Artefact]:
     """Return the effects, the points drawn and the files of a figure; see `effects_figure`."""
-    find_style(style, width)
     arguments = drop_none(
         kind=kind, metric=metric, against=against, margin=margin, condition=condition,
-        factors=None if factors is None else [*factors], style=style, width=width,
-    )  # fmt: skip
+        factors=None if factors is None else [*factors],
+    ) | look.arguments()  # fmt: skip
     result = effects(folder, metric, margin=margin, condition=condition, against=against)
-    kind = kind or ("ladder" if result.steps else "effect")
+    kind = kind or _default_kind(result)
     points, draw = _plot(result, kind, factors)
-    markdown = [to_markdown(effects_sheet(result)), f"{_NOTES[kind]}\n"]
+    texts = [
+        figure_caption(result, kind, points).text(look.caption),
+        to_markdown(effects_sheet(result, caption=look.caption)),
+    ]
     if result.factorial is not None:
-        markdown.append(to_markdown(factorial_sheet(result)))
+        sheet = factorial_sheet(result)
+        texts.append(to_markdown(sheet if look.caption == "full" else replace(sheet, caption="")))
     artefact = Artefact(
         studies=result.rows.studies,
         query=Query(verb="effects", arguments=arguments),
-        texts={".csv": frame_to_csv(full_table(result)), ".md": "\n".join(markdown)},
-        drawing=Drawing(
-            draw=lambda look: draw(result, points, look), plot_data=points, style=style, width=width
-        ),
+        texts={".csv": frame_to_csv(full_table(result)), ".md": join_texts(*texts)},
+        drawing=Drawing(draw=lambda look: draw(result, points, look), plot_data=points, look=look),
     )
     return result, points, artefact
 
 
+def _default_kind(result: Effects) -> PlotKind:
+    return "ladder" if result.steps else "effect"
+
+
 def _plot(
     result: Effects, kind: PlotKind, factors: Sequence[str] | None
-) -> tuple[pd.DataFrame, Callable[..., Figure]]:
+) -> tuple[pd.DataFrame, Callable[..., AnyFigure]]:
     if kind == "interaction":
         return interaction_plot.interaction_points(result, factors), interaction_plot.draw
     if kind == "ladder":

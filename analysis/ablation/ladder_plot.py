@@ -9,11 +9,13 @@ from partialnas.analysis.ablation.arm_axes import (
     direction_arrow,
     draw_values,
     finish_figure,
+    shown_bounds,
 )
-from partialnas.analysis.ablation.effects import Effects, mark_unmatched, mean_half_width
-from partialnas.analysis.ablation.table import format_signed
+from partialnas.analysis.ablation.effects import Effects, mark_arms, mean_half_width
+from partialnas.analysis.formats.table_columns import format_signed
 from partialnas.analysis.formats.text_table import format_interval
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
+from partialnas.analysis.plotting.limit_lines import draw_limit_lines
 from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
 from partialnas.space.errors import UserError
 
@@ -56,20 +58,21 @@ def ladder_points(result: Effects) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"seed": "Int64"}).fillna({"state": ""})
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     """Return the figure of `ladder_points`; call it inside `figure_style`."""
     rungs = points[points["seed"].isna()].reset_index(drop=True)
     arms = [*map(str, rungs["arm"])]
-    figure, axes = arm_figure(mark_unmatched(result, arms, arms), style, label_share=_LABEL_SHARE)
+    figure, axes = arm_figure(mark_arms(result, arms, arms), style, label_share=_LABEL_SHARE)
     means = draw_values(axes, points, f"{result.comparison.level:.0%} interval")
     axes.plot(means["value"], means["row"], color=LEADER_COLOR, linewidth=0.8, zorder=2)
-    _draw_steps(axes, rungs, result)
+    draw_limit_lines(axes, x=shown_bounds(result, points))
+    _draw_steps(axes, rungs, result, style.small_font_size)
     title = [f"{result.quantity.label} {direction_arrow(result.quantity)}"]
     finish_figure(figure, axes, result, title, style)
     return figure
 
 
-def _draw_steps(axes: Axes, rungs: pd.DataFrame, result: Effects) -> None:
+def _draw_steps(axes: Axes, rungs: pd.DataFrame, result: Effects, size: float) -> None:
     """Write each step to the right, between its two rungs; pale if its interval includes zero."""
     spec = result.quantity.spec
     for row, rung in rungs.iterrows():
@@ -78,6 +81,6 @@ def _draw_steps(axes: Axes, rungs: pd.DataFrame, result: Effects) -> None:
             clear = rung["step_low"] > 0 or rung["step_high"] < 0
             axes.annotate(
                 format_interval(*step), (1.02, float(str(row)) - 0.5), va="center",
-                xycoords=axes.get_yaxis_transform(), fontsize="x-small", annotation_clip=False,
+                xycoords=axes.get_yaxis_transform(), fontsize=size, annotation_clip=False,
                 color=DARK_COLOR if clear else LEADER_COLOR,
             )  # fmt: skip

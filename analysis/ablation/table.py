@@ -1,22 +1,27 @@
 """Tables for print: the effects of an ablation, or the front of a search."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import is_search
-from partialnas.analysis.ablation.caption import effects_caption
-from partialnas.analysis.ablation.effects import Effects, effects, mark_unmatched
+from partialnas.analysis.ablation.caption import table_caption
+from partialnas.analysis.ablation.effects import Effects, effects, mark_arms
 from partialnas.analysis.formats.artefact import Artefact
+from partialnas.analysis.formats.caption import CaptionLength, check_caption_length
 from partialnas.analysis.formats.data_files import frame_to_csv
 from partialnas.analysis.formats.latex import to_latex
+from partialnas.analysis.formats.table_columns import (
+    cost_column,
+    format_signed,
+    format_spread,
+    seed_counts,
+    text_column,
+)
 from partialnas.analysis.formats.text_table import (
-    MINUS,
-    PLUS_MINUS,
     Cell,
     Column,
     TextTable,
@@ -25,68 +30,77 @@ from partialnas.analysis.formats.text_table import (
     to_markdown,
 )
 from partialnas.analysis.frames.load import load_trials
-from partialnas.analysis.frames.provenance import Query, drop_none
-from partialnas.analysis.pareto.caption import front_caption
-from partialnas.analysis.pareto.table import ParetoTable, make_pareto_table
-from partialnas.runs.config.quantities import QUANTITIES, Quantity
+from partialnas.analysis.frames.provenance import Query, StudyId, drop_none
+from partialnas.analysis.pareto.front_table import front_table
 from partialnas.space.errors import UserError
+from partialnas.space.validation import suggest
 
 FORMATS = {"latex": ".tex", "markdown": ".md", "csv": ".csv", "html": ".html"}
 """File suffix of each format."""
 
-COLUMNS = (
-    *("arm", "levels", "n", "metric", "delta", "p", "effect", "equivalence", "step"),
-    *("params", "macs", "throughput", "latency"),
-)
+_TESTED = ("metric", "delta", "p", "effect", "equivalence", "step")
+"""Columns that each quantity has for itself."""
+
+COLUMNS = ("arm", "levels", "n", *_TESTED, "params", "macs", "throughput", "latency")
 """Values of `--columns`."""
 
 _DEFAULT_COLUMNS = [key for key in COLUMNS if key not in ("arm", "levels", "latency")]
-_COSTS = {
-    **{"params": ("params", "Params"), "macs": ("macs", "MACs")},
-    **{"throughput": ("throughput_img_s", "img/s"), "latency": ("latency_ms", "ms")},
-}
-"""Quantity and header of each column of costs."""
-
 _MIN_P = 0.001
 
 
 def table_artefact(
     folders: Sequence[Path | str],
     *,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     against: str | None = None,
     margin: float | None = None,
     condition: str | None = None,
     columns: Sequence[str] | None = None,
+    caption: CaptionLength = "full",
 ) -> Artefact:
     """Return the table of the arms of an ablation, or of the front of a search, in every format.
 
     Args:
         folders: folder of the study; the arms of several studies with the same task and recipe are
             combined.
-        metric: quantity under comparison, see `effects`.
+        metric: quantity under comparison, see `effects`; each of several has a group of columns.
         against: baseline of all arms, see `effects`.
-        margin: largest negligible difference, see `effects`.
+        margin: largest negligible difference, see `effects`; for a single quantity.
         condition: condition to show, for a study with several.
         columns: columns to show, from `COLUMNS`; by default those with any content.
+        caption: length of the caption; `none` gives LaTeX without a table environment.
 
     Raises:
         UserError: there is nothing to show, a quantity, arm, condition or column is unknown, a
             condition must be chosen, or the studies have different tasks or recipes.
         MachineError: a ledger cannot be read.
     """
+    metrics = [metric] if isinstance(metric, str) else [*dict.fromkeys(metric or ())]
     arguments = drop_none(
-        metric=metric, against=against, margin=margin, condition=condition,
-        columns=None if columns is None else [*columns],
+        metric=metrics[0] if len(metrics) == 1 else metrics or None, against=against,
+        margin=margin, condition=condition, columns=None if columns is None else [*columns],
+        caption=None if caption == "full" else caption,
     )  # fmt: skip
     _require_columns(columns)
+    check_caption_length(caption)
+    if margin is not None and len(metrics) > 1:
+        raise UserError("--margin is a difference in one quantity: make a table with one --metric")
     paths = [*map(Path, folders)]
+    look: dict[str, Any] = {"label": _label(arguments), "caption": caption}
     if any(map(is_search, paths)):
-        table, rows, studies = _front(paths, metric, against or margin, condition, columns)
+        if against or margin:
+            raise UserError(
+                "against, margin: a search has no arms to compare; without these options "
+                "`partialnas table` shows its front"
+            )
+        trials = load_trials(paths).under(condition)
+        studies: Sequence[StudyId] = trials.studies
+        table, rows = front_table(trials, metrics, columns, **look)
     else:
-        result = effects(paths, metric, margin=margin, condition=condition, against=against)
-        table, rows = effects_sheet(result, columns), full_table(result)
-        studies = result.rows.studies
+        options: dict[str, Any] = {"margin": margin, "condition": condition, "against": against}
+        results = [effects(paths, name, **options) for name in metrics or (None,)]
+        studies = results[0].rows.studies
+        table, rows = effects_sheet(results, columns, **look), full_table(*results)
     return Artefact(
         studies=studies,
         query=Query(verb="table", arguments=arguments),
@@ -99,33 +113,97 @@ def table_artefact(
     )
 
 
-def effects_sheet(result: Effects, columns: Sequence[str] | None = None) -> TextTable:
-    """Return the printed table of the effects of a study."""
-    table, level = result.table, result.comparison.level
-    steps = _interval(result, "Step", "step", ends=("step_low", "step_high"))
-    available = {
-        "arm": [_arms(result)],
-        "levels": _levels(result),
-        "n": [_column("n", table, _seed_counts)],
-        "metric": [_metric(result)],
-        "delta": [_interval(result, f"Δ [{level:.0%}]", "difference", ends=("low", "high"))],
-        "p": [_column("p", table, lambda row: format_p_value(row["p"]))],
-        "effect": [_column("d", table, lambda row: format_signed(row["effect"], ".2f"))],
-        "equivalence": [_equivalence(result)],
-        "step": [steps] if result.steps else [],
-        **{key: [_cost(table, key)] for key in _COSTS},
-    }
-    selected = columns or [row_label_column(result), *_DEFAULT_COLUMNS]
+def _label(arguments: dict[str, Any]) -> str:
+    """Return what distinguishes the tables of one study in their LaTeX labels."""
+    words = (value for key, value in arguments.items() if key != "caption")
+    parts = [word if isinstance(word, list) else [word] for word in words]
+    return "-".join(str(word) for part in parts for word in part)
+
+
+def effects_sheet(
+    results: Effects | Sequence[Effects],
+    columns: Sequence[str] | None = None,
+    *,
+    label: str = "",
+    caption: CaptionLength = "full",
+) -> TextTable:
+    """Return the printed table of the effects of a study on one quantity or on several.
+
+    Args:
+        results: effects on each quantity; several have a group of columns each.
+        columns: columns to show, from `COLUMNS`; by default those with any content.
+        label: label of the table in LaTeX, after the names of the studies.
+        caption: length of the caption.
+    """
+    results = [results] if isinstance(results, Effects) else results
+    selected = columns or [row_label_column(results[0]), *_DEFAULT_COLUMNS]
+    pairs = [
+        (key, column)
+        for key, column in _selected_columns(results, selected)
+        if columns or any(cell.text for cell in column.cells)
+    ]
+    name = " and ".join(study.name for study in results[0].rows.studies)
     return TextTable(
-        name=" and ".join(study.name for study in result.rows.studies),
-        columns=_non_empty([c for key in selected for c in available[key]], keep=bool(columns)),
-        caption=effects_caption(result),
+        name=name,
+        columns=[column for _, column in pairs],
+        caption=table_caption(results, {key for key, _ in pairs}).text(caption),
+        label=f"{name}-{label}",
     )
 
 
-def _non_empty(columns: Sequence[Column], *, keep: bool) -> Sequence[Column]:
-    """Return the columns with any content, or all of them to `keep` a user's selection."""
-    return columns if keep else [c for c in columns if any(cell.text for cell in c.cells)]
+def _selected_columns(
+    results: Sequence[Effects], selected: Sequence[str]
+) -> list[tuple[str, Column]]:
+    """Return the selected columns with their keys; those of a quantity stay together."""
+    of_quantity = {*_TESTED} if _same_seeds(results) else {*_TESTED, "n"}
+    tested = [key for key in selected if key in of_quantity]
+    pairs: list[tuple[str, Column]] = []
+    for key in selected:
+        if key not in of_quantity:
+            pairs += [(key, column) for column in _shared_columns(results[0], key)]
+        elif key == tested[0]:
+            pairs += [
+                (k, _tested_column(result, k, grouped=len(results) > 1))
+                for result in results
+                for k in tested
+                if k != "step" or result.steps
+            ]
+    return pairs
+
+
+def _same_seeds(results: Sequence[Effects]) -> bool:
+    counts = [[*map(seed_counts, result.table.to_dict("records"))] for result in results]
+    return all(of == counts[0] for of in counts)
+
+
+def _shared_columns(result: Effects, key: str) -> list[Column]:
+    if key == "levels":
+        return _levels(result)
+    if key == "arm":
+        return [_arms(result)]
+    if key == "n":
+        return [text_column("n", result.table, seed_counts)]
+    return [cost_column(result.table, key)]
+
+
+def _tested_column(result: Effects, key: str, *, grouped: bool) -> Column:
+    """Return a column of one quantity, under its name if the table has several quantities."""
+    table, level = result.table, result.comparison.level
+    group = result.quantity.label if grouped else ""
+    if key == "n":
+        return text_column("n", table, seed_counts, group)
+    if key == "metric":
+        return _metric(result, group)
+    if key == "delta":
+        return _interval(result, f"Δ [{level:.0%}]", "difference", ("low", "high"), group)
+    if key == "step":
+        ends = ("step_low", "step_high")
+        return _interval(result, f"Step [{level:.0%}]", "step", ends, group)
+    if key == "p":
+        return text_column("p", table, lambda row: format_p_value(row["p"]), group)
+    if key == "effect":
+        return text_column("d", table, lambda row: format_signed(row["effect"], ".2f"), group)
+    return _equivalence(result, group)
 
 
 def row_label_column(result: Effects) -> str:
@@ -136,11 +214,30 @@ def row_label_column(result: Effects) -> str:
     return "levels" if by_levels else "arm"
 
 
-def full_table(result: Effects) -> pd.DataFrame:
+def full_table(*results: Effects) -> pd.DataFrame:
     """Return all statistics of every arm, and the value of every seed as `seed.N`.
 
     Statistics are rounded to ten significant digits, since further digits depend on the machine.
+    Of several quantities, the columns that differ begin with the key of their quantity.
     """
+    tables = [_full_table(result) for result in results]
+    if len(tables) == 1:
+        return tables[0]
+    first, *others = tables
+    shared = [c for c in first if all(c in other and first[c].equals(other[c]) for other in others)]
+    parts = [
+        _prefixed(table.drop(columns=shared), result.quantity.key)
+        for result, table in zip(results, tables, strict=True)
+    ]
+    return pd.concat([first[shared], *parts], axis=1)
+
+
+def _prefixed(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    kept = (key, f"{key}_sd")
+    return table.rename(columns=lambda name: name if name in kept else f"{key}.{name}")
+
+
+def _full_table(result: Effects) -> pd.DataFrame:
     table = result.table.assign(best=result.table["arm"].eq(result.best or ""))
     for key in ("params", "macs"):
         if table[key].dropna().mod(1).eq(0).all():
@@ -155,14 +252,6 @@ def full_table(result: Effects) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(values, index=table.index)], axis=1)
 
 
-def format_signed(value: float, spec: str) -> str:
-    """Return a number with its sign, using a true minus, or "" for NaN."""
-    if math.isnan(value):
-        return ""
-    text = format(value, f"+z{spec}") if spec else f"{value:+z.4g}"
-    return text.replace("-", MINUS)
-
-
 def format_p_value(p: float) -> str:
     """Return a p-value with three decimals, or "" for NaN."""
     if math.isnan(p):
@@ -173,16 +262,13 @@ def format_p_value(p: float) -> str:
 def _require_columns(columns: Sequence[str] | None) -> None:
     unknown = [key for key in columns or () if key not in COLUMNS]
     if unknown:
-        raise UserError(f"unknown columns {', '.join(unknown)}: choose {', '.join(COLUMNS)}")
-
-
-def _column(header: str, table: pd.DataFrame, text: Callable[[dict[Any, Any]], str]) -> Column:
-    return Column(header=header, cells=[Cell(text(row)) for row in table.to_dict("records")])
+        hints = "; ".join(f"{key}: {suggest(key, COLUMNS)}" for key in unknown)
+        raise UserError(f"unknown columns: {hints}")
 
 
 def _arms(result: Effects) -> Column:
     arms = result.table["arm"]
-    cells = [*map(Cell, mark_unmatched(result, arms, arms))]
+    cells = [*map(Cell, mark_arms(result, arms, arms))]
     return Column(header="Arm", cells=cells, is_numeric=False)
 
 
@@ -190,125 +276,35 @@ def _levels(result: Effects) -> list[Column]:
     keys = [str(key) for key in result.table if str(key).startswith("level.")]
     texts = [[str(level) for level in result.table[key]] for key in keys]
     if texts:
-        texts[0] = mark_unmatched(result, texts[0], result.table["arm"])
+        texts[0] = mark_arms(result, texts[0], result.table["arm"])
     return [
         Column(header=key.removeprefix("level."), cells=[*map(Cell, column)], is_numeric=False)
         for key, column in zip(keys, texts, strict=True)
     ]
 
 
-def _seed_counts(row: dict[Any, Any]) -> str:
-    """Return the number of seeds, such as `3` or `2 (1 failed)`."""
-    others = ", ".join(f"{row[state]} {state}" for state in ("failed", "missing") if row[state])
-    return f"{row['n']} ({others})" if others else f"{row['n']}"
-
-
-def _metric(result: Effects) -> Column:
+def _metric(result: Effects, group: str) -> Column:
     quantity = result.quantity
     cells = [
-        Cell(row["state"] or spread(quantity, row["mean"], row["sd"]), row["arm"] == result.best)
+        Cell(
+            row["state"] or format_spread(quantity, row["mean"], row["sd"]),
+            row["arm"] == result.best,
+        )
         for row in result.table.to_dict("records")
     ]
-    return Column(header=quantity.label, cells=cells)
+    return Column(header="Mean" if group else quantity.label, cells=cells, group=group)
 
 
-def spread(quantity: Quantity, mean: float, sd: float) -> str:
-    """Return the mean of a quantity, with its standard deviation if available."""
-    text = quantity.text(mean).replace("-", MINUS)
-    return text if math.isnan(sd) else f"{text} {PLUS_MINUS} {quantity.text(sd)}"
-
-
-def _interval(result: Effects, header: str, key: str, ends: tuple[str, str]) -> Column:
+def _interval(result: Effects, header: str, key: str, ends: tuple[str, str], group: str) -> Column:
     spec = result.quantity.spec
 
     def text(row: dict[Any, Any]) -> str:
         return format_interval(*(format_signed(row.get(k, math.nan), spec) for k in (key, *ends)))
 
-    return _column(header, result.table, text)
+    return text_column(header, result.table, text, group)
 
 
-def _equivalence(result: Effects) -> Column:
+def _equivalence(result: Effects, group: str) -> Column:
     cells = [Cell(str(verdict)) for verdict in result.table["equivalence"]]
     margin = "" if result.margin is None else f" ±{result.margin:g}"
-    return Column(header=f"Equivalence{margin}", cells=cells, is_numeric=False)
-
-
-def _cost(table: pd.DataFrame, key: str) -> Column:
-    """Return a column of costs, scaled by a unit prefix that suits the largest one."""
-    quantity_key, header = _COSTS[key]
-    quantity = QUANTITIES[quantity_key]
-    values = table[quantity.key].astype("float64")
-    label, factor = quantity.scaled_label(values.abs().max())
-    unit = label.rpartition("(")[2].split(",")[0].rstrip(")") if factor != 1 else ""
-    spec = replace(quantity, spec=_decimals(values.abs().max() / factor)) if unit else quantity
-    cells = [
-        Cell(spec.text(value / factor, noisy=bool(noisy)))
-        for value, noisy in zip(values, table["noisy"], strict=True)
-    ]
-    return Column(header=f"{header} ({unit})" if unit else header, cells=cells)
-
-
-def _decimals(largest: float) -> str:
-    """Return a format specification with four significant digits for the largest value."""
-    return f".{3 - int(math.log10(largest))}f"
-
-
-def _front(
-    folders: Sequence[Path],
-    metric: str | None,
-    compared: object,
-    condition: str | None,
-    columns: Sequence[str] | None,
-) -> tuple[TextTable, pd.DataFrame, Any]:
-    """Return the front of a search and its baselines as means over seeds, without comparisons."""
-    if compared:
-        raise UserError(
-            "against, margin: a search has no arms to compare; without these options `partialnas "
-            "table` shows its front"
-        )
-    trials = load_trials(folders).under(condition)
-    table = make_pareto_table(trials, y=metric)
-    points = table.all_rows
-    shown = points[points["on_front"] | points["family"].ne("")]
-    available = {
-        "arm": [Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False)],
-        "n": [_column("n", shown, lambda row: _seed_counts({**row, "missing": 0}))],
-        "metric": [_front_metric(shown, q) for q in _front_metrics(table, metric)],
-        **{key: [_cost(shown, key)] for key in _COSTS},
-    }
-    unavailable = [key for key in columns or () if key not in available]
-    if unavailable:
-        raise UserError(
-            f"columns: the front of a search has no {', '.join(unavailable)}; choose "
-            f"{', '.join(available)}"
-        )
-    text_table = TextTable(
-        name=" and ".join(points["study"].unique()),
-        columns=_non_empty(
-            [column for key in columns or available for column in available[key]],
-            keep=bool(columns),
-        ),
-        caption=front_caption(trials, table),
-    )
-    return text_table, points, trials.studies
-
-
-def _front_metrics(table: ParetoTable, metric: str | None) -> list[Quantity]:
-    """Return the requested quantity, or the one that decides, and all objectives that are no costs.
-
-    Every objective has a column: here, or among the costs.
-    """
-    costs = {quantity for quantity, _ in _COSTS.values()}
-    first = [table.y] if metric or table.y.key not in costs else []
-    others = [q for q in table.quantities if q.key in table.objectives and q.key not in costs]
-    return [*first, *(quantity for quantity in others if quantity not in first)]
-
-
-def _front_metric(shown: pd.DataFrame, quantity: Quantity) -> Column:
-    """Return the column of an objective, with its deviation between seeds if there are several."""
-    key = quantity.key
-    return _column(
-        quantity.label,
-        shown,
-        lambda row: spread(quantity, row[key], row.get(f"{key}_sd", math.nan)),
-    )
+    return Column(header=f"Equivalence{margin}", cells=cells, is_numeric=False, group=group)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.audit.audit import Audit
-from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
+from partialnas.analysis.formats.caption import Caption
+from partialnas.analysis.formats.caption_sentences import compute_sentence, join_words, pluralize
 from partialnas.analysis.formats.text_table import MINUS, format_interval
 from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.analysis.stats.rank_correlation import NUM_RESAMPLES
@@ -87,7 +88,7 @@ def rank_note(
     )
 
 
-def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
+def audit_caption(audit: Audit, table: pd.DataFrame) -> Caption:
     """Return the caption of an audit's figure, with the facts that paper checklists ask for."""
     target = audit.quantity
     rows = table[table["target"].eq(target.key)].to_dict("records")
@@ -97,21 +98,31 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> str:
     seeds = len(audit.stage.seeds)
     shown = [row for row in rows if row["kind"] == "proxy" and row["by"] == target.key]
     verb = "train" if audit.work == "training" else "evaluate"
-    sentences = [
+    names = join_words([*(f"after {row['ranked_by']}" for row in shown)]) if shown else ""
+    brief = [
         f"{target.label} of networks of {study} after short {audit.work}, against "
         f"{audit.longer_label} ({audit.stage.chosen}).",
+        f"Rings: the network selected {names}." if names else "",
         *(_proxy_sentence(audit, row, target) for row in shown),
+        "Bars: one standard deviation (n − 1) over seeds." if _has_bars(audit) else "",
+    ]
+    details = [
         _comparison_sentence(audit, rows),
         f"Intervals: 95 % percentile bootstrap over networks ({NUM_RESAMPLES:,} resamples). The "
         f"best third is that of the longer {audit.work}, the same for every ranking.",
         f"Points: means over seeds ({seeds} for the longer {audit.work}; for short {audit.work} "
-        f"those of the study, or of the audit for networks that the study did not {verb}); bars: "
-        "one standard deviation (n − 1) over all seeds.",
+        f"those of the study, or of the audit for networks that the study did not {verb}).",
         "Regret is relative to the best mean of the sample, which is partly due to chance.",
         f"{pluralize(failed, 'trial')} of longer {audit.work} failed." if failed else "",
         compute_sentence(audit.trials[audit.trials["fresh"]]),
     ]
-    return " ".join(filter(None, sentences))
+    return Caption(brief, details)
+
+
+def _has_bars(audit: Audit) -> bool:
+    """Return whether any network has several seeds at one fidelity."""
+    seeds = audit.trials.groupby(["digest", "longer"])["seed"].nunique()
+    return bool(len(audit.stage.seeds) > 1 or seeds.gt(1).any())
 
 
 def _proxy_sentence(audit: Audit, row: Row, target: Quantity) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from partialnas.analysis.figures.base import FigureRequest, FigureSpec, load_requested_trials
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import compute_sentence
 from partialnas.analysis.pareto.attainment import attainment_surfaces
-from partialnas.analysis.pareto.caption import projection_note
+from partialnas.analysis.pareto.caption import limit_marks, projection_note
 from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
 from partialnas.analysis.pareto.table import ParetoTable, make_pareto_table, plot_columns
 
@@ -25,10 +26,14 @@ def attainment_figure_spec(folders: Sequence[Path], request: FigureRequest) -> F
     readable = surfaces.assign(
         **{q.key: [q.text(value) for value in surfaces[q.key]] for q in (x, y)}
     ).rename(columns={x.key: x.label, y.key: y.label, "share": "Attained by (%)"})
-    caption = (
-        f"{y.label} against {x.label}: surfaces that 25, 50 and 75 % of repeated searches attain "
-        f"(empirical attainment function of the fronts of seed means{_projected(table)}). "
-        f"{compute_sentence(trials.frame)}"
+    caption = Caption(
+        [
+            f"{y.label} against {x.label}: surfaces that 25, 50 and 75 % of repeated searches "
+            f"attain (empirical attainment function of the fronts of seed means"
+            f"{_projected(table)}). Dots: the fronts of the searches.",
+            limit_marks(table),
+        ],
+        [compute_sentence(trials.frame)],
     )
     columns = plot_columns(table)
     return FigureSpec(

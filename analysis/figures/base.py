@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import drop_none
 from partialnas.analysis.frames.seed_means import aggregate, require_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import empty_figure_message, require_one_condition
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.labels import study_names
 from partialnas.analysis.plotting.style import FAMILY_STYLES, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
@@ -77,9 +78,9 @@ class FigureSpec:
 
     table: pd.DataFrame
     readable: pd.DataFrame
-    caption: str
+    caption: Caption
     plot_data: pd.DataFrame
-    draw: Callable[[Style], Figure]
+    draw: Callable[[Style], AnyFigure]
 
 
 def load_requested_trials(folders: Sequence[Path], request: FigureRequest) -> Trials:

@@ -16,6 +16,7 @@ from partialnas.analysis.figures.base import (
     FigureSpec,
     load_requested_trials,
 )
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import compute_sentence, kind_of_work
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
 from partialnas.analysis.frames.seed_means import (
@@ -27,12 +28,17 @@ from partialnas.analysis.frames.seed_means import (
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front, reference_point
 from partialnas.analysis.pareto.table import empty_figure_message
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
 from partialnas.analysis.plotting.style import Style
 from partialnas.analysis.stats.dominance import dominated_hypervolume, finite_mask
-from partialnas.runs.config.quantities import differs_by_seed, format_significant
+from partialnas.runs.config.quantities import (
+    differs_by_seed,
+    format_significant,
+    is_measured,
+    name_in_sentence,
+)
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import UserError
 
@@ -41,6 +47,10 @@ Integers = npt.NDArray[np.integer[Any]]
 _MAX_STEPS = 200
 _SECONDS_PER_HOUR = 3600
 _SPREAD = [0.25, 0.5, 0.75]
+_MARGIN = 0.05
+_LATE = 0.1
+"""Share of a horizontal axis without a front from which on that part is left out."""
+
 _NARROW = 4.0
 """Width of a figure in inches, below which more ticks in its panels would overlap."""
 
@@ -118,8 +128,9 @@ def _hypervolumes(trials: Trials, steps: Integers, corner: dict[str, float]) -> 
     usable = counts & finite_mask(values) & _feasible(trials)
     reference = [corner[key] for key in keys]
     volumes = []
+    failed = ended["state"].isin(FAILED_STATES).to_numpy()
     for step in steps:
-        chosen = usable[:step]
+        chosen = usable[:step] & ~np.isin(code[:step], code[:step][failed[:step]])
         means = _means(values[:step][chosen], code[:step][chosen])
         volumes.append(dominated_hypervolume(means, reference, objectives))
     return volumes
@@ -183,40 +194,81 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float]) -> str:
-    point = ", ".join(f"{key} {format_significant(value)}" for key, value in corner.items())
+def _caption(frame: pd.DataFrame, table: pd.DataFrame, corner: dict[str, float]) -> Caption:
+    point = ", ".join(
+        f"{name_in_sentence(key)} {format_significant(value)}" for key, value in corner.items()
+    )
     repeats = table.groupby("study", sort=False)["folder"].nunique()
     most = int(repeats.max())
     band = (
-        f" Line: median of {most:,} repeated searches; band: quartiles; up to the end of the "
+        f"Line: median of {most:,} repeated searches; band: quartiles; up to the end of the "
         "shortest." if most > 1 else ""
     )  # fmt: skip
     failed = int(frame["state"].isin(FAILED_STATES).sum())
-    lost = f" Failed trials count as trials and hours ({failed})." if failed else ""
-    return (
-        f"Hypervolume of the front of seed means (reference point: {point}) over finished trials "
-        f"and over device hours of {kind_of_work(frame)} (without timing).{band}{lost} Measured "
-        f"values are those known at the end. {compute_sentence(frame)}"
+    lost = f"Failed trials count as trials and hours ({failed})." if failed else ""
+    measured = any(map(is_measured, corner))
+    largest = format_significant(table["hypervolume"].max())
+    return Caption(
+        [
+            "Hypervolume of the front of seed means over finished trials and over device hours of "
+            f"{kind_of_work(frame)}, relative to the largest reached.",
+            band,
+        ],
+        [
+            f"Reference point: {point}; largest hypervolume: {largest}.",
+            lost,
+            "Hours are without timing; measured values are those known at the end."
+            if measured
+            else "",
+            compute_sentence(frame),
+        ],
     )
 
 
-def _draw(lines: pd.DataFrame, style: Style) -> Figure:
-    figure = style.new_figure()
-    panels = figure.subplots(1, 2, sharey=True)
-    labels = {"trials": "Finished trials", "hours": "Device hours"}
+def _draw(lines: pd.DataFrame, style: Style) -> AnyFigure:
+    figure, grid = style.new_panels(columns=2, sharey=True)
+    panels = grid[0]
+    values = ["low", "hypervolume", "high"]
+    lines = lines.assign(**(lines[values] / lines["high"].max()))
+    unit, per_hour = _unit_of_time(lines)
+    lines["x"] *= lines["by"].map({"trials": 1.0, "hours": per_hour})
+    labels = {"trials": "Finished trials", "hours": f"Device {unit}"}
     for axes, (by, label) in zip(panels, labels.items(), strict=True):
         studies = lines[lines["by"].eq(by)].groupby("study", sort=False)
         for color, (study, rows) in zip(itertools.cycle(LINE_COLORS[:-1]), studies, strict=False):
             _draw_line(axes, rows, elide(str(study)), color)
         axes.set_xlabel(label)
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
-        set_ticks(axes.xaxis, max_ticks=3 if style.width < _NARROW else 6)
-        set_ticks(axes.yaxis)
+        axes.set_xlim(*_start_and_end(lines[lines["by"].eq(by)]))
+        set_ticks(axes.xaxis, max_ticks=4 if style.width < _NARROW else 6)
         axes.grid(visible=True)
-    panels[0].set_ylabel("Hypervolume ↑")
-    draw_legend(figure, panels[0], style)
+    panels[0].set_ylim(_lowest(lines), 1 + _MARGIN * (1 - _lowest(lines)))
+    panels[0].set_ylabel("Relative hypervolume ↑")
+    set_ticks(panels[0].yaxis)
+    if lines["study"].nunique() > 1 or lines["repeats"].max() > 1:
+        draw_legend(figure, panels[0], style)
     return figure
+
+
+def _unit_of_time(lines: pd.DataFrame) -> tuple[str, float]:
+    """Return the unit that suits the longest study, and its number in an hour."""
+    longest = float(lines.loc[lines["by"].eq("hours"), "x"].max())
+    units = {"hours": 1.0, "minutes": 60.0, "seconds": 3600.0}
+    return next((pair for pair in units.items() if longest * pair[1] >= 1), ("seconds", 3600.0))
+
+
+def _lowest(lines: pd.DataFrame) -> float:
+    """Return the lower end of the vertical axis: below the first front, or 0 if it is near."""
+    least = float(lines.loc[lines["hypervolume"].gt(0), ["low", "hypervolume"]].min().min())
+    start = least - _MARGIN * (1 - least)
+    return start if start > 1 - least else 0.0
+
+
+def _start_and_end(lines: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of a horizontal axis, which starts at the first front."""
+    start = float(lines.loc[lines["hypervolume"].gt(0), "x"].min())
+    end = float(lines["x"].max())
+    first = start if start > _LATE * end else 0.0
+    return first, end + _MARGIN * ((end - first) or 1.0)
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, study: str, color: str) -> None:

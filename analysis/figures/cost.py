@@ -1,6 +1,6 @@
 """Figure of the cost of each block of a network: stacked bars of MACs and parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +12,20 @@ from partialnas.analysis.figures.base import (
     load_requested_trials,
     network_labels,
 )
+from partialnas.analysis.formats.caption import Caption
+from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
-from partialnas.analysis.plotting.style import MUTED_COLOR, SERIES_COLORS, Style
+from partialnas.analysis.plotting.limit_lines import (
+    EXCLUDED_MARKER,
+    excluded_mask,
+    limit_marks_sentence,
+)
+from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.frozen_model import final_subject
@@ -28,7 +36,7 @@ from partialnas.space.errors import UserError
 
 _MAX_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
-_MAX_NAME_LENGTH = 18
+_MAX_NAME_LENGTH = 24
 _COLORS = {
     "stem": MUTED_COLOR,
     "stage 1": SERIES_COLORS[5],
@@ -47,8 +55,10 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     A trial with learned ratios counts as the static network that it froze to. Models of timm are
     left out: the costs of their blocks are unknown.
     """
-    chosen = _shown_trials(load_requested_trials(folders, request), request)
+    trials = load_requested_trials(folders, request)
+    chosen = _shown_trials(trials, request)
     chosen = chosen.assign(label=network_labels(chosen))
+    crossed = _excluded(trials, chosen)
     studies = chosen.groupby("folder", sort=False)
     table = pd.concat([_block_costs(Path(str(folder)), rows) for folder, rows in studies])
     if table.empty:
@@ -58,9 +68,9 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     return FigureSpec(
         table=table,
         readable=_readable(parts),
-        caption=_caption(table),
+        caption=_caption(table).plus(limit_marks_sentence(crossed, lines=False)),
         plot_data=table[["label", "block", "macs", "params"]],
-        draw=partial(_draw, table),
+        draw=partial(_draw, table, {*crossed["label"]}),
     )
 
 
@@ -77,6 +87,17 @@ def _shown_trials(trials: Trials, request: FigureRequest) -> pd.DataFrame:
     wanted = points[points["on_front"] | points["family"].ne("")].head(_MAX_NETWORKS)
     places = wanted.set_index(["folder", "trial"]).index
     return frame.set_index(["folder", "trial"], drop=False).loc[places].reset_index(drop=True)
+
+
+def _excluded(trials: Trials, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return the shown networks that do not compete for the front (see `excluded_mask`)."""
+    try:
+        rows = aggregate(trials)
+    except UserError:  # the study has no objectives, or no result yet
+        return chosen[:0]
+    rows = rows[excluded_mask(rows)]
+    labeled = chosen.drop_duplicates(["folder", "digest"])[["folder", "digest", "label"]]
+    return rows.merge(labeled, on=["folder", "digest"])
 
 
 def _block_costs(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
@@ -118,23 +139,30 @@ def _readable(parts: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=heads)
 
 
-def _caption(table: pd.DataFrame) -> str:
-    return (
-        "Multiply–accumulates (fvcore's convention, for one image) and parameters of "
-        f"{table['label'].nunique()} networks by closed formula: stem, blocks by stage (separated "
-        "by white lines), all merges between stages, head. Training form in evaluation mode."
-    )
+def _caption(table: pd.DataFrame) -> Caption:
+    networks = pluralize(table["label"].nunique(), "network")
+    parts = [part for part in _COLORS if table["part"].eq(part).any()]
+    merges = "all merges between stages together, " if "merges" in parts else ""
+    return Caption(
+        [f"MACs (for one image) and parameters of {networks}, block by block: white lines separate "
+         f"the blocks of a stage; {merges}by closed formula."],
+        ["MACs in fvcore's convention. Training form in evaluation mode."],
+    )  # fmt: skip
 
 
-def _draw(table: pd.DataFrame, style: Style) -> Figure:
+def _draw(table: pd.DataFrame, crossed: Set[str], style: Style) -> AnyFigure:
     names = [*table["label"].unique()]
-    figure = style.new_figure(_AROUND + _ROW * max(len(names), 2))
-    panels = figure.subplots(1, 2, sharey=True)
+    height = _AROUND + _ROW * max(len(names), 2)
+    figure, grid = style.new_panels(height, columns=2, sharey=True)
+    panels = grid[0]
     for axes, key in zip(panels, ("macs", "params"), strict=True):
         label, factor = QUANTITIES[key].scaled_label(float(table.groupby("label")[key].sum().max()))
         for row, name in enumerate(names):
-            _draw_bar(axes, row, table[table["label"].eq(name)], key, factor)
-        axes.set_xlabel(label.replace("Multiply–accumulates", "MACs"))
+            width = _draw_bar(axes, row, table[table["label"].eq(name)], key, factor)
+            if name in crossed:
+                look = {"s": 12, "color": DARK_COLOR, "linewidths": 0, "zorder": 3}
+                axes.scatter(width, row, marker=EXCLUDED_MARKER, **look)
+        axes.set_xlabel(label)
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, max_ticks=4)
         axes.grid(visible=True, axis="x")
@@ -147,8 +175,8 @@ def _draw(table: pd.DataFrame, style: Style) -> Figure:
     return figure
 
 
-def _draw_bar(axes: Axes, row: int, blocks: pd.DataFrame, key: str, factor: float) -> None:
-    """Draw one network's bar: its blocks in order, all merges together."""
+def _draw_bar(axes: Axes, row: int, blocks: pd.DataFrame, key: str, factor: float) -> float:
+    """Draw one network's bar: its blocks in order, all merges together; return its length."""
     order = blocks["part"].map({part: place for place, part in enumerate(_COLORS)})
     blocks = blocks.iloc[order.argsort(kind="stable")]
     widths = blocks[key].to_numpy(float) / factor
@@ -157,3 +185,4 @@ def _draw_bar(axes: Axes, row: int, blocks: pd.DataFrame, key: str, factor: floa
         [row] * len(widths), widths, left=widths.cumsum() - widths, height=0.62, color=colors,
         edgecolor="white", linewidth=0.3, zorder=2,
     )  # fmt: skip
+    return float(widths.sum())

@@ -14,15 +14,21 @@ from partialnas.analysis.figures.base import (
     FigureSpec,
     requested_architectures,
 )
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     evaluation_phrase,
     pluralize,
 )
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
+from partialnas.analysis.plotting.limit_lines import (
+    draw_limit_lines,
+    limit_marks_sentence,
+    near_bounds,
+)
 from partialnas.analysis.plotting.style import Style
 from partialnas.runs.config.quantities import Quantity, format_significant
 
@@ -41,21 +47,24 @@ def edf_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSp
     """
     trials, quantity, rows = requested_architectures(folders, request)
     searched = rows[~rows["baseline"]] if not rows["baseline"].all() else rows
-    errors = _error(searched[quantity.key].to_numpy(float), quantity)
+    values = searched[quantity.key].to_numpy(float)
+    errors = _error(values, quantity)
+    bounds = np.array(near_bounds(trials.limits, quantity.key, values))
     parts = []
     for folder in searched["folder"].unique():
         of_study = searched["folder"].eq(folder)
         study = searched.loc[of_study, "study"].iloc[0]
         part = empirical_cdf(errors[of_study.to_numpy()])
         parts.append(part.assign(study=study, folder=folder))
+    marks = limit_marks_sentence(searched[:0], lines=bool(len(bounds)))
     table = pd.concat(parts, ignore_index=True)
     table = table[["study", "folder", "error", "share", "low", "high", "architectures"]]
     return FigureSpec(
         table=table,
         readable=_readable(table),
-        caption=_caption(trials.frame, searched, quantity),
+        caption=_caption(trials.frame, searched, quantity).plus(marks),
         plot_data=table[["study", "error", "share", "low", "high"]],
-        draw=partial(_draw, table, quantity),
+        draw=partial(_draw, table, quantity, _error(bounds, quantity)),
     )
 
 
@@ -105,23 +114,28 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=heads)
 
 
-def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> str:
+def _caption(frame: pd.DataFrame, rows: pd.DataFrame, quantity: Quantity) -> Caption:
     lacking = int(frame.loc[~frame["digest"].isin(rows["digest"]), "digest"].nunique())
     count = pluralize(lacking, "architecture")
-    absent = f" Not counted: {count}, including baselines." if lacking else ""
-    return (
-        f"Share of architectures whose {_label(quantity)} is at least as good: "
-        f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}, means "
-        f"over seeds. Band: 95 % pointwise, percentile bootstrap over architectures "
-        f"({RESAMPLES:,} resamples, seed {_SEED}); it assumes a random sample, which an adaptive "
-        f"search does not draw.{absent} "
-        f"{compute_sentence(frame)}"
+    absent = f"Not counted: {count}, including baselines." if lacking else ""
+    seeds = ", means over seeds" if rows["n"].gt(1).any() else ""
+    return Caption(
+        [
+            f"Share of architectures whose {_label(quantity)} is at least as good: "
+            f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}{seeds}.",
+            "Band: 95 % pointwise.",
+        ],
+        [
+            f"The band is a percentile bootstrap over architectures ({RESAMPLES:,} resamples, seed "
+            f"{_SEED}); it assumes a random sample, which an adaptive search does not draw.",
+            absent,
+            compute_sentence(frame),
+        ],
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
-    figure = style.new_figure()
-    axes = figure.add_subplot()
+def _draw(table: pd.DataFrame, quantity: Quantity, bounds: Floats, style: Style) -> AnyFigure:
+    figure, axes = style.new_axes()
     names = study_names(table)
     studies = table.groupby("folder", sort=False)
     for color, (folder, rows) in zip(itertools.cycle(LINE_COLORS[:-1]), studies, strict=False):
@@ -139,5 +153,6 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
     if better:
         axes.invert_xaxis()
     axes.grid(visible=True)
+    draw_limit_lines(axes, x=bounds if quantity.unit == "%" else np.abs(bounds))
     draw_legend(figure, axes, style)
     return figure

@@ -10,14 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from partialnas.analysis.figures.base import FigureRequest, FigureSpec, requested_architectures
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import evaluation_phrase, pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import encode_levels, load_axis_levels
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.axes import set_ticks
 from partialnas.analysis.plotting.labels import elide
+from partialnas.analysis.plotting.names import axis_name
 from partialnas.analysis.plotting.style import DARK_COLOR, SERIES_COLORS, Style
-from partialnas.runs.config.quantities import Quantity
+from partialnas.runs.config.quantities import Quantity, name_in_sentence
 from partialnas.space.errors import UserError
 
 _ROW, _AROUND = 0.24, 0.75
@@ -34,7 +36,7 @@ def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> F
     interval = zip(table["low"], table["high"], strict=True)
     readable = pd.DataFrame(
         {
-            "Axis": table["axis"],
+            "Axis": table["axis"].map(axis_name),
             "Levels": table["levels"].astype(str),
             "Fall of R²": [f"{value:.3f}" for value in table["importance"]],
             "95 % over repeats": [f"{low:.3f} to {high:.3f}" for low, high in interval],
@@ -49,32 +51,37 @@ def importance_figure_spec(folders: Sequence[Path], request: FigureRequest) -> F
     )
 
 
-def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> str:
-    warning = " The forest explains none of the held-out variance: the order is meaningless."
+def _caption(rows: pd.DataFrame, quantity: Quantity, explained: float) -> Caption:
+    warning = "The forest explains none of the held-out variance: the order is meaningless."
     doubt = warning if explained <= 0 else ""
-    return (
-        f"Importance of the axes for {quantity.label}: {pluralize(len(rows), 'architecture')}, "
-        f"{evaluation_phrase(rows)}. Permutation importance: decrease of the "
-        f"variance that a random forest of {NUM_TREES} trees, fitted to four fifths of the "
-        "architectures, explains in the remaining fifth when an axis is shuffled. Bars: 95 % of "
-        f"{NUM_REPEATS} repeats with other folds and forests; they do not include the sampling "
-        f"error of the architectures. Held-out R²: {explained:.2f}.{doubt}"
+    return Caption(
+        [
+            f"Permutation importance of the axes for {quantity.label}: "
+            f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}.",
+            f"Lines: 95 % of {NUM_REPEATS} repeats. Held-out R²: {explained:.2f}.",
+            doubt,
+        ],
+        [
+            f"Importance: decrease of the variance that a random forest of {NUM_TREES} trees, "
+            "fitted to four fifths of the architectures, explains in the remaining fifth when an "
+            "axis is shuffled. The repeats have other folds and forests; they do not include the "
+            "sampling error of the architectures."
+        ],
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
-    figure = style.new_figure(_AROUND + _ROW * max(len(table), 3))
-    axes = figure.add_subplot()
+def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> AnyFigure:
+    figure, axes = style.new_axes(_AROUND + _ROW * max(len(table), 3))
     rows = range(len(table))
     axes.barh(rows, table["importance"], height=0.6, color=SERIES_COLORS[0], zorder=2)
     axes.hlines(rows, table["low"], table["high"], DARK_COLOR, linewidth=0.9, zorder=3)
     axes.axvline(0, color=DARK_COLOR, linewidth=0.6, zorder=3)
-    axes.set_yticks(rows, [elide(axis) for axis in table["axis"]])
+    axes.set_yticks(rows, [elide(axis_name(axis)) for axis in table["axis"]])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     set_ticks(axes.xaxis, max_ticks=5)
-    axes.set_xlabel(f"{quantity.name}: fall of held-out R²")
+    axes.set_xlabel(f"Fall of held-out R² ({name_in_sentence(quantity.key)})")
     return figure
 
 

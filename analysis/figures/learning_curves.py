@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from partialnas.analysis.figures.base import (
@@ -14,12 +15,18 @@ from partialnas.analysis.figures.base import (
     network_labels,
     requested_metric,
 )
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import compute_sentence, pluralize
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.axes import configure_axis
-from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
+from partialnas.analysis.plotting.labels import distinct_labels, draw_legend, label_line_ends
+from partialnas.analysis.plotting.limit_lines import (
+    draw_limit_lines,
+    limit_marks_sentence,
+    near_bounds,
+)
 from partialnas.analysis.plotting.style import MUTED_COLOR, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
@@ -27,6 +34,7 @@ from partialnas.space.errors import UserError
 
 _MAX_OTHERS = 200
 _MAX_HIGHLIGHTED = 6
+_AXES_SHARE = 0.75  # of the figure's height
 _KEYS = ("val_nll", "val_accuracy", "train_nll")
 
 
@@ -34,19 +42,24 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
     """Return the figure of one quantity after every epoch; failed trials end early."""
     requested = load_requested_trials(folders, request)
     frame = requested.frame
-    quantity = _quantity(requested, request)
+    quantities = _quantities(requested, request)
     named = _highlighted_trials(requested, request)
     others = frame[~frame["key"].isin(named["key"])]
     others = others.iloc[:: 1 + len(others) // _MAX_OTHERS]
     labels = network_labels(frame)
-    parts = [
-        _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
-        for trials, highlighted in ((named, True), (others, False))
-    ]
-    # an empty part would change the types of the columns
-    table = pd.concat([part for part in parts if len(part)] or parts)
-    if table.empty:
-        raise UserError(f"nothing to draw: no trial has a curve of {quantity.key}")
+    for quantity in quantities:
+        parts = [
+            _curves(trials.assign(label=labels[trials.index]), quantity.key, highlighted)
+            for trials, highlighted in ((named, True), (others, False))
+        ]
+        # an empty part would change the types of the columns
+        table = pd.concat([part for part in parts if len(part)] or parts)
+        if len(table):
+            break
+    else:
+        raise UserError(f"nothing to draw: no trial has a curve of {quantities[0].key}")
+    bounds = near_bounds(requested.limits, quantity.key, table["value"].to_numpy(float))
+    marks = limit_marks_sentence(frame[:0], lines=bool(bounds))
     ends = table[table["highlighted"]].groupby("key", sort=False).tail(1)
     ends = ends if len(ends) else table.groupby("key", sort=False).tail(1).head(_MAX_HIGHLIGHTED)
     readable = pd.DataFrame(
@@ -59,21 +72,22 @@ def learning_curves_spec(folders: Sequence[Path], request: FigureRequest) -> Fig
     return FigureSpec(
         table=table,
         readable=readable,
-        caption=_caption(frame, table, quantity),
+        caption=_caption(frame, table, quantity).plus(marks),
         plot_data=table[["label", "seed", "epoch", "value", "highlighted"]],
-        draw=partial(_draw, table, quantity),
+        draw=partial(_draw, table, quantity, bounds),
     )
 
 
-def _quantity(trials: Trials, request: FigureRequest) -> Quantity:
+def _quantities(trials: Trials, request: FigureRequest) -> list[Quantity]:
+    """Return the quantities to show, the first that has curves; user functions report any."""
     quantity = requested_metric(trials, request)
-    if quantity.key in _KEYS:
-        return quantity
-    if request.metric:
+    recorded = quantity.key in _KEYS or trials.frame["function"].ne("").any()
+    if request.metric and not recorded:
         raise UserError(
             f"{quantity.key}: no learning curves; they are recorded for {', '.join(_KEYS)}"
         )
-    return trials.quantity("val_nll")
+    default = [] if request.metric else [trials.quantity("val_nll")]
+    return [quantity, *default] if recorded else default
 
 
 def _highlighted_trials(trials: Trials, request: FigureRequest) -> pd.DataFrame:
@@ -105,22 +119,27 @@ def _curves(trials: pd.DataFrame, key: str, highlighted: bool) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=heads)
 
 
-def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> str:
+def _caption(frame: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> Caption:
     number = table["key"].nunique()
     part = f" of {len(frame):,}" if number < len(frame) else ""
-    named = table.loc[table["highlighted"], "key"].nunique()
-    return (
-        f"{quantity.label} after each epoch: {pluralize(number, 'trial')}{part}, {named} "
-        f"highlighted; seeds of one architecture share a color. {compute_sentence(frame)}"
+    named = table.loc[table["highlighted"]].drop_duplicates("key")
+    seeds = named.duplicated(["folder", "label"]).any()
+    shared = "; seeds of one architecture share a color" if seeds else ""
+    others = "; gray: the others" if len(named) < number else ""
+    highlighted = f", {len(named)} highlighted{shared}{others}" if len(named) else ""
+    return Caption(
+        [f"{quantity.label} after each epoch: {pluralize(number, 'trial')}{part}{highlighted}."],
+        [compute_sentence(frame)],
     )
 
 
-def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
+def _draw(
+    table: pd.DataFrame, quantity: Quantity, bounds: Sequence[float], style: Style
+) -> AnyFigure:
     from matplotlib.ticker import MaxNLocator
 
-    figure = style.new_figure()
-    axes = figure.add_subplot()
-    factor = configure_axis(axes, "y", quantity, table["value"].to_numpy(float))
+    figure, axes = style.new_axes()
+    factor = configure_axis(axes, "y", quantity, np.array([*table["value"], *bounds], dtype=float))
     groups = [*table[table["highlighted"]].groupby(["folder", "label"], sort=False)]
     others = table[~table["highlighted"]]
     for _, curve in others.groupby("key", sort=False):
@@ -128,17 +147,20 @@ def _draw(table: pd.DataFrame, quantity: Quantity, style: Style) -> Figure:
             curve["epoch"], curve["value"] / factor, color=MUTED_COLOR, linewidth=0.5, alpha=0.5,
             marker="." if len(curve) == 1 else None, markersize=2,
         )  # fmt: skip
-    if len(others):
-        label = f"others ({others['key'].nunique()})"
-        axes.plot([], [], color=MUTED_COLOR, linewidth=0.8, label=label)
     labels = distinct_labels([str(label) for (_, label), _ in groups])
+    ends: list[tuple[float, str, str]] = []
     for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
         color = LINE_COLORS[place % len(LINE_COLORS)]
-        for at, (_, curve) in enumerate(rows.groupby("key", sort=False)):
+        for _, curve in rows.groupby("key", sort=False):
             axes.plot(curve["epoch"], curve["value"] / factor, color=color, linewidth=1.1,
-                      marker="o", markersize=2, label=None if at else label)  # fmt: skip
+                      marker="o", markersize=2)  # fmt: skip
+        last = rows.groupby("key", sort=False)["value"].last()
+        ends.append((float(last.mean()) / factor, label, color))
     axes.set_xlabel("Epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.grid(visible=True)
-    draw_legend(figure, axes, style)
+    draw_limit_lines(axes, y=[bound / factor for bound in bounds])
+    label_line_ends(axes, ends, style, height=_AXES_SHARE * style.height)
+    if bounds:
+        draw_legend(figure, axes, style)
     return figure

@@ -1,6 +1,7 @@
 """Figure of parallel coordinates: axes of the space and objectives, the front highlighted."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,22 @@ from partialnas.analysis.figures.base import (
     load_requested_trials,
     network_labels,
 )
-from partialnas.analysis.formats.caption_sentences import pluralize
+from partialnas.analysis.formats.caption import Caption
+from partialnas.analysis.formats.caption_sentences import join_words, pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.pareto.table import empty_figure_message
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels, elide
+from partialnas.analysis.plotting.limit_lines import (
+    excluded_mask,
+    limit_marks_sentence,
+    near_bounds,
+)
+from partialnas.analysis.plotting.names import axis_name
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     MUTED_COLOR,
@@ -35,14 +43,22 @@ from partialnas.runs.config.quantities import (
     Quantity,
     differs_by_seed,
     format_significant,
+    name_in_sentence,
 )
 from partialnas.space.errors import UserError
 
 _MAX_LINES = 400
-_ROW, _AROUND = 0.36, 0.5
-_SPREAD = 0.035
-_LABEL_BACKGROUND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
-_CHARACTER_ASPECT = 0.62
+_ROW, _AROUND = 0.46, 0.1
+_BAND = 0.27
+"""Half of the height of the band with the texts of an axis, in rows."""
+
+_BAND_COLOR = "#f0f0f0"
+_SPREAD = 0.3
+"""Share of the width of a level over which its lines are spread to either side."""
+
+_INSET = 0.02
+_CHARACTER_ASPECT = 0.58
+_MAX_TITLE = 18
 
 
 def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
@@ -50,32 +66,41 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
 
     Axes are rows, so that names and levels fit into a column. The objectives are those of the
     studies; a requested metric replaces the trained ones. The front is that in the objectives of
-    each study, whatever is drawn.
+    each study, whatever is drawn. The table has a column `excluded` if any architecture does not
+    compete for it.
     """
     trials = load_requested_trials(folders, request)
     quantities = _drawn_quantities(trials, request)
     keys = [quantity.key for quantity in quantities]
     rows = front(trials)
-    rows = rows[~rows["baseline"] & rows["rank"].notna() & rows[keys].notna().all(axis=1)]
+    rows = rows.assign(excluded=excluded_mask(rows))
+    drawn = (rows["rank"].notna() | rows["excluded"]) & rows[keys].notna().all(axis=1)
+    rows = rows[~rows["baseline"] & drawn]
     if rows.empty:
         raise UserError(empty_figure_message(trials.frame, " and ".join(keys)))
     chosen = load_axis_levels(folders, rows)
     rows = rows.loc[chosen.index]
     names = ["label", "study", "folder", "digest", "on_front"]
+    names += ["excluded"] * bool(rows["excluded"].any())
     named = rows.assign(label=network_labels(rows))[names]
     hidden = [key for key in _objectives(trials) if key not in keys]
     table = named.join(chosen).join(rows[[*keys, *hidden]])
     table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
     axes = [*chosen.columns]
     lines = _chosen_lines(table)
-    shown = table[table["on_front"]].drop(columns=["study", "folder", "digest", "on_front"])
+    bounds = {q.key: near_bounds(trials.limits, q.key, lines[q.key].to_numpy(float))
+              for q in quantities}  # fmt: skip
+    marks = limit_marks_sentence(
+        rows[rows["excluded"]], lines=any(bounds.values()), mark="Dotted lines"
+    )
+    shown = table[table["on_front"]].drop(columns=names[1:])
     texts = {q.key: [q.text(value) for value in shown[q.key]] for q in quantities}
     return FigureSpec(
         table=table,
         readable=shown.assign(**texts).rename(columns={"label": ""}),
-        caption=_caption(table, len(lines), axes, quantities, hidden),
+        caption=_caption(table, len(lines), axes, quantities, hidden).plus(marks),
         plot_data=lines.drop(columns=["study", "folder", "digest"]),
-        draw=partial(_draw, lines, axes, quantities),
+        draw=partial(_draw, lines, axes, quantities, bounds),
     )
 
 
@@ -105,92 +130,115 @@ def _caption(
     axes: list[str],
     quantities: Sequence[Quantity],
     hidden: Sequence[str],
-) -> str:
-    names = " and ".join(f"{q.name.lower()} ({q.better})" for q in quantities)
-    also = f", decided also by {', '.join(hidden)}, not drawn" if hidden else ""
-    part = f" {drawn:,} of them are drawn." if drawn < len(table) else ""
-    return (
-        f"Levels on {len(axes)} {'axis' if len(axes) == 1 else 'axes'} and {names} of "
-        f"{pluralize(len(table), 'architecture')}, one line each; blue: front "
-        f"({int(table['on_front'].sum())}{also}); better values are on the right.{part} Lines are "
-        "spread slightly within a level."
+) -> Caption:
+    names = join_words([name_in_sentence(quantity.key) for quantity in quantities])
+    others = join_words([*map(name_in_sentence, hidden)]) if hidden else ""
+    also = f", decided also by {others}, not drawn" if hidden else ""
+    part = f"{drawn:,} of them are drawn." if drawn < len(table) else ""
+    return Caption(
+        [
+            f"Levels on {pluralize(len(axes), 'axis', 'axes')}, and {names}, of "
+            f"{pluralize(len(table), 'architecture')}, one line each; colored: front "
+            f"({int(table['on_front'].sum())}{also}). Better values are on the right."
+        ],
+        [part, "Lines are spread slightly within a level."],
     )
 
 
 def _draw(
-    lines: pd.DataFrame, axes: list[str], quantities: Sequence[Quantity], style: Style
-) -> Figure:
-    names = [*axes, *(quantity.key for quantity in quantities)]
-    figure = style.new_figure(_AROUND + _ROW * len(names))
-    panel = figure.add_subplot()
+    lines: pd.DataFrame,
+    axes: list[str],
+    quantities: Sequence[Quantity],
+    bounds: Mapping[str, Sequence[float]],
+    style: Style,
+) -> AnyFigure:
+    count = len(axes) + len(quantities)
+    figure, panel = style.new_axes(_AROUND + _ROW * count)
     places = [_level_places(lines[name]) for name in axes]
-    places += [_value_places(lines[q.key], q) for q in quantities]
-    across = np.column_stack(places)
-    up = np.arange(len(names))
-    for member in (False, True):
-        group = across[lines["on_front"].eq(member).to_numpy()]
-        look: dict[str, Any] = {"color": MUTED_COLOR, "linewidth": 0.5, "alpha": 0.45}
-        if member:
-            look = {"color": SERIES_COLORS[0], "linewidth": 1.0, "alpha": 0.9}
-        for line in group:
-            panel.plot(line, up, zorder=2 + member, solid_joinstyle="round", **look)
-    panel.hlines(up, 0, 1, DARK_COLOR, linewidth=0.6, zorder=1.5)
-    panel.set(xlim=(-0.04, 1.04), ylim=(len(names) - 0.6, -0.75), xticks=[])
-    panel.set_yticks(up, [elide(name, 18) for name in names])
+    shown = {q.key: pd.Series([*lines[q.key], *bounds[q.key]], dtype=float) for q in quantities}
+    values = [_value_places(shown[q.key], q) for q in quantities]
+    across = np.column_stack([*places, *(places_of[: len(lines)] for places_of in values)])
+    members = lines["on_front"].to_numpy(bool)
+    excluded = lines.get("excluded", ~lines["on_front"] & False).to_numpy(bool)
+    gray: dict[str, Any] = {"color": MUTED_COLOR, "linewidth": 0.5, "alpha": 0.6, "zorder": 2}
+    blue: dict[str, Any] = {"color": SERIES_COLORS[0], "linewidth": 1.1, "zorder": 3}
+    looks = ((excluded, gray | {"linestyle": ":"}), (~members & ~excluded, gray), (members, blue))
+    for mask, look in looks:
+        for line in across[mask]:
+            panel.plot(*_between_bands(line), **look)
+    for row in range(count):
+        panel.axhspan(row - _BAND, row + _BAND, color=_BAND_COLOR, linewidth=0, zorder=1)
+    for row, places_of in enumerate(values, start=len(axes)):
+        panel.vlines(places_of[len(lines) :], row - _BAND, row + _BAND, DARK_COLOR, linewidth=1.0,
+                     linestyle="--", zorder=4)  # fmt: skip
+    panel.set(xlim=(0, 1), ylim=(count - 1 + _BAND, -_BAND), xticks=[])
+    factors = {q.key: q.scaled_label(float(lines[q.key].abs().max())) for q in quantities}
+    titles = [*map(axis_name, axes), *(label for label, _ in factors.values())]
+    panel.set_yticks(range(count), [_wrapped(title, _MAX_TITLE) for title in titles])
     panel.tick_params(axis="y", length=0)
     panel.spines[:].set_visible(False)
-    figure.draw_without_rendering()  # the layout determines the width of the panel
+    parent_figure(panel).draw_without_rendering()  # the layout determines the width of the panel
     for row, name in enumerate(axes):
         _write_levels(panel, row, sort_levels(lines[name]), style)
     for row, quantity in enumerate(quantities, start=len(axes)):
-        _write_ends(panel, row, lines[quantity.key], quantity, style)
+        _write_ends(panel, row, shown[quantity.key] / factors[quantity.key][1], quantity, style)
     return figure
+
+
+def _between_bands(places: Floats) -> tuple[Floats, Floats]:
+    """Return the line of an architecture, which is interrupted where the bands have their texts."""
+    rows = np.arange(len(places))
+    pairs = np.column_stack([places[:-1], places[1:], np.full(len(places) - 1, np.nan)])
+    heights = np.column_stack([rows[:-1] + _BAND, rows[1:] - _BAND, rows[1:]])
+    return pairs.ravel(), heights.ravel()
 
 
 def _level_places(axis: "pd.Series[str]") -> Floats:
     """Return positions of levels between 0 and 1, with lines of one level slightly apart."""
     levels = sort_levels(axis)
     at = axis.map({level: i for i, level in enumerate(levels)}).to_numpy(float)
-    steps = max(len(levels) - 1, 1)
     share = np.linspace(-1, 1, len(axis)) if len(axis) > 1 else np.zeros(1)
     # a fixed order that is unrelated to the order of rows
     apart = share[np.random.default_rng(len(levels)).permutation(len(axis))]
-    middle = 0.5 if len(levels) == 1 else 0.0
-    return middle + at / steps + _SPREAD * apart
+    return (at + 0.5 + _SPREAD * apart) / len(levels)
 
 
 def _value_places(values: "pd.Series[float]", quantity: Quantity) -> Floats:
-    """Return values scaled to 0 (worst) to 1 (best); 0.5 if all are equal."""
+    """Return values scaled from worst to best, inside the ends; 0.5 if all are equal."""
     numbers = values.to_numpy(float)
     low, high = numbers.min(), numbers.max()
     if low == high:
         return np.full(len(numbers), 0.5)
     share: Floats = (numbers - low) / (high - low)
-    return share if quantity.better == "max" else 1 - share
+    return _INSET + (1 - 2 * _INSET) * (share if quantity.better == "max" else 1 - share)
 
 
 def _write_levels(panel: Axes, row: int, levels: list[str], style: Style) -> None:
-    """Write the names of levels above their positions, shortened to the available space."""
-    steps = max(len(levels) - 1, 1)
-    inches = panel.get_window_extent().width / parent_figure(panel).dpi
-    room = characters_that_fit(inches, steps * style.small_font_size, _CHARACTER_ASPECT)
-    # the first and the last label are inside the axis, the others centered
-    room = room * (1 / 2 if len(levels) == 2 else 2 / 3) - 1
-    for i, level in enumerate(distinct_labels(levels, max(4, int(room)))):
-        side = "left" if i == 0 else "right" if i == steps else "center"
-        at = -0.03 if side == "left" else 1.03 if side == "right" else i / steps
+    """Write the names of levels into the band of their axis, on two lines or shortened."""
+    inches = panel.get_window_extent().width / parent_figure(panel).dpi / len(levels)
+    room = max(4, int(characters_that_fit(inches, style.small_font_size, _CHARACTER_ASPECT)) - 1)
+    for i, level in enumerate(distinct_labels(levels, 2 * room - 1)):
         panel.text(
-            at, row - 0.2, level, fontsize=style.small_font_size, color=DARK_COLOR,
-            ha=side, va="bottom", zorder=5, bbox=_LABEL_BACKGROUND,
+            (i + 0.5) / len(levels), row, _wrapped(level, room), fontsize=style.small_font_size,
+            color=DARK_COLOR, ha="center", va="center", linespacing=1.0, zorder=5,
         )  # fmt: skip
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Return a text on up to two lines, each shortened to `width` characters."""
+    if len(text) <= width:
+        return text
+    lines = textwrap.wrap(text, width, max_lines=2, placeholder="…")
+    return "\n".join(elide(line, width) for line in lines) if lines else elide(text, width)
 
 
 def _write_ends(
     panel: Axes, row: int, values: "pd.Series[float]", quantity: Quantity, style: Style
 ) -> None:
+    """Write the worst value on the left of a band and the best on its right."""
     ends = sorted((float(values.min()), float(values.max())), reverse=quantity.better == "min")
-    for at, value, side in ((-0.03, ends[0], "left"), (1.03, ends[1], "right")):
+    for at, value, side in ((0.01, ends[0], "left"), (0.99, ends[1], "right")):
         panel.text(
-            at, row - 0.2, format_significant(value), fontsize=style.small_font_size,
-            color=DARK_COLOR, ha=side, va="bottom", zorder=5, bbox=_LABEL_BACKGROUND,
+            at, row, format_significant(value, 3), fontsize=style.small_font_size,
+            color=DARK_COLOR, ha=side, va="center", zorder=5,
         )  # fmt: skip

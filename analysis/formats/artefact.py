@@ -1,12 +1,14 @@
 """Artefacts: the output of a query on studies, as texts and a figure in all their formats."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from partialnas.analysis.formats.look import Look
 from partialnas.analysis.frames.provenance import (
     Query,
     Stamp,
@@ -16,10 +18,16 @@ from partialnas.analysis.frames.provenance import (
     table_excerpt,
     with_checksum,
 )
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes, Figure
 from partialnas.analysis.plotting.fitting import fit_labels
 from partialnas.analysis.plotting.fonts import fallback_fonts, use_fallback_fonts
-from partialnas.analysis.plotting.style import Style, StyleName, Width, figure_bytes, figure_style
+from partialnas.analysis.plotting.style import (
+    Style,
+    embedded_style,
+    figure_bytes,
+    figure_style,
+    pin_colors,
+)
 from partialnas.runs.ledger.study_meta import is_dry_run
 from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
@@ -29,10 +37,21 @@ from partialnas.space.errors import UserError
 class Drawing:
     """A figure that can be drawn, with the data that it shows."""
 
-    draw: Callable[[Style], Figure]
+    draw: Callable[[Style], AnyFigure]
     plot_data: pd.DataFrame
-    style: StyleName = "cvpr"
-    width: Width | None = None
+    look: Look = field(default_factory=Look)
+
+    def style(self) -> AbstractContextManager[Style]:
+        """Return a context that applies its style, see `figure_style`."""
+        look = self.look
+        return figure_style(look.style, look.width, look.font, look.settings)
+
+
+class DrawnFigure(NamedTuple):
+    """A figure, or the caller's, and the axes that were drawn into."""
+
+    figure: AnyFigure
+    axes: tuple[Axes, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +91,53 @@ class Artefact:
         shown = table_excerpt(self.drawing.plot_data)
         stamp = Stamp(studies=self.studies, query=self.query, format=suffix, shown=shown)
         metadata = stamp_metadata(stamp) if self.studies else {}
-        with figure_style(self.drawing.style, self.drawing.width) as look:
-            figure = self.drawing.draw(look)
-            if fonts := fallback_fonts(figure):
-                use_fallback_fonts(fonts)
-                figure = self.drawing.draw(look)
-            fit_labels(figure)
-            if any(is_dry_run(study.name) for study in self.studies):
-                _draw_watermark(figure)
+        with self.drawing.style() as look:
+            figure = self._draw_new(self.drawing, look)
             return with_checksum(figure_bytes(figure, suffix, metadata))
+
+    def draw(self, target: Axes | AnyFigure | None = None) -> DrawnFigure:
+        """Draw the figure in its style; into `target`, if given, with the caller's settings.
+
+        Raises:
+            UserError: there is no figure, or it does not fit into the target.
+        """
+        if self.drawing is None:
+            raise UserError(f"{self.query.verb}: a table, not a figure")
+        if target is None:
+            with self.drawing.style() as look:
+                figure: AnyFigure = self._draw_new(self.drawing, look)
+            return DrawnFigure(figure, _visible_axes(figure))
+        return self._draw_into(self.drawing, target)
+
+    def _draw_new(self, drawing: Drawing, look: Style) -> Figure:
+        """Return a new figure; call it inside `figure_style`."""
+        figure = drawing.draw(look).get_figure(root=True)
+        if fonts := fallback_fonts(figure):
+            use_fallback_fonts(fonts)
+            figure = drawing.draw(look).get_figure(root=True)
+        fit_labels(figure)
+        pin_colors(figure)
+        if self._is_dry_run:
+            _draw_watermark(figure)
+        return figure
+
+    def _draw_into(self, drawing: Drawing, target: Axes | AnyFigure) -> DrawnFigure:
+        from matplotlib.axes import Axes
+
+        with embedded_style(target) as look:
+            before = set() if isinstance(target, Axes) else {*target.axes}
+            figure = drawing.draw(look)
+            drawn = tuple(axes for axes in _visible_axes(figure) if axes not in before)
+            if isinstance(target, Axes):
+                drawn = (target,)
+            fit_labels(figure, drawn)
+            if self._is_dry_run:
+                _draw_watermark(target)
+        return DrawnFigure(figure, drawn)
+
+    @property
+    def _is_dry_run(self) -> bool:
+        return any(is_dry_run(study.name) for study in self.studies)
 
     def write(self, *files: Path | str, format: str | None = None) -> tuple[Path, ...]:
         """Write files, each in the format of its suffix or all in one format.
@@ -96,7 +153,15 @@ class Artefact:
         return tuple(write_file(path, data) for path, data in zip(paths, contents, strict=True))
 
 
-def _draw_watermark(figure: Figure) -> None:
+def _visible_axes(figure: AnyFigure) -> tuple[Axes, ...]:
+    return tuple(axes for axes in figure.axes if axes.get_visible())
+
+
+def _draw_watermark(target: Axes | AnyFigure) -> None:
     """Mark a figure as one of made-up results."""
+    from matplotlib.axes import Axes
+
     look: dict[str, Any] = {"rotation": 20, "fontsize": 22, "alpha": 0.18}
-    figure.text(0.5, 0.5, "rehearsal", ha="center", va="center", **look)
+    if isinstance(target, Axes):
+        look["transform"] = target.transAxes
+    target.text(0.5, 0.5, "rehearsal", ha="center", va="center", **look)

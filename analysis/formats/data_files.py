@@ -12,6 +12,7 @@ from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from pydantic_core import to_json
 
 from partialnas.analysis.frames.seed_means import require_trials
+from partialnas.installation import install_command
 from partialnas.runs.system.files import check_output_path, write_file
 from partialnas.space.errors import UserError
 
@@ -52,7 +53,7 @@ def export(frame: pd.DataFrame, path: Path | str) -> Path:
         return write_file(path, write(table))
     except ImportError as error:
         raise UserError(
-            f"{path}: {error.name or error} is not installed; pip install 'partialnas[export]'"
+            f"{path}: {error.name or error} is not installed; run {install_command('export')}"
         ) from None
 
 
@@ -109,6 +110,11 @@ def frame_to_markdown(table: pd.DataFrame) -> str:
     cells.insert(1, ["-" * width for width in widths])
     lines = [" | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def join_texts(*parts: str) -> str:
+    """Return the parts of a Markdown file, except empty ones, with an empty line between them."""
+    return "\n".join(f"{part.rstrip()}\n" for part in parts if part)
 
 
 def _truncate_texts(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""Export of tables to LaTeX, with all text escaped."""
+r"""Export of tables to LaTeX: plain booktabs, with all text escaped and the source aligned."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 
 from partialnas.analysis.formats.latex_text import escape_latex
@@ -13,64 +14,109 @@ _NUMBER = re.compile(r"[~<+−]?[0-9][-0-9.,\s~<>+−±×%e[\]]*")
 """Text of a cell that is written as mathematics."""
 
 _MAX_HEADER_LINE = 10
-_MAX_COLUMN_WIDTH = 80
-"""Characters of a row that fit into one column of a two-column page."""
+_INDENT, _MAX_LINE = "  ", 100
+_CHARACTER_WIDTH, _COLUMN_GAP = 5.0, 12.0
+_COLUMN_WIDTH, _PAGE_WIDTH = 237.0, 496.0
+"""Points of a digit and of the space between columns at 10 points; widths of a CVPR page."""
 
 
 def to_latex(sheet: TextTable) -> str:
-    r"""Return the table as LaTeX that compiles as is with `\usepackage{booktabs}`."""
-    alignment = "".join("r" if column.is_numeric else "l" for column in sheet.columns)
-    rows = [" & ".join(_latex_cell(column, cell) for column, cell in row) for row in sheet.rows]
-    label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.name).strip("-") or "table"
-    wide = _num_characters(sheet) > _MAX_COLUMN_WIDTH
-    table = "table*" if wide else "table"
+    r"""Return the table as LaTeX that compiles as is with `\usepackage{booktabs}`.
+
+    Font size and column separation are those of the document. A table that is wider than a column
+    of a two-column page spans both. Without a caption the text is the tabular alone, for a table
+    environment that states its own caption and label.
+    """
+    lines = _tabular(sheet)
+    if not sheet.caption:
+        return "\n".join([r"% needs \usepackage{booktabs}", *lines, ""])
+    width = _estimated_width(sheet)
+    environment = "table*" if width > _COLUMN_WIDTH else "table"
+    label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.label or sheet.name).strip("-") or "table"
+    hint = r"; wider than a page at 10 points: choose \small or fewer columns (--columns)"
     return "\n".join(
         (
-            r"% needs \usepackage{booktabs}; with graphicx, too wide a table is scaled down",
-            rf"\begin{{{table}}}",
-            r"\centering",
-            r"\scriptsize" if wide else r"\footnotesize",
-            r"\setlength{\tabcolsep}{3pt}",
-            rf"\sbox0{{\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
-            r"\toprule",
-            rf"{' & '.join(map(_latex_header, sheet.columns))} \\",
-            r"\midrule",
-            *(rf"{row} \\" for row in rows),
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\ifdim\wd0>\linewidth\ifdefined\resizebox\resizebox{\linewidth}{!}{\usebox0}%",
-            r"\else\usebox0\fi\else\usebox0\fi",
-            rf"\caption{{{_escape(sheet.caption)}}}",
-            rf"\label{{tab:{label}}}",
-            rf"\end{{{table}}}",
+            r"% needs \usepackage{booktabs}" + (hint if width > _PAGE_WIDTH else ""),
+            rf"\begin{{{environment}}}",
+            rf"{_INDENT}\centering",
+            *_caption_lines(sheet.caption),
+            rf"{_INDENT}\label{{tab:{label}}}",
+            *(_INDENT + line for line in lines),
+            rf"\end{{{environment}}}",
             "",
         )
     )
+
+
+def _caption_lines(caption: str) -> list[str]:
+    indent = 2 * _INDENT
+    return textwrap.wrap(
+        rf"\caption{{{_escape(caption)}}}", _MAX_LINE, initial_indent=_INDENT,
+        subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _tabular(sheet: TextTable) -> list[str]:
+    """Return the lines of the tabular, with its cells aligned."""
+    alignment = "".join("r" if column.is_numeric else "l" for column in sheet.columns)
+    headers = [[_escape(line) for line in _header_lines(c.header)] for c in sheet.columns]
+    depth = max(map(len, headers))
+    padded = [[""] * (depth - len(lines)) + lines for lines in headers]
+    rows = [[*row] for row in zip(*padded, strict=True)]
+    rows += [[_latex_cell(column, cell) for column, cell in row] for row in sheet.rows]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    texts = [_aligned(row, widths, sheet.columns) for row in rows]
+    return [
+        rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+        rf"{_INDENT}\toprule",
+        *(_INDENT + line for line in _group_lines(sheet)),
+        *(_INDENT + text for text in texts[:depth]),
+        rf"{_INDENT}\midrule",
+        *(_INDENT + text for text in texts[depth:]),
+        rf"{_INDENT}\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
+    padded = (
+        cell.rjust(width) if column.is_numeric else cell.ljust(width)
+        for cell, width, column in zip(cells, widths, columns, strict=True)
+    )
+    return " & ".join(padded) + r" \\"
+
+
+def _group_lines(sheet: TextTable) -> list[str]:
+    """Return the headings of groups of columns with rules below them, or nothing."""
+    if not any(group for group, _ in sheet.groups):
+        return []
+    headings, rules, start = [], [], 1
+    for group, number in sheet.groups:
+        if group:
+            headings.append(rf"\multicolumn{{{number}}}{{c}}{{{_escape(group)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + number - 1}}}")
+        else:
+            headings += [""] * number
+        start += number
+    return [" & ".join(headings) + r" \\", " ".join(rules)]
 
 
 def _escape(text: str) -> str:
     return escape_latex(one_line(text))
 
 
-def _num_characters(sheet: TextTable) -> int:
-    """Return the approximate width of a row in characters."""
+def _estimated_width(sheet: TextTable) -> float:
+    """Return the approximate width of the table in points at a font size of 10 points."""
     texts = ((*_header_lines(c.header), *(cell.text for cell in c.cells)) for c in sheet.columns)
-    return sum(1 + max(map(len, column)) for column in texts)
+    characters = sum(max(map(len, column)) for column in texts)
+    return _CHARACTER_WIDTH * characters + _COLUMN_GAP * (len(sheet.columns) - 1)
 
 
-def _header_lines(header: str) -> Sequence[str]:
+def _header_lines(header: str) -> list[str]:
     words = header.split()
     if len(header) <= _MAX_HEADER_LINE or len(words) < 2:
         return [header]
-    return split_in_two(words)
-
-
-def _latex_header(column: Column) -> str:
-    lines = [_escape(line) for line in _header_lines(column.header)]
-    if len(lines) == 1:
-        return lines[0]
-    side, stacked = "r" if column.is_numeric else "l", r" \\ ".join(lines)
-    return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}"
+    return [*split_in_two(words)]
 
 
 def _latex_cell(column: Column, cell: Cell) -> str:

@@ -11,7 +11,7 @@ import unicodedata
 _COMMANDS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}",
     "*": "{*}", "-": "-{}", "`": "{`}", "'": "{'}", "–": "--{}", "—": "---{}",
     "“": "``{}", "”": "''{}", "‘": "`{}", "’": "'{}", "„": ",,{}", "«": r"$\ll$", "»": r"$\gg$",
     "…": r"\dots{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "÷": r"$\div$",
@@ -25,6 +25,12 @@ _COMMANDS = {
     "µ": r"$\mu$", "ϵ": r"$\epsilon$", "ε": r"$\varepsilon$", "ς": r"$\varsigma$",
     "ϕ": r"$\phi$", "φ": r"$\varphi$", "ϑ": r"$\vartheta$", "ϱ": r"$\varrho$", "ϖ": r"$\varpi$",
 }  # fmt: skip
+
+_LIGATURES = {"-": "-–—", "'": "'’”"}
+"""Characters that need braces before others, with which they would become one."""
+
+_ARGUMENTS = "[*"
+"""Characters that need braces at the beginning of a row, where a command would take them."""
 
 _GREEK = (
     *("alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
@@ -51,7 +57,12 @@ _UNPRINTED = ("Cc", "Cf", "Cs", "Mn", "Me")
 def escape_latex(text: str) -> str:
     """Return one line of text as LaTeX."""
     letters = re.findall(_LETTER, unicodedata.normalize("NFC", text))
-    pieces = [(letter, _escape_letter(letter)) for letter in letters]
+    pieces: list[tuple[str, str | None]] = []
+    begun = False
+    for letter, after in itertools.zip_longest(letters, letters[1:], fillvalue=""):
+        piece = letter if _is_plain(letter, after, begun=begun) else _escape_letter(letter)
+        begun |= piece is None or bool(piece.strip())
+        pieces.append((letter, piece))
     groups = itertools.groupby(pieces, key=lambda pair: pair[1] is None)
     return "".join(
         _either("".join(letter for letter, _ in group))
@@ -59,6 +70,13 @@ def escape_latex(text: str) -> str:
         else "".join(piece or "" for _, piece in group)
         for is_foreign, group in groups
     )
+
+
+def _is_plain(letter: str, after: str, *, begun: bool) -> bool:
+    """Return whether a character that sometimes needs braces needs none before `after`."""
+    if letter in _LIGATURES:
+        return not after or after not in _LIGATURES[letter]
+    return begun and letter in _ARGUMENTS
 
 
 def _escape_letter(letter: str) -> str | None:

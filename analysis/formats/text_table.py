@@ -1,6 +1,7 @@
 """Tables of formatted text for print, with export to Markdown and HTML."""
 
 import html
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,20 +32,37 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column with its header and cells; numeric columns are right-aligned."""
+    """A column with its header and cells; numeric columns are right-aligned.
+
+    Neighboring columns with one `group` share it as a heading above their headers.
+    """
 
     header: str
     cells: Sequence[Cell]
     is_numeric: bool = True
+    group: str = ""
+
+    @property
+    def full_header(self) -> str:
+        """The header with its group, for formats with one line of headers."""
+        return f"{self.group}: {self.header}" if self.group else self.header
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """A table of texts with its caption; the first column names the rows."""
+    """A table of texts with its caption; the first column names the rows.
+
+    Attributes:
+        name: title of the table.
+        columns: columns from left to right.
+        caption: caption, or empty for none.
+        label: label of the table in LaTeX, without its prefix.
+    """
 
     name: str
     columns: Sequence[Column]
     caption: str
+    label: str = ""
 
     @property
     def rows(self) -> list[list[tuple[Column, Cell]]]:
@@ -52,10 +70,16 @@ class TextTable:
         cells = zip(*(column.cells for column in self.columns), strict=True)
         return [[*zip(self.columns, row, strict=True)] for row in cells]
 
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """The groups of neighboring columns with their numbers of columns."""
+        runs = itertools.groupby(column.group for column in self.columns)
+        return [(group, len([*run])) for group, run in runs]
+
 
 def to_markdown(sheet: TextTable) -> str:
     """Return the table in GitHub's Markdown, with the caption below."""
-    headers = [_markdown_cell(column, Cell(column.header)) for column in sheet.columns]
+    headers = [_markdown_cell(column, Cell(column.full_header)) for column in sheet.columns]
     rows = [[_markdown_cell(column, cell) for column, cell in row] for row in sheet.rows]
     widths = [max(3, *map(len, column)) for column in zip(headers, *rows, strict=True)]
     rules = [
@@ -71,7 +95,7 @@ def to_markdown(sheet: TextTable) -> str:
     ]
     table = "".join(f"| {line} |\n" for line in lines)
     caption = re.sub(r"^([#>+=-])", r"\\\1", _markdown_text(sheet.caption))
-    return f"{table}\n{caption}\n"
+    return f"{table}\n{caption}\n" if caption else table
 
 
 def _markdown_cell(column: Column, cell: Cell) -> str:
@@ -89,6 +113,9 @@ def _markdown_text(text: str) -> str:
 def to_html(sheet: TextTable) -> str:
     """Return the table as a self-contained web page without scripts or external resources."""
     headers = "".join(_html_cell("th", column, Cell(column.header)) for column in sheet.columns)
+    if any(group for group, _ in sheet.groups):
+        spans = (f'<th colspan="{n}">{_escaped(group)}</th>' for group, n in sheet.groups)
+        headers = f"{''.join(spans)}</tr><tr>{headers}"
     rows = ["".join(_html_cell("td", column, cell) for column, cell in row) for row in sheet.rows]
     return "\n".join(
         (
@@ -98,7 +125,7 @@ def to_html(sheet: TextTable) -> str:
             f"<style>{_STYLE}</style></head>",
             "<body>",
             "<table>",
-            f"<caption>{_escaped(sheet.caption)}</caption>",
+            *([f"<caption>{_escaped(sheet.caption)}</caption>"] if sheet.caption else []),
             f"<thead><tr>{headers}</tr></thead>",
             "<tbody>",
             *(f"<tr>{row}</tr>" for row in rows),

@@ -1,6 +1,5 @@
 """Columns of frames of trials: quantities, and names of networks."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
@@ -8,8 +7,9 @@ from typing import cast
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from partialnas.runs.config.quantities import QUANTITIES, Direction, Quantity
+from partialnas.runs.config.quantities import QUANTITIES, Direction, Quantity, readable_name
 from partialnas.space.errors import UserError
+from partialnas.space.validation import suggest
 
 _NOT_QUANTITIES = frozenset(
     (
@@ -38,7 +38,7 @@ def find_quantity(
         direction = registered.better if registered else (objectives or {}).get(key, "")
     if direction not in ("min", "max"):
         raise UserError(f"{name}: unknown direction; write {key}:min or {key}:max")
-    plain = registered or Quantity(key=key, name=key, better="min")
+    plain = registered or Quantity(key=key, name=readable_name(key), better="min")
     return replace(plain, better=cast(Direction, direction))
 
 
@@ -50,9 +50,7 @@ def known_quantities(frame: pd.DataFrame) -> list[str]:
 
 
 def _unknown(name: str, choices: list[str]) -> str:
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"{name}: these trials have no such quantity; {hint}choose one of {', '.join(choices)}"
+    return f"{name}: these trials have no such quantity; {suggest(name, choices)}"
 
 
 def network_names(rows: pd.DataFrame) -> "pd.Series[str]":

@@ -24,8 +24,9 @@ from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
 from partialnas.space.values import digest
 
-STAMP_FORM = 2
-"""Form of the stamps that are written. Files of form 1 have other words, and the same numbers."""
+STAMP_FORM = 3
+"""Form of the stamps that are written. Files of lower forms have other words, but the same numbers.
+"""
 
 _MARK = "partialnas "
 _COMMENTS = {
@@ -77,7 +78,7 @@ class Stamp:
         format: suffix of the file's format.
         shown: numbers that a figure shows, see `table_excerpt`; None for a text file.
         seal: checksum of a figure's file.
-        form: form of the stamp: 1 for files of older versions, whose words differ.
+        form: form of the stamp; lower than `STAMP_FORM` for files of older versions.
     """
 
     studies: Sequence[StudyId]

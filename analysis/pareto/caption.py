@@ -4,25 +4,28 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     evaluation_phrase,
+    join_words,
     pluralize,
 )
 from partialnas.analysis.frames.feasibility import feasibility_sentence
-from partialnas.analysis.frames.seed_means import architecture_codes
+from partialnas.analysis.frames.seed_means import architecture_codes, has_failed_seed
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front_probability import front_probability_sentence
-from partialnas.analysis.pareto.limit_lines import limit_marks_sentence
 from partialnas.analysis.pareto.table import NOISE_NOTE, ParetoTable
 from partialnas.analysis.plotting.axes import protocol_label
-from partialnas.runs.config.quantities import Quantity
+from partialnas.analysis.plotting.clipping import clip_outliers
+from partialnas.analysis.plotting.limit_lines import limit_marks_sentence
+from partialnas.runs.config.quantities import Quantity, name_in_sentence
 
 if TYPE_CHECKING:
     from partialnas.analysis.pareto.plot import ParetoPlotOptions
 
 
-def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOptions") -> str:
+def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOptions") -> Caption:
     """Return the caption of a Pareto figure, with what checklists of conferences ask for.
 
     Args:
@@ -33,44 +36,55 @@ def pareto_caption(trials: Trials, points: ParetoTable, options: "ParetoPlotOpti
     table, x, y = points.rows, points.x, points.y
     rows, frame = table[table["folder"].ne("")], trials.frame[trials.frame["folder"].ne("")]
     sources = (x.source, y.source)
-    sentences = [
+    repeated = options.surfaces is not None
+    brief = [
         _subject(rows, x, y) if len(rows) else f"{y.label} against {x.label}.",
         _references(table),
         _seeds(rows, "point") if len(rows) and "trained" in sources else "",
-        _front(points, rows, measured="measured" in sources),
-        _projection(points),
-        feasibility_sentence(rows, trials.limits),
-        limit_marks_sentence(points),
         _surfaces(options.surfaces),
-        _probability(points, requested=options.probability),
+        "" if repeated else _front(points, rows, measured="measured" in sources),
+        "" if repeated else _projection(points),
+        limit_marks(points),
+        _probability(points) if options.probability else "",
         _area(table, options.size),
         _bars(table, y, "Vertical"),
         _bars(table, x, "Horizontal"),
-        "Arrows on the edge: dominated architectures far from the others." if options.clip else "",
+        _arrows(points, options),
+    ]
+    details = [
+        feasibility_sentence(rows, trials.limits),
         *(_device(table, q) for q in (x, y)),
         _missing(trials.frame, table),
         compute_sentence(frame) if len(frame) else "",
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return Caption(brief, details)
 
 
-def front_caption(trials: Trials, points: ParetoTable) -> str:
+def front_caption(trials: Trials, points: ParetoTable) -> Caption:
     """Return the caption of a table of the front, see `pareto_caption`."""
     shown = points.quantities
     table = points.all_rows
     spread = any(f"{q.key}_sd" in table and table[f"{q.key}_sd"].notna().any() for q in shown)
-    sentences = [
+    brief = [
         _subject(table, *shown),
         _seeds(table, "row") if any(q.source == "trained" for q in shown) else "",
         "±: one standard deviation (n − 1) over seeds." if spread else "",
         _front(points, table, measured=False),
-        feasibility_sentence(table, trials.limits),
         NOISE_NOTE if table["noisy"].any() else "",
+    ]
+    details = [
+        feasibility_sentence(table, trials.limits),
         *(_device(table, q) for q in shown),
         _missing(trials.frame, table),
         compute_sentence(trials.frame),
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return Caption(brief, details)
+
+
+def limit_marks(points: ParetoTable) -> str:
+    """Return the meaning of the crosses and dashed lines of a figure; empty without any."""
+    lines = bool([*points.bounds(points.x), *points.bounds(points.y)])
+    return limit_marks_sentence(points.excluded, lines=lines)
 
 
 def projection_note(points: ParetoTable, *, drawn: bool) -> str:
@@ -89,7 +103,8 @@ def projection_note(points: ParetoTable, *, drawn: bool) -> str:
     off_line = int((~members["on_projected_front"]).sum())
     absent = f"; {len(points.undrawn)} more lack one of the two" if len(points.undrawn) else ""
     return (
-        f"projection on {points.x.key} and {points.y.key}: {deciding}; {off_line} of its "
+        f"projection on {name_in_sentence(points.x.key)} and {name_in_sentence(points.y.key)}: "
+        f"{deciding}; {off_line} of its "
         f"{len(members)} networks shown are dominated in these two alone{absent}"
     )
 
@@ -99,7 +114,7 @@ def _deciding(points: ParetoTable) -> str:
     rows = points.all_rows
     names = dict(zip(rows["folder"], rows["study"], strict=True))
     texts = {
-        names[folder]: ", ".join(f"{key} ({better})" for key, better in objectives.items())
+        names[folder]: join_words([*map(name_in_sentence, objectives)])
         for folder, objectives in points.deciding.items()
         if folder and folder in names
     }
@@ -142,14 +157,28 @@ def _surfaces(surfaces: pd.DataFrame | None) -> str:
     )
 
 
-def _probability(points: ParetoTable, *, requested: bool) -> str:
+def _probability(points: ParetoTable) -> str:
     if points.rows["front_probability"].notna().any():
         measured = any(
             q.source == "measured" for q in points.quantities if q.key in points.objectives
         )
         return front_probability_sentence(measured=measured)
-    unknown = "Probability of being on the front: unknown, because no architecture has two seeds."
-    return unknown if requested else ""
+    return "Probability of being on the front: unknown, because no architecture has two seeds."
+
+
+def _arrows(points: ParetoTable, options: "ParetoPlotOptions") -> str:
+    """Return the meaning of arrows on the edge, if there are any."""
+    rows = points.rows
+    movable = (rows["family"].eq("") & ~rows["on_front"]).to_numpy(bool)
+    sides = [
+        clip_outliers(
+            rows[q.key].to_numpy(float), movable, log=q.logarithmic if log is None else log
+        )[1]
+        for q, log in zip((points.x, points.y), options.log, strict=True)
+    ]
+    if not options.clip or not any(side.any() for side in sides):
+        return ""
+    return "Arrows on the edge: dominated architectures far from the others."
 
 
 def _area(table: pd.DataFrame, size: Quantity | None) -> str:
@@ -165,7 +194,18 @@ def _seeds(table: pd.DataFrame, item: str) -> str:
     if high == 1:
         return "One seed per architecture: the spread between seeds is unknown."
     number = f"{high}" if low == high else f"{low} to {high}"
-    return f"Each {item} is a mean over {number} seeds."
+    return f"Each {item} is a mean over {number} seeds.{failed_seeds_note(table)}"
+
+
+def failed_seeds_note(table: pd.DataFrame) -> str:
+    """Return how networks with failed seeds count, after a space; empty if there are none."""
+    count = int((table["n"].gt(0) & has_failed_seed(table)).sum())
+    if not count:
+        return ""
+    return (
+        f" Of {pluralize(count, 'architecture')} a seed failed: the mean is over the others, which "
+        "favors networks that fail, so they are not on the front."
+    )
 
 
 def _front(points: ParetoTable, table: pd.DataFrame, *, measured: bool) -> str:
@@ -202,7 +242,8 @@ def _projection(points: ParetoTable) -> str:
 
 
 def _bars(table: pd.DataFrame, quantity: Quantity, direction: str) -> str:
-    if table[f"{quantity.key}_low"].isna().all():
+    drawn = table["on_front"] | table["family"].ne("")
+    if table.loc[drawn, f"{quantity.key}_low"].isna().all():
         return ""
     if quantity.source == "measured":
         return f"{direction} bars: 95 % interval of the measurement."

@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
-from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
+from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
+from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.frames.seed_means import require_trials
 from partialnas.analysis.frames.trials import Trials, as_trials
@@ -23,22 +25,19 @@ from partialnas.analysis.pareto.table import (
     make_pareto_table,
     plot_columns,
 )
-from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.space.errors import UserError
+from partialnas.space.validation import suggest
 
-PARETO_ARGUMENTS = ("x", "y", "condition", "style", "width")
+PARETO_ARGUMENTS = ("x", "y", "condition")
 """Arguments of `pareto_artefact` that are part of a query; the others are `ParetoOptions`."""
 
 _SCALES = {"x": (True, False), "y": (False, True), "xy": (True, True), "none": (False, False)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ParetoFigure:
-    """Table and caption of a Pareto figure, and the files written."""
-
-    table: pd.DataFrame
-    caption: str
-    files: tuple[Path, ...]
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ParetoFigure(FigureResult):
+    """A Pareto figure; its table has one row per architecture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,36 +80,46 @@ class ParetoOptions:
         if self.log is None:
             return None, None
         if self.log not in _SCALES:
-            raise UserError(f"invalid --log {self.log!r}: choose one of {', '.join(_SCALES)}")
+            raise UserError(f"invalid --log {self.log!r}: {suggest(self.log, _SCALES)}")
         return _SCALES[self.log]
 
 
 def pareto_figure(
     trials: Trials | pd.DataFrame,
-    path: Path | str,
+    path: Path | str | None = None,
     *,
+    ax: Axes | None = None,
+    figure: AnyFigure | None = None,
     x: str | None = None,
     y: str | None = None,
     condition: str | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    style: str | Path = "cvpr",
+    width: str | None = None,
+    font: str | None = None,
+    caption: str = "full",
     options: ParetoOptions | None = None,
 ) -> ParetoFigure:
     """Draw the trade-off of two quantities; the same trials give the same bytes.
 
     The table is written beside the figure (PDF, SVG or PNG by suffix): as CSV with every
-    architecture, and as Markdown with front, baselines and caption.
+    architecture, and as Markdown with front, baselines and caption. Without a path, nothing is
+    written.
 
     Args:
         trials: trials of one or several studies, as `load` or `load_trials` returns them;
             without rows for reference families alone.
         path: file of the figure.
+        ax: axes of matplotlib to draw into, with the caller's own style.
+        figure: figure or subfigure of matplotlib to draw into, with the caller's own style.
         x: quantity on the horizontal axis, as `KEY` or `KEY:min` / `KEY:max`; the default is
             `Trials.default_axes`.
         y: quantity on the vertical axis.
         condition: condition whose trials are drawn, for a study with several.
-        style: venue that determines width and text size.
+        style: venue that determines width and text size, or a style file of matplotlib, or both
+            with a comma between them.
         width: a column or a page of the venue; the default is that of the style.
+        font: `serif`, `sans` or the name of an installed family; by default that of the style.
+        caption: length of the caption: `full`, `short` or `none`.
         options: what else the figure shows.
 
     Raises:
@@ -118,13 +127,19 @@ def pareto_figure(
             that were measured by different protocols.
         MachineError: a file cannot be written.
     """
-    path = Path(path)
-    check_suffix(path)
+    output = FigureOutput.of(path, ax, figure)
     table, caption, artefact = pareto_artefact(
-        as_trials(trials), x=x, y=y, condition=condition, style=style, width=width, options=options
+        as_trials(trials),
+        x=x,
+        y=y,
+        condition=condition,
+        options=options,
+        look=find_look(style, width, font, caption),
     )
-    files = artefact.write(path, path.with_suffix(".csv"), path.with_suffix(".md"))
-    return ParetoFigure(table=table.rows, caption=caption, files=files)
+    return ParetoFigure(
+        table=table.rows, caption=caption, artefact=artefact, files=output.write(artefact),
+        embedded=output.draw(artefact),
+    )  # fmt: skip
 
 
 def pareto_artefact(
@@ -133,25 +148,23 @@ def pareto_artefact(
     x: str | None = None,
     y: str | None = None,
     condition: str | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    look: Look = DEFAULT_LOOK,
     options: ParetoOptions | None = None,
 ) -> tuple[ParetoTable, str, Artefact]:
     """Return the table, the caption and the files of a Pareto figure; see `pareto_figure`."""
     options = options or ParetoOptions()
-    find_style(style, width)
     axes = {"x": x, "y": y, "condition": condition}
-    arguments = drop_none(**axes, style=style, width=width, timing=trials.timing)
+    arguments = drop_none(**axes, timing=trials.timing) | look.arguments()
     trials = trials.under(condition)
     everything = _with_references(trials, options)
     table = make_pareto_table(everything, x, y)
     references = everything.frame.iloc[len(trials.frame) :]
     require_same_task(trials.frame, references, (table.x, table.y))
     plot_options = _plot_options(trials, everything, table, options)
-    caption = pareto_caption(everything, table, plot_options)
+    caption = pareto_caption(everything, table, plot_options).text(look.caption)
     drawing = Drawing(
         draw=lambda look: draw_pareto(table, look, plot_options),
-        plot_data=_plot_data(table, plot_options), style=style, width=width,
+        plot_data=_plot_data(table, plot_options), look=look,
     )  # fmt: skip
     artefact = Artefact(
         studies=trials.studies,
@@ -193,8 +206,7 @@ def _markdown(table: ParetoTable, options: ParetoPlotOptions, caption: str) -> s
     shown = format_pareto_table(table)
     noise = [NOISE_NOTE] if "~" in shown.to_string() else []
     surfaces = [] if options.surfaces is None else [frame_to_markdown(options.surfaces)]
-    parts = [frame_to_markdown(shown), *noise, *surfaces, caption]
-    return "\n".join(f"{part}\n" for part in parts)
+    return join_texts(frame_to_markdown(shown), *noise, *surfaces, caption)
 
 
 def _plot_data(table: ParetoTable, options: ParetoPlotOptions) -> pd.DataFrame:

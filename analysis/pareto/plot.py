@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from partialnas.analysis.pareto import limit_lines
 from partialnas.analysis.pareto.attainment import step_line
 from partialnas.analysis.pareto.front_probability import format_probability
 from partialnas.analysis.pareto.table import ParetoTable
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import (
     AxisName,
     configure_axis,
@@ -25,14 +24,22 @@ from partialnas.analysis.plotting.labels import (
     Polyline,
     draw_labels,
     draw_legend,
+    draw_note,
     elide,
     study_names,
+)
+from partialnas.analysis.plotting.limit_lines import (
+    EXCLUDED_MARKER,
+    draw_limit_lines,
+    excluded_mask,
+    excluded_name,
 )
 from partialnas.analysis.plotting.marker_areas import (
     MarkerAreas,
     add_rim_points,
     compute_marker_areas,
 )
+from partialnas.analysis.plotting.names import network_name
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     FAMILY_STYLES,
@@ -78,23 +85,23 @@ class ParetoPlotOptions:
 
 def draw_pareto(
     pareto: ParetoTable, style: Style, options: ParetoPlotOptions | None = None
-) -> Figure:
+) -> AnyFigure:
     """Return the figure of a Pareto table; call it inside `figure_style`."""
     table, x, y = pareto.rows, pareto.x, pareto.y
     if not pareto.is_projection:
         table = table.assign(on_projected_front=table["on_front"])
     options = options or ParetoPlotOptions()
-    figure = style.new_figure()
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes()
     axes.grid(visible=True)
     points, factors = _on_axes(axes, replace(pareto, rows=table), options)
     areas = compute_marker_areas(table, options.size)
     points = points.join(_point_styles(points, options)).assign(area=areas.values)
-    _draw_protocol(figure, table, x, y, style)
+    _draw_protocol(figure, axes, pareto, style)
     others = "not on the front" if pareto.is_projection else "dominated"
     cloud = points[points["family"].eq("") & ~points["on_front"]]
-    _draw_others(axes, cloud[~cloud["outside"]], areas, others)
-    _draw_others(axes, cloud[cloud["outside"]], areas, limit_lines.OUTSIDE, marker="X")
+    _draw_others(axes, cloud[~cloud["excluded"]], areas, others)
+    crosses = {"name": excluded_name(pareto.excluded), "marker": EXCLUDED_MARKER}
+    _draw_others(axes, cloud[cloud["excluded"]], areas, **crosses)
     if options.surfaces is None:
         lines = _draw_fronts(axes, points[points["family"].eq("")], (x, y), areas)
     else:
@@ -102,14 +109,15 @@ def draw_pareto(
         scaled = scaled.assign(y=lambda t: t[y.key] / factors[1])
         lines = _draw_surfaces(axes, points[points["on_front"]], (x, y), scaled)
     lines += _draw_families(axes, points[points["family"].ne("")], areas)
-    lines += limit_lines.draw_limit_lines(axes, pareto, factors)
+    bounds = ([b / f for b in pareto.bounds(q)] for q, f in zip((x, y), factors, strict=True))
+    lines += draw_limit_lines(axes, *bounds)
     if points["noisy"].any():
         look = {"s": 7, "linewidths": 0.5, **_ring(MUTED_COLOR)}
         axes.scatter([], [], **look, label="hollow: noisy timing")
     draw_outlier_arrows(axes, points)
     areas.draw_legend_entries(axes)
     draw_legend(figure, axes, style)
-    fit_labels(figure)
+    fit_labels(figure, [axes])
     _draw_texts(axes, points, lines, _label_sides(x, y), style, options)
     return figure
 
@@ -126,7 +134,8 @@ def _draw_texts(
         return
     crowd = add_rim_points(axes, points)
     draw_labels(axes, texts, crowd, lines=[*lines, *_bars(points)], sides=sides, style=style)
-    parent_figure(axes).set_layout_engine("none")  # labels were placed for this layout
+    if style.target is None:
+        parent_figure(axes).set_layout_engine("none")  # labels were placed for this layout
 
 
 def _on_axes(
@@ -137,7 +146,7 @@ def _on_axes(
     points = table[[*_POINT_COLUMNS]].copy()
     points["noisy"] &= "measured" in [quantity.source for quantity in both]
     plain = np.asarray(points["family"].eq("") & ~points["on_front"])
-    points["outside"] = limit_lines.outside_mask(table)
+    points["excluded"] = excluded_mask(table)
     points["beyond_x"] = points["beyond_y"] = 0
     names: tuple[AxisName, AxisName] = ("x", "y")
     factors = []
@@ -150,7 +159,7 @@ def _on_axes(
             scale = quantity.logarithmic if log is None else log
             values[:, 0], points[f"beyond_{which}"] = clip_outliers(values[:, 0], plain, log=scale)
         room = {"room": _AREA_MARGIN} if options.size else {}
-        bounds = [b for b in limit_lines.drawn_bounds(pareto, quantity) if b > 0 or not log]
+        bounds = [b for b in pareto.bounds(quantity) if b > 0 or not log]
         shown = np.vstack([values, *([bound] * 3 for bound in bounds)])
         factors.append(configure_axis(axes, which, quantity, shown, log=log, **room))
         points[[which, f"{which}_low", f"{which}_high"]] = values / factors[-1]
@@ -171,15 +180,14 @@ def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFr
     return pd.DataFrame(pairs, columns=["color", "marker"], index=points.index)
 
 
-def _draw_protocol(
-    figure: Figure, table: pd.DataFrame, x: Quantity, y: Quantity, style: Style
-) -> None:
+def _draw_protocol(figure: AnyFigure, axes: Axes, pareto: ParetoTable, style: Style) -> None:
     """Write below the axis by which protocol measured quantities were measured."""
-    protocols = dict.fromkeys(label for q in (x, y) if (label := protocol_label(table, q)))
+    labels = (protocol_label(pareto.rows, quantity) for quantity in (pareto.x, pareto.y))
+    protocols = dict.fromkeys(filter(None, labels))
     wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER_ASPECT))
     lines = [line for label in protocols for line in textwrap.wrap(label, wide)]
     if lines:
-        figure.supxlabel("\n".join(lines), fontsize=style.small_font_size, color=DARK_COLOR)
+        draw_note(figure, axes, lines, style.small_font_size, style)
 
 
 def _draw_others(
@@ -219,8 +227,9 @@ def _draw_fronts(
     shown = searched[searched["on_front"] | searched["on_projected_front"]]
     studies = shown.groupby("folder", sort=False)
     names = study_names(shown)
+    several = studies.ngroups > 1
     for folder, rows in studies:
-        name = f"{elide(names[str(folder)])}: front" if studies.ngroups > 1 else "front"
+        name = f"{elide(names[str(folder)])}: front" if several else "front"
         edge = rows.loc[rows["on_projected_front"], ["x", "y"]].sort_values("x")
         lines.append(_steps(axes, edge, both))
         _draw_line(axes, lines[-1], rows["color"].iloc[0])
@@ -230,8 +239,19 @@ def _draw_fronts(
             _draw_group(axes, members, f"{name} ({len(members)})", areas)
             continue
         off_line = members[~on_line].assign(marker=_OFF_LINE_MARKER)
-        _draw_group(axes, members[on_line], f"{name}, on the line ({on_line.sum()})", areas)
-        _draw_group(axes, off_line, f"{name}, off the line ({len(off_line)})", areas)
+        _draw_group(axes, members[on_line], f"{name} ({on_line.sum()})", areas)
+        label = "" if several else f"off the line ({len(off_line)})"
+        _draw_group(axes, off_line, label, areas)
+    if several and (shown["on_front"] & ~shown["on_projected_front"]).any():
+        number = int((shown["on_front"] & ~shown["on_projected_front"]).sum())
+        axes.scatter(
+            [],
+            [],
+            s=_MEMBER,
+            marker=_OFF_LINE_MARKER,
+            color=DARK_COLOR,
+            label=f"off the line ({number})",
+        )
     return lines
 
 
@@ -274,7 +294,7 @@ def _draw_families(axes: Axes, baselines: pd.DataFrame, areas: MarkerAreas) -> l
         chain = rows.groupby("label")[["x", "y"]].mean().sort_values("x")
         lines.append((chain["x"].to_numpy(float), chain["y"].to_numpy(float)))
         _draw_line(axes, lines[-1], rows["color"].iloc[0])
-        _draw_group(axes, rows, elide(str(family)), areas)
+        _draw_group(axes, rows, elide(network_name(str(family))), areas)
     return lines
 
 
@@ -294,6 +314,8 @@ def _draw_group(axes: Axes, rows: pd.DataFrame, name: str, areas: MarkerAreas) -
     shade: dict[str, Any] = {"alpha": 0.75} if areas.has_quantity else {}
     sizes = rows["area"].fillna(_MEMBER)
     axes.scatter(rows["x"], rows["y"], s=sizes, facecolors=faces, **look, **shade)
+    if not name:
+        return
     # matplotlib's legend omits labels that begin with an underscore
     label = f" {name}" if name[:1] == "_" else name
     axes.scatter([], [], s=_MEMBER, facecolors=color, **look, label=label)

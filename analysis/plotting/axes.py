@@ -1,6 +1,7 @@
 """Axes of figures: labels with unit and protocol, limits, and readable ticks."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ _DECADE = 10.0
 _MIN_LOG_RANGE = 4.0
 _SMALLEST = 1e-100  # smaller values are zero on any axis
 _SAME = 1e-12  # values whose relative difference is smaller are one value on an axis
+_MAX_DECIMALS = 5
 _NARROW = 3.0  # inches; labels such as 5,000, 10,000 and 20,000 touch below this width
 
 
@@ -195,4 +197,27 @@ def set_ticks(axis: Axis, *, log: bool = False, max_ticks: int = 6) -> None:
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(nbins=max_ticks, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: tick_texts([value], axis.get_majorticklocs(), log=log)[0])
+    )
+
+
+def tick_texts(
+    values: Sequence[float], others: Iterable[float] = (), *, log: bool = False
+) -> list[str]:
+    """Return labels of ticks without powers of ten.
+
+    Args:
+        values: values of the ticks.
+        others: further ticks of the axis.
+        log: whether the scale is logarithmic; on a linear one all labels have the same decimals.
+    """
+    digits = 0 if log else max(map(_decimals, (*values, *others)), default=0)
+    spec = f",.{digits}f" if 0 < digits <= _MAX_DECIMALS else ",.6g"
+    return [format(value, spec).replace("-", "−") for value in values]
+
+
+def _decimals(value: float) -> int:
+    """Return the number of decimals of a round value."""
+    text = np.format_float_positional(value, precision=6, fractional=False, trim="-")
+    return len(text.partition(".")[2])

@@ -1,4 +1,4 @@
-"""Fonts of characters that DejaVu Sans lacks, such as emoji and scripts of Asia, if installed."""
+"""Fonts of figures: the requested family, and installed fonts for characters that it lacks."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,12 @@ from typing import Any
 from partialnas.analysis.plotting.artists import Figure
 
 BASE_FONT = "DejaVu Sans"
-"""Font of all figures: it is part of matplotlib, so it is the same on every machine."""
+"""Default font: it is part of matplotlib, so it is the same on every machine."""
+
+FONTS = {"sans": BASE_FONT, "serif": "STIXGeneral"}
+"""Families of `--font`; STIX has the shapes of Times and is part of matplotlib too."""
+
+_GENERIC = ("serif", "sans-serif", "monospace", "cursive", "fantasy")
 
 _BOXES = "Last Resort"
 """Beginning of the names of fonts that have a box for every character."""
@@ -23,25 +28,53 @@ def quiet_glyphs() -> Iterator[None]:
         yield
 
 
+def use_font(font: str | None) -> None:
+    """Draw all texts in a font, and in `BASE_FONT` what it lacks; call it inside `figure_style`.
+
+    A family that is not installed is replaced by `BASE_FONT`, with a warning.
+
+    Args:
+        font: a name in `FONTS` or a family; None for the family that the settings state.
+    """
+    import matplotlib as mpl
+
+    wanted = [FONTS.get(font, font)] if font else mpl.rcParams["font.family"]
+    families = [family for name in wanted if (family := _installed_family(name))]
+    if not families:
+        names = ", ".join(wanted)
+        warnings.warn(f"the font {names} is not installed; {BASE_FONT} is used", stacklevel=2)
+    mpl.rcParams["font.family"] = [*dict.fromkeys([*families, BASE_FONT])]
+
+
+def _installed_family(name: str) -> str:
+    """Return an installed family, for a generic name the first that matplotlib lists; or ""."""
+    import matplotlib as mpl
+
+    candidates = mpl.rcParams[f"font.{name}"] if name in _GENERIC else [name]
+    return next((family for family in candidates if _characters_of(family)), "")
+
+
 def fallback_fonts(figure: Figure) -> list[str]:
     """Return the families of installed fonts that have the figure's further characters.
 
-    A figure whose texts need only `BASE_FONT` needs no others.
+    A figure whose texts need only the families in use needs no others.
     """
+    import matplotlib as mpl
     from matplotlib.text import Text
 
     texts = [artist.get_text() for artist in figure.findobj(Text)]
-    return [*_families(frozenset("".join(texts)) - _characters_of(BASE_FONT))]
+    drawn = frozenset().union(*map(_characters_of, mpl.rcParams["font.family"]))
+    return [*_families(frozenset("".join(texts)) - drawn)]
 
 
 def use_fallback_fonts(families: Sequence[str]) -> None:
-    """Draw the texts that are created from now on with these families where `BASE_FONT` lacks them.
+    """Draw the texts that are created from now on with these families where the others lack them.
 
     Call it inside `figure_style`, which restores the settings.
     """
     import matplotlib as mpl
 
-    mpl.rcParams["font.family"] = ["sans-serif", *families]
+    mpl.rcParams["font.family"] = [*mpl.rcParams["font.family"], *families]
 
 
 @cache

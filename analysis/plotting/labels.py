@@ -5,37 +5,107 @@ import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import Artist, Axes, Figure
-from partialnas.analysis.plotting.style import DARK_COLOR, LEADER_COLOR, Style
+from partialnas.analysis.plotting.artists import AnyFigure, Artist, Axes, Figure
+from partialnas.analysis.plotting.axes import parent_figure
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    LEADER_COLOR,
+    POINTS_PER_INCH,
+    Style,
+)
 
 Polyline = tuple[Floats, Floats]
 """The x and y coordinates of a line in a figure."""
 
 _MAX_COLUMNS = 8
 _MAX_LEGEND_WIDTH = 0.97  # share of the figure's width
+_MAX_LEGEND_SHARE = 0.2  # of the figure's height; below a taller legend the figure grows
+_LINE_SPACING = 1.25
 _MAX_POINTS = 5000
 _MAX_NAME_LENGTH = 24
 _HANDLE = {"handlelength": 1.2, "handleheight": 0.7}
 
 
-def draw_legend(figure: Figure, axes: Axes, style: Style) -> None:
-    """Draw the legend above the axes, in as many columns as fit."""
+def draw_legend(figure: AnyFigure, axes: Axes, style: Style) -> None:
+    """Draw the legend above the axes, in as many columns as fit.
+
+    Without a layout that reserves space above the axes, the legend is drawn inside them.
+    """
+    from matplotlib.figure import Figure
+
     handles, names = axes.get_legend_handles_labels()
     sizes = _handle_sizes(handles, style)
+    if not has_margins(figure, style):
+        axes.legend(handles, names, **sizes)
+        return
     width = _MAX_LEGEND_WIDTH * style.width * figure.dpi
     for columns in range(min(_MAX_COLUMNS, len(names)), 0, -1):
         legend = figure.legend(
-            handles, names, loc="outside upper center", ncols=columns, handletextpad=0.2,
+            handles, names, loc="outside upper center", ncols=columns, handletextpad=0.4,
             columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=DARK_COLOR, **sizes,
         )  # fmt: skip
-        if columns == 1 or legend.get_window_extent().width < width:
+        box = legend.get_window_extent()
+        if columns == 1 or box.width < width:
+            if isinstance(figure, Figure):
+                excess = box.height / figure.dpi - _MAX_LEGEND_SHARE * style.height
+                figure.set_figheight(figure.get_figheight() + max(0.0, excess))
             return
         legend.remove()
+
+
+def label_line_ends(
+    axes: Axes, ends: Sequence[tuple[float, str, str]], style: Style, *, height: float
+) -> None:
+    """Write names in their colors beside the right ends of lines, one above the other.
+
+    Args:
+        axes: axes with their limits set; there is space on their right.
+        ends: value on the vertical axis, name and color of each line.
+        style: style of the figure.
+        height: height of the axes in inches.
+    """
+    line = _LINE_SPACING * style.small_font_size / POINTS_PER_INCH / height
+    transform = axes.transData + axes.transAxes.inverted()
+    start = axes.get_xlim()[0]
+    at = [float(transform.transform((start, value))[1]) for value, _, _ in ends]
+    order = sorted(range(len(ends)), key=at.__getitem__)
+    places = [at[i] for i in order]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + line)
+    excess = max(0.0, (places[-1] if places else 0.0) - 1.0)
+    places = [place - excess for place in places]
+    for i in range(len(places) - 2, -1, -1):
+        places[i] = min(places[i], places[i + 1] - line)
+    for i, place in zip(order, places, strict=True):
+        _, name, color = ends[i]
+        axes.text(
+            1.02, place, name, transform=axes.transAxes, color=color, va="center", ha="left",
+            fontsize=style.small_font_size,
+        )  # fmt: skip
+
+
+def has_margins(figure: AnyFigure, style: Style) -> bool:
+    """Return whether texts outside all axes get space: in our figures and with this layout."""
+    from matplotlib.axes import Axes
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    single = isinstance(style.target, Axes)
+    return not single and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+
+
+def draw_note(
+    figure: AnyFigure, axes: Axes, lines: Sequence[str], size: float, style: Style
+) -> None:
+    """Write lines below the figure, or below the label of `axes` if the figure has no margins."""
+    if has_margins(figure, style):
+        figure.supxlabel("\n".join(lines), fontsize=size, color=DARK_COLOR)
+    else:
+        axes.set_xlabel("\n".join(filter(None, [axes.get_xlabel(), *lines])))
 
 
 def _handle_sizes(handles: Sequence[Artist], style: Style) -> dict[str, Any]:
@@ -79,7 +149,7 @@ def draw_labels(
             return
         with redirect_stdout(io.StringIO()):  # textalloc prints if nothing fits
             textalloc.allocate(
-                axes, texts["x"].to_numpy(), texts["y"].to_numpy(), texts["label"].to_list(),
+                cast(Any, _WholeFigureAxes(axes)), texts["x"].to_numpy(), texts["y"].to_numpy(), texts["label"].to_list(),
                 x_scatter=crowd["x"].to_numpy(), y_scatter=crowd["y"].to_numpy(),
                 x_lines=[x for x, _ in lines], y_lines=[y for _, y in lines],
                 textsize=style.small_font_size, textcolor=texts["color"].to_list(),
@@ -87,6 +157,20 @@ def draw_labels(
                 margin=0.006, nbr_candidates=400, avoid_label_lines_overlap=True,
                 avoid_crossing_label_lines=True, draw_all=False, zorder=6, **where,
             )  # fmt: skip
+
+
+class _WholeFigureAxes:
+    """Axes whose figure is the whole one, as textalloc expects, also if they are in a subfigure."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+
+    def get_figure(self) -> Figure:
+        """Return the whole figure."""
+        return parent_figure(self._axes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._axes, name)
 
 
 def study_names(rows: pd.DataFrame) -> dict[str, str]:
@@ -122,13 +206,14 @@ def distinct_labels(names: Sequence[str], longest: int = _MAX_NAME_LENGTH) -> li
         groups.setdefault(elide(name, longest), []).append(name)
     labels = {}
     for short, group in groups.items():
-        prefix = _common_prefix_length(group) if len(group) > 1 else 0
+        prefix = common_prefix_length(group) if len(group) > 1 else 0
         for name in group:
             labels[name] = f"…{elide(name[prefix:], longest - 1)}" if prefix else short
     return [labels[name] for name in names]
 
 
-def _common_prefix_length(names: Sequence[str]) -> int:
+def common_prefix_length(names: Sequence[str]) -> int:
+    """Return the number of characters that all names begin with."""
     columns = zip(*names, strict=False)
     return next((i for i, chars in enumerate(columns) if len({*chars}) > 1), min(map(len, names)))
 

@@ -45,12 +45,15 @@ class MarkerAreas:
         if self.quantity is None:
             return
         label, factor = self.quantity.scaled_label(self.largest)
+        name = self.quantity.name
+        unit = label.removeprefix(name).strip(" ()")
         for step in round_values(self.largest / factor):
             area = MAX_AREA * step * factor / self.largest
             look: dict[str, Any] = {
                 "facecolors": "white", "edgecolors": MUTED_COLOR, "linewidths": 0.8,
             }  # fmt: skip
-            axes.scatter([], [], s=area, **look, label=f"{label}: {format_significant(step)}")
+            label = f"{name}: {format_significant(step)} {unit}".strip()
+            axes.scatter([], [], s=area, **look, label=label)
 
 
 def compute_marker_areas(table: pd.DataFrame, quantity: Quantity | None) -> MarkerAreas:

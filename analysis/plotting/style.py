@@ -3,48 +3,96 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from partialnas.analysis.plotting.artists import Figure
-from partialnas.analysis.plotting.fonts import BASE_FONT, quiet_glyphs
+from partialnas.analysis.plotting.artists import AnyFigure, Axes, Figure
+from partialnas.analysis.plotting.fonts import BASE_FONT, quiet_glyphs, use_font
 from partialnas.space.errors import UserError, markup_text
+from partialnas.space.validation import suggest
 
-StyleName = Literal["cvpr", "neurips", "slides"]
+StyleName = Literal["cvpr", "eccv", "ieee", "neurips", "slides"]
 Width = Literal["column", "page"]
 
 MUTED_COLOR = "#9a9a9a"
 DARK_COLOR = "#333333"
 LEADER_COLOR = "#777777"
 # the color-blind-safe palette of Okabe and Ito, without yellow, which is too pale on white
-SERIES_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SERIES_COLORS = tuple(f"C{place}" for place in range(len(_PALETTE)))
+"""Colors of the color cycle: this palette, or that of a style file or of the caller."""
+
 FAMILY_STYLES = tuple(zip((*SERIES_COLORS[1:], "#000000"), "sD^vPX", strict=True))
 """Color and marker of each reference family."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Size of a figure in inches, its font sizes in points, and the resolution of a PNG in dpi."""
+    """Size of a figure in inches, its font sizes in points, and the resolution of a PNG in dpi.
+
+    `target` is the caller's axes, figure or subfigure to draw into; None for a new figure.
+    """
 
     width: float
     height: float
     font_size: float
     small_font_size: float
     dpi: int = 300
+    target: Axes | AnyFigure | None = None
 
-    def new_figure(self, height: float | None = None) -> Figure:
-        """Return an empty figure of this width, and of this height unless another is given."""
+    def new_axes(self, height: float | None = None) -> tuple[AnyFigure, Axes]:
+        """Return a figure and its only axes, see `new_panels`."""
+        figure, grid = self.new_panels(height)
+        return figure, grid[0, 0]
+
+    def new_panels(
+        self, height: float | None = None, rows: int = 1, columns: int = 1, *, sharey: bool = False
+    ) -> tuple[AnyFigure, Any]:
+        """Return a figure and its axes, an array of shape (rows, columns).
+
+        The figure has this width, and this height unless another is given. A `target` keeps its
+        size; if it is axes, they are returned with the figure that they belong to.
+
+        Raises:
+            UserError: several panels are needed, and the target is a single axes.
+        """
+        import numpy as np
+        from matplotlib.axes import Axes
         from matplotlib.figure import Figure
 
-        return Figure(figsize=(self.width, height or self.height), layout="constrained")
+        if isinstance(self.target, Axes):
+            if rows * columns > 1:
+                raise UserError(
+                    f"this figure has {rows * columns} panels and does not fit into one axes: pass "
+                    "figure=, for example one of plt.figure(layout='constrained').subfigures(1, 2)"
+                )
+            figure = self.target.get_figure()
+            assert figure is not None, "the axes belong to no figure"
+            return figure, np.array([[self.target]])
+        size = (self.width, height or self.height)
+        drawn = self.target or Figure(figsize=size, layout="constrained")
+        return drawn, drawn.subplots(rows, columns, sharey=sharey, squeeze=False)
 
 
 WIDTHS: dict[StyleName, dict[Width, Style]] = {
+    # cvpr.sty: \textwidth 6.875in, \columnsep 0.3125in; text of 10 points
     "cvpr": {
         "column": Style(width=3.25, height=2.6, font_size=8, small_font_size=6.5),
         "page": Style(width=6.875, height=3.2, font_size=8, small_font_size=6.5),
     },
+    # llncs.cls, of ECCV: \textwidth 12.2cm, one column; text of 10 points, captions of 9
+    "eccv": {
+        "page": Style(width=4.8, height=3.0, font_size=8, small_font_size=7),
+        "column": Style(width=2.35, height=2.2, font_size=8, small_font_size=6.5),
+    },
+    # IEEEtran.cls for journals and conferences: \columnwidth 21pc = 3.5in, \textwidth 43pc;
+    # its figures have text of 8 to 10 points
+    "ieee": {
+        "column": Style(width=3.5, height=2.7, font_size=8, small_font_size=7),
+        "page": Style(width=7.16, height=3.3, font_size=8, small_font_size=7),
+    },
+    # neurips.sty: \textwidth 5.5in, one column; text of 10 points
     "neurips": {
         "page": Style(width=5.5, height=3.4, font_size=9, small_font_size=7.5),
         "column": Style(width=2.7, height=2.4, font_size=8, small_font_size=6.5),
@@ -56,8 +104,9 @@ WIDTHS: dict[StyleName, dict[Width, Style]] = {
 }
 """Figure widths of each venue, the default one first.
 
-A CVPR page has two columns. A NeurIPS page has one; `column` is half of it. A figure for slides is
-drawn at two fifths of the 13.3 inches of a slide and enlarged there to a font size of 20 points.
+Pages of CVPR and IEEE have two columns. Pages of ECCV and NeurIPS have one; `column` is half of
+it. A figure for slides is drawn at two fifths of the 13.3 inches of a slide and enlarged there to a
+font size of 20 points.
 """
 
 DEFAULT_STYLES: dict[StyleName, Style] = {
@@ -87,8 +136,19 @@ def characters_that_fit(inches: float, size: float, aspect: float = 0.58) -> flo
 
 
 @contextmanager
-def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]:
+def figure_style(
+    name: StyleName,
+    width: Width | None = None,
+    font: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Style]:
     """Apply the settings of a style while a figure is drawn and saved, and restore them.
+
+    Args:
+        name: venue.
+        width: a column or a page of the venue.
+        font: font of all texts, see `use_font`.
+        settings: settings of matplotlib that replace those of the venue.
 
     Raises:
         UserError: the style or the width is unknown, or a file `matplotlibrc` is not text.
@@ -100,8 +160,48 @@ def figure_style(name: StyleName, width: Width | None = None) -> Iterator[Style]
         raise UserError(f"a file matplotlibrc is not UTF-8 ({error}); remove it") from None
     with mpl.rc_context(), quiet_glyphs():
         mpl.rcdefaults()
-        mpl.rcParams.update(_settings(style))
+        if settings:
+            style = _with_settings(style, settings, resized=width is None)
+        else:
+            mpl.rcParams.update(_settings(style))
+        use_font(font)
         yield style
+
+
+def _with_settings(style: Style, settings: Mapping[str, Any], *, resized: bool) -> Style:
+    """Apply a style with further settings, and return it with the sizes that these state.
+
+    Args:
+        style: style of a venue.
+        settings: settings of matplotlib.
+        resized: whether a stated figure size replaces that of the venue.
+    """
+    import matplotlib as mpl
+
+    scale = float(settings.get("font.size", style.font_size)) / style.font_size
+    scaled = replace(
+        style, font_size=scale * style.font_size, small_font_size=scale * style.small_font_size
+    )
+    stated: dict[Any, Any] = dict(settings)
+    mpl.rcParams.update(_settings(scaled))
+    mpl.rcParams.update(stated)
+    style = replace(style, **_font_sizes())
+    if resized and "figure.figsize" in settings:
+        width, height = mpl.rcParams["figure.figsize"]
+        style = replace(style, width=width, height=height)
+    return style
+
+
+def _font_sizes() -> dict[str, Any]:
+    """Return the font sizes in points that the settings of matplotlib state."""
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties
+
+    sizes = {
+        "font_size": mpl.rcParams["axes.labelsize"],
+        "small_font_size": mpl.rcParams["xtick.labelsize"],
+    }
+    return {name: FontProperties(size=size).get_size_in_points() for name, size in sizes.items()}
 
 
 def find_style(name: StyleName, width: Width | None = None) -> Style:
@@ -111,11 +211,39 @@ def find_style(name: StyleName, width: Width | None = None) -> Style:
         UserError: the style or the width is unknown.
     """
     if name not in WIDTHS:
-        raise UserError(f"unknown style {name!r}: choose {', '.join(WIDTHS)}")
+        raise UserError(f"unknown style {name!r}; {suggest(name, WIDTHS)}")
     widths = WIDTHS[name]
     if width is not None and width not in widths:
-        raise UserError(f"unknown width {width!r}: choose {', '.join(widths)}")
+        raise UserError(f"unknown width {width!r}; {suggest(width, widths)}")
     return widths[width] if width else DEFAULT_STYLES[name]
+
+
+@contextmanager
+def embedded_style(target: Axes | AnyFigure) -> Iterator[Style]:
+    """Apply the caller's own settings while a figure is drawn into the caller's axes or figure.
+
+    Names of networks may contain a dollar sign or a percent sign: texts are not parsed as formulas.
+    """
+    import matplotlib as mpl
+    from matplotlib.axes import Axes
+
+    box = target.get_window_extent() if isinstance(target, Axes) else target.bbox
+    figure = target.get_figure(root=True)
+    assert figure is not None, "the axes belong to no figure"
+    with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
+        size = {"width": box.width / figure.dpi, "height": box.height / figure.dpi}
+        yield Style(**size, target=target, **_font_sizes())
+
+
+def pin_colors(figure: AnyFigure) -> None:
+    """Replace colors of the color cycle by their values, so that they do not change later."""
+    from matplotlib.colors import to_hex
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+    for artist in figure.findobj(lambda artist: isinstance(artist, Line2D | Text)):
+        assert isinstance(artist, Line2D | Text)
+        artist.set_color(to_hex(artist.get_color(), keep_alpha=True))
 
 
 def _settings(style: Style) -> dict[Any, Any]:
@@ -124,8 +252,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "major.size": 2.5, "minor.width": 0.4, "minor.size": 1.5,
     }  # fmt: skip
     return {
-        "font.family": "sans-serif",
-        "font.sans-serif": [BASE_FONT],
+        "font.family": [BASE_FONT],
         "font.size": style.font_size,
         "axes.labelsize": style.font_size,
         "axes.linewidth": 0.6,
@@ -134,6 +261,7 @@ def _settings(style: Style) -> dict[Any, Any]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
+        "axes.prop_cycle": f"cycler('color', {[*_PALETTE]})",
         "grid.color": "#e6e6e6",
         "grid.linewidth": 0.5,
         **{f"{axis}tick.{key}": value for key, value in ticks.items() for axis in "xy"},

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import (
     compute_sentence,
     enumerate_names,
@@ -14,7 +15,7 @@ from partialnas.analysis.ratios.tables import final_ratios, freeze_epoch, overal
 
 def ratio_caption(
     frame: pd.DataFrame, table: pd.DataFrame, panels: RatioPanels, warned: pd.DataFrame
-) -> str:
+) -> Caption:
     """Return the caption: what each panel shows, of which trials, and what is not shown.
 
     Args:
@@ -30,15 +31,13 @@ def ratio_caption(
         "classes": _classes(panels.classes),
         "kinds": _kinds(panels.kinds),
     }
-    sentences = [
+    brief = [
         f"Learned ratios of {rows['study'].iloc[0]}, {evaluation_phrase(rows)}; "
         "blocks by stage and number.",
         *(f"({letter}) {descriptions[name]}" for name, letter in panels.letters.items()),
-        _left_out(table, panels.final),
-        _warned(rows, warned),
-        compute_sentence(rows),
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    details = [_left_out(table, panels.final), _warned(rows, warned), compute_sentence(rows)]
+    return Caption(brief, details)
 
 
 def _history(history: pd.DataFrame) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import pandas as pd
 
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.caption_sentences import pluralize
-from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown
-from partialnas.analysis.frames.load import load
+from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
+from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
+from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, drop_none, study_id
-from partialnas.analysis.plotting.style import StyleName, Width, check_suffix, find_style
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.ratios import tables
 from partialnas.analysis.ratios.caption import ratio_caption
 from partialnas.analysis.ratios.checks import require_ratios
@@ -21,90 +23,100 @@ from partialnas.analysis.ratios.plot import SERIES_STYLES, RatioPanels, draw
 from partialnas.space.errors import UserError
 
 
-@dataclass(frozen=True, kw_only=True)
-class RatioFigure:
-    """A figure of learned ratios.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RatioFigure(FigureResult):
+    """A figure of learned ratios; for its table see `ratio_table`.
 
     Attributes:
         trials: all trials of the study, see `with_series`.
         warnings: warnings of the trials that learned ratios, see `load_warnings`.
-        table: ratios, see `ratio_table`.
-        caption: caption of the figure.
-        files: files written.
     """
+
+    trials: pd.DataFrame
+    warnings: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioTables:
+    """Tables and caption of a figure of learned ratios, see `RatioFigure`."""
 
     trials: pd.DataFrame
     warnings: pd.DataFrame
     table: pd.DataFrame
     caption: str
-    files: tuple[Path, ...]
 
 
 def ratio_figure(
     folder: Path | str,
-    path: Path | str,
+    path: Path | str | None = None,
     *,
+    figure: AnyFigure | None = None,
     trial: int | None = None,
     table: Path | str | None = None,
-    style: StyleName = "cvpr",
-    width: Width | None = None,
+    style: str | Path = "cvpr",
+    width: str | None = None,
+    font: str | None = None,
+    caption: str = "full",
 ) -> RatioFigure:
     """Draw the learned ratios of a study; the same ledger gives the same bytes.
 
     The panels show the ratios of one trial over its epochs, the final ratios of each arm over its
     seeds and, if every image has its own ratio, the mean of each class and of each kind of input.
     Beside the figure (PDF, SVG or PNG by suffix), write the table as CSV (see `ratio_table`) and
-    the final ratios with the caption as Markdown.
+    the final ratios with the caption as Markdown. Without a path, nothing is written.
 
     Args:
         folder: folder of the study.
         path: file of the figure.
+        figure: figure or subfigure of matplotlib to draw into, with the caller's own style.
         trial: number of the trial in the map; by default the first of the arm with most seeds.
         table: file of the CSV; by default beside the figure.
-        style: venue that determines width and font size.
-        width: `column` or `page`; by default the default width of the venue.
+        style: venue that determines width and font size, or a style file of matplotlib, or both
+            with a comma between them.
+        width: a column or a page of the venue; the default is that of the style.
+        font: `serif`, `sans` or the name of an installed family; by default that of the style.
+        caption: length of the caption: `full`, `short` or `none`.
 
     Raises:
         UserError: there is nothing to draw, or the trial, suffix or style is unknown.
         MachineError: the ledger cannot be read, or a file cannot be written.
     """
-    path = Path(path)
-    table = path.with_suffix(".csv") if table is None else Path(table)
-    check_suffix(path)
-    if table.suffix.lower() != ".csv":
+    output = FigureOutput.of(path, figure=figure)
+    if table is not None and Path(table).suffix.lower() != ".csv":
         raise UserError(f"{table}: unknown table format; use a name that ends in .csv")
-    figure, artefact = ratio_artefact(Path(folder), trial=trial, style=style, width=width)
-    files = artefact.write(path, table, path.with_suffix(".md"))
-    return replace(figure, files=files)
+    look = find_look(style, width, font, caption)
+    result, artefact = ratio_artefact(Path(folder), trial=trial, look=look)
+    beside = [table, output.path.with_suffix(".md")] if table and output.path else []
+    return RatioFigure(
+        **vars(result), artefact=artefact, files=output.write(artefact, *beside),
+        embedded=output.draw(artefact),
+    )  # fmt: skip
 
 
 def ratio_artefact(
-    folder: Path, *, trial: int | None = None, style: StyleName = "cvpr", width: Width | None = None
-) -> tuple[RatioFigure, Artefact]:
-    """Return a figure of learned ratios and the content of its files; see `ratio_figure`."""
-    find_style(style, width)
-    frame = tables.with_series(load(folder))
+    folder: Path, *, trial: int | None = None, look: Look = DEFAULT_LOOK
+) -> tuple[RatioTables, Artefact]:
+    """Return the tables of a figure of learned ratios and its files; see `ratio_figure`."""
+    frame = tables.with_series(load_trials(folder).frame)
     rows, warned = tables.ratio_table(folder, frame), tables.load_warnings(folder, frame)
     require_ratios(folder, frame, rows, trial)
     panels = ratio_panels(rows, trial)
-    caption = ratio_caption(frame, rows, panels, warned)
+    caption = ratio_caption(frame, rows, panels, warned).text(look.caption)
     shown = [panel.assign(panel=name) for name, panel in vars(panels).items() if len(panel)]
     columns = ["panel", "series", "seed", "trial", "epoch", "boundary", "class", "ratio", "static"]
     drawing = Drawing(
-        draw=lambda look: draw(panels, look), plot_data=pd.concat(shown)[columns], style=style,
-        width=width,
+        draw=lambda style: draw(panels, style), plot_data=pd.concat(shown)[columns], look=look,
     )  # fmt: skip
     artefact = Artefact(
         studies=[study_id(folder)],
-        query=Query(verb="ratios", arguments=drop_none(trial=trial, style=style, width=width)),
+        query=Query(verb="ratios", arguments=drop_none(trial=trial) | look.arguments()),
         texts={
             ".csv": frame_to_csv(rows),
-            ".md": f"{frame_to_markdown(format_final_ratios(rows))}\n{caption}\n",
+            ".md": join_texts(frame_to_markdown(format_final_ratios(rows)), caption),
         },
         drawing=drawing,
     )
-    figure = RatioFigure(trials=frame, warnings=warned, table=rows, caption=caption, files=())
-    return figure, artefact
+    return RatioTables(trials=frame, warnings=warned, table=rows, caption=caption), artefact
 
 
 def ratio_panels(table: pd.DataFrame, trial: int | None = None) -> RatioPanels:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import Axes, Figure, Transform
+from partialnas.analysis.plotting.artists import AnyFigure, Axes, Transform
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels
 from partialnas.analysis.plotting.style import (
@@ -84,14 +84,14 @@ def _boundaries(table: pd.DataFrame) -> list[Boundary]:
     return [*zip(table["stage"], table["block"], table["part"], strict=True)]
 
 
-def draw(panels: RatioPanels, style: Style) -> Figure:
+def draw(panels: RatioPanels, style: Style) -> AnyFigure:
     """Return the figure of learned ratios; call it inside `figure_style`."""
     shown = [(getattr(panels, name), _DRAW_PANEL[name]) for name in panels.letters]
     boundaries = sorted({boundary for table, _ in shown for boundary in _boundaries(table)})
     rows, columns = math.ceil(len(shown) / 2), min(len(shown), 2)
     height = _row_height(len(boundaries), rows, panels)
-    figure = style.new_figure(rows * (len(boundaries) * height + _MARGIN))
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    size = rows * (len(boundaries) * height + _MARGIN)
+    figure, grid = style.new_panels(size, rows, columns, sharey=True)
     for axes, label in zip(grid.flat, _labels(panels, style), strict=False):
         axes.set_xlabel(label)
     for axes, (table, draw_panel) in zip(grid.flat, shown, strict=False):
@@ -150,8 +150,9 @@ def _draw_history(axes: Axes, history: pd.DataFrame) -> None:
     first, last = axes.get_xlim()
     axes.axvline(frozen - 0.5, color="white", linewidth=1.6, zorder=5)
     axes.axvline(frozen - 0.5, color=DARK_COLOR, linewidth=0.8, linestyle=(0, (3, 1.5)), zorder=5)
+    size = axes.xaxis.get_ticklabels()[0].get_fontsize()
     axes.annotate(
-        f"frozen from {frozen}", (frozen - 0.5, 1), (0, 1.5), color=DARK_COLOR, fontsize="x-small",
+        f"frozen from {frozen}", (frozen - 0.5, 1), (0, 1.5), color=DARK_COLOR, fontsize=size,
         xycoords=axes.get_xaxis_transform(), textcoords="offset points", va="bottom",
         ha="left" if 2 * frozen < first + last else "right",
     )  # fmt: skip
@@ -260,15 +261,13 @@ def _draw_series(axes: Axes, table: pd.DataFrame) -> None:
 
 def _draw_legend(axes: Axes) -> None:
     """Draw the legend below the axis label, in two columns if they fit."""
-    figure = parent_figure(axes)
     for columns in (2, 1):
         legend = axes.legend(
             loc="upper center", bbox_to_anchor=(0.45, 0), bbox_transform=_below_label(axes),
             ncols=columns, handletextpad=0.2, columnspacing=0.8, borderpad=0.1, borderaxespad=0,
             labelspacing=0.25, handlelength=1.2, labelcolor=DARK_COLOR,
         )  # fmt: skip
-        width = axes.get_position().width * figure.get_figwidth() * figure.dpi
-        if legend.get_window_extent().width < width:
+        if legend.get_window_extent().width < axes.get_window_extent().width:
             return
 
 

@@ -123,7 +123,7 @@ def _section(
         condition=condition,
         heading=heading,
         sheets=[_agreement(audit, agreement, target) for target in audit.quantities],
-        caption=audit_caption(audit, agreement),
+        caption=audit_caption(audit, agreement).text(),
         ranks=ProxyRanks(header=head, table=ranks, audit=audit, between_seeds=seed_noise(audit)),
     )
 

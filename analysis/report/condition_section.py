@@ -18,6 +18,7 @@ from partialnas.analysis.pareto.table import make_pareto_table
 from partialnas.analysis.report.audit_section import ProxyRanks
 from partialnas.analysis.report.effects_section import MAX_ARMS, forest_plots
 from partialnas.analysis.report.front_section import front_figures, front_legend
+from partialnas.analysis.report.interaction_panels import interaction_panels
 from partialnas.analysis.report.network_section import NetworkDetails
 from partialnas.analysis.report.points import OTHER, detailed_points
 from partialnas.analysis.report.tables import front_sheet, networks_sheet
@@ -76,6 +77,7 @@ class EffectsSection:
         message: why there are no effects, or empty.
         figures: the figure in every size.
         figcaption: caption of the figure.
+        interactions: interaction plots of a factorial design, one for each pair of factors.
         sheets: table of the effects; for factorial designs also main effects and interactions.
         factorial: whether the design is factorial.
     """
@@ -86,6 +88,7 @@ class EffectsSection:
     message: str = ""
     figures: list[dict[str, Any]] = field(default_factory=list)
     figcaption: str = ""
+    interactions: list[dict[str, Any]] = field(default_factory=list)
     sheets: list[TextTable] = field(default_factory=list)
     factorial: bool = False
 
@@ -138,7 +141,7 @@ def _front(
     try:
         under = trials.under(condition or None)
         table = make_pareto_table(under)
-        caption = pareto_caption(under, table, ParetoPlotOptions())
+        caption = pareto_caption(under, table, ParetoPlotOptions()).text()
     except UserError as error:  # the study has no front yet
         message = str(error)
         return FrontSection(id=section_id, condition=condition, heading=heading, message=message)
@@ -195,6 +198,7 @@ def _effects(folder: Path, condition: str, section_id: str) -> EffectsSection:
         heading=heading,
         figures=figures,
         figcaption=_figcaption(result),
+        interactions=interaction_panels(result),
         sheets=[replace(sheet, name=name) for name, sheet in zip(_TITLES, sheets, strict=False)],
         factorial=result.factorial is not None,
     )

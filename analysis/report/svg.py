@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.axes import ARROWS, axis_extent, axis_limits, spans_a_decade
+from partialnas.analysis.plotting.axes import (
+    ARROWS,
+    axis_extent,
+    axis_limits,
+    spans_a_decade,
+    tick_texts,
+)
 from partialnas.runs.config.quantities import Quantity
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -61,7 +67,8 @@ class Scale:
         low, high = self.low / self.factor, self.high / self.factor
         values = _log_ticks(low, high, max_ticks) if self.log else _even_ticks(low, high, max_ticks)
         pixels = self.to_pixels([value * self.factor for value in values])
-        return [Tick(float(p), f"{v:,.6g}") for p, v in zip(pixels, values, strict=True)]
+        texts = tick_texts(values, log=self.log)
+        return [Tick(float(p), text) for p, text in zip(pixels, texts, strict=True)]
 
 
 def quantity_scale(quantity: Quantity, values: Floats, start: float, end: float) -> Scale:

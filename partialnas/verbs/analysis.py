@@ -1,7 +1,7 @@
 """Verbs that turn ledgers into figures and tables. Heavy imports stay inside the functions."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,8 +32,8 @@ def pareto(
         typer.Option(metavar="FILE", help="timm results (.csv) of families. Repeatable."),
     ] = None,
     log: Annotated[
-        str | None,
-        typer.Option(metavar="AXES", help="Log axes: x, y, xy, none. Default: if over a decade."),
+        Literal["x", "y", "xy", "none"] | None,
+        typer.Option(help="Logarithmic axes. Default: those over a decade."),
     ] = None,
     clip: Annotated[
         bool, typer.Option("--clip", help="Show far dominated points as arrows at the edge.")
@@ -51,6 +51,8 @@ def pareto(
     ] = None,
     style: shared.StyleOption = "cvpr",
     width: shared.WidthOption = None,
+    font: shared.FontOption = None,
+    caption: shared.CaptionOption = "full",
 ) -> None:
     """Draw the front of one or more studies, and write its table.
 
@@ -73,7 +75,8 @@ def pareto(
     from partialnas.commands.results.figure import draw_front
 
     arguments = {
-        "x": x, "y": y, "condition": condition, "style": style, "width": width, "size": size,
+        "x": x, "y": y, "condition": condition, "style": style, "width": width, "font": font,
+        "caption": caption, "size": size,
         "log": log, "clip": clip, "probability": probability, "attainment": attainment,
         "families": family or [], "timm_results": [*map(str, timm_results or [])],
         "timing": timing,
@@ -82,7 +85,10 @@ def pareto(
 
 
 def figure(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="Kind of the figure, see above.")],
+    kind: Annotated[
+        shared.FigureKind,
+        typer.Argument(metavar="KIND", help="Kind of the figure, see above."),
+    ],
     folders: shared.StudyFoldersArgument,
     output: Annotated[Path | None, shared.figure_option("DIR/KIND.pdf")] = None,
     metric: shared.MetricOption = None,
@@ -93,16 +99,19 @@ def figure(
     ] = None,
     style: shared.StyleOption = "cvpr",
     width: shared.WidthOption = None,
+    font: shared.FontOption = None,
+    caption: shared.CaptionOption = "full",
 ) -> None:
     """Draw another figure of a study, and write its table.
 
-    `convergence`: hypervolume over trials and device-hours, with a band for repeated searches.
-    `attainment`: median and quartiles of the fronts of repeated searches.
-    `edf`: distribution of errors with bootstrap bands, one line per study.
-    `parallel`: axes and objectives in parallel coordinates, the front highlighted.
-    `importance`: importance of each axis of the space, by a random forest.
-    `axis`: a quantity against each axis of the space.
-    `curves`: learning curves. `cost`: cost of each block.
+    - `convergence`: hypervolume over trials and device-hours, with a band for repeated searches.
+    - `attainment`: median and quartiles of the fronts of repeated searches.
+    - `edf`: distribution of errors with bootstrap bands, one line per study.
+    - `parallel`: axes and objectives in parallel coordinates, the front highlighted.
+    - `importance`: importance of each axis of the space, by a random forest.
+    - `axis`: a quantity against each axis of the space.
+    - `curves`: learning curves.
+    - `cost`: cost of each block.
 
     The table (.csv) and a version to read with the caption (.md) are written next to the figure.
     All files carry the study's digest and the query: `partialnas verify` recomputes them.
@@ -111,7 +120,10 @@ def figure(
     """
     from partialnas.commands.results.figure import draw_figure
 
-    options = {"metric": metric, "condition": condition, "style": style, "width": width}
+    options = {
+        "metric": metric, "condition": condition, "style": style, "width": width, "font": font,
+        "caption": caption,
+    }  # fmt: skip
     draw_figure(kind, folders, output, _arguments(options, trials=trials))
 
 
@@ -122,16 +134,22 @@ def table(
         typer.Option("-o", "--output", help="File: .tex, .md, .csv or .html. Default: print it."),
     ] = None,
     format_: Annotated[
-        str | None,
-        typer.Option("--format", help="latex, markdown, csv or html. Default: by the suffix."),
+        Literal["latex", "markdown", "csv", "html"] | None,
+        typer.Option("--format", help="Format. Default: by the suffix, Markdown on the terminal."),
     ] = None,
-    metric: shared.MetricOption = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Trained quantity. Default: the first objective. Repeatable."
+        ),
+    ] = None,
     against: shared.AgainstOption = None,
     margin: shared.MarginOption = None,
     condition: shared.ConditionOption = None,
     columns: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns, in this order.")
     ] = None,
+    caption: shared.CaptionOption = "full",
 ) -> None:
     """Write the table of an ablation, or of a search's front.
 
@@ -142,8 +160,11 @@ def table(
     exclude zero. For a search the table holds the front and the baselines. Studies with the same
     training settings can share a table.
 
-    LaTeX output compiles with `booktabs`; CSV has every value and every seed. The file carries the
-    study's digest and the query: `partialnas verify` recomputes it.
+    Each `--metric` has its own group of columns with its own intervals.
+
+    LaTeX output needs `booktabs` alone and leaves sizes to the document; with `--caption none` it
+    is the tabular, for a table environment of your own. CSV has every value and every seed. The
+    file carries the study's digest and the query: `partialnas verify` recomputes it.
 
     Columns: `arm`, `levels`, `n`, `metric`, `delta`, `p`, `effect`, `equivalence`, `step`,
     `params`, `macs`, `throughput`, `latency`.
@@ -152,15 +173,18 @@ def table(
     """
     from partialnas.commands.results.ablation import write_table
 
-    options = {"metric": metric, "against": against, "margin": margin, "condition": condition}
+    options = {
+        "metric": metric or None, "against": against, "margin": margin, "condition": condition,
+        "caption": caption,
+    }  # fmt: skip
     write_table(folders, output, format_, _arguments(options, columns=columns))
 
 
 def effects(
     folder: shared.StudyFolderArgument,
     kind: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="effect, interaction or ladder. Default: by the design."),
+        Literal["effect", "interaction", "ladder"] | None,
+        typer.Option(help="Kind of the figure. Default: by the design."),
     ] = None,
     output: shared.FigureOption = None,
     metric: shared.MetricOption = None,
@@ -173,6 +197,8 @@ def effects(
     ] = None,
     style: shared.StyleOption = "cvpr",
     width: shared.WidthOption = None,
+    font: shared.FontOption = None,
+    caption: shared.CaptionOption = "full",
 ) -> None:
     """Draw the effects of an ablation, and write their table.
 
@@ -192,7 +218,7 @@ def effects(
 
     options = {
         "metric": metric, "against": against, "margin": margin, "condition": condition,
-        "style": style, "width": width,
+        "style": style, "width": width, "font": font, "caption": caption,
     }  # fmt: skip
     draw_effects(folder, kind, output, _arguments(options, factors=factors))
 
@@ -241,6 +267,8 @@ def ratios(
     ] = None,
     style: shared.StyleOption = "cvpr",
     width: shared.WidthOption = None,
+    font: shared.FontOption = None,
+    caption: shared.CaptionOption = "full",
 ) -> None:
     """Draw learned ratios, and write their table.
 
@@ -257,7 +285,8 @@ def ratios(
     """
     from partialnas.commands.results.ratios import draw_ratios
 
-    draw_ratios(name, output, csv, style=style, width=width)
+    look = {"style": style, "width": width, "font": font, "caption": caption}
+    draw_ratios(name, output, csv, **look)
 
 
 def export(

@@ -21,7 +21,9 @@ StudyFileArgument = Annotated[
         metavar="STUDY", help="Study file (YAML), or the name of a study of `partialnas studies`."
     ),
 ]
-StudyFolderArgument = Annotated[Path, typer.Argument(help="Folder that `run` wrote.")]
+StudyFolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder that `run` wrote.")
+]
 StudyFoldersArgument = Annotated[
     list[Path], typer.Argument(metavar="DIR...", help="Folders that `run` wrote.")
 ]

@@ -44,10 +44,17 @@ def run(
     `--rehearse` trains and measures nothing. It runs the whole study with simulated results into
     its own folder, `results/STUDY-rehearsal`, to show what its tables and figures will look like.
 
-    Example: `partialnas run search/studies/quickstart.yaml --set budget.trials=40`
+    A name stands for a study of `partialnas studies`, unless the current folder has a file of that
+    name; the output says which one was taken.
+
+    Example: `partialnas run quickstart --set budget.trials=40`
     """
     from partialnas.commands.studies import study as command
+    from partialnas.search.study.shipped import find_study
+    from partialnas.space.errors import printable_message
 
+    if note := find_study(study).note:
+        typer.echo(printable_message(note), err=True)
     folder = command.run(
         study, out, quick=quick, overrides=set_ or (), plugins=plugin or (), address=address,
         rehearse=rehearse, accept_source=accept_source, retry_failed=retry_failed,
@@ -75,14 +82,17 @@ def check(
     that the seeds can detect (80 % power), given the deviation between seeds that the study states
     or that `--pilot` estimates.
 
-    Example: `partialnas check search/studies/quickstart.yaml --quick`
+    Example: `partialnas check quickstart --quick`
     """
     from partialnas.commands.studies import study as command
+    from partialnas.search.study.shipped import find_study
     from partialnas.space.errors import printable_message
 
     def show(line: str) -> None:
         typer.echo(printable_message(line))
 
+    if note := find_study(study).note:
+        show(note)
     command.check(
         study, quick=quick, overrides=set_ or (), plugins=plugin or (), pilot=pilot, show=show
     )
@@ -141,6 +151,8 @@ def audit(
     metric: shared.MetricOption = None,
     style: shared.StyleOption = "cvpr",
     width: shared.WidthOption = None,
+    font: shared.FontOption = None,
+    caption: shared.CaptionOption = "full",
     report: Annotated[
         bool, typer.Option("--report", help="Train nothing; report an earlier audit.")
     ] = False,
@@ -166,7 +178,10 @@ def audit(
     """
     from partialnas.commands.studies.audit import audit_study, show_audit
 
-    figure = {"output": output, "metric": metric, "style": style, "width": width}
+    figure = {
+        "output": output, "metric": metric, "style": style, "width": width, "font": font,
+        "caption": caption,
+    }  # fmt: skip
     if report:
         show_audit(folder, None, figure)
         return
@@ -279,7 +294,7 @@ def dashboard(
 
     Copies the ledger into an Optuna storage: done trials are complete, trials of lower rungs are
     pruned, with their learning curves. The copy does not follow a running study; start the command
-    again to update it. Needs `pip install 'partialnas[dashboard]'`; `--export-only` does not.
+    again to update it. Needs the packages of `partialnas[dashboard]`; `--export-only` does not.
 
     Example: `partialnas dashboard results/quickstart --port 8080`
     """

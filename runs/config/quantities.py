@@ -36,6 +36,7 @@ class Quantity:
         source: trained (differs between seeds), counted by formula, or measured on a device.
         count: whether it is a large whole number, scaled to k, M or G on an axis.
         logarithmic: whether a logarithmic axis suits it.
+        bounds: smallest and largest possible value; intervals of a mean end there.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Quantity:
     source: Source = "trained"
     count: bool = False
     logarithmic: bool = True
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def label(self) -> str:
@@ -90,11 +92,15 @@ class Quantity:
 
 
 def _percent(key: str, name: str) -> Quantity:
-    return Quantity(key=key, name=name, unit="%", better="max", spec=".2f", logarithmic=False)
+    return Quantity(
+        key=key, name=name, unit="%", better="max", spec=".2f", logarithmic=False, bounds=(0, 100)
+    )
 
 
 def _nats(key: str, name: str) -> Quantity:
-    return Quantity(key=key, name=name, unit="nats", better="min", spec=".4f")
+    return Quantity(
+        key=key, name=name, unit="nats", better="min", spec=".4f", bounds=(0, math.inf)
+    )
 
 
 def _count(key: str, name: str, unit: str = "") -> Quantity:
@@ -116,11 +122,11 @@ QUANTITIES: dict[str, Quantity] = {
         _nats("test_nll", "Test NLL"),
         _nats("train_nll", "Training NLL"),
         _count("params", "Parameters"),
-        _count("macs", "Multiply–accumulates", "fvcore"),
-        _count("macs_core", "Multiply–accumulates", "convolutions and products"),
+        _count("macs", "MACs"),
+        _count("macs_core", "MACs of convolutions and products"),
         _count("activations", "Activations"),
-        _measured("throughput_img_s", "Throughput", "img/s", "max"),
-        _measured("throughput_raw_img_s", "Throughput, as timed", "img/s", "max"),
+        _measured("throughput_img_s", "Throughput", "images/s", "max"),
+        _measured("throughput_raw_img_s", "Throughput, as timed", "images/s", "max"),
         _measured("latency_ms", "Latency", "ms", "min"),
         _measured("relative_throughput", "Throughput", "reference = 1", "max"),
         replace(_count("peak_memory_bytes", "Peak memory", "bytes"), source="measured"),
@@ -128,6 +134,32 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }
 """All registered quantities by key."""
+
+DEFINITIONS: dict[str, str] = {
+    "val_accuracy": "Share of the validation images whose most likely class is right, after the "
+    "last epoch.",
+    "test_accuracy": "The same on the test split, which no search and no selection uses.",
+    "val_nll": "Mean negative log-likelihood of the right class over the validation images. Short "
+    "trainings rank networks more steadily by it than by accuracy.",
+    "test_nll": "The same on the test split, which no search and no selection uses.",
+    "train_nll": "Mean loss of the last epoch over augmented batches, during training.",
+    "params": "Parameters of the network with its head, by closed formula.",
+    "macs": "Multiply-accumulates for one image as fvcore counts them, norms and pooling included, "
+    "by closed formula.",
+    "macs_core": "Multiply-accumulates for one image in convolutions and matrix products only, by "
+    "closed formula.",
+    "activations": "Elements of the outputs of convolutions and matrix products for one image, by "
+    "closed formula.",
+    "throughput_img_s": "Images per second: relative throughput times the median of all timings of "
+    "the reference, so that drift of the machine cancels.",
+    "throughput_raw_img_s": "Images per second as timed, drift of the machine included.",
+    "latency_ms": "Time of one forward pass of a batch, on the same scale as `throughput_img_s`.",
+    "relative_throughput": "Throughput divided by that of the reference, timed in alternation with "
+    "it.",
+    "peak_memory_bytes": "Largest memory of a forward pass, weights included; on GPUs only.",
+    "seconds": "Wall-clock time of a trial, without measuring.",
+}
+"""How the registered quantities are determined, for the documentation."""
 
 
 def format_significant(value: float, digits: int = 4) -> str:
@@ -142,6 +174,20 @@ def format_significant(value: float, digits: int = 4) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def readable_name(key: str) -> str:
+    """Return the name of a quantity for texts; a user's metric is named by its key's words."""
+    if key in QUANTITIES:
+        return QUANTITIES[key].name
+    words = key.replace("_", " ").strip() or key
+    return words[0].upper() + words[1:]
+
+
+def name_in_sentence(key: str) -> str:
+    """Return the name of a quantity as it stands within a sentence: `validation NLL`, `MACs`."""
+    name = readable_name(key)
+    return name if name[1:2].isupper() else name[0].lower() + name[1:]
 
 
 def differs_by_seed(key: str) -> bool:

@@ -219,7 +219,7 @@ def test_stamps_are_in_standard_metadata_fields(tmp_path: Path, folder: Path) ->
     assert b"/Keywords (partialnas {" in pdf
     with Image.open(effects_figure(folder, tmp_path / "e.png").files[0]) as image:
         image.load()  # raises if a checksum is wrong
-        assert image.info["Description"].startswith('partialnas {"partialnas":2')
+        assert image.info["Description"].startswith('partialnas {"partialnas":3')
     assert mpl.rcParams["pdf.fonttype"] == 3  # the settings are restored
 
 
@@ -230,7 +230,7 @@ def test_stamps_are_in_standard_metadata_fields(tmp_path: Path, folder: Path) ->
         (b"\x00\xff\xfe", "carries no stamp"),
         (b'% partialnas {"partialnas":1,"studies":', "its stamp is damaged"),
         (b'% partialnas {"partialnas":2}', "its stamp is damaged"),
-        (b'% partialnas {"partialnas":3,"studies":[]}', "its stamp is damaged"),
+        (b'% partialnas {"partialnas":4,"studies":[]}', "its stamp is damaged"),
     ],
 )
 def test_file_without_a_valid_stamp_is_an_error(

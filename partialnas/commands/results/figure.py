@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.analysis.figures.kinds import study_figure
+from partialnas.analysis.formats.look import LOOK_OPTIONS
 from partialnas.analysis.frames.load import empty_trials, load_trials
 from partialnas.analysis.frames.trials import as_trials
 from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_figure
@@ -25,7 +26,7 @@ def draw_front(folders: list[Path], output: Path | None, arguments: dict[str, An
     only_families = arguments["families"] and not folders
     trials = as_trials(empty_trials()) if only_families else load_trials(folders, timing=timing)
     output = output or (folders[0] / "front.pdf" if folders else _FAMILIES_FILE)
-    figure = {key: arguments.pop(key) for key in PARETO_ARGUMENTS}
+    figure = {key: arguments.pop(key) for key in (*PARETO_ARGUMENTS, *LOOK_OPTIONS)}
     result = pareto_figure(trials, output, **figure, options=ParetoOptions(**arguments))
     console = make_console()
     if folders:
@@ -41,5 +42,6 @@ def draw_figure(
     result = study_figure(kind, folders, output or folders[0] / f"{kind}.pdf", **arguments)
     console = make_console()
     print_table(console, frame_table(kind, result.readable))
-    console.print(result.caption)
+    if result.caption:
+        console.print(result.caption)
     print_files(console, result.files)

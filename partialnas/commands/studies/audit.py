@@ -24,7 +24,7 @@ def audit_study(
     Args:
         folder: the study's folder.
         settings: `length`, `recipe`, `seeds`, `repeats`, `condition` and `address`.
-        figure: `output`, `metric`, `style` and `width`.
+        figure: `output`, `metric`, `style`, `width`, `font` and `caption`.
         sample: number of networks.
     """
     from partialnas.search.followup.audit import LongerTraining, audit
@@ -46,13 +46,13 @@ def audit_study(
 def show_audit(folder: Path, stage: str | None, figure: Mapping[str, Any]) -> None:
     """Draw an audit, print its tables, and name the files written."""
     output = figure["output"] or folder / f"{stage or 'audit'}.pdf"
-    options = {key: figure[key] for key in ("metric", "style", "width")}
+    options = {key: value for key, value in figure.items() if key != "output"}
     result = audit_figure(folder, output, stage=stage, **options)
     console = make_console()
     for target in result.audit.quantities:
         print_table(console, _agreement(result, target))
     print_table(console, frame_table("ranks", format_ranks(result.ranks, result.audit.quantity)))
-    for text in (result.note, result.caption):
+    for text in filter(None, (result.note, result.caption)):
         console.print(text)
     print_files(console, result.files)
 

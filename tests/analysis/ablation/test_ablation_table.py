@@ -79,7 +79,7 @@ def test_selected_columns_keep_their_order(folder: Path) -> None:
     assert [cell.strip() for cell in head.strip("|").split("|")] == [
         "MACs (M)", "Validation accuracy (%)", "Arm",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="unknown columns speed: choose arm, levels, n"):
+    with pytest.raises(UserError, match="unknown columns: speed: choose arm, levels, n"):
         table_artefact([folder], columns=["speed"])
 
 

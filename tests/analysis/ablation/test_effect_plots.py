@@ -122,8 +122,8 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     )
     assert dots(axes, "mean") == [(pytest.approx(0, abs=1e-9), 0), (pytest.approx(5.1), 1)]
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("failed", 2)]
-    assert figure.get_supxlabel() == "Δ Validation accuracy (percentage points) →\nfrom base"
-    assert "equivalence margin (±0.5)" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert figure.get_supxlabel() == "Δ Validation accuracy (percentage points) better →\nfrom base"
+    assert "within ±0.5" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert_readable(figure)
 
 
@@ -260,4 +260,4 @@ def test_the_default_figure_suits_the_design_and_is_written_with_its_table(
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
     assert b"/CreationDate" not in pdf
-    assert "Bars in the figure: intervals of single means" in one.files[2].read_text()
+    assert "bars: 95% interval of a single mean" in one.files[2].read_text()

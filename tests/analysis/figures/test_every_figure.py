@@ -122,7 +122,7 @@ def _draw(studies: Mapping[str, Path], request: Request, look: dict[str, str]) -
     query = Query(verb=verb, arguments=arguments | look)
     artefact = build_artefact([studies[name] for name in names], query)
     assert artefact.drawing is not None
-    with figure_style(artefact.drawing.style, artefact.drawing.width) as style:
+    with artefact.drawing.style() as style:
         figure = artefact.drawing.draw(style)
         fit_labels(figure)
         figure.draw_without_rendering()
@@ -252,11 +252,11 @@ def test_long_axis_label_breaks_before_its_unit() -> None:
 def test_a_figure_grows_until_its_axes_have_their_height() -> None:
     figure = Figure(figsize=(3, 1), layout="constrained")
     axes = figure.add_subplot(xlabel="x")
-    ensure_axes_height(figure, axes, 2.0)
+    ensure_axes_height(axes, 2.0)
     figure.draw_without_rendering()
     assert axes.get_window_extent().height / figure.dpi == pytest.approx(2.0, abs=0.01)
     before = figure.get_figheight()
-    ensure_axes_height(figure, axes, 1.0)
+    ensure_axes_height(axes, 1.0)
     assert figure.get_figheight() == before
 
 

@@ -103,7 +103,7 @@ def test_every_kind_is_drawn_verified_and_the_same_again(
 
 def test_unknown_kinds_and_requests_are_errors(tmp_path: Path, studies: list[Path]) -> None:
     calls: list[tuple[str, str, dict[str, Any]]] = [
-        ("choose one of convergence", "x", {}),
+        ("choose convergence", "x", {}),
         ("unknown width 'x'", "edf", {"width": "x"}),
         ("expected numbers, such as 1,7", "cost", {"trials": ["a"]}),
         ("there is no trial 99", "curves", {"trials": [99]}),

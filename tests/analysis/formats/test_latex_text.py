@@ -26,6 +26,7 @@ from partialnas.analysis.formats.text_table import Cell, Column, TextTable
         ("漢字!", r"\ifdefined\Umathcode 漢字\else U+6F22 U+5B57\fi{}!"),
         ("ok\N{VARIATION SELECTOR-16}\u200d\u202e", "ok"),
         ("\x1b[31m", " {[}31m"),
+        ("one-factor [95%]", r"one-factor [95\%]"),
     ],
 )
 def test_letters_have_commands_and_other_scripts_have_code_points(text: str, expected: str) -> None:

@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -77,8 +78,8 @@ def test_any_name_survives_markdown(names: list[str]) -> None:
 @given(st.lists(st.one_of(TEXT, NASTY), min_size=1, max_size=4))
 def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
     text = to_latex(sheet_of(*names))
-    bare = re.sub(r"\$\^2\$|\\[\\{}&%#$_^~]", "", text.replace("\\\\\n", "\n"))
-    rows = bare.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    bare = re.sub(r"\$\^(2|\\circ)\$|\\[\\{}&%#$_^~]", "", text.replace("\\\\\n", "\n"))
+    rows = bare.split("\\midrule\n")[1].split("\\bottomrule")[0].rstrip().splitlines()
     assert [row.count("&") for row in rows] == [1] * len(names)
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
@@ -91,8 +92,9 @@ def test_no_name_breaks_the_structure_of_latex(names: list[str]) -> None:
     [
         ("a_b & 50%", r"a\_b \& 50\%"),
         ("−1 ± 2", r"$-$1 $\pm$ 2"),
-        ("x--y", "x-{}-{}y"),
-        ("[1]*", "{[}1{]}{*}"),
+        ("x--y-z", "x-{}-y-z"),
+        ("it's ''so''", "it's {'}'so{'}'"),
+        ("[1]*", "{[}1]*"),
         ("\\frac{a}", r"\textbackslash{}frac\{a\}"),
         ("a\nb", "a b"),
     ],
@@ -113,7 +115,7 @@ def test_numbers_are_math_and_words_are_not() -> None:
     texts = ["1,234", "−0.50 [−1.00, +0.10]", "<0.001", "~3,000", "failed", "2 (1 failed)", ""]
     column = Column(header="x", cells=[*map(Cell, texts)])
     rows = to_latex(TextTable(name="s", columns=[column], caption="")).split("\\midrule\n")[1]
-    assert [row.removesuffix(" \\\\") for row in rows.splitlines()[:7]] == [
+    assert [row.removesuffix("\\\\").strip() for row in rows.splitlines()[:7]] == [
         "$1{,}234$", r"$-0.50\ [-1.00, +0.10]$", "$<0.001$", r"${\sim}3{,}000$", "failed",
         "2 (1 failed)", "",
     ]  # fmt: skip
@@ -122,11 +124,45 @@ def test_numbers_are_math_and_words_are_not() -> None:
 def test_a_wide_table_spans_two_columns_and_a_long_header_two_lines() -> None:
     cells = [Cell("x" * 50)]
     columns = [Column(header="Validation accuracy (%)", cells=cells) for _ in range(2)]
-    text = to_latex(TextTable(name="a b", columns=columns, caption=""))
+    text = to_latex(TextTable(name="a b", columns=columns, caption="Two."))
     assert text.count("{table*}") == 2
-    assert r"Validation \\ accuracy (\%)\end{tabular}" in text
+    cells = [[cell.strip(" \\") for cell in line.split("&")] for line in text.splitlines()]
+    assert cells[7:9] == [["Validation"] * 2, [r"accuracy (\%)"] * 2]
     assert r"\label{tab:a-b}" in text
     assert "{table}" in to_latex(sheet_of("one"))
+
+
+def test_latex_leaves_sizes_to_the_document_and_aligns_its_source() -> None:
+    text = to_latex(sheet_of("one", "the second"))
+    for command in ("resizebox", "size", r"\small", "tabcolsep", "sbox", "usepackage{g"):
+        assert command not in text
+    rows = text.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+    assert len({line.index("&") for line in rows[:2]}) == 1
+    assert len({line.index("\\\\") for line in rows[:2]}) == 1
+
+
+def test_without_a_caption_the_tabular_is_alone() -> None:
+    sheet = replace(sheet_of("one"), caption="")
+    lines = to_latex(sheet).splitlines()
+    assert lines[1].startswith(r"\begin{tabular}")
+    assert lines[-1] == r"\end{tabular}"
+    assert "caption" not in to_html(sheet).partition("<table>")[2]
+    assert to_markdown(sheet).count("\n\n") == 0
+
+
+def test_groups_of_columns_have_a_heading_in_every_format() -> None:
+    columns = [
+        Column(header="Arm", cells=[Cell("a")], is_numeric=False),
+        Column(header="mean", cells=[Cell("1.00")], group="Accuracy (%)"),
+        Column(header="Δ", cells=[Cell("+0.10")], group="Accuracy (%)"),
+        Column(header="mean", cells=[Cell("2.00")], group="NLL"),
+    ]
+    sheet = TextTable(name="s", columns=columns, caption="c")
+    text = to_latex(sheet)
+    assert r" & \multicolumn{2}{c}{Accuracy (\%)} & \multicolumn{1}{c}{NLL} \\" in text
+    assert r"\cmidrule(lr){2-3} \cmidrule(lr){4-4}" in text
+    assert "| Accuracy (%): mean | Accuracy (%): Δ | NLL: mean |" in to_markdown(sheet)
+    assert '<tr><th colspan="1"></th><th colspan="2">Accuracy (%)</th>' in to_html(sheet)
 
 
 def test_csv_fields_with_a_hash_are_quoted_so_that_comments_can_be_read() -> None:

@@ -70,9 +70,11 @@ def brute_force(
     objectives: Mapping[str, Direction],
     limit: float | None = None,
 ) -> set[str]:
-    """Return the digests of the networks that no feasible one dominates."""
+    """Return the digests of the networks that no feasible one without a failed seed dominates."""
     points = {}
-    for index, (values, offsets, _) in enumerate(networks):
+    for index, (values, offsets, fails) in enumerate(networks):
+        if fails:
+            continue
         shift = sum(offsets) / len(offsets)
         means = {key: value + shift * (key in TRAINED) for key, value in values.items()}
         if limit is None or means["val_nll"] <= limit:
@@ -226,7 +228,7 @@ def test_every_output_shows_the_same_front_and_all_objectives(
         assert not verify(tmp_path / file, [folder]).differences
     heads, *rows = table_rows(table_artefact([folder]).content(".md").decode())
     assert {row[0] for row in rows if row[0].startswith("#")} == members
-    wanted = {"val_nll": "Validation NLL (nats)", "my_cost": "my_cost", "params": "Params"}
+    wanted = {"val_nll": "Validation NLL (nats)", "my_cost": "My cost", "params": "Params"}
     assert {wanted[key] for key in objectives} <= {*heads}
     text = (tmp_path / "f.csv").read_text().split("\n", 1)[1]
     table = [*csv.DictReader(io.StringIO(text))]
@@ -238,7 +240,7 @@ def test_every_output_shows_the_same_front_and_all_objectives(
     sheet = page[page.index('id="front-table"') :].partition("</table>")[0]
     shown = re.findall(r"<tr><th[^>]*>(#\d+)</th><td>yes</td>", sheet)
     assert {*shown} == members
-    names = {"val_nll": "Validation NLL", "my_cost": "my_cost", "params": "Parameters"}
+    names = {"val_nll": "Validation NLL", "my_cost": "My cost", "params": "Parameters"}
     assert all(names[key] in sheet for key in objectives)
     assert ("Projection:" in page) == ("off the line (" in page) == (name == "three")
 
@@ -258,7 +260,7 @@ def test_a_projection_says_so_and_marks_what_it_hides(
     assert {*rows.index[rows["on_front"]]} == MEMBERS["three"]
     assert {*rows.index[rows["on_projected_front"]]} == MEMBERS["two"]
     for words in (
-        "no other one of the study dominates in val_nll (min), my_cost (min), params (min)",
+        "no other one of the study dominates in validation NLL, my cost and parameters",
         "Projection: the figure shows two quantities",
         "Off the line (diamonds): 2 of 4 members",
     ):

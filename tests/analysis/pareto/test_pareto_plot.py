@@ -142,7 +142,7 @@ def test_scales_follow_the_span(frames: Frames) -> None:
 def test_axes_say_unit_direction_and_protocol(frames: Frames) -> None:
     frame = frames(10, 1).assign(processor="Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz")
     figure, axes = drawn(frame, "throughput_img_s", "val_accuracy")
-    assert axes.get_xlabel() == "Throughput (img/s) ↑"
+    assert axes.get_xlabel() == "Throughput (images/s) ↑"
     assert axes.get_ylabel() == "Validation accuracy (%) ↑"
     line = figure.get_supxlabel().replace("\n", " ")
     assert line == "Intel Xeon Platinum 8481C, 1 thread, batch 32, 28 px, float32, deploy form"

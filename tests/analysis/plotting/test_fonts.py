@@ -15,7 +15,7 @@ from PIL import Image
 from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.plotting import fonts
-from partialnas.analysis.plotting.artists import Figure
+from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.style import Style
 
 IDEOGRAPH, HAS_NO_FONT = "\u6f22", "\U0001f4a1"
@@ -67,14 +67,13 @@ def installed_font(
 
 
 def figure_file(text: str, suffix: str) -> bytes:
-    def draw(style: Style) -> Figure:
-        figure = style.new_figure()
-        axes = figure.add_subplot()
+    def draw(style: Style) -> AnyFigure:
+        figure, axes = style.new_axes()
         axes.set_axis_off()
         axes.text(0.5, 0.5, text, fontsize=60, ha="center", va="center")
         return figure
 
-    drawing = Drawing(draw=draw, plot_data=pd.DataFrame(), style="cvpr", width=None)
+    drawing = Drawing(draw=draw, plot_data=pd.DataFrame())
     artefact = Artefact(
         studies=(), query=Query(verb="figure", arguments={}), texts={}, drawing=drawing
     )

@@ -25,7 +25,8 @@ STATIC = {"arm": "static", "state": "done", "fidelity": 10, "digest": "5" * 16}
 def caption(folder: Path, trial: int | None = None) -> str:
     table = ratio_table(folder)
     panels = ratio_panels(table, trial)
-    return ratio_caption(with_series(load(folder)), table, panels, load_warnings(folder))
+    caption = ratio_caption(with_series(load(folder)), table, panels, load_warnings(folder))
+    return caption.text()
 
 
 @pytest.fixture

@@ -1,22 +1,27 @@
 import pytest
 
-from partialnas.runs.config.quantities import QUANTITIES, format_significant
+from partialnas.runs.config.quantities import (
+    QUANTITIES,
+    format_significant,
+    name_in_sentence,
+    readable_name,
+)
 
 
 def test_keys_carry_their_unit() -> None:
     for key, quantity in QUANTITIES.items():
         assert quantity.key == key
         assert quantity.unit != "ms" or key.endswith("_ms")
-        assert quantity.unit != "img/s" or key.endswith("_img_s")
+        assert quantity.unit != "images/s" or key.endswith("_img_s")
         assert quantity.unit != "bytes" or key.endswith("_bytes")
-    assert QUANTITIES["macs"].label == "Multiply–accumulates (fvcore)"
+    assert QUANTITIES["macs"].label == "MACs"
     assert QUANTITIES["val_accuracy"].label == "Validation accuracy (%)"
 
 
 @pytest.mark.parametrize(
     ("key", "largest", "label", "factor"),
     [
-        ("macs", 2.5e8, "Multiply–accumulates (M, fvcore)", 1e6),
+        ("macs", 2.5e8, "MACs (M)", 1e6),
         ("params", 900, "Parameters", 1),
         ("params", 1e9, "Parameters (G)", 1e9),
         ("peak_memory_bytes", 3 * 2**20, "Peak memory (MiB)", 2**20),
@@ -41,3 +46,17 @@ def test_numbers_are_written_without_powers_of_ten(value: float, text: str) -> N
 def test_missing_values_are_written_as_nothing() -> None:
     assert QUANTITIES["val_nll"].text(float("nan")) == ""
     assert QUANTITIES["params"].text(3486160) == "3,486,160"
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "within"),
+    [
+        ("val_nll", "Validation NLL", "validation NLL"),
+        ("macs", "MACs", "MACs"),
+        ("my_own_score", "My own score", "my own score"),
+        ("F1", "F1", "f1"),
+        ("_", "_", "_"),
+    ],
+)
+def test_names_for_texts_have_no_underscores(key: str, name: str, within: str) -> None:
+    assert (readable_name(key), name_in_sentence(key)) == (name, within)

@@ -124,7 +124,7 @@ def test_captions_and_reports_name_the_function(beside: Beside) -> None:
     beside.mend()
     beside.run()
     trials = load_trials(beside.out)
-    caption = pareto_caption(trials, make_pareto_table(trials), ParetoPlotOptions())
+    caption = pareto_caption(trials, make_pareto_table(trials), ParetoPlotOptions()).text()
     assert f"evaluated by {beside.name}:evaluate with epochs = 3." in caption
     assert "h of function calls" in caption
     page = page_text(beside.out)
@@ -299,6 +299,22 @@ def test_ray_retries_failures_and_counts_processes_that_died(beside: Beside) -> 
     assert set(after["state"]) == {"done"}
     assert after["failures"].tolist() == [0, 0, 1, 1]
     assert after["function_source"].nunique() == 2
+
+
+@pytest.mark.slow
+def test_ray_retries_the_failures_of_a_search(beside: Beside) -> None:
+    ray = {"executor": {"kind": "ray", "workers": 2, "pilot": 0}, "budget": {"trials": 8}}
+    beside.run(**ray)
+    before = load(beside.out)
+    failed = before["state"].eq("failed")
+    assert 0 < failed.sum() < len(before) == 8
+    beside.mend()
+    beside.run(**ray, accept_source=True, retry_failed=True)
+    after = load(beside.out)
+    assert after["key"].tolist() == before["key"].tolist()  # no network is proposed twice
+    assert set(after["state"]) == {"done"}
+    assert after["failures"].tolist() == failed.astype(int).tolist()
+    assert after.loc[~failed, "val_nll"].tolist() == before.loc[~failed, "val_nll"].tolist()
 
 
 # Results out of range.
