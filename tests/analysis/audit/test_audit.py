@@ -91,6 +91,7 @@ SHORT: dict[int, Values] = {
     1: {0: 0.50, 1: 0.54}, 2: {0: 0.41, 1: 0.44}, 3: {0: 0.62, 1: 0.60}, 4: {0: 0.45, 1: 0.47},
     5: {0: 0.39, 1: 0.36}, 6: {0: 0.71, 1: 0.75}, 7: {0: 0.47, 1: 0.43}, 8: {0: 0.55, 1: None},
 }  # fmt: skip
+COMPLETE = {n: of for n, of in SHORT.items() if None not in of.values()}
 AGAIN: dict[int, Values] = {n: {9: 0.45 + 0.03 * n * (-1) ** n} for n in SHORT}
 LONGER: dict[int, Values] = {
     1: {5: 0.30, 6: 0.28}, 2: {5: 0.22, 6: 0.25}, 3: {5: 0.31, 6: 0.35}, 4: {5: 0.24, 6: 0.20},
@@ -199,10 +200,10 @@ def test_points_have_means_and_deviations(folder: Path) -> None:
 def test_ranks_cover_the_whole_study(folder: Path) -> None:
     audit = load_audit(folder)
     table = network_ranks(audit)
-    assert table["of"].unique().tolist() == [8]
-    order = sorted(SHORT, key=lambda n: mean(SHORT[n]))
+    assert table["of"].unique().tolist() == [7]  # without the one that has a failed seed
+    order = sorted(COMPLETE, key=lambda n: mean(COMPLETE[n]))
     assert table["network"].tolist() == [f"#{n}" for n in order]
-    assert table["rank"].tolist() == [*range(1, 9)]
+    assert table["rank"].tolist() == [*range(1, 8)]
     assert (table["rank_low"].le(table["rank"]) & table["rank_high"].ge(table["rank"])).all()
     assert seed_noise(audit).degrees == 8 * 3 - 1 - 8 - 2
 
@@ -371,23 +372,23 @@ def test_the_report_marks_unresolved_ranks(folder: Path) -> None:
     cells = [re.findall(r"<t[hd][^>]*>(?:<button[^>]*>)?([^<]*)", row) for row in rows]
     shown = {row[0]: row[at] for row in cells}
     between = seed_noise(load_audit(folder))
-    critical = dunnett_critical_value(0.95, between.degrees, len(SHORT) - 1)
-    means = {network: mean(of) for network, of in SHORT.items()}
-    seeds = {n: sum(value is not None for value in of.values()) for n, of in SHORT.items()}
+    critical = dunnett_critical_value(0.95, between.degrees, len(COMPLETE) - 1)
+    means = {network: mean(of) for network, of in COMPLETE.items()}
+    seeds = {network: len(of) for network, of in COMPLETE.items()}
 
     def expected(network: int) -> str:
         apart = {
             other: (means[other] - means[network])
             / (between.deviation * math.sqrt(1 / seeds[other] + 1 / seeds[network]))
-            for other in SHORT
+            for other in COMPLETE
         }
         low = 1 + sum(gap < -critical for gap in apart.values())
-        high = len(SHORT) - sum(gap > critical for gap in apart.values())
+        high = len(COMPLETE) - sum(gap > critical for gap in apart.values())
         rank = 1 + sum(other < means[network] for other in means.values())
         return f"{rank}" if low == high else f"≈{rank} ({low} to {high})"
 
     assert shown.pop("fasternet_t0") == ""
-    assert len(shown) >= 3
+    assert len(shown) >= 2
     assert shown == {name: expected(int(name.removeprefix("#"))) for name in shown}
     open_ = sum("≈" in text for text in shown.values())
     assert open_ > 0
