@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench chaos fuzz hostile coverage docs example-ledgers clean help
+.PHONY: quickstart test slow lint bench chaos fuzz hostile coverage docs gallery example-ledgers notebooks clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study and draw its front"
@@ -17,7 +17,9 @@ help:
 	@echo "make hostile      install and run every verb in every hostile environment (half an hour)"
 	@echo "make coverage     install, simulate ablations with known effects and draw docs/coverage.png"
 	@echo "make docs         install and build the documentation site in results/site"
-	@echo "make example-ledgers  install and train the ledgers of the notebooks (about ten minutes)"
+	@echo "make gallery      install and draw the figures of docs/gallery.md (two minutes)"
+	@echo "make example-ledgers  install and train the shipped ledgers (about half an hour)"
+	@echo "make notebooks    install, run the notebooks and write them with their outputs (a minute)"
 	@echo "make clean        remove .venv, results and caches"
 
 $(STAMP): pyproject.toml
@@ -80,9 +82,17 @@ docs: $(STAMP)
 	@echo "==> building the documentation site in results/site"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+gallery: $(STAMP)
+	@echo "==> drawing the figures of docs/gallery.md from the shipped ledgers"
+	$(BIN)/python docs/gallery.py
+
 example-ledgers: $(STAMP)
-	@echo "==> training the ledgers of the notebooks (about ten minutes on two cores)"
+	@echo "==> training the shipped ledgers (about half an hour on two cores)"
 	$(BIN)/python analysis/notebooks/make_ledgers.py
+
+notebooks: $(STAMP)
+	@echo "==> running the notebooks and writing them with their outputs"
+	$(BIN)/python analysis/notebooks/make_notebooks.py
 
 clean:
 	@echo "==> removing $(VENV), results and caches"

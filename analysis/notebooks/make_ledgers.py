@@ -1,7 +1,8 @@
-"""Make the ledgers of the notebooks: run real studies, then pack a small copy of each.
+"""Make the shipped ledgers: run real studies, then pack a small copy of each.
 
-Run it from the root of the repository, or with `make example-ledgers`; it takes about ten minutes
-on two cores. Studies that have finished in results/examples are not run again.
+The notebooks, the README and the gallery of figures read them. Run it from the root of the
+repository, or with `make example-ledgers`; it takes about half an hour on two cores. Studies that
+have finished in results/examples are not run again.
 """
 
 import re
@@ -14,7 +15,10 @@ from contextlib import closing
 from pathlib import Path
 
 COMMANDS = r"""
+run search/studies/placement.yaml
 run search/studies/partitions.yaml --quick
+run search/studies/ladder.yaml --quick
+run search/studies/ingredients.yaml --quick
 run search/studies/static-vs-dynamic.yaml --quick --set measure.max_seconds=0.5
 run search/studies/quickstart.yaml --set task.data=digits --set task.resolution=16
 run search/studies/quickstart.yaml --set task.data=digits --set task.resolution=16 \
