@@ -82,7 +82,7 @@ SECTIONS: dict[str, tuple[Example, ...]] = {
         ),
         Example(
             title="Convergence",
-            text="Hypervolume over trials and device time, here of two samplers; repeats of one study "
+            text="Hypervolume over trials and device time, here of two samplers; repeats of a study "
             "become a median and quartiles.",
             command=f"partialnas figure convergence {LEDGERS}/quickstart "
             f"{LEDGERS}/quickstart-random -o convergence.svg",
