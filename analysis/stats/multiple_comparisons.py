@@ -19,6 +19,9 @@ from partialnas.analysis.stats.multivariate_t import (
 Pair = tuple[str, str]
 Method = Literal["dunnett", "paired", "none"]
 
+_FEW_DEGREES = 2
+"""Degrees of freedom up to which captions say that intervals are too wide to conclude much."""
+
 UNEQUAL_BELOW = 0.01
 """p-value of the equal-variances test below which contrasts are paired instead of pooled.
 
@@ -305,6 +308,11 @@ def _note(
         f"over its seeds, with Holm-adjusted p-values and simultaneous {level:.0%} intervals "
         "(Bonferroni)"
     ]
+    if result.degrees <= _FEW_DEGREES:
+        parts.append(
+            f"with {seeds} seeds they reach {result.critical:.1f} standard errors to each side and "
+            "settle little"
+        )
     if two_stage:
         parts.append("standard deviation from the first stage of seeds only (Stein)")
     if margin is not None:

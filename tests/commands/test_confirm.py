@@ -101,7 +101,7 @@ def test_confirm_trains_the_best_and_its_baseline_and_reports_the_test_split(
     ("options", "message"),
     [
         (["--top", "best"], "expected front, all or a positive number, got 'best'"),
-        (["--recipe", "long"], "unknown recipe 'long'; expected one of short, standard"),
+        (["--recipe", "long"], "'long' is not one of 'short', 'standard'"),
         (["--condition", "warm"], "--condition"),
     ],
 )

@@ -139,19 +139,19 @@ def test_a_factorial_study_prints_main_effects_and_draws_interactions(
     [
         (
             ["table", "DIR", "--format", "word"],
-            "invalid --format 'word': expected latex, markdown, csv",
+            "'word' is not one of 'latex', 'markdown', 'csv', 'html'",
         ),
         (
             ["table", "DIR", "-o", "t.docx"],
             "t.docx: the file of a table ends in .tex, .md, .csv, .html",
         ),
-        (["table", "DIR", "--columns", "speed"], "unknown columns speed: choose arm"),
+        (["table", "DIR", "--columns", "speed"], "unknown columns: speed: choose arm"),
         (["table", "DIR", "--metric", "val_nl"], "did you mean val_nll"),
-        (["table", "DIR", "--against", "nobody"], "unknown arm 'nobody': choose base, parts=3"),
+        (["table", "DIR", "--against", "nobody"], "unknown arm 'nobody'; choose base, parts=3"),
         (["table", "nowhere"], "no ledger here"),
         (
             ["effects", "DIR", "--kind", "pie"],
-            "invalid --kind 'pie': expected effect, interaction, ladder",
+            "'pie' is not one of 'effect', 'interaction', 'ladder'",
         ),
         (["effects", "DIR", "--kind", "ladder"], "not a ladder"),
         (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from partialnas.commands.networks.names import find_subject, network_label
+from partialnas.commands.networks.names import find_subject, network_labels
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -39,7 +39,7 @@ def show_architecture(
         print_json(_plain(architecture, input_spec, total, mixers))
         return
     stem = f"stem stride {architecture.stem_stride}"
-    label = network_label(name, architecture)
+    (label,) = network_labels([name], [architecture])
     table = plain_table(f"{label} · {architecture.digest} · {stem} · {architecture.activation}")
     for column in ("stage.block", "map", "channels and parts", "params", "macs"):
         add_column(table, column, numeric=column in ("params", "macs"))
@@ -118,8 +118,7 @@ def measure_networks(
     shape = f"batch {first.batch_size} at {first.resolution}x{first.resolution}"
     how = f"{shape} · {first.precision} · {first.form} form"
     table = plain_table(f"{device_description(first)} · {how}", *heads)
-    labels = map(network_label, names, subjects)
-    for label, m in zip(labels, measurements, strict=True):
+    for label, m in zip(network_labels(names, subjects), measurements, strict=True):
         table.add_row(label, f"{m.throughput_img_s:,.1f}", f"{m.latency_ms:.3f}", *_relative(m))
     print_table(make_console(), table)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from partialnas.analysis.figures.flops_ranks import FlopsRanks, flops_ranks
 from partialnas.analysis.frames.load import load
-from partialnas.commands.networks.names import find_subject, network_label
+from partialnas.commands.networks.names import find_subject, network_labels
 from partialnas.commands.terminal import (
     add_column,
     make_console,
@@ -45,10 +45,10 @@ def show_flops(names: Sequence[str], resolution: int, *, as_json: bool) -> None:
     networks = [name for name in names if not Path(name).is_dir()]
     if networks:
         task = Task(data="random", resolution=resolution, channels=3, classes=1000)
-        subjects = {name: find_subject(name) for name in networks}
+        subjects = [find_subject(name) for name in networks]
         audits = [
-            replace(audit_flops(subject, task), name=network_label(name, subject))
-            for name, subject in subjects.items()
+            replace(audit_flops(subject, task), name=label)
+            for subject, label in zip(subjects, network_labels(networks, subjects), strict=True)
         ]
         title = f"{resolution} px, 3 channels, 1000 classes, one image"
         results.append({"audits": [*map(asdict, audits)]})

@@ -1,6 +1,7 @@
 """Names of networks on the command line: a preset, a JSON file, a trial `DIR:7`, or `timm:NAME`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from partialnas.runs.ledger.ledger import Ledger
@@ -43,10 +44,22 @@ def find_subject(name: str) -> Subject:
     return _trial_subject(*trial) if trial else preset(name)
 
 
-def network_label(name: str, subject: Subject) -> str:
-    """Return how output names a network: by its own name, or as it was given (`DIR:7`)."""
-    own = subject.name if isinstance(subject, Architecture) else ""
-    return own or name
+def network_labels(names: Sequence[str], subjects: Sequence[Subject]) -> list[str]:
+    """Return how output names networks: by their arm or name, or by the trial such as `#7`.
+
+    Trials of several studies with the same number are named as they were given: `DIR:7`.
+
+    Args:
+        names: networks as the user named them.
+        subjects: what the names stand for.
+    """
+    labels = []
+    for name, subject in zip(names, subjects, strict=True):
+        trial = parse_trial(name)
+        stated = subject.name if isinstance(subject, Architecture) else ""
+        labels.append(stated or (f"#{trial[1]}" if trial else name))
+    given = dict(zip(names, labels, strict=True))
+    return labels if len(set(given.values())) == len(given) else [*names]
 
 
 def parse_trial(name: str) -> tuple[Path, int] | None:

@@ -44,7 +44,9 @@ def show_status(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
         repeated = ledger.count_repeated_proposals()
         counts = [f"{repeated} repeated"] if repeated else []
-        if not ledger.study.frozen.get("trial"):
+        frozen = ledger.study.frozen
+        measures = frozen.get("measure", {}).get("when") != "never"
+        if not frozen.get("trial") and measures:
             counts.append(f"{ledger.count_measured_networks()} networks timed")
         print_lines(console, ", ".join((_states_line(folder, ledger), *counts)))
         print_lines(console, usage_line(ledger))
@@ -55,7 +57,10 @@ def show_status(folder: Path) -> None:
     study = load_trials(folder)
     frame = study.frame
     print_lines(console, *_functions(frame))
-    for condition in frame.loc[frame["state"].eq("done"), "condition"].unique():
+    conditions = frame.loc[frame["state"].eq("done"), "condition"].unique()
+    if not len(conditions):
+        print_lines(console, "no front yet: no trial has ended with a result at full fidelity")
+    for condition in conditions:
         trials = study.under(condition)
         if condition:
             print_lines(console, f"condition {condition}:")

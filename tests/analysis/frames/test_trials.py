@@ -75,7 +75,7 @@ def test_unknown_arguments_are_errors_and_defects_are_not_hidden(
     ):
         with pytest.raises(UserError, match=f"{verb}: this version .* does not support"):
             build_artefact([folder], Query(verb=verb, arguments=arguments))
-    with pytest.raises(UserError, match="unknown verb; expected one of table, effects"):
+    with pytest.raises(UserError, match="unknown verb; choose table, effects"):
         build_artefact([folder], Query(verb="picture", arguments={}))
 
     def defective(*_: Any) -> None:

@@ -101,7 +101,7 @@ def test_settings_choose_other_measurements() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("batch=1", "choose from device, threads, batch_size"),
+        ("batch=1", "did you mean batch_size?"),
         ("batch_size", "expected settings such as batch_size=1"),
         ("batch_size=", "expected settings such as batch_size=1"),
         ("batch_size=0", "batch_size"),

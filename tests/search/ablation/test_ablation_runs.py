@@ -243,7 +243,7 @@ def test_a_stage_records_its_selection_and_condition(tmp_path: Path) -> None:
     assert confirmed("the best 1", "a") == "the best 1, then all arms"
     with pytest.raises(UserError, match="stage confirm under condition a"):
         confirmed("the best 1", "b")
-    with pytest.raises(UserError, match="choose one of a, b"):
+    with pytest.raises(UserError, match="--condition c: choose a or b"):
         select_networks(tmp_path, "1", "c")
 
 

@@ -198,7 +198,7 @@ def test_a_control_of_a_failed_trial_is_reported(
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
-        ({"from": "absent"}, "choose one of dynamic"),
+        ({"from": "absent"}, "learns one ratio per layer; choose dynamic"),
         ({"from": "static"}, "'static' is not an arm that learns one ratio per layer"),
         ({"from": "input"}, "'input' is not an arm that learns one ratio per layer"),
         ({"from": "dynamic", "ratios": "mirrored"}, "ratios"),

@@ -381,7 +381,7 @@ def test_the_sampler_sees_results_of_the_lowest_rung(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("search", "changes", "message"),
     [
-        ({"rungs": [{"recipe.lr": 0.1}]}, {}, "rung 1: unknown key 'recipe.lr'; expected one of"),
+        ({"rungs": [{"recipe.lr": 0.1}]}, {}, "rung 1: unknown key 'recipe.lr'; "),
         ({"rungs": [{"recipe.epochs": 9}]}, {}, "rungs: 1: same fidelity as the study"),
         ({"rungs": [{"recipe.epochs": 12}]}, {}, "rungs: 1: recipe.epochs: 12 is more than 9"),
         ({"rungs": [*ETA3][::-1]}, {}, "rungs: 1: recipe.epochs: 3 is more than 1 in rungs: 2"),
