@@ -4,7 +4,7 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -201,9 +201,15 @@ class LedgerReader:
         """Return every measurement, in order."""
         return [*self.measurement_table()]
 
-    def measurement_table(self) -> MeasurementTable:
-        """Return every measurement, in order, by column."""
-        return MeasurementTable(self._columns(column_store.MEASUREMENTS, *Measurement.model_fields))
+    def measurement_table(self, *, without: Collection[str] = ()) -> MeasurementTable:
+        """Return every measurement, in order, by column.
+
+        Args:
+            without: fields that are not read; single measurements cannot be taken from the table
+                then.
+        """
+        names = [name for name in Measurement.model_fields if name not in without]
+        return MeasurementTable(self._columns(column_store.MEASUREMENTS, *names))
 
     def usage_rows(self) -> list[row_types.UsageRow]:
         """Return the time of finished trials and measurements, summed by kind and machine."""

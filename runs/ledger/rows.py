@@ -144,6 +144,7 @@ class TrialResult(NamedTuple):
         seed: seed of weights, data order and augmentation.
         state: state of the trial.
         results: metrics and cost.
+        number: number of the trial, or 0 if unknown.
     """
 
     key: str
@@ -151,6 +152,7 @@ class TrialResult(NamedTuple):
     seed: int
     state: TrialState
     results: dict[str, float]
+    number: int = 0
 
 
 class RatioWarning(NamedTuple):
