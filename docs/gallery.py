@@ -82,8 +82,8 @@ SECTIONS: dict[str, tuple[Example, ...]] = {
         ),
         Example(
             title="Convergence",
-            text="Hypervolume over trials and device time, here of two samplers; repeats of a study "
-            "become a median and quartiles.",
+            text="Hypervolume over trials and device time, here of two samplers. Repeats of one "
+            "study become a median and quartiles.",
             command=f"partialnas figure convergence {LEDGERS}/quickstart "
             f"{LEDGERS}/quickstart-random -o convergence.svg",
         ),
