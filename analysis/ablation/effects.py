@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import ArmRows, arm_rows
-from partialnas.analysis.frames.seed_means import FAILED_STATES, require_trials
+from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, require_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats.anova import anova
 from partialnas.analysis.stats.linear_model import Values
@@ -19,7 +19,7 @@ from partialnas.analysis.stats.multiple_comparisons import Comparison, Contrast,
 from partialnas.runs.config.design import CROSSED_DESIGNS, Design
 from partialnas.runs.config.quantities import Quantity, differs_by_seed
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 Pair = tuple[str, str]
 
@@ -126,13 +126,17 @@ def best_arm(
 
     The arm with the best mean is compared with every other; all simultaneous intervals must exclude
     zero. This is Hsu's multiple comparison with the best (1984) at the two-sided critical value: at
-    a level of 95 %, a wrong arm is selected in at most one of twenty studies.
+    a level of 95 %, a wrong arm is selected in at most one of twenty studies. An arm with a failed
+    seed is never selected.
     """
     ranked = table[table["mean"].notna()]
     if len(ranked) < 2:
         return None
     sign = 1 if quantity.better == "max" else -1
-    best = str(ranked["arm"].iloc[int((sign * ranked["mean"]).argmax())])
+    top = ranked.iloc[int((sign * ranked["mean"]).argmax())]
+    if top["failed"]:  # the mean over its other seeds is too good
+        return None
+    best = str(top["arm"])
     others = [arm for arm in ranked["arm"] if same.get(arm, arm) != same.get(best, best)]
     contrasts = test([(best, other) for other in others]).contrasts
     better = [(c.low if sign > 0 else -c.high) > 0 for c in contrasts]
@@ -189,7 +193,8 @@ def _pairs(rows: ArmRows, against: str | None) -> list[Pair]:
         return []
     baseline = against or rows.arms[0]
     if baseline not in rows.arms:
-        raise UserError(f"unknown arm {quote(baseline)}: choose {', '.join(rows.arms)}, or none")
+        hint = suggest(baseline, (*rows.arms, "none"))
+        raise UserError(f"unknown arm {quote(baseline)}; {hint}")
     return [(arm, baseline) for arm in rows.arms if arm != baseline]
 
 
@@ -297,10 +302,33 @@ def unmatched_arms(result: Effects) -> frozenset[str]:
     return frozenset(arm.name for arm in arms if arm.matched and arm.matched.problem)
 
 
-def mark_unmatched(result: Effects, labels: Iterable[str], arms: Iterable[str]) -> list[str]:
-    """Return the label of each arm, with a dagger if the arm has no twin within the tolerance."""
-    unmatched, pairs = unmatched_arms(result), zip(labels, arms, strict=True)
-    return [f"{label} †" if label and arm in unmatched else label for label, arm in pairs]
+def limit_verdicts(result: Effects) -> dict[str, str]:
+    """Return whether each arm is within the limits of its study: `yes`, `no` or `?`.
+
+    Empty without limits; see `add_feasible_column`.
+    """
+    quantity, trials = result.quantity, result.rows.trials
+    if trials.frame.empty or not any(trials.limits.values()):
+        return {}
+    rows = aggregate(trials, {quantity.key: quantity.better})
+    return dict(zip(rows["arm"], rows["within_limits"], strict=True))
+
+
+LIMIT_MARKS = {"no": "‡", "?": "?"}
+"""Mark of arms outside the limits of their study, and of undecided ones."""
+
+
+def mark_arms(result: Effects, labels: Iterable[str], arms: Iterable[str]) -> list[str]:
+    """Return the label of each arm with its marks.
+
+    A dagger means that the arm has no twin within the tolerance; see also `LIMIT_MARKS`.
+    """
+    unmatched, verdicts = unmatched_arms(result), limit_verdicts(result)
+    marked = []
+    for label, arm in zip(labels, arms, strict=True):
+        marks = ["†"] * (arm in unmatched) + [LIMIT_MARKS.get(verdicts.get(arm, ""), "")]
+        marked.append(" ".join(filter(None, [label, *marks])) if label else label)
+    return marked
 
 
 def mean_half_width(comparison: Comparison, n: int) -> float:

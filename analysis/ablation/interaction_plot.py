@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from partialnas.analysis.ablation.arm_axes import shown_bounds
 from partialnas.analysis.ablation.effects import Effects, mean_half_width
-from partialnas.analysis.plotting.artists import Axes, Figure
-from partialnas.analysis.plotting.axes import parent_figure
-from partialnas.analysis.plotting.labels import distinct_labels, elide
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
+from partialnas.analysis.plotting.axes import ARROWS, parent_figure, set_ticks
+from partialnas.analysis.plotting.labels import distinct_labels, elide, label_line_ends
+from partialnas.analysis.plotting.limit_lines import draw_limit_lines
+from partialnas.analysis.plotting.names import axis_name
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     FAMILY_STYLES,
@@ -26,6 +29,8 @@ _PANEL_HEIGHT, _MARGIN = 1.5, 0.75
 _MIN_LEVEL_LENGTH, _MAX_LEVEL_LENGTH = 4, 16
 _LINE_SHIFT = 0.12
 _MAX_LEGEND_COLUMNS, _PANEL_SHARE = 3, 0.7
+_MAX_DIRECT, _MAX_DIRECT_LENGTH = 4, 10
+"""Number of lines, and length of their names, up to which these stand beside the lines."""
 
 
 def interaction_points(result: Effects, factors: Sequence[str] | None = None) -> pd.DataFrame:
@@ -89,19 +94,22 @@ def _values(result: Effects, design: Design, levels: dict[str, str]) -> list[flo
     return [value for arm in arms for value in result.values.get(arm, {}).values()]
 
 
-def draw(result: Effects, points: pd.DataFrame, style: Style) -> Figure:
+def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     """Return the figure of `interaction_points`; call it inside `figure_style`."""
     panels = [*points.groupby(["across", "lines"], sort=False)]
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
-    figure = style.new_figure(_MARGIN + rows * (_PANEL_HEIGHT + _MARGIN / 2))
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    height = _MARGIN + rows * (_PANEL_HEIGHT + _MARGIN / 2)
+    figure, grid = style.new_panels(height, rows, columns, sharey=True)
     for axes, (_, panel) in zip(grid.flat, panels, strict=False):
         _draw_panel(axes, panel, _PANEL_SHARE * style.width / columns, style)
     for axes in [*grid.flat][len(panels) :]:
         axes.set_visible(False)
+    for axes in [*grid.flat][: len(panels)]:
+        draw_limit_lines(axes, y=shown_bounds(result, points))
     for axes in grid[:, 0]:
-        axes.set_ylabel(result.quantity.label)
+        axes.set_ylabel(f"{result.quantity.label} {ARROWS[result.quantity.better]}")
+        set_ticks(axes.yaxis)
     return figure
 
 
@@ -111,6 +119,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, width: float, style: Style) -> 
     axes.grid(visible=True, axis="y")
     lines = [*panel.groupby("line", sort=False)]
     names = distinct_labels([str(name) for name, _ in lines], _MAX_LEVEL_LENGTH)
+    ends: list[tuple[float, str, str]] = []
     for index, (name, (_, rows), (color, marker)) in enumerate(
         zip(names, lines, itertools.cycle(_LINE_STYLES), strict=False)
     ):
@@ -122,16 +131,24 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, width: float, style: Style) -> 
             x, rows["value"], s=14, color=color, marker=marker, zorder=5, edgecolors="white",
             linewidths=0.4, label=f" {name}",
         )  # fmt: skip
+        ends.append((float(rows["value"].iloc[-1]), name, color))
     fitting = int(characters_that_fit(width, len(levels) * style.small_font_size))
     longest = min(_MAX_LEVEL_LENGTH, max(_MIN_LEVEL_LENGTH, fitting))
     axes.set_xticks(range(len(levels)), distinct_labels([*map(str, levels)], longest))
     axes.set_xlim(-0.4, len(levels) - 0.6)
-    axes.set_xlabel(elide(str(panel["across"].iloc[0])))
+    axes.set_xlabel(elide(axis_name(str(panel["across"].iloc[0]))))
+    title = elide(axis_name(str(panel["lines"].iloc[0])))
+    complete = all(math.isfinite(value) for value, _, _ in ends)
+    if complete and len(lines) <= _MAX_DIRECT and max(map(len, names)) <= _MAX_DIRECT_LENGTH:
+        label_line_ends(axes, ends, style, height=_PANEL_HEIGHT)
+        axes.set_title(title, loc="right", fontsize=style.small_font_size, fontstyle="italic",
+                       color=DARK_COLOR)  # fmt: skip
+        return
     for columns in range(min(len(lines), _MAX_LEGEND_COLUMNS), 0, -1):
         legend = axes.legend(
-            title=elide(str(panel["lines"].iloc[0])), loc="lower center", bbox_to_anchor=(0.5, 1.0),
+            title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0),
             ncols=columns, handletextpad=0.1, columnspacing=0.6, borderpad=0.1,
-            title_fontsize="small", labelcolor=DARK_COLOR,
+            title_fontsize=style.small_font_size, labelcolor=DARK_COLOR,
         )  # fmt: skip
         if legend.get_window_extent().width < width * parent_figure(axes).dpi:
             return

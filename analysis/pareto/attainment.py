@@ -7,7 +7,7 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.seed_means import aggregate
 from partialnas.analysis.frames.trials import Trials
-from partialnas.analysis.pareto.front import feasible_points
+from partialnas.analysis.pareto.front import competing_points
 from partialnas.analysis.stats.dominance import finite_mask
 from partialnas.space.errors import UserError
 
@@ -44,7 +44,7 @@ def attainment_surfaces(trials: Trials, objectives: Objectives) -> pd.DataFrame:
 
 
 def _surfaces(study: str, rows: pd.DataFrame, objectives: Objectives) -> pd.DataFrame:
-    points = feasible_points(rows, objectives)
+    points = competing_points(rows, objectives)
     usable = finite_mask(points)
     sets = pd.factorize(rows["folder"])[0]
     repeats = len({*sets})

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.feasibility import limits_of, measured_interval
 from partialnas.analysis.frames.seed_means import require_trials
 from partialnas.analysis.frames.trials import Limits, Trials, as_trials
-from partialnas.analysis.pareto.front import feasible_points, front
+from partialnas.analysis.pareto.front import competing_points, front
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
+from partialnas.analysis.plotting.limit_lines import excluded_mask, near_bounds
 from partialnas.analysis.stats.dominance import finite_mask, non_dominated
 from partialnas.runs.config.quantities import QUANTITIES, Quantity
 from partialnas.space.errors import UserError
@@ -81,6 +83,15 @@ class ParetoTable:
         """Quantities that a study limits."""
         keys = dict.fromkeys(key for stated in self.limits.values() for key in stated)
         return [find_quantity(f"{key}:min", self.rows) for key in keys if key in self.rows]
+
+    def bounds(self, quantity: Quantity) -> list[float]:
+        """Return the bounds of limits on a quantity that a figure shows (see `near_bounds`)."""
+        return near_bounds(self.limits, quantity.key, self.rows[quantity.key].to_numpy(float))
+
+    @property
+    def excluded(self) -> pd.DataFrame:
+        """Rows of networks that do not compete for the front (see `excluded_mask`)."""
+        return self.rows[excluded_mask(self.rows)]
 
     def text(self, row: Mapping[Any, Any], quantity: Quantity) -> str:
         """Return a value of a row as text, which is on the same side of a limit as the value."""
@@ -167,7 +178,10 @@ def format_pareto_table(table: ParetoTable) -> pd.DataFrame:
         texts["P(front)"] = [*map(format_probability, shown["front_probability"])]
     if "feasible" in shown:
         texts["Within limits"] = shown["within_limits"].tolist()
-    return pd.DataFrame(texts | {"Seeds": shown["n"].tolist()})
+    seeds = [
+        count_seeds(n, failed=failed) for n, failed in zip(shown["n"], shown["failed"], strict=True)
+    ]
+    return pd.DataFrame(texts | {"Seeds": seeds})
 
 
 def table_quantities(table: ParetoTable, others: Sequence[str]) -> list[Quantity]:
@@ -264,7 +278,7 @@ def _projected_fronts(rows: pd.DataFrame, axes: Objectives) -> "pd.Series[bool]"
     """Return which networks no other one of their study dominates in two quantities alone."""
     on_front = pd.Series(data=False, index=rows.index)
     for _, study in rows[~rows["baseline"]].groupby("folder", sort=False):
-        on_front[study.index] = non_dominated(feasible_points(study, axes), axes)
+        on_front[study.index] = non_dominated(competing_points(study, axes), axes)
     return on_front
 
 

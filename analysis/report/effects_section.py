@@ -9,7 +9,7 @@ import pandas as pd
 
 from partialnas.analysis.ablation.arm_axes import row_labels
 from partialnas.analysis.ablation.difference_plot import difference_unit, effect_points
-from partialnas.analysis.ablation.effects import Effects
+from partialnas.analysis.ablation.effects import Effects, mark_arms
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.plotting.labels import elide
 from partialnas.analysis.report.svg import Scale, linear_scale
@@ -58,7 +58,8 @@ def _figure(
     label = f"Δ {effects.quantity.name}{difference_unit(effects.quantity)}"
     values = np.append(points[["value", "low", "high"]].to_numpy(float).ravel(), 0.0)
     x = linear_scale(label, values, layout.left, layout.width - layout.right)
-    names, _ = row_labels(arms, effects.design)
+    labels, _ = row_labels(arms, effects.design)
+    names = mark_arms(effects, labels, arms)
     rows = [
         _row(points[points["arm"].eq(arm)], name, index, x, layout, effects)
         for index, (arm, name) in enumerate(zip(arms, names, strict=True))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.formats.text_table import one_line
 from partialnas.analysis.pareto.attainment import step_line
-from partialnas.analysis.pareto.limit_lines import OUTSIDE, drawn_bounds, outside_mask
 from partialnas.analysis.pareto.table import ParetoTable
 from partialnas.analysis.plotting.labels import elide
+from partialnas.analysis.plotting.limit_lines import excluded_mask, excluded_name
 from partialnas.analysis.report.points import FRONT, OTHER
 from partialnas.analysis.report.svg import (
     MAX_LABELS,
@@ -25,8 +26,8 @@ from partialnas.analysis.report.svg import (
 from partialnas.runs.config.quantities import Quantity
 
 _DOT_GRID = 1.5  # pixels: background dots closer than this are drawn once
-OUTSIDE_SHAPE = "star"
-"""Marker of networks outside the limits of the study."""
+EXCLUDED_SHAPE = "star"
+"""Marker of networks that do not compete for the front."""
 
 OFF_LINE_SHAPE = "diamond"
 """Marker of members of the front that are dominated in the two quantities of the figure."""
@@ -89,12 +90,13 @@ def front_legend(table: ParetoTable, points: pd.DataFrame) -> list[dict[str, str
         name = elide(one_line(str(rows["family"].iloc[0])))
         entries.append(entry("baseline", name, int(str(series))))
     others = table.rows.drop(points.index[points["kind"].ne(OTHER)])
-    outside = int(outside_mask(others).sum())
-    if dominated := len(others) - outside:
+    excluded = others[excluded_mask(others)]
+    if dominated := len(others) - len(excluded):
         entries.append(entry("other", f"dominated ({dominated:,})"))
-    if outside:
-        entries.append({**entry("other", f"{OUTSIDE} ({outside:,})"), "shape": OUTSIDE_SHAPE})
-    if any(drawn_bounds(table, quantity) for quantity in (table.x, table.y)):
+    if len(excluded):
+        text = f"{excluded_name(excluded)} ({len(excluded):,})"
+        entries.append({**entry("other", text), "shape": EXCLUDED_SHAPE})
+    if any(map(table.bounds, (table.x, table.y))):
         entries.append({**entry("limit", "limit"), "shape": "line"})
     return entries
 
@@ -108,24 +110,24 @@ def _figure(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
     x, y = _scales(table, points, layout)
     across, up = table.x, table.y
     placed = points.assign(
-        outside=outside_mask(points),
+        excluded=excluded_mask(points),
         px=x.to_pixels(points[across.key]),
         py=y.to_pixels(points[up.key]),
     )
     edge = table.rows[table.rows["on_projected_front" if table.is_projection else "on_front"]]
     corners = _corners(edge, table, x, y)
     crowd = table.rows.drop(points.index)
-    outside = outside_mask(crowd)
+    excluded = excluded_mask(crowd)
     right, bottom = layout.width - layout.right, layout.height - layout.bottom
     return {
         "frame": layout,
         "x": {"label": x.label, "ticks": x.ticks(layout.ticks)},
         "y": {"label": y.label, "ticks": y.ticks(layout.ticks)},
-        "crowd": _crowd(crowd[~outside], table, x, y, "h0"),
-        "crosses": _crowd(crowd[outside], table, x, y, "m-2-2l4 4m0-4l-4 4"),
+        "crowd": _crowd(crowd[~excluded], table, x, y, "h0"),
+        "crosses": _crowd(crowd[excluded], table, x, y, "m-2-2l4 4m0-4l-4 4"),
         "limits": "".join(
-            [f"M{at:g} {layout.top}V{bottom}" for at in x.to_pixels(drawn_bounds(table, across))]
-            + [f"M{layout.left} {at:g}H{right}" for at in y.to_pixels(drawn_bounds(table, up))]
+            [f"M{at:g} {layout.top}V{bottom}" for at in x.to_pixels(table.bounds(across))]
+            + [f"M{layout.left} {at:g}H{right}" for at in y.to_pixels(table.bounds(up))]
         ),
         "steps": _line(corners[:-1]),
         "area": f"{_line(corners)}Z" if corners else "",
@@ -144,7 +146,7 @@ def _scales(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
     }
     x, y = (
         np.concatenate(
-            [table.rows[q.key], bars[q.key].ravel(), drawn_bounds(table, q)], dtype=float
+            [table.rows[q.key], bars[q.key].ravel(), table.bounds(q)], dtype=float
         )
         for q in (across, up)
     )
@@ -212,15 +214,17 @@ def _mark(row: dict[Any, Any], x: Scale, y: Scale, table: ParetoTable) -> dict[s
 def _marker(row: dict[Any, Any]) -> str:
     if row["off_line"]:
         return OFF_LINE_SHAPE
-    return OUTSIDE_SHAPE if row["outside"] and row["kind"] == OTHER else shape(row["series"])
+    return EXCLUDED_SHAPE if row["excluded"] and row["kind"] == OTHER else shape(row["series"])
 
 
 def _description(row: dict[Any, Any], table: ParetoTable) -> str:
     """Return the description of a point for tooltips and screen readers."""
     kinds = {FRONT: "on the front", "baseline": "baseline", "arm": "arm", OTHER: "dominated"}
-    kind = OUTSIDE if row["outside"] and row["kind"] == OTHER else kinds[row["kind"]]
+    kind = kinds[row["kind"]]
+    if row["excluded"] and row["kind"] == OTHER:
+        kind = excluded_name(pd.DataFrame([row]))
     values = (f"{q.name} {table.text(row, q)} {q.unit}".strip() for q in (table.y, table.x))
-    seeds = f"{row['n']} seed" + "s" * (row["n"] != 1)
+    seeds = pluralize(row["n"], "seed") + (f" ({row['failed']} failed)" if row["failed"] else "")
     return f"{row['label']}, {kind}: {', '.join(values)}, {seeds}"
 
 

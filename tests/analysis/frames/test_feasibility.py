@@ -20,7 +20,6 @@ from partialnas.analysis.frames.feasibility import (
     infeasible_message,
 )
 from partialnas.analysis.frames.seed_means import aggregate
-from partialnas.analysis.pareto.limit_lines import drawn_bounds
 from partialnas.analysis.pareto.plot import draw_pareto
 from partialnas.analysis.pareto.table import format_pareto_table, make_pareto_table
 from partialnas.analysis.plotting.style import figure_style
@@ -299,7 +298,7 @@ def test_figures_mark_limits_and_networks_outside(
     limits = {"latency_ms": {"max": 80.0}, "val_nll": {"max": 1e6}}
     trials = load_trials(timed_arms(ledgers, tmp_path / "s", timings, limits))
     table = make_pareto_table(trials)
-    assert (drawn_bounds(table, table.x), drawn_bounds(table, table.y)) == ([80.0], [])
+    assert (table.bounds(table.x), table.bounds(table.y)) == ([80.0], [])
     with figure_style("cvpr") as style:
         figure = draw_pareto(table, style)
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
