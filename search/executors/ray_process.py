@@ -172,7 +172,7 @@ def _start(settings: RayTune, scratch: Path) -> None:
         # Ray accepts 127.0.0.1 as an address only if clusters are disabled; otherwise it listens
         # on all interfaces
         ray_constants.ENABLE_RAY_CLUSTER = False
-        node.Node = LeanNode
+        node.Node = LeanNode  # type: ignore[misc]
         ray.init(
             address="local",
             num_cpus=settings.workers * settings.cpus_per_trial,

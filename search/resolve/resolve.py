@@ -1,6 +1,7 @@
 """Resolve a study: load its task and build its space, arms and reference network."""
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -265,8 +266,16 @@ def fasternet_near(macs: float, base: Plan, task: Task) -> Architecture:
     plain = {"attention": "none", "pat_sp": False, "parts": 2, "operations": None}
     plain |= {"ratio": "1/4", "mlp_ratio": 2, "name": "fasternet_reference"}
     settings = {**base.model_dump(mode="json"), **plain}
-    plans = [Plan.model_validate({**settings, "width": w}) for w in _REFERENCE_WIDTHS]
-    return min((p.architecture() for p in plans), key=lambda a: abs(_macs(a, task) - macs))
+
+    def network(width: int) -> Architecture:
+        return Plan.model_validate({**settings, "width": width}).architecture()
+
+    def cost(width: int) -> int:  # grows with the width
+        return _macs(network(width), task)
+
+    above = bisect_left(_REFERENCE_WIDTHS, macs, key=cost)
+    nearest = _REFERENCE_WIDTHS[max(above - 1, 0) : above + 1]
+    return network(min(nearest, key=lambda width: abs(cost(width) - macs)))
 
 
 def _macs(architecture: Architecture, task: Task) -> int:

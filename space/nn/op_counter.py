@@ -6,9 +6,11 @@ cover our networks only.
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +23,12 @@ from partialnas.space.nn.network import blank_images, evaluating
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # its import scripts unused functions
-    from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as _ACTIVATION_COUNTERS
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as _MAC_COUNTERS
     from fvcore.nn.jit_handles import get_shape
 
+_ACTIVATIONS = "activations"
 _FUSED_ATTENTION = "aten::scaled_dot_product_attention"
 
 
@@ -58,25 +63,36 @@ def count_ops(network: nn.Module, input_spec: InputSpec) -> OpCounts:
         _explicit_attention(),
         tracing_one_batch(network),
     ):
-        flops = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
-        activations = _quiet(ActivationCountAnalysis(network, image))
+        analysis = _quiet(FlopCountAnalysis(network, image)).set_op_handle(_FUSED_ATTENTION, _fused)
+        for operator in _ACTIVATION_COUNTERS:
+            analysis.set_op_handle(operator, partial(_macs_and_activations, operator))
         with FlopCounterMode(display=False, custom_mapping=_EXTRA_COUNTERS) as core:
             network(image)
-        by_operator = flops.by_operator()
+        by_operator = analysis.by_operator()
+        activations = by_operator.pop(_ACTIVATIONS, 0)
         macs = int(sum(by_operator.values()))
         return OpCounts(
             params=sum(parameter.numel() for parameter in network.parameters()),
             macs=macs,
             macs_raw=macs - int(by_operator[_FUSED_ATTENTION.removeprefix("aten::")]),
             macs_core=core.get_total_flops() // 2,
-            activations=int(activations.total()),
-            skipped=dict(sorted(flops.unsupported_ops().items())),
+            activations=int(activations),
+            skipped=dict(sorted(analysis.unsupported_ops().items())),
         )
 
 
 def _quiet(analysis: Any) -> Any:
     quiet = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return quiet.tracer_warnings("none")
+
+
+def _macs_and_activations(operator: str, inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Count both at once: the analysis traces the network, which takes the time."""
+    macs = _MAC_COUNTERS[operator](inputs, outputs)
+    activations = _ACTIVATION_COUNTERS[operator](inputs, outputs)
+    counts = macs if isinstance(macs, Counter) else Counter({operator: macs})
+    counts[_ACTIVATIONS] = activations.total() if isinstance(activations, Counter) else activations
+    return counts
 
 
 def _fused(inputs: list[Any], _outputs: list[Any]) -> int:
