@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: quickstart test slow lint bench chaos fuzz hostile coverage docs gallery example-ledgers notebooks clean help
+.PHONY: quickstart test slow lint bench chaos fuzz hostile coverage docs reference gallery example-ledgers notebooks clean help
 
 help:
 	@echo "make quickstart   install, run the quickstart study and draw its front"
@@ -17,6 +17,7 @@ help:
 	@echo "make hostile      install and run every verb in every hostile environment (half an hour)"
 	@echo "make coverage     install, simulate ablations with known effects and draw docs/coverage.png"
 	@echo "make docs         install and build the documentation site in results/site"
+	@echo "make reference    install and write docs/reference from the code"
 	@echo "make gallery      install and draw the figures of docs/gallery.md (two minutes)"
 	@echo "make example-ledgers  install and train the shipped ledgers (about half an hour)"
 	@echo "make notebooks    install, run the notebooks and write them with their outputs (a minute)"
@@ -81,6 +82,10 @@ coverage: $(STAMP)
 docs: $(STAMP)
 	@echo "==> building the documentation site in results/site"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reference: $(STAMP)
+	@echo "==> writing docs/reference from the code"
+	$(BIN)/python docs/reference.py
 
 gallery: $(STAMP)
 	@echo "==> drawing the figures of docs/gallery.md from the shipped ledgers"

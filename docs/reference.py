@@ -1,7 +1,8 @@
-"""Generate the reference pages of the documentation: keys of a study, and verbs.
+"""Write the reference pages of the documentation: keys, axes, quantities and verbs.
 
 Their content comes from the code: fields, types, defaults and docstrings of the models of a study,
-and the help of the command line. This file is a hook of mkdocs (see mkdocs.yml).
+tables of axes and quantities, and the help of the command line. `make reference` runs this file;
+the pages are committed, and a test compares them with the code.
 """
 
 import inspect
@@ -14,42 +15,44 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 from pydantic.fields import FieldInfo
 
 from partialnas.cli import app
 from partialnas.runs.config.metric_limits import Limit
 from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.config.quantities import DEFINITIONS, QUANTITIES
 from partialnas.runs.config.recipe import Recipe
 from partialnas.search.study.ablation_spec import AblationSpec, FactorSpec
 from partialnas.search.study.sections import Budget, ExecutorSpec, SearchSpec, SeedRule, TaskSpec
 from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import LIMITED, OBJECTIVES
 from partialnas.space.arch.plan import BlockSettings, Plan
 from partialnas.space.arch.ratio import LearnedRatio
+from partialnas.space.axes.descriptions import AXIS_DESCRIPTIONS
+from partialnas.space.axes.levels import granularities
 from partialnas.space.axes.spec import AxisSpec, SpaceSpec
 from partialnas.space.cost.constraints import Bounds, Constraints
 from partialnas.space.values import Value
 
 SECTIONS: dict[str, type[Value]] = {
     "The study": Study,
-    "task": TaskSpec,
-    "base": Plan,
-    "space": SpaceSpec,
-    "space.axes.NAME": AxisSpec,
-    "space.constraints": Constraints,
-    "space.constraints.NAME": Bounds,
+    "`task`": TaskSpec,
+    "`base`": Plan,
+    "`space`": SpaceSpec,
+    "`space.axes.NAME`": AxisSpec,
+    "`space.constraints`": Constraints,
+    "`space.constraints.NAME`": Bounds,
     "Settings of a block": BlockSettings,
-    "ratio: {learned: ...}": LearnedRatio,
-    "recipe": Recipe,
-    "seeds: {...}": SeedRule,
-    "ablation": AblationSpec,
-    "ablation.factors.NAME": FactorSpec,
-    "search": SearchSpec,
-    "limits.NAME": Limit,
-    "measure": Protocol,
-    "budget": Budget,
-    "executor": ExecutorSpec,
+    "Learned ratio": LearnedRatio,
+    "`recipe`": Recipe,
+    "Rule for `seeds`": SeedRule,
+    "`ablation`": AblationSpec,
+    "`ablation.factors.NAME`": FactorSpec,
+    "`search`": SearchSpec,
+    "`limits.NAME`": Limit,
+    "`measure`": Protocol,
+    "`budget`": Budget,
+    "`executor`": ExecutorSpec,
 }
 """Model of each section of a study file, by heading, in the order of the page."""
 
@@ -60,7 +63,11 @@ SHORTHANDS: dict[type[Value], str] = {
 }
 """Description of keys that are not fields of the model."""
 
-KINDS: dict[tuple[type[Value], str], str] = {(Study, "plugins"): "a list, each text"}
+KINDS: dict[tuple[type[Value], str], str] = {
+    (Study, "plugins"): "a list, each text",
+    (Study, "measure"): "[settings](#measure) or `none`",
+    (SpaceSpec, "axes"): "a mapping of [names of axes](axes.md) to [settings](#spaceaxesname)",
+}
 """Accepted values of fields that are written in another form than they are stored in."""
 
 _HEADING = {model: heading for heading, model in SECTIONS.items()}
@@ -78,20 +85,94 @@ Every key that a study file may have, with its default. `partialnas check` rejec
 values of the wrong type and values out of bounds, and names their place in the file. The command
 line can replace a key: `--set recipe.epochs=8`.
 
-This page is generated from the code.
+Names of axes are on the page [axes](axes.md), names of objectives and limits on the page
+[quantities](quantities.md). This page is generated from the code by `make reference`.
+"""
+
+_AXES_INTRO = """# Axes of a space
+
+An axis of `space.axes` is a setting of the [base](yaml.md#base) that varies. It is written in one
+of three ways:
+
+```yaml
+space:
+  axes:
+    mlp_ratio: [1, 2]                     # a list of levels
+    attention:                            # levels with names, for tables and figures
+      none: none
+      channel: {channel: stages 1-3}
+    parts: {values: [2, 3], per: stage}   # one level for each stage, or for each block
+    ratio_2: {values: [1/8, 1/4], per: stage, when: {parts: 3}}
+```
+
+Without `per`, one level holds for the whole network. `when` names levels of other axes, of the same
+or a coarser granularity, under which the axis is active. Where an axis has no effect it is
+inactive: samplers do not choose it, and networks that differ in it only are the same network.
+`partialnas check` warns of axes without any effect.
+
+This page is generated from the code by `make reference`.
+"""
+
+_QUANTITIES_INTRO = """# Quantities
+
+The columns of tables, and the names that `objectives`, `limits`, `space.constraints` and the
+options `--metric`, `-x` and `-y` accept. The metrics of a study's own
+[trial function](../functions.md) are quantities, too; the study states their direction.
+
+| use | quantities |
+|---|---|
+| `objectives` | {objectives} |
+| `limits` | {limits} |
+| `space.constraints` | {constraints} |
+
+Trained quantities differ between seeds: tables show means, with the standard deviation after ±.
+Measured ones are taken in a [protocol](yaml.md#measure), see [Measure speed](../measuring.md).
+
+This page is generated from the code by `make reference`.
 """
 
 _VERBS_INTRO = """# Verbs
 
-`partialnas VERB --help` prints the same text. This page is generated from the code.
+`partialnas VERB --help` prints the same text. This page is generated from the code by
+`make reference`. `partialnas --install-completion` sets up completion of verbs and options in bash,
+zsh, fish or PowerShell, and `--show-completion` prints it.
 """
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages to the files of the site (a hook of mkdocs)."""
-    for name, page in (("yaml", yaml_page), ("verbs", verbs_page)):
-        files.append(File.generated(config, f"reference/{name}.md", content=page()))
-    return files
+def axes_page() -> str:
+    """Return the page of the axes, in Markdown."""
+    head = "| axis | what it changes | per | has an effect in |\n|---|---|---|---|"
+    rows = [
+        f"| [`{name}`](#{name}) | {_cell(axis.meaning.split('. ')[0].rstrip('.'))} "
+        f"| {', '.join(granularities(name))} | {axis.effect} |"
+        for name, axis in AXIS_DESCRIPTIONS.items()
+    ]
+    return "\n".join([_AXES_INTRO, head, *rows, "", *map(_axis, AXIS_DESCRIPTIONS)])
+
+
+def _axis(name: str) -> str:
+    axis = AXIS_DESCRIPTIONS[name]
+    lines = [
+        f"- Levels: {axis.levels}",
+        f"- Per: {', '.join(granularities(name))}",
+        f"- Has an effect in: {axis.effect}",
+    ]
+    example = f"```yaml\n{name}: {axis.example}\n```"
+    return "\n".join([f"## `{name}`", "", axis.meaning, "", *lines, "", example, ""])
+
+
+def quantities_page() -> str:
+    """Return the page of the quantities, in Markdown."""
+    names = {"objectives": OBJECTIVES, "limits": LIMITED, "constraints": Constraints.model_fields}
+    listed = {key: ", ".join(f"`{name}`" for name in of) for key, of in names.items()}
+    better = {"min": "smaller", "max": "larger"}
+    rows = [
+        f"| `{q.key}` | {q.unit or 'none'} | {better[q.better]} | {q.source} "
+        f"| {_cell(DEFINITIONS[q.key])} |"
+        for q in QUANTITIES.values()
+    ]
+    head = "| quantity | unit | better | is | how it is determined |\n|---|---|---|---|---|"
+    return "\n".join([_QUANTITIES_INTRO.format(**listed), head, *rows, ""])
 
 
 def yaml_page() -> str:
@@ -107,15 +188,14 @@ def _section(name: str, model: type[Value]) -> str:
         for key, field in model.model_fields.items()
     ]
     text = inspect.cleandoc(model.__doc__ or "").split("Attributes:")[0].strip()
-    heading = f"## {name}" if name[0].isupper() else f"## `{name}`"
     head = "| key | accepted values | default | meaning |\n|---|---|---|---|"
     intro = [text, "", SHORTHANDS[model], ""] if model in SHORTHANDS else [text, ""]
-    return "\n".join([f"{heading} {{#{anchor(model)}}}", "", *intro, head, *rows, ""])
+    return "\n".join([f"## {name}", "", *intro, head, *rows, ""])
 
 
-def anchor(model: type[Value]) -> str:
-    """Return the anchor of a model's section."""
-    return model.__name__.lower()
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub, and mkdocs, give a heading."""
+    return re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-")
 
 
 def described(model: type[Value]) -> dict[str, str]:
@@ -156,7 +236,7 @@ def words_for(kind: Any) -> str:
     """Return a type as text; models link to their section."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind in _HEADING:
-        return f"[settings](#{anchor(kind)})"
+        return f"[settings](#{anchor(_HEADING[kind])})"
     if kind in _WORDS:
         return _WORDS[kind]
     if origin is Annotated:
@@ -180,7 +260,11 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Value):
-        return f"[defaults](#{anchor(type(value))})" if type(value) in _HEADING else "defaults"
+        return (
+            f"[defaults](#{anchor(_HEADING[type(value)])})"
+            if type(value) in _HEADING
+            else "defaults"
+        )
     return "none" if value in (None, "", (), {}) else f"`{_yaml(value)}`"
 
 
@@ -247,3 +331,15 @@ def _option_default(option: Any) -> str:
     if value is None or isinstance(value, bool) or callable(value):
         return "yes" if value is True else ""
     return f"`{value}`"
+
+
+PAGES = {
+    "yaml": yaml_page, "axes": axes_page, "quantities": quantities_page, "verbs": verbs_page,
+}  # fmt: skip
+"""Function that returns the content of each page, by name."""
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        path = Path(__file__).with_name("reference") / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(page(), encoding="utf-8")

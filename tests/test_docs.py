@@ -1,6 +1,7 @@
 """The documentation describes every key and verb, and the site builds."""
 
 import importlib.util
+import random
 import re
 import shlex
 import subprocess
@@ -16,6 +17,13 @@ from forked import run_code, run_verb
 
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
+from partialnas.space.arch.input_spec import InputSpec
+from partialnas.space.arch.parts import MAX_PARTS
+from partialnas.space.arch.plan import Plan
+from partialnas.space.axes.descriptions import AXIS_DESCRIPTIONS
+from partialnas.space.axes.levels import AXES
+from partialnas.space.axes.spec import SpaceSpec
+from partialnas.space.search_space.space import Space
 from partialnas.space.values import Value
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +32,11 @@ TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 STUDIES = sorted((ROOT / "search" / "studies").glob("*.yaml"))
 
 
+SYMBOLS = re.compile(r"[^\w\s-]")
+
+
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    pytest.importorskip("mkdocs")
     spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "reference.py")
     assert spec is not None
     assert spec.loader is not None
@@ -84,7 +94,7 @@ def test_the_navigation_has_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"([\w/-]+\.md)$", text, re.MULTILINE))
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    assert listed == pages | {"reference/yaml.md", "reference/verbs.md"}
+    assert listed == pages
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -123,6 +133,83 @@ def test_every_link_works_on_github(page: Path) -> None:
         assert target.is_relative_to(ROOT), link
         assert target.exists(), link
         assert not anchor or anchor in github_anchors(target), link
+
+
+def test_the_reference_pages_are_those_of_the_code(reference: ModuleType) -> None:
+    files = {path.stem for path in (DOCS / "reference").glob("*.md")}
+    assert files == set(reference.PAGES)
+    for name, page in reference.PAGES.items():
+        committed = (DOCS / "reference" / f"{name}.md").read_text(encoding="utf-8")
+        assert committed == page(), f"docs/reference/{name}.md is not current: run `make reference`"
+
+
+def shares_before(axis: str) -> list[str]:
+    """Return a `base.ratio` with the shares that an axis such as `ratio_4` requires."""
+    part = int(axis[-1]) if axis.startswith("ratio_") else 2
+    return ["1/32"] * (part - 1)
+
+
+def test_the_axes_page_describes_every_axis_by_an_example_that_is_valid(
+    reference: ModuleType,
+) -> None:
+    page = reference.axes_page()
+    blocks = re.findall(r"^## `(\w+)`$.*?^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in blocks] == list(AXES)
+    for name, text in blocks:
+        axes = {"parts": [2, MAX_PARTS], **yaml.safe_load(text)}
+        base = Plan.model_validate({"ratio": shares_before(name)})
+        space = Space(base, SpaceSpec.model_validate({"axes": axes}), InputSpec.square(32))
+        labels = [level.label for level in space.decoder.axes[name].levels]
+        assert len(labels) > 1, name
+        assert name in page.split("| axis |")[1].split("\n## ")[0]
+    intro = re.search(r"```yaml\n(space:.*?)```", page, re.DOTALL)
+    assert intro is not None
+    SpaceSpec.model_validate(yaml.safe_load(intro[1])["space"])
+
+
+def test_axes_have_no_effect_where_their_page_says_so() -> None:
+    """Compare the stated number of parts with networks that differ in the axis only."""
+    stated = re.compile(r"blocks with (\w+) or more parts")
+    numbers = {"two": 2, **{str(n): n for n in range(2, MAX_PARTS + 1)}}
+    tested = 0
+    for name, axis in AXIS_DESCRIPTIONS.items():
+        if (match := stated.match(axis.effect)) is None:
+            continue
+        least, tested = numbers[match[1]], tested + 1
+        for parts in (least - 1, least):
+            ratio = shares_before(name)
+            base = Plan.model_validate({"parts": parts, "ratio": ratio, "width": 64})
+            axes = {name: yaml.safe_load(axis.example)}
+            space = Space(base, SpaceSpec.model_validate({"axes": axes}), InputSpec.square(32))
+            assert any(name == choice.axis.name for choice in space.choices)
+            sizes = {len(space.sample(random.Random(seed))) for seed in range(5)}
+            assert sizes == {int(parts == least)}, (name, parts)
+    assert tested == 2 * (MAX_PARTS - 1)
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {SYMBOLS.sub("", heading).strip().lower().replace(" ", "-") for heading in plain}
+
+
+def test_links_between_pages_lead_somewhere_on_github() -> None:
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    count = 0
+    for page in pages:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
+            assert path.exists(), f"{page.relative_to(ROOT)}: {target}"
+            if anchor and path.suffix == ".md" and path.parent.name != "api":
+                found = anchors(path.read_text(encoding="utf-8"))
+                assert anchor in found, f"{page.relative_to(ROOT)}: {target}"
+            count += 1
+    assert count > 50
 
 
 def test_the_site_needs_no_network() -> None:
