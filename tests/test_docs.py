@@ -15,6 +15,7 @@ import pytest
 import yaml
 from forked import run_code, run_verb
 
+from partialnas.analysis import load
 from partialnas.search.study.study import Study
 from partialnas.search.study.study_file import load_study
 from partialnas.space.arch.input_spec import InputSpec
@@ -233,8 +234,23 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
     assert 'id="recipe"' in (tmp_path / "site" / "reference" / "yaml.html").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = TUTORIAL) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_plugin_of_its_page_trains(tmp_path: Path) -> None:
+    page = (DOCS / "plugins.md").read_text(encoding="utf-8")
+    (tmp_path / "shift_plugin.py").write_text(blocks("python", page)[0], encoding="utf-8")
+    (tmp_path / "shift.yaml").write_text(blocks("yaml", page)[0], encoding="utf-8")
+    settings = "seeds=1 recipe.epochs=1 recipe.data_share=1/20 executor.kind=in-process"
+    pairs = [word for pair in settings.split() for word in ("--set", pair)]
+    command = [sys.executable, "-m", "partialnas", "run", "shift.yaml", *pairs]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    trials = load(tmp_path / "results" / "shift")
+    assert trials["state"].tolist() == ["done", "done"]
+    assert trials["digest"].nunique() == 2
 
 
 @pytest.mark.slow
