@@ -176,15 +176,17 @@ def _subject(results: Sequence[Effects], shown: str) -> str:
     conditions = ", ".join(filter(None, frame["condition"].unique()))
     under = f" under {conditions}" if conditions else ""
     evaluated = f", {evaluation_phrase(frame)}" if len(frame) else ""
-    quantities = join_words([_directed(result.quantity) for result in results])
+    names = [result.quantity.name, *(name_in_sentence(r.quantity.key) for r in results[1:])]
+    directed = [_directed(r.quantity, name) for r, name in zip(results, names, strict=True)]
+    quantities = join_words(directed)
     arms = pluralize(len(result.rows.arms), "arm")
     return f"{quantities} of {arms} of {studies}{kind}{under}{evaluated}: {shown}."
 
 
-def _directed(quantity: Quantity) -> str:
+def _directed(quantity: Quantity, name: str) -> str:
     """Return the name of a quantity with its unit and its better direction."""
     better = f"{'higher' if quantity.better == 'max' else 'lower'} is better"
-    return f"{quantity.name} ({', '.join(filter(None, (quantity.unit, better)))})"
+    return f"{name} ({', '.join(filter(None, (quantity.unit, better)))})"
 
 
 def _means(spread: bool) -> str:
@@ -268,7 +270,7 @@ def _sequential(result: Effects) -> str:
         return ""
     return (
         f"Number of seeds by Stein's two-stage rule: first {rule.min} per arm, then as many as "
-        f"needed for intervals of {rule.quantity} within ±{rule.until:g}, up to {rule.max}."
+        f"needed for intervals of {name_in_sentence(rule.quantity)} within ±{rule.until:g}, up to {rule.max}."
     )
 
 

@@ -1,5 +1,6 @@
 """Printed tables and captions of audits."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,12 @@ from partialnas.analysis.formats.text_table import MINUS, format_interval
 from partialnas.analysis.frames.seed_means import FAILED_STATES
 from partialnas.analysis.stats.rank_correlation import NUM_RESAMPLES
 from partialnas.analysis.stats.rank_intervals import SeedNoise
-from partialnas.runs.config.quantities import Quantity, format_significant
+from partialnas.runs.config.quantities import (
+    QUANTITIES,
+    Quantity,
+    format_significant,
+    name_in_sentence,
+)
 
 Row = Mapping[Any, Any]
 
@@ -78,10 +84,11 @@ def rank_note(
     unresolved = table["rank_low"].ne(table["rank_high"])
     best = table[table["rank_low"].le(1)]
     deviation = format_significant(between_seeds.deviation, 3)
+    name = name_in_sentence(quantity.key)
     return (
         f"Ranks by short {work}: {int(unresolved.sum())} of these {len(table)} are not resolved; "
         f"{pluralize(len(best), 'network')} could be the best. Possible ranks: 95 % confidence "
-        f"set, from a standard deviation between seeds of {deviation} in {quantity.key}, pooled "
+        f"set, from a standard deviation between seeds of {deviation} in {name}, pooled "
         "over networks without the variation that seeds share "
         f"({pluralize(between_seeds.degrees, 'degree')} of freedom), and Dunnett's critical value "
         "for the comparisons of one network with all others."
@@ -101,7 +108,7 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> Caption:
     names = join_words([*(f"after {row['ranked_by']}" for row in shown)]) if shown else ""
     brief = [
         f"{target.label} of networks of {study} after short {audit.work}, against "
-        f"{audit.longer_label} ({audit.stage.chosen}).",
+        f"{audit.longer_label} ({_with_names(audit.stage.chosen)}).",
         f"Rings: the network selected {names}." if names else "",
         *(_proxy_sentence(audit, row, target) for row in shown),
         "Bars: one standard deviation (n − 1) over seeds." if _has_bars(audit) else "",
@@ -117,6 +124,12 @@ def audit_caption(audit: Audit, table: pd.DataFrame) -> Caption:
         compute_sentence(audit.trials[audit.trials["fresh"]]),
     ]
     return Caption(brief, details)
+
+
+def _with_names(text: str) -> str:
+    """Return a recorded text with the names of quantities in the place of their keys."""
+    keys = "|".join(re.escape(key) for key in QUANTITIES)
+    return re.sub(rf"\b({keys})\b", lambda match: name_in_sentence(match[1]), text)
 
 
 def _has_bars(audit: Audit) -> bool:

@@ -19,6 +19,7 @@ from partialnas.analysis.figures.base import (
 from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import compute_sentence, kind_of_work
 from partialnas.analysis.frames.arrays import Floats, Mask, Objectives
+from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.seed_means import (
     FAILED_STATES,
     aggregate,
@@ -69,7 +70,12 @@ def convergence_figure_spec(folders: Sequence[Path], request: FigureRequest) -> 
         raise UserError("nothing to draw: the study has baselines and no searched architecture")
     rows = front(trials, objectives)
     if not rows["on_front"].any():
-        raise UserError(empty_figure_message(frame, " and ".join(objectives)))
+        outside = infeasible_message(rows, trials.limits)
+        raise UserError(
+            f"nothing to draw: {outside}"
+            if outside
+            else empty_figure_message(frame, " and ".join(objectives))
+        )
     corner = reference_point(trials, rows, objectives)
     histories = [
         _history(folder, trials.where(frame["folder"].eq(str(folder))), corner)

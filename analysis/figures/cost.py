@@ -25,6 +25,7 @@ from partialnas.analysis.plotting.limit_lines import (
     excluded_mask,
     limit_marks_sentence,
 )
+from partialnas.analysis.plotting.names import network_name
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
@@ -57,6 +58,8 @@ def cost_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureS
     """
     trials = load_requested_trials(folders, request)
     chosen = _shown_trials(trials, request)
+    if chosen.empty:
+        raise UserError("nothing to draw: the front is empty; name trials with --trials 1,7")
     chosen = chosen.assign(label=network_labels(chosen))
     crossed = _excluded(trials, chosen)
     studies = chosen.groupby("folder", sort=False)
@@ -166,7 +169,8 @@ def _draw(table: pd.DataFrame, crossed: Set[str], style: Style) -> AnyFigure:
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, max_ticks=4)
         axes.grid(visible=True, axis="x")
-    panels[0].set_yticks(range(len(names)), distinct_labels([*map(str, names)], _MAX_NAME_LENGTH))
+    labels = distinct_labels([*map(network_name, names)], _MAX_NAME_LENGTH)
+    panels[0].set_yticks(range(len(names)), labels)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for part in _COLORS:
         if table["part"].eq(part).any():

@@ -27,6 +27,7 @@ from partialnas.analysis.plotting.limit_lines import (
     limit_marks_sentence,
     near_bounds,
 )
+from partialnas.analysis.plotting.names import network_name
 from partialnas.analysis.plotting.style import MUTED_COLOR, Style
 from partialnas.runs.config.quantities import Quantity
 from partialnas.runs.ledger.ledger import Ledger
@@ -147,7 +148,7 @@ def _draw(
             curve["epoch"], curve["value"] / factor, color=MUTED_COLOR, linewidth=0.5, alpha=0.5,
             marker="." if len(curve) == 1 else None, markersize=2,
         )  # fmt: skip
-    labels = distinct_labels([str(label) for (_, label), _ in groups])
+    labels = distinct_labels([network_name(str(label)) for (_, label), _ in groups])
     ends: list[tuple[float, str, str]] = []
     for place, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
         color = LINE_COLORS[place % len(LINE_COLORS)]

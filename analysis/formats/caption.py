@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from partialnas.space.errors import UserError
+from partialnas.space.validation import suggest
 
 CaptionLength = Literal["full", "short", "none"]
 
@@ -38,5 +39,4 @@ def check_caption_length(length: str) -> None:
         UserError: the length is unknown.
     """
     if length not in get_args(CaptionLength):
-        choices = ", ".join(get_args(CaptionLength))
-        raise UserError(f"unknown caption {length!r}: choose one of {choices}")
+        raise UserError(f"unknown caption {length!r}; {suggest(length, get_args(CaptionLength))}")

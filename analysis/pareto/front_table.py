@@ -15,6 +15,7 @@ from partialnas.analysis.formats.table_columns import (
     text_column,
 )
 from partialnas.analysis.formats.text_table import Cell, Column, TextTable
+from partialnas.analysis.frames.feasibility import infeasible_message
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import front_caption
 from partialnas.analysis.pareto.table import ParetoTable, make_pareto_table
@@ -46,6 +47,9 @@ def front_table(
     others = [trials.quantity(metric) for metric in metrics[1:]]
     points = table.all_rows
     shown = points[points["on_front"] | points["family"].ne("")]
+    if shown.empty:
+        reason = infeasible_message(points, trials.limits) or "no network has all objectives"
+        raise UserError(f"the front is empty: {reason}")
     available = {
         "arm": [Column(header="Network", cells=[*map(Cell, shown["label"])], is_numeric=False)],
         "n": [text_column("n", shown, seed_counts)],

@@ -149,7 +149,8 @@ def draw_labels(
             return
         with redirect_stdout(io.StringIO()):  # textalloc prints if nothing fits
             textalloc.allocate(
-                cast(Any, _WholeFigureAxes(axes)), texts["x"].to_numpy(), texts["y"].to_numpy(), texts["label"].to_list(),
+                cast(Any, _WholeFigureAxes(axes)), texts["x"].to_numpy(), texts["y"].to_numpy(),
+                texts["label"].to_list(),
                 x_scatter=crowd["x"].to_numpy(), y_scatter=crowd["y"].to_numpy(),
                 x_lines=[x for x, _ in lines], y_lines=[y for _, y in lines],
                 textsize=style.small_font_size, textcolor=texts["color"].to_list(),

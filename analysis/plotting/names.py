@@ -29,9 +29,13 @@ def axis_name(axis: str) -> str:
 
 
 def network_name(name: str) -> str:
-    """Return the name of a network: `PartialNet-T0` for a preset, other names as they are."""
-    match = _PRESET.fullmatch(name)
+    """Return the name of a network: `PartialNet-T0` for a preset, other names as they are.
+
+    A study before the name, as in `quickstart: fasternet`, is kept.
+    """
+    study, colon, network = name.rpartition(": ")
+    match = _PRESET.fullmatch(network)
     if match is None:
         return name
     family, size = _FAMILIES[match[1].lower()], match[2]
-    return f"{family}-{size.upper()}" if size else family
+    return f"{study}{colon}{family}-{size.upper()}" if size else f"{study}{colon}{family}"

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 360, 250
 """Size of a panel in pixels; it fits into a phone."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 92, 26, 46
-_LINE_HEIGHT = 14.0
+_LINE_HEIGHT, _SHIFT = 14.0, 7.0
 _LONGEST = 13
 _TICKS = 5
 _SERIES = 7
@@ -47,10 +47,12 @@ def _panel(rows: pd.DataFrame, y: Scale, effects: Effects) -> dict[str, Any]:
     levels = [*rows["x"].unique()]
     step = (WIDTH - _LEFT - _RIGHT) / len(levels)
     places = {level: _LEFT + step * (i + 0.5) for i, level in enumerate(levels)}
-    lines = [
-        _line(index, str(level), line, places, y, effects)
-        for index, (level, line) in enumerate(rows.groupby("line", sort=False))
-    ]
+    groups = [*rows.groupby("line", sort=False)]
+    middle = (len(groups) - 1) / 2
+    lines = []
+    for index, (level, line) in enumerate(groups):
+        shifted = {key: at + _SHIFT * (index - middle) for key, at in places.items()}
+        lines.append(_line(index, str(level), line, shifted, y, effects))
     _spread_labels(lines)
     longest = max(4, int(step / 6.5))
     return {
