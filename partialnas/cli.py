@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+import warnings
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,9 @@ app = typer.Typer(
 _INTERRUPTED = 130
 _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)")
 """typer's message about an option with fixed values: the value, and the values as a list."""
+
+_PYDANTIC_PREFIX = "Value error, "
+"""Words of pydantic, with which typer reads arguments."""
 
 _QUOTED = re.compile(r"'([^']*)'")
 
@@ -78,12 +82,18 @@ def _common(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; an error or a signal becomes one message and an exit code."""
+    warnings.formatwarning = _format_warning
     with raise_on_signals() as received:
         try:
             code = _exit_code(sys.argv[1:] if arguments is None else arguments, received)
         except KeyboardInterrupt:  # after the verb has ended
             code = EXIT_CODES[received[-1]]
     sys.exit(code)
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """Return a warning, such as that of a missing font, without the place in the code."""
+    return f"warning: {message}\n"
 
 
 def _exit_code(arguments: list[str], received: list[signal.Signals]) -> int:
@@ -129,7 +139,8 @@ def _check_current_folder() -> None:
 
 
 def _show_usage_error(error: Any) -> int:  # typer's base class does not declare `show`
-    error.message = printable_message(error.message + _choice_hint(error.message))
+    message = error.message.replace(_PYDANTIC_PREFIX, "")
+    error.message = printable_message(message + _choice_hint(message))
     error.show()
     return int(error.exit_code)
 
