@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from partialnas.cli import app
 
@@ -73,6 +74,11 @@ class Files:
         return self.folder / "study.yaml"
 
     @property
+    def images(self) -> Path:
+        """Image folder with two classes."""
+        return self.folder / "images \u6f22\u5b57"
+
+    @property
     def backup(self) -> Path:
         """Copy of the search's ledger."""
         return self.folder / "ledger.copy"
@@ -83,6 +89,9 @@ class Files:
 
 
 VERBS: dict[str, Callable[[Files], tuple[object, ...]]] = {
+    "studies": lambda files: ("quickstart", "-o", files.output("quickstart.yaml")),
+    "new": lambda files: (f"new-{files.folder.name}", "--data", "digits", "--kind", "ablation"),
+    "data": lambda files: (files.images, "-o", files.output("sheet.png")),
     "run": lambda files: (files.study, "--out", files.output("results")),
     "check": lambda files: (files.study,),
     "status": lambda files: (files.search,),
@@ -201,9 +210,17 @@ def original_files() -> Iterator[Files]:
             ("table", files.search, "-o", files.folder / "table.csv"),
         ):
             _run_verb(arguments, files.folder).check_returncode()
+        _write_images(files.images)
         shutil.copytree(files.search, files.folder / "second")
         shutil.copy(files.search / "ledger.sqlite", files.backup)
         yield files
+
+
+def _write_images(folder: Path) -> None:
+    for number in range(20):
+        file = folder / f"class {number % 2} \U0001f4a1" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (10 * number, 0, 0)).save(file)
 
 
 def _run_verb(

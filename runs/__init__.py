@@ -24,7 +24,9 @@ _MODULES = {
     "Task": "partialnas.runs.datasets.task",
     "TimmModel": "partialnas.runs.records.subject",
     "build_network": "partialnas.runs.training.build",
+    "contact_sheet": "partialnas.runs.datasets.contact_sheet",
     "export_model": "partialnas.runs.export.export_model",
+    "inspect_data": "partialnas.runs.datasets.overview",
     "measure_many": "partialnas.runs.measure.measure",
     "parse_subject": "partialnas.runs.records.subject",
     "resolve_task": "partialnas.runs.datasets.task",
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from partialnas.runs.config.quantities import Quantity as Quantity
     from partialnas.runs.config.recipe import RECIPES as RECIPES
     from partialnas.runs.config.recipe import Recipe as Recipe
+    from partialnas.runs.datasets.contact_sheet import contact_sheet as contact_sheet
+    from partialnas.runs.datasets.overview import inspect_data as inspect_data
     from partialnas.runs.datasets.task import Task as Task
     from partialnas.runs.datasets.task import resolve_task as resolve_task
     from partialnas.runs.export.export_model import export_model as export_model

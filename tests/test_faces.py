@@ -27,7 +27,8 @@ def source(face: str) -> Path:
 def typed_imports(face: str) -> dict[str, str]:
     """Return the module of each name that a face imports for type checkers."""
     tree = ast.parse(source(face).read_text(encoding="utf-8"))
-    twin = next(node for node in tree.body if isinstance(node, ast.If))
+    blocks = (node for node in tree.body if isinstance(node, ast.If))
+    twin = next(node for node in blocks if ast.unparse(node.test) == "TYPE_CHECKING")
     modules = {}
     for node in twin.body:
         assert isinstance(node, ast.ImportFrom)

@@ -1,15 +1,11 @@
 """Fixed, stratified splits of labeled images."""
 
+from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from partialnas.runs.datasets.task import Task
-from partialnas.space.errors import UserError
-
-MAX_DATASET_BYTES = 4 * 2**30
-"""Largest size of the decoded images of a data set in bytes; they all stay in memory."""
 
 SPLITS = ("train", "val", "test")
 VAL_SHARE, TEST_SHARE = 0.1, 0.2
@@ -24,16 +20,38 @@ class LabeledImages(NamedTuple):
     y: NDArray[np.int64]
 
 
-def carve(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
-    """Split `count` images off, stratified by class; return the other images and these.
+class ListedImages(NamedTuple):
+    """The images of a data set before any of them is decoded.
+
+    Attributes:
+        files: image files by split.
+        labels: their labels by split.
+        modes: number of images of each mode of Pillow, such as `RGB`.
+        sizes: number of images of each width and height in pixels.
+    """
+
+    files: dict[str, tuple[Path, ...]]
+    labels: dict[str, NDArray[np.int64]]
+    modes: Counter[str]
+    sizes: Counter[tuple[int, int]]
+
+
+def choose(labels: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Choose `count` images for a split, stratified by class; return the mask of these images.
 
     The images are shuffled and sorted by class, then every n-th is taken. The numbers of
     `RandomState` never change, so the splits are the same under every version of numpy.
     """
-    by_class = stratified_order(images.y)
-    taken = np.zeros(len(images.y), dtype=bool)
-    taken[by_class[(2 * np.arange(count) + 1) * len(images.y) // (2 * max(count, 1))]] = True
-    rest, part = (LabeledImages(images.x[mask], images.y[mask]) for mask in (~taken, taken))
+    chosen = np.zeros(len(labels), dtype=bool)
+    places = (2 * np.arange(count) + 1) * len(labels) // (2 * max(count, 1))
+    chosen[stratified_order(labels)[places]] = True
+    return chosen
+
+
+def carve(images: LabeledImages, count: int) -> tuple[LabeledImages, LabeledImages]:
+    """Split `count` images off, stratified by class; return the other images and these."""
+    chosen = choose(images.y, count)
+    rest, part = (LabeledImages(images.x[mask], images.y[mask]) for mask in (~chosen, chosen))
     return rest, part
 
 
@@ -48,18 +66,3 @@ def stratified_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return shuffled positions of the labels, sorted by class."""
     order = np.random.RandomState(_SEED).permutation(len(labels))
     return order[np.argsort(labels[order], kind="stable")]
-
-
-def check_memory(task: Task, count: int) -> None:
-    """Check that `count` decoded images of a task fit in memory.
-
-    Raises:
-        UserError: They take more than `MAX_DATASET_BYTES`.
-    """
-    needed = count * task.channels * task.resolution**2
-    if needed > MAX_DATASET_BYTES:
-        raise UserError(
-            f"task.data: {count} images at {task.resolution} pixels take {needed / 2**30:.1f} GiB, "
-            f"but all images are kept in memory and at most {MAX_DATASET_BYTES / 2**30:g} GiB are "
-            "allowed; choose a smaller task.resolution or fewer images"
-        )

@@ -12,7 +12,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from partialnas.runs.datasets.carving import VAL_SHARE, LabeledImages, carve, check_memory
+from partialnas.runs.datasets.carving import VAL_SHARE, LabeledImages, carve
+from partialnas.runs.datasets.memory import check_size
 from partialnas.runs.datasets.registry import DataSetFacts
 from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
@@ -38,6 +39,21 @@ _LAYOUTS = {
         "cifar-100-python.tar.gz", "cifar-100-python", ("train",), ("test",), "fine_labels"
     ),
 }
+
+_IMAGES = 60_000
+
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_CLASSES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab
+    crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard
+    lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+    train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+"""Names of the classes in the order of their labels, as the archives' `meta` files list them."""
 
 # Names that unpickling a published file calls; numpy has moved the first, so an array provides it.
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -65,13 +81,22 @@ class _ArrayUnpickler(pickle.Unpickler):
 def cifar10_facts(path: Path) -> DataSetFacts:
     """Return the facts of CIFAR-10; see `check_archive` for errors."""
     check_archive("cifar10", path)
-    return DataSetFacts(32, 3, 10)
+    return DataSetFacts(32, 3, 10, images=_IMAGES, class_names=tuple(_CIFAR10_CLASSES.split()))
 
 
 def cifar100_facts(path: Path) -> DataSetFacts:
     """Return the facts of CIFAR-100; see `check_archive` for errors."""
     check_archive("cifar100", path)
-    return DataSetFacts(32, 3, 100)
+    return DataSetFacts(32, 3, 100, images=_IMAGES, class_names=tuple(_CIFAR100_CLASSES.split()))
+
+
+def published_name(path: Path) -> str:
+    """Return `cifar10` or `cifar100` for a path with the name of its published archive or folder.
+
+    Other paths have the empty name.
+    """
+    names = (n for n, layout in _LAYOUTS.items() if path.name in (layout.archive, layout.folder))
+    return next(names, "")
 
 
 def load_cifar(task: Task) -> dict[str, LabeledImages]:
@@ -81,7 +106,7 @@ def load_cifar(task: Task) -> dict[str, LabeledImages]:
         UserError: The archive is missing, incomplete or corrupt.
     """
     published = read_archive(task.kind, task.path)
-    check_memory(task, sum(len(images) for images, _ in published.values()))
+    check_size(task, sum(len(images) for images, _ in published.values()))
     train, test = (LabeledImages(*published[name]) for name in ("train", "test"))
     train, val = carve(train, round(VAL_SHARE * len(train.y)))
     return {"train": train, "val": val, "test": test}

@@ -82,12 +82,24 @@ def read_header(file: Path) -> ImageHeader:
 
 
 def decode_images(
-    files: Iterable[Path], count: int, resolution: int, channels: int
+    files: Iterable[Path],
+    count: int,
+    resolution: int,
+    channels: int,
+    *,
+    check_levels: bool = True,
 ) -> NDArray[np.uint8]:
     """Return the images as one array, N x channels x resolution x resolution.
 
     Each image is turned upright, center-cropped to a square, then resized with antialiasing.
     16-bit levels are scaled to 8 bits. Transparency is ignored, as torchvision and timm do.
+
+    Args:
+        files: image files.
+        count: number of files.
+        resolution: side of the images in pixels.
+        channels: 1 or 3.
+        check_levels: whether the files are all of a data set, whose 16-bit images must not be dark.
 
     Raises:
         UserError: A file is not an image, its mode cannot be converted, or the levels of the
@@ -110,7 +122,7 @@ def decode_images(
                 plain = plain.transpose(transposition)
         square = ImageOps.fit(plain, side, Image.Resampling.BILINEAR)
         pixels[number] = np.asarray(square).reshape(*side, channels).transpose(2, 0, 1)
-    if widest is not None and brightest < _LEAST_WIDE_MAX:
+    if check_levels and widest is not None and brightest < _LEAST_WIDE_MAX:
         raise UserError(
             f"task.data: the brightest pixel of all 16-bit images, such as {printable(widest)}, is "
             f"{brightest} of 65535; they hold fewer than 16 bits and would be nearly black: scale "

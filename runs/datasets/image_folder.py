@@ -1,22 +1,29 @@
 """Image folders in the layout of torchvision: one folder per class with its images below it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from partialnas.runs.datasets import carving
 from partialnas.runs.datasets.folder_listing import FolderListing, Listing, scan_folder
 from partialnas.runs.datasets.image_files import ImageHeader, decode_images, read_header
+from partialnas.runs.datasets.memory import check_size
 from partialnas.runs.datasets.registry import DataSetFacts
 from partialnas.runs.datasets.task import Task, check_content
 from partialnas.space.errors import printable
 from partialnas.space.values import digest
 
 _EXAMPLES = 3  # listed for each reason
+
+_CARVED = {"test": carving.TEST_SHARE, "val": carving.VAL_SHARE}
+"""Share of the training images that makes a missing split, in the order of carving."""
 
 READER_VERSION = 2
 """Version of the reader, part of the content of folders that the first version read differently."""
@@ -42,20 +49,53 @@ def load_folder(task: Task) -> dict[str, carving.LabeledImages]:
             of the task.
     """
     folder = scan_folder(task.path)
-    files = _files(folder.splits)
-    carving.check_memory(task, len(files))
+    splits = _carve_missing(folder.splits)
+    files = [file for paths, _ in splits.values() for file in paths]
+    check_size(task, len(files))
     images = decode_images(files, len(files), task.resolution, task.channels)
     check_content(task, _facts(task.path, folder))
     parts, start = {}, 0
-    for name, (_, paths, labels) in folder.splits.items():
-        end = start + len(paths)
-        parts[name] = carving.LabeledImages(images[start:end], np.asarray(labels, dtype=np.int64))
-        start = end
-    count = len(parts["train"].y)
-    for name, share in (("test", carving.TEST_SHARE), ("val", carving.VAL_SHARE)):
-        if name not in parts:
-            parts["train"], parts[name] = carving.carve(parts["train"], round(share * count))
+    for name, (paths, labels) in splits.items():
+        parts[name] = carving.LabeledImages(images[start : start + len(paths)], labels)
+        start += len(paths)
     return parts
+
+
+def list_images(path: Path) -> carving.ListedImages:
+    """Return the images of a folder by split, the carved ones included, from their headers.
+
+    Raises:
+        UserError: See `scan_folder` and `read_header`.
+    """
+    folder = scan_folder(path)
+    splits = _carve_missing(folder.splits)
+    summary = _summarize(path, _files(folder.splits), _firsts(folder.splits["train"]))
+    return carving.ListedImages(
+        {name: files for name, (files, _) in splits.items()},
+        {name: labels for name, (_, labels) in splits.items()},
+        summary.modes,
+        summary.sizes,
+    )
+
+
+_Split = tuple[tuple[Path, ...], NDArray[np.int64]]
+"""Image files of a split and their labels."""
+
+
+def _carve_missing(listings: dict[str, Listing]) -> dict[str, _Split]:
+    """Return the splits `train`, `val` and `test`; missing ones are carved from `train`."""
+    splits: dict[str, _Split] = {
+        name: (files, np.asarray(labels, dtype=np.int64))
+        for name, (_, files, labels) in listings.items()
+    }
+    count = len(splits["train"][0])
+    for name, share in _CARVED.items():
+        if name not in splits:
+            files, labels = splits["train"]
+            chosen = carving.choose(labels, round(share * count))
+            for part, mask in ((name, chosen), ("train", ~chosen)):
+                splits[part] = (tuple(compress(files, mask)), labels[mask])
+    return {name: splits[name] for name in carving.SPLITS}
 
 
 def list_folder(path: Path) -> dict[str, Listing]:
@@ -92,12 +132,16 @@ class _ImageSummary(NamedTuple):
         channels: 1 or 3.
         notes: what is converted, one line each.
         reader_changes: what the first version of the reader converted differently.
+        modes: number of images of each mode.
+        sizes: number of images of each size.
     """
 
     resolution: int | None
     channels: int
     notes: tuple[str, ...]
     reader_changes: frozenset[str]
+    modes: Counter[str]
+    sizes: Counter[tuple[int, int]]
 
 
 def _facts(path: Path, folder: FolderListing) -> DataSetFacts:
@@ -112,11 +156,22 @@ def _facts(path: Path, folder: FolderListing) -> DataSetFacts:
         f"v{READER_VERSION}-{content}" if changes else content,
         notes=(
             _listed("classes", classes),
+            *_carving_note(listings),
             *(_listed(f"left out, {why}", names) for why, names in folder.left_out.items()),
             *images.notes,
         ),
         reader_changes=changes,
+        images=sum(len(listing.files) for listing in listings.values()),
+        class_names=classes,
     )
+
+
+def _carving_note(listings: dict[str, Listing]) -> Iterator[str]:
+    """Yield which splits the folder lacks, and their shares of its training images."""
+    missing = {name: share for name, share in _CARVED.items() if name not in listings}
+    if missing:
+        shares = (f"{100 * share:g} % for {name}" for name, share in missing.items())
+        yield f"carved from the training images: {' and '.join(shares)}"
 
 
 def _summarize(path: Path, files: Sequence[Path], firsts: Sequence[Path]) -> _ImageSummary:
@@ -157,7 +212,8 @@ def _cached_summary(
             f"not {resolution} x {resolution} pixels, so cropped to squares and resized",
             lambda header: header.size != (resolution, resolution),
         )
-    return _ImageSummary(resolution, channels, tuple(notes), frozenset(changes))
+    modes, all_sizes = (Counter(map(attrgetter(key), headers.values())) for key in ("mode", "size"))
+    return _ImageSummary(resolution, channels, tuple(notes), frozenset(changes), modes, all_sizes)
 
 
 def _listed(text: str, names: Sequence[str]) -> str:

@@ -4,13 +4,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from partialnas.runs.datasets.carving import SPLITS, LabeledImages, stratified_order
+from partialnas.runs.datasets.memory import check_size
 from partialnas.runs.datasets.registry import find_dataset
 from partialnas.runs.datasets.task import Task
 from partialnas.space.errors import UserError
+
+_CHUNK = 256
+"""Images of which statistics are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,26 @@ def load_splits(task: Task) -> Splits:
         UserError: The data set is missing, corrupt, too small to split or too large for memory, or
             its reader returned anything but labeled images of the task's channels.
     """
-    parts = find_dataset(task.data).loader(task)
+    parts = load_parts(task)
+    check_size(task, sum(len(part.y) for part in parts.values()))
+    train, val, test = (resize(parts[name], task.resolution) for name in SPLITS)
+    mean, std = _statistics(train.x)
+    return Splits(*train, *val, *test, mean=mean, std=std)
+
+
+def load_parts(task: Task) -> dict[str, LabeledImages]:
+    """Load the images of a task by split, as its reader returns them, before they are resized.
+
+    Raises:
+        UserError: See `load_splits`.
+    """
+    parts: dict[str, LabeledImages] = find_dataset(task.data).loader(task)
     if missing := [name for name in SPLITS if name not in parts]:
         raise UserError(f"task.data: the reader of {task.data} returned no {' and '.join(missing)}")
     for name, part in parts.items():
         _check_images(task, name, part)
-        _check_labels(task, name, part)
-    train, val, test = (_resize(parts[name], task.resolution) for name in SPLITS)
-    mean, std = _statistics(train.x)
-    return Splits(*train, *val, *test, mean=mean, std=std)
+        check_labels(task, name, part.y)
+    return parts
 
 
 def subset(splits: Splits, share: Fraction) -> Splits:
@@ -68,9 +82,12 @@ def subset(splits: Splits, share: Fraction) -> Splits:
     return replace(splits, train_x=splits.train_x[kept], train_y=y[kept])
 
 
-def _resize(part: LabeledImages, resolution: int) -> LabeledImages:
+def resize(part: LabeledImages, resolution: int) -> LabeledImages:
+    """Return square images resized to `resolution` pixels, antialiased."""
     if part.x.shape[-1] == resolution:
         return part
+    import torch
+
     size = (resolution, resolution)
     resized = torch.nn.functional.interpolate(
         torch.from_numpy(part.x), size=size, mode="bilinear", antialias=True
@@ -91,8 +108,13 @@ def _check_images(task: Task, name: str, part: LabeledImages) -> None:
         )
 
 
-def _check_labels(task: Task, name: str, part: LabeledImages) -> None:
-    labels = np.unique(part.y)
+def check_labels(task: Task, name: str, y: NDArray[np.int64]) -> None:
+    """Check that a split has labels of the task's classes, and the training split all of them.
+
+    Raises:
+        UserError: Labels are out of range, or classes are missing.
+    """
+    labels = np.unique(y)
     if len(labels) and (labels[0] < 0 or labels[-1] >= task.classes):
         raise UserError(
             f"task.data: {task.data} has labels from {labels[0]} to {labels[-1]} in its {name} "
@@ -100,7 +122,7 @@ def _check_labels(task: Task, name: str, part: LabeledImages) -> None:
         )
     if len(labels) < (task.classes if name == "train" else 1):
         raise UserError(
-            f"task.data: {task.data} has too few images: {len(part.y)} from {len(labels)} classes "
+            f"task.data: {task.data} has too few images: {len(y)} from {len(labels)} classes "
             f"in its {name} split; add images, or provide the folders train, val and test"
         )
 
@@ -108,8 +130,11 @@ def _check_labels(task: Task, name: str, part: LabeledImages) -> None:
 def _statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and deviation per channel, exact from the histogram of the 256 levels."""
     levels = np.arange(256) / 255
-    histograms = [np.bincount(c.ravel(), minlength=256) for c in images.swapaxes(0, 1)]
-    shares = np.stack(histograms) / (images.size / images.shape[1])
+    histograms = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for first in range(0, len(images), _CHUNK):  # `bincount` needs eight bytes per pixel
+        for number, channel in enumerate(images[first : first + _CHUNK].swapaxes(0, 1)):
+            histograms[number] += np.bincount(channel.ravel(), minlength=256)
+    shares = histograms / (images.size / images.shape[1])
     mean = shares @ levels
     std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
     std[std == 0] = 1  # a constant channel becomes 0 when its mean is subtracted

@@ -62,26 +62,45 @@ def resolve_task(data: str, resolution: int | None = None) -> Task:
         UserError: There is no such data set, its path is missing or wrong, or the resolution is
             invalid or must be stated.
     """
-    dataset = find_dataset(data)
-    name, _, text = data.partition(":")
-    # Absolute, so that workers started in another folder find it.
-    path = Path(text).expanduser().resolve()
-    try:
-        facts = dataset.find_facts(path)
-    except OSError as error:
-        place = error.filename or path
-        raise UserError(f"task.data: cannot read {place}: {error.strerror}") from None
+    facts, path = describe_data(data)
     side = facts.resolution if resolution is None else resolution
     if side is None:
         raise UserError(
             f"task.resolution: missing; the images under {path} differ in size or are not square: "
-            "state the resolution in pixels to resize them to"
+            "state the resolution in pixels to resize them to (`partialnas data PATH` shows their "
+            "sizes)"
         )
-    data = f"{name}:{path}" if dataset.on_disk else name
+    return make_task(data, path, facts, side)
+
+
+def describe_data(data: str) -> tuple[DataSetFacts, Path]:
+    """Return the facts of the data set that `NAME` or `NAME:PATH` names, and its absolute path.
+
+    Raises:
+        UserError: There is no such data set, or its path is missing or wrong.
+    """
+    dataset = find_dataset(data)
+    # Absolute, so that workers started in another folder find it.
+    path = Path(data.partition(":")[2]).expanduser().resolve()
+    try:
+        return dataset.find_facts(path), path
+    except OSError as error:
+        place = error.filename or path
+        raise UserError(f"task.data: cannot read {place}: {error.strerror}") from None
+
+
+def make_task(data: str, path: Path, facts: DataSetFacts, resolution: int) -> Task:
+    """Return the task of learning a data set with these facts at a resolution.
+
+    Raises:
+        UserError: The resolution is invalid.
+    """
+    name = data.partition(":")[0]
+    data = f"{name}:{path}" if find_dataset(data).on_disk else name
     try:
         return Task(
             data=data,
-            resolution=side,
+            resolution=resolution,
             channels=facts.channels,
             classes=facts.classes,
             content=facts.content,

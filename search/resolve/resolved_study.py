@@ -48,6 +48,11 @@ class ResolvedStudy:
         return (*self.rungs, self.conditions[0])
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks of all rungs and conditions, each once; each is loaded once."""
+        return tuple(dict.fromkeys(c.task for c in (*self.rungs, *self.conditions)))
+
+    @property
     def data_sets(self) -> tuple[Task, ...]:
         """One task of each data set of the study."""
         return tuple({c.task.data: c.task for c in self.conditions}.values())

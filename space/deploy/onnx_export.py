@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from partialnas.installation import install_command
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.deploy.freeze import learned_sizes
 from partialnas.space.errors import UserError
@@ -111,7 +112,7 @@ def export_onnx(
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
-            f"ONNX export needs {' and '.join(missing)}: run pip install 'partialnas[onnx]'"
+            f"ONNX export needs {' and '.join(missing)}: run {install_command('onnx')}"
         )
     program = export_program(network, input_spec, dynamic)
     names = {0: "batch", 2: "height", 3: "width"}

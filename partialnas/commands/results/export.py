@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from partialnas.commands.networks.names import parse_trial
 from partialnas.commands.terminal import make_console, print_files, print_lines
+from partialnas.installation import install_command
 from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _verified(result: "ExportResult") -> list[str]:
 def _onnx(result: "ExportResult") -> list[str]:
     check = result.verification.onnx
     if check is None:
-        return ["onnx: not written; install its packages: pip install 'partialnas[onnx]'"]
+        return [f"onnx: not written; install its packages: {install_command('onnx')}"]
     return [
         f"onnx: logits differ by {check.difference:.1e} of the largest one on {check.images} "
         f"validation images (limit {check.at_most:g}); opset {check.opset}"

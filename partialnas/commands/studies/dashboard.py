@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from partialnas.analysis.frames.load import load_trials
 from partialnas.commands.terminal import make_console, print_lines
+from partialnas.installation import install_command
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.space.errors import MachineError, UserError
 
@@ -38,7 +39,7 @@ def serve_dashboard(folder: Path, port: int) -> None:
         from optuna_dashboard import run_server
     except ImportError:
         raise UserError(
-            "optuna-dashboard is not installed: pip install 'partialnas[dashboard]'; "
+            f"optuna-dashboard is not installed: run {install_command('dashboard')}; "
             "--export-only FILE writes an Optuna journal without it"
         ) from None
     from optuna.storages import InMemoryStorage

@@ -7,7 +7,7 @@ from PIL import ExifTags, Image
 from torchvision.datasets import ImageFolder
 
 from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets import carving, image_folder
+from partialnas.runs.datasets import image_folder, memory
 from partialnas.runs.datasets.image_files import ImageHeader, read_header
 from partialnas.runs.datasets.image_folder import folder_facts, list_folder
 from partialnas.runs.datasets.loaders import load_splits
@@ -180,6 +180,7 @@ def test_notes_state_classes_and_conversions(tmp_path: Path) -> None:
     (tmp_path / "c" / "labels.txt").write_text("x")
     assert folder_facts(tmp_path).notes == (
         "classes: 4 (a, b, c, ...)",
+        "carved from the training images: 20 % for test and 10 % for val",
         "left out, files without the suffix of an image: 1 (c/labels.txt)",
         "16-bit images, scaled to 8 bits: 1 (b/000.png)",
     )
@@ -247,8 +248,8 @@ def test_images_too_large_for_memory_are_rejected_before_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(tmp_path, "ab", 10)
-    monkeypatch.setattr(carving, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
+    monkeypatch.setattr(memory, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12)
     assert len(load_splits(resolve_task(f"folder:{tmp_path}")).train_y) == 14
-    monkeypatch.setattr(carving, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
-    with pytest.raises(UserError, match=r"take .* GiB, but .* at most .* GiB"):
+    monkeypatch.setattr(memory, "MAX_DATASET_BYTES", 20 * 3 * 12 * 12 - 1)
+    with pytest.raises(UserError, match=r"take .* MiB, but .* at most .* MiB"):
         load_splits(resolve_task(f"folder:{tmp_path}"))

@@ -84,6 +84,10 @@ def test_a_reader_that_returns_other_arrays_is_refused(
 
 def test_the_error_of_an_unknown_data_set_lists_registered_ones(registered: None) -> None:  # noqa: ARG001
     with pytest.raises(UserError, match=r"folder:PATH, stripes or stripes-file:PATH$"):
+        resolve_task("zebra")
+    with pytest.raises(UserError, match=r"did you mean stripes"):
+        resolve_task("strpes")
+    with pytest.raises(UserError, match=r"expected stripes-file:PATH, got 'stripes-file'"):
         resolve_task("stripes-file")
 
 

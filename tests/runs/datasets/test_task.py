@@ -20,10 +20,20 @@ def test_a_stated_resolution_takes_precedence() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", ["mnist", "", "mnist5k:", "mnist5k:/tmp", "cifar10", "cifar10:", "folder", ":x"]
+    ("data", "hint"),
+    [
+        ("", "choose mnist5k, digits, cifar10:PATH, cifar100:PATH"),
+        (":x", "choose mnist5k, digits, cifar10:PATH, cifar100:PATH"),
+        ("mnist", "did you mean mnist5k"),
+        ("mnist5k:", "expected mnist5k, got"),
+        ("mnist5k:/tmp", "expected mnist5k, got"),
+        ("cifar10", "expected cifar10:PATH"),
+        ("cifar10:", "expected cifar10:PATH"),
+        ("folder", "expected folder:PATH"),
+    ],
 )
-def test_the_error_of_an_unknown_data_set_lists_all(data: str) -> None:
-    with pytest.raises(UserError, match="expected mnist5k, digits, cifar10:PATH"):
+def test_the_error_of_an_unknown_data_set_says_what_is_expected(data: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
         resolve_task(data)
 
 

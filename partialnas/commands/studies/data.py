@@ -1,0 +1,105 @@
+"""The verb `data`: what would be read of a data set, and a contact sheet of its images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from partialnas.commands.terminal import (
+    make_console,
+    plain_table,
+    print_files,
+    print_lines,
+    print_table,
+)
+from partialnas.runs.datasets.contact_sheet import write_contact_sheet
+from partialnas.runs.datasets.memory import MAX_DATASET_BYTES, format_bytes
+from partialnas.runs.datasets.overview import DataOverview, inspect_data, split_sizes
+from partialnas.space.errors import UserError
+from partialnas.space.plugins import load_plugins
+
+_MOST_CLASSES = 20
+"""Classes that have a row each; further ones share a row."""
+
+
+def show_data(
+    data: str, resolution: int | None, sheet: Path | None, plugins: Sequence[str] = ()
+) -> None:
+    """Print what would be read of a data set, and write its contact sheet if a file is given.
+
+    Args:
+        data: see `inspect_data`.
+        resolution: side of the images in pixels; None for that of the data set.
+        sheet: PNG file of the contact sheet, if any.
+        plugins: modules that register further data sets.
+
+    Raises:
+        UserError: The data set cannot be read, or no study could use it as it is.
+    """
+    load_plugins(plugins, Path())
+    overview = inspect_data(data, resolution)
+    console = make_console()
+    print_lines(console, *data_lines(overview))
+    table = plain_table("", "class", "training", "validation", "test")
+    for name, *counts in _class_rows(overview):
+        table.add_row(name, *counts)
+    print_table(console, table)
+    if sheet is not None:
+        write_contact_sheet(overview, sheet)
+        print_files(console, [sheet])
+    if overview.problems:
+        raise UserError("\n".join(overview.problems))
+
+
+def data_lines(overview: DataOverview) -> Iterator[str]:
+    """Yield what would be read of a data set, without the table of its classes."""
+    task = overview.task
+    side = f"{task.resolution} x {task.resolution}"
+    yield f"task: {{data: {task.data}, resolution: {task.resolution}}}"
+    if overview.resolution_is_missing:
+        yield (
+            "resolution: a study has to state one, because the images differ in size or are not "
+            f"square; {side} is a suggestion"
+        )
+    yield f"images: {split_sizes({name: len(y) for name, y in overview.labels.items()})}"
+    yield f"sizes: {_sizes(overview)}"
+    modes = ", ".join(f"{count:,} {mode}" for mode, count in overview.modes.most_common())
+    kind = "1 channel (gray)" if task.channels == 1 else "3 channels (RGB)"
+    yield f"channels: {kind}" + (f", from images of mode {modes}" if modes else "")
+    yield from overview.facts.notes
+    yield (
+        f"memory: {format_bytes(overview.bytes)} for all images at {side} pixels, of at most "
+        f"{format_bytes(MAX_DATASET_BYTES)}"
+    )
+
+
+def _sizes(overview: DataOverview) -> str:
+    least, median, greatest = overview.size_quantiles().tolist()
+    if least == greatest:
+        text = f"all {least[0]} x {least[1]} pixels"
+    else:
+        width, height = (
+            f"{low} to {high} (median {middle})"
+            for low, middle, high in zip(least, median, greatest, strict=True)
+        )
+        text = f"width {width}, height {height} pixels"
+    side = overview.task.resolution
+    if least == greatest == [side, side]:
+        return text
+    cropped = "" if all(width == height for width, height in overview.sizes) else "cropped and "
+    return f"{text}, {cropped}resized to {side} x {side}"
+
+
+def _class_rows(overview: DataOverview) -> Iterator[tuple[str, ...]]:
+    """Yield the name and the numbers of images of each class, or of the first 20 and the rest."""
+    counts, names = overview.class_counts(), overview.class_names
+    shown = len(names) if len(names) <= _MOST_CLASSES + 1 else _MOST_CLASSES
+    for name, row in zip(names[:shown], counts, strict=False):
+        yield name, *(f"{count:,}" for count in row)
+    if rest := len(names) - shown:
+        yield f"{rest:,} more, each", *map(_range, counts[shown:].T)
+
+
+def _range(counts: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> str:
+    low, high = counts.min(), counts.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
