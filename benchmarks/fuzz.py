@@ -236,16 +236,18 @@ def _peak_memory() -> float:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after this CPU time, which does not depend on other processes."""
+
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError(f"more than {seconds:.0f} s")
 
-    earlier = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    earlier = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, earlier)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, earlier)
 
 
 def main(arguments: list[str]) -> int:
