@@ -1,13 +1,11 @@
 """The README: short, its study is the shipped one, and each of its commands runs."""
 
-import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import run_code, run_verb
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,18 +15,6 @@ BRIEF = (
     *("--set", "recipe.data_share=1/10", "--set", "measure.max_seconds=0.2"),
 )
 """Options that make `run quickstart` end in seconds."""
-
-RUN_ALL = """
-import json, sys
-from partialnas.cli import main
-for arguments in json.load(sys.stdin):
-    try:
-        main(arguments)
-    except SystemExit as ended:
-        if ended.code:
-            sys.exit(f"partialnas {' '.join(arguments)}: exit code {ended.code}")
-"""
-"""Runs commands one after the other in one process, which imports torch once."""
 
 
 def blocks(language: str) -> list[str]:
@@ -70,11 +56,8 @@ def test_every_other_command_runs_in_order(tmp_path: Path) -> None:
     lines = [shlex.split(command) for command in commands() if not command.startswith("make")]
     assert {program for program, *_ in lines} == {"partialnas"}
     assert len(lines) > 5
-    calls = [[*call, *BRIEF] if call[0] == "run" else call for _, *call in lines]
-    ended = subprocess.run(
-        [sys.executable, "-c", RUN_ALL],
-        input=json.dumps(calls), cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    for _, *call in lines:
+        result = run_verb([*call, *BRIEF] if call[0] == "run" else call, tmp_path)
+        assert result.returncode == 0, f"{shlex.join(call)}\n{result.stderr}"
     for code in blocks("python"):
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+        run_code(code, tmp_path).check_returncode()
