@@ -19,6 +19,7 @@ from partialnas.analysis.formats.caption import Caption
 from partialnas.analysis.formats.caption_sentences import join_words, pluralize
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.frames.axis_levels import load_axis_levels, sort_levels
+from partialnas.analysis.frames.feasibility import undecided_note
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.front import front
 from partialnas.analysis.pareto.table import empty_figure_message
@@ -67,7 +68,7 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
     Axes are rows, so that names and levels fit into a column. The objectives are those of the
     studies; a requested metric replaces the trained ones. The front is that in the objectives of
     each study, whatever is drawn. The table has a column `excluded` if any architecture does not
-    compete for it.
+    compete for it, and `within_limits` if a study states limits.
     """
     trials = load_requested_trials(folders, request)
     quantities = _drawn_quantities(trials, request)
@@ -82,7 +83,8 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
     rows = rows.loc[chosen.index]
     names = ["label", "study", "folder", "digest", "on_front"]
     names += ["excluded"] * bool(rows["excluded"].any())
-    named = rows.assign(label=network_labels(rows))[names]
+    limited = [key for key in ("within_limits",) if key in rows]
+    named = rows.assign(label=network_labels(rows))[[*names, *limited]]
     hidden = [key for key in _objectives(trials) if key not in keys]
     table = named.join(chosen).join(rows[[*keys, *hidden]])
     table = table.sort_values("on_front", ascending=False, kind="stable").reset_index(drop=True)
@@ -94,11 +96,14 @@ def parallel_coordinates_spec(folders: Sequence[Path], request: FigureRequest) -
         rows[rows["excluded"]], lines=any(bounds.values()), mark="Dotted lines"
     )
     shown = table[table["on_front"]].drop(columns=names[1:])
+    heads = {"label": "", "within_limits": "Within limits"}
     texts = {q.key: [q.text(value) for value in shown[q.key]] for q in quantities}
     return FigureSpec(
         table=table,
-        readable=shown.assign(**texts).rename(columns={"label": ""}),
-        caption=_caption(table, len(lines), axes, quantities, hidden).plus(marks),
+        readable=shown.assign(**texts).rename(columns=heads),
+        caption=_caption(table, len(lines), axes, quantities, hidden).plus(
+            marks, undecided_note(shown)
+        ),
         plot_data=lines.drop(columns=["study", "folder", "digest"]),
         draw=partial(_draw, lines, axes, quantities, bounds),
     )

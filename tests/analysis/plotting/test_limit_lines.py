@@ -147,6 +147,8 @@ def test_parallel_coordinates_show_limits_on_their_row_and_networks_outside(
     (axes,) = drawn_axes(artefact)
     dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
     assert len(dotted) == spec.table["excluded"].sum() == 2
+    assert spec.table["within_limits"].value_counts().to_dict() == {"yes": 8, "no": 2}
+    assert {*spec.readable["Within limits"]} == {"yes"}
     (segment,) = [s for c in axes.collections if isinstance(c, LineCollection)
                   for s in c.get_segments()]  # fmt: skip
     # better values are on the right: that of the network with this value is the third
