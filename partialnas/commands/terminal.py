@@ -112,8 +112,13 @@ def print_table(console: Console, table: Table) -> None:
     """Print a table in which nothing is cut off.
 
     If the table is wider than the console, names are folded and numbers are wrapped at spaces. If
-    that is not enough, its lines are longer than the console is wide.
+    that is not enough, its lines are longer than the console is wide. Of a table without rows, its
+    title and caption are printed.
     """
+    if not table.row_count:
+        notes = str(table.caption) if table.caption else "none"
+        print_lines(console, f"{table.title}: {notes}")
+        return
     before = console.width
     console.width = max(before, _fit_columns(table, before))
     console.print(table)

@@ -102,6 +102,22 @@ def test_status_before_the_first_result_says_that_there_is_no_front_yet(
         assert watch or "no front yet: no trial has ended" in output
 
 
+def test_an_empty_front_is_explained_by_every_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = rehearse(tmp_path, arms={}, limits={"val_accuracy": {"min": 99.9}})
+    capsys.readouterr()
+    expected = "no network is within the limits (val_accuracy at least 99.9)"
+    for verb, code in (("status", 0), ("pareto", 0), ("table", 2), ("confirm", 2)):
+        assert run_cli(verb, folder) == code, verb
+        printed = capsys.readouterr()
+        assert expected in " ".join((printed.out + printed.err).split()), verb
+        assert "hypervolume" not in printed.out
+    for kind in ("convergence", "cost"):
+        assert run_cli("figure", kind, folder) == 2
+        assert "nothing to draw" in capsys.readouterr().err
+
+
 def test_a_study_that_measures_nothing_times_no_network_and_shows_no_speed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

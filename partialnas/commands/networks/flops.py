@@ -96,7 +96,7 @@ def _audit_kinds(folder: Path) -> tuple[list[FlopsAudit], list[int], Task]:
     if not first:
         raise UserError(f"{folder}: the study has no networks yet")
     task = next(iter(tasks.values()))  # one task is enough to compare kinds
-    audits = [audit_flops(subject, task) for subject in first.values()]
+    audits = [replace(audit_flops(subject, task), name=kind) for kind, subject in first.items()]
     return audits, [len(digests[kind]) for kind in first], task
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from partialnas.analysis.formats.caption_sentences import count_seeds
+from partialnas.analysis.frames.columns import network_names
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
 from partialnas.analysis.frames.load import load, load_trials
 from partialnas.analysis.frames.trials import Trials
@@ -74,7 +75,7 @@ def show_status(folder: Path) -> None:
         print_lines(console, f"stage {stage.name}: {trials_of_stage} trials ({stage.chosen})")
     lines = *_failures(frame), *_earlier_failures(frame), *warning_lines(load_warnings(folder))
     print_lines(console, *lines)
-    print_lines(console, *_failed_timings(untimed))
+    print_lines(console, *_failed_timings(untimed, frame))
     print_lines(console, f"ledger: {folder / 'ledger.sqlite'}")
 
 
@@ -131,7 +132,10 @@ def _hypervolume(trials: Trials) -> list[str]:
     searched = trials.where(~frame["baseline"] & frame["state"].ne("early"))
     if len(objectives) < 2 or searched.frame["arm"].ne("").all():
         return []
-    point = reference_point(searched, front(searched, objectives), objectives)
+    networks = front(searched, objectives)
+    if not networks["on_front"].any():
+        return []
+    point = reference_point(searched, networks, objectives)
     reference = ", ".join(f"{key} {format_significant(value)}" for key, value in point.items())
     volume = format_significant(hypervolume(searched, objectives))
     return [f"hypervolume {volume} (reference point: {reference})"]
@@ -151,11 +155,13 @@ def _earlier_failures(frame: pd.DataFrame) -> list[str]:
     return _count_by_reason(retried["trial"], reasons)
 
 
-def _failed_timings(timings: Iterable[FailedTiming]) -> list[str]:
+def _failed_timings(timings: Iterable[FailedTiming], frame: pd.DataFrame) -> list[str]:
     """Return one line per reason for which networks could not be timed, with these networks."""
     names: dict[str, list[str]] = {}
+    labels = dict(zip(frame["digest"][::-1], network_names(frame)[::-1], strict=True))
     for timing in timings:
-        names.setdefault(timing.reason, []).append(timing.name or timing.digest)
+        label = labels.get(timing.digest, timing.name or timing.digest)
+        names.setdefault(timing.reason, []).append(label)
     return [
         f"{len(of_reason)} not timed: {reason} "
         f"({', '.join(of_reason[:_MAX_TRIALS])}{', ...' if len(of_reason) > _MAX_TRIALS else ''})"
