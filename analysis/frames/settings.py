@@ -3,10 +3,13 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic_core import from_json
 
@@ -25,6 +28,11 @@ RECIPE_COLUMNS = tuple(f"recipe_{name}" for name in Recipe.model_fields)
 """Columns of the recipe of a trial."""
 
 _RECIPE, _RESOLUTION = "recipe.", "task.resolution"
+
+_BLOCK = 1000
+"""Number of proposals whose notes are parsed at once."""
+
+Integers = npt.NDArray[np.int64]
 
 _Plain = Mapping[str, Any]
 
@@ -45,18 +53,25 @@ def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
         MachineError: the ledger is damaged or cannot be read.
     """
     with Ledger.open(folder) as ledger:
-        study, requests = ledger.study, _requests(ledger, trials)
-    points = _points(study, trials["arm"], requests)
-    axes = dict.fromkeys(axis for point in points for axis in point)
-    columns = {f"{PARAMS_PREFIX}{axis}": typed([p.get(axis) for p in points]) for axis in axes}
-    contexts = [*zip(trials["condition"], trials["stage"], *_changes(requests), strict=True)]
-    codes = {context: code for code, context in enumerate(dict.fromkeys(contexts))}
-    places = np.array([codes[context] for context in contexts], dtype=np.int64)
-    settings = [_task_and_recipe(study, *context) for context in codes]
+        study, proposals = ledger.study, _read_proposals(ledger)
+        places = _request_places(ledger, trials)
+        chosen = _with_points(ledger, proposals, places)
+    levels = _levels_by_arm(study)
+    columns = {
+        f"{PARAMS_PREFIX}{axis}": typed(values).take(chosen, allow_fill=True)
+        for axis, values in proposals.values.items()
+    }
+    for factor in dict.fromkeys(chain.from_iterable(levels.values())):
+        of_arms = [levels.get(arm, {}).get(factor) for arm in trials["arm"]]
+        columns[f"{PARAMS_PREFIX}{factor}"] = typed(of_arms)
+    stages = (trials["condition"].tolist(), trials["stage"].tolist())
+    changes = [proposals.changes[place] for place in places.tolist()]
+    contexts, rows = _distinct_rows(*stages, changes)
+    settings = [_task_and_recipe(study, *context) for context in contexts]
     for which, (prefix, model) in enumerate((("task_", Task), ("recipe_", Recipe))):
         for name, field in model.model_fields.items():
-            values = [plain[which].get(name) for plain in settings]
-            columns[prefix + name] = typed(values, _dtype(field.annotation)).take(places)
+            plain = [both[which].get(name) for both in settings]
+            columns[prefix + name] = typed(plain, _dtype(field.annotation)).take(rows)
     return pd.DataFrame(columns, index=trials.index).assign(recipe_epochs=trials["fidelity"])
 
 
@@ -70,7 +85,16 @@ def axis_points(ledger: Ledger, trials: pd.DataFrame) -> list[_Plain]:
         ledger: ledger of the study.
         trials: trials of this study, with `trial` and `arm`.
     """
-    return _points(ledger.study, trials["arm"], _requests(ledger, trials))
+    proposals, levels = _read_proposals(ledger), _levels_by_arm(ledger.study)
+    places = _with_points(ledger, proposals, _request_places(ledger, trials))
+    columns = proposals.values.items()
+    points = [
+        {axis: values[place] for axis, values in columns if values[place] is not None}
+        if place >= 0
+        else {}
+        for place in places.tolist()
+    ]
+    return [levels.get(arm) or point for arm, point in zip(trials["arm"], points, strict=True)]
 
 
 def axis_names(study: RecordedStudy) -> set[str]:
@@ -89,67 +113,87 @@ def setting_columns(frame: pd.DataFrame, axes: Collection[str]) -> list[str]:
     return [key for key in map(str, frame.columns) if key.partition("@")[0] in names]
 
 
-class _Requests(NamedTuple):
-    """The proposals of a study, and which one requested each trial.
+class _Proposals(NamedTuple):
+    """What proposals were recorded with, by their position.
 
     Attributes:
-        places: position of the proposal of each trial.
-        arms: name of the arm of each proposal, or None for a network of a search.
-        digests: digest of the network of each proposal.
-        notes: plain data that the proposals were recorded with.
+        values: value on each axis; None where it is missing.
+        has_point: whether a sampler chose the network, so that there are values.
+        changes: rung of the network, and changes of an arm to the recipe as JSON.
     """
 
-    places: list[int]
-    arms: list[str | None]
-    digests: list[str]
-    notes: list[_Plain]
+    values: dict[str, list[Any]]
+    has_point: list[bool]
+    changes: list[tuple[int, str]]
 
 
-def _requests(ledger: Ledger, trials: pd.DataFrame) -> _Requests:
-    numbers = ledger.trial_columns("proposal")["proposal"]
-    columns = ledger.proposal_columns("arm", "digest", "proposal")
-    notes = from_json(f"[{','.join(columns['proposal'])}]")
-    # trials and proposals are numbered from 1 without gaps
-    places = [numbers[trial - 1] - 1 for trial in trials["trial"].tolist()]
-    return _Requests(places, columns["arm"], columns["digest"], notes)
+def _read_proposals(ledger: Ledger) -> _Proposals:
+    columns = ledger.proposal_columns("arm", "proposal")
+    arms, texts = columns["arm"], columns["proposal"]
+    proposals = _Proposals({}, [], [])
+    for start in range(0, len(texts), _BLOCK):  # notes of few proposals fit into the cache
+        notes = from_json(f"[{','.join(texts[start : start + _BLOCK])}]")
+        points = [note.get("params") or note.get("point") or {} for note in notes]
+        proposals.has_point.extend(map(bool, points))
+        for axis, values in _values_by_axis(points).items():
+            proposals.values.setdefault(axis, [None] * start).extend(values)
+        for values in proposals.values.values():
+            values.extend([None] * (start + len(notes) - len(values)))
+        of_arms = zip(arms[start : start + _BLOCK], notes, strict=True)
+        proposals.changes.extend(
+            (note.get("rung", 1), "{}") if arm is None else (0, json.dumps(note.get("recipe", {})))
+            for arm, note in of_arms
+        )
+    return proposals
 
 
-def _points(study: RecordedStudy, arms: "pd.Series[str]", requests: _Requests) -> list[_Plain]:
-    """Return the point of each trial; a promotion has the point of its network."""
-    levels = {arm.name: arm.levels for arm in study.design.arms} if study.design else {}
-    points = [*map(_point, requests.notes)]
-    first: dict[str, _Plain] = {}
-    for digest, point in zip(requests.digests, points, strict=True):
-        if point:
-            first.setdefault(digest, point)
-    points = [
-        point or first.get(digest, {})
-        for digest, point in zip(requests.digests, points, strict=True)
-    ]
-    pairs = zip(arms.tolist(), requests.places, strict=True)
-    return [levels.get(arm) or points[place] for arm, place in pairs]
+def _values_by_axis(points: list[_Plain]) -> dict[str, Sequence[Any]]:
+    """Return the values of points on each axis, None where it is missing."""
+    axes = [*dict.fromkeys(chain.from_iterable(points))]
+    if len(axes) > 1 and sum(map(len, points)) == len(axes) * len(points):
+        # all points have all axes, as in most long searches: three times as fast
+        return dict(zip(axes, zip(*map(itemgetter(*axes), points), strict=True), strict=True))
+    return {axis: [point.get(axis) for point in points] for axis in axes}
 
 
-def _point(note: _Plain) -> _Plain:
-    """Return the point that a sampler recorded with a proposal, or nothing."""
-    point = note.get("params") or note.get("point")
-    return point if isinstance(point, dict) else {}
+def _request_places(ledger: Ledger, trials: pd.DataFrame) -> Integers:
+    """Return the position of the proposal that requested each trial."""
+    numbers = np.array(ledger.trial_columns("proposal")["proposal"], dtype=np.int64)
+    return numbers[trials["trial"].to_numpy() - 1] - 1  # numbers count from 1 without gaps
 
 
-def _changes(requests: _Requests) -> tuple[list[int], list[str]]:
-    """Return the rung of each trial, and the changes of its arm to the recipe as JSON."""
-    pairs = [
-        (int(note.get("rung", 1)), "{}") if arm is None else (0, json.dumps(note.get("recipe", {})))
-        for arm, note in zip(requests.arms, requests.notes, strict=True)
-    ]
-    chosen = [pairs[place] for place in requests.places]
-    return [rung for rung, _ in chosen], [changes for _, changes in chosen]
+def _with_points(ledger: Ledger, proposals: _Proposals, places: Integers) -> Integers:
+    """Return the position of a proposal with the point of each network, or -1 without any.
+
+    A promotion has the point of the first proposal of its network.
+    """
+    if all(proposals.has_point):
+        return places
+    digests = ledger.proposal_columns("digest")["digest"]
+    rows = [*zip(digests, proposals.has_point, range(len(digests)), strict=True)]
+    first = {digest: place for digest, has_point, place in reversed(rows) if has_point}
+    sources = [place if has_point else first.get(digest, -1) for digest, has_point, place in rows]
+    return np.array(sources, dtype=np.int64)[places]
+
+
+def _levels_by_arm(study: RecordedStudy) -> dict[str, dict[str, str]]:
+    return {arm.name: arm.levels for arm in study.design.arms} if study.design else {}
+
+
+def _distinct_rows(*columns: Sequence[Any]) -> tuple[list[Any], Any]:
+    """Return the distinct rows of columns, and the position of each row among them."""
+    if all(len({*column}) == 1 for column in columns):  # much faster than the general case
+        return [next(zip(*columns, strict=True))], np.zeros(len(columns[0]), dtype=np.int64)
+    rows = [*zip(*columns, strict=True)]
+    codes = {row: code for code, row in enumerate(dict.fromkeys(rows))}
+    return [*codes], np.array([codes[row] for row in rows], dtype=np.int64)
 
 
 def _task_and_recipe(
-    study: RecordedStudy, condition: str, stage: str, rung: int, changes: str
+    study: RecordedStudy, condition: str, stage: str, change: tuple[int, str]
 ) -> tuple[_Plain, _Plain]:
     """Return the plain settings of trials; empty if the ledger does not record them."""
+    rung, changes = change
     recipe = study.settings(condition)["recipe"]
     if stage in study.stages:
         recipe = study.stages[stage].recipe

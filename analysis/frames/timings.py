@@ -63,9 +63,9 @@ def timing_table(
     if not fitting:
         return pd.DataFrame(columns=[*TIMING_COLUMNS])
     scales, places = reference_scales(measurements, fitting), [*chosen.values()]
-    columns = {
-        name: [*map(measurements.column(name).__getitem__, places)] for name in _MEASUREMENT_COLUMNS
-    }
+    columns = {name: measurements.column(name) for name in _MEASUREMENT_COLUMNS}
+    if places != [*range(len(measurements))]:
+        columns = {name: [*map(of_all.__getitem__, places)] for name, of_all in columns.items()}
     table = pd.DataFrame(columns)
     table["throughput_raw_img_s"] = table["throughput_img_s"]
     table["noisy"] |= table["tainted"]
