@@ -215,7 +215,8 @@ def test_the_plugin_of_its_page_trains(tmp_path: Path) -> None:
     page = (DOCS / "plugins.md").read_text(encoding="utf-8")
     (tmp_path / "shift_plugin.py").write_text(blocks("python", page)[0], encoding="utf-8")
     (tmp_path / "shift.yaml").write_text(blocks("yaml", page)[0], encoding="utf-8")
-    settings = "seeds=1 recipe.epochs=1 recipe.data_share=1/20 executor.kind=in-process"
+    settings = "seeds=1 recipe.epochs=1 recipe.data_share=1/20 measure=none"
+    settings += " executor.kind=in-process"
     pairs = [word for pair in settings.split() for word in ("--set", pair)]
     result = run_verb(["run", "shift.yaml", *pairs], tmp_path)
     assert result.returncode == 0, result.stderr
