@@ -1,10 +1,10 @@
 """A contact sheet: a few images of each class of a data set, as a network sees them."""
 
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -97,7 +97,9 @@ def write_contact_sheet(overview: DataOverview, file: Path) -> None:
 
 def _font() -> ImageFont.FreeTypeFont:
     """Return DejaVu Sans, which is part of matplotlib, so that it is the same everywhere."""
-    file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    spec = find_spec("matplotlib")  # importing it would read the user's matplotlibrc
+    assert spec is not None, "matplotlib is a requirement"
+    file = Path(spec.origin or "").with_name("mpl-data") / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(str(file), _TEXT_SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
