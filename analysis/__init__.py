@@ -1,11 +1,14 @@
 """Fronts, tables and figures from the records of studies.
 
-from partialnas.analysis import effects, effects_figure, export, front, load, pareto_figure
-from partialnas.analysis import ratio_figure, table_artefact, verify
+from partialnas.analysis import effects, effects_figure, export, front, load, load_curves
+from partialnas.analysis import pareto_figure, ratio_figure, study_figure, table_artefact, verify
 
 trials = load("results/quickstart")
 front(trials, {"val_nll": "min", "throughput_img_s": "max"})
+trials.groupby("params_width")["val_accuracy"].mean()
+load_curves("results/quickstart").query("epoch == 3")
 pareto_figure(trials, "front.pdf", x="throughput_img_s", y="val_accuracy")
+study_figure("importance", "results/quickstart").table
 export(trials, "trials.csv")
 ratio_figure("results/static-vs-dynamic", "ratios.pdf")
 effects("results/partitions", margin=0.2).table
@@ -27,10 +30,12 @@ _MODULES = {
     "Direction": "partialnas.runs.config.quantities",
     "Effects": "partialnas.analysis.ablation.effects",
     "EffectsFigure": "partialnas.analysis.ablation.figure",
+    "FigureResult": "partialnas.analysis.formats.figure_result",
     "ParetoFigure": "partialnas.analysis.pareto.figure",
     "ParetoOptions": "partialnas.analysis.pareto.figure",
     "Quantity": "partialnas.runs.config.quantities",
     "RatioFigure": "partialnas.analysis.ratios.figure",
+    "StudyFigure": "partialnas.analysis.figures.kinds",
     "Trials": "partialnas.analysis.frames.trials",
     "Verdict": "partialnas.analysis.verification",
     "agreement": "partialnas.analysis.ratios.agreement",
@@ -43,7 +48,10 @@ _MODULES = {
     "front": "partialnas.analysis.pareto.front",
     "hypervolume": "partialnas.analysis.pareto.front",
     "load": "partialnas.analysis.frames.load",
+    "load_curves": "partialnas.analysis.frames.long_tables",
     "load_distribution": "partialnas.analysis.ratios.tables",
+    "load_failures": "partialnas.analysis.frames.long_tables",
+    "load_measurements": "partialnas.analysis.frames.long_tables",
     "load_per_class": "partialnas.analysis.ratios.tables",
     "load_per_kind": "partialnas.analysis.ratios.tables",
     "load_ratios": "partialnas.analysis.ratios.tables",
@@ -68,11 +76,16 @@ if TYPE_CHECKING:
     from partialnas.analysis.ablation.table import table_artefact as table_artefact
     from partialnas.analysis.audit.figure import AuditFigure as AuditFigure
     from partialnas.analysis.audit.figure import audit_figure as audit_figure
+    from partialnas.analysis.figures.kinds import StudyFigure as StudyFigure
     from partialnas.analysis.figures.kinds import study_figure as study_figure
     from partialnas.analysis.formats.data_files import export as export
+    from partialnas.analysis.formats.figure_result import FigureResult as FigureResult
     from partialnas.analysis.frames.load import empty_trials as empty_trials
     from partialnas.analysis.frames.load import load as load
     from partialnas.analysis.frames.load import load_trials as load_trials
+    from partialnas.analysis.frames.long_tables import load_curves as load_curves
+    from partialnas.analysis.frames.long_tables import load_failures as load_failures
+    from partialnas.analysis.frames.long_tables import load_measurements as load_measurements
     from partialnas.analysis.frames.trials import Trials as Trials
     from partialnas.analysis.pareto.figure import ParetoFigure as ParetoFigure
     from partialnas.analysis.pareto.figure import ParetoOptions as ParetoOptions

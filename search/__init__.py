@@ -16,6 +16,7 @@ _MODULES = {
     "Proposal": "partialnas.search.samplers.base",
     "ProposalSource": "partialnas.search.samplers.base",
     "Study": "partialnas.search.study.study",
+    "StudyCheck": "partialnas.search.check.study_check",
     "check_study": "partialnas.search.check.check_study",
     "load_study": "partialnas.search.study.study_file",
     "merge_studies": "partialnas.search.followup.merge_studies",
@@ -27,6 +28,7 @@ __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
     from partialnas.search.check.check_study import check_study as check_study
+    from partialnas.search.check.study_check import StudyCheck as StudyCheck
     from partialnas.search.executors.base import Executor as Executor
     from partialnas.search.executors.base import InProcess as InProcess
     from partialnas.search.executors.base import ItemResult as ItemResult

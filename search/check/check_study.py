@@ -6,29 +6,47 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from partialnas.runs.datasets.loaders import load_splits, subset
+from partialnas.runs.datasets.memory import check_free_memory
+from partialnas.runs.datasets.overview import split_sizes
 from partialnas.runs.records.subject import subject_name
 from partialnas.runs.training.user_function import import_function
 from partialnas.search.check.arm_check import check_networks
-from partialnas.search.check.compute_estimate import compute_lines, estimate_compute
-from partialnas.search.check.design_report import design_lines, power_lines
+from partialnas.search.check.compute_estimate import (
+    ComputeEstimate,
+    compute_lines,
+    estimate_compute,
+)
+from partialnas.search.check.design_report import (
+    design_lines,
+    detectable_difference,
+    power_lines,
+)
 from partialnas.search.check.pilot import pilot_values
-from partialnas.search.check.time_estimate import LoadSplits, estimate_trial_time
+from partialnas.search.check.study_check import StudyCheck
+from partialnas.search.check.time_estimate import (
+    LoadSplits,
+    TrialTimeEstimate,
+    estimate_trial_time,
+)
 from partialnas.search.resolve.resolve import resolve_study
 from partialnas.search.resolve.resolved_study import (
     ResolvedStudy,
     arm_notes,
+    count_arm_trials,
     data_notes,
     expected_trials,
 )
 from partialnas.search.resolve.resources import Resources, resolve_resources
+from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
 from partialnas.space.search_space.advice import space_warnings
+from partialnas.space.search_space.size import SpaceSize
 
 
 def check_study(
     study: Study, *, base_dir: Path, show: Callable[[str], None], pilot: int = 0
-) -> None:
+) -> StudyCheck:
     """Report what a study will do, and warn about settings without effect.
 
     Args:
@@ -47,17 +65,37 @@ def check_study(
     if study.trial is not None:
         import_function(study.trial, base_dir)  # before anything is shown
     else:
+        check_free_memory(resolved.tasks)
         check_networks(resolved)
     load = cache(load_splits)
-    for line in (*_plan(resolved), *_data(resolved, load), *_notes(resolved)):
-        show(line)
-    for line in _time(resolved, resources, load):
-        show(line)
-    for line in _power(resolved, resources, pilot):
-        show(line)
+    notes, lines = [*_notes(resolved)], list[str]()
+
+    def report(*further: str) -> None:
+        lines.extend(further)
+        for line in further:
+            show(line)
+
+    size = resolved.space.size() if resolved.space else None
+    report(*_plan(resolved, size), *_data(resolved, load), *notes)
+    seconds = None if study.trial else estimate_trial_time(resolved, resources.device, load)
+    compute = estimate_compute(seconds, resolved, resources) if seconds else None
+    report(*_time(resolved, resources, seconds, compute))
+    stated = study.ablation.deviation if study.ablation else {}
+    deviation = stated.get(study.decision_quantity)
+    if pilot:
+        deviation, line = _pilot(resolved, resources, pilot)
+        report(line)
+    report(*power_lines(resolved, deviation))
+    return StudyCheck(
+        study=study, lines=(*lines,), notes=(*(note.partition(": ")[2] for note in notes),),
+        trials=expected_trials(resolved), seeds=study.first_seeds,
+        space_size=size, design=resolved.design,
+        device=resources.device, workers=resources.workers, trial_seconds=seconds, compute=compute,
+        deviation=deviation, detectable=detectable_difference(resolved, study.first_seeds),
+    )  # fmt: skip
 
 
-def _plan(resolved: ResolvedStudy) -> Iterator[str]:
+def _plan(resolved: ResolvedStudy, size: SpaceSize | None) -> Iterator[str]:
     study = resolved.study
     yield f"study {study.study}: {study.question}" if study.question else f"study {study.study}"
     for condition in resolved.conditions:
@@ -68,8 +106,8 @@ def _plan(resolved: ResolvedStudy) -> Iterator[str]:
         yield f"task{label}: {task.data}, {shape}{batch}"
     if study.trial is not None:
         yield f"function: {study.trial} with epochs = {study.recipe.epochs}, in place of training"
-    if resolved.space is not None:
-        yield f"space: {resolved.space.size()}"
+    if size is not None:
+        yield f"space: {size}"
     yield from design_lines(resolved)
     other = [name for name in resolved.arms if not resolved.design or not resolved.design.arm(name)]
     if other:
@@ -78,12 +116,52 @@ def _plan(resolved: ResolvedStudy) -> Iterator[str]:
         yield f"arm {name}: static network with the ratios of {control.origin} ({control.ratios})"
     yield f"reference: {subject_name(resolved.reference)}"
     yield from _rungs(resolved)
+    yield from _sampler(resolved)
+    yield from _measuring(resolved)
     trials, seeds = expected_trials(resolved), study.first_seeds
     count = "as many as the budget of hours allows" if trials is None else str(trials)
     per_network = f"{seeds} seed{'s' * (seeds > 1)} for each network"
     if isinstance(study.seeds, SeedRule):
         per_network += f", up to {study.seeds.max} until intervals are ±{study.seeds.until:g}"
     yield f"trials: {count} ({per_network})"
+
+
+def _sampler(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield how many networks the sampler proposes before it uses results, if any."""
+    search, trials = resolved.study.search, expected_trials(resolved)
+    if search is None:
+        return
+    initial = SAMPLERS[search.sampler].initial_networks(search.population)
+    if not initial or trials is None or resolved.rungs:
+        yield f"sampler: {search.sampler}"
+        return
+    seeds, arms = resolved.study.first_seeds, count_arm_trials(resolved)
+    networks = (trials - arms) // seeds
+    if networks > initial:
+        yield (
+            f"sampler: {search.sampler}; the first {initial} of {networks} networks are spread "
+            "over the space, later ones use results"
+        )
+        return
+    has_population = "population" in SAMPLERS[search.sampler].options
+    smaller = " search.population to a smaller number," if has_population else ""
+    yield (
+        f"sampler: {search.sampler} uses results from network {initial + 1} on, but the budget has "
+        f"room for {networks}: the study is then a plain space-filling design. Set budget.trials "
+        f"to more than {arms + initial * seeds},{smaller} or search.sampler to quasi-random"
+    )
+
+
+def _measuring(resolved: ResolvedStudy) -> Iterator[str]:
+    """Yield that nothing is measured, or only briefly."""
+    study = resolved.study
+    if study.measure.when == "never":
+        yield "measuring: none; tables and figures will have no speeds"
+    elif study.times_networks and study.protocol != study.measure:
+        yield (
+            f"measuring: at most {study.protocol.max_seconds:g} s per network, because no speed "
+            "decides; change measure.max_seconds for more, or set measure: none"
+        )
 
 
 def _rungs(resolved: ResolvedStudy) -> Iterator[str]:
@@ -106,8 +184,8 @@ def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
         return
     for task in resolved.data_sets:
         splits = load(task)
-        counts = (len(y) for y in (splits.train_y, splits.val_y, splits.test_y))
-        yield "data: {} training, {} validation and {} test images".format(*counts)
+        labels = {"train": splits.train_y, "val": splits.val_y, "test": splits.test_y}
+        yield f"data: {split_sizes({name: len(y) for name, y in labels.items()})}"
     for condition in (*resolved.rungs, *resolved.conditions):
         recipe = condition.recipe
         images = len(subset(load(condition.task), recipe.data_share).train_y)
@@ -121,34 +199,38 @@ def _data(resolved: ResolvedStudy, load: LoadSplits) -> Iterator[str]:
 
 def _notes(resolved: ResolvedStudy) -> Iterator[str]:
     lines = space_warnings(resolved.space) if resolved.space is not None else []
+    study = resolved.study
+    if study.trial is not None and study.needs_measurement and not study.times_networks:
+        lines = [*lines, f"{study.trial} must return speeds; measure.when: during measures them"]
     for line in (*lines, *arm_notes(resolved)):
         yield f"note: {line}"
 
 
-def _time(resolved: ResolvedStudy, resources: Resources, load: LoadSplits) -> Iterator[str]:
-    study = resolved.study
-    if study.trial is not None:
-        yield f"time: not estimated, because {study.trial} replaces training"
+def _time(
+    resolved: ResolvedStudy,
+    resources: Resources,
+    trial_time: TrialTimeEstimate | None,
+    compute: ComputeEstimate | None,
+) -> Iterator[str]:
+    if trial_time is None:
+        yield f"time: not estimated, because {resolved.study.trial} replaces training"
         return
-    trial_time = estimate_trial_time(resolved, resources.device, load)
     line = f"time: about {trial_time.mean:.1f} s per trial on {resources.device}"
     if trial_time.high > trial_time.low:
         line += f" ({trial_time.low:.1f} to {trial_time.high:.1f})"
     trials = expected_trials(resolved)
     count = "" if trials is None else f"{trials} trials, "
     yield f"{line}; {count}{resources.workers} in parallel"
-    estimate = estimate_compute(trial_time, resolved, resources)
-    if estimate is not None:
-        yield from compute_lines(estimate, resolved)
+    if compute is not None:
+        yield from compute_lines(compute, resolved)
 
 
-def _power(resolved: ResolvedStudy, resources: Resources, pilot: int) -> Iterator[str]:
-    study, quantity = resolved.study, resolved.study.decision_quantity
-    deviation = study.ablation.deviation.get(quantity) if study.ablation else None
-    if pilot:
-        name, subject = next(iter(resolved.arms.items()))
-        condition = resolved.arm_condition(name, resolved.conditions[0])
-        values = pilot_values(subject, condition, resources.device, pilot, quantity)
-        deviation = stdev(values)
-        yield f"pilot: {name}, {pilot} seeds: {quantity} {fmean(values):.4g} ± {deviation:.4g}"
-    yield from power_lines(resolved, deviation)
+def _pilot(resolved: ResolvedStudy, resources: Resources, seeds: int) -> tuple[float, str]:
+    """Return the deviation between the seeds of the first arm, and the line that reports it."""
+    quantity = resolved.study.decision_quantity
+    name, subject = next(iter(resolved.arms.items()))
+    condition = resolved.arm_condition(name, resolved.conditions[0])
+    values = pilot_values(subject, condition, resources.device, seeds, quantity)
+    deviation = stdev(values)
+    line = f"pilot: {name}, {seeds} seeds: {quantity} {fmean(values):.4g} ± {deviation:.4g}"
+    return deviation, line

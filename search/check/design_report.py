@@ -82,6 +82,18 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield ("  " + "  ".join(cells)).rstrip()
 
 
+def detectable_difference(resolved: ResolvedStudy, seeds: int) -> float | None:
+    """Return the smallest difference that the contrasts of a study detect with some seeds.
+
+    It is in standard deviations between seeds; None if nothing is compared, or with one seed.
+    """
+    pairs = len(resolved.contrasts)
+    if not pairs or resolved.study.search is not None or seeds < 2:
+        return None
+    arms = len(resolved.arms) + len(resolved.controls)
+    return detectable(1.0, pairs, arms, seeds)
+
+
 def power_lines(resolved: ResolvedStudy, deviation: float | None) -> Iterator[str]:
     """Yield what differences the contrasts of a study can detect with its seeds.
 
@@ -93,18 +105,21 @@ def power_lines(resolved: ResolvedStudy, deviation: float | None) -> Iterator[st
     if not pairs or resolved.study.search is not None:
         return
     seeds, quantity = resolved.study.first_seeds, resolved.study.decision_quantity
-    if seeds < 2:
+    unit = detectable_difference(resolved, seeds)
+    if unit is None:
         yield "power: none: a single seed allows no conclusions; use seeds: 3 or more"
         return
-    arms = len(resolved.arms) + len(resolved.controls)
-    unit = detectable(1.0, pairs, arms, seeds)
     size = f"{unit:.2f} standard deviations between seeds"
     if deviation is not None:
         size = f"{unit * deviation:.4g} in {quantity} ({size} of {deviation:.4g})"
     yield (
         f"power: {seeds} seeds detect a difference of {size} with 80 % probability "
-        f"({pairs} simultaneous 95 % intervals)"
+        f"({pairs} simultaneous 95 % interval{'s' * (pairs != 1)})"
     )
+    if seeds == 2:
+        more = (detectable_difference(resolved, 3) or 0.0) * (deviation or 1.0)
+        unit_name = f" in {quantity}" if deviation else " standard deviations"
+        yield f"power: two seeds say little; a third would detect {more:.3g}{unit_name}"
     if deviation is None:
         yield (
             f"power: for a value in {quantity}, set ablation.deviation: {{{quantity}: VALUE}} or "

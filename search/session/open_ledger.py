@@ -46,7 +46,7 @@ def open_ledger(
         UserError: the folder holds another study, or the source has changed.
         MachineError: the ledger is damaged or cannot be written.
     """
-    frozen = json.dumps(resolved.study.frozen(), sort_keys=True)
+    frozen = json.dumps(resolved.study.frozen())  # objectives keep the order of the study file
     if not (folder / LEDGER_FILE).exists():
         meta = _meta(resolved, frozen) | new_source_meta(source)
         return Ledger.create(folder, meta | base_dir_meta(folder, base_dir))
@@ -161,16 +161,6 @@ def environment_failures(ledger: Ledger, stage: str) -> dict[str, str]:
         and is_environment_failure(trial.reason)
         and stages.get(trial.proposal, "") == stage
     }
-
-
-def recorded_base_dir(folder: Path) -> Path | None:
-    """Return the folder that relative paths of the study in a folder start from, if it is known."""
-    if not (folder / LEDGER_FILE).exists():
-        return None
-    with Ledger.open(folder) as ledger:
-        recorded = ledger.study.base_dir
-    base_dir = folder / recorded
-    return base_dir if recorded and base_dir.is_dir() else None
 
 
 def _design(resolved: ResolvedStudy) -> dict[str, str]:

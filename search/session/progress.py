@@ -1,16 +1,18 @@
-"""Progress of a study: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a study: a live view on a terminal and in notebooks, plain lines elsewhere."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from time import monotonic
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,7 @@ from partialnas.space.errors import printable_message
 _MAX_WARNINGS = 3
 """Number of recent warnings in the live view."""
 
+_BAR_WIDTH = 60
 _MIN_TRIALS = 3
 """Trials that must have ended before the remaining time is estimated."""
 
@@ -86,11 +89,12 @@ def clock(seconds: float) -> str:
 
 
 def render(tally: Tally) -> Group:
-    """Return the live view of a tally: front, recent warnings and summary line."""
+    """Return the live view of a tally: front, recent warnings, progress bar and summary line."""
     one_line = partial(_text, no_wrap=True, overflow="ellipsis")
     warnings = [one_line(f"! {warning}", style="yellow") for warning in tally.warnings]
     table = [_table(tally.front)] if tally.front else []
-    return Group(*table, *warnings, one_line(tally.line()))
+    bar = [ProgressBar(tally.total, tally.ended, width=_BAR_WIDTH)] if tally.total else []
+    return Group(*table, *warnings, *bar, one_line(tally.line()))
 
 
 def _table(front: Sequence[FrontPoint]) -> Table:
@@ -109,7 +113,10 @@ def _text(text: str, **options: Any) -> Text:
 
 
 class Progress:
-    """Show a study's progress: a live view on a terminal, otherwise one plain line per event."""
+    """Show a study's progress: a live view on a terminal and in notebooks, else plain lines.
+
+    A live view in a notebook needs ipywidgets.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -122,8 +129,9 @@ class Progress:
 
     @contextmanager
     def live_display(self) -> Iterator[None]:
-        """Show the live view for the duration of the context; without a terminal do nothing."""
-        if not self._console.is_terminal:
+        """Show the live view for the duration of the context, where it can be updated."""
+        in_notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        if not self._console.is_terminal and not in_notebook:
             yield
             return
         with Live(Text(""), console=self._console, refresh_per_second=4) as self._live:

@@ -114,7 +114,7 @@ class StopRequest:
             self.changed.set()
             return
         self.number = received
-        _raise(received, frame)
+        _raise(received, frame if _received else None)  # a notebook's kernel goes on
 
     def check(self) -> None:
         """Raise again if a library or a trial's code has swallowed the exception."""

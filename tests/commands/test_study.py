@@ -55,3 +55,38 @@ def test_check_reports_lines(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_invalid_study_lists_its_mistakes() -> None:
     with pytest.raises(partialnas.space.UserError, match=r"invalid study[\s\S]*budgett"):
         partialnas.check({**STUDY, "budgett": {}})
+
+
+def test_check_returns_the_numbers_that_it_prints() -> None:
+    lines: list[str] = []
+    ablation = {
+        "design": "one-factor",
+        "match": "none",
+        "baseline": {"ratio": "1/4"},
+        "factors": {"ratio": ["1/4", "1/2"]},
+        "deviation": {"val_nll": 0.1},
+    }
+    settings = {"search": None, "space": None, "budget": {}, "ablation": ablation, "seeds": 3}
+    result = partialnas.check(STUDY | settings, quick=False, show=lines.append)
+    assert list(result.lines) == lines == str(result).splitlines()
+    assert f"trials: {result.trials} (3 seeds for each network)" in lines
+    assert result.trials == 6
+    assert result.design is not None
+    assert [arm.levels["ratio"] for arm in result.design.arms] == ["1/4", "1/2"]
+    assert result.detectable is not None
+    assert result.deviation == 0.1
+    power = next(line for line in lines if line.startswith("power: 3 seeds"))
+    assert f"{result.detectable * result.deviation:.4g} in val_nll" in power
+    assert result.trial_seconds is not None
+    assert any(f"{result.trial_seconds.mean:.1f} s per trial on cpu" in line for line in lines)
+    assert result.compute is not None
+    assert 0 < result.compute.device[0] <= result.compute.device[1]
+    notes = [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
+    assert [note for note in result.notes if note not in notes] == []
+
+
+def test_check_of_a_search_states_the_size_of_its_space() -> None:
+    result = partialnas.check({**STUDY, "trial": "operator:itemgetter"}, show=lambda _: None)
+    assert result.space_size is not None
+    assert result.space_size.points == 6
+    assert (result.trial_seconds, result.compute, result.detectable) == (None, None, None)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from partialnas.search.check.study_check import StudyCheck
     from partialnas.search.study.study import Study
+    from partialnas.search.study.study_file import Overrides
 
     StudySource = str | Path | Mapping[str, Any] | Study
-
-STUDY_FILE = "study.yaml"
-"""Name of the study file that `run` writes beside the ledger."""
 
 
 def run(
@@ -18,7 +17,7 @@ def run(
     out: str | Path | None = None,
     *,
     quick: bool = False,
-    overrides: Sequence[str] = (),
+    overrides: "Overrides" = (),
     plugins: Sequence[str] = (),
     address: str | None = None,
     rehearse: bool = False,
@@ -30,12 +29,14 @@ def run(
     Calling it again with the same arguments resumes an interrupted study: no trial runs twice.
 
     Args:
-        study: path of a YAML file, its content as plain data, or a `Study`. Relative paths in a
-            study start from the folder of its file, otherwise from the current folder.
+        study: path of a YAML file, name of a study that partialnas contains (`quickstart`),
+            content of a file as plain data, or a `Study`. Relative paths in a study start from the
+            folder of its file, otherwise from the current folder.
         out: folder of the results; by default `results/STUDY`, with `-quick` or `-rehearsal`
             appended where they apply.
         quick: whether to apply the settings under `quick:`.
-        overrides: `KEY=VALUE` settings that replace those of the study, such as `budget.trials=40`.
+        overrides: settings that replace those of the study, by dotted key
+            (`{"budget.trials": 40}`) or as `KEY=VALUE`.
         plugins: modules to import in addition to those that the study names.
         address: address of a Ray cluster to join.
         rehearse: whether to do a dry run with simulated results, which trains nothing.
@@ -48,15 +49,16 @@ def run(
         MachineError: the disk or the device fails.
     """
     from partialnas.search.session.run_study import rehearse_study, run_study
+    from partialnas.search.study.study_source import load_source
 
-    loaded, base_dir = _load(study, quick, overrides, plugins)
+    loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
     folder = Path(out or default_folder(loaded.study, quick=quick, rehearsal=rehearse))
     if rehearse:
-        rehearse_study(loaded, folder, base_dir=base_dir)
+        rehearse_study(loaded, folder, base_dir=loaded.base_dir)
     else:
         run_study(
-            loaded, folder, base_dir=base_dir, address=address, accept_source=accept_source,
-            retry_failed=retry_failed,
+            loaded, folder, base_dir=loaded.base_dir, address=address,
+            accept_source=accept_source, retry_failed=retry_failed,
         )  # fmt: skip
     return folder
 
@@ -70,17 +72,20 @@ def check(
     study: "StudySource",
     *,
     quick: bool = False,
-    overrides: Sequence[str] = (),
+    overrides: "Overrides" = (),
     plugins: Sequence[str] = (),
     pilot: int = 0,
     show: Callable[[str], None] = print,
-) -> None:
+) -> "StudyCheck":
     """Validate a study, count its trials and estimate its time; run nothing.
 
+    Returns the numbers that it prints.
+
     Args:
-        study: path of a YAML file, its content as plain data, or a `Study`.
+        study: path of a YAML file, name of a study that partialnas contains, content of a file as
+            plain data, or a `Study`.
         quick: whether to apply the settings under `quick:`.
-        overrides: `KEY=VALUE` settings that replace those of the study.
+        overrides: settings that replace those of the study, by dotted key or as `KEY=VALUE`.
         plugins: modules to import in addition to those that the study names.
         pilot: number of seeds with which to train the first arm, to estimate the deviation
             between seeds; 0 for none.
@@ -91,36 +96,10 @@ def check(
         MachineError: the study's device is not available.
     """
     from partialnas.search.check.check_study import check_study
+    from partialnas.search.study.study_source import load_source
 
-    loaded, base_dir = _load(study, quick, overrides, plugins)
-    check_study(loaded, base_dir=base_dir, show=show, pilot=pilot)
-
-
-def _load(
-    study: "StudySource", quick: bool, overrides: Sequence[str], plugins: Sequence[str]
-) -> "tuple[Study, Path]":
-    """Return a validated study, and the folder that its relative paths start from."""
-    from partialnas.search.study.study import Study
-    from partialnas.search.study.study_file import load_study
-
-    base_dir = _base_dir(Path(study)) if isinstance(study, str | Path) else None
-    if isinstance(study, Study):
-        if not (quick or overrides or plugins):
-            return study, Path()
-        study = study.frozen()
-    options: dict[str, Any] = {"quick": quick, "overrides": overrides, "plugins": plugins}
-    return load_study(study, **options, base_dir=base_dir), base_dir or Path()
-
-
-def _base_dir(file: Path) -> Path:
-    """Return the folder that relative paths of a study file start from.
-
-    The file that `run` wrote beside a ledger has the paths of the original study file.
-    """
-    from partialnas.search.session.open_ledger import recorded_base_dir
-
-    recorded = recorded_base_dir(file.parent) if file.name == STUDY_FILE else None
-    return recorded or file.parent
+    loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
+    return check_study(loaded, base_dir=loaded.base_dir, show=show, pilot=pilot)
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import random
+import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -82,3 +84,47 @@ def test_events_are_permanent_and_the_live_view_requires_a_terminal(terminal: bo
         progress.update(Tally(total=9, done=3))
     assert "something happened" in out.getvalue()
     assert ("3/9" in out.getvalue()) == terminal
+
+
+def test_the_live_view_has_a_bar_of_ended_trials() -> None:
+    def bar(tally: Tally) -> str:
+        console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+        console.print(render(tally))
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    half, whole = bar(Tally(total=10, done=4, failed=1)), bar(Tally(total=10, done=10))
+    assert half.count("━") == 30
+    assert whole.count("━") == 60
+    assert "━" not in bar(Tally(done=3))
+
+
+@pytest.mark.parametrize("has_widgets", [True, False])
+def test_a_notebook_shows_the_live_view_if_it_can_update_it(
+    monkeypatch: pytest.MonkeyPatch, has_widgets: bool
+) -> None:
+    shown: list[object] = []
+
+    class Output:
+        """Stand-in for the widget of ipywidgets."""
+
+        def clear_output(self, *, wait: bool) -> None:
+            assert wait
+
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *error: object) -> None:
+            return None
+
+    display = types.SimpleNamespace(display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    widgets = types.SimpleNamespace(Output=Output, __spec__=object()) if has_widgets else None
+    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
+    console = Console(force_jupyter=True, file=io.StringIO())
+    monkeypatch.setattr(console, "_check_buffer", lambda: console._buffer.clear())
+    progress = Progress(console)
+    with progress.live_display():
+        assert progress.is_live == has_widgets
+        progress.update(Tally(total=2, done=1))
+    assert any(isinstance(item, Output) for item in shown) == has_widgets
