@@ -3,12 +3,11 @@
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal, NamedTuple, get_args
-
-import yaml
+from typing import Literal, NamedTuple, get_args
 
 from partialnas.runs.config.quantities import QUANTITIES, Direction, is_measured
 from partialnas.search.study.study_fields import OBJECTIVES
+from partialnas.search.study.yaml_data import flow_yaml
 from partialnas.space.errors import UserError
 from partialnas.space.validation import quote, suggest
 
@@ -118,13 +117,13 @@ def _head(choices: StudyChoices) -> list[str]:
         f"# partialnas run {name}.yaml --quick  tries it out with the settings under `quick`",
         f"# partialnas run {name}.yaml          runs it; the same command resumes it",
         "schema: 1",
-        f"study: {_flow(name)}  # also the folder of its results: results/{name}",
+        f"study: {flow_yaml(name)}  # also the folder of its results: results/{name}",
     ]
 
 
 def _task(choices: StudyChoices) -> list[str]:
     remark = f"  # {choices.remark}" if choices.remark else ""
-    task = _flow({"data": choices.data, "resolution": choices.resolution})
+    task = flow_yaml({"data": choices.data, "resolution": choices.resolution})
     return [
         "# What is learned. `partialnas data` shows the images, their splits and their sizes.",
         f"task: {task}{remark}",
@@ -159,7 +158,7 @@ def _space(choices: StudyChoices) -> list[str]:
 def _search(choices: StudyChoices) -> list[str]:
     question = choices.question or "Which networks trade accuracy for cost best?"
     return [
-        f"question: {_flow(question)}",
+        f"question: {flow_yaml(question)}",
         *_task(choices),
         *_space(choices),
         *_recipe(choices),
@@ -179,7 +178,7 @@ def _ablation(choices: StudyChoices) -> list[str]:
     question = choices.question or "What do PAT_ch and PAT_sp add, alone and together?"
     quick_seeds = min(choices.seeds, 2)
     return [
-        f"question: {_flow(question)}",
+        f"question: {flow_yaml(question)}",
         *_task(choices),
         *_recipe(choices),
         f"seeds: {choices.seeds}  # of every arm; `check` shows which differences they detect",
@@ -201,11 +200,11 @@ def _ablation(choices: StudyChoices) -> list[str]:
 def _function(choices: StudyChoices) -> list[str]:
     question = choices.question or "Which networks trade accuracy for cost best, by my training?"
     return [
-        f"question: {_flow(question)}",
+        f"question: {flow_yaml(question)}",
         f"# The function that trains each network: `train` in {choices.module}.py. Edit it there.",
         f"trial: {choices.module}:train",
         "# The shape of the images, for the costs of networks; the function loads its own.",
-        f"task: {_flow({'data': choices.data, 'resolution': choices.resolution})}",
+        f"task: {flow_yaml({'data': choices.data, 'resolution': choices.resolution})}",
         f"base: {_size(choices.resolution).base}",
         *_space(choices),
         f"recipe: {{epochs: {choices.epochs}}}  # the function's `epochs`; it gets nothing else",
@@ -220,8 +219,8 @@ def _function(choices: StudyChoices) -> list[str]:
 
 def _objectives(choices: StudyChoices) -> list[str]:
     return [
-        "# What is traded off. Without a trained quantity nothing would be learned from training.",
-        f"objectives: {_flow(choices.objectives)}",
+        "# What is traded off, each with the direction in which it is better.",
+        f"objectives: {flow_yaml(choices.objectives)}",
     ]
 
 
@@ -239,11 +238,3 @@ def _measure(choices: StudyChoices) -> list[str]:
 
 def _quick_trials(choices: StudyChoices) -> int:
     return min(_QUICK_TRIALS, choices.trials)
-
-
-def _flow(data: Any) -> str:
-    """Return data on one line of YAML."""
-    text = yaml.safe_dump(
-        data, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True
-    )
-    return text.removesuffix("...\n").strip()

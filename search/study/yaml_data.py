@@ -196,3 +196,11 @@ def _check_size(root: yaml.Node) -> None:
         return sizes[id(node)]
 
     measure(root)
+
+
+def flow_yaml(data: Any) -> str:
+    """Return data on one line of YAML."""
+    text = yaml.safe_dump(
+        data, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True
+    )
+    return text.removesuffix("...\n").strip()

@@ -49,7 +49,7 @@ def test_the_function_of_a_study_is_copied_with_it(capsys: pytest.CaptureFixture
     assert (Path("below") / "own_function.py").read_text("utf-8") == (
         STUDIES / "own_function.py"
     ).read_text("utf-8")
-    assert run_cli("check", "below/mine.yaml", "--quick") == 0
+    assert run_cli("run", "below/mine.yaml", "--rehearse", "--quick") == 0
     Path("below/mine.yaml").unlink()
     assert run_cli("studies", "own-function", "-o", "below/mine.yaml") == 2
     assert "own_function.py exists already" in capsys.readouterr().err

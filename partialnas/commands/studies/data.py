@@ -15,6 +15,7 @@ from partialnas.commands.terminal import (
 from partialnas.runs.datasets.contact_sheet import write_contact_sheet
 from partialnas.runs.datasets.memory import MAX_DATASET_BYTES, format_bytes
 from partialnas.runs.datasets.overview import DataOverview, inspect_data, split_sizes
+from partialnas.search.study.yaml_data import flow_yaml
 from partialnas.space.errors import UserError
 from partialnas.space.plugins import load_plugins
 
@@ -55,7 +56,7 @@ def data_lines(overview: DataOverview) -> Iterator[str]:
     """Yield what would be read of a data set, without the table of its classes."""
     task = overview.task
     side = f"{task.resolution} x {task.resolution}"
-    yield f"task: {{data: {task.data}, resolution: {task.resolution}}}"
+    yield f"task: {flow_yaml({'data': task.data, 'resolution': task.resolution})}"
     if overview.resolution_is_missing:
         yield (
             "resolution: a study has to state one, because the images differ in size or are not "
