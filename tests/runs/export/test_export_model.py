@@ -1,10 +1,8 @@
+"""The exported network computes what the trained one did, and timm loads it."""
+
 import hashlib
-import importlib.util
-import json
-import random
 import tempfile
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,143 +16,36 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
+from trained_studies import (
+    FILES,
+    NUMBERS,
+    QUICK,
+    TASK,
+    TRAINED,
+    create_trained_study,
+    export_model,
+    is_close,
+    job_of,
+    learned,
+    planned,
+    randomize,
+    trained_logits,
+    trained_weights,
+)
 
 import partialnas.space.timm  # noqa: F401
-from partialnas.runs.config.recipe import Recipe
-from partialnas.runs.datasets.augment import DeviceSplit
-from partialnas.runs.datasets.loaders import Splits, load_splits
-from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.datasets.loaders import load_splits
 from partialnas.runs.export import export_model as exporting
-from partialnas.runs.export import verify_onnx
 from partialnas.runs.export.export_model import ExportResult
 from partialnas.runs.export.verification import ExportVerification
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.records.job import Job
 from partialnas.runs.records.measurement import Measurement
-from partialnas.runs.records.record import RatioEpoch, Record
-from partialnas.runs.records.subject import (
-    Subject,
-    TimmModel,
-    subject_data,
-    subject_digest,
-    subject_name,
-)
-from partialnas.runs.system.files import TrialWeights, weights_path
-from partialnas.runs.training.build import subject_cost
-from partialnas.runs.training.checkpoint import load_weights, save_weights
-from partialnas.runs.training.context import Context
-from partialnas.runs.training.trial import run_job
+from partialnas.runs.training.checkpoint import load_weights
 from partialnas.space.arch.architecture import Architecture
-from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.ratio import LearnedRatio
-from partialnas.space.cost.learned_blocks import learned_blocks
 from partialnas.space.deploy.freeze import learned_mixers
-from partialnas.space.deploy.fuse import deploy
-from partialnas.space.errors import MachineError, UserError
+from partialnas.space.errors import MachineError
 from partialnas.space.nn.network import Network
-
-TASK = resolve_task("digits")
-RECIPE = Recipe(epochs=2, keep_weights="all", ema=0.9)
-FILES = [
-    *("README.md", "architecture.json", "config.json", "model.safetensors", "proof.json"),
-    "train.sh",
-]
-QUICK = 0.2
-
-export_model = partial(exporting.export_model, onnx=False)  # which takes seconds
-
-
-def planned(**changes: Any) -> Architecture:
-    defaults = {"width": 8, "depths": (1, 1, 1, 1), "stem_stride": 1, "head_width": 16}
-    return Plan.model_validate(defaults | changes).architecture()
-
-
-def learned(**terms: Any) -> dict[str, Any]:
-    return {"learned": {"grain": 1, "budget": "1/4", **terms}}
-
-
-ATTENTION = {"channel": "stages 1-2", "self": "stage 3"}
-TRAINED: dict[str, Architecture] = {
-    "threshold": planned(ratio=learned(), attention=ATTENTION, pat_sp=True),
-    "gates": planned(ratio=learned(method="gates"), attention={"channel": "stages 1-3"}),
-    "static": planned(attention=ATTENTION),
-}
-NUMBERS = {name: number for number, name in enumerate(TRAINED, start=1)}
-
-
-def create_ledger(folder: Path, **study: Any) -> Ledger:
-    frozen = {"measure": {"batch_size": 4, "threads": 1}, "recipe": {"keep_weights": "all"}}
-    meta = {"task": TASK.model_dump_json(), "frozen": json.dumps(frozen | study)}
-    return Ledger.create(folder, meta)
-
-
-def job_of(subject: Subject, seed: int = 0) -> Job:
-    return Job(subject=subject, task=TASK, recipe=RECIPE, fidelity=2, seeds=(seed,))
-
-
-def add_trial(ledger: Ledger, subject: Subject, record: Record | None = None, seed: int = 0) -> int:
-    """Plan a trial, finish it if a record is given, and return its number."""
-    digest = subject_digest(subject)
-    proposal = ledger.add_proposal(None, digest, subject_data(subject), {})
-    keys = job_of(subject, seed).trial_keys
-    name = subject_name(subject)
-    (row,) = ledger.plan(proposal, digest=digest, name=name, fidelity=2, keys=keys)
-    if record is not None:
-        ledger.finish(record)
-    return row.number
-
-
-def record_of(subject: Subject, seed: int = 0, **facts: Any) -> Record:
-    name, digest = subject_name(subject), subject_digest(subject)
-    key = job_of(subject, seed).trial_keys[seed]
-    defaults = {"key": key, "digest": digest, "name": name, "seed": seed, "fidelity": 2}
-    return Record.model_validate({**defaults, "state": "done", **facts})
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, few_digits: Splits) -> Iterator[Path]:
-    """Return the folder of a study with a trained trial of each kind that can be exported."""
-    folder = tmp_path_factory.mktemp("exports")
-    (folder / "locks").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(folder / "locks"))
-        patch.setattr(exporting, "load_splits", cache(load_splits))
-        context = Context(splits=few_digits, folder=folder / "study")
-        with create_ledger(folder / "study") as ledger:
-            for subject in TRAINED.values():
-                (record,) = run_job(job_of(subject), context)
-                assert record.state == "done", record.reason
-                add_trial(ledger, subject, record)
-        yield folder / "study"
-
-
-@pytest.fixture(scope="module")
-def exports(study: Path) -> dict[str, ExportResult]:
-    return {
-        name: export_model(study, number, study.parent / name, max_seconds=QUICK)
-        for name, number in NUMBERS.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def images() -> Tensor:
-    splits = load_splits(TASK)
-    pool = DeviceSplit(splits.val_x, splits.val_y, splits, 0, torch.device("cpu"))
-    return next(iter(pool.sequential_batches(len(pool))))[0]
-
-
-def trained_logits(study: Path, name: str, images: Tensor) -> Tensor:
-    """Return the logits of the trained network with its learned mixers."""
-    network = Network(TRAINED[name], in_chans=1, num_classes=10)
-    (key,) = job_of(TRAINED[name]).trial_keys.values()
-    load_weights(trained_weights(study, key), network, load_splits(TASK))
-    with torch.inference_mode():
-        logits: Tensor = network.eval()(images)
-    return logits
-
-
-def is_close(one: Tensor, other: Tensor) -> bool:
-    return float((one - other).abs().max() / one.abs().max()) <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["threshold", "gates"])
@@ -291,52 +182,6 @@ def test_the_trained_network_is_timed_relative_to_the_exported_one(
         assert speed.digest == TRAINED[name].digest != speed.reference_digest
 
 
-def save_trial_weights(folder: Path, subject: Architecture, network: Network) -> None:
-    job = job_of(subject)
-    (key,) = job.trial_keys.values()
-    save_weights(weights_path(folder, key), network, job, key)
-
-
-def trained_weights(folder: Path, key: str) -> TrialWeights:
-    return TrialWeights(weights_path(folder, key), key, None, "cpu")
-
-
-def create_trained_study(folder: Path, subject: Architecture, network: Network) -> int:
-    """Create a study with one finished trial, its ratios those of the network's mixers."""
-    mixers = learned_mixers(network)
-    sizes = {index: [int(size) for size in mixer.sizes] for index, mixer in mixers.items()}
-    frozen = subject.frozen(sizes)
-    ratios = []
-    if sizes:
-        channels = {b.name: float(sizes[b[:2]][b.part]) for b in subject.boundaries}
-        shares = {b.name: channels[b.name] / subject.widths[b.stage] for b in subject.boundaries}
-        facts = {"used_macs": 1, "budget_macs": None, "frozen": frozen.digest}
-        ratios = [RatioEpoch(epoch=1, channels=channels, ratios=shares, **facts)]
-    save_trial_weights(folder, subject, network)
-    record = record_of(subject, ratios=ratios, cost=subject_cost(frozen, TASK))
-    with create_ledger(folder) as ledger:
-        return add_trial(ledger, subject, record)
-
-
-def randomize(subject: Architecture, seed: int) -> Network:
-    """Return a network with random weights, norm statistics and legal ratios."""
-    network = Network(subject, in_chans=1, num_classes=10)
-    generator, rng = torch.Generator().manual_seed(seed), random.Random(seed)
-    options = {
-        block.block_index: block.options for block in learned_blocks(subject, TASK.input_spec)
-    }
-    for index, mixer in learned_mixers(network).items():
-        mixer.set_sizes(rng.choice(options[index]), ramp=0.0)
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    for name, tensor in tensors.items():
-        if name.endswith("running_var"):
-            tensor.data.uniform_(0.5, 2, generator=generator)
-        elif tensor.is_floating_point() and not name.endswith("shares"):
-            gain = tensor[0].numel() ** -0.5 if tensor.dim() > 1 else 0.5
-            tensor.data.normal_(float(name.endswith("norm.weight")), gain, generator=generator)
-    return network
-
-
 def sizes_of(network: nn.Module) -> list[list[float]]:
     return [list(mixer.sizes) for mixer in learned_mixers(network).values()]
 
@@ -373,229 +218,6 @@ def test_any_frozen_network_is_exported_and_verified(
         assert is_close(network.eval()(x), model(x)), sizes_of(network)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRAINED)
-def test_the_onnx_file_computes_the_same(
-    name: str, study: Path, tmp_path: Path, images: Tensor
-) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    export = exporting.export_model(study, NUMBERS[name], tmp_path / "out", max_seconds=0.1)
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
-    logits = torch.from_numpy(session.run(["logits"], {"image": images.numpy()})[0])
-    expected = trained_logits(study, name, images)
-    difference = float((expected - logits).abs().max() / expected.abs().max())
-    assert difference <= 1e-4
-    assert export.verification.onnx is not None
-    assert export.verification.onnx.difference == pytest.approx(difference, abs=2e-6)
-    assert export.verification.onnx.images == 180
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "`model.onnx` is its deploy form" in card
-    export_model(study, NUMBERS[name], tmp_path / "out", max_seconds=0.1)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
-
-
-@pytest.mark.slow
-def test_the_sizes_of_the_onnx_file_are_free_on_request(study: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    x = torch.randn(3, 1, 27, 18, generator=torch.Generator().manual_seed(0))
-    expected = trained_logits(study, "threshold", x)
-    for dynamic, shape, text in (
-        ("all", ["batch", 1, "height", "width"], "any batch and image size"),
-        ("none", [1, 1, 8, 8], "one image"),
-    ):
-        out, number = tmp_path / dynamic, NUMBERS["threshold"]
-        export = exporting.export_model(study, number, out, max_seconds=0.1, dynamic=dynamic)
-        assert export.verification.onnx is not None
-        assert export.verification.onnx.dynamic == dynamic
-        session = onnxruntime.InferenceSession(out / "model.onnx")
-        assert session.get_inputs()[0].shape == shape
-        assert text in (out / "README.md").read_text()
-        if dynamic == "all":
-            logits = torch.from_numpy(session.run(["logits"], {"image": x.numpy()})[0])
-            assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
-def test_unknown_free_sizes_are_rejected(study: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"dynamic": "width"}
-    with pytest.raises(UserError, match="invalid dynamic 'width': choose none, batch or all"):
-        export_model(study, NUMBERS["static"], tmp_path / "out", **settings)
-
-
-@pytest.mark.slow
-def test_an_onnx_file_with_other_outputs_is_never_written(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnxruntime")
-
-    def change_weights(network: Network) -> nn.Module:
-        changed = deploy(network)
-        changed.get_submodule("classifier").get_parameter("weight").data.mul_(1.01)
-        return changed
-
-    monkeypatch.setattr(verify_onnx, "deploy", change_weights)
-    with pytest.raises(MachineError, match=r"differ by 0\.0[\s\S]*Nothing was written"):
-        exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_onnx_file_is_written_without_its_packages(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    export = exporting.export_model(study, NUMBERS["static"], tmp_path / "out", max_seconds=0.1)
-    assert export.verification.onnx is None
-    assert sorted(path.name for path in export.files) == FILES
-
-
-@pytest.fixture
-def trained_study(tmp_path: Path, study: Path) -> tuple[Path, Network]:
-    """Return a folder with one trial of random weights and learned ratios, and its network."""
-    assert study  # its lock folder is used
-    subject = TRAINED["threshold"]
-    network = randomize(subject, 0)
-    create_trained_study(tmp_path / "study", subject, network)
-    return tmp_path / "study", network
-
-
-def refusal(folder: Path, number: int, kind: type[Exception] = UserError) -> str:
-    """Return the message of a refused export, which must write nothing."""
-    with pytest.raises(kind) as error:
-        export_model(folder, number, folder / "out", max_seconds=QUICK)
-    assert not (folder / "out").exists()
-    return str(error.value)
-
-
-def test_ratios_that_depend_on_the_image_are_refused(tmp_path: Path) -> None:
-    dynamic = planned(ratio=learned(per="input"))
-    with create_ledger(tmp_path / "study") as ledger:
-        number = add_trial(ledger, dynamic, record_of(dynamic))
-    message = refusal(tmp_path / "study", number)
-    assert "depend on the image" in message
-    assert "learn the ratios per layer" in message
-
-
-def test_a_missing_trial_is_refused(study: Path) -> None:
-    assert "has no trial 99" in refusal(study, 99)
-    assert "no ledger here" in refusal(study.parent / "locks", 1)
-
-
-def test_only_finished_architectures_can_be_exported(tmp_path: Path) -> None:
-    static = TRAINED["static"]
-    bad = record_of(static, seed=1, state="failed", reason="loss became NaN in epoch 1")
-    other = TimmModel(timm="resnet18")
-    with create_ledger(tmp_path / "study") as ledger:
-        planned_trial = add_trial(ledger, static)
-        failed = add_trial(ledger, static, bad, seed=1)
-        timm_trial = add_trial(ledger, other, record_of(other))
-    assert "is planned: it can be exported once it is done" in refusal(
-        tmp_path / "study", planned_trial
-    )
-    message = refusal(tmp_path / "study", failed)
-    assert "failed (loss became NaN in epoch 1)" in message
-    assert "partialnas status" in message
-    assert "is resnet18, a model of timm" in refusal(tmp_path / "study", timm_trial)
-
-
-@pytest.mark.parametrize(
-    ("frozen", "remedy"),
-    [
-        ({"recipe": {"keep_weights": "none"}}, "recipe.keep_weights: all"),
-        ({"recipe": {"keep_weights": "front"}}, "choose a trial on the front"),
-        ({"trial": "mine:evaluate"}, "the study calls mine:evaluate instead of training"),
-    ],
-)
-def test_without_weights_the_message_suggests_a_remedy(
-    frozen: dict[str, Any], remedy: str, tmp_path: Path
-) -> None:
-    static = TRAINED["static"]
-    with create_ledger(tmp_path / "study", **frozen) as ledger:
-        number = add_trial(ledger, static, record_of(static))
-    message = refusal(tmp_path / "study", number)
-    assert "its weights were not kept" in message
-    assert remedy in message
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
-def test_damaged_weights_are_a_machine_error(
-    share: float, trained_study: tuple[Path, Network]
-) -> None:
-    folder, _ = trained_study
-    (path,) = (folder / "weights").iterdir()
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    message = refusal(folder, 1, MachineError)
-    assert str(path) in message
-    assert "damaged" in message
-
-
-def test_weights_of_another_network_are_refused(
-    trained_study: tuple[Path, Network], study: Path
-) -> None:
-    folder, network = trained_study
-    (path,) = (folder / "weights").iterdir()
-    path.write_bytes(weights_path(study, job_of(TRAINED["static"]).trial_keys[0]).read_bytes())
-    assert "belongs to another network" in refusal(folder, 1)
-    mixer = learned_mixers(network)[3, 0]
-    first, *rest = mixer.sizes
-    mixer.set_sizes([first + 1, rest[0] - 1] if rest[0] > 1 else [first - 1, 2.0], ramp=0.0)
-    save_trial_weights(folder, TRAINED["threshold"], network)
-    assert "its ratios differ from" in refusal(folder, 1)
-
-
-def test_ratios_that_are_still_learned_are_refused(trained_study: tuple[Path, Network]) -> None:
-    folder, network = trained_study
-    mixer = learned_mixers(network)[0, 0]
-    mixer.set_sizes(mixer.sizes, ramp=2.0)
-    save_trial_weights(folder, TRAINED["threshold"], network)
-    assert "still being learned" in refusal(folder, 1)
-
-
-@pytest.mark.parametrize(("change", "difference"), [(1.01, r"differ by \d"), (float("nan"), "nan")])
-def test_a_network_with_other_outputs_is_never_written(
-    change: float,
-    difference: str,
-    trained_study: tuple[Path, Network],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder, _ = trained_study
-    freeze = exporting.freeze
-
-    def change_weights(network: Network) -> Network:
-        frozen = freeze(network)
-        frozen.classifier.get_parameter("weight").data.mul_(change)
-        return frozen
-
-    monkeypatch.setattr(exporting, "freeze", change_weights)
-    with pytest.raises(MachineError, match=rf"{difference}[\s\S]*Nothing was written"):
-        export_model(folder, 1, folder / "out", max_seconds=QUICK)
-    assert not (folder / "out").exists()
-
-
-def test_a_cost_other_than_the_recorded_one_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cost = dict(subject_cost(TRAINED["static"], TASK))
-    cost["macs"] += 1
-    monkeypatch.setitem(create_trained_study.__globals__, "subject_cost", lambda *_: cost)
-    create_trained_study(tmp_path / "study", TRAINED["static"], randomize(TRAINED["static"], 0))
-    message = refusal(tmp_path / "study", 1, MachineError)
-    assert f"macs differ: formula {cost['macs'] - 1}" in message
-    assert f"recorded {cost['macs']}" in message
-
-
-def test_a_folder_with_other_files_is_refused(trained_study: tuple[Path, Network]) -> None:
-    folder, _ = trained_study
-    out = folder / "out"
-    out.mkdir()
-    (out / "config.json").write_text("{}")
-    (out / "proof.json").write_text('{"of": "a theorem"}')
-    with pytest.raises(UserError, match=r"holds config.json and is not an earlier export"):
-        export_model(folder, 1, out, max_seconds=QUICK)
-    assert (out / "config.json").read_text() == "{}"
-    with pytest.raises(UserError, match=r"config.json is a file, not a folder"):
-        export_model(folder, 1, out / "config.json", max_seconds=QUICK)
-
-
 def test_an_earlier_or_unfinished_export_is_replaced(
     trained_study: tuple[Path, Network],
     exports: dict[str, ExportResult],
@@ -626,10 +248,3 @@ def test_the_weights_file_holds_the_architecture(exports: dict[str, ExportResult
     with safe_open(folder / "model.safetensors", "pt") as stored:
         architecture = Architecture.from_json(stored.metadata()["architecture"])
     assert architecture == Architecture.from_file(folder / "architecture.json")
-
-
-def test_an_invalid_device_is_refused(trained_study: tuple[Path, Network]) -> None:
-    folder, _ = trained_study
-    with pytest.raises(UserError, match="device"):
-        export_model(folder, 1, folder / "out", device="tpu")
-    assert not (folder / "out").exists()
