@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from partialnas.analysis import verify
+from partialnas.analysis import effects, verify
 from partialnas.analysis.figures.kinds import FIGURE_KINDS
+from partialnas.analysis.stats.multiple_comparisons import detectable
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,3 +66,20 @@ def test_the_first_figure_of_the_readme_is_of_the_gallery() -> None:
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", readme)
     assert images == ["docs/gallery/effects.svg"]
     assert "effects.svg" in LEDGERS
+
+
+def test_the_readme_states_what_the_study_of_its_figure_shows() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    table = effects(ROOT / "analysis/notebooks/ledgers/placement").table.set_index("arm")
+    assert table["n"].eq(10).all()
+    spatial = table[table.index.str.startswith("PAT_sp")]
+    least, most = -spatial["difference"].max(), -spatial["difference"].min()
+    assert f"in all four placements, by {least:.3f} to {most:.3f} nats" in readme
+    assert spatial["high"].max() < 0
+    others = table.drop(spatial.index).drop("baseline")
+    assert len(others) == 6
+    assert (others["low"] * others["high"]).max() < 0
+    assert others["equivalence"].eq("equivalent").all()
+    deviation = (table["difference"] / table["effect"]).median()  # with Hedges' correction: 0.99
+    power = detectable(1.0, pairs=10, arms=11, seeds=10)
+    assert f"{power:.1f} standard deviations between seeds ({power * deviation:.3f} nats)" in readme
