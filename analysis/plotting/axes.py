@@ -214,7 +214,7 @@ def tick_texts(
     """
     digits = 0 if log else max(map(_decimals, (*values, *others)), default=0)
     spec = f",.{digits}f" if 0 < digits <= _MAX_DECIMALS else ",.6g"
-    return [format(value, spec).replace("-", "−") for value in values]
+    return [re.sub("^-", "−", format(value, spec)) for value in values]
 
 
 def _decimals(value: float) -> int:
