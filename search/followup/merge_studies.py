@@ -14,9 +14,9 @@ from partialnas.runs.system.files import write_file
 from partialnas.search.session.open_ledger import base_dir_meta
 from partialnas.search.study.amendments import amendment_meta, differences, find_amendments
 from partialnas.search.study.study import Study
+from partialnas.search.study.study_data import recorded_base_dir
 from partialnas.search.study.study_fields import immutable_settings
 from partialnas.search.study.study_file import to_yaml
-from partialnas.search.study.study_source import recorded_base_dir
 from partialnas.space.errors import UserError
 
 _MERGED_KEYS = ("frozen", "study_digest", "stages", "sequential", "growth", "design")

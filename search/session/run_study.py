@@ -40,9 +40,9 @@ from partialnas.search.session.signals import handle_signals
 from partialnas.search.session.source_record import changed_source_meta
 from partialnas.search.study.amendments import amendment_meta
 from partialnas.search.study.study import Study
+from partialnas.search.study.study_data import STUDY_FILE, recorded_base_dir
 from partialnas.search.study.study_fields import COUNTED, MEASURED_LIMITS
 from partialnas.search.study.study_file import to_yaml
-from partialnas.search.study.study_source import STUDY_FILE, recorded_base_dir
 from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 

@@ -8,6 +8,8 @@ from pydantic import ModelWrapValidatorHandler, PrivateAttr, ValidationError, mo
 from pydantic_core import InitErrorDetails
 
 from partialnas.search.study.consistency import CHECKS, measures_nothing
+from partialnas.search.study.shipped import find_study
+from partialnas.search.study.study_data import Overrides, base_dir_of, load_as
 from partialnas.search.study.study_fields import ACCURACY_AND_MACS, StudyFields
 from partialnas.space.validation import error_details, message_details
 
@@ -34,9 +36,9 @@ class Study(StudyFields):
         source: str | Path,
         *,
         quick: bool = False,
-        overrides: Mapping[str, Any] | Sequence[str] = (),
+        overrides: Overrides = (),
         plugins: Sequence[str] = (),
-    ) -> "Study":
+    ) -> Self:
         """Read and validate a study, for `partialnas.check` and `partialnas.run`.
 
         Args:
@@ -49,9 +51,12 @@ class Study(StudyFields):
         Raises:
             UserError: there is no such study, or it is invalid; the message lists every mistake.
         """
-        from partialnas.search.study.study_source import load_source
-
-        return load_source(source, quick=quick, overrides=overrides, plugins=plugins)
+        file = find_study(source)
+        options: dict[str, Any] = {"quick": quick, "overrides": overrides, "plugins": plugins}
+        base_dir = base_dir_of(file.path)
+        study = load_as(cls, file.path, **options, base_dir=base_dir)
+        # a study of partialnas runs in the user's folder, but its function lies beside it
+        return study.based_in(Path() if file.is_shipped and study.trial is None else base_dir)
 
     @model_validator(mode="wrap")
     @classmethod

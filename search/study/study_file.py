@@ -6,16 +6,8 @@ from typing import Any
 
 import yaml
 
-from partialnas.runs.config.overrides import PlainData, apply_overrides, split_assignment
 from partialnas.search.study.study import Study
-from partialnas.search.study.yaml_data import MAX_CHARACTERS, parse_yaml
-from partialnas.space.errors import UserError
-from partialnas.space.plugins import load_plugins
-from partialnas.space.validation import quote
-from partialnas.space.values import validate_as
-
-Overrides = Mapping[str, Any] | Sequence[str]
-"""Settings by dotted key, or as `KEY=VALUE` with a value in YAML."""
+from partialnas.search.study.study_data import Overrides, load_as
 
 
 def load_study(
@@ -39,61 +31,42 @@ def load_study(
         UserError: the file is missing, not YAML, or not a valid study, or a plug-in cannot be
             imported; the message lists every mistake with its path.
     """
-    path = None if isinstance(source, Mapping) else Path(source)
-    data = dict(source) if isinstance(source, Mapping) else _read(Path(source))
-    name = f" {path}" if path else ""
-    stated = _parse_overrides(overrides)
-    data |= _plugins(data, plugins, base_dir or (path.parent if path else None))
-    section = data.get("quick")
-    small = {str(key): value for key, value in section.items()} if isinstance(section, dict) else {}
-    stated_data = apply_overrides(data, (small if quick else {}) | stated)
-    study = validate_as(Study, stated_data, f"invalid study{name}")
-    if not quick:
-        quick_data = apply_overrides(data, small | stated)
-        validate_as(Study, quick_data, f"invalid study{name} with its quick settings (--quick)")
-    return study
+    options: dict[str, Any] = {"quick": quick, "overrides": overrides, "plugins": plugins}
+    return load_as(Study, source, **options, base_dir=base_dir)
 
 
-def _plugins(data: PlainData, further: Sequence[str], folder: Path | None) -> PlainData:
-    """Import the plug-ins of a study; return its key `plugins` with the digest of each."""
-    names = data.get("plugins") or ()
-    if not isinstance(names, list | tuple | Mapping) or not all(isinstance(n, str) for n in names):
-        raise UserError(f"plugins: expected a list of module names, got {quote(names)}")
-    names = [*dict.fromkeys((*names, *further))]
-    return {"plugins": load_plugins(names, folder)} if names else {}
+def load_source(
+    source: str | Path | Mapping[str, Any] | Study,
+    *,
+    quick: bool = False,
+    overrides: Overrides = (),
+    plugins: Sequence[str] = (),
+) -> Study:
+    """Return a validated study whose `base_dir` is set.
+
+    Args:
+        source: path of a YAML file, name of a study that partialnas contains, content of a file as
+            plain data, or a study.
+        quick: whether to apply the settings under `quick:`.
+        overrides: settings that replace those of the study, as `KEY=VALUE` or by key.
+        plugins: plug-ins in addition to those that the study names.
+
+    Raises:
+        UserError: there is no such study, or it is invalid; the message lists every mistake.
+        MachineError: the file lies beside a ledger that is damaged.
+    """
+    options: dict[str, Any] = {"quick": quick, "overrides": overrides, "plugins": plugins}
+    if isinstance(source, Study):
+        if not (quick or overrides or plugins):
+            return source
+        changed = load_study(source.frozen(), **options, base_dir=source.base_dir)
+        return changed.based_in(source.base_dir)
+    if isinstance(source, Mapping):
+        return load_study(source, **options)
+    return Study.from_yaml(source, **options)
 
 
 def to_yaml(study: Study) -> str:
     """Return the text of a study file with every setting stated."""
     head = "# The study as it was run, with every setting stated.\n"
     return head + yaml.safe_dump(study.frozen(), sort_keys=False, allow_unicode=True)
-
-
-def _read(path: Path) -> PlainData:
-    try:
-        with path.open(encoding="utf-8") as file:
-            data = parse_yaml(file.read(MAX_CHARACTERS + 1))
-    except OSError as error:
-        raise UserError(f"cannot read the study {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; expected a study in YAML") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping with keys such as `study:` and `search:`")
-    return data
-
-
-def _parse_overrides(overrides: Overrides) -> PlainData:
-    if isinstance(overrides, Mapping):
-        return dict(overrides)
-    texts = [overrides] if isinstance(overrides, str) else overrides
-    return dict(map(_parse_override, texts))
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, value = split_assignment(text)
-    try:
-        return key, parse_yaml(value)
-    except ValueError as error:
-        raise UserError(f"--set {key}: {quote(value)} is not valid YAML: {error}") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from partialnas.search.check.study_check import StudyCheck
     from partialnas.search.study.study import Study
-    from partialnas.search.study.study_file import Overrides
+    from partialnas.search.study.study_data import Overrides
 
     StudySource = str | Path | Mapping[str, Any] | Study
 
@@ -49,7 +49,7 @@ def run(
         MachineError: the disk or the device fails.
     """
     from partialnas.search.session.run_study import rehearse_study, run_study
-    from partialnas.search.study.study_source import load_source
+    from partialnas.search.study.study_file import load_source
 
     loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
     folder = Path(out or default_folder(loaded.study, quick=quick, rehearsal=rehearse))
@@ -96,7 +96,7 @@ def check(
         MachineError: the study's device is not available.
     """
     from partialnas.search.check.check_study import check_study
-    from partialnas.search.study.study_source import load_source
+    from partialnas.search.study.study_file import load_source
 
     loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
     return check_study(loaded, base_dir=loaded.base_dir, show=show, pilot=pilot)

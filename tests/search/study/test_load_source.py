@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import partialnas
-from partialnas.search.study.study_source import load_source
+from partialnas.search.study.study_file import load_source
 
 STUDY: dict[str, Any] = {
     "study": "tiny",
