@@ -268,9 +268,10 @@ def _sequential(result: Effects) -> str:
     rule = result.rows.sequential
     if rule is None:
         return ""
+    name = name_in_sentence(rule.quantity)
     return (
         f"Number of seeds by Stein's two-stage rule: first {rule.min} per arm, then as many as "
-        f"needed for intervals of {name_in_sentence(rule.quantity)} within ±{rule.until:g}, up to {rule.max}."
+        f"needed for intervals of {name} within ±{rule.until:g}, up to {rule.max}."
     )
 
 

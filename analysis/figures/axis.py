@@ -24,7 +24,7 @@ from partialnas.analysis.plotting.limit_lines import (
     limit_marks_sentence,
     near_bounds,
 )
-from partialnas.analysis.plotting.names import axis_name
+from partialnas.analysis.plotting.names import axis_name, level_name, levels_note
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 
@@ -32,6 +32,7 @@ _ROW, _AROUND = 0.17, 0.5
 _HALF_WIDTH = 0.32
 _MAX_DOTS = 300
 _LEVEL = 0.95
+_MAX_LEVEL = 28
 
 
 def axis_figure_spec(folders: Sequence[Path], request: FigureRequest) -> FigureSpec:
@@ -106,6 +107,7 @@ def _caption(rows: pd.DataFrame, table: pd.DataFrame, quantity: Quantity) -> Cap
             f"{pluralize(len(rows), 'architecture')}, {evaluation_phrase(rows)}{seeds}.",
             "Gray dots: architectures; points with bars: mean and its 95 % interval over the n "
             f"architectures of a level{ordered}.",
+            levels_note(table["level"]),
         ],
         [
             "Levels of other axes differ between rows, in an adaptive search systematically: a "
@@ -131,7 +133,7 @@ def _draw(
     for _, levels in placed.groupby("axis", sort=False):
         _draw_means(axes, levels, factor)
     draw_limit_lines(axes, x=[bound / factor for bound in bounds])
-    axes.set_yticks(rows, [elide(level) for level in table["level"]])
+    axes.set_yticks(rows, [elide(level_name(level), _MAX_LEVEL) for level in table["level"]])
     beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "color": DARK_COLOR}
     small: dict[str, Any] = {"fontsize": style.small_font_size, "va": "center"}
     for row, number in zip(rows, table["architectures"], strict=True):

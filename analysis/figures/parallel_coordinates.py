@@ -31,7 +31,7 @@ from partialnas.analysis.plotting.limit_lines import (
     limit_marks_sentence,
     near_bounds,
 )
-from partialnas.analysis.plotting.names import axis_name
+from partialnas.analysis.plotting.names import axis_name, level_name, levels_note
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     MUTED_COLOR,
@@ -144,7 +144,8 @@ def _caption(
         [
             f"Levels on {pluralize(len(axes), 'axis', 'axes')}, and {names}, of "
             f"{pluralize(len(table), 'architecture')}, one line each; colored: front "
-            f"({int(table['on_front'].sum())}{also}). Better values are on the right."
+            f"({int(table['on_front'].sum())}{also}). Better values are on the right.",
+            levels_note(level for axis in axes for level in table[axis].unique()),
         ],
         [part, "Lines are spread slightly within a level."],
     )
@@ -222,7 +223,7 @@ def _write_levels(panel: Axes, row: int, levels: list[str], style: Style) -> Non
     """Write the names of levels into the band of their axis, on two lines or shortened."""
     inches = panel.get_window_extent().width / parent_figure(panel).dpi / len(levels)
     room = max(4, int(characters_that_fit(inches, style.small_font_size, _CHARACTER_ASPECT)) - 1)
-    for i, level in enumerate(distinct_labels(levels, 2 * room - 1)):
+    for i, level in enumerate(distinct_labels([*map(level_name, levels)], 2 * room - 1)):
         panel.text(
             (i + 0.5) / len(levels), row, _wrapped(level, room), fontsize=style.small_font_size,
             color=DARK_COLOR, ha="center", va="center", linespacing=1.0, zorder=5,

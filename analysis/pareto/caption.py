@@ -19,6 +19,7 @@ from partialnas.analysis.pareto.table import NOISE_NOTE, ParetoTable
 from partialnas.analysis.plotting.axes import protocol_label
 from partialnas.analysis.plotting.clipping import clip_outliers
 from partialnas.analysis.plotting.limit_lines import limit_marks_sentence
+from partialnas.analysis.plotting.names import network_name
 from partialnas.runs.config.quantities import Quantity, name_in_sentence
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _references(table: pd.DataFrame) -> str:
     rows = table[table["folder"].eq("")]
     if rows.empty:
         return ""
-    names = ", ".join(rows["family"].unique())
+    names = ", ".join(map(network_name, rows["family"].unique()))
     sources = "; ".join(filter(None, rows["source"].unique()))
     size = " and ".join(map(str, sorted(rows["resolution"].dropna().unique())))
     return f"Reference families ({names}): ImageNet-1K at {size} px. Sources: {sources}."

@@ -13,7 +13,7 @@ from partialnas.analysis.figures.kinds import FIGURE_KINDS
 from partialnas.analysis.frames.axis_levels import is_ordered
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.plotting.axes import tick_texts
-from partialnas.analysis.plotting.names import axis_name, network_name
+from partialnas.analysis.plotting.names import axis_name, level_name, levels_note, network_name
 from partialnas.analysis.registry import build_artefact
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.space.errors import UserError
@@ -114,6 +114,13 @@ def test_axes_have_names(axis: str, name: str) -> None:
 )
 def test_presets_have_names(network: str, name: str) -> None:
     assert network_name(network) == name
+
+
+def test_levels_have_their_stages_in_parentheses() -> None:
+    levels = ["channel: stages 1-2, self: stage 3", "none", "–"]
+    assert [*map(level_name, levels)] == ["channel (1–2), self (3)", "none", "–"]
+    assert levels_note(levels) == "In parentheses: stages; –: the axis does not apply."
+    assert levels_note(["none", "1/4"]) == ""
 
 
 def test_ticks_of_an_axis_have_the_same_decimals() -> None:
