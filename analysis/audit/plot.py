@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import Axes, Figure
+from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import ARROWS, configure_axis, set_ticks
 from partialnas.analysis.plotting.labels import draw_legend
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
@@ -23,7 +23,7 @@ def shown_fidelities(names: Sequence[str]) -> list[str]:
     return [*names] if len(names) <= _MAX_PANELS else [names[0], *names[1 - _MAX_PANELS :]]
 
 
-def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> Figure:
+def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> AnyFigure:
     """Return the figure of `audited_networks`, one panel per fidelity; call it in `figure_style`.
 
     Args:
@@ -34,8 +34,8 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
     """
     fidelities = shown_fidelities([*table["way"].unique()])
     height = min(style.height, _MAX_ASPECT * style.width / len(fidelities) + 0.5)
-    figure = style.new_figure(height)
-    panels = figure.subplots(1, len(fidelities), squeeze=False)[0]
+    figure, grid = style.new_panels(height, columns=len(fidelities))
+    panels = grid[0]
     for index, (axes, fidelity) in enumerate(zip(panels, fidelities, strict=True)):
         _draw_panel(axes, table[table["way"].eq(fidelity)], quantity)
         axes.set_xlabel(f"after {fidelity}".replace(", ", ",\n"))

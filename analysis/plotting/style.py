@@ -231,8 +231,8 @@ def embedded_style(target: Axes | AnyFigure) -> Iterator[Style]:
     figure = target.get_figure(root=True)
     assert figure is not None, "the axes belong to no figure"
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
-        size = {"width": box.width / figure.dpi, "height": box.height / figure.dpi}
-        yield Style(**size, target=target, **_font_sizes())
+        width, height = box.width / figure.dpi, box.height / figure.dpi
+        yield Style(width=width, height=height, target=target, **_font_sizes())
 
 
 def pin_colors(figure: AnyFigure) -> None:
