@@ -13,6 +13,7 @@ from partialnas.analysis import load
 from partialnas.analysis.frames.load import TRIAL_COLUMNS
 from partialnas.analysis.frames.settings import TASK_COLUMNS
 from partialnas.runs.config.recipe import Recipe
+from partialnas.space.errors import MachineError, UserError
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "analysis" / "notebooks" / "ledgers"
@@ -86,6 +87,12 @@ def test_the_stable_names_are_those_that_a_package_offers(face: str) -> None:
     names = re.findall(r"`(\w+)`", row)
     assert len({*names}) == len(names)
     assert {*names} == {*importlib.import_module(face).__all__}
+
+
+@pytest.mark.parametrize("kind", [UserError, MachineError])
+def test_notebooks_show_the_message_of_an_error_alone(kind: type[Exception]) -> None:
+    render = kind("no study \x1b[2J here")._render_traceback_  # type: ignore[attr-defined]
+    assert render() == [f"{kind.__name__}: no study \\x1b[2J here"]  # IPython prints these lines
 
 
 def test_every_stable_function_and_class_has_a_place_in_the_reference() -> None:

@@ -152,7 +152,8 @@ def _failures(folder: Path, trials: pd.DataFrame) -> Iterator[dict[str, Any]]:
     own = trials[trials["folder"].eq(str(folder))]
     failed = own[own["failures"].gt(0) | own["state"].isin(FAILED_STATES)]
     columns = [*LEADING_COLUMNS, "seed", "attempts", "key"]
-    facts: list[dict[str, Any]] = [*map(dict, failed[columns].to_dict("records"))]
+    records = failed[columns].to_dict("records")
+    facts = [{str(name): value for name, value in record.items()} for record in records]
     names = ("state", "reason", "seconds", "device", "finished")
     with Ledger.open(folder) as ledger:
         study = ledger.study

@@ -68,8 +68,9 @@ def load_settings(folder: Path, trials: pd.DataFrame) -> pd.DataFrame:
     changes = [proposals.changes[place] for place in places.tolist()]
     contexts, rows = _distinct_rows(*stages, changes)
     settings = [_task_and_recipe(study, *context) for context in contexts]
-    for which, (prefix, model) in enumerate((("task_", Task), ("recipe_", Recipe))):
-        for name, field in model.model_fields.items():
+    fields = (Task.model_fields, Recipe.model_fields)
+    for which, (prefix, of_model) in enumerate(zip(("task_", "recipe_"), fields, strict=True)):
+        for name, field in of_model.items():
             plain = [both[which].get(name) for both in settings]
             columns[prefix + name] = typed(plain, _dtype(field.annotation)).take(rows)
     return pd.DataFrame(columns, index=trials.index).assign(recipe_epochs=trials["fidelity"])
@@ -159,7 +160,8 @@ def _values_by_axis(points: list[_Plain]) -> dict[str, Sequence[Any]]:
 def _request_places(ledger: Ledger, trials: pd.DataFrame) -> Integers:
     """Return the position of the proposal that requested each trial."""
     numbers = np.array(ledger.trial_columns("proposal")["proposal"], dtype=np.int64)
-    return numbers[trials["trial"].to_numpy() - 1] - 1  # numbers count from 1 without gaps
+    places: Integers = numbers[trials["trial"].to_numpy() - 1] - 1  # numbered without gaps
+    return places
 
 
 def _with_points(ledger: Ledger, proposals: _Proposals, places: Integers) -> Integers:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.search.executors.base import END, End, InProcess, ItemResult, Wait
+from partialnas.search.session import signals
 from partialnas.search.session.feed_wrappers import StoppableFeed
 from partialnas.search.session.signals import StopRequest, Terminated, handle_signals
 from partialnas.space.values import Value
@@ -166,7 +168,7 @@ def until_marked(folder: Path, times: int, driver: "subprocess.Popen[str]") -> N
         time.sleep(0.05)
 
 
-ALONE = {"kind": "in-process"}
+ALONE = {"kind": "in-process", "device": "cpu"}  # torch is not imported to look for a GPU
 WAYS: list[Any] = [
     pytest.param([signal.SIGUSR1], 75, 1, id="SIGUSR1", marks=pytest.mark.slow),
     pytest.param([signal.SIGHUP], 129, 1, id="SIGHUP", marks=pytest.mark.slow),
@@ -211,6 +213,22 @@ def test_an_exception_that_a_trial_swallows_stops_the_run_before_its_result() ->
     with pytest.raises(Terminated):
         run(feed, work, [])
     assert feed.results == [1]
+
+
+def test_a_second_interrupt_during_an_import_ends_no_notebook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end(_: signal.Signals) -> None:
+        raise AssertionError("the process of a library's user was ended")
+
+    monkeypatch.setattr(signals, "_end_process", end)
+    code = types.SimpleNamespace(co_filename="<frozen importlib._bootstrap>")
+    importing: Any = types.SimpleNamespace(f_code=code, f_back=None)
+    stop = StopRequest()
+    stop.handle(signal.SIGINT, importing)
+    assert stop.requested
+    with pytest.raises(KeyboardInterrupt):
+        stop.handle(signal.SIGINT, importing)
 
 
 @pytest.mark.slow
