@@ -10,7 +10,7 @@ from rich.console import Console
 from partialnas.runs.datasets.memory import check_free_memory
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
-from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, stages_meta
+from partialnas.runs.ledger.study_meta import DRY_RUN_NOTICE, is_dry_run, stages_meta
 from partialnas.runs.system.files import write_file
 from partialnas.runs.training.context import Context
 from partialnas.runs.training.user_function import function_source, import_function
@@ -43,6 +43,7 @@ from partialnas.search.study.study import Study
 from partialnas.search.study.study_data import STUDY_FILE, recorded_base_dir
 from partialnas.search.study.study_fields import COUNTED, MEASURED_LIMITS
 from partialnas.search.study.study_file import to_yaml
+from partialnas.space.errors import UserError
 from partialnas.space.plugins import module_folder
 from partialnas.space.source_code import ModuleSource
 
@@ -165,6 +166,11 @@ def run_stage(
     """
     stage = resolved.stage
     assert stage is not None, "the study is resolved for a stage"
+    if is_dry_run(resolved.study.study):
+        raise UserError(
+            f"{folder} holds a dry run with simulated results, and stage {stage.name} would train "
+            "networks; run the study itself first"
+        )
     progress = Progress(console or Console(stderr=True))
     resources = resolve_resources(resolved.study, address)
     base_dir = base_dir or recorded_base_dir(folder) or Path()

@@ -158,6 +158,14 @@ def test_check_explains_a_budget_within_the_initial_design(
         assert "Set budget.trials to more than 22, search.population to a smaller number" in line
 
 
+def test_a_dry_run_is_not_continued_by_trainings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = rehearse(tmp_path)
+    assert run_cli("confirm", folder) == 2
+    assert "holds a dry run with simulated results" in capsys.readouterr().err
+
+
 # Options.
 
 
