@@ -254,11 +254,12 @@ def test_the_project_file_lists_the_packages_and_data_of_the_tree() -> None:
         if path.name == "__init__.py"
     }
     assert Counter(setuptools["packages"]) == Counter(packages)
+    folders = setuptools["package-dir"]  # not the links, which a source distribution lacks
     listed = {
         path
-        for package_name, patterns in setuptools["package-data"].items()
+        for name, patterns in setuptools["package-data"].items()
         for pattern in patterns
-        for path in (ROOT / "partialnas" / Path(*package_name.split(".")[1:])).glob(pattern)
+        for path in (ROOT / _folder_of(name, folders)).glob(pattern)
     }
     listed = {path.resolve() for path in listed}
     data = {
@@ -271,6 +272,12 @@ def test_the_project_file_lists_the_packages_and_data_of_the_tree() -> None:
         and "notebooks" not in path.relative_to(ROOT).parts
     }
     assert listed == data
+
+
+def _folder_of(package_name: str, folders: dict[str, str]) -> Path:
+    """Return the folder of a package below the root, by that of the nearest package above it."""
+    parent = max((p for p in folders if f"{package_name}.".startswith(f"{p}.")), key=len)
+    return Path(folders[parent], *package_name[len(parent) :].split("."))
 
 
 def test_every_stored_thing_is_read_without_pickle() -> None:
