@@ -26,7 +26,13 @@ from partialnas.analysis.plotting.limit_lines import (
     limit_marks_sentence,
 )
 from partialnas.analysis.plotting.names import network_name
-from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
+from partialnas.analysis.plotting.style import (
+    DARK_COLOR,
+    MUTED_COLOR,
+    SERIES_COLORS,
+    Style,
+    characters_that_fit,
+)
 from partialnas.runs.config.quantities import QUANTITIES
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.frozen_model import final_subject
@@ -37,7 +43,9 @@ from partialnas.space.errors import UserError
 
 _MAX_NETWORKS = 8
 _ROW, _AROUND = 0.26, 0.95
-_MAX_NAME_LENGTH = 24
+_NAME_SHARE = 0.32
+"""Largest share of the width for names of networks."""
+
 _COLORS = {
     "stem": MUTED_COLOR,
     "stage 1": SERIES_COLORS[5],
@@ -169,7 +177,8 @@ def _draw(table: pd.DataFrame, crossed: Set[str], style: Style) -> AnyFigure:
         axes.set_xlim(left=0)
         set_ticks(axes.xaxis, max_ticks=4)
         axes.grid(visible=True, axis="x")
-    labels = distinct_labels([*map(network_name, names)], _MAX_NAME_LENGTH)
+    longest = int(characters_that_fit(_NAME_SHARE * style.width, style.small_font_size))
+    labels = distinct_labels([*map(network_name, names)], longest)
     panels[0].set_yticks(range(len(names)), labels)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     for part in _COLORS:
