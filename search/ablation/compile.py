@@ -1,11 +1,19 @@
 """Compile the ablation of a study into the arms of a design and their networks."""
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from partialnas.runs.config.design import CostMatch, Design, DesignArm, ExcludedCombination, Factor
+from partialnas.runs.config.design import (
+    MAX_ARMS,
+    CostMatch,
+    Design,
+    DesignArm,
+    ExcludedCombination,
+    Factor,
+)
 from partialnas.runs.config.recipe import Recipe
 from partialnas.search.ablation.designs import DESIGNS, DesignRow, design_matrix
 from partialnas.search.study.ablation_spec import WITH, WITHOUT, AblationSpec
@@ -182,19 +190,27 @@ class _Compiler:
         arms: list[DesignArm] = []
         networks: dict[str, Architecture] = {}
         within = self.spec.within
+        free = [factor for name, factor in self.factors.items() if name not in within]
+        matrix = design_matrix(self.spec.design, free, self.spec.resolution)
+        self.aliases = matrix.aliases
+        strata = math.prod(len(self.factors[name].levels) for name in within)
+        if (count := strata * len(matrix.rows)) > MAX_ARMS:
+            raise UserError(
+                f"within: {strata:,} strata of {len(matrix.rows):,} arms are {count:,}, more than "
+                f"{MAX_ARMS:,}: remove factors or levels"
+            )
         for levels in itertools.product(*(self.factors[name].levels for name in within)):
             stratum = dict(zip(within, levels, strict=True))
-            for arm, network in self._stratum(stratum):
+            for arm, network in self._stratum(stratum, matrix.rows):
                 arms.append(arm)
                 networks[arm.name] = network.model_copy(update={"name": arm.name})
         return tuple(arms), networks
 
-    def _stratum(self, stratum: dict[str, str]) -> Iterator[tuple[DesignArm, Architecture]]:
+    def _stratum(
+        self, stratum: dict[str, str], rows: Iterable[DesignRow]
+    ) -> Iterator[tuple[DesignArm, Architecture]]:
         """Yield the arms of one stratum, its baseline first."""
-        free = [f for name, f in self.factors.items() if name not in stratum]
-        matrix = design_matrix(self.spec.design, free, self.spec.resolution)
-        self.aliases = matrix.aliases
-        first, *rest = (self._in_stratum(stratum, row) for row in matrix.rows)
+        first, *rest = (self._in_stratum(stratum, row) for row in rows)
         reference = self._build(first)  # an invalid baseline is an error
         seen = {reference.identity: first.name}
         trained = dict(seen)

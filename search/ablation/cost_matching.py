@@ -24,11 +24,21 @@ def make_matcher(match: MatchCriterion, tolerance: float, condition: Condition) 
     if match == "none":
         return None
 
+    twins: dict[tuple[Architecture, str], tuple[Plan, CostMatch]] = {}
+
     def find_twin(variant: Variant, reference: Variant) -> tuple[Variant, CostMatch]:
+        """Return the twin of a variant; strata that differ in their recipe have the same ones."""
+        key = reference.architecture(), repr((variant.plan, variant.stage_settings))
+        if key not in twins:
+            twins[key] = match_cost(variant, key[0])
+        plan, matched = twins[key]
+        return variant.with_plan(plan), matched
+
+    def match_cost(variant: Variant, base: Architecture) -> tuple[Plan, CostMatch]:
         def build(plan: Plan) -> Architecture:
             return variant.with_plan(plan).architecture()
 
-        base, before = reference.architecture(), variant.plan
+        before = variant.plan
         if match == "latency":
             target, latency_ms = _latency(base, build, condition)
             twin = latency_matched_twin(before, target, latency_ms, tolerance, build=build)
@@ -41,7 +51,7 @@ def make_matcher(match: MatchCriterion, tolerance: float, condition: Condition) 
             target = formula_cost(base, match, shape)
             twin = cost_matched_twin(before, target, plan_cost, tolerance, build)
         after = twin.plan
-        return variant.with_plan(after), CostMatch(
+        return after, CostMatch(
             quantity=match,
             target=target,
             before=twin.original_cost,

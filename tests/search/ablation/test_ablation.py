@@ -13,6 +13,7 @@ from partialnas.runs.config.design import Design
 from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.search.ablation import cost_matching
 from partialnas.search.ablation.compile import compile_ablation
 from partialnas.search.ablation.cost_matching import make_matcher
 from partialnas.search.study.ablation_spec import AblationSpec
@@ -20,6 +21,7 @@ from partialnas.search.study.fidelity import Condition
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.plan import Plan
 from partialnas.space.cost.cost import compute_cost
+from partialnas.space.cost.match_cost import cost_matched_twin
 from partialnas.space.errors import UserError
 
 BASE = Plan(stem_stride=1, width=16, depths=(1, 1, 1, 1), head_width=32)
@@ -290,3 +292,31 @@ def test_an_ablation_survives_a_round_trip(factors: dict[str, Any]) -> None:
     for factor in design.factors:
         combinations *= len(factor.levels)
     assert len(networks) + len(design.left_out) == combinations
+
+
+def strata(count: int) -> dict[str, Any]:
+    """Return factors whose strata differ in the learning rate alone, with 3 arms in each."""
+    rates = {f"lr{i}": {"recipe.lr": 0.001 * (i + 1)} for i in range(count)}
+    return {"factors": {"rate": rates, "parts": [2, 3], "pat_sp": [False, True]}}
+
+
+def test_the_number_of_arms_is_limited_over_all_strata() -> None:
+    message = r"334 strata of 3 arms are 1,002, more than 1,000"
+    with pytest.raises(UserError, match=message):
+        compile_design("one-factor", within=["rate"], match="macs", **strata(334))
+
+
+def test_strata_that_differ_in_the_recipe_share_the_search_for_twins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searches = []
+
+    def counted(plan: Plan, *arguments: Any) -> Any:
+        searches.append(plan)
+        return cost_matched_twin(plan, *arguments)
+
+    monkeypatch.setattr(cost_matching, "cost_matched_twin", counted)
+    design, networks = compile_design("one-factor", within=["rate"], match="macs", **strata(20))
+    assert len(design.arms) == 60
+    assert len(searches) == 2
+    assert len({networks[arm.name].digest for arm in design.arms}) == 3
