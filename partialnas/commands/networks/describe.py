@@ -126,7 +126,10 @@ def measure_networks(
 def _relative(m: "Measurement") -> tuple[str, ...]:
     if m.relative_throughput is None:
         return "", "", str(m.rounds), m.marks_text
+    from partialnas.runs.measure.timing_stats import MIN_VALUES
+
     interval = f"{m.relative_low:.3f}-{m.relative_high:.3f}"
+    interval = interval if m.rounds >= MIN_VALUES else "none: few rounds"
     return f"{m.relative_throughput:.3f}", interval, str(m.rounds), m.marks_text
 
 

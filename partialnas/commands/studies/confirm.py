@@ -99,9 +99,8 @@ def _show_confirmation(confirmation: Confirmation) -> None:
 
 def _interval_note(table: pd.DataFrame) -> str:
     """Return what the reader must know of intervals that are cut off, or from two seeds."""
-    notes = []
-    if table["test_accuracy_high"].ge(100).any():
-        notes.append("which ends at 100 % accuracy")
+    cut = table["test_accuracy_high"].ge(100).any() or table["test_accuracy_low"].le(0).any()
+    note = ", cut off at 0 and 100 %" if cut else ""
     if table["n"].eq(2).any():
-        notes.append("which from two seeds reaches 12.7 standard errors and settles little")
-    return f", {' and '.join(notes)}" if notes else ""
+        note += "; from two seeds it reaches 12.7 standard errors to each side and settles little"
+    return note
