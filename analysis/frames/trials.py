@@ -22,7 +22,7 @@ from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
-from partialnas.space.validation import quote
+from partialnas.space.validation import quote, suggest
 
 Limits = Mapping[str, Mapping[str, Any]]
 """Limits of each study as plain data, by the study's folder."""
@@ -123,8 +123,9 @@ class Trials:
             return self
         trials = self.where(self.frame["condition"].eq(condition))
         if trials.frame.empty:
-            names = ", ".join(filter(None, self.frame["condition"].unique())) or "none"
-            raise UserError(f"no trial under the condition {quote(condition)}; conditions: {names}")
+            hint = suggest(condition, filter(None, self.frame["condition"].unique()))
+            hint = hint or "the study has no conditions"
+            raise UserError(f"no trial under the condition {quote(condition)}; {hint}")
         return trials
 
     @property
