@@ -43,7 +43,7 @@ STUDY: dict[str, Any] = {
     "search": {"sampler": "random"},
     "objectives": {"val_nll": "min"},
     "budget": {"trials": 4},
-    "executor": {"kind": "ray", "workers": 2},
+    "executor": {"kind": "ray", "workers": 2, "device": "cpu"},
     "trial": "my_trial:evaluate",
 }
 

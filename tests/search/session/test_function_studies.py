@@ -60,7 +60,7 @@ PLAIN: dict[str, Any] = {
     "search": {"sampler": "random"},
     "objectives": {"val_nll": "min", "macs": "min"},
     "budget": {"trials": 6},
-    "executor": {"kind": "in-process", "pilot": 0},
+    "executor": {"kind": "in-process", "pilot": 0, "device": "cpu"},
     "recipe": {"epochs": 3},
 }  # fmt: skip
 ARMS: dict[str, Any] = {
@@ -288,7 +288,7 @@ def test_ray_retries_failures_and_counts_processes_that_died(beside: Beside) -> 
         "    if width == 8 and not mark.exists():\n"
         "        mark.touch()\n        os._exit(1)\n",
     )
-    ray = {**ARMS, "executor": {"kind": "ray", "workers": 1, "pilot": 0}}
+    ray = {**ARMS, "executor": {"kind": "ray", "workers": 1, "pilot": 0, "device": "cpu"}}
     beside.run(**ray)
     before = load(beside.out).sort_values(["arm", "seed"])
     assert before["state"].tolist() == ["done"] * 2 + ["failed"] * 2
@@ -303,7 +303,10 @@ def test_ray_retries_failures_and_counts_processes_that_died(beside: Beside) -> 
 
 @pytest.mark.slow
 def test_ray_retries_the_failures_of_a_search(beside: Beside) -> None:
-    ray = {"executor": {"kind": "ray", "workers": 2, "pilot": 0}, "budget": {"trials": 8}}
+    ray = {
+        "executor": {"kind": "ray", "workers": 2, "pilot": 0, "device": "cpu"},
+        "budget": {"trials": 8},
+    }
     beside.run(**ray)
     before = load(beside.out)
     failed = before["state"].eq("failed")

@@ -52,7 +52,7 @@ PLAIN: dict[str, Any] = {
     "search": {"sampler": "random"},
     "trial": "simulated:plain",
     "budget": {"trials": 12},
-    "executor": {"kind": "in-process"},
+    "executor": {"kind": "in-process", "device": "cpu"},
 }
 
 
