@@ -250,7 +250,7 @@ def test_audits_without_a_ranking_are_refused(
     written.ledger.close()
     with pytest.raises(UserError, match=message):
         load_audit(written.folder)
-    with pytest.raises(UserError, match="no audit 'audit-2'; choose audit"):
+    with pytest.raises(UserError, match="no audit 'audit-2'; did you mean audit"):
         load_audit(written.folder, "audit-2")
 
 
