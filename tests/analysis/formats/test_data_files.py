@@ -98,7 +98,7 @@ def test_a_missing_package_is_named(
     monkeypatch.setattr(pd, "ExcelWriter", absent)
     monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
     path = tmp_path / f"t{suffix}"
-    with pytest.raises(UserError, match=rf"{package}.*partialnas\[export\]"):
+    with pytest.raises(UserError, match=rf"{package}.*pip install .*\[export\]"):
         export(frames(2), path)
     assert not path.exists()
 

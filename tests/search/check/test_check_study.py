@@ -145,12 +145,13 @@ def test_what_a_folder_holds_and_what_is_left_out_are_reported(
     lines = [line for line in report(**study) if "data: " in line]
     assert lines == [
         "data: classes: 2 (a, b)",
+        "data: carved from the training images: 20 % for test",
         "data: left out, hidden, system and backup files and folders: 1 (train/a/._0.png)",
         "data: left out, files without the suffix of an image: 1 (train/b/notes.txt)",
         "data: 13 training, 4 validation and 3 test images",
     ]
     partialnas.run(study, tmp_path / "out")
-    assert lines[1] in capsys.readouterr().err  # `run` says it too
+    assert lines[2] in capsys.readouterr().err  # `run` says it too
 
 
 def test_a_trial_training_does_not_change_the_generator_of_torch() -> None:
