@@ -10,6 +10,8 @@ import pytest
 import yaml
 from forked import run_verb
 
+from partialnas.cli import main
+
 PLUGIN = '''
 """A toy plug-in."""
 
@@ -149,11 +151,12 @@ def test_workers_of_ray_import_the_plugins_of_their_study(run: Run, tmp_path: Pa
     assert "2 done" in run("status", folder).stdout
 
 
-def test_a_missing_plugin_is_named(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "studies" / "toy_plugin.py").unlink()
-    done = run("check", str(tmp_path / "studies" / "study.yaml"))
-    assert done.returncode == 2
-    assert "no Python module 'toy_plugin'" in done.stderr
+def test_a_missing_plugin_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
+    with pytest.raises(SystemExit) as exit_info:
+        main(["check", str(tmp_path / "study.yaml")])
+    assert exit_info.value.code == 2
+    assert "no Python module 'toy_plugin'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
