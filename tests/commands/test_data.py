@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -52,6 +53,28 @@ def test_the_output_in_the_documentation_is_that_of_the_command(
     output = capsys.readouterr().out.replace(str(photos.resolve()), "/home/me/photos")
     assert normalized(output) == normalized(shown)
     assert Image.open("photos.png").format == "PNG"
+
+
+def test_the_code_in_the_documentation_runs(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from_python, plugin = re.findall(
+        r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.M | re.S
+    )
+    exec(from_python, {})
+    assert Image.open("photos.png").width > 100
+    folder = photos.resolve().parent
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "parts_data.py").write_text(plugin, encoding="utf-8")
+    images = np.zeros((1000, 1, 64, 64), np.uint8)
+    np.savez("parts.npz", images=images, labels=np.arange(1000) % 2)
+    try:
+        assert run_cli("data", "parts:parts.npz", "--plugin", "parts_data") == 0
+    finally:
+        DATA_SETS.pop("parts", None)
+    output = capsys.readouterr().out
+    assert "700 training, 100 validation and 200 test images" in output
+    assert "scratched" in output
 
 
 def test_the_task_shown_is_that_of_a_study(photos: Path) -> None:
