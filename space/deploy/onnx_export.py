@@ -111,9 +111,7 @@ def export_onnx(
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"ONNX export needs {' and '.join(missing)}: run {install_command('onnx')}"
-        )
+        raise UserError(f"ONNX export needs {' and '.join(missing)}: run {install_command('onnx')}")
     program = export_program(network, input_spec, dynamic)
     names = {0: "batch", 2: "height", 3: "width"}
     free = {"none": (), "batch": (0,), "all": (0, 2, 3)}[dynamic or "none"]
