@@ -64,8 +64,8 @@ def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     _draw_margin(axes, result.margin)
     quantity = result.quantity
     title = [
-        f"Δ {quantity.name}{difference_unit(quantity)} {direction_arrow(quantity)}",
-        f"from {_baseline(result, contrasts['against'])}",
+        f"Δ {quantity.name}{difference_unit(quantity)}",
+        f"from {_baseline(result, contrasts['against'])} ({direction_arrow(quantity)})",
         f"rows: {label_title}" if label_title else "",
     ]
     finish_figure(figure, axes, result, title, style)
