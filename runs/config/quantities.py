@@ -98,9 +98,7 @@ def _percent(key: str, name: str) -> Quantity:
 
 
 def _nats(key: str, name: str) -> Quantity:
-    return Quantity(
-        key=key, name=name, unit="nats", better="min", spec=".4f", bounds=(0, math.inf)
-    )
+    return Quantity(key=key, name=name, unit="nats", better="min", spec=".4f", bounds=(0, math.inf))
 
 
 def _count(key: str, name: str, unit: str = "") -> Quantity:

@@ -28,7 +28,6 @@ class AxisDescription:
     effect: str = "every network"
 
 
-
 def _codes(names: Iterable[object]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
