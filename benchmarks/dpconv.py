@@ -68,7 +68,7 @@ class Trainer:
             self.ratios.update_boundaries(number)
         loss = functional.cross_entropy(self.network(self.x), self.y)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         if self.ratios is not None:
             self.ratios.update_sizes(number)

@@ -3,8 +3,8 @@
 import re
 import signal
 import sys
-import warnings
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any

@@ -50,7 +50,8 @@ def _installed_family(name: str) -> str:
     """Return an installed family, for a generic name the first that matplotlib lists; or ""."""
     import matplotlib as mpl
 
-    candidates = mpl.rcParams[f"font.{name}"] if name in _GENERIC else [name]
+    settings: Any = mpl.rcParams
+    candidates = settings[f"font.{name}"] if name in _GENERIC else [name]
     return next((family for family in candidates if _characters_of(family)), "")
 
 

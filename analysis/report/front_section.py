@@ -145,9 +145,7 @@ def _scales(table: ParetoTable, points: pd.DataFrame, layout: ScatterLayout) -> 
         for q in (across, up)
     }
     x, y = (
-        np.concatenate(
-            [table.rows[q.key], bars[q.key].ravel(), table.bounds(q)], dtype=float
-        )
+        np.concatenate([table.rows[q.key], bars[q.key].ravel(), table.bounds(q)], dtype=float)
         for q in (across, up)
     )
     right, bottom = layout.width - layout.right, layout.height - layout.bottom

@@ -59,10 +59,7 @@ def cpu_runner(forward: Forward, threads: int) -> Runner:
 
 def gpu_runner(forward: Forward) -> Runner:
     """Return a runner that times a forward pass on the current GPU by events and wall clock."""
-    start, end = (
-        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        for _ in range(2)
-    )
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def run(passes: int) -> Timing:
         torch.cuda.synchronize()
@@ -84,7 +81,7 @@ def capture_graph(forward: Forward) -> Forward:
     Raises:
         RuntimeError: the forward pass cannot be captured.
     """
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):  # libraries initialize themselves in the first passes
         for _ in range(3):

@@ -192,7 +192,7 @@ def _input_dependent_facts(
         "per_class": {
             b.name: {
                 str(int(label)): float(channels[b.name][labels == label].mean()) / width[b.stage]
-                for label in labels.unique()  # type: ignore[no-untyped-call]
+                for label in labels.unique()
             }
             for b in boundaries
         },
@@ -215,7 +215,7 @@ def _channels(learner: InputDependentLearner, boundary: Boundary, chosen: Option
 
 
 def _shares(sizes: Tensor) -> dict[str, float]:
-    values, counts = sizes.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    values, counts = sizes.unique(return_counts=True)
     pairs = zip(values.tolist(), counts.tolist(), strict=True)
     return {f"{value:.0f}": count / len(sizes) for value, count in pairs}
 

@@ -107,7 +107,7 @@ def check_trainable(model: TimmModel, task: Task, recipe: Recipe) -> None:
             images = torch.zeros(2, task.channels, task.resolution, task.resolution)
             labels = torch.zeros(2, dtype=torch.int64)
             logits = network.train()(images)
-            functional.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(logits, labels).backward()
             if logits.shape != (2, task.classes):
                 raise ValueError(f"{tuple(logits.shape)} is no batch of {task.classes} logits")
             with torch.inference_mode():

@@ -269,7 +269,7 @@ class Training:
         if self.recipe.label_smoothing:
             loss = torch.lerp(nll, -likelihoods.mean(), self.recipe.label_smoothing)
         share = len(x) / batch_size
-        self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss * share).backward()
         return nll.detach() * share
 
     def _evaluate(self, pool: DeviceSplit) -> tuple[float, float]:

@@ -114,7 +114,9 @@ def _run_seed(
     continues = "checkpoint_dir" in parameters
     folder = open_folder(context.folder, job, seed) if context.folder and parameters else None
     with ExitStack() as access:
-        share = partial(_share_device, access, context.device) if is_timed else lambda: None
+        share: Callable[[], None] = (
+            partial(_share_device, access, context.device) if is_timed else lambda: None
+        )
         report = EpochReport(
             job.trial_keys[seed],
             job.fidelity,

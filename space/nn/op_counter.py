@@ -104,7 +104,7 @@ def _fused(inputs: list[Any], _outputs: list[Any]) -> int:
 
 
 def _attention_on_cpu(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    flops: int = sdpa_flop_count(query, key, value)
     return flops
 
 

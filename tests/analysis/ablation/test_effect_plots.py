@@ -122,7 +122,9 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     )
     assert dots(axes, "mean") == [(pytest.approx(0, abs=1e-9), 0), (pytest.approx(5.1), 1)]
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("failed", 2)]
-    assert figure.get_supxlabel() == "Δ Validation accuracy (percentage points)\nfrom base (better →)"
+    assert (
+        figure.get_supxlabel() == "Δ Validation accuracy (percentage points)\nfrom base (better →)"
+    )
     assert "within ±0.5" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert_readable(figure)
 

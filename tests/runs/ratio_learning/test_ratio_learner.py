@@ -92,7 +92,7 @@ def test_the_gradient_of_a_threshold_matches_central_differences(step: int) -> N
     learner.update_boundaries(step)
     (mixer,) = learner.mixers.values()
     sizes, ramp = mixer.sizes, mixer.ramp
-    loss_of(built, torch.float64).backward()  # type: ignore[no-untyped-call]
+    loss_of(built, torch.float64).backward()
     learner.update_sizes(step)
     losses = []
     for moved in (1e-4, -1e-4):
@@ -122,7 +122,7 @@ def test_the_scale_of_the_loss_does_not_matter(method: str) -> None:
         learner = learner_of(built)
         for step in range(3):
             learner.update_boundaries(step)
-            (scale * loss_of(built)).backward()  # type: ignore[no-untyped-call]
+            (scale * loss_of(built)).backward()
             learner.update_sizes(step, scale)
         states.append((learner.sizes, learner.multiplier, learner.pop_gradient_norm()))
     (sizes, *numbers), (others, *theirs) = states
@@ -230,7 +230,7 @@ def test_gradients_do_not_accumulate_over_steps() -> None:
     norms = []
     for _ in range(3):
         learner.update_boundaries(0)
-        loss_of(built).backward()  # type: ignore[no-untyped-call]
+        loss_of(built).backward()
         norms.append([float(m.shares.grad.norm()) for m in learner.mixers.values()])
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     assert norms[2] == pytest.approx(norms[0], rel=1e-4)
@@ -242,7 +242,7 @@ def test_frozen_ratios_have_no_gradients_and_do_not_change() -> None:
     push(learner, 0, [0.1, -0.2, 0.3, 0.1, 0.2])
     learner.update_boundaries(learner.freeze_step)
     sizes = dict(learner.sizes)
-    loss_of(built).backward()  # type: ignore[no-untyped-call]
+    loss_of(built).backward()
     learner.update_sizes(learner.freeze_step)
     learner.update_boundaries(learner.freeze_step + 1)
     assert learner.sizes == sizes

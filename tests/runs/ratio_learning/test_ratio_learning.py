@@ -145,7 +145,7 @@ def stepped(turns: list[tuple[int, Training]]) -> list[dict[str, Any]]:
         training.ratio_learner.update_boundaries(step)
         loss = nn.functional.cross_entropy(training.network(x), y)
         training.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         training.optimizer.step()
         training.ratio_learner.update_sizes(step)
     return [stored(training) for training in dict.fromkeys(t for _, t in turns)]
