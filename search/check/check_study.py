@@ -107,7 +107,8 @@ def _plan(resolved: ResolvedStudy, size: SpaceSize | None) -> Iterator[str]:
     if study.trial is not None:
         yield f"function: {study.trial} with epochs = {study.recipe.epochs}, in place of training"
     if size is not None:
-        yield f"space: {size}"
+        assert resolved.space is not None  # its size
+        yield f"space: {size.text(str(resolved.space.constraints))}"
     yield from design_lines(resolved)
     other = [name for name in resolved.arms if not resolved.design or not resolved.design.arm(name)]
     if other:

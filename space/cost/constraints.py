@@ -31,6 +31,9 @@ def parse_count(raw: object) -> int:
 _DIGITS, _MAX_DIGITS = 4, 17
 """Significant digits of a count in messages; more if two counts would read the same."""
 
+_EXACT_DIGITS = 15
+"""Significant digits that show a bound as it was written."""
+
 
 def format_count(number: int, digits: int = _DIGITS) -> str:
     """Return a count with a suffix, such as `21.3M`."""
@@ -86,6 +89,12 @@ class Bounds(Value):
         high = [] if self.max is None else [f"at most {format_count(self.max, digits)}"]
         return f"{format_count(number, digits)}, expected {' and '.join(low + high)}"
 
+    def comparisons(self) -> Iterator[str]:
+        """Yield each stated bound with its sign, such as `<= 500k`."""
+        for sign, bound in ((">=", self.min), ("<=", self.max)):
+            if bound is not None:
+                yield f"{sign} {format_count(bound, _EXACT_DIGITS)}"
+
 
 class Constraints(Value):
     """Bounds on parameters and multiply-accumulates.
@@ -121,6 +130,10 @@ class Constraints(Value):
             for name, bounds in self.stated()
             if max(bounds.distances(getattr(cost, name))) > 0
         ]
+
+    def __str__(self) -> str:
+        pairs = ((name, text) for name, bounds in self.stated() for text in bounds.comparisons())
+        return " and ".join(f"{name} {text}" for name, text in pairs)
 
     @model_serializer(mode="plain")
     def _as_stated(self) -> dict[str, dict[str, int]]:

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 from partialnas.space.axes.axis import Axis
 from partialnas.space.axes.decoder import Assignment
+from partialnas.space.axes.levels import Label
 from partialnas.space.search_space.dynamic_programming import count_points
-from partialnas.space.search_space.sampling import repair, sample_assignment, sample_feasible
+from partialnas.space.search_space.sampling import (
+    can_satisfy,
+    repair,
+    sample_assignment,
+    sample_feasible,
+)
+from partialnas.space.search_space.size import MAX_ENUMERATED
+from partialnas.space.validation import join_words
 
 if TYPE_CHECKING:
     from partialnas.space.search_space.space import Space
@@ -33,6 +41,7 @@ def space_warnings(space: "Space") -> list[str]:
         *_single_levels(space),
         *_never_active(space, buildable),
         *_never_chosen(space, buildable),
+        *_outside_constraints(space, buildable),
         *_without_effect(space, buildable),
         *_single_tokens(space, buildable),
         *_invalid_share(space),
@@ -77,6 +86,41 @@ def _never_chosen(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
                     f"space.axes.{axis.name}: {label} occurs in none of {len(drawn)} random "
                     "networks that can be built"
                 )
+
+
+def _outside_constraints(space: "Space", drawn: list[Assignment]) -> Iterator[str]:
+    """Yield the levels that no network within the constraints has; exact for small spaces."""
+    if not any(space.constraints.stated()):
+        return
+    counted = count_points(space.decoder)
+    is_small = counted is not None and counted[1] <= MAX_ENUMERATED
+    if is_small:
+        every = space.choice_tree.enumerate_assignments(lambda choice, _: choice.axis.levels)
+        drawn = [chosen for chosen in every if not any(space.decoder.invalid_blocks(chosen))]
+    occurring = set[tuple[str, Label]]().union(*map(_labels, drawn))
+    feasible = (c for c in drawn if space.satisfies(space.decoder.architecture(c)))
+    outside = occurring.difference(*map(_labels, feasible))
+    if not is_small:
+        rng = random.Random(2)
+        outside = {
+            label
+            for label in sorted(outside, key=str)
+            if not can_satisfy(space, drawn, lambda c, label=label: label in _labels(c), rng)
+        }
+    how = "is" if is_small else "was found"
+    for axis in space.decoder.axes.values():
+        labels = [str(label) for label in axis.labels if (axis.name, label) in outside]
+        these = "this level" if len(labels) == 1 else "these levels"
+        if labels:
+            yield (
+                f"space.axes.{axis.name}: no network with {join_words(labels, 'or')} {how} within "
+                f"{space.constraints}; relax the constraints, or remove {these}"
+            )
+
+
+def _labels(chosen: Assignment) -> set[tuple[str, Label]]:
+    """Return the names of axes with the labels that an assignment has of them."""
+    return {(name, level.label) for (name, _), level in chosen.items()}
 
 
 def _without_effect(space: "Space", drawn: list[Assignment]) -> Iterator[str]:

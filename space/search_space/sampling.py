@@ -1,7 +1,7 @@
 """Random points of a space: sampling, repair, and search for feasible points."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -170,26 +170,57 @@ def _buildable(space: FeasibleSet, assignments: Iterable[Assignment]) -> Iterato
             yield _candidate(space, chosen)
 
 
-def _improve(space: FeasibleSet, candidates: list[_Candidate], rng: "Rng") -> list[_Candidate]:
+def can_satisfy(
+    space: FeasibleSet,
+    starts: Iterable[Assignment],
+    is_wanted: Callable[[Assignment], bool],
+    rng: "Rng",
+) -> bool:
+    """Return whether a feasible assignment of a kind is found, starting from others of that kind.
+
+    Args:
+        space: the space.
+        starts: buildable assignments.
+        is_wanted: whether an assignment is of that kind.
+        rng: generator of the order in which choices are changed.
+    """
+    candidates = [_candidate(space, chosen) for chosen in starts if is_wanted(chosen)]
+    improved = _improve(space, candidates, rng, is_wanted)
+    return any(not candidate.violation for candidate in improved)
+
+
+def _improve(
+    space: FeasibleSet,
+    candidates: list[_Candidate],
+    rng: "Rng",
+    is_allowed: Callable[[Assignment], bool] = lambda _: True,
+) -> list[_Candidate]:
     """Reduce the violation of the nearest candidates; stop at the first feasible one."""
     leads = sorted(candidates, key=lambda candidate: candidate.violation)[:_LEADS]
     budget = iter(range(_EVALUATIONS))
     improved: list[_Candidate] = []
     for lead in leads:
-        improved.append(_descend(space, lead, budget, rng))
+        improved.append(_descend(space, lead, budget, rng, is_allowed))
         if not improved[-1].violation:
             break
     return improved
 
 
-def _descend(space: FeasibleSet, lead: _Candidate, budget: Iterator[int], rng: "Rng") -> _Candidate:
+def _descend(
+    space: FeasibleSet,
+    lead: _Candidate,
+    budget: Iterator[int],
+    rng: "Rng",
+    is_allowed: Callable[[Assignment], bool],
+) -> _Candidate:
     """Set each choice to its best level, in random order, until none improves."""
     while True:
         start = lead.violation
         choices = [choice for choice in space.choice_tree.choices if choice.key in lead.chosen]
         for index in range(len(choices), 0, -1):
             choice = choices.pop(random_index(rng, index))
-            lead = min([lead, *_moves(space, lead, choice, budget)], key=lambda c: c.violation)
+            moves = [m for m in _moves(space, lead, choice, budget) if is_allowed(m.chosen)]
+            lead = min([lead, *moves], key=lambda c: c.violation)
             if not lead.violation:
                 return lead
         if lead.violation == start or next(budget, None) is None:

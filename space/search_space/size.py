@@ -2,7 +2,7 @@
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from partialnas.space.axes.decoder import Assignment
@@ -27,6 +27,8 @@ class SpaceSize:
         networks: number of distinct networks (by digest), or None if they were not enumerated.
         exact: whether `points` is a count rather than an estimate.
         error: relative standard error of an estimate.
+        unconstrained: number of points without the stated constraints, or None if none are stated
+            or they cannot be counted.
     """
 
     points: int
@@ -34,6 +36,18 @@ class SpaceSize:
     networks: int | None = None
     exact: bool = True
     error: float = 0.0
+    unconstrained: int | None = None
+
+    def text(self, constraints: str) -> str:
+        """Return the size as text, with the number of points that the constraints leave.
+
+        Args:
+            constraints: the constraints as text.
+        """
+        if self.unconstrained is None or not (self.exact or self.points):
+            return str(self)
+        points, _, networks = str(self).partition(" points")
+        return f"{_number(self.unconstrained)} points, {points} within {constraints}{networks}"
 
     def __str__(self) -> str:
         if not self.exact and not self.points:
@@ -52,11 +66,13 @@ def _number(count: int) -> str:
 def space_size(space: FeasibleSet) -> SpaceSize:
     """Return the size of a space: counted, enumerated if small, or else estimated."""
     counted = count_points(space.decoder)
-    if counted and counted[1] <= MAX_ENUMERATED:
-        return _enumerated(space, counted[1])
-    if counted and not space.constrained:
+    if counted and not space.constrained and counted[1] > MAX_ENUMERATED:
         return SpaceSize(counted[0], counted[1])
-    return _estimated(space, counted)
+    is_small = counted is not None and counted[1] <= MAX_ENUMERATED
+    size = _enumerated(space, counted[1]) if counted and is_small else _estimated(space, counted)
+    if counted and any(space.constraints.stated()):
+        return replace(size, unconstrained=counted[0])
+    return size
 
 
 def _enumerated(space: FeasibleSet, combinations: int) -> SpaceSize:

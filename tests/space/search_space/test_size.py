@@ -80,6 +80,29 @@ def test_distinct_networks_of_small_spaces_are_counted() -> None:
     assert len(placed.enumerate()) == 2
 
 
+@pytest.mark.parametrize("depths", [(1, 1, 1, 1), (2, 3, 3, 2)])
+def test_the_share_within_constraints_is_stated(depths: tuple[int, ...]) -> None:
+    axes, base = {"mlp_ratio": per_block(1, 2)}, {"width": 4, "depths": depths}
+    free = space(axes, **base)
+    costs = sorted(free.cost(free.architecture(point)).macs for point in free.enumerate())
+    bound = costs[len(costs) // 3]
+    bounded = space(axes, {"macs": {"max": bound}}, **base)
+    text = bounded.size().text(str(bounded.constraints))
+    count = sum(cost <= bound for cost in costs)
+    if len(costs) == 2**4:
+        assert text == f"16 points, {count} within {bounded.constraints}, {count} distinct networks"
+    else:
+        assert text.startswith(f"{len(costs):,} points, about ")
+        assert f"within {bounded.constraints} (estimated" in text
+    assert free.size().text("") == str(free.size())
+
+
+def test_bounds_are_shown_as_they_are_written() -> None:
+    bounds = {"params": {"min": "1234567"}, "macs": {"min": "20k", "max": "1.5G"}}
+    text = str(space({"width": [4, 8]}, bounds).constraints)
+    assert text == "params >= 1.234567M and macs >= 20k and macs <= 1.5G"
+
+
 def test_estimates_are_marked_and_close() -> None:
     axes, base = {"mlp_ratio": per_block(1, 2)}, {"width": 4, "depths": (2, 3, 3, 2)}
     free = space(axes, **base)

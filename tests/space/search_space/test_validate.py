@@ -6,6 +6,7 @@ import yaml
 from partialnas.space.arch.input_spec import InputSpec
 from partialnas.space.arch.plan import Plan
 from partialnas.space.axes.spec import SpaceSpec
+from partialnas.space.cost.cost import compute_cost
 from partialnas.space.errors import UserError
 from partialnas.space.search_space.advice import space_warnings
 from partialnas.space.search_space.space import Space
@@ -85,6 +86,48 @@ def test_a_large_share_of_invalid_combinations() -> None:
     # 1/4 fits with all three, 3/4 with 1/8 only: four of six in each of four stages
     assert line.startswith(f"{1 - (4 / 6) ** 4:.0%} of the combinations cannot be built")
     assert "leave nothing" in line
+
+
+RATIOS = "ratio: {values: [1/4, 1/2, 3/4], per: stage}"
+
+
+def macs_of(width: int, ratio: str, depths: tuple[int, ...]) -> int:
+    network = Plan(width=width, depths=depths, ratio=(ratio,)).architecture()
+    return compute_cost(network, InputSpec.square(64)).macs
+
+
+@pytest.mark.parametrize("depths", [(1, 1, 1, 1), (2, 3, 6, 3)])
+def test_levels_that_no_network_within_the_constraints_has(depths: tuple[int, ...]) -> None:
+    blocks = "" if max(depths) == 1 else ", mlp_ratio: {values: [2, 3, 4], per: block}"
+    axes = f"{{width: [8, 12, 16], activation: [relu, gelu], {RATIOS}{blocks}}}"
+    exact = not blocks
+    cheapest = {width: macs_of(width, "1/4", depths) for width in (8, 12, 16)}
+    assert cheapest[8] < cheapest[12] < cheapest[16]
+    for width, outside in ((8, "12 or 16"), (12, "16"), (16, "")):
+        lines = warn(axes, constraints=f"{{macs: {{max: {cheapest[width]}}}}}", depths=depths)
+        widths = [line for line in lines if "axes.width" in line]
+        assert bool(widths) == bool(outside)
+        for line in widths:
+            how = "is" if exact else "was found"
+            assert f"no network with {outside} {how} within macs <= " in line
+
+
+def test_a_level_that_constraints_exclude_in_some_stages_only_is_not_named() -> None:
+    axes, depths = f"{{{RATIOS}}}", (1, 1, 1, 1)
+    plain = Plan(width=16, depths=depths, ratio=("1/4",)).architecture()
+    limit = compute_cost(plain, InputSpec.square(64)).macs
+    (line,) = warn(axes, constraints=f"{{macs: {{max: {limit}}}}}", depths=depths)
+    assert "axes.ratio: no network with 1/2 or 3/4 is within" in line
+    tall = InputSpec.square(64)
+    one = {
+        stage: compute_cost(
+            Plan(width=16, depths=depths, ratio=("1/4",))
+            .architecture(lambda s, _, stage=stage: {"ratio": ("3/4",)} if s == stage else {}),
+            tall,
+        ).macs
+        for stage in range(4)
+    }  # fmt: skip
+    assert warn(axes, constraints=f"{{macs: {{max: {min(one.values())}}}}}", depths=depths) == []
 
 
 def test_unsatisfiable_constraints_are_an_error() -> None:
