@@ -66,6 +66,7 @@ for path in artefact.write(OUT / "partitions.tex"):
 # %%
 figure = effects_figure(STUDY, OUT / "effects.pdf")
 print(*figure.files, sep="\n")
+figure
 
 # %% [markdown]
 # Before you submit, check that the numbers in the file still agree with the ledger.

@@ -32,6 +32,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 both = load(STUDIES)
 figure = pareto_figure(both, OUT / "fronts.pdf", x="macs", y="val_nll")
 print(figure.caption)
+figure
 
 # %% [markdown]
 # ## Hypervolume
@@ -68,6 +69,7 @@ print(pd.DataFrame(rows).round(3).to_string(index=False))
 # %%
 errors = study_figure("edf", STUDIES, OUT / "errors.pdf", metric="val_nll")
 print(errors.caption)
+errors
 
 # %% [markdown]
 # ## Trainings in both studies

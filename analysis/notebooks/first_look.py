@@ -64,7 +64,7 @@ print(best[["name", "arm", *objectives, "macs", "noisy"]].to_string(index=False)
 
 # %% [markdown]
 # The hypervolume is the area between the front and the study's reference point. It is meaningful
-# only in comparison with another front and the same reference point (see `comparing_studies.py`).
+# only in comparison with another front and the same reference point (see `comparing_studies`).
 
 # %%
 print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
@@ -73,13 +73,25 @@ print(f"hypervolume: {hypervolume(trials, objectives):,.0f}")
 # ## Figures and files
 #
 # Each figure comes with a table (`.csv`) and a caption (`.md`). `edf` shows the share of networks
-# with at most a given error: it describes the whole space, not only its best network. In the table
-# of two other quantities, the front is still that of the study's objectives.
+# with at most a given error: it describes the whole space, not only its best network.
 
 # %%
-for kind in ("convergence", "edf", "curves"):
-    figure = study_figure(kind, STUDY, OUT / f"{kind}.pdf")
-    print(f"{figure.files[0]}: {figure.caption}\n")
+curves = study_figure("curves", STUDY, OUT / "curves.pdf")
+print(curves.caption)
+curves
+
+# %%
+errors = study_figure("edf", STUDY, OUT / "edf.pdf")
+print(errors.caption)
+errors
+
+# %%
+convergence = study_figure("convergence", STUDY, OUT / "convergence.pdf")
+print(convergence.caption)
+convergence
+
+# %% [markdown]
+# In the table of two other quantities, the front is still that of the study's objectives.
 
 # %%
 table = pareto_table(trials, x="throughput_img_s", y="val_accuracy")

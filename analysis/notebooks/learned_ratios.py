@@ -35,6 +35,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %%
 figure = ratio_figure(STUDY, OUT / "ratios.pdf")
 print(figure.caption)
+figure
 
 # %% [markdown]
 # ## Budget, and equality of the frozen network

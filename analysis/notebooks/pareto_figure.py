@@ -40,6 +40,7 @@ figure = pareto_figure(
     options=ParetoOptions(probability=True),
 )
 print(figure.caption)
+figure
 
 # %% [markdown]
 # Every number of the figure is in its table. A network that is on the front with a probability of
@@ -64,6 +65,7 @@ families = pareto_figure(
     options=ParetoOptions(families=("partialnet", "fasternet"), size="params"),
 )
 print(families.caption)
+families
 
 # %% [markdown]
 # ## Before you submit

@@ -22,6 +22,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %%
 result = audit_figure(STUDY, OUT / "audit.pdf")
 print(result.caption)
+result
 
 # %% [markdown]
 # ## Agreement

@@ -1,4 +1,4 @@
-"""The notebooks run on the shipped ledgers, which contain no private paths."""
+"""The notebooks are current; they run on the shipped ledgers, which contain no private paths."""
 
 import importlib.util
 import os
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 
 from partialnas.analysis import load
@@ -16,23 +17,12 @@ from partialnas.analysis import load
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "analysis" / "notebooks"
 LEDGERS = sorted((NOTEBOOKS / "ledgers").iterdir())
-NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.py") if path.stem != "make_ledgers")
 LARGEST = 400_000
+LARGEST_NOTEBOOKS = 3_000_000
 
 
-def run_cli(name: str, folder: Path) -> str:
-    command = [sys.executable, str(NOTEBOOKS / f"{name}.py")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    ended = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
-@pytest.fixture
-def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_ledgers", NOTEBOOKS / "make_ledgers.py")
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, NOTEBOOKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -40,26 +30,84 @@ def maker() -> ModuleType:
     return module
 
 
+MAKER = load_script("make_notebooks")
+
+
+@pytest.fixture
+def maker() -> ModuleType:
+    return load_script("make_ledgers")
+
+
+def committed(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
 def test_the_page_lists_every_notebook() -> None:
     page = (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)\.py` \|", page, re.MULTILINE) != []
-    assert sorted(re.findall(r"^\| `(\w+)\.py` \|", page, re.MULTILINE)) == NAMES
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == MAKER.NAMES
+    assert len(MAKER.NAMES) == len([*NOTEBOOKS.glob("*.ipynb")])
 
 
-def test_an_ablation_in_a_notebook_ends_in_a_table_with_every_arm(tmp_path: Path) -> None:
-    output = run_cli("ablation_table", tmp_path)
+@pytest.mark.parametrize("name", MAKER.NAMES)
+def test_a_notebook_has_the_cells_of_its_script(name: str) -> None:
+    cells, expected = committed(name).cells, MAKER.read_script(name).cells
+    assert [(c.id, c.cell_type, c.source) for c in cells] == [
+        (c.id, c.cell_type, c.source) for c in expected
+    ], f"make notebooks writes {name}.ipynb again"
+    assert all(cell.metadata == {} for cell in cells)
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    assert any("image/png" in out.get("data", {}) for cell in code for out in cell.outputs)
+
+
+def test_notebooks_are_small_and_without_private_paths() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*.ipynb")]
+    assert sum(map(len, texts)) < LARGEST_NOTEBOOKS
+    for text in texts:
+        assert not re.findall(r"(?<![\w./+=])/(?:home|root|tmp|work|Users|var)/", text)
+
+
+def test_masks_cover_timings_and_no_other_numbers() -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                outputs=[
+                    nbformat.v4.new_output(
+                        "stream", text="16 trials, 1,204 img/s, 3.5 s, tau 0.52"
+                    ),
+                    nbformat.v4.new_output("display_data", {"image/png": "eA=="}),
+                ]
+            )
+        ]
+    )
+    texts = MAKER.text_outputs(notebook, training=False)
+    assert texts == ["16 trials, # img/s, # s, tau 0.52", ""]
+    texts = MAKER.text_outputs(notebook, training=True)
+    assert texts == ["# trials, # img/s, # s, tau #", ""]
+
+
+def test_a_script_runs_without_jupyter(tmp_path: Path) -> None:
+    command = [sys.executable, str(NOTEBOOKS / "ablation_table.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
     table = (tmp_path / "results/notebooks/ablation_table/partitions.tex").read_text("utf-8")
     arms = load(NOTEBOOKS / "ledgers" / "partitions")["arm"].unique()
     assert len(arms) == 4
     for arm in arms:
-        assert arm in output
+        assert arm in ended.stdout
         assert arm in table
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "ablation_table"])
-def test_a_notebook_runs_and_leaves_figures(name: str, tmp_path: Path) -> None:
-    assert run_cli(name, tmp_path)
+@pytest.mark.parametrize("name", MAKER.NAMES)
+def test_a_notebook_runs_with_the_outputs_in_its_file(name: str, tmp_path: Path) -> None:
+    notebook = MAKER.execute(name, tmp_path)
+    is_training = name in MAKER.TRAINING
+    texts = [MAKER.text_outputs(n, training=is_training) for n in (notebook, committed(name))]
+    assert texts[0] == texts[1], f"make notebooks writes {name}.ipynb again"
     figures = [*(tmp_path / "results" / "notebooks" / name).glob("*.pdf")]
     assert figures
     assert all(path.read_bytes().startswith(b"%PDF") for path in figures)
