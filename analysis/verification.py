@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from partialnas.analysis.formats.artefact import Artefact
+from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.provenance import (
     STAMP_FORM,
     Stamp,
@@ -73,7 +74,7 @@ class Verdict:
     note: str = ""
 
 
-def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
+def verify(path: Path | str, folders: Paths) -> Verdict:
     """Recompute an exported table or figure and compare every number.
 
     The words around the numbers are compared too, except those of files that an older version
@@ -89,7 +90,7 @@ def verify(path: Path | str, folders: Sequence[Path | str]) -> Verdict:
     """
     path = Path(path)
     stamp, content = read_stamp(path)
-    artefact = build_artefact(_order_folders(path, stamp, [*map(Path, folders)]), stamp.query)
+    artefact = build_artefact(_order_folders(path, stamp, study_folders(folders)), stamp.query)
     if stamp.shown is not None:
         return _verify_figure(stamp, artefact, content)
     try:

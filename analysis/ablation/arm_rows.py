@@ -1,6 +1,6 @@
 """Trials of a study by arm, with its design: the input of the effects."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from partialnas.analysis.frames.arms import load_arm_trials
+from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.provenance import StudyId
 from partialnas.analysis.frames.trials import Trials
 from partialnas.runs.config.design import Design, SequentialSeeds
@@ -53,7 +54,7 @@ class _Study:
     recorded: RecordedStudy
 
 
-def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None = None) -> ArmRows:
+def arm_rows(folders: Paths, condition: str | None = None) -> ArmRows:
     """Load the trials of the arms of one study, or of several with the same task and recipe.
 
     The arms of several studies are prefixed with the name of their study and have no design.
@@ -63,12 +64,19 @@ def arm_rows(folders: Path | str | Iterable[Path | str], condition: str | None =
             of the studies differ.
         MachineError: a ledger is damaged or cannot be read.
     """
-    paths = [folders] if isinstance(folders, str | Path) else [*folders]
-    if not paths:
-        raise UserError("no study given: name at least one folder written by `partialnas run`")
-    studies = [_study(Path(path), condition) for path in dict.fromkeys(paths)]
+    paths = study_folders(folders)
+    studies = [_study(path, condition) for path in paths]
     _require_same_training(paths, studies, condition or "")
     return _single(studies[0]) if len(studies) == 1 else _combined(studies)
+
+
+def no_ablation_message(trials: Trials) -> str:
+    """Return why a search without arms to compare has no effects, and what to draw instead."""
+    names = " and ".join(study.name for study in trials.studies)
+    return (
+        f"{names} is a search, not an ablation: it has no arms to compare; draw its results with "
+        "`partialnas pareto` (in Python `pareto_figure`)"
+    )
 
 
 def is_search(folder: Path) -> bool:
@@ -132,10 +140,7 @@ def _single(study: _Study) -> ArmRows:
     planned = [arm.name for arm in recorded.design.arms] if recorded.design else []
     arms = tuple(dict.fromkeys([*planned, *recorded.frozen.get("arms", {}), *frame["arm"]]))
     if not arms:
-        raise UserError(
-            "no arms: there is nothing to compare; draw the results of a search with "
-            "`partialnas pareto`"
-        )
+        raise UserError(no_ablation_message(study.trials))
     return ArmRows(
         trials=study.trials,
         arms=arms,

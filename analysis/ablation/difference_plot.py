@@ -11,6 +11,7 @@ from partialnas.analysis.ablation.arm_axes import (
     finish_figure,
     row_labels,
 )
+from partialnas.analysis.ablation.arm_rows import no_ablation_message
 from partialnas.analysis.ablation.effects import Effects, mark_arms
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.labels import elide
@@ -33,8 +34,10 @@ def effect_points(result: Effects) -> pd.DataFrame:
         UserError: there are no contrasts.
     """
     contrasts = {contrast.arm: contrast for contrast in result.comparison.contrasts}
+    if not contrasts and result.rows.frame["baseline"].any():
+        raise UserError(no_ablation_message(result.rows.trials))
     if not contrasts:
-        raise UserError("no comparisons to draw: choose a baseline with --against")
+        raise UserError("no comparisons to draw: choose a baseline with `against`")
     rows: list[tuple[object, ...]] = []
     for arm in result.table.to_dict("records"):
         contrast = contrasts.get(arm["arm"])

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from partialnas.analysis.ablation.arm_rows import ArmRows, arm_rows
+from partialnas.analysis.frames.folders import Paths
 from partialnas.analysis.frames.seed_means import FAILED_STATES, aggregate, require_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats.anova import anova
@@ -62,7 +62,7 @@ class Effects:
 
 
 def effects(
-    folder: Path | str | Sequence[Path | str],
+    folder: Paths,
     metric: str | None = None,
     *,
     margin: float | None = None,

@@ -26,6 +26,7 @@ from partialnas.analysis.formats.text_table import (
     table_from_rows,
     to_markdown,
 )
+from partialnas.analysis.frames.folders import Paths
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 
@@ -46,7 +47,7 @@ class EffectsFigure(FigureResult):
 
 
 def effects_figure(
-    folder: Path | str | Sequence[Path | str],
+    folder: Paths,
     path: Path | str | None = None,
     *,
     ax: Axes | None = None,
@@ -69,7 +70,7 @@ def effects_figure(
     a path, nothing is written.
 
     Args:
-        folder: folder of the study.
+        folder: folder of the study; several studies are combined, see `effects`.
         path: file of the figure.
         ax: axes of matplotlib to draw into, with the caller's own style; for a figure of one panel.
         figure: figure or subfigure of matplotlib to draw into, with the caller's own style.
@@ -106,7 +107,7 @@ def effects_figure(
 
 
 def effects_artefact(
-    folder: Path | str | Sequence[Path | str],
+    folder: Paths,
     *,
     kind: PlotKind | None = None,
     metric: str | None = None,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -29,6 +28,7 @@ from partialnas.analysis.formats.text_table import (
     to_html,
     to_markdown,
 )
+from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, StudyId, drop_none
 from partialnas.analysis.pareto.front_table import front_table
@@ -49,7 +49,7 @@ _MIN_P = 0.001
 
 
 def table_artefact(
-    folders: Sequence[Path | str],
+    folders: Paths,
     *,
     metric: str | Sequence[str] | None = None,
     against: str | None = None,
@@ -84,8 +84,8 @@ def table_artefact(
     _require_columns(columns)
     check_caption_length(caption)
     if margin is not None and len(metrics) > 1:
-        raise UserError("--margin is a difference in one quantity: make a table with one --metric")
-    paths = [*map(Path, folders)]
+        raise UserError("margin: a difference in one quantity; make a table with one metric")
+    paths = study_folders(folders)
     look: dict[str, Any] = {"label": _label(arguments), "caption": caption}
     if any(map(is_search, paths)):
         if against or margin:

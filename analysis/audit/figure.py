@@ -20,6 +20,7 @@ from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
 from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
 from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.frames.folders import study_folder
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.space.errors import UserError
@@ -100,7 +101,7 @@ def audit_figure(
         MachineError: the ledger cannot be read, or a file cannot be written.
     """
     output = FigureOutput.of(path, figure=figure)
-    folder = Path(folder)
+    folder = study_folder(folder)
     look = find_look(style, width, font, caption)
     tables, artefact = audit_artefact(folder, stage=stage, metric=metric, look=look)
     arguments = drop_none(stage=tables.audit.stage.name, metric=metric)

@@ -19,6 +19,7 @@ from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
 from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
 from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.provenance import Query, study_id
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.space.errors import UserError
@@ -53,7 +54,7 @@ class StudyFigure(FigureResult):
 
 def study_figure(
     kind: str,
-    folders: str | Path | Sequence[str | Path],
+    folders: Paths,
     path: Path | str | None = None,
     *,
     ax: Axes | None = None,
@@ -91,10 +92,14 @@ def study_figure(
         MachineError: a ledger cannot be read, or a file cannot be written.
     """
     output = FigureOutput.of(path, ax, figure)
-    named = [folders] if isinstance(folders, str | Path) else folders
     look = find_look(style, width, font, caption)
     spec, artefact = figure_artefact(
-        [*map(Path, named)], kind=kind, metric=metric, condition=condition, trials=trials, look=look
+        study_folders(folders),
+        kind=kind,
+        metric=metric,
+        condition=condition,
+        trials=trials,
+        look=look,
     )
     return StudyFigure(
         table=spec.table, readable=spec.readable, caption=spec.caption.text(look.caption),
@@ -115,10 +120,8 @@ def figure_artefact(
     make_spec = FIGURE_KINDS.get(kind)
     if make_spec is None:
         raise UserError(f"unknown figure {kind!r}; {suggest(kind, FIGURE_KINDS)}")
-    if not folders:
-        raise UserError("no study named: give at least one folder that `partialnas run` wrote")
     request = FigureRequest(metric=metric, condition=condition, trials=trials)
-    spec = make_spec(folders, request)
+    spec = make_spec(study_folders(folders), request)
     arguments = {"kind": kind} | look.arguments() | request.arguments()
     artefact = Artefact(
         studies=[study_id(folder) for folder in dict.fromkeys(folders)],

@@ -1,22 +1,25 @@
 """Trials of studies as one tidy frame, read from their ledgers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from partialnas.analysis.frames.folders import Paths, study_folders
 from partialnas.analysis.frames.settings import (
     RECIPE_COLUMNS,
     TASK_COLUMNS,
     load_settings,
+    setting_columns,
 )
 from partialnas.analysis.frames.timings import MEASURED_COLUMNS, TIMING_COLUMNS, timing_table
 from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
 from partialnas.runs.config.quantities import LARGEST_METRIC, QUANTITIES
 from partialnas.runs.ledger.column_store import columns_of_kind
+from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import condition_of, stage_of
 from partialnas.runs.records.measurement import Columns, MeasurementTable
@@ -62,9 +65,7 @@ _UNUSED = ("name", "rounds", "wall_cpu_gap", "load", "taken", "seconds")
 _INTEGER_COLUMNS = (*_COST, "threads", "batch_size", "resolution", "peak_memory_bytes")
 
 
-def load(
-    paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
-) -> pd.DataFrame:
+def load(paths: Paths, *, stage: str | None = "", timing: str | None = None) -> pd.DataFrame:
     """Return the trials of one or several studies as a tidy frame, one row per trial.
 
     Failed trials are included. Costs are those of the network (see `QUANTITIES` for units);
@@ -102,9 +103,7 @@ def load(
     return pd.concat([timed, _settings(study_folders(paths), frame)], axis=1)
 
 
-def load_trials(
-    paths: str | Path | Iterable[str | Path], *, stage: str | None = "", timing: str | None = None
-) -> Trials:
+def load_trials(paths: Paths, *, stage: str | None = "", timing: str | None = None) -> Trials:
     """Return the trials of `load` with the settings of their studies.
 
     Raises:
@@ -122,16 +121,38 @@ def load_trials(
     return Trials.of_studies(frame, folders, timing)
 
 
-def study_folders(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Return the folders of studies, each once.
+def as_trials(trials: Trials | pd.DataFrame | Paths) -> Trials:
+    """Return trials with the settings of their studies; folders are loaded.
+
+    The settings of a plain frame are read from the ledgers of the folders that its column `folder`
+    names, so that they survive whatever the user did to the frame: filtering, grouping,
+    concatenation. Columns of settings (`params_*`, `task_*`, `recipe_*`) are left out: they are no
+    quantities. Nothing is known of a folder that holds no ledger: its trials have no limits,
+    and files made from them carry no stamp.
 
     Raises:
-        UserError: no folder given.
+        UserError: the trials were loaded with different settings of `timing`, or a folder holds no
+            ledger.
+        MachineError: a ledger is damaged or cannot be read.
     """
-    named = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not named:
-        raise UserError("no study named: give at least one folder that `partialnas run` wrote")
-    return [*dict.fromkeys(map(Path, named))]
+    if isinstance(trials, Trials):
+        return trials
+    if not isinstance(trials, pd.DataFrame):
+        return load_trials(trials)
+    frame, timing = trials, None
+    if TIMING_COLUMN in frame:
+        setups = [*frame[TIMING_COLUMN].unique()]
+        if len(setups) > 1:
+            raise UserError(
+                "these trials were loaded with different timing settings "
+                f"({', '.join(map(str, setups))}); load all of them with the same `timing`"
+            )
+        frame, timing = frame.drop(columns=TIMING_COLUMN), next(iter(setups), None)
+    named = [Path(name) for name in frame["folder"].unique() if name] if "folder" in frame else []
+    folders = [folder for folder in named if (folder / LEDGER_FILE).is_file()]
+    loaded = Trials.of_studies(frame, folders, timing)
+    settings = setting_columns(frame, loaded.axes)
+    return loaded.with_frame(frame.drop(columns=settings)) if settings else loaded
 
 
 def _settings(folders: Sequence[Path], frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Learning curves, timings and failures of studies as long tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -8,12 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import load_trials, study_folders
+from partialnas.analysis.frames.folders import Paths, study_folders
+from partialnas.analysis.frames.load import load_trials
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import FAILED_STATES
 from partialnas.runs.records.measurement import Measurement
-
-Paths = str | Path | Iterable[str | Path]
 
 LEADING_COLUMNS = ("study", "folder", "trial", "digest", "name", "condition", "arm")
 """First columns of every long table: the study, the trial and its network."""

@@ -9,7 +9,9 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity, known_quantities
 from partialnas.analysis.frames.feasibility import add_feasible_column
-from partialnas.analysis.frames.trials import Trials, as_trials
+from partialnas.analysis.frames.folders import Paths
+from partialnas.analysis.frames.load import as_trials
+from partialnas.analysis.frames.trials import Trials
 from partialnas.runs.config.quantities import differs_by_seed
 from partialnas.space.errors import UserError
 
@@ -22,7 +24,9 @@ _PER_TRIAL = (
 )
 
 
-def aggregate(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -> pd.DataFrame:
+def aggregate(
+    trials: Trials | pd.DataFrame | Paths, objectives: Objectives | None = None
+) -> pd.DataFrame:
     """Return one row per architecture of each study and condition, in the order of first trials.
 
     The networks of one arm make one row, even if each seed has its own network (learned ratios);

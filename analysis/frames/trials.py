@@ -11,14 +11,13 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Objectives
 from partialnas.analysis.frames.columns import find_quantity
 from partialnas.analysis.frames.provenance import StudyId, identify_study
-from partialnas.analysis.frames.settings import axis_names, setting_columns
+from partialnas.analysis.frames.settings import axis_names
 from partialnas.runs.config.quantities import (
     Quantity,
     differs_by_seed,
     direction_error,
     is_measured,
 )
-from partialnas.runs.ledger.file import LEDGER_FILE
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.study_meta import RecordedStudy
 from partialnas.space.errors import UserError
@@ -35,8 +34,8 @@ TIMING_COLUMN = "timing_setup"
 class Trials:
     """Trials of one or several studies, with the settings that tables and figures need.
 
-    Analysis passes this value around. Users may pass the plain frame that `load` returns instead:
-    every public function that takes trials accepts either (see `as_trials`).
+    Analysis passes this value around. Users may pass the plain frame that `load` returns instead,
+    or folders: every public function that takes trials accepts either (see `as_trials`).
 
     Attributes:
         frame: one row per trial, with the columns of `load`.
@@ -147,37 +146,6 @@ class Trials:
         others = [key for key in self.objectives if key not in (y, *costs)]
         measured = self.frame["throughput_img_s"].notna().any()
         return [*costs, *others, "throughput_img_s" if measured else "macs"][0], y
-
-
-def as_trials(trials: Trials | pd.DataFrame) -> Trials:
-    """Return trials with the settings of their studies.
-
-    The settings of a plain frame are read from the ledgers of the folders that its column `folder`
-    names, so that they survive whatever the user did to the frame: filtering, grouping,
-    concatenation. Columns of settings (`params_*`, `task_*`, `recipe_*`) are left out: they are no
-    quantities. Nothing is known of a folder that holds no ledger: its trials have no limits,
-    and files made from them carry no stamp.
-
-    Raises:
-        UserError: the trials were loaded with different settings of `timing`.
-        MachineError: a ledger is damaged or cannot be read.
-    """
-    if isinstance(trials, Trials):
-        return trials
-    frame, timing = trials, None
-    if TIMING_COLUMN in frame:
-        setups = [*frame[TIMING_COLUMN].unique()]
-        if len(setups) > 1:
-            raise UserError(
-                "these trials were loaded with different timing settings "
-                f"({', '.join(map(str, setups))}); load all of them with the same `timing`"
-            )
-        frame, timing = frame.drop(columns=TIMING_COLUMN), next(iter(setups), None)
-    named = [Path(name) for name in frame["folder"].unique() if name] if "folder" in frame else []
-    folders = [folder for folder in named if (folder / LEDGER_FILE).is_file()]
-    loaded = Trials.of_studies(frame, folders, timing)
-    settings = setting_columns(frame, loaded.axes)
-    return loaded.with_frame(frame.drop(columns=settings)) if settings else loaded
 
 
 def _recorded_study(folder: Path) -> RecordedStudy:

@@ -11,9 +11,11 @@ from partialnas.analysis.formats.artefact import Artefact, Drawing
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
 from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
 from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.frames.folders import Paths
+from partialnas.analysis.frames.load import as_trials
 from partialnas.analysis.frames.provenance import Query, drop_none
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.trials import Trials, as_trials
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.attainment import attainment_surfaces
 from partialnas.analysis.pareto.caption import pareto_caption
 from partialnas.analysis.pareto.plot import ParetoPlotOptions, draw_pareto
@@ -85,7 +87,7 @@ class ParetoOptions:
 
 
 def pareto_figure(
-    trials: Trials | pd.DataFrame,
+    trials: Trials | pd.DataFrame | Paths,
     path: Path | str | None = None,
     *,
     ax: Axes | None = None,
@@ -106,8 +108,8 @@ def pareto_figure(
     written.
 
     Args:
-        trials: trials of one or several studies, as `load` or `load_trials` returns them;
-            without rows for reference families alone.
+        trials: trials of one or several studies, as `load` or `load_trials` returns them, or the
+            folders of the studies; without rows for reference families alone.
         path: file of the figure.
         ax: axes of matplotlib to draw into, with the caller's own style.
         figure: figure or subfigure of matplotlib to draw into, with the caller's own style.

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats, Objectives
+from partialnas.analysis.frames.folders import Paths
+from partialnas.analysis.frames.load import as_trials, load
 from partialnas.analysis.frames.seed_means import aggregate, has_failed_seed, objectives_by_folder
 from partialnas.analysis.frames.settings import setting_columns
-from partialnas.analysis.frames.trials import Trials, as_trials
+from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.stats.dominance import (
     dominated_hypervolume,
     finite_mask,
@@ -20,7 +22,9 @@ from partialnas.space.errors import UserError
 _MARGIN = 0.1
 
 
-def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -> pd.DataFrame:
+def front(
+    trials: Trials | pd.DataFrame | Paths, objectives: Objectives | None = None
+) -> pd.DataFrame:
     """Return one row per architecture of each study, and whether it is on the front of its study.
 
     This is the only place where membership of a front is decided: tables, figures, reports and the
@@ -29,7 +33,8 @@ def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -
     networks that violate a limit of the study, and networks with a failed seed do not compete.
 
     Args:
-        trials: trials of one or several studies, as `load` or `load_trials` returns them.
+        trials: trials of one or several studies, as `load` or `load_trials` returns them, or the
+            folders of the studies.
         objectives: quantities that decide, and the direction of each; by default the objectives of
             each study.
 
@@ -41,7 +46,8 @@ def front(trials: Trials | pd.DataFrame, objectives: Objectives | None = None) -
     Raises:
         UserError: no trials, an unknown objective, or objectives that nothing states.
     """
-    given, trials = trials, as_trials(trials)
+    given = trials if isinstance(trials, Trials | pd.DataFrame) else load(trials)
+    trials = as_trials(given)
     rows = aggregate(trials, objectives)
     deciding = objectives_by_folder(trials, rows, objectives)
     ranks = pd.Series(pd.NA, index=rows.index, dtype="Int64")
@@ -88,7 +94,7 @@ def reference_point(trials: Trials, rows: pd.DataFrame, objectives: Objectives) 
 
 
 def hypervolume(
-    trials: Trials | pd.DataFrame,
+    trials: Trials | pd.DataFrame | Paths,
     objectives: Objectives,
     reference: Mapping[str, float] | None = None,
 ) -> float:
@@ -97,7 +103,8 @@ def hypervolume(
     Baselines do not count (see `front`).
 
     Args:
-        trials: trials of one or several studies, as `load` or `load_trials` returns them.
+        trials: trials of one or several studies, as `load` or `load_trials` returns them, or the
+            folders of the studies.
         objectives: quantities that span the volume, and the direction of each.
         reference: one value per objective. The default is the reference point that the study
             stored at its start, completed by `default_reference_point`.

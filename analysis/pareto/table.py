@@ -13,8 +13,10 @@ from partialnas.analysis.formats.caption_sentences import count_seeds
 from partialnas.analysis.frames.arrays import Floats, Objectives
 from partialnas.analysis.frames.columns import find_quantity, network_names
 from partialnas.analysis.frames.feasibility import limits_of, measured_interval
+from partialnas.analysis.frames.folders import Paths
+from partialnas.analysis.frames.load import as_trials
 from partialnas.analysis.frames.seed_means import require_trials
-from partialnas.analysis.frames.trials import Limits, Trials, as_trials
+from partialnas.analysis.frames.trials import Limits, Trials
 from partialnas.analysis.pareto.front import competing_points, front
 from partialnas.analysis.pareto.front_probability import format_probability, front_probability
 from partialnas.analysis.plotting.limit_lines import excluded_mask, near_bounds
@@ -106,7 +108,7 @@ class ParetoTable:
 
 
 def pareto_table(
-    trials: Trials | pd.DataFrame, x: str | None = None, y: str | None = None
+    trials: Trials | pd.DataFrame | Paths, x: str | None = None, y: str | None = None
 ) -> pd.DataFrame:
     """Return the table of a Pareto figure: one row per architecture, each study's front first.
 
@@ -121,7 +123,8 @@ def pareto_table(
     one. `front_probability` is the probability of being on the front (see `front_probability`).
 
     Args:
-        trials: trials of one or several studies, as `load` or `load_trials` returns them.
+        trials: trials of one or several studies, as `load` or `load_trials` returns them, or the
+            folders of the studies.
         x: quantity on the horizontal axis, as `KEY` or `KEY:min` / `KEY:max`; the default is
             `Trials.default_axes`.
         y: quantity on the vertical axis.

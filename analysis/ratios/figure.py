@@ -13,6 +13,7 @@ from partialnas.analysis.formats.caption_sentences import pluralize
 from partialnas.analysis.formats.data_files import frame_to_csv, frame_to_markdown, join_texts
 from partialnas.analysis.formats.figure_result import FigureOutput, FigureResult
 from partialnas.analysis.formats.look import DEFAULT_LOOK, Look, find_look
+from partialnas.analysis.frames.folders import study_folder
 from partialnas.analysis.frames.load import load_trials
 from partialnas.analysis.frames.provenance import Query, drop_none, study_id
 from partialnas.analysis.plotting.artists import AnyFigure
@@ -85,7 +86,7 @@ def ratio_figure(
     if table is not None and Path(table).suffix.lower() != ".csv":
         raise UserError(f"{table}: unknown table format; use a name that ends in .csv")
     look = find_look(style, width, font, caption)
-    result, artefact = ratio_artefact(Path(folder), trial=trial, look=look)
+    result, artefact = ratio_artefact(study_folder(folder), trial=trial, look=look)
     beside = [table, output.path.with_suffix(".md")] if table and output.path else []
     return RatioFigure(
         **vars(result), artefact=artefact, files=output.write(artefact, *beside),

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from partialnas.analysis.frames.load import load_trials, study_folders
-from partialnas.analysis.frames.long_tables import Paths
+from partialnas.analysis.frames.folders import Paths, study_folder, study_folders
+from partialnas.analysis.frames.load import load_trials
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.records.record import RatioEpoch
 from partialnas.runs.records.subject import parse_subject
@@ -74,7 +74,7 @@ def load_distribution(folder: Path | str, trials: TrialNumbers = None) -> pd.Dat
     The table has one row per trial, epoch, boundary and number of `channels`, with the `share` of
     the validation images. For arguments and errors see `load_ratios`.
     """
-    recorded = _recorded(Path(folder), trials)
+    recorded = _recorded(study_folder(folder), trials)
     table = _by_image(recorded, "distribution", "channels", "share")
     return table.astype({"channels": "int64"})
 
@@ -87,7 +87,7 @@ def load_per_class(
     The table has one row per trial, epoch (with `last` only the last one), boundary and `class`,
     with the `ratio`. For other arguments and errors see `load_ratios`.
     """
-    recorded = _recorded(Path(folder), trials)
+    recorded = _recorded(study_folder(folder), trials)
     return _by_image(recorded, "per_class", "class", "ratio", last=last)
 
 
@@ -97,7 +97,7 @@ def load_per_kind(folder: Path | str, trials: TrialNumbers = None) -> pd.DataFra
     The table has one row per trial, boundary and `kind`, with the `ratio` in the last epoch. For
     arguments and errors see `load_ratios`.
     """
-    recorded = _recorded(Path(folder), trials)
+    recorded = _recorded(study_folder(folder), trials)
     return _by_image(recorded, "per_kind", "kind", "ratio", last=True)
 
 

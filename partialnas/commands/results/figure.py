@@ -5,8 +5,7 @@ from typing import Any
 
 from partialnas.analysis.figures.kinds import study_figure
 from partialnas.analysis.formats.look import LOOK_OPTIONS
-from partialnas.analysis.frames.load import empty_trials, load_trials
-from partialnas.analysis.frames.trials import as_trials
+from partialnas.analysis.frames.load import as_trials, empty_trials, load_trials
 from partialnas.analysis.pareto.figure import PARETO_ARGUMENTS, ParetoOptions, pareto_figure
 from partialnas.commands.studies.status import front_table
 from partialnas.commands.terminal import frame_table, make_console, print_files, print_table

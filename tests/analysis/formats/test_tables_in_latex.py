@@ -127,7 +127,7 @@ def test_several_metrics_have_a_group_of_columns_each_and_are_verified(
 
 
 def test_a_margin_is_for_one_metric() -> None:
-    with pytest.raises(UserError, match="--margin is a difference in one quantity"):
+    with pytest.raises(UserError, match="margin: a difference in one quantity"):
         table_artefact([LEDGERS / "partitions"], metric=BOTH, margin=0.1)
 
 

@@ -11,9 +11,8 @@ import pytest
 
 import partialnas
 from partialnas.analysis import front, load, load_trials
-from partialnas.analysis.frames.load import TRIAL_COLUMNS
+from partialnas.analysis.frames.load import TRIAL_COLUMNS, as_trials
 from partialnas.analysis.frames.settings import RECIPE_COLUMNS, TASK_COLUMNS
-from partialnas.analysis.frames.trials import as_trials
 from partialnas.analysis.pareto.figure import pareto_artefact
 from partialnas.runs.config.recipe import Recipe
 from partialnas.runs.datasets.task import Task

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import front, load, load_trials
+from partialnas.analysis.frames.load import as_trials
 from partialnas.analysis.frames.provenance import Query
-from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials, as_trials
+from partialnas.analysis.frames.trials import TIMING_COLUMN, Trials
 from partialnas.analysis.registry import build_artefact
 from partialnas.space.errors import UserError
 
