@@ -49,6 +49,14 @@ _SIMILAR = 0.65
 _NEARLY = 0.1
 """Difference in similarity up to which further names are suggested."""
 
+_SYNONYMS = {
+    "flops": ("macs",),
+    "fps": ("throughput_img_s",),
+    "speed": ("throughput_img_s", "latency_ms"),
+    "loss": ("val_nll",),
+}
+"""Valid names by words of other tools for the same quantity."""
+
 _SHORTEST_WORD = 3
 _MOST_SUGGESTIONS = 3
 
@@ -87,6 +95,7 @@ def suggest(name: object, choices: Iterable[object]) -> str:
     least = max(_SIMILAR, max(scores.values(), default=0.0) - _NEARLY)
     near = [choice for choice in valid if scores[choice] >= least]
     near = sorted(near, key=lambda choice: -scores[choice])[:_MOST_SUGGESTIONS]
+    near = near or [c for c in valid if c in _SYNONYMS.get(str(name).lower(), ())]
     if near:
         return f"did you mean {join_words(near, 'or')}?"
     return f"choose {join_words(valid, 'or')}" if valid else ""

@@ -6,23 +6,35 @@ speeds relative to the reference times the median of its timings (`ReferenceScal
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from partialnas.space.cost.constraints import parse_suffix
 from partialnas.space.values import Value
+
+
+def _expand_suffix(raw: object) -> object:
+    number = parse_suffix(raw) if isinstance(raw, str) else None
+    return raw if number is None else float(number)
+
+
+Bound = Annotated[
+    float | None, BeforeValidator(_expand_suffix), Field(default=None, allow_inf_nan=False)
+]
+"""A number; texts may have the suffixes of constraints, such as `300k` and `1.5G`."""
 
 
 class Limit(Value):
     """Bounds of a quantity, both inclusive; at least one is given.
 
     Attributes:
-        min: lower bound.
-        max: upper bound.
+        min: lower bound, written as `5.0`, `20e6` or `20M`.
+        max: upper bound, written likewise.
     """
 
-    min: float | None = Field(default=None, allow_inf_nan=False)
-    max: float | None = Field(default=None, allow_inf_nan=False)
+    min: Bound = None
+    max: Bound = None
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

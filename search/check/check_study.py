@@ -40,12 +40,18 @@ from partialnas.search.resolve.resources import Resources, resolve_resources
 from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study.sections import SeedRule
 from partialnas.search.study.study import Study
+from partialnas.search.study.study_fields import QUICK_NOTE
 from partialnas.space.search_space.advice import space_warnings
 from partialnas.space.search_space.size import SpaceSize
 
 
 def check_study(
-    study: Study, *, base_dir: Path, show: Callable[[str], None], pilot: int = 0
+    study: Study,
+    *,
+    base_dir: Path,
+    show: Callable[[str], None],
+    pilot: int = 0,
+    quick: bool = False,
 ) -> StudyCheck:
     """Report what a study will do, and warn about settings without effect.
 
@@ -55,6 +61,7 @@ def check_study(
         show: called with one line of the report at a time.
         pilot: number of seeds to train the first arm with, to estimate the standard deviation
             between seeds; 0 for none.
+        quick: whether the study was read with its settings under `quick`.
 
     Raises:
         UserError: the study cannot run; the message lists every mistake.
@@ -69,6 +76,8 @@ def check_study(
         check_networks(resolved)
     load = cache(load_splits)
     notes, lines = [*_notes(resolved)], list[str]()
+    if quick and not study.quick:
+        notes.insert(0, f"note: {QUICK_NOTE}")
 
     def report(*further: str) -> None:
         lines.extend(further)

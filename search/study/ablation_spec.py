@@ -7,7 +7,13 @@ from pydantic import Field, field_validator, model_validator
 
 from partialnas.runs.config.design import MAX_ARMS, DesignKind, MatchCriterion
 from partialnas.runs.config.overrides import PlainData
-from partialnas.search.study.variant import is_setting, level_label, parse_settings, split_key
+from partialnas.search.study.variant import (
+    is_setting,
+    level_label,
+    parse_settings,
+    setting_hint,
+    split_key,
+)
 from partialnas.space.validation import check_name, first_messages, quote
 from partialnas.space.values import Value
 
@@ -50,7 +56,7 @@ class FactorSpec(Value):
         if _is_ingredient(name, values):
             levels = {WITH: _parse_level(name, values)}
         elif isinstance(values, Mapping):
-            levels = {_label(label): _parse_level(name, value) for label, value in values.items()}
+            levels = {_label(label): _parse_level(name, v, label) for label, v in values.items()}
         elif isinstance(values, list | tuple):
             levels = _parse_list(name, values)
         else:
@@ -90,8 +96,8 @@ def _parse_list(name: str, values: list[object] | tuple[object, ...]) -> dict[st
             split_key(name)
         except ValueError as error:
             raise ValueError(
-                f"a factor with a list of values must be named like a setting: {error}. To use "
-                "another name, write named levels: {LEVEL: {SETTING: VALUE}}"
+                "a factor with a list of values must be named like a setting; to use another name, "
+                f"write named levels: {{LEVEL: {{SETTING: VALUE}}}}: {error}"
             ) from None
         label = level_label(name, value)
         if label in levels:
@@ -100,15 +106,22 @@ def _parse_list(name: str, values: list[object] | tuple[object, ...]) -> dict[st
     return levels
 
 
-def _parse_level(name: str, value: object) -> PlainData:
-    """Return the settings of a named level: a mapping, or a value of the factor's own setting."""
+def _parse_level(name: str, value: object, label: object = "") -> PlainData:
+    """Return the settings of a named level: a mapping, or a value of the factor's own setting.
+
+    A label that resembles a setting was probably meant as one, of an ingredient.
+    """
     if isinstance(value, Mapping) and (value or not is_setting(name)):
         settings = {str(key): item for key, item in value.items()}
         if all(map(is_setting, settings)):
             return parse_settings(settings)
     if not is_setting(name):
+        keys = [*value] if isinstance(value, Mapping) else [label]
+        hints = [hint for hint in map(setting_hint, map(str, keys)) if hint]
         raise ValueError(
-            f"expected settings such as {{parts: 3, recipe.mixup: 0.2}}, got {quote(value)}"
+            hints[0]
+            if hints
+            else f"expected settings such as {{parts: 3, recipe.mixup: 0.2}}, got {quote(value)}"
         )
     return parse_settings({name: value})
 

@@ -9,7 +9,6 @@ from partialnas.search.samplers.registry import SAMPLERS
 from partialnas.search.study import sections
 from partialnas.search.study.fidelity import rung_errors
 from partialnas.search.study.study_fields import (
-    COUNTED,
     LIMITED,
     MEASURED_LIMITS,
     OBJECTIVES,
@@ -106,16 +105,17 @@ def _check_quantities(study: StudyFields) -> Iterator[str]:
         yield "objectives: expected at least one, such as {val_nll: min}"
     for section, names in (("objectives", OBJECTIVES), ("limits", LIMITED)):
         for name in getattr(study, section):
-            if section == "limits" and name in COUNTED:
-                yield f"limits: {name} is computed, not measured; use space.constraints"
-            elif name.startswith("test_"):
+            if name.startswith("test_"):
                 yield (
                     f"{section}: {name}: the test split is never used to choose; use a val_ metric"
                 )
             elif study.trial is not None and not (study.times_networks and name in MEASURED_LIMITS):
                 continue
             elif name not in names:
-                yield f"{section}: unknown quantity {quote(name)}; {suggest(name, names)}"
+                hint = suggest(name, names)
+                if section == "limits" and not hint.endswith("?"):
+                    hint += "; space.constraints bounds params and macs"
+                yield f"{section}: unknown quantity {quote(name)}; {hint}"
             elif name == "peak_memory_bytes" and study.measure.device == "cpu":
                 yield f"{section}: {name} needs a GPU, but measure.device is cpu"
     if study.ablation is None or study.trial is not None:

@@ -21,8 +21,10 @@ from partialnas.search.study.fidelity import resolve_scheme
 from partialnas.space.arch.plan import Plan
 from partialnas.space.arch.presets import PRESETS
 from partialnas.space.axes.spec import Base, SpaceSpec
+from partialnas.space.cost.constraints import Constraints
 from partialnas.space.validation import (
     check_name,
+    join_words,
     quote,
     suggest,
 )
@@ -51,6 +53,9 @@ ACCURACY_AND_MACS: dict[str, Direction] = {"val_nll": "min", "macs": "min"}
 
 SHORT_TIMING_S = 5.0
 """Time limit in seconds of a measurement if speed decides nothing in a study."""
+
+QUICK_NOTE = "--quick changes nothing: the study has no settings under `quick`"
+"""Note if the settings of a study under `quick` are to be applied, but it has none."""
 
 _SAME_FOR_ALL = (
     *("recipe.threads", "measure.device", "measure.threads"),
@@ -154,6 +159,30 @@ class StudyFields(Value):
             raise ValueError(f"use: unknown recipe {quote(name)}; {suggest(name, RECIPES)}")
         changes = {key: item for key, item in value.items() if key != "use"}
         return {**RECIPES[name].model_dump(), **changes}
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _check_constraint_names(cls, value: object) -> object:
+        constraints = value.get("constraints") if isinstance(value, Mapping) else None
+        for name in constraints if isinstance(constraints, Mapping) else ():
+            if name in LIMITED:
+                source = "measured" if name in MEASURED_LIMITS else "trained"
+                raise ValueError(
+                    f"constraints: {name} is {source}, not computed; use `limits` of the study"
+                )
+        return value
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _check_limit_names(cls, value: object) -> object:
+        bounded = Constraints.model_fields
+        for name in value if isinstance(value, Mapping) else ():
+            if name in COUNTED:
+                instead = "" if name in bounded else f" for {join_words([*bounded], 'or')}"
+                raise ValueError(
+                    f"{name} is computed, not measured; use space.constraints{instead}"
+                )
+        return value
 
     @field_validator("arms", mode="before")
     @classmethod

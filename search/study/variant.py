@@ -22,6 +22,8 @@ from partialnas.space.values import validate_as
 _RECIPE = "recipe."
 _SAME_FOR_ALL = ("threads", "keep_weights", "width_share")
 _PLAN_SETTINGS = tuple(key for key in Plan.model_fields if key in levels.AXES)
+_RECIPE_NAMES = tuple(key for key in Recipe.model_fields if key not in _SAME_FOR_ALL)
+_RECIPE_SETTINGS = tuple(f"{_RECIPE}{name}" for name in _RECIPE_NAMES)
 
 StageSettings = tuple[tuple[tuple[int, ...], PlainData], ...]
 """Stages (counted from 0) and settings of their blocks; later entries override earlier ones."""
@@ -36,6 +38,15 @@ def is_setting(key: str) -> bool:
     return True
 
 
+def setting_hint(key: str) -> str:
+    """Return why a key names no setting if it resembles one, otherwise an empty text."""
+    try:
+        split_key(key)
+    except ValueError as error:
+        return str(error) if str(error).endswith("?") else ""
+    return ""
+
+
 def split_key(key: str) -> tuple[str, tuple[int, ...]]:
     """Return the setting that a key names and its stages (counted from 0; empty for all).
 
@@ -45,7 +56,7 @@ def split_key(key: str) -> tuple[str, tuple[int, ...]]:
     prefix, dot, name = key.rpartition(".")
     if key.startswith(_RECIPE):
         if name not in Recipe.model_fields:
-            hint = suggest(name, Recipe.model_fields)
+            hint = suggest(name, _RECIPE_NAMES)
             raise ValueError(f"{key}: the recipe has no such setting; {hint}")
         if name in _SAME_FOR_ALL:
             raise ValueError(f"{key}: this setting must be the same for all arms")
@@ -56,8 +67,10 @@ def split_key(key: str) -> tuple[str, tuple[int, ...]]:
             raise ValueError(f"{key}: blocks have no such setting; {hint}")
         return name, tuple(parse_stages(prefix))
     if key not in _PLAN_SETTINGS:
-        valid = (*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING")
-        raise ValueError(f"unknown setting {quote(key)}; {suggest(key, valid)}")
+        hint = suggest(key, (*_PLAN_SETTINGS, *_RECIPE_SETTINGS))
+        if not hint.endswith("?"):
+            hint = suggest(key, (*_PLAN_SETTINGS, "stages A-B.SETTING", "recipe.SETTING"))
+        raise ValueError(f"unknown setting {quote(key)}; {hint}")
     return key, ()
 
 

@@ -15,15 +15,20 @@ _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _QUANTITY = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?)\s*([kMG]?)\s*")
 
 
+def parse_suffix(raw: object) -> Fraction | None:
+    """Return the number of a text such as `1.5G`, `20e6` or `300k`, or None if it is none."""
+    match = None if isinstance(raw, bool) else _QUANTITY.fullmatch(str(raw))
+    return Fraction(match[1]) * _SUFFIXES[match[2]] if match else None
+
+
 def parse_count(raw: object) -> int:
     """Parse a whole number written as `20000000`, `20e6`, `20M` or `1.5G`.
 
     Raises:
         ValueError: The value is none of these, or not whole.
     """
-    match = None if isinstance(raw, bool) else _QUANTITY.fullmatch(str(raw))
-    number = Fraction(match[1]) * _SUFFIXES[match[2]] if match else Fraction(1, 2)
-    if number.denominator != 1 or number > MAX_INTEGER:
+    number = parse_suffix(raw)
+    if number is None or number.denominator != 1 or number > MAX_INTEGER:
         raise ValueError(f"expected a whole number such as 20000000, 20e6 or 20M, got {quote(raw)}")
     return int(number)
 

@@ -102,11 +102,11 @@ def _outside_constraints(space: "Space", drawn: list[Assignment]) -> Iterator[st
     outside = occurring.difference(*map(_labels, feasible))
     if not is_small:
         rng = random.Random(2)
-        outside = {
-            label
-            for label in sorted(outside, key=str)
-            if not can_satisfy(space, drawn, lambda c, label=label: label in _labels(c), rng)
-        }
+
+        def is_reachable(label: tuple[str, Label]) -> bool:
+            return can_satisfy(space, drawn, lambda chosen: label in _labels(chosen), rng)
+
+        outside = {label for label in sorted(outside, key=str) if not is_reachable(label)}
     how = "is" if is_small else "was found"
     for axis in space.decoder.axes.values():
         labels = [str(label) for label in axis.labels if (axis.name, label) in outside]

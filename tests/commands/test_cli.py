@@ -160,6 +160,16 @@ def test_check_counts_and_estimates_and_runs_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+def test_quick_is_noted_if_it_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for settings, is_noted in (({"quick": {}}, True), ({}, False)):
+        study, out = written(tmp_path, **settings), tmp_path / f"out-{is_noted}"
+        options = ["--quick", "--rehearse", "--set", "budget.trials=1", "--out", out]
+        assert run_cli("run", study, *options) == 0
+        assert ("note: --quick changes nothing" in capsys.readouterr().err) == is_noted
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

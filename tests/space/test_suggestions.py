@@ -19,6 +19,7 @@ QUANTITIES = ("val_accuracy", "val_nll", "throughput_img_s", "latency_ms", "para
         ("val-acuracy", QUANTITIES, "did you mean val_accuracy?"),
         ("Latency", QUANTITIES, "did you mean latency_ms?"),
         ("MACs", QUANTITIES, "did you mean macs?"),
+        ("FLOPs", QUANTITIES, "did you mean macs?"),
         ("widths", AXES, "did you mean width?"),
         ("mlpratio", AXES, "did you mean mlp_ratio?"),
         ("partialnet_t9", PRESETS[:3], f"did you mean {', '.join(PRESETS[:2])} or {PRESETS[2]}?"),

@@ -48,10 +48,14 @@ def run(
             study's function has changed.
         MachineError: the disk or the device fails.
     """
+    from partialnas.commands.terminal import make_console, print_lines
     from partialnas.search.session.run_study import rehearse_study, run_study
+    from partialnas.search.study.study_fields import QUICK_NOTE
     from partialnas.search.study.study_file import load_source
 
     loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
+    if quick and not loaded.quick:
+        print_lines(make_console(stderr=True), f"note: {QUICK_NOTE}")
     folder = Path(out or default_folder(loaded.study, quick=quick, rehearsal=rehearse))
     if rehearse:
         rehearse_study(loaded, folder, base_dir=loaded.base_dir)
@@ -99,7 +103,7 @@ def check(
     from partialnas.search.study.study_file import load_source
 
     loaded = load_source(study, quick=quick, overrides=overrides, plugins=plugins)
-    return check_study(loaded, base_dir=loaded.base_dir, show=show, pilot=pilot)
+    return check_study(loaded, base_dir=loaded.base_dir, show=show, pilot=pilot, quick=quick)
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:

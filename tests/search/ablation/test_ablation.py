@@ -248,7 +248,21 @@ def test_ablations_that_cannot_run_are_rejected(changes: dict[str, Any], message
         ({"factors": {"parts": [2, 2]}}, "duplicate level 2"),
         ({"factors": {"parts": [2, 9]}}, "parts: expected a whole number from 1 to 8, got 9"),
         ({"factors": {"parts": 3}}, "parts: expected a list of levels"),
-        ({"factors": {"a": {"b": {"partz": 3}}}}, "expected settings such as"),
+        (
+            {"factors": {"a": {"b": {"partz": 3}}}},
+            "a: unknown setting 'partz'; did you mean parts?",
+        ),
+        ({"factors": {"a": {"b": {"wholly": 3}}}}, "expected settings such as"),
+        (
+            {"factors": {"mixup": {"recipe.mixupp": 0.2}}},
+            "mixup: recipe.mixupp: the recipe has no such setting; did you mean mixup?",
+        ),
+        ({"factors": {"a": {"mixup": 0.2}}}, "unknown setting 'mixup'; did you mean recipe.mixup?"),
+        (
+            {"factors": {"a": {"pat_spp": True}}},
+            "a: unknown setting 'pat_spp'; did you mean pat_sp? ",
+        ),
+        ({"factors": {"pat_spp": [True]}}, "unknown setting 'pat_spp'; did you mean pat_sp? "),
         ({"factors": {"stage 5.parts": [2, 3]}}, "stage 5.parts"),
         ({"factors": {"recipe.threads": [1, 2]}}, "recipe.threads"),
         ({"within": ["size"]}, "within: unknown factor 'size'"),

@@ -83,6 +83,25 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_a_quick_check_of_a_study_without_quick_settings_is_noted() -> None:
+    plain = STUDY | {"trial": "math:sqrt", "measure": "none"}  # which is not called
+    noted = partialnas.check(plain, quick=True, show=str)
+    assert [note for note in noted.notes if note.startswith("--quick changes nothing")]
+    assert f"note: {noted.notes[0]}" in noted.lines
+    small = plain | {"quick": {"seeds": 1}}
+    for study, quick in ((plain, False), (small, True), (small, False)):
+        lines = partialnas.check(study, quick=quick, show=str).lines
+        assert not any("--quick" in line for line in lines)
+
+
+def test_the_points_within_constraints_and_the_levels_without_any_are_reported() -> None:
+    space = {"axes": {"width": [4, 64]}, "constraints": {"params": {"max": "20k"}}}
+    search = {"search": {"sampler": "random"}, "budget": {"trials": 2}}
+    lines = report(space=space, **search)
+    assert "space: 2 points, 1 within params <= 20k, 1 distinct networks" in lines
+    assert any("width: no network with 64 is within params <= 20k" in line for line in lines)
+
+
 @pytest.mark.usefixtures("broken")
 def test_every_timm_arm_that_cannot_be_trained_is_listed_with_its_reason() -> None:
     arms = {"a": {}, "fine": "timm:resnet10t"}

@@ -59,6 +59,49 @@ def test_a_valid_section_is_not_blamed_for_an_invalid_one() -> None:
     ]
 
 
+def test_limits_and_constraints_point_to_each_other_at_once() -> None:
+    assert mistakes(
+        arms=ARMS,
+        limits={"macs": {"max": "300k"}, "latency": {"max": "x"}},
+        space={"axes": {"width": [8]}, "constraints": {"latency_ms": {"max": 5}}},
+    ) == [
+        "space: constraints: latency_ms is measured, not computed; use `limits` of the study",
+        "limits: macs is computed, not measured; use space.constraints",
+    ]
+    assert mistakes(arms=ARMS, limits={"activations": {"max": "1M"}}) == [
+        "limits: activations is computed, not measured; use space.constraints for params or macs"
+    ]
+    (line,) = mistakes(arms=ARMS, limits={"flops": {"max": 3}})
+    assert line.endswith("; space.constraints bounds params and macs")
+    assert mistakes(arms=ARMS, objectives={"flops": "min"}) == [
+        "objectives: unknown quantity 'flops'; did you mean macs?"
+    ]
+    ablation = {"design": "one-factor", "factors": {"parts": [2]}, "match": "flops"}
+    assert mistakes(ablation=ablation) == [
+        "ablation.match: expected 'macs', 'params', 'latency' or 'none', got 'flops'; did you mean "
+        "macs?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("300k", 3e5), ("1.5G", 1.5e9), ("20e6", 2e7), ("0.1", 0.1), ("1e-2", 0.01), ("-2", -2.0)],
+)
+def test_limits_take_the_suffixes_of_constraints(text: str, number: float) -> None:
+    study = {"study": "plain", "arms": ARMS}
+    stated = load_study({**study, "limits": {"throughput_img_s": {"min": text}}})
+    plain = load_study({**study, "limits": {"throughput_img_s": {"min": number}}})
+    assert stated == plain
+    assert stated.digest == plain.digest
+    assert stated.frozen()["limits"]["throughput_img_s"]["min"] == number
+
+
+@pytest.mark.parametrize("value", ["k", "5 kg", True, "nan", [5]])
+def test_limits_that_are_no_numbers_are_rejected(value: object) -> None:
+    (line,) = mistakes(arms=ARMS, limits={"latency_ms": {"max": value}})
+    assert line.startswith("limits.latency_ms.max: ")
+
+
 def test_a_study_that_measures_nothing_selects_by_no_speed() -> None:
     study = load_study({"study": "plain", "measure": "none", "arms": ARMS})
     assert not study.times_networks
