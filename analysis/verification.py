@@ -4,9 +4,10 @@ import csv
 import html
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ _DRAWING_NOTE = (
 _OLD_FORM_NOTE = (
     "An older version of partialnas wrote this file: its numbers were compared, its words were not."
 )
+
+_RULE = re.compile(r":?-+:?")
+"""Cell of the line below the heads of a table in Markdown."""
 
 Rows = list[list[str]]
 
@@ -187,15 +191,13 @@ def _first_text_difference(file: Sequence[str], ledger: Sequence[str]) -> Differ
 
 def _compare_tables(stamp: Stamp, file: Rows, ledger: Rows) -> list[Difference]:
     """Return the cells that differ; rows are named by their first cell, or by their number."""
-    heads = ledger[0] if ledger else []
-    firsts = [row[0] if row else "" for row in ledger]
+    places = _places(ledger)
     equal = _equal if stamp.form == STAMP_FORM else _equal_numbers
     differences = []
     for index, (one, other) in enumerate(_pair_rows(file, ledger)):
         if stamp.form != STAMP_FORM and index == 0:
             continue  # heads are words
-        first = (other or one or [""])[0]
-        name = first if first and firsts.count(first) < 2 else f"{index} ({first})"
+        name, heads = places[index] if index < len(places) else ((one or [""])[0], [])
         if one is None or other is None:
             row = " | ".join((one or other or [])[:6])
             pair = (row, _ABSENT) if other is None else (_ABSENT, row)
@@ -206,6 +208,21 @@ def _compare_tables(stamp: Stamp, file: Rows, ledger: Rows) -> list[Difference]:
             if not equal(a, b) and head not in _PATHS:
                 differences.append(Difference(name, head or "1", a or _ABSENT, b or _ABSENT))
     return differences
+
+
+def _places(rows: Rows) -> list[tuple[str, list[str]]]:
+    """Return the name of each row and the heads of its table; Markdown has a rule below heads."""
+    counts = Counter(row[0] if row else "" for row in rows)
+    rules = [index for index, row in enumerate(rows) if row and all(map(_RULE.fullmatch, row))]
+    starts = [rule - 1 for rule in rules if rule] or [0]
+    places = []
+    for number, (start, end) in enumerate(pairwise([*starts, len(rows)]), start=1):
+        table = f" of table {number}" if len(starts) > 1 else ""
+        for index in range(start, end):
+            first = rows[index][0] if rows[index] else ""
+            line = f"{index - start - (start + 1 in rules)} ({first}){table}"
+            places.append((first if first and counts[first] < 2 else line, rows[start]))
+    return places
 
 
 def _pair_rows(file: Rows, ledger: Rows) -> Iterable[tuple[list[str] | None, list[str] | None]]:

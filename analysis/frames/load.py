@@ -27,14 +27,15 @@ from partialnas.runs.records.record import SOURCE_KEY
 from partialnas.runs.system.allocator import gc_paused
 from partialnas.space.errors import UserError
 
-_METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
+METRICS = ("val_accuracy", "val_nll", "test_accuracy", "test_nll", "train_nll")
+"""Columns of the metrics of training."""
 _COST = ("params", "macs", "macs_core", "activations")
 _TRIAL = (
     *("name", "arm", "condition", "stage", "baseline", "digest", "key"),
     *("seed", "fidelity", "full_fidelity"),
 )
 TRIAL_COLUMNS = (
-    *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *_METRICS, *_COST),
+    *("study", "folder", "trial", *_TRIAL, "state", "reason", "warnings", *METRICS, *_COST),
     *(*TIMING_COLUMNS, "data", "trained_on", "seconds"),
     *("attempts", "failures", "last_failure", "function", "function_source"),
 )
@@ -50,7 +51,7 @@ _TABLE_COLUMNS = (
 )
 """Columns that tables add to those of trials."""
 
-_RESERVED_NAMES = frozenset((*TRIAL_COLUMNS, *_TABLE_COLUMNS)) - frozenset(_METRICS)
+_RESERVED_NAMES = frozenset((*TRIAL_COLUMNS, *_TABLE_COLUMNS)) - frozenset(METRICS)
 _STATISTICS = ("_sd", "_low", "_high")
 """Ends of the names of columns that tables add to a quantity."""
 
@@ -286,10 +287,10 @@ def _trials(columns: Columns) -> pd.DataFrame:
     table = pd.DataFrame(facts | more | {"seconds": columns["seconds"]})
     metrics = pd.DataFrame(columns_of_kind(columns, "metrics"), index=table.index, dtype=float)
     metrics = metrics.where(metrics.abs().le(LARGEST_METRIC))
-    columns_of_tables = {f"{key}{end}" for key in (*metrics, *_METRICS) for end in _STATISTICS}
+    columns_of_tables = {f"{key}{end}" for key in (*metrics, *METRICS) for end in _STATISTICS}
     reserved = _RESERVED_NAMES | columns_of_tables
     metrics = metrics.rename(columns=lambda key: f"metric_{key}" if key in reserved else key)
-    metrics = metrics.reindex(columns=list(dict.fromkeys([*_METRICS, *metrics.columns])))
+    metrics = metrics.reindex(columns=list(dict.fromkeys([*METRICS, *metrics.columns])))
     cost = pd.DataFrame(columns_of_kind(columns, "cost"), index=table.index, columns=[*_COST])
     return pd.concat([table, metrics, cost], axis=1)
 

@@ -8,7 +8,7 @@ from partialnas.runs.config.protocol import Protocol
 from partialnas.runs.datasets.task import Task
 from partialnas.runs.ledger.ledger import Ledger
 from partialnas.runs.ledger.rows import TrialRow
-from partialnas.runs.ledger.study_meta import condition_of
+from partialnas.runs.ledger.study_meta import condition_of, is_dry_run
 from partialnas.runs.records.frozen_model import frozen_subject
 from partialnas.runs.records.subject import Subject, TimmModel, parse_subject
 from partialnas.runs.system.files import TrialWeights, weights_path
@@ -61,6 +61,11 @@ def load_trained_trial(folder: Path, number: int) -> TrainedTrial:
         proposal = next(p for p in ledger.proposals() if p.number == row.proposal)
         last = ledger.last_ratios(row.key)
     name = f"{folder}:{number}"
+    if is_dry_run(study.name):
+        raise UserError(
+            f"{name}: belongs to a dry run (`run --rehearse`), which trains nothing; run the study "
+            "without --rehearse"
+        )
     _check_done(name, row)
     subject = _check_architecture(name, parse_subject(proposal.subject))
     if subject.learned is not None and subject.learned.per == "input":

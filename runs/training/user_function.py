@@ -69,7 +69,8 @@ def run_function(
         source: digest of the function's source, for the records; empty if unknown.
         is_timed: whether networks of the study are timed. Measurements then wait for the present
             epoch of the function, which must not return measured quantities.
-        on_failure: called with each exception of the function.
+        on_failure: called with the exception of each failed trial, which says where the function
+            raised it or called `report`.
 
     Raises:
         MachineError: The function raised it, or a file cannot be written.
@@ -138,8 +139,9 @@ def _run_seed(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a user's function can raise anything
-            outcome = from_exception(report.error or error, job, context)
-            raised = None if isinstance(error, TrialEndedError) else error
+            cause = report.error or error
+            outcome = from_exception(cause, job, context)
+            raised = cause if outcome.state == "failed" else None
     if folder and context.folder:
         failed = outcome.state in ("failed", "timeout")
         keep = continues and job.recipe.keep_weights == "all"

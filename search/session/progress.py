@@ -68,7 +68,8 @@ class Tally:
         parts = [ended, f"{self.running} running"]
         parts += [f"{self.early} early"] if self.early else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{self.repeats} repeated"] if self.repeats else []
+        repeated = f"{self.repeats} repeated proposal{'s' * (self.repeats != 1)}"
+        parts += [repeated] if self.repeats else []
         parts += [f"best {name} {value:.4g}" for name, value in self.best.items()]
         return " · ".join([*parts, *self._times()])
 

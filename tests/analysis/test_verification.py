@@ -90,6 +90,24 @@ def test_a_difference_names_row_column_and_both_values(tmp_path: Path, folder: P
     assert str(found).endswith(r"$91.50 \pm 1.00$ in the file, $91.00 \pm 1.00$ in the ledger")
 
 
+def test_a_difference_in_the_second_table_of_a_file_names_its_row_and_column(
+    tmp_path: Path,
+) -> None:
+    study = LEDGERS / "ingredients"
+    effects_figure(study, tmp_path / "e.svg")
+    path = tmp_path / "e.md"
+    lines = path.read_text().split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith("| Term "))
+    heads, cells = lines[at].split("|"), lines[at + 2].split("|")
+    place = [head.strip() for head in heads].index("F")
+    cells[place] = " 99.99 "
+    path.write_text("\n".join([*lines[: at + 2], "|".join(cells), *lines[at + 3 :]]))
+    (difference,) = verify(path, study).differences
+    assert difference.column == "F"
+    term = cells[1].strip()
+    assert difference.row in (term, f"1 ({term}) of table 2")
+
+
 @pytest.mark.parametrize("suffix", SOME)
 def test_missing_rows_and_changed_words_are_found(
     tmp_path: Path, folder: Path, suffix: str

@@ -77,3 +77,52 @@ def test_an_exported_study_has_all_trials_and_their_values(rehearsed: Path) -> N
     at = study.metric_names.index("val_nll") if study.metric_names else 0
     assert [trial.values[at] for trial in study.trials] == [row.metrics["val_nll"] for row in rows]
     assert run_cli("dashboard", str(rehearsed), "--export-only", "study.log") == 2
+
+
+FUNCTION = """
+def train(architecture, seed, epochs):
+    return {"worst_recall": 0.1 * architecture.widths[0], "train_nll": 0.25}
+"""
+
+
+def test_the_table_of_a_function_study_shows_what_the_function_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recalling.py").write_text(FUNCTION)
+    study = STUDY.replace("mlp_ratio: [1, 2]", "ratio: [1/4]").replace("trials: 6", "trials: 3")
+    objectives = "objectives: {worst_recall: max, macs: min}\n"
+    Path("own.yaml").write_text(f"{study}trial: recalling:train\n{objectives}")
+    assert run_cli("run", "own.yaml", "--out", "own") == 0
+    capsys.readouterr()
+    assert run_cli("status", "own") == 0
+    output = capsys.readouterr().out
+    (head,) = [line.split() for line in output.splitlines() if "worst_recall" in line][:1]
+    assert "val_accuracy" not in output
+    assert [name for name in head if name != "macs"][:2] == ["worst_recall", "params"]
+    assert "train_nll" in head
+    assert "0.25" in output
+
+
+def test_a_repeated_proposal_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plain.yaml").write_text(STUDY.replace("width: [8, 12, 16, 20, 24]", "width: [8, 12, 16]"))
+    assert run_cli("run", "plain.yaml", "--rehearse", "--out", "small") == 0
+    capsys.readouterr()
+    assert run_cli("status", "small") == 0
+    with Ledger.open(Path("small")) as ledger:
+        repeated = ledger.count_repeated_proposals()
+    assert repeated > 1
+    assert f", {repeated} repeated proposals" in capsys.readouterr().out
+
+
+def test_a_trial_of_a_rehearsal_is_not_exported_because_nothing_was_trained(
+    rehearsed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("export-model", f"{rehearsed}:1", "-o", "model") == 2
+    assert (
+        "belongs to a dry run (`run --rehearse`), which trains nothing" in capsys.readouterr().err
+    )
+    assert not Path("model").exists()

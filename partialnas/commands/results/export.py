@@ -75,13 +75,14 @@ def _onnx(result: "ExportResult") -> list[str]:
 
 def _speed(result: "ExportResult") -> str:
     speed = result.verification.speed
-    where = f"{speed.throughput_img_s:,.0f} img/s on {speed.device}, batch {speed.batch_size}"
+    mark, marks = ("~", f" ({speed.marks_text})") if speed.num_marks else ("", "")
+    throughput = f"{mark}{speed.throughput_img_s:,.0f} img/s{marks}"
+    where = f"{throughput} on {speed.device}, batch {speed.batch_size}"
     if not result.trial.subject.learned:
         return f"speed: {where}, deploy form"
-    noisy = f", {speed.marks_text}" if speed.num_marks else ""
     return (
         f"speed: {speed.relative_throughput:.3f} ({speed.relative_low:.3f}-"
-        f"{speed.relative_high:.3f}{noisy}) times that of the hand-specified static network of the "
+        f"{speed.relative_high:.3f}) times that of the hand-specified static network of the "
         f"same ratios; {where}, deploy form, {speed.rounds} rounds"
     )
 

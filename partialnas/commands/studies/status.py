@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from partialnas.analysis.formats.caption_sentences import count_seeds
-from partialnas.analysis.frames.columns import network_names
+from partialnas.analysis.formats.caption_sentences import count_seeds, pluralize
+from partialnas.analysis.frames.columns import find_quantity, known_quantities, network_names
 from partialnas.analysis.frames.feasibility import infeasible_message, undecided_note
-from partialnas.analysis.frames.load import load, load_trials
+from partialnas.analysis.frames.load import METRICS, TRIAL_COLUMNS, load, load_trials
 from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.caption import projection_note
 from partialnas.analysis.pareto.front import front, hypervolume, reference_point
@@ -33,6 +33,7 @@ from partialnas.space.errors import UserError
 _COLUMNS = ("val_accuracy", "params", "macs")
 """Columns of the front's table beside its axes and the objectives."""
 
+_MAX_METRICS = 6
 _MAX_TRIALS = 5
 
 _PAUSE_FACTOR = 3
@@ -44,7 +45,7 @@ def show_status(folder: Path) -> None:
     console = make_console()
     with Ledger.open(folder) as ledger:
         repeated = ledger.count_repeated_proposals()
-        counts = [f"{repeated} repeated"] if repeated else []
+        counts = [pluralize(repeated, "repeated proposal")] if repeated else []
         frozen = ledger.study.frozen
         measures = frozen.get("measure", {}).get("when") != "never"
         if not frozen.get("trial") and measures:
@@ -107,12 +108,17 @@ def front_table(
     pareto = make_pareto_table(trials, x, y)
     points = pareto.all_rows
     shown = points[points["on_front"] | points["arm"].ne("")]
-    quantities = [q for q in table_quantities(pareto, _COLUMNS) if q.key in shown]
+    returned = [find_quantity(f"{key}:min", shown) for key in _returned_metrics(trials.frame)]
+    columns = {q.key: q for q in (*table_quantities(pareto, _COLUMNS), *returned)}
+    quantities = [q for key, q in columns.items() if key in shown and shown[key].notna().any()]
     limited = ["feasible"] if "feasible" in shown else []
     only_arms = points["arm"].ne("").all() and not points["baseline"].any()
-    title = "arms, the front first" if only_arms else "front, then baselines"
+    title = "arms, those on the front first" if only_arms else "front, then baselines"
     table = plain_table(title, "", *(q.key for q in quantities), "seeds", *limited)
-    for row in shown.to_dict("records"):
+    num_front = int(shown["on_front"].sum())
+    for index, row in enumerate(shown.to_dict("records")):
+        if 0 < num_front == index:
+            table.add_row(Text("not on the front:" if only_arms else "baselines:", "italic"))
         texts = [pareto.text(row, quantity) for quantity in quantities]
         marks = [row["within_limits"] for _ in limited]
         seeds = count_seeds(row["n"], failed=row["failed"])
@@ -124,6 +130,15 @@ def front_table(
     caption = "\n".join(filter(None, notes))
     table.caption, table.caption_justify = Text(caption) if caption else None, "left"
     return table
+
+
+def _returned_metrics(frame: pd.DataFrame) -> list[str]:
+    """Return the first metrics that a function in place of training returned."""
+    if frame["function"].eq("").all():
+        return []
+    of_users = [key for key in known_quantities(frame) if key not in TRIAL_COLUMNS]
+    metrics = [key for key in (*METRICS, *of_users) if frame[key].notna().any()]
+    return metrics[:_MAX_METRICS]
 
 
 def _hypervolume(trials: Trials) -> list[str]:

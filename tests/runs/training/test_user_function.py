@@ -5,6 +5,7 @@ import re
 import tempfile
 import threading
 import time
+import traceback
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -201,8 +202,12 @@ def test_an_invalid_report_fails_the_trial(
                 raise
         return {"val_nll": 0.5}
 
-    (record,) = run_function(job(), function, Context())
+    failures: list[BaseException] = []
+    (record,) = run_function(job(), function, Context(), on_failure=failures.append)
     assert (record.state, record.reason, record.curve) == ("failed", reason, ())
+    log = "".join(traceback.format_exception(*failures))
+    assert "report(*call)" in log
+    assert reason in log
 
 
 def test_epochs_are_reported_in_order() -> None:
