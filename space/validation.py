@@ -91,14 +91,18 @@ def suggest(name: object, choices: Iterable[object]) -> str:
         `did you mean A or B?`, or `choose A, B or C`; empty without choices.
     """
     valid = [*dict.fromkeys(map(str, choices))]
-    scores = {choice: _similarity(str(name).lower(), choice.lower()) for choice in valid}
-    least = max(_SIMILAR, max(scores.values(), default=0.0) - _NEARLY)
-    near = [choice for choice in valid if scores[choice] >= least]
-    near = sorted(near, key=lambda choice: -scores[choice])[:_MOST_SUGGESTIONS]
-    near = near or [c for c in valid if c in _SYNONYMS.get(str(name).lower(), ())]
-    if near:
+    if near := nearest_choices(name, valid):
         return f"did you mean {join_words(near, 'or')}?"
     return f"choose {join_words(valid, 'or')}" if valid else ""
+
+
+def nearest_choices(name: object, choices: Iterable[str]) -> list[str]:
+    """Return the choices that resemble an invalid name, at most three, the nearest first."""
+    scores = {choice: _similarity(str(name).lower(), choice.lower()) for choice in choices}
+    least = max(_SIMILAR, max(scores.values(), default=0.0) - _NEARLY)
+    near = [choice for choice in scores if scores[choice] >= least]
+    near = sorted(near, key=lambda choice: -scores[choice])[:_MOST_SUGGESTIONS]
+    return near or [c for c in scores if c in _SYNONYMS.get(str(name).lower(), ())]
 
 
 def expected_one_of(options: Iterable[object], value: object) -> str:
@@ -228,7 +232,10 @@ def _mistake(error: _Error, errors: Sequence[_Error], model: _Type) -> _Mistake:
         hint = suggest(path[-1], _keys(model, path[:-1]))
         message = f"unknown key; {hint}" if hint else "unknown key"
     expected = _EXPECTED.get(kind, "")
-    if kind == "literal_error":
+    if kind == "missing" and isinstance(loc[-1], int):  # a list that is too short
+        lacking = [e["loc"][-1] for e in errors if (e["loc"][:-1], e["type"]) == (loc[:-1], kind)]
+        path, expected = path[:-1], f"{max(lacking) + 1} values"
+    elif kind == "literal_error":
         expected = error["ctx"]["expected"]
     elif kind == "model_type":
         keys = _keys(model, path)[:_EXAMPLE_KEYS]

@@ -80,6 +80,18 @@ def contact_sheet(overview: DataOverview, per_class: int = IMAGES_PER_CLASS) -> 
     return sheet
 
 
+def check_sheet_path(file: Path) -> None:
+    """Check that a contact sheet can be written to a path, before its images are read.
+
+    Raises:
+        UserError: The file has another suffix, or see `check_output_path`.
+        MachineError: The folder is not writable.
+    """
+    if file.suffix.lower() != ".png":
+        raise UserError(f"{file}: a contact sheet is a PNG file; name it {file.stem}.png")
+    check_output_path(file)
+
+
 def write_contact_sheet(overview: DataOverview, file: Path) -> None:
     """Write the contact sheet of a data set as PNG.
 
@@ -87,9 +99,7 @@ def write_contact_sheet(overview: DataOverview, file: Path) -> None:
         UserError: The file has another suffix, or an image cannot be decoded.
         MachineError: The file cannot be written.
     """
-    if file.suffix.lower() != ".png":
-        raise UserError(f"{file}: a contact sheet is a PNG file; name it {file.stem}.png")
-    check_output_path(file)
+    check_sheet_path(file)
     content = BytesIO()
     contact_sheet(overview).save(content, format="PNG")
     write_file(file, content.getvalue())

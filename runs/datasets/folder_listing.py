@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from partialnas.runs.datasets.image_files import EARLIER_SUFFIXES, SUFFIXES
+from partialnas.runs.datasets.registry import similar_folders
 from partialnas.space.errors import UserError, printable
+from partialnas.space.validation import join_words
 
 _SPLIT_OF = {
     "train": "train",
@@ -61,8 +63,10 @@ def scan_folder(path: Path) -> FolderListing:
             leads nowhere.
     """
     if not path.is_dir():
+        near = [printable(folder) for folder in similar_folders(path)]
+        hint = f"did you mean {join_words(near, 'or')}? E" if near else "e"
         raise UserError(
-            f"task.data: there is no folder {printable(path)}; expected one folder per class, "
+            f"task.data: there is no folder {printable(path)}; {hint}xpected one folder per class, "
             "or train/ (and val/, test/) with one folder per class in each"
         )
     walk = _Walk(path)
@@ -180,7 +184,9 @@ class _Walk:
             images = sorted(self._images(folder, above, linked=False))
             if not images:
                 raise UserError(
-                    f"task.data: {printable(folder)} holds no images; add some or remove it"
+                    f"task.data: {printable(folder)} holds no images, but each folder in "
+                    f"{printable(path)} is a class; name another folder, or add images to this "
+                    "class or remove it"
                 )
             files += images
             labels += [number] * len(images)

@@ -148,7 +148,8 @@ def data_name(data: str | Path) -> str:
     A name of the table stands for that data set, even if a folder has the same name.
     """
     text = str(data)
-    if text.partition(":")[0] in DATA_SETS or not Path(text).expanduser().exists():
+    is_name = not text or text.partition(":")[0] in DATA_SETS
+    if is_name or not Path(text).expanduser().exists():
         return text
     path = Path(text).expanduser()
     return f"{published_name(path.resolve()) or 'folder'}:{text}"

@@ -3,15 +3,18 @@
 The table takes neither torch nor the readers; a reader is imported when it is first used.
 """
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from partialnas.space.errors import UserError
-from partialnas.space.validation import join_words, suggest
+from partialnas.space.validation import join_words, nearest_choices
 
 
 class DataSetFacts(NamedTuple):
@@ -120,9 +123,38 @@ def find_dataset(data: str) -> DataSet:
     dataset = DATA_SETS.get(name)
     forms = {key: f"{key}:PATH" if d.on_disk else key for key, d in DATA_SETS.items()}
     if dataset is None:
-        hint = suggest(name, forms)
-        hint = hint if hint.endswith("?") else f"choose {join_words([*forms.values()], 'or')}"
-        raise UserError(f"task.data: there is no data set {data!r}; {hint}")
+        raise UserError(f"task.data: {_explain_unknown(data, forms)}")
     if not bool(colon) == bool(path) == dataset.on_disk:
         raise UserError(f"task.data: expected {forms[name]}, got {data!r}")
     return dataset
+
+
+_MOST_NEIGHBORS = 1000
+
+
+def similar_folders(path: Path) -> list[Path]:
+    """Return the folders beside a path whose names resemble its own, the nearest first."""
+    names: list[str] = []
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in islice(entries, _MOST_NEIGHBORS) if entry.is_dir()]
+    return [path.parent / name for name in nearest_choices(path.name, names)]
+
+
+def _explain_unknown(data: str, forms: Mapping[str, str]) -> str:
+    """Return that a text is no data set, and no folder, with names and folders that resemble it.
+
+    A text with a slash is a path.
+    """
+    path = Path(data).expanduser()
+    is_path = os.sep in data
+    if data and path.is_dir():
+        return f"there is no data set {data!r}; for the images of that folder, write folder:{data}"
+    near = [] if is_path else [forms[key] for key in nearest_choices(data.split(":")[0], forms)]
+    near += [f"folder:{folder}" for folder in similar_folders(path)]
+    missing = "neither a data set nor a folder"
+    if is_path or ":" in data or not data:
+        missing = "no folder" if is_path else "no data set"
+    if near:
+        return f"there is {missing} {data!r}; did you mean {join_words(near, 'or')}?"
+    existing = "name an existing folder, or " * is_path
+    return f"there is {missing} {data!r}; {existing}choose {join_words([*forms.values()], 'or')}"

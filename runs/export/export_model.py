@@ -88,9 +88,9 @@ def export_model(
         MachineError: the weights are damaged, a check fails, or the disk or the device does.
     """
     check_dynamic(dynamic)
-    trial = load_trained_trial(folder, number)
     check_output_path(output / _PROOF)
     _check_output(output)
+    trial = load_trained_trial(folder, number)
     settings = {"max_seconds": max_seconds} | ({} if device is None else {"device": device})
     protocol = validate_as(
         Protocol, trial.protocol.model_dump() | settings, "invalid settings of the measurement"

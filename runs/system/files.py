@@ -1,5 +1,7 @@
 """Atomic writing of files, checks of output paths, and paths inside a study's folder."""
 
+import errno
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -7,9 +9,24 @@ from typing import NamedTuple
 
 from partialnas.space.errors import MachineError, UserError, is_too_long
 
+_REMEDIES = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space, or raise the quota",
+    errno.EACCES: "make the folder writable, or choose another path",
+    errno.EPERM: "make the folder writable, or choose another path",
+    errno.EROFS: "the file system is read-only; choose another path",
+}
+"""What to do if a file cannot be written, by the number of the error."""
 
-def write_file(path: Path, content: bytes | str) -> Path:
+
+def write_file(path: Path, content: bytes | str, *, is_resumable: bool = False) -> Path:
     """Write a file atomically: under a temporary name, then renamed.
+
+    Args:
+        path: path of the file.
+        content: its content; text is written in UTF-8.
+        is_resumable: whether a study that is running needs it, so that the error says that its
+            finished trials are kept.
 
     Raises:
         MachineError: the folder cannot be created or written, or the disk is full.
@@ -23,9 +40,10 @@ def write_file(path: Path, content: bytes | str) -> Path:
     except OSError as error:
         with suppress(OSError):  # the folder may not be accessible at all
             draft.unlink(missing_ok=True)
+        remedy = _REMEDIES.get(error.errno or 0, "repair the folder, or choose another path")
+        kept = ". Finished trials are kept; run the study again to continue" * is_resumable
         raise MachineError(
-            f"{path}: cannot be written ({error.strerror}); free disk space, repair the folder or "
-            "choose another path. Finished trials are kept"
+            f"{path}: cannot be written ({error.strerror}); {remedy}{kept}"
         ) from error
 
 
@@ -58,6 +76,7 @@ def check_output_path(path: Path) -> None:
 
     Raises:
         UserError: the path lies below another file, is a folder, or is too long.
+        MachineError: the folder that it would be written into is not writable.
     """
     try:
         temporary_path(path).lstat()
@@ -69,6 +88,11 @@ def check_output_path(path: Path) -> None:
     with suppress(OSError):
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name a file in it")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise MachineError(
+                f"{path}: cannot be written, because {folder} is not writable; choose another path"
+            )
 
 
 def blocking_file(path: Path) -> Path | None:

@@ -44,7 +44,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], key: str) -> None:
     """
     buffer = io.BytesIO()
     torch.save({**state, _TRIAL: key}, buffer)
-    write_file(path, buffer.getvalue())
+    write_file(path, buffer.getvalue(), is_resumable=True)
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
@@ -100,7 +100,8 @@ def save_weights(path: Path, network: nn.Module, job: Job, key: str) -> None:
         for name, value in network.state_dict().items()
     }
     subject, task = job.subject.model_dump_json(), json.dumps(job.task.identity())
-    write_file(path, safetensors_bytes(weights, {"subject": subject, "task": task, _TRIAL: key}))
+    labels = {"subject": subject, "task": task, _TRIAL: key}
+    write_file(path, safetensors_bytes(weights, labels), is_resumable=True)
 
 
 def load_weights(trained: TrialWeights, network: nn.Module, splits: Splits) -> None:

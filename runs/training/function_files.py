@@ -87,7 +87,7 @@ def save_curve(path: Path, key: str, curve: ReportedCurve) -> None:
         MachineError: The file cannot be written.
     """
     content = {"trial": key, "num_inherited": curve.num_inherited, "rows": curve.rows}
-    write_file(path / _CURVE, json.dumps(content))
+    write_file(path / _CURVE, json.dumps(content), is_resumable=True)
 
 
 def load_curve(path: Path, key: str) -> ReportedCurve:

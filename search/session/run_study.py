@@ -101,7 +101,7 @@ def run_study(
             progress.event(f"running {ledger.retry(failed_trials(ledger))} failed trials again")
             if timings := ledger.retry_timings():
                 progress.event(f"timing {timings} networks again that could not be timed")
-        write_file(folder / STUDY_FILE, to_yaml(study))
+        write_file(folder / STUDY_FILE, to_yaml(study), is_resumable=True)
         shared = shared_folder(folder, study.executor.shared)
         executor = _executor(study, resources, shared, base_dir, hang_grace_s)
         feed = _drive(resolved, ledger, _with_folder(work, shared), executor, progress)

@@ -12,7 +12,7 @@ from partialnas.commands.terminal import (
     print_lines,
     print_table,
 )
-from partialnas.runs.datasets.contact_sheet import write_contact_sheet
+from partialnas.runs.datasets.contact_sheet import check_sheet_path, write_contact_sheet
 from partialnas.runs.datasets.memory import MAX_DATASET_BYTES, format_bytes
 from partialnas.runs.datasets.overview import DataOverview, inspect_data, split_sizes
 from partialnas.search.study.yaml_data import flow_yaml
@@ -36,7 +36,10 @@ def show_data(
 
     Raises:
         UserError: The data set cannot be read, or no study could use it as it is.
+        MachineError: The contact sheet cannot be written.
     """
+    if sheet is not None:
+        check_sheet_path(sheet)  # before the data are read
     load_plugins(plugins, Path())
     overview = inspect_data(data, resolution)
     console = make_console()

@@ -227,7 +227,7 @@ def test_a_folder_with_one_class_is_rejected(tmp_path: Path) -> None:
 def test_a_class_without_images_is_rejected(tmp_path: Path) -> None:
     paint(tmp_path, "ab", 3)
     (tmp_path / "c").mkdir()
-    with pytest.raises(UserError, match=r"/c holds no images"):
+    with pytest.raises(UserError, match=r"/c holds no images, but each folder in .* name another"):
         resolve_task(f"folder:{tmp_path}")
 
 

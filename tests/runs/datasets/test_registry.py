@@ -92,8 +92,34 @@ def test_the_error_of_an_unknown_data_set_lists_registered_ones(registered: None
 
 
 def test_a_task_of_an_unregistered_data_set_is_rejected() -> None:
-    with pytest.raises(UserError, match="there is no data set 'stripes'"):
+    with pytest.raises(UserError, match="there is neither a data set nor a folder 'stripes'"):
         load_splits(Task(data="stripes", resolution=4, channels=3, classes=2))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nofolder", "neither a data set nor a folder 'nofolder'"),
+        ("imsg", "neither a data set nor a folder 'imsg'; did you mean folder:imgs?"),
+        ("digit", "neither a data set nor a folder 'digit'; did you mean digits or folder:digit2?"),
+        ("inner/img", "no folder 'inner/img'; did you mean folder:inner/imgs?"),
+        ("inner/digits", "no folder 'inner/digits'; name an existing folder, or choose mnist5k,"),
+        ("folder:inner/img", "/inner/img; did you mean "),
+        ("imgs", "no data set 'imgs'; for the images of that folder, write folder:imgs"),
+        ("fodler:imgs", "no data set 'fodler:imgs'; did you mean folder:PATH?"),
+    ],
+)
+def test_names_and_folders_that_resemble_a_mistyped_one_are_named(
+    data: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("imgs", "digit2", "inner/imgs"):
+        Path(folder).mkdir(parents=True)
+    Path("inner/image.txt").touch()  # no folder
+    with pytest.raises(UserError) as error:
+        resolve_task(data)
+    assert message in str(error.value)
+    assert "image.txt" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["digits", "Stripes", "a:b", ""])

@@ -84,7 +84,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_quick_check_of_a_study_without_quick_settings_is_noted() -> None:
-    plain = STUDY | {"trial": "math:sqrt", "measure": "none"}  # which is not called
+    plain = STUDY | {"trial": "operator:setitem", "measure": "none"}  # which is not called
     noted = partialnas.check(plain, quick=True, show=str)
     assert [note for note in noted.notes if note.startswith("--quick changes nothing")]
     assert f"note: {noted.notes[0]}" in noted.lines
@@ -179,3 +179,8 @@ def test_a_trial_training_does_not_change_the_generator_of_torch() -> None:
     torch.manual_seed(0)
     check_trainable(TimmModel(timm="resnet10t"), DIGITS, Recipe())
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_reference_is_named_where_it_is_timed() -> None:
+    assert any(line.startswith("reference: ") for line in report())
+    assert not any(line.startswith("reference: ") for line in report(measure="none"))
