@@ -1,7 +1,8 @@
 """Figures with one row per arm: labels, dots for seeds, means with intervals."""
 
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -12,16 +13,12 @@ from partialnas.analysis.ablation.effects import (
     unmatched_arms,
 )
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
+from partialnas.analysis.plotting.axes import NBSP
 from partialnas.analysis.plotting.fitting import ensure_axes_height
-from partialnas.analysis.plotting.labels import (
-    common_prefix_length,
-    draw_legend,
-    draw_note,
-    elide,
-    has_margins,
-)
+from partialnas.analysis.plotting.labels import common_prefix_length, elide
+from partialnas.analysis.plotting.legends import draw_legend, draw_note, has_margins
 from partialnas.analysis.plotting.limit_lines import near_bounds
-from partialnas.analysis.plotting.names import network_name
+from partialnas.analysis.plotting.names import axis_name, level_name, network_name
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     MUTED_COLOR,
@@ -38,9 +35,10 @@ _ROW_HEIGHT, _MARGIN = 0.2, 0.8
 _MAX_NAME_LENGTH = 30
 _MAX_LINES, _LINE_HEIGHT = 4, 0.12
 _MAX_TICKS = 6
-_MAX_LEGEND_SHARE = 0.6  # of the height of axes
 _VERDICTS = {"no": "outside the limits", "?": "limits undecided"}
 _SEED_SPREAD = 0.26
+_PRESENT, _ABSENT = ("true", "with", "on", "yes"), ("false", "without", "off", "no", "none")
+"""Levels of factors that something has or lacks."""
 
 
 def arm_figure(
@@ -77,20 +75,45 @@ def _row_height(labels: Sequence[str]) -> float:
     return _ROW_HEIGHT + _LINE_HEIGHT * max((label.count("\n") for label in labels), default=0)
 
 
-def row_labels(names: Sequence[str], design: Design | None) -> tuple[list[str], str]:
-    """Return the labels of the rows and a title for them.
+def row_labels(names: Sequence[str], design: Design | None) -> list[str]:
+    """Return the labels of the rows.
 
-    In factorial designs, levels replace long names. A part that all names begin with, such as the
-    level of a stratum, is left out.
+    In factorial designs they are the levels that differ from the baseline: `PAT_sp · mixup`. A part
+    that all other names begin with, such as the level of a stratum, is left out.
     """
-    by_levels = design is not None and design.kind in CROSSED_DESIGNS
-    shown = {a.name: " · ".join(a.levels.values()) for a in design.arms} if design else {}
-    short = [shown.get(name, "") for name in names]
-    long = any(len(name) > _MAX_NAME_LENGTH for name in names)
-    if design is None or not (by_levels and long) or len({*short}) < len(names) or not all(short):
-        start = _common_start(names)
-        return [network_name(name[start:]) for name in names], ""
-    return short, " · ".join(factor.name for factor in design.factors)
+    if design is not None and design.kind in CROSSED_DESIGNS:
+        levels = {arm.name: arm.levels for arm in design.arms}
+        labels = [_changed_levels(levels.get(name, {}), design) for name in names]
+        if len({*labels}) == len(names):
+            return labels
+    start = _common_start(names)
+    return [network_name(name[start:]) for name in names]
+
+
+def arm_name(name: str, design: Design | None) -> str:
+    """Return the name of an arm; in factorial designs with the names of factors, `PAT_sp=false`."""
+    arm = design.arm(name) if design is not None and design.kind in CROSSED_DESIGNS else None
+    levels = arm.levels if arm is not None else {}
+    return ", ".join(f"{axis_name(key)}={level}" for key, level in levels.items()) or name
+
+
+def _changed_levels(levels: Mapping[str, str], design: Design) -> str:
+    """Return the levels that differ from the baseline, with the factor unless they show it."""
+    uses = Counter(level for factor in design.factors for level in factor.levels)
+    texts = []
+    for factor in design.factors:
+        level, name = levels.get(factor.name, factor.baseline), axis_name(factor.name)
+        if level == factor.baseline and factor.name not in design.within:
+            continue
+        if level in _PRESENT:
+            texts.append(name)
+        elif level in _ABSENT:
+            texts.append(f"no {name}")
+        elif level[:1].isalpha() and uses[level] == 1:
+            texts.append(level_name(level))
+        else:
+            texts.append(f"{name}={level}")
+    return " · ".join(texts) or "baseline"
 
 
 def _common_start(names: Sequence[str]) -> int:
@@ -154,9 +177,18 @@ def _draw_means(axes: Axes, means: pd.DataFrame, interval: str) -> None:
 
 
 def finish_figure(
-    figure: AnyFigure, axes: Axes, result: Effects, title: Sequence[str], style: Style
+    figure: AnyFigure, axes: Axes, result: Effects, label: str, title: Sequence[str], style: Style
 ) -> None:
-    """Draw the title of the horizontal axis with footnotes, and the legend; fit the row height."""
+    """Label the horizontal axis, draw the legend, and fit the row height.
+
+    Args:
+        figure: figure of `arm_figure`.
+        axes: axes of `arm_figure`.
+        result: effects that the figure shows.
+        label: label of the axis in one line, for axes of the caller.
+        title: the same with more details, which the caption states too; footnotes follow.
+        style: style of the figure.
+    """
     notes = []
     if result.design and unmatched_arms(result):
         notes.append(f"†: {result.design.match} not equal")
@@ -166,10 +198,10 @@ def finish_figure(
         notes.append("too few seeds: differences cannot be tested")
     width = int(characters_that_fit(style.width, style.font_size))
     lines = [line for text in (*title, *notes) for line in textwrap.wrap(text, width)]
-    draw_note(figure, axes, lines, style.font_size, style)
-    draw_legend(figure, axes, style)
+    draw_note(figure, lines, style)
     if not has_margins(figure, style):
-        _make_room_for_legend(axes)
+        axes.set_xlabel(label)
+    draw_legend(figure, axes, style)
     if style.target is None:
         labels = [label.get_text() for label in axes.get_yticklabels()]
         ensure_axes_height(axes, _row_height(labels) * len(labels))
@@ -181,17 +213,6 @@ def shown_bounds(result: Effects, points: pd.DataFrame) -> list[float]:
     return near_bounds(result.rows.trials.limits, result.quantity.key, values)
 
 
-def _make_room_for_legend(axes: Axes) -> None:
-    """Extend the axis above the first row, so that a legend inside the axes covers none."""
-    legend = axes.get_legend()
-    if legend is None:
-        return
-    legend.set_loc("upper center")
-    share = min(_MAX_LEGEND_SHARE, legend.get_window_extent().height / axes.bbox.height)
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top - (bottom - top) * share / (1 - share))
-
-
 def direction_arrow(quantity: Quantity) -> str:
-    """Return the direction in which a quantity on a horizontal axis improves."""
-    return "better →" if quantity.better == "max" else "← better"
+    """Return the direction in which a quantity on a horizontal axis improves, in one word."""
+    return f"better{NBSP}→" if quantity.better == "max" else f"←{NBSP}better"

@@ -6,6 +6,7 @@ import pandas as pd
 
 from partialnas.analysis.ablation.arm_axes import (
     arm_figure,
+    arm_name,
     direction_arrow,
     draw_values,
     finish_figure,
@@ -59,19 +60,16 @@ def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     """Return the figure of `effect_points`; call it inside `figure_style`."""
     contrasts = points[points["seed"].isna()]
     arms = [*map(str, contrasts["arm"])]
-    labels, label_title = row_labels(arms, result.design)
-    figure, axes = arm_figure(mark_arms(result, labels, arms), style)
+    labels = mark_arms(result, row_labels(arms, result.design), arms)
+    figure, axes = arm_figure(labels, style)
     axes.axvline(0, color=DARK_COLOR, linewidth=0.7, zorder=2)
     interval = f"simultaneous {result.comparison.level:.0%} interval"
     draw_values(axes, points, interval, missing_at=0.0)
     _draw_margin(axes, result.margin)
     quantity = result.quantity
-    title = [
-        f"Δ {quantity.name}{difference_unit(quantity)}",
-        f"from {_baseline(result, contrasts['against'])} ({direction_arrow(quantity)})",
-        f"rows: {label_title}" if label_title else "",
-    ]
-    finish_figure(figure, axes, result, title, style)
+    label, arrow = f"Δ {quantity.name}{difference_unit(quantity)}", direction_arrow(quantity)
+    title = [label, f"from {_baseline(result, contrasts['against'])} ({arrow})"]
+    finish_figure(figure, axes, result, f"{label} {arrow}", title, style)
     return figure
 
 
@@ -84,7 +82,7 @@ def difference_unit(quantity: Quantity) -> str:
 def _baseline(result: Effects, against: "pd.Series[str]") -> str:
     """Return the name of the common baseline, or a description of the baselines of strata."""
     if against.nunique() == 1 or result.design is None:
-        return elide(str(against.iloc[0]), _MAX_BASELINE_LENGTH)
+        return elide(arm_name(str(against.iloc[0]), result.design), _MAX_BASELINE_LENGTH)
     return f"the baseline with the same {' and '.join(result.design.within)}"
 
 

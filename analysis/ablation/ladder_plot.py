@@ -67,8 +67,8 @@ def draw(result: Effects, points: pd.DataFrame, style: Style) -> AnyFigure:
     axes.plot(means["value"], means["row"], color=LEADER_COLOR, linewidth=0.8, zorder=2)
     draw_limit_lines(axes, x=shown_bounds(result, points))
     _draw_steps(axes, rungs, result, style.small_font_size)
-    title = [f"{result.quantity.label} {direction_arrow(result.quantity)}"]
-    finish_figure(figure, axes, result, title, style)
+    label = f"{result.quantity.label} {direction_arrow(result.quantity)}"
+    finish_figure(figure, axes, result, label, [label], style)
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import ARROWS, configure_axis, set_ticks
-from partialnas.analysis.plotting.labels import draw_legend
+from partialnas.analysis.plotting.legends import draw_legend
 from partialnas.analysis.plotting.style import DARK_COLOR, MUTED_COLOR, SERIES_COLORS, Style
 from partialnas.runs.config.quantities import Quantity
 
@@ -46,7 +46,7 @@ def draw(table: pd.DataFrame, quantity: Quantity, longer: str, style: Style) -> 
     for axes in panels[1:]:
         axes.set_ylim(panels[0].get_ylim())
     label = f"{quantity.label} {ARROWS[quantity.better]}"
-    figure.supxlabel(label, fontsize=style.font_size, color=DARK_COLOR)
+    figure.supxlabel(label, color=DARK_COLOR)
     draw_legend(figure, panels[0], style)
     return figure
 

@@ -31,7 +31,8 @@ from partialnas.analysis.pareto.front import front, reference_point
 from partialnas.analysis.pareto.table import empty_figure_message
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import set_ticks
-from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
+from partialnas.analysis.plotting.labels import elide, study_names
+from partialnas.analysis.plotting.legends import draw_legend
 from partialnas.analysis.plotting.style import Style
 from partialnas.analysis.stats.dominance import dominated_hypervolume, finite_mask
 from partialnas.runs.config.quantities import (

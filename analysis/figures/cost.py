@@ -19,7 +19,8 @@ from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.artists import AnyFigure, Axes
 from partialnas.analysis.plotting.axes import set_ticks
-from partialnas.analysis.plotting.labels import distinct_labels, draw_legend
+from partialnas.analysis.plotting.labels import distinct_labels
+from partialnas.analysis.plotting.legends import draw_legend
 from partialnas.analysis.plotting.limit_lines import (
     EXCLUDED_MARKER,
     excluded_mask,

@@ -23,7 +23,8 @@ from partialnas.analysis.formats.caption_sentences import (
 from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.axes import set_ticks
-from partialnas.analysis.plotting.labels import draw_legend, elide, study_names
+from partialnas.analysis.plotting.labels import elide, study_names
+from partialnas.analysis.plotting.legends import draw_legend
 from partialnas.analysis.plotting.limit_lines import (
     draw_limit_lines,
     limit_marks_sentence,

@@ -21,7 +21,8 @@ from partialnas.analysis.frames.trials import Trials
 from partialnas.analysis.pareto.table import pareto_table
 from partialnas.analysis.plotting.artists import AnyFigure
 from partialnas.analysis.plotting.axes import configure_axis
-from partialnas.analysis.plotting.labels import distinct_labels, draw_legend, label_line_ends
+from partialnas.analysis.plotting.labels import distinct_labels, label_line_ends
+from partialnas.analysis.plotting.legends import draw_legend
 from partialnas.analysis.plotting.limit_lines import (
     draw_limit_lines,
     limit_marks_sentence,

@@ -20,14 +20,8 @@ from partialnas.analysis.plotting.axes import (
 )
 from partialnas.analysis.plotting.clipping import clip_outliers, draw_outlier_arrows
 from partialnas.analysis.plotting.fitting import fit_labels
-from partialnas.analysis.plotting.labels import (
-    Polyline,
-    draw_labels,
-    draw_legend,
-    draw_note,
-    elide,
-    study_names,
-)
+from partialnas.analysis.plotting.labels import Polyline, draw_labels, elide, study_names
+from partialnas.analysis.plotting.legends import draw_legend, draw_note
 from partialnas.analysis.plotting.limit_lines import (
     EXCLUDED_MARKER,
     draw_limit_lines,
@@ -96,7 +90,7 @@ def draw_pareto(
     points, factors = _on_axes(axes, replace(pareto, rows=table), options)
     areas = compute_marker_areas(table, options.size)
     points = points.join(_point_styles(points, options)).assign(area=areas.values)
-    _draw_protocol(figure, axes, pareto, style)
+    _draw_protocol(figure, pareto, style)
     others = "not on the front" if pareto.is_projection else "dominated"
     cloud = points[points["family"].eq("") & ~points["on_front"]]
     _draw_others(axes, cloud[~cloud["excluded"]], areas, others)
@@ -180,14 +174,14 @@ def _point_styles(points: pd.DataFrame, options: ParetoPlotOptions) -> pd.DataFr
     return pd.DataFrame(pairs, columns=["color", "marker"], index=points.index)
 
 
-def _draw_protocol(figure: AnyFigure, axes: Axes, pareto: ParetoTable, style: Style) -> None:
+def _draw_protocol(figure: AnyFigure, pareto: ParetoTable, style: Style) -> None:
     """Write below the axis by which protocol measured quantities were measured."""
     labels = (protocol_label(pareto.rows, quantity) for quantity in (pareto.x, pareto.y))
     protocols = dict.fromkeys(filter(None, labels))
     wide = int(characters_that_fit(style.width, style.small_font_size, _CHARACTER_ASPECT))
     lines = [line for label in protocols for line in textwrap.wrap(label, wide)]
     if lines:
-        draw_note(figure, axes, lines, style.small_font_size, style)
+        draw_note(figure, lines, style)
 
 
 def _draw_others(

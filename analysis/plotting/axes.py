@@ -17,6 +17,9 @@ AxisName = Literal["x", "y"]
 ARROWS = {"min": "↓", "max": "↑"}
 """Arrow in the direction in which a quantity improves, by that direction."""
 
+NBSP = "\u00a0"
+"""Space at which no label is broken, as between a word and its arrow."""
+
 _PROTOCOL = ("device", "processor", "threads", "batch_size", "resolution", "precision")
 _WORSE_MARGIN, _BETTER_MARGIN = 0.05, 0.12
 _DECADE = 10.0

@@ -1,6 +1,7 @@
 """Layout of figures with little room: axis labels on two lines and fewer ticks."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from partialnas.analysis.plotting.artists import AnyFigure, Axes, Axis, Bbox, Text
@@ -54,9 +55,9 @@ def _place_everything(figure: AnyFigure, drawn: Sequence[Axes] | None = None) ->
 
 
 def _crowded_labels(figure: AnyFigure, shown: Sequence[Axes]) -> list[Text]:
-    """Return the axis labels that leave the figure or touch another one."""
-    texts = [text for axes in shown for text in (axes.xaxis.label, axes.yaxis.label)]
-    labels = [text for text in texts if text.get_text()]
+    """Return the axis labels that are too long for the figure or touch another one."""
+    texts = [(text, way) for axes in shown for text, way in _labels(axes) if text.get_text()]
+    labels = [text for text, _ in texts]
     boxes = {id(text): text.get_window_extent().padded(_PADDING) for text in labels}
     touching = {
         id(text)
@@ -64,20 +65,32 @@ def _crowded_labels(figure: AnyFigure, shown: Sequence[Axes]) -> list[Text]:
         if boxes[id(pair[0])].overlaps(boxes[id(pair[1])])
         for text in pair
     }
-    page = figure.bbox.padded(_PADDING).extents
+    page = figure.bbox.padded(_PADDING)
     return [
-        text for text in labels if id(text) in touching or not _is_inside(boxes[id(text)], page)
+        text
+        for text, way in texts
+        if id(text) in touching or not _fits_along(boxes[id(text)], page, way)
     ]
 
 
-def _is_inside(box: Bbox, page: Iterable[float]) -> bool:
-    left, bottom, right, top = page
-    return bool(left <= box.x0 and box.x1 <= right and bottom <= box.y0 and box.y1 <= top)
+def _labels(axes: Axes) -> Iterable[tuple[Text, AxisName]]:
+    return (axes.xaxis.label, "x"), (axes.yaxis.label, "y")
+
+
+def _fits_along(box: Bbox, page: Bbox, way: AxisName) -> bool:
+    """Return whether a label is inside the page along its text; a break cannot help across it."""
+    (low, high), (start, end) = (
+        (b.intervalx if way == "x" else b.intervaly).tolist() for b in (box, page)
+    )
+    return bool(start <= low and high <= end)
 
 
 def _break_label(text: Text) -> bool:
-    """Put a one-line label on two lines, if possible before its unit; return whether it changed."""
-    words = text.get_text().split(" ")
+    """Put a one-line label on two lines, if possible before its unit; return whether it changed.
+
+    An arrow stays with its word.
+    """
+    words = re.split(r" (?![↑↓])", text.get_text())
     if len(words) < 2 or "\n" in text.get_text():
         return False
     text.set_text("\n".join(split_in_two(words, before="(")))

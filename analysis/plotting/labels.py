@@ -1,7 +1,6 @@
-"""Text in figures: the legend, labels of points that overlap nothing, and short names."""
+"""Text in figures: labels of points and lines that overlap nothing, and short names."""
 
 import io
-import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any, cast
 import pandas as pd
 
 from partialnas.analysis.frames.arrays import Floats
-from partialnas.analysis.plotting.artists import AnyFigure, Artist, Axes, Figure
+from partialnas.analysis.plotting.artists import Axes, Figure
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.style import (
-    DARK_COLOR,
     LEADER_COLOR,
     POINTS_PER_INCH,
     Style,
@@ -22,40 +20,9 @@ from partialnas.analysis.plotting.style import (
 Polyline = tuple[Floats, Floats]
 """The x and y coordinates of a line in a figure."""
 
-_MAX_COLUMNS = 8
-_MAX_LEGEND_WIDTH = 0.97  # share of the figure's width
-_MAX_LEGEND_SHARE = 0.2  # of the figure's height; below a taller legend the figure grows
 _LINE_SPACING = 1.25
 _MAX_POINTS = 5000
 _MAX_NAME_LENGTH = 24
-_HANDLE = {"handlelength": 1.2, "handleheight": 0.7}
-
-
-def draw_legend(figure: AnyFigure, axes: Axes, style: Style) -> None:
-    """Draw the legend above the axes, in as many columns as fit.
-
-    Without a layout that reserves space above the axes, the legend is drawn inside them.
-    """
-    from matplotlib.figure import Figure
-
-    handles, names = axes.get_legend_handles_labels()
-    sizes = _handle_sizes(handles, style)
-    if not has_margins(figure, style):
-        axes.legend(handles, names, **sizes)
-        return
-    width = _MAX_LEGEND_WIDTH * style.width * figure.dpi
-    for columns in range(min(_MAX_COLUMNS, len(names)), 0, -1):
-        legend = figure.legend(
-            handles, names, loc="outside upper center", ncols=columns, handletextpad=0.4,
-            columnspacing=1.0, borderpad=0.1, labelspacing=0.3, labelcolor=DARK_COLOR, **sizes,
-        )  # fmt: skip
-        box = legend.get_window_extent()
-        if columns == 1 or box.width < width:
-            if isinstance(figure, Figure):
-                excess = box.height / figure.dpi - _MAX_LEGEND_SHARE * style.height
-                figure.set_figheight(figure.get_figheight() + max(0.0, excess))
-            return
-        legend.remove()
 
 
 def label_line_ends(
@@ -87,34 +54,6 @@ def label_line_ends(
             1.02, place, name, transform=axes.transAxes, color=color, va="center", ha="left",
             fontsize=style.small_font_size,
         )  # fmt: skip
-
-
-def has_margins(figure: AnyFigure, style: Style) -> bool:
-    """Return whether texts outside all axes get space: in our figures and with this layout."""
-    from matplotlib.axes import Axes
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    single = isinstance(style.target, Axes)
-    return not single and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
-
-
-def draw_note(
-    figure: AnyFigure, axes: Axes, lines: Sequence[str], size: float, style: Style
-) -> None:
-    """Write lines below the figure, or below the label of `axes` if the figure has no margins."""
-    if has_margins(figure, style):
-        figure.supxlabel("\n".join(lines), fontsize=size, color=DARK_COLOR)
-    else:
-        axes.set_xlabel("\n".join(filter(None, [axes.get_xlabel(), *lines])))
-
-
-def _handle_sizes(handles: Sequence[Artist], style: Style) -> dict[str, Any]:
-    """Return the size of legend handles in font sizes, large enough for the largest marker."""
-    from matplotlib.collections import PathCollection
-
-    areas = [max(h.get_sizes()) for h in handles if isinstance(h, PathCollection)]
-    diameter = math.sqrt(max(areas, default=0.0)) / style.small_font_size
-    return {name: max(default, diameter) for name, default in _HANDLE.items()}
 
 
 def draw_labels(

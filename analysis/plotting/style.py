@@ -183,6 +183,8 @@ def _with_settings(style: Style, settings: Mapping[str, Any], *, resized: bool) 
         style, font_size=scale * style.font_size, small_font_size=scale * style.small_font_size
     )
     stated: dict[Any, Any] = dict(settings)
+    if "axes.labelsize" in stated:
+        stated.setdefault("figure.labelsize", stated["axes.labelsize"])
     mpl.rcParams.update(_settings(scaled))
     mpl.rcParams.update(stated)
     style = replace(style, **_font_sizes())
@@ -230,7 +232,9 @@ def embedded_style(target: Axes | AnyFigure) -> Iterator[Style]:
     box = target.get_window_extent() if isinstance(target, Axes) else target.bbox
     figure = target.get_figure(root=True)
     assert figure is not None, "the axes belong to no figure"
-    with mpl.rc_context({"text.parse_math": False, "text.usetex": False}):
+    own: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}
+    own["figure.labelsize"] = mpl.rcParams["axes.labelsize"]
+    with mpl.rc_context(own):
         width, height = box.width / figure.dpi, box.height / figure.dpi
         yield Style(width=width, height=height, target=target, **_font_sizes())
 
@@ -254,7 +258,8 @@ def _settings(style: Style) -> dict[Any, Any]:
     return {
         "font.family": [BASE_FONT],
         "font.size": style.font_size,
-        "axes.labelsize": style.font_size,
+        "axes.labelsize": style.small_font_size,
+        "figure.labelsize": style.small_font_size,
         "axes.linewidth": 0.6,
         "axes.edgecolor": DARK_COLOR,
         "axes.labelcolor": DARK_COLOR,

@@ -13,6 +13,7 @@ from partialnas.analysis.frames.arrays import Floats
 from partialnas.analysis.plotting.artists import AnyFigure, Axes, Transform
 from partialnas.analysis.plotting.axes import parent_figure
 from partialnas.analysis.plotting.labels import distinct_labels
+from partialnas.analysis.plotting.legends import below_axes
 from partialnas.analysis.plotting.style import (
     DARK_COLOR,
     FAMILY_STYLES,
@@ -195,14 +196,8 @@ def _draw_cells(
 
 def _below_label(axes: Axes) -> Transform:
     """Return a transform in axes width across, and in inches upwards from below the axis label."""
-    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
-
     lines = _LABEL_OFFSET + _LINE_SPACING * axes.get_xlabel().count("\n")
-    inches = parent_figure(axes).dpi_scale_trans
-    offset = lines * float(axes.xaxis.label.get_fontsize()) / POINTS_PER_INCH
-    bottom = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # it is affine
-    vertical = inches + bottom + ScaledTranslation(0, -offset, inches)
-    return blended_transform_factory(axes.transAxes, vertical)
+    return below_axes(axes, lines * float(axes.xaxis.label.get_fontsize()) / POINTS_PER_INCH)
 
 
 def _edges(cells: range) -> Floats:

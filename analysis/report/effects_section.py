@@ -58,8 +58,7 @@ def _figure(
     label = f"Δ {effects.quantity.name}{difference_unit(effects.quantity)}"
     values = np.append(points[["value", "low", "high"]].to_numpy(float).ravel(), 0.0)
     x = linear_scale(label, values, layout.left, layout.width - layout.right)
-    labels, _ = row_labels(arms, effects.design)
-    names = mark_arms(effects, labels, arms)
+    names = mark_arms(effects, row_labels(arms, effects.design), arms)
     rows = [
         _row(points[points["arm"].eq(arm)], name, index, x, layout, effects)
         for index, (arm, name) in enumerate(zip(arms, names, strict=True))

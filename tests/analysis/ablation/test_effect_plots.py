@@ -12,6 +12,7 @@ from matplotlib.text import Text
 
 from partialnas.analysis import Effects, effects, effects_figure
 from partialnas.analysis.ablation import difference_plot, interaction_plot, ladder_plot
+from partialnas.analysis.ablation.arm_axes import row_labels
 from partialnas.analysis.plotting.style import StyleName, figure_style
 from partialnas.runs.config.design import CostMatch, Design, DesignArm, Factor
 from partialnas.space.errors import UserError
@@ -123,7 +124,8 @@ def test_effect_plot_shows_paired_differences_means_and_failed_arms(
     assert dots(axes, "mean") == [(pytest.approx(0, abs=1e-9), 0), (pytest.approx(5.1), 1)]
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("failed", 2)]
     assert (
-        figure.get_supxlabel() == "Δ Validation accuracy (percentage points)\nfrom base (better →)"
+        figure.get_supxlabel()
+        == "Δ Validation accuracy (percentage points)\nfrom base (better\u00a0→)"
     )
     assert "within ±0.5" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert_readable(figure)
@@ -179,9 +181,35 @@ def test_long_names_are_wrapped_in_full(tmp_path: Path, ablations: Ablations) ->
 def test_long_names_of_a_factorial_design_become_their_levels(grid: Effects) -> None:
     result = grid
     figure = drawn(difference_plot, result, difference_plot.effect_points(result))
-    assert figure.axes[0].get_yticklabels()[0].get_text() == "2 · none · 1/4"
-    assert "rows: parts · attention_in_stage · ratio" in figure.get_supxlabel()
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert rows[:4] == ["Ratio=1/4", "channel", "channel · Ratio=1/4", "Parts=3"]
+    title = figure.get_supxlabel()
+    assert "from Parts=2, Attention i…age=none, Ratio=1/8" in title
+    assert "rows:" not in title
     assert_readable(figure)
+
+
+def test_rows_of_switches_are_named_by_what_is_switched() -> None:
+    factors = (
+        Factor(name="pat_sp", levels=("false", "true"), baseline="false"),
+        Factor(name="augmentation", levels=("none", "mixup"), baseline="none"),
+        Factor(name="shortcut", levels=("with", "without"), baseline="with"),
+    )
+    design, _ = grid_of(*factors)
+    names = [arm.name for arm in design.arms]
+    assert row_labels(names, design) == [
+        "baseline", "no Shortcut", "mixup", "mixup · no Shortcut", "PAT_sp", "PAT_sp · no Shortcut",
+        "PAT_sp · mixup", "PAT_sp · mixup · no Shortcut",
+    ]  # fmt: skip
+
+
+def test_labels_have_the_size_of_the_ticks(grid: Effects) -> None:
+    for plot, points in (
+        (difference_plot, difference_plot.effect_points(grid)),
+        (interaction_plot, interaction_plot.interaction_points(grid)),
+    ):
+        figure = drawn(plot, grid, points)
+        assert len({round(text.get_fontsize(), 3) for text in texts_of(figure)}) == 1
 
 
 def test_one_seed_is_noted_in_the_figure(tmp_path: Path, ablations: Ablations) -> None:

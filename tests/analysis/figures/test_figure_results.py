@@ -140,14 +140,47 @@ def test_font_sizes_are_the_callers() -> None:
     figure.savefig(io.BytesIO(), format="png")
 
 
-def test_a_legend_inside_the_axes_covers_no_arm() -> None:
-    figure, axes = plt.subplots(figsize=(3, 2.4), layout="constrained")
-    effects(ax=axes)
+@pytest.mark.parametrize("draw", [effects, pareto], ids=["effects", "pareto"])
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_one_of_three_panels_has_a_short_label_and_a_legend_off_its_data(
+    draw: Draw, layout: Any
+) -> None:
+    mpl.rcParams.update({"font.size": 10, "axes.labelsize": 10})
+    figure, grid = plt.subplots(1, 3, figsize=(10, 3), layout=layout)
+    if layout is None:
+        figure.subplots_adjust(left=0.05, right=0.97, bottom=0.2, wspace=0.5)
+    axes = grid[1]
+    draw(ax=axes)
     figure.draw_without_rendering()
     legend = axes.get_legend()
     assert legend is not None
-    lowest = axes.transData.inverted().transform((0, legend.get_window_extent().y0))[1]
-    assert lowest < -0.2  # the first arm is at 0, and the axis points down
+    box, page = legend.get_window_extent(), figure.bbox
+    assert axes.bbox.x0 - 1 <= box.x0
+    assert box.x1 <= axes.bbox.x1 + 1
+    label = axes.xaxis.label
+    assert label.get_text().count("\n") <= 1
+    assert all(page.containsx(x) for x in label.get_window_extent().intervalx)
+    assert box.y0 >= page.y0
+    if layout == "constrained":
+        assert box.y1 <= label.get_window_extent().y0
+        return
+    for collection in axes.collections:  # markers and ends of bars
+        at = collection.get_offset_transform().transform(collection.get_offsets())
+        assert not any(box.contains(x, y) for x, y in at)
+    for line in axes.lines:
+        if len({*line.get_xdata()}) > 1:  # not the zero line
+            path = line.get_transform().transform_path(line.get_path())
+            assert not path.intersects_bbox(box, filled=False)
+
+
+def test_a_label_with_room_stays_on_one_line_with_its_arrow() -> None:
+    for size, layout in (((4, 3), None), ((4, 3), "constrained"), ((4, 1.2), "constrained")):
+        figure, axes = plt.subplots(figsize=size, layout=layout)
+        study("curves")(ax=axes)
+        figure.draw_without_rendering()
+        lines = axes.get_ylabel().split("\n")
+        assert len(lines) == (1 if size == (4, 3) else 2)
+        assert all(len(line) > 2 for line in lines)
 
 
 def test_a_figure_without_a_path_shows_in_a_notebook(
