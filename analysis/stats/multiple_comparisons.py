@@ -297,7 +297,11 @@ def _note(
     if result.method == "none":
         reason = "only one seed" if seeds == 1 else f"{seeds} seeds and too few finished trials"
         return f"Differences cannot be tested: {reason}."
-    variance_test = "" if math.isnan(variance_p) else f" (Brown-Forsythe p = {variance_p:.2g})"
+    variance_test = (
+        ""
+        if math.isnan(variance_p)
+        else f" (Brown-Forsythe test on the residuals: p = {variance_p:.2g})"
+    )
     degrees = f"{result.degrees} degree{'s' * (result.degrees != 1)} of freedom"
     parts = [
         f"Simultaneous {level:.0%} intervals (Dunnett) from the model arm + seed; residual "

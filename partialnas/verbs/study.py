@@ -60,6 +60,7 @@ def run(
         rehearse=rehearse, accept_source=accept_source, retry_failed=retry_failed,
     )  # fmt: skip
     status(folder)
+    command.print_next_steps(folder)
 
 
 def check(

@@ -5,6 +5,7 @@ One device-hour is one hour of a whole GPU, or of all cores of a machine. A tria
 of its worker. Time lost with an interrupted session counts only as far as a trial resumed from it.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +82,10 @@ class ComputeUsage:
         """
         labels = _LABELS | ({"done": "in function calls"} if calls_function else {})
         parts = [f"{format_duration(hours)} {labels[kind]}" for kind, hours in self.hours.items()]
+        is_whole = math.isclose(self.device_hours, sum(self.hours.values()))
+        share = "" if is_whole else ", as workers use a part of the device"
         total = f"{self.device_hours:.3g}" + ("" if limit is None else f" of {limit:g}")
-        return f"compute: {', '.join(parts) or 'none'} ({total} device-hours)"
+        return f"compute: {', '.join(parts) or 'none'} ({total} device-hours{share})"
 
 
 def compute_usage(rows: Iterable[UsageRow], shares: DeviceShare) -> ComputeUsage:

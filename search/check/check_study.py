@@ -124,7 +124,8 @@ def _plan(resolved: ResolvedStudy, size: SpaceSize | None) -> Iterator[str]:
         yield f"arms: {', '.join(other)}"
     for name, control in resolved.controls.items():
         yield f"arm {name}: static network with the ratios of {control.origin} ({control.ratios})"
-    yield f"reference: {subject_name(resolved.reference)}"
+    if study.times_networks:
+        yield f"reference: {subject_name(resolved.reference)}"
     yield from _rungs(resolved)
     yield from _sampler(resolved)
     yield from _measuring(resolved)

@@ -28,7 +28,10 @@ def _check_work(study: StudyFields) -> Iterator[str]:
     """Yield what a study lacks to train anything."""
     search = study.search
     if search is None and not study.arms and study.ablation is None:
-        yield "nothing to run: add `search`, `ablation` or `arms` to the study"
+        yield (
+            "nothing to run: add `search: {}` with the axes of a `space`, `ablation` or `arms` to "
+            "the study"
+        )
     if search is not None and study.ablation is not None:
         yield "ablation: cannot be combined with `search`; write two studies"
     if search is not None and (study.space is None or not study.space.axes):

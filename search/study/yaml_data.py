@@ -41,12 +41,19 @@ def parse_yaml(text: str) -> Any:
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = _mark(error)
         where = f"line {mark.line + 1}: " if mark else ""
         message = ", ".join(filter(None, (error.context, error.problem)))
         raise ValueError(where + _first_line(message)) from None
     except yaml.YAMLError as error:  # a character that is not allowed
         raise ValueError(_first_line(error)) from None
+
+
+def _mark(error: yaml.MarkedYAMLError) -> yaml.Mark | None:
+    """Return the place of a mistake: the start of what has no end, else what cannot stand there."""
+    unfinished = (error.context or "").startswith(("while scanning", "while parsing a flow"))
+    marks = [error.context_mark, error.problem_mark]
+    return next(filter(None, marks if unfinished else reversed(marks)), None)
 
 
 def _first_line(message: object) -> str:

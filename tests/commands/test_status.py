@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from partialnas.cli import main
+from partialnas.commands.studies.study import print_next_steps
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.system.environment import environment
 from partialnas.runs.system.study_lock import driver_pid
 
+LEDGERS = Path(__file__).parents[2] / "analysis" / "notebooks" / "ledgers"
 STUDY = """
 study: plain
 task: {data: digits}
@@ -44,6 +47,19 @@ def test_a_rehearsal_is_marked_and_its_compute_listed_by_kind(
     assert "6 done" in output
     assert "device-hours" in output
     assert "measuring" in output
+    assert ("as workers use a part of the device" in output) == (environment()["cores"] > 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "verbs"), [("partitions", "table effects report"), ("quickstart", "pareto report")]
+)
+def test_the_end_of_a_run_names_the_next_commands(
+    capsys: pytest.CaptureFixture[str], name: str, verbs: str
+) -> None:
+    folder = LEDGERS / name
+    print_next_steps(folder)
+    output = " ".join(capsys.readouterr().out.split())
+    assert output == "next: " + " · ".join(f"partialnas {v} {folder}" for v in verbs.split())
 
 
 def test_watching_ends_when_the_study_does_not_run(

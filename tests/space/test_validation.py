@@ -44,7 +44,7 @@ def messages(model: type[Value], data: dict[str, Any]) -> list[str]:
     [
         ({"width": "abc"}, "width: expected a whole number or a list, got 'abc'"),
         ({"width": [8, "x"]}, "width[1]: expected a whole number, got 'x'"),
-        ({"width": [8]}, "width[1]: missing"),
+        ({"width": [8]}, "width: expected a whole number or 2 values, got [8]"),
         ({"workers": "many"}, "workers: expected a whole number or 'auto', got 'many'"),
         ({"kinds": ["a", "d"]}, "kinds[1]: expected 'a', 'b' or 'c', got 'd'"),
         ({"inner": 5}, "inner: expected a mapping with keys such as rate and count, got 5"),

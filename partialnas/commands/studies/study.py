@@ -1,5 +1,6 @@
 """The verbs `run`, `check` and `merge`; `partialnas.run` and `partialnas.check`."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,17 @@ def run(
             accept_source=accept_source, retry_failed=retry_failed,
         )  # fmt: skip
     return folder
+
+
+def print_next_steps(folder: Path) -> None:
+    """Print the commands that show the results of a study."""
+    from partialnas.commands.terminal import make_console, print_lines
+    from partialnas.runs.ledger.ledger import Ledger
+
+    with Ledger.open(folder) as ledger:
+        verbs = ("pareto", "report") if ledger.study.is_search else ("table", "effects", "report")
+    commands = (f"partialnas {verb} {shlex.quote(str(folder))}" for verb in verbs)
+    print_lines(make_console(), f"next: {' · '.join(commands)}")
 
 
 def default_folder(name: str, *, quick: bool, rehearsal: bool = False) -> Path:

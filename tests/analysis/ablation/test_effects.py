@@ -189,7 +189,7 @@ def test_the_caption_names_matched_arms_and_excluded_combinations(
         "Δ: difference from base, with its simultaneous 95% interval.",
         "Δ: 2 contrasts, with p adjusted for all of them.",
         "4 degrees of freedom",
-        "Brown-Forsythe p = ",
+        "Brown-Forsythe test on the residuals: p = ",
         "Widths of 1 arm were adjusted to equal MACs within 2 % (largest difference 1 %).",
         "† Not matched: good (+30.0 %: no width fits).",
         "Left out: 1 combination of levels (nothing to place).",

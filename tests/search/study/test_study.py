@@ -89,7 +89,8 @@ def test_all_errors_are_reported_with_their_paths(tmp_path: Path) -> None:
     [
         ({"study": "../escape"}, "study"),
         ({"study": ""}, "study"),
-        ({"search": None}, "nothing to run"),
+        ({"search": None}, "nothing to run: add `search: {}`"),
+        ({"base": {"depths": [1, 2]}}, "base.depths: expected 4 values, got [1, 2]"),
         ({"budget": {}}, "budget"),
         ({"objectives": {}}, "objectives"),
         ({"objectives": {"test_accuracy": "max"}}, "never used to choose"),
