@@ -20,9 +20,9 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Write a study
 #
-# Which attention on the untouched channels of a partial convolution helps? The widths of the arms
-# are adjusted so that all need the same multiply-accumulates. The keys under `quick` make the study
-# small: for a paper, run it without.
+# Which attention on the untouched channels of a partial convolution (PAT) helps? The widths of the
+# arms are adjusted so that all need the same multiply-accumulates. The keys under `quick` make the
+# study small: for a paper, run it without.
 
 # %%
 STUDY = OUT / "attention.yaml"
@@ -31,7 +31,7 @@ STUDY.write_text(
 study: attention
 question: Which attention beside a partial convolution helps, at equal cost?
 task: {data: digits}
-base: {stem_stride: 1, width: 16, depths: [1, 1, 1, 1], head_width: 64}
+base: {stem_stride: 1, width: 8, depths: [1, 1, 1, 1], head_width: 64}
 recipe: {use: short, epochs: 20}
 seeds: 10
 ablation:
@@ -39,11 +39,14 @@ ablation:
   baseline: {attention: none}
   match: macs
   factors:
-    attention: [none, channel, spatial, self]
+    PAT:
+      channel: {attention: channel}
+      spatial: {attention: spatial}
+      self: {attention: self}
 objectives: {val_nll: min, macs: min}
 measure: none
 executor: {kind: in-process}
-quick: {recipe.epochs: 4, seeds: 3}
+quick: {recipe.epochs: 3, seeds: 3}
 """,
     encoding="utf-8",
 )
@@ -95,8 +98,9 @@ effects(FOLDER).table[["arm", "n", "mean", "difference", "low", "high", "p"]].ro
 # matplotlib.
 
 # %%
-paper, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3), layout="constrained")
+paper, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 effects_figure(FOLDER, ax=left)
+left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, fontsize="small")
 for arm, rows in trials.groupby("arm", sort=False):
     right.plot(rows["params"] / 1000, rows["val_accuracy"], "o", label=arm)
 right.set(xlabel="Parameters (thousands)", ylabel="Validation accuracy (%)")

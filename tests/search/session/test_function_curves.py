@@ -168,8 +168,6 @@ def test_other_studies_of_functions_time_nothing(tmp_path: Path, when: str) -> N
     objectives = {"val_nll": "min", "throughput_img_s": "max"}
     out = run(write_study(tmp_path, objectives=objectives, measure={"when": when}), tmp_path)
     frame = load(out)
-    log = (out / "workers.log").read_text() if (out / "workers.log").exists() else ""
-    assert "Traceback" not in log
     reason = "metric throughput_img_s is missing; got val_nll, own; return it, or set measure.when"
     assert frame["reason"].str.startswith(reason).all()
     with Ledger.open(out) as ledger:
