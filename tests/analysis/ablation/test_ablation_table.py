@@ -1,6 +1,4 @@
 import io
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,19 +145,3 @@ def test_small_p_values_are_bounded() -> None:
     assert [format_p_value(p) for p in (0.0, 0.00099, 0.001, 0.25, float("nan"))] == [
         "<0.001", "<0.001", "0.001", "0.250", "",
     ]  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-@pytest.mark.parametrize("packages", ["booktabs", "booktabs,graphicx"])
-def test_latex_compiles_as_is(tmp_path: Path, folder: Path, packages: str) -> None:
-    table_artefact([folder]).write(tmp_path / "t.tex")
-    document = (
-        rf"\documentclass{{article}}\usepackage{{{packages}}}"
-        r"\begin{document}\input{t.tex}\end{document}"
-    )
-    (tmp_path / "d.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "d.tex"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout[-2000:]
-    assert ("Overfull" in ended.stdout) == ("graphicx" not in packages)
