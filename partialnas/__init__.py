@@ -29,12 +29,14 @@ _MODULES = {
     "__version__": "partialnas.runs.system.environment",
     "check": "partialnas.commands.studies.study",
     "load": "partialnas.analysis.frames.load",
+    "load_splits": "partialnas.commands.studies.data",
     "run": "partialnas.commands.studies.study",
 }
 __all__ = [*_MODULES]
 
 if TYPE_CHECKING:
     from partialnas.analysis.frames.load import load as load
+    from partialnas.commands.studies.data import load_splits as load_splits
     from partialnas.commands.studies.study import check as check
     from partialnas.commands.studies.study import run as run
     from partialnas.runs.system.environment import __version__ as __version__

@@ -108,6 +108,10 @@ def data(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Contact sheet of the images: .png."),
     ] = None,
+    list_: Annotated[
+        Path | None,
+        typer.Option("--list", metavar="FILE", help="List of the images by split: .csv."),
+    ] = None,
     plugin: shared.PluginOption = None,
 ) -> None:
     """Show what a study would read of a data set.
@@ -119,6 +123,9 @@ def data(
     `-o` writes a contact sheet: the first training images of each class as the networks see them,
     cropped and resized.
 
+    `--list` writes the split, the class, and the file (or the position in the split) of each image,
+    carved splits included.
+
     Data sets: `mnist5k`, `digits`, `cifar10:PATH`, `cifar100:PATH`, `folder:PATH`, and those that
     plug-ins register. The path of a folder alone means `folder:PATH`. docs/data.md has the layouts.
 
@@ -126,4 +133,4 @@ def data(
     """
     from partialnas.commands.studies.data import show_data
 
-    show_data(source, resolution, output, plugin or ())
+    show_data(source, resolution, output, plugin or (), listing=list_)

@@ -32,6 +32,7 @@ class DataOverview:
         facts: facts of the data set; their notes say what is left out or converted.
         class_names: names of the classes in the order of their labels.
         labels: labels of the images by split: `train`, `val` and `test`.
+        files: image files by split; empty unless the data are image files.
         modes: number of images of each mode of Pillow; empty unless the data are image files.
         sizes: number of images of each width and height in pixels before they are resized.
         resolution_is_missing: whether a study has to state `task.resolution`; that of the task is
@@ -43,6 +44,7 @@ class DataOverview:
     facts: DataSetFacts
     class_names: tuple[str, ...]
     labels: dict[str, NDArray[np.int64]]
+    files: dict[str, tuple[Path, ...]]
     modes: Counter[str]
     sizes: Counter[tuple[int, int]]
     resolution_is_missing: bool
@@ -139,7 +141,10 @@ def inspect_data(data: str | Path, resolution: int | None = None) -> DataOvervie
         settings = task.resolution, task.channels
         return decode_images(files, len(files), *settings, check_levels=False)
 
-    return DataOverview(task, facts, names, labels, modes, sizes, is_missing, tuple(problems), read)
+    files = listed.files if listed else {}
+    return DataOverview(
+        task, facts, names, labels, files, modes, sizes, is_missing, tuple(problems), read
+    )
 
 
 def data_name(data: str | Path) -> str:

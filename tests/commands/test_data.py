@@ -1,5 +1,6 @@
 """The verb `data`: its output, its contact sheet and its exit codes."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import partialnas
 from partialnas.cli import main
 from partialnas.commands.studies.data import data_lines
 from partialnas.runs.datasets.overview import inspect_data
 from partialnas.runs.datasets.registry import DATA_SETS
 from partialnas.runs.datasets.task import resolve_task
+from partialnas.runs.ledger.ledger import Ledger
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
@@ -58,10 +61,11 @@ def test_the_output_in_the_documentation_is_that_of_the_command(
 def test_the_code_in_the_documentation_runs(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from_python, plugin = re.findall(
+    from_python, splits, plugin = re.findall(
         r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.M | re.S
     )
     exec(from_python, {})
+    exec(splits, {})
     assert Image.open("photos.png").width > 100
     folder = photos.resolve().parent
     monkeypatch.syspath_prepend(str(folder))
@@ -139,3 +143,52 @@ def test_a_data_set_of_a_plug_in_is_shown(
 def test_unknown_data_sets_are_mistakes_of_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("data", "mnist") == 2
     assert "did you mean mnist5k" in capsys.readouterr().err
+
+
+def test_the_listed_images_are_those_of_the_splits(photos: Path) -> None:
+    assert run_cli("data", photos, "--list", "photos.csv") == 0
+    with Path("photos.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert sorted(row["file"] for row in rows) == sorted(
+        str(p.resolve()) for p in photos.rglob("*.jpg")
+    )
+    assert all(Path(row["file"]).parent.name == row["class"] for row in rows)
+    splits = partialnas.load_splits(photos, resolution=8)
+    classes = ["daisy", "rose", "tulip"]
+    for name in ("train", "val", "test"):
+        listed = [classes.index(row["class"]) for row in rows if row["split"] == name]
+        images, labels = getattr(splits, f"{name}_x"), getattr(splits, f"{name}_y")
+        assert labels.tolist() == listed
+        assert images.shape == (len(listed), 3, 8, 8)
+        # a photo's blue is 90 and its red is 80 times its class; one file is gray and black
+        colored = images[:, 2, 4, 4] > 45
+        red = images[colored, 0, 4, 4].astype(int)
+        assert np.allclose(red, 80 * labels[colored], atol=5)
+
+
+def test_images_without_files_are_listed_by_their_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("data", "digits", "--list", "digits.csv") == 0
+    with Path("digits.csv").open(newline="") as file:
+        val = [row for row in csv.DictReader(file) if row["split"] == "val"]
+    splits = partialnas.load_splits("digits")
+    assert [int(row["index"]) for row in val] == [*range(180)]
+    assert [int(row["class"]) for row in val] == splits.val_y.tolist()
+
+
+def test_the_splits_of_a_study_have_its_resolution(tmp_path: Path) -> None:
+    task = resolve_task("digits", 6)
+    with Ledger.create(tmp_path / "s", {"task": task.model_dump_json()}):
+        pass
+    splits = partialnas.load_splits(tmp_path / "s")
+    assert splits.val_x.shape == (180, 1, 6, 6)
+    assert partialnas.load_splits(task).val_y.tolist() == splits.val_y.tolist()
+
+
+def test_a_list_of_another_format_is_refused(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("data", photos, "--list", "photos.txt") == 2
+    assert "use a name that ends in .csv" in capsys.readouterr().err
