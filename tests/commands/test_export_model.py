@@ -11,7 +11,9 @@ import yaml
 
 import partialnas.space.timm  # noqa: F401
 from partialnas.cli import main
+from partialnas.commands.results.export import speed_line
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.records.measurement import Measurement
 from partialnas.space.arch.architecture import Architecture
 from partialnas.space.arch.presets import preset
 
@@ -36,6 +38,23 @@ def run_cli(*arguments: object) -> int:
         main([str(argument) for argument in arguments])
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+def test_a_speed_is_shown_with_its_marks(is_learned: bool) -> None:
+    facts = {
+        "digest": "a" * 16, "name": "a", "device": "cpu", "device_kind": "cpu", "threads": 1,
+        "batch_size": 32, "resolution": 28, "in_chans": 1, "precision": "float32",
+        "form": "deploy", "throughput_img_s": 6639.0, "latency_ms": 4.8,
+        "relative_throughput": 1.0, "relative_low": 0.9, "relative_high": 1.1,
+        "reference_digest": "b" * 16, "reference_name": "b", "reference_form": "deploy",
+        "reference_throughput_img_s": 6639.0, "rounds": 30, "wall_cpu_gap": 0.1, "load": 0.5,
+        "environment": {}, "taken": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    marked = Measurement(**facts, noisy=True, tainted=True)
+    assert "~6,639 img/s (noisy, tainted) on cpu" in speed_line(marked, is_learned=is_learned)
+    calm = Measurement(**facts, noisy=False, tainted=False)
+    assert " 6,639 img/s on cpu" in speed_line(calm, is_learned=is_learned)
 
 
 @pytest.mark.slow

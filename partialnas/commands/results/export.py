@@ -13,6 +13,7 @@ from partialnas.space.errors import UserError
 
 if TYPE_CHECKING:
     from partialnas.runs.export.export_model import ExportResult
+    from partialnas.runs.records.measurement import Measurement
 
 
 def export_trials(folder: Path, output: Path) -> None:
@@ -59,7 +60,7 @@ def _verified(result: "ExportResult") -> list[str]:
         f"validation images (limit {outputs.at_most:g}); accuracy {outputs.val_accuracy:.2f} %",
         f"cost: {cost.macs:,} multiply-accumulates and {cost.params:,} parameters; formula, fvcore "
         "and record agree",
-        _speed(result),
+        speed_line(verification.speed, is_learned=bool(trial.subject.learned)),
     ]
 
 
@@ -73,12 +74,12 @@ def _onnx(result: "ExportResult") -> list[str]:
     ]
 
 
-def _speed(result: "ExportResult") -> str:
-    speed = result.verification.speed
+def speed_line(speed: "Measurement", *, is_learned: bool) -> str:
+    """Return the speed with its marks; relative to the static network for learned ratios."""
     mark, marks = ("~", f" ({speed.marks_text})") if speed.num_marks else ("", "")
     throughput = f"{mark}{speed.throughput_img_s:,.0f} img/s{marks}"
     where = f"{throughput} on {speed.device}, batch {speed.batch_size}"
-    if not result.trial.subject.learned:
+    if not is_learned:
         return f"speed: {where}, deploy form"
     return (
         f"speed: {speed.relative_throughput:.3f} ({speed.relative_low:.3f}-"
