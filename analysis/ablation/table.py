@@ -12,7 +12,7 @@ from partialnas.analysis.ablation.effects import Effects, effects, mark_arms
 from partialnas.analysis.formats.artefact import Artefact
 from partialnas.analysis.formats.caption import CaptionLength, check_caption_length
 from partialnas.analysis.formats.data_files import frame_to_csv
-from partialnas.analysis.formats.latex import to_latex
+from partialnas.analysis.formats.latex import NARROW_PAGE, estimated_width, to_latex
 from partialnas.analysis.formats.table_columns import (
     cost_column,
     format_signed,
@@ -43,6 +43,9 @@ _TESTED = ("metric", "delta", "p", "effect", "equivalence", "step")
 
 COLUMNS = ("arm", "levels", "n", *_TESTED, "params", "macs", "throughput", "latency")
 """Values of `--columns`."""
+
+_DISPENSABLE = ("effect", "p", "latency", "throughput", "macs", "params", "n")
+"""Columns that a table without room loses, the first ones first."""
 
 _DEFAULT_COLUMNS = [key for key in COLUMNS if key not in ("arm", "levels", "latency")]
 _MIN_P = 0.001
@@ -87,6 +90,7 @@ def table_artefact(
         raise UserError("margin: a difference in one quantity; make a table with one metric")
     paths = study_folders(folders)
     look: dict[str, Any] = {"label": _label(arguments), "caption": caption}
+    narrower: Sequence[str] = ()
     if any(map(is_search, paths)):
         if against or margin:
             raise UserError(
@@ -101,6 +105,8 @@ def table_artefact(
         results = [effects(paths, name, **options) for name in metrics or (None,)]
         studies = results[0].rows.studies
         table, rows = effects_sheet(results, columns, **look), full_table(*results)
+        if estimated_width(table) > NARROW_PAGE:
+            narrower = _narrower_columns(results, columns)
     return Artefact(
         studies=studies,
         query=Query(verb="table", arguments=arguments),
@@ -110,6 +116,8 @@ def table_artefact(
             ".html": to_html(table),
             ".csv": frame_to_csv(rows),
         },
+        width=estimated_width(table),
+        narrower=narrower,
     )
 
 
@@ -136,12 +144,7 @@ def effects_sheet(
         caption: length of the caption.
     """
     results = [results] if isinstance(results, Effects) else results
-    selected = columns or [row_label_column(results[0]), *_DEFAULT_COLUMNS]
-    pairs = [
-        (key, column)
-        for key, column in _selected_columns(results, selected)
-        if columns or any(cell.text for cell in column.cells)
-    ]
+    pairs = _shown_columns(results, columns)
     name = " and ".join(study.name for study in results[0].rows.studies)
     return TextTable(
         name=name,
@@ -149,6 +152,28 @@ def effects_sheet(
         caption=table_caption(results, {key for key, _ in pairs}).text(caption),
         label=f"{name}-{label}",
     )
+
+
+def _narrower_columns(results: Sequence[Effects], columns: Sequence[str] | None) -> Sequence[str]:
+    """Return those of the columns that fit a page of one column, or nothing if too few would."""
+    kept = [*dict.fromkeys(key for key, _ in _shown_columns(results, columns))]
+    for dispensable in _DISPENSABLE:
+        kept = [key for key in kept if key != dispensable]
+        if kept and estimated_width(effects_sheet(results, kept)) <= NARROW_PAGE:
+            return kept
+    return ()
+
+
+def _shown_columns(
+    results: Sequence[Effects], columns: Sequence[str] | None
+) -> list[tuple[str, Column]]:
+    """Return the columns of a table with their keys; by default those with any content."""
+    selected = columns or [row_label_column(results[0]), *_DEFAULT_COLUMNS]
+    return [
+        (key, column)
+        for key, column in _selected_columns(results, selected)
+        if columns or any(cell.text for cell in column.cells)
+    ]
 
 
 def _selected_columns(

@@ -63,12 +63,16 @@ class Artefact:
         query: verb and arguments that produced it.
         texts: texts by file suffix.
         drawing: figure, or None for a table.
+        width: approximate width of a table in points, in LaTeX at a font size of 10 points.
+        narrower: columns with which a wide table fits a page of one column, if there are any.
     """
 
     studies: Sequence[StudyId]
     query: Query
     texts: Mapping[str, str]
     drawing: Drawing | None = None
+    width: float = 0.0
+    narrower: Sequence[str] = ()
 
     def content(self, suffix: str) -> bytes:
         """Return the content of a file in the format of `suffix`, with its stamp.

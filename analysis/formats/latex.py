@@ -16,8 +16,10 @@ _NUMBER = re.compile(r"[~<+−]?[0-9][-0-9.,\s~<>+−±×%e[\]]*")
 _MAX_HEADER_LINE = 10
 _INDENT, _MAX_LINE = "  ", 100
 _CHARACTER_WIDTH, _COLUMN_GAP = 5.0, 12.0
-_COLUMN_WIDTH, _PAGE_WIDTH = 237.0, 496.0
-"""Points of a digit and of the space between columns at 10 points; widths of a CVPR page."""
+"""Points of a digit and of the space between columns at 10 points."""
+
+_COLUMN_WIDTH, NARROW_PAGE, WIDE_PAGE = 237.0, 397.0, 496.0
+"""Points of a column of CVPR, of a page of NeurIPS, and of a page of CVPR."""
 
 
 def to_latex(sheet: TextTable) -> str:
@@ -30,13 +32,13 @@ def to_latex(sheet: TextTable) -> str:
     lines = _tabular(sheet)
     if not sheet.caption:
         return "\n".join([r"% needs \usepackage{booktabs}", *lines, ""])
-    width = _estimated_width(sheet)
+    width = estimated_width(sheet)
     environment = "table*" if width > _COLUMN_WIDTH else "table"
     label = re.sub(r"[^A-Za-z0-9]+", "-", sheet.label or sheet.name).strip("-") or "table"
     hint = r"; wider than a page at 10 points: choose \small or fewer columns (--columns)"
     return "\n".join(
         (
-            r"% needs \usepackage{booktabs}" + (hint if width > _PAGE_WIDTH else ""),
+            r"% needs \usepackage{booktabs}" + (hint if width > WIDE_PAGE else ""),
             rf"\begin{{{environment}}}",
             rf"{_INDENT}\centering",
             *_caption_lines(sheet.caption),
@@ -105,7 +107,7 @@ def _escape(text: str) -> str:
     return escape_latex(one_line(text))
 
 
-def _estimated_width(sheet: TextTable) -> float:
+def estimated_width(sheet: TextTable) -> float:
     """Return the approximate width of the table in points at a font size of 10 points."""
     texts = ((*_header_lines(c.header), *(cell.text for cell in c.cells)) for c in sheet.columns)
     characters = sum(max(map(len, column)) for column in texts)

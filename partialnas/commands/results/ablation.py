@@ -1,7 +1,8 @@
 """The verbs `table`, `effects` and `verify`."""
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from partialnas.analysis.ablation.figure import effects_figure, factorial_sheet
 from partialnas.analysis.ablation.table import FORMATS, effects_sheet, row_label_column
+from partialnas.analysis.formats.latex import NARROW_PAGE, WIDE_PAGE
 from partialnas.analysis.formats.text_table import TextTable
 from partialnas.analysis.frames.provenance import Query
 from partialnas.analysis.registry import build_artefact
@@ -27,6 +29,10 @@ from partialnas.space.errors import UserError, printable_message
 _COLUMNS = ("n", "metric", "delta", "p", "effect", "equivalence")
 _LADDER_COLUMNS = ("n", "metric", "step")
 _MAX_DIFFERENCES = 20
+_WIDE = (
+    f"about {{:.0f}} pt wide at 10 points; a page of NeurIPS has {NARROW_PAGE:.0f} pt, one of CVPR "
+    f"{WIDE_PAGE:.0f} pt."
+)
 
 
 def write_table(
@@ -51,7 +57,29 @@ def write_table(
             text = text.partition("\n")[2] if text.startswith("<!-- ") else text
         print(printable_message(text), end="")
     else:
-        print_files(make_console(), artefact.write(output, format=suffix))
+        console = make_console()
+        print_files(console, artefact.write(output, format=suffix))
+        if suffix == ".tex" and artefact.width > NARROW_PAGE:
+            advice = _narrower_table(folders, output, arguments, artefact.narrower)
+            print_lines(console, f"{output}: {_WIDE.format(artefact.width)} {advice}")
+
+
+def _narrower_table(
+    folders: Sequence[Path], output: Path, arguments: Mapping[str, Any], columns: Sequence[str]
+) -> str:
+    """Return how to make the table narrower: the command with fewer columns, if there is one."""
+    if not columns:
+        return r"Choose a few --columns, or \small in the document"
+    words = ["partialnas", "table", *map(str, folders), "-o", str(output)]
+    for key, value in arguments.items():
+        if key in ("columns", "caption") or value is None:
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            words += [f"--{key}", str(item)]
+    caption = arguments.get("caption", "full")
+    words += ["--columns", ",".join(columns)]
+    words += ["--caption", "short" if caption in (None, "full") else str(caption)]
+    return f"A narrower table:\n  {shlex.join(words)}"
 
 
 def _suffix(output: Path | None, format: str | None) -> str:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from partialnas.analysis import table_artefact, verify
+from partialnas.cli import main
 from partialnas.runs.config.design import Design, DesignArm, Factor
 from partialnas.space.errors import UserError
 
@@ -85,6 +87,56 @@ def _grid(ablations: Ablations, folder: Path) -> Path:
     values = {name: {0: 90.0 + i, 1: 90.4 + 2 * i} for i, name in enumerate(names)}
     study = {"study": "a grid", "objectives": {"val_accuracy": "max"}}
     return ablations(folder, values, design, study=study)
+
+
+def _options(printed: str) -> list[str]:
+    command = printed.partition("A narrower table:")[2]
+    return shlex.split(command)[1:]
+
+
+def test_a_wide_table_is_announced_with_a_command_for_a_narrower_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ablations: Ablations
+) -> None:
+    grid, output = _grid(ablations, tmp_path / "a grid"), str(tmp_path / "t.tex")
+    for options in (["--against", "none 1/4"], ["--metric", "val_accuracy"]):
+        _run(["table", str(grid), "-o", output, *options])
+        printed = capsys.readouterr().out
+        assert "a page of NeurIPS has 397 pt" in printed
+        words = _options(printed)
+        assert words[-2:] == ["--caption", "short"]
+        assert options == words[words.index(options[0]) :][:2]
+        assert {"metric", "delta"} <= {*words[words.index("--columns") + 1].split(",")}
+        _run(words)
+        assert "397 pt" not in capsys.readouterr().out
+        assert not verify(output, [grid]).differences
+    both = [word for key in BOTH for word in ("--metric", key)]
+    _run(["table", str(LEDGERS / "partitions"), "-o", output, *both])
+    assert "Choose a few --columns" in capsys.readouterr().out
+    _run(["table", str(grid), "-o", str(tmp_path / "t.md")])
+    assert "397 pt" not in capsys.readouterr().out
+
+
+def _run(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_a_narrower_table_fits_a_page_of_neurips(tmp_path: Path, ablations: Ablations) -> None:
+    grid = _grid(ablations, tmp_path / "grid")
+    wide = table_artefact([grid])
+    wide.write(tmp_path / "wide.tex")
+    table_artefact([grid], columns=wide.narrower).write(tmp_path / "narrow.tex")
+    overfull = []
+    for name in ("wide", "narrow"):
+        text = rf"{LAYOUTS['neurips']}\usepackage{{booktabs}}\begin{{document}}\input{{{name}}}"
+        (tmp_path / "d.tex").write_text(rf"{text}\end{{document}}", encoding="utf-8")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "d.tex"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+        overfull.append(b"Overfull" in ended.stdout)
+    assert overfull == [True, False]
 
 
 def test_tables_of_one_study_have_distinct_labels() -> None:
