@@ -35,7 +35,7 @@ _CELL_TIMEOUT_S = 600
 def read_script(name: str) -> NotebookNode:
     """Return the notebook of a script, without outputs and with reproducible cell ids."""
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    notebook = jupytext.reads(text, fmt="py:percent")
+    notebook: NotebookNode = jupytext.reads(text, fmt="py:percent")
     notebook.metadata = nbformat.from_dict(_METADATA)
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id, cell.metadata = f"cell-{number:02}", nbformat.from_dict({})
