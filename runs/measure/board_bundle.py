@@ -24,6 +24,7 @@ from partialnas.runs.measure.prepared_model import convert_to_form
 from partialnas.runs.measure.remeasure import TrainedNetwork
 from partialnas.runs.records.measurement import Measurement
 from partialnas.runs.records.subject import Subject, subject_digest, subject_name
+from partialnas.runs.system.files import check_output_path
 from partialnas.runs.training.build import build_network
 from partialnas.space.deploy.onnx_export import export_onnx
 from partialnas.space.errors import UserError
@@ -101,13 +102,15 @@ def write_bundle(
 
 
 def _check_output(output: Path) -> None:
-    """Raise an error if the output holds something other than a bundle."""
+    """Raise an error if the output cannot be written, or is something other than a bundle."""
     if output.suffix == ".zip":
         if output.is_dir():
             raise UserError(f"{output}: is a folder; name a file that ends in .zip")
+        check_output_path(output)
         return
     if output.is_file():
         raise UserError(f"{output}: is a file; name a folder, or a file that ends in .zip")
+    check_output_path(output / MANIFEST)
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise UserError(f"{output}: is neither empty nor a bundle; name a new folder")
 

@@ -11,6 +11,7 @@ from partialnas.analysis.frames.load import load_trials
 from partialnas.commands.terminal import make_console, print_lines
 from partialnas.installation import install_command
 from partialnas.runs.ledger.ledger import Ledger
+from partialnas.runs.system.files import check_output_path
 from partialnas.space.errors import MachineError, UserError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def export_journal(folder: Path, file: Path) -> None:
 
     Raises:
         UserError: the file exists, its folder does not, or the study has no ledger.
+        MachineError: the folder is not writable.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -66,6 +68,7 @@ def export_journal(folder: Path, file: Path) -> None:
         raise UserError(f"{file} exists already: choose another file for the journal")
     if not file.parent.is_dir():
         raise UserError(f"no such folder: {file.parent}")
+    check_output_path(file)
     count = _copy_study(folder, JournalStorage(JournalFileBackend(str(file))))
     print_lines(make_console(), f"wrote {count} trials to {file}")
 

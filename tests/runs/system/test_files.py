@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from partialnas.cli import main
+from partialnas.commands.studies import dashboard
 from partialnas.commands.studies import data as data_command
+from partialnas.runs.config.protocol import Protocol
+from partialnas.runs.datasets.task import Task
 from partialnas.runs.export import export_model as exporting
+from partialnas.runs.measure import board_bundle
 from partialnas.runs.system.files import check_output_path, write_file
+from partialnas.space.arch.presets import preset
 from partialnas.space.errors import MachineError
+
+DIGITS = Task(data="digits", resolution=8, channels=1, classes=10)
 
 
 @pytest.fixture
@@ -79,7 +86,15 @@ def test_a_folder_that_is_not_writable_is_named_before_the_work(
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(data_command, "inspect_data", work)
     monkeypatch.setattr(exporting, "load_trained_trial", work)
+    monkeypatch.setattr(dashboard, "_copy_study", work)
+    monkeypatch.setattr(board_bundle, "_export", work)
+    for name in ("bundle", "bundle.zip"):
+        with pytest.raises(MachineError, match="is not writable"):
+            board_bundle.write_bundle(
+                locked / name, [], DIGITS, Protocol(), preset("partialnet_t0"), {}
+            )
     commands = (
+        ["dashboard", str(tmp_path), "--export-only", "locked/journal"],
         ["data", "digits", "-o", "locked/sheet.png"],
         ["export-model", f"{tmp_path}:1", "-o", "locked/model"],
     )
