@@ -14,6 +14,7 @@ import pandas as pd
 from partialnas.analysis.frames.load import TRIAL_COLUMNS, cast_columns
 from partialnas.runs.config.quantities import Quantity
 from partialnas.space.errors import UserError
+from partialnas.space.validation import suggest
 
 _DATA = "ImageNet-1K"
 _TIMM = {
@@ -90,9 +91,9 @@ def _family(family: str, timm_rows: Mapping[str, Mapping[str, Any]]) -> list[dic
     published = {row["name"]: row for row in _published() if row["family"] == family.lower()}
     named = {name: row for name, row in timm_rows.items() if name.startswith(family)}
     if not published and not named:
-        families = ", ".join(dict.fromkeys(row["family"] for row in _published()))
-        more = " or the prefix of a model in timm's files" if timm_rows else ""
-        raise UserError(f"--family {family}: unknown; choose one of {families}{more}")
+        hint = suggest(family, (row["family"] for row in _published()))
+        more = "; or give the prefix of a model in timm's files" if timm_rows else ""
+        raise UserError(f"--family {family}: unknown; {hint}{more}")
     measured = any("throughput_img_s" in row for row in timm_rows.values())
     rows = []
     for name in dict.fromkeys([*published, *named]):
